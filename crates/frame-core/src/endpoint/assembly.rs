@@ -1,0 +1,74 @@
+//! Fragments in, messages out: bounded by the guard, and UTF-8 across fragment borders.
+
+use bytes::BytesMut;
+
+use crate::utf8::Utf8;
+use crate::violation::Violation;
+
+/// What a message's payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Valid UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Text or binary.
+    pub kind: Kind,
+    /// Unmasked. Valid UTF-8 if `kind` is [`Kind::Text`].
+    pub payload: BytesMut,
+}
+
+/// The message in progress.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    open: Option<(Kind, BytesMut)>,
+    utf8: Utf8,
+}
+
+impl Assembly {
+    /// Takes the next data frame; `first` says what it begins, `None` a continuation.
+    pub(super) fn push(
+        &mut self,
+        first: Option<Kind>,
+        fin: bool,
+        payload: BytesMut,
+    ) -> Result<Option<Message>, Violation> {
+        let (kind, whole) = match (self.open.take(), first) {
+            // A text frame that is a message of its own was checked by fastwebsockets.
+            (None, Some(kind)) if fin => return Ok(Some(Message { kind, payload })),
+            (None, Some(kind)) => {
+                self.utf8 = Utf8::default();
+                self.check(kind, &payload)?;
+                (kind, payload)
+            }
+            (Some((kind, mut whole)), None) => {
+                self.check(kind, &payload)?;
+                whole.unsplit(payload);
+                (kind, whole)
+            }
+            // The guard lets neither pass.
+            (None, None) => return Err(Violation::UnexpectedContinuation),
+            (Some(_), Some(_)) => return Err(Violation::Interleaved),
+        };
+        if !fin {
+            self.open = Some((kind, whole));
+            return Ok(None);
+        }
+        if kind == Kind::Text {
+            self.utf8.finish()?;
+        }
+        Ok(Some(Message { kind, payload: whole }))
+    }
+
+    fn check(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Violation> {
+        match kind {
+            Kind::Text => self.utf8.push(payload),
+            Kind::Binary => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! A server endpoint: where a session ends at the gateway itself.
+//!
+//! fastwebsockets decodes, behind a [`Guard`] that makes it strict. Its `read_frame` loses bytes
+//! when it is dropped, so the future that reads is kept here across calls: [`Endpoint::recv`] can
+//! be dropped at any point. What is sent waits in an outbox and leaves in one write when nothing
+//! more is there to be received.
+
+mod assembly;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::Instant;
+use tokio_util::sync::ReusableBoxFuture;
+
+use self::assembly::Assembly;
+pub use self::assembly::{Kind, Message};
+use crate::alarm::Alarm;
+use crate::close::Close;
+use crate::control::{Control, Manner};
+use crate::guard::{Guard, PART_LEN, Progress, Refused};
+use crate::keepalive::{Due, Keepalive};
+use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Traffic};
+use crate::scanner::ControlPayload;
+use crate::violation::Violation;
+
+/// Queued bytes above which [`Endpoint::send`] waits for the client to take some.
+const OUTBOX_LEN: usize = 64 * 1024;
+/// Payloads up to this length are copied behind one another; longer ones leave as they are.
+const COPY_MAX: usize = 4096;
+const HEAD_ROOM: usize = 16;
+
+type Reader<S> = WebSocketRead<Guard<ReadHalf<S>>>;
+type Read<S> = (Reader<S>, Result<Received, WebSocketError>);
+
+/// A frame that owns its payload.
+#[derive(Debug)]
+struct Received {
+    fin: bool,
+    opcode: OpCode,
+    payload: BytesMut,
+}
+
+/// The session is over; [`Endpoint::end`] says why.
+#[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
+#[error("the session is over")]
+pub struct Over;
+
+/// The server's end of a WebSocket.
+#[derive(Debug)]
+pub struct Endpoint<S> {
+    read: ReusableBoxFuture<'static, Read<S>>,
+    assembly: Assembly,
+    outbox: Outbox<S>,
+    policy: Policy,
+    control: Control,
+    keepalive: Keepalive,
+    started: Instant,
+    alarm: Alarm,
+    /// When a message last moved.
+    moved: Duration,
+    progress: Arc<Progress>,
+    heard: u64,
+    cause: Option<Cause>,
+    received: Traffic,
+    sent: Traffic,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
+    /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
+    /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
+    pub fn new(io: S, policy: Policy, control: Control) -> Self {
+        let (read, write) = tokio::io::split(io);
+        let guard = Guard::new(read, policy.limits);
+        let progress = guard.progress();
+        let (mut read, _) = after_handshake_split(guard, tokio::io::sink(), Role::Server);
+        read.set_auto_close(false);
+        read.set_auto_pong(false);
+        // The guard keeps messages in bounds; no frame it lets through is longer than a part.
+        read.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
+        let started = Instant::now();
+        Self {
+            read: ReusableBoxFuture::new(read_frame(read)),
+            assembly: Assembly::default(),
+            outbox: Outbox { io: write, bytes: Vec::new(), sent: 0, long: None, dirty: false },
+            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
+            policy,
+            control,
+            started,
+            alarm: Alarm::new(),
+            moved: Duration::ZERO,
+            progress,
+            heard: 0,
+            cause: None,
+            received: Traffic::default(),
+            sent: Traffic::default(),
+        }
+    }
+
+    /// The next message, or `None` when the session is over. Pings are answered, the client is
+    /// pinged, and what was sent is flushed on the way, before it waits.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped call loses nothing.
+    pub async fn recv(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        loop {
+            if self.cause.is_none() {
+                self.cause = self.ordered();
+            }
+            if self.cause.is_some() {
+                return Poll::Ready(None);
+            }
+            // Pongs pile up only as far as the client takes them.
+            let full = self.outbox.is_full();
+            self.keepalive.on_reading(!full, self.started.elapsed());
+            if !full && let Poll::Ready(frame) = self.poll_frame(cx) {
+                match frame.and_then(|frame| self.on_frame(frame)) {
+                    Ok(None) => {}
+                    Ok(Some(message)) => return Poll::Ready(Some(self.hand_over(message))),
+                    Err(cause) => self.cause = Some(cause),
+                }
+                continue;
+            }
+            let flushed = self.poll_outbox(cx).is_ready();
+            let waits = !full || !flushed;
+            if waits && self.cause.is_none() && self.poll_timers(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Until the next call the client isn't read, and its silence proves nothing.
+    fn hand_over(&mut self, message: Message) -> Message {
+        let now = self.started.elapsed();
+        self.keepalive.on_reading(false, now);
+        self.moved = now;
+        self.received.messages += 1;
+        message
+    }
+
+    /// An order to end whose time has come.
+    fn ordered(&self) -> Option<Cause> {
+        let order = self.control.order()?;
+        let in_flight = order.manner == Manner::AfterMessages && self.progress.in_message();
+        (!in_flight).then_some(Cause::Ordered { code: order.code })
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
+        let read = self.read.poll(cx);
+        let heard = self.progress.wire_bytes();
+        if heard != self.heard {
+            self.heard = heard;
+            self.keepalive.on_bytes(self.started.elapsed());
+        }
+        let (reader, result) = ready!(read);
+        self.read.set(read_frame(reader));
+        Poll::Ready(result.map_err(|e| cause_of(&e)))
+    }
+
+    fn on_frame(&mut self, frame: Received) -> Result<Option<Message>, Cause> {
+        let first = match frame.opcode {
+            OpCode::Text => Some(Kind::Text),
+            OpCode::Binary => Some(Kind::Binary),
+            OpCode::Continuation => None,
+            OpCode::Ping => {
+                self.outbox.push(OpCode::Pong, frame.payload);
+                return Ok(None);
+            }
+            OpCode::Pong => {
+                self.keepalive.on_pong(&ControlPayload::new(&frame.payload, None));
+                return Ok(None);
+            }
+            OpCode::Close => {
+                let close = Close::parse(&frame.payload).map_err(violation)?;
+                return Err(Cause::Closed { by: Party::Client, close });
+            }
+        };
+        self.received.payload_bytes += frame.payload.len() as u64;
+        self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
+    }
+
+    /// Ready when something is due; the caller then looks at everything again.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.control.poll(cx);
+        if self.ordered().is_some() {
+            return Poll::Ready(());
+        }
+        let now = self.started.elapsed();
+        let idle = self.policy.idle_timeout.map(|timeout| self.moved + timeout);
+        if idle.is_some_and(|idle| now >= idle) {
+            self.cause = Some(Cause::Idle);
+            return Poll::Ready(());
+        }
+        match self.keepalive.on_deadline(now) {
+            Due::Nothing => {}
+            Due::Ping(payload) => {
+                self.outbox.push(OpCode::Ping, BytesMut::from(&payload[..]));
+                return Poll::Ready(());
+            }
+            Due::Gone => {
+                self.cause = Some(Cause::PongTimeout);
+                return Poll::Ready(());
+            }
+        }
+        match [idle, self.keepalive.deadline()].into_iter().flatten().min() {
+            Some(next) => self.alarm.poll(cx, self.started + next),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Queues a message and, if the outbox is full, waits for the client to take some of it.
+    ///
+    /// # Errors
+    /// [`Over`] when the session has ended meanwhile.
+    ///
+    /// # Cancel safety
+    /// Safe: the message is queued whole before the first wait.
+    pub async fn send(&mut self, message: Message) -> Result<(), Over> {
+        if self.cause.is_some() {
+            return Err(Over);
+        }
+        self.sent.messages += 1;
+        self.sent.payload_bytes += message.payload.len() as u64;
+        let opcode = match message.kind {
+            Kind::Text => OpCode::Text,
+            Kind::Binary => OpCode::Binary,
+        };
+        self.outbox.push(opcode, message.payload);
+        poll_fn(|cx| {
+            if !self.outbox.is_full() {
+                return Poll::Ready(());
+            }
+            // Only an order to end at once breaks in on a client that takes nothing.
+            if let Some(order) = self.control.poll(cx).filter(|order| order.manner == Manner::Now) {
+                self.cause = Some(Cause::Ordered { code: order.code });
+                return Poll::Ready(());
+            }
+            self.poll_outbox(cx)
+        })
+        .await;
+        if self.cause.is_some() { Err(Over) } else { Ok(()) }
+    }
+
+    /// Writes and flushes what is queued.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let flushed = ready!(self.outbox.poll_flush(cx));
+        match flushed {
+            Ok(()) => self.keepalive.on_ping_left(self.started.elapsed()),
+            Err(e) => {
+                let lost = Cause::Lost { party: Party::Client, how: Ended::from(&e) };
+                self.cause.get_or_insert(lost);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Begins the closing handshake; [`Self::end`] finishes it.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        self.cause.get_or_insert_with(|| Cause::Closed {
+            by: Party::Gateway,
+            close: Close { code: Some(code), reason: reason.into() },
+        });
+    }
+
+    /// Ends the session: the Close that its cause calls for, the client's answer, the end of the
+    /// connection, each under a short deadline. Returns how it went.
+    pub async fn end(mut self) -> Outcome {
+        if self.cause.is_none() {
+            self.close(1000, "");
+        }
+        let cause = self.cause.take().unwrap_or(Cause::PongTimeout);
+        let close = match &cause {
+            Cause::Closed { close, .. } => Some(close.clone()),
+            Cause::Violation { violation, .. } => {
+                Some(Close { code: Some(violation.close_code()), reason: violation.to_string().into() })
+            }
+            Cause::Idle => Some(Close { code: Some(IDLE_CODE), reason: "idle".into() }),
+            Cause::Ordered { code } => Some(Close { code: Some(*code), reason: "".into() }),
+            Cause::Lost { .. } | Cause::PongTimeout => None,
+        };
+        let client = match close {
+            None => Exit::Cut,
+            Some(close) => {
+                self.outbox.push_close(&close);
+                let deadline = Instant::now() + CLOSE_WAIT;
+                // A violator's own Close is not waited for (RFC 6455 §7.1.7).
+                let answered =
+                    matches!(cause, Cause::Closed { by: Party::Client, .. } | Cause::Violation { .. });
+                // RFC 6455 §7.1.1: both Closes, then the server ends TCP, and waits for the end.
+                match tokio::time::timeout_at(deadline, self.finish(answered)).await {
+                    Ok(exit) => exit,
+                    Err(_) if self.outbox.is_empty() => Exit::Orderly,
+                    Err(_) => Exit::Cut,
+                }
+            }
+        };
+        self.received.wire_bytes = self.progress.wire_bytes();
+        Outcome { cause, from_client: self.received, from_backend: self.sent, client, backend: Exit::Orderly }
+    }
+
+    async fn finish(&mut self, answered: bool) -> Exit {
+        if poll_fn(|cx| self.outbox.poll_flush(cx)).await.is_err() {
+            return Exit::Cut;
+        }
+        let mut closed = answered;
+        while !closed {
+            match poll_fn(|cx| self.poll_frame(cx)).await {
+                Ok(frame) => closed = frame.opcode == OpCode::Close,
+                Err(_) => break,
+            }
+        }
+        if poll_fn(|cx| Pin::new(&mut self.outbox.io).poll_shutdown(cx)).await.is_err() {
+            return Exit::Orderly; // the client was faster
+        }
+        while poll_fn(|cx| self.poll_frame(cx)).await.is_ok() {}
+        Exit::Orderly
+    }
+}
+
+async fn read_frame<S: AsyncRead + Unpin>(mut reader: Reader<S>) -> Read<S>
+where
+    ReadHalf<S>: AsyncRead,
+{
+    // Nothing is sent from here: automatic answers are off.
+    let mut no_answer = |_: Frame<'_>| async { Ok::<(), Infallible>(()) };
+    let result = reader.read_frame(&mut no_answer).await.map(|frame| Received {
+        fin: frame.fin,
+        opcode: frame.opcode,
+        payload: match frame.payload {
+            Payload::Bytes(bytes) => bytes,
+            other => BytesMut::from(&other[..]),
+        },
+    });
+    (reader, result)
+}
+
+fn violation(violation: Violation) -> Cause {
+    Cause::Violation { by: Party::Client, violation }
+}
+
+/// Whose fault a failed read is.
+fn cause_of(e: &WebSocketError) -> Cause {
+    let how = match e {
+        WebSocketError::InvalidUTF8 => return violation(Violation::Utf8),
+        WebSocketError::UnexpectedEOF => Ended::Eof,
+        WebSocketError::IoError(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Refused>()) {
+            Some(refused) => return violation(refused.0),
+            None => Ended::from(e),
+        },
+        // The guard lets nothing else through that fastwebsockets minds.
+        _ => Ended::Failed(io::ErrorKind::InvalidData),
+    };
+    Cause::Lost { party: Party::Client, how }
+}
+
+/// Frames on their way to the client.
+#[derive(Debug)]
+struct Outbox<S> {
+    io: WriteHalf<S>,
+    /// Frames one behind the other; if there is a `long` payload, its head is the last of them.
+    bytes: Vec<u8>,
+    sent: usize,
+    long: Option<Bytes>,
+    dirty: bool,
+}
+
+impl<S: AsyncWrite> Outbox<S> {
+    /// The next frame has to wait.
+    fn is_full(&self) -> bool {
+        self.long.is_some() || self.bytes.len() - self.sent >= OUTBOX_LEN
+    }
+
+    fn is_empty(&self) -> bool {
+        self.long.is_none() && self.bytes.is_empty() && !self.dirty
+    }
+
+    /// The caller waits while the outbox is full; only short control frames may come on top.
+    fn push(&mut self, opcode: OpCode, payload: BytesMut) {
+        if self.long.is_some() {
+            // Behind a long payload on its way: append to it. Rare, and bounded by one frame.
+            let mut whole = Vec::from(self.long.take().unwrap_or_default());
+            append(&mut whole, opcode, &payload);
+            self.long = Some(whole.into());
+            return;
+        }
+        if payload.len() <= COPY_MAX {
+            append(&mut self.bytes, opcode, &payload);
+        } else {
+            append_head(&mut self.bytes, opcode, &payload);
+            self.long = Some(payload.freeze());
+        }
+    }
+
+    fn push_close(&mut self, close: &Close) {
+        let mut payload = BytesMut::new();
+        if let Some(code) = close.code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            payload.extend_from_slice(close.reason.as_bytes());
+        }
+        self.push(OpCode::Close, payload);
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.bytes.len() {
+            self.sent += ready!(self.poll_write(cx, true))?;
+        }
+        self.bytes.clear();
+        self.sent = 0;
+        self.bytes.shrink_to(OUTBOX_LEN / 8);
+        while self.long.as_ref().is_some_and(|long| !long.is_empty()) {
+            let n = ready!(self.poll_write(cx, false))?;
+            if let Some(long) = &mut self.long {
+                let _ = long.split_to(n);
+            }
+        }
+        self.long = None;
+        if self.dirty {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.dirty = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, short: bool) -> Poll<io::Result<usize>> {
+        let wire = match &self.long {
+            Some(long) if !short => &long[..],
+            _ => &self.bytes[self.sent..],
+        };
+        let n = ready!(Pin::new(&mut self.io).poll_write(cx, wire))?;
+        self.dirty = true;
+        Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
+    }
+}
+
+fn append_head(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let mut head = [0; HEAD_ROOM];
+    let len = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+    wire.extend_from_slice(&head[..len]);
+}
+
+fn append(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    append_head(wire, opcode, payload);
+    wire.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! An echo over in-memory streams, on a paused clock.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::*;
+use crate::control::Order;
+use crate::sequence::Limits;
+use crate::test_io::{Drip, frame, masked};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn policy() -> Policy {
+    Policy {
+        limits: Limits { message_max: 1 << 20, deflate: false },
+        idle_timeout: None,
+        ping_interval: None,
+        pong_timeout: 10 * SECOND,
+    }
+}
+
+async fn echo<S>(io: S, policy: Policy, control: Control) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut endpoint = Endpoint::new(io, policy, control);
+    while let Some(message) = endpoint.recv().await {
+        if endpoint.send(message).await.is_err() {
+            break;
+        }
+    }
+    endpoint.end().await
+}
+
+struct Rig {
+    client: DuplexStream,
+    control: Control,
+    echo: JoinHandle<Outcome>,
+}
+
+async fn rig(policy: Policy, room: usize) -> Rig {
+    let (client, near) = duplex(room);
+    let control = Control::new();
+    let echo = tokio::spawn(echo(near, policy, control.clone()));
+    tokio::task::yield_now().await; // the session's clock starts
+    Rig { client, control, echo }
+}
+
+impl Rig {
+    async fn send(&mut self, wire: &[u8]) {
+        self.client.write_all(wire).await.unwrap();
+    }
+
+    #[track_caller]
+    fn hears(&mut self, wire: &[u8]) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let mut seen = vec![0; wire.len()];
+            timeout(3600 * SECOND, self.client.read_exact(&mut seen))
+                .await
+                .unwrap_or_else(|_| panic!("silence at {caller}"))
+                .unwrap_or_else(|e| panic!("{e} at {caller}"));
+            assert!(seen == wire, "{:02x?} at {caller}", &seen[..seen.len().min(40)]);
+        }
+    }
+
+    async fn hears_end(&mut self) {
+        assert_eq!(self.client.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+fn close(code: u16) -> Vec<u8> {
+    code.to_be_bytes().into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_come_back_whole() {
+    let mut rig = rig(policy(), 1 << 20).await;
+    let split = "κόσμε".as_bytes();
+    rig.send(&[masked(0x01, &split[..3]), masked(0x89, b"p"), masked(0x80, &split[3..])].concat()).await;
+    rig.hears(&[frame(0x8A, b"p"), frame(0x81, split)].concat()).await;
+    let big: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[0]).collect();
+    rig.send(&[masked(0x82, &big), masked(0x81, b""), masked(0x8A, b"unasked")].concat()).await;
+    rig.hears(&[frame(0x82, &big), frame(0x81, b"")].concat()).await;
+    rig.send(&masked(0x88, b"\x0F\xA0bye")).await;
+    rig.hears(&frame(0x88, b"\x0F\xA0bye")).await;
+    rig.hears_end().await;
+    drop(rig.client);
+    let outcome = rig.echo.await.unwrap();
+    assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Client, 4000));
+    assert_eq!((outcome.from_client.messages, outcome.from_backend.messages), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dripping_streams_lose_nothing() {
+    let (mut client, near) = duplex(7);
+    let echo = tokio::spawn(echo(Drip::new(near, 42), policy(), Control::new()));
+    let wire = [masked(0x01, b"to"), masked(0x80, b"m"), masked(0x82, &[3; 5000])].concat();
+    let expect = [frame(0x81, b"tom"), frame(0x82, &[3; 5000])].concat();
+    let (mut from, mut to) = tokio::io::split(&mut client);
+    let mut seen = vec![0; expect.len()];
+    let (read, written) = tokio::join!(from.read_exact(&mut seen), to.write_all(&wire));
+    read.and(written.map(|()| 0)).unwrap();
+    assert!(seen == expect);
+    drop(client);
+    assert_eq!(echo.await.unwrap().cause, Cause::Lost { party: Party::Client, how: Ended::Eof });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_receive_loses_nothing() {
+    let (mut client, near) = duplex(1024);
+    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    for byte in masked(0x82, b"slow") {
+        assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
+        client.write_all(&[byte]).await.unwrap();
+    }
+    let message = endpoint.recv().await.unwrap();
+    assert_eq!((message.kind, &message.payload[..]), (Kind::Binary, &b"slow"[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_rules_end_the_session_with_their_code() {
+    let cases: [(&[u8], u16); 9] = [
+        (&[0x81, 0x01, b'x'], 1002),
+        (&masked(0x80, b"c"), 1002),
+        (&[masked(0x01, b"a"), masked(0x02, b"b")].concat(), 1002),
+        (&masked(0x81, b"\xFF"), 1007),
+        (&[masked(0x01, b"ab\xF0\x9F"), masked(0x80, b"")].concat(), 1007), // a partial code point
+        (&masked(0x88, &close(1005)), 1002),
+        (&masked(0x88, b"\x03\xE8\xFF"), 1007),
+        (&[0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 1, 0, 0, 0, 0], 1009),
+        (&[masked(0x02, &[0; 1 << 19]), masked(0x00, &[0; 1 << 19]), masked(0x80, b"x")].concat(), 1009),
+    ];
+    for (wire, code) in cases {
+        let mut rig = rig(policy(), 1 << 22).await;
+        rig.send(&[&masked(0x81, b"good")[..], wire, &masked(0x81, b"ignored")].concat()).await;
+        rig.hears(&frame(0x81, b"good")).await;
+        let mut rest = Vec::new();
+        rig.client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest[0], 0x88, "{wire:02x?}");
+        assert_eq!(usize::from(rest[1]), rest.len() - 2, "one Close and nothing else");
+        assert_eq!(Close::parse(&rest[2..]).unwrap().code, Some(code), "{wire:02x?}");
+        drop(rig.client);
+        let outcome = rig.echo.await.unwrap();
+        assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Client, code));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_and_then_gone() {
+    let mut rig = rig(Policy { ping_interval: Some(30 * SECOND), ..policy() }, 1024).await;
+    let before = Instant::now();
+    let mut ping = [0; 10];
+    rig.client.read_exact(&mut ping).await.unwrap();
+    assert_eq!((ping[..2].to_vec(), before.elapsed()), (vec![0x89, 8], 30 * SECOND));
+    rig.send(&masked(0x8A, &ping[2..])).await;
+    rig.client.read_exact(&mut ping).await.unwrap();
+    assert_eq!(before.elapsed(), 60 * SECOND);
+    // Half a frame is life as well.
+    tokio::time::sleep(5 * SECOND).await;
+    rig.send(&masked(0x81, b"half")[..4]).await;
+    rig.client.read_exact(&mut ping).await.unwrap();
+    assert_eq!(before.elapsed(), 95 * SECOND);
+    rig.hears_end().await;
+    assert_eq!(before.elapsed(), 105 * SECOND);
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::PongTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_counts_messages() {
+    let mut rig = rig(Policy { idle_timeout: Some(60 * SECOND), ..policy() }, 1024).await;
+    let before = Instant::now();
+    tokio::time::sleep(20 * SECOND).await;
+    rig.send(&masked(0x81, b"x")).await;
+    rig.hears(&frame(0x81, b"x")).await;
+    tokio::time::sleep(20 * SECOND).await;
+    rig.send(&masked(0x89, b"")).await;
+    rig.hears(&frame(0x8A, b"")).await;
+    rig.hears(&frame(0x88, b"\x03\xE9idle")).await;
+    assert_eq!(before.elapsed(), 80 * SECOND);
+    rig.send(&masked(0x88, &close(1001))).await;
+    rig.hears_end().await;
+    drop(rig.client);
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_waits_for_the_message_in_flight() {
+    let mut rig = rig(policy(), 1024).await;
+    let wire = masked(0x81, b"in flight");
+    rig.send(&wire[..8]).await;
+    tokio::time::sleep(SECOND).await;
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    assert!(timeout(SECOND, rig.client.read_u8()).await.is_err());
+    rig.send(&wire[8..]).await;
+    rig.hears(&[frame(0x81, b"in flight"), frame(0x88, &close(1001))].concat()).await;
+    rig.send(&masked(0x88, &close(1001))).await;
+    rig.hears_end().await;
+    drop(rig.client);
+    let outcome = rig.echo.await.unwrap();
+    assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Orderly));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_not_read_either_and_can_be_ended() {
+    let mut rig = rig(policy(), 1024).await;
+    let message = masked(0x82, &[1; 3000]);
+    let mut sent = 0;
+    while timeout(SECOND, rig.client.write_all(&message)).await.is_ok() {
+        sent += message.len();
+        assert!(sent < 8 * OUTBOX_LEN, "the echo takes everything");
+    }
+    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    let outcome = rig.echo.await.unwrap();
+    assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_of_a_client_that_reads_nothing_do_not_pile_up() {
+    let mut rig = rig(policy(), 1024).await;
+    let pings = masked(0x89, &[1; 125]).repeat(100);
+    let mut sent = 0;
+    while let Ok(n) = timeout(SECOND, rig.client.write(&pings)).await {
+        sent += n.unwrap();
+        assert!(sent < 8 * OUTBOX_LEN, "the endpoint takes everything");
+    }
+}

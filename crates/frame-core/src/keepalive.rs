@@ -1,0 +1,287 @@
+//! Is the client still there? The gateway's own pings, and what answers them (RFC 6455 §5.5.2–3).
+//!
+//! In: what happened, and when (time since the session began). Out: when to look again, and what
+//! to do then. Any byte from the client is life. A pong answers the latest ping only, so while a
+//! ping of the backend's is unanswered the gateway sends none of its own; the question is already
+//! asked.
+
+use std::time::Duration;
+
+use crate::scanner::ControlPayload;
+
+/// Bytes of the payload of the gateway's own pings: a tag drawn per session, then a counter.
+pub const PING_LEN: usize = 8;
+
+/// What to do when the deadline has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Not yet, or no longer.
+    Nothing,
+    /// Put a ping with this payload between two frames; say [`Keepalive::on_ping_left`] when it
+    /// is on its way.
+    Ping([u8; PING_LEN]),
+    /// The client counts as gone.
+    Gone,
+}
+
+/// Whose question a pong answers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// The gateway's: to be taken out of the stream.
+    Gateway,
+    /// The backend's, or nobody's: to be passed on.
+    Backend,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing is asked; the client was last heard at this time.
+    Heard(Duration),
+    /// A ping waits for its place between two frames.
+    Leaving,
+    /// The question is asked; the answer is due at this time.
+    Asked(Duration),
+    /// The same while the client isn't read: so much time is left once it is.
+    Held(Duration),
+    /// After a Close no ping may follow.
+    Over,
+}
+
+/// The pings of one session.
+#[derive(Debug, Clone)]
+pub struct Keepalive {
+    interval: Option<Duration>,
+    timeout: Duration,
+    state: State,
+    /// The client is being read. While it isn't, its silence proves nothing.
+    reading: bool,
+    /// The backend has pinged and no pong has come since.
+    backend_asks: bool,
+    tag: [u8; 4],
+    count: u32,
+}
+
+impl Keepalive {
+    /// Pings a client that was silent for `interval` (`None`: never) and gives it `timeout` to
+    /// answer. `tag` should be random: it tells the gateway's pings from the backend's.
+    #[must_use]
+    pub fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4]) -> Self {
+        Self {
+            interval,
+            timeout,
+            state: State::Heard(Duration::ZERO),
+            reading: true,
+            backend_asks: false,
+            tag,
+            count: 0,
+        }
+    }
+
+    /// When [`Self::on_deadline`] wants to be called; `None`: something else must happen first.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            State::Heard(at) if self.reading => Some(at + self.interval?),
+            State::Asked(deadline) => Some(deadline),
+            State::Heard(_) | State::Leaving | State::Held(_) | State::Over => None,
+        }
+    }
+
+    /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing.
+    pub fn on_deadline(&mut self, now: Duration) -> Due {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Due::Nothing;
+        }
+        match self.state {
+            State::Asked(_) => Due::Gone,
+            _ if self.backend_asks => {
+                self.state = State::Asked(now + self.timeout);
+                Due::Nothing
+            }
+            _ => {
+                self.state = State::Leaving;
+                self.count = self.count.wrapping_add(1);
+                Due::Ping(self.payload(self.count))
+            }
+        }
+    }
+
+    /// The client has sent something, whatever it was.
+    pub fn on_bytes(&mut self, now: Duration) {
+        if !matches!(self.state, State::Leaving | State::Over) {
+            self.state = State::Heard(now);
+        }
+    }
+
+    /// The ping has been handed to the network: the clock for its answer starts.
+    pub fn on_ping_left(&mut self, now: Duration) {
+        if self.state == State::Leaving {
+            self.state =
+                if self.reading { State::Asked(now + self.timeout) } else { State::Held(self.timeout) };
+        }
+    }
+
+    /// A ping of the backend's goes on to the client.
+    pub fn on_backend_ping(&mut self) {
+        self.backend_asks = true;
+    }
+
+    /// The client has sent a pong.
+    pub fn on_pong(&mut self, payload: &ControlPayload) -> Answers {
+        // A late answer to an older ping of ours is still not for the backend.
+        let ours = payload.len() == PING_LEN
+            && payload[..4] == self.tag
+            && payload[4..]
+                .try_into()
+                .is_ok_and(|count| (1..=self.count).contains(&u32::from_be_bytes(count)));
+        if ours {
+            Answers::Gateway
+        } else {
+            self.backend_asks = false;
+            Answers::Backend
+        }
+    }
+
+    /// Reading from the client stops (its bytes can't go on) or starts again.
+    pub fn on_reading(&mut self, reading: bool, now: Duration) {
+        if self.reading == reading {
+            return;
+        }
+        self.reading = reading;
+        self.state = match self.state {
+            State::Asked(deadline) if !reading => State::Held(deadline.saturating_sub(now)),
+            State::Held(left) if reading => State::Asked(now + left),
+            State::Heard(_) if reading => State::Heard(now),
+            state => state,
+        };
+    }
+
+    /// A Close was sent or received: nothing is asked any more.
+    pub fn on_close(&mut self) {
+        self.state = State::Over;
+    }
+
+    fn payload(&self, count: u32) -> [u8; PING_LEN] {
+        let mut payload = [0; PING_LEN];
+        payload[..4].copy_from_slice(&self.tag);
+        payload[4..].copy_from_slice(&count.to_be_bytes());
+        payload
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAG: [u8; 4] = *b"tag!";
+
+    fn secs(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    fn keepalive() -> Keepalive {
+        Keepalive::new(Some(secs(30)), secs(10), TAG)
+    }
+
+    fn ping(count: u32) -> [u8; PING_LEN] {
+        keepalive().payload(count)
+    }
+
+    fn pong(payload: &[u8]) -> ControlPayload {
+        ControlPayload::new(payload, None)
+    }
+
+    #[test]
+    fn a_silent_client_is_asked_and_then_gone() {
+        let mut k = keepalive();
+        assert_eq!(k.deadline(), Some(secs(30)));
+        assert_eq!(k.on_deadline(secs(29)), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.deadline(), None); // the ping may have to wait for its place
+        k.on_ping_left(secs(34));
+        assert_eq!(k.deadline(), Some(secs(44)));
+        assert_eq!(k.on_deadline(secs(44)), Due::Gone);
+    }
+
+    #[test]
+    fn any_byte_is_life() {
+        let mut k = keepalive();
+        k.on_bytes(secs(7));
+        assert_eq!(k.deadline(), Some(secs(37)));
+        assert_eq!(k.on_deadline(secs(37)), Due::Ping(ping(1)));
+        k.on_ping_left(secs(37));
+        k.on_bytes(secs(40)); // not even a pong
+        assert_eq!(k.deadline(), Some(secs(70)));
+        assert_eq!(k.on_deadline(secs(70)), Due::Ping(ping(2)));
+    }
+
+    #[test]
+    fn only_our_own_pongs_are_ours_late_ones_too() {
+        let mut k = keepalive();
+        assert_eq!(k.on_pong(&pong(&ping(1))), Answers::Backend); // never sent
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        k.on_ping_left(secs(30));
+        assert_eq!(k.on_pong(&pong(b"backend")), Answers::Backend);
+        assert_eq!(k.on_pong(&pong(&[&TAG[..], b"\0\0\0\x02"].concat())), Answers::Backend);
+        k.on_bytes(secs(31));
+        assert_eq!(k.on_deadline(secs(61)), Due::Ping(ping(2)));
+        assert_eq!(k.on_pong(&pong(&ping(1))), Answers::Gateway);
+        assert_eq!(k.on_pong(&pong(&ping(2))), Answers::Gateway);
+    }
+
+    #[test]
+    fn while_the_backend_asks_the_gateway_does_not() {
+        let mut k = keepalive();
+        k.on_backend_ping();
+        assert_eq!(k.on_deadline(secs(30)), Due::Nothing);
+        assert_eq!(k.deadline(), Some(secs(40))); // but the answer is due all the same
+        k.on_bytes(secs(35));
+        assert_eq!(k.on_pong(&pong(b"backend")), Answers::Backend);
+        assert_eq!(k.on_deadline(secs(65)), Due::Ping(ping(1)));
+    }
+
+    #[test]
+    fn silence_counts_only_while_the_client_is_read() {
+        let mut k = keepalive();
+        k.on_reading(false, secs(5));
+        assert_eq!(k.deadline(), None);
+        k.on_reading(true, secs(100));
+        assert_eq!(k.deadline(), Some(secs(130)));
+        assert_eq!(k.on_deadline(secs(130)), Due::Ping(ping(1)));
+        k.on_ping_left(secs(130));
+        k.on_reading(false, secs(134));
+        assert_eq!(k.deadline(), None);
+        k.on_reading(true, secs(200));
+        assert_eq!(k.deadline(), Some(secs(206))); // six of the ten seconds were left
+    }
+
+    #[test]
+    fn a_ping_that_leaves_while_the_client_is_not_read_waits_in_full() {
+        let mut k = keepalive();
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        k.on_reading(false, secs(31));
+        k.on_ping_left(secs(32));
+        assert_eq!(k.deadline(), None);
+        k.on_reading(true, secs(50));
+        assert_eq!(k.deadline(), Some(secs(60)));
+    }
+
+    #[test]
+    fn bytes_while_the_ping_waits_do_not_lose_it() {
+        let mut k = keepalive();
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        k.on_bytes(secs(31));
+        k.on_ping_left(secs(33));
+        assert_eq!(k.deadline(), Some(secs(43)));
+    }
+
+    #[test]
+    fn nothing_after_a_close_and_nothing_when_off() {
+        let mut k = keepalive();
+        k.on_close();
+        k.on_bytes(secs(1));
+        assert_eq!(k.deadline(), None);
+        let off = Keepalive::new(None, secs(10), TAG);
+        assert_eq!(off.deadline(), None);
+    }
+}

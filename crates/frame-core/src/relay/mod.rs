@@ -1,0 +1,511 @@
+//! The relay: frames between a client and a backend, seen but not touched.
+//!
+//! In: two streams behind a finished handshake, and the policy of the route. Out: an [`Outcome`].
+//! Heads are scanned in the buffer that was read and the same bytes go on: payloads are neither
+//! unmasked nor reassembled, masks and fragments stay as the client made them, and a message of
+//! any size needs no more memory than a ping. Frames of the gateway's own are put exactly between
+//! two others.
+//!
+//! One task serves both directions: each has a [`Pump`], this module decides what an event in one
+//! means for the other (RFC 6455 §7).
+
+mod outcome;
+mod pump;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+pub(crate) use self::outcome::IDLE_CODE;
+pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Traffic};
+use self::pump::{Event, Pump};
+use crate::alarm::Alarm;
+use crate::control::{Control, Manner, Order};
+use crate::head::Sender;
+use crate::keepalive::{Due, Keepalive};
+use crate::pool::Buffer;
+use crate::scanner::Boundary;
+use crate::sequence::Limits;
+use crate::violation::Violation;
+
+/// How long a peer is given to answer a Close of the gateway's, to read what was sent to it
+/// before the connection goes, or to say its last after it half-closed.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How long a peer is given to answer the other peer's Close.
+pub const CLOSE_ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
+const BACKEND_LOST_CODE: u16 = 1011;
+
+/// What a route demands of its sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Limits for both directions.
+    pub limits: Limits,
+    /// End the session when no message moved either way for so long.
+    pub idle_timeout: Option<Duration>,
+    /// Ping a client that was silent for so long.
+    pub ping_interval: Option<Duration>,
+    /// Then it has so long to answer.
+    pub pong_timeout: Duration,
+}
+
+/// Relays frames until the session is over; both streams are then shut down or, where
+/// [`Outcome::client`] or [`Outcome::backend`] says so, left to the caller to drop.
+///
+/// Bytes that either side sent along with its handshake must come out of its stream first.
+///
+/// # Cancel safety
+/// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
+pub async fn relay<C, B>(client: &mut C, backend: &mut B, policy: &Policy, control: &Control) -> Outcome
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut relay = Relay::new(policy);
+    poll_fn(|cx| relay.poll(cx, client, backend, control)).await
+}
+
+/// What is known of one peer.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Its Close has arrived.
+    closed: bool,
+    /// Its bytes have ended.
+    ended: Option<Ended>,
+    /// It takes no more bytes.
+    deaf: Option<Ended>,
+}
+
+#[derive(Debug)]
+struct Relay {
+    started: Instant,
+    alarm: Alarm,
+    up: Pump,
+    down: Pump,
+    keepalive: Keepalive,
+    idle_timeout: Option<Duration>,
+    /// When a message last moved.
+    moved: Duration,
+    client: Peer,
+    backend: Peer,
+    cause: Option<Cause>,
+    /// Who broke a rule, and whether it was told so.
+    violation: Option<(Party, Violation)>,
+    violator_told: bool,
+    order: Option<Order>,
+    /// When patience with the closing ends.
+    deadline: Option<Duration>,
+    finish: Option<Finish>,
+}
+
+impl Relay {
+    fn new(policy: &Policy) -> Self {
+        Self {
+            started: Instant::now(),
+            alarm: Alarm::new(),
+            up: Pump::new(Sender::Client, policy.limits),
+            down: Pump::new(Sender::Server, policy.limits),
+            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
+            idle_timeout: policy.idle_timeout,
+            moved: Duration::ZERO,
+            client: Peer::default(),
+            backend: Peer::default(),
+            cause: None,
+            violation: None,
+            violator_told: false,
+            order: None,
+            deadline: None,
+            finish: None,
+        }
+    }
+
+    fn poll<C, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        backend: &mut B,
+        control: &Control,
+    ) -> Poll<Outcome>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let now = self.started.elapsed();
+        if self.finish.is_none() {
+            if let Some(order) = control.poll(cx) {
+                self.on_order(order, now);
+            }
+            self.poll_open(cx, client, backend, now);
+        }
+        if let Some(finish) = &mut self.finish
+            && let Poll::Ready((client, backend)) = finish.poll(cx, client, backend, now)
+        {
+            return Poll::Ready(self.outcome(client, backend));
+        }
+        if let Some(next) = self.next_deadline()
+            && self.alarm.poll(cx, self.started + next).is_ready()
+        {
+            cx.waker().wake_by_ref(); // with a new look at the clock
+        }
+        Poll::Pending
+    }
+
+    /// Pumps both ways until nothing moves or the session is over.
+    fn poll_open<C, B>(&mut self, cx: &mut Context<'_>, client: &mut C, backend: &mut B, now: Duration)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let heard = self.up.wire_bytes();
+        let tallies = (self.up.tally(), self.down.tally());
+        let mut yields = 0;
+        loop {
+            let up = self.up.poll(cx, client, backend, &mut self.keepalive);
+            let down = self.down.poll(cx, backend, client, &mut self.keepalive);
+            if self.up.wire_bytes() != heard {
+                self.keepalive.on_bytes(now);
+            }
+            self.keepalive.on_reading(self.up.is_reading(), now);
+            let idle = up.is_pending() && down.is_pending();
+            for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
+                match event {
+                    Poll::Ready(Event::Yield) => yields += 1,
+                    Poll::Ready(event) => self.on_event(party, event, now),
+                    Poll::Pending => {}
+                }
+            }
+            if (self.up.tally(), self.down.tally()) != tallies {
+                self.moved = now;
+            }
+            let timers = self.on_timers(now);
+            self.advance(now);
+            if self.finish.is_some() {
+                return;
+            }
+            if yields > 1 {
+                cx.waker().wake_by_ref(); // other tasks first
+                return;
+            }
+            if idle && !timers && !self.up.wants_poll() && !self.down.wants_poll() {
+                return;
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Order, now: Duration) {
+        if self.order == Some(order) {
+            return;
+        }
+        self.order = Some(order);
+        let boundary = match order.manner {
+            Manner::AfterMessages => Boundary::Message,
+            Manner::Now => {
+                self.hurry(now);
+                Boundary::Frame
+            }
+        };
+        if self.cause.is_none() {
+            self.cause = Some(Cause::Ordered { code: order.code });
+        }
+        self.close_both(order.code, "", boundary);
+    }
+
+    fn close_both(&mut self, code: u16, reason: &str, boundary: Boundary) {
+        self.keepalive.on_close();
+        self.up.send_close(code, reason, boundary);
+        self.down.send_close(code, reason, boundary);
+    }
+
+    /// From now on the closing may take [`CLOSE_WAIT`] at most.
+    fn hurry(&mut self, now: Duration) {
+        let deadline = now + CLOSE_WAIT;
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+    }
+
+    fn on_event(&mut self, party: Party, event: Event, now: Duration) {
+        match event {
+            Event::Close { close, passed } => {
+                self.keepalive.on_close();
+                self.peer(party).closed = true;
+                self.cause.get_or_insert(Cause::Closed { by: party, close });
+                if passed {
+                    self.deadline.get_or_insert(now + CLOSE_ANSWER_WAIT);
+                }
+            }
+            Event::Violation(violation) => {
+                self.keepalive.on_close();
+                if self.violation.is_some() {
+                    self.peer(party).closed = true; // both misbehave: nothing to wait for
+                    return;
+                }
+                self.violation = Some((party, violation));
+                self.cause.get_or_insert(Cause::Violation { by: party, violation });
+                self.hurry(now);
+                let (own, other) = self.pumps(party);
+                own.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
+                other.hold_close();
+            }
+            Event::Ended(ended) => {
+                if !self.peer(party).closed {
+                    self.cause.get_or_insert(Cause::Lost { party, how: ended });
+                }
+                self.peer(party).ended = Some(ended);
+                self.keepalive.on_close();
+                self.hurry(now);
+                if party == Party::Client {
+                    self.up.shut_when_written();
+                }
+            }
+            Event::SinkFailed(how) => {
+                // What the peer sent before it went is still worth reading: its Close, its end.
+                self.peer(other(party)).deaf = Some(how);
+                self.hurry(now);
+            }
+            Event::PingLeft => self.keepalive.on_ping_left(now),
+            Event::Yield => {}
+        }
+    }
+
+    /// Says whether something happened.
+    fn on_timers(&mut self, now: Duration) -> bool {
+        if self.cause.is_some() {
+            return false;
+        }
+        if self.idle_timeout.is_some_and(|timeout| now >= self.moved + timeout) {
+            self.cause = Some(Cause::Idle);
+            self.hurry(now);
+            self.close_both(outcome::IDLE_CODE, "idle", Boundary::Frame);
+            return true;
+        }
+        match self.keepalive.on_deadline(now) {
+            Due::Nothing => false,
+            Due::Ping(payload) => {
+                self.down.send_ping(&payload);
+                true
+            }
+            Due::Gone => {
+                self.cause = Some(Cause::PongTimeout);
+                // No Close to the backend: it is to see what it would have seen without us.
+                self.finish(now, Exit::Cut, Exit::Orderly);
+                true
+            }
+        }
+    }
+
+    /// Decides whether the session is over, and if so how.
+    fn advance(&mut self, now: Duration) {
+        if self.cause.is_none() && self.is_late(now) {
+            // Deaf, and silent since.
+            let (party, peer) = if self.client.deaf.is_some() {
+                (Party::Client, &self.client)
+            } else {
+                (Party::Backend, &self.backend)
+            };
+            self.cause = peer.deaf.map(|how| Cause::Lost { party, how });
+        }
+        if self.cause.is_none() || self.finish.is_some() {
+            return;
+        }
+        let both_closed = self.client.closed && self.backend.closed;
+        // A client that is gone for good: nothing can reach it, and the backend may know at once.
+        match self.client.ended {
+            Some(Ended::Reset) if !both_closed => {
+                return self.finish(now, Exit::Cut, Exit::Reset);
+            }
+            Some(Ended::Truncated | Ended::Failed(_)) if self.up.is_written() => {
+                return self.finish(now, Exit::Cut, Exit::Orderly);
+            }
+            _ => {}
+        }
+        if let Some((violator, violation)) = self.violation
+            && !self.violator_told
+        {
+            let peer = self.peer(other(violator));
+            if peer.closed || peer.ended.is_some() || self.is_late(now) {
+                self.violator_told = true;
+                self.deadline = Some(now + CLOSE_WAIT);
+                let (_, to_violator) = self.pumps(violator);
+                if !to_violator.at_frame_boundary() {
+                    return match violator {
+                        Party::Client => self.finish(now, Exit::Cut, Exit::Orderly),
+                        _ => self.finish(now, Exit::Orderly, Exit::Cut),
+                    };
+                }
+                to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
+            }
+        } else if self.violation.is_none()
+            && self.client.ended.is_none()
+            && self.backend.ended.is_some()
+            && !self.backend.closed
+        {
+            if self.down.at_frame_boundary() {
+                self.down.send_close(BACKEND_LOST_CODE, "backend lost", Boundary::Frame);
+                self.up.watch();
+            } else if self.down.is_written() {
+                return self.finish(now, Exit::Cut, Exit::Orderly); // in the middle of a frame
+            }
+        }
+        if self.order.is_some() && self.up.close_written() && self.down.close_written() {
+            self.deadline.get_or_insert(now + CLOSE_WAIT);
+        }
+
+        let violator = self.violation.map(|(violator, _)| violator);
+        let client_done = self.client.ended.is_some()
+            || self.down.sink_failed()
+            || (self.down.close_written() && (self.client.closed || violator == Some(Party::Client)));
+        let backend_done = self.backend.ended.is_some()
+            || self.up.sink_failed()
+            || (self.up.close_written() && (self.backend.closed || violator == Some(Party::Backend)));
+        let written = (self.up.is_written() || self.backend.ended.is_some()) && self.down.is_written();
+        if (client_done && backend_done && written) || self.is_late(now) {
+            let client = if !self.down.at_frame_boundary() || !self.down.is_written() {
+                Exit::Cut
+            } else if self.backend.ended == Some(Ended::Reset) && !both_closed {
+                Exit::Reset
+            } else {
+                Exit::Orderly
+            };
+            self.finish(now, client, Exit::Orderly);
+        }
+    }
+
+    fn is_late(&self, now: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    fn finish(&mut self, now: Duration, client: Exit, backend: Exit) {
+        let closed_in_order = self.up.close_written() && self.backend.closed;
+        self.finish = Some(Finish {
+            client: if client == Exit::Orderly { Leg::Shutdown } else { Leg::Done(client) },
+            backend: match backend {
+                // The server closes TCP first (RFC 6455 §7.1.1).
+                Exit::Orderly if closed_in_order && self.backend.ended.is_none() => Leg::AwaitEnd,
+                Exit::Orderly => Leg::Shutdown,
+                exit => Leg::Done(exit),
+            },
+            deadline: now + CLOSE_WAIT,
+        });
+    }
+
+    fn outcome(&self, client: Exit, backend: Exit) -> Outcome {
+        Outcome {
+            // `finish` is only ever set with a cause.
+            cause: self.cause.clone().unwrap_or(Cause::PongTimeout),
+            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
+            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
+            client,
+            backend,
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        if let Some(finish) = &self.finish {
+            return Some(finish.deadline);
+        }
+        let open = self.cause.is_none();
+        let idle = self.idle_timeout.filter(|_| open).map(|timeout| self.moved + timeout);
+        let ping = self.keepalive.deadline().filter(|_| open);
+        [self.deadline, idle, ping].into_iter().flatten().min()
+    }
+
+    fn peer(&mut self, party: Party) -> &mut Peer {
+        if party == Party::Client { &mut self.client } else { &mut self.backend }
+    }
+
+    /// The pump that `party` feeds, and the one that feeds it.
+    fn pumps(&mut self, party: Party) -> (&mut Pump, &mut Pump) {
+        if party == Party::Client { (&mut self.up, &mut self.down) } else { (&mut self.down, &mut self.up) }
+    }
+}
+
+fn other(party: Party) -> Party {
+    if party == Party::Client { Party::Backend } else { Party::Client }
+}
+
+/// At most 123 bytes: no violation's text is longer (asserted by a test).
+fn reason(violation: Violation) -> String {
+    violation.to_string()
+}
+
+/// The last step: both connections go, and neither loses what is still on its way.
+#[derive(Debug)]
+struct Finish {
+    client: Leg,
+    backend: Leg,
+    deadline: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Leg {
+    /// The peer closes first.
+    AwaitEnd,
+    Shutdown,
+    /// Closing a socket with unread bytes would reset it and destroy what the peer hasn't read.
+    Drain,
+    Done(Exit),
+}
+
+impl Finish {
+    fn poll<C, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        backend: &mut B,
+        now: Duration,
+    ) -> Poll<(Exit, Exit)>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        B: AsyncRead + AsyncWrite + Unpin,
+    {
+        let late = now >= self.deadline;
+        self.client.poll(cx, client, late);
+        self.backend.poll(cx, backend, late);
+        match (self.client, self.backend) {
+            (Leg::Done(client), Leg::Done(backend)) => Poll::Ready((client, backend)),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Leg {
+    fn poll<S: AsyncRead + AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut S, late: bool) {
+        loop {
+            let next = match *self {
+                Self::Done(_) => return,
+                Self::AwaitEnd => poll_drain(cx, io).map(|()| Self::Shutdown),
+                Self::Shutdown => Pin::new(&mut *io).poll_shutdown(cx).map(|done| match done {
+                    Ok(()) => Self::Drain,
+                    Err(_) => Self::Done(Exit::Orderly), // the peer is gone; so are we
+                }),
+                Self::Drain => poll_drain(cx, io).map(|()| Self::Done(Exit::Orderly)),
+            };
+            *self = match (next, *self) {
+                (Poll::Ready(next), _) => next,
+                (Poll::Pending, _) if !late => return,
+                (Poll::Pending, Self::AwaitEnd) => Self::Shutdown,
+                (Poll::Pending, Self::Shutdown) => Self::Done(Exit::Cut),
+                (Poll::Pending, _) => Self::Done(Exit::Orderly),
+            };
+        }
+    }
+}
+
+/// Reads and forgets until the peer's end, whatever kind it is of.
+fn poll_drain<S: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut S) -> Poll<()> {
+    let mut buffer = Buffer::take();
+    loop {
+        let mut free = ReadBuf::new(&mut buffer);
+        match Pin::new(&mut *io).poll_read(cx, &mut free) {
+            Poll::Ready(Ok(())) if !free.filled().is_empty() => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! How a session ended, for the log line.
+
+use std::fmt;
+use std::io;
+
+use crate::close::Close;
+use crate::scanner::Tally;
+use crate::violation::Violation;
+
+/// One of the three that can end a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    /// The browser or other client.
+    Client,
+    /// The server behind the gateway.
+    Backend,
+    /// The gateway itself.
+    Gateway,
+}
+
+impl Party {
+    /// Lower case, for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// How a peer's bytes came to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// In order: TCP FIN (with TLS after close_notify), or END_STREAM.
+    Eof,
+    /// TCP FIN without TLS' close_notify: usual when a browser dies or the network goes.
+    Truncated,
+    /// TCP RST or RST_STREAM.
+    Reset,
+    /// Anything else that the operating system or TLS reports.
+    Failed(io::ErrorKind),
+}
+
+impl From<&io::Error> for Ended {
+    fn from(e: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match e.kind() {
+            Kind::UnexpectedEof => Self::Truncated,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::Reset,
+            kind => Self::Failed(kind),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eof => f.write_str("ended without a Close"),
+            Self::Truncated => f.write_str("vanished (no close_notify)"),
+            Self::Reset => f.write_str("reset the connection"),
+            Self::Failed(kind) => write!(f, "failed: {kind}"),
+        }
+    }
+}
+
+/// Why the session ended: the first thing that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// A closing handshake, begun by this party.
+    Closed {
+        /// Client or backend.
+        by: Party,
+        /// Code and reason as sent.
+        close: Close,
+    },
+    /// This party's connection ended without a Close.
+    Lost {
+        /// Client or backend.
+        party: Party,
+        /// How.
+        how: Ended,
+    },
+    /// This party broke a rule.
+    Violation {
+        /// Client or backend.
+        by: Party,
+        /// Which.
+        violation: Violation,
+    },
+    /// No message either way for the route's `idle_timeout`.
+    Idle,
+    /// The client answered no ping within `pong_timeout`.
+    PongTimeout,
+    /// The gateway was asked to end it, with this close code.
+    Ordered {
+        /// For instance 1001.
+        code: u16,
+    },
+}
+
+impl Cause {
+    /// Who ended the session.
+    #[must_use]
+    pub fn ended_by(&self) -> Party {
+        match self {
+            Self::Closed { by: party, .. } | Self::Lost { party, .. } | Self::Violation { by: party, .. } => {
+                *party
+            }
+            Self::PongTimeout => Party::Client,
+            Self::Idle | Self::Ordered { .. } => Party::Gateway,
+        }
+    }
+
+    /// The code a peer was told, or 1005 or 1006 as the peer that stayed sees it.
+    #[must_use]
+    pub fn close_code(&self) -> u16 {
+        match self {
+            Self::Closed { close, .. } => close.code.unwrap_or(1005),
+            Self::Lost { party: Party::Backend, .. } => 1011,
+            Self::Lost { .. } | Self::PongTimeout => 1006,
+            Self::Violation { violation, .. } => violation.close_code(),
+            Self::Idle => IDLE_CODE,
+            Self::Ordered { code } => *code,
+        }
+    }
+}
+
+/// An idle session is told the gateway is "going away" (RFC 6455 §7.4.1).
+pub(crate) const IDLE_CODE: u16 = 1001;
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed { by, close } => write!(f, "closed by {} ({close})", by.as_str()),
+            Self::Lost { party, how } => write!(f, "{} {how}", party.as_str()),
+            Self::Violation { by, violation } => write!(f, "{} broke a rule: {violation}", by.as_str()),
+            Self::Idle => f.write_str("idle: no message within idle_timeout"),
+            Self::PongTimeout => f.write_str("client answered no ping within pong_timeout"),
+            Self::Ordered { .. } => f.write_str("ended by the gateway"),
+        }
+    }
+}
+
+/// What the owner of a connection still has to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing: its write half was shut down in order.
+    Orderly,
+    /// The other peer reset its connection between two frames: pass that on where the transport
+    /// can say it (RFC 8441 §5), else close in order.
+    Reset,
+    /// The stream stops in the middle of a frame, or nobody is there: drop it, and let nothing
+    /// look like an orderly end.
+    Cut,
+}
+
+/// What one direction has carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Whole messages.
+    pub messages: u64,
+    /// Payload bytes of messages, as they are on the wire.
+    pub payload_bytes: u64,
+    /// All bytes of frames, heads and control frames included.
+    pub wire_bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) fn new(tally: Tally, wire_bytes: u64) -> Self {
+        Self { messages: tally.messages, payload_bytes: tally.payload_bytes, wire_bytes }
+    }
+}
+
+/// How a session ended, and what it carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it ended.
+    pub cause: Cause,
+    /// From the client.
+    pub from_client: Traffic,
+    /// From the backend, or from the endpoint.
+    pub from_backend: Traffic,
+    /// What is left to do with the client's connection.
+    pub client: Exit,
+    /// What is left to do with the backend's connection.
+    pub backend: Exit,
+}

@@ -1,0 +1,561 @@
+//! The relay over in-memory streams, on a paused clock.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::{advance, timeout};
+
+use super::*;
+use crate::close::Close;
+use crate::head::{Scan, scan_head, unmask};
+use crate::test_io::{Drip, Resets, frame, masked};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn policy() -> Policy {
+    Policy {
+        limits: Limits { message_max: u64::MAX, deflate: false },
+        idle_timeout: None,
+        ping_interval: None,
+        pong_timeout: 10 * SECOND,
+    }
+}
+
+/// A relay in a task, with the far ends of both its streams.
+struct Rig {
+    client: Far,
+    backend: Far,
+    control: Control,
+    relay: JoinHandle<Outcome>,
+}
+
+/// A peer's end of a stream.
+struct Far {
+    io: DuplexStream,
+    /// Whose frames arrive here.
+    hears: Sender,
+}
+
+/// A frame as a peer hears it, unmasked.
+#[derive(Debug, PartialEq, Eq)]
+struct Heard {
+    b0: u8,
+    payload: Vec<u8>,
+}
+
+fn heard(b0: u8, payload: &[u8]) -> Heard {
+    Heard { b0, payload: payload.into() }
+}
+
+impl Far {
+    async fn send(&mut self, wire: &[u8]) {
+        self.io.write_all(wire).await.unwrap();
+    }
+
+    /// The next frame, with its rules checked; `None` at the end of the stream.
+    async fn hear(&mut self) -> Option<Heard> {
+        let mut wire = Vec::new();
+        loop {
+            match scan_head(&wire, self.hears).unwrap() {
+                Scan::Need(_) => match self.io.read_u8().await {
+                    Ok(byte) => wire.push(byte),
+                    Err(_) if wire.is_empty() => return None,
+                    Err(e) => panic!("ended inside a head: {e}"),
+                },
+                Scan::Head(head) => {
+                    let mut payload = vec![0; usize::try_from(head.payload_len).unwrap()];
+                    self.io.read_exact(&mut payload).await.expect("ended inside a frame");
+                    if let Some(mask) = head.mask {
+                        unmask(&mut payload, mask, 0);
+                    }
+                    return Some(Heard { b0: wire[0], payload });
+                }
+            }
+        }
+    }
+
+    async fn hear_close(&mut self) -> Close {
+        let frame = self.hear().await.expect("a Close, not the end");
+        assert_eq!(frame.b0, 0x88);
+        Close::parse(&frame.payload).unwrap()
+    }
+
+    /// Everything until the end of the stream.
+    async fn hear_out(&mut self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        self.io.read_to_end(&mut wire).await.unwrap();
+        wire
+    }
+
+    async fn is_silent(&mut self) -> bool {
+        timeout(Duration::from_millis(1), self.io.read_u8()).await.is_err()
+    }
+}
+
+async fn rig(policy: Policy) -> Rig {
+    rig_over(policy, 1 << 20, |near| near, |near| near).await
+}
+
+/// Streams hold `room` bytes; the near ends may be wrapped.
+async fn rig_over<C, B>(
+    policy: Policy,
+    room: usize,
+    client: impl FnOnce(DuplexStream) -> C,
+    backend: impl FnOnce(DuplexStream) -> B,
+) -> Rig
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (client_far, client_near) = duplex(room);
+    let (backend_far, backend_near) = duplex(room);
+    let (mut client, mut backend) = (client(client_near), backend(backend_near));
+    let control = Control::new();
+    let relay = tokio::spawn({
+        let control = control.clone();
+        async move { relay(&mut client, &mut backend, &policy, &control).await }
+    });
+    tokio::task::yield_now().await; // the session's clock starts
+    Rig {
+        client: Far { io: client_far, hears: Sender::Server },
+        backend: Far { io: backend_far, hears: Sender::Client },
+        control,
+        relay,
+    }
+}
+
+fn close(code: u16) -> Vec<u8> {
+    code.to_be_bytes().into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_go_on_as_they_are() {
+    let mut rig = rig(policy()).await;
+    let up =
+        [masked(0x01, b"to"), masked(0x89, b"p"), masked(0x80, b"m"), masked(0x82, &[9; 70_000])].concat();
+    let down = [frame(0x81, b"hello"), frame(0x8A, b""), frame(0x82, &[7; 70_000])].concat();
+    rig.client.send(&up).await;
+    rig.backend.send(&down).await;
+    let (mut at_backend, mut at_client) = (vec![0; up.len()], vec![0; down.len()]);
+    rig.backend.io.read_exact(&mut at_backend).await.unwrap();
+    rig.client.io.read_exact(&mut at_client).await.unwrap();
+    assert!(at_backend == up && at_client == down);
+    drop(rig.client);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.from_client.messages, 2);
+    assert_eq!(outcome.from_client.payload_bytes, 70_003);
+    assert_eq!(outcome.from_client.wire_bytes, up.len() as u64);
+    assert_eq!(outcome.from_backend.messages, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_closing_handshake_passes_through() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&masked(0x88, b"\x0F\xA0bye")).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x88, b"\x0F\xA0bye")));
+    rig.backend.send(&[frame(0x81, b"last"), frame(0x88, b"\x0F\xA0bye")].concat()).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"last")));
+    assert_eq!(rig.client.hear().await, Some(heard(0x88, b"\x0F\xA0bye")));
+    // The server side closes TCP first: the gateway towards the client, the backend towards us.
+    assert_eq!(rig.client.hear().await, None);
+    assert!(rig.backend.is_silent().await);
+    rig.backend.io.shutdown().await.unwrap();
+    rig.client.io.shutdown().await.unwrap();
+    let outcome = rig.relay.await.unwrap();
+    let close = Close { code: Some(4000), reason: "bye".into() };
+    assert_eq!(outcome.cause, Cause::Closed { by: Party::Client, close });
+    assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_close_stays_empty_and_nothing_follows_a_close() {
+    let mut rig = rig(policy()).await;
+    rig.backend.send(&[frame(0x88, b""), frame(0x81, b"too late")].concat()).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x88, b"")));
+    rig.client.send(&[masked(0x88, b""), masked(0x81, b"too late")].concat()).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x88, b"")));
+    assert_eq!(rig.client.hear().await, None);
+    drop(rig.client);
+    assert_eq!(rig.backend.hear().await, None);
+    assert_eq!(rig.relay.await.unwrap().cause.close_code(), 1005);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closes_and_half_closes_still_hears_the_rest() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&masked(0x88, &close(1000))).await;
+    rig.client.io.shutdown().await.unwrap();
+    assert_eq!(rig.backend.hear().await, Some(heard(0x88, &close(1000))));
+    assert_eq!(rig.backend.hear().await, None);
+    rig.backend.send(&[frame(0x81, b"rest"), frame(0x88, &close(1000))].concat()).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"rest")));
+    assert_eq!(rig.client.hear().await, Some(heard(0x88, &close(1000))));
+    assert_eq!(rig.client.hear().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_client_ends_the_backend_without_a_close() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&[masked(0x81, b"whole"), masked(0x81, b"cut off")[..9].to_vec()].concat()).await;
+    drop(rig.client);
+    let wire = rig.backend.hear_out().await;
+    assert_eq!(wire, [masked(0x81, b"whole"), masked(0x81, b"cut off")[..9].to_vec()].concat());
+    drop(rig.backend);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Lost { party: Party::Client, how: Ended::Eof });
+    assert_eq!(outcome.cause.close_code(), 1006);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_resets_resets_the_backend() {
+    let rig = rig_over(policy(), 1024, Resets::new, |near| near).await;
+    drop(rig.client);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Lost { party: Party::Client, how: Ended::Reset });
+    assert_eq!((outcome.client, outcome.backend), (Exit::Cut, Exit::Reset));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_backend_is_1011_at_a_boundary() {
+    let mut rig = rig(policy()).await;
+    // Between two fragments is a boundary; half a head is not passed on.
+    rig.backend.send(&[&frame(0x01, b"frag")[..], &[0x80]].concat()).await;
+    drop(rig.backend);
+    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"frag")));
+    assert_eq!(rig.client.hear_close().await.code, Some(1011));
+    assert!(rig.client.is_silent().await); // the client may answer first
+    rig.client.send(&masked(0x88, &close(1011))).await;
+    assert_eq!(rig.client.hear().await, None);
+    drop(rig.client);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Eof });
+    assert_eq!(outcome.client, Exit::Orderly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_resets_at_a_boundary_is_1011_and_then_a_reset() {
+    let mut rig = rig_over(policy(), 1024, |near| near, Resets::new).await;
+    drop(rig.backend);
+    assert_eq!(rig.client.hear_close().await.code, Some(1011));
+    let before = Instant::now();
+    let outcome = rig.relay.await.unwrap(); // the client doesn't answer
+    assert_eq!(before.elapsed(), CLOSE_WAIT);
+    assert_eq!(outcome.client, Exit::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_lost_inside_a_frame_cuts_the_client() {
+    let mut rig = rig(policy()).await;
+    let wire = frame(0x81, b"cut off");
+    rig.backend.send(&wire[..5]).await;
+    drop(rig.backend);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.client, Exit::Cut);
+    assert_eq!(rig.client.hear_out().await, wire[..5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_breaks_a_rule() {
+    let mut rig = rig(policy()).await;
+    rig.client
+        .send(&[masked(0x81, b"good"), vec![0x81, 0x01, b'x'], masked(0x81, b"ignored")].concat())
+        .await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"good")));
+    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    // What the backend still sends is relayed until its Close.
+    rig.backend.send(&frame(0x81, b"still")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"still")));
+    assert!(rig.client.is_silent().await);
+    rig.backend.send(&frame(0x88, &close(1002))).await;
+    let told = rig.client.hear_close().await;
+    assert_eq!(told.code, Some(1002));
+    assert!(told.reason.contains("not masked"), "{told}");
+    assert_eq!(rig.client.hear().await, None);
+    drop((rig.client, rig.backend));
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Violation { by: Party::Client, violation: Violation::Unmasked });
+    assert_eq!(outcome.from_client.messages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violator_waits_two_seconds_for_a_backend_that_says_nothing() {
+    let mut rig = rig(Policy { limits: Limits { message_max: 4, deflate: false }, ..policy() }).await;
+    let before = Instant::now();
+    rig.client.send(&masked(0x82, b"12345")).await;
+    assert_eq!(rig.backend.hear_close().await.code, Some(1009));
+    assert_eq!(rig.client.hear_close().await.code, Some(1009));
+    assert_eq!(before.elapsed(), CLOSE_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violator_is_told_at_once_when_the_backend_ends() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&[0xFF, 0x80]).await;
+    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    let before = Instant::now();
+    drop(rig.backend);
+    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violator_whose_stream_stands_inside_a_frame_is_cut() {
+    let mut rig = rig(policy()).await;
+    let half = &frame(0x82, b"half")[..3];
+    rig.backend.send(half).await;
+    let mut seen = [0; 3];
+    rig.client.io.read_exact(&mut seen).await.unwrap();
+    rig.client.send(&[0xFF, 0x80]).await;
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.client, Exit::Cut);
+    assert_eq!(rig.client.hear_out().await, b"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_breaks_a_rule() {
+    let mut rig = rig(policy()).await;
+    rig.backend.send(&[frame(0x81, b"good"), masked(0x81, b"bad")].concat()).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"good")));
+    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    rig.client.send(&masked(0x81, b"still")).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"still")));
+    rig.client.send(&masked(0x88, &close(1002))).await;
+    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    drop((rig.client, rig.backend));
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Violation { by: Party::Backend, violation: Violation::Masked });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_close_is_not_passed_on() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&masked(0x88, &close(1005))).await;
+    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    rig.backend.send(&frame(0x88, &close(1002))).await;
+    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+}
+
+#[test]
+fn every_reason_fits_a_close() {
+    let longest = Violation::MessageTooBig { len: u64::MAX, max: u64::MAX };
+    for violation in [
+        longest,
+        Violation::LengthNotMinimal { len: 65_535 },
+        Violation::ReservedBits { bits: 7 },
+        Violation::CloseCode { code: u16::MAX },
+        Violation::Interleaved,
+        Violation::UnexpectedContinuation,
+    ] {
+        assert!(reason(violation).len() <= 123, "{violation}");
+    }
+}
+
+fn pinging() -> Policy {
+    Policy { ping_interval: Some(30 * SECOND), ..policy() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_and_its_pong_taken_out() {
+    let mut rig = rig(pinging()).await;
+    let before = Instant::now();
+    let ping = rig.client.hear().await.unwrap();
+    assert_eq!((before.elapsed(), ping.b0), (30 * SECOND, 0x89));
+    // The answer between two messages, one of them split around it.
+    let (a, b) = (masked(0x01, b"a"), masked(0x80, b"b"));
+    rig.client.send(&[&a[..], &masked(0x8A, &ping.payload), &masked(0x8A, b"mine"), &b].concat()).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"a")));
+    assert_eq!(rig.backend.hear().await, Some(heard(0x8A, b"mine")));
+    assert_eq!(rig.backend.hear().await, Some(heard(0x80, b"b")));
+    let again = rig.client.hear().await.unwrap();
+    assert_eq!((before.elapsed(), again.b0), (60 * SECOND, 0x89));
+    assert_ne!(again.payload, ping.payload);
+    // A pong that arrives byte by byte is taken out as well.
+    for byte in masked(0x8A, &again.payload) {
+        rig.client.send(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.backend.is_silent().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_no_ping_is_gone() {
+    let mut rig = rig(pinging()).await;
+    let before = Instant::now();
+    assert_eq!(rig.backend.hear().await, None); // no Close
+    assert_eq!(before.elapsed(), 40 * SECOND);
+    drop(rig.backend);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!((outcome.cause, outcome.client), (Cause::PongTimeout, Exit::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_waits_for_the_end_of_the_frame() {
+    let mut rig = rig(pinging()).await;
+    let wire = frame(0x82, b"a long frame");
+    let (front, back) = wire.split_at(6);
+    rig.backend.send(front).await;
+    advance(31 * SECOND).await;
+    let mut seen = vec![0; front.len()];
+    rig.client.io.read_exact(&mut seen).await.unwrap();
+    assert!(rig.client.is_silent().await);
+    // The rest, and the next frame in the same packet: the ping goes in between.
+    rig.backend.send(&[back, &frame(0x81, b"next")].concat()).await;
+    let mut rest = vec![0; back.len()];
+    rig.client.io.read_exact(&mut rest).await.unwrap();
+    assert_eq!([seen, rest].concat(), wire);
+    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"next")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_ping_of_the_backends_is_unanswered_the_gateway_sends_none() {
+    let mut rig = rig(pinging()).await;
+    rig.backend.send(&frame(0x89, b"backend's")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x89, b"backend's")));
+    advance(35 * SECOND).await;
+    assert!(rig.client.is_silent().await);
+    rig.client.send(&masked(0x8A, b"backend's")).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x8A, b"backend's")));
+    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pong_clock_stops_while_the_client_is_not_read() {
+    let mut rig = rig_over(pinging(), 64, |near| near, |near| near).await;
+    // The backend reads nothing, so the gateway soon reads nothing from the client.
+    let stall = masked(0x82, &[0; 100]);
+    let writer = async { rig.client.io.write_all(&stall).await.unwrap() };
+    timeout(SECOND, writer).await.unwrap();
+    advance(600 * SECOND).await;
+    assert!(!rig.relay.is_finished());
+    let mut seen = vec![0; stall.len()];
+    rig.backend.io.read_exact(&mut seen).await.unwrap();
+    assert_eq!(seen, stall);
+    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_counts_messages_and_not_pings() {
+    let mut rig = rig(Policy { idle_timeout: Some(60 * SECOND), ..pinging() }).await;
+    let before = Instant::now();
+    advance(20 * SECOND).await;
+    rig.backend.send(&frame(0x81, b"x")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"x")));
+    for _ in 0..2 {
+        let ping = rig.client.hear().await.unwrap();
+        rig.client.send(&masked(0x8A, &ping.payload)).await;
+        rig.backend.send(&frame(0x8A, b"heartbeat")).await;
+        assert_eq!(rig.client.hear().await, Some(heard(0x8A, b"heartbeat")));
+    }
+    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    assert_eq!(before.elapsed(), 80 * SECOND);
+    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    rig.client.send(&masked(0x88, &close(1001))).await;
+    rig.backend.send(&frame(0x88, &close(1001))).await;
+    drop((rig.client, rig.backend));
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_lets_messages_in_flight_finish() {
+    let mut rig = rig(policy()).await;
+    rig.backend.send(&frame(0x01, b"begun")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    assert_eq!(rig.backend.hear_close().await.code, Some(1001)); // this way nothing was in flight
+    assert!(rig.client.is_silent().await);
+    rig.backend.send(&[frame(0x80, b"done"), frame(0x81, b"a new one")].concat()).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x80, b"done")));
+    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    rig.client.send(&masked(0x88, &close(1001))).await;
+    rig.backend.send(&frame(0x88, &close(1001))).await;
+    assert_eq!(rig.client.hear().await, None);
+    drop((rig.client, rig.backend));
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
+    assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
+    let mut rig = rig(policy()).await;
+    let half = &frame(0x82, b"half")[..3];
+    rig.backend.send(half).await;
+    rig.client.send(&masked(0x01, b"fragment")).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"fragment")));
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    assert!(rig.backend.is_silent().await);
+    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    let before = Instant::now();
+    let outcome = rig.relay.await.unwrap();
+    assert!(before.elapsed() <= 2 * CLOSE_WAIT);
+    assert_eq!(outcome.client, Exit::Cut);
+    assert_eq!(rig.client.hear_out().await, half);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_client_stalls_the_backend_and_not_the_memory() {
+    let mut rig = rig_over(policy(), 1024, |near| near, |near| near).await;
+    let big = frame(0x82, &vec![1; 1 << 20]);
+    let mut sent = 0;
+    while let Ok(n) = timeout(SECOND, rig.backend.io.write(&big[sent..])).await {
+        sent += n.unwrap();
+    }
+    let held = crate::pool::BUFFER_LEN + 2 * 1024;
+    assert!(sent <= held, "{sent} bytes were taken");
+    // And it goes on where it stopped.
+    let (far, rest) = (&mut rig.client, &big[sent..]);
+    let reader = async { far.hear().await };
+    let (heard, ()) = tokio::join!(reader, async { rig.backend.io.write_all(rest).await.unwrap() });
+    assert_eq!(heard.unwrap().payload.len(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_stops_reading_and_then_goes() {
+    let mut rig = rig(policy()).await;
+    // The last words of a backend that has closed its end already are still delivered.
+    rig.backend.send(&[frame(0x81, b"last"), frame(0x88, &close(1000))].concat()).await;
+    drop(rig.backend);
+    rig.client.send(&masked(0x81, b"into the void")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"last")));
+    assert_eq!(rig.client.hear().await, Some(heard(0x88, &close(1000))));
+    rig.client.send(&masked(0x88, &close(1000))).await;
+    assert_eq!(rig.client.hear().await, None);
+    drop(rig.client);
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Backend, 1000));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the streams do to the bytes, good frames arrive as they were sent.
+    #[test]
+    fn streams_that_drip_and_stall_change_nothing(
+        frames in proptest::collection::vec((any::<bool>(), proptest::collection::vec(any::<u8>(), 0..300)), 0..12),
+        room in 1usize..200,
+        drip in any::<u64>(),
+    ) {
+        let up: Vec<u8> = frames.iter().flat_map(|(ping, p)| masked(if *ping && p.len() < 126 { 0x89 } else { 0x82 }, p)).collect();
+        let down: Vec<u8> = frames.iter().flat_map(|(pong, p)| frame(if *pong && p.len() < 126 { 0x8A } else { 0x81 }, p)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let (at_backend, at_client) = runtime.block_on(async {
+            let rig = rig_over(policy(), room, |near| Drip::new(near, drip), |near| Drip::new(near, !drip)).await;
+            let (mut from_client, mut to_client) = tokio::io::split(rig.client.io);
+            let (mut from_backend, mut to_backend) = tokio::io::split(rig.backend.io);
+            let (mut at_backend, mut at_client) = (vec![0; up.len()], vec![0; down.len()]);
+            let (a, b, c, d) = tokio::join!(
+                to_client.write_all(&up),
+                to_backend.write_all(&down),
+                from_backend.read_exact(&mut at_backend),
+                from_client.read_exact(&mut at_client),
+            );
+            a.and(b).unwrap();
+            c.and(d).unwrap();
+            (at_backend, at_client)
+        });
+        prop_assert_eq!(at_backend, up);
+        prop_assert_eq!(at_client, down);
+    }
+}
