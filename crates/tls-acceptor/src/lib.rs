@@ -1,1 +1,54 @@
+//! TCP in; TLS with the right certificate for each name, swapped under live connections, out.
+//!
+//! This crate knows rustls and no HTTP. In the order of a connection:
+//!
+//! - [`name`], [`certificate`], [`material`], [`cert_set`]: files → which certificate answers for
+//!   which name; [`load`](mod@load) does it all at once or says everything that is wrong
+//! - [`reload`]: the cell that is swapped, and the report of what changed
+//! - [`acceptor`]: the handshake under one deadline; [`tickets`]: resumption; [`stream`]: what
+//!   comes out; [`error`]: or what doesn't
+//!
+//! A TLS listener that takes new certificates on SIGHUP:
+//!
+//! ```no_run
+//! # use tls_acceptor::{Acceptor, Certificates, Plan, Settings, Tickets};
+//! # async fn serve(_: tls_acceptor::Accepted) {}
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let plan = Plan::directory("certs");
+//! let certificates = Certificates::load(&plan).map_err(|problems| format!("{problems:?}"))?;
+//! let acceptor = Acceptor::new(&Settings::default(), certificates.clone(), &Tickets::new()?)?;
+//! let listener = tokio::net::TcpListener::bind("[::]:8443").await?;
+//! let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+//! loop {
+//!     tokio::select! {
+//!         _ = hangup.recv() => println!("{:?}", certificates.reload(&plan)),
+//!         (permit, tcp) = async { (acceptor.ready().await, listener.accept().await) } => {
+//!             let (acceptor, (tcp, _)) = (acceptor.clone(), tcp?);
+//!             tokio::spawn(async move { serve(acceptor.accept(permit, tcp).await.ok()?).await; Some(()) });
+//!         }
+//!     }
+//! }
+//! # }
+//! ```
 
+pub mod acceptor;
+pub mod cert_set;
+pub mod certificate;
+pub mod error;
+pub mod load;
+pub mod material;
+pub mod name;
+pub mod reload;
+mod resolver;
+pub mod stream;
+pub mod tickets;
+
+pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings};
+pub use self::cert_set::{CertSet, Selected};
+pub use self::certificate::{Certificate, KeyType, Leaf};
+pub use self::error::AcceptError;
+pub use self::load::{Loaded, Named, Plan, Problem, Warning, load};
+pub use self::name::CertName;
+pub use self::reload::{Certificates, Current, ReloadReport};
+pub use self::stream::TlsStream;
+pub use self::tickets::Tickets;

@@ -1,0 +1,242 @@
+//! Handshakes with rustls' own client over loopback.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls_pki_types::ServerName;
+use support::pki::Pki;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::{TlsConnector, client};
+
+use super::*;
+use crate::load::Plan;
+use crate::name::CertName;
+
+struct Rig {
+    directory: TempDir,
+    pki: Pki,
+    certificates: Arc<Certificates>,
+    tickets: Tickets,
+}
+
+type Client = io::Result<client::TlsStream<TcpStream>>;
+
+impl Rig {
+    /// Serves `a.test` and, as the default, `default.test`.
+    fn new() -> Self {
+        let (directory, pki) = (TempDir::new().unwrap(), Pki::new());
+        pki.issue(&["a.test"]).write(directory.path(), "a");
+        pki.issue(&["default.test"]).write(directory.path(), "default");
+        let certificates = Certificates::load(&plan(directory.path())).unwrap();
+        Self { directory, pki, certificates, tickets: Tickets::new().unwrap() }
+    }
+
+    fn acceptor(&self, settings: &Settings) -> Acceptor {
+        Acceptor::new(settings, self.certificates.clone(), &self.tickets).unwrap()
+    }
+
+    fn client(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.pki.root()).unwrap();
+        let mut provider = default_provider();
+        provider.kx_groups.insert(0, kx_group::X25519MLKEM768); // as browsers do
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
+        config.resumption = Resumption::in_memory_sessions(8);
+        config
+    }
+
+    /// One handshake, as both sides see it.
+    async fn meet(
+        &self,
+        settings: &Settings,
+        client: &Arc<ClientConfig>,
+        name: &str,
+    ) -> (Result<Accepted, AcceptError>, Client) {
+        let acceptor = self.acceptor(settings);
+        let (near, far) = sockets().await;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let permit = acceptor.ready().await;
+        let connect = async {
+            let mut tls = TlsConnector::from(client.clone()).connect(name, far).await?;
+            // What the server says last is read with the first data: its tickets, or its alert.
+            match tls.read_u8().await {
+                Ok(_) => Ok(tls),
+                Err(e) => Err(e),
+            }
+        };
+        let accept = async {
+            let mut accepted = acceptor.accept(permit, near).await?;
+            accepted.io.write_all(b"!").await.unwrap();
+            accepted.io.flush().await.unwrap();
+            Ok(accepted)
+        };
+        tokio::join!(accept, connect)
+    }
+}
+
+fn plan(directory: &Path) -> Plan {
+    Plan { default: CertName::parse("default.test"), ..Plan::directory(directory) }
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap().0, far.unwrap())
+}
+
+const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+
+#[tokio::test]
+async fn the_acceptor_tells_what_was_asked_and_chosen() {
+    let rig = Rig::new();
+    let client = Arc::new(rig.client(BOTH, &["h2", "http/1.1"]));
+    let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+    let accepted = accepted.unwrap();
+    assert_eq!(accepted.server_name.as_deref(), Some("a.test"));
+    assert_eq!((accepted.selected, accepted.alpn), (Selected::Own, Alpn::H2));
+    assert_eq!((accepted.version, accepted.generation, accepted.resumed), ("TLSv1.3", 1, false));
+    let connected = connected.unwrap();
+    let group = connected.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+
+    let (accepted, _) = rig.meet(&Settings::default(), &client, "default.test").await;
+    assert_eq!(accepted.unwrap().selected, Selected::Own);
+    let (accepted, connected) = rig.meet(&Settings::default(), &client, "127.0.0.1").await;
+    assert!(connected.is_err(), "the default certificate isn't for an address");
+    drop(accepted);
+}
+
+#[tokio::test]
+async fn unknown_names_without_a_default_are_refused() {
+    let rig = Rig::new();
+    rig.certificates.reload(&Plan::directory(rig.directory.path())).unwrap();
+    let client = Arc::new(rig.client(BOTH, &[]));
+    let (accepted, connected) = rig.meet(&Settings::default(), &client, "nobody.test").await;
+    match accepted.unwrap_err() {
+        AcceptError::NoCertificate { server_name } => assert_eq!(server_name.as_deref(), Some("nobody.test")),
+        other => panic!("{other}"),
+    }
+    let alert = connected.unwrap_err().to_string();
+    assert!(alert.contains("AccessDenied"), "{alert}");
+}
+
+#[tokio::test]
+async fn application_protocols() {
+    let rig = Rig::new();
+    let both = Settings::default();
+    let h1 = Settings { alpn: vec![Alpn::Http11], ..Settings::default() };
+    for (settings, offer, expect) in [
+        (&both, &["http/1.1", "h2"][..], Alpn::H2), // the server's preference
+        (&both, &["http/1.1"], Alpn::Http11),
+        (&both, &[], Alpn::Http11),
+        (&h1, &["h2", "http/1.1"], Alpn::Http11),
+        (&h1, &[], Alpn::Http11),
+    ] {
+        let client = Arc::new(rig.client(BOTH, offer));
+        let (accepted, _) = rig.meet(settings, &client, "a.test").await;
+        assert_eq!(accepted.unwrap().alpn, expect, "{offer:?}");
+    }
+    let client = Arc::new(rig.client(BOTH, &["h2"]));
+    let (accepted, connected) = rig.meet(&h1, &client, "a.test").await;
+    assert!(matches!(accepted, Err(AcceptError::NoApplicationProtocol)), "{accepted:?}");
+    let alert = connected.unwrap_err().to_string();
+    assert!(alert.contains("NoApplicationProtocol"), "{alert}");
+}
+
+#[tokio::test]
+async fn versions() {
+    let rig = Rig::new();
+    let old = Arc::new(rig.client(&[&version::TLS12], &[]));
+    let (accepted, _) = rig.meet(&Settings::default(), &old, "a.test").await;
+    assert_eq!(accepted.unwrap().version, "TLSv1.2");
+    let strict = Settings { min_version: MinVersion::Tls13, ..Settings::default() };
+    let (accepted, _) = rig.meet(&strict, &old, "a.test").await;
+    assert!(matches!(accepted, Err(AcceptError::Tls(_))), "{accepted:?}");
+}
+
+#[tokio::test]
+async fn sessions_resume_across_reloads_and_acceptors_in_both_versions() {
+    for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
+        let rig = Rig::new();
+        let client = Arc::new(rig.client(versions, &[]));
+        let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+        assert!(!accepted.unwrap().resumed);
+        rig.pki.issue(&["a.test"]).write(rig.directory.path(), "a");
+        rig.certificates.reload(&plan(rig.directory.path())).unwrap();
+        // Every meeting has an acceptor of its own, as after a reload that changes a listener.
+        let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+        let accepted = accepted.unwrap();
+        assert!(accepted.resumed, "{}", accepted.version);
+        assert_eq!(accepted.generation, 2);
+        assert_eq!(connected.unwrap().get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_was_removed_stops_resuming() {
+    let rig = Rig::new();
+    let client = Arc::new(rig.client(BOTH, &[]));
+    rig.meet(&Settings::default(), &client, "a.test").await.0.unwrap();
+    std::fs::remove_file(rig.directory.path().join("a.crt")).unwrap();
+    std::fs::remove_file(rig.directory.path().join("a.key")).unwrap();
+    rig.certificates.reload(&Plan::directory(rig.directory.path())).unwrap();
+    let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+    assert!(matches!(accepted, Err(AcceptError::NoCertificate { .. })), "{accepted:?}");
+}
+
+#[tokio::test]
+async fn plain_text_is_answered_whole_and_without_an_alert() {
+    let rig = Rig::new();
+    let acceptor = rig.acceptor(&Settings::default());
+    let (near, mut far) = sockets().await;
+    far.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+    let permit = acceptor.ready().await;
+    let mut answer = String::new();
+    let (accepted, read) = tokio::join!(acceptor.accept(permit, near), far.read_to_string(&mut answer));
+    read.unwrap();
+    assert!(matches!(accepted, Err(AcceptError::NotTls { first_byte: b'G' })));
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.ends_with("https:// or wss:// instead of http:// or ws://.\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_runs_into_the_deadline() {
+    let rig = Rig::new();
+    let settings = Settings { handshake_timeout: Duration::from_millis(50), ..Settings::default() };
+    let acceptor = rig.acceptor(&settings);
+    for begun in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
+        let (near, mut far) = sockets().await;
+        far.write_all(begun).await.unwrap();
+        let result = acceptor.accept(acceptor.ready().await, near).await;
+        assert!(matches!(result, Err(AcceptError::Timeout)), "{result:?}");
+    }
+    let (near, far) = sockets().await;
+    drop(far);
+    let result = acceptor.accept(acceptor.ready().await, near).await;
+    assert!(matches!(result, Err(AcceptError::Gone)), "{result:?}");
+}
+
+#[tokio::test]
+async fn handshakes_in_flight_are_capped() {
+    let rig = Rig::new();
+    let acceptor = rig.acceptor(&Settings { handshakes_max: 2, ..Settings::default() });
+    let first = acceptor.ready().await;
+    let second = acceptor.ready().await;
+    assert!(acceptor.try_ready().is_none());
+    drop(first);
+    assert!(acceptor.try_ready().is_some());
+    // A handshake that is over gives its permit back.
+    let (near, far) = sockets().await;
+    drop(far);
+    acceptor.accept(second, near).await.unwrap_err();
+    let _two = (acceptor.ready().await, acceptor.ready().await);
+}

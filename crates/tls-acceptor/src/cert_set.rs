@@ -1,0 +1,189 @@
+//! Which certificate answers for a name: an immutable map, built whole.
+//!
+//! In: certificates, the default's name, the time. Out: the set, and which certificate lost to
+//! which other. Pure.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::SignatureScheme;
+use rustls::sign::CertifiedKey;
+
+use crate::certificate::Certificate;
+use crate::name::{CertName, normalize};
+
+/// The certificates that answer for one name: at most one of each key type, in the order of
+/// [`KeyType`](crate::certificate::KeyType).
+type Entry = Vec<Arc<Certificate>>;
+
+/// Immutable: what a ClientHello is answered from.
+#[derive(Debug, Default)]
+pub struct CertSet {
+    exact: HashMap<Box<str>, Entry>,
+    /// By the part behind `*.`.
+    wildcard: HashMap<Box<str>, Entry>,
+    ip: HashMap<IpAddr, Entry>,
+    default: Option<Entry>,
+    certificates: Vec<Arc<Certificate>>,
+}
+
+/// What was chosen for a ClientHello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selected {
+    /// A certificate that is valid for the name the client asked for.
+    Own,
+    /// The default one: the client asked for no name, or for one that nobody has.
+    Default,
+}
+
+/// Why one of two certificates for one name and key type is not served for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The other is valid now and this one isn't.
+    NotValidNow,
+    /// The other was issued later.
+    IssuedEarlier,
+    /// Nothing tells them apart; the other was found first.
+    FoundLater,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotValidNow => "is not valid now and the other is",
+            Self::IssuedEarlier => "was issued earlier",
+            Self::FoundLater => "has the same dates and was found later",
+        })
+    }
+}
+
+/// One name for which a certificate is not served although it is valid for it.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// The name.
+    pub name: CertName,
+    /// Not served for it.
+    pub loser: Arc<Certificate>,
+    /// Served for it.
+    pub winner: Arc<Certificate>,
+    /// The reason.
+    pub why: Why,
+}
+
+impl CertSet {
+    /// Sorts `certificates` by name. Of two for one name and key type the one that is valid at
+    /// `now` (seconds since 1970) is served, then the one issued later, then the first.
+    ///
+    /// `default` names the certificate for clients that ask for no name or an unknown one; it is
+    /// up to the caller to see that it exists ([`Self::has_default`]).
+    #[must_use]
+    pub fn build(
+        certificates: Vec<Arc<Certificate>>,
+        default: Option<&CertName>,
+        now: i64,
+    ) -> (Self, Vec<Lost>) {
+        let mut set = Self::default();
+        let mut lost = Vec::new();
+        for certificate in &certificates {
+            for name in &certificate.leaf.names {
+                let entry = match name {
+                    CertName::Exact(name) => set.exact.entry(name.clone()).or_default(),
+                    CertName::Wildcard(parent) => set.wildcard.entry(parent.clone()).or_default(),
+                    CertName::Ip(ip) => set.ip.entry(*ip).or_default(),
+                };
+                lost.extend(insert(entry, name, certificate, now));
+            }
+        }
+        let default = default.and_then(|name| match name {
+            CertName::Exact(name) => set.find(name),
+            CertName::Wildcard(parent) => set.wildcard.get(parent),
+            CertName::Ip(ip) => set.ip.get(ip),
+        });
+        set.default = default.cloned();
+        set.certificates = certificates;
+        (set, lost)
+    }
+
+    /// Every certificate, those that lost included, in the order they were found.
+    #[must_use]
+    pub fn certificates(&self) -> &[Arc<Certificate>] {
+        &self.certificates
+    }
+
+    /// Some certificate answers clients without a (known) name.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.default.is_some()
+    }
+
+    /// Every name with the certificates that answer for it.
+    pub fn names(&self) -> impl Iterator<Item = (CertName, &[Arc<Certificate>])> {
+        let exact = self.exact.iter().map(|(n, e)| (CertName::Exact(n.clone()), &e[..]));
+        let wildcard = self.wildcard.iter().map(|(n, e)| (CertName::Wildcard(n.clone()), &e[..]));
+        let ip = self.ip.iter().map(|(ip, e)| (CertName::Ip(*ip), &e[..]));
+        exact.chain(wildcard).chain(ip)
+    }
+
+    /// The exact name, else the wildcard one label up. `name` as a client sent it.
+    #[must_use]
+    pub fn lookup(&self, name: &str) -> Option<&[Arc<Certificate>]> {
+        self.find(&normalize(name)).map(|entry| &entry[..])
+    }
+
+    fn find(&self, name: &str) -> Option<&Entry> {
+        self.exact.get(name).or_else(|| {
+            let (label, parent) = name.split_once('.')?;
+            if label.is_empty() { None } else { self.wildcard.get(parent) }
+        })
+    }
+
+    /// Answers a ClientHello: own certificate, default, or `None`. Among an entry's key types the
+    /// client's signature schemes choose; if it can use none, the handshake has to fail over the
+    /// certificate, so one is returned all the same.
+    #[must_use]
+    pub fn resolve(
+        &self,
+        server_name: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<(Selected, &Arc<CertifiedKey>)> {
+        let own = server_name.and_then(|name| self.find(&normalize(name)));
+        let (selected, entry) = match own {
+            Some(entry) => (Selected::Own, entry),
+            None => (Selected::Default, self.default.as_ref()?),
+        };
+        let usable = entry.iter().find(|c| c.key.key.choose_scheme(schemes).is_some());
+        usable.or_else(|| entry.first()).map(|certificate| (selected, &certificate.key))
+    }
+
+    /// One certificate of this set answers for both names.
+    #[must_use]
+    pub fn share(&self, a: &str, b: &str) -> bool {
+        let entry = |name| self.lookup(name).unwrap_or_default();
+        entry(a).iter().any(|a| entry(b).iter().any(|b| Arc::ptr_eq(a, b)))
+    }
+}
+
+fn insert(entry: &mut Entry, name: &CertName, new: &Arc<Certificate>, now: i64) -> Option<Lost> {
+    let Some(old) = entry.iter_mut().find(|c| c.leaf.key_type == new.leaf.key_type) else {
+        entry.push(new.clone());
+        entry.sort_by_key(|c| c.leaf.key_type);
+        return None;
+    };
+    if Arc::ptr_eq(old, new) {
+        return None;
+    }
+    let rank = |c: &Certificate| (c.leaf.is_valid(now), c.leaf.not_before);
+    let (winner, loser) =
+        if rank(new) > rank(old) { (new.clone(), old.clone()) } else { (old.clone(), new.clone()) };
+    *old = winner.clone();
+    let why = if loser.leaf.is_valid(now) != winner.leaf.is_valid(now) {
+        Why::NotValidNow
+    } else if loser.leaf.not_before != winner.leaf.not_before {
+        Why::IssuedEarlier
+    } else {
+        Why::FoundLater
+    };
+    Some(Lost { name: name.clone(), loser, winner, why })
+}

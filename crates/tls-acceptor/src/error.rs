@@ -1,0 +1,35 @@
+//! Why a connection did not become a TLS connection.
+
+use std::io;
+
+/// The client's fault, ours, or the clock's.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The handshake was not done by its deadline.
+    #[error("the TLS handshake took too long")]
+    Timeout,
+    /// The client went away before the handshake was done.
+    #[error("the client went away during the TLS handshake")]
+    Gone,
+    /// The first byte began no TLS record; the client was told so in plain text.
+    #[error("the client spoke plain text on a TLS port (first byte {first_byte:#04x})")]
+    NotTls {
+        /// What it began with.
+        first_byte: u8,
+    },
+    /// No certificate answers for the name, and there is no default.
+    #[error("no certificate for {}", server_name.as_deref().unwrap_or("a client without SNI"))]
+    NoCertificate {
+        /// What the client asked for.
+        server_name: Option<Box<str>>,
+    },
+    /// The two have no application protocol in common (RFC 7301 §3.2).
+    #[error("no application protocol in common (ALPN)")]
+    NoApplicationProtocol,
+    /// The client broke TLS, or the two have nothing else in common.
+    #[error("TLS handshake failed: {0}")]
+    Tls(rustls::Error),
+    /// The network failed.
+    #[error("the connection failed during the TLS handshake: {0}")]
+    Io(io::Error),
+}

@@ -1,0 +1,224 @@
+//! A plan → a complete [`CertSet`], or every problem.
+//!
+//! A certificate that the plan names must be good. One found by scanning the directory is judged
+//! alone: a broken file leaves the last good certificate of its names in place, is reported, and
+//! never stops the others from being renewed. Only if the default name, or everything, would be
+//! left without a certificate is the whole refused.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::cert_set::{CertSet, Lost};
+use crate::certificate::{Certificate, Origin};
+use crate::material::{self, FileProblem, KnownKeys};
+use crate::name::CertName;
+
+/// What is to be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Scanned with everything below it.
+    pub directory: Option<PathBuf>,
+    /// Certificates named one by one.
+    pub named: Vec<Named>,
+    /// The name whose certificate answers clients without SNI or with an unknown one; without it
+    /// they are refused.
+    pub default: Option<CertName>,
+}
+
+impl Plan {
+    /// Everything below one directory, and no default.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self { directory: Some(path.into()), ..Self::default() }
+    }
+}
+
+/// A chain and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// One file, or the leaf's and those of its issuers.
+    pub chain: Vec<PathBuf>,
+    /// The file of the private key.
+    pub key: PathBuf,
+}
+
+/// Why a plan can't be carried out. Nothing changes then.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A certificate named in the plan.
+    #[error("{problem}")]
+    Named {
+        /// Its position in [`Plan::named`].
+        position: usize,
+        /// Which file, and what.
+        problem: FileProblem,
+    },
+    /// The directory as a whole.
+    #[error("{}: can't be read: {error}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's word.
+        error: io::Error,
+    },
+    /// No certificate is valid for the default name.
+    #[error("no certificate is valid for the default name {name}{}", list(files))]
+    Default {
+        /// [`Plan::default`].
+        name: CertName,
+        /// Files that may be the reason.
+        files: Vec<String>,
+    },
+    /// Nothing at all was found.
+    #[error("no certificate was found{}", list(files))]
+    Nothing {
+        /// Files that may be the reason.
+        files: Vec<String>,
+    },
+}
+
+fn list(files: &[String]) -> String {
+    if files.is_empty() { String::new() } else { format!(" ({})", files.join("; ")) }
+}
+
+/// Something that an operator should look at, although the load went through.
+#[derive(Debug)]
+pub enum Warning {
+    /// A file of the directory that was left out.
+    File(FileProblem),
+    /// A broken file's last good certificate, still served.
+    Kept(Arc<Certificate>),
+    /// A certificate that is served but not valid now.
+    NotValidNow {
+        /// Which.
+        certificate: Arc<Certificate>,
+        /// It has expired, as opposed to not being valid yet.
+        expired: bool,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(problem) => problem.fmt(f),
+            Self::Kept(c) => {
+                let files: Vec<_> = c.files.iter().map(|f| f.display().to_string()).collect();
+                write!(
+                    f,
+                    "the last good certificate of {} is kept: {} are not usable together",
+                    names(c),
+                    files.join(" and ")
+                )
+            }
+            Self::NotValidNow { certificate, expired } => {
+                let files = certificate.files.first().map(|f| f.display().to_string()).unwrap_or_default();
+                let state = if *expired { "HAS EXPIRED" } else { "IS NOT VALID YET" };
+                write!(
+                    f,
+                    "{files}: the certificate of {} {state}; it is served all the same",
+                    names(certificate)
+                )
+            }
+        }
+    }
+}
+
+/// A certificate's names, for messages.
+pub(crate) fn names(certificate: &Certificate) -> String {
+    certificate.leaf.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A plan carried out.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What to serve from now on.
+    pub set: CertSet,
+    /// What to tell the operator.
+    pub warnings: Vec<Warning>,
+    /// Which certificate lost to which other.
+    pub lost: Vec<Lost>,
+    pub(crate) known_keys: KnownKeys,
+}
+
+/// Reads all files of `plan`; blocks. `previous` is the set in use, for what can be kept.
+///
+/// # Errors
+/// Every problem that forbids to use the result.
+pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Problem>> {
+    let now = unix_now();
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let mut certificates: Vec<Arc<Certificate>> = Vec::new();
+    let mut known_keys = KnownKeys::after(previous.map(|loaded| &loaded.known_keys));
+
+    for (position, named) in plan.named.iter().enumerate() {
+        match material::named(position, &named.chain, &named.key) {
+            Ok(certificate) => certificates.push(Arc::new(certificate)),
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| Problem::Named { position, problem }));
+            }
+        }
+    }
+    if let Some(path) = &plan.directory {
+        match material::scan(path, &mut known_keys) {
+            Ok(scanned) => {
+                let kept = previous.map(|loaded| kept(&loaded.set, &scanned)).unwrap_or_default();
+                certificates.extend(scanned.certificates.into_iter().map(Arc::new));
+                warnings.extend(scanned.problems.into_iter().map(Warning::File));
+                warnings.extend(kept.iter().cloned().map(Warning::Kept));
+                certificates.extend(kept);
+            }
+            Err(error) => problems.push(Problem::Directory { path: path.clone(), error }),
+        }
+    }
+    let (set, lost) = CertSet::build(certificates, plan.default.as_ref(), now);
+    if problems.is_empty() {
+        let files = || {
+            let file = |w: &Warning| if let Warning::File(p) = w { Some(p.to_string()) } else { None };
+            warnings.iter().filter_map(file).collect()
+        };
+        match &plan.default {
+            _ if set.certificates().is_empty() => problems.push(Problem::Nothing { files: files() }),
+            Some(name) if !set.has_default() => {
+                problems.push(Problem::Default { name: name.clone(), files: files() });
+            }
+            _ => {}
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let served: HashSet<_> = set.names().flat_map(|(_, entry)| entry).map(Arc::as_ptr).collect();
+    for certificate in set.certificates() {
+        if served.contains(&Arc::as_ptr(certificate)) && !certificate.leaf.is_valid(now) {
+            let expired = now > certificate.leaf.not_after;
+            warnings.push(Warning::NotValidNow { certificate: certificate.clone(), expired });
+        }
+    }
+    Ok(Loaded { set, warnings, lost, known_keys })
+}
+
+/// Certificates of the directory whose files are still there but no longer make a certificate.
+fn kept(previous: &CertSet, scanned: &material::Scanned) -> Vec<Arc<Certificate>> {
+    let used: HashSet<_> = scanned.certificates.iter().flat_map(|c| &c.files).collect();
+    let found: HashSet<_> = scanned.certificates.iter().map(Certificate::der).collect();
+    let is_kept = |old: &&Arc<Certificate>| {
+        let mut unusable =
+            old.files.iter().filter(|file| scanned.files.contains(*file) && !used.contains(file));
+        old.origin == Origin::Directory && !found.contains(&old.der()) && unusable.next().is_some()
+    };
+    previous.certificates().iter().filter(is_kept).cloned().collect()
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

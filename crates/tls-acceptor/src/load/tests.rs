@@ -1,0 +1,388 @@
+//! Directories as people lay them out, and as they break them.
+
+use std::fs;
+use std::path::Path;
+
+use rcgen::KeyPair;
+use rustls::SignatureScheme;
+use support::pki::{Issued, Key, Order, Pki};
+use tempfile::TempDir;
+
+use super::*;
+use crate::cert_set::{Selected, Why};
+use crate::material::FileError;
+use crate::reload::Certificates;
+
+const ECDSA: &[SignatureScheme] = &[SignatureScheme::ECDSA_NISTP256_SHA256];
+const RSA: &[SignatureScheme] = &[SignatureScheme::RSA_PSS_SHA256];
+
+struct Directory {
+    temp: TempDir,
+    pki: Pki,
+}
+
+impl Directory {
+    fn new() -> Self {
+        Self { temp: TempDir::new().unwrap(), pki: Pki::new() }
+    }
+
+    fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        let path = self.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::directory(self.path())
+    }
+
+    fn with_default(&self, name: &str) -> Plan {
+        Plan { default: CertName::parse(name), ..self.plan() }
+    }
+}
+
+/// The leaf that answers for `name`, if it is not the default's.
+fn answer(set: &CertSet, name: &str) -> Option<Vec<u8>> {
+    match set.resolve(Some(name), &[ECDSA, RSA].concat())? {
+        (Selected::Own, key) => Some(key.cert[0].to_vec()),
+        (Selected::Default, _) => None,
+    }
+}
+
+#[track_caller]
+fn serves(loaded: &Loaded, name: &str, issued: &Issued) {
+    assert_eq!(answer(&loaded.set, name), Some(issued.der.to_vec()), "for {name}");
+}
+
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn any_layout_will_do() {
+    let d = Directory::new();
+    let issue = |name: &str| d.pki.issue(&[name]);
+    let (pair, single, certbot, der, reversed) = (
+        issue("pair.test"),
+        issue("single.test"),
+        issue("certbot.test"),
+        issue("der.test"),
+        issue("rev.test"),
+    );
+    d.write("pair.crt", &pair.fullchain);
+    d.write("pair.key", &pair.key);
+    d.write("deep/down/single.pem", &(single.key.clone() + &single.fullchain));
+    d.write("live/certbot.test/cert.pem", &certbot.leaf);
+    d.write("live/certbot.test/chain.pem", &certbot.chain);
+    d.write("live/certbot.test/fullchain.pem", &certbot.fullchain);
+    d.write("live/certbot.test/privkey.pem", &certbot.key);
+    d.write("live/README", "not a certificate");
+    d.write("reversed.crt", &(reversed.chain.clone() + &reversed.leaf));
+    d.write("elsewhere/reversed.KEY", &reversed.key);
+    fs::write(d.path().join("der.cer"), &der.der).unwrap();
+    d.write("der.key", &der.key);
+    d.write(".hidden/old.pem", "-----BEGIN CERTIFICATE-----\nbroken");
+    let loaded = load(&d.plan(), None).unwrap();
+    assert_eq!(texts(&loaded.warnings), Vec::<String>::new());
+    for (name, issued) in [
+        ("pair.test", &pair),
+        ("single.test", &single),
+        ("certbot.test", &certbot),
+        ("der.test", &der),
+        ("rev.test", &reversed),
+    ] {
+        serves(&loaded, name, issued);
+    }
+    // The longest chain, leaf first.
+    for name in ["certbot.test", "rev.test"] {
+        let (_, key) = loaded.set.resolve(Some(name), ECDSA).unwrap();
+        assert_eq!(key.cert.len(), 2, "{name}");
+    }
+}
+
+#[test]
+fn names_are_exact_then_wildcard_then_default() {
+    let d = Directory::new();
+    let exact = d.pki.issue(&["a.test.example", "Upper.Test.Example"]);
+    let wildcard = d.pki.issue(&["*.test.example", "192.0.2.1"]);
+    let default = d.pki.issue(&["default.example"]);
+    exact.write(d.path(), "exact");
+    wildcard.write(d.path(), "wildcard");
+    default.write(d.path(), "default");
+    let loaded = load(&d.with_default("DEFAULT.example."), None).unwrap();
+    serves(&loaded, "a.test.example", &exact);
+    serves(&loaded, "A.TEST.example.", &exact);
+    serves(&loaded, "upper.test.example", &exact);
+    serves(&loaded, "b.test.example", &wildcard);
+    assert_eq!(answer(&loaded.set, "b.b.test.example"), None); // one label only
+    assert_eq!(answer(&loaded.set, "test.example"), None);
+    assert_eq!(answer(&loaded.set, ".test.example"), None);
+    for nobody in [None, Some("other.example")] {
+        let (selected, key) = loaded.set.resolve(nobody, ECDSA).unwrap();
+        assert_eq!((selected, &key.cert[0]), (Selected::Default, &default.der));
+    }
+    let refusing = load(&d.plan(), None).unwrap();
+    assert!(refusing.set.resolve(None, ECDSA).is_none());
+    assert!(refusing.set.resolve(Some("other.example"), ECDSA).is_none());
+    assert!(loaded.set.share("b.test.example", "c.test.example"));
+    assert!(!loaded.set.share("a.test.example", "c.test.example"));
+}
+
+#[test]
+fn an_address_may_be_the_default() {
+    let d = Directory::new();
+    d.pki.issue(&["192.0.2.1"]).write(d.path(), "ip");
+    let plan = Plan { default: Some(CertName::Ip([192, 0, 2, 1].into())), ..d.plan() };
+    assert!(load(&plan, None).unwrap().set.resolve(None, ECDSA).is_some());
+}
+
+#[test]
+fn the_client_chooses_between_rsa_and_ecdsa() {
+    let d = Directory::new();
+    let ecdsa = d.pki.issue(&["both.test"]);
+    let rsa = d.pki.issue_as(&Order { key: Key::Rsa, ..Order::new(&["both.test"]) });
+    ecdsa.write(d.path(), "ecdsa");
+    rsa.write(d.path(), "rsa");
+    let loaded = load(&d.plan(), None).unwrap();
+    assert!(loaded.lost.is_empty());
+    let leaf = |schemes| loaded.set.resolve(Some("both.test"), schemes).unwrap().1.cert[0].clone();
+    let both = [RSA, ECDSA].concat();
+    assert_eq!(leaf(&both), ecdsa.der);
+    assert_eq!(leaf(RSA), rsa.der);
+    assert_eq!(leaf(ECDSA), ecdsa.der);
+}
+
+#[test]
+fn of_two_for_one_name_the_valid_then_the_later_is_served() {
+    let order = |from_days, until_days| Order { from_days, until_days, ..Order::new(&["two.test"]) };
+    for (winner, loser, why) in [
+        (order(-10, 80), order(-20, 70), Why::IssuedEarlier),
+        (order(-20, 70), order(-10, -1), Why::NotValidNow),
+        (order(-20, 70), order(1, 90), Why::NotValidNow),
+    ] {
+        let d = Directory::new();
+        let (winner, loser) = (d.pki.issue_as(&winner), d.pki.issue_as(&loser));
+        for (first, second) in [(&winner, &loser), (&loser, &winner)] {
+            first.write(d.path(), "1");
+            second.write(d.path(), "2");
+            let loaded = load(&d.plan(), None).unwrap();
+            serves(&loaded, "two.test", &winner);
+            let [lost] = &loaded.lost[..] else { panic!("{:?}", loaded.lost) };
+            assert_eq!((lost.loser.der(), lost.why), (&loser.der[..], why));
+            assert!(loaded.warnings.is_empty(), "the loser's dates don't matter");
+        }
+    }
+}
+
+#[test]
+fn one_key_may_have_two_certificates() {
+    let d = Directory::new();
+    let key = KeyPair::generate().unwrap();
+    let (a, b) =
+        (d.pki.issue_for(&Order::new(&["a.test"]), &key), d.pki.issue_for(&Order::new(&["b.test"]), &key));
+    d.write("a.crt", &a.fullchain);
+    d.write("b.crt", &b.fullchain);
+    d.write("shared.key", &a.key);
+    let loaded = load(&d.plan(), None).unwrap();
+    serves(&loaded, "a.test", &a);
+    serves(&loaded, "b.test", &b);
+}
+
+#[test]
+fn expired_and_not_yet_valid_are_served_and_reported() {
+    let d = Directory::new();
+    let expired = d.pki.issue_as(&Order { from_days: -90, until_days: -1, ..Order::new(&["old.test"]) });
+    let early = d.pki.issue_as(&Order { from_days: 1, ..Order::new(&["new.test"]) });
+    expired.write(d.path(), "old");
+    early.write(d.path(), "new");
+    let loaded = load(&d.plan(), None).unwrap();
+    serves(&loaded, "old.test", &expired);
+    serves(&loaded, "new.test", &early);
+    let warnings = texts(&loaded.warnings).join("\n");
+    assert!(warnings.contains("old.test HAS EXPIRED"), "{warnings}");
+    assert!(warnings.contains("new.test IS NOT VALID YET"), "{warnings}");
+}
+
+#[test]
+fn files_that_are_of_no_use_are_reported_and_harm_nobody() {
+    let d = Directory::new();
+    let good = d.pki.issue(&["good.test"]);
+    good.write(d.path(), "good");
+    d.write("lonely.key", &d.pki.issue(&["x.test"]).key);
+    d.write("lonely.crt", &d.pki.issue(&["y.test"]).fullchain); // a chain without a key: ignored
+    d.write("cut.pem", &good.fullchain[..300]);
+    d.write("noise.cer", "\u{1}\u{2}\u{3}");
+    d.write(
+        "locked.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    d.write("request.pem", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n");
+    std::os::unix::fs::symlink("/nowhere/at/all", d.path().join("dangling.pem")).unwrap();
+    let loaded = load(&d.plan(), None).unwrap();
+    serves(&loaded, "good.test", &good);
+    let mut warned: Vec<&str> = Vec::new();
+    for warning in &loaded.warnings {
+        let Warning::File(problem) = warning else { panic!("{warning}") };
+        warned.push(problem.path.file_name().unwrap().to_str().unwrap());
+    }
+    warned.sort_unstable();
+    assert_eq!(warned, ["cut.pem", "dangling.pem", "locked.key", "lonely.key", "noise.cer"]);
+}
+
+#[test]
+fn a_named_certificate_must_be_good_and_every_problem_is_told() {
+    let d = Directory::new();
+    let (a, b) = (d.pki.issue(&["a.test"]), d.pki.issue(&["b.test"]));
+    d.write("a.leaf", &a.leaf);
+    d.write("a.chain", &a.chain);
+    d.write("a.key", &a.key);
+    d.write("b.crt", &b.fullchain);
+    let file = |name: &str| d.path().join(name);
+    let named =
+        |chain: &[&str], key: &str| Named { chain: chain.iter().map(|c| file(c)).collect(), key: file(key) };
+    let good = Plan { named: vec![named(&["a.leaf", "a.chain"], "a.key")], ..Plan::default() };
+    let loaded = load(&good, None).unwrap();
+    serves(&loaded, "a.test", &a);
+    assert_eq!(loaded.set.resolve(Some("a.test"), ECDSA).unwrap().1.cert.len(), 2);
+
+    let bad = Plan {
+        named: vec![
+            named(&["a.leaf"], "a.key"),
+            named(&["b.crt"], "a.key"),
+            named(&["missing.crt"], "missing.key"),
+            named(&["a.key"], "a.key"),
+        ],
+        ..Plan::default()
+    };
+    let problems = load(&bad, None).unwrap_err();
+    let kinds: Vec<(usize, &FileError)> = problems
+        .iter()
+        .map(|p| match p {
+            Problem::Named { position, problem } => (*position, &problem.error),
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert!(
+        matches!(
+            kinds[..],
+            [
+                (1, FileError::Mismatch { .. }),
+                (2, FileError::Io(_)),
+                (2, FileError::Io(_)),
+                (3, FileError::NoCertificate)
+            ]
+        ),
+        "{kinds:?}"
+    );
+    // Both files are named.
+    let mismatch = problems[0].to_string();
+    assert!(mismatch.contains("a.key") && mismatch.contains("b.crt"), "{mismatch}");
+}
+
+#[test]
+fn nothing_and_a_default_that_nobody_has_are_problems() {
+    let d = Directory::new();
+    d.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA");
+    let nothing = texts(&load(&d.plan(), None).unwrap_err());
+    assert!(nothing[0].contains("no certificate was found") && nothing[0].contains("cut.pem"), "{nothing:?}");
+    d.pki.issue(&["a.test"]).write(d.path(), "a");
+    let default = texts(&load(&d.with_default("b.test"), None).unwrap_err());
+    assert!(default[0].contains("default name b.test") && default[0].contains("cut.pem"), "{default:?}");
+    let gone = texts(&load(&Plan::directory(d.path().join("gone")), None).unwrap_err());
+    assert!(gone[0].contains("gone: can't be read"), "{gone:?}");
+}
+
+#[test]
+fn a_broken_file_keeps_the_last_good_certificate_and_stops_nobody() {
+    for (what, file, content) in [
+        ("a chain that is cut off", "a.crt", "-----BEGIN CERTIFICATE-----\nAAAA"),
+        ("an empty chain", "a.crt", ""),
+        ("a key that is cut off", "a.key", "-----BEGIN PRIVATE KEY-----\nAAAA"),
+        ("an empty key", "a.key", ""),
+    ] {
+        let d = Directory::new();
+        let (a, b, renewed) = (d.pki.issue(&["a.test"]), d.pki.issue(&["b.test"]), d.pki.issue(&["b.test"]));
+        a.write(d.path(), "a");
+        b.write(d.path(), "b");
+        let certificates = Certificates::load(&d.with_default("a.test")).unwrap();
+        d.write(file, content);
+        renewed.write(d.path(), "b");
+        for _ in 0..2 {
+            let report = certificates.reload(&d.with_default("a.test")).unwrap();
+            assert_eq!(report.kept, [CertName::parse("a.test").unwrap()], "{what}");
+            let current = certificates.current();
+            serves(&current.loaded, "a.test", &a);
+            serves(&current.loaded, "b.test", &renewed);
+            let warnings = texts(&current.loaded.warnings).join("\n");
+            assert!(warnings.contains("last good certificate of a.test is kept"), "{what}: {warnings}");
+        }
+        // At a start there is no last good one.
+        assert!(load(&d.with_default("a.test"), None).is_err(), "{what}");
+        // Mended, or removed on purpose.
+        let mended = d.pki.issue(&["a.test"]);
+        mended.write(d.path(), "a");
+        assert_eq!(certificates.reload(&d.plan()).unwrap().kept, []);
+        serves(&certificates.current().loaded, "a.test", &mended);
+        fs::remove_file(d.path().join("a.crt")).unwrap();
+        fs::remove_file(d.path().join("a.key")).unwrap();
+        let report = certificates.reload(&d.plan()).unwrap();
+        assert_eq!(report.removed, [CertName::parse("a.test").unwrap()], "{what}");
+    }
+}
+
+#[test]
+fn a_half_renewed_pair_keeps_the_last_good_certificate() {
+    let d = Directory::new();
+    let (old, new) = (d.pki.issue(&["a.test"]), d.pki.issue(&["a.test"]));
+    old.write(d.path(), "a");
+    let certificates = Certificates::load(&d.plan()).unwrap();
+    d.write("a.crt", &new.fullchain);
+    assert_eq!(certificates.reload(&d.plan()).unwrap().kept.len(), 1);
+    serves(&certificates.current().loaded, "a.test", &old);
+    d.write("a.key", &new.key);
+    let report = certificates.reload(&d.plan()).unwrap();
+    assert_eq!((report.kept.len(), report.replaced.len()), (0, 1));
+    serves(&certificates.current().loaded, "a.test", &new);
+}
+
+#[test]
+fn a_reload_that_can_not_be_leaves_everything() {
+    let d = Directory::new();
+    let a = d.pki.issue(&["a.test"]);
+    a.write(d.path(), "a");
+    let certificates = Certificates::load(&d.plan()).unwrap();
+    assert!(certificates.reload(&d.with_default("b.test")).is_err());
+    fs::remove_dir_all(d.path()).unwrap();
+    assert!(certificates.reload(&d.plan()).is_err());
+    let current = certificates.current();
+    assert_eq!(current.generation, 1);
+    serves(&current.loaded, "a.test", &a);
+}
+
+#[test]
+fn the_report_names_what_changed() {
+    let d = Directory::new();
+    let issue = |names: &[&str]| d.pki.issue(names);
+    issue(&["same.test"]).write(d.path(), "same");
+    issue(&["renewed.test"]).write(d.path(), "renewed");
+    issue(&["gone.test"]).write(d.path(), "gone");
+    let certificates = Certificates::load(&d.plan()).unwrap();
+    d.pki.issue_as(&Order { until_days: 5, ..Order::new(&["renewed.test"]) }).write(d.path(), "renewed");
+    issue(&["fresh.test"]).write(d.path(), "fresh");
+    fs::remove_file(d.path().join("gone.crt")).unwrap();
+    fs::remove_file(d.path().join("gone.key")).unwrap();
+    let name = |name| CertName::parse(name).unwrap();
+    let report = certificates.reload(&d.plan()).unwrap();
+    assert_eq!(report.generation, 2);
+    assert_eq!(report.added, [name("fresh.test")]);
+    assert_eq!(report.removed, [name("gone.test")]);
+    assert_eq!(report.replaced, [name("renewed.test")]);
+    assert_eq!((report.unchanged, report.kept), (1, vec![]));
+    let (days, first) = report.nearest_expiry.unwrap();
+    assert!((4..=5).contains(&days)); // five days, or a second less
+    assert_eq!(first, name("renewed.test"));
+}

@@ -1,0 +1,113 @@
+//! The certificates in use, and how they are exchanged: candidate → swap → report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::certificate::Certificate;
+use crate::load::{Loaded, Plan, Problem, Warning, load, unix_now};
+use crate::name::CertName;
+
+/// The cell that ClientHellos are answered from. Live connections hold nothing of it.
+#[derive(Debug)]
+pub struct Certificates {
+    current: ArcSwap<Current>,
+}
+
+/// What is in the cell.
+#[derive(Debug)]
+pub struct Current {
+    /// Counts the swaps, or whatever the owner of the cell numbers them by.
+    pub generation: u64,
+    /// The set, and what was said about it.
+    pub loaded: Loaded,
+}
+
+/// What a swap changed, name by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReloadReport {
+    /// The generation that is served now.
+    pub generation: u64,
+    /// Names that had no certificate before.
+    pub added: Vec<CertName>,
+    /// Names that have none any more.
+    pub removed: Vec<CertName>,
+    /// Names that are served another certificate than before.
+    pub replaced: Vec<CertName>,
+    /// Names that are served the same as before.
+    pub unchanged: usize,
+    /// Names of broken files whose last good certificate is still served.
+    pub kept: Vec<CertName>,
+    /// Days until the first served certificate expires, and one of its names.
+    pub nearest_expiry: Option<(i64, CertName)>,
+}
+
+impl Certificates {
+    /// A cell with its first content.
+    #[must_use]
+    pub fn new(loaded: Loaded, generation: u64) -> Arc<Self> {
+        Arc::new(Self { current: ArcSwap::from_pointee(Current { generation, loaded }) })
+    }
+
+    /// Carries out `plan` and puts the result into a new cell, as generation 1. Blocks.
+    ///
+    /// # Errors
+    /// See [`load`].
+    pub fn load(plan: &Plan) -> Result<Arc<Self>, Vec<Problem>> {
+        Ok(Self::new(load(plan, None)?, 1))
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Current> {
+        self.current.load_full() // never a guard: arc-swap's are not for holding
+    }
+
+    /// Carries out `plan` anew and, if all is well, serves the result. Blocks.
+    ///
+    /// # Errors
+    /// See [`load`]; what was served is served on.
+    pub fn reload(&self, plan: &Plan) -> Result<ReloadReport, Vec<Problem>> {
+        let current = self.current();
+        let loaded = load(plan, Some(&current.loaded))?;
+        Ok(self.swap(loaded, current.generation + 1))
+    }
+
+    /// Serves `loaded` from now on: one pointer store, which can't fail.
+    pub fn swap(&self, loaded: Loaded, generation: u64) -> ReloadReport {
+        let new = Arc::new(Current { generation, loaded });
+        let old = self.current.swap(new.clone());
+        report(&old.loaded, &new.loaded, generation)
+    }
+}
+
+fn report(old: &Loaded, new: &Loaded, generation: u64) -> ReloadReport {
+    let before: HashMap<CertName, &[Arc<Certificate>]> = old.set.names().collect();
+    let after: HashMap<CertName, &[Arc<Certificate>]> = new.set.names().collect();
+    let mut report = ReloadReport { generation, ..ReloadReport::default() };
+    for (name, entry) in &after {
+        match before.get(name) {
+            None => report.added.push(name.clone()),
+            Some(was) if same(was, entry) => report.unchanged += 1,
+            Some(_) => report.replaced.push(name.clone()),
+        }
+    }
+    report.removed = before.into_keys().filter(|name| !after.contains_key(name)).collect();
+    for warning in &new.warnings {
+        if let Warning::Kept(certificate) = warning {
+            report.kept.extend(certificate.leaf.names.iter().cloned());
+        }
+    }
+    let now = unix_now();
+    let first = after.values().flat_map(|entry| entry.iter()).min_by_key(|c| c.leaf.not_after);
+    report.nearest_expiry = first.and_then(|c| Some((c.leaf.days_left(now), c.leaf.names.first()?.clone())));
+    for names in [&mut report.added, &mut report.removed, &mut report.replaced, &mut report.kept] {
+        names.sort_unstable();
+    }
+    report
+}
+
+fn same(a: &[Arc<Certificate>], b: &[Arc<Certificate>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.key.cert == b.key.cert)
+}
