@@ -1,0 +1,155 @@
+//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1, RFC 7692).
+//!
+//! permessage-deflate passes through the relay untouched. No other extension is offered onward:
+//! frames whose bits mean something unknown could not be relayed strictly.
+
+use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
+
+use crate::fields::{elements, split};
+
+const DEFLATE: &str = "permessage-deflate";
+
+/// The part of a client's offer that may go to a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offer {
+    /// The offers of permessage-deflate, as the client wrote them.
+    deflate: Vec<Box<str>>,
+}
+
+/// An answer that goes beyond the offer, or that no client could accept.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum BadAnswer {
+    /// An extension that was not offered.
+    #[error("extension {0:?} was not offered")]
+    NotOffered(Box<str>),
+    /// permessage-deflate with parameters that RFC 7692 §7.1 forbids.
+    #[error("permessage-deflate with bad parameters: {0:?}")]
+    Parameters(Box<str>),
+    /// The same extension twice.
+    #[error("permessage-deflate twice")]
+    Twice,
+}
+
+impl Offer {
+    /// Reads a client's offer; what may not pass is left out without a word (RFC 6455 §9.1).
+    #[must_use]
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let offers = elements(headers, SEC_WEBSOCKET_EXTENSIONS);
+        Self { deflate: offers.filter(|offer| name(offer) == DEFLATE).map(Into::into).collect() }
+    }
+
+    /// The field for the backend.
+    #[must_use]
+    pub fn field(&self) -> Option<HeaderValue> {
+        if self.deflate.is_empty() { None } else { HeaderValue::from_str(&self.deflate.join(", ")).ok() }
+    }
+
+    /// Checks a backend's answer; says whether messages may be compressed.
+    ///
+    /// # Errors
+    /// If the client would have to fail the connection over it (RFC 6455 §4.1, RFC 7692 §7.1).
+    pub fn check(&self, answer: &HeaderMap) -> Result<bool, BadAnswer> {
+        let mut deflate = false;
+        for element in elements(answer, SEC_WEBSOCKET_EXTENSIONS) {
+            if name(element) != DEFLATE || self.deflate.is_empty() {
+                return Err(BadAnswer::NotOffered(name(element).into()));
+            }
+            if deflate {
+                return Err(BadAnswer::Twice);
+            }
+            if !self.parameters_fit(element) {
+                return Err(BadAnswer::Parameters(element.into()));
+            }
+            deflate = true;
+        }
+        Ok(deflate)
+    }
+
+    fn parameters_fit(&self, answer: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        split(answer, ';').skip(1).all(|parameter| {
+            let (name, value) = match parameter.split_once('=') {
+                Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+                None => (parameter, None),
+            };
+            let fits = match name {
+                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
+                "server_max_window_bits" => value.is_some_and(is_window),
+                // Only a client that offered it can honour it (RFC 7692 §7.1.2.2).
+                "client_max_window_bits" => value.is_some_and(is_window) && self.mentions(name),
+                _ => false,
+            };
+            let first = !seen.contains(&name);
+            seen.push(name);
+            fits && first
+        })
+    }
+
+    fn mentions(&self, parameter: &str) -> bool {
+        let name = |p: &str| p.split('=').next().map(str::trim) == Some(parameter);
+        self.deflate.iter().any(|offer| split(offer, ';').skip(1).any(name))
+    }
+}
+
+fn name(element: &str) -> &str {
+    split(element, ';').next().unwrap_or("")
+}
+
+/// 8 to 15, without leading zeros (RFC 7692 §7.1.2).
+fn is_window(bits: &str) -> bool {
+    matches!(bits, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|&line| (SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(line))).collect()
+    }
+
+    #[test]
+    fn only_deflate_is_offered_onward() {
+        let offer = Offer::parse(&headers(&[
+            "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame",
+            "foo; a=\"x, permessage-deflate\", permessage-deflate; server_no_context_takeover",
+        ]));
+        assert_eq!(
+            offer.field().unwrap(),
+            "permessage-deflate; client_max_window_bits, permessage-deflate; server_no_context_takeover"
+        );
+        assert_eq!(Offer::parse(&headers(&["foo"])).field(), None);
+    }
+
+    #[test]
+    fn answers() {
+        let plain = Offer::parse(&headers(&["permessage-deflate"]));
+        let windowed = Offer::parse(&headers(&["permessage-deflate; client_max_window_bits"]));
+        let none = Offer::default();
+        assert_eq!(plain.check(&headers(&[])), Ok(false));
+        assert_eq!(plain.check(&headers(&["permessage-deflate"])), Ok(true));
+        let full = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+                    server_max_window_bits=\"10\"; client_max_window_bits=15";
+        assert_eq!(windowed.check(&headers(&[full])), Ok(true));
+        for bad in [
+            full, // this client did not offer client_max_window_bits
+            "permessage-deflate; server_max_window_bits",
+            "permessage-deflate; server_max_window_bits=7",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_max_window_bits=08",
+            "permessage-deflate; mystery",
+            "permessage-deflate; client_no_context_takeover; client_no_context_takeover",
+        ] {
+            assert!(matches!(plain.check(&headers(&[bad])), Err(BadAnswer::Parameters(_))), "{bad}");
+        }
+        assert_eq!(
+            plain.check(&headers(&["permessage-deflate", "permessage-deflate"])),
+            Err(BadAnswer::Twice)
+        );
+        assert_eq!(plain.check(&headers(&["foo"])), Err(BadAnswer::NotOffered("foo".into())));
+        assert_eq!(
+            none.check(&headers(&["permessage-deflate"])),
+            Err(BadAnswer::NotOffered("permessage-deflate".into()))
+        );
+    }
+}

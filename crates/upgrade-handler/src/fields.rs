@@ -1,0 +1,60 @@
+//! Lists in header fields (RFC 9110 §5.6).
+
+use http::HeaderMap;
+use http::header::{AsHeaderName, HeaderValue};
+
+/// The elements of all lines of a list field, trimmed, empty ones left out. Commas in quoted
+/// strings don't count. Lines that are not visible ASCII are passed over.
+pub fn elements(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|line| split(line, ','))
+}
+
+/// Some element of a list field is this token, in whatever case (RFC 9110 §7.6.1, §7.8).
+pub fn has_token(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName, token: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token))
+}
+
+/// Splits outside quoted strings; trims; leaves empty parts out.
+pub fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            c if c == at => return !quoted,
+            _ => {}
+        }
+        false
+    })
+    .map(str::trim)
+    .filter(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        let all = |text| split(text, ',').collect::<Vec<_>>();
+        assert_eq!(all("a, b,,c ,"), ["a", "b", "c"]);
+        assert_eq!(all(r#"a; x="1,2", b"#), [r#"a; x="1,2""#, "b"]);
+        assert_eq!(all(r#"a="\",", b"#), [r#"a="\",""#, "b"]);
+        assert_eq!(all(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn tokens_in_any_line_and_case() {
+        let mut headers = HeaderMap::new();
+        headers.append("connection", HeaderValue::from_static("keep-alive"));
+        headers.append("connection", HeaderValue::from_static("x, UPGRADE"));
+        assert!(has_token(&headers, "connection", "upgrade"));
+        assert!(!has_token(&headers, "connection", "grade"));
+        assert!(!has_token(&headers, "upgrade", "websocket"));
+    }
+}

@@ -1,0 +1,91 @@
+//! From HTTP to frames: the stream below a finished handshake, *with the bytes already read*.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A stream that gives back what was read ahead before it reads on.
+#[derive(Debug)]
+pub struct Handoff<T> {
+    ahead: Bytes,
+    io: T,
+}
+
+impl<T> Handoff<T> {
+    /// `ahead` comes out first.
+    pub fn new(io: T, ahead: Bytes) -> Self {
+        Self { ahead, io }
+    }
+
+    /// The stream itself, for socket options.
+    pub fn get_ref(&self) -> &T {
+        &self.io
+    }
+}
+
+/// Takes the stream out of hyper's hands; `None` if it is not a `TokioIo<T>`.
+#[must_use]
+pub fn from_hyper<T>(upgraded: Upgraded) -> Option<Handoff<T>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let parts = upgraded.downcast::<TokioIo<T>>().ok()?;
+    Some(Handoff::new(parts.io.into_inner(), parts.read_buf))
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Handoff<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..n]);
+        self.ahead.advance(n);
+        if self.ahead.is_empty() {
+            self.ahead = Bytes::new(); // lets go of HTTP's buffer
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Handoff<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_read_ahead_come_first() {
+        let mut handoff =
+            Handoff::new(tokio::io::join(&b" world"[..], tokio::io::sink()), Bytes::from_static(b"hello"));
+        let mut three = [0; 3];
+        handoff.read_exact(&mut three).await.unwrap();
+        assert_eq!(&three, b"hel");
+        let mut rest = String::new();
+        handoff.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "lo world");
+    }
+}

@@ -1,0 +1,156 @@
+//! A WebSocket's stream inside an HTTP/2 connection (RFC 8441 §5).
+//!
+//! END_STREAM is TCP's FIN, RST_STREAM its RST: the first reads as the end of the stream, the
+//! second as [`io::ErrorKind::ConnectionReset`]; `poll_shutdown` sends the first, and a drop
+//! without it the second, with the code CANCEL.
+//!
+//! A reset overtakes what is queued, and h2 doesn't say when a DATA frame has left. But it lets go
+//! of a frame's bytes then, and these tell: so `poll_flush` and `poll_shutdown` are done when all
+//! is on the network, and a drop afterwards destroys nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use atomic_waker::AtomicWaker;
+use bytes::{Buf, Bytes};
+use h2::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes handed to h2 at once: one DATA frame of the default size.
+const CHUNK_LEN: usize = 16 * 1024;
+
+/// One stream, both ways.
+#[derive(Debug)]
+pub struct Tunnel {
+    send: SendStream<Bytes>,
+    recv: RecvStream,
+    /// The rest of the last DATA frame.
+    ahead: Bytes,
+    queued: Arc<Queued>,
+    shut: bool,
+}
+
+/// Chunks that h2 has not sent yet.
+#[derive(Debug, Default)]
+struct Queued {
+    chunks: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+/// The bytes of one DATA frame, which tell when they are let go.
+struct Chunk {
+    bytes: Box<[u8]>,
+    queued: Arc<Queued>,
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.queued.chunks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.queued.waker.wake();
+        }
+    }
+}
+
+impl Tunnel {
+    /// A tunnel over the stream on which 200 was answered, or received.
+    #[must_use]
+    pub fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
+        Self { send, recv, ahead: Bytes::new(), queued: Arc::default(), shut: false }
+    }
+
+    fn queue(&mut self, bytes: &[u8], end_of_stream: bool) -> io::Result<()> {
+        self.queued.chunks.fetch_add(1, Ordering::AcqRel);
+        let chunk = Chunk { bytes: bytes.into(), queued: self.queued.clone() };
+        self.send.send_data(Bytes::from_owner(chunk), end_of_stream).map_err(h2_error)
+    }
+
+    fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = || self.queued.chunks.load(Ordering::Acquire) == 0;
+        if !sent() {
+            self.queued.waker.register(cx.waker());
+            if !sent() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_reset_error(&mut self, cx: &mut Context<'_>) -> io::Error {
+        match self.send.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => h2_error(reason.into()),
+            Poll::Ready(Err(e)) => h2_error(e),
+            Poll::Pending => io::ErrorKind::BrokenPipe.into(),
+        }
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.ahead.is_empty() {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(data) => self.ahead = data.map_err(h2_error)?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = self.ahead.len().min(buf.remaining());
+        buf.put_slice(&self.ahead[..n]);
+        self.ahead.advance(n);
+        // What has been taken may be replaced: back-pressure is per stream.
+        let _ = self.recv.flow_control().release_capacity(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        // Only while there is something to send: reserved capacity is taken from the connection's.
+        self.send.reserve_capacity(buf.len().min(CHUNK_LEN));
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(e)) => return Poll::Ready(Err(h2_error(e))),
+                None => return Poll::Ready(Err(self.poll_reset_error(cx))),
+            }
+        }
+        let n = self.send.capacity().min(buf.len()).min(CHUNK_LEN);
+        Poll::Ready(self.queue(&buf[..n], false).map(|()| n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_sent(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            self.shut = true;
+            self.queue(&[], true)?;
+        }
+        self.poll_sent(cx)
+    }
+}
+
+fn h2_error(e: h2::Error) -> io::Error {
+    if e.is_io() {
+        return e.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
+    }
+    io::Error::new(io::ErrorKind::ConnectionReset, e)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The client half of the handshake: what a backend is asked, and whether its answer is true
+//! (RFC 6455 §4.1).
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Method, Version, request, response};
+
+use crate::extensions::BadAnswer;
+use crate::fields::has_token;
+use crate::key::Key;
+use crate::request::Upgrade;
+
+/// A 101 that is not one.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum FalseAnswer {
+    /// Nobody asked.
+    #[error("101 to a request that asked for no upgrade")]
+    Unasked,
+    /// (RFC 6455 §4.1, answer item 2)
+    #[error("101 without Upgrade: websocket")]
+    NoUpgrade,
+    /// (item 3)
+    #[error("101 without Connection: Upgrade")]
+    NoConnection,
+    /// (item 4)
+    #[error("101 whose Sec-WebSocket-Accept is missing or wrong")]
+    Accept,
+    /// (item 5)
+    #[error("101 with an extension that can't be: {0}")]
+    Extension(#[from] BadAnswer),
+    /// (item 6)
+    #[error("101 with a subprotocol that was not offered")]
+    Protocol,
+}
+
+/// What client and backend have agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Agreed {
+    /// The subprotocol, one of the client's.
+    pub protocol: Option<HeaderValue>,
+    /// The extensions, as the backend wrote them.
+    pub extensions: Option<HeaderValue>,
+    /// RSV1 marks compressed messages (RFC 7692).
+    pub deflate: bool,
+}
+
+/// Turns a request that is ready to be passed on into a handshake with a key of our own. All
+/// handshake fields of the client's are replaced.
+pub fn ask(head: &mut request::Parts, upgrade: &Upgrade, key: &Key) {
+    head.method = Method::GET;
+    head.version = Version::HTTP_11;
+    let headers = &mut head.headers;
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    headers.insert(SEC_WEBSOCKET_KEY, key.value().clone());
+    headers.remove(SEC_WEBSOCKET_ACCEPT);
+    set(headers, &SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(&upgrade.protocols.join(", ")).ok());
+    set(headers, &SEC_WEBSOCKET_EXTENSIONS, upgrade.extensions.field());
+}
+
+fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) if !value.is_empty() => drop(headers.insert(name, value)),
+        _ => drop(headers.remove(name)),
+    }
+}
+
+/// Checks a 101.
+///
+/// # Errors
+/// What a client would have to fail the connection over.
+pub fn verify(answer: &response::Parts, upgrade: &Upgrade, key: &Key) -> Result<Agreed, FalseAnswer> {
+    let headers = &answer.headers;
+    if !has_token(headers, UPGRADE, "websocket") {
+        return Err(FalseAnswer::NoUpgrade);
+    }
+    if !has_token(headers, CONNECTION, "upgrade") {
+        return Err(FalseAnswer::NoConnection);
+    }
+    let mut accepts = headers.get_all(SEC_WEBSOCKET_ACCEPT).into_iter();
+    if accepts.next() != Some(&key.accept()) || accepts.next().is_some() {
+        return Err(FalseAnswer::Accept);
+    }
+    let mut protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let protocol = protocols.next();
+    let offered =
+        |value: &HeaderValue| upgrade.protocols.iter().any(|offer| offer.as_bytes() == value.as_bytes());
+    if protocol.is_some_and(|value| !offered(value)) || protocols.next().is_some() {
+        return Err(FalseAnswer::Protocol);
+    }
+    let deflate = upgrade.extensions.check(headers)?;
+    let extensions = if deflate { headers.get(SEC_WEBSOCKET_EXTENSIONS).cloned() } else { None };
+    Ok(Agreed { protocol: protocol.cloned(), extensions, deflate })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+
+    use super::*;
+    use crate::request::{Judgement, judge};
+
+    fn upgrade() -> (request::Parts, Upgrade) {
+        let head = Request::get("/chat")
+            .header("upgrade", "websocket")
+            .header("connection", "upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", "chat, v2")
+            .header("sec-websocket-extensions", "foo, permessage-deflate")
+            .header("cookie", "a=b")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0;
+        let Judgement::Upgrade(upgrade) = judge(&head) else { panic!("refused") };
+        (head, upgrade)
+    }
+
+    #[test]
+    fn the_request_to_a_backend() {
+        let (mut head, upgrade) = upgrade();
+        let key = Key::random();
+        ask(&mut head, &upgrade, &key);
+        assert_eq!(head.headers["sec-websocket-key"], key.value());
+        assert_eq!(head.headers["sec-websocket-extensions"], "permessage-deflate");
+        assert_eq!(head.headers["sec-websocket-protocol"], "chat, v2");
+        assert_eq!(head.headers["cookie"], "a=b");
+    }
+
+    #[test]
+    fn true_and_false_answers() {
+        let (_, upgrade) = upgrade();
+        let key = Key::random();
+        let accept = key.accept();
+        let good: &[(&str, &str)] = &[
+            ("upgrade", "WebSocket"),
+            ("connection", "keep-alive, Upgrade"),
+            ("sec-websocket-accept", accept.to_str().unwrap()),
+        ];
+        let verify = |fields: &[(&str, &str)]| {
+            let mut response = Response::builder().status(101);
+            for &(name, value) in fields {
+                response = response.header(name, value);
+            }
+            super::verify(&response.body(()).unwrap().into_parts().0, &upgrade, &key)
+        };
+        let and = |more: &[(&'static str, &'static str)]| [good, more].concat();
+        assert_eq!(verify(good), Ok(Agreed::default()));
+        let agreed = verify(&and(&[
+            ("sec-websocket-protocol", "v2"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+        ]))
+        .unwrap();
+        assert_eq!((agreed.protocol.unwrap(), agreed.deflate), ("v2".parse().unwrap(), true));
+
+        assert_eq!(verify(&good[1..]), Err(FalseAnswer::NoUpgrade));
+        assert_eq!(verify(&[good[0], good[2]]), Err(FalseAnswer::NoConnection));
+        assert_eq!(verify(&good[..2]), Err(FalseAnswer::Accept));
+        let wrong = [good[0], good[1], ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")];
+        assert_eq!(verify(&wrong), Err(FalseAnswer::Accept));
+        assert_eq!(verify(&and(&[("sec-websocket-accept", "again")])), Err(FalseAnswer::Accept));
+        for protocols in [&["v3"][..], &["Chat"], &["chat", "v2"], &["chat, v2"]] {
+            let fields: Vec<_> = protocols.iter().map(|&p| ("sec-websocket-protocol", p)).collect();
+            assert_eq!(verify(&and(&fields)), Err(FalseAnswer::Protocol), "{protocols:?}");
+        }
+        let foreign = verify(&and(&[("sec-websocket-extensions", "foo")]));
+        assert!(matches!(foreign, Err(FalseAnswer::Extension(_))));
+    }
+}
