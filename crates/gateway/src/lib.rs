@@ -1,1 +1,28 @@
+//! The gateway: configuration, listeners, routes, backends, lifecycle, over three libraries that
+//! know nothing of each other: `tls-acceptor`, `upgrade-handler`, `frame-core`.
+//!
+//! Start reading at [`connection`], the story of a connection; [`exchange`](mod@exchange) is the
+//! story of a request, [`session`] that of a WebSocket, [`lifecycle`] that of the process.
 
+pub mod body;
+pub mod check;
+pub mod config;
+pub mod connection;
+pub mod demo;
+pub mod exchange;
+pub mod forward;
+pub mod host;
+pub mod http1;
+pub mod http2;
+pub mod lifecycle;
+pub mod listener;
+pub mod proxy;
+pub mod registry;
+pub mod route;
+pub mod service;
+pub mod session;
+pub mod site;
+pub mod socket;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;

@@ -100,6 +100,11 @@ pub struct Accepted {
     pub resumed: bool,
 }
 
+/// The cryptographic library can't do what is asked of it.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS can't be set up: {0}")]
+pub struct SetupError(#[from] rustls::Error);
+
 /// The right to do one handshake; see [`Acceptor::ready`].
 #[derive(Debug)]
 pub struct Permit {
@@ -123,7 +128,7 @@ impl Acceptor {
         settings: &Settings,
         certificates: Arc<Certificates>,
         tickets: &Tickets,
-    ) -> Result<Self, rustls::Error> {
+    ) -> Result<Self, SetupError> {
         let mut provider = default_provider();
         // The hybrid first: what is recorded today must not be readable tomorrow.
         provider.kx_groups =

@@ -43,7 +43,7 @@ mod resolver;
 pub mod stream;
 pub mod tickets;
 
-pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings};
+pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings, SetupError};
 pub use self::cert_set::{CertSet, Selected};
 pub use self::certificate::{Certificate, KeyType, Leaf};
 pub use self::error::AcceptError;
@@ -51,4 +51,4 @@ pub use self::load::{Loaded, Named, Plan, Problem, Warning, load};
 pub use self::name::CertName;
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
-pub use self::tickets::Tickets;
+pub use self::tickets::{TicketError, Tickets};

@@ -132,7 +132,7 @@ pub(crate) fn names(certificate: &Certificate) -> String {
 }
 
 /// A plan carried out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Loaded {
     /// What to serve from now on.
     pub set: CertSet,

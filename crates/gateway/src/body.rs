@@ -1,0 +1,377 @@
+//! Bodies on their way through: towards backends and towards clients.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::telemetry::access::Report;
+use crate::upstream::pool::Lease;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body as it comes from the client.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// Over HTTP/1.1.
+    Http1(Incoming),
+    /// Over HTTP/2.
+    Http2(Http2Body),
+}
+
+/// A body over HTTP/2. What is read is released at once, so the client's window moves with what
+/// the backend takes.
+#[derive(Debug)]
+pub struct Http2Body {
+    recv: RecvStream,
+    length: Option<u64>,
+    data_done: bool,
+}
+
+impl Http2Body {
+    /// `length` is the request's Content-Length; h2 sees to it that it is kept.
+    #[must_use]
+    pub fn new(recv: RecvStream, length: Option<u64>) -> Self {
+        Self { recv, length, data_done: false }
+    }
+}
+
+impl Body for Http2Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        while !self.data_done {
+            match ready!(self.recv.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    self.recv.flow_control().release_capacity(data.len())?;
+                    if let Some(left) = &mut self.length {
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    if data.has_remaining() {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                Some(Err(e)) => return Poll::Ready(Some(Err(e.into()))),
+                None => self.data_done = true,
+            }
+        }
+        let trailers = ready!(self.recv.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.recv.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What has become of a request's body, seen from outside.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    done: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Progress {
+    /// Bytes passed on so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The backend has answered: a body that it has not asked for is not wanted any more.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing of it is still to come.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's body on its way to a backend.
+#[derive(Debug)]
+pub struct ToBackend {
+    body: RequestBody,
+    gate: Option<Gate>,
+    progress: Arc<Progress>,
+}
+
+/// Holds a body back until the backend says 100 Continue, since asking a client for its body is
+/// what makes hyper say it to the client (RFC 9110 §10.1.1). A backend that says nothing for a
+/// while gets the body all the same.
+#[derive(Debug)]
+pub struct Gate {
+    /// `None`: nobody will tell any more.
+    open: Option<oneshot::Receiver<()>>,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Gate {
+    /// Opens when `open` is told, or at `until`.
+    #[must_use]
+    pub fn new(open: oneshot::Receiver<()>, until: Instant) -> Self {
+        Self { open: Some(open), patience: Box::pin(sleep_until(until)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.open.as_mut().map(|open| Pin::new(open).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            Some(Poll::Ready(Err(_))) => self.open = None,
+            Some(Poll::Pending) | None => {}
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
+
+impl ToBackend {
+    /// Passes `body` on, through the gate if there is one.
+    #[must_use]
+    pub fn new(body: RequestBody, gate: Option<Gate>) -> Self {
+        let progress = Progress::default();
+        progress.done.store(body.is_end_stream(), Ordering::Relaxed);
+        Self { body, gate, progress: Arc::new(progress) }
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new(RequestBody::Empty, None)
+    }
+
+    /// A view of how far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+}
+
+impl Body for ToBackend {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            if self.progress.answered.load(Ordering::Relaxed) {
+                return Poll::Pending; // until the connection is closed with the answer's end
+            }
+            self.gate = None;
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                self.progress.bytes.fetch_add(len as u64, Ordering::Relaxed);
+                self.progress.done.store(self.body.is_end_stream(), Ordering::Relaxed);
+            }
+            Some(Err(_)) => {}
+            None => self.progress.done.store(true, Ordering::Relaxed),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body on its way to the client. Its end, whichever way, ends the request's report.
+#[derive(Debug)]
+pub struct ToClient {
+    body: AnswerBody,
+    report: Option<Box<Report>>,
+    bytes: u64,
+    ended: bool,
+}
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// From the gateway itself.
+    Whole(Option<Bytes>),
+    /// From a backend, whose connection goes back to the pool when the answer has ended.
+    Backend {
+        /// As it arrives.
+        body: Incoming,
+        /// The connection it arrives over.
+        lease: Option<Lease>,
+    },
+}
+
+impl AnswerBody {
+    /// A body of the gateway's own.
+    #[must_use]
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl ToClient {
+    /// A body whose end ends `report`.
+    #[must_use]
+    pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
+        Self { body, report: Some(report), bytes: 0, ended: false }
+    }
+
+    /// A body of an answer that ends nothing: a session reports on itself.
+    #[must_use]
+    pub fn unreported(body: AnswerBody) -> Self {
+        Self { body, report: None, bytes: 0, ended: false }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let AnswerBody::Backend { lease, .. } = &mut self.body
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl Body for ToClient {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match &mut self.body {
+            AnswerBody::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
+            AnswerBody::Backend { body, .. } => ready!(Pin::new(body).poll_frame(cx)).transpose(),
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if self.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Ok(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Err(e) => {
+                // The client must not take this for the whole: hyper and h2 abort the answer.
+                if let Some(report) = &mut self.report {
+                    report.cause(format!("the backend's answer broke off: {}", chain(&e)));
+                }
+                Poll::Ready(Some(Err(e.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::Backend { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            AnswerBody::Backend { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ToClient {
+    fn drop(&mut self) {
+        if !self.ended && self.is_end_stream() {
+            self.end();
+        }
+        if let Some(mut report) = self.report.take() {
+            report.answered(self.bytes, self.ended);
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Whether an error comes from the network rather than from what was said over it.
+pub fn is_io(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if error.downcast_ref::<io::Error>().is_some() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

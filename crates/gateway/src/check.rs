@@ -1,0 +1,144 @@
+//! `wssgate check`: what a configuration would do, as tables.
+
+use std::fmt::Write;
+
+use comfy_table::{Table, presets};
+use frame_core::relay::Policy;
+use tls_acceptor::{Certificate, Loaded};
+
+use crate::config::{Config, Listener};
+use crate::lifecycle::Candidate;
+use crate::route::{Action, Route, Service};
+
+/// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
+#[must_use]
+pub fn tables(Candidate { config, loaded }: &Candidate, now: i64) -> String {
+    let mut text = String::new();
+    section(&mut text, "Listeners", &listeners(config));
+    section(&mut text, "Routes", &routes(config));
+    if config.has_tls() {
+        section(&mut text, "Certificates", &certificates(config, loaded, now));
+    }
+    if !loaded.lost.is_empty() {
+        section(&mut text, "Not served although valid for the name", &lost(loaded));
+    }
+    for warning in &loaded.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+fn section(text: &mut String, title: &str, table: &Table) {
+    let _ = writeln!(text, "{title}");
+    for line in table.lines() {
+        let _ = writeln!(text, "  {}", line.trim_end());
+    }
+    text.push('\n');
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn listeners(config: &Config) -> Table {
+    let mut table = table(&["address", "protocol", "handshake", "request head"]);
+    for Listener { address, tls, header_timeout, .. } in &config.listeners {
+        let (protocol, handshake) = match tls {
+            Some(tls) => {
+                let alpn: Vec<_> = tls.alpn.iter().map(|alpn| alpn.as_str()).collect();
+                let version = match tls.min_version {
+                    tls_acceptor::MinVersion::Tls12 => "1.2",
+                    tls_acceptor::MinVersion::Tls13 => "1.3",
+                };
+                (format!("TLS {version}+: {}", alpn.join(", ")), format!("{:?}", tls.handshake_timeout))
+            }
+            None => ("plain text: http/1.1".to_owned(), "-".to_owned()),
+        };
+        table.add_row([address.to_string(), protocol, handshake, format!("{header_timeout:?}")]);
+    }
+    table
+}
+
+fn routes(config: &Config) -> Table {
+    let mut table = table(&["host", "path", "goes to", "WebSockets"]);
+    for route in &config.routes {
+        let Route { id, action, policy, origins } = &**route;
+        let host = id.host.as_ref().map_or("any".to_owned(), ToString::to_string);
+        let target = match action {
+            Action::Proxy(upstream) => format!("http://{upstream}"),
+            Action::Service(Service::Echo) => "echo service".to_owned(),
+            Action::Service(Service::Console) => "console page".to_owned(),
+        };
+        let mut sockets = describe(policy);
+        if let Some(origins) = origins {
+            let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+            sockets.push(format!("origins {}", origins.join(" ")));
+        }
+        table.add_row([host, id.path.to_string(), target, sockets.join(", ")]);
+    }
+    table
+}
+
+fn describe(policy: &Policy) -> Vec<String> {
+    let mut words = Vec::new();
+    match policy.ping_interval {
+        Some(interval) => words.push(format!("ping {interval:?} + {:?}", policy.pong_timeout)),
+        None => words.push("no pings".to_owned()),
+    }
+    if let Some(idle) = policy.idle_timeout {
+        words.push(format!("idle {idle:?}"));
+    }
+    if policy.limits.message_max != u64::MAX {
+        words.push(format!("messages to {}", bytesize::ByteSize(policy.limits.message_max)));
+    }
+    words
+}
+
+fn certificates(config: &Config, loaded: &Loaded, now: i64) -> Table {
+    let mut table = table(&["names", "key", "issuer", "days left", "serial", "files"]);
+    let default = config.certificates.default.as_ref();
+    for certificate in loaded.set.certificates() {
+        let leaf = &certificate.leaf;
+        let names: Vec<_> = leaf
+            .names
+            .iter()
+            .map(|name| if Some(name) == default { format!("{name} (default)") } else { name.to_string() })
+            .collect();
+        let state = match leaf.days_left(now) {
+            _ if now < leaf.not_before => "NOT YET VALID".to_owned(),
+            days if days < 0 => format!("{days} EXPIRED"),
+            days => days.to_string(),
+        };
+        table.add_row([
+            names.join("\n"),
+            leaf.key_type.as_str().to_owned(),
+            leaf.issuer.clone(),
+            state,
+            leaf.serial.clone(),
+            files(certificate).join("\n"),
+        ]);
+    }
+    table
+}
+
+fn lost(loaded: &Loaded) -> Table {
+    let mut table = table(&["name", "not served", "because it", "served instead"]);
+    for lost in &loaded.lost {
+        table.add_row([
+            lost.name.to_string(),
+            files(&lost.loser).join("\n"),
+            lost.why.to_string(),
+            files(&lost.winner).join("\n"),
+        ]);
+    }
+    table
+}
+
+fn files(certificate: &Certificate) -> Vec<String> {
+    certificate.files.iter().map(|file| file.display().to_string()).collect()
+}

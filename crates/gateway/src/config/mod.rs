@@ -1,0 +1,411 @@
+//! The configuration: parsed once, trusted after.
+//!
+//! In: TOML. Out: a checked [`Config`], or every [`Problem`] at once, each with its place.
+
+mod problem;
+mod raw;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use frame_core::relay::Policy;
+use frame_core::sequence::Limits;
+use ipnet::IpNet;
+use tls_acceptor::{Alpn, CertName, MinVersion, Named, Plan};
+use upgrade_handler::origin::Origin;
+
+pub use self::problem::{Place, Problem, Problems};
+use self::raw::{At, Document, Section};
+use crate::host::HostPattern;
+use crate::route::{Action, Route, RouteId, RoutePath, Service};
+use crate::upstream::Upstream;
+
+/// Where what is missing is missing.
+const FIRST_LINE: Place = Place { line: 1, column: 1 };
+const SECOND: Duration = Duration::from_secs(1);
+const WORKERS_MAX: usize = 1024;
+/// Messages of endpoints are held in memory, so there is always a limit.
+const ENDPOINT_MESSAGE_MAX: u64 = 16 * 1024 * 1024;
+
+/// A configuration that can be carried out, as far as a file can tell.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it was read; empty for the built-in one.
+    pub file: PathBuf,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where the file says so.
+    pub workers_place: Place,
+    /// From SIGTERM to the moment when what is left is cut.
+    pub drain_timeout: Duration,
+    /// Closes that are ordered together are spread over so long.
+    pub drain_window: Duration,
+    /// Whose word about their clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where connections are accepted; no address twice.
+    pub listeners: Vec<Listener>,
+    /// Where the certificates are.
+    pub certificates: Plan,
+    /// Where the file says so.
+    pub certificate_places: CertificatePlaces,
+    /// What is served; no host and path twice.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// Where the parts of [`Config::certificates`] are written.
+#[derive(Debug, Default)]
+pub struct CertificatePlaces {
+    /// `[certificates]`, or the first line.
+    pub section: Place,
+    /// Its `directory`.
+    pub directory: Place,
+    /// Its `default`.
+    pub default: Place,
+    /// Each `[[certificate]]`.
+    pub named: Vec<Place>,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// `None`: plain text, HTTP/1.1 only.
+    pub tls: Option<tls_acceptor::Settings>,
+    /// For a request head, and for the wait for the next one.
+    pub header_timeout: Duration,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+impl Config {
+    /// Reads and checks a file. What could be understood comes with everything that is wrong; it
+    /// is only to be carried out if nothing is.
+    #[must_use]
+    pub fn read(file: &Path) -> (Self, Vec<Problem>) {
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(file, &text),
+            Err(e) => {
+                let (config, _) = Self::parse(file, "");
+                let problem = config.problem(FIRST_LINE, format!("can't be read: {e}"));
+                (config, vec![problem])
+            }
+        }
+    }
+
+    /// Checks a configuration's text. Relative paths in it are relative to `file`.
+    #[must_use]
+    pub fn parse(file: &Path, text: &str) -> (Self, Vec<Problem>) {
+        let (mut document, tree) = Document::parse(file, text);
+        let root = Section::root(&document, &tree);
+        let config = read_config(file, &mut document, root);
+        let mut problems = document.problems;
+        problems.sort_by_key(|problem| problem.place);
+        (config, problems)
+    }
+
+    /// A problem with this configuration.
+    pub fn problem(&self, place: Place, what: impl Into<String>) -> Problem {
+        Problem { file: self.file.clone(), place, what: what.into() }
+    }
+
+    /// Some listener speaks TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.tls.is_some())
+    }
+}
+
+fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Config {
+    let base = file.parent().unwrap_or(Path::new(""));
+    let workers = root.count(d, "workers", WORKERS_MAX);
+    let drain_timeout = root.string(d, "drain_timeout", duration);
+    let drain_window = root.string(d, "drain_window", duration);
+    let trusted_proxies = root.strings(d, "trusted_proxies", network);
+    let listeners = read_listeners(d, &mut root);
+    let (certificates, certificate_places) = read_certificates(base, d, &mut root);
+    let routes = read_routes(d, &mut root);
+    if routes.is_empty() && !root.has("route") {
+        d.problem(FIRST_LINE, "there is no [[route]]: nothing would be served");
+    }
+    let tls = listeners.iter().find(|listener| listener.tls.is_some());
+    if let Some(listener) = tls
+        && !root.has("certificates")
+        && !root.has("certificate")
+    {
+        d.problem(
+            listener.place,
+            "a listener with TLS needs certificates: add [certificates] with a directory, or a \
+             [[certificate]] with chain and key, or set tls = false",
+        );
+    }
+    root.finish(d);
+    Config {
+        file: file.to_owned(),
+        workers_place: workers.as_ref().map_or(FIRST_LINE, |at| at.place),
+        workers: workers.map_or_else(|| available_parallelism().map_or(1, Into::into), |at| at.value),
+        drain_timeout: drain_timeout.map_or(30 * SECOND, |at| at.value),
+        drain_window: drain_window.map_or(10 * SECOND, |at| at.value),
+        trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),
+        listeners,
+        certificates,
+        certificate_places,
+        routes,
+    }
+}
+
+fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    let sections = root.tables(d, "listener", "[[listener]]");
+    if sections.is_empty() && !root.has("listener") {
+        let what = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
+        d.problem(FIRST_LINE, what);
+    }
+    for mut section in sections {
+        let address = section.string(d, "address", |text| {
+            text.parse::<SocketAddr>().map_err(|_| {
+                format!("expected an IP address and a port, such as \"0.0.0.0:443\" or \"[::]:443\", found {text:?}")
+            })
+        });
+        section.require(d, "address", "\"0.0.0.0:443\"");
+        let tls = section.boolean(d, "tls").is_none_or(|at| at.value);
+        let header_timeout = section.string(d, "header_timeout", duration);
+        let alpn = section.strings(d, "alpn", |text| {
+            Alpn::parse(text).ok_or_else(|| format!("expected \"h2\" or \"http/1.1\", found {text:?}"))
+        });
+        let min_version = section.string(d, "min_version", |text| match text {
+            "1.2" => Ok(MinVersion::Tls12),
+            "1.3" => Ok(MinVersion::Tls13),
+            _ => Err(format!("expected \"1.2\" or \"1.3\", found {text:?}; older versions are not safe")),
+        });
+        let handshake_timeout = section.string(d, "handshake_timeout", duration);
+        if !tls {
+            for key in ["alpn", "min_version", "handshake_timeout"] {
+                if section.has(key) {
+                    let place = section.place_of(d, key);
+                    d.problem(place, format!("{key} means nothing where tls = false; remove one of the two"));
+                }
+            }
+        }
+        if let Some(At { value, place }) = &alpn {
+            if value.is_empty() {
+                d.problem(
+                    *place,
+                    "alpn: an empty list would refuse every browser; leave it out for the default",
+                );
+            }
+            if value.iter().enumerate().any(|(i, alpn)| value[..i].contains(alpn)) {
+                d.problem(*place, "alpn: a protocol is listed twice");
+            }
+        }
+        let defaults = tls_acceptor::Settings::default();
+        let settings = tls_acceptor::Settings {
+            alpn: alpn.map_or(defaults.alpn, |at| at.value),
+            min_version: min_version.map_or(defaults.min_version, |at| at.value),
+            handshake_timeout: handshake_timeout.map_or(defaults.handshake_timeout, |at| at.value),
+            handshakes_max: defaults.handshakes_max,
+        };
+        if let Some(At { value: address, place }) = address {
+            if let Some(other) = listeners.iter().find(|l| l.address == address && address.port() != 0) {
+                let line = other.place.line;
+                d.problem(place, format!("address: {address} is listened on already (line {line})"));
+            }
+            listeners.push(Listener {
+                address,
+                tls: tls.then_some(settings),
+                header_timeout: header_timeout.map_or(10 * SECOND, |at| at.value),
+                place,
+            });
+        }
+        section.finish(d);
+    }
+    listeners
+}
+
+fn read_certificates(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) -> (Plan, CertificatePlaces) {
+    let mut plan = Plan::default();
+    let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
+    if let Some(mut section) = root.table(d, "certificates", "[certificates]") {
+        places.section = section.place;
+        if let Some(At { value, place }) = section.string(d, "directory", |text| Ok(base.join(text))) {
+            plan.directory = Some(value);
+            places.directory = place;
+        }
+        let default = section.string(d, "default", |text| {
+            let ip = text.parse().map(CertName::Ip).ok();
+            ip.or_else(|| CertName::parse(text))
+                .ok_or_else(|| format!("expected a host name such as \"domain.com\", found {text:?}"))
+        });
+        if let Some(At { value, place }) = default {
+            plan.default = Some(value);
+            places.default = place;
+        }
+        if !section.has("directory") && !root.has("certificate") {
+            d.problem(
+                section.place,
+                "[certificates] needs a directory, or add a [[certificate]] with chain and key",
+            );
+        }
+        section.finish(d);
+    }
+    for mut section in root.tables(d, "certificate", "[[certificate]]") {
+        let chain = section.string_or_strings(d, "chain");
+        let key = section.string(d, "key", |text| Ok(base.join(text)));
+        section.require(d, "chain", "\"/etc/ssl/domain.com/fullchain.pem\"");
+        section.require(d, "key", "\"/etc/ssl/domain.com/privkey.pem\"");
+        if let (Some(At { value: chain, place }), Some(At { value: key, .. })) = (chain, key) {
+            if chain.is_empty() {
+                d.problem(place, "chain: the list is empty");
+            }
+            plan.named.push(Named { chain: chain.iter().map(|file| base.join(file)).collect(), key });
+            places.named.push(place);
+        }
+        section.finish(d);
+    }
+    (plan, places)
+}
+
+fn read_routes(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    let mut seen: HashMap<RouteId, Place> = HashMap::new();
+    for mut section in root.tables(d, "route", "[[route]]") {
+        let place = section.place;
+        let host = section.string(d, "host", |text| {
+            HostPattern::parse(text).ok_or_else(|| {
+                format!("expected a host name such as \"domain.com\" or \"*.domain.com\" (without a port), found {text:?}")
+            })
+        });
+        let host_is_good = host.is_some() || !section.has("host");
+        let path = section.string(d, "path", RoutePath::parse);
+        section.require(d, "path", "\"/\"");
+        let action = read_action(d, &mut section, path.as_ref().map(|at| &at.value));
+        let is_endpoint = matches!(&action, Some(Action::Service(_)));
+        let (policy, origins) = match section.table(d, "websocket", "[route.websocket]") {
+            Some(websocket) => read_websocket(d, websocket, is_endpoint),
+            None => (default_policy(is_endpoint), None),
+        };
+        section.finish(d);
+        let (Some(At { value: path, .. }), Some(action), true) = (path, action, host_is_good) else {
+            continue;
+        };
+        let id = RouteId { host: host.map(|at| at.value), path };
+        if let Some(other) = seen.get(&id) {
+            let line = other.line;
+            d.problem(
+                place,
+                format!("the route {id} is there already (line {line}); only one could ever be used"),
+            );
+        }
+        seen.entry(id.clone()).or_insert(place);
+        routes.push(Arc::new(Route { id, action, policy, origins }));
+    }
+    routes
+}
+
+fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&RoutePath>) -> Option<Action> {
+    let proxy = section.string(d, "proxy", |text| Upstream::parse(text, path));
+    let service = section.string(d, "service", |text| match text {
+        "echo" => Ok(Service::Echo),
+        "console" => Ok(Service::Console),
+        _ => Err(format!("expected \"echo\" or \"console\", found {text:?}")),
+    });
+    let connect_timeout = section.string(d, "connect_timeout", duration);
+    let response_timeout = section.string(d, "response_timeout", duration);
+    match (section.has("proxy"), section.has("service")) {
+        (true, true) => {
+            let place = section.place_of(d, "service");
+            d.problem(place, "a route has either proxy or service, not both");
+        }
+        (false, false) => {
+            d.problem(
+                section.place,
+                "a [[route]] needs proxy = \"http://127.0.0.1:8080\" or service = \"echo\"",
+            );
+        }
+        (false, true) => {
+            for key in ["connect_timeout", "response_timeout"] {
+                if section.has(key) {
+                    let place = section.place_of(d, key);
+                    d.problem(place, format!("{key} means nothing for a service; remove it"));
+                }
+            }
+        }
+        (true, false) => {}
+    }
+    if let Some(At { value: service, .. }) = service {
+        return Some(Action::Service(service));
+    }
+    let At { value: upstream, .. } = proxy?;
+    Some(Action::Proxy(Arc::new(Upstream {
+        connect_timeout: connect_timeout.map_or(5 * SECOND, |at| at.value),
+        response_timeout: response_timeout.map_or(60 * SECOND, |at| at.value),
+        ..upstream
+    })))
+}
+
+fn default_policy(is_endpoint: bool) -> Policy {
+    Policy {
+        limits: Limits {
+            message_max: if is_endpoint { ENDPOINT_MESSAGE_MAX } else { u64::MAX },
+            deflate: false, // decided by each handshake
+        },
+        idle_timeout: None,
+        ping_interval: Some(30 * SECOND),
+        pong_timeout: 10 * SECOND,
+    }
+}
+
+fn read_websocket(
+    d: &mut Document<'_>,
+    mut section: Section<'_>,
+    is_endpoint: bool,
+) -> (Policy, Option<Vec<Origin>>) {
+    let mut policy = default_policy(is_endpoint);
+    if let Some(at) = section.string(d, "idle_timeout", duration_or_off) {
+        policy.idle_timeout = at.value;
+    }
+    if let Some(at) = section.string(d, "ping_interval", duration_or_off) {
+        policy.ping_interval = at.value;
+    }
+    if let Some(at) = section.string(d, "pong_timeout", duration) {
+        policy.pong_timeout = at.value;
+    }
+    if let Some(at) = section.size(d, "max_message") {
+        if at.value == 0 {
+            d.problem(at.place, "max_message: 0 would refuse every message; leave it out for no limit");
+        }
+        policy.limits.message_max = at.value;
+    }
+    let origins = section.strings(d, "origins", |text| {
+        Origin::parse(text).ok_or_else(|| {
+            format!(
+                "expected an origin such as \"https://domain.com\" (scheme and host, no path), found {text:?}"
+            )
+        })
+    });
+    section.finish(d);
+    (policy, origins.map(|at| at.value))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| format!("expected a duration such as \"30s\", \"5m\" or \"1h\", found {text:?}"))
+}
+
+fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" { Ok(None) } else { duration(text).map(Some).map_err(|e| e + "; \"off\" turns it off") }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| format!("expected an address or a network such as \"10.0.0.0/8\", found {text:?}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,279 @@
+//! A TOML tree read key by key: every problem is noted with its place, and reading goes on.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Place, Problem};
+
+/// A value, and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+}
+
+/// The file, and what was found wrong with it so far.
+pub(super) struct Document<'a> {
+    file: PathBuf,
+    text: &'a str,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'a> Document<'a> {
+    /// Parses `text`; its syntax errors are noted, and what can be understood is returned.
+    pub(super) fn parse(file: &Path, text: &'a str) -> (Self, Spanned<DeTable<'a>>) {
+        let mut document = Self { file: file.to_owned(), text, problems: Vec::new() };
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let place = document.place(error.span());
+            document.problem(place, format!("this is not TOML: {}", error.message().replace('\n', " ")));
+        }
+        (document, tree)
+    }
+
+    pub(super) fn problem(&mut self, place: Place, what: impl Into<String>) {
+        self.problems.push(Problem { file: self.file.clone(), place, what: what.into() });
+    }
+
+    fn place(&self, span: Option<Range<usize>>) -> Place {
+        Place::of(self.text, span)
+    }
+}
+
+/// One table, being read.
+pub(super) struct Section<'a> {
+    /// As the file calls it: `[[listener]]`.
+    name: &'static str,
+    pub(super) place: Place,
+    table: &'a DeTable<'a>,
+    /// Every key that was asked for.
+    asked: BTreeSet<&'static str>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(document: &Document<'_>, tree: &'a Spanned<DeTable<'a>>) -> Self {
+        Self::new(document, "the top level", tree.span(), tree.get_ref())
+    }
+
+    fn new(document: &Document<'_>, name: &'static str, span: Range<usize>, table: &'a DeTable<'a>) -> Self {
+        Self { name, place: document.place(Some(span)), table, asked: BTreeSet::new() }
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.asked.insert(key);
+        self.table.get(key)
+    }
+
+    /// The key is there, whatever it holds.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Where the key's value is; the section's own place if it isn't there.
+    pub(super) fn place_of(&self, document: &Document<'_>, key: &str) -> Place {
+        self.table.get(key).map_or(self.place, |value| document.place(Some(value.span())))
+    }
+
+    fn scalar<T>(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'a>) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        let value = self.get(key)?;
+        let place = document.place(Some(value.span()));
+        match read(value.get_ref()) {
+            Ok(value) => Some(At { value, place }),
+            Err(what) => {
+                document.problem(place, format!("{key}: {what}"));
+                None
+            }
+        }
+    }
+
+    /// A string that `parse` understands.
+    pub(super) fn string<T>(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
+        self.scalar(document, key, |value| match value {
+            DeValue::String(text) => parse(text),
+            other => Err(format!("expected a string in quotes, found {}", describe(other))),
+        })
+    }
+
+    pub(super) fn boolean(&mut self, document: &mut Document<'_>, key: &'static str) -> Option<At<bool>> {
+        self.scalar(document, key, |value| match value {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(format!("expected true or false, found {}", describe(other))),
+        })
+    }
+
+    /// An integer from 1 to `max`.
+    pub(super) fn count(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        max: usize,
+    ) -> Option<At<usize>> {
+        self.scalar(document, key, |value| match value {
+            DeValue::Integer(digits) => usize::from_str_radix(digits.as_str(), digits.radix())
+                .ok()
+                .filter(|n| (1..=max).contains(n))
+                .ok_or_else(|| format!("expected a number from 1 to {max}, found {digits}")),
+            other => Err(format!("expected a number from 1 to {max}, found {}", describe(other))),
+        })
+    }
+
+    /// A size in bytes: an integer, or a string such as "16MiB".
+    pub(super) fn size(&mut self, document: &mut Document<'_>, key: &'static str) -> Option<At<u64>> {
+        const HINT: &str = "expected a size such as \"16MiB\" or \"64KB\"";
+        self.scalar(document, key, |value| match value {
+            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix())
+                .map_err(|_| format!("{HINT}, found {digits}")),
+            DeValue::String(text) => text
+                .parse::<bytesize::ByteSize>()
+                .map(|size| size.as_u64())
+                .map_err(|_| format!("{HINT}, found {text:?}")),
+            other => Err(format!("{HINT}, found {}", describe(other))),
+        })
+    }
+
+    /// Strings that `parse` understands; each problem is at its own string.
+    pub(super) fn strings<T>(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<At<Vec<T>>> {
+        let value = self.get(key)?;
+        let place = document.place(Some(value.span()));
+        let DeValue::Array(items) = value.get_ref() else {
+            let found = describe(value.get_ref());
+            document.problem(place, format!("{key}: expected a list of strings, found {found}"));
+            return None;
+        };
+        let mut values = Vec::new();
+        for item in items.iter() {
+            let place = document.place(Some(item.span()));
+            match item.get_ref() {
+                DeValue::String(text) => match parse(text) {
+                    Ok(value) => values.push(value),
+                    Err(what) => document.problem(place, format!("{key}: {what}")),
+                },
+                other => {
+                    let found = describe(other);
+                    document.problem(place, format!("{key}: expected a string in quotes, found {found}"));
+                }
+            }
+        }
+        Some(At { value: values, place })
+    }
+
+    /// A string, or a list of them.
+    pub(super) fn string_or_strings(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+    ) -> Option<At<Vec<String>>> {
+        if self.get(key).is_some_and(|value| value.get_ref().is_array()) {
+            return self.strings(document, key, |text| Ok(text.to_owned()));
+        }
+        let At { value, place } = self.string(document, key, |text| Ok(text.to_owned()))?;
+        Some(At { value: vec![value], place })
+    }
+
+    /// The table `[key]`, to be read as `name`.
+    pub(super) fn table(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        name: &'static str,
+    ) -> Option<Section<'a>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Section::new(document, name, value.span(), table)),
+            other => {
+                let (place, found) = (document.place(Some(value.span())), describe(other));
+                document.problem(place, format!("expected a table {name}, found {found}"));
+                None
+            }
+        }
+    }
+
+    /// The tables `[[key]]`, to be read as `name`.
+    pub(super) fn tables(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        name: &'static str,
+    ) -> Vec<Section<'a>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            let place = document.place(Some(value.span()));
+            let found = describe(value.get_ref());
+            document.problem(place, format!("expected tables {name} (two brackets), found {found}"));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for item in items.iter() {
+            match item.get_ref() {
+                DeValue::Table(table) => sections.push(Section::new(document, name, item.span(), table)),
+                other => {
+                    let (place, found) = (document.place(Some(item.span())), describe(other));
+                    document.problem(place, format!("expected a table {name}, found {found}"));
+                }
+            }
+        }
+        sections
+    }
+
+    /// Notes a key that has to be there and isn't. Something that is there but wrong was noted
+    /// when it was read.
+    pub(super) fn require(&self, document: &mut Document<'_>, key: &'static str, example: &str) {
+        if !self.has(key) {
+            document
+                .problem(self.place, format!("{} needs {key}, for instance {key} = {example}", self.name));
+        }
+    }
+
+    /// Notes every key that nobody asked for.
+    pub(super) fn finish(self, document: &mut Document<'_>) {
+        for key in self.table.keys() {
+            let text = key.get_ref().as_ref();
+            if self.asked.contains(text) {
+                continue;
+            }
+            let near = self.asked.iter().map(|asked| (strsim::jaro_winkler(text, asked), asked));
+            let near = near.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+            let hint = match near {
+                Some((_, asked)) => format!("did you mean {asked}?"),
+                None => {
+                    let known: Vec<_> = self.asked.iter().copied().collect();
+                    format!("known here: {}", known.join(", "))
+                }
+            };
+            let place = document.place(Some(key.span()));
+            document.problem(place, format!("unknown key {text:?} in {}; {hint}", self.name));
+        }
+    }
+}
+
+fn describe(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the string {text:?}"),
+        DeValue::Integer(digits) => format!("the number {digits}"),
+        DeValue::Boolean(value) => value.to_string(),
+        other => {
+            let kind = other.type_str();
+            let article = if kind.starts_with(['a', 'i']) { "an" } else { "a" };
+            format!("{article} {kind}")
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The life of a connection: TCP, TLS, ALPN, HTTP. What its requests are is told in
+//! [`exchange`](mod@crate::exchange), what becomes of an upgraded one in [`session`](crate::session).
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tls_acceptor::{AcceptError, Acceptor, Alpn, Permit, Selected, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tracing::{debug, info};
+
+use crate::worker::Worker;
+use crate::{http1, http2, socket};
+
+/// The longest head of a request or an answer, in bytes. Longer ones get 431, or are a 502.
+pub const HEAD_LEN_MAX: usize = 64 * 1024;
+
+/// How connections of a listener are received.
+#[derive(Debug)]
+pub struct Door {
+    /// `None`: plain text.
+    pub acceptor: Option<Acceptor>,
+    /// For a request head, and for the wait for the next one.
+    pub header_timeout: Duration,
+}
+
+/// What the requests of a connection have in common.
+#[derive(Debug)]
+pub struct Connection {
+    /// The address at its other end.
+    pub peer: SocketAddr,
+    /// What its handshake found; `None`: plain text.
+    pub tls: Option<Tls>,
+    /// Where it lives.
+    pub worker: Arc<Worker>,
+}
+
+/// What a TLS handshake found.
+#[derive(Debug)]
+pub struct Tls {
+    /// The name the client asked for.
+    pub server_name: Option<Box<str>>,
+    /// Whether a certificate of that name's own answered.
+    pub selected: Selected,
+    /// As the protocol calls it.
+    pub version: &'static str,
+}
+
+/// Serves a connection to its end. Upgraded sessions go on without it.
+pub async fn serve(
+    worker: Arc<Worker>,
+    door: Arc<Door>,
+    permit: Option<Permit>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
+    socket::tune(&tcp);
+    let (transport, tls, alpn) = match (&door.acceptor, permit) {
+        (Some(acceptor), Some(permit)) => match acceptor.accept(permit, tcp).await {
+            Ok(accepted) => {
+                debug!(
+                    %peer, server_name = accepted.server_name.as_deref(), version = accepted.version,
+                    alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
+                    "TLS handshake done"
+                );
+                let tls = Tls {
+                    server_name: accepted.server_name,
+                    selected: accepted.selected,
+                    version: accepted.version,
+                };
+                (Transport::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
+            }
+            Err(e) => return refused(peer, &e),
+        },
+        _ => (Transport::Plain(tcp), None, Alpn::Http11),
+    };
+    let connection = Arc::new(Connection { peer, tls, worker });
+    // What was negotiated is what is spoken: nothing is sniffed.
+    match alpn {
+        Alpn::H2 => http2::serve(connection, transport, door.header_timeout).await,
+        Alpn::Http11 => http1::serve(connection, transport, door.header_timeout).await,
+    }
+}
+
+fn refused(peer: SocketAddr, e: &AcceptError) {
+    match e {
+        // Port scans, health checks, and people who close a tab.
+        AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
+        _ => info!(%peer, cause = %e, "no TLS connection"),
+    }
+}
+
+/// The bytes below HTTP.
+#[derive(Debug)]
+pub enum Transport {
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
+    /// TCP as it is.
+    Plain(TcpStream),
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tls(io) => io.is_write_vectored(),
+            Self::Plain(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What runs without a configuration: a page, an echo, and a certificate to try them with.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType};
+use time::{Duration, OffsetDateTime};
+use tls_acceptor::Plan;
+
+use crate::lifecycle::Source;
+
+const PORT: u16 = 8443;
+const CHAIN: &str = "cert.pem";
+const KEY: &str = "key.pem";
+
+/// Why the demonstration can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// There is nowhere to keep the certificate.
+    #[error("there is no place for the development certificate: set XDG_STATE_HOME or HOME")]
+    NoPlace,
+    /// The place can't be written to.
+    #[error("the development certificate can't be kept in {}: {error}", directory.display())]
+    Io {
+        /// The place.
+        directory: PathBuf,
+        /// The operating system's word.
+        error: io::Error,
+    },
+    /// The certificate can't be made.
+    #[error("the development certificate can't be made: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// The demonstration: its configuration, and its certificate.
+#[derive(Debug)]
+pub struct Demo {
+    /// What to run.
+    pub source: Source,
+    /// The certificate that a client has to trust.
+    pub certificate: PathBuf,
+    /// It was made just now.
+    pub made: bool,
+}
+
+impl Demo {
+    /// The page to open.
+    pub const ADDRESS: &str = "https://localhost:8443/";
+
+    /// Makes the certificate if there is none, or none that is still good.
+    ///
+    /// # Errors
+    /// If there is no place for it.
+    pub fn prepare() -> Result<Self, DemoError> {
+        let directory = directory(&std::env::current_dir().unwrap_or_default(), |name| {
+            std::env::var_os(name).map(Into::into)
+        })
+        .ok_or(DemoError::NoPlace)?;
+        let made = !is_good(&directory);
+        if made {
+            make(&directory)?;
+        }
+        Ok(Self {
+            source: Source::BuiltIn { text: config(&directory) },
+            certificate: directory.join(CHAIN),
+            made,
+        })
+    }
+}
+
+/// `certs/dev` in this project's repository, elsewhere the user's state directory.
+fn directory(here: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let is_ours =
+        |path: &&Path| path.join("crates/gateway/src/demo.rs").is_file() && path.join("certs").is_dir();
+    if let Some(repository) = here.ancestors().find(is_ours) {
+        return Some(repository.join("certs/dev"));
+    }
+    // The XDG specification wants relative paths to be ignored.
+    let state = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let state =
+        state.or_else(|| Some(variable("HOME").filter(|path| path.is_absolute())?.join(".local/state")));
+    Some(state?.join("wssgate/dev"))
+}
+
+/// There is a certificate with its key, and it is valid for another week.
+fn is_good(directory: &Path) -> bool {
+    let Ok(loaded) = tls_acceptor::load(&Plan::directory(directory), None) else { return false };
+    let now = tls_acceptor::load::unix_now();
+    loaded.set.lookup("localhost").unwrap_or_default().iter().any(|c| c.leaf.days_left(now) >= 7)
+}
+
+fn make(directory: &Path) -> Result<(), DemoError> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "wssgate development certificate");
+    params.subject_alt_names = vec![
+        SanType::DnsName("localhost".try_into()?),
+        SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+        SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
+    ];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
+    params.not_after = params.not_before + Duration::days(365);
+    let certificate = params.self_signed(&key)?;
+    write(directory, &certificate.pem(), &key.serialize_pem())
+        .map_err(|error| DemoError::Io { directory: directory.to_owned(), error })
+}
+
+fn write(directory: &Path, chain: &str, key: &str) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let replace = |name: &str, mode, content: &str| {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(content.as_bytes())
+    };
+    replace(KEY, 0o600, key)?;
+    replace(CHAIN, 0o644, chain)
+}
+
+/// The configuration, on both loopback addresses if the machine has both.
+fn config(directory: &Path) -> String {
+    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    let listeners: String = loopback
+        .into_iter()
+        .filter(|&ip| ip.is_ipv4() || TcpListener::bind((ip, 0)).is_ok())
+        .map(|ip| format!("[[listener]]\naddress = \"{}\"\n\n", SocketAddr::from((ip, PORT))))
+        .collect();
+    let directory = toml::Value::from(directory.display().to_string());
+    format!(
+        "{listeners}\
+         [certificates]\n\
+         directory = {directory}\n\
+         default = \"localhost\"\n\
+         \n\
+         [[route]]\n\
+         path = \"/\"\n\
+         service = \"console\"\n\
+         \n\
+         [[route]]\n\
+         path = \"/wss\"\n\
+         service = \"echo\"\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_certificate_has_a_place() {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let repository = repository.canonicalize().unwrap();
+        let no_variable = |_: &str| None;
+        assert_eq!(directory(&repository, no_variable), Some(repository.join("certs/dev")));
+        assert_eq!(
+            directory(&repository.join("crates/gateway"), no_variable),
+            Some(repository.join("certs/dev"))
+        );
+        let elsewhere = Path::new("/");
+        let home = |name: &str| (name == "HOME").then(|| "/home/tom".into());
+        assert_eq!(directory(elsewhere, home), Some("/home/tom/.local/state/wssgate/dev".into()));
+        let both = |name: &str| Some(if name == "HOME" { "/home/tom" } else { "/state" }.into());
+        assert_eq!(directory(elsewhere, both), Some("/state/wssgate/dev".into()));
+        let relative = |name: &str| Some(if name == "HOME" { "/home/tom" } else { "state" }.into());
+        assert_eq!(directory(elsewhere, relative), Some("/home/tom/.local/state/wssgate/dev".into()));
+        assert_eq!(directory(elsewhere, no_variable), None);
+    }
+
+    #[test]
+    fn it_is_made_once_and_kept() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let place = temp.path().join("a \"quoted\" place");
+        assert!(!is_good(&place));
+        make(&place).unwrap();
+        assert!(is_good(&place));
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(place.join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(place.join(CHAIN), "broken").unwrap();
+        assert!(!is_good(&place));
+        make(&place).unwrap();
+        assert!(is_good(&place));
+        let (config, problems) = Config::parse(Path::new("demo"), &config(&place));
+        assert_eq!(problems, []);
+        assert_eq!(config.certificates.directory, Some(place));
+    }
+}

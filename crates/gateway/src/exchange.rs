@@ -1,0 +1,275 @@
+//! One request: judged, routed, and answered or upgraded. The same over HTTP/1.1 and HTTP/2.
+
+use std::sync::Arc;
+
+use frame_core::relay::Policy;
+use http::header::{CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode, Version};
+use tls_acceptor::Selected;
+use upgrade_handler::origin;
+use upgrade_handler::refusal::Refusal;
+use upgrade_handler::request::{Judgement, Upgrade, judge};
+
+use crate::body::{AnswerBody, RequestBody, ToClient};
+use crate::connection::Connection;
+use crate::forward::Hop;
+use crate::host::Host;
+use crate::proxy;
+use crate::registry::Registered;
+use crate::route::{Action, RequestPath, Route, Service};
+use crate::service::{console, echo};
+use crate::session::{Other, Session};
+use crate::site::Site;
+use crate::telemetry::access::Report;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// An answer, with its body.
+    Answer(Response<ToClient>),
+    /// The answer that opens a tunnel, and the session that lives in it.
+    Tunnel(Response<()>, Box<Session>),
+}
+
+/// Why the gateway itself answers, and what it says.
+#[derive(Debug)]
+pub struct Decline {
+    status: StatusCode,
+    headers: HeaderMap,
+    /// A short sentence for the client.
+    sentence: String,
+    /// For the log, if there is more to say.
+    cause: Option<String>,
+}
+
+impl Decline {
+    /// A status and a sentence that anybody may read.
+    pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self { status, headers: HeaderMap::new(), sentence: sentence.into(), cause: None }
+    }
+
+    /// What the log says instead of the sentence.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A field beside it.
+    #[must_use]
+    pub fn with(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// A handshake that is refused.
+    #[must_use]
+    pub fn refusal(refusal: &Refusal, version: Version) -> Self {
+        let (status, headers) = refusal.answer(version);
+        Self { status, headers, sentence: refusal.to_string(), cause: None }
+    }
+
+    /// The answer, with a body of one line.
+    fn answer(self, report: &mut Report) -> Response<AnswerBody> {
+        let body = format!("{}: {}\n", self.status, self.sentence);
+        report.cause(self.cause.unwrap_or(self.sentence));
+        let mut response = Response::new(AnswerBody::whole(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+}
+
+/// Serves one request.
+///
+/// # Cancel safety
+/// A dropped call drops the request and says in the log that the client went away.
+pub async fn exchange(connection: Arc<Connection>, head: Parts, body: RequestBody) -> Reply {
+    let site = connection.worker.site();
+    let mut report = Report::new(connection.clone(), &head, site.generation);
+    let version = head.version;
+    let served = match serve(&connection, &site, &mut report, head, body).await {
+        Ok(served) => served,
+        Err(Declined::Here(decline)) => Served::Answer(decline.answer(&mut report)),
+        Err(Declined::Refused(refusal)) => {
+            Served::Answer(Decline::refusal(&refusal, version).answer(&mut report))
+        }
+    };
+    match served {
+        Served::Answer(answer) => {
+            report.status(answer.status());
+            Reply::Answer(answer.map(|body| ToClient::new(body, report)))
+        }
+        Served::Upgraded(Upgraded { answer, registered, policy, other }) => {
+            report.status(answer.status());
+            Reply::Tunnel(answer, Box::new(Session::new(report, registered, policy, other)))
+        }
+    }
+}
+
+/// What a request has led to.
+#[derive(Debug)]
+pub enum Served {
+    /// An answer.
+    Answer(Response<AnswerBody>),
+    /// A session.
+    Upgraded(Upgraded),
+}
+
+/// An agreed session.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// Opens the tunnel.
+    pub answer: Response<()>,
+    /// By which it can be ended.
+    pub registered: Registered,
+    /// What it must obey.
+    pub policy: Policy,
+    /// Who is at the other end.
+    pub other: Other,
+}
+
+/// Why a request is not served.
+#[derive(Debug)]
+pub enum Declined {
+    /// The gateway's own answer.
+    Here(Decline),
+    /// A handshake that can't be.
+    Refused(Refusal),
+}
+
+impl From<Decline> for Declined {
+    fn from(decline: Decline) -> Self {
+        Self::Here(decline)
+    }
+}
+
+impl From<Refusal> for Declined {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+async fn serve(
+    connection: &Arc<Connection>,
+    site: &Arc<Site>,
+    report: &mut Report,
+    head: Parts,
+    body: RequestBody,
+) -> Result<Served, Declined> {
+    let judgement = judge(&head);
+    if judgement == Judgement::Refused(Refusal::Connect) {
+        return Err(Refusal::Connect.into()); // it has no path to route by
+    }
+    let host = host(&head)?;
+    let hop = Hop {
+        peer: connection.peer.ip(),
+        tls: connection.tls.is_some(),
+        host: &host,
+        trusted: &site.trusted_proxies,
+    };
+    report.asked(hop.client(&head.headers), &host.name);
+    misdirected(connection, &host)?;
+    let path = RequestPath::parse(head.uri.path())
+        .map_err(|e| Decline::new(StatusCode::BAD_REQUEST, e.to_string()))?;
+    let route = site
+        .routes
+        .find(&host.name, &path)
+        .ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
+    report.routed(route);
+    transfer_coding(&head)?;
+    match judgement {
+        Judgement::Refused(refusal) => Err(refusal.into()),
+        Judgement::Upgrade(upgrade) => {
+            if let Some(origins) = &route.origins {
+                origin::check(&head.headers, origins)?;
+            }
+            open(connection, route, report, &hop, head, upgrade).await
+        }
+        Judgement::Plain => match &route.action {
+            Action::Proxy(upstream) => proxy::request(connection, upstream, report, &hop, head, body).await,
+            Action::Service(Service::Echo) => Ok(echo::page(&head)),
+            Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
+        },
+    }
+}
+
+async fn open(
+    connection: &Arc<Connection>,
+    route: &Arc<Route>,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    head: Parts,
+    upgrade: Upgrade,
+) -> Result<Served, Declined> {
+    match &route.action {
+        Action::Proxy(upstream) => {
+            proxy::upgrade(connection, route, upstream, report, hop, head, upgrade).await
+        }
+        Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, &upgrade)),
+        Action::Service(Service::Console) => {
+            Err(Decline::new(StatusCode::NOT_FOUND, "no WebSocket is served here").into())
+        }
+    }
+}
+
+/// The host that a request is for (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn host(head: &Parts) -> Result<Host, Decline> {
+    let bad = |sentence| Decline::new(StatusCode::BAD_REQUEST, sentence);
+    let mut fields = head.headers.get_all(HOST).into_iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(bad("more than one Host"));
+    }
+    let authority = head
+        .uri
+        .authority()
+        .map(|authority| HeaderValue::from_str(authority.as_str()))
+        .transpose()
+        .ok()
+        .flatten();
+    let chosen = match (&authority, field) {
+        (None, None) => return Err(bad("a Host is needed")),
+        (None, Some(field)) => field,
+        (Some(authority), None) if head.version == Version::HTTP_2 => authority,
+        // Over HTTP/1.1 Host is needed even beside an absolute target, which then wins.
+        (Some(_), None) => return Err(bad("a Host is needed")),
+        (Some(authority), Some(field)) => {
+            if head.version == Version::HTTP_2 && !authority.as_bytes().eq_ignore_ascii_case(field.as_bytes())
+            {
+                return Err(bad(":authority and Host differ"));
+            }
+            authority
+        }
+    };
+    Host::parse(chosen).ok_or_else(|| bad("Host is not a host name with perhaps a port"))
+}
+
+/// A client may use a connection for another host than it was opened for (RFC 9110 §7.4), but not
+/// for one that has a certificate of its own.
+fn misdirected(connection: &Connection, host: &Host) -> Result<(), Decline> {
+    let Some(tls) = &connection.tls else { return Ok(()) };
+    let (Some(server_name), Selected::Own) = (&tls.server_name, tls.selected) else { return Ok(()) };
+    if **server_name == *host.name {
+        return Ok(());
+    }
+    let current = connection.worker.certificates.current();
+    let set = &current.loaded.set;
+    if set.lookup(&host.name).is_none() || set.share(server_name, &host.name) {
+        return Ok(());
+    }
+    let sentence = "this connection was opened for another host; use a new one";
+    Err(Decline::new(StatusCode::MISDIRECTED_REQUEST, sentence)
+        .because(format!("misdirected: the connection is {server_name}'s, the request is for {}", host.name)))
+}
+
+/// hyper decodes chunks, and nothing else (RFC 9112 §6.1).
+fn transfer_coding(head: &Parts) -> Result<(), Decline> {
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if head.headers.get_all(TRANSFER_ENCODING).into_iter().all(chunked) {
+        return Ok(());
+    }
+    Err(Decline::new(StatusCode::NOT_IMPLEMENTED, "the only transfer coding understood here is chunked"))
+}

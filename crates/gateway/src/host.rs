@@ -1,0 +1,151 @@
+//! Host names: as requests carry them and as routes ask for them (RFC 9110 §7.2, RFC 3986 §3.2).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::HeaderValue;
+use tls_acceptor::name::normalize;
+
+/// A valid `Host`: the field as the client wrote it, and the name in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// As it was sent, port and all.
+    pub field: HeaderValue,
+    /// Lower case, no port, no trailing dot. An IPv6 address keeps its brackets.
+    pub name: Box<str>,
+}
+
+impl Host {
+    /// Checks a `Host` field or `:authority`: a name or an address, and perhaps a port.
+    #[must_use]
+    pub fn parse(field: &HeaderValue) -> Option<Self> {
+        let text = field.to_str().ok()?;
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']')?;
+                address.parse::<Ipv6Addr>().ok()?;
+                (&text[..address.len() + 2], port)
+            }
+            None => match text.split_once(':') {
+                Some((host, _)) => (host, &text[host.len()..]),
+                None => (text, ""),
+            },
+        };
+        let port_is_good = match port.strip_prefix(':') {
+            Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() <= 5,
+            None => port.is_empty(),
+        };
+        let name_is_good =
+            host.starts_with('[') || (!host.is_empty() && host.len() <= 255 && host.bytes().all(in_name));
+        (port_is_good && name_is_good).then(|| Self { field: field.clone(), name: normalize(host).into() })
+    }
+}
+
+/// What names are made of in practice: RFC 3986 would allow more, but no name has it and many a
+/// backend stumbles over it.
+fn in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+/// A host that a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// Exactly this name.
+    Exact(Box<str>),
+    /// Any one label before this one; shown with `*.`.
+    Wildcard(Box<str>),
+}
+
+impl HostPattern {
+    /// Reads a name, an address, or `*.` before a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (wildcard, name) = match text.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        // Without brackets as well, since that is how people write addresses.
+        let bracketed = match name.parse::<Ipv6Addr>() {
+            Ok(_) if !wildcard => Cow::from(format!("[{name}]")),
+            _ => Cow::from(name),
+        };
+        let host = Host::parse(&HeaderValue::from_str(&bracketed).ok()?)?;
+        let has_port = bracketed.strip_suffix('.').unwrap_or(&bracketed).len() != host.name.len();
+        let labels_are_good =
+            host.name.starts_with('[') || host.name.split('.').all(|label| !label.is_empty());
+        let ip = wildcard && (name.parse::<Ipv4Addr>().is_ok() || name.starts_with('['));
+        if has_port || !labels_are_good || ip {
+            return None;
+        }
+        Some(if wildcard { Self::Wildcard(host.name) } else { Self::Exact(host.name) })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(parent) => write!(f, "*.{parent}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let name = |text: &str| {
+            Some(Host::parse(&HeaderValue::from_bytes(text.as_bytes()).ok()?)?.name.into_string())
+        };
+        for (text, expect) in [
+            ("domain.com", "domain.com"),
+            ("Domain.COM.:443", "domain.com"),
+            ("a_b.domain.com:", "a_b.domain.com"),
+            ("127.0.0.1:8443", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[2001:DB8::1]:8443", "[2001:db8::1]"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(name(text).as_deref(), Some(expect), "{text}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a/b",
+            "user@domain.com",
+            "domain.com:x",
+            "domain.com:80:80",
+            "domain.com:123456",
+            "[::1",
+            "[::g]",
+            "[::1]x",
+            "::1",
+            "a,b",
+            "a%2eb",
+            "bücher.de",
+            "a\"b",
+            "a\tb",
+        ] {
+            assert_eq!(name(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        let pattern = |text: &str| HostPattern::parse(text).map(|p| p.to_string());
+        assert_eq!(pattern("Domain.com.").as_deref(), Some("domain.com"));
+        assert_eq!(pattern("*.Domain.com").as_deref(), Some("*.domain.com"));
+        assert_eq!(pattern("::1").as_deref(), Some("[::1]"));
+        assert_eq!(pattern("[::1]").as_deref(), Some("[::1]"));
+        assert_eq!(pattern("10.0.0.1").as_deref(), Some("10.0.0.1"));
+        for bad in
+            ["", "*", "*.", "a.*.com", "domain.com:443", "a..b", "https://a", "*.10.0.0.1", "a/b", ".a"]
+        {
+            assert_eq!(pattern(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! HTTP/1.1 with clients, by hyper.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tracing::{debug, info};
+use upgrade_handler::handoff::from_hyper;
+
+use crate::body::{AnswerBody, RequestBody, ToClient, chain};
+use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
+use crate::exchange::{Reply, exchange};
+use crate::session::{Carrier, Session};
+
+/// Serves the requests of a connection, one after the other, until it ends or is upgraded.
+pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
+    let service = service_fn(|request| answer(connection.clone(), request));
+    let serving = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(HEAD_LEN_MAX)
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(transport), service)
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    let worker = &connection.worker;
+    let result = tokio::select! {
+        result = &mut serving => result,
+        () = worker.draining.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(e) = result {
+        let peer = connection.peer;
+        if e.is_parse() && !e.is_parse_too_large() {
+            info!(%peer, cause = chain(&e), "not an HTTP/1.1 request");
+        } else if e.is_parse() {
+            info!(%peer, cause = chain(&e), "a request head that is too long");
+        } else {
+            // Clients that go away, and timeouts of clients that say nothing.
+            debug!(%peer, cause = chain(&e), "connection ended");
+        }
+    }
+}
+
+async fn answer(
+    connection: Arc<Connection>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ToClient>, Infallible> {
+    let upgrading = hyper::upgrade::on(&mut request);
+    let (head, body) = request.into_parts();
+    Ok(match exchange(connection.clone(), head, RequestBody::Http1(body)).await {
+        Reply::Answer(answer) => answer,
+        Reply::Tunnel(answer, session) => {
+            // A task of its own: what HTTP needed is freed, and the connection's task ends.
+            connection.worker.tasks.spawn(open(upgrading, session));
+            answer.map(|()| ToClient::unreported(AnswerBody::Whole(None)))
+        }
+    })
+}
+
+async fn open(upgrading: OnUpgrade, session: Box<Session>) {
+    match upgrading.await {
+        Ok(upgraded) => {
+            if let Some(client) = from_hyper::<Transport>(upgraded) {
+                session.run(client, Carrier::Http1).await;
+            }
+        }
+        Err(e) => session.abandon(&e),
+    }
+}

@@ -1,0 +1,225 @@
+//! HTTP/2 with clients, by h2: hyper's own engine, without hyper around it.
+//!
+//! A tunnel has to say RST_STREAM where its backend said RST, and to hear it (RFC 8441 §5); one
+//! malformed CONNECT must not end the connection that other WebSockets live on; and small DATA
+//! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
+//! way to say any of this.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
+use http::{Method, Request, Response};
+use http_body::Body;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+use upgrade_handler::tunnel::Tunnel;
+
+use crate::body::{Http2Body, RequestBody, ToClient};
+use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
+use crate::exchange::{Reply, exchange};
+use crate::forward::remove_hop_by_hop;
+use crate::session::Carrier;
+
+/// Streams a client may have open at once.
+const STREAMS_MAX: u32 = 256;
+/// What a client may send on a stream before somebody takes it.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The same for a connection: so many times a stream's that stalled streams don't stall others.
+const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
+/// h2 charges a DATA frame under 256 bytes with what is missing to 256 until it is taken, and ends
+/// the connection when this is used up. Half the streams that the window allows may be full of
+/// frames of a few bytes each.
+const SMALL_FRAMES_BUDGET: usize = 16 * 1024 * 1024;
+/// What is queued for a client on one stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// One DATA frame of the default size.
+const CHUNK_LEN: usize = 16 * 1024;
+/// How long a client is given to acknowledge the end of the connection.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// Serves the streams of a connection until it ends.
+pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
+    let peer = connection.peer;
+    let handshake = Builder::new()
+        .enable_connect_protocol() // RFC 8441 §3
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAMES_BUDGET)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
+        .handshake::<_, Bytes>(transport);
+    let mut h2 = match timeout(header_timeout, handshake).await {
+        Ok(Ok(h2)) => h2,
+        Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
+        Err(_) => return debug!(%peer, "no HTTP/2 preface in time"),
+    };
+    let open = Arc::new(OpenStreams::default());
+    let worker = connection.worker.clone();
+    let mut ending = false;
+    let mut quiet_since = Instant::now();
+    loop {
+        let patience = if ending { END_WAIT } else { header_timeout };
+        tokio::select! {
+            accepted = h2.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let guard = open.enter();
+                    worker.tasks.spawn(stream(connection.clone(), request, respond, guard));
+                }
+                Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
+                None => return,
+            },
+            () = open.all_closed.notified() => quiet_since = Instant::now(),
+            () = worker.draining.cancelled(), if !ending => {
+                ending = true;
+                quiet_since = Instant::now();
+                h2.graceful_shutdown(); // GOAWAY; streams in flight finish
+            }
+            () = sleep_until(quiet_since + patience), if open.is_empty() => {
+                if ending {
+                    return; // a client that is no longer there
+                }
+                ending = true;
+                quiet_since = Instant::now();
+                h2.graceful_shutdown();
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct OpenStreams {
+    count: AtomicUsize,
+    all_closed: Notify,
+}
+
+struct OpenStream(Arc<OpenStreams>);
+
+impl OpenStreams {
+    fn enter(self: &Arc<Self>) -> OpenStream {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        OpenStream(self.clone())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.all_closed.notify_one();
+        }
+    }
+}
+
+async fn stream(
+    connection: Arc<Connection>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    _open: OpenStream,
+) {
+    let (head, recv) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let (body, tunnel) = if head.method == Method::CONNECT {
+        (RequestBody::Empty, Some(recv)) // DATA frames are the tunnel's
+    } else {
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+        (RequestBody::Http2(Http2Body::new(recv, length)), None)
+    };
+    let reply = tokio::select! {
+        reply = exchange(connection, head, body) => reply,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
+    };
+    match (reply, tunnel) {
+        (Reply::Answer(answer), _) => send_answer(respond, answer, is_head).await,
+        (Reply::Tunnel(mut answer, session), Some(recv)) => {
+            finish_head(answer.headers_mut());
+            match respond.send_response(answer, false) {
+                Ok(send) => session.run(Tunnel::new(send, recv), Carrier::Http2).await,
+                Err(e) => session.abandon(&e),
+            }
+        }
+        // Only a CONNECT is judged to be an upgrade over HTTP/2.
+        (Reply::Tunnel(..), None) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// Sends an answer; one that breaks off is reset, so that nobody takes it for the whole.
+async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient>, is_head: bool) {
+    let (mut head, mut body) = answer.into_parts();
+    finish_head(&mut head.headers);
+    if let (Some(len), Entry::Vacant(field)) = (body.size_hint().exact(), head.headers.entry(CONTENT_LENGTH))
+        && head.status.as_u16() >= 200
+        && !matches!(head.status.as_u16(), 204 | 304)
+        && !is_head
+    {
+        field.insert(HeaderValue::from(len));
+    }
+    let ends = is_head || body.is_end_stream();
+    let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), ends) else {
+        return; // the client has reset the stream
+    };
+    if ends {
+        return;
+    }
+    loop {
+        let frame = tokio::select! {
+            frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
+            _ = poll_fn(|cx| send.poll_reset(cx)) => return,
+        };
+        match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+            Some(Ok(Ok(data))) => {
+                let ends = body.is_end_stream();
+                if !send_data(&mut send, data, ends).await || ends {
+                    return;
+                }
+            }
+            Some(Ok(Err(frame))) => {
+                if let Ok(mut trailers) = frame.into_trailers() {
+                    remove_hop_by_hop(&mut trailers);
+                    let _ = send.send_trailers(trailers);
+                    return;
+                }
+            }
+            Some(Err(_)) => return send.send_reset(Reason::INTERNAL_ERROR),
+            None => return drop(send.send_data(Bytes::new(), true)),
+        }
+    }
+}
+
+/// Says whether the client still takes data.
+async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> bool {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len().min(CHUNK_LEN));
+        while send.capacity() == 0 {
+            match poll_fn(|cx| send.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                _ => return false,
+            }
+        }
+        let chunk = data.split_to(send.capacity().min(data.len()).min(CHUNK_LEN));
+        if send.send_data(chunk, ends && data.is_empty()).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// What hyper would do: no fields of a hop (RFC 9113 §8.2.2), and a Date (RFC 9110 §6.6.1).
+fn finish_head(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    if let Entry::Vacant(date) = headers.entry(DATE)
+        && let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()))
+    {
+        date.insert(now);
+    }
+}

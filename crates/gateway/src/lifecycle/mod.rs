@@ -1,0 +1,352 @@
+//! From the first signal to the last session: start, reload, drain.
+
+mod drain;
+mod load;
+mod signals;
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tls_acceptor::{Certificates, Loaded, ReloadReport, Tickets};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+pub use self::load::{Candidate, Source, load};
+pub use self::signals::{Arrived, Ending, Signals};
+use crate::config::{Problem, Problems};
+use crate::site::Site;
+use crate::socket;
+use crate::worker::{self, Command, Handle};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't be carried out.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// A thread, a runtime, randomness: what every program needs.
+    #[error("the gateway can't start: {0}")]
+    System(#[from] std::io::Error),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] tls_acceptor::SetupError),
+    /// No keys for session tickets.
+    #[error(transparent)]
+    Tickets(#[from] tls_acceptor::TicketError),
+}
+
+/// A running gateway.
+struct Gateway {
+    source: Source,
+    site: Arc<ArcSwap<Site>>,
+    certificates: Arc<Certificates>,
+    tickets: Tickets,
+    workers: Vec<Handle>,
+    /// By the address in the configuration.
+    listening: HashMap<SocketAddr, SocketAddr>,
+    generation: u64,
+}
+
+/// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
+/// listened on, when connections are accepted.
+///
+/// # Errors
+/// If it can't start.
+pub async fn run(
+    source: Source,
+    mut signals: Signals,
+    on_ready: impl FnOnce(&[SocketAddr]),
+) -> Result<Ending, StartError> {
+    raise_descriptor_limit();
+    let (mut gateway, mut ended) = Gateway::start(source).await?;
+    let mut addresses: Vec<SocketAddr> = gateway.listening.values().copied().collect();
+    addresses.sort_unstable();
+    on_ready(&addresses);
+    // One reload at a time; signals during a reload make one more.
+    let mut reading: Option<Reading> = None;
+    let mut again = false;
+    loop {
+        tokio::select! {
+            arrived = signals.next() => match arrived {
+                Arrived::Hangup if reading.is_some() => again = true,
+                Arrived::Hangup => reading = Some(gateway.read()),
+                Arrived::Ending(ending) => {
+                    let site = gateway.site.load_full();
+                    return Ok(drain::drain(&gateway.workers, &site, &mut signals, ended, ending).await);
+                }
+            },
+            (candidate, started) = finished(&mut reading) => {
+                gateway.reload(candidate, started);
+                reading = std::mem::take(&mut again).then(|| gateway.read());
+            }
+            _ = ended.recv() => {
+                // Workers end when they are told to. A panic outside of every task ends here.
+                error!("a worker has died; the gateway ends so that it can be started anew");
+                return Ok(Ending::Failed);
+            }
+        }
+    }
+}
+
+/// A reload whose files are being read, on a thread that may block.
+struct Reading {
+    candidate: JoinHandle<Result<Candidate, Problems>>,
+    started: Instant,
+}
+
+/// The reload in progress, when it is read; never, if there is none.
+async fn finished(
+    reading: &mut Option<Reading>,
+) -> (Result<Result<Candidate, Problems>, JoinError>, Instant) {
+    match reading {
+        Some(Reading { candidate, started }) => {
+            let result = candidate.await;
+            let started = *started;
+            *reading = None;
+            (result, started)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Gateway {
+    async fn start(source: Source) -> Result<(Self, mpsc::Receiver<()>), StartError> {
+        let started = Instant::now();
+        let reading = source.clone();
+        let candidate =
+            spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
+        let Candidate { config, loaded } = candidate;
+        say_warnings(&loaded);
+        let tickets = Tickets::new()?;
+        let certificates = Certificates::new(loaded, 1);
+        let site = Site::build(&config, 1, None, &certificates, &tickets)?;
+        let mut sockets = Vec::new();
+        let mut problems = Vec::new();
+        for listener in &config.listeners {
+            match socket::listen(listener.address, config.workers) {
+                Ok(opened) => sockets.push((listener.address, opened)),
+                Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problems(problems).into());
+        }
+        let site = Arc::new(ArcSwap::from_pointee(site));
+        let casing = upgrade_handler::casing::canonical().await;
+        let (alive, ended) = mpsc::channel(1);
+        let workers = (0..config.workers)
+            .map(|n| worker::start(n, site.clone(), certificates.clone(), casing.clone(), alive.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut gateway =
+            Self { source, site, certificates, tickets, workers, listening: HashMap::new(), generation: 1 };
+        for (address, opened) in sockets {
+            gateway.listen(address, opened)?;
+        }
+        let current = gateway.certificates.current();
+        info!(
+            generation = 1,
+            workers = config.workers,
+            routes = config.routes.len(),
+            certificates = current.loaded.set.certificates().len(),
+            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ready"
+        );
+        Ok((gateway, ended))
+    }
+
+    /// Hands a listener's sockets to the workers.
+    fn listen(&mut self, address: SocketAddr, sockets: Vec<TcpListener>) -> std::io::Result<()> {
+        let Some(first) = sockets.first() else { return Ok(()) };
+        let local = first.local_addr()?;
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            // A worker that is gone is noticed where it ended.
+            let _ = worker.commands.send(Command::Listen { address, socket });
+        }
+        self.listening.insert(address, local);
+        let tls = self.site.load().door(address).is_some_and(|door| door.acceptor.is_some());
+        info!(address = %local, tls, "listening");
+        Ok(())
+    }
+
+    /// Begins to read everything anew.
+    fn read(&self) -> Reading {
+        let (source, certificates) = (self.source.clone(), self.certificates.clone());
+        let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));
+        Reading { candidate, started: Instant::now() }
+    }
+
+    /// Nothing changes unless all of it is sound.
+    fn reload(&mut self, candidate: Result<Result<Candidate, Problems>, JoinError>, started: Instant) {
+        let result = match candidate {
+            Ok(Ok(candidate)) => self.swap(candidate),
+            Ok(Err(problems)) => Err(problems),
+            Err(e) => Err(Problems(vec![self.source.problem(format!("the reload panicked: {e}"))])),
+        };
+        match result {
+            Ok(report) => report.say(started),
+            Err(Problems(problems)) => {
+                for problem in &problems {
+                    error!(problem = %problem, "this forbids the reload");
+                }
+                error!(
+                    generation = self.generation,
+                    problems = problems.len(),
+                    first = problems.first().map(ToString::to_string),
+                    "reload refused: kept the old generation"
+                );
+            }
+        }
+    }
+
+    fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
+        let mut problems = Vec::new();
+        if config.workers != self.workers.len() {
+            let what = format!(
+                "workers: changing their number ({} now, {} in the file) needs a restart",
+                self.workers.len(),
+                config.workers
+            );
+            problems.push(config.problem(config.workers_place, what));
+        }
+        let old = self.site.load_full();
+        let mut opened = Vec::new();
+        for listener in &config.listeners {
+            if self.listening.contains_key(&listener.address) {
+                continue;
+            }
+            match socket::listen(listener.address, self.workers.len()) {
+                Ok(sockets) => opened.push((listener.address, sockets)),
+                Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
+            }
+        }
+        let generation = self.generation + 1;
+        let built = Site::build(&config, generation, Some(&old), &self.certificates, &self.tickets);
+        let site = match built {
+            Ok(site) if problems.is_empty() => Arc::new(site),
+            Ok(_) => return Err(Problems(problems)),
+            Err(e) => {
+                problems.push(self.source.problem(e.to_string()));
+                return Err(Problems(problems));
+            }
+        };
+        // From here on nothing can fail: certificates, then site.
+        self.generation = generation;
+        say_warnings(&loaded);
+        let certificates = self.certificates.swap(loaded, generation);
+        self.site.store(site.clone());
+        let listeners_added = opened.len();
+        for (address, sockets) in opened {
+            if let Err(e) = self.listen(address, sockets) {
+                warn!(%address, cause = %e, "a listener was lost");
+            }
+        }
+        let gone: Vec<SocketAddr> =
+            self.listening.keys().copied().filter(|address| site.door(*address).is_none()).collect();
+        for address in &gone {
+            self.listening.remove(address);
+            info!(%address, "no longer listening");
+            for worker in &self.workers {
+                let _ = worker.commands.send(Command::Unlisten { address: *address });
+            }
+        }
+        let routes_added = site.route_ids().difference(old.route_ids()).count();
+        let routes_removed = old.route_ids().difference(site.route_ids()).count();
+        let ended = drain::end_sessions(&self.workers, site.drain_window, |route| !site.has_route(&route.id));
+        Ok(Reloaded {
+            certificates,
+            routes: site.route_ids().len(),
+            routes_added,
+            routes_removed,
+            listeners_added,
+            listeners_removed: gone.len(),
+            sessions_ended: ended,
+        })
+    }
+}
+
+/// What a reload has changed.
+struct Reloaded {
+    certificates: ReloadReport,
+    routes: usize,
+    routes_added: usize,
+    routes_removed: usize,
+    listeners_added: usize,
+    listeners_removed: usize,
+    sessions_ended: usize,
+}
+
+impl Reloaded {
+    /// One line.
+    fn say(&self, started: Instant) {
+        let names = |names: &[tls_acceptor::CertName]| {
+            const SHOWN: usize = 10;
+            let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+            if names.len() > SHOWN {
+                shown.push(format!("and {} more", names.len() - SHOWN));
+            }
+            (!shown.is_empty()).then(|| shown.join(", "))
+        };
+        let c = &self.certificates;
+        info!(
+            generation = c.generation,
+            names_added = names(&c.added),
+            names_removed = names(&c.removed),
+            names_replaced = names(&c.replaced),
+            names_kept = names(&c.kept),
+            names_unchanged = c.unchanged,
+            nearest_expiry_days = c.nearest_expiry.as_ref().map(|(days, _)| days),
+            nearest_expiry = c.nearest_expiry.as_ref().map(|(_, name)| name.to_string()),
+            routes = self.routes,
+            routes_added = self.routes_added,
+            routes_removed = self.routes_removed,
+            listeners_added = self.listeners_added,
+            listeners_removed = self.listeners_removed,
+            sessions_ended = self.sessions_ended,
+            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "reloaded"
+        );
+    }
+}
+
+fn say_warnings(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        warn!(problem = %warning, "certificates");
+    }
+}
+
+fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {
+    use std::io::ErrorKind as Kind;
+    let hint = match e.kind() {
+        Kind::AddrInUse => "something listens there already; `ss -ltnp` shows what",
+        Kind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"On port 443\""
+        }
+        Kind::AddrNotAvailable => "this machine has no such address",
+        _ => "check the address",
+    };
+    format!("can't listen on {address}: {e}; {hint}")
+}
+
+/// Every session holds two descriptors; the usual soft limit of 1,024 is for programs that use
+/// `select`.
+fn raise_descriptor_limit() {
+    if let Err(e) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(cause = %e, "the limit on open files could not be raised");
+    }
+}
+
+impl Source {
+    /// A problem with the configuration as a whole.
+    fn problem(&self, what: String) -> Problem {
+        let file = match self {
+            Self::File(file) => file.clone(),
+            Self::BuiltIn { .. } => PathBuf::new(),
+        };
+        Problem { file, place: crate::config::Place { line: 1, column: 1 }, what }
+    }
+}

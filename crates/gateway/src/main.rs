@@ -1,0 +1,134 @@
+//! The command line. Everything it can do is in the library.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use gateway::check;
+use gateway::demo::Demo;
+use gateway::lifecycle::{self, Ending, Signals, Source};
+use gateway::telemetry::log::{self, Format};
+use tokio::runtime::Builder;
+use tracing::{error, info};
+
+/// An edge gateway for WebSockets over TLS.
+///
+/// Without a configuration file it runs a demonstration on https://localhost:8443/.
+#[derive(Debug, Parser)]
+#[command(name = "wssgate", version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", env = "WSSGATE_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// What log lines look like
+    #[arg(long, value_enum, default_value = "text", env = "WSSGATE_LOG_FORMAT")]
+    log_format: Format,
+    /// What is logged: error, warn, info, debug, trace, or directives of the tracing crate
+    #[arg(long, default_value = "info", env = "WSSGATE_LOG")]
+    log: String,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration and its certificates, and show what they would do
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(e) => {
+            // Problems of a configuration are one a line, ready for an editor to jump to.
+            let _ = writeln!(std::io::stderr(), "wssgate: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    // The signals first: a SIGHUP that comes early must not kill.
+    let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Check) => {
+            let checking = tokio::task::spawn_blocking;
+            runtime.block_on(async {
+                tokio::select! {
+                    code = async { checking(move || check(arguments.config)).await? } => code,
+                    _ = signals.ending() => Ok(ExitCode::FAILURE),
+                }
+            })
+        }
+        None => {
+            let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
+            let code = runtime.block_on(serve(arguments.config, signals));
+            runtime.shutdown_background(); // a file system that hangs must not hold up the end
+            drop(guard); // writes what is left of the log
+            Ok(code)
+        }
+    }
+}
+
+fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let file = config.context("check needs --config FILE")?;
+    let candidate = lifecycle::load(&Source::File(file), None).map_err(|problems| {
+        let count = problems.0.len();
+        anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
+    })?;
+    let tables = check::tables(&candidate, tls_acceptor::load::unix_now());
+    std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Option<PathBuf>, signals: Signals) -> ExitCode {
+    let (source, demo) = match config {
+        Some(file) => (Source::File(file), None),
+        None => match Demo::prepare() {
+            Ok(demo) => (demo.source.clone(), Some(demo)),
+            Err(e) => {
+                error!(cause = %e, "the demonstration can't run; give a configuration with --config FILE");
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let on_ready = |_: &[std::net::SocketAddr]| {
+        if let Some(demo) = &demo {
+            introduce(demo);
+        }
+    };
+    match lifecycle::run(source, signals, on_ready).await {
+        Ok(Ending::Terminated | Ending::Interrupted) => ExitCode::SUCCESS,
+        Ok(Ending::Hurried | Ending::Failed) => ExitCode::FAILURE,
+        Err(lifecycle::StartError::Config(problems)) => {
+            for problem in &problems.0 {
+                error!(problem = %problem, "the configuration can't be carried out");
+            }
+            ExitCode::FAILURE
+        }
+        Err(e) => {
+            error!(cause = %e, "the gateway can't start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// For people, so not a log line.
+fn introduce(demo: &Demo) {
+    info!(certificate = %demo.certificate.display(), made = demo.made, "no configuration: this is the demonstration");
+    let _ = writeln!(
+        std::io::stdout(),
+        "\n  No configuration file was given (--config FILE), so this is the demonstration.\n\n  \
+         Open  {address}\n  Echo  wss://localhost:8443/wss\n\n  \
+         Its certificate is good for this machine only, and no browser knows it: accept its warning,\n  \
+         or trust the certificate. For instance:\n\n    \
+         curl --cacert {file} {address}\n    \
+         certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {file}   # Chromium on Linux\n",
+        address = Demo::ADDRESS,
+        file = demo.certificate.display(),
+    );
+}

@@ -1,0 +1,59 @@
+//! WebSockets that say everything back. Built on `frame_core::endpoint`, and on nothing else.
+
+use std::sync::Arc;
+
+use frame_core::endpoint::Endpoint;
+use frame_core::relay::Outcome;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Response, StatusCode, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+use upgrade_handler::request::Upgrade;
+use upgrade_handler::response::accept;
+use upgrade_handler::upstream::Agreed;
+
+use crate::body::AnswerBody;
+use crate::connection::Connection;
+use crate::exchange::{Served, Upgraded};
+use crate::route::Route;
+use crate::session::Other;
+
+/// Accepts a handshake. Of the subprotocols offered the first is spoken: an echo speaks them all,
+/// and browsers fail a connection whose server picks none.
+#[must_use]
+pub fn upgrade(connection: &Connection, route: &Arc<Route>, upgrade: &Upgrade) -> Served {
+    let protocol = upgrade.protocols.first().and_then(|protocol| HeaderValue::from_str(protocol).ok());
+    let agreed = Agreed { protocol, ..Agreed::default() };
+    let mut answer = accept(upgrade, &agreed, HeaderMap::new());
+    *answer.extensions_mut() = connection.worker.casing.clone();
+    let registered = connection.worker.enroll(route);
+    Served::Upgraded(Upgraded { answer, registered, policy: route.policy, other: Other::Echo })
+}
+
+/// Says everything back until the session is over.
+pub async fn run<S>(mut endpoint: Endpoint<S>) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    while let Some(message) = endpoint.recv().await {
+        if endpoint.send(message).await.is_err() {
+            break;
+        }
+    }
+    endpoint.end().await
+}
+
+/// The answer to a request that isn't a handshake (RFC 9110 §15.5.22).
+#[must_use]
+pub fn page(head: &Parts) -> Served {
+    let body = "426 Upgrade Required: this is a WebSocket service; open it with wss://\n";
+    let mut answer = Response::new(AnswerBody::whole(body));
+    *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if head.version == Version::HTTP_11 {
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    Served::Answer(answer)
+}

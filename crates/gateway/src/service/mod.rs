@@ -1,0 +1,4 @@
+//! What the gateway can do by itself.
+
+pub mod console;
+pub mod echo;

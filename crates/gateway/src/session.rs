@@ -1,0 +1,93 @@
+//! A WebSocket session, from the answered handshake to its line in the log.
+
+use std::time::Duration;
+
+use frame_core::endpoint::Endpoint;
+use frame_core::relay;
+use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use upgrade_handler::handoff::Handoff;
+
+use crate::registry::Registered;
+use crate::service::echo;
+use crate::socket;
+use crate::telemetry::access::Report;
+
+/// A session that waits for its client's stream.
+#[derive(Debug)]
+pub struct Session {
+    report: Box<Report>,
+    registered: Registered,
+    policy: Policy,
+    other: Other,
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+pub enum Other {
+    /// A backend, behind a finished handshake.
+    Backend(Handoff<TcpStream>),
+    /// The gateway itself.
+    Echo,
+}
+
+/// What a client's stream runs over: what can be said at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A TCP connection of its own.
+    Http1,
+    /// A stream of an HTTP/2 connection; dropped, it is reset (RFC 8441 §5).
+    Http2,
+}
+
+impl Session {
+    /// A session to be run.
+    #[must_use]
+    pub fn new(report: Box<Report>, registered: Registered, policy: Policy, other: Other) -> Self {
+        Self { report, registered, policy, other }
+    }
+
+    /// Lives the session over the client's stream.
+    pub async fn run<S>(self, mut client: S, carrier: Carrier)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { report, registered, policy, other } = self;
+        let control = registered.control();
+        let outcome = match other {
+            Other::Backend(mut backend) => {
+                let outcome = relay::relay(&mut client, &mut backend, &policy, control).await;
+                part(client, carrier, backend, &outcome).await;
+                outcome
+            }
+            Other::Echo => {
+                let endpoint = Endpoint::new(client, policy, control.clone());
+                echo::run(endpoint).await
+            }
+        };
+        drop(registered);
+        report.session(&outcome);
+    }
+
+    /// The client went away before its stream was there.
+    pub fn abandon(mut self, why: &dyn std::error::Error) {
+        self.report.cause(format!("the client went away during the handshake: {why}"));
+    }
+}
+
+/// Does with both connections what the relay has left to do.
+async fn part<S>(mut client: S, carrier: Carrier, backend: Handoff<TcpStream>, outcome: &Outcome)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if outcome.backend == Exit::Reset {
+        socket::reset_on_close(backend.get_ref());
+    }
+    drop(backend);
+    if outcome.client == Exit::Reset && carrier == Carrier::Http1 {
+        // TLS has no way to say it: the Close it was given has to do.
+        let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
+    }
+}

@@ -1,0 +1,93 @@
+//! The site: everything a request is served by, immutable, swapped whole.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tls_acceptor::{Acceptor, Certificates, Tickets};
+
+use crate::config::{Config, Listener};
+use crate::connection::Door;
+use crate::route::{RouteId, Routes};
+
+/// One generation of everything but the certificates.
+#[derive(Debug)]
+pub struct Site {
+    /// Its number; certificates of the same number came with it.
+    pub generation: u64,
+    /// What is served.
+    pub routes: Routes,
+    /// Whose word about their clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// From SIGTERM to the moment when what is left is cut.
+    pub drain_timeout: Duration,
+    /// Closes that are ordered together are spread over so long.
+    pub drain_window: Duration,
+    ids: HashSet<RouteId>,
+    doors: HashMap<SocketAddr, (Listener, Arc<Door>)>,
+}
+
+impl Site {
+    /// Builds the site of a configuration. What a listener of `previous` has at hand is kept if
+    /// its settings are the same: handshakes in flight count on.
+    ///
+    /// # Errors
+    /// If the cryptographic library can't do what is asked of it; not to be expected.
+    pub fn build(
+        config: &Config,
+        generation: u64,
+        previous: Option<&Self>,
+        certificates: &Arc<Certificates>,
+        tickets: &Tickets,
+    ) -> Result<Self, tls_acceptor::SetupError> {
+        let mut doors = HashMap::new();
+        for listener in &config.listeners {
+            let kept = previous
+                .and_then(|site| site.doors.get(&listener.address))
+                .filter(|(old, _)| old.tls == listener.tls && old.header_timeout == listener.header_timeout);
+            let door = match (kept, &listener.tls) {
+                (Some((_, door)), _) => door.clone(),
+                (None, Some(settings)) => {
+                    let acceptor = Acceptor::new(settings, certificates.clone(), tickets)?;
+                    Arc::new(Door { acceptor: Some(acceptor), header_timeout: listener.header_timeout })
+                }
+                (None, None) => Arc::new(Door { acceptor: None, header_timeout: listener.header_timeout }),
+            };
+            doors.insert(listener.address, (listener.clone(), door));
+        }
+        Ok(Self {
+            generation,
+            routes: Routes::new(&config.routes),
+            trusted_proxies: config.trusted_proxies.clone(),
+            drain_timeout: config.drain_timeout,
+            drain_window: config.drain_window,
+            ids: config.routes.iter().map(|route| route.id.clone()).collect(),
+            doors,
+        })
+    }
+
+    /// How connections to the listener with this address are received.
+    #[must_use]
+    pub fn door(&self, address: SocketAddr) -> Option<Arc<Door>> {
+        self.doors.get(&address).map(|(_, door)| door.clone())
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.doors.keys().copied()
+    }
+
+    /// Some route has this host and path.
+    #[must_use]
+    pub fn has_route(&self, id: &RouteId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Routes by host and path.
+    #[must_use]
+    pub fn route_ids(&self) -> &HashSet<RouteId> {
+        &self.ids
+    }
+}

@@ -1,0 +1,78 @@
+//! Socket options, in one place.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// No delay for small messages, and probes for peers whose machine or network is gone. Options
+/// that can't be set are not worth a connection.
+pub fn tune(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&probes);
+}
+
+/// Makes the coming close a reset: for a peer that has to see that something was cut off.
+pub fn reset_on_close(tcp: &TcpStream) {
+    let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+}
+
+/// Listens on `address`, `workers` times: the kernel spreads connections over the sockets.
+///
+/// # Errors
+/// Also if somebody else listens there already, even somebody who would share the port.
+pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    // Two gateways that share a port silently would each lose half of the connections. So the
+    // port has to be had alone once.
+    let probe = open(address, false)?;
+    probe.listen(1)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..workers)
+        .map(|_| {
+            let socket = open(address, true)?;
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a gateway that ended a moment ago are no obstacle.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` are two listeners, whatever the system's default is.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_had_alone_and_then_shared() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let listeners = listen(any.parse().unwrap(), 3).unwrap();
+            let address = listeners[0].local_addr().unwrap();
+            assert!(listeners.iter().all(|l| l.local_addr().unwrap() == address));
+            assert_eq!(listen(address, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            drop(listeners);
+            listen(address, 1).unwrap();
+        }
+    }
+}

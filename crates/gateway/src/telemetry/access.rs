@@ -1,0 +1,187 @@
+//! The access line: everything about one request or session, when it is over.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_core::relay::{Cause, Outcome, Party};
+use http::{Method, StatusCode, Version, request};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::body::Progress;
+use crate::connection::Connection;
+use crate::route::Route;
+
+/// What is known of a request so far. It turns into a line when the answer or the session has
+/// ended, or when it is dropped before that because the client went away.
+#[derive(Debug)]
+pub struct Report {
+    connection: Arc<Connection>,
+    started: Instant,
+    generation: u64,
+    method: Method,
+    version: Version,
+    path: Box<str>,
+    client: IpAddr,
+    host: Option<Box<str>>,
+    route: Option<Arc<Route>>,
+    backend: Option<String>,
+    status: Option<StatusCode>,
+    cause: Option<String>,
+    received: Option<Arc<Progress>>,
+    written: bool,
+}
+
+impl Report {
+    /// Begins with the head of a request, served under a generation of the site.
+    #[must_use]
+    pub fn new(connection: Arc<Connection>, head: &request::Parts, generation: u64) -> Box<Self> {
+        Box::new(Self {
+            client: connection.peer.ip(),
+            connection,
+            started: Instant::now(),
+            generation,
+            method: head.method.clone(),
+            version: head.version,
+            path: head.uri.path().into(), // queries carry tokens, and logs are read by many
+            host: None,
+            route: None,
+            backend: None,
+            status: None,
+            cause: None,
+            received: None,
+            written: false,
+        })
+    }
+
+    /// Who the client is, and what it asked for.
+    pub fn asked(&mut self, client: IpAddr, host: &str) {
+        self.client = client;
+        self.host = Some(host.into());
+    }
+
+    /// Which route serves it.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
+    }
+
+    /// Which backend was asked.
+    pub fn backend(&mut self, backend: String) {
+        self.backend = Some(backend);
+    }
+
+    /// What the client was told.
+    pub fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Why it went wrong. The first cause stays.
+    pub fn cause(&mut self, cause: impl Into<String>) {
+        self.cause.get_or_insert_with(|| cause.into());
+    }
+
+    /// The request's body, for its length.
+    pub fn received(&mut self, progress: Arc<Progress>) {
+        self.received = Some(progress);
+    }
+
+    /// The answer has ended: `whole`, or broken off.
+    pub fn answered(&mut self, bytes: u64, whole: bool) {
+        if !whole {
+            self.cause("the client went away before the answer's end");
+        }
+        self.written = true;
+        let status = self.status.map(|status| status.as_u16());
+        // What an operator may have to act on stands out.
+        if self.status.is_some_and(|status| status.is_server_error()) {
+            line!(warn, self, "request", status, sent_bytes = bytes, cause = self.cause);
+        } else {
+            line!(info, self, "request", status, sent_bytes = bytes, cause = self.cause);
+        }
+    }
+
+    /// The session has ended.
+    pub fn session(mut self: Box<Self>, outcome: &Outcome) {
+        self.written = true;
+        let (up, down) = (outcome.from_client, outcome.from_backend);
+        let lost_backend = matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. });
+        let cause = outcome.cause.to_string();
+        let ended_by = outcome.cause.ended_by().as_str();
+        let close_code = outcome.cause.close_code();
+        if lost_backend {
+            line!(
+                warn,
+                self,
+                "session",
+                ended_by,
+                close_code,
+                cause = cause,
+                received_messages = up.messages,
+                received_bytes = up.payload_bytes,
+                sent_messages = down.messages,
+                sent_bytes = down.payload_bytes
+            );
+        } else {
+            line!(
+                info,
+                self,
+                "session",
+                ended_by,
+                close_code,
+                cause = cause,
+                received_messages = up.messages,
+                received_bytes = up.payload_bytes,
+                sent_messages = down.messages,
+                sent_bytes = down.payload_bytes
+            );
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.written {
+            self.cause("the client went away before the answer");
+            self.answered(0, true);
+        }
+    }
+}
+
+/// The fields that every line has, then those of its kind.
+macro_rules! line {
+    ($level:ident, $report:expr, $message:literal, $($fields:tt)*) => {{
+        let report = &$report;
+        let tls = report.connection.tls.as_ref();
+        $level!(
+            peer = %report.connection.peer,
+            client = %report.client,
+            server_name = tls.and_then(|tls| tls.server_name.as_deref()),
+            tls = tls.map(|tls| tls.version),
+            protocol = protocol(report.version),
+            method = %report.method,
+            host = report.host.as_deref(),
+            path = &*report.path,
+            route = report.route.as_ref().map(|route| route.id.to_string()),
+            generation = report.generation,
+            backend = report.backend,
+            request_bytes = report.received.as_ref().map(|progress| progress.bytes()),
+            duration_ms = millis(report.started.elapsed()),
+            $($fields)*,
+            $message
+        );
+    }};
+}
+use line;
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

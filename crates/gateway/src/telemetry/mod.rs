@@ -1,0 +1,4 @@
+//! What an operator sees: one line per finished request or session, and what else happens.
+
+pub mod access;
+pub mod log;

@@ -1,0 +1,166 @@
+//! A worker: one thread, one current-thread runtime, the connections that it accepted. Nothing on
+//! the path of a message is shared with another worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::{io, net};
+
+use arc_swap::ArcSwap;
+use frame_core::control::{Manner, Order};
+use http::Extensions;
+use tls_acceptor::Certificates;
+use tokio::runtime;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::listener;
+use crate::registry::{Registered, Registry};
+use crate::route::Route;
+use crate::site::Site;
+use crate::upstream::pool::Pool;
+
+/// The close code of a gateway that goes away, or of a route that has gone (RFC 6455 §7.4.1).
+pub const GOING_AWAY: u16 = 1001;
+
+const PRUNE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    site: Arc<ArcSwap<Site>>,
+    /// The certificates in use.
+    pub certificates: Arc<Certificates>,
+    /// Kept-alive connections to backends.
+    pub pool: Arc<Pool>,
+    /// Live sessions.
+    pub sessions: Arc<Registry>,
+    /// Connections and sessions: the worker ends when all of them have.
+    pub tasks: TaskTracker,
+    /// The gateway is about to end: connections take no more requests.
+    pub draining: CancellationToken,
+    /// Field names of handshakes as the RFC spells them.
+    pub casing: Extensions,
+}
+
+impl Worker {
+    /// The site in use.
+    #[must_use]
+    pub fn site(&self) -> Arc<Site> {
+        self.site.load_full() // never a guard: arc-swap's are not for holding
+    }
+
+    /// Registers a new session of `route`, which was found in some generation of the site. If the
+    /// route has gone meanwhile, or the gateway is going, the session's end is ordered at once.
+    #[must_use]
+    pub fn enroll(&self, route: &Arc<Route>) -> Registered {
+        let registered = self.sessions.register(route);
+        if self.draining.is_cancelled() || !self.site().has_route(&route.id) {
+            registered.control().end(Order { code: GOING_AWAY, manner: Manner::AfterMessages });
+        }
+        registered
+    }
+}
+
+/// What the main thread tells a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept connections on this socket; `address` is what the configuration calls it.
+    Listen {
+        /// The key of the listener's settings.
+        address: SocketAddr,
+        /// Bound and listening.
+        socket: net::TcpListener,
+    },
+    /// Close the listener's socket. Its connections live on.
+    Unlisten {
+        /// The key of the listener's settings.
+        address: SocketAddr,
+    },
+    /// Accept nothing more, and end when the last connection and session have.
+    Drain,
+    /// End at once.
+    Cut,
+}
+
+/// A running worker, as the main thread sees it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where it takes commands.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Its live sessions.
+    pub sessions: Arc<Registry>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+}
+
+/// Starts a worker's thread. `ended` is dropped when the thread ends.
+///
+/// # Errors
+/// If the operating system has no thread or no epoll for it.
+pub fn start(
+    number: usize,
+    site: Arc<ArcSwap<Site>>,
+    certificates: Arc<Certificates>,
+    casing: Extensions,
+    ended: mpsc::Sender<()>,
+) -> io::Result<Handle> {
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let sessions = Arc::<Registry>::default();
+    let worker = Arc::new(Worker {
+        site,
+        certificates,
+        pool: Arc::default(),
+        sessions: sessions.clone(),
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        casing,
+    });
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
+        runtime.block_on(run(worker, inbox));
+        // Whatever is still alive is dropped with the runtime: cut.
+        drop(runtime);
+        drop(ended);
+    })?;
+    Ok(Handle { commands, sessions, thread })
+}
+
+async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
+    let mut listening: Vec<(SocketAddr, CancellationToken)> = Vec::new();
+    let mut prune = interval(PRUNE_INTERVAL);
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                Some(Command::Listen { address, socket }) => {
+                    let stop = CancellationToken::new();
+                    match tokio::net::TcpListener::from_std(socket) {
+                        Ok(socket) => {
+                            let accepting = listener::accept(worker.clone(), address, socket, stop.clone());
+                            tokio::spawn(accepting);
+                            listening.push((address, stop));
+                        }
+                        Err(e) => warn!(%address, cause = %e, "a worker can't listen"),
+                    }
+                }
+                Some(Command::Unlisten { address }) => listening.retain(|(listened, stop)| {
+                    if *listened == address {
+                        stop.cancel();
+                    }
+                    *listened != address
+                }),
+                Some(Command::Drain) => {
+                    listening.drain(..).for_each(|(_, stop)| stop.cancel());
+                    worker.draining.cancel();
+                    worker.tasks.close();
+                }
+                Some(Command::Cut) | None => return,
+            },
+            () = worker.tasks.wait() => return, // closed and empty
+            _ = prune.tick() => worker.pool.prune(),
+        }
+    }
+}
