@@ -1,11 +1,12 @@
 //! One request: judged, routed, and answered or upgraded. The same over HTTP/1.1 and HTTP/2.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use frame_core::relay::Policy;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::{HeaderName, Response, StatusCode, Version};
 use tls_acceptor::Selected;
 use upgrade_handler::origin;
 use upgrade_handler::refusal::Refusal;
@@ -36,17 +37,17 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct Decline {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// A short sentence for the client.
-    sentence: String,
+    sentence: Cow<'static, str>,
     /// For the log, if there is more to say.
     cause: Option<String>,
 }
 
 impl Decline {
     /// A status and a sentence that anybody may read.
-    pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        Self { status, headers: HeaderMap::new(), sentence: sentence.into(), cause: None }
+    pub fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
     }
 
     /// What the log says instead of the sentence.
@@ -58,8 +59,8 @@ impl Decline {
 
     /// A field beside it.
     #[must_use]
-    pub fn with(mut self, name: http::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
@@ -67,16 +68,17 @@ impl Decline {
     #[must_use]
     pub fn refusal(refusal: &Refusal, version: Version) -> Self {
         let (status, headers) = refusal.answer(version);
-        Self { status, headers, sentence: refusal.to_string(), cause: None }
+        let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
+        Self { status, headers, sentence: refusal.to_string().into(), cause: None }
     }
 
     /// The answer, with a body of one line.
     fn answer(self, report: &mut Report) -> Response<AnswerBody> {
         let body = format!("{}: {}\n", self.status, self.sentence);
-        report.cause(self.cause.unwrap_or(self.sentence));
+        report.cause(self.cause.unwrap_or(self.sentence.into_owned()));
         let mut response = Response::new(AnswerBody::whole(body));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        response.headers_mut().extend(self.headers);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }

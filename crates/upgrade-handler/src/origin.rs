@@ -31,9 +31,14 @@ impl Origin {
             "https" | "wss" => Some(443),
             _ => None,
         };
+        // `Uri::port` takes a number that is too large for none.
+        let port = match authority.get(host.len()..)?.strip_prefix(':') {
+            Some(port) => Some(port.parse::<u16>().ok()?),
+            None => None,
+        };
         let host = host.to_ascii_lowercase();
         Some(Self(
-            match uri.port_u16().filter(|port| Some(*port) != default) {
+            match port.filter(|port| Some(*port) != default) {
                 Some(port) => format!("{scheme}://{host}:{port}"),
                 None => format!("{scheme}://{host}"),
             }
@@ -73,7 +78,17 @@ mod tests {
         assert_ne!(Origin::parse("https://domain.com"), Origin::parse("http://domain.com"));
         assert_ne!(Origin::parse("https://domain.com"), Origin::parse("https://domain.com:8443"));
         assert_eq!(Origin::parse("https://[::1]:8443").unwrap().to_string(), "https://[::1]:8443");
-        for bad in ["", "domain.com", "https://", "https://a/b", "https://u@a", "https://a?b", "*"] {
+        for bad in [
+            "",
+            "domain.com",
+            "https://",
+            "https://a/b",
+            "https://u@a",
+            "https://a?b",
+            "https://a:99999",
+            "https://a:",
+            "*",
+        ] {
             assert_eq!(Origin::parse(bad), None, "{bad:?}");
         }
     }

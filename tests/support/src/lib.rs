@@ -1,11 +1,51 @@
-//! What whole-gateway scenarios, benches and crate tests share.
+//! What whole-gateway scenarios, benches and crate tests share. Nothing here leans on the code
+//! under test: frames, handshakes and HTTP are spelled out anew.
 //!
 //! - [`pki`]: a certificate authority that lives as long as a test
+//! - [`gateway`]: the real binary with a configuration of the test's, and its log
+//! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
+//! - [`backend`]: servers behind the gateway, good and bad
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::missing_panics_doc,
     reason = "helpers of tests are as blunt as tests"
 )]
 
+pub mod backend;
+pub mod gateway;
+pub mod http1;
+pub mod http2;
 pub mod pki;
+pub mod tls;
+pub mod ws;
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Any stream.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// Any stream, boxed.
+pub type BoxIo = Box<dyn Io>;
+
+/// Long enough for any step on any machine. Only a step that never comes waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what has to come.
+///
+/// # Panics
+/// If it doesn't.
+#[track_caller]
+pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match tokio::time::timeout(PATIENCE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("nothing came within {PATIENCE:?} at {caller}"),
+        }
+    }
+}

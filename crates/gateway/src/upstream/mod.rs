@@ -54,10 +54,9 @@ impl Upstream {
         if authority.as_str().contains('@') {
             return Err("user names and passwords in an address are not supported; remove them".into());
         }
-        let port = match authority.port() {
-            Some(port) => {
-                port.as_str().parse().map_err(|_| format!("expected a port number, found {port}"))?
-            }
+        // `Authority::port` takes a number that is too large for none.
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| format!("expected a port number, found {port:?}"))?,
             None => 80,
         };
         if authority.host().is_empty() || port == 0 {
@@ -170,7 +169,7 @@ mod tests {
             ("http://a/wss?x", "path unchanged"),
             ("http://a b", "expected an address"),
         ] {
-            let error = parse(bad, &wss).unwrap_err();
+            let error = parse(bad, &wss).expect_err(bad);
             assert!(error.contains(why), "{bad}: {error}");
         }
     }

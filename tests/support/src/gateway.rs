@@ -1,0 +1,255 @@
+//! The real binary, with a configuration of the test's, and its log.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::PATIENCE;
+
+/// A running gateway; killed when dropped.
+pub struct Gateway {
+    child: Child,
+    directory: TempDir,
+    log: Arc<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    all: Vec<Value>,
+    ended: bool,
+}
+
+/// A directory for a gateway that is not started yet.
+pub struct Setup {
+    binary: PathBuf,
+    directory: TempDir,
+}
+
+impl Setup {
+    /// For the binary at `binary`: `env!("CARGO_BIN_EXE_wssgate")`.
+    #[must_use]
+    pub fn new(binary: &str) -> Self {
+        Self { binary: binary.into(), directory: TempDir::new().unwrap() }
+    }
+
+    /// Where the configuration will be; relative paths in it are relative to here.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it isn't.
+    #[must_use]
+    pub fn start(self, config: &str) -> Gateway {
+        let gateway = self.launch(config);
+        gateway.wait("ready");
+        gateway
+    }
+
+    /// Starts the gateway, and doesn't wait.
+    #[must_use]
+    pub fn launch(self, config: &str) -> Gateway {
+        let file = self.directory.path().join("wssgate.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(&self.binary)
+            .args([
+                "--log-format",
+                "json",
+                "--log",
+                "debug,h2=info,rustls=info,hyper=info,mio=info",
+                "--config",
+            ])
+            .arg(&file)
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::<Log>::default();
+        let reader = log.clone();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                reader.lines.lock().unwrap().all.push(value);
+                reader.changed.notify_all();
+            }
+            reader.lines.lock().unwrap().ended = true;
+            reader.changed.notify_all();
+        });
+        Gateway { child, directory: self.directory, log }
+    }
+}
+
+impl Gateway {
+    /// Where its configuration is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The addresses listened on, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let lines = self.lines("listening");
+        lines.iter().map(|line| line["address"].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses()[0]
+    }
+
+    /// All log lines so far with this message.
+    #[must_use]
+    pub fn lines(&self, message: &str) -> Vec<Value> {
+        let lines = self.log.lines.lock().unwrap();
+        lines.all.iter().filter(|line| line["message"] == message).cloned().collect()
+    }
+
+    /// The next log line with this message, be it there already or not.
+    #[track_caller]
+    pub fn wait(&self, message: &str) -> Value {
+        self.wait_nth(message, 0)
+    }
+
+    /// The `n`th log line with this message, counted from 0.
+    #[track_caller]
+    pub fn wait_nth(&self, message: &str, n: usize) -> Value {
+        self.wait_for(|line| line["message"] == message, n, message)
+    }
+
+    /// The `n`th log line that `matches`.
+    #[track_caller]
+    pub fn wait_for(&self, matches: impl Fn(&Value) -> bool, n: usize, what: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        loop {
+            if let Some(line) = lines.all.iter().filter(|line| matches(line)).nth(n) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero() && !lines.ended, "no log line {what:?}; there is:\n{}", show(&lines.all));
+            lines = self.log.changed.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Everything it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        show(&self.log.lines.lock().unwrap().all)
+    }
+
+    /// Sends a signal: "HUP", "TERM", …
+    pub fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Writes a new configuration.
+    pub fn write_config(&self, config: &str) {
+        std::fs::write(self.path().join("wssgate.toml"), config).unwrap();
+    }
+
+    /// Sends SIGHUP and returns the line that says how it went.
+    #[track_caller]
+    pub fn reload(&self) -> Value {
+        let is_end = |line: &Value| {
+            line["message"] == "reloaded" || line["message"] == "reload refused: kept the old generation"
+        };
+        let before = self.log.lines.lock().unwrap().all.iter().filter(|line| is_end(line)).count();
+        self.signal("HUP");
+        self.wait_for(is_end, before, "the end of a reload")
+    }
+
+    /// Resident memory now, in KiB.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Panics
+    /// If it doesn't come.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().unwrap();
+        while !lines.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the gateway doesn't end; it says:\n{}", show(&lines.all));
+            lines = self.log.changed.wait_timeout(lines, left).unwrap().0;
+        }
+        drop(lines);
+        self.child.wait().unwrap()
+    }
+
+    /// It ended by itself, not by a signal, and is content.
+    #[track_caller]
+    pub fn ends_well(&mut self) {
+        let status = self.wait_end();
+        assert!(status.success() && status.signal().is_none(), "{status}:\n{}", self.log());
+    }
+}
+
+fn show(lines: &[Value]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the gateway's log:\n{}", self.log());
+        }
+    }
+}
+
+/// A configuration with a TLS listener, a plain one, and the certificates in `certs`, of which
+/// `default.test` is the default. `top` are keys of the top level, `routes` all the rest.
+#[must_use]
+pub fn config(top: &str, routes: &str) -> String {
+    format!(
+        "{top}\n\
+         [[listener]]\naddress = \"127.0.0.1:0\"\n\
+         [[listener]]\naddress = \"127.0.0.2:0\"\ntls = false\n\
+         [certificates]\ndirectory = \"certs\"\ndefault = \"default.test\"\n\
+         {routes}\n"
+    )
+}
+
+/// A route for any host.
+#[must_use]
+pub fn route(path: &str, backend: SocketAddr) -> String {
+    format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{backend}\"\n")
+}

@@ -1,0 +1,119 @@
+//! A TLS client, by rustls.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion, version};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Both versions.
+pub const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+/// Only the old one.
+pub const TLS12: &[&SupportedProtocolVersion] = &[&version::TLS12];
+/// Only the new one.
+pub const TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
+
+/// How a client behaves. It takes any certificate, so that a test can look at it.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    server_name: Option<String>,
+}
+
+impl Tls {
+    /// A client that asks for `server_name` and offers these protocols.
+    #[must_use]
+    pub fn new(server_name: &str, alpn: &[&str]) -> Self {
+        Self::with(BOTH, Some(server_name), alpn, &[])
+    }
+
+    /// A client in detail. Without a name it sends no SNI; without schemes it accepts all.
+    #[must_use]
+    pub fn with(
+        versions: &[&'static SupportedProtocolVersion],
+        server_name: Option<&str>,
+        alpn: &[&str],
+        schemes: &[SignatureScheme],
+    ) -> Self {
+        let provider = Arc::new(default_provider());
+        let all = provider.signature_verification_algorithms.supported_schemes();
+        let schemes = if schemes.is_empty() { all } else { schemes.to_vec() };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Any { schemes }))
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
+        config.enable_sni = server_name.is_some();
+        config.resumption = Resumption::in_memory_sessions(8);
+        Self { config: Arc::new(config), server_name: server_name.map(Into::into) }
+    }
+
+    /// Connects and shakes hands.
+    ///
+    /// # Errors
+    /// What TCP or TLS says.
+    pub async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let name = self.server_name.clone().unwrap_or_else(|| "no.sni.test".into());
+        TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), tcp).await
+    }
+}
+
+/// The leaf that the server has shown.
+#[must_use]
+pub fn leaf(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// Takes any certificate, but checks signatures.
+#[derive(Debug)]
+struct Any {
+    schemes: Vec<SignatureScheme>,
+}
+
+impl ServerCertVerifier for Any {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = default_provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
