@@ -92,12 +92,11 @@ impl Report {
             self.cause("the client went away before the answer's end");
         }
         self.written = true;
-        let status = self.status.map(|status| status.as_u16());
         // What an operator may have to act on stands out.
         if self.status.is_some_and(|status| status.is_server_error()) {
-            line!(warn, self, "request", status, sent_bytes = bytes, cause = self.cause);
+            line!(warn, self, "request", sent_bytes = bytes, cause = self.cause);
         } else {
-            line!(info, self, "request", status, sent_bytes = bytes, cause = self.cause);
+            line!(info, self, "request", sent_bytes = bytes, cause = self.cause);
         }
     }
 
@@ -165,6 +164,7 @@ macro_rules! line {
             route = report.route.as_ref().map(|route| route.id.to_string()),
             generation = report.generation,
             backend = report.backend,
+            status = report.status.map(|status| status.as_u16()),
             request_bytes = report.received.as_ref().map(|progress| progress.bytes()),
             duration_ms = millis(report.started.elapsed()),
             $($fields)*,
