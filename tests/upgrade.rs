@@ -1,6 +1,7 @@
 //! The handshake: with clients over HTTP/1.1 and HTTP/2, with backends good and bad.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use h2::Reason;
 use h2::ext::Protocol;
@@ -15,7 +16,7 @@ use support::ws::{BINARY, KEY, WebSocket, accept, encode, handshake};
 use support::{BoxIo, PATIENCE, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 fn start(top: &str, routes: &str) -> Gateway {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
@@ -433,20 +434,23 @@ async fn no_byte_of_the_clients_goes_before_the_backends_101_and_none_is_lost() 
     assert!(!soon(told.recv()).await.unwrap());
 }
 
-/// A backend that upgrades and then does as told.
-async fn ending(reset: bool, after: &'static [u8]) -> Backend {
-    Backend::start(move |tcp| async move {
-        let linger = tcp;
-        if reset {
-            #[allow(deprecated, reason = "the successor is not in every tokio")]
-            linger.set_linger(Some(std::time::Duration::ZERO)).unwrap();
-        }
-        let (mut socket, _) = WebSocket::serve(linger, "").await;
-        socket.hears_text("go").await;
-        socket.send_raw(after).await;
-        if reset {
-            // What was written has to arrive before the reset overtakes it.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+/// A backend that upgrades, is told to go, says `after` and ends, in order or with a reset: not
+/// before `seen`, since a reset overtakes what was written.
+async fn ending(reset: bool, after: &'static [u8], seen: &Arc<Notify>) -> Backend {
+    let seen = seen.clone();
+    Backend::start(move |tcp| {
+        let seen = seen.clone();
+        async move {
+            if reset {
+                #[allow(deprecated, reason = "the successor is not in every tokio")]
+                tcp.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            }
+            let (mut socket, _) = WebSocket::serve(tcp, "").await;
+            socket.hears_text("go").await;
+            socket.send_raw(after).await;
+            if !after.is_empty() {
+                soon(seen.notified()).await;
+            }
         }
     })
     .await
@@ -456,10 +460,11 @@ async fn ending(reset: bool, after: &'static [u8]) -> Backend {
 async fn how_a_backend_ends_is_how_the_stream_ends() {
     let close = encode(support::ws::CLOSE, &1000u16.to_be_bytes(), false).leak();
     let half = &encode(BINARY, b"half a frame", false).leak()[..6];
-    let orderly = ending(false, close).await;
-    let lost = ending(false, b"").await;
-    let reset = ending(true, b"").await;
-    let cut = ending(true, half).await;
+    let seen = Arc::new(Notify::new());
+    let orderly = ending(false, close, &seen).await;
+    let lost = ending(false, b"", &seen).await;
+    let reset = ending(true, b"", &seen).await;
+    let cut = ending(true, half, &seen).await;
     let routes = route("/orderly", orderly.address)
         + &route("/lost", lost.address)
         + &route("/reset", reset.address)
@@ -470,6 +475,7 @@ async fn how_a_backend_ends_is_how_the_stream_ends() {
     let (mut socket, _) = client.websocket("/orderly", &[]).await.unwrap();
     socket.text("go").await;
     socket.hears_close(1000).await;
+    seen.notify_one();
     socket.close(1000).await;
     assert_eq!(end_of(&mut socket).await, None, "END_STREAM");
 
@@ -487,9 +493,10 @@ async fn how_a_backend_ends_is_how_the_stream_ends() {
 
     let (mut socket, _) = client.websocket("/cut", &[]).await.unwrap();
     socket.text("go").await;
-    let mut seen = vec![0; half.len()];
-    soon(socket.io.read_exact(&mut seen)).await.unwrap();
-    assert_eq!(seen, half);
+    let mut begun = vec![0; half.len()];
+    soon(socket.io.read_exact(&mut begun)).await.unwrap();
+    assert_eq!(begun, half);
+    seen.notify_one();
     assert_eq!(end_of(&mut socket).await, Some(Reason::CANCEL));
 
     // The same over HTTP/1.1, where TLS has no reset to say.
@@ -504,7 +511,8 @@ async fn how_a_backend_ends_is_how_the_stream_ends() {
     let (mut socket, _) =
         WebSocket::connect(http1(&gateway).await, "default.test", "/cut", "").await.unwrap();
     socket.text("go").await;
-    soon(socket.io.read_exact(&mut seen)).await.unwrap();
+    soon(socket.io.read_exact(&mut begun)).await.unwrap();
+    seen.notify_one();
     let end = soon(socket.io.read_u8()).await.unwrap_err();
     assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "TCP ends without close_notify: {end}");
     let line = gateway.wait_for(|line| line["path"] == "/lost" && line["message"] == "session", 0, "/lost");

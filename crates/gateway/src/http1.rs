@@ -1,7 +1,6 @@
 //! HTTP/1.1 with clients, by hyper.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 use upgrade_handler::handoff::from_hyper;
 
@@ -19,26 +20,35 @@ use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::session::{Carrier, Session};
 
+/// How long, and how much, is read from a client that was told all it will be told.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_LEN: usize = 1024 * 1024;
+
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
 pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
     let service = service_fn(|request| answer(connection.clone(), request));
-    let serving = Builder::new()
+    let mut serving = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
+        .max_header_size(HEAD_LEN_MAX)
         .preserve_header_case(true)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(transport), service)
         .with_upgrades();
-    let mut serving = pin!(serving);
     let worker = &connection.worker;
     let result = tokio::select! {
         result = &mut serving => result,
         () = worker.draining.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            Pin::new(&mut serving).graceful_shutdown();
+            (&mut serving).await
         }
     };
+    if let Some(parts) = serving.into_parts()
+        && !worker.draining.is_cancelled()
+    {
+        linger(parts.io).await;
+    }
     if let Err(e) = result {
         let peer = connection.peer;
         if e.is_parse() && !e.is_parse_too_large() {
@@ -48,6 +58,20 @@ pub async fn serve(connection: Arc<Connection>, transport: Transport, header_tim
         } else {
             // Clients that go away, and timeouts of clients that say nothing.
             debug!(%peer, cause = chain(&e), "connection ended");
+        }
+    }
+}
+
+/// hyper has ended its side. What the client still sends must be read: closing a socket with unread
+/// bytes resets it, and may destroy an answer on its way (RFC 9112 §9.6).
+async fn linger(mut io: TokioIo<Transport>) {
+    let mut rest = [0; 4096];
+    let deadline = Instant::now() + LINGER_TIME;
+    let mut left = LINGER_LEN;
+    while let Ok(Ok(n @ 1..)) = timeout_at(deadline, io.inner_mut().read(&mut rest)).await {
+        left = left.saturating_sub(n);
+        if left == 0 {
+            return;
         }
     }
 }

@@ -81,6 +81,12 @@ impl Seen {
         self.0.lock().unwrap().last().expect("the backend was asked").clone()
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<Head> {
+        self.0.lock().unwrap().clone()
+    }
+
     /// How many.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -121,6 +121,7 @@ impl Pool {
 pub async fn connect(tcp: TcpStream) -> hyper::Result<(Sender, AbortHandle)> {
     let (sender, connection) = Builder::new()
         .max_buf_size(HEAD_LEN_MAX)
+        .max_header_size(HEAD_LEN_MAX)
         .preserve_header_case(true)
         .title_case_headers(true)
         .handshake(TokioIo::new(tcp))

@@ -1,0 +1,571 @@
+//! Plain requests on their way to a backend and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::{HeaderMap, Method};
+use support::backend::{Backend, Seen, echo};
+use support::gateway::{Gateway, Setup, config, route};
+use support::http1::{ask, read_answer, read_head};
+use support::http2::{self, Http2};
+use support::pki::Pki;
+use support::tls::Tls;
+use support::{BoxIo, Io, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+fn start(routes: &str) -> Gateway {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    setup.start(&config("", routes))
+}
+
+async fn plain(gateway: &Gateway) -> BoxIo {
+    Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap())
+}
+
+async fn http2(gateway: &Gateway) -> Http2 {
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    Http2::connect(io, "default.test").await
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: default.test\r\n\r\n")
+}
+
+/// Reads a request's body as its head frames it.
+async fn read_body(
+    io: &mut (impl Io + ?Sized),
+    head: &support::http1::Head,
+) -> (Vec<u8>, Vec<(String, String)>) {
+    // An answer's body is framed in the same way.
+    let mut body = Vec::new();
+    if let Some(length) = head.get("content-length") {
+        body.resize(length.parse().unwrap(), 0);
+        io.read_exact(&mut body).await.unwrap();
+        return (body, Vec::new());
+    }
+    assert_eq!(head.get("transfer-encoding"), Some("chunked"), "{head:?}");
+    let mut trailers = Vec::new();
+    let mut line = async || {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(io.read_u8().await.unwrap());
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
+    };
+    let mut chunks = Vec::new();
+    loop {
+        let size = usize::from_str_radix(&line().await, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        chunks.push(size);
+        // Bodies in these tests are lines of text, so a chunk may be read as such.
+        let mut left = size;
+        while left > 0 {
+            let text = line().await + "\r\n";
+            let taken = text.len().min(left);
+            body.extend(&text.as_bytes()[..taken]);
+            left -= taken;
+            if left == 0 && taken == text.len() {
+                line().await; // the end of the chunk
+            }
+        }
+    }
+    loop {
+        let text = line().await;
+        let Some((name, value)) = text.split_once(':') else { return (body, trailers) };
+        trailers.push((name.to_owned(), value.trim().to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn routes_hosts_and_paths() {
+    let (first, seen_first) = echo().await;
+    let (second, seen_second) = echo().await;
+    let routes = route("/", first.address)
+        + &route("/app", second.address)
+        + &route("/", second.address).replace("path", "host = \"b.test\"\npath")
+        + &route("/only", first.address).replace("path", "host = \"*.c.test\"\npath");
+    let gateway = start(&routes);
+    let mut io = plain(&gateway).await;
+    let mut counts = (0, 0);
+    for (host, path, to_second) in [
+        ("a.test", "/", false),
+        ("a.test", "/apple", false),
+        ("a.test", "/app", true),
+        ("a.test", "/app/", true),
+        ("a.test", "/%61pp/x", true),
+        ("a.test", "/app?x=/../y", true),
+        ("B.test:80", "/", true),
+        ("x.c.test", "/only", false),
+        ("x.c.test", "/app", true),
+        ("a.test", "/a%2Fb/%zz//c", false),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = ask(&mut io, request).await;
+        // Sent on unchanged.
+        assert_eq!(answer.text(), format!("GET {path} HTTP/1.1\n"), "{host}");
+        if to_second {
+            counts.1 += 1
+        } else {
+            counts.0 += 1
+        }
+        assert_eq!((seen_first.count(), seen_second.count()), counts, "{host} {path}");
+    }
+    for path in ["/../x", "/a/./b", "/%2e%2e/", "/a/..%2fb", "/a/..;x/b"] {
+        assert_eq!(ask(&mut io, get(path)).await.status(), 400, "{path}");
+    }
+    assert_eq!((seen_first.count(), seen_second.count()), counts);
+}
+
+#[tokio::test]
+async fn connections_to_a_backend_are_kept_and_used_again() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    let backend = Backend::start(move |mut tcp| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async move {
+            while read_head(&mut tcp).await.is_some() {
+                let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    // One worker, so that there is one pool.
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
+    for _ in 0..3 {
+        let mut io = plain(&gateway).await;
+        for _ in 0..5 {
+            assert_eq!(ask(&mut io, get("/")).await.text(), "ok");
+        }
+    }
+    let mut client = http2(&gateway).await;
+    for _ in 0..5 {
+        let request = client.request(Method::GET, "/");
+        assert_eq!(client.ask(request).await.text(), "ok");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_backend_has_closed_is_no_error() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            // Answers once, then closes as soon as the next request arrives.
+            read_head(&mut tcp).await;
+            let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            let _ = tcp.read_u8().await;
+            let _ = tell.send(());
+        }
+    })
+    .await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
+    let mut io = plain(&gateway).await;
+    for i in 0..5 {
+        assert_eq!(ask(&mut io, get("/")).await.text(), "ok", "{i}");
+    }
+    soon(told.recv()).await.unwrap();
+    // What may not be sent twice is not: a POST that the backend has begun to read.
+    let post = "POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(ask(&mut io, post).await.status(), 502);
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways() {
+    // The backend answers a line as soon as it has read a line.
+    let backend = Backend::start(|mut tcp| async move {
+        let head = read_head(&mut tcp).await.unwrap();
+        assert_eq!(head.get("transfer-encoding"), Some("chunked"));
+        tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+        let mut wire = Vec::new();
+        while !wire.ends_with(b"0\r\n\r\n") {
+            let byte = tcp.read_u8().await.unwrap();
+            wire.push(byte);
+            if byte == b'!' {
+                tcp.write_all(b"5\r\nheard\r\n").await.unwrap();
+            }
+        }
+        tcp.write_all(b"0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    let head = "POST / HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    io.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_head(&mut io).await.unwrap();
+    assert_eq!(answer.get("transfer-encoding"), Some("chunked"));
+    for _ in 0..3 {
+        io.write_all(b"3\r\nhi!\r\n").await.unwrap();
+        let mut chunk = [0; 10];
+        soon(io.read_exact(&mut chunk)).await.unwrap();
+        assert_eq!(&chunk, b"5\r\nheard\r\n");
+    }
+    io.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut end = [0; 5];
+    soon(io.read_exact(&mut end)).await.unwrap();
+    assert_eq!(&end, b"0\r\n\r\n");
+
+    let mut client = http2(&gateway).await;
+    let request = client.request(Method::POST, "/");
+    let (response, mut send) = client.begin(request, false).await;
+    let mut body = soon(response).await.unwrap().into_body();
+    for _ in 0..3 {
+        send.send_data(Bytes::from_static(b"hi!"), false).unwrap();
+        assert_eq!(soon(body.data()).await.unwrap().unwrap(), "heard");
+    }
+    send.send_data(Bytes::new(), true).unwrap();
+    assert!(soon(body.data()).await.is_none_or(|end| end.unwrap().is_empty()));
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_of_unknown_length_over_http2_keeps_it() {
+    let seen = Seen::default();
+    let heads = seen.clone();
+    let backend = Backend::start(move |mut tcp| {
+        let heads = heads.clone();
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                heads.push(head.clone());
+                let (body, _) = read_body(&mut tcp, &head).await;
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                tcp.write_all(&[answer.as_bytes(), &body].concat()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut client = http2(&gateway).await;
+    for method in [Method::GET, Method::POST, Method::DELETE] {
+        let request = client.request(method, "/");
+        let (response, mut send) = client.begin(request, false).await;
+        send.send_data(Bytes::from_static(b"a line\r\n"), true).unwrap();
+        let answer = http2::read(soon(response).await.unwrap()).await;
+        assert_eq!(answer.text(), "a line\r\n");
+    }
+    let mut request = client.request(Method::POST, "/");
+    request.headers_mut().insert("content-length", "8".parse().unwrap());
+    let (response, mut send) = client.begin(request, false).await;
+    send.send_data(Bytes::from_static(b"a line\r\n"), true).unwrap();
+    assert_eq!(http2::read(soon(response).await.unwrap()).await.text(), "a line\r\n");
+    assert_eq!(seen.last().get("content-length"), Some("8"));
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let backend = Backend::start(|mut tcp| async move {
+        while let Some(head) = read_head(&mut tcp).await {
+            assert_eq!(head.get("te"), Some("trailers"));
+            let (_, trailers) = read_body(&mut tcp, &head).await;
+            let sum = trailers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-sum")).unwrap().1.clone();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                 2\r\nok\r\n0\r\nX-Sum: {sum}\r\n\r\n"
+            );
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let request = "POST / HTTP/1.1\r\nHost: default.test\r\nTE: trailers\r\nConnection: TE\r\nTrailer: X-Sum\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n4\r\nhi\r\n\r\n0\r\nX-Sum: 42\r\n\r\n";
+    let answer = ask(&mut plain(&gateway).await, request).await;
+    assert_eq!(answer.text(), "ok");
+    assert_eq!(answer.trailers.len(), 1, "{answer:?}");
+    assert_eq!(answer.trailers[0].1, "42");
+
+    let mut client = http2(&gateway).await;
+    let mut request = client.request(Method::POST, "/");
+    request.headers_mut().insert("te", "trailers".parse().unwrap());
+    request.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+    let (response, mut send) = client.begin(request, false).await;
+    send.send_data(Bytes::from_static(b"hi\r\n"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "43".parse().unwrap());
+    send.send_trailers(trailers).unwrap();
+    let answer = http2::read(soon(response).await.unwrap()).await;
+    assert_eq!((answer.text().as_str(), &answer.trailers.unwrap()["x-sum"]), ("ok", &"43".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn head_and_statuses_without_bodies() {
+    let backend = Backend::start(|mut tcp| async move {
+        while let Some(head) = read_head(&mut tcp).await {
+            let answer = match head.line.split(' ').nth(1).unwrap() {
+                "/304" => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 12\r\n\r\n",
+                "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "/empty" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", // to a HEAD
+            };
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    let answer = ask(&mut io, "HEAD / HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.head.get("content-length")), (200, Some("12")));
+    let answer = ask(&mut io, get("/304")).await;
+    assert_eq!((answer.status(), answer.head.get("etag")), (304, Some("\"x\"")));
+    assert_eq!(ask(&mut io, get("/204")).await.status(), 204);
+    assert_eq!(ask(&mut io, get("/empty")).await.head.get("content-length"), Some("0"));
+
+    let mut client = http2(&gateway).await;
+    for (method, path, status, length) in [
+        (Method::HEAD, "/", 200, Some("12")),
+        (Method::GET, "/304", 304, Some("12")),
+        (Method::GET, "/204", 204, None),
+        (Method::GET, "/empty", 200, Some("0")),
+    ] {
+        let request = client.request(method, path);
+        let answer = client.ask(request).await;
+        assert_eq!((answer.status(), answer.body.len()), (status, 0), "{path}");
+        let seen = answer.head.headers.get("content-length").map(|len| len.to_str().unwrap());
+        assert_eq!(seen, length, "{path}");
+        assert!(answer.head.headers.contains_key("date"));
+    }
+    let lines = gateway.lines("request");
+    assert!(lines.iter().all(|line| line["cause"].is_null()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_client_is_told_to_continue_when_the_backend_says_so() {
+    let backend = Backend::start(|mut tcp| async move {
+        while let Some(head) = read_head(&mut tcp).await {
+            assert_eq!(head.get("expect"), Some("100-continue"));
+            if head.line.contains("/denied") {
+                let answer = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+                tcp.write_all(answer.as_bytes()).await.unwrap();
+                // The body must never come.
+                assert!(tcp.read_u8().await.is_err());
+                return;
+            }
+            if !head.line.contains("/silent") {
+                tcp.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            }
+            let (body, _) = read_body(&mut tcp, &head).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            tcp.write_all(&[answer.as_bytes(), &body].concat()).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let post = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: default.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        )
+    };
+    for path in ["/", "/silent"] {
+        let mut io = plain(&gateway).await;
+        io.write_all(post(path).as_bytes()).await.unwrap();
+        assert_eq!(read_head(&mut io).await.unwrap().status(), 100, "{path}");
+        io.write_all(b"body").await.unwrap();
+        assert_eq!(read_answer(&mut io, false).await.unwrap().text(), "body");
+    }
+    let mut io = plain(&gateway).await;
+    let answer = ask(&mut io, post("/denied")).await;
+    assert_eq!(answer.status(), 403, "and no 100 before it");
+}
+
+#[tokio::test]
+async fn big_and_slow_bodies() {
+    const LEN: usize = 8 << 20;
+    let backend = Backend::start(|mut tcp| async move {
+        while let Some(head) = read_head(&mut tcp).await {
+            let mut body = vec![0; LEN];
+            tcp.read_exact(&mut body).await.unwrap();
+            assert_eq!(head.get("content-length"), Some(LEN.to_string().as_str()));
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+            tcp.write_all(&body).await.unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let body: Vec<u8> = (0..LEN).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+    let before = gateway.resident_kib();
+    let head = format!("POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: {LEN}\r\n\r\n");
+    let answer = ask(&mut plain(&gateway).await, [head.as_bytes(), &body].concat()).await;
+    assert!(answer.body == body);
+
+    let mut client = http2(&gateway).await;
+    let mut request = client.request(Method::POST, "/");
+    request.headers_mut().insert("content-length", LEN.to_string().parse().unwrap());
+    let (response, send) = client.begin(request, false).await;
+    let sending = tokio::spawn(send_all(send, Bytes::from(body.clone())));
+    let answer = http2::read(soon(response).await.unwrap()).await;
+    sending.await.unwrap();
+    assert!(answer.body == body);
+    let grown = gateway.resident_kib().saturating_sub(before);
+    assert!(grown < 6 * 1024, "{grown} KiB more for 16 MiB each way");
+}
+
+/// Sends a body as the window allows.
+async fn send_all(mut send: h2::SendStream<Bytes>, mut data: Bytes) {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len());
+        while send.capacity() == 0 {
+            soon(std::future::poll_fn(|cx| send.poll_capacity(cx))).await.unwrap().unwrap();
+        }
+        let chunk = data.split_to(send.capacity().min(data.len()));
+        send.send_data(chunk, data.is_empty()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn answers_that_could_be_taken_for_two_are_502() {
+    let mut routes = String::new();
+    let mut backends = Vec::new();
+    for (i, answer) in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nX-Bad: a\0b\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Bad: a\rb\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Fold: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX Bad: a\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let backend = Backend::saying(answer).await;
+        routes += &route(&format!("/{i}"), backend.address);
+        backends.push((answer, backend));
+    }
+    let gateway = start(&routes);
+    let mut io = plain(&gateway).await;
+    let mut client = http2(&gateway).await;
+    for (i, (said, _)) in backends.iter().enumerate() {
+        let path = format!("/{i}");
+        let answer = ask(&mut io, get(&path)).await;
+        assert_eq!(answer.status(), 502, "{said:?}");
+        assert!(answer.text().starts_with("502 "), "{answer:?}");
+        let request = client.request(Method::GET, &path);
+        assert_eq!(client.ask(request).await.status(), 502, "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_break_off_never_look_whole() {
+    let short = Backend::saying("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+    let chunks = Backend::saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    let half_chunk = Backend::saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello").await;
+    let bad_chunk =
+        Backend::saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nxyz\r\n").await;
+    let routes = route("/short", short.address)
+        + &route("/chunks", chunks.address)
+        + &route("/half", half_chunk.address)
+        + &route("/bad", bad_chunk.address);
+    let gateway = start(&routes);
+    let mut client = http2(&gateway).await;
+    for path in ["/short", "/chunks", "/half", "/bad"] {
+        let answer = ask(&mut plain(&gateway).await, get(path)).await;
+        assert!(!answer.whole || answer.status() == 502, "{path}: {answer:?}");
+        let request = client.request(Method::GET, path);
+        let answer = client.ask(request).await;
+        assert!(answer.reset == Some(Reason::INTERNAL_ERROR) || answer.status() == 502, "{path}: {answer:?}");
+        let line = gateway.wait_for(|line| line["path"] == path, 1, path);
+        let cause = line["cause"].as_str().unwrap();
+        assert!(cause.contains("broke off") || cause.contains("backend"), "{line}");
+    }
+    // The connection goes on.
+    let request = client.request(Method::GET, "/nowhere");
+    assert_eq!(client.ask(request).await.status(), 404);
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_its_connection_is_whole() {
+    let backend = Backend::saying("HTTP/1.0 200 OK\r\n\r\nuntil the end").await;
+    let gateway = start(&route("/", backend.address));
+    let answer = ask(&mut plain(&gateway).await, get("/")).await;
+    assert_eq!((answer.text().as_str(), answer.whole), ("until the end", true));
+    let mut client = http2(&gateway).await;
+    let request = client.request(Method::GET, "/");
+    let answer = client.ask(request).await;
+    assert_eq!((answer.text().as_str(), answer.reset), ("until the end", None));
+}
+
+#[tokio::test]
+async fn requests_that_could_be_taken_for_two() {
+    let (backend, seen) = echo().await;
+    let gateway = start(&route("/", backend.address));
+    // RFC 9112 §6.1: with both, the length is dropped and the connection is not used again.
+    let both = "POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+                0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: default.test\r\n\r\n";
+    let mut io = plain(&gateway).await;
+    let answer = ask(&mut io, both).await;
+    if answer.status() == 200 {
+        assert_eq!(answer.head.get("connection"), Some("close"));
+    }
+    let mut rest = Vec::new();
+    let _ = soon(io.read_to_end(&mut rest)).await;
+    assert!(!String::from_utf8_lossy(&rest).contains("smuggled"));
+    for (request, status) in [
+        ("POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        ("POST / HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+        ("POST / HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: default.test\r\nX-Fold: a\r\n b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: default.test\r\nX-Nul: a\0b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost : default.test\r\n\r\n", 400),
+    ] {
+        let answer = ask(&mut plain(&gateway).await, request).await;
+        assert_eq!(answer.status(), status, "{request:?}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nHost: default.test\r\nX-Long: {}\r\n\r\n", "x".repeat(100_000));
+    let mut io = plain(&gateway).await;
+    // The answer may come before all of it is sent.
+    let _ = io.write_all(long.as_bytes()).await;
+    assert_eq!(read_answer(&mut io, false).await.unwrap().status(), 431);
+    assert!(seen.all().iter().all(|head| !head.line.contains("smuggled")));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_request_with_it() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            read_head(&mut tcp).await;
+            tell.send("asked").unwrap();
+            assert!(tcp.read_u8().await.is_err()); // says nothing, and sees the end
+            tell.send("gone").unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    io.write_all(get("/").as_bytes()).await.unwrap();
+    assert_eq!(soon(told.recv()).await, Some("asked"));
+    drop(io);
+    assert_eq!(soon(told.recv()).await, Some("gone"));
+    let mut client = http2(&gateway).await;
+    let request = client.request(Method::GET, "/");
+    let (response, mut send) = client.begin(request, false).await;
+    assert_eq!(soon(told.recv()).await, Some("asked"));
+    send.send_reset(Reason::CANCEL);
+    drop(response);
+    assert_eq!(soon(told.recv()).await, Some("gone"));
+    let line = gateway.wait_nth("request", 1);
+    assert!(line["cause"].as_str().unwrap().contains("the client went away"), "{line}");
+}
