@@ -54,7 +54,8 @@ impl Session {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { report, registered, policy, other } = self;
+        let Self { mut report, registered, policy, other } = self;
+        report.opened();
         let control = registered.control();
         let outcome = match other {
             Other::Backend(mut backend) => {

@@ -37,6 +37,8 @@ use crate::violation::Violation;
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long a peer is given to answer the other peer's Close.
 pub const CLOSE_ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// How long a session that is to end at once is given for its Closes, and for the rest.
+const NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1500));
 /// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
 const BACKEND_LOST_CODE: u16 = 1011;
 
@@ -99,6 +101,8 @@ struct Relay {
     order: Option<Order>,
     /// When patience with the closing ends.
     deadline: Option<Duration>,
+    /// When all has to be over.
+    end_by: Option<Duration>,
     finish: Option<Finish>,
 }
 
@@ -119,6 +123,7 @@ impl Relay {
             violator_told: false,
             order: None,
             deadline: None,
+            end_by: None,
             finish: None,
         }
     }
@@ -204,7 +209,8 @@ impl Relay {
         let boundary = match order.manner {
             Manner::AfterMessages => Boundary::Message,
             Manner::Now => {
-                self.hurry(now);
+                self.deadline = Some(now + NOW_WAIT.0);
+                self.end_by = Some(now + NOW_WAIT.1);
                 Boundary::Frame
             }
         };
@@ -387,7 +393,7 @@ impl Relay {
                 Exit::Orderly => Leg::Shutdown,
                 exit => Leg::Done(exit),
             },
-            deadline: now + CLOSE_WAIT,
+            deadline: self.end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
         });
     }
 

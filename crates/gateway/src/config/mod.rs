@@ -103,9 +103,7 @@ impl Config {
         let (mut document, tree) = Document::parse(file, text);
         let root = Section::root(&document, &tree);
         let config = read_config(file, &mut document, root);
-        let mut problems = document.problems;
-        problems.sort_by_key(|problem| problem.place);
-        (config, problems)
+        (config, document.finish())
     }
 
     /// A problem with this configuration.
@@ -130,14 +128,14 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
     let (certificates, certificate_places) = read_certificates(base, d, &mut root);
     let routes = read_routes(d, &mut root);
     if routes.is_empty() && !root.has("route") {
-        d.problem(FIRST_LINE, "there is no [[route]]: nothing would be served");
+        d.missing(FIRST_LINE, "there is no [[route]]: nothing would be served");
     }
     let tls = listeners.iter().find(|listener| listener.tls.is_some());
     if let Some(listener) = tls
         && !root.has("certificates")
         && !root.has("certificate")
     {
-        d.problem(
+        d.missing(
             listener.place,
             "a listener with TLS needs certificates: add [certificates] with a directory, or a \
              [[certificate]] with chain and key, or set tls = false",
@@ -163,7 +161,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
     let sections = root.tables(d, "listener", "[[listener]]");
     if sections.is_empty() && !root.has("listener") {
         let what = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
-        d.problem(FIRST_LINE, what);
+        d.missing(FIRST_LINE, what);
     }
     for mut section in sections {
         let address = section.string(d, "address", |text| {
@@ -245,7 +243,7 @@ fn read_certificates(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) 
             places.default = place;
         }
         if !section.has("directory") && !root.has("certificate") {
-            d.problem(
+            d.missing(
                 section.place,
                 "[certificates] needs a directory, or add a [[certificate]] with chain and key",
             );
@@ -321,7 +319,7 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
             d.problem(place, "a route has either proxy or service, not both");
         }
         (false, false) => {
-            d.problem(
+            d.missing(
                 section.place,
                 "a [[route]] needs proxy = \"http://127.0.0.1:8080\" or service = \"echo\"",
             );

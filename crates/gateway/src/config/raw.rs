@@ -20,23 +20,43 @@ pub(super) struct At<T> {
 pub(super) struct Document<'a> {
     file: PathBuf,
     text: &'a str,
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
+    /// Where it stops being TOML.
+    broken_at: Option<Place>,
 }
 
 impl<'a> Document<'a> {
     /// Parses `text`; its syntax errors are noted, and what can be understood is returned.
     pub(super) fn parse(file: &Path, text: &'a str) -> (Self, Spanned<DeTable<'a>>) {
-        let mut document = Self { file: file.to_owned(), text, problems: Vec::new() };
+        let mut document = Self { file: file.to_owned(), text, problems: Vec::new(), broken_at: None };
         let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = document.place(error.span());
-            document.problem(place, format!("this is not TOML: {}", error.message().replace('\n', " ")));
+            let what = format!("this is not TOML: {}", error.message().replace('\n', " "));
+            document.problems.push(Problem { file: document.file.clone(), place, what });
+            document.broken_at = Some(document.broken_at.map_or(place, |first| first.min(place)));
         }
         (document, tree)
     }
 
+    /// All problems, in the order of the file.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.place);
+        self.problems
+    }
+
+    /// Something that is there and wrong. Behind a syntax error nothing is what it seems.
     pub(super) fn problem(&mut self, place: Place, what: impl Into<String>) {
-        self.problems.push(Problem { file: self.file.clone(), place, what: what.into() });
+        if self.broken_at.is_none_or(|broken| place < broken) {
+            self.problems.push(Problem { file: self.file.clone(), place, what: what.into() });
+        }
+    }
+
+    /// Something that is missing. With a syntax error in the file it may only seem so.
+    pub(super) fn missing(&mut self, place: Place, what: impl Into<String>) {
+        if self.broken_at.is_none() {
+            self.problem(place, what);
+        }
     }
 
     fn place(&self, span: Option<Range<usize>>) -> Place {
@@ -239,7 +259,7 @@ impl<'a> Section<'a> {
     pub(super) fn require(&self, document: &mut Document<'_>, key: &'static str, example: &str) {
         if !self.has(key) {
             document
-                .problem(self.place, format!("{} needs {key}, for instance {key} = {example}", self.name));
+                .missing(self.place, format!("{} needs {key}, for instance {key} = {example}", self.name));
         }
     }
 
@@ -250,8 +270,8 @@ impl<'a> Section<'a> {
             if self.asked.contains(text) {
                 continue;
             }
-            let near = self.asked.iter().map(|asked| (strsim::jaro_winkler(text, asked), asked));
-            let near = near.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0));
+            let near = self.asked.iter().map(|asked| (strsim::damerau_levenshtein(text, asked), asked));
+            let near = near.filter(|(distance, _)| *distance <= 1 + text.len() / 4).min();
             let hint = match near {
                 Some((_, asked)) => format!("did you mean {asked}?"),
                 None => {

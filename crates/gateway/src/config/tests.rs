@@ -1,1 +1,235 @@
+//! The documented file, and every way to get it wrong.
 
+use super::*;
+
+/// As the README has it.
+const DOCUMENTED: &str = r#"
+workers = 2                          # default: one per core
+drain_timeout = "30s"
+trusted_proxies = ["10.0.0.0/8"]     # whose X-Forwarded-* are believed; default: nobody's
+
+[[listener]]
+address = "0.0.0.0:443"              # TLS; h2 and http/1.1
+# tls = false                        # plain text, HTTP/1.1 only
+# alpn = ["h2", "http/1.1"]
+# min_version = "1.2"
+# handshake_timeout = "10s"
+# header_timeout = "10s"             # a request head, and the wait for the next one
+
+[certificates]
+directory = "/etc/wssgate/certs"     # every chain + key below it; names are read from the certificates
+default = "domain.com"               # its certificate answers no SNI and unknown SNI; leave out to refuse such clients
+
+[[certificate]]                      # or by name, beside or instead of the directory
+chain = "/etc/ssl/other/fullchain.pem"   # or a list: ["leaf.pem", "chain.pem"]
+key = "/etc/ssl/other/privkey.pem"
+
+[[route]]
+host = "domain.com"                  # optional; exact, or "*.domain.com"
+path = "/wss"                        # prefix on segment borders
+proxy = "http://127.0.0.1:8282"      # upgrades and plain HTTP alike; ws:// means http://
+connect_timeout = "5s"
+
+[route.websocket]
+idle_timeout = "1h"                  # no message either way for so long: Close 1001 (default: none)
+ping_interval = "30s"                # the gateway's own pings to a silent client (default 30s; "off")
+pong_timeout = "10s"                 # then the client counts as gone
+max_message = "16MiB"                # bytes on the wire of one message, all fragments; over it Close 1009 (default: none in relay, 16 MiB in endpoints)
+origins = ["https://domain.com"]     # optional; another Origin gets 403 before any backend is touched; no Origin (not a browser) passes
+
+[[route]]
+path = "/"
+proxy = "http://127.0.0.1:8080"
+
+[[route]]
+path = "/echo"
+service = "echo"                     # ends at the gateway
+"#;
+
+fn parse(text: &str) -> (Config, Vec<String>) {
+    let (config, problems) = Config::parse(Path::new("/etc/wssgate/wssgate.toml"), text);
+    (config, problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn the_documented_file() {
+    let (config, problems) = parse(DOCUMENTED);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((config.workers, config.drain_timeout), (2, 30 * SECOND));
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+    let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
+    assert_eq!(listener.address, "0.0.0.0:443".parse().unwrap());
+    assert_eq!(listener.tls, Some(tls_acceptor::Settings::default()));
+    assert_eq!(listener.header_timeout, 10 * SECOND);
+    let plan = &config.certificates;
+    assert_eq!(plan.directory.as_deref(), Some(Path::new("/etc/wssgate/certs")));
+    assert_eq!(plan.default, CertName::parse("domain.com"));
+    assert_eq!(plan.named[0].chain, [Path::new("/etc/ssl/other/fullchain.pem")]);
+    let ids: Vec<_> = config.routes.iter().map(|route| route.id.to_string()).collect();
+    assert_eq!(ids, ["domain.com/wss", "/", "/echo"]);
+    let wss = &config.routes[0];
+    let Action::Proxy(upstream) = &wss.action else { panic!("{wss:?}") };
+    assert_eq!((upstream.to_string().as_str(), upstream.connect_timeout), ("127.0.0.1:8282", 5 * SECOND));
+    assert_eq!(wss.policy.idle_timeout, Some(3600 * SECOND));
+    assert_eq!((wss.policy.ping_interval, wss.policy.pong_timeout), (Some(30 * SECOND), 10 * SECOND));
+    assert_eq!(wss.policy.limits.message_max, 16 * 1024 * 1024);
+    assert_eq!(wss.origins.as_ref().unwrap().len(), 1);
+    // Defaults: no limit in a relay, one in an endpoint.
+    assert_eq!(config.routes[1].policy.limits.message_max, u64::MAX);
+    assert_eq!(config.routes[2].policy.limits.message_max, 16 * 1024 * 1024);
+    assert_eq!(config.routes[1].policy.ping_interval, Some(30 * SECOND));
+}
+
+#[test]
+fn the_commented_keys_are_the_defaults() {
+    let commented = DOCUMENTED.replace("# alpn", "alpn").replace("# min_version", "min_version");
+    let commented = commented.replace("# handshake", "handshake").replace("# header", "header");
+    let (with, problems) = parse(&commented);
+    assert_eq!(problems, Vec::<String>::new());
+    let (without, _) = parse(DOCUMENTED);
+    assert_eq!(with.listeners[0], without.listeners[0]);
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let text = DOCUMENTED.replace("/etc/wssgate/certs", "certs").replace("/etc/ssl/other/", "other/");
+    let (config, _) = parse(&text);
+    assert_eq!(config.certificates.directory.as_deref(), Some(Path::new("/etc/wssgate/certs")));
+    assert_eq!(config.certificates.named[0].key, Path::new("/etc/wssgate/other/privkey.pem"));
+    let list = text.replace("\"other/fullchain.pem\"", "[\"leaf.pem\", \"/abs/chain.pem\"]");
+    let (config, problems) = parse(&list);
+    assert_eq!(problems, Vec::<String>::new());
+    let chain = &config.certificates.named[0].chain;
+    assert_eq!(chain, &[Path::new("/etc/wssgate/leaf.pem"), Path::new("/abs/chain.pem")]);
+}
+
+#[test]
+fn durations_and_sizes_as_people_write_them() {
+    for (text, expect) in [("1h", 3600), ("90m", 5400), ("1h 30m", 5400), ("2days", 172_800)] {
+        let (config, problems) = parse(&DOCUMENTED.replace("\"1h\"", &format!("\"{text}\"")));
+        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(config.routes[0].policy.idle_timeout, Some(expect * SECOND), "{text}");
+    }
+    for (text, expect) in [
+        ("\"64KB\"", 64_000),
+        ("\"64 KiB\"", 65_536),
+        ("\"1.5 MiB\"", 1_572_864),
+        ("\"1000\"", 1000),
+        ("4096", 4096),
+        ("0x1000", 4096),
+    ] {
+        let (config, problems) = parse(&DOCUMENTED.replace("\"16MiB\"", text));
+        assert_eq!(problems, Vec::<String>::new(), "{text}");
+        assert_eq!(config.routes[0].policy.limits.message_max, expect, "{text}");
+    }
+    let (config, _) =
+        parse(&DOCUMENTED.replace("\"30s\"                # the", "\"off\"                # the"));
+    assert_eq!(config.routes[0].policy.ping_interval, None);
+}
+
+/// One replacement in the documented file, and the problems it makes.
+#[track_caller]
+fn check(from: &str, to: &str, expect: &[&str]) {
+    assert!(DOCUMENTED.contains(from), "{from}");
+    let (_, problems) = parse(&DOCUMENTED.replacen(from, to, 1));
+    assert_eq!(problems.len(), expect.len(), "{problems:#?}");
+    for (problem, expect) in problems.iter().zip(expect) {
+        let problem = problem.strip_prefix("/etc/wssgate/wssgate.toml:").unwrap();
+        let (place, what) = expect.split_once(' ').unwrap();
+        assert!(problem.starts_with(place) && problem.contains(what), "{problem}\n  is not\n{expect}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_its_place() {
+    check(
+        "workers = 2",
+        "workers = \"2\"",
+        &["2:11: expected a number from 1 to 1024, found the string \"2\""],
+    );
+    check("workers = 2", "workers = 0", &["2:11: found 0"]);
+    check("workers", "worker", &["2:1: did you mean workers?"]);
+    check("drain_timeout = \"30s\"", "drain_timeout = 30", &["3:17: expected a string"]);
+    check("\"30s\"", "\"30\"", &["3:17: expected a duration such as \"30s\""]);
+    check("\"30s\"", "\"0s\"", &["3:17: expected a duration"]);
+    check("10.0.0.0/8", "10.0.0.0/33", &["4:20: expected an address or a network"]);
+    check("0.0.0.0:443", "*:443", &["7:11: expected an IP address and a port"]);
+    check("address = \"0.0.0.0:443\"", "", &["6:1: needs address"]);
+    check("# tls = false", "tls = \"no\"", &["8:7: expected true or false"]);
+    check("# alpn = [\"h2\"", "alpn = [\"h3\"", &["9:9: expected \"h2\" or \"http/1.1\""]);
+    check("# alpn = [\"h2\", \"http/1.1\"]", "alpn = []", &["9:8: empty list"]);
+    check("# min_version = \"1.2\"", "min_version = \"1.1\"", &["10:15: not safe"]);
+    check(
+        "# tls = false                        #",
+        "tls = false\nalpn = [\"h2\"]\n#",
+        &["9:8: means nothing"],
+    );
+    check("directory", "dir", &["15:1: unknown key \"dir\""]);
+    check("default = \"domain.com\"", "default = \"https://a\"", &["16:11: expected a host name"]);
+    check("key = \"/etc", "kye = \"/etc", &["18:1: needs key", "20:1: did you mean key?"]);
+    check("host = \"domain.com\"", "host = \"domain.com:443\"", &["23:8: without a port"]);
+    check("path = \"/wss\"", "path = \"wss\"", &["24:8: begins with a slash"]);
+    check("path = \"/wss\"", "", &["22:1: needs path"]);
+    check("http://127.0.0.1:8282", "https://127.0.0.1:8282", &["25:9: not supported yet"]);
+    check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other", &["25:9: path unchanged"]);
+    check("http://127.0.0.1:8282", "127.0.0.1:8282", &["25:9: expected an address"]);
+    check("proxy = \"http://127.0.0.1:8282\"", "", &["22:1: needs proxy"]);
+    check("service = \"echo\"", "service = \"ecco\"", &["41:11: expected \"echo\" or \"console\""]);
+    check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["41:11: not both"]);
+    check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["42:19: means nothing"]);
+    check("idle_timeout = \"1h\"", "idle_timeout = \"soon\"", &["29:16: expected a duration"]);
+    check("\"16MiB\"", "\"lots\"", &["32:15: expected a size"]);
+    check("\"16MiB\"", "0", &["32:15: refuse every message"]);
+    check("\"16MiB\"", "-1", &["32:15: expected a size"]);
+    check("https://domain.com", "domain.com", &["33:12: expected an origin"]);
+    check("[route.websocket]", "[route.websockets]", &["28:8: did you mean websocket?"]);
+    check("path = \"/echo\"", "path = \"/\"", &["39:1: the route / is there already (line 35)"]);
+    check(
+        "path = \"/echo\"",
+        "path = \"/wss/\"\nhost = \"Domain.COM.\"",
+        &["39:1: domain.com/wss is there already"],
+    );
+    check("[[listener]]", "[listener]", &["6:1: expected tables [[listener]] (two brackets)"]);
+    check("[certificates]", "[[certificates]]", &["14:1: expected a table [certificates], found an array"]);
+}
+
+#[test]
+fn everything_is_told_at_once_and_in_order() {
+    let text = "workers = 0\nworker = 1\n[[listener]]\naddress = \"x\"\ntsl = true\n[[route]]\npath = \"x\"\n\
+                [[route]]\nproxy = 5\n[route.websocket]\npong_timeout = false\norigins = [\"a\", 5]\n";
+    let (_, problems) = parse(text);
+    let places: Vec<&str> = problems.iter().map(|p| p.split(':').nth(1).unwrap()).collect();
+    assert_eq!(places, ["1", "2", "4", "5", "6", "7", "8", "9", "11", "12", "12"], "{problems:#?}");
+}
+
+#[test]
+fn files_that_are_no_toml_or_not_there() {
+    let (_, problems) = parse("workers = 0\n[[listener\naddress = \"x\"\n");
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+    assert!(problems[0].contains(":1:11:") && problems[1].contains(":2:"), "{problems:#?}");
+    assert!(problems[1].contains("this is not TOML"), "{problems:#?}");
+    let (_, problems) = parse("");
+    assert_eq!(problems.len(), 2, "{problems:#?}"); // no listener, no route
+    let (_, problems) =
+        parse("[[listener]]\naddress = \"127.0.0.1:443\"\n[[route]]\npath = \"/\"\nservice = \"echo\"\n");
+    assert!(problems[0].contains(":2:11: a listener with TLS needs certificates"), "{problems:#?}");
+    let (_, problems) = Config::read(Path::new("/nowhere/wssgate.toml"));
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(problem.to_string().starts_with("/nowhere/wssgate.toml:1:1: can't be read"), "{problem}");
+}
+
+#[test]
+fn ipv6_and_single_addresses() {
+    let text = DOCUMENTED.replace("0.0.0.0:443", "[::]:443").replace("10.0.0.0/8", "2001:db8::1");
+    let (config, problems) = parse(&text);
+    assert_eq!(problems, Vec::<String>::new());
+    assert!(config.listeners[0].address.is_ipv6());
+    assert_eq!(config.trusted_proxies[0].prefix_len(), 128);
+    let twice =
+        DOCUMENTED.replace("[certificates]", "[[listener]]\naddress = \"0.0.0.0:443\"\n[certificates]");
+    let (_, problems) = parse(&twice);
+    assert!(
+        problems[0].contains("15:11") && problems[0].contains("listened on already (line 7)"),
+        "{problems:?}"
+    );
+}

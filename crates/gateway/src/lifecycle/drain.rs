@@ -26,6 +26,7 @@ pub(super) fn end_sessions(workers: &[Handle], window: Duration, chosen: impl Fn
     let mut moments: Vec<(Instant, Control)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
+        .filter(|control| control.order().is_none())
         .map(|control| (now + window.mul_f64(rand::random::<f64>()), control))
         .collect();
     moments.sort_by_key(|(moment, _)| *moment);

@@ -30,6 +30,7 @@ pub struct Report {
     status: Option<StatusCode>,
     cause: Option<String>,
     received: Option<Arc<Progress>>,
+    is_session: bool,
     written: bool,
 }
 
@@ -51,6 +52,7 @@ impl Report {
             status: None,
             cause: None,
             received: None,
+            is_session: false,
             written: false,
         })
     }
@@ -84,6 +86,11 @@ impl Report {
     /// The request's body, for its length.
     pub fn received(&mut self, progress: Arc<Progress>) {
         self.received = Some(progress);
+    }
+
+    /// The tunnel is open: what comes is a session.
+    pub fn opened(&mut self) {
+        self.is_session = true;
     }
 
     /// The answer has ended: `whole`, or broken off.
@@ -140,7 +147,11 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        if !self.written {
+        if self.written {
+        } else if self.is_session {
+            let ended_by = Party::Gateway.as_str();
+            line!(warn, self, "session", ended_by, close_code = 1006, cause = "cut: drain_timeout");
+        } else {
             self.cause("the client went away before the answer");
             self.answered(0, true);
         }
