@@ -1,4 +1,10 @@
 //! SIGTERM and SIGINT: an orderly end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,10 @@
 //! Plain requests on their way to a backend and back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,9 +117,9 @@ async fn routes_hosts_and_paths() {
         // Sent on unchanged.
         assert_eq!(answer.text(), format!("GET {path} HTTP/1.1\n"), "{host}");
         if to_second {
-            counts.1 += 1
+            counts.1 += 1;
         } else {
-            counts.0 += 1
+            counts.0 += 1;
         }
         assert_eq!((seen_first.count(), seen_second.count()), counts, "{host} {path}");
     }

@@ -1,5 +1,11 @@
 //! Sessions through the gateway: messages of any size, broken rules, pings, ends. And sessions
 //! that end at the gateway.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
 
 use std::time::Duration;
 

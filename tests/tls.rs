@@ -1,4 +1,10 @@
 //! TLS as clients meet it: which certificate, which protocol, which version, and resumption.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
 
 use rustls::{HandshakeKind, SignatureScheme};
 use support::gateway::{Gateway, Setup, config};

@@ -1,4 +1,10 @@
 //! The handshake: with clients over HTTP/1.1 and HTTP/2, with backends good and bad.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

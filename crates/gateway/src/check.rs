@@ -1,6 +1,7 @@
 //! `wssgate check`: what a configuration would do, as tables.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use frame_core::relay::Policy;
@@ -55,11 +56,11 @@ fn listeners(config: &Config) -> Table {
                     tls_acceptor::MinVersion::Tls12 => "1.2",
                     tls_acceptor::MinVersion::Tls13 => "1.3",
                 };
-                (format!("TLS {version}+: {}", alpn.join(", ")), format!("{:?}", tls.handshake_timeout))
+                (format!("TLS {version}+: {}", alpn.join(", ")), time(tls.handshake_timeout))
             }
             None => ("plain text: http/1.1".to_owned(), "-".to_owned()),
         };
-        table.add_row([address.to_string(), protocol, handshake, format!("{header_timeout:?}")]);
+        table.add_row([address.to_string(), protocol, handshake, time(*header_timeout)]);
     }
     table
 }
@@ -84,14 +85,18 @@ fn routes(config: &Config) -> Table {
     table
 }
 
+fn time(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
 fn describe(policy: &Policy) -> Vec<String> {
     let mut words = Vec::new();
     match policy.ping_interval {
-        Some(interval) => words.push(format!("ping {interval:?} + {:?}", policy.pong_timeout)),
+        Some(interval) => words.push(format!("ping {} + {}", time(interval), time(policy.pong_timeout))),
         None => words.push("no pings".to_owned()),
     }
     if let Some(idle) = policy.idle_timeout {
-        words.push(format!("idle {idle:?}"));
+        words.push(format!("idle {}", time(idle)));
     }
     if policy.limits.message_max != u64::MAX {
         words.push(format!("messages to {}", bytesize::ByteSize(policy.limits.message_max)));

@@ -12,7 +12,8 @@ use tls_acceptor::Plan;
 
 use crate::lifecycle::Source;
 
-const PORT: u16 = 8443;
+/// The first of these that is free.
+const PORTS: std::ops::Range<u16> = 8443..8463;
 const CHAIN: &str = "cert.pem";
 const KEY: &str = "key.pem";
 
@@ -40,6 +41,10 @@ pub enum DemoError {
 pub struct Demo {
     /// What to run.
     pub source: Source,
+    /// The page to open.
+    pub page: String,
+    /// The WebSocket that echoes.
+    pub echo: String,
     /// The certificate that a client has to trust.
     pub certificate: PathBuf,
     /// It was made just now.
@@ -47,9 +52,6 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// The page to open.
-    pub const ADDRESS: &str = "https://localhost:8443/";
-
     /// Makes the certificate if there is none, or none that is still good.
     ///
     /// # Errors
@@ -63,8 +65,11 @@ impl Demo {
         if made {
             make(&directory)?;
         }
+        let (addresses, port) = loopback();
         Ok(Self {
-            source: Source::BuiltIn { text: config(&directory) },
+            source: Source::BuiltIn { text: config(&directory, &addresses, port) },
+            page: format!("https://localhost:{port}/"),
+            echo: format!("wss://localhost:{port}/wss"),
             certificate: directory.join(CHAIN),
             made,
         })
@@ -124,13 +129,20 @@ fn write(directory: &Path, chain: &str, key: &str) -> io::Result<()> {
     replace(CHAIN, 0o644, chain)
 }
 
-/// The configuration, on both loopback addresses if the machine has both.
-fn config(directory: &Path) -> String {
-    let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-    let listeners: String = loopback
-        .into_iter()
-        .filter(|&ip| ip.is_ipv4() || TcpListener::bind((ip, 0)).is_ok())
-        .map(|ip| format!("[[listener]]\naddress = \"{}\"\n\n", SocketAddr::from((ip, PORT))))
+/// The loopback addresses that this machine has, and a port that is free on all of them.
+fn loopback() -> (Vec<IpAddr>, u16) {
+    let is_free = |&ip: &IpAddr, port: u16| TcpListener::bind((ip, port)).is_ok();
+    let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    addresses.retain(|ip| ip.is_ipv4() || is_free(ip, 0));
+    // If none is free, the gateway says which one is taken, and how to see by whom.
+    let port = PORTS.into_iter().find(|&port| addresses.iter().all(|ip| is_free(ip, port)));
+    (addresses, port.unwrap_or(PORTS.start))
+}
+
+fn config(directory: &Path, addresses: &[IpAddr], port: u16) -> String {
+    let listeners: String = addresses
+        .iter()
+        .map(|&ip| format!("[[listener]]\naddress = \"{}\"\n\n", SocketAddr::from((ip, port))))
         .collect();
     let directory = toml::Value::from(directory.display().to_string());
     format!(
@@ -187,7 +199,7 @@ mod tests {
         assert!(!is_good(&place));
         make(&place).unwrap();
         assert!(is_good(&place));
-        let (config, problems) = Config::parse(Path::new("demo"), &config(&place));
+        let (config, problems) = Config::parse(Path::new("demo"), &config(&place, &loopback().0, 8443));
         assert_eq!(problems, []);
         assert_eq!(config.certificates.directory, Some(place));
     }

@@ -123,12 +123,13 @@ fn introduce(demo: &Demo) {
     let _ = writeln!(
         std::io::stdout(),
         "\n  No configuration file was given (--config FILE), so this is the demonstration.\n\n  \
-         Open  {address}\n  Echo  wss://localhost:8443/wss\n\n  \
+         Open  {page}\n  Echo  {echo}\n\n  \
          Its certificate is good for this machine only, and no browser knows it: accept its warning,\n  \
          or trust the certificate. For instance:\n\n    \
-         curl --cacert {file} {address}\n    \
+         curl --cacert {file} {page}\n    \
          certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {file}   # Chromium on Linux\n",
-        address = Demo::ADDRESS,
+        page = demo.page,
+        echo = demo.echo,
         file = demo.certificate.display(),
     );
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -25,6 +25,17 @@ pub struct Gateway {
 struct Log {
     lines: Mutex<Lines>,
     changed: Condvar,
+}
+
+impl Log {
+    /// A test that fails while it holds the log still wants to show it.
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, lines: MutexGuard<'a, Lines>, left: Duration) -> MutexGuard<'a, Lines> {
+        self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0
+    }
 }
 
 #[derive(Default)]
@@ -66,8 +77,20 @@ impl Setup {
     /// Starts the gateway, and doesn't wait.
     #[must_use]
     pub fn launch(self, config: &str) -> Gateway {
-        let file = self.directory.path().join("wssgate.toml");
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(self.config_file(), config).unwrap();
+        self.launch_as_it_is()
+    }
+
+    /// The configuration file, which may be made by hand.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("wssgate.toml")
+    }
+
+    /// Starts the gateway with a configuration file made by hand.
+    #[must_use]
+    pub fn launch_as_it_is(self) -> Gateway {
+        let file = self.config_file();
         let mut child = Command::new(&self.binary)
             .args([
                 "--log-format",
@@ -89,10 +112,10 @@ impl Setup {
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                reader.lines.lock().unwrap().all.push(value);
+                reader.lock().all.push(value);
                 reader.changed.notify_all();
             }
-            reader.lines.lock().unwrap().ended = true;
+            reader.lock().ended = true;
             reader.changed.notify_all();
         });
         Gateway { child, directory: self.directory, log }
@@ -128,7 +151,7 @@ impl Gateway {
     /// All log lines so far with this message.
     #[must_use]
     pub fn lines(&self, message: &str) -> Vec<Value> {
-        let lines = self.log.lines.lock().unwrap();
+        let lines = self.log.lock();
         lines.all.iter().filter(|line| line["message"] == message).cloned().collect()
     }
 
@@ -148,21 +171,21 @@ impl Gateway {
     #[track_caller]
     pub fn wait_for(&self, matches: impl Fn(&Value) -> bool, n: usize, what: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.log.lines.lock().unwrap();
+        let mut lines = self.log.lock();
         loop {
             if let Some(line) = lines.all.iter().filter(|line| matches(line)).nth(n) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero() && !lines.ended, "no log line {what:?}; there is:\n{}", show(&lines.all));
-            lines = self.log.changed.wait_timeout(lines, left).unwrap().0;
+            lines = self.log.wait(lines, left);
         }
     }
 
     /// Everything it has said.
     #[must_use]
     pub fn log(&self) -> String {
-        show(&self.log.lines.lock().unwrap().all)
+        show(&self.log.lock().all)
     }
 
     /// Sends a signal: "HUP", "TERM", …
@@ -183,7 +206,7 @@ impl Gateway {
         let is_end = |line: &Value| {
             line["message"] == "reloaded" || line["message"] == "reload refused: kept the old generation"
         };
-        let before = self.log.lines.lock().unwrap().all.iter().filter(|line| is_end(line)).count();
+        let before = self.log.lock().all.iter().filter(|line| is_end(line)).count();
         self.signal("HUP");
         self.wait_for(is_end, before, "the end of a reload")
     }
@@ -203,11 +226,11 @@ impl Gateway {
     #[track_caller]
     pub fn wait_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.log.lines.lock().unwrap();
+        let mut lines = self.log.lock();
         while !lines.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "the gateway doesn't end; it says:\n{}", show(&lines.all));
-            lines = self.log.changed.wait_timeout(lines, left).unwrap().0;
+            lines = self.log.wait(lines, left);
         }
         drop(lines);
         self.child.wait().unwrap()

@@ -1,0 +1,236 @@
+//! The program as it is started: `--version`, `check`, the demonstration, and what keeps it from
+//! starting.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use support::gateway::{Setup, config, route};
+use support::http1::ask;
+use support::pki::{Issued, Order, Pki};
+use support::tls::Tls;
+use support::ws::WebSocket;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
+const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+
+fn check(directory: &Path, config: &str) -> Output {
+    let file = directory.join("wssgate.toml");
+    std::fs::write(&file, config).unwrap();
+    Command::new(BINARY).arg("check").arg("--config").arg(file).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn it_tells_its_version() {
+    let output = Command::new(BINARY).arg("--version").output().unwrap();
+    assert_eq!(text(&output.stdout), format!("wssgate {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(output.status.success());
+}
+
+#[test]
+fn check_shows_what_a_configuration_would_do() {
+    let temp = TempDir::new().unwrap();
+    let pki = Pki::new();
+    let certs = temp.path().join("certs");
+    let write = |order: &Order, name| {
+        let issued: Issued = pki.issue_as(order);
+        issued.write(&certs, name);
+    };
+    write(&Order::new(&["default.test", "*.default.test"]), "default");
+    write(&Order { from_days: -90, until_days: -3, ..Order::new(&["old.test"]) }, "expired");
+    write(&Order { from_days: -50, ..Order::new(&["default.test"]) }, "older");
+    let routes = route("/wss", "127.0.0.1:8282".parse().unwrap())
+        + "[route.websocket]\nidle_timeout = \"1h\"\nmax_message = \"16MiB\"\norigins = [\"https://default.test\"]\n"
+        + ECHO;
+    let output = check(temp.path(), &config("", &routes));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for expect in [
+        "127.0.0.1:0",
+        "TLS 1.2+: h2, http/1.1",
+        "plain text: http/1.1",
+        "/wss",
+        "http://127.0.0.1:8282",
+        "echo service",
+        "idle 1h",
+        "messages to 16",
+        "origins https://default.test",
+        "default.test (default)",
+        "*.default.test",
+        "ECDSA",
+        "Test Intermediate",
+        "days left",
+        "EXPIRED",
+        "default.crt",
+        "because it",
+        "was issued earlier",
+        "older.crt",
+        "warning:",
+        "HAS EXPIRED",
+    ] {
+        assert!(shown.contains(expect), "no {expect:?} in\n{shown}");
+    }
+}
+
+#[test]
+fn check_names_every_problem() {
+    let temp = TempDir::new().unwrap();
+    Pki::new().issue(&["default.test"]).write(&temp.path().join("certs"), "default");
+    let named = "[[certificate]]\nchain = \"missing.crt\"\nkey = \"missing.key\"\n";
+    let wrong = config("worker = 2", &(named.to_owned() + &ECHO.replace("echo", "ecco")));
+    let output = check(temp.path(), &wrong);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    let file = temp.path().join("wssgate.toml").display().to_string();
+    for (line, expect) in [
+        (1, "did you mean workers?"),
+        (11, "missing.crt: can't be read"),
+        (11, "missing.key: can't be read"),
+        (15, "expected \"echo\" or \"console\""),
+    ] {
+        let found = said.lines().any(|l| l.starts_with(&format!("{file}:{line}:")) && l.contains(expect));
+        assert!(found, "no {expect:?} at line {line} in\n{said}");
+    }
+    assert!(said.contains("4 problems"), "{said}");
+    assert!(output.stdout.is_empty());
+    let output = Command::new(BINARY).arg("check").output().unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("--config"));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_not_shared() {
+    let start = |config: &str| {
+        let setup = Setup::new(BINARY);
+        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+        setup.launch(config)
+    };
+    let first = start(&config("", ECHO));
+    first.wait("ready");
+    let taken = first.address().to_string();
+    let mut second = start(&config("", ECHO).replacen("127.0.0.1:0", &taken, 1));
+    assert_eq!(second.wait_end().code(), Some(1));
+    let line = second.wait("the configuration can't be carried out");
+    let problem = line["problem"].as_str().unwrap();
+    assert!(problem.contains(&taken) && problem.contains("listens there already"), "{line}");
+    // The first goes on alone.
+    for _ in 0..8 {
+        let mut io = Tls::new("default.test", &[]).connect(first.address()).await.unwrap();
+        assert_eq!(ask(&mut io, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status(), 426);
+    }
+}
+
+#[test]
+fn it_does_not_start_with_what_is_broken() {
+    let setup = Setup::new(BINARY);
+    let mut gateway = setup.launch(&config("", ECHO));
+    assert_eq!(gateway.wait_end().code(), Some(1));
+    let line = gateway.wait("the configuration can't be carried out");
+    let problem = line["problem"].as_str().unwrap();
+    assert!(problem.contains(":8:13:") && problem.contains("certs: can't be read"), "{line}");
+    let mut nothing = Setup::new(BINARY).launch("");
+    assert_eq!(nothing.wait_end().code(), Some(1));
+    assert_eq!(nothing.lines("the configuration can't be carried out").len(), 2);
+}
+
+/// The configuration is a pipe, so the gateway stands still before it has read anything.
+#[tokio::test]
+async fn an_early_hangup_does_not_kill_and_is_not_lost() {
+    let setup = Setup::new(BINARY);
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let pipe = setup.config_file();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let gateway = setup.launch_as_it_is();
+    // As soon as there is a handler, and long before anything else is there.
+    let status = format!("/proc/{}/status", gateway.pid());
+    let catches_hangup = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1
+    };
+    while !catches_hangup() {
+        std::thread::yield_now();
+    }
+    for _ in 0..3 {
+        gateway.signal("HUP");
+    }
+    assert!(gateway.log().is_empty());
+    std::fs::write(&pipe, config("", ECHO)).unwrap();
+    gateway.wait("ready");
+    std::fs::write(&pipe, config("", ECHO)).unwrap();
+    gateway.wait("reloaded");
+    let mut io = Tls::new("default.test", &[]).connect(gateway.address()).await.unwrap();
+    assert_eq!(ask(&mut io, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status(), 426);
+}
+
+#[tokio::test]
+async fn the_demonstration_makes_one_certificate_and_says_where_it_is() {
+    let temp = TempDir::new().unwrap();
+    let certificate = temp.path().join("state/wssgate/dev/cert.pem");
+    let mut first = Vec::new();
+    for _ in 0..2 {
+        let mut child = Command::new(BINARY)
+            .current_dir(temp.path())
+            .env("XDG_STATE_HOME", temp.path().join("state"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !said.contains("certutil") {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        assert!(said.contains("No configuration file was given"), "{said}");
+        assert!(said.contains(certificate.to_str().unwrap()), "{said}");
+        let port = said.split("https://localhost:").nth(1).unwrap().split('/').next().unwrap();
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let stream = Tls::new("localhost", &["http/1.1"]).connect(address).await.unwrap();
+        let leaf = support::tls::leaf(&stream).to_vec();
+        let mut io = stream;
+        let page = ask(&mut io, format!("GET / HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")).await;
+        assert!(page.text().contains("WebSocket console"), "{page:?}");
+        let (mut socket, _) = WebSocket::connect(io, "localhost", "/wss", "").await.unwrap();
+        socket.echoes("tom").await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(first.is_empty() || first == leaf, "made once and kept");
+        first = leaf;
+    }
+}
+
+#[tokio::test]
+async fn the_console_page() {
+    let setup = Setup::new(BINARY);
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let routes =
+        "[[route]]\npath = \"/try\"\nservice = \"console\"\n[[route]]\npath = \"/wss\"\nservice = \"echo\"\n";
+    let gateway = setup.start(&config("", routes));
+    let get = async |path: &str| {
+        let mut io = Tls::new("default.test", &[]).connect(gateway.address()).await.unwrap();
+        ask(&mut io, format!("GET {path} HTTP/1.1\r\nHost: default.test\r\n\r\n")).await
+    };
+    let page = get("/try/").await;
+    let policy = page.head.get("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert!(page.text().contains("<script src=\"console.js\" defer></script>"));
+    assert!(!page.text().contains("http"), "no external asset");
+    assert_eq!(get("/try").await.head.get("location"), Some("/try/"));
+    for (path, kind) in [("/try/console.js", "text/javascript"), ("/try/console.css", "text/css")] {
+        assert!(get(path).await.head.get("content-type").unwrap().starts_with(kind));
+    }
+    assert_eq!(get("/try/other").await.status(), 404);
+    let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
+    let refused = WebSocket::connect(io, "default.test", "/try/", "").await;
+    assert_eq!(refused.err().unwrap().status(), 404);
+}

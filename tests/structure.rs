@@ -1,0 +1,149 @@
+//! What ARCHITECTURE.md promises about the shape of the code, held against the code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LIBRARIES: [&str; 3] = ["tls-acceptor", "upgrade-handler", "frame-core"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every source file below `directory`, tests left out, with its text up to its tests.
+fn sources(directory: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && !path.ends_with("tests.rs")
+                && !path.ends_with("test_io.rs")
+            {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                files.push((path, code.collect::<Vec<_>>().join("\n")));
+            }
+        }
+    }
+    assert!(!files.is_empty(), "{directory}");
+    files
+}
+
+fn source(file: &str) -> String {
+    let directory = Path::new(file).parent().unwrap().to_str().unwrap();
+    let all = sources(directory);
+    all.into_iter().find(|(path, _)| path.ends_with(Path::new(file).file_name().unwrap())).unwrap().1
+}
+
+/// Files of the workspace's crates that contain any of `words`.
+fn naming(words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in LIBRARIES.iter().chain(&["gateway"]) {
+        for (path, code) in sources(&format!("crates/{name}/src")) {
+            if words.iter().any(|word| code.contains(word)) {
+                let crates = root().join("crates");
+                found.push(path.strip_prefix(crates).unwrap().to_str().unwrap().replace("/src/", "/"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_three_libraries_know_nothing_of_each_other_nor_of_the_gateway() {
+    for name in LIBRARIES {
+        let manifest = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
+        for other in LIBRARIES.iter().chain(&["gateway", "wssgate"]) {
+            assert!(!dependencies.contains(&format!("{other}.")), "{name} depends on {other}");
+        }
+    }
+}
+
+#[test]
+fn pure_modules_know_neither_sockets_nor_clocks() {
+    let pure = [
+        "frame-core/src/head.rs",
+        "frame-core/src/sequence.rs",
+        "frame-core/src/utf8.rs",
+        "frame-core/src/close.rs",
+        "frame-core/src/violation.rs",
+        "frame-core/src/scanner.rs",
+        "frame-core/src/keepalive.rs",
+        "frame-core/src/endpoint/assembly.rs",
+        "tls-acceptor/src/name.rs",
+        "tls-acceptor/src/cert_set.rs",
+        "upgrade-handler/src/request.rs",
+        "upgrade-handler/src/refusal.rs",
+        "upgrade-handler/src/extensions.rs",
+        "upgrade-handler/src/fields.rs",
+        "upgrade-handler/src/origin.rs",
+        "upgrade-handler/src/upstream.rs",
+        "upgrade-handler/src/response.rs",
+        "gateway/src/route.rs",
+        "gateway/src/host.rs",
+        "gateway/src/forward.rs",
+    ];
+    for file in pure {
+        let code = source(&format!("crates/{file}"));
+        for word in ["tokio", "std::fs", "Instant", "SystemTime", "TcpStream", "async "] {
+            assert!(!code.contains(word), "{file} names {word}");
+        }
+    }
+}
+
+#[test]
+fn each_thing_is_done_in_its_place() {
+    let only = |words: &[&str], places: &[&str]| {
+        let found = naming(words);
+        let strangers: Vec<_> = found.iter().filter(|f| !places.iter().any(|p| f.starts_with(p))).collect();
+        assert!(strangers.is_empty(), "{words:?} in {strangers:?}");
+        assert!(!found.is_empty(), "{words:?} nowhere: is the test still right?");
+    };
+    only(
+        &["std::fs", "fs::read", "File::open"],
+        &["gateway/config/", "gateway/demo.rs", "tls-acceptor/material.rs"],
+    );
+    only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/"]);
+    only(&["fastwebsockets"], &["frame-core/"]);
+    only(&["rustls"], &["tls-acceptor/"]);
+    only(&["anyhow"], &["gateway/main.rs"]);
+    only(&["tracing"], &["gateway/"]);
+    only(&["h2::"], &["gateway/http2.rs", "gateway/body.rs", "upgrade-handler/"]);
+}
+
+#[test]
+fn nothing_is_unsafe_unfinished_or_loud() {
+    for name in LIBRARIES.iter().chain(&["gateway"]) {
+        for (path, code) in sources(&format!("crates/{name}/src")) {
+            for word in ["unsafe ", "todo!", "unimplemented!", "println!", "dbg!", "#[ignore"] {
+                assert!(!code.contains(word), "{} has {word}", path.display());
+            }
+        }
+        let manifest = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{name}");
+    }
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+}
+
+#[test]
+fn each_dependency_has_its_reason() {
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let dependencies =
+        workspace.split("[workspace.dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    for line in dependencies.lines().filter(|line| line.contains(" = ") && !line.contains("path = ")) {
+        assert!(line.contains(" # "), "no reason beside: {line}");
+    }
+}
