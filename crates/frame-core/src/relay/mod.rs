@@ -6,7 +6,7 @@
 //! any size needs no more memory than a ping. Frames of the gateway's own are put exactly between
 //! two others.
 //!
-//! One task serves both directions: each has a [`Pump`], this module decides what an event in one
+//! One task serves both directions: each has a pump, and this module decides what an event in one
 //! means for the other (RFC 6455 §7).
 
 mod outcome;
