@@ -7,7 +7,7 @@ use frame_core::violation::Violation;
 
 /// A verdict never changes with more bytes, what is said to be missing really is, and a head is
 /// written in only one way.
-pub fn head(data: &[u8]) {
+pub(crate) fn head(data: &[u8]) {
     for sender in [Sender::Client, Sender::Server] {
         let whole = scan_head(data, sender);
         for seen in 0..data.len().min(HEAD_MAX + 1) {
@@ -64,7 +64,7 @@ struct Story {
 
 /// However the bytes of a stream are cut, the verdict is the same. The first bytes of `data` say
 /// who sends, under which limits, and where the cuts are.
-pub fn sequence(data: &[u8]) {
+pub(crate) fn sequence(data: &[u8]) {
     let [flags, limit, step, wire @ ..] = data else { return };
     let sender = if flags & 1 == 0 { Sender::Client } else { Sender::Server };
     let message_max = if flags & 2 == 0 { u64::MAX } else { u64::from(*limit) };

@@ -113,6 +113,12 @@ impl Keepalive {
         }
     }
 
+    /// A ping waits to be handed to the network.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.state == State::Leaving
+    }
+
     /// The ping has been handed to the network: the clock for its answer starts.
     pub fn on_ping_left(&mut self, now: Duration) {
         if self.state == State::Leaving {

@@ -68,7 +68,9 @@ pub struct Endpoint<S> {
     /// When a message last moved.
     moved: Duration,
     progress: Arc<Progress>,
+    /// Bytes and messages up to the last look at the clock.
     heard: u64,
+    counted: u64,
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
@@ -99,6 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             moved: Duration::ZERO,
             progress,
             heard: 0,
+            counted: 0,
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -124,11 +127,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             // Pongs pile up only as far as the client takes them.
             let full = self.outbox.is_full();
-            self.keepalive.on_reading(!full, self.started.elapsed());
             if !full && let Poll::Ready(frame) = self.poll_frame(cx) {
                 match frame.and_then(|frame| self.on_frame(frame)) {
                     Ok(None) => {}
-                    Ok(Some(message)) => return Poll::Ready(Some(self.hand_over(message))),
+                    Ok(Some(message)) => {
+                        self.received.messages += 1;
+                        return Poll::Ready(Some(message));
+                    }
                     Err(cause) => self.cause = Some(cause),
                 }
                 continue;
@@ -141,15 +146,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         }
     }
 
-    /// Until the next call the client isn't read, and its silence proves nothing.
-    fn hand_over(&mut self, message: Message) -> Message {
-        let now = self.started.elapsed();
-        self.keepalive.on_reading(false, now);
-        self.moved = now;
-        self.received.messages += 1;
-        message
-    }
-
     /// An order to end whose time has come.
     fn ordered(&self) -> Option<Cause> {
         let order = self.control.order()?;
@@ -158,13 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
-        let read = self.read.poll(cx);
-        let heard = self.progress.wire_bytes();
-        if heard != self.heard {
-            self.heard = heard;
-            self.keepalive.on_bytes(self.started.elapsed());
-        }
-        let (reader, result) = ready!(read);
+        let (reader, result) = ready!(self.read.poll(cx));
         self.read.set(read_frame(reader));
         Poll::Ready(result.map_err(|e| cause_of(&e)))
     }
@@ -197,10 +187,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if self.ordered().is_some() {
             return Poll::Ready(());
         }
-        let now = self.started.elapsed();
-        let idle = self.policy.idle_timeout.map(|timeout| self.moved + timeout);
-        if idle.is_some_and(|idle| now >= idle) {
-            self.cause = Some(Cause::Idle);
+        let now = self.catch_up();
+        self.keepalive.on_reading(!self.outbox.is_full(), now);
+        if self.is_idle(now) {
             return Poll::Ready(());
         }
         match self.keepalive.on_deadline(now) {
@@ -214,10 +203,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 return Poll::Ready(());
             }
         }
-        match [idle, self.keepalive.deadline()].into_iter().flatten().min() {
+        match [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min() {
             Some(next) => self.alarm.poll(cx, self.started + next),
             None => Poll::Pending,
         }
+    }
+
+    /// Looks at the clock, and notes what has moved since the last time. Called before waiting and
+    /// never per message: while messages flow nobody asks how long ago the last one was.
+    fn catch_up(&mut self) -> Duration {
+        let now = self.started.elapsed();
+        let heard = self.progress.wire_bytes();
+        if heard != self.heard {
+            self.heard = heard;
+            self.keepalive.on_bytes(now);
+        }
+        let messages = self.received.messages + self.sent.messages;
+        if messages != self.counted {
+            self.counted = messages;
+            self.moved = now;
+        }
+        now
+    }
+
+    fn idle_at(&self) -> Option<Duration> {
+        self.policy.idle_timeout.map(|timeout| self.moved + timeout)
+    }
+
+    fn is_idle(&mut self, now: Duration) -> bool {
+        let idle = self.idle_at().is_some_and(|idle| now >= idle);
+        if idle {
+            self.cause = Some(Cause::Idle);
+        }
+        idle
     }
 
     /// Queues a message and, if the outbox is full, waits for the client to take some of it.
@@ -247,7 +265,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 self.cause = Some(Cause::Ordered { code: order.code });
                 return Poll::Ready(());
             }
-            self.poll_outbox(cx)
+            if self.poll_outbox(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            // It isn't read meanwhile, so its silence proves nothing; but time passes.
+            let now = self.catch_up();
+            self.keepalive.on_reading(false, now);
+            if self.is_idle(now) {
+                return Poll::Ready(());
+            }
+            if let Some(at) = self.idle_at()
+                && self.alarm.poll(cx, self.started + at).is_ready()
+            {
+                cx.waker().wake_by_ref(); // with a new look at the clock
+            }
+            Poll::Pending
         })
         .await;
         if self.cause.is_some() { Err(Over) } else { Ok(()) }
@@ -257,7 +289,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = ready!(self.outbox.poll_flush(cx));
         match flushed {
-            Ok(()) => self.keepalive.on_ping_left(self.started.elapsed()),
+            Ok(()) if self.keepalive.is_leaving() => self.keepalive.on_ping_left(self.started.elapsed()),
+            Ok(()) => {}
             Err(e) => {
                 let lost = Cause::Lost { party: Party::Client, how: Ended::from(&e) };
                 self.cause.get_or_insert(lost);

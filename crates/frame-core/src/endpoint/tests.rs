@@ -217,6 +217,14 @@ async fn a_client_that_reads_nothing_is_not_read_either_and_can_be_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_idle_in_the_end() {
+    let mut rig = rig(Policy { idle_timeout: Some(60 * SECOND), ..policy() }, 1024).await;
+    let message = masked(0x82, &[1; 3000]);
+    while timeout(SECOND, rig.client.write_all(&message)).await.is_ok() {}
+    assert_eq!(timeout(120 * SECOND, rig.echo).await.unwrap().unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
 async fn pings_of_a_client_that_reads_nothing_do_not_pile_up() {
     let mut rig = rig(policy(), 1024).await;
     let pings = masked(0x89, &[1; 125]).repeat(100);
