@@ -12,6 +12,9 @@ use crate::scanner::ControlPayload;
 /// Bytes of the payload of the gateway's own pings: a tag drawn per session, then a counter.
 pub const PING_LEN: usize = 8;
 
+/// How long a client may take nothing of what waits for it.
+pub const STALL_MAX: Duration = Duration::from_secs(60);
+
 /// What to do when the deadline has passed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
@@ -20,8 +23,10 @@ pub enum Due {
     /// Put a ping with this payload between two frames; say [`Keepalive::on_ping_left`] when it
     /// is on its way.
     Ping([u8; PING_LEN]),
-    /// The client counts as gone.
+    /// The client did not answer in time: it counts as gone.
     Gone,
+    /// The client took nothing for [`STALL_MAX`]: it counts as gone.
+    Stalled,
 }
 
 /// Whose question a pong answers.
@@ -57,6 +62,8 @@ pub struct Keepalive {
     reading: bool,
     /// The backend has pinged and no pong has come since.
     backend_asks: bool,
+    /// Bytes wait for the client, and it took the last at this time.
+    stalled: Option<Duration>,
     tag: [u8; 4],
     count: u32,
 }
@@ -72,6 +79,7 @@ impl Keepalive {
             state: State::Heard(Duration::ZERO),
             reading: true,
             backend_asks: false,
+            stalled: None,
             tag,
             count: 0,
         }
@@ -80,11 +88,18 @@ impl Keepalive {
     /// When [`Self::on_deadline`] wants to be called; `None`: something else must happen first.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        match self.state {
+        let answer = match self.state {
             State::Heard(at) if self.reading => Some(at + self.interval?),
             State::Asked(deadline) => Some(deadline),
-            State::Heard(_) | State::Leaving | State::Held(_) | State::Over => None,
-        }
+            State::Heard(_) | State::Leaving | State::Held(_) => None,
+            State::Over => return None,
+        };
+        [answer, self.stall_end()].into_iter().flatten().min()
+    }
+
+    /// When a client that takes nothing counts as gone.
+    fn stall_end(&self) -> Option<Duration> {
+        self.interval.and(self.stalled).map(|since| since + STALL_MAX)
     }
 
     /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing.
@@ -93,6 +108,7 @@ impl Keepalive {
             return Due::Nothing;
         }
         match self.state {
+            _ if self.stall_end().is_some_and(|end| now >= end) => Due::Stalled,
             State::Asked(_) => Due::Gone,
             _ if self.backend_asks => {
                 self.state = State::Asked(now + self.timeout);
@@ -146,6 +162,14 @@ impl Keepalive {
             self.backend_asks = false;
             Answers::Backend
         }
+    }
+
+    /// Bytes wait for the client (`waits`), of which it has just taken some (`took`) or not.
+    pub fn on_sending(&mut self, waits: bool, took: bool, now: Duration) {
+        self.stalled = match self.stalled {
+            Some(since) if waits && !took => Some(since),
+            _ => waits.then_some(now),
+        };
     }
 
     /// Reading from the client stops (its bytes can't go on) or starts again.
@@ -279,6 +303,28 @@ mod tests {
         k.on_bytes(secs(31));
         k.on_ping_left(secs(33));
         assert_eq!(k.deadline(), Some(secs(43)));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_gone_in_the_end() {
+        let mut k = keepalive();
+        k.on_sending(true, true, secs(5));
+        k.on_sending(true, false, secs(20));
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.deadline(), Some(secs(65))); // the ping can't leave
+        k.on_sending(true, true, secs(60)); // a slow one is no dead one
+        assert_eq!(k.on_deadline(secs(65)), Due::Nothing);
+        assert_eq!(k.deadline(), Some(secs(120)));
+        assert_eq!(k.on_deadline(secs(120)), Due::Stalled);
+        let mut k = keepalive();
+        k.on_sending(true, false, secs(0));
+        k.on_sending(false, false, secs(50));
+        k.on_sending(true, false, secs(59));
+        k.on_bytes(secs(59));
+        assert_eq!(k.on_deadline(secs(60)), Due::Nothing);
+        let mut off = Keepalive::new(None, secs(10), TAG);
+        off.on_sending(true, false, secs(0));
+        assert_eq!(off.deadline(), None);
     }
 
     #[test]

@@ -92,7 +92,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         Self {
             read: ReusableBoxFuture::new(read_frame(read)),
             assembly: Assembly::default(),
-            outbox: Outbox { io: write, bytes: Vec::new(), sent: 0, long: None, dirty: false },
+            outbox: Outbox {
+                io: write,
+                bytes: Vec::new(),
+                sent: 0,
+                long: None,
+                dirty: false,
+                progress: false,
+            },
             keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
             policy,
             control,
@@ -189,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         }
         let now = self.catch_up();
         self.keepalive.on_reading(!self.outbox.is_full(), now);
+        self.keepalive.on_sending(!self.outbox.is_empty(), self.outbox.take_progress(), now);
         if self.is_idle(now) {
             return Poll::Ready(());
         }
@@ -200,6 +208,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             Due::Gone => {
                 self.cause = Some(Cause::PongTimeout);
+                return Poll::Ready(());
+            }
+            Due::Stalled => {
+                self.cause = Some(Cause::Stalled);
                 return Poll::Ready(());
             }
         }
@@ -271,10 +283,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             // It isn't read meanwhile, so its silence proves nothing; but time passes.
             let now = self.catch_up();
             self.keepalive.on_reading(false, now);
-            if self.is_idle(now) {
+            self.keepalive.on_sending(true, self.outbox.take_progress(), now);
+            if self.keepalive.on_deadline(now) == Due::Stalled {
+                self.cause = Some(Cause::Stalled);
+            }
+            if self.is_idle(now) || self.cause.is_some() {
                 return Poll::Ready(());
             }
-            if let Some(at) = self.idle_at()
+            let next = [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min();
+            if let Some(at) = next
                 && self.alarm.poll(cx, self.started + at).is_ready()
             {
                 cx.waker().wake_by_ref(); // with a new look at the clock
@@ -321,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             Cause::Idle => Some(Close { code: Some(IDLE_CODE), reason: "idle".into() }),
             Cause::Ordered { code } => Some(Close { code: Some(*code), reason: "".into() }),
-            Cause::Lost { .. } | Cause::PongTimeout => None,
+            Cause::Lost { .. } | Cause::PongTimeout | Cause::Stalled => None,
         };
         let client = match close {
             None => Exit::Cut,
@@ -407,12 +424,18 @@ struct Outbox<S> {
     sent: usize,
     long: Option<Bytes>,
     dirty: bool,
+    /// The client took something since this was last asked.
+    progress: bool,
 }
 
 impl<S: AsyncWrite> Outbox<S> {
     /// The next frame has to wait.
     fn is_full(&self) -> bool {
         self.long.is_some() || self.bytes.len() - self.sent >= OUTBOX_LEN
+    }
+
+    fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
     }
 
     fn is_empty(&self) -> bool {
@@ -473,6 +496,7 @@ impl<S: AsyncWrite> Outbox<S> {
         };
         let n = ready!(Pin::new(&mut self.io).poll_write(cx, wire))?;
         self.dirty = true;
+        self.progress = true;
         Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
     }
 }

@@ -166,6 +166,7 @@ impl Relay {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let heard = self.up.wire_bytes();
+        let taken = self.down.written_bytes();
         let tallies = (self.up.tally(), self.down.tally());
         let mut yields = 0;
         loop {
@@ -175,6 +176,7 @@ impl Relay {
                 self.keepalive.on_bytes(now);
             }
             self.keepalive.on_reading(self.up.is_reading(), now);
+            self.keepalive.on_sending(!self.down.is_reading(), self.down.written_bytes() != taken, now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
                 match event {
@@ -293,13 +295,17 @@ impl Relay {
                 self.down.send_ping(&payload);
                 true
             }
-            Due::Gone => {
-                self.cause = Some(Cause::PongTimeout);
-                // No Close to the backend: it is to see what it would have seen without us.
-                self.finish(now, Exit::Cut, Exit::Orderly);
-                true
-            }
+            Due::Gone => self.give_up(Cause::PongTimeout, now),
+            Due::Stalled => self.give_up(Cause::Stalled, now),
         }
+    }
+
+    /// Ends the session of a client that is gone. No Close to the backend: it is to see what it
+    /// would have seen without us.
+    fn give_up(&mut self, cause: Cause, now: Duration) -> bool {
+        self.cause = Some(cause);
+        self.finish(now, Exit::Cut, Exit::Orderly);
+        true
     }
 
     /// Decides whether the session is over, and if so how.

@@ -93,6 +93,8 @@ pub enum Cause {
     Idle,
     /// The client answered no ping within `pong_timeout`.
     PongTimeout,
+    /// The client took none of what was sent to it for a minute.
+    Stalled,
     /// The gateway was asked to end it, with this close code.
     Ordered {
         /// For instance 1001.
@@ -108,7 +110,7 @@ impl Cause {
             Self::Closed { by: party, .. } | Self::Lost { party, .. } | Self::Violation { by: party, .. } => {
                 *party
             }
-            Self::PongTimeout => Party::Client,
+            Self::PongTimeout | Self::Stalled => Party::Client,
             Self::Idle | Self::Ordered { .. } => Party::Gateway,
         }
     }
@@ -119,7 +121,7 @@ impl Cause {
         match self {
             Self::Closed { close, .. } => close.code.unwrap_or(1005),
             Self::Lost { party: Party::Backend, .. } => 1011,
-            Self::Lost { .. } | Self::PongTimeout => 1006,
+            Self::Lost { .. } | Self::PongTimeout | Self::Stalled => 1006,
             Self::Violation { violation, .. } => violation.close_code(),
             Self::Idle => IDLE_CODE,
             Self::Ordered { code } => *code,
@@ -138,6 +140,7 @@ impl fmt::Display for Cause {
             Self::Violation { by, violation } => write!(f, "{} broke a rule: {violation}", by.as_str()),
             Self::Idle => f.write_str("idle: no message within idle_timeout"),
             Self::PongTimeout => f.write_str("client answered no ping within pong_timeout"),
+            Self::Stalled => f.write_str("client took nothing of what waits for it for a minute"),
             Self::Ordered { .. } => f.write_str("ended by the gateway"),
         }
     }

@@ -111,6 +111,7 @@ pub(super) struct Pump {
     hold_close: bool,
     shut_when_written: bool,
     wire_bytes: u64,
+    written_bytes: u64,
 }
 
 impl Pump {
@@ -134,6 +135,7 @@ impl Pump {
             hold_close: false,
             shut_when_written: false,
             wire_bytes: 0,
+            written_bytes: 0,
         }
     }
 
@@ -144,6 +146,11 @@ impl Pump {
 
     pub(super) fn tally(&self) -> Tally {
         self.scanner.tally()
+    }
+
+    /// Bytes that the sink has taken so far.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// The sink has room, so the source is read.
@@ -286,7 +293,9 @@ impl Pump {
             let Some(buffer) = &self.buffer else { break };
             let write = Pin::new(&mut *sink).poll_write(cx, &buffer[self.sent..self.good]);
             self.blocked = write.is_pending();
-            self.sent += ready!(write).and_then(not_zero)?;
+            let n = ready!(write).and_then(not_zero)?;
+            self.sent += n;
+            self.written_bytes += n as u64;
             self.dirty = true;
         }
         if self.cut > 0 {

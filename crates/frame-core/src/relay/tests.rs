@@ -435,6 +435,27 @@ async fn the_pong_clock_stops_while_the_client_is_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_gone_in_the_end_and_a_slow_one_is_not() {
+    let mut rig = rig_over(pinging(), 64, |near| near, |near| near).await;
+    let big = frame(0x82, &vec![0; 1 << 18]);
+    let (far, started) = (&mut rig.backend.io, Instant::now());
+    let sending = far.write_all(&big);
+    let taking = async {
+        let mut some = [0; 16];
+        for _ in 0..5 {
+            tokio::time::sleep(50 * SECOND).await;
+            rig.client.io.read_exact(&mut some).await.unwrap();
+        }
+        assert!(!rig.relay.is_finished());
+        rig.relay.await.unwrap()
+    };
+    // What the backend still sends is thrown away, for the 2 s that it has to end in order.
+    let (_, outcome) = tokio::join!(sending, taking);
+    assert_eq!((outcome.cause, outcome.client), (Cause::Stalled, Exit::Cut));
+    assert_eq!(started.elapsed(), (250 + 60 + 2) * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn idle_counts_messages_and_not_pings() {
     let mut rig = rig(Policy { idle_timeout: Some(60 * SECOND), ..pinging() }).await;
     let before = Instant::now();
