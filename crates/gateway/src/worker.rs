@@ -97,7 +97,16 @@ pub struct Handle {
     pub thread: JoinHandle<()>,
 }
 
-/// Starts a worker's thread. `ended` is dropped when the thread ends.
+/// Tells the main thread that a worker has ended, however it ended.
+struct TellEnd(mpsc::Sender<()>);
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(()); // there is room for every worker
+    }
+}
+
+/// Starts a worker's thread, which tells `end` when it ends.
 ///
 /// # Errors
 /// If the operating system has no thread or no epoll for it.
@@ -106,7 +115,7 @@ pub fn start(
     site: Arc<ArcSwap<Site>>,
     certificates: Arc<Certificates>,
     casing: Extensions,
-    ended: mpsc::Sender<()>,
+    end: mpsc::Sender<()>,
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::<Registry>::default();
@@ -121,10 +130,10 @@ pub fn start(
     });
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let _end = TellEnd(end);
         runtime.block_on(run(worker, inbox));
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
-        drop(ended);
     })?;
     Ok(Handle { commands, sessions, thread })
 }

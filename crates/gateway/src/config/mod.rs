@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use frame_core::relay::Policy;
@@ -36,8 +35,8 @@ const ENDPOINT_MESSAGE_MAX: u64 = 16 * 1024 * 1024;
 pub struct Config {
     /// Where it was read; empty for the built-in one.
     pub file: PathBuf,
-    /// Worker threads.
-    pub workers: usize,
+    /// Worker threads; `None`: one per core.
+    pub workers: Option<usize>,
     /// Where the file says so.
     pub workers_place: Place,
     /// From SIGTERM to the moment when what is left is cut.
@@ -145,7 +144,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
     Config {
         file: file.to_owned(),
         workers_place: workers.as_ref().map_or(FIRST_LINE, |at| at.place),
-        workers: workers.map_or_else(|| available_parallelism().map_or(1, Into::into), |at| at.value),
+        workers: workers.map(|at| at.value),
         drain_timeout: drain_timeout.map_or(30 * SECOND, |at| at.value),
         drain_window: drain_window.map_or(10 * SECOND, |at| at.value),
         trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),

@@ -55,7 +55,7 @@ fn parse(text: &str) -> (Config, Vec<String>) {
 fn the_documented_file() {
     let (config, problems) = parse(DOCUMENTED);
     assert_eq!(problems, Vec::<String>::new());
-    assert_eq!((config.workers, config.drain_timeout), (2, 30 * SECOND));
+    assert_eq!((config.workers, config.drain_timeout), (Some(2), 30 * SECOND));
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
     let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
     assert_eq!(listener.address, "0.0.0.0:443".parse().unwrap());

@@ -46,10 +46,11 @@ pub(super) async fn drain(
     workers: &[Handle],
     site: &Arc<Site>,
     signals: &mut Signals,
-    mut ended: mpsc::Receiver<()>,
+    ended: mpsc::Receiver<()>,
     ending: Ending,
 ) -> Ending {
     let deadline = Instant::now() + site.drain_timeout;
+    let mut remaining = Remaining { ended, count: workers.len() };
     for worker in workers {
         let _ = worker.commands.send(Command::Drain);
     }
@@ -64,8 +65,7 @@ pub(super) async fn drain(
     );
     let last_call = deadline - LAST_CALL.min(site.drain_timeout / 2);
     tokio::select! {
-        // Every worker holds a sender; the last one to end closes the channel.
-        _ = ended.recv() => {
+        () = remaining.none() => {
             info!("drained: nothing is left");
             return ending;
         }
@@ -79,7 +79,7 @@ pub(super) async fn drain(
         control.end(Order { code: GOING_AWAY, manner: Manner::Now });
     }
     tokio::select! {
-        _ = ended.recv() => info!("drained: nothing is left"),
+        () = remaining.none() => info!("drained: nothing is left"),
         _ = signals.ending() => {
             warn!(sessions = live(workers), "a second signal: ended at once");
             return Ending::Hurried;
@@ -89,10 +89,28 @@ pub(super) async fn drain(
             for worker in workers {
                 let _ = worker.commands.send(Command::Cut);
             }
-            let _ = timeout_at(deadline + CUT_WAIT, ended.recv()).await;
+            let _ = timeout_at(deadline + CUT_WAIT, remaining.none()).await;
         }
     }
     ending
+}
+
+/// The workers that have not ended yet.
+struct Remaining {
+    ended: mpsc::Receiver<()>,
+    count: usize,
+}
+
+impl Remaining {
+    /// Waits for the end of every worker's thread.
+    ///
+    /// # Cancel safety
+    /// Safe: who has ended stays counted.
+    async fn none(&mut self) {
+        while self.count > 0 && self.ended.recv().await.is_some() {
+            self.count -= 1;
+        }
+    }
 }
 
 fn live(workers: &[Handle]) -> usize {

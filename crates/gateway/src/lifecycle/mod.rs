@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -125,10 +126,11 @@ impl Gateway {
         let tickets = Tickets::new()?;
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config, 1, None, &certificates, &tickets)?;
+        let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
         let mut sockets = Vec::new();
         let mut problems = Vec::new();
         for listener in &config.listeners {
-            match socket::listen(listener.address, config.workers) {
+            match socket::listen(listener.address, workers) {
                 Ok(opened) => sockets.push((listener.address, opened)),
                 Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
             }
@@ -138,9 +140,9 @@ impl Gateway {
         }
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical().await;
-        let (alive, ended) = mpsc::channel(1);
-        let workers = (0..config.workers)
-            .map(|n| worker::start(n, site.clone(), certificates.clone(), casing.clone(), alive.clone()))
+        let (end, ended) = mpsc::channel(workers);
+        let workers = (0..workers)
+            .map(|n| worker::start(n, site.clone(), certificates.clone(), casing.clone(), end.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let mut gateway =
             Self { source, site, certificates, tickets, workers, listening: HashMap::new(), generation: 1 };
@@ -150,7 +152,7 @@ impl Gateway {
         let current = gateway.certificates.current();
         info!(
             generation = 1,
-            workers = config.workers,
+            workers = gateway.workers.len(),
             routes = config.routes.len(),
             certificates = current.loaded.set.certificates().len(),
             took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -205,11 +207,10 @@ impl Gateway {
 
     fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
         let mut problems = Vec::new();
-        if config.workers != self.workers.len() {
+        if let Some(workers) = config.workers.filter(|workers| *workers != self.workers.len()) {
             let what = format!(
-                "workers: changing their number ({} now, {} in the file) needs a restart",
+                "workers: changing their number ({} now, {workers} in the file) needs a restart",
                 self.workers.len(),
-                config.workers
             );
             problems.push(config.problem(config.workers_place, what));
         }
