@@ -6,8 +6,10 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -381,6 +383,26 @@ async fn a_client_is_told_to_continue_when_the_backend_says_so() {
     let mut io = plain(&gateway).await;
     let answer = ask(&mut io, post("/denied")).await;
     assert_eq!(answer.status(), 403, "and no 100 before it");
+
+    let mut client = http2(&gateway).await;
+    for (path, status) in [("/", 200), ("/silent", 200), ("/denied", 403)] {
+        let mut request = client.request(Method::POST, path);
+        request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        request.headers_mut().insert("content-length", "4".parse().unwrap());
+        let (mut response, send) = client.begin(request, false).await;
+        if status == 200 {
+            let informational = soon(std::future::poll_fn(|cx| response.poll_informational(cx))).await;
+            assert_eq!(informational.unwrap().unwrap().status(), 100, "{path}");
+            send_all(send, Bytes::from_static(b"body")).await;
+            assert_eq!(http2::read(soon(response).await.unwrap()).await.text(), "body");
+        } else {
+            let answer = std::future::poll_fn(|cx| {
+                assert!(!matches!(response.poll_informational(cx), Poll::Ready(Some(_))), "no 100");
+                Pin::new(&mut response).poll(cx)
+            });
+            assert_eq!(soon(answer).await.unwrap().status(), status);
+        }
+    }
 }
 
 #[tokio::test]

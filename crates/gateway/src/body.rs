@@ -35,14 +35,17 @@ pub enum RequestBody {
 pub struct Http2Body {
     recv: RecvStream,
     length: Option<u64>,
+    /// Told when somebody first wants the body.
+    wanted: Option<oneshot::Sender<()>>,
     data_done: bool,
 }
 
 impl Http2Body {
-    /// `length` is the request's Content-Length; h2 sees to it that it is kept.
+    /// `length` is the request's Content-Length; h2 sees to it that it is kept. `wanted` is told
+    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1).
     #[must_use]
-    pub fn new(recv: RecvStream, length: Option<u64>) -> Self {
-        Self { recv, length, data_done: false }
+    pub fn new(recv: RecvStream, length: Option<u64>, wanted: oneshot::Sender<()>) -> Self {
+        Self { recv, length, wanted: Some(wanted), data_done: false }
     }
 }
 
@@ -54,6 +57,9 @@ impl Body for Http2Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wanted) = self.wanted.take() {
+            let _ = wanted.send(());
+        }
         while !self.data_done {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) => {

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, COOKIE, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    CONNECTION, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Version, request};
@@ -68,6 +68,12 @@ impl Hop<'_> {
         let real = headers.get(X_REAL_IP).filter(|_| client == self.peer);
         real.and_then(|ip| ip.to_str().ok()).and_then(address).unwrap_or(client)
     }
+}
+
+/// The client waits for 100 Continue before it sends its body (RFC 9110 §10.1.1).
+#[must_use]
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn is_in(networks: &[IpNet], address: IpAddr) -> bool {

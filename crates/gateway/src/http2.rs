@@ -6,6 +6,7 @@
 //! way to say any of this.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -14,9 +15,9 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 use upgrade_handler::tunnel::Tunnel;
@@ -24,7 +25,7 @@ use upgrade_handler::tunnel::Tunnel;
 use crate::body::{Http2Body, RequestBody, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
-use crate::forward::remove_hop_by_hop;
+use crate::forward::{expects_continue, remove_hop_by_hop};
 use crate::session::Carrier;
 
 /// Streams a client may have open at once.
@@ -129,15 +130,28 @@ async fn stream(
 ) {
     let (head, recv) = request.into_parts();
     let is_head = head.method == Method::HEAD;
+    let (wanted, mut body_wanted) = oneshot::channel();
+    let mut waits = expects_continue(&head.headers);
     let (body, tunnel) = if head.method == Method::CONNECT {
         (RequestBody::Empty, Some(recv)) // DATA frames are the tunnel's
     } else {
         let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-        (RequestBody::Http2(Http2Body::new(recv, length)), None)
+        (RequestBody::Http2(Http2Body::new(recv, length, wanted)), None)
     };
-    let reply = tokio::select! {
-        reply = exchange(connection, head, body) => reply,
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
+    let mut exchange = pin!(exchange(connection, head, body));
+    let reply = loop {
+        tokio::select! {
+            reply = &mut exchange => break reply,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
+            asked = &mut body_wanted, if waits => {
+                waits = false;
+                if asked.is_ok() {
+                    let mut go_on = Response::new(());
+                    *go_on.status_mut() = StatusCode::CONTINUE;
+                    let _ = respond.send_informational(go_on); // a failure shows with the answer
+                }
+            }
+        }
     };
     match (reply, tunnel) {
         (Reply::Answer(answer), _) => send_answer(respond, answer, is_head).await,

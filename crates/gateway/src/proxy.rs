@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
@@ -115,8 +115,7 @@ async fn ask_plainly(
     }
     let pool = &connection.worker.pool;
     let mut lease = pool.lease(upstream).await?;
-    let expects = !is_empty
-        && head.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects = !is_empty && forward::expects_continue(&head.headers);
     let (told, open) = oneshot::channel();
     let gate = expects.then(|| Gate::new(open, Instant::now() + CONTINUE_TIME));
     let body = ToBackend::new(body, gate);
