@@ -1,0 +1,84 @@
+"""The gateway's binary, with a configuration of a scenario's, certificates, and its log."""
+
+import os
+import signal
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pki import Pki
+from processes import Failure, running, same
+
+NAME = "gate.test"
+# Not the gateway's own: what a backend is told about its client must be the client's.
+CLIENT = "127.0.0.9"
+
+
+class Gateway:
+    def __init__(self, child, directory, pki):
+        self.log = child
+        self.directory = directory
+        self.pki = pki
+
+    @property
+    def root(self):
+        """What clients have to trust."""
+        return self.pki.root
+
+    async def start(self):
+        await self.log.line(message="ready")
+        listening = await self.log.line(message="listening")
+        self.address, _, port = listening["address"].rpartition(":")
+        self.port = int(port)
+
+    def url(self, path, scheme="https"):
+        return f"{scheme}://{NAME}:{self.port}{path}"
+
+    async def renew(self):
+        """A new certificate for its name, and a reload. Returns the serial number."""
+        serial = await self.pki.issue(self.directory / "certs", "gate", NAME)
+        count = len(self.log.find(message="reloaded"))
+        self.log.process.send_signal(signal.SIGHUP)
+        await self.log.line(message="reloaded", nth=count)
+        return serial
+
+    async def session(self, **fields):
+        """The line of the session that has these fields."""
+        return await self.log.line(message="session", **fields)
+
+
+@asynccontextmanager
+async def gateway(*routes, listener=""):
+    """A gateway that serves these routes as long as the block, and has nothing to complain about."""
+    with TemporaryDirectory(prefix="interop-") as directory:
+        directory = Path(directory)
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "gate", NAME)
+        await pki.issue(directory / "certs", "wild", "*.wild.test", "wild.test")
+        config = directory / "wssgate.toml"
+        # One worker, so that there is one pool of connections to a backend.
+        config.write_text(f"""\
+workers = 1
+drain_window = "100ms"
+[[listener]]
+address = "127.0.0.1:0"
+{listener}
+[certificates]
+directory = "certs"
+default = "{NAME}"
+{"".join(routes)}""")
+        command = [os.environ["WSSGATE"], "--config", config, "--log-format", "json"]
+        async with running(*command) as child:
+            gateway = Gateway(child, directory, pki)
+            await gateway.start()
+            yield gateway
+            same("the gateway's exit code", await child.end(), 0)
+            for level in ("ERROR", "WARN"):
+                for line in child.find(level=level):
+                    raise Failure(f"the gateway complains: {line}")
+
+
+def route(path, **keys):
+    lines = "".join(f'{key} = "{value}"\n' for key, value in keys.items())
+    return f'[[route]]\npath = "{path}"\n{lines}'

@@ -1,0 +1,73 @@
+"""Plays the scenarios, one after the other, and says how each of them went."""
+
+import asyncio
+import signal
+import sys
+import time
+import traceback
+
+import browser
+import conversations
+import handshakes
+import pages
+import renewal
+
+SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
+
+SCENARIOS = [
+    handshakes.openssl_sees_the_certificate_of_the_name_it_asks_for,
+    handshakes.openssl_resumes_its_sessions,
+    conversations.python_clients_talk_to_python_backends,
+    conversations.python_clients_talk_to_node_backends,
+    conversations.node_clients_talk_to_python_backends,
+    conversations.node_clients_talk_to_node_backends,
+    conversations.a_quiet_node_client_answers_the_gateways_pings,
+    renewal.python_clients_notice_nothing_of_a_renewal,
+    pages.curl_gets_files_from_nginx_over_http1,
+    pages.curl_gets_files_from_nginx_over_http2,
+    pages.curl_posts_to_nginx_over_http1,
+    pages.curl_posts_to_nginx_over_http2,
+    pages.curl_keeps_its_connection_over_http1,
+    pages.curl_keeps_its_connection_over_http2,
+    pages.curl_upgrades_by_hand,
+    pages.curl_is_told_to_use_https,
+    browser.chromium_uses_the_console_over_http1,
+    browser.chromium_uses_the_console_over_http2,
+    browser.chromium_talks_to_a_python_backend_over_http1,
+    browser.chromium_talks_to_a_python_backend_over_http2,
+]
+
+
+async def main(words):
+    task = asyncio.current_task()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    names = {scenario: scenario.__name__.replace("_", " ") for scenario in SCENARIOS}
+    chosen = [s for s in SCENARIOS if not words or any(word in names[s] for word in words)]
+    failures = {}
+    for scenario in chosen:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(SCENARIO_TIME):
+                await scenario()
+            verdict = "ok"
+        except Exception as failure:
+            failures[names[scenario]] = failure
+            verdict = f"FAILED ({reason(failure)})"
+        print(f"{names[scenario]} ({time.monotonic() - started:.1f} s) ... {verdict}", flush=True)
+    for name, failure in failures.items():
+        print(f"\n--- {name}\n{''.join(traceback.format_exception(failure))}")
+    print(f"\n{len(chosen) - len(failures)} of {len(chosen)} scenarios are ok")
+    return 0 if chosen and not failures else 1
+
+
+def reason(failure):
+    while isinstance(failure, ExceptionGroup):
+        failure = failure.exceptions[0]
+    return (str(failure) or type(failure).__name__).splitlines()[0]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main(sys.argv[1:])))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("interrupted")
