@@ -1,7 +1,7 @@
 //! The answer that opens the tunnel: 101 over HTTP/1.1, 200 over HTTP/2 (RFC 8441 §5).
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
 use http::{Response, StatusCode};
@@ -25,6 +25,7 @@ pub fn accept(upgrade: &Upgrade, agreed: &Agreed, mut headers: HeaderMap) -> Res
             headers.remove(SEC_WEBSOCKET_ACCEPT); // RFC 8441 §5
         }
     }
+    headers.remove(SEC_WEBSOCKET_KEY); // a request's field
     for (name, value) in
         [(SEC_WEBSOCKET_PROTOCOL, &agreed.protocol), (SEC_WEBSOCKET_EXTENSIONS, &agreed.extensions)]
     {
@@ -53,6 +54,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("set-cookie", HeaderValue::from_static("a=b"));
         headers.insert("sec-websocket-accept", HeaderValue::from_static("the backend's"));
+        headers.insert("sec-websocket-key", HeaderValue::from_static("never in an answer"));
         headers.insert("sec-websocket-extensions", HeaderValue::from_static("not agreed"));
         let response = accept(&upgrade, &agreed, headers.clone());
         assert_eq!(response.status(), 101);
@@ -63,7 +65,7 @@ mod tests {
         upgrade.transport = Transport::Http2;
         let response = accept(&upgrade, &agreed, headers);
         assert_eq!(response.status(), 200);
-        for absent in ["upgrade", "connection", "sec-websocket-accept"] {
+        for absent in ["upgrade", "connection", "sec-websocket-accept", "sec-websocket-key"] {
             assert!(!response.headers().contains_key(absent), "{absent}");
         }
     }

@@ -2,8 +2,8 @@
 //! (RFC 6455 §4.1).
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Version, request, response};
 
@@ -18,6 +18,12 @@ pub enum FalseAnswer {
     /// Nobody asked.
     #[error("101 to a request that asked for no upgrade")]
     Unasked,
+    /// HTTP/1.0 has no upgrades (RFC 9110 §7.8).
+    #[error("101 over HTTP/1.0")]
+    Version,
+    /// (RFC 9110 §8.6, RFC 9112 §6.1)
+    #[error("101 with a length or a transfer coding")]
+    Framed,
     /// (RFC 6455 §4.1, answer item 2)
     #[error("101 without Upgrade: websocket")]
     NoUpgrade,
@@ -74,6 +80,12 @@ fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: Option<HeaderVal
 /// What a client would have to fail the connection over.
 pub fn verify(answer: &response::Parts, upgrade: &Upgrade, key: &Key) -> Result<Agreed, FalseAnswer> {
     let headers = &answer.headers;
+    if answer.version != Version::HTTP_11 {
+        return Err(FalseAnswer::Version);
+    }
+    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        return Err(FalseAnswer::Framed);
+    }
     if !has_token(headers, UPGRADE, "websocket") {
         return Err(FalseAnswer::NoUpgrade);
     }
@@ -167,6 +179,14 @@ mod tests {
             let fields: Vec<_> = protocols.iter().map(|&p| ("sec-websocket-protocol", p)).collect();
             assert_eq!(verify(&and(&fields)), Err(FalseAnswer::Protocol), "{protocols:?}");
         }
+        assert_eq!(verify(&and(&[("content-length", "0")])), Err(FalseAnswer::Framed));
+        assert_eq!(verify(&and(&[("transfer-encoding", "chunked")])), Err(FalseAnswer::Framed));
+        let mut old = Response::builder().status(101).version(Version::HTTP_10);
+        for &(name, value) in good {
+            old = old.header(name, value);
+        }
+        let old = old.body(()).unwrap().into_parts().0;
+        assert_eq!(super::verify(&old, &upgrade, &key), Err(FalseAnswer::Version));
         let foreign = verify(&and(&[("sec-websocket-extensions", "foo")]));
         assert!(matches!(foreign, Err(FalseAnswer::Extension(_))));
     }
