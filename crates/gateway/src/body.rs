@@ -11,10 +11,14 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
+use crate::patience::Stall;
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
+
+/// What a client is told, and the log, that keeps its body to itself.
+pub const CLIENT_STALLED: &str = "the client sent nothing of its request's body for a minute";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,19 +37,38 @@ pub enum RequestBody {
 /// the backend takes.
 #[derive(Debug)]
 pub struct Http2Body {
-    recv: RecvStream,
+    /// There until this is dropped.
+    recv: Option<RecvStream>,
     length: Option<u64>,
     /// Told when somebody first wants the body.
     wanted: Option<oneshot::Sender<()>>,
     data_done: bool,
+    /// Gets the stream back if it was not read to its end.
+    rest: Option<oneshot::Sender<RecvStream>>,
 }
 
 impl Http2Body {
     /// `length` is the request's Content-Length; h2 sees to it that it is kept. `wanted` is told
-    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1).
+    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1). `rest` gets
+    /// the stream if the body is dropped before its end.
     #[must_use]
-    pub fn new(recv: RecvStream, length: Option<u64>, wanted: oneshot::Sender<()>) -> Self {
-        Self { recv, length, wanted: Some(wanted), data_done: false }
+    pub fn new(
+        recv: RecvStream,
+        length: Option<u64>,
+        wanted: oneshot::Sender<()>,
+        rest: oneshot::Sender<RecvStream>,
+    ) -> Self {
+        Self { recv: Some(recv), length, wanted: Some(wanted), data_done: false, rest: Some(rest) }
+    }
+}
+
+impl Drop for Http2Body {
+    fn drop(&mut self) {
+        if let (Some(recv), Some(rest)) = (self.recv.take(), self.rest.take())
+            && !recv.is_end_stream()
+        {
+            let _ = rest.send(recv);
+        }
     }
 }
 
@@ -60,11 +83,12 @@ impl Body for Http2Body {
         if let Some(wanted) = self.wanted.take() {
             let _ = wanted.send(());
         }
-        while !self.data_done {
-            match ready!(self.recv.poll_data(cx)) {
+        let Self { recv: Some(recv), length, data_done, .. } = &mut *self else { return Poll::Ready(None) };
+        while !*data_done {
+            match ready!(recv.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    self.recv.flow_control().release_capacity(data.len())?;
-                    if let Some(left) = &mut self.length {
+                    recv.flow_control().release_capacity(data.len())?;
+                    if let Some(left) = length {
                         *left = left.saturating_sub(data.len() as u64);
                     }
                     if data.has_remaining() {
@@ -72,15 +96,15 @@ impl Body for Http2Body {
                     }
                 }
                 Some(Err(e)) => return Poll::Ready(Some(Err(e.into()))),
-                None => self.data_done = true,
+                None => *data_done = true,
             }
         }
-        let trailers = ready!(self.recv.poll_trailers(cx))?;
+        let trailers = ready!(recv.poll_trailers(cx))?;
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.recv.is_end_stream()
+        self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -121,14 +145,65 @@ impl Body for RequestBody {
 }
 
 /// What has become of a request's body, seen from outside.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
     bytes: AtomicU64,
     done: AtomicBool,
     answered: AtomicBool,
+    /// More is wanted of the client.
+    wanted: AtomicBool,
+    /// The client gave none of what was wanted for [`STALL_MAX`].
+    stalled: AtomicBool,
+    started: Instant,
+    /// Milliseconds from `started` to the time when something last moved.
+    moved: AtomicU64,
 }
 
 impl Progress {
+    fn new(done: bool) -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            done: AtomicBool::new(done),
+            answered: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            started: Instant::now(),
+            moved: AtomicU64::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        let moved = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(moved, Ordering::Relaxed);
+    }
+
+    /// Waits until the backend has kept everybody waiting for `patience`: it has the whole body, or
+    /// takes no more of it. A client that is slow to send is not the backend's fault.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn backend_idles(&self, patience: Duration) {
+        self.touch();
+        loop {
+            let deadline =
+                self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed)) + patience;
+            sleep_until(deadline).await;
+            if self.wanted.load(Ordering::Relaxed) {
+                self.touch();
+            } else if Duration::from_millis(self.moved.load(Ordering::Relaxed)) + patience
+                <= self.started.elapsed()
+            {
+                return;
+            }
+        }
+    }
+
+    /// The client kept its body to itself for too long.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
     /// Bytes passed on so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -153,6 +228,7 @@ pub struct ToBackend {
     body: RequestBody,
     gate: Option<Gate>,
     progress: Arc<Progress>,
+    stall: Stall,
 }
 
 /// Holds a body back until the backend says 100 Continue, since asking a client for its body is
@@ -186,9 +262,8 @@ impl ToBackend {
     /// Passes `body` on, through the gate if there is one.
     #[must_use]
     pub fn new(body: RequestBody, gate: Option<Gate>) -> Self {
-        let progress = Progress::default();
-        progress.done.store(body.is_end_stream(), Ordering::Relaxed);
-        Self { body, gate, progress: Arc::new(progress) }
+        let progress = Arc::new(Progress::new(body.is_end_stream()));
+        Self { body, gate, progress, stall: Stall::default() }
     }
 
     /// No body.
@@ -219,7 +294,15 @@ impl Body for ToBackend {
             }
             self.gate = None;
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.wanted.store(frame.is_pending(), Ordering::Relaxed);
+        let Poll::Ready(frame) = frame else {
+            ready!(self.stall.poll(cx));
+            self.progress.stalled.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(CLIENT_STALLED.into())));
+        };
+        self.stall.moved();
+        self.progress.touch();
         match &frame {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, Bytes::len);
@@ -248,6 +331,8 @@ pub struct ToClient {
     report: Option<Box<Report>>,
     bytes: u64,
     ended: bool,
+    /// The client went away before it had what was taken from here.
+    lost: bool,
 }
 
 /// Where an answer's body comes from.
@@ -277,13 +362,18 @@ impl ToClient {
     /// A body whose end ends `report`.
     #[must_use]
     pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
-        Self { body, report: Some(report), bytes: 0, ended: false }
+        Self { body, report: Some(report), bytes: 0, ended: false, lost: false }
     }
 
     /// A body of an answer that ends nothing: a session reports on itself.
     #[must_use]
     pub fn unreported(body: AnswerBody) -> Self {
-        Self { body, report: None, bytes: 0, ended: false }
+        Self { body, report: None, bytes: 0, ended: false, lost: false }
+    }
+
+    /// Says that what was taken from here has not reached the client.
+    pub fn lost(&mut self) {
+        self.lost = true;
     }
 
     fn end(&mut self) {
@@ -323,7 +413,7 @@ impl Body for ToClient {
             Err(e) => {
                 // The client must not take this for the whole: hyper and h2 abort the answer.
                 if let Some(report) = &mut self.report {
-                    report.cause(format!("the backend's answer broke off: {}", chain(&e)));
+                    report.broke_off(&e);
                 }
                 Poll::Ready(Some(Err(e.into())))
             }
@@ -351,7 +441,7 @@ impl Drop for ToClient {
             self.end();
         }
         if let Some(mut report) = self.report.take() {
-            report.answered(self.bytes, self.ended);
+            report.answered(self.bytes, self.ended && !self.lost);
         }
     }
 }

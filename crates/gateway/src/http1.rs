@@ -18,11 +18,12 @@ use upgrade_handler::handoff::from_hyper;
 use crate::body::{AnswerBody, RequestBody, ToClient, chain};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
+use crate::patience::Patient;
 use crate::session::{Carrier, Session};
 
 /// How long, and how much, is read from a client that was told all it will be told.
-const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_LEN: usize = 1024 * 1024;
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_LEN: usize = 1024 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
 pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
@@ -34,7 +35,7 @@ pub async fn serve(connection: Arc<Connection>, transport: Transport, header_tim
         .max_header_size(HEAD_LEN_MAX)
         .preserve_header_case(true)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(transport), service)
+        .serve_connection(TokioIo::new(Patient::new(transport)), service)
         .with_upgrades();
     let worker = &connection.worker;
     let result = tokio::select! {
@@ -64,7 +65,7 @@ pub async fn serve(connection: Arc<Connection>, transport: Transport, header_tim
 
 /// hyper has ended its side. What the client still sends must be read: closing a socket with unread
 /// bytes resets it, and may destroy an answer on its way (RFC 9112 §9.6).
-async fn linger(mut io: TokioIo<Transport>) {
+async fn linger(mut io: TokioIo<Patient<Transport>>) {
     let mut rest = [0; 4096];
     let deadline = Instant::now() + LINGER_TIME;
     let mut left = LINGER_LEN;
@@ -95,8 +96,8 @@ async fn answer(
 async fn open(upgrading: OnUpgrade, session: Box<Session>) {
     match upgrading.await {
         Ok(upgraded) => {
-            if let Some(client) = from_hyper::<Transport>(upgraded) {
-                session.run(client, Carrier::Http1).await;
+            if let Some(client) = from_hyper::<Patient<Transport>>(upgraded) {
+                session.run(client.map(Patient::into_inner), Carrier::Http1).await;
             }
         }
         Err(e) => session.abandon(&e),

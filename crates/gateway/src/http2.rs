@@ -20,12 +20,15 @@ use http_body::Body;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
+use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
 
 use crate::body::{Http2Body, RequestBody, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::{expects_continue, remove_hop_by_hop};
+use crate::http1::{LINGER_LEN, LINGER_TIME};
+use crate::patience::{Patient, STALL_MAX};
 use crate::session::Carrier;
 
 /// Streams a client may have open at once.
@@ -56,7 +59,7 @@ pub async fn serve(connection: Arc<Connection>, transport: Transport, header_tim
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(transport);
+        .handshake::<_, Bytes>(Patient::new(transport));
     let mut h2 = match timeout(header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
@@ -132,11 +135,12 @@ async fn stream(
     let is_head = head.method == Method::HEAD;
     let (wanted, mut body_wanted) = oneshot::channel();
     let mut waits = expects_continue(&head.headers);
+    let (rest, body_rest) = oneshot::channel();
     let (body, tunnel) = if head.method == Method::CONNECT {
         (RequestBody::Empty, Some(recv)) // DATA frames are the tunnel's
     } else {
         let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-        (RequestBody::Http2(Http2Body::new(recv, length, wanted)), None)
+        (RequestBody::Http2(Http2Body::new(recv, length, wanted, rest)), None)
     };
     let mut exchange = pin!(exchange(connection, head, body));
     let reply = loop {
@@ -154,7 +158,11 @@ async fn stream(
         }
     };
     match (reply, tunnel) {
-        (Reply::Answer(answer), _) => send_answer(respond, answer, is_head).await,
+        (Reply::Answer(answer), _) => {
+            if send_answer(respond, answer, is_head).await {
+                linger(body_rest).await;
+            }
+        }
         (Reply::Tunnel(mut answer, session), Some(recv)) => {
             finish_head(answer.headers_mut());
             match respond.send_response(answer, false) {
@@ -167,8 +175,25 @@ async fn stream(
     }
 }
 
-/// Sends an answer; one that breaks off is reset, so that nobody takes it for the whole.
-async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient>, is_head: bool) {
+/// The client may still be sending a body that nobody wants. Ending the stream now would be a
+/// RST_STREAM right behind the answer (RFC 9113 §8.1), and some clients then report that instead.
+async fn linger(rest: oneshot::Receiver<RecvStream>) {
+    let reading = async {
+        let Ok(mut recv) = rest.await else { return };
+        let mut left = LINGER_LEN;
+        while let Some(Ok(data)) = recv.data().await {
+            left = left.saturating_sub(data.len());
+            if left == 0 || recv.flow_control().release_capacity(data.len()).is_err() {
+                return;
+            }
+        }
+    };
+    let _ = timeout(LINGER_TIME, reading).await;
+}
+
+/// Sends an answer, and waits until the network has it; one that breaks off is reset, so that
+/// nobody takes it for the whole. Says whether the client has it all.
+async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient>, is_head: bool) -> bool {
     let (mut head, mut body) = answer.into_parts();
     finish_head(&mut head.headers);
     if let (Some(len), Entry::Vacant(field)) = (body.size_hint().exact(), head.headers.entry(CONTENT_LENGTH))
@@ -180,48 +205,75 @@ async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient
     }
     let ends = is_head || body.is_end_stream();
     let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), ends) else {
-        return; // the client has reset the stream
+        return false; // the client has reset the stream
     };
     if ends {
-        return;
+        return true;
     }
+    let queued = Arc::default();
+    if !send_body(&mut send, &mut body, &queued).await {
+        return false;
+    }
+    let reset = tokio::select! {
+        biased;
+        _ = poll_fn(|cx| send.poll_reset(cx)) => true,
+        () = poll_fn(|cx| queued.poll_sent(cx)) => false,
+    };
+    if reset {
+        body.lost();
+    }
+    !reset
+}
+
+/// Queues a body; says whether it is whole.
+async fn send_body(send: &mut SendStream<Bytes>, body: &mut ToClient, queued: &Arc<Queued>) -> bool {
     loop {
         let frame = tokio::select! {
-            frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
-            _ = poll_fn(|cx| send.poll_reset(cx)) => return,
+            frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)) => frame,
+            _ = poll_fn(|cx| send.poll_reset(cx)) => return false,
         };
         match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
             Some(Ok(Ok(data))) => {
                 let ends = body.is_end_stream();
-                if !send_data(&mut send, data, ends).await || ends {
-                    return;
+                if !send_data(send, data, ends, queued).await {
+                    body.lost();
+                    return false;
+                }
+                if ends {
+                    return true;
                 }
             }
             Some(Ok(Err(frame))) => {
                 if let Ok(mut trailers) = frame.into_trailers() {
                     remove_hop_by_hop(&mut trailers);
-                    let _ = send.send_trailers(trailers);
-                    return;
+                    return send.send_trailers(trailers).is_ok();
                 }
             }
-            Some(Err(_)) => return send.send_reset(Reason::INTERNAL_ERROR),
-            None => return drop(send.send_data(Bytes::new(), true)),
+            Some(Err(_)) => {
+                send.send_reset(Reason::INTERNAL_ERROR);
+                return false;
+            }
+            None => return send.send_data(Bytes::new(), true).is_ok(),
         }
     }
 }
 
 /// Says whether the client still takes data.
-async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool) -> bool {
+async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool, queued: &Arc<Queued>) -> bool {
     while !data.is_empty() {
         send.reserve_capacity(data.len().min(CHUNK_LEN));
         while send.capacity() == 0 {
-            match poll_fn(|cx| send.poll_capacity(cx)).await {
-                Some(Ok(_)) => {}
-                _ => return false,
+            match timeout(STALL_MAX, poll_fn(|cx| send.poll_capacity(cx))).await {
+                Ok(Some(Ok(_))) => {}
+                Ok(_) => return false,
+                Err(_) => {
+                    send.send_reset(Reason::CANCEL); // it took nothing for so long
+                    return false;
+                }
             }
         }
         let chunk = data.split_to(send.capacity().min(data.len()).min(CHUNK_LEN));
-        if send.send_data(chunk, ends && data.is_empty()).is_err() {
+        if send.send_data(queued.count(chunk), ends && data.is_empty()).is_err() {
             return false;
         }
     }

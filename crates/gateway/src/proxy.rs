@@ -19,7 +19,7 @@ use upgrade_handler::key::Key;
 use upgrade_handler::request::{Transport, Upgrade};
 use upgrade_handler::upstream::{FalseAnswer, ask, verify};
 
-use crate::body::{AnswerBody, Gate, RequestBody, ToBackend, chain, is_io};
+use crate::body::{AnswerBody, CLIENT_STALLED, Gate, RequestBody, ToBackend, chain, is_io};
 use crate::connection::Connection;
 use crate::exchange::{Decline, Declined, Served, Upgraded};
 use crate::forward::{self, Hop};
@@ -39,6 +39,8 @@ enum Failure {
     Dial(#[from] DialError),
     #[error("the backend did not answer within {after:?} (response_timeout)")]
     Timeout { after: Duration },
+    #[error("{CLIENT_STALLED}")]
+    ClientStalled,
     #[error("the backend's connection broke before it answered: {0}")]
     Broke(String),
     #[error("the backend's answer is not HTTP: {0}")]
@@ -64,6 +66,7 @@ impl From<Failure> for Declined {
             Failure::Dial(DialError::Timeout { .. }) | Failure::Timeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
             }
+            Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
             Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway can't be reached"),
             Failure::Broke(_)
             | Failure::NotHttp(_)
@@ -136,9 +139,13 @@ async fn ask_plainly(
             }
         });
     }
-    let deadline = Failure::Timeout { after: upstream.response_timeout };
-    let sent = timeout(upstream.response_timeout, lease.sender.try_send_request(request)).await;
-    let answer = match sent.map_err(|_| deadline)? {
+    let timeout = || Failure::Timeout { after: upstream.response_timeout };
+    let sent = tokio::select! {
+        sent = lease.sender.try_send_request(request) => sent,
+        () = progress.backend_idles(upstream.response_timeout) => return Err(timeout()),
+    };
+    let answer = match sent {
+        Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
         Ok(answer) => answer,
         Err(mut e) => {
             let unsent = e.take_message();
@@ -148,9 +155,10 @@ async fn ask_plainly(
                 _ => return Err(e.into_error().into()),
             };
             lease = pool.lease_new(upstream).await?;
-            let deadline = Failure::Timeout { after: upstream.response_timeout };
-            let sent = timeout(upstream.response_timeout, lease.sender.send_request(again)).await;
-            sent.map_err(|_| deadline)??
+            tokio::select! {
+                sent = lease.sender.send_request(again) => sent?,
+                () = progress.backend_idles(upstream.response_timeout) => return Err(timeout()),
+            }
         }
     };
     progress.answered();

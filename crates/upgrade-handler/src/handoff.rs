@@ -22,6 +22,11 @@ impl<T> Handoff<T> {
         Self { ahead, io }
     }
 
+    /// The same over another stream, made from this one.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Handoff<U> {
+        Handoff { ahead: self.ahead, io: into(self.io) }
+    }
+
     /// The stream itself, for socket options.
     pub fn get_ref(&self) -> &T {
         &self.io

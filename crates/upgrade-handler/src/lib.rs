@@ -8,7 +8,8 @@
 //! - [`upstream`]: what the backend is asked and whether its answer is true; [`key`],
 //!   [`extensions`], [`fields`]: the pieces; [`casing`]: as the RFC spells them
 //! - [`response`]: what the client is told
-//! - [`handoff`] (HTTP/1.1), [`tunnel`] (HTTP/2): the stream that is left when HTTP is done
+//! - [`handoff`] (HTTP/1.1), [`tunnel`] (HTTP/2): the stream that is left when HTTP is done;
+//!   [`queued`]: what of it has left
 
 pub mod casing;
 pub mod extensions;
@@ -16,6 +17,7 @@ pub mod fields;
 pub mod handoff;
 pub mod key;
 pub mod origin;
+pub mod queued;
 pub mod refusal;
 pub mod request;
 pub mod response;

@@ -4,20 +4,19 @@
 //! second as [`io::ErrorKind::ConnectionReset`]; `poll_shutdown` sends the first, and a drop
 //! without it the second, with the code CANCEL.
 //!
-//! A reset overtakes what is queued, and h2 doesn't say when a DATA frame has left. But it lets go
-//! of a frame's bytes then, and these tell: so `poll_flush` and `poll_shutdown` are done when all
-//! is on the network, and a drop afterwards destroys nothing.
+//! A reset overtakes what is queued. So `poll_flush` and `poll_shutdown` are done only when all is
+//! on the network, and a drop afterwards destroys nothing.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use atomic_waker::AtomicWaker;
 use bytes::{Buf, Bytes};
 use h2::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::queued::Queued;
 
 /// Bytes handed to h2 at once: one DATA frame of the default size.
 const CHUNK_LEN: usize = 16 * 1024;
@@ -33,33 +32,6 @@ pub struct Tunnel {
     shut: bool,
 }
 
-/// Chunks that h2 has not sent yet.
-#[derive(Debug, Default)]
-struct Queued {
-    chunks: AtomicUsize,
-    waker: AtomicWaker,
-}
-
-/// The bytes of one DATA frame, which tell when they are let go.
-struct Chunk {
-    bytes: Box<[u8]>,
-    queued: Arc<Queued>,
-}
-
-impl AsRef<[u8]> for Chunk {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if self.queued.chunks.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.queued.waker.wake();
-        }
-    }
-}
-
 impl Tunnel {
     /// A tunnel over the stream on which 200 was answered, or received.
     #[must_use]
@@ -68,20 +40,8 @@ impl Tunnel {
     }
 
     fn queue(&mut self, bytes: &[u8], end_of_stream: bool) -> io::Result<()> {
-        self.queued.chunks.fetch_add(1, Ordering::AcqRel);
-        let chunk = Chunk { bytes: bytes.into(), queued: self.queued.clone() };
-        self.send.send_data(Bytes::from_owner(chunk), end_of_stream).map_err(h2_error)
-    }
-
-    fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let sent = || self.queued.chunks.load(Ordering::Acquire) == 0;
-        if !sent() {
-            self.queued.waker.register(cx.waker());
-            if !sent() {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(Ok(()))
+        let bytes = self.queued.count(Box::<[u8]>::from(bytes));
+        self.send.send_data(bytes, end_of_stream).map_err(h2_error)
     }
 
     fn poll_reset_error(&mut self, cx: &mut Context<'_>) -> io::Error {
@@ -133,7 +93,7 @@ impl AsyncWrite for Tunnel {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_sent(cx)
+        self.queued.poll_sent(cx).map(Ok)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -141,7 +101,7 @@ impl AsyncWrite for Tunnel {
             self.shut = true;
             self.queue(&[], true)?;
         }
-        self.poll_sent(cx)
+        self.queued.poll_sent(cx).map(Ok)
     }
 }
 

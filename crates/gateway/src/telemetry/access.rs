@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Version, request};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::body::Progress;
+use crate::body::{CLIENT_STALLED, Progress, chain};
 use crate::connection::Connection;
 use crate::route::Route;
 
@@ -81,6 +81,14 @@ impl Report {
     /// Why it went wrong. The first cause stays.
     pub fn cause(&mut self, cause: impl Into<String>) {
         self.cause.get_or_insert_with(|| cause.into());
+    }
+
+    /// The backend's answer has broken off, or the request that it belongs to has.
+    pub fn broke_off(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if self.received.as_ref().is_some_and(|progress| progress.is_stalled()) {
+            return self.cause(CLIENT_STALLED);
+        }
+        self.cause(format!("the backend's answer broke off: {}", chain(error)));
     }
 
     /// The request's body, for its length.
