@@ -166,6 +166,12 @@ impl Keepalive {
 
     /// Bytes wait for the client (`waits`), of which it has just taken some (`took`) or not.
     pub fn on_sending(&mut self, waits: bool, took: bool, now: Duration) {
+        if (waits || took)
+            && let State::Asked(deadline) = &mut self.state
+        {
+            // It is still working through what was sent before the ping.
+            *deadline = now + self.timeout;
+        }
         self.stalled = match self.stalled {
             Some(since) if waits && !took => Some(since),
             _ => waits.then_some(now),
@@ -325,6 +331,20 @@ mod tests {
         let mut off = Keepalive::new(None, secs(10), TAG);
         off.on_sending(true, false, secs(0));
         assert_eq!(off.deadline(), None);
+    }
+
+    #[test]
+    fn a_client_that_takes_its_backlog_is_not_asked_to_hurry() {
+        let mut k = keepalive();
+        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        k.on_ping_left(secs(30));
+        for now in (40..200).step_by(40) {
+            k.on_sending(true, now % 80 == 0, secs(now));
+            assert_eq!(k.on_deadline(secs(now)), Due::Nothing);
+        }
+        k.on_sending(false, true, secs(200));
+        assert_eq!(k.deadline(), Some(secs(210))); // it has all
+        assert_eq!(k.on_deadline(secs(210)), Due::Gone);
     }
 
     #[test]

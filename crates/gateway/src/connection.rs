@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, info};
 
 use crate::worker::Worker;
-use crate::{http1, http2, socket};
+use crate::{http1, http2};
 
 /// The longest head of a request or an answer, in bytes. Longer ones get 431, or are a 502.
 pub const HEAD_LEN_MAX: usize = 64 * 1024;
@@ -58,7 +58,6 @@ pub async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
-    socket::tune(&tcp);
     let (transport, tls, alpn) = match (&door.acceptor, permit) {
         (Some(acceptor), Some(permit)) => match acceptor.accept(permit, tcp).await {
             Ok(accepted) => {

@@ -10,15 +10,19 @@ use tokio::net::TcpStream;
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
 
+/// Unsent bytes that the kernel takes for one client. What waits for a slow client waits where the
+/// gateway sees it, or a ping would be stuck behind megabytes while its clock runs.
+const NOT_SENT_MAX: u32 = 128 * 1024;
+
 /// No delay for small messages, and probes for peers whose machine or network is gone. Options
 /// that can't be set are not worth a connection.
-pub fn tune(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
+pub fn tune(tcp: &SockRef<'_>) {
+    let _ = tcp.set_tcp_nodelay(true);
     let probes = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))
         .with_retries(6);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&probes);
+    let _ = tcp.set_tcp_keepalive(&probes);
 }
 
 /// Makes the coming close a reset: for a peer that has to see that something was cut off.
@@ -40,6 +44,9 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener
     (0..workers)
         .map(|_| {
             let socket = open(address, true)?;
+            // Accepted connections inherit all this.
+            tune(&SockRef::from(&socket));
+            let _ = socket.set_tcp_notsent_lowat(NOT_SENT_MAX);
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
@@ -74,5 +81,16 @@ mod tests {
             drop(listeners);
             listen(address, 1).unwrap();
         }
+    }
+
+    #[test]
+    fn accepted_connections_are_tuned() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        let tcp = SockRef::from(&tcp);
+        assert!(tcp.tcp_nodelay().unwrap() && tcp.keepalive().unwrap());
+        assert_eq!(tcp.tcp_notsent_lowat().unwrap(), NOT_SENT_MAX);
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
@@ -92,7 +93,7 @@ impl Upstream {
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
             match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    socket::tune(&tcp);
+                    socket::tune(&SockRef::from(&tcp));
                     return Ok(tcp);
                 }
                 Ok(Err(error)) => failure = DialError::Connect { address, error },
