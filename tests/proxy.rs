@@ -23,7 +23,8 @@ use support::tls::Tls;
 use support::{BoxIo, Io, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Duration;
 
 fn start(routes: &str) -> Gateway {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
@@ -436,6 +437,144 @@ async fn big_and_slow_bodies() {
     assert!(answer.body == body);
     let grown = gateway.resident_kib().saturating_sub(before);
     assert!(grown < 6 * 1024, "{grown} KiB more for 16 MiB each way");
+}
+
+#[tokio::test]
+async fn a_slow_upload_is_not_the_backends_fault() {
+    let backend = Backend::start(|mut tcp| async move {
+        while let Some(head) = read_head(&mut tcp).await {
+            let (body, _) = read_body(&mut tcp, &head).await;
+            if !head.line.contains("/never") {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                tcp.write_all(&[answer.as_bytes(), &body].concat()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = start(&(route("/", backend.address) + "response_timeout = \"300ms\"\n"));
+    let post = |path| format!("POST {path} HTTP/1.1\r\nHost: default.test\r\nContent-Length: 8\r\n\r\n");
+    let mut io = plain(&gateway).await;
+    io.write_all(post("/").as_bytes()).await.unwrap();
+    for byte in b"slowly.." {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        io.write_all(&[*byte]).await.unwrap();
+    }
+    assert_eq!(read_answer(&mut io, false).await.unwrap().text(), "slowly..");
+    // With nothing for half a second, and that not at the end.
+    io.write_all((post("/") + "half").as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    io.write_all(b"half").await.unwrap();
+    assert_eq!(read_answer(&mut io, false).await.unwrap().text(), "halfhalf");
+    // A backend that has all it needs is on the clock.
+    assert_eq!(ask(&mut io, post("/never") + "complete").await.status(), 504);
+}
+
+/// Bytes come out of the stream only while it is open.
+fn valve(mut io: impl Io + 'static) -> (watch::Sender<bool>, tokio::io::DuplexStream) {
+    let (open, mut is_open) = watch::channel(true);
+    let (near, mut far) = tokio::io::duplex(4096);
+    tokio::spawn(async move {
+        let (mut down, mut up) = (vec![0; 4096], vec![0; 4096]);
+        loop {
+            let flows = *is_open.borrow();
+            tokio::select! {
+                _ = is_open.changed() => {}
+                n = io.read(&mut down), if flows => match n {
+                    Ok(n @ 1..) => far.write_all(&down[..n]).await.unwrap(),
+                    _ => return,
+                },
+                n = far.read(&mut up) => match n {
+                    Ok(n @ 1..) => {
+                        io.write_all(&up[..n]).await.unwrap();
+                        io.flush().await.unwrap();
+                    }
+                    _ => return,
+                },
+            }
+        }
+    });
+    (open, near)
+}
+
+#[tokio::test]
+async fn answers_on_their_way_over_http2_are_not_cut() {
+    const LEN: usize = 60_000; // each fits into what is queued for its stream
+    const REQUESTS: usize = 250; // and together they are more than all sockets on the way hold
+    let (told, mut answered) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let told = told.clone();
+        async move {
+            while read_head(&mut tcp).await.is_some() {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+                tcp.write_all(&[answer.as_bytes(), &[7; LEN]].concat()).await.unwrap();
+                told.send(()).unwrap();
+            }
+        }
+    })
+    .await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let routes = route("/", backend.address);
+    let config = config("", &routes).replace("[[listener]]", "[[listener]]\nheader_timeout = \"100ms\"");
+    let gateway = setup.start(&config);
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    let (open, io) = valve(io);
+    let mut client = Http2::connect(io, "default.test").await;
+    open.send(false).unwrap();
+    let mut requests = Vec::new();
+    for _ in 0..REQUESTS {
+        requests.push(client.begin(client.request(Method::GET, "/"), true).await);
+    }
+    for _ in 0..REQUESTS {
+        soon(answered.recv()).await.unwrap();
+    }
+    // Longer than a connection without requests may last.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    open.send(true).unwrap();
+    for (response, _send) in requests {
+        let answer = http2::read(soon(response).await.unwrap()).await;
+        assert_eq!((answer.body.len(), answer.reset), (LEN, None));
+    }
+    let line = gateway.wait_nth("request", REQUESTS - 1);
+    assert!(line["duration_ms"].as_u64().unwrap() > 0);
+    assert!(gateway.lines("request").iter().all(|line| line["cause"].is_null()));
+}
+
+#[tokio::test]
+async fn an_early_answer_over_http2_is_not_followed_by_a_reset() {
+    const LEN: usize = 600_000;
+    let backend = Backend::start(|mut tcp| async move {
+        read_head(&mut tcp).await.unwrap();
+        tcp.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\n\r\nmuch").await.unwrap();
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let routes = route("/", backend.address) + &route("/dead", Backend::nobody());
+    let gateway = start(&routes);
+    let mut client = http2(&gateway).await;
+    for (path, status) in [("/", 413), ("/dead", 502)] {
+        let mut request = client.request(Method::POST, path);
+        request.headers_mut().insert("content-length", LEN.to_string().parse().unwrap());
+        let (response, send) = client.begin(request, false).await;
+        assert_eq!(http2::read(soon(response).await.unwrap()).await.status(), status);
+        send_all(send, Bytes::from(vec![7; LEN])).await; // fails on a reset
+    }
+}
+
+#[tokio::test]
+async fn methods_for_the_gateway_itself() {
+    let (backend, seen) = echo().await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    let trace = ask(&mut io, get("/").replace("GET", "TRACE")).await;
+    assert_eq!(trace.status(), 405);
+    assert!(trace.head.get("allow").unwrap().contains("OPTIONS"));
+    let options =
+        |hops| get("/").replace("GET", "OPTIONS").replace("Host", &format!("Max-Forwards: {hops}\r\nHost"));
+    let last = ask(&mut io, options(0)).await;
+    assert_eq!((last.status(), seen.count()), (204, 0));
+    assert_eq!(ask(&mut io, options(2)).await.status(), 200);
+    assert_eq!(seen.last().get("max-forwards"), Some("1"));
 }
 
 /// Sends a body as the window allows.

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use frame_core::relay::Policy;
-use http::header::{CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderName, Response, StatusCode, Version};
+use http::{HeaderName, Method, Response, StatusCode, Version};
 use tls_acceptor::Selected;
 use upgrade_handler::origin;
 use upgrade_handler::refusal::Refusal;
@@ -14,7 +14,7 @@ use upgrade_handler::request::{Judgement, Upgrade, judge};
 
 use crate::body::{AnswerBody, RequestBody, ToClient};
 use crate::connection::Connection;
-use crate::forward::Hop;
+use crate::forward::{Hop, hops_left};
 use crate::host::Host;
 use crate::proxy;
 use crate::registry::Registered;
@@ -23,6 +23,9 @@ use crate::service::{console, echo};
 use crate::session::{Other, Session};
 use crate::site::Site;
 use crate::telemetry::access::Report;
+
+/// What the gateway passes on.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -162,6 +165,11 @@ async fn serve(
     body: RequestBody,
 ) -> Result<Served, Declined> {
     let judgement = judge(&head);
+    if head.method == Method::TRACE {
+        // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
+        let decline = Decline::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served");
+        return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
+    }
     if judgement == Judgement::Refused(Refusal::Connect) {
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
@@ -191,11 +199,20 @@ async fn serve(
             open(connection, route, report, &hop, head, upgrade).await
         }
         Judgement::Plain => match &route.action {
+            Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
             Action::Proxy(upstream) => proxy::request(connection, upstream, report, &hop, head, body).await,
             Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
         },
     }
+}
+
+/// The gateway's own answer to OPTIONS (RFC 9110 §9.3.7).
+fn options() -> Served {
+    let mut answer = Response::new(AnswerBody::whole(""));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(METHODS));
+    Served::Answer(answer)
 }
 
 async fn open(

@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{Version, request};
+use http::{Method, Version, request};
 use ipnet::IpNet;
 use upgrade_handler::fields::{elements, has_token};
 
@@ -76,6 +76,13 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// How many more hops an OPTIONS request may take (RFC 9110 §7.6.2); `None`: as many as it likes.
+#[must_use]
+pub fn hops_left(head: &request::Parts) -> Option<u32> {
+    let field = head.headers.get(MAX_FORWARDS).filter(|_| head.method == Method::OPTIONS)?;
+    field.to_str().ok()?.parse().ok()
+}
+
 fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical(); // ::ffff:10.0.0.1 is 10.0.0.1
     networks.iter().any(|network| network.contains(&address))
@@ -90,6 +97,9 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// Makes a client's request head one for a backend over HTTP/1.1.
 pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
+    if let Some(hops @ 1..) = hops_left(head) {
+        head.headers.insert(MAX_FORWARDS, (hops - 1).into());
+    }
     let client = from.client(&head.headers);
     let trusted = from.is_trusted();
     let headers = &mut head.headers;
@@ -206,13 +216,14 @@ mod tests {
             request = request.header(name, value);
         }
         let mut head = request.body(()).unwrap().into_parts().0;
+        pass(&mut head, trusted);
+        head.headers
+    }
+
+    fn pass(head: &mut request::Parts, trusted: &[&str]) {
         let host = Host::parse(&HeaderValue::from_static("Domain.com:8443")).unwrap();
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
-        super::request(
-            &mut head,
-            &Hop { peer: PEER.parse().unwrap(), tls: true, host: &host, trusted: &trusted },
-        );
-        head.headers
+        super::request(head, &Hop { peer: PEER.parse().unwrap(), tls: true, host: &host, trusted: &trusted });
     }
 
     #[track_caller]
@@ -237,6 +248,22 @@ mod tests {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "Domain.com:8443"),
     ];
+
+    #[test]
+    fn max_forwards() {
+        for (method, field, hops, after) in [
+            ("OPTIONS", "0", Some(0), "0"), // and is not forwarded
+            ("OPTIONS", "7", Some(7), "6"),
+            ("OPTIONS", "many", None, "many"),
+            ("GET", "7", None, "7"),
+        ] {
+            let request = http::Request::builder().method(method).header("max-forwards", field);
+            let mut head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(hops_left(&head), hops, "{method} {field}");
+            pass(&mut head, &[]);
+            assert_eq!(head.headers["max-forwards"], after);
+        }
+    }
 
     #[test]
     fn what_a_client_says_about_itself_is_not_believed() {

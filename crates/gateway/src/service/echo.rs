@@ -46,12 +46,15 @@ where
 /// The answer to a request that isn't a handshake (RFC 9110 §15.5.22).
 #[must_use]
 pub fn page(head: &Parts) -> Served {
-    let body = "426 Upgrade Required: this is a WebSocket service; open it with wss://\n";
+    // 426 is for those who can upgrade: it must come with Upgrade, which HTTP/2 has not.
+    let can_upgrade = head.version == Version::HTTP_11;
+    let status = if can_upgrade { StatusCode::UPGRADE_REQUIRED } else { StatusCode::BAD_REQUEST };
+    let body = format!("{status}: this is a WebSocket service; open it with wss://\n");
     let mut answer = Response::new(AnswerBody::whole(body));
-    *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if head.version == Version::HTTP_11 {
+    if can_upgrade {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
