@@ -1,8 +1,8 @@
 //! A plan → a complete [`CertSet`], or every problem.
 //!
 //! A certificate that the plan names must be good. One found by scanning the directory is judged
-//! alone: a broken file leaves the last good certificate of its names in place, is reported, and
-//! never stops the others from being renewed. Only if the default name, or everything, would be
+//! alone: a broken file, or a subdirectory that can't be read, leaves the last good certificate of
+//! its names in place, is reported, and never stops the others from being renewed. Only if the default name, or everything, would be
 //! left without a certificate is the whole refused.
 
 use std::collections::HashSet;
@@ -89,7 +89,7 @@ fn list(files: &[String]) -> String {
 pub enum Warning {
     /// A file of the directory that was left out.
     File(FileProblem),
-    /// A broken file's last good certificate, still served.
+    /// The last good certificate of a file that is broken or can't be looked at, still served.
     Kept(Arc<Certificate>),
     /// A certificate that is served but not valid now.
     NotValidNow {
@@ -108,7 +108,7 @@ impl fmt::Display for Warning {
                 let files: Vec<_> = c.files.iter().map(|f| f.display().to_string()).collect();
                 write!(
                     f,
-                    "the last good certificate of {} is kept: {} are not usable together",
+                    "the last good certificate of {} is kept: {} can't be used as they are now",
                     names(c),
                     files.join(" and ")
                 )
@@ -201,13 +201,12 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
     Ok(Loaded { set, warnings, lost, known_keys })
 }
 
-/// Certificates of the directory whose files are still there but no longer make a certificate.
+/// Certificates of the directory whose files may still be there but no longer make a certificate.
 fn kept(previous: &CertSet, scanned: &material::Scanned) -> Vec<Arc<Certificate>> {
     let used: HashSet<_> = scanned.certificates.iter().flat_map(|c| &c.files).collect();
     let found: HashSet<_> = scanned.certificates.iter().map(Certificate::der).collect();
     let is_kept = |old: &&Arc<Certificate>| {
-        let mut unusable =
-            old.files.iter().filter(|file| scanned.files.contains(*file) && !used.contains(file));
+        let mut unusable = old.files.iter().filter(|file| scanned.may_be_there(file) && !used.contains(file));
         old.origin == Origin::Directory && !found.contains(&old.der()) && unusable.next().is_some()
     };
     previous.certificates().iter().filter(is_kept).cloned().collect()

@@ -167,6 +167,8 @@ pub(crate) struct Scanned {
     pub(crate) problems: Vec<FileProblem>,
     /// All files looked at, readable or not.
     pub(crate) files: HashSet<PathBuf>,
+    /// Where the walk came to nothing: what lies below was not looked at, and may still be there.
+    pub(crate) unwalked: Vec<PathBuf>,
 }
 
 /// Reads every `.pem`, `.crt`, `.cer` and `.key` below `directory`.
@@ -189,7 +191,7 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys) -> Result<Scanned, i
             Ok(entry) => entry,
             Err(e) => {
                 let path = e.path().unwrap_or(directory).to_owned();
-                scanned.files.insert(path.clone());
+                scanned.unwalked.push(path.clone());
                 scanned.problems.push(FileProblem { path, error: FileError::Io(e.into()) });
                 continue;
             }
@@ -223,6 +225,11 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys) -> Result<Scanned, i
 }
 
 impl Scanned {
+    /// The file was looked at, or lies where nobody could look.
+    pub(crate) fn may_be_there(&self, file: &Path) -> bool {
+        self.files.contains(file) || self.unwalked.iter().any(|path| file.starts_with(path))
+    }
+
     fn fail(&mut self, path: &Path, error: FileError) {
         self.problems.push(FileProblem { path: path.to_owned(), error });
     }

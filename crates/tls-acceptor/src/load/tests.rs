@@ -334,6 +334,41 @@ fn a_broken_file_keeps_the_last_good_certificate_and_stops_nobody() {
     }
 }
 
+/// A link to itself can't be walked by anybody, root included, who may read everything.
+#[test]
+fn a_subdirectory_that_can_not_be_read_keeps_its_last_good_certificates() {
+    let d = Directory::new();
+    let (a, b, renewed) = (d.pki.issue(&["a.test"]), d.pki.issue(&["b.test"]), d.pki.issue(&["b.test"]));
+    a.write(&d.path().join("sub/deep"), "a");
+    b.write(d.path(), "b");
+    // Beginning alike is not lying below.
+    d.pki.issue(&["gone.test"]).write(&d.path().join("subway"), "gone");
+    let certificates = Certificates::load(&d.with_default("b.test")).unwrap();
+    let (sub, elsewhere) = (d.path().join("sub"), TempDir::new().unwrap());
+    fs::rename(&sub, elsewhere.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink("sub", &sub).unwrap();
+    fs::remove_dir_all(d.path().join("subway")).unwrap();
+    renewed.write(d.path(), "b");
+    for _ in 0..2 {
+        let report = certificates.reload(&d.with_default("b.test")).unwrap();
+        assert_eq!(report.kept, [CertName::parse("a.test").unwrap()]);
+        let current = certificates.current();
+        serves(&current.loaded, "a.test", &a);
+        serves(&current.loaded, "b.test", &renewed);
+        assert_eq!(answer(&current.loaded.set, "gone.test"), None);
+        let warnings = texts(&current.loaded.warnings).join("\n");
+        assert!(warnings.contains("/sub: can't be read"), "{warnings}");
+        assert!(warnings.contains("last good certificate of a.test is kept"), "{warnings}");
+    }
+    // Readable again, or removed on purpose.
+    fs::remove_file(&sub).unwrap();
+    fs::rename(elsewhere.path().join("sub"), &sub).unwrap();
+    assert_eq!(certificates.reload(&d.plan()).unwrap().kept, []);
+    serves(&certificates.current().loaded, "a.test", &a);
+    fs::remove_dir_all(&sub).unwrap();
+    assert_eq!(certificates.reload(&d.plan()).unwrap().removed, [CertName::parse("a.test").unwrap()]);
+}
+
 #[test]
 fn a_half_renewed_pair_keeps_the_last_good_certificate() {
     let d = Directory::new();
