@@ -16,7 +16,7 @@ use support::http2::Http2;
 use support::pki::Pki;
 use support::soon;
 use support::tls::{Tls, leaf};
-use support::ws::WebSocket;
+use support::ws::{TEXT, WebSocket};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -194,6 +194,40 @@ async fn sessions_whose_route_has_gone_are_sent_away_and_no_others() {
     staying.echoes("still here").await;
     assert_eq!(status(&rig.gateway, "/").await, 200);
     assert_eq!(seen.count(), 1);
+}
+
+#[tokio::test]
+async fn sessions_whose_route_comes_back_in_time_stay() {
+    let (backend, _seen) = echo().await;
+    let (back, gone) = (route("/back", backend.address), route("/gone", backend.address));
+    let rig = start(&(route("/", backend.address) + &back + &gone));
+    let config = rig.config.replace("500ms", "3s");
+    let (mut returning, mut going) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        returning.push(over_http1(&rig.gateway, "/back").await);
+        going.push(over_http1(&rig.gateway, "/gone").await);
+    }
+    rig.gateway.write_config(&config.replace(&back, "").replace(&gone, ""));
+    assert_eq!(rig.gateway.reload()["sessions_ended"], 40);
+    rig.gateway.write_config(&config.replace(&gone, ""));
+    assert_eq!(rig.gateway.reload()["routes_added"], 1);
+    // An order that was given in between can't be taken back.
+    let mut staying = Vec::new();
+    for mut socket in returning {
+        socket.text("still here?").await;
+        if socket.hear().await.unwrap().b0 == TEXT {
+            staying.push(socket);
+        }
+    }
+    // As many others tell when the window is over.
+    for socket in &mut going {
+        socket.hears_close(1001).await;
+        socket.close(1001).await;
+    }
+    assert!(staying.len() > 1, "all were told before the route was back");
+    for socket in &mut staying {
+        socket.echoes("still here").await;
+    }
 }
 
 #[tokio::test]

@@ -45,12 +45,12 @@ impl Registry {
         Registered { id, control, registry: self.clone() }
     }
 
-    /// The controls of all sessions whose route `chosen` picks.
+    /// The controls of all sessions whose route `chosen` picks, each with that route.
     #[must_use]
-    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<Control> {
+    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(Control, Arc<Route>)> {
         let inner = self.lock();
         let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
-        chosen.map(|entry| entry.control.clone()).collect()
+        chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
     }
 
     /// Live sessions.

@@ -21,20 +21,29 @@ const CUT_WAIT: Duration = Duration::from_secs(3);
 
 /// Orders sessions of the chosen routes to end, at moments spread uniformly over `window`: clients
 /// that are all sent away at once come back all at once. Returns how many there are.
-pub(super) fn end_sessions(workers: &[Handle], window: Duration, chosen: impl Fn(&Route) -> bool) -> usize {
+///
+/// `chosen` is asked again at each moment: a route that has come back keeps its sessions, but for
+/// those that were told already.
+pub(super) fn end_sessions(
+    workers: &[Handle],
+    window: Duration,
+    chosen: impl Fn(&Route) -> bool + Send + 'static,
+) -> usize {
     let now = Instant::now();
-    let mut moments: Vec<(Instant, Control)> = workers
+    let mut moments: Vec<(Instant, Control, Arc<Route>)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
-        .filter(|control| control.order().is_none())
-        .map(|control| (now + window.mul_f64(rand::random::<f64>()), control))
+        .filter(|(control, _)| control.order().is_none())
+        .map(|(control, route)| (now + window.mul_f64(rand::random::<f64>()), control, route))
         .collect();
-    moments.sort_by_key(|(moment, _)| *moment);
+    moments.sort_by_key(|(moment, ..)| *moment);
     let count = moments.len();
     tokio::spawn(async move {
-        for (moment, control) in moments {
+        for (moment, control, route) in moments {
             sleep_until(moment).await;
-            control.end(Order { code: GOING_AWAY, manner: Manner::AfterMessages });
+            if chosen(&route) {
+                control.end(Order { code: GOING_AWAY, manner: Manner::AfterMessages });
+            }
         }
     });
     count
@@ -75,7 +84,7 @@ pub(super) async fn drain(
         }
         () = sleep_until(last_call) => {}
     }
-    for control in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
+    for (control, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
         control.end(Order { code: GOING_AWAY, manner: Manner::Now });
     }
     tokio::select! {
@@ -115,4 +124,49 @@ impl Remaining {
 
 fn live(workers: &[Handle]) -> usize {
     workers.iter().map(|worker| worker.sessions.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::Registry;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_comes_back_keeps_the_sessions_that_were_not_told_yet() {
+        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
+        let sessions = Arc::<Registry>::default();
+        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0])).collect();
+        let told = || live.iter().filter(|session| session.control().order().is_some()).count();
+        let worker = Handle {
+            commands: mpsc::unbounded_channel().0,
+            sessions: sessions.clone(),
+            thread: std::thread::spawn(|| {}),
+        };
+        let gone = Arc::new(AtomicBool::new(true));
+        let is_gone = |gone: &Arc<AtomicBool>| {
+            let gone = gone.clone();
+            move |_: &Route| gone.load(Ordering::SeqCst)
+        };
+        let workers = [worker];
+        let window = Duration::from_secs(10);
+        assert_eq!(end_sessions(&workers, window, is_gone(&gone)), 100);
+        sleep(window / 2).await;
+        gone.store(false, Ordering::SeqCst);
+        let by_then = told();
+        assert!((1..100).contains(&by_then), "{by_then}");
+        sleep(window).await;
+        assert_eq!(told(), by_then);
+        // Gone again: the rest follows.
+        gone.store(true, Ordering::SeqCst);
+        assert_eq!(end_sessions(&workers, window, is_gone(&gone)), 100 - by_then);
+        sleep(window).await;
+        assert_eq!(told(), 100);
+    }
 }

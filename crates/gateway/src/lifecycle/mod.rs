@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 pub use self::load::{Candidate, Source, load};
 pub use self::signals::{Arrived, Ending, Signals};
 use crate::config::{Problem, Problems};
+use crate::route::Route;
 use crate::site::Site;
 use crate::socket;
 use crate::worker::{self, Command, Handle};
@@ -257,7 +258,9 @@ impl Gateway {
         }
         let routes_added = site.route_ids().difference(old.route_ids()).count();
         let routes_removed = old.route_ids().difference(site.route_ids()).count();
-        let ended = drain::end_sessions(&self.workers, site.drain_window, |route| !site.has_route(&route.id));
+        let current = self.site.clone();
+        let has_gone = move |route: &Route| !current.load().has_route(&route.id);
+        let ended = drain::end_sessions(&self.workers, site.drain_window, has_gone);
         Ok(Reloaded {
             certificates,
             routes: site.route_ids().len(),
