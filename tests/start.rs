@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 
 use support::gateway::{Setup, config, route};
 use support::http1::ask;
-use support::pki::{Issued, Order, Pki};
-use support::tls::Tls;
+use support::pki::{Issued, Order, Pki, self_signed};
+use support::tls::{TLS12, TLS13, Tls, leaf};
 use support::ws::WebSocket;
 use tempfile::TempDir;
 
@@ -80,6 +80,24 @@ fn check_shows_what_a_configuration_would_do() {
         "HAS EXPIRED",
     ] {
         assert!(shown.contains(expect), "no {expect:?} in\n{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_ca_certificate_is_served_and_warned_about() {
+    let setup = Setup::new(BINARY);
+    let issued = self_signed(&["default.test"]);
+    issued.write(&setup.path().join("certs"), "default");
+    let text_of = |output: Output| text(&output.stdout) + &text(&output.stderr);
+    let remedy = "make it anew with -addext basicConstraints=critical,CA:FALSE";
+    let shown = text_of(check(setup.path(), &config("", ECHO)));
+    assert!(shown.contains("warning: ") && shown.contains(remedy), "{shown}");
+    let gateway = setup.start(&config("", ECHO));
+    let warning = gateway.wait("certificates");
+    assert!(warning["problem"].as_str().unwrap().ends_with(remedy), "{warning}");
+    for versions in [TLS12, TLS13] {
+        let client = Tls::with(versions, Some("default.test"), &[], &[]);
+        assert_eq!(leaf(&client.connect(gateway.address()).await.unwrap()), issued.der);
     }
 }
 

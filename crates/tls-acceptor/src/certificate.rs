@@ -80,6 +80,9 @@ pub struct Leaf {
     pub serial: String,
     /// What signs with it.
     pub key_type: KeyType,
+    /// It says of itself that it is a certificate authority's, as `openssl req -x509` makes them;
+    /// some clients refuse it.
+    pub is_ca: bool,
 }
 
 impl Leaf {
@@ -103,7 +106,7 @@ pub enum LeafError {
     #[error("is not an X.509 certificate: {0}")]
     Der(String),
     /// A certificate authority's own.
-    #[error("is a CA certificate, not one for a server")]
+    #[error("is a CA certificate that names no host in its subjectAltName, so not one for a server")]
     Ca,
     /// A key that can't sign a handshake.
     #[error("has a key of an algorithm that TLS servers don't use ({0})")]
@@ -115,10 +118,40 @@ pub(crate) fn public_key(der: &CertificateDer<'_>) -> Result<Vec<u8>, LeafError>
     Ok(parse(der)?.public_key().raw.to_vec())
 }
 
+/// What a certificate can be in a chain; the best leaf first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// A server's.
+    Server,
+    /// An authority's, and it names hosts: self-signed ones are often so.
+    AuthorityWithHosts,
+    /// An authority's and nothing else.
+    Authority,
+}
+
+/// A certificate's public key, and what it can be.
+pub(crate) fn public_key_and_role(der: &CertificateDer<'_>) -> Result<(Vec<u8>, Role), LeafError> {
+    let x509 = parse(der)?;
+    let role = match x509.is_ca() {
+        false => Role::Server,
+        true if has_hosts(&x509) => Role::AuthorityWithHosts,
+        true => Role::Authority,
+    };
+    Ok((x509.public_key().raw.to_vec(), role))
+}
+
+fn has_hosts(x509: &X509Certificate<'_>) -> bool {
+    let san = x509.subject_alternative_name().ok().flatten();
+    let is_host =
+        |name: &GeneralName<'_>| matches!(name, GeneralName::DNSName(_) | GeneralName::IPAddress(_));
+    san.is_some_and(|san| san.value.general_names.iter().any(is_host))
+}
+
 /// Reads the facts of a leaf.
 pub(crate) fn leaf(der: &CertificateDer<'_>) -> Result<Leaf, LeafError> {
     let x509 = parse(der)?;
-    if x509.is_ca() {
+    let is_ca = x509.is_ca();
+    if is_ca && !has_hosts(&x509) {
         return Err(LeafError::Ca);
     }
     let algorithm = x509.public_key().algorithm.algorithm.to_id_string();
@@ -152,6 +185,7 @@ pub(crate) fn leaf(der: &CertificateDer<'_>) -> Result<Leaf, LeafError> {
         issuer: common_name(x509.issuer()),
         serial: x509.raw_serial_as_string(),
         key_type,
+        is_ca,
     })
 }
 

@@ -98,6 +98,8 @@ pub enum Warning {
         /// It has expired, as opposed to not being valid yet.
         expired: bool,
     },
+    /// A certificate that is served but says that it is a certificate authority's.
+    Authority(Arc<Certificate>),
 }
 
 impl fmt::Display for Warning {
@@ -114,14 +116,21 @@ impl fmt::Display for Warning {
                 )
             }
             Self::NotValidNow { certificate, expired } => {
-                let files = certificate.files.first().map(|f| f.display().to_string()).unwrap_or_default();
                 let state = if *expired { "HAS EXPIRED" } else { "IS NOT VALID YET" };
                 write!(
                     f,
-                    "{files}: the certificate of {} {state}; it is served all the same",
+                    "{}: the certificate of {} {state}; it is served all the same",
+                    first_file(certificate),
                     names(certificate)
                 )
             }
+            Self::Authority(certificate) => write!(
+                f,
+                "{}: the certificate of {} is a CA certificate; it is served, but some clients refuse it: \
+                 make it anew with -addext basicConstraints=critical,CA:FALSE",
+                first_file(certificate),
+                names(certificate)
+            ),
         }
     }
 }
@@ -129,6 +138,10 @@ impl fmt::Display for Warning {
 /// A certificate's names, for messages.
 pub(crate) fn names(certificate: &Certificate) -> String {
     certificate.leaf.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn first_file(certificate: &Certificate) -> String {
+    certificate.files.first().map(|file| file.display().to_string()).unwrap_or_default()
 }
 
 /// A plan carried out.
@@ -193,9 +206,15 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
     }
     let served: HashSet<_> = set.names().flat_map(|(_, entry)| entry).map(Arc::as_ptr).collect();
     for certificate in set.certificates() {
-        if served.contains(&Arc::as_ptr(certificate)) && !certificate.leaf.is_valid(now) {
+        if !served.contains(&Arc::as_ptr(certificate)) {
+            continue;
+        }
+        if !certificate.leaf.is_valid(now) {
             let expired = now > certificate.leaf.not_after;
             warnings.push(Warning::NotValidNow { certificate: certificate.clone(), expired });
+        }
+        if certificate.leaf.is_ca {
+            warnings.push(Warning::Authority(certificate.clone()));
         }
     }
     Ok(Loaded { set, warnings, lost, known_keys })

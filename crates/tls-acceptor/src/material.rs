@@ -17,7 +17,9 @@ use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use walkdir::WalkDir;
 
-use crate::certificate::{Certificate, LeafError, Origin, issuer_and_subject, leaf, public_key};
+use crate::certificate::{
+    Certificate, LeafError, Origin, Role, issuer_and_subject, leaf, public_key, public_key_and_role,
+};
 
 /// No chain or key comes near it.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
@@ -145,15 +147,17 @@ pub(crate) fn named(position: usize, chain: &[PathBuf], key: &Path) -> Result<Ce
     let path = chain.first().cloned().unwrap_or_default();
     let in_chain = |error| FileProblem { path: path.clone(), error };
     let spki = signing.public_key().map(|spki| spki.to_vec());
-    let mut at = None;
+    let mut fitting = Vec::new();
     for (i, cert) in certs.iter().enumerate() {
-        let cert_spki = public_key(cert)
+        let (cert_spki, role) = public_key_and_role(cert)
             .map_err(|error| vec![in_chain(FileError::Certificate { position: i + 1, error })])?;
-        if at.is_none() && Some(cert_spki) == spki {
-            at = Some(i);
+        if Some(cert_spki) == spki {
+            fitting.push((role, i));
         }
     }
-    let Some(at) = at else { return Err(vec![in_key(FileError::Mismatch { chain: path })]) };
+    let Some((_, at)) = fitting.into_iter().min() else {
+        return Err(vec![in_key(FileError::Mismatch { chain: path })]);
+    };
     let mut files = chain.to_vec();
     files.push(key.to_owned());
     assemble(&certs, at, signing, Origin::Named(position), files).map_err(|error| vec![in_chain(error)])
@@ -244,22 +248,29 @@ impl Scanned {
         let mut longest: HashMap<&[u8], (usize, usize)> = HashMap::new();
         let mut used: HashSet<&PathBuf> = HashSet::new();
         'chains: for (i, (path, chain)) in chains.iter().enumerate() {
+            // A server's own, before an authority whose key lies here too.
+            let mut first: Option<(Role, usize)> = None;
             for (at, cert) in chain.iter().enumerate() {
-                let spki = match public_key(cert) {
-                    Ok(spki) => spki,
+                let (spki, role) = match public_key_and_role(cert) {
+                    Ok(found) => found,
                     Err(error) => {
                         self.fail(path, FileError::Certificate { position: at + 1, error });
                         continue 'chains;
                     }
                 };
-                if let Some((key, _)) = keys.get(&spki) {
-                    used.insert(key);
-                    let best = longest.entry(cert.as_ref()).or_insert((i, at));
-                    if chain.len() - at > chains[best.0].1.len() - best.1 {
-                        *best = (i, at);
-                    }
+                let Some((key, _)) = keys.get(&spki) else { continue };
+                used.insert(key);
+                if first.is_none_or(|(best, _)| role < best) {
+                    first = Some((role, at));
+                }
+                if role == Role::Server {
                     break; // the others are its issuers
                 }
+            }
+            let Some((_, at)) = first else { continue };
+            let best = longest.entry(chain[at].as_ref()).or_insert((i, at));
+            if chain.len() - at > chains[best.0].1.len() - best.1 {
+                *best = (i, at);
             }
         }
         let mut unpaired: Vec<&PathBuf> = keys.values().map(|(key, _)| key).collect();

@@ -118,6 +118,12 @@ impl Pki {
         self.root.pem()
     }
 
+    /// The key of the intermediate, as PEM.
+    #[must_use]
+    pub fn intermediate_key(&self) -> String {
+        self.intermediate.key().serialize_pem()
+    }
+
     /// An ECDSA certificate for `names`.
     #[must_use]
     pub fn issue(&self, names: &[&str]) -> Issued {
@@ -136,14 +142,7 @@ impl Pki {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "a server");
         params.serial_number = Some(SerialNumber::from(order.serial));
-        params.subject_alt_names = order
-            .names
-            .iter()
-            .map(|name| match name.parse::<IpAddr>() {
-                Ok(ip) => SanType::IpAddress(ip),
-                Err(_) => SanType::DnsName(name.as_str().try_into().unwrap()),
-            })
-            .collect();
+        params.subject_alt_names = order.names.iter().map(|name| host(name)).collect();
         let now = OffsetDateTime::now_utc();
         params.not_before = now + Duration::days(order.from_days);
         params.not_after = now + Duration::days(order.until_days);
@@ -156,6 +155,29 @@ impl Pki {
             key: key.serialize_pem(),
             der: leaf.der().clone(),
         }
+    }
+}
+
+/// What `openssl req -x509` makes of `names`: signed by itself, and marked as a CA's.
+#[must_use]
+pub fn self_signed(names: &[&str]) -> Issued {
+    let mut params = ca("a server");
+    params.subject_alt_names = names.iter().map(|name| host(name)).collect();
+    let key = KeyPair::generate().unwrap();
+    let leaf = params.self_signed(&key).unwrap();
+    Issued {
+        leaf: leaf.pem(),
+        chain: String::new(),
+        fullchain: leaf.pem(),
+        key: key.serialize_pem(),
+        der: leaf.der().clone(),
+    }
+}
+
+fn host(name: &str) -> SanType {
+    match name.parse::<IpAddr>() {
+        Ok(ip) => SanType::IpAddress(ip),
+        Err(_) => SanType::DnsName(name.try_into().unwrap()),
     }
 }
 

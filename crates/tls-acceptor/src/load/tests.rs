@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rcgen::KeyPair;
 use rustls::SignatureScheme;
-use support::pki::{Issued, Key, Order, Pki};
+use support::pki::{Issued, Key, Order, Pki, self_signed};
 use tempfile::TempDir;
 
 use super::*;
@@ -205,6 +205,61 @@ fn expired_and_not_yet_valid_are_served_and_reported() {
     let warnings = texts(&loaded.warnings).join("\n");
     assert!(warnings.contains("old.test HAS EXPIRED"), "{warnings}");
     assert!(warnings.contains("new.test IS NOT VALID YET"), "{warnings}");
+}
+
+/// The most usual self-signed certificate is marked as a CA's.
+#[test]
+fn a_ca_certificate_that_names_hosts_is_served_and_reported() {
+    let d = Directory::new();
+    let (found, named) = (self_signed(&["found.test"]), self_signed(&["named.test", "192.0.2.1"]));
+    found.write(d.path(), "found");
+    let elsewhere = TempDir::new().unwrap();
+    named.write(elsewhere.path(), "named");
+    let file = |name| elsewhere.path().join(name);
+    let plan =
+        Plan { named: vec![Named { chain: vec![file("named.crt")], key: file("named.key") }], ..d.plan() };
+    let loaded = load(&plan, None).unwrap();
+    serves(&loaded, "found.test", &found);
+    serves(&loaded, "named.test", &named);
+    let warnings = texts(&loaded.warnings);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for name in ["found.test", "named.test"] {
+        let warning = warnings.iter().find(|warning| warning.contains(name)).unwrap();
+        assert!(warning.contains("basicConstraints=critical,CA:FALSE"), "{warning}");
+    }
+    // One that is not served is not worth a word.
+    d.pki.issue_as(&Order { until_days: 1, ..Order::new(&["found.test"]) }).write(d.path(), "proper");
+    let loaded = load(&d.plan(), None).unwrap();
+    assert_eq!((loaded.lost.len(), texts(&loaded.warnings).len()), (1, 0));
+}
+
+#[test]
+fn an_authority_whose_key_is_there_stays_in_the_chain() {
+    // The root names hosts, the intermediate doesn't; the leaf comes before, between and after.
+    let root = self_signed(&["root.test"]);
+    for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0]] {
+        let d = Directory::new();
+        let leaf = d.pki.issue(&["leaf.test"]);
+        let certs = [&leaf.leaf, &leaf.chain, &root.leaf];
+        d.write("leaf.crt", &order.map(|i| certs[i].as_str()).concat());
+        d.write("leaf.key", &leaf.key);
+        d.write("intermediate.key", &d.pki.intermediate_key());
+        d.write("root.key", &root.key);
+        let loaded = load(&d.plan(), None).unwrap();
+        serves(&loaded, "leaf.test", &leaf);
+        assert_eq!(answer(&loaded.set, "root.test"), None, "{order:?}");
+        let named = Named { chain: vec![d.path().join("leaf.crt")], key: d.path().join("leaf.key") };
+        serves(&load(&Plan { named: vec![named], ..Plan::default() }, None).unwrap(), "leaf.test", &leaf);
+        // By itself an authority that names hosts is served, one that doesn't is not.
+        d.write("root.crt", &root.leaf);
+        d.write("intermediate.crt", &leaf.chain);
+        let loaded = load(&d.plan(), None).unwrap();
+        serves(&loaded, "root.test", &root);
+        serves(&loaded, "leaf.test", &leaf);
+        let warnings = texts(&loaded.warnings);
+        let refused = "intermediate.crt: certificate 1 is a CA certificate that names no host";
+        assert!(warnings.iter().any(|warning| warning.contains(refused)), "{warnings:?}");
+    }
 }
 
 #[test]
