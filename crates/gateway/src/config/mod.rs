@@ -207,7 +207,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
             handshakes_max: defaults.handshakes_max,
         };
         if let Some(At { value: address, place }) = address {
-            if let Some(other) = listeners.iter().find(|l| l.address == address && address.port() != 0) {
+            if let Some(other) = listeners.iter().find(|l| l.address == address) {
                 let line = other.place.line;
                 d.problem(place, format!("address: {address} is listened on already (line {line})"));
             }

@@ -225,11 +225,19 @@ fn ipv6_and_single_addresses() {
     assert_eq!(problems, Vec::<String>::new());
     assert!(config.listeners[0].address.is_ipv6());
     assert_eq!(config.trusted_proxies[0].prefix_len(), 128);
-    let twice =
-        DOCUMENTED.replace("[certificates]", "[[listener]]\naddress = \"0.0.0.0:443\"\n[certificates]");
-    let (_, problems) = parse(&twice);
-    assert!(
-        problems[0].contains("15:11") && problems[0].contains("listened on already (line 7)"),
-        "{problems:?}"
-    );
+}
+
+#[test]
+fn no_address_is_listened_on_twice() {
+    let listeners = |first: &str, second: &str| {
+        let second = format!("[[listener]]\naddress = \"{second}\"\n[certificates]");
+        parse(&DOCUMENTED.replace("0.0.0.0:443", first).replace("[certificates]", &second)).1
+    };
+    // Port 0 too: settings are found by the address that is written here.
+    for address in ["0.0.0.0:443", "127.0.0.1:0", "[::1]:443"] {
+        let problems = listeners(address, address);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let expect = format!(":15:11: address: {address} is listened on already (line 7)");
+        assert!(problems[0].ends_with(&expect), "{problems:?}");
+    }
 }
