@@ -126,6 +126,14 @@ async fn what_is_broken_changes_nothing_and_is_named() {
     let before = served_leaf(&rig.gateway).await;
     let certs = rig.gateway.path().join("certs");
     let named = "[[certificate]]\nchain = \"named.crt\"\nkey = \"named.key\"\n";
+    let own = rig.gateway.address();
+    let strangers = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = |address: &str| rig.config.replacen("127.0.0.1:0", address, 1);
+    let all = at(&format!("0.0.0.0:{}", own.port()));
+    let itself = format!(
+        "wssgate.toml:3:11: can't listen on 0.0.0.0:{}: the gateway itself listens on {own}",
+        own.port()
+    );
     for (what, config, expect) in [
         ("syntax", rig.config.clone() + "\n[[route]\n", "this is not TOML"),
         ("unknown key", rig.config.replace("tls = false", "tsl = false"), "did you mean tls?"),
@@ -134,9 +142,11 @@ async fn what_is_broken_changes_nothing_and_is_named() {
         ("workers", format!("workers = 7\n{}", rig.config), "needs a restart"),
         (
             "taken address",
-            rig.config.replacen("127.0.0.2:0", &rig.gateway.address().to_string(), 1),
-            "can't listen",
+            at(&strangers.local_addr().unwrap().to_string()),
+            "something listens there already",
         ),
+        ("own address", rig.config.replacen("127.0.0.2:0", &own.to_string(), 1), "needs a restart"),
+        ("all addresses", all, itself.as_str()),
         ("no default", rig.config.replace("default.test", "absent.test"), "absent.test"),
     ] {
         rig.gateway.write_config(&config);

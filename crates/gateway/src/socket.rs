@@ -30,6 +30,14 @@ pub fn reset_on_close(tcp: &TcpStream) {
     let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
 }
 
+/// Two listeners can't have these addresses: they are the same, or one is all of the machine's and
+/// the other is one of them.
+#[must_use]
+pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a == b || (all && a.is_ipv4() == b.is_ipv4() && a.port() == b.port() && a.port() != 0)
+}
+
 /// Listens on `address`, `workers` times: the kernel spreads connections over the sockets.
 ///
 /// # Errors
@@ -70,6 +78,25 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_collide() {
+        for (a, b, expect) in [
+            ("127.0.0.1:443", "127.0.0.1:443", true),
+            ("127.0.0.1:443", "127.0.0.2:443", false),
+            ("127.0.0.1:443", "127.0.0.1:444", false),
+            ("0.0.0.0:443", "127.0.0.1:443", true),
+            ("0.0.0.0:443", "127.0.0.1:444", false),
+            ("[::]:443", "[::1]:443", true),
+            ("[::]:443", "0.0.0.0:443", false),
+            ("[::]:443", "127.0.0.1:443", false),
+            ("0.0.0.0:0", "127.0.0.1:0", false),
+            ("127.0.0.1:0", "127.0.0.1:0", true),
+        ] {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!((collide(a, b), collide(b, a)), (expect, expect), "{a} {b}");
+        }
+    }
 
     #[test]
     fn a_port_is_had_alone_and_then_shared() {

@@ -21,6 +21,7 @@ pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
 use crate::host::HostPattern;
 use crate::route::{Action, Route, RouteId, RoutePath, Service};
+use crate::socket::collide;
 use crate::upstream::Upstream;
 
 /// Where what is missing is missing.
@@ -45,7 +46,7 @@ pub struct Config {
     pub drain_window: Duration,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Where connections are accepted; no address twice.
+    /// Where connections are accepted; no address twice, nor one that is part of another.
     pub listeners: Vec<Listener>,
     /// Where the certificates are.
     pub certificates: Plan,
@@ -207,9 +208,18 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
             handshakes_max: defaults.handshakes_max,
         };
         if let Some(At { value: address, place }) = address {
-            if let Some(other) = listeners.iter().find(|l| l.address == address) {
-                let line = other.place.line;
-                d.problem(place, format!("address: {address} is listened on already (line {line})"));
+            if let Some(other) = listeners.iter().find(|l| collide(l.address, address)) {
+                let (other, line) = (other.address, other.place.line);
+                let what = if other == address {
+                    format!("{address} is listened on already (line {line})")
+                } else {
+                    let all = if address.ip().is_unspecified() { address.ip() } else { other.ip() };
+                    format!(
+                        "{address} overlaps with {other} (line {line}); {all} is every address of this \
+                         machine, so keep one of the two"
+                    )
+                };
+                d.problem(place, format!("address: {what}"));
             }
             listeners.push(Listener {
                 address,

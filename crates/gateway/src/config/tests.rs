@@ -240,4 +240,18 @@ fn no_address_is_listened_on_twice() {
         let expect = format!(":15:11: address: {address} is listened on already (line 7)");
         assert!(problems[0].ends_with(&expect), "{problems:?}");
     }
+    // All addresses of the machine, and one of them.
+    for (first, second) in
+        [("0.0.0.0:443", "127.0.0.1:443"), ("127.0.0.1:443", "0.0.0.0:443"), ("[::]:443", "[::1]:443")]
+    {
+        let problems = listeners(first, second);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let expect = format!(":15:11: address: {second} overlaps with {first} (line 7)");
+        assert!(problems[0].contains(&expect), "{problems:?}");
+    }
+    for (first, second) in
+        [("0.0.0.0:443", "[::]:443"), ("0.0.0.0:443", "127.0.0.1:80"), ("0.0.0.0:0", "127.0.0.1:0")]
+    {
+        assert_eq!(listeners(first, second), Vec::<String>::new());
+    }
 }

@@ -206,6 +206,16 @@ impl Gateway {
         }
     }
 
+    /// A new listener's address is taken by one of the gateway's own, which is open as long as the
+    /// reload may still be refused.
+    fn in_own_way(&self, address: SocketAddr, e: &std::io::Error) -> Option<String> {
+        let taken = e.kind() == std::io::ErrorKind::AddrInUse;
+        let own = self.listening.values().find(|own| taken && socket::collide(**own, address))?;
+        Some(format!(
+            "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
+        ))
+    }
+
     fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
         let mut problems = Vec::new();
         if let Some(workers) = config.workers.filter(|workers| *workers != self.workers.len()) {
@@ -223,7 +233,12 @@ impl Gateway {
             }
             match socket::listen(listener.address, self.workers.len()) {
                 Ok(sockets) => opened.push((listener.address, sockets)),
-                Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
+                Err(e) => {
+                    let what = self
+                        .in_own_way(listener.address, &e)
+                        .unwrap_or_else(|| cannot_listen(listener.address, &e));
+                    problems.push(config.problem(listener.place, what));
+                }
             }
         }
         let generation = self.generation + 1;
