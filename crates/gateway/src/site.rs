@@ -74,11 +74,6 @@ impl Site {
         self.doors.get(&address).map(|(_, door)| door.clone())
     }
 
-    /// The addresses that are listened on.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.doors.keys().copied()
-    }
-
     /// Some route has this host and path.
     #[must_use]
     pub fn has_route(&self, id: &RouteId) -> bool {
