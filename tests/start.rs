@@ -11,9 +11,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use support::backend::echo;
 use support::gateway::{Setup, config, route};
 use support::http1::ask;
+use support::http2::Http2;
 use support::pki::{Issued, Order, Pki, self_signed};
+use support::soon;
 use support::tls::{TLS12, TLS13, Tls, leaf};
 use support::ws::WebSocket;
 use tempfile::TempDir;
@@ -251,4 +254,55 @@ async fn the_console_page() {
     let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
     let refused = WebSocket::connect(io, "default.test", "/try/", "").await;
     assert_eq!(refused.err().unwrap().status(), 404);
+}
+
+/// A line of the log as fields; what is counted or measured is as good as any other number.
+fn shape(line: &str) -> Vec<String> {
+    let masked = line.replace(|c: char| c.is_ascii_digit(), "0");
+    let mut fields = vec![String::new()];
+    let (mut quoted, mut last) = (false, ' ');
+    for c in masked.chars() {
+        quoted ^= c == '"' && last != '\\';
+        match c {
+            ' ' if !quoted => fields.push(String::new()),
+            '0' if last == '0' => {}
+            _ => fields.last_mut().unwrap().push(c),
+        }
+        last = c;
+    }
+    fields
+}
+
+#[tokio::test]
+async fn the_line_in_the_readme_is_what_it_prints() {
+    let (backend, _seen) = echo().await;
+    let temp = TempDir::new().unwrap();
+    Pki::new().issue(&["domain.com"]).write(&temp.path().join("certs"), "domain");
+    let file = temp.path().join("wssgate.toml");
+    let routes = format!(
+        "[[route]]\nhost = \"domain.com\"\npath = \"/wss\"\nproxy = \"http://{}\"\n",
+        backend.address
+    );
+    std::fs::write(&file, config("", &routes).replace("default.test", "domain.com")).unwrap();
+    let mut child = Command::new(BINARY).arg("--config").arg(file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address =
+        lines.find_map(|line| line.split_once(" listening address=").map(|(_, rest)| rest.to_owned()));
+    let address = address.unwrap().split(' ').next().unwrap().parse().unwrap();
+    let io = Tls::new("domain.com", &["h2"]).connect(address).await.unwrap();
+    let mut client = Http2::connect(io, "domain.com").await;
+    let (mut socket, _) = client.websocket("/wss", &[]).await.unwrap();
+    socket.echoes("tom").await;
+    socket.close(1001).await;
+    socket.hears_close(1001).await;
+    drop(socket);
+    let find = move || lines.find(|line| line.contains(" session "));
+    let line = soon(tokio::task::spawn_blocking(find)).await.unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    let sample = readme.split("```text\nINFO ").nth(1).unwrap().split("\n```").next().unwrap();
+    let sample: Vec<&str> = sample.split_whitespace().collect();
+    let printed = line.split_once("INFO ").unwrap().1;
+    assert_eq!(shape(&sample.join(" ")), shape(printed), "{line}");
 }
