@@ -1,6 +1,5 @@
 //! TCP stream in; TLS stream, server name and application protocol out.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +10,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
 use crate::cert_set::Selected;
 use crate::error::AcceptError;
+use crate::handshake::handshake;
 use crate::reload::Certificates;
 use crate::resolver::{Resolver, with_note};
 use crate::stream::TlsStream;
 use crate::tickets::Tickets;
+
+/// Bytes read before anything is known: a ClientHello with a hybrid key share, and room.
+const FIRST_READ_LEN: usize = 4096;
 
 /// Application protocols, by their ALPN names (RFC 7301 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +145,7 @@ impl Acceptor {
             .with_cert_resolver(Arc::new(Resolver::new(certificates)));
         tls.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
         tls.ticketer = tickets.producer();
+        tls.enable_secret_extraction = true; // for the records after the handshake
         tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
         Ok(Self {
             tls: Arc::new(tls),
@@ -182,37 +185,35 @@ impl Acceptor {
     }
 
     async fn handshake(&self, mut tcp: TcpStream) -> Result<Accepted, AcceptError> {
-        let mut first = [0];
-        if tcp.peek(&mut first).await.map_err(io_error)? == 0 {
+        let mut wire = Vec::with_capacity(FIRST_READ_LEN);
+        if tcp.read_buf(&mut wire).await.map_err(AcceptError::of_io)? == 0 {
             return Err(AcceptError::Gone);
         }
-        if !begins_record(first[0]) {
+        if let Some(&first_byte) = wire.first()
+            && !begins_record(first_byte)
+        {
             say_plainly(&mut tcp).await;
-            return Err(AcceptError::NotTls { first_byte: first[0] });
+            return Err(AcceptError::NotTls { first_byte });
         }
-        let tls = TlsAcceptor::from(self.tls.clone());
-        let (result, note) = with_note(tls.accept(tcp)).await;
+        let (finished, note) = with_note(handshake(self.tls.clone(), &mut tcp, wire)).await;
         let (server_name, selected, generation) = match note {
             Some(note) => (note.server_name, note.selected, note.generation),
             None => (None, Some(Selected::Default), 0),
         };
         let Some(selected) = selected else { return Err(AcceptError::NoCertificate { server_name }) };
-        let io = TlsStream::new(result.map_err(io_error)?);
-        let session = io.session();
-        let alpn = session.alpn_protocol().and_then(|name| std::str::from_utf8(name).ok());
-        let version = match session.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
-        };
-        let resumed = session.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        let finished = finished?;
+        let alpn = finished.alpn.as_deref().and_then(|name| std::str::from_utf8(name).ok());
         Ok(Accepted {
             alpn: alpn.and_then(Alpn::parse).unwrap_or(Alpn::Http11),
-            io,
             server_name,
             selected,
             generation,
-            version,
-            resumed,
+            version: match finished.keys.protocol_version() {
+                ProtocolVersion::TLSv1_3 => "TLSv1.3",
+                _ => "TLSv1.2",
+            },
+            resumed: finished.resumed,
+            io: TlsStream::new(tcp, finished).map_err(AcceptError::Tls)?,
         })
     }
 }
@@ -241,18 +242,6 @@ async fn say_plainly(tcp: &mut TcpStream) {
             Ok(Ok(1..)) => {}
             _ => return,
         }
-    }
-}
-
-fn io_error(e: io::Error) -> AcceptError {
-    use io::ErrorKind as Kind;
-    if matches!(e.kind(), Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe) {
-        return AcceptError::Gone;
-    }
-    match e.downcast::<rustls::Error>() {
-        Ok(rustls::Error::NoApplicationProtocol) => AcceptError::NoApplicationProtocol,
-        Ok(e) => AcceptError::Tls(e),
-        Err(e) => AcceptError::Io(e),
     }
 }
 

@@ -33,3 +33,20 @@ pub enum AcceptError {
     #[error("the connection failed during the TLS handshake: {0}")]
     Io(io::Error),
 }
+
+impl AcceptError {
+    pub(crate) fn of_io(e: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match e.kind() {
+            Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe => Self::Gone,
+            _ => Self::Io(e),
+        }
+    }
+
+    pub(crate) fn of_tls(e: rustls::Error) -> Self {
+        match e {
+            rustls::Error::NoApplicationProtocol => Self::NoApplicationProtocol,
+            e => Self::Tls(e),
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //!   which name; [`load`](mod@load) does it all at once or says everything that is wrong
 //! - [`reload`]: the cell that is swapped, and the report of what changed
 //! - [`acceptor`]: the handshake under one deadline; [`tickets`]: resumption; [`stream`]: what
-//!   comes out; [`error`]: or what doesn't
+//!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
@@ -35,9 +35,11 @@ pub mod acceptor;
 pub mod cert_set;
 pub mod certificate;
 pub mod error;
+mod handshake;
 pub mod load;
 pub mod material;
 pub mod name;
+mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;

@@ -1,69 +1,456 @@
-//! The stream that leaves the handshake.
+//! The stream that leaves the handshake: records over TCP.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server;
+
+use crate::handshake::Finished;
+use crate::record::{
+    CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, Incoming, KEY_UPDATE, NO_RENEGOTIATION, OVERHEAD_MAX,
+    Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
+};
+
+/// Records sealed for one write.
+const SEAL_MAX: usize = 8;
+/// Bytes of the network's that one thread handles at a time. Nothing of them is kept between
+/// polls, so it is enough for all its connections.
+const SCRATCH_LEN: usize = ALONG_MAX + SEAL_MAX * (PLAINTEXT_MAX + OVERHEAD_MAX);
+/// Slices that are sealed together in one record.
+const PIECES_MAX: usize = 16;
+/// Bytes of unsent records that go along with the next ones.
+const ALONG_MAX: usize = 4096;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends the thread's scratch space, [`SCRATCH_LEN`] bytes of somebody's old traffic.
+fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(SCRATCH_LEN, 0); // once
+        work(scratch)
+    })
+}
 
 /// TLS over TCP, the server's end.
 ///
 /// A clean end of the client's (close_notify) reads as the end of the stream, a TCP end without
-/// it as [`io::ErrorKind::UnexpectedEof`]. `poll_shutdown` sends close_notify and ends TCP's write
-/// half; a drop sends nothing, which tells the client that something was cut off.
-#[derive(Debug)]
-pub struct TlsStream(server::TlsStream<TcpStream>);
+/// it as [`io::ErrorKind::UnexpectedEof`], a broken record as [`io::ErrorKind::InvalidData`].
+/// `poll_shutdown` sends close_notify and ends TCP's write half; a drop sends nothing, which tells
+/// the client that something was cut off.
+///
+/// Records are opened into the reader's buffer and sealed from the writer's; the stream holds bytes
+/// only of a record that has not come whole, or that the network does not take.
+pub struct TlsStream {
+    tcp: TcpStream,
+    incoming: Incoming,
+    outgoing: Cipher,
+    /// Makes the next keys.
+    keys: Box<KernelConnection<ServerConnectionData>>,
+    reading: Reading,
+    /// Records that are not opened yet.
+    wire: Vec<u8>,
+    /// Content that was too long for its reader.
+    ahead: Pending,
+    /// Records that the network has not taken yet.
+    unsent: Pending,
+    /// Some of these are the stream's own: whoever reads has to send them too.
+    owes: bool,
+    /// The client wants to hear of a new key of ours.
+    key_wanted: bool,
+    close_sent: bool,
+}
+
+impl std::fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("tcp", &self.tcp)
+            .field("reading", &self.reading)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Open,
+    /// The client said that it sends no more.
+    Closed,
+    /// The client ended the connection, with this alert.
+    GivenUp(u8),
+    Failed(Fault),
+}
+
+/// Bytes that are taken from the front, and hold no memory once they are gone.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    fn take(&mut self, n: usize) {
+        self.taken += n;
+        if self.taken >= self.bytes.len() {
+            *self = Self::default();
+        }
+    }
+}
 
 impl TlsStream {
-    pub(crate) fn new(stream: server::TlsStream<TcpStream>) -> Self {
-        Self(stream)
+    pub(crate) fn new(tcp: TcpStream, finished: Finished) -> Result<Self, rustls::Error> {
+        let Finished { secrets, keys, unsent, wire, .. } = finished;
+        let suite = keys.negotiated_cipher_suite();
+        Ok(Self {
+            tcp,
+            incoming: Incoming::new(Cipher::new(suite, secrets.rx)?),
+            outgoing: Cipher::new(suite, secrets.tx)?,
+            keys: Box::new(keys),
+            reading: Reading::Open,
+            wire,
+            ahead: Pending::default(),
+            owes: !unsent.is_empty(),
+            unsent: Pending { bytes: unsent, taken: 0 },
+            key_wanted: false,
+            close_sent: false,
+        })
     }
 
     /// The TCP stream below, for socket options.
     #[must_use]
     pub fn tcp(&self) -> &TcpStream {
-        self.0.get_ref().0
+        &self.tcp
     }
 
-    pub(crate) fn session(&self) -> &rustls::ServerConnection {
-        self.0.get_ref().1
+    /// Reads from the network, and opens into `content` as many records as fit. Ready as soon as
+    /// there is content or an end of it.
+    fn poll_open(&mut self, cx: &mut Context<'_>, content: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let start = content.filled().len();
+        with_scratch(|scratch| {
+            // What has been read will fit, unless the reader has no room for one whole record.
+            let room = content.remaining().max(RECORD_MAX).min(scratch.len());
+            loop {
+                let kept = self.wire.len();
+                let mut filled = kept;
+                if !self.holds_record() {
+                    let mut free = ReadBuf::new(&mut scratch[kept..room.max(kept + 1)]);
+                    match Pin::new(&mut self.tcp).poll_read(cx, &mut free) {
+                        Poll::Ready(Ok(())) if free.filled().is_empty() => {
+                            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                        }
+                        Poll::Ready(Ok(())) => filled += free.filled().len(),
+                        Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                        Poll::Pending => {
+                            if self.owes {
+                                let _ = self.poll_send(cx); // whoever writes will see a failure
+                            }
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                scratch[..kept].copy_from_slice(&self.wire);
+                let opened = self.open_all(&scratch[..filled], content);
+                self.wire.clear();
+                self.wire.extend_from_slice(&scratch[opened..filled]);
+                if self.wire.is_empty() {
+                    self.wire = Vec::new();
+                }
+                if content.filled().len() > start || !self.ahead.is_empty() || self.reading != Reading::Open {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
+    }
+
+    /// The next record has come whole. (What is no record is for [`Self::open_all`] to judge.)
+    fn holds_record(&self) -> bool {
+        match self.incoming.header(&self.wire) {
+            Ok(Some(header)) => header.record_len() <= self.wire.len(),
+            Ok(None) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Opens what has come whole and has room; says how many bytes of `wire` that was.
+    fn open_all(&mut self, wire: &[u8], content: &mut ReadBuf<'_>) -> usize {
+        let mut at = 0;
+        let mut delivered = false;
+        while self.reading == Reading::Open {
+            match self.open_next(&wire[at..], content, delivered) {
+                Ok(None) => return at,
+                Ok(Some((len, data))) => {
+                    at += len;
+                    delivered |= data;
+                    if !self.ahead.is_empty() {
+                        return at;
+                    }
+                }
+                Err(fault) => self.fail(fault),
+            }
+        }
+        wire.len() // what follows an end is ignored (RFC 8446 §6.1)
+    }
+
+    /// Opens one record; says how long it was, and whether it was data. `None` if it has not come
+    /// whole, or has no room behind what was `delivered`.
+    fn open_next(
+        &mut self,
+        wire: &[u8],
+        content: &mut ReadBuf<'_>,
+        delivered: bool,
+    ) -> Result<Option<(usize, bool)>, Fault> {
+        let Some(header) = self.incoming.header(wire)? else { return Ok(None) };
+        let Some(body) = wire.get(crate::record::HEADER_LEN..header.record_len()) else { return Ok(None) };
+        let opened = if content.remaining() >= body.len() {
+            let opened = self.incoming.open(header, body, content.initialize_unfilled_to(body.len()))?;
+            if let Opened::Data(len) = opened {
+                content.advance(len);
+            }
+            opened
+        } else if delivered {
+            return Ok(None);
+        } else {
+            let mut bytes = vec![0; body.len()];
+            let opened = self.incoming.open(header, body, &mut bytes)?;
+            if let Opened::Data(len) = opened {
+                bytes.truncate(len);
+                self.ahead = Pending { bytes, taken: 0 };
+            }
+            opened
+        };
+        let data = matches!(opened, Opened::Data(_));
+        match opened {
+            Opened::Data(_) | Opened::Quiet => {}
+            Opened::KeyUpdate { requested } => {
+                let next = self.keys.update_rx_secret().map_err(|_| Fault::INTERNAL)?;
+                self.incoming.rekey(self.cipher(next)?);
+                self.key_wanted |= requested;
+                self.owes |= requested;
+            }
+            Opened::Renegotiation if self.unsent.is_empty() => {
+                self.say(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
+            }
+            Opened::Renegotiation => {} // it doesn't read; so it needs no answer
+            Opened::Closed => self.reading = Reading::Closed,
+            Opened::GivenUp(alert) => self.reading = Reading::GivenUp(alert),
+        }
+        Ok(Some((header.record_len(), data)))
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.reading = Reading::Failed(fault);
+        let _ = self.say(ContentType::Alert, &alert(fault.alert));
+    }
+
+    fn cipher(&self, next: (u64, rustls::ConnectionTrafficSecrets)) -> Result<Cipher, Fault> {
+        Cipher::new(self.keys.negotiated_cipher_suite(), next).map_err(|_| Fault::INTERNAL)
+    }
+
+    /// Queues a record of the stream's own.
+    fn say(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
+        let bytes = &mut self.unsent.bytes;
+        let start = bytes.len();
+        bytes.resize(start + content.len() + OVERHEAD_MAX, 0);
+        let sealed = self.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[start..]);
+        bytes.truncate(start + sealed.unwrap_or(0));
+        self.owes = true;
+        sealed.map(|_| ())
+    }
+
+    /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
+    fn renew_key(&mut self) -> Result<(), Fault> {
+        self.say(ContentType::Handshake, &KEY_UPDATE)?;
+        let next = self.keys.update_tx_secret().map_err(|_| Fault::INTERNAL)?;
+        self.outgoing = self.cipher(next)?;
+        self.key_wanted = false;
+        Ok(())
+    }
+
+    /// Gives the network what it has not taken yet.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while !self.unsent.is_empty() {
+                let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, self.unsent.left()))?;
+                if n == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.unsent.take(n);
+            }
+            // One answer does for all that were asked for meanwhile.
+            if !self.key_wanted || self.close_sent {
+                self.owes = false;
+                return Poll::Ready(Ok(()));
+            }
+            self.renew_key().map_err(io::Error::other)?;
+        }
+    }
+
+    /// Takes a new key if the client wants one, or if the old one is used up.
+    fn refresh_key(&mut self) -> Result<(), Fault> {
+        if self.key_wanted || (self.outgoing.is_used_up() && self.outgoing.is_tls13()) {
+            return self.renew_key();
+        }
+        if !self.outgoing.is_used_up() {
+            return Ok(());
+        }
+        // TLS 1.2 has no other key: this connection is over.
+        if !self.close_sent {
+            self.close_sent = true;
+            self.say(ContentType::Alert, &alert(CLOSE_NOTIFY))?;
+        }
+        Err(Fault::USED_UP)
+    }
+
+    /// Seals the front of `slices` behind `len` bytes that are in `wire` already; says how many
+    /// bytes of them, and how long `wire` is now.
+    fn seal_all(&mut self, slices: &[io::IoSlice<'_>], wire: &mut [u8], mut len: usize) -> (usize, usize) {
+        let mut contents = Contents { slices, skip: 0 };
+        let mut content_len = 0;
+        while wire.len() - len >= PLAINTEXT_MAX + OVERHEAD_MAX && !self.outgoing.is_used_up() {
+            let mut pieces = [&[][..]; PIECES_MAX];
+            let content = match contents.next(&mut pieces) {
+                [] => break,
+                [one] => Content::Elsewhere(one),
+                several => Content::Copied(several),
+            };
+            let Ok(n) = self.outgoing.seal(ContentType::ApplicationData, content, &mut wire[len..]) else {
+                break;
+            };
+            len += n;
+            content_len += content.len();
+        }
+        (content_len, len)
+    }
+}
+
+/// Cuts slices into the contents of records.
+struct Contents<'a> {
+    slices: &'a [io::IoSlice<'a>],
+    /// Bytes of the first that are gone.
+    skip: usize,
+}
+
+impl<'a> Contents<'a> {
+    /// The pieces of the next record; none at the end.
+    fn next<'p>(&mut self, pieces: &'p mut [&'a [u8]; PIECES_MAX]) -> &'p [&'a [u8]] {
+        let (mut count, mut room) = (0, PLAINTEXT_MAX);
+        while let Some((slice, rest)) = self.slices.split_first() {
+            let left = &slice[self.skip..];
+            let piece = &left[..left.len().min(room)];
+            if !piece.is_empty() {
+                if count == PIECES_MAX || room == 0 {
+                    break;
+                }
+                pieces[count] = piece;
+                count += 1;
+                room -= piece.len();
+            }
+            if piece.len() < left.len() {
+                self.skip += piece.len();
+                break;
+            }
+            (self.slices, self.skip) = (rest, 0);
+        }
+        &pieces[..count]
     }
 }
 
 impl AsyncRead for TlsStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() && this.reading == Reading::Open && buf.remaining() > 0 {
+            ready!(this.poll_open(cx, buf))?;
+        }
+        if !this.ahead.is_empty() {
+            let n = this.ahead.left().len().min(buf.remaining());
+            buf.put_slice(&this.ahead.left()[..n]);
+            this.ahead.take(n);
+            return Poll::Ready(Ok(()));
+        }
+        match this.reading {
+            _ if !buf.filled().is_empty() => Poll::Ready(Ok(())),
+            Reading::Open | Reading::Closed => Poll::Ready(Ok(())),
+            Reading::GivenUp(alert) => {
+                let what = format!("the client gave up (TLS alert {alert})");
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
+            }
+            Reading::Failed(fault) => {
+                let _ = this.poll_send(cx); // the alert
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
+            }
+        }
     }
 }
 
 impl AsyncWrite for TlsStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_send(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.close_sent {
+            this.close_sent = true;
+            let _ = this.say(ContentType::Alert, &alert(CLOSE_NOTIFY)); // RFC 8446 §6.1
+        }
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        true
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        if this.close_sent {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if bufs.iter().all(|slice| slice.is_empty()) {
+            return Poll::Ready(Ok(0));
+        }
+        // Nothing is sealed that has nowhere to go.
+        ready!(this.tcp.poll_write_ready(cx))?;
+        if this.unsent.left().len() > ALONG_MAX / 2 {
+            ready!(this.poll_send(cx))?;
+        }
+        if let Err(fault) = this.refresh_key() {
+            let _ = this.poll_send(cx);
+            return Poll::Ready(Err(io::Error::other(fault)));
+        }
+        with_scratch(|wire| {
+            let start = this.unsent.left().len();
+            wire[..start].copy_from_slice(this.unsent.left());
+            let (content_len, len) = this.seal_all(bufs, wire, start);
+            let sent = match Pin::new(&mut this.tcp).poll_write(cx, &wire[..len]) {
+                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => 0,
+            };
+            this.unsent = Pending { bytes: wire[sent..len].to_vec(), taken: 0 };
+            this.owes &= !this.unsent.is_empty();
+            Poll::Ready(Ok(content_len))
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! Handshakes with rustls' own client over loopback.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,0 +1,118 @@
+//! What a client may say after its handshake, and what it means. Pure.
+
+use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE};
+
+/// Records without data that a client may send in a row.
+const QUIET_MAX: u32 = 32;
+/// RFC 8446 §6.1: not worth a word.
+const USER_CANCELED: u8 = 90;
+const WARNING: u8 = 1;
+
+/// What one record was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// Data: so many bytes.
+    Data(usize),
+    /// Nothing that matters.
+    Quiet,
+    /// The client's next records are under its next key. If `requested`, so must ours be, after
+    /// we have said so.
+    KeyUpdate { requested: bool },
+    /// A client of TLS 1.2 wants another handshake. It is told that there is none.
+    Renegotiation,
+    /// The client sends no more.
+    Closed,
+    /// The client has given up, with this alert.
+    GivenUp(u8),
+}
+
+/// The client's direction.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    cipher: Cipher,
+    quiet: u32,
+    /// The front of a KeyUpdate whose rest is in a later record.
+    message: ([u8; KEY_UPDATE.len()], usize),
+}
+
+impl Incoming {
+    pub(crate) fn new(cipher: Cipher) -> Self {
+        Self { cipher, quiet: 0, message: ([0; KEY_UPDATE.len()], 0) }
+    }
+
+    /// What comes next is protected by another key.
+    pub(crate) fn rekey(&mut self, cipher: Cipher) {
+        self.cipher = cipher;
+    }
+
+    /// Reads a record's header; see [`Header::parse`].
+    pub(crate) fn header(&self, wire: &[u8]) -> Result<Option<Header>, Fault> {
+        Header::parse(wire, self.cipher.is_tls13())
+    }
+
+    /// Opens one record. Its data is put into the front of `content`, which must be as long as
+    /// `body`.
+    ///
+    /// # Errors
+    /// With the alert to be sent; nothing more of the client's is to be read.
+    pub(crate) fn open(&mut self, header: Header, body: &[u8], content: &mut [u8]) -> Result<Opened, Fault> {
+        let (content_type, len) = self.cipher.open(header, body, content)?;
+        let content = &content[..len];
+        if self.message.1 > 0 && content_type != ContentType::Handshake {
+            return Err(Fault::UNEXPECTED_MESSAGE); // nothing may come between (RFC 8446 §5.1)
+        }
+        if content_type == ContentType::ApplicationData && len > 0 {
+            self.quiet = 0;
+            return Ok(Opened::Data(len));
+        }
+        self.quiet += 1;
+        if self.quiet > QUIET_MAX {
+            return Err(Fault::UNEXPECTED_MESSAGE);
+        }
+        match content_type {
+            ContentType::ApplicationData => Ok(Opened::Quiet),
+            ContentType::ChangeCipherSpec => Err(Fault::UNEXPECTED_MESSAGE),
+            ContentType::Alert => self.on_alert(content),
+            ContentType::Handshake if content.is_empty() => Err(Fault::UNEXPECTED_MESSAGE),
+            ContentType::Handshake if self.cipher.is_tls13() => self.on_handshake(content),
+            ContentType::Handshake => Ok(Opened::Renegotiation),
+        }
+    }
+
+    fn on_alert(&self, content: &[u8]) -> Result<Opened, Fault> {
+        match *content {
+            [_, CLOSE_NOTIFY] => Ok(Opened::Closed),
+            [_, USER_CANCELED] => Ok(Opened::Quiet),
+            // In TLS 1.3 an alert is fatal whatever it says of itself (RFC 8446 §6).
+            [WARNING, _] if !self.cipher.is_tls13() => Ok(Opened::Quiet),
+            [_, description] => Ok(Opened::GivenUp(description)),
+            _ => Err(Fault::DECODE_ERROR), // neither split nor joined (RFC 8446 §5.1)
+        }
+    }
+
+    /// The only message that a client may send now is a KeyUpdate (RFC 8446 §4.6), and nothing may
+    /// follow it under the same key (§5.1).
+    fn on_handshake(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+        let (message, len) = &mut self.message;
+        let room = &mut message[*len..];
+        if content.len() > room.len() {
+            return Err(Fault::UNEXPECTED_MESSAGE);
+        }
+        room[..content.len()].copy_from_slice(content);
+        *len += content.len();
+        let [kind, lengths @ .., answer] = message;
+        if *kind != KEY_UPDATE[0] {
+            return Err(Fault::UNEXPECTED_MESSAGE);
+        }
+        if *len < KEY_UPDATE.len() {
+            return Ok(Opened::Quiet);
+        }
+        *len = 0;
+        match (lengths, answer) {
+            ([0, 0, 1], 0) => Ok(Opened::KeyUpdate { requested: false }),
+            ([0, 0, 1], 1) => Ok(Opened::KeyUpdate { requested: true }),
+            ([0, 0, 1], _) => Err(Fault::ILLEGAL_PARAMETER),
+            _ => Err(Fault::DECODE_ERROR),
+        }
+    }
+}
