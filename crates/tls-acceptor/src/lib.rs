@@ -43,6 +43,8 @@ mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;
+#[cfg(test)]
+mod test_rig;
 pub mod tickets;
 
 pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings, SetupError};

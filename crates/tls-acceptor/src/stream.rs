@@ -454,3 +454,6 @@ impl AsyncWrite for TlsStream {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,100 +1,11 @@
 //! Handshakes with rustls' own client over loopback.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-
-use rustls::client::Resumption;
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
-use rustls_pki_types::ServerName;
-use support::pki::Pki;
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio_rustls::{TlsConnector, client};
+use rustls::HandshakeKind;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::load::Plan;
-use crate::name::CertName;
-
-struct Rig {
-    directory: TempDir,
-    pki: Pki,
-    certificates: Arc<Certificates>,
-    tickets: Tickets,
-}
-
-type Client = io::Result<client::TlsStream<TcpStream>>;
-
-impl Rig {
-    /// Serves `a.test` and, as the default, `default.test`.
-    fn new() -> Self {
-        let (directory, pki) = (TempDir::new().unwrap(), Pki::new());
-        pki.issue(&["a.test"]).write(directory.path(), "a");
-        pki.issue(&["default.test"]).write(directory.path(), "default");
-        let certificates = Certificates::load(&plan(directory.path())).unwrap();
-        Self { directory, pki, certificates, tickets: Tickets::new().unwrap() }
-    }
-
-    fn acceptor(&self, settings: &Settings) -> Acceptor {
-        Acceptor::new(settings, self.certificates.clone(), &self.tickets).unwrap()
-    }
-
-    fn client(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.pki.root()).unwrap();
-        let mut provider = default_provider();
-        provider.kx_groups.insert(0, kx_group::X25519MLKEM768); // as browsers do
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
-        config.resumption = Resumption::in_memory_sessions(8);
-        config
-    }
-
-    /// One handshake, as both sides see it.
-    async fn meet(
-        &self,
-        settings: &Settings,
-        client: &Arc<ClientConfig>,
-        name: &str,
-    ) -> (Result<Accepted, AcceptError>, Client) {
-        let acceptor = self.acceptor(settings);
-        let (near, far) = sockets().await;
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let permit = acceptor.ready().await;
-        let connect = async {
-            let mut tls = TlsConnector::from(client.clone()).connect(name, far).await?;
-            // What the server says last is read with the first data: its tickets, or its alert.
-            match tls.read_u8().await {
-                Ok(_) => Ok(tls),
-                Err(e) => Err(e),
-            }
-        };
-        let accept = async {
-            let mut accepted = acceptor.accept(permit, near).await?;
-            accepted.io.write_all(b"!").await.unwrap();
-            accepted.io.flush().await.unwrap();
-            Ok(accepted)
-        };
-        tokio::join!(accept, connect)
-    }
-}
-
-fn plan(directory: &Path) -> Plan {
-    Plan { default: CertName::parse("default.test"), ..Plan::directory(directory) }
-}
-
-async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (far, near) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (near.unwrap().0, far.unwrap())
-}
-
-const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+use crate::test_rig::{BOTH, Rig, plan, sockets};
 
 #[tokio::test]
 async fn the_acceptor_tells_what_was_asked_and_chosen() {

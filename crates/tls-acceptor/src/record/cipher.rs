@@ -106,6 +106,22 @@ impl Cipher {
         self.sequence + 1 >= self.limit
     }
 
+    /// So many records more, and the key is used up.
+    #[cfg(test)]
+    pub(crate) fn expire_after(&mut self, records: u64) {
+        self.limit = self.sequence + records + 1;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Seals one record of `content` (2^14 bytes at most) into the front of `wire` and says how
     /// long it is there: at most [`OVERHEAD_MAX`] more than the content.
     ///

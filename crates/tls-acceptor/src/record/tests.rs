@@ -1,1 +1,278 @@
+//! Records from a client that is ours to bend.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use proptest::prelude::*;
+use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite};
+
+use super::*;
+
+const KEY: [u8; 32] = [7; 32];
+const IV: [u8; 12] = [9; 12];
+
+fn cipher(suite: SupportedCipherSuite) -> Cipher {
+    let (key, iv) = (AeadKey::from(KEY), Iv::from(IV));
+    let chacha = format!("{:?}", suite.suite()).contains("CHACHA");
+    let secrets = if chacha {
+        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
+    } else {
+        ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    };
+    Cipher::new(suite, (3, secrets)).unwrap()
+}
+
+const TLS13: SupportedCipherSuite = cipher_suite::TLS13_AES_256_GCM_SHA384;
+const SUITES: [SupportedCipherSuite; 4] = [
+    TLS13,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
+/// A client of TLS 1.3 that protects whatever it likes as its inner plaintext.
+struct Client {
+    sequence: u64,
+    wire: Vec<u8>,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self { sequence: 3, wire: Vec::new() }
+    }
+
+    fn inner(&mut self, inner: &[u8]) {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &KEY).unwrap());
+        let mut nonce = IV;
+        nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()).for_each(|(iv, n)| *iv ^= n);
+        let header =
+            Header { content_type: ContentType::ApplicationData, body_len: inner.len() + 16 }.to_wire();
+        let mut body = inner.to_vec();
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut body)
+            .unwrap();
+        self.wire.extend_from_slice(&header);
+        self.wire.extend_from_slice(&body);
+        self.sequence += 1;
+    }
+
+    fn says(&mut self, content_type: u8, content: &[u8], padding: usize) {
+        self.inner(&[content, &[content_type], &vec![0; padding]].concat());
+    }
+}
+
+/// What comes out of a wire: contents, other events, and how it ended.
+fn open_all(incoming: &mut Incoming, mut wire: &[u8]) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
+    let (mut data, mut events) = (Vec::new(), Vec::new());
+    loop {
+        let header = match incoming.header(wire) {
+            Ok(Some(header)) if header.record_len() <= wire.len() => header,
+            Ok(_) => return (data, events, None),
+            Err(fault) => return (data, events, Some(fault)),
+        };
+        let body = &wire[HEADER_LEN..header.record_len()];
+        let mut content = vec![0xEE; body.len()];
+        match incoming.open(header, body, &mut content) {
+            Ok(Opened::Data(len)) => data.extend_from_slice(&content[..len]),
+            Ok(event) => events.push(event),
+            Err(fault) => return (data, events, Some(fault)),
+        }
+        wire = &wire[header.record_len()..];
+    }
+}
+
+fn verdict(client: &Client) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
+    open_all(&mut Incoming::new(cipher(TLS13)), &client.wire)
+}
+
+#[test]
+fn what_is_sealed_opens_again_in_every_suite() {
+    for suite in SUITES {
+        let (mut ours, mut theirs) = (cipher(suite), Incoming::new(cipher(suite)));
+        let mut wire = vec![0; 2 * RECORD_MAX];
+        let long = vec![5; PLAINTEXT_MAX];
+        let contents: [&[u8]; 5] = [b"", b"a", b"message", &long[..1000], &long];
+        let mut len = 0;
+        for content in contents {
+            let n = ours
+                .seal(ContentType::ApplicationData, Content::Elsewhere(content), &mut wire[len..])
+                .unwrap();
+            assert!(n <= content.len() + OVERHEAD_MAX);
+            len += n;
+        }
+        let pieces: [&[u8]; 3] = [b"in ", b"", b"pieces"];
+        len += ours.seal(ContentType::ApplicationData, Content::Copied(&pieces), &mut wire[len..]).unwrap();
+        let (data, events, fault) = open_all(&mut theirs, &wire[..len]);
+        assert_eq!((data, fault), ([&contents.concat()[..], b"in pieces"].concat(), None), "{suite:?}");
+        assert_eq!(events, [Opened::Quiet]);
+    }
+}
+
+#[test]
+fn a_record_that_was_touched_is_not_opened() {
+    for suite in SUITES {
+        let mut wire = vec![0; 100];
+        let content = Content::Elsewhere(b"content");
+        let len = cipher(suite).seal(ContentType::ApplicationData, content, &mut wire).unwrap();
+        for at in HEADER_LEN..len {
+            let mut touched = wire[..len].to_vec();
+            touched[at] ^= 1;
+            let (data, _, fault) = open_all(&mut Incoming::new(cipher(suite)), &touched);
+            assert_eq!((data, fault), (Vec::new(), Some(Fault::BAD_RECORD_MAC)), "{suite:?}, byte {at}");
+        }
+        // Nor one that comes twice.
+        let twice = [&wire[..len], &wire[..len]].concat();
+        let (data, _, fault) = open_all(&mut Incoming::new(cipher(suite)), &twice);
+        assert_eq!((&data[..], fault), (&b"content"[..], Some(Fault::BAD_RECORD_MAC)));
+    }
+}
+
+#[test]
+fn headers() {
+    let data = |len: u16| [&[23, 3, 3][..], &len.to_be_bytes()].concat();
+    for (wire, tls13, expect) in [
+        (&[][..], true, Ok(None)),
+        (&[23, 3, 3, 0], true, Ok(None)),
+        (&data(0), true, Ok(Some(0))),
+        (&[23, 3, 1, 0, 9], true, Ok(Some(9))), // nobody looks at the minor version
+        (&data(16384 + 256), true, Ok(Some(16640))),
+        (&data(16384 + 257), true, Err(Fault::RECORD_OVERFLOW)),
+        (&data(16384 + 2048), false, Ok(Some(18432))),
+        (&data(16384 + 2049), false, Err(Fault::RECORD_OVERFLOW)),
+        (&[22, 3, 3, 0, 1], false, Ok(Some(1))),
+        (&[22, 3, 3, 0, 1], true, Err(Fault::UNEXPECTED_MESSAGE)),
+        (&[20, 3, 3, 0, 1], true, Err(Fault::UNEXPECTED_MESSAGE)),
+        (&[24, 3, 3, 0, 1], false, Err(Fault::UNEXPECTED_MESSAGE)),
+        (&[23, 2, 3, 0, 1], true, Err(Fault::PROTOCOL_VERSION)),
+    ] {
+        let found = Header::parse(wire, tls13).map(|header| header.map(|header| header.body_len));
+        assert_eq!(found, expect, "{wire:?}");
+    }
+}
+
+#[test]
+fn padding_and_limits() {
+    let full = vec![1; PLAINTEXT_MAX];
+    let mut client = Client::new();
+    client.says(23, b"padded", 1000);
+    client.says(23, b"", 5);
+    client.says(23, b"", 0);
+    client.says(23, &full, 0);
+    assert_eq!(verdict(&client), ([b"padded", &full[..]].concat(), vec![Opened::Quiet, Opened::Quiet], None));
+
+    for (inner, fault) in [
+        (vec![], Fault::UNEXPECTED_MESSAGE), // no content type
+        (vec![0; 9], Fault::UNEXPECTED_MESSAGE),
+        (vec![1, 99], Fault::UNEXPECTED_MESSAGE),
+        (vec![1, 20], Fault::UNEXPECTED_MESSAGE), // ChangeCipherSpec belongs to handshakes
+        (vec![22], Fault::UNEXPECTED_MESSAGE),    // no empty handshake records (RFC 8446 §5.1)
+        (vec![21], Fault::DECODE_ERROR),
+        (vec![1, 0, 0, 21], Fault::DECODE_ERROR), // two alerts in one
+        ([&full[..], &[1, 23]].concat(), Fault::RECORD_OVERFLOW),
+        ([&full[..], &[23, 0]].concat(), Fault::RECORD_OVERFLOW), // padding counts
+    ] {
+        let mut client = Client::new();
+        client.inner(&inner);
+        assert_eq!(verdict(&client), (vec![], vec![], Some(fault)), "{inner:?}");
+    }
+}
+
+#[test]
+fn alerts() {
+    for (content, event) in [
+        ([1, 0], Opened::Closed),
+        ([2, 0], Opened::Closed),
+        ([1, 90], Opened::Quiet),
+        ([2, 40], Opened::GivenUp(40)),
+        ([1, 40], Opened::GivenUp(40)),
+    ] {
+        let mut client = Client::new();
+        client.says(21, &content, 0);
+        assert_eq!(verdict(&client), (vec![], vec![event], None));
+    }
+    // TLS 1.2 still knows warnings.
+    let suite = cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384;
+    let mut wire = vec![0; 100];
+    let len = cipher(suite).seal(ContentType::Alert, Content::Elsewhere(&[1, 40]), &mut wire).unwrap();
+    let (_, events, fault) = open_all(&mut Incoming::new(cipher(suite)), &wire[..len]);
+    assert_eq!((events, fault), (vec![Opened::Quiet], None));
+}
+
+#[test]
+fn key_updates() {
+    let update = |answer| [24, 0, 0, 1, answer];
+    let mut client = Client::new();
+    client.says(22, &update(0), 0);
+    client.says(22, &update(1), 7);
+    client.says(22, &[24, 0], 0);
+    client.says(22, &[0, 1, 1], 0);
+    let (yes, no) = (Opened::KeyUpdate { requested: true }, Opened::KeyUpdate { requested: false });
+    let quiet = Opened::Quiet;
+    assert_eq!(verdict(&client), (vec![], vec![no, Opened::KeyUpdate { requested: true }, quiet, yes], None));
+
+    for (contents, fault) in [
+        (&[(22, &[24, 0, 0, 1, 2][..])][..], Fault::ILLEGAL_PARAMETER),
+        (&[(22, &[24, 0, 0, 2, 0])], Fault::DECODE_ERROR),
+        (&[(22, &[24, 0, 0, 1, 0, 24])], Fault::UNEXPECTED_MESSAGE), // more under the same key
+        (&[(22, &[1, 0, 0, 1, 0])], Fault::UNEXPECTED_MESSAGE),      // a ClientHello
+        (&[(22, &[4])], Fault::UNEXPECTED_MESSAGE),                  // only servers send tickets
+        (&[(22, &[24, 0]), (23, b"x")], Fault::UNEXPECTED_MESSAGE),  // data in the middle of a message
+        (&[(22, &[24, 0]), (21, &[1, 0])], Fault::UNEXPECTED_MESSAGE),
+    ] {
+        let mut client = Client::new();
+        for (content_type, content) in contents {
+            client.says(*content_type, content, 0);
+        }
+        assert_eq!(verdict(&client).2, Some(fault), "{contents:?}");
+    }
+}
+
+#[test]
+fn records_without_data_are_borne_for_a_while() {
+    let mut client = Client::new();
+    for _ in 0..3 {
+        (0..32).for_each(|_| client.says(23, b"", 0));
+        client.says(23, b"x", 0);
+    }
+    assert_eq!((&verdict(&client).0[..], verdict(&client).2), (&b"xxx"[..], None));
+    (0..33).for_each(|_| client.says(22, &[24, 0, 0, 1, 1], 0));
+    assert_eq!(verdict(&client).2, Some(Fault::UNEXPECTED_MESSAGE));
+}
+
+#[test]
+fn a_key_is_not_used_beyond_its_limit() {
+    let mut ours = cipher(TLS13);
+    ours.expire_after(2);
+    let mut wire = vec![0; 100];
+    for used_up in [false, false, true] {
+        assert_eq!(ours.is_used_up(), used_up);
+        ours.seal(ContentType::ApplicationData, Content::Elsewhere(b"x"), &mut wire).unwrap();
+    }
+    let content = Content::Elsewhere(b"x");
+    assert_eq!(ours.seal(ContentType::ApplicationData, content, &mut wire), Err(Fault::INTERNAL));
+    assert_eq!(cipher(TLS13).limit(), 1 << 24);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(wire in prop::collection::vec(any::<u8>(), 0..300), tls13: bool) {
+        let suite = if tls13 { TLS13 } else { cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 };
+        let (data, ..) = open_all(&mut Incoming::new(cipher(suite)), &wire);
+        prop_assert!(data.is_empty(), "nothing that was not sealed comes out");
+    }
+
+    #[test]
+    fn any_inner_plaintext_is_judged(
+        inner in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), 18_u8..26, 0_usize..4), 1..8),
+    ) {
+        let mut client = Client::new();
+        let mut data = Vec::new();
+        for (content, content_type, padding) in &inner {
+            client.says(*content_type, content, *padding);
+            if *content_type == 23 {
+                data.extend_from_slice(content);
+            }
+        }
+        let (opened, ..) = verdict(&client);
+        prop_assert!(data.starts_with(&opened));
+    }
+}

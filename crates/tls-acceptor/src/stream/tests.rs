@@ -1,0 +1,288 @@
+//! Streams between the record layer here and rustls' own client.
+
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, default_provider};
+use rustls::{SupportedProtocolVersion, version};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio_rustls::{TlsConnector, client};
+
+use super::*;
+use crate::acceptor::Settings;
+use crate::test_rig::{BOTH, Rig, sockets};
+
+type Client = client::TlsStream<TcpStream>;
+
+/// Both ends of a connection; the bytes of the first exchange are gone.
+async fn pair(versions: &[&'static SupportedProtocolVersion]) -> (TlsStream, Client) {
+    let rig = Rig::new();
+    let client = Arc::new(rig.client(versions, &[]));
+    let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+    (accepted.unwrap().io, connected.unwrap())
+}
+
+const EACH: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS13], &[&version::TLS12]];
+
+/// Bytes that don't repeat soon.
+fn noise(len: usize) -> Vec<u8> {
+    (0..len as u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).take(len).collect()
+}
+
+/// Sends `data` from one end and reads it whole at the other, `step` bytes at a time.
+async fn move_all<S, R>(sender: &mut S, reader: &mut R, data: &[u8], step: usize)
+where
+    S: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
+    let mut got = Vec::with_capacity(data.len());
+    let send = async {
+        sender.write_all(data).await.unwrap();
+        sender.flush().await.unwrap();
+    };
+    let read = async {
+        let mut some = vec![0; step];
+        while got.len() < data.len() {
+            let n = reader.read(&mut some).await.unwrap();
+            assert!(n > 0, "ended after {} bytes", got.len());
+            got.extend_from_slice(&some[..n]);
+        }
+    };
+    tokio::join!(send, read);
+    assert!(got == data);
+}
+
+#[tokio::test]
+async fn every_suite_carries_anything_both_ways() {
+    let rig = Rig::new();
+    let mut seen = 0;
+    for suite in ALL_CIPHER_SUITES {
+        let name = format!("{:?}", suite.suite());
+        if name.contains("_RSA_") {
+            continue; // the certificate is ECDSA; the records are the same
+        }
+        let provider = CryptoProvider { cipher_suites: vec![*suite], ..default_provider() };
+        let versions = if suite.tls13().is_some() { EACH[0] } else { EACH[1] };
+        let config = rig.client_of(provider, versions, &[]);
+        let (accepted, connected) = rig.meet(&Settings::default(), &Arc::new(config), "a.test").await;
+        let (mut server, mut client) = (accepted.unwrap().io, connected.unwrap());
+        for (len, step) in [(1, 1), (100, 7), (16_384, 64 * 1024), (16_385, 1000), (1 << 20, 64 * 1024)] {
+            let data = noise(len);
+            move_all(&mut server, &mut client, &data, step).await;
+            move_all(&mut client, &mut server, &data, step).await;
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 6);
+}
+
+#[tokio::test]
+async fn several_slices_become_one_record() {
+    let (mut server, mut client) = pair(BOTH).await;
+    let data = noise(40_000);
+    let slices: Vec<_> = [0..9, 9..9, 9..20_000, 20_000..40_000].map(|r| io::IoSlice::new(&data[r])).into();
+    let sequence = server.outgoing.sequence();
+    let n = server.write_vectored(&slices).await.unwrap();
+    assert_eq!((n, server.outgoing.sequence() - sequence), (40_000, 3));
+    let mut got = vec![0; n];
+    client.read_exact(&mut got).await.unwrap();
+    assert!(got == data);
+    // More slices than one record takes.
+    let many: Vec<_> = data[..100].iter().map(|byte| io::IoSlice::new(std::slice::from_ref(byte))).collect();
+    assert_eq!(server.write_vectored(&many).await.unwrap(), 100);
+    client.read_exact(&mut got[..100]).await.unwrap();
+    assert!(got[..100] == data[..100]);
+    assert_eq!(server.write_vectored(&[io::IoSlice::new(b"")]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn ends_are_told_apart() {
+    for versions in EACH {
+        let mut buf = [0; 10];
+        let (mut server, mut client) = pair(versions).await;
+        client.write_all(b"last").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut buf).await.unwrap(), 4);
+        assert_eq!(server.read(&mut buf).await.unwrap(), 0);
+        assert_eq!(server.read(&mut buf).await.unwrap(), 0, "and stays so");
+        server.write_all(b"answer").await.unwrap();
+        server.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut buf).await.unwrap(), 6);
+        assert_eq!(client.read(&mut buf).await.unwrap(), 0);
+        assert!(server.write_all(b"more").await.is_err());
+
+        let (mut server, client) = pair(versions).await;
+        let (mut tcp, _) = client.into_inner();
+        tcp.shutdown().await.unwrap();
+        assert_eq!(server.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+
+        let (server, mut client) = pair(versions).await;
+        drop(server);
+        assert_eq!(client.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_end_is_ignored() {
+    let (mut server, mut client) = pair(BOTH).await;
+    client.shutdown().await.unwrap_or_default();
+    let mut buf = [0; 10];
+    assert_eq!(server.read(&mut buf).await.unwrap(), 0);
+    move_all(&mut server, &mut client, b"still heard", 100).await;
+}
+
+#[tokio::test]
+async fn a_broken_record_is_answered_by_its_alert() {
+    for (junk, alert) in [
+        (&b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"[..], "BadRecordMac"),
+        (b"GET / HTTP/1.1\r\n\r\n", "UnexpectedMessage"),
+        (b"\x17\x03\x03\x50\x00", "RecordOverflow"),
+        (b"\x17\x03\x03\x00\x03abc", "BadRecordMac"),
+    ] {
+        for versions in EACH {
+            let (mut server, mut client) = pair(versions).await;
+            move_all(&mut client, &mut server, b"good", 10).await;
+            client.get_mut().0.write_all(junk).await.unwrap();
+            let mut buf = [0; 100];
+            let error = server.read(&mut buf).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert!(server.read(&mut buf).await.is_err(), "and it stays so");
+            let told = client.read(&mut buf).await.unwrap_err().to_string();
+            assert!(told.contains(alert), "{told} for {junk:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_is_heard() {
+    let (mut server, mut client) = pair(BOTH).await;
+    // What rustls' client says about a record that it can't read.
+    server.tcp.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
+    client.read_u8().await.unwrap_err();
+    let error = server.read_u8().await.unwrap_err();
+    assert_eq!(error.to_string(), "the client gave up (TLS alert 20)");
+}
+
+#[tokio::test]
+async fn clients_renew_their_keys() {
+    let (mut server, mut client) = pair(&[&version::TLS13]).await;
+    for round in 0..3 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        move_all(&mut client, &mut server, &noise(50_000), 4096).await;
+        assert!(server.owes || round > 0, "an answer is due until somebody writes or waits");
+        move_all(&mut server, &mut client, &noise(50_000), 4096).await;
+        assert!(!server.key_wanted);
+        assert!(server.outgoing.sequence() < 5, "the next key counts from 0");
+    }
+}
+
+#[tokio::test]
+async fn a_key_update_is_answered_by_who_only_reads() {
+    let (mut server, mut client) = pair(&[&version::TLS13]).await;
+    client.get_mut().1.refresh_traffic_keys().unwrap();
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(server.read_u8().await.unwrap(), b'x');
+    let mut byte = [0];
+    tokio::select! {
+        biased;
+        _ = server.read(&mut byte) => unreachable!("nothing was sent"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(!server.owes && server.unsent.is_empty());
+    assert_eq!(server.outgoing.sequence(), 0);
+}
+
+#[tokio::test]
+async fn answers_to_key_updates_do_not_pile_up() {
+    let (mut server, mut client) = pair(&[&version::TLS13]).await;
+    // The client reads nothing until the network is full.
+    let full = noise(1 << 16);
+    let mut sent = 0;
+    loop {
+        let wrote = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut server).poll_write(cx, &full))).await;
+        match wrote {
+            Poll::Ready(n) => sent += n.unwrap(),
+            Poll::Pending => break,
+        }
+    }
+    let held = server.unsent.left().len();
+    assert!(held <= SCRATCH_LEN);
+    for n in 0..200_u8 {
+        client.get_mut().1.refresh_traffic_keys().unwrap();
+        client.write_all(&[n]).await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), n);
+        assert!(server.unsent.left().len() <= held);
+    }
+    let (mut got, mut some) = (0, vec![0; 1 << 16]);
+    let flush = server.flush();
+    let read = async {
+        while got < sent {
+            got += client.read(&mut some).await.unwrap();
+        }
+    };
+    tokio::join!(async { flush.await.unwrap() }, read);
+    move_all(&mut server, &mut client, b"under the one new key", 100).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_up_is_renewed() {
+    let (mut server, mut client) = pair(&[&version::TLS13]).await;
+    server.outgoing.expire_after(3);
+    for _ in 0..5 {
+        move_all(&mut server, &mut client, &noise(20_000), 4096).await;
+        move_all(&mut client, &mut server, b"heard", 10).await;
+    }
+    // One write of more records than are left.
+    server.outgoing.expire_after(2);
+    move_all(&mut server, &mut client, &noise(100_000), 4096).await;
+}
+
+#[tokio::test]
+async fn in_tls12_a_key_that_is_used_up_ends_the_connection_in_order() {
+    let (mut server, mut client) = pair(&[&version::TLS12]).await;
+    server.outgoing.expire_after(1);
+    move_all(&mut server, &mut client, b"last", 10).await;
+    let error = server.write_all(b"one too many").await.unwrap_err();
+    assert!(error.to_string().contains("used up"), "{error}");
+    assert_eq!(client.read(&mut [0; 10]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_network_that_gives_a_byte_at_a_time() {
+    let rig = Rig::new();
+    for versions in EACH {
+        let acceptor = rig.acceptor(&Settings::default());
+        let (near, mut far) = sockets().await;
+        near.set_nodelay(true).unwrap();
+        let (client_end, mut dribble) = tokio::io::duplex(1);
+        let _dribbling = tokio::spawn(async move {
+            far.set_nodelay(true).unwrap();
+            copy_bidirectional(&mut dribble, &mut far).await
+        });
+        let connector = TlsConnector::from(Arc::new(rig.client(versions, &[])));
+        let permit = acceptor.ready().await;
+        let connect = connector.connect(ServerName::try_from("a.test").unwrap(), client_end);
+        let (accepted, connected) = tokio::join!(acceptor.accept(permit, near), async {
+            let mut client = connect.await.unwrap();
+            client.write_all(b"!").await.unwrap();
+            client.flush().await.unwrap();
+            client
+        });
+        let (mut server, mut client) = (accepted.unwrap().io, connected);
+        assert_eq!(server.read_u8().await.unwrap(), b'!');
+        let data = noise(3000);
+        move_all(&mut client, &mut server, &data, 5000).await;
+        move_all(&mut server, &mut client, &data, 5000).await;
+    }
+}
+
+#[tokio::test]
+async fn what_idles_holds_no_bytes() {
+    let (mut server, mut client) = pair(BOTH).await;
+    move_all(&mut client, &mut server, &noise(100_000), 64 * 1024).await;
+    move_all(&mut server, &mut client, &noise(100_000), 64 * 1024).await;
+    for held in [&server.wire, &server.ahead.bytes, &server.unsent.bytes] {
+        assert_eq!(held.capacity(), 0);
+    }
+}
