@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use rustls::ProtocolVersion::TLSv1_3;
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
@@ -77,8 +78,8 @@ pub(crate) async fn handshake(
         shown -= discard;
         match step {
             Ok(Step::Look) => {}
-            // With the end of the handshake comes the first answer: both leave in one packet.
-            Ok(Step::Send) if !tls.is_handshaking() => {}
+            // Nobody waits for tickets: they leave with the first answer, in one packet.
+            Ok(Step::Send) if !tls.is_handshaking() && tls.protocol_version() == Some(TLSv1_3) => {}
             Ok(Step::Send) => {
                 tcp.write_all(&out).await.map_err(AcceptError::of_io)?;
                 out.clear();
@@ -126,7 +127,10 @@ fn encode(mut flight: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>
     let start = out.len();
     loop {
         match flight.encode(&mut out[start..]) {
-            Ok(len) => return Ok(out.truncate(start + len)),
+            Ok(len) => {
+                out.truncate(start + len);
+                return Ok(());
+            }
             Err(EncodeError::InsufficientSize(e)) => out.resize(start + e.required_size, 0),
             Err(EncodeError::AlreadyEncoded) => return Err(Error::General("a flight encoded twice".into())),
         }
