@@ -27,7 +27,7 @@ const EACH: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS13], &[&version:
 
 /// Bytes that don't repeat soon.
 fn noise(len: usize) -> Vec<u8> {
-    (0..len as u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).take(len).collect()
+    (0_u32..).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).take(len).collect()
 }
 
 /// Sends `data` from one end and reads it whole at the other, `step` bytes at a time.
