@@ -50,26 +50,31 @@ impl Session {
     }
 
     /// Lives the session over the client's stream.
-    pub async fn run<S>(self, mut client: S, carrier: Carrier)
+    pub async fn run<S>(mut self: Box<Self>, mut client: S, carrier: Carrier)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { mut report, registered, policy, other } = self;
-        report.opened();
-        let control = registered.control();
-        let outcome = match other {
-            Other::Backend(mut backend) => {
-                let outcome = relay::relay(&mut client, &mut backend, &policy, control).await;
+        self.report.opened();
+        let control = self.registered.control();
+        let outcome = match &mut self.other {
+            Other::Backend(backend) => {
+                let outcome = relay::relay(&mut client, backend, &self.policy, control).await;
                 part(client, carrier, backend, &outcome).await;
                 outcome
             }
             Other::Echo => {
-                let endpoint = Endpoint::new(client, policy, control.clone());
-                echo::run(endpoint).await
+                let endpoint = Endpoint::new(client, self.policy, control.clone());
+                Box::pin(echo::run(endpoint)).await // its size is not every session's
             }
         };
+        self.end(&outcome);
+    }
+
+    fn end(self: Box<Self>, outcome: &Outcome) {
+        let Self { report, registered, other, .. } = *self;
+        drop(other);
         drop(registered);
-        report.session(&outcome);
+        report.session(outcome);
     }
 
     /// The client went away before its stream was there.
@@ -79,14 +84,13 @@ impl Session {
 }
 
 /// Does with both connections what the relay has left to do.
-async fn part<S>(mut client: S, carrier: Carrier, backend: Handoff<TcpStream>, outcome: &Outcome)
+async fn part<S>(mut client: S, carrier: Carrier, backend: &Handoff<TcpStream>, outcome: &Outcome)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if outcome.backend == Exit::Reset {
         socket::reset_on_close(backend.get_ref());
     }
-    drop(backend);
     if outcome.client == Exit::Reset && carrier == Carrier::Http1 {
         // TLS has no way to say it: the Close it was given has to do.
         let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;

@@ -40,7 +40,8 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let parts = upgraded.downcast::<TokioIo<T>>().ok()?;
-    Some(Handoff::new(parts.io.into_inner(), parts.read_buf))
+    // A copy, as short as it is: even an empty piece of HTTP's buffer would keep all of it.
+    Some(Handoff::new(parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf)))
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Handoff<T> {
@@ -56,7 +57,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Handoff<T> {
         buf.put_slice(&self.ahead[..n]);
         self.ahead.advance(n);
         if self.ahead.is_empty() {
-            self.ahead = Bytes::new(); // lets go of HTTP's buffer
+            self.ahead = Bytes::new(); // lets go of it
         }
         Poll::Ready(Ok(()))
     }
