@@ -1,0 +1,60 @@
+//! Processes that are pinned to a core and die with us.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::Context;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// A process in a group of its own, which is killed as a whole when this is dropped.
+pub(crate) struct Child {
+    pub(crate) process: tokio::process::Child,
+    pub(crate) pid: Pid,
+}
+
+impl Child {
+    /// Starts `program` on a core, by way of [`become_pinned`].
+    pub(crate) fn spawn(
+        core: usize,
+        program: &OsStr,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        prepare: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["pin", &core.to_string(), "--"]).arg(program).args(args);
+        command.stdin(Stdio::null()).process_group(0);
+        prepare(&mut command);
+        let process = tokio::process::Command::from(command).spawn().context("can't start a process")?;
+        let pid = process.id().context("a process ended at once")?;
+        Ok(Self { process, pid: Pid::from_raw(i32::try_from(pid)?) })
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Nobody left is no harm; tokio reaps.
+        let _ = killpg(self.pid, Signal::SIGKILL);
+    }
+}
+
+/// Pins this process, asks to be told when the parent dies, and becomes the command; so the process id
+/// stays what the parent was given.
+pub(crate) fn become_pinned(core: usize, command: &[OsString]) -> anyhow::Result<()> {
+    set_pdeathsig(Signal::SIGTERM)?;
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores).with_context(|| format!("there is no core {core}"))?;
+    let (program, args) = command.split_first().context("no command")?;
+    let e: io::Error = Command::new(program).args(args).exec();
+    Err(e).with_context(|| program.display().to_string())
+}

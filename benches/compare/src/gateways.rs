@@ -1,0 +1,220 @@
+//! The gateways of `gateways.toml`: found, configured, started.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::child::Child;
+use crate::process;
+use crate::setup::Site;
+use crate::template::fill;
+
+/// How often a start is tried: another process may take the port before the gateway does.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Catalogue {
+    gateway: Vec<Gateway>,
+}
+
+/// One entry; `gateways.toml` says what the keys mean.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gateway {
+    pub(crate) name: String,
+    binary: String,
+    package: Option<String>,
+    version: Vec<String>,
+    config: String,
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) ours: bool,
+}
+
+/// All entries, or those of the given names in that order.
+pub(crate) fn catalogue(chosen: &[String]) -> anyhow::Result<Vec<Gateway>> {
+    let text = fs::read_to_string(directory().join("gateways.toml")).context("gateways.toml")?;
+    let all = toml::from_str::<Catalogue>(&text).context("gateways.toml")?.gateway;
+    if chosen.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        all.iter()
+            .find(|gateway| gateway.name == *name)
+            .cloned()
+            .with_context(|| format!("no gateway {name}"))
+    };
+    chosen.iter().map(find).collect()
+}
+
+/// A gateway that is on this machine.
+pub(crate) struct Installed {
+    pub(crate) gateway: Gateway,
+    binary: PathBuf,
+    pub(crate) version: String,
+}
+
+/// Finds the binaries; an error names all that are missing.
+pub(crate) fn find(gateways: Vec<Gateway>, wssgate: Option<&Path>) -> anyhow::Result<Vec<Installed>> {
+    let (mut installed, mut missing, mut packages) = (Vec::new(), Vec::new(), Vec::new());
+    for gateway in gateways {
+        let found = match (gateway.binary.as_str(), wssgate) {
+            ("{wssgate}", path) => path.map(Path::to_owned),
+            (name, _) => search(name),
+        };
+        let Some(binary) = found else {
+            missing.push(gateway.name);
+            packages.extend(gateway.package);
+            continue;
+        };
+        let version = version(&binary, &gateway.version)?;
+        installed.push(Installed { gateway, binary, version });
+    }
+    ensure!(
+        missing.is_empty(),
+        "not installed: {}\ninstall them with: apt-get install --no-install-recommends {}\n\
+         or leave them out with: --gateways",
+        missing.join(", "),
+        packages.join(" ")
+    );
+    Ok(installed)
+}
+
+fn search(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers where an ordinary user's PATH doesn't look.
+    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(more).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+fn version(binary: &Path, args: &[String]) -> anyhow::Result<String> {
+    let output = Command::new(binary).args(args).output().with_context(|| binary.display().to_string())?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().next().unwrap_or("unknown").trim().to_owned())
+}
+
+/// A gateway at work.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) port: u16,
+    pub(crate) pids: Vec<Pid>,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.has_ended()
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn last_words(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join("\n")
+    }
+}
+
+impl Installed {
+    /// Starts it in front of a backend and waits until it accepts connections.
+    pub(crate) async fn start(&self, site: &Site, backend: u16, core: usize) -> anyhow::Result<Running> {
+        let name = &self.gateway.name;
+        let mut last_words = String::new();
+        for _ in 0..ATTEMPTS {
+            let mut running = self.spawn(site, backend, core).with_context(|| name.clone())?;
+            for _ in 0..1000 {
+                if running.has_ended() {
+                    break;
+                }
+                if TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).await.is_ok() {
+                    // Time for workers to be forked and for what a start leaves to be done.
+                    sleep(Duration::from_millis(300)).await;
+                    running.pids = process::tree(running.child.pid)?;
+                    return Ok(running);
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+            last_words = running.last_words();
+        }
+        bail!("{name} doesn't start:\n{last_words}")
+    }
+
+    fn spawn(&self, site: &Site, backend: u16, core: usize) -> anyhow::Result<Running> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let dir = site.dir.path().join(format!("{}-{port}", self.gateway.name));
+        fs::create_dir_all(&dir)?;
+        let config = dir.join(&self.gateway.config);
+        let text = |path: &Path| path.display().to_string();
+        let values = [
+            ("port", port.to_string()),
+            ("backend", backend.to_string()),
+            ("chain", text(&site.chain)),
+            ("key", text(&site.key)),
+            ("bundle", text(&site.bundle)),
+            ("config", text(&config)),
+            ("dir", text(&dir)),
+            ("files", site.files.to_string()),
+            ("sessions", ((site.files - 500) / 2).to_string()),
+            ("wssgate", text(&self.binary)),
+        ];
+        let template = directory().join("gateways").join(&self.gateway.config);
+        let template = fs::read_to_string(&template).with_context(|| text(&template))?;
+        fs::write(&config, fill(&template, &values)?)?;
+
+        let args = self.gateway.args.iter().map(|arg| fill(arg, &values)).collect::<Result<Vec<_>, _>>()?;
+        let mut env = Vec::new();
+        for (key, value) in &self.gateway.env {
+            env.push((key, fill(value, &values)?));
+        }
+        let log = dir.join("log");
+        let (out, err) = (File::create(&log)?, File::options().append(true).open(&log)?);
+        let child = Child::spawn(core, OsStr::new(&self.binary), args, |command| {
+            command.envs(env).stdout(out).stderr(err);
+        })?;
+        Ok(Running { child, port, pids: Vec::new(), log })
+    }
+}
+
+fn directory() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_sound() {
+        let all = catalogue(&[]).unwrap();
+        assert_eq!(all.iter().filter(|gateway| gateway.ours).count(), 1);
+        for gateway in &all {
+            assert!(directory().join("gateways").join(&gateway.config).is_file(), "{}", gateway.name);
+        }
+        let chosen = catalogue(&["caddy".to_owned(), "nginx".to_owned()]).unwrap();
+        assert_eq!(chosen.iter().map(|g| &g.name).collect::<Vec<_>>(), ["caddy", "nginx"]);
+        assert!(catalogue(&["apache".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let mut gateway = catalogue(&["nginx".to_owned()]).unwrap().remove(0);
+        gateway.binary = "no-such-program".to_owned();
+        let error = find(vec![gateway], None).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("not installed: nginx") && error.contains("apt-get install"), "{error}");
+    }
+}

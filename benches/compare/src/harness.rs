@@ -1,0 +1,231 @@
+//! Runs every row against every gateway, interleaved, in rounds.
+
+use std::env;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::time::sleep;
+
+use crate::child::Child;
+use crate::gateways::{Installed, Running};
+use crate::job::{Job, Sample, Work};
+use crate::process::pss;
+use crate::rows::{How, OVERSIZE, Row};
+use crate::setup::Site;
+use crate::syscalls::Tracer;
+
+/// Brings code and tables of a fresh gateway into memory, before its memory is read.
+const WARM_UP_SOCKETS: Work = Work::Echo { sockets: 16, in_flight: 1, size: 64 };
+/// Until buffers have gone back where they go.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+pub(crate) struct Plan {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) gateways: Vec<Installed>,
+    pub(crate) rounds: usize,
+    pub(crate) seconds: f64,
+    pub(crate) warm_up: f64,
+    pub(crate) gateway_core: usize,
+    pub(crate) load_core: usize,
+}
+
+/// One sample of one row and gateway, named by their indexes in the plan.
+pub(crate) struct Measured {
+    pub(crate) row: usize,
+    pub(crate) gateway: usize,
+    pub(crate) round: usize,
+    pub(crate) sample: Sample,
+}
+
+pub(crate) struct Results {
+    pub(crate) measured: Vec<Measured>,
+    pub(crate) failures: Vec<String>,
+}
+
+/// Runs the plan; what fails is named and left out.
+pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
+    let bench = Bench::start(plan).await?;
+    let mut results = Results { measured: Vec::new(), failures: Vec::new() };
+    let count = plan.gateways.len();
+    for round in 0..plan.rounds {
+        let mut running = Vec::new();
+        for gateway in &plan.gateways {
+            running.push(bench.start_gateway(gateway).await?);
+        }
+        for (row_index, row) in plan.rows.iter().enumerate() {
+            progress(&format!("round {} of {}: {}", round + 1, plan.rounds, row.name));
+            for turn in 0..count {
+                // Nobody always comes first, or always after the same.
+                let index = (turn + round + row_index) % count;
+                let installed = &plan.gateways[index];
+                match bench.measure(row, installed, &running[index]).await {
+                    Ok(sample) => {
+                        results.measured.push(Measured { row: row_index, gateway: index, round, sample });
+                    }
+                    Err(e) => {
+                        let name = &installed.gateway.name;
+                        let words = running[index].last_words();
+                        let failure = format!("{name}, {}, round {}: {e:#}\n{words}", row.name, round + 1);
+                        progress(failure.trim_end());
+                        results.failures.push(failure);
+                        running[index] = bench.start_gateway(installed).await?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(results)
+}
+
+fn progress(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+struct Bench<'a> {
+    plan: &'a Plan,
+    site: Site,
+    backend: Child,
+    backend_port: u16,
+    tracer: Option<Tracer>,
+}
+
+impl<'a> Bench<'a> {
+    async fn start(plan: &'a Plan) -> anyhow::Result<Self> {
+        let site = Site::prepare()?;
+        for row in &plan.rows {
+            if let Work::Idle { sockets } = row.work {
+                let needed = 2 * sockets as u64 + 500;
+                ensure!(
+                    needed <= site.files,
+                    "{sockets} idle sockets need `ulimit -n {needed}`; here {}",
+                    site.files
+                );
+            }
+        }
+        let counts = plan.rows.iter().any(|row| row.how == How::SystemCalls);
+        let tracer = if counts { Tracer::find() } else { None };
+        if counts && tracer.is_none() {
+            progress(
+                "system calls can't be counted: neither perf nor strace works here; the rows are left out",
+            );
+        }
+        let own = env::current_exe()?;
+        let mut backend = Child::spawn(plan.load_core, own.as_os_str(), ["backend"], |command| {
+            command.stdout(Stdio::piped());
+        })?;
+        let stdout = backend.process.stdout.take().context("no stdout of the backend")?;
+        let port = BufReader::new(stdout).lines().next_line().await?.context("the backend doesn't start")?;
+        Ok(Self { plan, site, backend, backend_port: port.parse()?, tracer })
+    }
+
+    async fn start_gateway(&self, gateway: &Installed) -> anyhow::Result<Running> {
+        gateway.start(&self.site, self.backend_port, self.plan.gateway_core).await
+    }
+
+    async fn measure(&self, row: &Row, installed: &Installed, running: &Running) -> anyhow::Result<Sample> {
+        match row.how {
+            How::Timed => {
+                let sample = self.load(self.job(row.work, running)).await?;
+                if installed.gateway.ours && matches!(row.work, Work::Echo { .. }) {
+                    let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
+                    strict.context("the scanner was not on")?;
+                }
+                Ok(sample)
+            }
+            How::Memory => {
+                let running = self.start_gateway(installed).await?;
+                self.memory(row.work, &running).await
+            }
+            How::SystemCalls => self.system_calls(row.work, running).await,
+        }
+    }
+
+    fn job(&self, work: Work, running: &Running) -> Job {
+        Job {
+            work,
+            port: running.port,
+            certificate: self.site.chain.clone(),
+            gateway: running.pids.iter().copied().map(Pid::as_raw).collect(),
+            backend: self.backend.pid.as_raw(),
+            warm_up: self.plan.warm_up,
+            seconds: self.plan.seconds,
+            gate: false,
+        }
+    }
+
+    async fn load(&self, job: Job) -> anyhow::Result<Sample> {
+        Load::start(&job, self.plan.load_core)?.sample().await
+    }
+
+    async fn memory(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {
+        let warm_up = Job { warm_up: 0.0, seconds: 0.2, ..self.job(WARM_UP_SOCKETS, running) };
+        self.load(warm_up).await?;
+        sleep(SETTLING).await;
+        let before = pss(&running.pids)?;
+        let mut load = Load::start(&Job { gate: true, ..self.job(work, running) }, self.plan.load_core)?;
+        load.ready().await?;
+        sleep(SETTLING).await;
+        let after = pss(&running.pids)?;
+        load.go().await?;
+        Ok(Sample { memory: after as f64 - before as f64, ..load.sample().await? })
+    }
+
+    async fn system_calls(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {
+        let Some(tracer) = self.tracer else {
+            return Ok(Sample { system_calls: f64::NAN, ..Sample::default() });
+        };
+        let mut load = Load::start(&Job { gate: true, ..self.job(work, running) }, self.plan.load_core)?;
+        load.ready().await?;
+        let counting = tracer.attach(&running.pids, self.site.dir.path(), self.plan.load_core).await?;
+        load.go().await?;
+        let sample = load.sample().await?;
+        Ok(Sample { system_calls: counting.finish().await? as f64, ..sample })
+    }
+}
+
+/// A load process at work.
+struct Load {
+    _child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Load {
+    fn start(job: &Job, core: usize) -> anyhow::Result<Self> {
+        let own = env::current_exe()?;
+        let args = ["load".to_owned(), serde_json::to_string(job)?];
+        let mut child = Child::spawn(core, own.as_os_str(), args, |command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        })?;
+        let input = child.process.stdin.take().context("no stdin of the load")?;
+        let output = child.process.stdout.take().context("no stdout of the load")?;
+        Ok(Self { _child: child, input, output: BufReader::new(output).lines() })
+    }
+
+    async fn line(&mut self) -> anyhow::Result<String> {
+        self.output.next_line().await?.context("the load has failed")
+    }
+
+    async fn ready(&mut self) -> anyhow::Result<()> {
+        match self.line().await?.as_str() {
+            "ready" => Ok(()),
+            other => bail!("{other}"),
+        }
+    }
+
+    async fn go(&mut self) -> anyhow::Result<()> {
+        Ok(self.input.write_all(b"go\n").await?)
+    }
+
+    /// What the load says at its end: a sample, or what went wrong.
+    async fn sample(&mut self) -> anyhow::Result<Sample> {
+        let line = self.line().await?;
+        serde_json::from_str(&line).map_err(|_| anyhow::anyhow!(line))
+    }
+}

@@ -1,0 +1,68 @@
+//! What the harness asks of a load process, and what comes back; JSON between the two.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One run of the load generator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    pub(crate) port: u16,
+    /// The certificate to trust, in PEM.
+    pub(crate) certificate: PathBuf,
+    /// The gateway's processes, whose CPU time is read at both ends of the window.
+    pub(crate) gateway: Vec<i32>,
+    pub(crate) backend: i32,
+    pub(crate) warm_up: f64,
+    pub(crate) seconds: f64,
+    /// Says `ready` once all is connected and quiet, and begins (for idle sockets: ends) when a line
+    /// comes. Then all work counts and there is no warm-up.
+    pub(crate) gate: bool,
+}
+
+/// What a load does.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Binary messages, each echoed and compared.
+    Echo { sockets: usize, in_flight: u64, size: usize },
+    /// TCP, TLS, upgrade, Close, end of stream; each client one after the other.
+    Handshake { clients: usize, resumed: bool },
+    /// GET over HTTP/1.1, one after the other on each connection.
+    Http1 { connections: usize },
+    /// GET over HTTP/2, one after the other on each stream.
+    Http2 { connections: usize, streams: usize },
+    /// Messages at fixed times, each echoed, compared and its latency taken.
+    Paced { sockets: usize, per_second: u32, size: usize },
+    /// Sockets that have had one message each and then nothing.
+    Idle { sockets: usize },
+    /// An unmasked frame must be answered with Close 1002, an oversize message with Close 1009.
+    Strict { oversize: u64 },
+}
+
+/// What happened in the timed window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Round trips, handshakes or requests.
+    pub(crate) count: f64,
+    pub(crate) seconds: f64,
+    /// CPU seconds of the gateway, the backend and the load generator.
+    pub(crate) gateway_cpu: f64,
+    pub(crate) backend_cpu: f64,
+    pub(crate) load_cpu: f64,
+    /// Milliseconds, for paced messages.
+    #[serde(default)]
+    pub(crate) latency: Latency,
+    /// Filled in by the harness: growth of the gateway in bytes, its system calls.
+    #[serde(default)]
+    pub(crate) memory: f64,
+    #[serde(default)]
+    pub(crate) system_calls: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
+}

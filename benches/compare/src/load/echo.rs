@@ -1,0 +1,240 @@
+//! Messages that are echoed, each compared byte for byte.
+
+use std::rc::Rc;
+
+use anyhow::{bail, ensure};
+use tokio::select;
+
+use super::Shared;
+use super::wire::Wire;
+use crate::frame::{self, HeadReader};
+
+/// What an idle socket has sent before.
+const IDLE_SIZE: usize = 64;
+
+/// Keeps `in_flight` messages under way; answers to what came in one read leave in one write.
+pub(super) async fn pump(
+    shared: Rc<Shared>,
+    index: usize,
+    in_flight: u64,
+    size: usize,
+) -> anyhow::Result<()> {
+    let mut wire = connect(&shared, index).await?;
+    let mut messages = Messages::new(index, size);
+    shared.ready().await;
+    for _ in 0..in_flight {
+        messages.send(&mut wire.outbox);
+    }
+    while messages.under_way() > 0 {
+        let (input, outbox) = wire.turn().await?;
+        shared.count(messages.receive(input, outbox)?);
+        while !shared.stopped.get() && messages.under_way() < in_flight {
+            messages.send(outbox);
+        }
+    }
+    Ok(())
+}
+
+/// One message, then nothing but answers to pings; at the end another, to show that the socket lives.
+pub(super) async fn idle(shared: Rc<Shared>, index: usize) -> anyhow::Result<()> {
+    let mut messages = Messages::new(index, IDLE_SIZE);
+    let mut wire = connect(&shared, index).await?;
+    messages.exchange(&mut wire).await?;
+    let ready = shared.ready();
+    tokio::pin!(ready);
+    loop {
+        select! {
+            () = &mut ready => break,
+            turn = wire.turn() => {
+                let (input, outbox) = turn?;
+                messages.receive(input, outbox)?;
+            }
+        }
+    }
+    messages.exchange(&mut wire).await?;
+    shared.count(1);
+    Ok(())
+}
+
+pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
+    let _permit = shared.connecting.acquire().await?;
+    shared.client.upgrade(index).await
+}
+
+/// The messages of one socket: bytes that look random, the first eight of them the message's number.
+pub(super) struct Messages {
+    pattern: Vec<u8>,
+    sent: u64,
+    received: u64,
+    masks: Random,
+    head: HeadReader,
+    part: Part,
+}
+
+/// Where in the stream of echoes we are.
+enum Part {
+    Head,
+    Payload { offset: usize },
+    Ping { payload: Vec<u8>, missing: usize },
+}
+
+impl Messages {
+    pub(super) fn new(index: usize, size: usize) -> Self {
+        let mut random = Random(index as u64 + 1);
+        let pattern = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(size).collect();
+        Self { pattern, sent: 0, received: 0, masks: random, head: HeadReader::default(), part: Part::Head }
+    }
+
+    pub(super) fn under_way(&self) -> u64 {
+        self.sent - self.received
+    }
+
+    pub(super) fn send(&mut self, outbox: &mut Vec<u8>) {
+        let number = self.sent.to_le_bytes();
+        let [mask, _] = halves(self.masks.next());
+        frame::put_masked(outbox, frame::BINARY, &[&number, &self.pattern[number.len()..]], mask);
+        self.sent += 1;
+    }
+
+    /// Compares what has come; the number of payload bytes in it.
+    pub(super) fn receive(&mut self, mut input: &[u8], outbox: &mut Vec<u8>) -> anyhow::Result<u64> {
+        ensure!(!input.is_empty(), "the gateway has closed the connection");
+        let mut echoed = 0;
+        while !input.is_empty() {
+            match &mut self.part {
+                Part::Head => {
+                    if let Some(head) = self.head.read(&mut input) {
+                        self.part = self.begin(head)?;
+                    }
+                }
+                Part::Payload { offset } => {
+                    let part = take(&mut input, self.pattern.len() - *offset);
+                    ensure!(
+                        is_part(part, *offset, self.received, &self.pattern),
+                        "the echo differs from the message"
+                    );
+                    echoed += part.len() as u64;
+                    *offset += part.len();
+                    if *offset == self.pattern.len() {
+                        self.received += 1;
+                        self.part = Part::Head;
+                    }
+                }
+                Part::Ping { payload, missing } => {
+                    let part = take(&mut input, *missing);
+                    payload.extend_from_slice(part);
+                    *missing -= part.len();
+                }
+            }
+            if let Part::Ping { payload, missing: 0 } = &self.part {
+                frame::put_masked(outbox, frame::PONG, &[payload], [1, 2, 3, 4]);
+                self.part = Part::Head;
+            }
+        }
+        Ok(echoed)
+    }
+
+    fn begin(&self, head: frame::Head) -> anyhow::Result<Part> {
+        match (head.first, usize::try_from(head.payload_len)?) {
+            (frame::BINARY, len) if len == self.pattern.len() && self.received < self.sent => {
+                Ok(Part::Payload { offset: 0 })
+            }
+            (frame::PING, missing @ ..=125) => Ok(Part::Ping { payload: Vec::new(), missing }),
+            _ => bail!("an unexpected frame: {head:?}"),
+        }
+    }
+
+    async fn exchange(&mut self, wire: &mut Wire) -> anyhow::Result<()> {
+        self.send(&mut wire.outbox);
+        while self.under_way() > 0 {
+            let (input, outbox) = wire.turn().await?;
+            self.receive(input, outbox)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `part` is what stands at `offset` in the message of that number.
+fn is_part(part: &[u8], offset: usize, number: u64, pattern: &[u8]) -> bool {
+    let number = number.to_le_bytes();
+    let front = number.len().saturating_sub(offset).min(part.len());
+    let (numbered, rest) = part.split_at(front);
+    let at = offset + front;
+    numbered == number.get(offset..at).unwrap_or_default() && rest == &pattern[at..at + rest.len()]
+}
+
+fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
+    let (part, rest) = input.split_at(most.min(input.len()));
+    *input = rest;
+    part
+}
+
+fn halves(word: u64) -> [[u8; 4]; 2] {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    [[a, b, c, d], [e, f, g, h]]
+}
+
+/// Marsaglia's xorshift: nobody here needs to be surprised.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server would echo.
+    fn echo(messages: &mut Messages) -> Vec<u8> {
+        let mut outbox = Vec::new();
+        messages.send(&mut outbox);
+        let (head, len) = frame::Head::parse(&outbox).unwrap();
+        let mut payload = outbox.split_off(len);
+        frame::apply_mask(&mut payload, head.mask.unwrap(), 0);
+        let mut wire = Vec::new();
+        frame::Head { mask: None, ..head }.put(&mut wire);
+        wire.extend(payload);
+        wire
+    }
+
+    #[test]
+    fn echoes_are_accepted_in_any_split() {
+        for cut in 1..200 {
+            let mut messages = Messages::new(3, 200);
+            let mut wire = echo(&mut messages);
+            wire.extend(echo(&mut messages));
+            let echoed: u64 =
+                wire.chunks(cut).map(|part| messages.receive(part, &mut Vec::new()).unwrap()).sum();
+            assert_eq!((echoed, messages.under_way()), (400, 0));
+        }
+    }
+
+    #[test]
+    fn any_other_byte_is_noticed() {
+        for at in 0..66 {
+            let mut messages = Messages::new(3, 64);
+            let mut wire = echo(&mut messages);
+            wire[at] ^= 1;
+            let more = vec![0; 200];
+            let verdict = messages.receive(&wire, &mut Vec::new());
+            assert!(verdict.and_then(|_| messages.receive(&more, &mut Vec::new())).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_answered() {
+        let mut outbox = Vec::new();
+        let mut messages = Messages::new(3, 64);
+        messages.receive(&[frame::PING, 2, b'h'], &mut outbox).unwrap();
+        messages.receive(b"o", &mut outbox).unwrap();
+        let mut expected = Vec::new();
+        frame::put_masked(&mut expected, frame::PONG, &[b"ho"], [1, 2, 3, 4]);
+        assert_eq!(outbox, expected);
+    }
+}

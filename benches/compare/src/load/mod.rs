@@ -1,0 +1,216 @@
+//! The load generator: one thread that connects, drives one kind of [`Work`], compares every byte, and
+//! reads the CPU clocks of all three parties at both ends of the timed window.
+
+mod echo;
+mod handshake;
+mod http;
+mod paced;
+mod strict;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use nix::unistd::Pid;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::sleep;
+
+use crate::job::{Job, Latency, Sample, Work};
+use crate::process;
+use crate::stats::quantile;
+use wire::Client;
+
+/// How many connections are made at a time.
+const CONNECTING: usize = 32;
+/// How long connecting, or the end of what is in flight, may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the workers of a load share.
+struct Shared {
+    client: Client,
+    connecting: Semaphore,
+    connected: mpsc::UnboundedSender<()>,
+    running: watch::Receiver<bool>,
+    stopped: Cell<bool>,
+    /// Bytes echoed, or handshakes or requests done.
+    done: Cell<u64>,
+    /// Nanoseconds, of paced messages in the window.
+    latencies: RefCell<Vec<u64>>,
+}
+
+impl Shared {
+    fn count(&self, done: u64) {
+        self.done.set(self.done.get() + done);
+    }
+
+    /// Says that a worker is connected, and waits for the others.
+    async fn ready(&self) {
+        let _ = self.connected.send(());
+        let _ = self.running.clone().wait_for(|running| *running).await;
+    }
+}
+
+/// Does the job; `ready` and the line that answers it pass on stdout and stdin.
+pub(crate) async fn run(job: &Job) -> anyhow::Result<Sample> {
+    LocalSet::new().run_until(drive(job)).await
+}
+
+async fn drive(job: &Job) -> anyhow::Result<Sample> {
+    let (connected, mut connections) = mpsc::unbounded_channel();
+    let (run, running) = watch::channel(false);
+    let shared = Rc::new(Shared {
+        client: Client::new(job)?,
+        connecting: Semaphore::new(CONNECTING),
+        connected,
+        running,
+        stopped: Cell::new(false),
+        done: Cell::new(0),
+        latencies: RefCell::default(),
+    });
+    let mut workers = JoinSet::new();
+    let count = spawn(job.work, &shared, &mut workers);
+
+    let all = async {
+        for _ in 0..count {
+            connections.recv().await;
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        e = first_end(&mut workers) => return Err(e),
+        () = sleep(PATIENCE) => bail!("not all connections came about within {PATIENCE:?}"),
+    }
+    if job.gate {
+        gate().await?;
+    }
+    let mut begin = Reading::take(job, &shared)?;
+    run.send_replace(true);
+    let window = async {
+        if !job.gate {
+            sleep(Duration::from_secs_f64(job.warm_up)).await;
+            shared.latencies.borrow_mut().clear();
+            begin = Reading::take(job, &shared)?;
+        }
+        if !matches!(job.work, Work::Idle { .. } | Work::Strict { .. }) {
+            sleep(Duration::from_secs_f64(job.seconds)).await;
+        }
+        Reading::take(job, &shared)
+    };
+    let mut end = match job.work {
+        // They end by themselves.
+        Work::Idle { .. } | Work::Strict { .. } => window.await?,
+        _ => tokio::select! {
+            end = window => end?,
+            e = first_end(&mut workers) => return Err(e),
+        },
+    };
+    let latency = latency(&mut shared.latencies.borrow_mut());
+    shared.stopped.set(true);
+    let drain = async {
+        while let Some(ended) = workers.join_next().await {
+            ended.context("a worker of the load panicked")??;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, drain).await.context("echoes are missing at the end")??;
+    if job.gate {
+        end = Reading::take(job, &shared)?;
+    }
+    Ok(end.since(&begin, unit(job.work), latency))
+}
+
+/// Starts the workers; returns how many will say that they are connected.
+fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut JoinSet<anyhow::Result<()>>) -> usize {
+    let count = match work {
+        Work::Echo { sockets, .. } | Work::Idle { sockets } | Work::Paced { sockets, .. } => sockets,
+        Work::Handshake { clients, .. } => clients,
+        Work::Http1 { connections } | Work::Http2 { connections, .. } => connections,
+        Work::Strict { .. } => 1,
+    };
+    if let Work::Paced { sockets, per_second, size } = work {
+        workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
+        return count;
+    }
+    for index in 0..count {
+        let shared = shared.clone();
+        match work {
+            Work::Echo { in_flight, size, .. } => {
+                workers.spawn_local(echo::pump(shared, index, in_flight, size))
+            }
+            Work::Idle { .. } => workers.spawn_local(echo::idle(shared, index)),
+            Work::Handshake { resumed, .. } => workers.spawn_local(handshake::repeat(shared, index, resumed)),
+            Work::Http1 { .. } => workers.spawn_local(http::http1(shared, index)),
+            Work::Http2 { streams, .. } => workers.spawn_local(http::http2(shared, index, streams)),
+            Work::Strict { oversize } => workers.spawn_local(strict::probe(shared, oversize)),
+            Work::Paced { .. } => continue,
+        };
+    }
+    count
+}
+
+/// How much of [`Shared::done`] is one round trip, handshake or request.
+fn unit(work: Work) -> f64 {
+    match work {
+        Work::Echo { size, .. } | Work::Paced { size, .. } => size as f64,
+        _ => 1.0,
+    }
+}
+
+/// Workers end when they are told to; one that ends before has a reason.
+async fn first_end(workers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    match workers.join_next().await {
+        Some(Ok(Err(e))) => e,
+        ended => anyhow!("a worker of the load ended early: {ended:?}"),
+    }
+}
+
+async fn gate() -> anyhow::Result<()> {
+    writeln!(io::stdout(), "ready")?;
+    let line = tokio::task::spawn_blocking(|| io::stdin().lines().next());
+    line.await?.context("the harness has gone")??;
+    Ok(())
+}
+
+/// The clocks and the count at one moment.
+struct Reading {
+    at: Instant,
+    gateway: Duration,
+    backend: Duration,
+    load: Duration,
+    done: u64,
+}
+
+impl Reading {
+    fn take(job: &Job, shared: &Shared) -> anyhow::Result<Self> {
+        let gateway: Vec<_> = job.gateway.iter().copied().map(Pid::from_raw).collect();
+        Ok(Self {
+            at: Instant::now(),
+            gateway: process::cpu_time(&gateway)?,
+            backend: process::cpu_time(&[Pid::from_raw(job.backend)])?,
+            load: process::cpu_time(&[Pid::this()])?,
+            done: shared.done.get(),
+        })
+    }
+
+    fn since(&self, begin: &Self, unit: f64, latency: Latency) -> Sample {
+        Sample {
+            count: (self.done - begin.done) as f64 / unit,
+            seconds: (self.at - begin.at).as_secs_f64(),
+            gateway_cpu: (self.gateway - begin.gateway).as_secs_f64(),
+            backend_cpu: (self.backend - begin.backend).as_secs_f64(),
+            load_cpu: (self.load - begin.load).as_secs_f64(),
+            latency,
+            ..Sample::default()
+        }
+    }
+}
+
+fn latency(nanoseconds: &mut [u64]) -> Latency {
+    nanoseconds.sort_unstable();
+    let at = |share| quantile(nanoseconds, share).unwrap_or_default() as f64 / 1e6;
+    Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+}

@@ -1,0 +1,73 @@
+//! What the kernel knows about processes: their children, their CPU time, their memory.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+/// A process and all its descendants.
+pub(crate) fn tree(root: Pid) -> anyhow::Result<Vec<Pid>> {
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = all.get(next) {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))?;
+        for task in tasks {
+            // A thread may have ended meanwhile.
+            let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)));
+        }
+        next += 1;
+    }
+    Ok(all)
+}
+
+/// User and system time that processes have used, in nanoseconds of precision and with the threads
+/// that have ended, which sums over `/proc/PID/task` would lack.
+pub(crate) fn cpu_time(pids: &[Pid]) -> anyhow::Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for &pid in pids {
+        let clock = clock_getcpuclockid(pid).with_context(|| format!("process {pid} has ended"))?;
+        sum += Duration::from(clock_gettime(clock).with_context(|| format!("process {pid} has ended"))?);
+    }
+    Ok(sum)
+}
+
+/// Proportional set size of processes, in bytes.
+pub(crate) fn pss(pids: &[Pid]) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for pid in pids {
+        let file = format!("/proc/{pid}/smaps_rollup");
+        let text = fs::read_to_string(&file).with_context(|| file.clone())?;
+        let Some(bytes) = parse_pss(&text) else { bail!("no Pss in {file}") };
+        sum += bytes;
+    }
+    Ok(sum)
+}
+
+fn parse_pss(smaps: &str) -> Option<u64> {
+    let line = smaps.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_about_ourselves() {
+        let own = [Pid::this()];
+        assert!(tree(own[0]).unwrap().contains(&own[0]));
+        assert!(cpu_time(&own).unwrap() > Duration::ZERO);
+        assert!(pss(&own).unwrap() > 4096);
+    }
+
+    #[test]
+    fn pss_is_the_line_of_that_name() {
+        let text =
+            "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:   100 kB\nPss:    42 kB\nPss_Dirty: 9 kB\n";
+        assert_eq!(parse_pss(text), Some(42 * 1024));
+        assert_eq!(parse_pss("Rss: 1 kB"), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a comparison needs before anything runs: a certificate, limits, the binary of wssgate.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tempfile::TempDir;
+
+/// The name that clients ask for.
+pub(crate) const HOST: &str = "compare.test";
+
+/// More than this would only make peers reserve memory.
+const FILES_MAX: u64 = 65_536;
+
+/// Files of one comparison; they go when it ends.
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) bundle: PathBuf,
+    /// How many files a process may open.
+    pub(crate) files: u64,
+}
+
+impl Site {
+    /// Makes an ECDSA P-256 certificate and raises the limit on open files.
+    pub(crate) fn prepare() -> anyhow::Result<Self> {
+        let dir = TempDir::new().context("no temporary directory")?;
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
+        let (certificate, secret) = (cert.pem(), signing_key.serialize_pem());
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).with_context(|| path.display().to_string()).map(|()| path)
+        };
+        let chain = write("chain.pem", &certificate)?;
+        let key = write("key.pem", &secret)?;
+        let bundle = write("bundle.pem", &(certificate + &secret))?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let files = hard.min(FILES_MAX);
+        setrlimit(Resource::RLIMIT_NOFILE, files, hard)?;
+        Ok(Self { dir, chain, key, bundle, files })
+    }
+}
+
+/// Builds wssgate as it is released, beside this program.
+pub(crate) fn build_wssgate() -> anyhow::Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--package", "wssgate"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .status()
+        .context("cargo can't be run; name a binary with --wssgate")?;
+    ensure!(built.success(), "wssgate can't be built; name a binary with --wssgate");
+    let own = env::current_exe()?;
+    let binary = own.with_file_name("wssgate");
+    ensure!(binary.is_file(), "no {}; name a binary with --wssgate", binary.display());
+    Ok(binary)
+}
