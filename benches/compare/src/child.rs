@@ -42,8 +42,10 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Nobody left is no harm; tokio reaps.
-        let _ = killpg(self.pid, Signal::SIGKILL);
+        // Until it has been waited for, the id is nobody else's.
+        if self.process.id().is_some() {
+            let _ = killpg(self.pid, Signal::SIGKILL);
+        }
     }
 }
 

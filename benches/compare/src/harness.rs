@@ -13,14 +13,14 @@ use tokio::time::sleep;
 
 use crate::child::Child;
 use crate::gateways::{Installed, Running};
-use crate::job::{Job, Sample, Work};
+use crate::job::{Job, Packing, Sample, Work};
 use crate::process::pss;
 use crate::rows::{How, OVERSIZE, Row};
 use crate::setup::Site;
 use crate::syscalls::Tracer;
 
 /// Brings code and tables of a fresh gateway into memory, before its memory is read.
-const WARM_UP_SOCKETS: Work = Work::Echo { sockets: 16, in_flight: 1, size: 64 };
+const WARM_UP_SOCKETS: Work = Work::Echo { sockets: 16, in_flight: 1, size: 64, packing: Packing::Dense };
 /// Until buffers have gone back where they go.
 const SETTLING: Duration = Duration::from_secs(1);
 

@@ -25,7 +25,7 @@ pub(crate) struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// Binary messages, each echoed and compared.
-    Echo { sockets: usize, in_flight: u64, size: usize },
+    Echo { sockets: usize, in_flight: u64, size: usize, packing: Packing },
     /// TCP, TLS, upgrade, Close, end of stream; each client one after the other.
     Handshake { clients: usize, resumed: bool },
     /// GET over HTTP/1.1, one after the other on each connection.
@@ -38,6 +38,15 @@ pub(crate) enum Work {
     Idle { sockets: usize },
     /// An unmasked frame must be answered with Close 1002, an oversize message with Close 1009.
     Strict { oversize: u64 },
+}
+
+/// How messages that are written together go into TLS records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Packing {
+    /// Into as few as hold them.
+    Dense,
+    /// Each into its own.
+    Single,
 }
 
 /// What happened in the timed window.

@@ -1,6 +1,6 @@
 //! The rows of the table: what is done, what is made of it, and what we want.
 
-use crate::job::{Sample, Work};
+use crate::job::{Packing, Sample, Work};
 
 /// Over `max_message` of `gateways/wssgate.toml`.
 pub(crate) const OVERSIZE: u64 = (2 << 20) + 1;
@@ -40,9 +40,9 @@ pub(crate) enum Target {
     None,
 }
 
-fn cpu(title: &'static str, target: f64) -> Metric {
+fn cpu(title: &'static str, target: Target) -> Metric {
     let value = |sample: &Sample| sample.gateway_cpu * 1e6 / sample.count;
-    Metric { title, unit: "µs", value, digits: 2, target: Target::Ratio(target) }
+    Metric { title, unit: "µs", value, digits: 2, target }
 }
 
 fn latency(title: &'static str, value: fn(&Sample) -> f64, target: Target) -> Metric {
@@ -56,13 +56,26 @@ fn calls(title: &'static str, most: f64) -> Metric {
 
 /// All rows, with so many idle sockets.
 pub(crate) fn rows(idle: usize) -> Vec<Row> {
-    let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size };
+    let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size, packing: Packing::Dense };
     let timed = |name, work, metrics| Row { name, work, how: How::Timed, metrics };
     let counted = |name, work, metrics| Row { name, work, how: How::SystemCalls, metrics };
     vec![
-        timed("64B", echo(64, 1, 64), vec![cpu("64 B echo, 64 sockets, 1 in flight", 0.80)]),
-        timed("64B-pipelined", echo(16, 32, 64), vec![cpu("64 B echo, 16 sockets, 32 in flight", 0.75)]),
-        timed("4KiB", echo(32, 4, 4096), vec![cpu("4 KiB echo, 32 sockets, 4 in flight", 0.58)]),
+        timed("64B", echo(64, 1, 64), vec![cpu("64 B echo, 64 sockets, 1 in flight", Target::Ratio(0.80))]),
+        timed(
+            "64B-pipelined",
+            echo(16, 32, 64),
+            vec![cpu("64 B echo, 16 sockets, 32 in flight", Target::Ratio(0.75))],
+        ),
+        timed(
+            "64B-records",
+            Work::Echo { sockets: 16, in_flight: 32, size: 64, packing: Packing::Single },
+            vec![cpu("the same, a TLS record each", Target::None)],
+        ),
+        timed(
+            "4KiB",
+            echo(32, 4, 4096),
+            vec![cpu("4 KiB echo, 32 sockets, 4 in flight", Target::Ratio(0.58))],
+        ),
         timed(
             "1MiB",
             echo(4, 2, 1 << 20),
@@ -77,12 +90,12 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
         timed(
             "handshake",
             Work::Handshake { clients: 8, resumed: false },
-            vec![cpu("full handshake, upgrade, close", 0.62)],
+            vec![cpu("full handshake, upgrade, close", Target::Ratio(0.62))],
         ),
         timed(
             "resumption",
             Work::Handshake { clients: 8, resumed: true },
-            vec![cpu("resumed handshake, upgrade, close", 0.62)],
+            vec![cpu("resumed handshake, upgrade, close", Target::Ratio(0.62))],
         ),
         Row {
             name: "idle",
@@ -96,8 +109,12 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
                 target: Target::Most(4500.0),
             }],
         },
-        timed("http1", Work::Http1 { connections: 32 }, vec![cpu("HTTP/1.1 request", 1.0)]),
-        timed("http2", Work::Http2 { connections: 4, streams: 32 }, vec![cpu("HTTP/2 request", 1.0)]),
+        timed("http1", Work::Http1 { connections: 32 }, vec![cpu("HTTP/1.1 request", Target::Ratio(1.0))]),
+        timed(
+            "http2",
+            Work::Http2 { connections: 4, streams: 32 },
+            vec![cpu("HTTP/2 request", Target::Ratio(1.0))],
+        ),
         counted("syscalls-64B", echo(64, 1, 64), vec![calls("system calls, 64 B echo", 4.2)]),
         counted("syscalls-1MiB", echo(4, 2, 1 << 20), vec![calls("system calls, 1 MiB echo", 45.0)]),
         timed(

@@ -8,6 +8,7 @@ use tokio::select;
 use super::Shared;
 use super::wire::Wire;
 use crate::frame::{self, HeadReader};
+use crate::job::Packing;
 
 /// What an idle socket has sent before.
 const IDLE_SIZE: usize = 64;
@@ -18,9 +19,11 @@ pub(super) async fn pump(
     index: usize,
     in_flight: u64,
     size: usize,
+    packing: Packing,
 ) -> anyhow::Result<()> {
     let mut wire = connect(&shared, index).await?;
     let mut messages = Messages::new(index, size);
+    wire.record_len = (packing == Packing::Single).then(|| messages.frame_len());
     shared.ready().await;
     for _ in 0..in_flight {
         messages.send(&mut wire.outbox);
@@ -87,6 +90,12 @@ impl Messages {
 
     pub(super) fn under_way(&self) -> u64 {
         self.sent - self.received
+    }
+
+    fn frame_len(&self) -> usize {
+        let mut frame = Vec::new();
+        frame::put_masked(&mut frame, frame::BINARY, &[&self.pattern], [0; 4]);
+        frame.len()
     }
 
     pub(super) fn send(&mut self, outbox: &mut Vec<u8>) {

@@ -138,8 +138,8 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut JoinSet<anyhow::Result<(
     for index in 0..count {
         let shared = shared.clone();
         match work {
-            Work::Echo { in_flight, size, .. } => {
-                workers.spawn_local(echo::pump(shared, index, in_flight, size))
+            Work::Echo { in_flight, size, packing, .. } => {
+                workers.spawn_local(echo::pump(shared, index, in_flight, size, packing))
             }
             Work::Idle { .. } => workers.spawn_local(echo::idle(shared, index)),
             Work::Handshake { resumed, .. } => workers.spawn_local(handshake::repeat(shared, index, resumed)),

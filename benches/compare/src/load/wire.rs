@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::future::poll_fn;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,11 +97,13 @@ pub(super) struct Wire {
     inbox: Vec<u8>,
     pub(super) outbox: Vec<u8>,
     written: usize,
+    /// Each so many bytes of the outbox get a TLS record of their own.
+    pub(super) record_len: Option<usize>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, buffer: usize) -> Self {
-        Self { stream, inbox: vec![0; buffer], outbox: Vec::new(), written: 0 }
+        Self { stream, inbox: vec![0; buffer], outbox: Vec::new(), written: 0, record_len: None }
     }
 
     pub(super) fn resumed(&self) -> bool {
@@ -112,8 +115,15 @@ impl Wire {
     /// # Cancel safety
     /// Safe: what is written is remembered, and bytes are read only when they are returned.
     pub(super) async fn turn(&mut self) -> anyhow::Result<(&[u8], &mut Vec<u8>)> {
-        let Self { stream, inbox, outbox, written } = self;
+        let Self { stream, inbox, outbox, written, record_len } = self;
         let read = poll_fn(|cx| {
+            if let Some(len) = *record_len {
+                let tls = stream.get_mut().1;
+                for record in outbox.chunks(len) {
+                    tls.writer().write_all(record)?;
+                }
+                outbox.clear();
+            }
             let mut stream = Pin::new(&mut *stream);
             while *written < outbox.len() {
                 match stream.as_mut().poll_write(cx, &outbox[*written..])? {
