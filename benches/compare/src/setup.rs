@@ -29,7 +29,7 @@ pub(crate) struct Site {
 impl Site {
     /// Makes an ECDSA P-256 certificate and raises the limit on open files.
     pub(crate) fn prepare() -> anyhow::Result<Self> {
-        let dir = TempDir::new().context("no temporary directory")?;
+        let dir = TempDir::with_prefix("wssgate-compare-").context("no temporary directory")?;
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
         let (certificate, secret) = (cert.pem(), signing_key.serialize_pem());
         let write = |name: &str, text: &str| {
