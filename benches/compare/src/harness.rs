@@ -153,6 +153,7 @@ impl<'a> Bench<'a> {
             certificate: self.site.chain.clone(),
             gateway: running.pids.iter().copied().map(Pid::as_raw).collect(),
             backend: self.backend.pid.as_raw(),
+            cores: [self.plan.gateway_core, self.plan.load_core],
             warm_up: self.plan.warm_up,
             seconds: self.plan.seconds,
             gate: false,

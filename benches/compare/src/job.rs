@@ -14,6 +14,8 @@ pub(crate) struct Job {
     /// The gateway's processes, whose CPU time is read at both ends of the window.
     pub(crate) gateway: Vec<i32>,
     pub(crate) backend: i32,
+    /// The cores of gateway, load and backend.
+    pub(crate) cores: [usize; 2],
     pub(crate) warm_up: f64,
     pub(crate) seconds: f64,
     /// Says `ready` once all is connected and quiet, and begins (for idle sockets: ends) when a line
@@ -59,6 +61,8 @@ pub(crate) struct Sample {
     pub(crate) gateway_cpu: f64,
     pub(crate) backend_cpu: f64,
     pub(crate) load_cpu: f64,
+    /// Of anybody else on their cores.
+    pub(crate) others_cpu: f64,
     /// Milliseconds, for paced messages.
     #[serde(default)]
     pub(crate) latency: Latency,

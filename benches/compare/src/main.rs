@@ -143,7 +143,7 @@ async fn compare(options: Options) -> anyhow::Result<()> {
     gateways::find(catalogue.iter().filter(|gateway| !gateway.ours).cloned().collect(), None)?;
     let wssgate = match options.wssgate {
         Some(path) => Some(path.canonicalize().with_context(|| path.display().to_string())?),
-        None if catalogue.iter().any(|gateway| gateway.ours) => Some(setup::build_wssgate()?),
+        None if catalogue.iter().any(|gateway| gateway.ours) => Some(setup::build_wssgate().await?),
         None => None,
     };
     let gateways = gateways::find(catalogue, wssgate.as_deref())?;

@@ -7,6 +7,9 @@ use anyhow::{Context, bail};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
+/// What `/proc/stat` counts in, on any machine of ours.
+const TICK: Duration = Duration::from_millis(10);
+
 /// A process and all its descendants.
 pub(crate) fn tree(root: Pid) -> anyhow::Result<Vec<Pid>> {
     let mut all = vec![root];
@@ -32,6 +35,27 @@ pub(crate) fn cpu_time(pids: &[Pid]) -> anyhow::Result<Duration> {
         sum += Duration::from(clock_gettime(clock).with_context(|| format!("process {pid} has ended"))?);
     }
     Ok(sum)
+}
+
+/// Time that cores have not been idle.
+pub(crate) fn busy(cores: &[usize]) -> anyhow::Result<Duration> {
+    let file = "/proc/stat";
+    let text = fs::read_to_string(file).context(file)?;
+    let mut sum = Duration::ZERO;
+    for core in cores {
+        let ticks = parse_busy(&text, *core).with_context(|| format!("no core {core} in {file}"))?;
+        sum += TICK * u32::try_from(ticks)?;
+    }
+    Ok(sum)
+}
+
+/// User, nice, system, interrupts; neither idle nor waiting, nor stolen by other machines.
+fn parse_busy(stat: &str, core: usize) -> Option<u64> {
+    let name = format!("cpu{core}");
+    let line = stat.lines().find(|line| line.split(' ').next() == Some(&name))?;
+    let ticks: Vec<u64> = line.split(' ').skip(1).map_while(|field| field.parse().ok()).collect();
+    let &[user, nice, system, _idle, _waiting, hard, soft, ..] = ticks.as_slice() else { return None };
+    Some(user + nice + system + hard + soft)
 }
 
 /// Proportional set size of processes, in bytes.
@@ -61,6 +85,13 @@ mod tests {
         assert!(tree(own[0]).unwrap().contains(&own[0]));
         assert!(cpu_time(&own).unwrap() > Duration::ZERO);
         assert!(pss(&own).unwrap() > 4096);
+    }
+
+    #[test]
+    fn a_core_is_busy_with_what_is_not_idle() {
+        let stat = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu1 1 2 4 100 200 8 16 300 0 0\ncpu10 7 7 7 7 7 7 7 7 7 7\n";
+        assert_eq!(parse_busy(stat, 1), Some(31));
+        assert_eq!(parse_busy(stat, 0), None);
     }
 
     #[test]

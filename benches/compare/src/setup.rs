@@ -3,12 +3,12 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// The name that clients ask for.
 pub(crate) const HOST: &str = "compare.test";
@@ -47,12 +47,15 @@ impl Site {
 }
 
 /// Builds wssgate as it is released, beside this program.
-pub(crate) fn build_wssgate() -> anyhow::Result<PathBuf> {
+pub(crate) async fn build_wssgate() -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--package", "wssgate"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        // From where we were started, since that is what a relative target directory is relative to.
+        .args(["build", "--release", "--package", "wssgate", "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"))
+        .kill_on_drop(true)
         .status()
+        .await
         .context("cargo can't be run; name a binary with --wssgate")?;
     ensure!(built.success(), "wssgate can't be built; name a binary with --wssgate");
     let own = env::current_exe()?;

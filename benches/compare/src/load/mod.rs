@@ -5,23 +5,23 @@ mod echo;
 mod handshake;
 mod http;
 mod paced;
+mod reading;
 mod strict;
 mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use nix::unistd::Pid;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::job::{Job, Latency, Sample, Work};
-use crate::process;
 use crate::stats::quantile;
+use reading::Reading;
 use wire::Client;
 
 /// How many connections are made at a time.
@@ -87,26 +87,15 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
     if job.gate {
         gate().await?;
     }
-    let mut begin = Reading::take(job, &shared)?;
+    let before = Reading::take(job, shared.done.get())?;
     run.send_replace(true);
-    let window = async {
-        if !job.gate {
-            sleep(Duration::from_secs_f64(job.warm_up)).await;
-            shared.latencies.borrow_mut().clear();
-            begin = Reading::take(job, &shared)?;
-        }
-        if !matches!(job.work, Work::Idle { .. } | Work::Strict { .. }) {
-            sleep(Duration::from_secs_f64(job.seconds)).await;
-        }
-        Reading::take(job, &shared)
-    };
-    let mut end = match job.work {
-        // They end by themselves.
-        Work::Idle { .. } | Work::Strict { .. } => window.await?,
-        _ => tokio::select! {
-            end = window => end?,
+    let window = match job.work {
+        // They do what there is to do and are through.
+        Work::Idle { .. } | Work::Strict { .. } => None,
+        _ => Some(tokio::select! {
+            window = window(job, &shared) => window?,
             e = first_end(&mut workers) => return Err(e),
-        },
+        }),
     };
     let latency = latency(&mut shared.latencies.borrow_mut());
     shared.stopped.set(true);
@@ -116,11 +105,23 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, drain).await.context("echoes are missing at the end")??;
-    if job.gate {
-        end = Reading::take(job, &shared)?;
+    timeout(PATIENCE, drain).await.context("echoes are missing at the end")??;
+    let (begin, end) = match window {
+        Some(window) if !job.gate => window,
+        _ => (before, Reading::take(job, shared.done.get())?),
+    };
+    Ok(Sample { latency, ..end.since(&begin, unit(job.work)) })
+}
+
+/// Lets time pass; what was read at both ends of the window.
+async fn window(job: &Job, shared: &Shared) -> anyhow::Result<(Reading, Reading)> {
+    if !job.gate {
+        sleep(Duration::from_secs_f64(job.warm_up)).await;
+        shared.latencies.borrow_mut().clear();
     }
-    Ok(end.since(&begin, unit(job.work), latency))
+    let begin = Reading::take(job, shared.done.get())?;
+    sleep(Duration::from_secs_f64(job.seconds)).await;
+    Ok((begin, Reading::take(job, shared.done.get())?))
 }
 
 /// Starts the workers; returns how many will say that they are connected.
@@ -173,40 +174,6 @@ async fn gate() -> anyhow::Result<()> {
     let line = tokio::task::spawn_blocking(|| io::stdin().lines().next());
     line.await?.context("the harness has gone")??;
     Ok(())
-}
-
-/// The clocks and the count at one moment.
-struct Reading {
-    at: Instant,
-    gateway: Duration,
-    backend: Duration,
-    load: Duration,
-    done: u64,
-}
-
-impl Reading {
-    fn take(job: &Job, shared: &Shared) -> anyhow::Result<Self> {
-        let gateway: Vec<_> = job.gateway.iter().copied().map(Pid::from_raw).collect();
-        Ok(Self {
-            at: Instant::now(),
-            gateway: process::cpu_time(&gateway)?,
-            backend: process::cpu_time(&[Pid::from_raw(job.backend)])?,
-            load: process::cpu_time(&[Pid::this()])?,
-            done: shared.done.get(),
-        })
-    }
-
-    fn since(&self, begin: &Self, unit: f64, latency: Latency) -> Sample {
-        Sample {
-            count: (self.done - begin.done) as f64 / unit,
-            seconds: (self.at - begin.at).as_secs_f64(),
-            gateway_cpu: (self.gateway - begin.gateway).as_secs_f64(),
-            backend_cpu: (self.backend - begin.backend).as_secs_f64(),
-            load_cpu: (self.load - begin.load).as_secs_f64(),
-            latency,
-            ..Sample::default()
-        }
-    }
 }
 
 fn latency(nanoseconds: &mut [u64]) -> Latency {

@@ -32,7 +32,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What all connections of a load have in common.
 pub(super) struct Client {
-    config: ClientConfig,
+    config: Arc<ClientConfig>,
     port: u16,
     buffer: usize,
 }
@@ -58,14 +58,14 @@ impl Client {
             Work::Echo { size, .. } => size.clamp(16 << 10, 256 << 10),
             _ => 16 << 10,
         };
-        Ok(Self { config, port: job.port, buffer })
+        Ok(Self { config: Arc::new(config), port: job.port, buffer })
     }
 
     /// The same with a memory of its own for session tickets.
     pub(super) fn resuming(&self) -> Self {
-        let mut config = self.config.clone();
+        let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::in_memory_sessions(8);
-        Self { config, ..*self }
+        Self { config: Arc::new(config), ..*self }
     }
 
     /// TCP and TLS. Source addresses are spread by `index`, as one has ports for 28,000 connections.
@@ -76,7 +76,7 @@ impl Client {
         socket.bind(SocketAddr::from((source, 0)))?;
         let tcp = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await.context("TCP")?;
         let stream = BufReader::with_capacity(self.buffer, tcp);
-        let connector = TlsConnector::from(Arc::new(self.config.clone()));
+        let connector = TlsConnector::from(self.config.clone());
         let tls = connector.connect(ServerName::try_from(HOST)?, stream).await.context("TLS")?;
         let wanted = self.config.alpn_protocols.first().map(Vec::as_slice);
         ensure!(tls.get_ref().1.alpn_protocol() == wanted, "another protocol than asked for");
@@ -131,8 +131,9 @@ impl Wire {
                     Poll::Pending => break,
                 }
             }
-            if *written == outbox.len() {
-                outbox.clear();
+            // A writer that never quite catches up must not gather all that it ever wrote.
+            if 2 * *written >= outbox.len() {
+                outbox.drain(..*written);
                 *written = 0;
             }
             let _ = stream.as_mut().poll_flush(cx)?;
