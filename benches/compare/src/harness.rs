@@ -24,6 +24,9 @@ const WARM_UP_SOCKETS: Work = Work::Echo { sockets: 16, in_flight: 1, size: 64, 
 /// Until buffers have gone back where they go.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// Others that take no more of the cores, in parts of one, don't matter.
+const QUIET: f64 = 0.1;
+
 /// What is to be done.
 pub(crate) struct Plan {
     pub(crate) rows: Vec<Row>,
@@ -31,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) warm_up: f64,
+    pub(crate) retries: u16,
     pub(crate) gateway_core: usize,
     pub(crate) load_core: usize,
 }
@@ -131,7 +135,7 @@ impl<'a> Bench<'a> {
     async fn measure(&self, row: &Row, installed: &Installed, running: &Running) -> anyhow::Result<Sample> {
         match row.how {
             How::Timed => {
-                let sample = self.load(self.job(row.work, running)).await?;
+                let sample = self.timed(row.work, running).await?;
                 if installed.gateway.ours && matches!(row.work, Work::Echo { .. }) {
                     let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
                     strict.context("the scanner was not on")?;
@@ -162,6 +166,21 @@ impl<'a> Bench<'a> {
 
     async fn load(&self, job: Job) -> anyhow::Result<Sample> {
         Load::start(&job, self.plan.load_core)?.sample().await
+    }
+
+    /// A sample, or the quietest of several where others want the cores too.
+    async fn timed(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {
+        let mut quietest = self.load(self.job(work, running)).await?;
+        for _ in 0..self.plan.retries {
+            if quietest.others() <= QUIET {
+                break;
+            }
+            let sample = self.load(self.job(work, running)).await?;
+            if sample.others() < quietest.others() {
+                quietest = sample;
+            }
+        }
+        Ok(quietest)
     }
 
     async fn memory(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {

@@ -73,6 +73,13 @@ pub(crate) struct Sample {
     pub(crate) system_calls: f64,
 }
 
+impl Sample {
+    /// How much others took of the cores, as a part of one core.
+    pub(crate) fn others(&self) -> f64 {
+        self.others_cpu / self.seconds
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,

@@ -51,6 +51,9 @@ struct Options {
     /// Seconds of a timed window
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// How often a timed sample is taken again if others took over 10 % of a core; the quietest is kept
+    #[arg(long, default_value_t = 0, value_name = "TIMES")]
+    retries: u16,
     /// One short round with 2,000 idle sockets
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "idle"])]
     quick: bool,
@@ -149,7 +152,8 @@ async fn compare(options: Options) -> anyhow::Result<()> {
     let gateways = gateways::find(catalogue, wssgate.as_deref())?;
 
     let (gateway_core, load_core) = (options.gateway_core, options.load_core);
-    let plan = Plan { rows, gateways, rounds, seconds, warm_up, gateway_core, load_core };
+    let retries = options.retries;
+    let plan = Plan { rows, gateways, rounds, seconds, warm_up, retries, gateway_core, load_core };
     let results = harness::run(&plan).await?;
     write!(std::io::stdout(), "{}", report::text(&plan, &results))?;
     if let Some(file) = options.json {

@@ -29,6 +29,8 @@ const CONNECTING: usize = 32;
 /// How long connecting, or the end of what is in flight, may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Workers = JoinSet<anyhow::Result<()>>;
+
 /// What the workers of a load share.
 struct Shared {
     client: Client,
@@ -125,30 +127,38 @@ async fn window(job: &Job, shared: &Shared) -> anyhow::Result<(Reading, Reading)
 }
 
 /// Starts the workers; returns how many will say that they are connected.
-fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut JoinSet<anyhow::Result<()>>) -> usize {
-    let count = match work {
-        Work::Echo { sockets, .. } | Work::Idle { sockets } | Work::Paced { sockets, .. } => sockets,
-        Work::Handshake { clients, .. } => clients,
-        Work::Http1 { connections } | Work::Http2 { connections, .. } => connections,
-        Work::Strict { .. } => 1,
-    };
-    if let Work::Paced { sockets, per_second, size } = work {
-        workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
-        return count;
+fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
+    match work {
+        Work::Echo { sockets, in_flight, size, packing } => {
+            each(sockets, shared, workers, |shared, i| echo::pump(shared, i, in_flight, size, packing))
+        }
+        Work::Idle { sockets } => each(sockets, shared, workers, echo::idle),
+        Work::Handshake { clients, resumed } => {
+            each(clients, shared, workers, |shared, i| handshake::repeat(shared, i, resumed))
+        }
+        Work::Http1 { connections } => each(connections, shared, workers, http::http1),
+        Work::Http2 { connections, streams } => {
+            each(connections, shared, workers, |shared, i| http::http2(shared, i, streams))
+        }
+        Work::Paced { sockets, per_second, size } => {
+            workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
+            sockets
+        }
+        Work::Strict { oversize } => each(1, shared, workers, |shared, _| strict::probe(shared, oversize)),
     }
+}
+
+fn each<F>(
+    count: usize,
+    shared: &Rc<Shared>,
+    workers: &mut Workers,
+    worker: impl Fn(Rc<Shared>, usize) -> F,
+) -> usize
+where
+    F: Future<Output = anyhow::Result<()>> + 'static,
+{
     for index in 0..count {
-        let shared = shared.clone();
-        match work {
-            Work::Echo { in_flight, size, packing, .. } => {
-                workers.spawn_local(echo::pump(shared, index, in_flight, size, packing))
-            }
-            Work::Idle { .. } => workers.spawn_local(echo::idle(shared, index)),
-            Work::Handshake { resumed, .. } => workers.spawn_local(handshake::repeat(shared, index, resumed)),
-            Work::Http1 { .. } => workers.spawn_local(http::http1(shared, index)),
-            Work::Http2 { streams, .. } => workers.spawn_local(http::http2(shared, index, streams)),
-            Work::Strict { oversize } => workers.spawn_local(strict::probe(shared, oversize)),
-            Work::Paced { .. } => continue,
-        };
+        workers.spawn_local(worker(shared.clone(), index));
     }
     count
 }
@@ -162,7 +172,7 @@ fn unit(work: Work) -> f64 {
 }
 
 /// Workers end when they are told to; one that ends before has a reason.
-async fn first_end(workers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+async fn first_end(workers: &mut Workers) -> anyhow::Error {
     match workers.join_next().await {
         Some(Ok(Err(e))) => e,
         ended => anyhow!("a worker of the load ended early: {ended:?}"),
