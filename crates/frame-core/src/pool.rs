@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 
 /// Bytes of one buffer: large enough that bulk costs few system calls.
-pub const BUFFER_LEN: usize = 64 * 1024;
+pub const BUFFER_LEN: usize = 256 * 1024;
 
 /// Free buffers a thread keeps: enough for the sockets that are stalled or mid-burst at one time.
-const FREE_MAX: usize = 64;
+const FREE_MAX: usize = 16;
 
 thread_local! {
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };

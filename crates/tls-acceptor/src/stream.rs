@@ -17,7 +17,7 @@ use crate::record::{
 };
 
 /// Records sealed for one write.
-const SEAL_MAX: usize = 8;
+const SEAL_MAX: usize = 16;
 /// Bytes of the network's that one thread handles at a time. Nothing of them is kept between
 /// polls, so it is enough for all its connections.
 const SCRATCH_LEN: usize = ALONG_MAX + SEAL_MAX * (PLAINTEXT_MAX + OVERHEAD_MAX);
