@@ -70,8 +70,8 @@ impl Session {
         self.end(&outcome);
     }
 
-    fn end(self: Box<Self>, outcome: &Outcome) {
-        let Self { report, registered, other, .. } = *self;
+    fn end(self, outcome: &Outcome) {
+        let Self { report, registered, other, .. } = self;
         drop(other);
         drop(registered);
         report.session(outcome);
