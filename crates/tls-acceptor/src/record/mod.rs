@@ -75,7 +75,7 @@ impl Header {
         Ok(Some(Self { content_type, body_len }))
     }
 
-    fn to_wire(self) -> [u8; HEADER_LEN] {
+    pub(crate) fn to_wire(self) -> [u8; HEADER_LEN] {
         // Ours are short enough, and the peer's have been judged.
         let [high, low] = u16::try_from(self.body_len).unwrap_or(u16::MAX).to_be_bytes();
         [self.content_type as u8, VERSION[0], VERSION[1], high, low]

@@ -1,84 +1,23 @@
 //! Records from a client that is ours to bend.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use proptest::prelude::*;
-use rustls::crypto::aws_lc_rs::cipher_suite;
-use rustls::crypto::cipher::{AeadKey, Iv};
-use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite};
+use std::path::Path;
 
+use proptest::prelude::*;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::aws_lc_rs::cipher_suite;
+
+use self::relations::{Client, TLS13, cipher, open_all};
 use super::*;
 
-const KEY: [u8; 32] = [7; 32];
-const IV: [u8; 12] = [9; 12];
+#[path = "../../fuzz/relations.rs"]
+mod relations;
 
-fn cipher(suite: SupportedCipherSuite) -> Cipher {
-    let (key, iv) = (AeadKey::from(KEY), Iv::from(IV));
-    let chacha = format!("{:?}", suite.suite()).contains("CHACHA");
-    let secrets = if chacha {
-        ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }
-    } else {
-        ConnectionTrafficSecrets::Aes256Gcm { key, iv }
-    };
-    Cipher::new(suite, (3, secrets)).unwrap()
-}
-
-const TLS13: SupportedCipherSuite = cipher_suite::TLS13_AES_256_GCM_SHA384;
 const SUITES: [SupportedCipherSuite; 4] = [
     TLS13,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
     cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
-
-/// A client of TLS 1.3 that protects whatever it likes as its inner plaintext.
-struct Client {
-    sequence: u64,
-    wire: Vec<u8>,
-}
-
-impl Client {
-    fn new() -> Self {
-        Self { sequence: 3, wire: Vec::new() }
-    }
-
-    fn inner(&mut self, inner: &[u8]) {
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &KEY).unwrap());
-        let mut nonce = IV;
-        nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()).for_each(|(iv, n)| *iv ^= n);
-        let header =
-            Header { content_type: ContentType::ApplicationData, body_len: inner.len() + 16 }.to_wire();
-        let mut body = inner.to_vec();
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(header), &mut body)
-            .unwrap();
-        self.wire.extend_from_slice(&header);
-        self.wire.extend_from_slice(&body);
-        self.sequence += 1;
-    }
-
-    fn says(&mut self, content_type: u8, content: &[u8], padding: usize) {
-        self.inner(&[content, &[content_type], &vec![0; padding]].concat());
-    }
-}
-
-/// What comes out of a wire: contents, other events, and how it ended.
-fn open_all(incoming: &mut Incoming, mut wire: &[u8]) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
-    let (mut data, mut events) = (Vec::new(), Vec::new());
-    loop {
-        let header = match incoming.header(wire) {
-            Ok(Some(header)) if header.record_len() <= wire.len() => header,
-            Ok(_) => return (data, events, None),
-            Err(fault) => return (data, events, Some(fault)),
-        };
-        let body = &wire[HEADER_LEN..header.record_len()];
-        let mut content = vec![0xEE; body.len()];
-        match incoming.open(header, body, &mut content) {
-            Ok(Opened::Data(len)) => data.extend_from_slice(&content[..len]),
-            Ok(event) => events.push(event),
-            Err(fault) => return (data, events, Some(fault)),
-        }
-        wire = &wire[header.record_len()..];
-    }
-}
 
 fn verdict(client: &Client) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
     open_all(&mut Incoming::new(cipher(TLS13)), &client.wire)
@@ -252,7 +191,22 @@ fn a_key_is_not_used_beyond_its_limit() {
     assert_eq!(cipher(TLS13).limit(), 1 << 24);
 }
 
+#[test]
+fn the_fuzzing_corpus() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/records");
+    let files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 10, "the corpus is there");
+    for file in files {
+        relations::records(&std::fs::read(file).unwrap());
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_script(script in prop::collection::vec(any::<u8>(), 0..200)) {
+        relations::records(&script);
+    }
+
     #[test]
     fn no_bytes_are_too_strange(wire in prop::collection::vec(any::<u8>(), 0..300), tls13: bool) {
         let suite = if tls13 { TLS13 } else { cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 };
