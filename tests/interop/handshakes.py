@@ -1,7 +1,9 @@
 """TLS as openssl's s_client sees it."""
 
+from asyncio.subprocess import PIPE
+
 from gateway import gateway, route
-from processes import output, same, within
+from processes import output, running, same, within
 
 REQUEST = b"GET /echo HTTP/1.1\r\nHost: gate.test\r\nConnection: close\r\n\r\n"
 VERSIONS = {"-tls1_2": "TLSv1.2", "-tls1_3": "TLSv1.3"}
@@ -41,3 +43,34 @@ async def openssl_resumes_its_sessions():
             said = await s_client(gate, "gate.test", option, "-sess_in", ticket)
             within("the second handshake", said, f"Reused, {version}, Cipher is ")
             within("its request", said, "HTTP/1.1 426 Upgrade Required")
+
+
+async def openssl_renews_its_keys():
+    """K and k are s_client's own commands: a KeyUpdate that wants one in return, and one that doesn't."""
+    async with gateway(ECHO) as gate:
+        async with interactive(gate, "-tls1_3") as child:
+            for round, command in enumerate("KkKKk"):
+                child.process.stdin.write(b"GET /echo HTTP/1.1\r\nHost: gate.test\r\n\r\n")
+                await child.line(nth=round, text="HTTP/1.1 426 Upgrade Required")
+                child.process.stdin.write(command.encode() + b"\n")
+                await child.line(nth=round, text="KEYUPDATE")
+            child.process.stdin.write(REQUEST)
+            await child.line(nth=5, text="HTTP/1.1 426 Upgrade Required")
+            await child.line(text="closed")
+            await child.process.wait()
+
+
+async def openssl_is_refused_another_handshake():
+    async with gateway(ECHO) as gate:
+        async with interactive(gate, "-tls1_2") as child:
+            await child.line(text="---", nth=4)
+            child.process.stdin.write(b"R\n")
+            await child.line(text="RENEGOTIATING")
+            await child.process.wait()
+            await child.end()
+            within("what s_client says", str(child), "no renegotiation")
+
+
+def interactive(gate, *options):
+    target = ["-connect", f"{gate.address}:{gate.port}", "-servername", "gate.test", "-CAfile", gate.root]
+    return running("openssl", "s_client", *target, *options, stdin=PIPE)

@@ -17,6 +17,8 @@ SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
 SCENARIOS = [
     handshakes.openssl_sees_the_certificate_of_the_name_it_asks_for,
     handshakes.openssl_resumes_its_sessions,
+    handshakes.openssl_renews_its_keys,
+    handshakes.openssl_is_refused_another_handshake,
     conversations.python_clients_talk_to_python_backends,
     conversations.python_clients_talk_to_node_backends,
     conversations.node_clients_talk_to_python_backends,
