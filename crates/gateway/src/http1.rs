@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 use upgrade_handler::handoff::from_hyper;
 
@@ -87,17 +88,19 @@ async fn answer(
         Reply::Answer(answer) => answer,
         Reply::Tunnel(answer, session) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.
-            connection.worker.tasks.spawn(open(upgrading, session));
+            let tasks = connection.worker.tasks.clone();
+            connection.worker.tasks.spawn(open(tasks, upgrading, session));
             answer.map(|()| ToClient::unreported(AnswerBody::Whole(None)))
         }
     })
 }
 
-async fn open(upgrading: OnUpgrade, session: Box<Session>) {
+async fn open(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
     match upgrading.await {
         Ok(upgraded) => {
             if let Some(client) = from_hyper::<Patient<Transport>>(upgraded) {
-                session.run(client.map(Patient::into_inner), Carrier::Http1).await;
+                // Another one: a task is as large as the largest thing it ever did.
+                tasks.spawn(session.run(client.map(Patient::into_inner), Carrier::Http1));
             }
         }
         Err(e) => session.abandon(&e),

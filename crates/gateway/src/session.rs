@@ -50,24 +50,31 @@ impl Session {
     }
 
     /// Lives the session over the client's stream.
-    pub async fn run<S>(mut self: Box<Self>, mut client: S, carrier: Carrier)
+    #[expect(clippy::manual_async_fn, reason = "one would hold its arguments twice, as long as it lives")]
+    pub fn run<S>(
+        mut self: Box<Self>,
+        mut client: S,
+        carrier: Carrier,
+    ) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.report.opened();
-        let control = self.registered.control();
-        let outcome = match &mut self.other {
-            Other::Backend(backend) => {
-                let outcome = relay::relay(&mut client, backend, &self.policy, control).await;
-                part(client, carrier, backend, &outcome).await;
-                outcome
-            }
-            Other::Echo => {
-                let endpoint = Endpoint::new(client, self.policy, control.clone());
-                Box::pin(echo::run(endpoint)).await // its size is not every session's
-            }
-        };
-        self.end(&outcome);
+        async move {
+            self.report.opened();
+            let control = self.registered.control();
+            let outcome = match &mut self.other {
+                Other::Backend(backend) => {
+                    let outcome = relay::relay(&mut client, backend, &self.policy, control).await;
+                    part(&mut client, carrier, backend, &outcome).await;
+                    outcome
+                }
+                Other::Echo => {
+                    let endpoint = Endpoint::new(client, self.policy, control.clone());
+                    Box::pin(echo::run(endpoint)).await // its size is not every session's
+                }
+            };
+            self.end(&outcome);
+        }
     }
 
     fn end(self, outcome: &Outcome) {
@@ -84,7 +91,7 @@ impl Session {
 }
 
 /// Does with both connections what the relay has left to do.
-async fn part<S>(mut client: S, carrier: Carrier, backend: &Handoff<TcpStream>, outcome: &Outcome)
+async fn part<S>(client: &mut S, carrier: Carrier, backend: &Handoff<TcpStream>, outcome: &Outcome)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
