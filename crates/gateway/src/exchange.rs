@@ -91,7 +91,7 @@ impl Decline {
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
-pub async fn exchange(connection: Arc<Connection>, head: Parts, body: RequestBody) -> Reply {
+pub async fn exchange(connection: Arc<Connection>, head: Box<Parts>, body: RequestBody) -> Reply {
     let site = connection.worker.site();
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
@@ -161,7 +161,7 @@ async fn serve(
     connection: &Arc<Connection>,
     site: &Arc<Site>,
     report: &mut Report,
-    head: Parts,
+    head: Box<Parts>,
     body: RequestBody,
 ) -> Result<Served, Declined> {
     let judgement = judge(&head);
@@ -220,7 +220,7 @@ async fn open(
     route: &Arc<Route>,
     report: &mut Report,
     hop: &Hop<'_>,
-    head: Parts,
+    head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, Declined> {
     match &route.action {

@@ -84,7 +84,7 @@ async fn answer(
 ) -> Result<Response<ToClient>, Infallible> {
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    Ok(match exchange(connection.clone(), head, RequestBody::Http1(body)).await {
+    Ok(match exchange(connection.clone(), Box::new(head), RequestBody::Http1(body)).await {
         Reply::Answer(answer) => answer,
         Reply::Tunnel(answer, session) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.

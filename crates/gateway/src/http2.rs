@@ -129,7 +129,7 @@ async fn stream(
     connection: Arc<Connection>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    _open: OpenStream,
+    open: OpenStream,
 ) {
     let (head, recv) = request.into_parts();
     let is_head = head.method == Method::HEAD;
@@ -142,17 +142,20 @@ async fn stream(
         let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         (RequestBody::Http2(Http2Body::new(recv, length, wanted, rest)), None)
     };
-    let mut exchange = pin!(exchange(connection, head, body));
-    let reply = loop {
-        tokio::select! {
-            reply = &mut exchange => break reply,
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
-            asked = &mut body_wanted, if waits => {
-                waits = false;
-                if asked.is_ok() {
-                    let mut go_on = Response::new(());
-                    *go_on.status_mut() = StatusCode::CONTINUE;
-                    let _ = respond.send_informational(go_on); // a failure shows with the answer
+    let tasks = connection.worker.tasks.clone();
+    let reply = {
+        let mut exchange = pin!(exchange(connection, Box::new(head), body));
+        loop {
+            tokio::select! {
+                reply = &mut exchange => break reply,
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
+                asked = &mut body_wanted, if waits => {
+                    waits = false;
+                    if asked.is_ok() {
+                        let mut go_on = Response::new(());
+                        *go_on.status_mut() = StatusCode::CONTINUE;
+                        let _ = respond.send_informational(go_on); // a failure shows with the answer
+                    }
                 }
             }
         }
@@ -166,7 +169,14 @@ async fn stream(
         (Reply::Tunnel(mut answer, session), Some(recv)) => {
             finish_head(answer.headers_mut());
             match respond.send_response(answer, false) {
-                Ok(send) => session.run(Tunnel::new(send, recv), Carrier::Http2).await,
+                Ok(send) => {
+                    // A task of its own: this one is as large as a request needs it.
+                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2);
+                    tasks.spawn(async move {
+                        session.await;
+                        drop(open);
+                    });
+                }
                 Err(e) => session.abandon(&e),
             }
         }

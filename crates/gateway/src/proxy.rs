@@ -89,11 +89,11 @@ pub async fn request(
     upstream: &Upstream,
     report: &mut Report,
     hop: &Hop<'_>,
-    mut head: Parts,
+    head: Box<Parts>,
     body: RequestBody,
 ) -> Result<Served, Declined> {
     report.backend(upstream.to_string());
-    let (answer, lease) = ask_plainly(connection, upstream, report, hop, &mut head, body).await?;
+    let (answer, lease) = ask_plainly(connection, upstream, report, hop, head, body).await?;
     let (mut head, body) = answer.into_parts();
     judge(&head)?;
     forward::response(&mut head.headers);
@@ -106,10 +106,10 @@ async fn ask_plainly(
     upstream: &Upstream,
     report: &mut Report,
     hop: &Hop<'_>,
-    head: &mut Parts,
+    mut head: Box<Parts>,
     body: RequestBody,
 ) -> Result<(Response<Incoming>, Lease), Failure> {
-    forward::request(head, hop);
+    forward::request(&mut head, hop);
     head.uri = origin_form(&head.uri);
     let is_empty = body.is_end_stream();
     if !is_empty && body.size_hint().exact().is_none() {
@@ -128,7 +128,7 @@ async fn ask_plainly(
     // A kept-alive connection may have been closed by the backend a moment ago. What it can't
     // have acted upon, or may act upon twice, is sent again (RFC 9110 §9.2.2).
     let spare = (lease.reused && is_empty && is_idempotent(&head.method)).then(|| head.clone());
-    let mut request = Request::from_parts(std::mem::replace(head, Request::new(()).into_parts().0), body);
+    let mut request = Request::from_parts(*head, body);
     if expects {
         let told = Mutex::new(Some(told));
         on_informational(&mut request, move |answer| {
@@ -151,14 +151,17 @@ async fn ask_plainly(
             let unsent = e.take_message();
             let again = match (unsent, spare) {
                 (Some(unsent), _) if lease.reused => unsent,
-                (None, Some(spare)) => Request::from_parts(spare, ToBackend::empty()),
+                (None, Some(spare)) => Request::from_parts(*spare, ToBackend::empty()),
                 _ => return Err(e.into_error().into()),
             };
-            lease = pool.lease_new(upstream).await?;
-            tokio::select! {
-                sent = lease.sender.send_request(again) => sent?,
-                () = progress.backend_idles(upstream.response_timeout) => return Err(timeout()),
-            }
+            let asking = async {
+                lease = pool.lease_new(upstream).await?;
+                tokio::select! {
+                    sent = lease.sender.send_request(again) => Ok(sent?),
+                    () = progress.backend_idles(upstream.response_timeout) => Err(timeout()),
+                }
+            };
+            Box::pin(asking).await? // rare, and large
         }
     };
     progress.answered();
@@ -176,7 +179,7 @@ pub async fn upgrade(
     upstream: &Upstream,
     report: &mut Report,
     hop: &Hop<'_>,
-    mut head: Parts,
+    mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, Declined> {
     report.backend(upstream.to_string());
@@ -186,7 +189,7 @@ pub async fn upgrade(
     head.headers.remove(CONTENT_LENGTH);
     head.uri = origin_form(&head.uri);
     head.extensions = connection.worker.casing.clone();
-    let mut answer = shake_hands(upstream, head).await?;
+    let mut answer = shake_hands(upstream, *head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(declined(answer, &upgrade)?);
     }

@@ -72,7 +72,7 @@ impl Pool {
                 return Ok(self.leased((idle.sender, idle.task), true, backend));
             }
         }
-        self.lease_new(upstream).await
+        Box::pin(self.lease_new(upstream)).await // rare, and much larger than the rest
     }
 
     /// A new connection to `upstream`.
