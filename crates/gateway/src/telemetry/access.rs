@@ -123,33 +123,23 @@ impl Report {
         let cause = outcome.cause.to_string();
         let ended_by = outcome.cause.ended_by().as_str();
         let close_code = outcome.cause.close_code();
-        if lost_backend {
-            line!(
-                warn,
-                self,
-                "session",
-                ended_by,
-                close_code,
-                cause = cause,
-                received_messages = up.messages,
-                received_bytes = up.payload_bytes,
-                sent_messages = down.messages,
-                sent_bytes = down.payload_bytes
-            );
-        } else {
-            line!(
-                info,
-                self,
-                "session",
-                ended_by,
-                close_code,
-                cause = cause,
-                received_messages = up.messages,
-                received_bytes = up.payload_bytes,
-                sent_messages = down.messages,
-                sent_bytes = down.payload_bytes
-            );
+        macro_rules! session {
+            ($level:ident, $report:expr) => {
+                line!(
+                    $level,
+                    $report,
+                    "session",
+                    ended_by,
+                    close_code,
+                    cause = cause,
+                    received_messages = up.messages,
+                    received_bytes = up.payload_bytes,
+                    sent_messages = down.messages,
+                    sent_bytes = down.payload_bytes
+                )
+            };
         }
+        if lost_backend { session!(warn, self) } else { session!(info, self) }
     }
 }
 
