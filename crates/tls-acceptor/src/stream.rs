@@ -64,6 +64,7 @@ pub struct TlsStream {
     owes: bool,
     /// The client wants to hear of a new key of ours.
     key_wanted: bool,
+    /// Nothing more may be said: close_notify or a fatal alert was the last.
     close_sent: bool,
 }
 
@@ -253,6 +254,7 @@ impl TlsStream {
     fn fail(&mut self, fault: Fault) {
         self.reading = Reading::Failed(fault);
         let _ = self.say(ContentType::Alert, &alert(fault.alert));
+        self.close_sent = true; // nothing may follow it
     }
 
     fn cipher(&self, next: (u64, rustls::ConnectionTrafficSecrets)) -> Result<Cipher, Fault> {
@@ -371,6 +373,7 @@ impl<'a> Contents<'a> {
 impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let start = buf.filled().len();
         if this.ahead.is_empty() && this.reading == Reading::Open && buf.remaining() > 0 {
             ready!(this.poll_open(cx, buf))?;
         }
@@ -381,7 +384,7 @@ impl AsyncRead for TlsStream {
             return Poll::Ready(Ok(()));
         }
         match this.reading {
-            _ if !buf.filled().is_empty() => Poll::Ready(Ok(())),
+            _ if buf.filled().len() > start => Poll::Ready(Ok(())),
             Reading::Open | Reading::Closed => Poll::Ready(Ok(())),
             Reading::GivenUp(alert) => {
                 let what = format!("the client gave up (TLS alert {alert})");

@@ -145,9 +145,14 @@ async fn a_broken_record_is_answered_by_its_alert() {
             move_all(&mut client, &mut server, b"good", 10).await;
             client.get_mut().0.write_all(junk).await.unwrap();
             let mut buf = [0; 100];
-            let error = server.read(&mut buf).await.unwrap_err();
+            // Also when something was read before.
+            let mut read = ReadBuf::new(&mut buf);
+            read.put_slice(b"before");
+            let error = std::future::poll_fn(|cx| Pin::new(&mut server).poll_read(cx, &mut read)).await;
+            let error = error.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
             assert!(server.read(&mut buf).await.is_err(), "and it stays so");
+            assert!(server.write_all(b"more").await.is_err(), "nothing follows the alert");
             let told = client.read(&mut buf).await.unwrap_err().to_string();
             assert!(told.contains(alert), "{told} for {junk:?}");
         }
