@@ -5,21 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use benches::{LENGTHS, messages, runtime};
+use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastwebsockets::{Frame, OpCode, Role, WebSocket};
 use frame_core::control::Control;
 use frame_core::endpoint::Endpoint;
-use frame_core::relay::Policy;
-use frame_core::sequence::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
-
-const POLICY: Policy = Policy {
-    limits: Limits { message_max: 16 << 20, deflate: false },
-    idle_timeout: Some(Duration::from_secs(3600)),
-    ping_interval: Some(Duration::from_secs(30)),
-    pong_timeout: Duration::from_secs(10),
-};
 
 async fn ours(io: DuplexStream) {
     let mut endpoint = Endpoint::new(io, POLICY, Control::new());

@@ -2,7 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "benches are read, not called")]
 
+use std::time::Duration;
+
+use frame_core::relay::Policy;
+use frame_core::sequence::Limits;
 use tokio::runtime::{Builder, Runtime};
+
+/// What a route may demand of its sessions, all of it.
+pub const POLICY: Policy = Policy {
+    limits: Limits { message_max: 16 << 20, deflate: false },
+    idle_timeout: Some(Duration::from_secs(3600)),
+    ping_interval: Some(Duration::from_secs(30)),
+    pong_timeout: Duration::from_secs(10),
+};
 
 /// Payload lengths that stand for a chat, a page and a file.
 pub const LENGTHS: [(&str, usize); 3] = [("64B", 64), ("4KiB", 4096), ("1MiB", 1 << 20)];

@@ -5,19 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use benches::{LENGTHS, messages, runtime};
+use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::control::Control;
-use frame_core::relay::{Policy, relay};
-use frame_core::sequence::Limits;
+use frame_core::relay::relay;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex, split};
 
-const POLICY: Policy = Policy {
-    limits: Limits { message_max: 16 << 20, deflate: false },
-    idle_timeout: Some(Duration::from_secs(3600)),
-    ping_interval: Some(Duration::from_secs(30)),
-    pong_timeout: Duration::from_secs(10),
-};
 const PIPE_LEN: usize = 256 << 10;
 
 /// Messages up and down through something that sits in the middle, `rounds` times.

@@ -172,6 +172,11 @@ impl Progress {
         }
     }
 
+    /// When something last moved.
+    fn moved(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
     fn touch(&self) {
         let moved = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved.store(moved, Ordering::Relaxed);
@@ -185,14 +190,10 @@ impl Progress {
     pub async fn backend_idles(&self, patience: Duration) {
         self.touch();
         loop {
-            let deadline =
-                self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed)) + patience;
-            sleep_until(deadline).await;
+            sleep_until(self.moved() + patience).await;
             if self.wanted.load(Ordering::Relaxed) {
                 self.touch();
-            } else if Duration::from_millis(self.moved.load(Ordering::Relaxed)) + patience
-                <= self.started.elapsed()
-            {
+            } else if self.moved() + patience <= Instant::now() {
                 return;
             }
         }

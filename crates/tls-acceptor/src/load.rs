@@ -2,8 +2,8 @@
 //!
 //! A certificate that the plan names must be good. One found by scanning the directory is judged
 //! alone: a broken file, or a subdirectory that can't be read, leaves the last good certificate of
-//! its names in place, is reported, and never stops the others from being renewed. Only if the default name, or everything, would be
-//! left without a certificate is the whole refused.
+//! its names in place, is reported, and never stops the others from being renewed. Only if the
+//! default name, or everything, would be left without a certificate is the whole refused.
 
 use std::collections::HashSet;
 use std::fmt;

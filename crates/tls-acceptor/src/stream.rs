@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::handshake::Finished;
 use crate::record::{
-    CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, Incoming, KEY_UPDATE, NO_RENEGOTIATION, OVERHEAD_MAX,
-    Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
+    CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
+    OVERHEAD_MAX, Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
 };
 
 /// Records sealed for one write.
@@ -130,12 +130,6 @@ impl TlsStream {
         })
     }
 
-    /// The TCP stream below, for socket options.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-
     /// Reads from the network, and opens into `content` as many records as fit. Ready as soon as
     /// there is content or an end of it.
     fn poll_open(&mut self, cx: &mut Context<'_>, content: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -214,7 +208,7 @@ impl TlsStream {
         delivered: bool,
     ) -> Result<Option<(usize, bool)>, Fault> {
         let Some(header) = self.incoming.header(wire)? else { return Ok(None) };
-        let Some(body) = wire.get(crate::record::HEADER_LEN..header.record_len()) else { return Ok(None) };
+        let Some(body) = wire.get(HEADER_LEN..header.record_len()) else { return Ok(None) };
         let opened = if content.remaining() >= body.len() {
             let opened = self.incoming.open(header, body, content.initialize_unfilled_to(body.len()))?;
             if let Opened::Data(len) = opened {
