@@ -1,0 +1,198 @@
+//! SIGHUP: everything is read anew, judged whole, and swapped; or nothing changes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tls_acceptor::ReloadReport;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+use super::{Candidate, Gateway, cannot_listen, drain, load, say_warnings};
+use crate::config::Problems;
+use crate::route::Route;
+use crate::site::Site;
+use crate::socket;
+use crate::worker::Command;
+
+/// A reload whose files are being read, on a thread that may block.
+pub(super) struct Reading {
+    candidate: JoinHandle<Result<Candidate, Problems>>,
+    started: Instant,
+}
+
+/// The reload in progress, when it is read; never, if there is none.
+pub(super) async fn finished(
+    reading: &mut Option<Reading>,
+) -> (Result<Result<Candidate, Problems>, JoinError>, Instant) {
+    match reading {
+        Some(Reading { candidate, started }) => {
+            let result = candidate.await;
+            let started = *started;
+            *reading = None;
+            (result, started)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Gateway {
+    /// Begins to read everything anew.
+    pub(super) fn read(&self) -> Reading {
+        let (source, certificates) = (self.source.clone(), self.certificates.clone());
+        let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));
+        Reading { candidate, started: Instant::now() }
+    }
+
+    /// Nothing changes unless all of it is sound.
+    pub(super) fn reload(
+        &mut self,
+        candidate: Result<Result<Candidate, Problems>, JoinError>,
+        started: Instant,
+    ) {
+        let result = match candidate {
+            Ok(Ok(candidate)) => self.swap(candidate),
+            Ok(Err(problems)) => Err(problems),
+            Err(e) => Err(Problems(vec![self.source.problem(format!("the reload panicked: {e}"))])),
+        };
+        match result {
+            Ok(report) => report.say(started),
+            Err(Problems(problems)) => {
+                for problem in &problems {
+                    error!(problem = %problem, "this forbids the reload");
+                }
+                error!(
+                    generation = self.generation,
+                    problems = problems.len(),
+                    first = problems.first().map(ToString::to_string),
+                    "reload refused: kept the old generation"
+                );
+            }
+        }
+    }
+
+    /// A new listener's address is taken by one of the gateway's own, which is open as long as the
+    /// reload may still be refused.
+    fn in_own_way(&self, address: SocketAddr, e: &std::io::Error) -> Option<String> {
+        let taken = e.kind() == std::io::ErrorKind::AddrInUse;
+        let own = self.listening.values().find(|own| taken && socket::collide(**own, address))?;
+        Some(format!(
+            "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
+        ))
+    }
+
+    fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
+        let mut problems = Vec::new();
+        if let Some(workers) = config.workers.filter(|workers| *workers != self.workers.len()) {
+            let what = format!(
+                "workers: changing their number ({} now, {workers} in the file) needs a restart",
+                self.workers.len(),
+            );
+            problems.push(config.problem(config.workers_place, what));
+        }
+        let old = self.site.load_full();
+        let mut opened = Vec::new();
+        for listener in &config.listeners {
+            if self.listening.contains_key(&listener.address) {
+                continue;
+            }
+            match socket::listen(listener.address, self.workers.len()) {
+                Ok(sockets) => opened.push((listener.address, sockets)),
+                Err(e) => {
+                    let what = self
+                        .in_own_way(listener.address, &e)
+                        .unwrap_or_else(|| cannot_listen(listener.address, &e));
+                    problems.push(config.problem(listener.place, what));
+                }
+            }
+        }
+        let generation = self.generation + 1;
+        let built = Site::build(&config, generation, Some(&old), &self.certificates, &self.tickets);
+        let site = match built {
+            Ok(site) if problems.is_empty() => Arc::new(site),
+            Ok(_) => return Err(Problems(problems)),
+            Err(e) => {
+                problems.push(self.source.problem(e.to_string()));
+                return Err(Problems(problems));
+            }
+        };
+        // From here on nothing can fail: certificates, then site.
+        self.generation = generation;
+        say_warnings(&loaded);
+        let certificates = self.certificates.swap(loaded, generation);
+        self.site.store(site.clone());
+        let listeners_added = opened.len();
+        for (address, sockets) in opened {
+            if let Err(e) = self.listen(address, sockets) {
+                warn!(%address, cause = %e, "a listener was lost");
+            }
+        }
+        let gone: Vec<SocketAddr> =
+            self.listening.keys().copied().filter(|address| site.door(*address).is_none()).collect();
+        for address in &gone {
+            self.listening.remove(address);
+            info!(%address, "no longer listening");
+            for worker in &self.workers {
+                let _ = worker.commands.send(Command::Unlisten { address: *address });
+            }
+        }
+        let routes_added = site.route_ids().difference(old.route_ids()).count();
+        let routes_removed = old.route_ids().difference(site.route_ids()).count();
+        let current = self.site.clone();
+        let has_gone = move |route: &Route| !current.load().has_route(&route.id);
+        let ended = drain::end_sessions(&self.workers, site.drain_window, has_gone);
+        Ok(Reloaded {
+            certificates,
+            routes: site.route_ids().len(),
+            routes_added,
+            routes_removed,
+            listeners_added,
+            listeners_removed: gone.len(),
+            sessions_ended: ended,
+        })
+    }
+}
+
+/// What a reload has changed.
+struct Reloaded {
+    certificates: ReloadReport,
+    routes: usize,
+    routes_added: usize,
+    routes_removed: usize,
+    listeners_added: usize,
+    listeners_removed: usize,
+    sessions_ended: usize,
+}
+
+impl Reloaded {
+    /// One line.
+    fn say(&self, started: Instant) {
+        let names = |names: &[tls_acceptor::CertName]| {
+            const SHOWN: usize = 10;
+            let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+            if names.len() > SHOWN {
+                shown.push(format!("and {} more", names.len() - SHOWN));
+            }
+            (!shown.is_empty()).then(|| shown.join(", "))
+        };
+        let c = &self.certificates;
+        info!(
+            generation = c.generation,
+            names_added = names(&c.added),
+            names_removed = names(&c.removed),
+            names_replaced = names(&c.replaced),
+            names_kept = names(&c.kept),
+            names_unchanged = c.unchanged,
+            nearest_expiry_days = c.nearest_expiry.as_ref().map(|(days, _)| days),
+            nearest_expiry = c.nearest_expiry.as_ref().map(|(_, name)| name.to_string()),
+            routes = self.routes,
+            routes_added = self.routes_added,
+            routes_removed = self.routes_removed,
+            listeners_added = self.listeners_added,
+            listeners_removed = self.listeners_removed,
+            sessions_ended = self.sessions_ended,
+            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "reloaded"
+        );
+    }
+}
