@@ -1,35 +1,369 @@
 //! Session tickets: resumption in TLS 1.2 and 1.3 without state on the server.
 //!
-//! The keys are made at random, rotate every six hours, and are accepted for as long again. They
-//! belong to the process, not to a set of certificates: one [`Tickets`] serves every acceptor, so
-//! that clients resume across reloads. A ticket is bound to the server name it was issued under
-//! (rustls sees to it), and the certificate is resolved before resumption is considered, so a name
-//! that was removed stops resuming at once.
+//! The keys belong to the process, not to a set of certificates: one [`Tickets`] serves every
+//! acceptor, so that clients resume across reloads. By default they are made at random, seal for six
+//! hours, open for six more, and are gone; [`Tickets::export`] hands them to the process that takes
+//! over. A ticket is bound to the server name it was issued under (rustls sees to it), and the
+//! certificate is resolved before resumption is considered, so a name that was removed stops resuming
+//! at once.
+//!
+//! A ticket: 16 bytes that name the key, 32 random bytes, then the time of issue and rustls' state under
+//! AES-256-GCM. Each ticket has a key of its own, derived from the ticket key and the random bytes (HKDF,
+//! RFC 5869), so that nodes which share ticket keys need not count nonces. The key's name is derived from
+//! the key: every holder finds the right one without trying.
 
+use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::Ticketer;
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{hkdf, rand};
 use rustls::server::ProducesTickets;
+use rustls_pki_types::UnixTime;
+use zeroize::{Zeroize, Zeroizing};
 
-/// The ticket keys of this process. Cheap to clone; clones share their keys.
+/// What clients are told, and how old a ticket may be, in seconds.
+const LIFETIME_SECS: u32 = 12 * 60 * 60;
+/// How long a key of our own seals, in seconds; for as long again it opens.
+const PERIOD_SECS: u64 = 6 * 60 * 60;
+/// The length of a ticket key.
+pub(crate) const SECRET_LEN: usize = 32;
+const NAME_LEN: usize = 16;
+const SALT_LEN: usize = 32;
+const ISSUED_LEN: usize = 8;
+/// More keys than anybody's rotation leaves behind.
+pub(crate) const KEYS_MAX: usize = 16;
+/// What an export begins with; the digit is the format's.
+const MAGIC: &[u8] = b"wssgate tickets 1";
+
+/// The ticket keys in use. Cheap to clone; clones share their keys.
 #[derive(Debug, Clone)]
-pub struct Tickets(Arc<dyn ProducesTickets>);
+pub struct Tickets(Arc<Cell>);
 
-/// The operating system gave no randomness.
-#[derive(Debug, thiserror::Error)]
-#[error("no session ticket keys could be made: {0}")]
-pub struct TicketError(#[from] rustls::Error);
+/// Why there are no ticket keys.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum TicketError {
+    /// The operating system gave no randomness.
+    #[error("no session ticket keys could be made: there is no randomness")]
+    Randomness,
+    /// What was to be imported is no export of this version.
+    #[error("the session ticket keys that were handed over are not in a format that is known here")]
+    Import,
+}
 
 impl Tickets {
-    /// Fresh keys.
+    /// Fresh keys, which rotate.
     ///
     /// # Errors
     /// If there is no randomness to be had.
     pub fn new() -> Result<Self, TicketError> {
-        Ok(Self(Ticketer::new()?))
+        let keys = vec![Key::random()?];
+        Ok(Self::of(Ring { keys, rotate_at: Some(now() + PERIOD_SECS) }))
+    }
+
+    /// The keys as another process takes them with [`Self::import`]. Secret: whoever has them can resume
+    /// sessions as this server, and read what was said over TLS 1.2.
+    #[must_use]
+    pub fn export(&self) -> Zeroizing<Vec<u8>> {
+        let ring = self.0.0.load_full();
+        let len = MAGIC.len() + size_of::<u64>() + ring.keys.len() * SECRET_LEN;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len)); // never grows: no copy is left behind
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&ring.rotate_at.unwrap_or_else(now).to_be_bytes());
+        for key in &ring.keys {
+            bytes.extend_from_slice(&key.secret[..]);
+        }
+        bytes
+    }
+
+    /// The keys that another process exported: its tickets are good here, and the keys rotate when
+    /// they would have there.
+    ///
+    /// # Errors
+    /// [`TicketError::Import`].
+    pub fn import(bytes: &[u8]) -> Result<Self, TicketError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(TicketError::Import)?;
+        let (rotate_at, secrets) = rest.split_first_chunk().ok_or(TicketError::Import)?;
+        let (secrets, []) = secrets.as_chunks::<SECRET_LEN>() else { return Err(TicketError::Import) };
+        if secrets.is_empty() || secrets.len() > KEYS_MAX {
+            return Err(TicketError::Import);
+        }
+        let keys = secrets.iter().map(Key::new).collect();
+        Ok(Self::of(Ring { keys, rotate_at: Some(u64::from_be_bytes(*rotate_at)) }))
+    }
+
+    fn of(ring: Ring) -> Self {
+        Self(Arc::new(Cell(ArcSwap::from_pointee(ring))))
     }
 
     pub(crate) fn producer(&self) -> Arc<dyn ProducesTickets> {
         self.0.clone()
+    }
+}
+
+fn now() -> u64 {
+    UnixTime::now().as_secs()
+}
+
+struct Cell(ArcSwap<Ring>);
+
+impl Cell {
+    /// The keys to be used at `now`: rotated, if that is due.
+    fn ring(&self, now: u64) -> Arc<Ring> {
+        let ring = self.0.load_full(); // never a guard: arc-swap's are not for holding
+        if !ring.is_due(now) {
+            return ring;
+        }
+        // Of several threads that find it due, one rotates. Without randomness the old keys go on.
+        self.0.rcu(|ring| match Key::random() {
+            Ok(key) if ring.is_due(now) => Arc::new(ring.rotated(key, now)),
+            _ => ring.clone(),
+        });
+        self.0.load_full()
+    }
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.load_full().fmt(f)
+    }
+}
+
+impl ProducesTickets for Cell {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFETIME_SECS
+    }
+
+    fn encrypt(&self, state: &[u8]) -> Option<Vec<u8>> {
+        let now = now();
+        self.ring(now).seal(state, now)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let now = now();
+        self.ring(now).open(ticket, now)
+    }
+}
+
+/// The keys at a moment. The first seals, all open; times are in seconds since 1970.
+#[derive(Debug)]
+struct Ring {
+    keys: Vec<Key>,
+    /// `None`: somebody else sees to it.
+    rotate_at: Option<u64>,
+}
+
+impl Ring {
+    fn is_due(&self, now: u64) -> bool {
+        // A moment too far away was set by a clock that has been put back since.
+        self.rotate_at.is_some_and(|at| now >= at || at - now > PERIOD_SECS)
+    }
+
+    /// `key` seals from now on. The last one still opens, if it did seal in the last period.
+    fn rotated(&self, key: Key, now: u64) -> Self {
+        let was_in_use = self.rotate_at.is_some_and(|at| now < at.saturating_add(PERIOD_SECS));
+        let last = self.keys.first().filter(|_| was_in_use).cloned();
+        Self { keys: [key].into_iter().chain(last).collect(), rotate_at: Some(now + PERIOD_SECS) }
+    }
+
+    fn seal(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
+        let key = self.keys.first()?;
+        let mut salt = [0; SALT_LEN];
+        rand::fill(&mut salt).ok()?;
+        let mut sealed = Zeroizing::new([&now.to_be_bytes(), state].concat());
+        let tag = key
+            .for_ticket(&salt)?
+            .seal_in_place_separate_tag(only_nonce(), Aad::empty(), &mut sealed)
+            .ok()?;
+        Some([&key.name, &salt[..], &sealed, tag.as_ref()].concat())
+    }
+
+    fn open(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+        let (name, rest) = ticket.split_first_chunk::<NAME_LEN>()?;
+        let (salt, sealed) = rest.split_first_chunk::<SALT_LEN>()?;
+        let key = self.keys.iter().find(|key| key.name == *name)?;
+        let mut sealed = sealed.to_vec();
+        let opened = key.for_ticket(salt)?.open_in_place(only_nonce(), Aad::empty(), &mut sealed).ok()?;
+        let (issued, _) = opened.split_first_chunk::<ISSUED_LEN>()?;
+        // Clocks of nodes differ, so a ticket may seem to come from the future.
+        let is_fresh = u64::from_be_bytes(*issued).abs_diff(now) <= u64::from(LIFETIME_SECS);
+        let len = opened.len();
+        sealed.truncate(len);
+        sealed.drain(..ISSUED_LEN);
+        if is_fresh {
+            return Some(sealed);
+        }
+        sealed.zeroize();
+        None
+    }
+}
+
+/// Each key seals a single ticket.
+fn only_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
+/// A ticket key: 256 random bits, and what it is called in tickets.
+#[derive(Clone)]
+pub(crate) struct Key {
+    name: [u8; NAME_LEN],
+    secret: Zeroizing<[u8; SECRET_LEN]>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:02x?})", self.name)
+    }
+}
+
+impl Key {
+    pub(crate) fn new(secret: &[u8; SECRET_LEN]) -> Self {
+        let (prk, mut name) = (prk(secret), [0; SECRET_LEN]);
+        let filled = prk.expand(&[b"wssgate ticket key name"], hkdf::HKDF_SHA256);
+        let _ = filled.and_then(|okm| okm.fill(&mut name)); // can't fail: HKDF has as many bytes
+        let mut key = Self { name: [0; NAME_LEN], secret: Zeroizing::new(*secret) };
+        key.name.copy_from_slice(&name[..NAME_LEN]);
+        key
+    }
+
+    fn random() -> Result<Self, TicketError> {
+        let mut secret = Zeroizing::new([0; SECRET_LEN]);
+        rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
+        Ok(Self::new(&secret))
+    }
+
+    /// The key of one ticket.
+    fn for_ticket(&self, salt: &[u8; SALT_LEN]) -> Option<LessSafeKey> {
+        let info = [b"wssgate ticket", &salt[..]];
+        let key = prk(&self.secret).expand(&info, &AES_256_GCM).ok().map(UnboundKey::from);
+        key.map(LessSafeKey::new)
+    }
+}
+
+/// The secret is uniformly random, so that nothing needs to be extracted (RFC 5869 §3.3).
+fn prk(secret: &[u8; SECRET_LEN]) -> hkdf::Prk {
+    hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+    const STATE: &[u8] = b"what rustls wants to know again";
+
+    fn ring(secrets: &[u8], rotate_at: Option<u64>) -> Ring {
+        Ring { keys: secrets.iter().map(|&byte| Key::new(&[byte; SECRET_LEN])).collect(), rotate_at }
+    }
+
+    #[test]
+    fn the_first_seals_and_all_open() {
+        let ticket = ring(&[1, 2], None).seal(STATE, NOW).unwrap();
+        for (keys, opens) in [(&[1, 2][..], true), (&[3, 2, 1], true), (&[1], true), (&[2, 3], false)] {
+            assert_eq!(ring(keys, None).open(&ticket, NOW).is_some_and(|s| s == STATE), opens, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_was_touched_is_none() {
+        let ring = ring(&[1], None);
+        let ticket = ring.seal(STATE, NOW).unwrap();
+        assert_eq!(ticket.len(), NAME_LEN + SALT_LEN + ISSUED_LEN + STATE.len() + 16);
+        for at in 0..ticket.len() {
+            let mut touched = ticket.clone();
+            touched[at] ^= 1;
+            assert_eq!(ring.open(&touched, NOW), None, "{at}");
+            assert_eq!(ring.open(&ticket[..at], NOW), None, "cut at {at}");
+        }
+        let empty = ring.seal(b"", NOW).unwrap();
+        assert_eq!(ring.open(&empty, NOW).unwrap(), b"");
+    }
+
+    #[test]
+    fn each_ticket_is_sealed_in_its_own_way() {
+        let ring = ring(&[1], None);
+        let [a, b] = [(); 2].map(|()| ring.seal(STATE, NOW).unwrap());
+        assert_eq!(a[..NAME_LEN], b[..NAME_LEN]);
+        assert_ne!(a[NAME_LEN..][..SALT_LEN], b[NAME_LEN..][..SALT_LEN]);
+        assert_ne!(a[NAME_LEN + SALT_LEN..], b[NAME_LEN + SALT_LEN..]);
+    }
+
+    #[test]
+    fn tickets_age() {
+        let ring = ring(&[1], None);
+        let ticket = ring.seal(STATE, NOW).unwrap();
+        let lifetime = u64::from(LIFETIME_SECS);
+        for (at, opens) in [
+            (NOW, true),
+            (NOW + lifetime, true),
+            (NOW + lifetime + 1, false),
+            (NOW - 60, true),
+            (NOW - lifetime - 1, false),
+        ] {
+            assert_eq!(ring.open(&ticket, at).is_some(), opens, "{at}");
+        }
+    }
+
+    #[test]
+    fn own_keys_rotate_and_those_of_others_do_not() {
+        let first = ring(&[1], Some(NOW + PERIOD_SECS));
+        assert!(!first.is_due(NOW) && !first.is_due(NOW + PERIOD_SECS - 1));
+        assert!(first.is_due(NOW + PERIOD_SECS));
+        assert!(first.is_due(NOW - 1), "a clock that was put back doesn't make a key last");
+        assert!(!ring(&[1], None).is_due(u64::MAX));
+        let ticket = first.seal(STATE, NOW).unwrap();
+        let second = first.rotated(Key::new(&[2; SECRET_LEN]), NOW + PERIOD_SECS);
+        assert!(second.open(&ticket, NOW + PERIOD_SECS).is_some());
+        assert_eq!(second.rotate_at, Some(NOW + 2 * PERIOD_SECS));
+        let third = second.rotated(Key::new(&[3; SECRET_LEN]), NOW + 2 * PERIOD_SECS);
+        assert_eq!(third.keys.len(), 2);
+        assert!(third.open(&ticket, NOW + 2 * PERIOD_SECS).is_none());
+        // After a long silence nothing of before is left.
+        assert_eq!(first.rotated(Key::new(&[2; SECRET_LEN]), NOW + 2 * PERIOD_SECS).keys.len(), 1);
+    }
+
+    #[test]
+    fn the_cell_rotates_by_itself() {
+        let cell = Cell(ArcSwap::from_pointee(ring(&[1], Some(NOW))));
+        let ticket = ring(&[1], None).seal(STATE, NOW).unwrap();
+        let rotated = cell.ring(NOW);
+        assert_eq!((rotated.keys.len(), rotated.rotate_at), (2, Some(NOW + PERIOD_SECS)));
+        assert!(rotated.open(&ticket, NOW).is_some());
+        assert_ne!(rotated.seal(STATE, NOW).unwrap()[..NAME_LEN], ticket[..NAME_LEN]);
+        assert!(Arc::ptr_eq(&rotated, &cell.ring(NOW + 1)), "once");
+    }
+
+    #[test]
+    fn what_is_exported_can_be_imported() {
+        let old = Tickets::new().unwrap();
+        let ticket = old.producer().encrypt(STATE).unwrap();
+        let new = Tickets::import(&old.export()).unwrap();
+        assert_eq!(new.producer().decrypt(&ticket).unwrap(), STATE);
+        assert_eq!(new.0.0.load().rotate_at, old.0.0.load().rotate_at);
+        assert!(Tickets::new().unwrap().producer().decrypt(&ticket).is_none());
+        // Keys that somebody else rotated rotate from now on.
+        let shared = Tickets::of(ring(&[1, 2, 3], None));
+        let ticket = shared.producer().encrypt(STATE).unwrap();
+        let new = Tickets::import(&shared.export()).unwrap();
+        assert_eq!(new.producer().decrypt(&ticket).unwrap(), STATE);
+        assert_eq!(new.0.0.load().keys.len(), 2);
+        // Anything else is refused, whatever it is.
+        let bytes = old.export();
+        for broken in [&bytes[..bytes.len() - 1], &bytes[1..], &bytes[..MAGIC.len() + 8], b"", MAGIC] {
+            assert_eq!(Tickets::import(broken).unwrap_err(), TicketError::Import);
+        }
+        let many = [&bytes[..], &vec![0; SECRET_LEN * KEYS_MAX]].concat();
+        assert_eq!(Tickets::import(&many).unwrap_err(), TicketError::Import);
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let secret = [0xa5; SECRET_LEN];
+        let shown = format!("{:?}", Tickets::of(Ring { keys: vec![Key::new(&secret)], rotate_at: None }));
+        assert!(!shown.contains("a5, a5") && !shown.contains("165, 165"), "{shown}");
     }
 }
