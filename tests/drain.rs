@@ -106,6 +106,96 @@ async fn a_fragmented_message_in_flight_is_finished_first() {
 }
 
 #[tokio::test]
+async fn a_client_in_the_middle_of_a_long_upload_gets_valid_frames_only() {
+    let (backend, _seen) = echo().await;
+    let mut gateway = start("drain_window = \"1ms\"", &route("/", backend.address));
+    let mut client = http2(&gateway).await;
+    let over_http2 = client.websocket("/", &[]).await.unwrap().0;
+    let mut sockets = [over_http1(&gateway).await, over_http2];
+    let fragment = vec![0xA5; 1 << 20];
+    for socket in &mut sockets {
+        socket.send(0x02, &fragment).await;
+        let frame = socket.hear().await.unwrap();
+        assert_eq!((frame.b0, frame.payload.len()), (0x02, 1 << 20));
+    }
+    gateway.signal("TERM");
+    gateway.wait("draining: nothing more is accepted; a second signal ends it at once");
+    for i in 1..10 {
+        for socket in &mut sockets {
+            let b0 = if i == 9 { 0x80 } else { 0x00 };
+            socket.send(b0, &fragment).await;
+            let frame = socket.hear().await.unwrap();
+            assert!(frame.b0 == b0 && frame.payload == fragment, "fragment {i}: {:x}", frame.b0);
+        }
+    }
+    for socket in &mut sockets {
+        socket.hears_close(1001).await;
+        socket.close(1001).await;
+        socket.hears_end().await;
+    }
+    drop((sockets, client));
+    gateway.ends_well();
+    let sessions = gateway.lines("session");
+    assert!(sessions.iter().all(|line| line["sent_bytes"] == 10 << 20), "{sessions:?}");
+}
+
+#[tokio::test]
+async fn for_drain_delay_it_is_not_ready_and_serves_on() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let (backend, _seen) = echo().await;
+    let top = "drain_delay = \"2s\"\ndrain_window = \"1ms\"\ndrain_close_code = 1012";
+    let mut gateway = start(top, &(route("/", backend.address) + "[admin]\naddress = \"127.0.0.3:0\"\n"));
+    let admin = gateway.admin();
+    let readyz = async || {
+        let mut io = TcpStream::connect(admin).await.unwrap();
+        let answer = ask(&mut io, "GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+        (answer.status(), answer.text())
+    };
+    let mut old = over_http1(&gateway).await;
+    assert_eq!(readyz().await.0, 200);
+    let before = Instant::now();
+    gateway.signal("TERM");
+    gateway.wait("about to drain: not ready, but connections are accepted; a second signal ends it at once");
+    assert_eq!(readyz().await, (503, "about to drain: connections are still accepted\n".to_owned()));
+    let mut new = over_http1(&gateway).await;
+    let mut plain = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    assert_eq!(ask(&mut plain, request).await.status(), 200);
+    gateway.signal("HUP");
+    gateway.wait("SIGHUP has no effect: the gateway is draining");
+    for socket in [&mut old, &mut new] {
+        socket.echoes("as if nothing were").await;
+    }
+    assert!(before.elapsed() < DELAY, "this machine is too slow to show anything");
+    for socket in [&mut old, &mut new] {
+        socket.hears_close(1012).await;
+    }
+    assert!(before.elapsed() >= DELAY);
+    assert_eq!(readyz().await, (503, "draining: nothing more is accepted\n".to_owned()));
+    soon(async { while TcpStream::connect(gateway.address()).await.is_ok() {} }).await;
+    for socket in [&mut old, &mut new] {
+        socket.close(1012).await;
+        socket.hears_end().await;
+    }
+    drop((old, new, plain));
+    gateway.ends_well();
+    let sessions = gateway.lines("session");
+    assert!(sessions.iter().all(|line| line["close_code"] == 1012), "{sessions:?}");
+    assert_ne!(sessions[0]["id"], sessions[1]["id"]);
+}
+
+#[tokio::test]
+async fn a_second_signal_in_drain_delay_ends_it_at_once() {
+    let (backend, _seen) = echo().await;
+    let top = "drain_delay = \"30m\"\ndrain_timeout = \"1h\"";
+    let mut gateway = start(top, &route("/", backend.address));
+    gateway.signal("TERM");
+    gateway.wait("about to drain: not ready, but connections are accepted; a second signal ends it at once");
+    gateway.signal("INT");
+    assert!(!gateway.wait_end().success());
+}
+
+#[tokio::test]
 async fn what_does_not_end_is_closed_between_frames_or_cut_at_the_deadline() {
     let (backend, mut sessions) = handing_over().await;
     let mut gateway = start("drain_timeout = \"2s\"\ndrain_window = \"1ms\"", &route("/", backend.address));

@@ -241,6 +241,23 @@ async fn sessions_whose_route_comes_back_in_time_stay() {
 }
 
 #[tokio::test]
+async fn sessions_whose_route_has_gone_stay_if_they_may() {
+    let (backend, _seen) = echo().await;
+    let gone = route("/gone", backend.address);
+    let rig = start(&(route("/", backend.address) + &gone));
+    let mut socket = over_http1(&rig.gateway, "/gone").await;
+    let without = rig.config.replace(&gone, "");
+    rig.gateway.write_config(&format!("removed_routes = \"keep\"\n{without}"));
+    let report = rig.gateway.reload();
+    assert_eq!((&report["routes_removed"], &report["sessions_ended"]), (&1.into(), &0.into()));
+    socket.echoes("still here").await;
+    // Another reload, another opinion.
+    rig.gateway.write_config(&without);
+    assert_eq!(rig.gateway.reload()["sessions_ended"], 1);
+    socket.hears_close(1001).await;
+}
+
+#[tokio::test]
 async fn listeners_come_and_go() {
     let rig = start("[[route]]\npath = \"/\"\nservice = \"echo\"\n");
     let mut live = over_http1(&rig.gateway, "/").await;

@@ -109,6 +109,7 @@ pub async fn exchange(connection: Arc<Connection>, head: Box<Parts>, body: Reque
         }
         Served::Upgraded(Upgraded { answer, registered, policy, other }) => {
             report.status(answer.status());
+            report.registered(registered.id());
             Reply::Tunnel(answer, Box::new(Session::new(report, registered, policy, other)))
         }
     }
@@ -227,7 +228,7 @@ async fn open(
         Action::Proxy(upstream) => {
             proxy::upgrade(connection, route, upstream, report, hop, head, upgrade).await
         }
-        Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, &upgrade)),
+        Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         Action::Service(Service::Console) => {
             Err(Decline::new(StatusCode::NOT_FOUND, "no WebSocket is served here").into())
         }

@@ -16,6 +16,7 @@ pub mod http1;
 pub mod http2;
 pub mod lifecycle;
 pub mod listener;
+pub mod overview;
 pub mod patience;
 pub mod proxy;
 pub mod registry;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tls_acceptor::Permit;
@@ -48,6 +49,7 @@ async fn accept_all(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpLis
             }
             Err(_) => continue, // the client was gone before it was accepted
         };
+        worker.accepted.fetch_add(1, Ordering::Relaxed);
         // A reload may have come while nobody did: the connection is received as it says now.
         let current = worker.site().door(address);
         if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &door)) {

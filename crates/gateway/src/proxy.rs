@@ -204,7 +204,7 @@ pub async fn upgrade(
     *answer.extensions_mut() = connection.worker.casing.clone();
     let mut policy = route.policy;
     policy.limits.deflate = agreed.deflate;
-    let registered = connection.worker.enroll(route);
+    let registered = connection.worker.enroll(route, report.who());
     Ok(Served::Upgraded(Upgraded { answer, registered, policy, other: Other::Backend(backend) }))
 }
 

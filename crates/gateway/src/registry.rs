@@ -1,28 +1,52 @@
-//! Every live session of a worker, so that it can be ended from outside.
+//! Every live session of a worker, so that it can be seen and ended from outside.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frame_core::control::Control;
+use tokio::time::Instant;
 
-use crate::route::Route;
+use crate::route::{Route, RouteId};
 
 /// The live sessions of one worker. Locked when a session begins or ends, never per message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
+    /// Workers count in steps of their number, so that no two sessions of a process have one id.
+    step: u64,
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     next: u64,
     live: HashMap<u64, Entry>,
+    /// Kept by the way, so that to count them needs no walk.
+    by_route: HashMap<RouteId, usize>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    control: Control,
-    route: Arc<Route>,
+/// A live session, as it is seen from outside.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// How it is ended.
+    pub control: Control,
+    /// The route it was opened by.
+    pub route: Arc<Route>,
+    /// Who opened it.
+    pub who: Who,
+}
+
+/// Who opened a session, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Who {
+    /// The address at the other end of the connection.
+    pub peer: SocketAddr,
+    /// The client's, which differs behind a trusted proxy.
+    pub client: IpAddr,
+    /// As HTTP calls it.
+    pub protocol: &'static str,
+    /// When the request came.
+    pub started: Instant,
 }
 
 /// A session's place in the registry, until it is dropped.
@@ -34,14 +58,25 @@ pub struct Registered {
 }
 
 impl Registry {
+    /// The registry of worker `number`, counted from 0, of `workers`.
+    #[must_use]
+    pub fn new(number: usize, workers: usize) -> Self {
+        let inner = Inner { next: number as u64 + 1, live: HashMap::new(), by_route: HashMap::new() };
+        Self { step: workers as u64, inner: Mutex::new(inner) }
+    }
+
     /// Adds a session of `route`.
     #[must_use]
-    pub fn register(self: &Arc<Self>, route: &Arc<Route>) -> Registered {
+    pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: Who) -> Registered {
         let control = Control::new();
         let mut inner = self.lock();
         let id = inner.next;
-        inner.next += 1;
-        inner.live.insert(id, Entry { control: control.clone(), route: route.clone() });
+        inner.next += self.step;
+        inner.live.insert(id, Entry { control: control.clone(), route: route.clone(), who });
+        match inner.by_route.get_mut(&route.id) {
+            Some(count) => *count += 1,
+            None => drop(inner.by_route.insert(route.id.clone(), 1)),
+        }
         Registered { id, control, registry: self.clone() }
     }
 
@@ -51,6 +86,13 @@ impl Registry {
         let inner = self.lock();
         let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
         chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
+    }
+
+    /// Adds the number of sessions of each route to `counts`.
+    pub fn count(&self, counts: &mut HashMap<RouteId, usize>) {
+        for (id, count) in &self.lock().by_route {
+            *counts.entry(id.clone()).or_default() += count;
+        }
     }
 
     /// Live sessions.
@@ -71,6 +113,12 @@ impl Registry {
 }
 
 impl Registered {
+    /// Unique in the process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// How the session is ended.
     #[must_use]
     pub fn control(&self) -> &Control {
@@ -80,6 +128,52 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.lock().live.remove(&self.id);
+        let mut inner = self.registry.lock();
+        let Some(Entry { route, .. }) = inner.live.remove(&self.id) else { return };
+        if let Some(count) = inner.by_route.get_mut(&route.id) {
+            *count -= 1;
+            if *count == 0 {
+                inner.by_route.remove(&route.id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn ids_are_unique_and_routes_are_counted() {
+        let text =
+            "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
+        let mut live: Vec<_> =
+            (0..12).map(|i| registries[i % 3].register(&routes[usize::from(i == 5)], who)).collect();
+        let mut ids: Vec<_> = live.iter().map(Registered::id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, Vec::from_iter(1..=12));
+        let count = || {
+            let mut counts = HashMap::new();
+            registries.iter().for_each(|registry| registry.count(&mut counts));
+            let mut counts: Vec<_> = counts.iter().map(|(id, count)| (id.to_string(), *count)).collect();
+            counts.sort();
+            counts
+        };
+        assert_eq!(count(), [("/a".to_owned(), 11), ("/b".to_owned(), 1)]);
+        drop(live.remove(5));
+        drop(live.remove(0));
+        assert_eq!(count(), [("/a".to_owned(), 10)]);
     }
 }

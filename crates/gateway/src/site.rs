@@ -3,12 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
-use crate::config::{Config, Listener};
+use crate::config::{Config, Drain, Listener, RemovedRoutes};
 use crate::connection::Door;
 use crate::route::{RouteId, Routes};
 
@@ -21,10 +20,10 @@ pub struct Site {
     pub routes: Routes,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// From SIGTERM to the moment when what is left is cut.
-    pub drain_timeout: Duration,
-    /// Closes that are ordered together are spread over so long.
-    pub drain_window: Duration,
+    /// How sessions are sent away.
+    pub drain: Drain,
+    /// What becomes of sessions whose route has gone.
+    pub removed_routes: RemovedRoutes,
     ids: HashSet<RouteId>,
     doors: HashMap<SocketAddr, (Listener, Arc<Door>)>,
 }
@@ -61,8 +60,8 @@ impl Site {
             generation,
             routes: Routes::new(&config.routes),
             trusted_proxies: config.trusted_proxies.clone(),
-            drain_timeout: config.drain_timeout,
-            drain_window: config.drain_window,
+            drain: config.drain,
+            removed_routes: config.removed_routes,
             ids: config.routes.iter().map(|route| route.id.clone()).collect(),
             doors,
         })
@@ -78,6 +77,12 @@ impl Site {
     #[must_use]
     pub fn has_route(&self, id: &RouteId) -> bool {
         self.ids.contains(id)
+    }
+
+    /// Sessions of this route are to be sent away: it has gone, and they don't outlive it.
+    #[must_use]
+    pub fn sends_away(&self, id: &RouteId) -> bool {
+        self.removed_routes == RemovedRoutes::Drain && !self.has_route(id)
     }
 
     /// Routes by host and path.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{Builder, JoinHandle};
 use std::{io, net};
 
@@ -17,14 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::config::GOING_AWAY;
 use crate::listener;
-use crate::registry::{Registered, Registry};
+use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
 use crate::site::Site;
 use crate::upstream::pool::Pool;
-
-/// The close code of a gateway that goes away, or of a route that has gone (RFC 6455 §7.4.1).
-pub const GOING_AWAY: u16 = 1001;
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -38,6 +37,8 @@ pub struct Worker {
     pub pool: Arc<Pool>,
     /// Live sessions.
     pub sessions: Arc<Registry>,
+    /// Connections accepted so far.
+    pub accepted: Arc<AtomicU64>,
     /// Connections and sessions: the worker ends when all of them have.
     pub tasks: TaskTracker,
     /// The gateway is about to end: connections take no more requests.
@@ -56,10 +57,16 @@ impl Worker {
     /// Registers a new session of `route`, which was found in some generation of the site. If the
     /// route has gone meanwhile, or the gateway is going, the session's end is ordered at once.
     #[must_use]
-    pub fn enroll(&self, route: &Arc<Route>) -> Registered {
-        let registered = self.sessions.register(route);
-        if self.draining.is_cancelled() || !self.site().has_route(&route.id) {
-            registered.control().end(Order { code: GOING_AWAY, manner: Manner::AfterMessages });
+    pub fn enroll(&self, route: &Arc<Route>, who: Who) -> Registered {
+        let registered = self.sessions.register(route, who);
+        let site = self.site();
+        let code = if self.draining.is_cancelled() {
+            Some(site.drain.close_code)
+        } else {
+            site.sends_away(&route.id).then_some(GOING_AWAY)
+        };
+        if let Some(code) = code {
+            registered.control().end(Order { code, manner: Manner::AfterMessages });
         }
         registered
     }
@@ -93,6 +100,8 @@ pub struct Handle {
     pub commands: mpsc::UnboundedSender<Command>,
     /// Its live sessions.
     pub sessions: Arc<Registry>,
+    /// Connections it has accepted.
+    pub accepted: Arc<AtomicU64>,
     /// Its thread.
     pub thread: JoinHandle<()>,
 }
@@ -106,24 +115,26 @@ impl Drop for TellEnd {
     }
 }
 
-/// Starts a worker's thread, which tells `end` when it ends.
+/// Starts the thread of worker `number`, counted from 0, of `workers`, which tells `end` when it ends.
 ///
 /// # Errors
 /// If the operating system has no thread or no epoll for it.
 pub fn start(
-    number: usize,
+    (number, workers): (usize, usize),
     site: Arc<ArcSwap<Site>>,
     certificates: Arc<Certificates>,
     casing: Extensions,
     end: mpsc::Sender<()>,
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
-    let sessions = Arc::<Registry>::default();
+    let sessions = Arc::new(Registry::new(number, workers));
+    let accepted = Arc::<AtomicU64>::default();
     let worker = Arc::new(Worker {
         site,
         certificates,
         pool: Arc::default(),
         sessions: sessions.clone(),
+        accepted: accepted.clone(),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         casing,
@@ -135,7 +146,7 @@ pub fn start(
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, thread })
+    Ok(Handle { commands, sessions, accepted, thread })
 }
 
 async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {

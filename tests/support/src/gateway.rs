@@ -148,6 +148,15 @@ impl Gateway {
         self.addresses()[0]
     }
 
+    /// Where the admin listener is.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.lines("admin listener").last().expect("one")["address"].as_str().unwrap().parse().unwrap()
+    }
+
     /// All log lines so far with this message.
     #[must_use]
     pub fn lines(&self, message: &str) -> Vec<Value> {

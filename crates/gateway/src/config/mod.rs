@@ -6,7 +6,7 @@ mod problem;
 mod raw;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,10 @@ use crate::upstream::Upstream;
 /// Where what is missing is missing.
 const FIRST_LINE: Place = Place { line: 1, column: 1 };
 const SECOND: Duration = Duration::from_secs(1);
+/// Where the admin listener is if nothing is said: this machine's business alone.
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+/// The close code of a gateway that goes away, or of a route that has gone (RFC 6455 §7.4.1).
+pub const GOING_AWAY: u16 = 1001;
 const WORKERS_MAX: usize = 1024;
 /// Messages of endpoints are held in memory, so there is always a limit.
 const ENDPOINT_MESSAGE_MAX: u64 = 16 * 1024 * 1024;
@@ -40,10 +44,12 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Where the file says so.
     pub workers_place: Place,
-    /// From SIGTERM to the moment when what is left is cut.
-    pub drain_timeout: Duration,
-    /// Closes that are ordered together are spread over so long.
-    pub drain_window: Duration,
+    /// How sessions are sent away.
+    pub drain: Drain,
+    /// What becomes of sessions whose route has gone.
+    pub removed_routes: RemovedRoutes,
+    /// Where the gateway tells how it is; `None`: nowhere.
+    pub admin: Option<Admin>,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where connections are accepted; no address twice, nor one that is part of another.
@@ -54,6 +60,38 @@ pub struct Config {
     pub certificate_places: CertificatePlaces,
     /// What is served; no host and path twice.
     pub routes: Vec<Arc<Route>>,
+}
+
+/// How sessions are sent away: by a drain, or because their route has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// From SIGTERM on, for so long: not ready any more, but connections are accepted. Shorter than
+    /// `timeout`.
+    pub delay: Duration,
+    /// Closes that are ordered together are spread over so long.
+    pub window: Duration,
+    /// From SIGTERM to the moment when what is left is cut.
+    pub timeout: Duration,
+    /// What a drain tells both ends of a session.
+    pub close_code: u16,
+}
+
+/// What becomes of sessions whose route is no longer in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovedRoutes {
+    /// They are sent away, spread over [`Drain::window`].
+    Drain,
+    /// They live on until they end by themselves.
+    Keep,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admin {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Where the file says so.
+    pub place: Place,
 }
 
 /// Where the parts of [`Config::certificates`] are written.
@@ -121,10 +159,15 @@ impl Config {
 fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Config {
     let base = file.parent().unwrap_or(Path::new(""));
     let workers = root.count(d, "workers", WORKERS_MAX);
-    let drain_timeout = root.string(d, "drain_timeout", duration);
-    let drain_window = root.string(d, "drain_window", duration);
+    let drain = read_drain(d, &mut root);
+    let removed_routes = root.string(d, "removed_routes", |text| match text {
+        "drain" => Ok(RemovedRoutes::Drain),
+        "keep" => Ok(RemovedRoutes::Keep),
+        _ => Err(format!("expected \"drain\" or \"keep\", found {text:?}")),
+    });
     let trusted_proxies = root.strings(d, "trusted_proxies", network);
     let listeners = read_listeners(d, &mut root);
+    let admin = read_admin(d, &mut root, &listeners);
     let (certificates, certificate_places) = read_certificates(base, d, &mut root);
     let routes = read_routes(d, &mut root);
     if routes.is_empty() && !root.has("route") {
@@ -146,14 +189,87 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         file: file.to_owned(),
         workers_place: workers.as_ref().map_or(FIRST_LINE, |at| at.place),
         workers: workers.map(|at| at.value),
-        drain_timeout: drain_timeout.map_or(30 * SECOND, |at| at.value),
-        drain_window: drain_window.map_or(10 * SECOND, |at| at.value),
+        drain,
+        removed_routes: removed_routes.map_or(RemovedRoutes::Drain, |at| at.value),
+        admin,
         trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),
         listeners,
         certificates,
         certificate_places,
         routes,
     }
+}
+
+fn read_drain(d: &mut Document<'_>, root: &mut Section<'_>) -> Drain {
+    let delay = root.string(d, "drain_delay", |text| match humantime::parse_duration(text) {
+        Ok(delay) => Ok(delay),
+        Err(_) => Err(format!("expected a duration such as \"5s\", or \"0s\" for none, found {text:?}")),
+    });
+    let window = root.string(d, "drain_window", duration);
+    let timeout = root.string(d, "drain_timeout", duration);
+    let timeout = timeout.map_or(30 * SECOND, |at| at.value);
+    if let Some(At { value: delay, place }) = delay
+        && delay >= timeout
+    {
+        let timeout = humantime::format_duration(timeout);
+        d.problem(
+            place,
+            format!("drain_delay: it is a part of drain_timeout ({timeout}), so it has to be shorter"),
+        );
+    }
+    let close_code = root.count(d, "drain_close_code", 4999).and_then(|At { value, place }| {
+        // Codes by which a client sees that it should come again, or that it has a meaning for itself.
+        let code = u16::try_from(value).ok().filter(|code| matches!(code, 1001 | 1012 | 1013 | 3000..=4999));
+        if code.is_none() {
+            d.problem(
+                place,
+                format!(
+                    "drain_close_code: expected 1001 (going away), 1012 (service restart), 1013 (try again \
+                     later), or a code of your own from 3000 to 4999, found {value}"
+                ),
+            );
+        }
+        code
+    });
+    Drain {
+        delay: delay.map_or(Duration::ZERO, |at| at.value),
+        window: window.map_or(10 * SECOND, |at| at.value),
+        timeout,
+        close_code: close_code.unwrap_or(GOING_AWAY),
+    }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("expected an IP address and a port, such as \"0.0.0.0:443\" or \"[::]:443\", found {text:?}")
+    })
+}
+
+/// What is wrong with `address` beside the listeners that are there already.
+fn overlap(listeners: &[Listener], address: SocketAddr) -> Option<String> {
+    let other = listeners.iter().find(|l| collide(l.address, address))?;
+    let (other, line) = (other.address, other.place.line);
+    Some(if other == address {
+        format!("address: {address} is listened on already (line {line})")
+    } else {
+        let all = if address.ip().is_unspecified() { address.ip() } else { other.ip() };
+        format!(
+            "address: {address} overlaps with {other} (line {line}); {all} is every address of this machine, \
+             so keep one of the two"
+        )
+    })
+}
+
+fn read_admin(d: &mut Document<'_>, root: &mut Section<'_>, listeners: &[Listener]) -> Option<Admin> {
+    let mut section = root.table(d, "admin", "[admin]")?;
+    let place = section.place;
+    let address = section.string(d, "address", socket_address);
+    section.finish(d);
+    let At { value: address, place } = address.unwrap_or(At { value: ADMIN_ADDRESS, place });
+    if let Some(what) = overlap(listeners, address) {
+        d.problem(place, what);
+    }
+    Some(Admin { address, place })
 }
 
 fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener> {
@@ -164,11 +280,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
         d.missing(FIRST_LINE, what);
     }
     for mut section in sections {
-        let address = section.string(d, "address", |text| {
-            text.parse::<SocketAddr>().map_err(|_| {
-                format!("expected an IP address and a port, such as \"0.0.0.0:443\" or \"[::]:443\", found {text:?}")
-            })
-        });
+        let address = section.string(d, "address", socket_address);
         section.require(d, "address", "\"0.0.0.0:443\"");
         let tls = section.boolean(d, "tls").is_none_or(|at| at.value);
         let header_timeout = section.string(d, "header_timeout", duration);
@@ -208,18 +320,8 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
             handshakes_max: defaults.handshakes_max,
         };
         if let Some(At { value: address, place }) = address {
-            if let Some(other) = listeners.iter().find(|l| collide(l.address, address)) {
-                let (other, line) = (other.address, other.place.line);
-                let what = if other == address {
-                    format!("{address} is listened on already (line {line})")
-                } else {
-                    let all = if address.ip().is_unspecified() { address.ip() } else { other.ip() };
-                    format!(
-                        "{address} overlaps with {other} (line {line}); {all} is every address of this \
-                         machine, so keep one of the two"
-                    )
-                };
-                d.problem(place, format!("address: {what}"));
+            if let Some(what) = overlap(&listeners, address) {
+                d.problem(place, what);
             }
             listeners.push(Listener {
                 address,

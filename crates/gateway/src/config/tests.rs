@@ -55,7 +55,7 @@ fn parse(text: &str) -> (Config, Vec<String>) {
 fn the_documented_file() {
     let (config, problems) = parse(DOCUMENTED);
     assert_eq!(problems, Vec::<String>::new());
-    assert_eq!((config.workers, config.drain_timeout), (Some(2), 30 * SECOND));
+    assert_eq!((config.workers, config.drain.timeout), (Some(2), 30 * SECOND));
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
     let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
     assert_eq!(listener.address, "0.0.0.0:443".parse().unwrap());
@@ -253,5 +253,59 @@ fn no_address_is_listened_on_twice() {
         [("0.0.0.0:443", "[::]:443"), ("0.0.0.0:443", "127.0.0.1:80"), ("0.0.0.0:0", "127.0.0.1:0")]
     {
         assert_eq!(listeners(first, second), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn how_a_drain_goes() {
+    let top = |keys: &str| parse(&DOCUMENTED.replace("drain_timeout = \"30s\"", keys));
+    let (config, problems) = parse(DOCUMENTED);
+    assert_eq!(problems, Vec::<String>::new());
+    let default =
+        Drain { delay: Duration::ZERO, window: 10 * SECOND, timeout: 30 * SECOND, close_code: 1001 };
+    assert_eq!((config.drain, config.removed_routes), (default, RemovedRoutes::Drain));
+    let keys = "drain_timeout = \"1m\"\ndrain_delay = \"15s\"\ndrain_window = \"20s\"\n\
+                drain_close_code = 1012\nremoved_routes = \"keep\"";
+    let (config, problems) = top(keys);
+    assert_eq!(problems, Vec::<String>::new());
+    let expect = Drain { delay: 15 * SECOND, window: 20 * SECOND, timeout: 60 * SECOND, close_code: 1012 };
+    assert_eq!((config.drain, config.removed_routes), (expect, RemovedRoutes::Keep));
+    for code in [1001, 1012, 1013, 3000, 4999] {
+        assert_eq!(top(&format!("drain_close_code = {code}")).1, Vec::<String>::new());
+    }
+    // 1000 tells clients not to come again; 1006 is never sent; 1011 would be a lie.
+    for code in [0, 1000, 1006, 1011, 2999, 5000] {
+        let problems = top(&format!("drain_close_code = {code}")).1;
+        assert!(problems.len() == 1 && problems[0].contains(":3:20: drain_close_code: "), "{problems:?}");
+    }
+    assert_eq!(top("drain_delay = \"0s\"").1, Vec::<String>::new());
+    for (keys, expect) in [
+        ("drain_delay = \"30s\"", ":3:15: drain_delay: it is a part of drain_timeout (30s)"),
+        ("drain_delay = \"soon\"", ":3:15: drain_delay: expected a duration"),
+        ("removed_routes = \"cut\"", ":3:18: removed_routes: expected \"drain\" or \"keep\""),
+    ] {
+        let problems = top(keys).1;
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
+    }
+}
+
+#[test]
+fn the_admin_listener() {
+    assert_eq!(parse(DOCUMENTED).0.admin, None);
+    let admin = |section: &str| {
+        let (config, problems) = parse(&DOCUMENTED.replace("[certificates]", section));
+        (config.admin.map(|admin| admin.address.to_string()), problems)
+    };
+    let (address, problems) = admin("[admin]\n[certificates]");
+    assert_eq!((address.as_deref(), problems), (Some("127.0.0.1:9180"), vec![]));
+    let (address, problems) = admin("[admin]\naddress = \"[::1]:1\"\n[certificates]");
+    assert_eq!((address.as_deref(), problems), (Some("[::1]:1"), vec![]));
+    for (section, expect) in [
+        ("[admin]\naddress = \"0.0.0.0:443\"\n[certificates]", ":15:11: address: 0.0.0.0:443 is listened on"),
+        ("[admin]\naddress = \"127.0.0.1:443\"\n[certificates]", ":15:11: address: 127.0.0.1:443 overlaps"),
+        ("[admin]\nadress = \"127.0.0.1:1\"\n[certificates]", ":15:1: unknown key \"adress\""),
+    ] {
+        let problems = admin(section).1;
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use frame_core::control::{Control, Manner, Order};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
-use super::signals::{Ending, Signals};
+use super::signals::{Arrived, Ending, Signals};
+use crate::config::Drain;
+use crate::overview::{Overview, Stage};
 use crate::route::Route;
-use crate::site::Site;
-use crate::worker::{Command, GOING_AWAY, Handle};
+use crate::worker::{Command, Handle};
 
 /// Sessions that have not ended in time get a Close all the same if they stand between two frames,
 /// so long before they are cut.
@@ -19,7 +20,7 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 /// After the cut, for what was written last to reach the network.
 const CUT_WAIT: Duration = Duration::from_secs(3);
 
-/// Orders sessions of the chosen routes to end, at moments spread uniformly over `window`: clients
+/// Orders sessions of the chosen routes to end with a Close of `code`, at moments spread uniformly over `window`: clients
 /// that are all sent away at once come back all at once. Returns how many there are.
 ///
 /// `chosen` is asked again at each moment: a route that has come back keeps its sessions, but for
@@ -27,6 +28,7 @@ const CUT_WAIT: Duration = Duration::from_secs(3);
 pub(super) fn end_sessions(
     workers: &[Handle],
     window: Duration,
+    code: u16,
     chosen: impl Fn(&Route) -> bool + Send + 'static,
 ) -> usize {
     let now = Instant::now();
@@ -42,59 +44,73 @@ pub(super) fn end_sessions(
         for (moment, control, route) in moments {
             sleep_until(moment).await;
             if chosen(&route) {
-                control.end(Order { code: GOING_AWAY, manner: Manner::AfterMessages });
+                control.end(Order { code, manner: Manner::AfterMessages });
             }
         }
     });
     count
 }
 
-/// Ends the gateway in order: nothing more is accepted, HTTP/2 gets GOAWAY, HTTP/1.1 ends after the
-/// request in flight, WebSockets get Close 1001; what is left at the deadline is cut.
+/// Ends the gateway in order: first, for `drain_delay`, it only says that it is not ready; then
+/// nothing more is accepted, HTTP/2 gets GOAWAY, HTTP/1.1 ends after the request in flight,
+/// WebSockets get a Close; what is left at the deadline is cut.
 pub(super) async fn drain(
     workers: &[Handle],
-    site: &Arc<Site>,
+    overview: &Overview,
     signals: &mut Signals,
     ended: mpsc::Receiver<()>,
     ending: Ending,
 ) -> Ending {
-    let deadline = Instant::now() + site.drain_timeout;
+    let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
+    let deadline = Instant::now() + timeout;
     let mut remaining = Remaining { ended, count: workers.len() };
+    let hurried = || {
+        warn!(sessions = overview.live(), "a second signal: ended at once");
+        Ending::Hurried
+    };
+    if !delay.is_zero() {
+        overview.enter(Stage::Leaving);
+        info!(
+            drain_delay_s = delay.as_secs_f64(),
+            "about to drain: not ready, but connections are accepted; a second signal ends it at once"
+        );
+        tokio::select! {
+            () = sleep(delay) => {}
+            () = second(signals) => return hurried(),
+            () = remaining.fewer() => {} // the others drain all the same
+        }
+    }
+    overview.enter(Stage::Draining);
     for worker in workers {
         let _ = worker.commands.send(Command::Drain);
     }
     // A window that doesn't fit before the deadline would turn closes into cuts.
-    let window = site.drain_window.min(site.drain_timeout / 2);
-    let sessions = end_sessions(workers, window, |_| true);
+    let half = (timeout - delay) / 2;
+    let window = window.min(half);
+    let sessions = end_sessions(workers, window, code, |_| true);
     info!(
         sessions,
-        drain_timeout_s = site.drain_timeout.as_secs_f64(),
+        drain_timeout_s = timeout.as_secs_f64(),
         drain_window_s = window.as_secs_f64(),
+        close_code = code,
         "draining: nothing more is accepted; a second signal ends it at once"
     );
-    let last_call = deadline - LAST_CALL.min(site.drain_timeout / 2);
     tokio::select! {
         () = remaining.none() => {
             info!("drained: nothing is left");
             return ending;
         }
-        _ = signals.ending() => {
-            warn!(sessions = live(workers), "a second signal: ended at once");
-            return Ending::Hurried;
-        }
-        () = sleep_until(last_call) => {}
+        () = second(signals) => return hurried(),
+        () = sleep_until(deadline - LAST_CALL.min(half)) => {}
     }
     for (control, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
-        control.end(Order { code: GOING_AWAY, manner: Manner::Now });
+        control.end(Order { code, manner: Manner::Now });
     }
     tokio::select! {
         () = remaining.none() => info!("drained: nothing is left"),
-        _ = signals.ending() => {
-            warn!(sessions = live(workers), "a second signal: ended at once");
-            return Ending::Hurried;
-        }
+        () = second(signals) => return hurried(),
         () = sleep_until(deadline) => {
-            warn!(sessions = live(workers), "drain_timeout: what is left is cut");
+            warn!(sessions = overview.live(), "drain_timeout: what is left is cut");
             for worker in workers {
                 let _ = worker.commands.send(Command::Cut);
             }
@@ -102,6 +118,13 @@ pub(super) async fn drain(
         }
     }
     ending
+}
+
+/// The next signal to end.
+async fn second(signals: &mut Signals) {
+    while let Arrived::Hangup = signals.next().await {
+        warn!("SIGHUP has no effect: the gateway is draining");
+    }
 }
 
 /// The workers that have not ended yet.
@@ -116,37 +139,47 @@ impl Remaining {
     /// # Cancel safety
     /// Safe: who has ended stays counted.
     async fn none(&mut self) {
-        while self.count > 0 && self.ended.recv().await.is_some() {
-            self.count -= 1;
+        while self.count > 0 {
+            self.fewer().await;
         }
     }
-}
 
-fn live(workers: &[Handle]) -> usize {
-    workers.iter().map(|worker| worker.sessions.len()).sum()
+    /// Waits for the end of one more worker.
+    ///
+    /// # Cancel safety
+    /// Safe, as above.
+    async fn fewer(&mut self) {
+        self.count = if self.ended.recv().await.is_some() { self.count.saturating_sub(1) } else { 0 };
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use tokio::time::sleep;
-
     use super::*;
     use crate::config::Config;
-    use crate::registry::Registry;
+    use crate::registry::{Registry, Who};
 
     #[tokio::test(start_paused = true)]
     async fn a_route_that_comes_back_keeps_the_sessions_that_were_not_told_yet() {
         let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
-        let sessions = Arc::<Registry>::default();
-        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0])).collect();
+        let sessions = Arc::new(Registry::new(0, 1));
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who)).collect();
         let told = || live.iter().filter(|session| session.control().order().is_some()).count();
         let worker = Handle {
             commands: mpsc::unbounded_channel().0,
             sessions: sessions.clone(),
+            accepted: Arc::default(),
             thread: std::thread::spawn(|| {}),
         };
         let gone = Arc::new(AtomicBool::new(true));
@@ -156,7 +189,7 @@ mod tests {
         };
         let workers = [worker];
         let window = Duration::from_secs(10);
-        assert_eq!(end_sessions(&workers, window, is_gone(&gone)), 100);
+        assert_eq!(end_sessions(&workers, window, 1001, is_gone(&gone)), 100);
         sleep(window / 2).await;
         gone.store(false, Ordering::SeqCst);
         let by_then = told();
@@ -165,7 +198,7 @@ mod tests {
         assert_eq!(told(), by_then);
         // Gone again: the rest follows.
         gone.store(true, Ordering::SeqCst);
-        assert_eq!(end_sessions(&workers, window, is_gone(&gone)), 100 - by_then);
+        assert_eq!(end_sessions(&workers, window, 1001, is_gone(&gone)), 100 - by_then);
         sleep(window).await;
         assert_eq!(told(), 100);
     }

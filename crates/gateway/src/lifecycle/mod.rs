@@ -2,13 +2,15 @@
 
 mod drain;
 mod load;
+mod outside;
 mod reload;
 mod signals;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::Instant;
 
@@ -19,9 +21,11 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 pub use self::load::{Candidate, Source, load};
+use self::outside::Outside;
 use self::reload::{Reading, finished};
 pub use self::signals::{Arrived, Ending, Signals};
 use crate::config::{Problem, Problems};
+use crate::overview::{Overview, Stage};
 use crate::site::Site;
 use crate::socket;
 use crate::worker::{self, Command, Handle};
@@ -53,6 +57,8 @@ struct Gateway {
     /// By the address in the configuration.
     listening: HashMap<SocketAddr, SocketAddr>,
     generation: u64,
+    overview: Arc<Overview>,
+    outside: Outside,
 }
 
 /// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
@@ -79,8 +85,8 @@ pub async fn run(
                 Arrived::Hangup if reading.is_some() => again = true,
                 Arrived::Hangup => reading = Some(gateway.read()),
                 Arrived::Ending(ending) => {
-                    let site = gateway.site.load_full();
-                    return Ok(drain::drain(&gateway.workers, &site, &mut signals, ended, ending).await);
+                    let Gateway { workers, overview, .. } = &gateway;
+                    return Ok(drain::drain(workers, overview, &mut signals, ended, ending).await);
                 }
             },
             (candidate, started) = finished(&mut reading) => {
@@ -116,20 +122,44 @@ impl Gateway {
                 Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
             }
         }
+        let opened = Outside::default().open(&config, &mut problems, cannot_listen);
         if !problems.is_empty() {
+            problems.sort_by_key(|problem| problem.place);
             return Err(Problems(problems).into());
         }
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical().await;
         let (end, ended) = mpsc::channel(workers);
         let workers = (0..workers)
-            .map(|n| worker::start(n, site.clone(), certificates.clone(), casing.clone(), end.clone()))
+            .map(|n| {
+                worker::start((n, workers), site.clone(), certificates.clone(), casing.clone(), end.clone())
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let mut gateway =
-            Self { source, site, certificates, tickets, workers, listening: HashMap::new(), generation: 1 };
+        let overview = Arc::new(Overview {
+            site: site.clone(),
+            certificates: certificates.clone(),
+            sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
+            accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            reloads_taken: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            stage: Mutex::new(Stage::Starting),
+        });
+        let mut gateway = Self {
+            source,
+            site,
+            certificates,
+            tickets,
+            workers,
+            listening: HashMap::new(),
+            generation: 1,
+            overview,
+            outside: Outside::default(),
+        };
+        gateway.outside.settle(&config, opened, &gateway.overview);
         for (address, opened) in sockets {
             gateway.listen(address, opened)?;
         }
+        gateway.overview.enter(Stage::Ready);
         let current = gateway.certificates.current();
         info!(
             generation = 1,

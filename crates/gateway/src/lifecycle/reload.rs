@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tls_acceptor::ReloadReport;
@@ -9,7 +10,7 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::{Candidate, Gateway, cannot_listen, drain, load, say_warnings};
-use crate::config::Problems;
+use crate::config::{GOING_AWAY, Problems};
 use crate::route::Route;
 use crate::site::Site;
 use crate::socket;
@@ -56,8 +57,12 @@ impl Gateway {
             Err(e) => Err(Problems(vec![self.source.problem(format!("the reload panicked: {e}"))])),
         };
         match result {
-            Ok(report) => report.say(started),
+            Ok(report) => {
+                self.overview.reloads_taken.fetch_add(1, Ordering::Relaxed);
+                report.say(started);
+            }
             Err(Problems(problems)) => {
+                self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 for problem in &problems {
                     error!(problem = %problem, "this forbids the reload");
                 }
@@ -71,14 +76,17 @@ impl Gateway {
         }
     }
 
-    /// A new listener's address is taken by one of the gateway's own, which is open as long as the
-    /// reload may still be refused.
-    fn in_own_way(&self, address: SocketAddr, e: &std::io::Error) -> Option<String> {
+    /// Why there can't be a new listener; perhaps its address is taken by one of the gateway's own,
+    /// which is open as long as the reload may still be refused.
+    fn cannot_listen(&self, address: SocketAddr, e: &std::io::Error) -> String {
         let taken = e.kind() == std::io::ErrorKind::AddrInUse;
-        let own = self.listening.values().find(|own| taken && socket::collide(**own, address))?;
-        Some(format!(
-            "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
-        ))
+        let mut own = self.listening.values().copied().chain(self.outside.admin_address());
+        match own.find(|own| taken && socket::collide(*own, address)) {
+            Some(own) => format!(
+                "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
+            ),
+            None => cannot_listen(address, e),
+        }
     }
 
     fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
@@ -99,13 +107,12 @@ impl Gateway {
             match socket::listen(listener.address, self.workers.len()) {
                 Ok(sockets) => opened.push((listener.address, sockets)),
                 Err(e) => {
-                    let what = self
-                        .in_own_way(listener.address, &e)
-                        .unwrap_or_else(|| cannot_listen(listener.address, &e));
+                    let what = self.cannot_listen(listener.address, &e);
                     problems.push(config.problem(listener.place, what));
                 }
             }
         }
+        let outside = self.outside.open(&config, &mut problems, |address, e| self.cannot_listen(address, e));
         let generation = self.generation + 1;
         let built = Site::build(&config, generation, Some(&old), &self.certificates, &self.tickets);
         let site = match built {
@@ -127,6 +134,7 @@ impl Gateway {
                 warn!(%address, cause = %e, "a listener was lost");
             }
         }
+        self.outside.settle(&config, outside, &self.overview);
         let gone: Vec<SocketAddr> =
             self.listening.keys().copied().filter(|address| site.door(*address).is_none()).collect();
         for address in &gone {
@@ -139,8 +147,8 @@ impl Gateway {
         let routes_added = site.route_ids().difference(old.route_ids()).count();
         let routes_removed = old.route_ids().difference(site.route_ids()).count();
         let current = self.site.clone();
-        let has_gone = move |route: &Route| !current.load().has_route(&route.id);
-        let ended = drain::end_sessions(&self.workers, site.drain_window, has_gone);
+        let has_gone = move |route: &Route| current.load().sends_away(&route.id);
+        let ended = drain::end_sessions(&self.workers, site.drain.window, GOING_AWAY, has_gone);
         Ok(Reloaded {
             certificates,
             routes: site.route_ids().len(),

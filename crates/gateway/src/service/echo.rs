@@ -17,16 +17,17 @@ use crate::connection::Connection;
 use crate::exchange::{Served, Upgraded};
 use crate::route::Route;
 use crate::session::Other;
+use crate::telemetry::access::Report;
 
 /// Accepts a handshake. Of the subprotocols offered the first is spoken: an echo speaks them all,
 /// and browsers fail a connection whose server picks none.
 #[must_use]
-pub fn upgrade(connection: &Connection, route: &Arc<Route>, upgrade: &Upgrade) -> Served {
+pub fn upgrade(connection: &Connection, route: &Arc<Route>, report: &Report, upgrade: &Upgrade) -> Served {
     let protocol = upgrade.protocols.first().and_then(|protocol| HeaderValue::from_str(protocol).ok());
     let agreed = Agreed { protocol, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
-    let registered = connection.worker.enroll(route);
+    let registered = connection.worker.enroll(route, report.who());
     Served::Upgraded(Upgraded { answer, registered, policy: route.policy, other: Other::Echo })
 }
 

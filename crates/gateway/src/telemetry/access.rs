@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::body::{CLIENT_STALLED, Progress, chain};
 use crate::connection::Connection;
+use crate::registry::Who;
 use crate::route::Route;
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
@@ -30,6 +31,8 @@ pub struct Report {
     status: Option<StatusCode>,
     cause: Option<String>,
     received: Option<Arc<Progress>>,
+    /// The session's.
+    id: Option<u64>,
     is_session: bool,
     written: bool,
 }
@@ -52,6 +55,7 @@ impl Report {
             status: None,
             cause: None,
             received: None,
+            id: None,
             is_session: false,
             written: false,
         })
@@ -96,6 +100,22 @@ impl Report {
         self.received = Some(progress);
     }
 
+    /// The session that the request becomes, for the registry.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        Who {
+            peer: self.connection.peer,
+            client: self.client,
+            protocol: protocol(self.version),
+            started: self.started,
+        }
+    }
+
+    /// The session has this id.
+    pub fn registered(&mut self, id: u64) {
+        self.id = Some(id);
+    }
+
     /// The tunnel is open: what comes is a session.
     pub fn opened(&mut self) {
         self.is_session = true;
@@ -129,6 +149,7 @@ impl Report {
                     $level,
                     $report,
                     "session",
+                    id = $report.id,
                     ended_by,
                     close_code,
                     cause = cause,
@@ -148,7 +169,15 @@ impl Drop for Report {
         if self.written {
         } else if self.is_session {
             let ended_by = Party::Gateway.as_str();
-            line!(warn, self, "session", ended_by, close_code = 1006, cause = "cut: drain_timeout");
+            line!(
+                warn,
+                self,
+                "session",
+                id = self.id,
+                ended_by,
+                close_code = 1006,
+                cause = "cut: drain_timeout"
+            );
         } else {
             self.cause("the client went away before the answer");
             self.answered(0, true);

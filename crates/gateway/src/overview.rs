@@ -1,0 +1,91 @@
+//! What of the running gateway can be seen from outside of its workers: by the admin listener, and
+//! by the control socket. Nothing in it is touched by the path of a message.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tls_acceptor::Certificates;
+
+use crate::registry::Registry;
+use crate::route::RouteId;
+use crate::site::Site;
+
+/// How far the gateway has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It does not listen everywhere yet.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It is about to drain: it accepts connections, but wants no more to be sent to it.
+    Leaving,
+    /// It accepts nothing more, and ends with its last session.
+    Draining,
+}
+
+impl Stage {
+    /// A short sentence for whoever asks whether it is ready.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Leaving => "about to drain: connections are still accepted",
+            Self::Draining => "draining: nothing more is accepted",
+        }
+    }
+}
+
+/// The running gateway, seen from outside.
+#[derive(Debug)]
+pub struct Overview {
+    /// What is served.
+    pub site: Arc<ArcSwap<Site>>,
+    /// The certificates in use.
+    pub certificates: Arc<Certificates>,
+    /// Live sessions, worker by worker.
+    pub sessions: Vec<Arc<Registry>>,
+    /// Connections accepted so far, worker by worker.
+    pub accepted: Vec<Arc<AtomicU64>>,
+    /// Reloads that took.
+    pub reloads_taken: AtomicU64,
+    /// Reloads that changed nothing.
+    pub reloads_refused: AtomicU64,
+    /// How far it has come.
+    pub stage: Mutex<Stage>,
+}
+
+impl Overview {
+    /// How far the gateway has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has come so far.
+    pub fn enter(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.sessions.iter().map(|sessions| sessions.len()).sum()
+    }
+
+    /// Live sessions by route: all routes that are served, and those that have gone and left some.
+    #[must_use]
+    pub fn live_by_route(&self) -> HashMap<RouteId, usize> {
+        let mut counts = self.site.load_full().route_ids().iter().map(|id| (id.clone(), 0)).collect();
+        self.sessions.iter().for_each(|sessions| sessions.count(&mut counts));
+        counts
+    }
+
+    /// Connections accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}

@@ -1,0 +1,132 @@
+//! The admin listener: how the gateway is, over plain HTTP, for orchestrators and Prometheus.
+//!
+//! It lives on the main thread, beside the workers. One request a connection, few connections, a
+//! short time for each: whatever is done to it, nobody is served worse.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::metrics;
+use crate::overview::{Overview, Stage};
+use crate::socket;
+
+/// Connections at a time; more wait.
+const CONNECTIONS_MAX: usize = 32;
+/// For a request and its answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(5);
+/// How long nothing is accepted after accepting has failed.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// The longest head of a request, in bytes; hyper wants as many at least.
+const HEAD_LEN_MAX: usize = 8192;
+
+/// A listening socket that nobody is served on yet.
+#[derive(Debug)]
+pub struct Bound(TcpListener);
+
+/// The admin listener at work; it ends when dropped.
+#[derive(Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub local: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Bound {
+    /// Listens, within a runtime.
+    ///
+    /// # Errors
+    /// The operating system's word.
+    pub fn listen(address: SocketAddr) -> io::Result<Self> {
+        let socket = socket::listen(address, 1)?.pop().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self(TcpListener::from_std(socket)?))
+    }
+
+    /// Answers from now on.
+    ///
+    /// # Errors
+    /// If the socket has no address; not to be expected.
+    pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
+        let local = self.0.local_addr()?;
+        Ok(Admin { local, task: tokio::spawn(accept(self.0, overview)) })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, overview: Arc<Overview>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((tcp, peer)) => drop(connections.spawn(serve(tcp, peer, overview.clone()))),
+                Err(_) => sleep(SHORTAGE_PAUSE).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&overview, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let serving = Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_LEN_MAX)
+        .serve_connection(TokioIo::new(tcp), service);
+    match timeout(CONNECTION_TIME, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => debug!(%peer, cause = %e, "admin connection ended"),
+        Err(_) => debug!(%peer, "admin connection cut: it took too long"),
+    }
+}
+
+fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let mut kind = "text/plain; charset=utf-8";
+    let (status, text) = match path {
+        _ if *method != Method::GET && *method != Method::HEAD => {
+            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned())
+        }
+        // The main thread is alive, or nobody would answer.
+        "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
+        "/readyz" => {
+            let stage = overview.stage();
+            let is_ready = stage == Stage::Ready;
+            let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, format!("{}\n", stage.as_str()))
+        }
+        "/metrics" => {
+            kind = metrics::CONTENT_TYPE;
+            (StatusCode::OK, metrics::render(overview))
+        }
+        _ => (StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
