@@ -1,25 +1,32 @@
 //! An echo that ends here: our endpoint (guard, assembly, UTF-8, pings, batched flush) beside bare
-//! fastwebsockets, which checks none of it.
+//! fastwebsockets, which checks none of it, and beside tungstenite and tokio-websockets, as their users
+//! write them: each message read is written, and flushed when nothing more is there to be read.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
 
-use std::time::{Duration, Instant};
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 
+use benches::pipe::{Pipe, pipe};
 use benches::{LENGTHS, POLICY, messages, runtime};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use fastwebsockets::{Frame, OpCode, Role, WebSocket};
 use frame_core::control::Control;
 use frame_core::endpoint::Endpoint;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio::task::yield_now;
 
-async fn ours(io: DuplexStream) {
+const ROOM: usize = 2 << 20;
+
+async fn ours(io: Pipe) {
     let mut endpoint = Endpoint::new(io, POLICY, Control::new());
     while let Some(message) = endpoint.recv().await {
         endpoint.send(message).await.unwrap();
     }
 }
 
-async fn bare(io: DuplexStream) {
+async fn fastwebsockets(io: Pipe) {
     let mut socket = WebSocket::after_handshake(io, Role::Server);
     while let Ok(frame) = socket.read_frame().await {
         if matches!(frame.opcode, OpCode::Text | OpCode::Binary) {
@@ -30,47 +37,76 @@ async fn bare(io: DuplexStream) {
     }
 }
 
-async fn rounds(
-    echo: impl Future<Output = ()>,
-    client: DuplexStream,
-    wire: &[u8],
-    len: usize,
-    n: u64,
-) -> Duration {
-    let ends = async {
-        let (mut from, mut to) = split(client);
-        let mut seen = vec![0; len];
-        let started = Instant::now();
-        for _ in 0..n {
-            let (sent, received) = tokio::join!(to.write_all(wire), from.read_exact(&mut seen));
-            sent.and(received.map(drop)).unwrap();
+/// It knows no async: when it would block, whoever polls comes again.
+async fn tungstenite(io: Pipe) {
+    let mut socket = tungstenite::WebSocket::from_raw_socket(io, tungstenite::protocol::Role::Server, None);
+    loop {
+        match socket.read() {
+            Ok(message) => socket.write(message).unwrap(),
+            Err(tungstenite::Error::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                socket.flush().unwrap();
+                yield_now().await;
+            }
+            Err(_) => return,
         }
-        started.elapsed()
-    };
-    tokio::select! {
-        took = ends => took,
-        () = echo => Duration::ZERO,
     }
+}
+
+async fn tokio_websockets(io: Pipe) {
+    let mut socket = tokio_websockets::ServerBuilder::new().serve(io);
+    loop {
+        let next = match socket.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                socket.flush().await.unwrap();
+                socket.next().await
+            }
+        };
+        let Some(Ok(message)) = next else { return };
+        socket.feed(message).await.unwrap();
+    }
+}
+
+/// Puts messages in and polls until all their echoes have come out.
+fn step(mut echo: Pin<&mut impl Future<Output = ()>>, client: &Pipe, wire: &[u8], seen: &mut [u8]) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert_eq!(client.put(wire), wire.len());
+    let mut len = 0;
+    while len < seen.len() {
+        assert!(echo.as_mut().poll(&mut cx).is_pending());
+        len += client.take(&mut seen[len..]);
+    }
+}
+
+fn measure<F: Future<Output = ()>>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    (wire, answer): (&[u8], &[u8]),
+    echo: impl FnOnce(Pipe) -> F,
+) {
+    let (client, near) = pipe(ROOM);
+    let mut echo = pin!(echo(near));
+    let mut seen = vec![0; answer.len()];
+    step(echo.as_mut(), &client, wire, &mut seen);
+    assert!(seen == answer, "{name}");
+    group.bench_function(name, |b| b.iter(|| step(echo.as_mut(), &client, wire, &mut seen)));
 }
 
 fn echo(c: &mut Criterion) {
     let runtime = runtime();
-    let mut group = c.benchmark_group("endpoint");
-    for (name, len) in LENGTHS {
-        let ((wire, count), (answer, _)) = (messages(len, true), messages(len, false));
+    let _entered = runtime.enter(); // for timers
+    let one = LENGTHS.map(|(name, len)| (format!("1_echo_of_{name}"), len, false));
+    let many = LENGTHS[..2].iter().map(|(name, len)| (format!("64KiB_of_echoes_of_{name}"), *len, true));
+    for (name, len, full) in one.into_iter().chain(many) {
+        let of = |masked| if full { messages(len, masked) } else { (benches::message(len, masked), 1) };
+        let ((wire, count), (answer, _)) = (of(true), of(false));
+        let bytes = (wire.as_slice(), answer.as_slice());
+        let mut group = c.benchmark_group(&name);
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(format!("{count}_echoes_of_{name}"), |b| {
-            b.iter_custom(|n| {
-                let (client, near) = duplex(256 << 10);
-                runtime.block_on(rounds(ours(near), client, &wire, answer.len(), n))
-            });
-        });
-        group.bench_function(format!("{count}_echoes_of_{name}_bare_fastwebsockets"), |b| {
-            b.iter_custom(|n| {
-                let (client, near) = duplex(256 << 10);
-                runtime.block_on(rounds(bare(near), client, &wire, answer.len(), n))
-            });
-        });
+        measure(&mut group, "ours", bytes, ours);
+        measure(&mut group, "bare_fastwebsockets", bytes, fastwebsockets);
+        measure(&mut group, "tungstenite", bytes, tungstenite);
+        measure(&mut group, "tokio_websockets", bytes, tokio_websockets);
     }
 }
 

@@ -1,6 +1,9 @@
-//! What the benches share: frames, and a runtime like a worker's.
+//! What the benches share: frames, pipes, records, and a runtime like a worker's.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "benches are read, not called")]
+
+pub mod pipe;
+pub mod record;
 
 use std::time::Duration;
 

@@ -1,83 +1,89 @@
-//! The relay over in-memory pipes: there and back, TLS and sockets left out. The same bytes through
-//! `copy_bidirectional` show what the pipes cost, so the difference is what seeing frames costs.
+//! A step of the relay: a message goes in at one end and is moved until it is out at the other. TLS
+//! and sockets are left out; the pipes don't allocate. The same relay with its scanner off shows what
+//! seeing frames costs, `copy_bidirectional` what pipes and a loop cost that can do nothing else.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
 
-use std::time::{Duration, Instant};
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 
+use benches::pipe::{Pipe, pipe};
 use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::control::Control;
-use frame_core::relay::relay;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, copy_bidirectional, duplex, split};
+use frame_core::relay::{relay, relay_unscanned};
+use tokio::io::copy_bidirectional;
 
-const PIPE_LEN: usize = 256 << 10;
+const ROOM: usize = 2 << 20;
 
-/// Messages up and down through something that sits in the middle, `rounds` times.
-async fn rounds(
-    (client, near_client): (DuplexStream, DuplexStream),
-    (backend, near_backend): (DuplexStream, DuplexStream),
-    relayed: bool,
-    (up, down): (&[u8], &[u8]),
-    rounds: u64,
-) -> Duration {
-    let middle = async move {
-        let (mut client, mut backend) = (near_client, near_backend);
-        if relayed {
-            relay(&mut client, &mut backend, &POLICY, &Control::new()).await;
-        } else {
+/// What sits in the middle.
+#[derive(Debug, Clone, Copy)]
+enum Middle {
+    Relay,
+    Unscanned,
+    Copy,
+}
+
+const MIDDLES: [(&str, Middle); 3] =
+    [("relay", Middle::Relay), ("unscanned", Middle::Unscanned), ("copy_bidirectional", Middle::Copy)];
+
+async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
+    let (control, policy) = (Control::new(), &POLICY);
+    match middle {
+        Middle::Relay => {
+            relay(&mut client, &mut backend, policy, &control).await;
+        }
+        Middle::Unscanned => {
+            relay_unscanned(&mut client, &mut backend, policy, &control).await;
+        }
+        Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();
         }
-    };
-    let ends = async {
-        let (mut from_client, mut to_client) = split(client);
-        let (mut from_backend, mut to_backend) = split(backend);
-        let (mut seen_up, mut seen_down) = (vec![0; up.len()], vec![0; down.len()]);
-        let started = Instant::now();
-        for _ in 0..rounds {
-            let moved = tokio::join!(
-                to_client.write_all(up),
-                from_backend.read_exact(&mut seen_up),
-                to_backend.write_all(down),
-                from_client.read_exact(&mut seen_down),
-            );
-            moved.1.and(moved.3).unwrap();
-        }
-        let took = started.elapsed();
-        assert!(seen_up == up && seen_down == down);
-        took
-    };
-    tokio::select! {
-        took = ends => took,
-        () = middle => Duration::ZERO,
     }
 }
 
-fn both_ways(c: &mut Criterion) {
+/// Puts `wire` in and polls until all of it has come out.
+fn step(
+    mut middle: Pin<&mut impl Future<Output = ()>>,
+    from: &Pipe,
+    to: &Pipe,
+    wire: &[u8],
+    seen: &mut [u8],
+) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert_eq!(from.put(wire), wire.len());
+    let mut len = 0;
+    while len < wire.len() {
+        assert!(middle.as_mut().poll(&mut cx).is_pending());
+        len += to.take(&mut seen[len..]);
+    }
+}
+
+fn steps(c: &mut Criterion) {
     let runtime = runtime();
-    for (kind, relayed) in [("relay", true), ("copy_bidirectional", false)] {
-        let mut group = c.benchmark_group(kind);
-        for (name, len) in LENGTHS {
-            let ((up, count), (down, _)) = (messages(len, true), messages(len, false));
-            group.throughput(Throughput::Elements(2 * count as u64));
-            group.bench_function(format!("{count}_messages_of_{name}_each_way"), |b| {
-                b.iter_custom(|n| {
-                    let pipes = (duplex(PIPE_LEN), duplex(PIPE_LEN));
-                    runtime.block_on(rounds(pipes.0, pipes.1, relayed, (&up, &down), n))
+    let _entered = runtime.enter(); // for timers
+    let one = LENGTHS.map(|(name, len)| (format!("1_message_of_{name}"), len, false));
+    let many = LENGTHS[..2].iter().map(|(name, len)| (format!("64KiB_of_messages_of_{name}"), *len, true));
+    for (name, len, full) in one.into_iter().chain(many) {
+        let mut group = c.benchmark_group(&name);
+        for (direction, up) in [("up", true), ("down", false)] {
+            let (wire, count) = if full { messages(len, up) } else { (benches::message(len, up), 1) };
+            group.throughput(Throughput::Elements(count as u64));
+            for (kind, middle) in MIDDLES {
+                let (client, near_client) = pipe(ROOM);
+                let (backend, near_backend) = pipe(ROOM);
+                let mut middle = pin!(run(middle, near_client, near_backend));
+                let mut seen = vec![0; wire.len()];
+                let (from, to) = if up { (&client, &backend) } else { (&backend, &client) };
+                step(middle.as_mut(), from, to, &wire, &mut seen);
+                assert!(seen == wire, "{kind}");
+                group.bench_function(format!("{direction}_{kind}"), |b| {
+                    b.iter(|| step(middle.as_mut(), from, to, &wire, &mut seen));
                 });
-            });
+            }
         }
-        // One at a time: what a single small message costs.
-        let (up, down) = (benches::message(64, true), benches::message(64, false));
-        group.throughput(Throughput::Elements(2));
-        group.bench_function("1_message_of_64B_each_way", |b| {
-            b.iter_custom(|n| {
-                let pipes = (duplex(PIPE_LEN), duplex(PIPE_LEN));
-                runtime.block_on(rounds(pipes.0, pipes.1, relayed, (&up, &down), n))
-            });
-        });
     }
 }
 
-criterion_group!(benches, both_ways);
+criterion_group!(benches, steps);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! Processes that are pinned to a core and die with us.
+//! Processes that are pinned to cores and die with us.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -19,15 +19,16 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `program` on a core, by way of [`become_pinned`].
+    /// Starts `program` on these cores, by way of [`become_pinned`].
     pub(crate) fn spawn(
-        core: usize,
+        cores: &[usize],
         program: &OsStr,
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         prepare: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(["pin", &core.to_string(), "--"]).arg(program).args(args);
+        let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
+        command.args(["pin", &cores.join(","), "--"]).arg(program).args(args);
         command.stdin(Stdio::null()).process_group(0);
         prepare(&mut command);
         let process = tokio::process::Command::from(command).spawn().context("can't start a process")?;
@@ -49,13 +50,22 @@ impl Drop for Child {
     }
 }
 
+/// Numbers of cores, as they are passed to a pinned process.
+#[derive(Debug, Clone)]
+pub(crate) struct Cores(pub(crate) Vec<usize>);
+
+/// Reads `0,1`.
+pub(crate) fn parse_cores(text: &str) -> Result<Cores, std::num::ParseIntError> {
+    text.split(',').map(str::parse).collect::<Result<_, _>>().map(Cores)
+}
+
 /// Pins this process, asks to be told when the parent dies, and becomes the command; so the process id
 /// stays what the parent was given.
-pub(crate) fn become_pinned(core: usize, command: &[OsString]) -> anyhow::Result<()> {
+pub(crate) fn become_pinned(cores: &[usize], command: &[OsString]) -> anyhow::Result<()> {
     set_pdeathsig(Signal::SIGTERM)?;
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &cores).with_context(|| format!("there is no core {core}"))?;
+    let mut set = CpuSet::new();
+    cores.iter().try_for_each(|core| set.set(*core))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("there are no cores {cores:?}"))?;
     let (program, args) = command.split_first().context("no command")?;
     let e: io::Error = Command::new(program).args(args).exec();
     Err(e).with_context(|| program.display().to_string())

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::unistd::Pid;
@@ -43,14 +43,30 @@ pub(crate) struct Gateway {
     env: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) ours: bool,
+    #[serde(default)]
+    optional: bool,
 }
 
-/// All entries, or those of the given names in that order.
+impl Gateway {
+    /// It is built for the comparison, and not looked for.
+    pub(crate) fn is_built(&self) -> bool {
+        self.binary.starts_with('{')
+    }
+}
+
+/// What was built of this workspace.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    pub(crate) wssgate: Option<PathBuf>,
+    pub(crate) unscanned: Option<PathBuf>,
+}
+
+/// All entries that aren't optional, or those of the given names in that order.
 pub(crate) fn catalogue(chosen: &[String]) -> anyhow::Result<Vec<Gateway>> {
     let text = fs::read_to_string(directory().join("gateways.toml")).context("gateways.toml")?;
     let all = toml::from_str::<Catalogue>(&text).context("gateways.toml")?.gateway;
     if chosen.is_empty() {
-        return Ok(all);
+        return Ok(all.into_iter().filter(|gateway| !gateway.optional).collect());
     }
     let find = |name: &String| {
         all.iter()
@@ -69,12 +85,13 @@ pub(crate) struct Installed {
 }
 
 /// Finds the binaries; an error names all that are missing.
-pub(crate) fn find(gateways: Vec<Gateway>, wssgate: Option<&Path>) -> anyhow::Result<Vec<Installed>> {
+pub(crate) fn find(gateways: Vec<Gateway>, built: &Built) -> anyhow::Result<Vec<Installed>> {
     let (mut installed, mut missing, mut packages) = (Vec::new(), Vec::new(), Vec::new());
     for gateway in gateways {
-        let found = match (gateway.binary.as_str(), wssgate) {
-            ("{wssgate}", path) => path.map(Path::to_owned),
-            (name, _) => search(name),
+        let found = match gateway.binary.as_str() {
+            "{wssgate}" => built.wssgate.clone(),
+            "{unscanned}" => built.unscanned.clone(),
+            name => search(name),
         };
         let Some(binary) = found else {
             missing.push(gateway.name);
@@ -113,12 +130,18 @@ pub(crate) struct Running {
     child: Child,
     pub(crate) port: u16,
     pub(crate) pids: Vec<Pid>,
+    /// From its start to the first connection, in steps of some 10 ms.
+    pub(crate) took: Duration,
     log: PathBuf,
 }
 
 impl Running {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.has_ended()
+    }
+
+    pub(crate) fn raw_pids(&self) -> Vec<i32> {
+        self.pids.iter().copied().map(Pid::as_raw).collect()
     }
 
     /// The last lines that it wrote.
@@ -131,17 +154,26 @@ impl Running {
 }
 
 impl Installed {
-    /// Starts it in front of a backend and waits until it accepts connections.
-    pub(crate) async fn start(&self, site: &Site, backend: u16, core: usize) -> anyhow::Result<Running> {
+    /// Starts it in front of a backend and waits until it accepts connections. `values` are
+    /// placeholders that aren't to be as they are by default.
+    pub(crate) async fn start(
+        &self,
+        site: &Site,
+        backend: u16,
+        cores: &[usize],
+        values: &[(&'static str, String)],
+    ) -> anyhow::Result<Running> {
         let name = &self.gateway.name;
         let mut last_words = String::new();
         for _ in 0..ATTEMPTS {
-            let mut running = self.spawn(site, backend, core).with_context(|| name.clone())?;
-            for _ in 0..1000 {
+            let mut running = self.spawn(site, backend, cores, values).with_context(|| name.clone())?;
+            let started = Instant::now();
+            for _ in 0..3000 {
                 if running.has_ended() {
                     break;
                 }
                 if TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).await.is_ok() {
+                    running.took = started.elapsed();
                     // Time for workers to be forked and for what a start leaves to be done.
                     sleep(Duration::from_millis(300)).await;
                     running.pids = process::tree(running.child.pid)?;
@@ -154,13 +186,19 @@ impl Installed {
         bail!("{name} doesn't start:\n{last_words}")
     }
 
-    fn spawn(&self, site: &Site, backend: u16, core: usize) -> anyhow::Result<Running> {
+    fn spawn(
+        &self,
+        site: &Site,
+        backend: u16,
+        cores: &[usize],
+        values: &[(&'static str, String)],
+    ) -> anyhow::Result<Running> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let dir = site.dir.path().join(format!("{}-{port}", self.gateway.name));
         fs::create_dir_all(&dir)?;
         let config = dir.join(&self.gateway.config);
         let text = |path: &Path| path.display().to_string();
-        let values = [
+        let defaults = [
             ("port", port.to_string()),
             ("backend", backend.to_string()),
             ("chain", text(&site.chain)),
@@ -171,7 +209,11 @@ impl Installed {
             ("files", site.files.to_string()),
             ("sessions", ((site.files - 500) / 2).to_string()),
             ("wssgate", text(&self.binary)),
+            ("workers", "1".to_owned()),
+            ("directory", String::new()),
+            ("more", String::new()),
         ];
+        let values = [values, &defaults].concat(); // the first of a name counts
         let template = directory().join("gateways").join(&self.gateway.config);
         let template = fs::read_to_string(&template).with_context(|| text(&template))?;
         fs::write(&config, fill(&template, &values)?)?;
@@ -183,10 +225,10 @@ impl Installed {
         }
         let log = dir.join("log");
         let (out, err) = (File::create(&log)?, File::options().append(true).open(&log)?);
-        let child = Child::spawn(core, OsStr::new(&self.binary), args, |command| {
+        let child = Child::spawn(cores, OsStr::new(&self.binary), args, |command| {
             command.envs(env).stdout(out).stderr(err);
         })?;
-        Ok(Running { child, port, pids: Vec::new(), log })
+        Ok(Running { child, port, pids: Vec::new(), took: Duration::ZERO, log })
     }
 }
 
@@ -214,7 +256,7 @@ mod tests {
     fn what_is_missing_is_named_with_its_package() {
         let mut gateway = catalogue(&["nginx".to_owned()]).unwrap().remove(0);
         gateway.binary = "no-such-program".to_owned();
-        let error = find(vec![gateway], None).map(|_| ()).unwrap_err().to_string();
+        let error = find(vec![gateway], &Built::default()).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("not installed: nginx") && error.contains("apt-get install"), "{error}");
     }
 }

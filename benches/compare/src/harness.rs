@@ -6,7 +6,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::sleep;
@@ -87,15 +86,14 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
     Ok(results)
 }
 
-fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 struct Bench<'a> {
     plan: &'a Plan,
     site: Site,
-    backend: Child,
-    backend_port: u16,
+    backend: Backend,
     tracer: Option<Tracer>,
 }
 
@@ -119,35 +117,29 @@ impl<'a> Bench<'a> {
                 "system calls can't be counted: neither perf nor strace works here; the rows are left out",
             );
         }
-        let own = env::current_exe()?;
-        let mut backend = Child::spawn(plan.load_core, own.as_os_str(), ["backend"], |command| {
-            command.stdout(Stdio::piped());
-        })?;
-        let stdout = backend.process.stdout.take().context("no stdout of the backend")?;
-        let port = BufReader::new(stdout).lines().next_line().await?.context("the backend doesn't start")?;
-        Ok(Self { plan, site, backend, backend_port: port.parse()?, tracer })
+        let backend = Backend::start(plan.load_core).await?;
+        Ok(Self { plan, site, backend, tracer })
     }
 
     async fn start_gateway(&self, gateway: &Installed) -> anyhow::Result<Running> {
-        gateway.start(&self.site, self.backend_port, self.plan.gateway_core).await
+        gateway.start(&self.site, self.backend.port, &[self.plan.gateway_core], &[]).await
     }
 
     async fn measure(&self, row: &Row, installed: &Installed, running: &Running) -> anyhow::Result<Sample> {
-        match row.how {
-            How::Timed => {
-                let sample = self.timed(row.work, running).await?;
-                if installed.gateway.ours && matches!(row.work, Work::Echo { .. }) {
-                    let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
-                    strict.context("the scanner was not on")?;
-                }
-                Ok(sample)
-            }
+        let fresh;
+        let (sample, running) = match row.how {
+            How::Timed => (self.timed(row.work, running).await?, running),
             How::Memory => {
-                let running = self.start_gateway(installed).await?;
-                self.memory(row.work, &running).await
+                fresh = self.start_gateway(installed).await?;
+                (self.memory(row.work, &fresh).await?, &fresh)
             }
-            How::SystemCalls => self.system_calls(row.work, running).await,
+            How::SystemCalls => (self.system_calls(row.work, running).await?, running),
+        };
+        if installed.gateway.ours {
+            let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
+            strict.context("the scanner was not on")?;
         }
+        Ok(sample)
     }
 
     fn job(&self, work: Work, running: &Running) -> Job {
@@ -155,12 +147,13 @@ impl<'a> Bench<'a> {
             work,
             port: running.port,
             certificate: self.site.chain.clone(),
-            gateway: running.pids.iter().copied().map(Pid::as_raw).collect(),
-            backend: self.backend.pid.as_raw(),
+            gateway: running.raw_pids(),
+            backend: self.backend.child.pid.as_raw(),
             cores: [self.plan.gateway_core, self.plan.load_core],
             warm_up: self.plan.warm_up,
             seconds: self.plan.seconds,
             gate: false,
+            connections_per_second: None,
         }
     }
 
@@ -209,18 +202,36 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// A backend at work.
+pub(crate) struct Backend {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+}
+
+impl Backend {
+    pub(crate) async fn start(core: usize) -> anyhow::Result<Self> {
+        let own = env::current_exe()?;
+        let mut child = Child::spawn(&[core], own.as_os_str(), ["backend"], |command| {
+            command.stdout(Stdio::piped());
+        })?;
+        let stdout = child.process.stdout.take().context("no stdout of the backend")?;
+        let port = BufReader::new(stdout).lines().next_line().await?.context("the backend doesn't start")?;
+        Ok(Self { child, port: port.parse()? })
+    }
+}
+
 /// A load process at work.
-struct Load {
+pub(crate) struct Load {
     _child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Load {
-    fn start(job: &Job, core: usize) -> anyhow::Result<Self> {
+    pub(crate) fn start(job: &Job, core: usize) -> anyhow::Result<Self> {
         let own = env::current_exe()?;
         let args = ["load".to_owned(), serde_json::to_string(job)?];
-        let mut child = Child::spawn(core, own.as_os_str(), args, |command| {
+        let mut child = Child::spawn(&[core], own.as_os_str(), args, |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
         })?;
         let input = child.process.stdin.take().context("no stdin of the load")?;
@@ -232,19 +243,19 @@ impl Load {
         self.output.next_line().await?.context("the load has failed")
     }
 
-    async fn ready(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         match self.line().await?.as_str() {
             "ready" => Ok(()),
             other => bail!("{other}"),
         }
     }
 
-    async fn go(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn go(&mut self) -> anyhow::Result<()> {
         Ok(self.input.write_all(b"go\n").await?)
     }
 
     /// What the load says at its end: a sample, or what went wrong.
-    async fn sample(&mut self) -> anyhow::Result<Sample> {
+    pub(crate) async fn sample(&mut self) -> anyhow::Result<Sample> {
         let line = self.line().await?;
         serde_json::from_str(&line).map_err(|_| anyhow::anyhow!(line))
     }

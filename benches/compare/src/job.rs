@@ -21,6 +21,8 @@ pub(crate) struct Job {
     /// Says `ready` once all is connected and quiet, and begins (for idle sockets: ends) when a line
     /// comes. Then all work counts and there is no warm-up.
     pub(crate) gate: bool,
+    /// No more connections are begun in a second.
+    pub(crate) connections_per_second: Option<u32>,
 }
 
 /// What a load does.

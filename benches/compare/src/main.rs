@@ -5,6 +5,7 @@
 
 mod backend;
 mod child;
+mod flame;
 mod frame;
 mod gateways;
 mod harness;
@@ -13,6 +14,7 @@ mod load;
 mod process;
 mod report;
 mod rows;
+mod scale;
 mod setup;
 mod stats;
 mod syscalls;
@@ -25,8 +27,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
+use child::Cores;
 use clap::{Args, Parser, Subcommand};
+use gateways::{Built, Installed};
 use harness::Plan;
+use serde_json::Value;
+use setup::Kind;
 use tokio::runtime::Builder;
 use tokio::select;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +69,49 @@ struct Options {
     /// Idle sockets
     #[arg(long, default_value_t = 9000, value_name = "SOCKETS")]
     idle: usize,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How costs grow with sockets, workers, routes, certificates, message size
+#[derive(Debug, Args)]
+struct ScaleOptions {
+    /// Parts to measure, by name; default: all
+    parts: Vec<String>,
+    /// How often each timed case is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds of a timed window
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How many gateways hold idle sockets together, each as many as a process may
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    gateways: u16,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Where the CPU time of a row goes
+#[derive(Debug, Args)]
+struct FlameOptions {
+    /// Rows to look into, by name; default: all that are timed
+    rows: Vec<String>,
+    /// The gateway, by name
+    #[arg(long, default_value = "wssgate", value_name = "NAME")]
+    gateway: String,
+    /// Seconds that are sampled
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Where flame graphs (SVG) and folded stacks go; without it only the table is made
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What all measurements have in common.
+#[derive(Debug, Args)]
+struct Place {
     /// Where everything goes as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -77,15 +126,23 @@ struct Options {
     load_core: usize,
 }
 
-/// What the harness starts.
+/// Other things than the comparison, some of which the harness starts.
 #[derive(Debug, Subcommand)]
 enum Part {
+    Scale(ScaleOptions),
+    Flame(FlameOptions),
     #[command(hide = true)]
     Backend,
     #[command(hide = true)]
-    Load { job: String },
+    Load {
+        job: String,
+    },
     #[command(hide = true)]
-    Pin { core: usize, command: Vec<OsString> },
+    Pin {
+        #[arg(value_parser = child::parse_cores)]
+        cores: Cores,
+        command: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -102,7 +159,7 @@ fn run() -> anyhow::Result<()> {
     let Arguments { part, options } = Arguments::parse();
     let runtime = || Builder::new_current_thread().enable_all().build();
     match part {
-        Some(Part::Pin { core, command }) => child::become_pinned(core, &command),
+        Some(Part::Pin { cores, command }) => child::become_pinned(&cores.0, &command),
         Some(Part::Backend) => runtime()?.block_on(backend::serve()),
         Some(Part::Load { job }) => {
             let job = serde_json::from_str(&job)?;
@@ -114,52 +171,123 @@ fn run() -> anyhow::Result<()> {
             };
             Ok(writeln!(std::io::stdout(), "{line}")?)
         }
-        None => runtime()?.block_on(async {
-            let (mut interrupt, mut terminate) =
-                (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            // Whatever ends this future ends all that it has started.
-            select! {
-                result = compare(options) => result,
-                _ = interrupt.recv() => bail!("interrupted"),
-                _ = terminate.recv() => bail!("terminated"),
-            }
-        }),
+        Some(Part::Scale(options)) => runtime()?.block_on(until_stopped(scale(options))),
+        Some(Part::Flame(options)) => runtime()?.block_on(until_stopped(flame(options))),
+        None => runtime()?.block_on(until_stopped(compare(options))),
     }
 }
 
+/// Whatever ends this future ends all that it has started.
+async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    select! {
+        result = work => result,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+impl Place {
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!cfg!(debug_assertions), "run this with --release");
+        ensure!(self.gateway_core != self.load_core, "gateways and load need a core each");
+        Ok(())
+    }
+
+    /// The gateways of these names, with what has to be built for them. Missing peers are told before
+    /// anything is built.
+    async fn installed(&self, names: &[String]) -> anyhow::Result<Vec<Installed>> {
+        let catalogue = gateways::catalogue(names)?;
+        let others = catalogue.iter().filter(|gateway| !gateway.is_built());
+        gateways::find(others.cloned().collect(), &Built::default())?;
+        let mut built = Built::default();
+        for gateway in &catalogue {
+            match (gateway.is_built(), gateway.ours, &self.wssgate) {
+                (false, ..) => {}
+                (true, true, Some(path)) => {
+                    let path = path.canonicalize().with_context(|| path.display().to_string())?;
+                    built.wssgate = Some(path);
+                }
+                (true, true, None) => built.wssgate = Some(setup::build_wssgate(Kind::Release).await?),
+                (true, false, _) => built.unscanned = Some(setup::build_wssgate(Kind::Unscanned).await?),
+            }
+        }
+        gateways::find(catalogue, &built)
+    }
+
+    fn write(&self, text: &str, json: &Value) -> anyhow::Result<()> {
+        write!(std::io::stdout(), "{text}")?;
+        if let Some(file) = &self.json {
+            let json = serde_json::to_string_pretty(json)?;
+            fs::write(file, json + "\n").with_context(|| file.display().to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses names that nothing has.
+fn check_names<'a>(what: &str, names: &[String], known: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+    let known: Vec<_> = known.collect();
+    for name in names {
+        ensure!(known.contains(&name.as_str()), "no {what} {name}; there are {}", known.join(", "));
+    }
+    Ok(())
+}
+
 async fn compare(options: Options) -> anyhow::Result<()> {
-    ensure!(!cfg!(debug_assertions), "run this with --release");
-    ensure!(options.gateway_core != options.load_core, "gateways and load need a core each");
+    let place = &options.place;
+    place.check()?;
     let (rounds, seconds, warm_up, idle) = match options.quick {
         true => (1, 1.0, 0.3, 2000),
         false => (options.rounds.into(), options.seconds, 0.5, options.idle),
     };
     let mut rows = rows::rows(idle);
-    for name in &options.rows {
-        let known = || rows.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
-        ensure!(rows.iter().any(|row| row.name == name), "no row {name}; there are {}", known());
-    }
+    check_names("row", &options.rows, rows.iter().map(|row| row.name))?;
     rows.retain(|row| options.rows.is_empty() || options.rows.iter().any(|name| name == row.name));
-
-    let catalogue = gateways::catalogue(&options.gateways)?;
-    // Missing peers are told before anything is built.
-    gateways::find(catalogue.iter().filter(|gateway| !gateway.ours).cloned().collect(), None)?;
-    let wssgate = match options.wssgate {
-        Some(path) => Some(path.canonicalize().with_context(|| path.display().to_string())?),
-        None if catalogue.iter().any(|gateway| gateway.ours) => Some(setup::build_wssgate().await?),
-        None => None,
-    };
-    let gateways = gateways::find(catalogue, wssgate.as_deref())?;
-
-    let (gateway_core, load_core) = (options.gateway_core, options.load_core);
+    let gateways = place.installed(&options.gateways).await?;
+    let (gateway_core, load_core) = (place.gateway_core, place.load_core);
     let retries = options.retries;
     let plan = Plan { rows, gateways, rounds, seconds, warm_up, retries, gateway_core, load_core };
     let results = harness::run(&plan).await?;
-    write!(std::io::stdout(), "{}", report::text(&plan, &results))?;
-    if let Some(file) = options.json {
-        let json = serde_json::to_string_pretty(&report::json(&plan, &results))?;
-        fs::write(&file, json + "\n").with_context(|| file.display().to_string())?;
-    }
+    place.write(&report::text(&plan, &results), &report::json(&plan, &results))?;
     ensure!(results.failures.is_empty(), "{} samples are missing; see above", results.failures.len());
     Ok(())
+}
+
+async fn scale(options: ScaleOptions) -> anyhow::Result<()> {
+    let place = &options.place;
+    place.check()?;
+    check_names("part", &options.parts, scale::PARTS.iter().map(|(name, _)| *name))?;
+    let mut installed = place.installed(&["wssgate".to_owned()]).await?;
+    let plan = scale::Plan {
+        parts: options.parts,
+        wssgate: installed.remove(0),
+        rounds: options.rounds.into(),
+        seconds: options.seconds,
+        gateways: options.gateways.into(),
+        gateway_core: place.gateway_core,
+        load_core: place.load_core,
+    };
+    let parts = scale::run(&plan).await?;
+    place.write(&scale::text(&plan, &parts), &scale::json(&plan, &parts))
+}
+
+async fn flame(options: FlameOptions) -> anyhow::Result<()> {
+    let place = &options.place;
+    place.check()?;
+    let mut rows = rows::rows(0);
+    rows.retain(|row| row.how == rows::How::Timed);
+    check_names("timed row", &options.rows, rows.iter().map(|row| row.name))?;
+    rows.retain(|row| options.rows.is_empty() || options.rows.iter().any(|name| name == row.name));
+    let mut installed = place.installed(&[options.gateway]).await?;
+    let plan = flame::Plan {
+        rows,
+        gateway: installed.remove(0),
+        seconds: options.seconds,
+        out: options.out,
+        gateway_core: place.gateway_core,
+        load_core: place.load_core,
+    };
+    let profiles = flame::run(&plan).await?;
+    place.write(&flame::text(&plan, &profiles), &flame::json(&plan, &profiles))
 }

@@ -70,8 +70,19 @@ pub(crate) fn pss(pids: &[Pid]) -> anyhow::Result<u64> {
     Ok(sum)
 }
 
+/// What the kernel keeps for itself in small pieces, sockets among them; in bytes, of the whole machine.
+pub(crate) fn slab() -> anyhow::Result<u64> {
+    let file = "/proc/meminfo";
+    let text = fs::read_to_string(file).context(file)?;
+    parse_kilobytes(&text, "Slab:").with_context(|| format!("no Slab in {file}"))
+}
+
 fn parse_pss(smaps: &str) -> Option<u64> {
-    let line = smaps.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    parse_kilobytes(smaps, "Pss:")
+}
+
+fn parse_kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
@@ -85,6 +96,7 @@ mod tests {
         assert!(tree(own[0]).unwrap().contains(&own[0]));
         assert!(cpu_time(&own).unwrap() > Duration::ZERO);
         assert!(pss(&own).unwrap() > 4096);
+        assert!(slab().unwrap() > 4096);
     }
 
     #[test]

@@ -212,18 +212,18 @@ pub(crate) fn json(plan: &Plan, results: &Results) -> Value {
     })
 }
 
-fn processor() -> String {
+pub(crate) fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));
     let model = line.and_then(|line| line.split_once(": ")).map_or("unknown processor", |(_, model)| model);
     model.to_owned()
 }
 
-fn kernel() -> String {
+pub(crate) fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let text = git.map(|output| output.stdout).unwrap_or_default();
     match String::from_utf8_lossy(&text).trim() {

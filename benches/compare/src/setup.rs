@@ -46,10 +46,26 @@ impl Site {
     }
 }
 
-/// Builds wssgate as it is released, beside this program.
-pub(crate) async fn build_wssgate() -> anyhow::Result<PathBuf> {
+/// Which wssgate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// As it is released, beside this program.
+    Release,
+    /// Without its frame scanner, in a target directory of its own.
+    Unscanned,
+}
+
+/// Builds wssgate.
+pub(crate) async fn build_wssgate(kind: Kind) -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
+    let own = env::current_exe()?;
+    let (mut command, mut binary) = (Command::new(cargo), own.with_file_name("wssgate"));
+    if kind == Kind::Unscanned {
+        let target = own.parent().and_then(Path::parent).context("no target directory")?.join("unscanned");
+        command.env("RUSTFLAGS", "--cfg unscanned").env("CARGO_TARGET_DIR", &target);
+        binary = target.join("release/wssgate");
+    }
+    let built = command
         // From where we were started, since that is what a relative target directory is relative to.
         .args(["build", "--release", "--package", "wssgate", "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"))
@@ -58,8 +74,6 @@ pub(crate) async fn build_wssgate() -> anyhow::Result<PathBuf> {
         .await
         .context("cargo can't be run; name a binary with --wssgate")?;
     ensure!(built.success(), "wssgate can't be built; name a binary with --wssgate");
-    let own = env::current_exe()?;
-    let binary = own.with_file_name("wssgate");
     ensure!(binary.is_file(), "no {}; name a binary with --wssgate", binary.display());
     Ok(binary)
 }

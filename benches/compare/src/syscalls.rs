@@ -50,7 +50,7 @@ impl Tracer {
             Self::Perf => ("perf", vec!["stat", "-x,", "-e", EVENT, "-o", &name, "-p", &joined]),
             Self::Strace => ("strace", vec!["-f", "-c", "-o", &name, "-p", &joined]),
         };
-        let mut child = Child::spawn(core, OsStr::new(program), args, |command| {
+        let mut child = Child::spawn(&[core], OsStr::new(program), args, |command| {
             command.stdout(Stdio::null()).stderr(Stdio::null());
         })?;
         sleep(ATTACHING).await;

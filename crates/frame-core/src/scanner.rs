@@ -103,6 +103,12 @@ impl Scanner {
         Self { sender, sequence: Sequence::new(limits), payload_left: 0, tally: Tally::default() }
     }
 
+    /// One that sees nothing: whatever comes is payload of a frame without end.
+    pub(crate) fn blind(sender: Sender) -> Self {
+        let nothing = Limits { message_max: u64::MAX, deflate: false };
+        Self { payload_left: u64::MAX, ..Self::new(sender, nothing) }
+    }
+
     /// Whose frames these are.
     #[must_use]
     pub fn sender(&self) -> Sender {

@@ -58,7 +58,7 @@ pub async fn serve(
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
-    let (transport, tls, alpn) = match (&door.acceptor, permit) {
+    let (stream, tls, alpn) = match (&door.acceptor, permit) {
         (Some(acceptor), Some(permit)) => match acceptor.accept(permit, tcp).await {
             Ok(accepted) => {
                 debug!(
@@ -71,17 +71,17 @@ pub async fn serve(
                     selected: accepted.selected,
                     version: accepted.version,
                 };
-                (Transport::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
+                (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
             }
             Err(e) => return refused(peer, &e),
         },
-        _ => (Transport::Plain(tcp), None, Alpn::Http11),
+        _ => (Stream::Plain(tcp), None, Alpn::Http11),
     };
     let connection = Arc::new(Connection { peer, tls, worker });
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
-        Alpn::H2 => http2::serve(connection, transport, door.header_timeout).await,
-        Alpn::Http11 => http1::serve(connection, transport, door.header_timeout).await,
+        Alpn::H2 => http2::serve(connection, stream, door.header_timeout).await,
+        Alpn::Http11 => http1::serve(connection, stream, door.header_timeout).await,
     }
 }
 
@@ -93,16 +93,21 @@ fn refused(peer: SocketAddr, e: &AcceptError) {
     }
 }
 
+/// What HTTP can run over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
+
 /// The bytes below HTTP.
 #[derive(Debug)]
-pub enum Transport {
+pub enum Stream {
     /// TLS over TCP.
     Tls(Box<TlsStream>),
     /// TCP as it is.
     Plain(TcpStream),
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
@@ -111,7 +116,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),

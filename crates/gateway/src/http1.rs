@@ -27,8 +27,8 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 pub(crate) const LINGER_LEN: usize = 1024 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
-pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
-    let service = service_fn(|request| answer(connection.clone(), request));
+pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, header_timeout: Duration) {
+    let service = service_fn(|request| answer::<T>(connection.clone(), request));
     let mut serving = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -66,7 +66,7 @@ pub async fn serve(connection: Arc<Connection>, transport: Transport, header_tim
 
 /// hyper has ended its side. What the client still sends must be read: closing a socket with unread
 /// bytes resets it, and may destroy an answer on its way (RFC 9112 §9.6).
-async fn linger(mut io: TokioIo<Patient<Transport>>) {
+async fn linger<T: Transport>(mut io: TokioIo<Patient<T>>) {
     let mut rest = [0; 4096];
     let deadline = Instant::now() + LINGER_TIME;
     let mut left = LINGER_LEN;
@@ -78,7 +78,7 @@ async fn linger(mut io: TokioIo<Patient<Transport>>) {
     }
 }
 
-async fn answer(
+async fn answer<T: Transport>(
     connection: Arc<Connection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
@@ -89,16 +89,16 @@ async fn answer(
         Reply::Tunnel(answer, session) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.
             let tasks = connection.worker.tasks.clone();
-            connection.worker.tasks.spawn(open(tasks, upgrading, session));
+            connection.worker.tasks.spawn(open::<T>(tasks, upgrading, session));
             answer.map(|()| ToClient::unreported(AnswerBody::Whole(None)))
         }
     })
 }
 
-async fn open(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
+async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
     match upgrading.await {
         Ok(upgraded) => {
-            if let Some(client) = from_hyper::<Patient<Transport>>(upgraded) {
+            if let Some(client) = from_hyper::<Patient<T>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 tasks.spawn(session.run(client.map(Patient::into_inner), Carrier::Http1));
             }

@@ -49,7 +49,7 @@ const CHUNK_LEN: usize = 16 * 1024;
 const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Serves the streams of a connection until it ends.
-pub async fn serve(connection: Arc<Connection>, transport: Transport, header_timeout: Duration) {
+pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, header_timeout: Duration) {
     let peer = connection.peer;
     let handshake = Builder::new()
         .enable_connect_protocol() // RFC 8441 §3

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use frame_core::endpoint::Endpoint;
-use frame_core::relay;
+#[cfg(not(unscanned))]
+use frame_core::relay::relay;
+#[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
+use frame_core::relay::relay_unscanned as relay;
 use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -64,7 +67,7 @@ impl Session {
             let control = self.registered.control();
             let outcome = match &mut self.other {
                 Other::Backend(backend) => {
-                    let outcome = relay::relay(&mut client, backend, &self.policy, control).await;
+                    let outcome = relay(&mut client, backend, &self.policy, control).await;
                     part(&mut client, carrier, backend, &outcome).await;
                     outcome
                 }

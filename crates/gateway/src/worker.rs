@@ -48,6 +48,26 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// One without connections.
+    #[must_use]
+    pub fn new(
+        site: Arc<ArcSwap<Site>>,
+        certificates: Arc<Certificates>,
+        casing: Extensions,
+        sessions: Arc<Registry>,
+    ) -> Self {
+        Self {
+            site,
+            certificates,
+            pool: Arc::default(),
+            sessions,
+            accepted: Arc::default(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            casing,
+        }
+    }
+
     /// The site in use.
     #[must_use]
     pub fn site(&self) -> Arc<Site> {
@@ -128,17 +148,8 @@ pub fn start(
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::new(Registry::new(number, workers));
-    let accepted = Arc::<AtomicU64>::default();
-    let worker = Arc::new(Worker {
-        site,
-        certificates,
-        pool: Arc::default(),
-        sessions: sessions.clone(),
-        accepted: accepted.clone(),
-        tasks: TaskTracker::new(),
-        draining: CancellationToken::new(),
-        casing,
-    });
+    let worker = Arc::new(Worker::new(site, certificates, casing, sessions.clone()));
+    let accepted = worker.accepted.clone();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);

@@ -61,6 +61,7 @@ pub(super) async fn idle(shared: Rc<Shared>, index: usize) -> anyhow::Result<()>
 
 pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
     let _permit = shared.connecting.acquire().await?;
+    shared.turn().await;
     shared.client.upgrade(index).await
 }
 

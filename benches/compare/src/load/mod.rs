@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::job::{Job, Latency, Sample, Work};
 use crate::stats::quantile;
@@ -35,6 +35,9 @@ type Workers = JoinSet<anyhow::Result<()>>;
 struct Shared {
     client: Client,
     connecting: Semaphore,
+    /// When the next connection may be begun, and how long after it the one behind it.
+    next: Cell<Instant>,
+    interval: Duration,
     connected: mpsc::UnboundedSender<()>,
     running: watch::Receiver<bool>,
     stopped: Cell<bool>,
@@ -47,6 +50,15 @@ struct Shared {
 impl Shared {
     fn count(&self, done: u64) {
         self.done.set(self.done.get() + done);
+    }
+
+    /// Waits until another connection may be begun.
+    async fn turn(&self) {
+        let due = self.next.get();
+        self.next.set(due + self.interval);
+        if due > Instant::now() {
+            sleep_until(due).await;
+        }
     }
 
     /// Says that a worker is connected, and waits for the others.
@@ -67,6 +79,8 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
     let shared = Rc::new(Shared {
         client: Client::new(job)?,
         connecting: Semaphore::new(CONNECTING),
+        next: Cell::new(Instant::now()),
+        interval: job.connections_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate),
         connected,
         running,
         stopped: Cell::new(false),

@@ -28,7 +28,7 @@ use crate::control::{Control, Manner, Order};
 use crate::head::Sender;
 use crate::keepalive::{Due, Keepalive};
 use crate::pool::Buffer;
-use crate::scanner::Boundary;
+use crate::scanner::{Boundary, Scanner};
 use crate::sequence::Limits;
 use crate::violation::Violation;
 
@@ -67,7 +67,24 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut relay = Relay::new(policy);
+    let mut relay = Relay::new(policy, |sender| Scanner::new(sender, policy.limits));
+    poll_fn(|cx| relay.poll(cx, client, backend, control)).await
+}
+
+/// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
+/// checked, counted, or answered, and none is the gateway's own.
+#[doc(hidden)]
+pub async fn relay_unscanned<C, B>(
+    client: &mut C,
+    backend: &mut B,
+    policy: &Policy,
+    control: &Control,
+) -> Outcome
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut relay = Relay::new(policy, Scanner::blind);
     poll_fn(|cx| relay.poll(cx, client, backend, control)).await
 }
 
@@ -107,12 +124,12 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(policy: &Policy) -> Self {
+    fn new(policy: &Policy, scanner: impl Fn(Sender) -> Scanner) -> Self {
         Self {
             started: Instant::now(),
             alarm: Alarm::new(),
-            up: Pump::new(Sender::Client, policy.limits),
-            down: Pump::new(Sender::Server, policy.limits),
+            up: Pump::new(scanner(Sender::Client)),
+            down: Pump::new(scanner(Sender::Server)),
             keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
             idle_timeout: policy.idle_timeout,
             moved: Duration::ZERO,

@@ -21,7 +21,6 @@ use crate::head::Sender;
 use crate::keepalive::{Answers, Keepalive};
 use crate::pool::Buffer;
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
-use crate::sequence::Limits;
 use crate::violation::Violation;
 
 /// Full buffers one poll may move before the other direction has its turn.
@@ -115,10 +114,10 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// The direction in which `source` sends.
-    pub(super) fn new(source: Sender, limits: Limits) -> Self {
+    /// The direction whose frames `scanner` sees.
+    pub(super) fn new(scanner: Scanner) -> Self {
         Self {
-            scanner: Scanner::new(source, limits),
+            scanner,
             source: Source::Relay,
             sink: Sink::Open,
             buffer: None,

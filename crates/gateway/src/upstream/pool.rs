@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::{DialError, Upstream};
 use crate::body::{Progress, ToBackend};
-use crate::connection::HEAD_LEN_MAX;
+use crate::connection::{HEAD_LEN_MAX, Transport};
 
 /// Idle connections kept for one backend.
 const IDLE_MAX: usize = 64;
@@ -84,6 +83,16 @@ impl Pool {
         Ok(self.leased((sender, AbortOnDrop(task)), false, upstream.to_string().into_boxed_str()))
     }
 
+    /// Keeps a connection to `upstream` that somebody else has made.
+    ///
+    /// # Errors
+    /// If HTTP can't be spoken over it.
+    pub async fn adopt<T: Transport>(self: &Arc<Self>, upstream: &Upstream, io: T) -> hyper::Result<()> {
+        let (sender, task) = connect(io).await?;
+        self.leased((sender, AbortOnDrop(task)), false, upstream.to_string().into()).give_back();
+        Ok(())
+    }
+
     fn leased(
         self: &Arc<Self>,
         (sender, task): (Sender, AbortOnDrop),
@@ -118,13 +127,13 @@ impl Pool {
 ///
 /// # Errors
 /// hyper's word; nothing is sent yet.
-pub async fn connect(tcp: TcpStream) -> hyper::Result<(Sender, AbortHandle)> {
+pub async fn connect<T: Transport>(io: T) -> hyper::Result<(Sender, AbortHandle)> {
     let (sender, connection) = Builder::new()
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
         .preserve_header_case(true)
         .title_case_headers(true)
-        .handshake(TokioIo::new(tcp))
+        .handshake(TokioIo::new(io))
         .await?;
     // It ends with the connection; what goes wrong is told to whoever waits for an answer.
     let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });

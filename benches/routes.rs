@@ -1,0 +1,50 @@
+//! Which route serves a request, among few and many.
+#![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
+#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use benches::POLICY;
+use criterion::{Criterion, criterion_group, criterion_main};
+use gateway::host::HostPattern;
+use gateway::route::{Action, RequestPath, Route, RouteId, RoutePath, Routes, Service};
+
+fn route(host: Option<String>, path: &str) -> Arc<Route> {
+    let id = RouteId {
+        host: host.map(|host| HostPattern::parse(&host).unwrap()),
+        path: RoutePath::parse(path).unwrap(),
+    };
+    Arc::new(Route { id, action: Action::Service(Service::Echo), policy: POLICY, origins: None })
+}
+
+/// So many hosts with a route each, a tenth of them wildcards, and one route for any host; or as many
+/// paths of one host.
+fn lookup(c: &mut Criterion) {
+    for count in [1, 100, 10_000] {
+        let pattern = |i| if i % 10 == 9 { format!("*.host{i}.example") } else { format!("host{i}.example") };
+        let mut hosts: Vec<_> = (0..count).map(|i| route(Some(pattern(i)), "/wss")).collect();
+        hosts.push(route(None, "/"));
+        let hosts = Routes::new(&hosts);
+        let paths: Vec<_> = (0..count).map(|i| route(None, &format!("/app{i}/wss"))).collect();
+        let paths = Routes::new(&paths);
+        let last = count - 1;
+        let mut group = c.benchmark_group(format!("route_among_{count}"));
+        for (kind, routes, host, path) in [
+            ("by_host", &hosts, pattern(last).replace('*', "a"), "/wss/room/7".to_owned()),
+            ("for_any_host", &hosts, "elsewhere.example".to_owned(), "/wss/room/7".to_owned()),
+            ("by_path", &paths, "elsewhere.example".to_owned(), format!("/app{last}/wss/room/7")),
+        ] {
+            group.bench_function(kind, |b| {
+                b.iter(|| {
+                    let path = RequestPath::parse(black_box(&path)).unwrap();
+                    routes.find(black_box(&host), &path).is_some()
+                });
+            });
+            assert!(routes.find(&host, &RequestPath::parse(&path).unwrap()).is_some());
+        }
+    }
+}
+
+criterion_group!(benches, lookup);
+criterion_main!(benches);
