@@ -120,7 +120,7 @@ async fn a_reload_opens_moves_and_closes_it() {
         let line = gateway.reload();
         assert_eq!(line["message"], "reload refused: kept the old generation");
         let first = line["first"].as_str().unwrap();
-        assert!(first.contains("wssgate.toml:14:11: ") && first.contains(expect), "{first}");
+        assert!(first.contains("wssgate.toml:15:11: ") && first.contains(expect), "{first}");
         assert_eq!(get(second, "/readyz").await.0, 200);
     }
     with("");
@@ -137,6 +137,6 @@ fn an_address_that_is_taken_keeps_the_gateway_from_starting() {
     let mut gateway = setup.launch(&config("", &(ECHO.to_owned() + &section)));
     let line = gateway.wait("the configuration can't be carried out");
     let problem = line["problem"].as_str().unwrap();
-    assert!(problem.contains("wssgate.toml:14:11: can't listen on 127.0.0.5:"), "{problem}");
+    assert!(problem.contains("wssgate.toml:15:11: can't listen on 127.0.0.5:"), "{problem}");
     assert!(!gateway.wait_end().success());
 }

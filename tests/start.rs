@@ -116,9 +116,9 @@ fn check_names_every_problem() {
     let file = temp.path().join("wssgate.toml").display().to_string();
     for (line, expect) in [
         (1, "did you mean workers?"),
-        (11, "missing.crt: can't be read"),
-        (11, "missing.key: can't be read"),
-        (15, "expected \"echo\" or \"console\""),
+        (12, "missing.crt: can't be read"),
+        (12, "missing.key: can't be read"),
+        (16, "expected \"echo\" or \"console\""),
     ] {
         let found = said.lines().any(|l| l.starts_with(&format!("{file}:{line}:")) && l.contains(expect));
         assert!(found, "no {expect:?} at line {line} in\n{said}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use frame_core::relay::Policy;
-use tls_acceptor::{Certificate, Loaded};
+use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
 use crate::config::{Config, Listener};
 use crate::lifecycle::Candidate;
@@ -13,7 +13,8 @@ use crate::route::{Action, Route, Service};
 
 /// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
 #[must_use]
-pub fn tables(Candidate { config, loaded }: &Candidate, now: i64) -> String {
+pub fn tables(candidate: &Candidate, now: i64) -> String {
+    let Candidate { config, loaded, ticket_keys } = candidate;
     let mut text = String::new();
     section(&mut text, "Listeners", &listeners(config));
     section(&mut text, "Routes", &routes(config));
@@ -23,7 +24,16 @@ pub fn tables(Candidate { config, loaded }: &Candidate, now: i64) -> String {
     if !loaded.lost.is_empty() {
         section(&mut text, "Not served although valid for the name", &lost(loaded));
     }
+    if let Some(keys) = ticket_keys {
+        section(&mut text, "Ticket keys", &tickets(keys));
+    }
     for warning in &loaded.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    for expiry in Expiries::default().news(&loaded.set, now) {
+        let _ = writeln!(text, "warning: {expiry}");
+    }
+    if let Some(warning) = candidate.ticket_warning() {
         let _ = writeln!(text, "warning: {warning}");
     }
     text
@@ -140,6 +150,14 @@ fn lost(loaded: &Loaded) -> Table {
             lost.why.to_string(),
             files(&lost.winner).join("\n"),
         ]);
+    }
+    table
+}
+
+fn tickets(keys: &TicketKeys) -> Table {
+    let mut table = table(&["key", "used to"]);
+    for (i, name) in keys.names().enumerate() {
+        table.add_row([name, if i == 0 { "seal and open".to_owned() } else { "open".to_owned() }]);
     }
     table
 }

@@ -36,6 +36,12 @@ struct Arguments {
 enum Command {
     /// Check a configuration and its certificates, and show what they would do
     Check,
+    /// Make a key for session tickets: a line for the file that `ticket_keys` names
+    ///
+    /// To rotate: put the new line first, reload, and remove the old one when its last tickets have
+    /// expired, 12 hours later. Where several gateways share the file, let all of them have the new key
+    /// as second line before it becomes the first.
+    TicketKey,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +69,12 @@ fn run() -> anyhow::Result<ExitCode> {
                     _ = signals.ending() => Ok(ExitCode::FAILURE),
                 }
             })
+        }
+        Some(Command::TicketKey) => {
+            let made = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+            let line = tls_acceptor::ticket_file::fresh_line(&format!("made {made}"))?;
+            std::io::stdout().write_all(line.as_bytes()).context("stdout")?;
+            Ok(ExitCode::SUCCESS)
         }
         None => {
             let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;

@@ -3,7 +3,7 @@
 //! In: certificates, the default's name, the time. Out: the set, and which certificate lost to
 //! which other. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -112,10 +112,28 @@ impl CertSet {
         &self.certificates
     }
 
+    /// The certificates that answer for some name, in the order they were found.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let served: HashSet<_> = self.names().flat_map(|(_, entry)| entry).map(Arc::as_ptr).collect();
+        self.certificates.iter().filter(move |certificate| served.contains(&Arc::as_ptr(certificate)))
+    }
+
+    /// Every name, and when the first of the certificates that answer for it expires, in seconds since
+    /// 1970.
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = (CertName, i64)> {
+        let first = |entry: &[Arc<Certificate>]| entry.iter().map(|c| c.leaf.not_after).min();
+        self.names().filter_map(move |(name, entry)| Some((name, first(entry)?)))
+    }
+
     /// Some certificate answers clients without a (known) name.
     #[must_use]
     pub fn has_default(&self) -> bool {
         self.default.is_some()
+    }
+
+    /// The certificates that answer clients without a (known) name.
+    pub(crate) fn default_entry(&self) -> &[Arc<Certificate>] {
+        self.default.as_deref().unwrap_or_default()
     }
 
     /// Every name with the certificates that answer for it.

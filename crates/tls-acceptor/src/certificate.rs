@@ -95,8 +95,13 @@ impl Leaf {
     /// Whole days until it expires, rounded down; negative when it has.
     #[must_use]
     pub fn days_left(&self, now: i64) -> i64 {
-        (self.not_after - now).div_euclid(24 * 60 * 60)
+        days_left(self.not_after, now)
     }
+}
+
+/// Whole days from `now` until `at`, rounded down.
+pub(crate) fn days_left(at: i64, now: i64) -> i64 {
+    (at - now).div_euclid(24 * 60 * 60)
 }
 
 /// Why a DER blob is no certificate that can be served.

@@ -4,8 +4,9 @@
 //!
 //! - [`name`], [`certificate`], [`material`], [`cert_set`]: files → which certificate answers for
 //!   which name; [`load`](mod@load) does it all at once or says everything that is wrong
-//! - [`reload`]: the cell that is swapped, and the report of what changed
-//! - [`acceptor`]: the handshake under one deadline; [`tickets`]: resumption; [`stream`]: what
+//! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
+//!   change by themselves; [`expiry`]: when to say that one should
+//! - [`acceptor`]: the handshake under one deadline; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
 //!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
@@ -35,24 +36,31 @@ pub mod acceptor;
 pub mod cert_set;
 pub mod certificate;
 pub mod error;
+pub mod expiry;
 mod handshake;
 pub mod load;
 pub mod material;
 pub mod name;
+mod places;
 mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;
 #[cfg(test)]
 mod test_rig;
+pub mod ticket_file;
 pub mod tickets;
+pub mod watch;
 
 pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings, SetupError};
 pub use self::cert_set::{CertSet, Selected};
 pub use self::certificate::{Certificate, KeyType, Leaf};
 pub use self::error::AcceptError;
-pub use self::load::{Loaded, Named, Plan, Problem, Warning, load};
+pub use self::expiry::Expiries;
+pub use self::load::{Loaded, Named, Plan, Problem, Warning, load, renew};
 pub use self::name::CertName;
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
+pub use self::ticket_file::{TicketFileError, TicketKeys};
 pub use self::tickets::{TicketError, Tickets};
+pub use self::watch::{Eye, Look, Watch};

@@ -91,13 +91,8 @@ pub enum Warning {
     File(FileProblem),
     /// The last good certificate of a file that is broken or can't be looked at, still served.
     Kept(Arc<Certificate>),
-    /// A certificate that is served but not valid now.
-    NotValidNow {
-        /// Which.
-        certificate: Arc<Certificate>,
-        /// It has expired, as opposed to not being valid yet.
-        expired: bool,
-    },
+    /// A certificate that is served but not valid yet. (One that has expired is [`expiry`](crate::expiry)'s.)
+    NotValidYet(Arc<Certificate>),
     /// A certificate that is served but says that it is a certificate authority's.
     Authority(Arc<Certificate>),
 }
@@ -115,15 +110,12 @@ impl fmt::Display for Warning {
                     files.join(" and ")
                 )
             }
-            Self::NotValidNow { certificate, expired } => {
-                let state = if *expired { "HAS EXPIRED" } else { "IS NOT VALID YET" };
-                write!(
-                    f,
-                    "{}: the certificate of {} {state}; it is served all the same",
-                    first_file(certificate),
-                    names(certificate)
-                )
-            }
+            Self::NotValidYet(certificate) => write!(
+                f,
+                "{}: the certificate of {} IS NOT VALID YET; it is served all the same",
+                first_file(certificate),
+                names(certificate)
+            ),
             Self::Authority(certificate) => write!(
                 f,
                 "{}: the certificate of {} is a CA certificate; it is served, but some clients refuse it: \
@@ -140,7 +132,7 @@ pub(crate) fn names(certificate: &Certificate) -> String {
     certificate.leaf.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn first_file(certificate: &Certificate) -> String {
+pub(crate) fn first_file(certificate: &Certificate) -> String {
     certificate.files.first().map(|file| file.display().to_string()).unwrap_or_default()
 }
 
@@ -161,6 +153,25 @@ pub struct Loaded {
 /// # Errors
 /// Every problem that forbids to use the result.
 pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Problem>> {
+    carry_out(plan, previous, None)
+}
+
+/// Reads all files of the `plan` that `served` came from; blocks. Nobody waits for the answer, so that
+/// here everything is judged alone: what is named, the directory, and the default keep their last good
+/// certificate, with a warning.
+///
+/// # Errors
+/// If nothing at all would be left.
+pub fn renew(plan: &Plan, served: &Loaded) -> Result<Loaded, Vec<Problem>> {
+    carry_out(plan, Some(served), Some(&served.set))
+}
+
+/// `fallback` holds what to serve instead of what would forbid the whole.
+fn carry_out(
+    plan: &Plan,
+    previous: Option<&Loaded>,
+    fallback: Option<&CertSet>,
+) -> Result<Loaded, Vec<Problem>> {
     let now = unix_now();
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
@@ -168,15 +179,26 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
     let mut known_keys = KnownKeys::after(previous.map(|loaded| &loaded.known_keys));
 
     for (position, named) in plan.named.iter().enumerate() {
-        match material::named(position, &named.chain, &named.key) {
-            Ok(certificate) => certificates.push(Arc::new(certificate)),
-            Err(found) => {
+        let origin = Origin::Named(position);
+        let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
+        match (material::named(position, &named.chain, &named.key), before()) {
+            (Ok(certificate), _) => certificates.push(Arc::new(certificate)),
+            (Err(found), Some(kept)) => {
+                warnings.extend(found.into_iter().map(Warning::File));
+                warnings.push(Warning::Kept(kept.clone()));
+                certificates.push(kept.clone());
+            }
+            (Err(found), None) => {
                 problems.extend(found.into_iter().map(|problem| Problem::Named { position, problem }));
             }
         }
     }
     if let Some(path) = &plan.directory {
-        match material::scan(path, &mut known_keys) {
+        let scanned = match (material::scan(path, &mut known_keys), fallback) {
+            (Err(error), Some(_)) => Ok(material::Scanned::nothing(path, error)),
+            (scanned, _) => scanned,
+        };
+        match scanned {
             Ok(scanned) => {
                 let kept = previous.map(|loaded| kept(&loaded.set, &scanned)).unwrap_or_default();
                 certificates.extend(scanned.certificates.into_iter().map(Arc::new));
@@ -187,7 +209,15 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
             Err(error) => problems.push(Problem::Directory { path: path.clone(), error }),
         }
     }
-    let (set, lost) = CertSet::build(certificates, plan.default.as_ref(), now);
+    let (mut set, mut lost) = CertSet::build(certificates, plan.default.as_ref(), now);
+    if let (Some(fallback), Some(_), false) = (fallback, &plan.default, set.has_default()) {
+        let mut certificates = set.certificates().to_vec();
+        if !certificates.is_empty() {
+            certificates.extend(fallback.default_entry().iter().cloned());
+            warnings.extend(fallback.default_entry().iter().cloned().map(Warning::Kept));
+            (set, lost) = CertSet::build(certificates, plan.default.as_ref(), now);
+        }
+    }
     if problems.is_empty() {
         let files = || {
             let file = |w: &Warning| if let Warning::File(p) = w { Some(p.to_string()) } else { None };
@@ -204,14 +234,9 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
     if !problems.is_empty() {
         return Err(problems);
     }
-    let served: HashSet<_> = set.names().flat_map(|(_, entry)| entry).map(Arc::as_ptr).collect();
-    for certificate in set.certificates() {
-        if !served.contains(&Arc::as_ptr(certificate)) {
-            continue;
-        }
-        if !certificate.leaf.is_valid(now) {
-            let expired = now > certificate.leaf.not_after;
-            warnings.push(Warning::NotValidNow { certificate: certificate.clone(), expired });
+    for certificate in set.served() {
+        if now < certificate.leaf.not_before {
+            warnings.push(Warning::NotValidYet(certificate.clone()));
         }
         if certificate.leaf.is_ca {
             warnings.push(Warning::Authority(certificate.clone()));

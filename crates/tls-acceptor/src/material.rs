@@ -4,6 +4,7 @@
 //! is matched to a certificate by the public key itself, never by a file's name.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -184,11 +185,7 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys) -> Result<Scanned, i
     let mut scanned = Scanned::default();
     let mut chains: Vec<(PathBuf, Vec<CertificateDer<'static>>)> = Vec::new();
     let mut keys: HashMap<Vec<u8>, (PathBuf, Arc<dyn SigningKey>)> = HashMap::new();
-    // Hidden entries are how Kubernetes keeps the old and the new side by side; what they hold
-    // is linked to from visible ones.
-    let visible = |entry: &walkdir::DirEntry| {
-        entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
+    let visible = |entry: &walkdir::DirEntry| entry.depth() == 0 || !is_hidden(entry.file_name());
     let walk = WalkDir::new(directory).follow_links(true).sort_by_file_name();
     for entry in walk.into_iter().filter_entry(visible) {
         let entry = match entry {
@@ -228,7 +225,19 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys) -> Result<Scanned, i
     Ok(scanned)
 }
 
+/// Hidden entries are how Kubernetes keeps the old and the new side by side; what they hold is linked
+/// to from visible ones.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
 impl Scanned {
+    /// What is known where the directory itself can't be read.
+    pub(crate) fn nothing(directory: &Path, error: io::Error) -> Self {
+        let problem = FileProblem { path: directory.to_owned(), error: FileError::Io(error) };
+        Self { unwalked: vec![directory.to_owned()], problems: vec![problem], ..Self::default() }
+    }
+
     /// The file was looked at, or lies where nobody could look.
     pub(crate) fn may_be_there(&self, file: &Path) -> bool {
         self.files.contains(file) || self.unwalked.iter().any(|path| file.starts_with(path))

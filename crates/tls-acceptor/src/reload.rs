@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, days_left};
 use crate::load::{Loaded, Plan, Problem, Warning, load, unix_now};
 use crate::name::CertName;
 
@@ -74,11 +74,25 @@ impl Certificates {
         Ok(self.swap(loaded, current.generation + 1))
     }
 
+    /// What [`Self::swap`] would change.
+    #[must_use]
+    pub fn compare(&self, loaded: &Loaded, generation: u64) -> ReloadReport {
+        report(&self.current().loaded, loaded, generation)
+    }
+
     /// Serves `loaded` from now on: one pointer store, which can't fail.
     pub fn swap(&self, loaded: Loaded, generation: u64) -> ReloadReport {
         let new = Arc::new(Current { generation, loaded });
         let old = self.current.swap(new.clone());
         report(&old.loaded, &new.loaded, generation)
+    }
+}
+
+impl ReloadReport {
+    /// Some name is served something else than before.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        [&self.added, &self.removed, &self.replaced].iter().any(|names| !names.is_empty())
     }
 }
 
@@ -99,9 +113,8 @@ fn report(old: &Loaded, new: &Loaded, generation: u64) -> ReloadReport {
             report.kept.extend(certificate.leaf.names.iter().cloned());
         }
     }
-    let now = unix_now();
-    let first = after.values().flat_map(|entry| entry.iter()).min_by_key(|c| c.leaf.not_after);
-    report.nearest_expiry = first.and_then(|c| Some((c.leaf.days_left(now), c.leaf.names.first()?.clone())));
+    let first = new.set.expiries().min_by(|(a, at), (b, bt)| (at, a).cmp(&(bt, b)));
+    report.nearest_expiry = first.map(|(name, at)| (days_left(at, unix_now()), name));
     for names in [&mut report.added, &mut report.removed, &mut report.replaced, &mut report.kept] {
         names.sort_unstable();
     }

@@ -3,7 +3,7 @@
 //! The keys belong to the process, not to a set of certificates: one [`Tickets`] serves every
 //! acceptor, so that clients resume across reloads. By default they are made at random, seal for six
 //! hours, open for six more, and are gone; [`Tickets::export`] hands them to the process that takes
-//! over. A ticket is bound to the server name it was issued under (rustls sees to it), and the
+//! over. Keys from a [file](crate::ticket_file) outlive the process and don't rotate by themselves. A ticket is bound to the server name it was issued under (rustls sees to it), and the
 //! certificate is resolved before resumption is considered, so a name that was removed stops resuming
 //! at once.
 //!
@@ -21,6 +21,8 @@ use aws_lc_rs::{hkdf, rand};
 use rustls::server::ProducesTickets;
 use rustls_pki_types::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::ticket_file::TicketKeys;
 
 /// What clients are told, and how old a ticket may be, in seconds.
 const LIFETIME_SECS: u32 = 12 * 60 * 60;
@@ -90,6 +92,18 @@ impl Tickets {
         }
         let keys = secrets.iter().map(Key::new).collect();
         Ok(Self::of(Ring { keys, rotate_at: Some(u64::from_be_bytes(*rotate_at)) }))
+    }
+
+    /// Uses the keys of a file from now on, or with `None` keys of its own. Those of a file that is no
+    /// longer wanted open for one more period; its own are gone at once where a file takes over.
+    pub fn adopt(&self, keys: Option<&TicketKeys>) {
+        let ring = self.0.0.load_full();
+        let ring = match keys {
+            Some(keys) => Ring { keys: keys.keys.clone(), rotate_at: None },
+            None if ring.rotate_at.is_none() => Ring { keys: ring.keys.clone(), rotate_at: Some(now()) },
+            None => return,
+        };
+        self.0.0.store(Arc::new(ring));
     }
 
     fn of(ring: Ring) -> Self {
@@ -230,6 +244,15 @@ impl Key {
         key
     }
 
+    pub(crate) fn name(&self) -> &[u8; NAME_LEN] {
+        &self.name
+    }
+
+    /// Enough of the name for people to tell keys apart.
+    pub(crate) fn short_name(&self) -> String {
+        self.name.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn random() -> Result<Self, TicketError> {
         let mut secret = Zeroizing::new([0; SECRET_LEN]);
         rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
@@ -358,6 +381,24 @@ mod tests {
         }
         let many = [&bytes[..], &vec![0; SECRET_LEN * KEYS_MAX]].concat();
         assert_eq!(Tickets::import(&many).unwrap_err(), TicketError::Import);
+    }
+
+    #[test]
+    fn keys_of_a_file_come_and_go() {
+        let tickets = Tickets::new().unwrap();
+        let own = tickets.producer().encrypt(STATE).unwrap();
+        let opens = |ticket: &[u8]| tickets.producer().decrypt(ticket).is_some();
+        tickets.adopt(None);
+        assert!(opens(&own), "its own stay");
+        let file = TicketKeys::parse(crate::ticket_file::fresh_line("").unwrap().as_bytes()).unwrap();
+        tickets.adopt(Some(&file));
+        let shared = tickets.producer().encrypt(STATE).unwrap();
+        assert!(opens(&shared) && !opens(&own));
+        tickets.adopt(Some(&file));
+        assert!(opens(&shared), "read again");
+        tickets.adopt(None);
+        assert!(opens(&shared), "for one more period");
+        assert_ne!(tickets.producer().encrypt(STATE).unwrap()[..NAME_LEN], shared[..NAME_LEN]);
     }
 
     #[test]

@@ -268,14 +268,15 @@ impl Drop for Gateway {
 }
 
 /// A configuration with a TLS listener, a plain one, and the certificates in `certs`, of which
-/// `default.test` is the default. `top` are keys of the top level, `routes` all the rest.
+/// `default.test` is the default; nobody watches them, so that a test knows what reads them. `top` are
+/// keys of the top level, `routes` all the rest.
 #[must_use]
 pub fn config(top: &str, routes: &str) -> String {
     format!(
         "{top}\n\
          [[listener]]\naddress = \"127.0.0.1:0\"\n\
          [[listener]]\naddress = \"127.0.0.2:0\"\ntls = false\n\
-         [certificates]\ndirectory = \"certs\"\ndefault = \"default.test\"\n\
+         [certificates]\ndirectory = \"certs\"\ndefault = \"default.test\"\nwatch = false\n\
          {routes}\n"
     )
 }

@@ -52,10 +52,14 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The file of the ticket keys, and where the configuration names it; `None`: keys in memory.
+    pub ticket_keys: Option<(PathBuf, Place)>,
     /// Where connections are accepted; no address twice, nor one that is part of another.
     pub listeners: Vec<Listener>,
     /// Where the certificates are.
     pub certificates: Plan,
+    /// Whether their files are watched.
+    pub watch: bool,
     /// Where the file says so.
     pub certificate_places: CertificatePlaces,
     /// What is served; no host and path twice.
@@ -166,9 +170,10 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         _ => Err(format!("expected \"drain\" or \"keep\", found {text:?}")),
     });
     let trusted_proxies = root.strings(d, "trusted_proxies", network);
+    let ticket_keys = root.string(d, "ticket_keys", |text| Ok(base.join(text)));
     let listeners = read_listeners(d, &mut root);
     let admin = read_admin(d, &mut root, &listeners);
-    let (certificates, certificate_places) = read_certificates(base, d, &mut root);
+    let (certificates, watch, certificate_places) = read_certificates(base, d, &mut root);
     let routes = read_routes(d, &mut root);
     if routes.is_empty() && !root.has("route") {
         d.missing(FIRST_LINE, "there is no [[route]]: nothing would be served");
@@ -193,8 +198,10 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         removed_routes: removed_routes.map_or(RemovedRoutes::Drain, |at| at.value),
         admin,
         trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),
+        ticket_keys: ticket_keys.map(|at| (at.value, at.place)),
         listeners,
         certificates,
+        watch,
         certificate_places,
         routes,
     }
@@ -335,7 +342,12 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
     listeners
 }
 
-fn read_certificates(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) -> (Plan, CertificatePlaces) {
+fn read_certificates(
+    base: &Path,
+    d: &mut Document<'_>,
+    root: &mut Section<'_>,
+) -> (Plan, bool, CertificatePlaces) {
+    let mut watch = None;
     let mut plan = Plan::default();
     let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
     if let Some(mut section) = root.table(d, "certificates", "[certificates]") {
@@ -353,6 +365,7 @@ fn read_certificates(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) 
             plan.default = Some(value);
             places.default = place;
         }
+        watch = section.boolean(d, "watch").map(|at| at.value);
         if !section.has("directory") && !root.has("certificate") {
             d.missing(
                 section.place,
@@ -375,7 +388,9 @@ fn read_certificates(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) 
         }
         section.finish(d);
     }
-    (plan, places)
+    // Who names certificates one by one may want to say when they are read.
+    let watch = watch.unwrap_or(plan.directory.is_some());
+    (plan, watch, places)
 }
 
 fn read_routes(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Arc<Route>> {

@@ -64,6 +64,7 @@ fn the_documented_file() {
     let plan = &config.certificates;
     assert_eq!(plan.directory.as_deref(), Some(Path::new("/etc/wssgate/certs")));
     assert_eq!(plan.default, CertName::parse("domain.com"));
+    assert!(config.watch);
     assert_eq!(plan.named[0].chain, [Path::new("/etc/ssl/other/fullchain.pem")]);
     let ids: Vec<_> = config.routes.iter().map(|route| route.id.to_string()).collect();
     assert_eq!(ids, ["domain.com/wss", "/", "/echo"]);

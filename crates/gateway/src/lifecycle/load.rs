@@ -1,10 +1,10 @@
 //! A configuration and its certificates, read and validated together; nothing is changed by it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use tls_acceptor::{Loaded, Problem as CertificateProblem};
+use tls_acceptor::{Loaded, Problem as CertificateProblem, TicketFileError, TicketKeys};
 
-use crate::config::{Config, Problem, Problems};
+use crate::config::{Config, Place, Problem, Problems};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -25,6 +25,22 @@ pub struct Candidate {
     pub config: Config,
     /// What the certificate files hold.
     pub loaded: Loaded,
+    /// What the file of ticket keys holds, if there is one.
+    pub ticket_keys: Option<TicketKeys>,
+}
+
+impl Candidate {
+    /// What an operator should know of the ticket keys' file.
+    #[must_use]
+    pub fn ticket_warning(&self) -> Option<String> {
+        let (file, _) = self.config.ticket_keys.as_ref()?;
+        let mode = self.ticket_keys.as_ref()?.open_to_others()?;
+        Some(format!(
+            "{}: everybody on this machine can get at the ticket keys (mode {mode:04o}); chmod o= makes it \
+             right, and new keys if somebody may have",
+            file.display()
+        ))
+    }
 }
 
 /// Reads and validates everything; blocks. `previous` are the certificates in use, for what can
@@ -50,11 +66,32 @@ pub fn load(source: &Source, previous: Option<&Loaded>) -> Result<Candidate, Pro
     } else {
         Loaded::default()
     };
-    if problems.is_empty() {
-        return Ok(Candidate { config, loaded });
-    }
     problems.sort_by_key(|problem| problem.place);
+    let ticket_keys = config.ticket_keys.as_ref().and_then(|(file, place)| {
+        let read = TicketKeys::read(file);
+        read.map_err(|error| problems.extend(ticket_problems(&config, file, *place, error))).ok()
+    });
+    if problems.is_empty() {
+        return Ok(Candidate { config, loaded, ticket_keys });
+    }
     Err(Problems(problems))
+}
+
+/// In the configuration, if the file as a whole is the problem, else in the file itself.
+fn ticket_problems(config: &Config, file: &Path, place: Place, error: TicketFileError) -> Vec<Problem> {
+    match error {
+        TicketFileError::Lines(lines) => lines
+            .iter()
+            .map(|problem| Problem {
+                file: file.to_owned(),
+                place: Place { line: problem.line, column: 1 },
+                what: problem.to_string(),
+            })
+            .collect(),
+        TicketFileError::Io(_) | TicketFileError::NoKeyFile => {
+            vec![config.problem(place, format!("ticket_keys: {} {error}", file.display()))]
+        }
+    }
 }
 
 /// Where in the configuration the reason for a certificate's problem is.

@@ -4,6 +4,7 @@ mod drain;
 mod load;
 mod outside;
 mod reload;
+mod renewal;
 mod signals;
 
 use std::collections::HashMap;
@@ -15,14 +16,16 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tls_acceptor::{Certificates, Loaded, Tickets};
+use tls_acceptor::{Certificates, Expiries, Tickets};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::{Duration, interval};
 use tracing::{error, info, warn};
 
 pub use self::load::{Candidate, Source, load};
 use self::outside::Outside;
 use self::reload::{Reading, finished};
+use self::renewal::Renewal;
 pub use self::signals::{Arrived, Ending, Signals};
 use crate::config::{Problem, Problems};
 use crate::overview::{Overview, Stage};
@@ -47,12 +50,17 @@ pub enum StartError {
     Tickets(#[from] tls_acceptor::TicketError),
 }
 
+/// Stages of expiry are days long.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
 /// A running gateway.
 struct Gateway {
     source: Source,
     site: Arc<ArcSwap<Site>>,
     certificates: Arc<Certificates>,
     tickets: Tickets,
+    renewal: Renewal,
+    expiries: Expiries,
     workers: Vec<Handle>,
     /// By the address in the configuration.
     listening: HashMap<SocketAddr, SocketAddr>,
@@ -79,6 +87,7 @@ pub async fn run(
     // One reload at a time; signals during a reload make one more.
     let mut reading: Option<Reading> = None;
     let mut again = false;
+    let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
     loop {
         tokio::select! {
             arrived = signals.next() => match arrived {
@@ -93,6 +102,9 @@ pub async fn run(
                 gateway.reload(candidate, started);
                 reading = std::mem::take(&mut again).then(|| gateway.read());
             }
+            // Not in the middle of a reload: it reads the same files.
+            look = gateway.renewal.look(&gateway.certificates), if reading.is_none() => gateway.renew(look),
+            _ = expiry_check.tick() => gateway.say_expiries(),
             _ = ended.recv() => {
                 // Workers end when they are told to. A panic outside of every task ends here.
                 error!("a worker has died; the gateway ends so that it can be started anew");
@@ -108,9 +120,10 @@ impl Gateway {
         let reading = source.clone();
         let candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
-        let Candidate { config, loaded } = candidate;
-        say_warnings(&loaded);
+        say_warnings(&candidate);
+        let Candidate { config, loaded, ticket_keys } = candidate;
         let tickets = Tickets::new()?;
+        tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config, 1, None, &certificates, &tickets)?;
         let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
@@ -144,11 +157,14 @@ impl Gateway {
             reloads_refused: AtomicU64::new(0),
             stage: Mutex::new(Stage::Starting),
         });
+        let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
         let mut gateway = Self {
             source,
             site,
             certificates,
             tickets,
+            renewal,
+            expiries: Expiries::default(),
             workers,
             listening: HashMap::new(),
             generation: 1,
@@ -166,6 +182,7 @@ impl Gateway {
             workers = gateway.workers.len(),
             routes = config.routes.len(),
             certificates = current.loaded.set.certificates().len(),
+            ticket_key = ticket_keys.as_ref().and_then(|keys| keys.names().next()),
             took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "ready"
         );
@@ -187,9 +204,12 @@ impl Gateway {
     }
 }
 
-fn say_warnings(loaded: &Loaded) {
-    for warning in &loaded.warnings {
+fn say_warnings(candidate: &Candidate) {
+    for warning in &candidate.loaded.warnings {
         warn!(problem = %warning, "certificates");
+    }
+    if let Some(warning) = candidate.ticket_warning() {
+        warn!(problem = warning, "ticket keys");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tls_acceptor::ReloadReport;
+use tls_acceptor::{CertName, ReloadReport};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
@@ -89,7 +89,8 @@ impl Gateway {
         }
     }
 
-    fn swap(&mut self, Candidate { config, loaded }: Candidate) -> Result<Reloaded, Problems> {
+    fn swap(&mut self, candidate: Candidate) -> Result<Reloaded, Problems> {
+        let config = &candidate.config;
         let mut problems = Vec::new();
         if let Some(workers) = config.workers.filter(|workers| *workers != self.workers.len()) {
             let what = format!(
@@ -112,9 +113,9 @@ impl Gateway {
                 }
             }
         }
-        let outside = self.outside.open(&config, &mut problems, |address, e| self.cannot_listen(address, e));
+        let outside = self.outside.open(config, &mut problems, |address, e| self.cannot_listen(address, e));
         let generation = self.generation + 1;
-        let built = Site::build(&config, generation, Some(&old), &self.certificates, &self.tickets);
+        let built = Site::build(config, generation, Some(&old), &self.certificates, &self.tickets);
         let site = match built {
             Ok(site) if problems.is_empty() => Arc::new(site),
             Ok(_) => return Err(Problems(problems)),
@@ -123,10 +124,14 @@ impl Gateway {
                 return Err(Problems(problems));
             }
         };
-        // From here on nothing can fail: certificates, then site.
+        // From here on nothing can fail: certificates, ticket keys, then site.
         self.generation = generation;
-        say_warnings(&loaded);
+        say_warnings(&candidate);
+        let Candidate { config, loaded, ticket_keys } = candidate;
         let certificates = self.certificates.swap(loaded, generation);
+        self.tickets.adopt(ticket_keys.as_ref());
+        self.renewal.follow(config.watch, &config.certificates, &self.certificates.current().loaded);
+        self.say_expiries();
         self.site.store(site.clone());
         let listeners_added = opened.len();
         for (address, sockets) in opened {
@@ -151,6 +156,7 @@ impl Gateway {
         let ended = drain::end_sessions(&self.workers, site.drain.window, GOING_AWAY, has_gone);
         Ok(Reloaded {
             certificates,
+            ticket_key: ticket_keys.and_then(|keys| keys.names().next()),
             routes: site.route_ids().len(),
             routes_added,
             routes_removed,
@@ -164,6 +170,8 @@ impl Gateway {
 /// What a reload has changed.
 struct Reloaded {
     certificates: ReloadReport,
+    /// What the sealing key of the file is called.
+    ticket_key: Option<String>,
     routes: usize,
     routes_added: usize,
     routes_removed: usize,
@@ -175,24 +183,17 @@ struct Reloaded {
 impl Reloaded {
     /// One line.
     fn say(&self, started: Instant) {
-        let names = |names: &[tls_acceptor::CertName]| {
-            const SHOWN: usize = 10;
-            let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
-            if names.len() > SHOWN {
-                shown.push(format!("and {} more", names.len() - SHOWN));
-            }
-            (!shown.is_empty()).then(|| shown.join(", "))
-        };
         let c = &self.certificates;
         info!(
             generation = c.generation,
-            names_added = names(&c.added),
-            names_removed = names(&c.removed),
-            names_replaced = names(&c.replaced),
-            names_kept = names(&c.kept),
+            names_added = shown(&c.added),
+            names_removed = shown(&c.removed),
+            names_replaced = shown(&c.replaced),
+            names_kept = shown(&c.kept),
             names_unchanged = c.unchanged,
             nearest_expiry_days = c.nearest_expiry.as_ref().map(|(days, _)| days),
             nearest_expiry = c.nearest_expiry.as_ref().map(|(_, name)| name.to_string()),
+            ticket_key = self.ticket_key,
             routes = self.routes,
             routes_added = self.routes_added,
             routes_removed = self.routes_removed,
@@ -203,4 +204,14 @@ impl Reloaded {
             "reloaded"
         );
     }
+}
+
+/// The names for a line in the log: the first ten.
+pub(super) fn shown(names: &[CertName]) -> Option<String> {
+    const SHOWN: usize = 10;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    if names.len() > SHOWN {
+        shown.push(format!("and {} more", names.len() - SHOWN));
+    }
+    (!shown.is_empty()).then(|| shown.join(", "))
 }

@@ -1,0 +1,279 @@
+//! Files that change → a look at them, without anybody's signal.
+//!
+//! inotify tells of changes in directories; which directories those are is known by `places`, and
+//! asked anew at each look, since links and directories come and go. Where inotify can't (there is a limit
+//! on watches, or a directory that may be passed through but not read), [`Look::blind`] says so, and the
+//! owner has to look from time to time: [`Eye::look`] is cheap when nothing has changed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
+
+use crate::load::{Loaded, Plan, Problem, renew};
+use crate::places::{Entries, Places};
+
+/// Looks in a row at files that change under our eyes.
+const LOOKS_MAX: usize = 3;
+
+/// Room for many events of usual names, and for one of any.
+const BUFFER_LEN: usize = 4096;
+
+/// Hears of changes.
+pub struct Watch {
+    /// `None`: there is no inotify to be had.
+    events: Option<EventStream<Vec<u8>>>,
+    eye: Eye,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("inotify", &self.events.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Looks at the files, and sees to it that [`Watch`] hears of them. Cheap to clone; for a thread
+/// that may block.
+#[derive(Clone)]
+pub struct Eye {
+    /// Or why there are none.
+    watches: Result<Watches, String>,
+    watched: Arc<Mutex<HashMap<WatchDescriptor, Entries>>>,
+    /// At the last look.
+    seen: Arc<Mutex<Places>>,
+}
+
+impl fmt::Debug for Eye {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Eye").field("watched", &lock(&self.watched).len()).finish_non_exhaustive()
+    }
+}
+
+/// What there was to be seen.
+#[derive(Debug)]
+pub struct Look {
+    /// The plan carried out anew, as [`renew`] does it; `None` if nothing has changed.
+    pub renewed: Option<Result<Loaded, Vec<Problem>>>,
+    /// The files changed all the while: look again.
+    pub restless: bool,
+    /// Why the watch doesn't hear of every change.
+    pub blind: Option<String>,
+}
+
+impl Watch {
+    /// Watches nothing yet: the first look begins it. Within a runtime.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Inotify::init().and_then(|inotify| {
+            let watches = inotify.watches();
+            Ok((inotify.into_event_stream(vec![0; BUFFER_LEN])?, watches))
+        }))
+    }
+
+    fn of(inotify: io::Result<(EventStream<Vec<u8>>, Watches)>) -> Self {
+        let (events, watches) = match inotify {
+            Ok((events, watches)) => (Some(events), Ok(watches)),
+            Err(e) => (None, Err(format!("no inotify: {e} (fs.inotify.max_user_instances is a limit)"))),
+        };
+        Self { events, eye: Eye { watches, watched: Arc::default(), seen: Arc::default() } }
+    }
+
+    /// What looks.
+    #[must_use]
+    pub fn eye(&self) -> Eye {
+        self.eye.clone()
+    }
+
+    /// Waits until something has happened to one of the files, or where they were.
+    ///
+    /// # Cancel safety
+    /// Safe: what nobody waits for is kept.
+    pub async fn changed(&mut self) {
+        let Some(events) = &mut self.events else { return pending().await };
+        while let Some(event) = events.next().await {
+            // An error would be one again; a look shows what there is.
+            if event.is_err() || event.is_ok_and(|event| matters(&lock(&self.eye.watched), &event)) {
+                return;
+            }
+        }
+        pending::<()>().await;
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn matters(watched: &HashMap<WatchDescriptor, Entries>, event: &EventOwned) -> bool {
+    if event.mask.contains(EventMask::Q_OVERFLOW) {
+        return true;
+    }
+    match (watched.get(&event.wd), &event.name) {
+        (Some(entries), Some(name)) => entries.matter(name),
+        // The directory itself: deleted, moved, unmounted.
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+impl Eye {
+    /// Looks at all files of `plan`, and watches where they are from now on; blocks. Unless `anyway`,
+    /// files that stand as they did at the last look are not read.
+    #[must_use]
+    pub fn look(&self, plan: &Plan, previous: &Loaded, anyway: bool) -> Look {
+        let mut places = Places::of(plan);
+        let mut look = Look { renewed: None, restless: false, blind: None };
+        for _ in 0..LOOKS_MAX {
+            // First the watch: what changes after it is heard of.
+            look.blind = self.watch(&places).err();
+            if anyway || *lock(&self.seen) != places {
+                look.renewed = Some(renew(plan, previous));
+                *lock(&self.seen) = places.clone();
+            }
+            let after = Places::of(plan);
+            look.restless = after != places;
+            if !look.restless {
+                break;
+            }
+            places = after;
+        }
+        look
+    }
+
+    /// Watches these directories and no others.
+    fn watch(&self, places: &Places) -> Result<(), String> {
+        let mut watches = self.watches.clone()?;
+        let mut result = Ok(());
+        let mut old: Vec<WatchDescriptor> = lock(&self.watched).keys().cloned().collect();
+        for (path, entries) in &places.directories {
+            match watches.add(path, mask()) {
+                Ok(watch) => {
+                    old.retain(|other| *other != watch);
+                    lock(&self.watched).insert(watch, entries.clone());
+                }
+                // Has gone, or was none: the one above tells.
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(e) => result = Err(cannot_watch(path, &e)),
+            }
+        }
+        for watch in old {
+            lock(&self.watched).remove(&watch);
+            let _ = watches.remove(watch); // one whose directory has gone has gone, too
+        }
+        result
+    }
+}
+
+/// Every way to change what is in a directory.
+fn mask() -> WatchMask {
+    let entries = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE;
+    let files = WatchMask::MODIFY | WatchMask::CLOSE_WRITE | WatchMask::ATTRIB;
+    entries | files | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR
+}
+
+fn cannot_watch(path: &Path, e: &io::Error) -> String {
+    let hint = match e.kind() {
+        io::ErrorKind::StorageFull => " (fs.inotify.max_user_watches is the limit)",
+        _ => "",
+    };
+    format!("{}: {e}{hint}", path.display())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use support::pki::Pki;
+    use support::soon;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::load::load;
+
+    struct Rig {
+        temp: tempfile::TempDir,
+        pki: Pki,
+        plan: Plan,
+        served: Loaded,
+    }
+
+    fn rig() -> Rig {
+        let (temp, pki) = (tempfile::TempDir::new().unwrap(), Pki::new());
+        let certs = temp.path().join("certs");
+        pki.issue(&["a.test"]).write(&certs, "a");
+        let plan = Plan::directory(certs);
+        let served = load(&plan, None).unwrap();
+        Rig { temp, pki, plan, served }
+    }
+
+    impl Rig {
+        fn look(&self, watch: &Watch, anyway: bool) -> Look {
+            watch.eye().look(&self.plan, &self.served, anyway)
+        }
+    }
+
+    async fn hears_nothing(watch: &mut Watch) -> bool {
+        timeout(Duration::from_millis(50), watch.changed()).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn what_matters_is_heard_and_nothing_else() {
+        let rig = rig();
+        let mut watch = Watch::new();
+        let first = rig.look(&watch, false);
+        assert!(first.blind.is_none() && !first.restless && first.renewed.is_some());
+        // Beside the directory anything may happen.
+        fs::write(rig.temp.path().join("beside"), "x").unwrap();
+        assert!(hears_nothing(&mut watch).await);
+        // Something in it makes noise, but no difference.
+        fs::write(rig.temp.path().join("certs/.hidden"), "x").unwrap();
+        soon(watch.changed()).await;
+        assert!(rig.look(&watch, false).renewed.is_none());
+        assert!(rig.look(&watch, true).renewed.is_some());
+        rig.pki.issue(&["b.test"]).write(&rig.temp.path().join("certs"), "b");
+        soon(watch.changed()).await;
+        let loaded = rig.look(&watch, false).renewed.unwrap().unwrap();
+        assert_eq!(loaded.set.certificates().len(), 2);
+        // The directory goes, and another one comes.
+        fs::rename(rig.temp.path().join("certs"), rig.temp.path().join("away")).unwrap();
+        soon(watch.changed()).await;
+        assert!(rig.look(&watch, false).renewed.unwrap().is_ok(), "kept");
+        while !hears_nothing(&mut watch).await {}
+        fs::write(rig.temp.path().join("away/a.key"), "x").unwrap();
+        assert!(hears_nothing(&mut watch).await, "not watched any more");
+        rig.pki.issue(&["c.test"]).write(&rig.temp.path().join("certs"), "c");
+        soon(watch.changed()).await;
+        assert!(rig.look(&watch, false).renewed.unwrap().unwrap().set.lookup("c.test").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_file_where_a_directory_should_be_is_no_reason_to_be_blind() {
+        let mut rig = rig();
+        rig.plan.directory = Some(rig.temp.path().join("certs/a.crt/below"));
+        assert_eq!(rig.look(&Watch::new(), false).blind, None);
+    }
+
+    #[tokio::test]
+    async fn without_inotify_who_looks_still_sees() {
+        let rig = rig();
+        let mut watch = Watch::of(Err(io::Error::other("too many watches")));
+        let first = rig.look(&watch, false);
+        assert!(first.blind.unwrap().contains("too many watches") && first.renewed.is_some());
+        assert!(rig.look(&watch, false).renewed.is_none());
+        rig.pki.issue(&["b.test"]).write(&rig.temp.path().join("certs"), "b");
+        assert!(rig.look(&watch, false).renewed.is_some());
+        assert!(hears_nothing(&mut watch).await);
+    }
+}
