@@ -49,7 +49,8 @@ async fn connection(backends: usize) -> Arc<Connection> {
     let site = Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
     let casing = upgrade_handler::casing::canonical().await;
     let site = Arc::new(ArcSwap::from_pointee(site));
-    let worker = Arc::new(Worker::new(site, certificates, casing, Arc::new(Registry::new(0, 1))));
+    let sessions = Arc::new(Registry::new(0, 1));
+    let worker = Arc::new(Worker::new(site, certificates, casing, sessions, Arc::default()));
     let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
     for _ in 0..backends {
         let (near, far) = pipe(ROOM);

@@ -23,6 +23,7 @@ pub mod registry;
 pub mod route;
 pub mod service;
 pub mod session;
+pub mod shortage;
 pub mod site;
 pub mod socket;
 pub mod telemetry;

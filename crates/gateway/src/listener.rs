@@ -1,6 +1,5 @@
 //! The accept loop: permit, accept, spawn.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::connection::{self, Door};
+use crate::shortage::is_shortage;
 use crate::worker::Worker;
 
 /// How long nothing is accepted when there is nothing to accept it with.
@@ -43,13 +43,14 @@ async fn accept_all(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpLis
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(e) if is_shortage(&e) => {
-                complain(&format!("{e}: raise the limit on open files, or the memory"));
+                worker.shortage.failed(address, &e);
                 sleep(SHORTAGE_PAUSE).await;
                 continue;
             }
             Err(_) => continue, // the client was gone before it was accepted
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
+        worker.shortage.succeeded();
         // A reload may have come while nobody did: the connection is received as it says now.
         let current = worker.site().door(address);
         if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &door)) {
@@ -88,13 +89,4 @@ async fn knock(
 
 fn receive(worker: &Arc<Worker>, door: Arc<Door>, permit: Option<Permit>, tcp: TcpStream, peer: SocketAddr) {
     worker.tasks.spawn(connection::serve(worker.clone(), door, permit, tcp, peer));
-}
-
-/// Out of descriptors or memory: trying again at once would only spin.
-fn is_shortage(e: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    matches!(e.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
 }

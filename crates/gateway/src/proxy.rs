@@ -67,6 +67,9 @@ impl From<Failure> for Declined {
                 (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
+            Failure::Dial(DialError::Shortage { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection for now")
+            }
             Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway can't be reached"),
             Failure::Broke(_)
             | Failure::NotHttp(_)

@@ -22,6 +22,7 @@ use crate::config::GOING_AWAY;
 use crate::listener;
 use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
+use crate::shortage::Shortage;
 use crate::site::Site;
 use crate::upstream::pool::Pool;
 
@@ -43,6 +44,8 @@ pub struct Worker {
     pub tasks: TaskTracker,
     /// The gateway is about to end: connections take no more requests.
     pub draining: CancellationToken,
+    /// What all workers know of a want of descriptors.
+    pub shortage: Arc<Shortage>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
 }
@@ -55,6 +58,7 @@ impl Worker {
         certificates: Arc<Certificates>,
         casing: Extensions,
         sessions: Arc<Registry>,
+        shortage: Arc<Shortage>,
     ) -> Self {
         Self {
             site,
@@ -64,6 +68,7 @@ impl Worker {
             accepted: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            shortage,
             casing,
         }
     }
@@ -144,11 +149,12 @@ pub fn start(
     site: Arc<ArcSwap<Site>>,
     certificates: Arc<Certificates>,
     casing: Extensions,
+    shortage: Arc<Shortage>,
     end: mpsc::Sender<()>,
 ) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::new(Registry::new(number, workers));
-    let worker = Arc::new(Worker::new(site, certificates, casing, sessions.clone()));
+    let worker = Arc::new(Worker::new(site, certificates, casing, sessions.clone(), shortage));
     let accepted = worker.accepted.clone();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {

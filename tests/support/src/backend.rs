@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -112,7 +112,8 @@ pub async fn echo() -> (Backend, Seen) {
     (backend, seen)
 }
 
-async fn serve(mut tcp: TcpStream, seen: &Seen) {
+async fn serve(tcp: TcpStream, seen: &Seen) {
+    let mut tcp = BufReader::new(tcp);
     while let Some(head) = read_head(&mut tcp).await {
         seen.push(head.clone());
         if let Some(key) = head.get("sec-websocket-key") {

@@ -1,7 +1,8 @@
 //! The real binary, with a configuration of the test's, and its log.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,13 +49,20 @@ struct Lines {
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
+    descriptors: Option<usize>,
 }
 
 impl Setup {
     /// For the binary at `binary`: `env!("CARGO_BIN_EXE_wssgate")`.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.into(), directory: TempDir::new().unwrap() }
+        Self { binary: binary.into(), directory: TempDir::new().unwrap(), descriptors: None }
+    }
+
+    /// It may have so many files open and no more.
+    #[must_use]
+    pub fn with_descriptors(self, count: usize) -> Self {
+        Self { descriptors: Some(count), ..self }
     }
 
     /// Where the configuration will be; relative paths in it are relative to here.
@@ -90,22 +98,7 @@ impl Setup {
     /// Starts the gateway with a configuration file made by hand.
     #[must_use]
     pub fn launch_as_it_is(self) -> Gateway {
-        let file = self.config_file();
-        let mut child = Command::new(&self.binary)
-            .args([
-                "--log-format",
-                "json",
-                "--log",
-                "debug,h2=info,rustls=info,hyper=info,mio=info",
-                "--config",
-            ])
-            .arg(&file)
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.command().stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::<Log>::default();
         let reader = log.clone();
@@ -119,6 +112,49 @@ impl Setup {
             reader.changed.notify_all();
         });
         Gateway { child, directory: self.directory, log }
+    }
+
+    /// Starts the gateway with a log that the test doesn't read, and waits until it
+    /// listens.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    #[must_use]
+    pub fn start_logging_to(self, config: &str, log: impl Into<Stdio>) -> Gateway {
+        std::fs::write(self.config_file(), config).unwrap();
+        let child = self.command().stderr(log).spawn().unwrap();
+        let gateway = Gateway { child, directory: self.directory, log: Arc::default() };
+        gateway.log.lock().ended = true; // as far as the test can see
+        let deadline = Instant::now() + PATIENCE;
+        while gateway.listening().len() < config.matches("[[listener]]").count() {
+            assert!(Instant::now() < deadline, "it doesn't listen");
+            thread::yield_now();
+        }
+        gateway
+    }
+
+    fn command(&self) -> Command {
+        let mut command = match self.descriptors {
+            None => Command::new(&self.binary),
+            Some(count) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(&self.binary);
+                shell
+            }
+        };
+        command
+            .args([
+                "--log-format",
+                "json",
+                "--log",
+                "debug,h2=info,rustls=info,hyper=info,mio=info",
+                "--config",
+            ])
+            .arg(self.config_file())
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
     }
 }
 
@@ -228,6 +264,52 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// The addresses listened on, as the kernel knows them: for a gateway whose log isn't read.
+    #[must_use]
+    pub fn listening(&self) -> BTreeSet<SocketAddrV4> {
+        const LISTEN: &str = "0A";
+        let own: BTreeSet<String> = self.descriptors().into_iter().collect();
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.filter(|row| row[3] == LISTEN && own.contains(&format!("socket:[{}]", row[9])))
+            .map(|row| {
+                let (ip, port) = row[1].split_once(':').unwrap();
+                let ip = u32::from_str_radix(ip, 16).unwrap().to_le_bytes();
+                SocketAddrV4::new(ip.into(), u16::from_str_radix(port, 16).unwrap())
+            })
+            .collect()
+    }
+
+    /// What its open files are, as the kernel names them.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<String> {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        // One may be closed meanwhile.
+        let links = all.map_while(Result::ok).filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.map(|link| link.display().to_string()).collect()
+    }
+
+    /// CPU time that it has used, to 10 ms.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Processes that it has started.
+    #[must_use]
+    pub fn children(&self) -> Vec<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let children = tasks
+            // A thread may have ended meanwhile.
+            .map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default());
+        children
+            .flat_map(|line| line.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// Waits for the end of the process.
     ///
     /// # Panics
@@ -242,7 +324,13 @@ impl Gateway {
             lines = self.log.wait(lines, left);
         }
         drop(lines);
-        self.child.wait().unwrap()
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway doesn't end");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// It ended by itself, not by a signal, and is content.

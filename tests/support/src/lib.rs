@@ -5,6 +5,8 @@
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
 //! - [`backend`]: servers behind the gateway, good and bad
+//! - [`cable`]: a way to the gateway that can be cut
+//! - [`swarm`]: thousands of clients and their backend, as processes of their own
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,10 +16,12 @@
 )]
 
 pub mod backend;
+pub mod cable;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod pki;
+pub mod swarm;
 pub mod tls;
 pub mod ws;
 
@@ -31,6 +35,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// Any stream, boxed.
 pub type BoxIo = Box<dyn Io>;
+
+/// Scenarios run at the size that the README promises, not at the one that every test run can afford:
+/// `WSSGATE_TEST_SIZE=full`.
+///
+/// # Panics
+/// If it says anything else, but nothing.
+#[must_use]
+pub fn full_size() -> bool {
+    match std::env::var("WSSGATE_TEST_SIZE").as_deref() {
+        Ok("full") => true,
+        Ok("") | Err(_) => false,
+        Ok(other) => panic!("WSSGATE_TEST_SIZE is {other:?}, not \"full\""),
+    }
+}
 
 /// Long enough for any step on any machine. Only a step that never comes waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,7 +1,7 @@
 //! A TLS client, by rustls.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
@@ -9,7 +9,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -62,7 +62,28 @@ impl Tls {
     /// # Errors
     /// What TCP or TLS says.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(address).await?;
+        self.over(TcpStream::connect(address).await?).await
+    }
+
+    /// The same from an address of one's own: one has ports for some 28,000 connections.
+    ///
+    /// # Errors
+    /// What TCP or TLS says.
+    pub async fn connect_from(
+        &self,
+        source: Ipv4Addr,
+        address: SocketAddr,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((source, 0)))?;
+        self.over(socket.connect(address).await?).await
+    }
+
+    /// Shakes hands over a connection that is there.
+    ///
+    /// # Errors
+    /// What TCP or TLS says.
+    pub async fn over(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         tcp.set_nodelay(true)?;
         let name = self.server_name.clone().unwrap_or_else(|| "no.sni.test".into());
         TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), tcp).await

@@ -142,7 +142,8 @@ impl WebSocket {
         }
     }
 
-    async fn hear_rest(&mut self, b0: u8) -> Option<Frame> {
+    /// What follows the first byte of a frame; `None` at an end inside it.
+    pub async fn hear_rest(&mut self, b0: u8) -> Option<Frame> {
         let b1 = soon(self.io.read_u8()).await.ok()?;
         let len = match b1 & 0x7F {
             126 => u64::from(soon(self.io.read_u16()).await.ok()?),

@@ -29,6 +29,7 @@ use self::renewal::Renewal;
 pub use self::signals::{Arrived, Ending, Signals};
 use crate::config::{Problem, Problems};
 use crate::overview::{Overview, Stage};
+use crate::shortage::Shortage;
 use crate::site::Site;
 use crate::socket;
 use crate::worker::{self, Command, Handle};
@@ -143,9 +144,12 @@ impl Gateway {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical().await;
         let (end, ended) = mpsc::channel(workers);
-        let workers = (0..workers)
+        let shortage = Arc::<Shortage>::default();
+        let count = workers;
+        let workers = (0..count)
             .map(|n| {
-                worker::start((n, workers), site.clone(), certificates.clone(), casing.clone(), end.clone())
+                let (site, certificates, casing) = (site.clone(), certificates.clone(), casing.clone());
+                worker::start((n, count), site, certificates, casing, shortage.clone(), end.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
         let overview = Arc::new(Overview {

@@ -12,6 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::route::RoutePath;
+use crate::shortage::is_shortage;
 use crate::socket;
 
 /// A backend as a route names it.
@@ -96,6 +97,7 @@ impl Upstream {
                     socket::tune(&SockRef::from(&tcp));
                     return Ok(tcp);
                 }
+                Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
                 Ok(Err(error)) => failure = DialError::Connect { address, error },
                 Err(_) => failure = DialError::Timeout { after: self.connect_timeout },
             }
@@ -131,6 +133,14 @@ pub enum DialError {
         /// The address tried last.
         address: SocketAddr,
         /// Why not.
+        error: io::Error,
+    },
+    /// The gateway's own fault: no descriptor, or no memory for one.
+    #[error(
+        "the gateway can't open a connection to the backend: {error}; raise the limit on open files, or the memory"
+    )]
+    Shortage {
+        /// What is short.
         error: io::Error,
     },
     /// HTTP can't be spoken over it.

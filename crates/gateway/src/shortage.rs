@@ -1,0 +1,69 @@
+//! Out of descriptors, or of memory for sockets: said once, and once more when it is over.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// At the brink, each connection that ends lets one in: only so long without a failure is it over.
+const OVER_AFTER: Duration = Duration::from_secs(1);
+
+/// What all listeners of the gateway know of a shortage.
+#[derive(Debug, Default)]
+pub struct Shortage {
+    /// Read at each connection, so outside of the lock.
+    lasts: AtomicBool,
+    inner: Mutex<Option<Lack>>,
+}
+
+#[derive(Debug)]
+struct Lack {
+    since: Instant,
+    failed_last: Instant,
+}
+
+impl Shortage {
+    /// A connection could not be accepted.
+    pub fn failed(&self, address: SocketAddr, error: &io::Error) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let lack = inner.get_or_insert_with(|| {
+            warn!(
+                %address,
+                cause = %error,
+                "no connections are accepted for the moment, they wait in the kernel's queue: \
+                 raise the limit on open files, or the memory"
+            );
+            Lack { since: now, failed_last: now }
+        });
+        lack.failed_last = now;
+        self.lasts.store(true, Ordering::Relaxed);
+    }
+
+    /// A connection was accepted.
+    pub fn succeeded(&self) {
+        if !self.lasts.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lack) = inner.take_if(|lack| lack.failed_last.elapsed() >= OVER_AFTER) {
+            self.lasts.store(false, Ordering::Relaxed);
+            let after_s = (lack.failed_last - lack.since).as_secs_f64();
+            info!(after_s, "connections are accepted again");
+        }
+    }
+}
+
+/// The operating system is out of descriptors or memory: trying again at once would only spin.
+#[must_use]
+pub fn is_shortage(e: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(e.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE | ENOBUFS))
+}

@@ -1,0 +1,349 @@
+//! What goes wrong around the gateway: what client, backend and log see of it, and that everybody
+//! else is served on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use support::backend::{Backend, echo};
+use support::cable::{Namespaces, Relay};
+use support::gateway::{Setup, config, route};
+use support::http1::{ask, read_head};
+use support::pki::{Issued, Pki};
+use support::tls::{Tls, leaf};
+use support::ws::{BINARY, WebSocket, encode, handshake};
+use support::{Io, full_size, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+
+fn prepare() -> (Setup, Pki, Issued) {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let pki = Pki::new();
+    let issued = pki.issue(&["default.test"]);
+    issued.write(&setup.path().join("certs"), "default");
+    (setup, pki, issued)
+}
+
+async fn open(address: SocketAddr) -> WebSocket {
+    let io = Tls::new("default.test", &["http/1.1"]).connect(address).await.unwrap();
+    WebSocket::connect(io, "default.test", "/", "").await.unwrap().0
+}
+
+async fn served_leaf(address: SocketAddr) -> Vec<u8> {
+    leaf(&Tls::new("default.test", &[]).connect(address).await.unwrap()).to_vec()
+}
+
+/// Both ends of a session.
+struct Pair {
+    client: WebSocket,
+    backend: WebSocket,
+}
+
+async fn pair(io: impl Io + 'static, sessions: &mut mpsc::UnboundedReceiver<WebSocket>) -> Pair {
+    let (client, _) = WebSocket::connect(io, "default.test", "/", "").await.unwrap();
+    Pair { client, backend: soon(sessions.recv()).await.unwrap() }
+}
+
+/// A backend that hands each session to the test.
+async fn handing_over() -> (Backend, mpsc::UnboundedReceiver<WebSocket>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |tcp| {
+        let tell = tell.clone();
+        async move { drop(tell.send(WebSocket::serve(tcp, "").await.0)) }
+    })
+    .await;
+    (backend, told)
+}
+
+/// Until it is so.
+async fn until(what: impl AsyncFn() -> bool) {
+    soon(async {
+        while !what().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_that_can_not_be_written_holds_up_nobody() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let (stalled, into_stalled) = std::io::pipe().unwrap();
+    let (gone, into_gone) = std::io::pipe().unwrap();
+    drop(gone);
+    for (what, log) in [
+        ("a full disk", full().into()),
+        ("a reader that has stalled", std::process::Stdio::from(into_stalled)),
+        ("a reader that has gone", into_gone.into()),
+    ] {
+        let (setup, pki, _) = prepare();
+        let mut gateway = setup.start_logging_to(&config("drain_window = \"1ms\"", ECHO), log);
+        let address = SocketAddr::V4(*gateway.listening().first().unwrap());
+        let mut live = open(address).await;
+        // Far more lines than a pipe takes.
+        let mut plain =
+            TcpStream::connect(SocketAddr::V4(*gateway.listening().last().unwrap())).await.unwrap();
+        for _ in 0..500 {
+            let path = "x".repeat(1000);
+            let answer = ask(&mut plain, format!("GET /{path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
+            assert_eq!(answer.status(), 426, "{what}");
+        }
+        live.echoes(what).await;
+        let renewed = pki.issue(&["default.test"]);
+        renewed.write(&gateway.path().join("certs"), "default");
+        gateway.signal("HUP");
+        until(async || served_leaf(address).await == *renewed.der).await;
+        live.echoes(what).await;
+        let before = Instant::now();
+        gateway.signal("TERM");
+        live.hears_close(1001).await;
+        live.close(1001).await;
+        live.hears_end().await;
+        gateway.ends_well();
+        assert!(before.elapsed() < Duration::from_secs(10), "{what}: {:?}", before.elapsed());
+    }
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn certificates_that_a_full_disk_has_cut_short_are_not_served() {
+    let (setup, pki, issued) = prepare();
+    let gateway = setup.start(&config("", ECHO));
+    let certs = gateway.path().join("certs");
+    let mut live = open(gateway.address()).await;
+    let renewed = pki.issue(&["default.test"]);
+    // What `install` and `cp` leave behind.
+    for (chain, key) in [(0, 0), (300, 0), (renewed.fullchain.len() - 30, 100), (usize::MAX, 0)] {
+        let cut = |text: &str, len: usize| text[..len.min(text.len())].to_owned();
+        fs::write(certs.join("default.crt"), cut(&renewed.fullchain, chain)).unwrap();
+        fs::write(certs.join("default.key"), cut(&renewed.key, key)).unwrap();
+        let report = gateway.reload();
+        assert_eq!((&report["message"], &report["names_kept"]), (&"reloaded".into(), &"default.test".into()));
+        assert_eq!(served_leaf(gateway.address()).await, *issued.der);
+        live.echoes("still").await;
+    }
+    renewed.write(&certs, "default");
+    assert_eq!(gateway.reload()["names_replaced"], "default.test");
+    assert_eq!(served_leaf(gateway.address()).await, *renewed.der);
+    live.echoes("still").await;
+}
+
+#[tokio::test]
+async fn a_certificate_directory_that_goes_keeps_its_certificates_until_it_is_back() {
+    let (setup, pki, issued) = prepare();
+    let gateway = setup.start(&config("", ECHO));
+    let certs = gateway.path().join("certs");
+    let mut live = open(gateway.address()).await;
+    fs::remove_dir_all(&certs).unwrap();
+    let report = gateway.reload();
+    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert!(
+        report["first"].as_str().unwrap().contains(&format!("{}: can't be read", certs.display())),
+        "{report}"
+    );
+    assert_eq!(served_leaf(gateway.address()).await, *issued.der);
+    open(gateway.address()).await.echoes("new").await;
+    live.echoes("still").await;
+    // The configuration, too.
+    let file = gateway.path().join("wssgate.toml");
+    fs::rename(&file, file.with_extension("away")).unwrap();
+    let report = gateway.reload();
+    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert!(report["first"].as_str().unwrap().contains("wssgate.toml"), "{report}");
+    fs::rename(file.with_extension("away"), &file).unwrap();
+    let renewed = pki.issue(&["default.test"]);
+    renewed.write(&certs, "default");
+    assert_eq!(gateway.reload()["names_replaced"], "default.test");
+    assert_eq!(served_leaf(gateway.address()).await, *renewed.der);
+    live.echoes("still").await;
+}
+
+const SHORTAGE: &str = "no connections are accepted for the moment, they wait in the kernel's queue: \
+                        raise the limit on open files, or the memory";
+
+#[tokio::test]
+async fn without_descriptors_connections_wait_and_are_accepted_later() {
+    const LIMIT: usize = 80;
+    let (backend, seen) = echo().await;
+    let (setup, _, _) = prepare();
+    let config = config("workers = 2", &route("/", backend.address));
+    let gateway = setup
+        .with_descriptors(LIMIT)
+        .start(&config.replace("tls = false", "tls = false\nheader_timeout = \"5m\""));
+    let (tls, plain) = (gateway.address(), gateway.addresses()[1]);
+    let mut live = open(tls).await;
+    // A session takes two, so that either one is left for the last client and none for its backend,
+    // or none at all: then one more is made free.
+    let mut spare = Some(TcpStream::connect(plain).await.unwrap());
+    let mut sessions = Vec::new();
+    let last = loop {
+        let mut tcp = TcpStream::connect(plain).await.unwrap();
+        tcp.write_all(handshake("a.test", "/", "").as_bytes()).await.unwrap();
+        let answer = match timeout(Duration::from_secs(1), read_head(&mut tcp)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(spare.take());
+                read_head(&mut tcp).await
+            }
+        };
+        match answer.unwrap().status() {
+            101 => sessions.push(tcp),
+            status => break (tcp, status),
+        }
+        assert!(sessions.len() < LIMIT, "there is no limit");
+    };
+    assert_eq!((last.1, seen.count()), (503, sessions.len() + 1), "no backend was asked for the last");
+    let line = gateway.wait_for(|line| line["status"] == 503, 0, "the request");
+    assert!(line["cause"].as_str().unwrap().contains("open files"), "{line}");
+    // None is left: whoever comes now waits, and the gateway with them.
+    let mut waiting: Vec<TcpStream> = Vec::new();
+    for _ in 0..20 {
+        waiting.push(TcpStream::connect(plain).await.unwrap());
+    }
+    gateway.wait(SHORTAGE);
+    let cpu = gateway.cpu_time();
+    sleep(Duration::from_secs(2)).await;
+    let used = gateway.cpu_time() - cpu;
+    assert!(used < Duration::from_millis(200), "it spins: {used:?} in 2 s");
+    assert_eq!(gateway.lines(SHORTAGE).len(), 1, "{}", gateway.log());
+    live.echoes("still").await;
+    // What can't be read is no reason to forget what was.
+    let report = gateway.reload();
+    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert!(report["first"].as_str().unwrap().contains("open files"), "{report}");
+    live.echoes("still").await;
+    // Some are free.
+    drop((spare, sessions, last));
+    for client in &mut waiting {
+        let answer = ask(client, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        assert_eq!(answer.status(), 200);
+    }
+    drop(waiting);
+    until(async || {
+        drop(TcpStream::connect(plain).await.unwrap());
+        sleep(Duration::from_millis(100)).await; // or these would be the next shortage
+        !gateway.lines("connections are accepted again").is_empty()
+    })
+    .await;
+    open(tls).await.echoes("new").await;
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    live.echoes("still").await;
+}
+
+/// 50 clients that read nothing, before backends that never stop: what waits for them stays where it
+/// came from. A minute later they are given up, which only the full size waits for.
+#[tokio::test]
+async fn clients_that_stop_reading_cost_no_memory_and_are_given_up() {
+    const FROZEN: usize = 50;
+    let flood = Backend::start(|tcp| async move {
+        let (mut socket, _) = WebSocket::serve(tcp, "").await;
+        let frames = encode(BINARY, &[7; 16 << 10], false).repeat(4);
+        while socket.io.write_all(&frames).await.is_ok() {}
+    })
+    .await;
+    let (backend, _seen) = echo().await;
+    let (setup, _, _) = prepare();
+    let routes = route("/", backend.address) + &route("/flood", flood.address);
+    let gateway = setup.start(&config("", &routes));
+    let tls = Tls::new("default.test", &["http/1.1"]);
+    let mut live = open(gateway.address()).await;
+    live.echoes("before").await;
+    let before = gateway.resident_kib();
+    let mut frozen = Vec::new();
+    for _ in 0..FROZEN {
+        let io = tls.connect(gateway.address()).await.unwrap();
+        frozen.push(WebSocket::connect(io, "default.test", "/flood", "").await.unwrap().0);
+    }
+    let begun = Instant::now();
+    let watched = if full_size() { Duration::from_secs(75) } else { Duration::from_secs(3) };
+    let mut highest = 0;
+    while begun.elapsed() < watched {
+        let asked = Instant::now();
+        live.echoes("meanwhile").await;
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        highest = highest.max(gateway.resident_kib());
+        sleep(Duration::from_millis(20)).await;
+    }
+    // A buffer of the gateway's each, and what a connection costs.
+    let most = FROZEN as u64 * 512;
+    assert!(highest.saturating_sub(before) < most, "{before} KiB before, {highest} KiB with them");
+    if full_size() {
+        for n in 0..FROZEN {
+            let line = gateway.wait_nth("session", n);
+            assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1006.into()), "{line}");
+            assert_eq!(line["cause"], "client took nothing of what waits for it for a minute");
+        }
+    }
+}
+
+/// A client that a fault has reached, and another one; the gateway notices by pings, tells the log,
+/// ends the backend's side, keeps nothing.
+async fn is_found_by_pings(cable: Option<Namespaces>) {
+    let (setup, _, _) = prepare();
+    let (backend, mut sessions) = handing_over().await;
+    let routes = route("/", backend.address)
+        + "[route.websocket]\nping_interval = \"300ms\"\npong_timeout = \"500ms\"\n";
+    let listening_on = if cable.is_some() { Namespaces::GATEWAY } else { "127.0.0.1" };
+    let gateway = setup.start(&config("", &routes).replacen("127.0.0.1", listening_on, 1));
+    let relay = Relay::start(gateway.address()).await;
+    let tls = Tls::new("default.test", &["http/1.1"]);
+    let before = gateway.descriptors().len();
+    // First, since a connection to another namespace may take its time.
+    let far = match &cable {
+        Some(cable) => cable.connect(gateway.address()),
+        None => relay.connect().await,
+    };
+    let mut other = pair(tls.connect(gateway.address()).await.unwrap(), &mut sessions).await;
+    let mut cut_off = pair(tls.over(far).await.unwrap(), &mut sessions).await;
+    match &cable {
+        Some(cable) => cable.cut(),
+        None => relay.cut(),
+    }
+    // What is under way is lost, and neither side is told.
+    cut_off.backend.text("lost").await;
+    let other_lives = async {
+        loop {
+            other.client.text("still").await;
+            other.backend.hears_text("still").await;
+            sleep(Duration::from_millis(50)).await; // often enough to need no ping
+        }
+    };
+    let noticed = async { soon(cut_off.backend.io.read_u8()).await.unwrap_err() };
+    tokio::select! {
+        () = other_lives => unreachable!(),
+        _ = noticed => {} // no Close: as if the client had been the backend's own
+    }
+    let line = gateway.wait("session");
+    assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1006.into()));
+    assert_eq!(line["cause"], "client answered no ping within pong_timeout");
+    assert_eq!(line["sent_messages"], 1);
+    until(async || gateway.descriptors().len() == before + 2).await; // the other one's
+}
+
+#[tokio::test]
+async fn a_client_behind_a_relay_that_swallows_everything_is_found_by_pings() {
+    is_found_by_pings(None).await;
+}
+
+/// With packets that are lost, where a test may have network namespaces (as root on Linux, with
+/// `ip`); elsewhere by the relay.
+#[test]
+fn a_client_whose_network_is_cut_is_found_by_pings() {
+    let test = || {
+        // A thread of its own, since a namespace is a thread's.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cable = Namespaces::enter();
+        runtime.block_on(is_found_by_pings(cable));
+    };
+    std::thread::spawn(test).join().unwrap();
+}

@@ -1,0 +1,271 @@
+//! Reloads and faults under thousands of live sockets. Every run has a small size;
+//! `WSSGATE_TEST_SIZE=full cargo test --release -p wssgate --test scale -- --nocapture` the full one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::thread::{sleep, yield_now};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use support::gateway::{Gateway, Setup, config};
+use support::http1::ask;
+use support::pki::Pki;
+use support::swarm::{Clients, EchoProcess, Plan, SERVER_NAME, Seen, play_part};
+use support::tls::{Tls, leaf};
+use support::{PATIENCE, full_size};
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    if play_part() {
+        return ExitCode::SUCCESS;
+    }
+    let trial = |name, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let trials = vec![
+        trial("no_reload_is_noticed_by_any_live_socket", no_reload_is_noticed_by_any_live_socket),
+        trial("a_backend_that_is_killed_hurts_its_own_sessions_only", a_killed_backend),
+        trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
+    ];
+    libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
+}
+
+/// How much of it there is.
+struct Size {
+    sockets: usize,
+    per_second: u32,
+    reloads: usize,
+    /// Names in the certificate directory.
+    names: usize,
+    /// Messages without any reload, to compare with.
+    before: Duration,
+    /// Between two reloads.
+    pause: Duration,
+    /// From the 10th reload to the last.
+    growth_kib: u64,
+}
+
+const SMALL: Size = Size {
+    sockets: 200,
+    per_second: 1000,
+    reloads: 30,
+    names: 10,
+    before: Duration::from_secs(1),
+    pause: Duration::from_millis(50),
+    growth_kib: 2048,
+};
+
+const FULL: Size = Size {
+    sockets: 9000,
+    per_second: 3000,
+    reloads: 1000,
+    names: 100,
+    before: Duration::from_secs(20),
+    pause: Duration::from_millis(60),
+    growth_kib: 2048,
+};
+
+/// Where the load side's sources are, so that no address needs more ports than it has.
+const PROCESSES: usize = 2;
+
+fn no_reload_is_noticed_by_any_live_socket() {
+    let size = if full_size() { FULL } else { SMALL };
+    let pki = Pki::new();
+    let backends = [EchoProcess::start(), EchoProcess::start()];
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let certs = setup.path().join("certs");
+    pki.issue(&[SERVER_NAME]).write(&certs, "default");
+    for n in 0..size.names {
+        pki.issue(&[&format!("name-{n}.test")]).write(&certs, &format!("name-{n}"));
+    }
+    let gateway = setup.start(&generation(0, &backends));
+    let address = gateway.address();
+    let mut swarm: Vec<Clients> = (0..PROCESSES)
+        .map(|n| {
+            Clients::start(Plan {
+                gateway: address,
+                path: "/",
+                sockets: size.sockets / PROCESSES,
+                first_source: n * 100,
+                per_second: size.per_second / u32::try_from(PROCESSES).unwrap(),
+            })
+        })
+        .collect();
+    swarm.iter_mut().for_each(Clients::connected);
+
+    let worst_of = |swarm: &mut [Clients]| {
+        let seen: Vec<Seen> = swarm.iter_mut().map(Clients::seen).collect();
+        (seen.iter().map(|seen| seen.worst).max().unwrap(), seen.iter().map(|seen| seen.p999).max().unwrap())
+    };
+    sleep(size.before / 4);
+    worst_of(&mut swarm); // the first round of messages is dearer than the rest
+    sleep(size.before);
+    let quiet = worst_of(&mut swarm);
+
+    let mut memory_kib = BTreeMap::new();
+    let mut took_ms = 0;
+    let started = Instant::now();
+    for n in 1..=size.reloads {
+        let renewed = pki.issue(&[SERVER_NAME]);
+        renewed.write(&certs, "default");
+        let other = format!("name-{}", n % size.names);
+        pki.issue(&[&format!("{other}.test")]).write(&certs, &other);
+        gateway.write_config(&generation(n, &backends));
+        let report = gateway.reload();
+        assert_eq!(report["message"], "reloaded");
+        assert_eq!((&report["sessions_ended"], &report["routes_added"]), (&0.into(), &1.into()));
+        took_ms = took_ms.max(report["took_ms"].as_u64().unwrap());
+        assert_eq!(served_leaf(&gateway), *renewed.der);
+        memory_kib.insert(n, gateway.resident_kib());
+        sleep(size.pause);
+    }
+    let reloading = worst_of(&mut swarm);
+    let elapsed = started.elapsed();
+    assert_eq!(gateway.children(), [] as [u32; 0], "one process");
+
+    let ends: Vec<Seen> = swarm.into_iter().map(Clients::stop).collect();
+    let sum = |count: fn(&Seen) -> u64| ends.iter().map(count).sum::<u64>();
+    let (sent, echoed) = (sum(|end| end.sent), sum(|end| end.echoed));
+    eprintln!(
+        "{} sockets, {} reloads in {elapsed:.1?}, {sent} messages; worst latency {:?} (p99.9 {:?}), before the \
+         reloads {:?} ({:?}); the slowest reload took {took_ms} ms; resident after reload 1, 10, last: {}, {}, {} KiB",
+        size.sockets,
+        size.reloads,
+        reloading.0,
+        reloading.1,
+        quiet.0,
+        quiet.1,
+        memory_kib[&1],
+        memory_kib[&10],
+        memory_kib[&size.reloads],
+    );
+    for end in &ends {
+        let all = u64::try_from(size.sockets / PROCESSES).unwrap();
+        assert_eq!(end.ended, BTreeMap::from([("1000".to_owned(), all)]), "each ended as its client wished");
+        assert_eq!(end.wrong, [] as [String; 0]);
+    }
+    assert_eq!(sent, echoed, "none is lost");
+    assert!(sent > 2 * size.sockets as u64, "each socket has spoken");
+    if full_size() {
+        // At worst, the files are loaded on the very core that a message needs.
+        let most = quiet.0 + Duration::from_millis(took_ms);
+        assert!(reloading.0 <= most, "{:?}, more than {most:?}", reloading.0);
+    }
+    let grown = memory_kib[&size.reloads].saturating_sub(memory_kib[&10]);
+    assert!(grown <= size.growth_kib, "{grown} KiB more than after the 10th: {memory_kib:?}");
+}
+
+/// A gateway with one route to each backend: `/` to the first, `/1` to the second.
+fn in_front_of(backends: &[EchoProcess], websocket: &str) -> Gateway {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&[SERVER_NAME]).write(&setup.path().join("certs"), "default");
+    let routes = backends.iter().zip(PATHS).map(|(backend, path)| {
+        format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{}\"\n{websocket}", backend.address)
+    });
+    setup.start(&config("", &routes.collect::<String>()))
+}
+
+const PATHS: [&str; 2] = ["/", "/1"];
+
+fn clients(gateway: &Gateway, path: &'static str, sockets: usize) -> Clients {
+    let plan = Plan { gateway: gateway.address(), path, sockets, first_source: 0, per_second: 1000 };
+    let mut clients = Clients::start(plan);
+    clients.connected();
+    clients
+}
+
+/// Each session of that backend ends with 1011 and says so; the others go on, and so do requests.
+fn a_killed_backend() {
+    let sockets = if full_size() { 1000 } else { 100 };
+    let mut backends = vec![EchoProcess::start(), EchoProcess::start()];
+    let gateway = in_front_of(&backends, "");
+    let mut hurt = clients(&gateway, "/1", sockets);
+    let mut others = clients(&gateway, "/", sockets);
+    drop(backends.pop()); // SIGKILL
+    for n in 0..sockets {
+        let line = gateway.wait_nth("session", n);
+        assert_eq!((&line["ended_by"], &line["close_code"]), (&"backend".into(), &1011.into()), "{line}");
+        assert_eq!((&line["level"], &line["route"]), (&"WARN".into(), &"/1".into()), "{line}");
+    }
+    assert_eq!(hurt.all_ended(), BTreeMap::from([("1011".to_owned(), sockets as u64)]));
+    // Whoever comes now is told at once, and the others never learn of it.
+    assert_eq!(status(&gateway, "/1"), 502);
+    assert_eq!(status(&gateway, "/"), 200);
+    others.go_on();
+    let end = others.stop();
+    assert_eq!(end.ended, BTreeMap::from([("1000".to_owned(), sockets as u64)]));
+    assert_eq!((end.sent, end.wrong), (end.echoed, Vec::new()));
+}
+
+/// A process that is stopped answers no ping, although its kernel takes what is sent.
+fn frozen_clients() {
+    let sockets = if full_size() { 1000 } else { 100 };
+    let backends = [EchoProcess::start()];
+    let gateway =
+        in_front_of(&backends, "[route.websocket]\nping_interval = \"2s\"\npong_timeout = \"1s\"\n");
+    let mut others = clients(&gateway, "/", sockets);
+    let before = gateway.descriptors().len();
+    let frozen = clients(&gateway, "/", sockets);
+    frozen.freeze();
+    for n in 0..sockets {
+        let line = gateway.wait_nth("session", n);
+        assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1006.into()), "{line}");
+        assert_eq!(line["cause"], "client answered no ping within pong_timeout");
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while gateway.descriptors().len() > before {
+        assert!(Instant::now() < deadline, "descriptors are kept");
+        yield_now();
+    }
+    others.go_on();
+    let end = others.stop();
+    assert_eq!(end.ended, BTreeMap::from([("1000".to_owned(), sockets as u64)]));
+    assert_eq!((end.sent, end.wrong), (end.echoed, Vec::new()));
+}
+
+fn status(gateway: &Gateway, path: &str) -> u16 {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        ask(&mut io, format!("GET {path} HTTP/1.1\r\nHost: {SERVER_NAME}\r\n\r\n")).await.status()
+    })
+}
+
+/// The certificate that somebody new is shown.
+fn served_leaf(gateway: &Gateway) -> Vec<u8> {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let tls = Tls::new(SERVER_NAME, &["http/1.1"]);
+        leaf(&tls.connect(gateway.address()).await.unwrap()).to_vec()
+    })
+}
+
+/// The configuration after `n` reloads: only the route that everybody uses stays as it is, but for
+/// its limits and the backend of those who come.
+fn generation(n: usize, backends: &[EchoProcess; 2]) -> String {
+    let (here, there) = (backends[n % 2].address, backends[(n + 1) % 2].address);
+    config(
+        &format!("trusted_proxies = [\"10.0.{}.0/24\"]", n % 256),
+        &format!(
+            "[[route]]\npath = \"/\"\nproxy = \"http://{here}\"\n\
+             [route.websocket]\nmax_message = \"{} KiB\"\nping_interval = \"{}s\"\n\
+             [[route]]\npath = \"/round-{n}\"\nproxy = \"http://{there}\"\nconnect_timeout = \"{}s\"\n",
+            64 + n % 64,
+            20 + n % 20,
+            1 + n % 5,
+        ),
+    )
+    .replacen("tls = false", &format!("tls = false\nheader_timeout = \"{}s\"", 5 + n % 7), 1)
+    .replacen("1:0\"\n", &format!("1:0\"\nhandshake_timeout = \"{}s\"\n", 5 + n % 11), 1)
+}
