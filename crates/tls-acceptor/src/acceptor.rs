@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cert_set::Selected;
 use crate::error::AcceptError;
-use crate::handshake::handshake;
+use crate::handshake::{Overhear, handshake};
 use crate::reload::Certificates;
 use crate::resolver::{Resolver, with_note};
 use crate::stream::TlsStream;
@@ -146,6 +146,7 @@ impl Acceptor {
         tls.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
         tls.ticketer = tickets.producer();
         tls.enable_secret_extraction = true; // for the records after the handshake
+        tls.key_log = Arc::new(Overhear);
         tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
         Ok(Self {
             tls: Arc::new(tls),
@@ -208,8 +209,8 @@ impl Acceptor {
             server_name,
             selected,
             generation,
-            version: match finished.keys.protocol_version() {
-                ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            version: match finished.version {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 _ => "TLSv1.2",
             },
             resumed: finished.resumed,

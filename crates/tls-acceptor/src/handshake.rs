@@ -3,18 +3,20 @@
 //! rustls is shown one record at a time, so that it never sees one that follows the handshake: from
 //! there on records are opened by [`record`](crate::record), with the keys that come out of this.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rustls::ProtocolVersion::TLSv1_3;
-use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{Error, ExtractedSecrets, HandshakeKind, ServerConfig};
+use rustls::{
+    Error, ExtractedSecrets, HandshakeKind, KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::error::AcceptError;
-use crate::record::{HEADER_LEN, RECORD_MAX};
+use crate::record::{HEADER_LEN, RECORD_MAX, Secret};
 
 /// Bytes of room for each read: a client's second flight fits.
 const READ_LEN: usize = 1024;
@@ -23,10 +25,12 @@ const UNREAD_MAX: usize = 8 * RECORD_MAX;
 
 /// What a handshake leaves.
 pub(crate) struct Finished {
+    pub(crate) version: Option<ProtocolVersion>,
+    pub(crate) suite: SupportedCipherSuite,
     /// For both directions, with the numbers of their next records.
-    pub(crate) secrets: ExtractedSecrets,
-    /// What makes their successors.
-    pub(crate) keys: KernelConnection<ServerConnectionData>,
+    pub(crate) keys: ExtractedSecrets,
+    /// What makes their successors, in TLS 1.3.
+    pub(crate) secrets: Option<Secrets>,
     /// What the network is still to be given: tickets, for instance.
     pub(crate) unsent: Vec<u8>,
     /// Records that came behind the handshake.
@@ -35,6 +39,41 @@ pub(crate) struct Finished {
     pub(crate) alpn: Option<Box<[u8]>>,
     /// The session was resumed from a ticket.
     pub(crate) resumed: bool,
+}
+
+/// The secrets of a TLS 1.3 connection.
+pub(crate) struct Secrets {
+    /// What the client seals with.
+    pub(crate) client: Secret,
+    /// What is sealed here with.
+    pub(crate) server: Secret,
+}
+
+thread_local! {
+    /// What rustls has told [`Overhear`] since somebody last looked: the client's, the server's.
+    static OVERHEARD: RefCell<(Option<Secret>, Option<Secret>)> = const { RefCell::new((None, None)) };
+}
+
+/// rustls hands out keys, and tells the secrets that they are made of to nobody but its key log.
+#[derive(Debug)]
+pub(crate) struct Overhear;
+
+impl KeyLog for Overhear {
+    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+        OVERHEARD.with_borrow_mut(|(client, server)| match label {
+            "CLIENT_TRAFFIC_SECRET_0" => *client = Secret::new(secret),
+            "SERVER_TRAFFIC_SECRET_0" => *server = Secret::new(secret),
+            _ => {}
+        });
+    }
+}
+
+impl Secrets {
+    /// Those of the connection that rustls has just worked for.
+    fn overheard() -> Option<Self> {
+        let (client, server) = OVERHEARD.take();
+        Some(Self { client: client?, server: server? })
+    }
 }
 
 /// What to do next.
@@ -60,8 +99,11 @@ pub(crate) async fn handshake(
     let mut tls = UnbufferedServerConnection::new(config).map_err(AcceptError::Tls)?;
     let mut out = Vec::new();
     let mut shown = 0;
+    let mut secrets = None;
     loop {
+        // No other connection has its turn on this thread before these are taken.
         let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut wire[..shown]);
+        secrets = Secrets::overheard().or(secrets);
         let step = match state {
             Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, &mut out).map(|()| Step::Look),
             Ok(ConnectionState::TransmitTlsData(flight)) => {
@@ -105,9 +147,15 @@ pub(crate) async fn handshake(
     }
     let alpn = tls.alpn_protocol().map(Into::into);
     let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
-    let (secrets, keys) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
+    let version = tls.protocol_version();
+    let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
+    if version == Some(TLSv1_3) && secrets.is_none() {
+        return Err(AcceptError::Tls(Error::General("no traffic secrets".into())));
+    }
+    // Its way to later keys is large; see `record::secret`.
+    let (keys, _) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
     let wire = wire[shown..].to_vec();
-    Ok(Finished { secrets, keys, unsent: out, wire, alpn, resumed })
+    Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
 }
 
 /// Bytes of the record that `wire` begins with; `None` if it begins with none, which is rustls' to

@@ -5,12 +5,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::handshake::Finished;
+use crate::handshake::{Finished, Secrets};
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
     OVERHEAD_MAX, Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
@@ -51,8 +49,8 @@ pub struct TlsStream {
     tcp: TcpStream,
     incoming: Incoming,
     outgoing: Cipher,
-    /// Makes the next keys.
-    keys: Box<KernelConnection<ServerConnectionData>>,
+    /// What the next keys are made of; TLS 1.2 has no others.
+    secrets: Option<Secrets>,
     reading: Reading,
     /// Records that are not opened yet.
     wire: Vec<u8>,
@@ -62,6 +60,8 @@ pub struct TlsStream {
     unsent: Pending,
     /// Some of these are the stream's own: whoever reads has to send them too.
     owes: bool,
+    /// These are the handshake's last, session tickets: they may go along with the first answer.
+    greets: bool,
     /// The client wants to hear of a new key of ours.
     key_wanted: bool,
     /// Nothing more may be said: close_notify or a fatal alert was the last.
@@ -89,42 +89,51 @@ enum Reading {
 
 /// Bytes that are taken from the front, and hold no memory once they are gone.
 #[derive(Debug, Default)]
-struct Pending {
+struct Pending(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Pending {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self((!bytes.is_empty()).then(|| Box::new(Held { bytes, taken: 0 })))
+    }
+
     fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.0.is_none()
     }
 
     fn left(&self) -> &[u8] {
-        &self.bytes[self.taken..]
+        self.0.as_deref().map_or(&[], |held| &held.bytes[held.taken..])
     }
 
     fn take(&mut self, n: usize) {
-        self.taken += n;
-        if self.taken >= self.bytes.len() {
-            *self = Self::default();
+        if let Some(held) = &mut self.0 {
+            held.taken += n;
+            if held.taken >= held.bytes.len() {
+                self.0 = None;
+            }
         }
     }
 }
 
 impl TlsStream {
     pub(crate) fn new(tcp: TcpStream, finished: Finished) -> Result<Self, rustls::Error> {
-        let Finished { secrets, keys, unsent, wire, .. } = finished;
-        let suite = keys.negotiated_cipher_suite();
+        let Finished { suite, keys, secrets, unsent, wire, .. } = finished;
         Ok(Self {
             tcp,
-            incoming: Incoming::new(Cipher::new(suite, secrets.rx)?),
-            outgoing: Cipher::new(suite, secrets.tx)?,
-            keys: Box::new(keys),
+            incoming: Incoming::new(Cipher::new(suite, keys.rx)?),
+            outgoing: Cipher::new(suite, keys.tx)?,
+            secrets,
             reading: Reading::Open,
             wire,
             ahead: Pending::default(),
             owes: !unsent.is_empty(),
-            unsent: Pending { bytes: unsent, taken: 0 },
+            greets: true,
+            unsent: Pending::new(unsent),
             key_wanted: false,
             close_sent: false,
         })
@@ -222,16 +231,17 @@ impl TlsStream {
             let opened = self.incoming.open(header, body, &mut bytes)?;
             if let Opened::Data(len) = opened {
                 bytes.truncate(len);
-                self.ahead = Pending { bytes, taken: 0 };
+                self.ahead = Pending::new(bytes);
             }
             opened
         };
         let data = matches!(opened, Opened::Data(_));
         match opened {
-            Opened::Data(_) | Opened::Quiet => {}
+            Opened::Data(_) => self.owes &= !self.greets, // who has asked for something gets an answer
+            Opened::Quiet => {}
             Opened::KeyUpdate { requested } => {
-                let next = self.keys.update_rx_secret().map_err(|_| Fault::INTERNAL)?;
-                self.incoming.rekey(self.cipher(next)?);
+                let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
+                self.incoming.renew_key(&mut secrets.client)?;
                 self.key_wanted |= requested;
                 self.owes |= requested;
             }
@@ -251,17 +261,16 @@ impl TlsStream {
         self.close_sent = true; // nothing may follow it
     }
 
-    fn cipher(&self, next: (u64, rustls::ConnectionTrafficSecrets)) -> Result<Cipher, Fault> {
-        Cipher::new(self.keys.negotiated_cipher_suite(), next).map_err(|_| Fault::INTERNAL)
-    }
-
     /// Queues a record of the stream's own.
     fn say(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
-        let bytes = &mut self.unsent.bytes;
+        let bytes = &mut self.unsent.0.get_or_insert_default().bytes;
         let start = bytes.len();
         bytes.resize(start + content.len() + OVERHEAD_MAX, 0);
         let sealed = self.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[start..]);
         bytes.truncate(start + sealed.unwrap_or(0));
+        if bytes.is_empty() {
+            self.unsent = Pending::default();
+        }
         self.owes = true;
         sealed.map(|_| ())
     }
@@ -269,8 +278,8 @@ impl TlsStream {
     /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
     fn renew_key(&mut self) -> Result<(), Fault> {
         self.say(ContentType::Handshake, &KEY_UPDATE)?;
-        let next = self.keys.update_tx_secret().map_err(|_| Fault::INTERNAL)?;
-        self.outgoing = self.cipher(next)?;
+        let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
+        self.outgoing = self.outgoing.successor(&mut secrets.server)?;
         self.key_wanted = false;
         Ok(())
     }
@@ -288,6 +297,7 @@ impl TlsStream {
             // One answer does for all that were asked for meanwhile.
             if !self.key_wanted || self.close_sent {
                 self.owes = false;
+                self.greets = false;
                 return Poll::Ready(Ok(()));
             }
             self.renew_key().map_err(io::Error::other)?;
@@ -398,7 +408,11 @@ impl AsyncWrite for TlsStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
+        let this = self.get_mut();
+        if this.greets && !this.owes {
+            return Poll::Ready(Ok(())); // nothing was written yet
+        }
+        this.poll_send(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -445,8 +459,9 @@ impl AsyncWrite for TlsStream {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => 0,
             };
-            this.unsent = Pending { bytes: wire[sent..len].to_vec(), taken: 0 };
+            this.unsent = Pending::new(wire[sent..len].to_vec());
             this.owes &= !this.unsent.is_empty();
+            this.greets = false;
             Poll::Ready(Ok(content_len))
         })
     }

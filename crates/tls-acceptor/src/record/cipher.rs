@@ -5,11 +5,13 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite};
+use zeroize::Zeroize;
 
-use super::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX};
+use super::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX, Secret};
 
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
+const KEY_LEN_MAX: usize = 32;
 /// What AES-GCM in TLS 1.2 carries of the nonce in each record (RFC 5288 §3).
 const EXPLICIT_LEN: usize = 8;
 
@@ -94,6 +96,24 @@ impl Cipher {
             limit: *confidentiality_limit,
             scheme,
         })
+    }
+
+    /// The one that protects what follows a KeyUpdate; `secret` becomes that one's (RFC 8446 §7.2).
+    ///
+    /// # Errors
+    /// If the suite's key can't be made of it.
+    pub(crate) fn successor(&self, secret: &mut Secret) -> Result<Self, Fault> {
+        secret.advance()?;
+        let algorithm = self.key.algorithm();
+        let mut key = [0; KEY_LEN_MAX];
+        let key = key.get_mut(..algorithm.key_len()).ok_or(Fault::INTERNAL)?;
+        let mut iv = [0; NONCE_LEN];
+        secret.expand(b"key", key)?;
+        secret.expand(b"iv", &mut iv)?;
+        let unbound = UnboundKey::new(algorithm, key);
+        key.zeroize();
+        let key = LessSafeKey::new(unbound.map_err(|_| Fault::INTERNAL)?);
+        Ok(Self { key, iv, sequence: 0, limit: self.limit, scheme: self.scheme })
     }
 
     /// TLS 1.3: types are inside, and keys can be renewed.

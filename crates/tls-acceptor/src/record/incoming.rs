@@ -1,6 +1,6 @@
 //! What a client may say after its handshake, and what it means. Pure.
 
-use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE};
+use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE, Secret};
 
 /// Records without data that a client may send in a row.
 const QUIET_MAX: u32 = 32;
@@ -40,9 +40,13 @@ impl Incoming {
         Self { cipher, quiet: 0, message: ([0; KEY_UPDATE.len()], 0) }
     }
 
-    /// What comes next is protected by another key.
-    pub(crate) fn rekey(&mut self, cipher: Cipher) {
-        self.cipher = cipher;
+    /// What comes next is protected by the successor of the key. `secret` is what it was made of.
+    ///
+    /// # Errors
+    /// See [`Cipher::successor`].
+    pub(crate) fn renew_key(&mut self, secret: &mut Secret) -> Result<(), Fault> {
+        self.cipher = self.cipher.successor(secret)?;
+        Ok(())
     }
 
     /// Reads a record's header; see [`Header::parse`].

@@ -7,9 +7,11 @@
 
 mod cipher;
 mod incoming;
+mod secret;
 
 pub(crate) use self::cipher::{Cipher, Content, OVERHEAD_MAX};
 pub(crate) use self::incoming::{Incoming, Opened};
+pub(crate) use self::secret::Secret;
 
 /// Content type, version, length.
 pub(crate) const HEADER_LEN: usize = 5;

@@ -291,7 +291,46 @@ async fn what_idles_holds_no_bytes() {
     let (mut server, mut client) = pair(BOTH).await;
     move_all(&mut client, &mut server, &noise(100_000), 64 * 1024).await;
     move_all(&mut server, &mut client, &noise(100_000), 64 * 1024).await;
-    for held in [&server.wire, &server.ahead.bytes, &server.unsent.bytes] {
-        assert_eq!(held.capacity(), 0);
+    assert_eq!(server.wire.capacity(), 0);
+    assert!(server.ahead.is_empty() && server.unsent.is_empty());
+}
+
+/// Tickets are a record of their own, and need no packet of their own.
+#[tokio::test]
+async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing() {
+    let rig = Rig::new();
+    for asks in [true, false] {
+        let acceptor = rig.acceptor(&Settings::default());
+        let (near, far) = sockets().await;
+        let connector = TlsConnector::from(Arc::new(rig.client(EACH[0], &[])));
+        let permit = acceptor.ready().await;
+        let connect = connector.connect(ServerName::try_from("a.test").unwrap(), far);
+        let (accepted, client) = tokio::join!(acceptor.accept(permit, near), async {
+            let mut client = connect.await.unwrap();
+            if asks {
+                client.write_all(b"?").await.unwrap();
+                client.flush().await.unwrap();
+            }
+            client
+        });
+        let mut server = accepted.unwrap().io;
+        assert!(!server.unsent.is_empty());
+        if asks {
+            soon(server.tcp.peek(&mut [0])).await.unwrap(); // it has come
+            assert_eq!(soon(server.read_u8()).await.unwrap(), b'?');
+            server.flush().await.unwrap();
+            assert!(!server.unsent.is_empty(), "a flush of nothing");
+            server.write_all(b"!").await.unwrap();
+        } else {
+            let mut byte = [0];
+            let mut read = std::pin::pin!(server.read(&mut byte));
+            std::future::poll_fn(|cx| {
+                assert!(read.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        assert!(server.unsent.is_empty());
+        drop(client);
     }
 }
