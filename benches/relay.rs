@@ -28,7 +28,7 @@ const MIDDLES: [(&str, Middle); 3] =
     [("relay", Middle::Relay), ("unscanned", Middle::Unscanned), ("copy_bidirectional", Middle::Copy)];
 
 async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
-    let (control, policy) = (Control::new(), &POLICY);
+    let (control, policy) = (Control::new(), POLICY);
     match middle {
         Middle::Relay => {
             relay(&mut client, &mut backend, policy, &control).await;

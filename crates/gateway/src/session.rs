@@ -1,5 +1,6 @@
 //! A WebSocket session, from the answered handshake to its line in the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::endpoint::Endpoint;
@@ -8,12 +9,15 @@ use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
 use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
+use frame_core::sequence::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use upgrade_handler::handoff::Handoff;
 
+use crate::connection::Stream;
 use crate::registry::Registered;
+use crate::route::Route;
 use crate::service::echo;
 use crate::socket;
 use crate::telemetry::access::Report;
@@ -23,7 +27,8 @@ use crate::telemetry::access::Report;
 pub struct Session {
     report: Box<Report>,
     registered: Registered,
-    policy: Policy,
+    route: Arc<Route>,
+    deflate: bool,
     other: Other,
 }
 
@@ -46,10 +51,21 @@ pub enum Carrier {
 }
 
 impl Session {
-    /// A session to be run.
+    /// A session to be run, as the route's policy has it; `deflate`: the extension was agreed upon.
     #[must_use]
-    pub fn new(report: Box<Report>, registered: Registered, policy: Policy, other: Other) -> Self {
-        Self { report, registered, policy, other }
+    pub fn new(
+        report: Box<Report>,
+        registered: Registered,
+        route: Arc<Route>,
+        deflate: bool,
+        other: Other,
+    ) -> Self {
+        Self { report, registered, route, deflate, other }
+    }
+
+    fn policy(&self) -> Policy {
+        let Policy { limits, .. } = self.route.policy;
+        Policy { limits: Limits { deflate: self.deflate, ..limits }, ..self.route.policy }
     }
 
     /// Lives the session over the client's stream.
@@ -64,19 +80,29 @@ impl Session {
     {
         async move {
             self.report.opened();
+            let policy = self.policy();
             let control = self.registered.control();
-            let outcome = match &mut self.other {
+            match &mut self.other {
                 Other::Backend(backend) => {
-                    let outcome = relay(&mut client, backend, &self.policy, control).await;
-                    part(&mut client, carrier, backend, &outcome).await;
-                    outcome
+                    let exit = {
+                        let outcome = relay(&mut client, backend, policy, control).await;
+                        if outcome.backend == Exit::Reset {
+                            socket::reset_on_close(backend.get_ref());
+                        }
+                        self.end(&outcome);
+                        outcome.client
+                    };
+                    if exit == Exit::Reset && carrier == Carrier::Http1 {
+                        // TLS has no way to say it: the Close it was given has to do.
+                        let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
+                    }
                 }
                 Other::Echo => {
-                    let endpoint = Endpoint::new(client, self.policy, control.clone());
-                    Box::pin(echo::run(endpoint)).await // its size is not every session's
+                    let endpoint = Endpoint::new(client, policy, control.clone());
+                    let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
+                    self.end(&outcome);
                 }
-            };
-            self.end(&outcome);
+            }
         }
     }
 
@@ -93,16 +119,10 @@ impl Session {
     }
 }
 
-/// Does with both connections what the relay has left to do.
-async fn part<S>(client: &mut S, carrier: Carrier, backend: &Handoff<TcpStream>, outcome: &Outcome)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if outcome.backend == Exit::Reset {
-        socket::reset_on_close(backend.get_ref());
-    }
-    if outcome.client == Exit::Reset && carrier == Carrier::Http1 {
-        // TLS has no way to say it: the Close it was given has to do.
-        let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
-    }
+// Each idle session holds these: bytes here are gigabytes on a large gateway.
+const _: () = assert!(size_of::<Session>() <= 88);
+const _: () = assert!(output_len(Session::run::<Handoff<Stream>>) <= 624);
+
+const fn output_len<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    size_of::<F>()
 }

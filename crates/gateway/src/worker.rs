@@ -26,7 +26,9 @@ use crate::shortage::Shortage;
 use crate::site::Site;
 use crate::upstream::pool::Pool;
 
-const PRUNE_INTERVAL: Duration = Duration::from_secs(15);
+/// Also the longest that a worker sleeps: a timer for later than its next turn needs no system call
+/// to wake it.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What all connections of a worker share.
 #[derive(Debug)]

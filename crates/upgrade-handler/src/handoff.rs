@@ -12,14 +12,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A stream that gives back what was read ahead before it reads on.
 #[derive(Debug)]
 pub struct Handoff<T> {
-    ahead: Bytes,
+    /// Boxed, since it is soon gone and the stream lives long.
+    ahead: Option<Box<Bytes>>,
     io: T,
 }
 
 impl<T> Handoff<T> {
     /// `ahead` comes out first.
     pub fn new(io: T, ahead: Bytes) -> Self {
-        Self { ahead, io }
+        Self { ahead: (!ahead.is_empty()).then(|| Box::new(ahead)), io }
     }
 
     /// The same over another stream, made from this one.
@@ -50,14 +51,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Handoff<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+        let Some(ahead) = &mut self.ahead else {
             return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let n = self.ahead.len().min(buf.remaining());
-        buf.put_slice(&self.ahead[..n]);
-        self.ahead.advance(n);
-        if self.ahead.is_empty() {
-            self.ahead = Bytes::new(); // lets go of it
+        };
+        let n = ahead.len().min(buf.remaining());
+        buf.put_slice(&ahead[..n]);
+        ahead.advance(n);
+        if ahead.is_empty() {
+            self.ahead = None;
         }
         Poll::Ready(Ok(()))
     }

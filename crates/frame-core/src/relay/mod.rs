@@ -62,30 +62,35 @@ pub struct Policy {
 ///
 /// # Cancel safety
 /// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
-pub async fn relay<C, B>(client: &mut C, backend: &mut B, policy: &Policy, control: &Control) -> Outcome
+pub fn relay<'a, C, B>(
+    client: &'a mut C,
+    backend: &'a mut B,
+    policy: Policy,
+    control: &'a Control,
+) -> impl Future<Output = Outcome> + use<'a, C, B>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut relay = Relay::new(policy, |sender| Scanner::new(sender, policy.limits));
-    poll_fn(|cx| relay.poll(cx, client, backend, control)).await
+    let mut relay = Relay::new(&policy, |sender| Scanner::new(sender, policy.limits));
+    poll_fn(move |cx| relay.poll(cx, client, backend, control))
 }
 
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
 /// checked, counted, or answered, and none is the gateway's own.
 #[doc(hidden)]
-pub async fn relay_unscanned<C, B>(
-    client: &mut C,
-    backend: &mut B,
-    policy: &Policy,
-    control: &Control,
-) -> Outcome
+pub fn relay_unscanned<'a, C, B>(
+    client: &'a mut C,
+    backend: &'a mut B,
+    policy: Policy,
+    control: &'a Control,
+) -> impl Future<Output = Outcome> + use<'a, C, B>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut relay = Relay::new(policy, Scanner::blind);
-    poll_fn(|cx| relay.poll(cx, client, backend, control)).await
+    let mut relay = Relay::new(&policy, Scanner::blind);
+    poll_fn(move |cx| relay.poll(cx, client, backend, control))
 }
 
 /// What is known of one peer.
@@ -97,6 +102,13 @@ struct Peer {
     ended: Option<Ended>,
     /// It takes no more bytes.
     deaf: Option<Ended>,
+}
+
+impl Peer {
+    /// The orderly way to part with it.
+    fn shutdown(&self) -> Leg {
+        Leg::Shutdown { ended: self.ended.is_some() }
+    }
 }
 
 #[derive(Debug)]
@@ -111,17 +123,21 @@ struct Relay {
     moved: Duration,
     client: Peer,
     backend: Peer,
-    cause: Option<Cause>,
+    /// Boxed, as what follows: most of a session's life there is none.
+    cause: Option<Box<Cause>>,
     /// Who broke a rule, and whether it was told so.
-    violation: Option<(Party, Violation)>,
+    violation: Option<Box<(Party, Violation)>>,
     violator_told: bool,
     order: Option<Order>,
     /// When patience with the closing ends.
     deadline: Option<Duration>,
     /// When all has to be over.
     end_by: Option<Duration>,
-    finish: Option<Finish>,
+    finish: Option<Box<Finish>>,
 }
+
+// Every idle session holds one.
+const _: () = assert!(size_of::<Relay>() <= 536);
 
 impl Relay {
     fn new(policy: &Policy, scanner: impl Fn(Sender) -> Scanner) -> Self {
@@ -183,7 +199,7 @@ impl Relay {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let heard = self.up.wire_bytes();
-        let taken = self.down.written_bytes();
+        let mut taken = false;
         let tallies = (self.up.tally(), self.down.tally());
         let mut yields = 0;
         loop {
@@ -193,7 +209,8 @@ impl Relay {
                 self.keepalive.on_bytes(now);
             }
             self.keepalive.on_reading(self.up.is_reading(), now);
-            self.keepalive.on_sending(!self.down.is_reading(), self.down.written_bytes() != taken, now);
+            taken |= self.down.take_wrote();
+            self.keepalive.on_sending(!self.down.is_reading(), taken, now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
                 match event {
@@ -234,7 +251,7 @@ impl Relay {
             }
         };
         if self.cause.is_none() {
-            self.cause = Some(Cause::Ordered { code: order.code });
+            self.cause = Some(Box::new(Cause::Ordered { code: order.code }));
         }
         self.close_both(order.code, "", boundary);
     }
@@ -256,7 +273,7 @@ impl Relay {
             Event::Close { close, passed } => {
                 self.keepalive.on_close();
                 self.peer(party).closed = true;
-                self.cause.get_or_insert(Cause::Closed { by: party, close });
+                self.cause.get_or_insert_with(|| Box::new(Cause::Closed { by: party, close }));
                 if passed {
                     self.deadline.get_or_insert(now + CLOSE_ANSWER_WAIT);
                 }
@@ -267,8 +284,8 @@ impl Relay {
                     self.peer(party).closed = true; // both misbehave: nothing to wait for
                     return;
                 }
-                self.violation = Some((party, violation));
-                self.cause.get_or_insert(Cause::Violation { by: party, violation });
+                self.violation = Some(Box::new((party, violation)));
+                self.cause.get_or_insert_with(|| Box::new(Cause::Violation { by: party, violation }));
                 self.hurry(now);
                 let (own, other) = self.pumps(party);
                 own.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
@@ -276,7 +293,7 @@ impl Relay {
             }
             Event::Ended(ended) => {
                 if !self.peer(party).closed {
-                    self.cause.get_or_insert(Cause::Lost { party, how: ended });
+                    self.cause.get_or_insert_with(|| Box::new(Cause::Lost { party, how: ended }));
                 }
                 self.peer(party).ended = Some(ended);
                 self.keepalive.on_close();
@@ -301,7 +318,7 @@ impl Relay {
             return false;
         }
         if self.idle_timeout.is_some_and(|timeout| now >= self.moved + timeout) {
-            self.cause = Some(Cause::Idle);
+            self.cause = Some(Box::new(Cause::Idle));
             self.hurry(now);
             self.close_both(outcome::IDLE_CODE, "idle", Boundary::Frame);
             return true;
@@ -320,7 +337,7 @@ impl Relay {
     /// Ends the session of a client that is gone. No Close to the backend: it is to see what it
     /// would have seen without us.
     fn give_up(&mut self, cause: Cause, now: Duration) -> bool {
-        self.cause = Some(cause);
+        self.cause = Some(Box::new(cause));
         self.finish(now, Exit::Cut, Exit::Orderly);
         true
     }
@@ -334,7 +351,7 @@ impl Relay {
             } else {
                 (Party::Backend, &self.backend)
             };
-            self.cause = peer.deaf.map(|how| Cause::Lost { party, how });
+            self.cause = peer.deaf.map(|how| Box::new(Cause::Lost { party, how }));
         }
         if self.cause.is_none() || self.finish.is_some() {
             return;
@@ -350,7 +367,7 @@ impl Relay {
             }
             _ => {}
         }
-        if let Some((violator, violation)) = self.violation
+        if let Some((violator, violation)) = self.violation.as_deref().copied()
             && !self.violator_told
         {
             let peer = self.peer(other(violator));
@@ -382,7 +399,7 @@ impl Relay {
             self.deadline.get_or_insert(now + CLOSE_WAIT);
         }
 
-        let violator = self.violation.map(|(violator, _)| violator);
+        let violator = self.violation.as_deref().map(|(violator, _)| *violator);
         let client_done = self.client.ended.is_some()
             || self.down.sink_failed()
             || (self.down.close_written() && (self.client.closed || violator == Some(Party::Client)));
@@ -408,22 +425,22 @@ impl Relay {
 
     fn finish(&mut self, now: Duration, client: Exit, backend: Exit) {
         let closed_in_order = self.up.close_written() && self.backend.closed;
-        self.finish = Some(Finish {
-            client: if client == Exit::Orderly { Leg::Shutdown } else { Leg::Done(client) },
+        self.finish = Some(Box::new(Finish {
+            client: if client == Exit::Orderly { self.client.shutdown() } else { Leg::Done(client) },
             backend: match backend {
                 // The server closes TCP first (RFC 6455 §7.1.1).
                 Exit::Orderly if closed_in_order && self.backend.ended.is_none() => Leg::AwaitEnd,
-                Exit::Orderly => Leg::Shutdown,
+                Exit::Orderly => self.backend.shutdown(),
                 exit => Leg::Done(exit),
             },
             deadline: self.end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
-        });
+        }));
     }
 
     fn outcome(&self, client: Exit, backend: Exit) -> Outcome {
         Outcome {
             // `finish` is only ever set with a cause.
-            cause: self.cause.clone().unwrap_or(Cause::PongTimeout),
+            cause: self.cause.as_deref().cloned().unwrap_or(Cause::PongTimeout),
             from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
             from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
             client,
@@ -472,7 +489,10 @@ struct Finish {
 enum Leg {
     /// The peer closes first.
     AwaitEnd,
-    Shutdown,
+    Shutdown {
+        /// The peer's end has been read.
+        ended: bool,
+    },
     /// Closing a socket with unread bytes would reset it and destroy what the peer hasn't read.
     Drain,
     Done(Exit),
@@ -505,9 +525,10 @@ impl Leg {
         loop {
             let next = match *self {
                 Self::Done(_) => return,
-                Self::AwaitEnd => poll_drain(cx, io).map(|()| Self::Shutdown),
-                Self::Shutdown => Pin::new(&mut *io).poll_shutdown(cx).map(|done| match done {
-                    Ok(()) => Self::Drain,
+                Self::AwaitEnd => poll_drain(cx, io).map(|()| Self::Shutdown { ended: true }),
+                Self::Shutdown { ended } => Pin::new(&mut *io).poll_shutdown(cx).map(|done| match done {
+                    Ok(()) if !ended => Self::Drain,
+                    Ok(()) => Self::Done(Exit::Orderly),
                     Err(_) => Self::Done(Exit::Orderly), // the peer is gone; so are we
                 }),
                 Self::Drain => poll_drain(cx, io).map(|()| Self::Done(Exit::Orderly)),
@@ -515,8 +536,8 @@ impl Leg {
             *self = match (next, *self) {
                 (Poll::Ready(next), _) => next,
                 (Poll::Pending, _) if !late => return,
-                (Poll::Pending, Self::AwaitEnd) => Self::Shutdown,
-                (Poll::Pending, Self::Shutdown) => Self::Done(Exit::Cut),
+                (Poll::Pending, Self::AwaitEnd) => Self::Shutdown { ended: false },
+                (Poll::Pending, Self::Shutdown { .. }) => Self::Done(Exit::Cut),
                 (Poll::Pending, _) => Self::Done(Exit::Orderly),
             };
         }

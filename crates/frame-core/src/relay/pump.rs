@@ -96,7 +96,7 @@ pub(super) struct Pump {
     /// Bytes behind `good` that are left out of the stream once all before them is written.
     cut: usize,
     /// The unjudged bytes while no buffer is held.
-    carry: Vec<u8>,
+    carry: Option<Box<[u8]>>,
     own: Option<Box<Own>>,
     /// A Close queued behind a ping that is half written.
     own_next: Option<Box<Own>>,
@@ -110,7 +110,8 @@ pub(super) struct Pump {
     hold_close: bool,
     shut_when_written: bool,
     wire_bytes: u64,
-    written_bytes: u64,
+    /// The sink has taken something since somebody last looked.
+    wrote: bool,
 }
 
 impl Pump {
@@ -125,7 +126,7 @@ impl Pump {
             good: 0,
             filled: 0,
             cut: 0,
-            carry: Vec::new(),
+            carry: None,
             own: None,
             own_next: None,
             dirty: false,
@@ -134,7 +135,7 @@ impl Pump {
             hold_close: false,
             shut_when_written: false,
             wire_bytes: 0,
-            written_bytes: 0,
+            wrote: false,
         }
     }
 
@@ -147,9 +148,9 @@ impl Pump {
         self.scanner.tally()
     }
 
-    /// Bytes that the sink has taken so far.
-    pub(super) fn written_bytes(&self) -> u64 {
-        self.written_bytes
+    /// Whether the sink has taken something since this was last asked.
+    pub(super) fn take_wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
     }
 
     /// The sink has room, so the source is read.
@@ -294,7 +295,7 @@ impl Pump {
             self.blocked = write.is_pending();
             let n = ready!(write).and_then(not_zero)?;
             self.sent += n;
-            self.written_bytes += n as u64;
+            self.wrote = true;
             self.dirty = true;
         }
         if self.cut > 0 {
@@ -406,10 +407,9 @@ impl Pump {
             Poll::Pending
         } else {
             let buffer = self.buffer.get_or_insert_with(Buffer::take);
-            if !self.carry.is_empty() {
-                buffer[..self.carry.len()].copy_from_slice(&self.carry);
-                (self.sent, self.good, self.filled) = (0, 0, self.carry.len());
-                self.carry.clear();
+            if let Some(carry) = self.carry.take() {
+                buffer[..carry.len()].copy_from_slice(&carry);
+                (self.sent, self.good, self.filled) = (0, 0, carry.len());
             } else if self.good > 0 {
                 buffer.copy_within(self.good..self.filled, 0);
                 (self.sent, self.good, self.filled) = (0, 0, self.filled - self.good);
@@ -453,11 +453,9 @@ impl Pump {
     /// Gives the buffer back; what can't be judged yet is kept, it is short.
     fn rest(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            self.carry.extend_from_slice(&buffer[self.good..self.filled]);
+            let unjudged = &buffer[self.good..self.filled];
+            self.carry = (!unjudged.is_empty()).then(|| unjudged.into());
             (self.sent, self.good, self.filled) = (0, 0, 0);
-        }
-        if self.carry.is_empty() {
-            self.carry = Vec::new();
         }
     }
 

@@ -113,7 +113,7 @@ where
     let control = Control::new();
     let relay = tokio::spawn({
         let control = control.clone();
-        async move { relay(&mut client, &mut backend, &policy, &control).await }
+        async move { relay(&mut client, &mut backend, policy, &control).await }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
