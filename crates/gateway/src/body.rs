@@ -55,10 +55,10 @@ impl Http2Body {
     pub fn new(
         recv: RecvStream,
         length: Option<u64>,
-        wanted: oneshot::Sender<()>,
+        wanted: Option<oneshot::Sender<()>>,
         rest: oneshot::Sender<RecvStream>,
     ) -> Self {
-        Self { recv: Some(recv), length, wanted: Some(wanted), data_done: false, rest: Some(rest) }
+        Self { recv: Some(recv), length, wanted, data_done: false, rest: Some(rest) }
     }
 }
 

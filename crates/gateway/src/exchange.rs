@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use frame_core::relay::Policy;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode, Version};
@@ -107,10 +106,10 @@ pub async fn exchange(connection: Arc<Connection>, head: Box<Parts>, body: Reque
             report.status(answer.status());
             Reply::Answer(answer.map(|body| ToClient::new(body, report)))
         }
-        Served::Upgraded(Upgraded { answer, registered, policy, other }) => {
+        Served::Upgraded(Upgraded { answer, registered, route, deflate, other }) => {
             report.status(answer.status());
             report.registered(registered.id());
-            Reply::Tunnel(answer, Box::new(Session::new(report, registered, policy, other)))
+            Reply::Tunnel(answer, Box::new(Session::new(report, registered, route, deflate, other)))
         }
     }
 }
@@ -131,8 +130,10 @@ pub struct Upgraded {
     pub answer: Response<()>,
     /// By which it can be ended.
     pub registered: Registered,
-    /// What it must obey.
-    pub policy: Policy,
+    /// Whose policy it must obey.
+    pub route: Arc<Route>,
+    /// permessage-deflate was agreed upon.
+    pub deflate: bool,
     /// Who is at the other end.
     pub other: Other,
 }

@@ -106,7 +106,6 @@ pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
     let wants_trailers = has_token(headers, TE, "trailers");
     // First what the client may remove, then ours: it can't have these removed.
     remove_hop_by_hop(headers);
-    headers.remove("proxy"); // becomes HTTP_PROXY in CGI's environment ("httpoxy")
     let spoofable: Vec<HeaderName> =
         headers.keys().filter(|name| !may_pass(name, trusted)).cloned().collect();
     for name in spoofable {
@@ -115,11 +114,17 @@ pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
     join_cookies(headers);
 
     headers.insert(HOST, from.host.field.clone());
-    headers.insert(X_REAL_IP, value(&client.to_string()));
-    let peer = from.peer.to_canonical().to_string();
-    let chain: Vec<&str> = elements(headers, X_FORWARDED_FOR).collect();
-    let chain = if chain.is_empty() { peer } else { format!("{}, {peer}", chain.join(", ")) };
-    headers.insert(X_FORWARDED_FOR, value(&chain));
+    let peer = value(&from.peer.to_canonical().to_string());
+    let real = if client == from.peer { peer.clone() } else { value(&client.to_string()) };
+    headers.insert(X_REAL_IP, real);
+    let mut chain: Vec<&str> = elements(headers, X_FORWARDED_FOR).collect();
+    let chain = if chain.is_empty() {
+        peer
+    } else {
+        chain.extend(peer.to_str());
+        value(&chain.join(", "))
+    };
+    headers.insert(X_FORWARDED_FOR, chain);
     let proto = if from.tls { "https" } else { "http" };
     insert_if_absent(headers, X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     insert_if_absent(headers, X_FORWARDED_HOST, from.host.field.clone());
@@ -155,7 +160,10 @@ fn via(version: Version) -> HeaderValue {
 /// CGI and its heirs, and nobody honest writes them so.
 fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
-    if name.contains('_') {
+    if name == "proxy" {
+        return false; // becomes HTTP_PROXY in CGI's environment ("httpoxy")
+    }
+    if name.bytes().any(|b| b == b'_') {
         let dashed = name.replace('_', "-");
         return !is_about_client(&dashed);
     }
@@ -180,6 +188,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Removes the fields of one hop, and those that Connection names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return; // most heads have none
+    }
     let named: Vec<HeaderName> = elements(headers, CONNECTION)
         .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
         .collect();

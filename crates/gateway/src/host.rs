@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use http::HeaderValue;
 use tls_acceptor::name::normalize;
@@ -13,7 +14,7 @@ pub struct Host {
     /// As it was sent, port and all.
     pub field: HeaderValue,
     /// Lower case, no port, no trailing dot. An IPv6 address keeps its brackets.
-    pub name: Box<str>,
+    pub name: Arc<str>,
 }
 
 impl Host {
@@ -52,9 +53,9 @@ fn in_name(byte: u8) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// Exactly this name.
-    Exact(Box<str>),
+    Exact(Arc<str>),
     /// Any one label before this one; shown with `*.`.
-    Wildcard(Box<str>),
+    Wildcard(Arc<str>),
 }
 
 impl HostPattern {
@@ -97,9 +98,8 @@ mod tests {
 
     #[test]
     fn hosts() {
-        let name = |text: &str| {
-            Some(Host::parse(&HeaderValue::from_bytes(text.as_bytes()).ok()?)?.name.into_string())
-        };
+        let name =
+            |text: &str| Some(Host::parse(&HeaderValue::from_bytes(text.as_bytes()).ok()?)?.name.to_string());
         for (text, expect) in [
             ("domain.com", "domain.com"),
             ("Domain.COM.:443", "domain.com"),

@@ -34,7 +34,6 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
         .header_read_timeout(header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
-        .preserve_header_case(true)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(Patient::new(transport)), service)
         .with_upgrades();

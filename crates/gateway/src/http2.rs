@@ -5,7 +5,7 @@
 //! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
 //! way to say any of this.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
@@ -68,10 +68,12 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
     let mut ending = false;
-    let mut quiet_since = Instant::now();
+    // Made once: a turn of the loop is a request.
+    let mut draining = pin!(worker.draining.cancelled());
+    let mut quiet = pin!(sleep(header_timeout));
     loop {
-        let patience = if ending { END_WAIT } else { header_timeout };
         tokio::select! {
+            biased;
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let guard = open.enter();
@@ -80,18 +82,21 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
                 None => return,
             },
-            () = open.all_closed.notified() => quiet_since = Instant::now(),
-            () = worker.draining.cancelled(), if !ending => {
+            () = open.all_closed.notified() => {
+                let patience = if ending { END_WAIT } else { header_timeout };
+                quiet.as_mut().reset(Instant::now() + patience);
+            }
+            () = &mut draining, if !ending => {
                 ending = true;
-                quiet_since = Instant::now();
+                quiet.as_mut().reset(Instant::now() + END_WAIT);
                 h2.graceful_shutdown(); // GOAWAY; streams in flight finish
             }
-            () = sleep_until(quiet_since + patience), if open.is_empty() => {
+            () = &mut quiet, if open.is_empty() => {
                 if ending {
                     return; // a client that is no longer there
                 }
                 ending = true;
-                quiet_since = Instant::now();
+                quiet.as_mut().reset(Instant::now() + END_WAIT);
                 h2.graceful_shutdown();
             }
         }
@@ -133,25 +138,28 @@ async fn stream(
 ) {
     let (head, recv) = request.into_parts();
     let is_head = head.method == Method::HEAD;
-    let (wanted, mut body_wanted) = oneshot::channel();
-    let mut waits = expects_continue(&head.headers);
-    let (rest, body_rest) = oneshot::channel();
+    let mut body_wanted = None;
+    let mut body_rest = None;
     let (body, tunnel) = if head.method == Method::CONNECT {
         (RequestBody::Empty, Some(recv)) // DATA frames are the tunnel's
+    } else if recv.is_end_stream() {
+        (RequestBody::Empty, None)
     } else {
         let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-        (RequestBody::Http2(Http2Body::new(recv, length, wanted, rest)), None)
+        let wanted = expects_continue(&head.headers).then(|| told(&mut body_wanted));
+        (RequestBody::Http2(Http2Body::new(recv, length, wanted, told(&mut body_rest))), None)
     };
     let tasks = connection.worker.tasks.clone();
     let reply = {
         let mut exchange = pin!(exchange(connection, Box::new(head), body));
         loop {
             tokio::select! {
+                biased;
                 reply = &mut exchange => break reply,
                 _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
-                asked = &mut body_wanted, if waits => {
-                    waits = false;
-                    if asked.is_ok() {
+                asked = hear(&mut body_wanted) => {
+                    body_wanted = None;
+                    if asked {
                         let mut go_on = Response::new(());
                         *go_on.status_mut() = StatusCode::CONTINUE;
                         let _ = respond.send_informational(go_on); // a failure shows with the answer
@@ -162,8 +170,10 @@ async fn stream(
     };
     match (reply, tunnel) {
         (Reply::Answer(answer), _) => {
-            if send_answer(respond, answer, is_head).await {
-                linger(body_rest).await;
+            if send_answer(respond, answer, is_head).await
+                && let Some(rest) = body_rest
+            {
+                linger(rest).await;
             }
         }
         (Reply::Tunnel(mut answer, session), Some(recv)) => {
@@ -182,6 +192,21 @@ async fn stream(
         }
         // Only a CONNECT is judged to be an upgrade over HTTP/2.
         (Reply::Tunnel(..), None) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// One who can tell, heard by `receiver`.
+fn told<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> oneshot::Sender<T> {
+    let (sender, hears) = oneshot::channel();
+    *receiver = Some(hears);
+    sender
+}
+
+/// Says whether it was told, or that it won't be; waits for ever if nobody can tell.
+async fn hear(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
+    match receiver {
+        Some(receiver) => receiver.await.is_ok(),
+        None => pending().await,
     }
 }
 

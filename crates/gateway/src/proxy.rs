@@ -89,13 +89,13 @@ impl From<Failure> for Declined {
 /// 502 or 504, with the cause for the log.
 pub async fn request(
     connection: &Connection,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     report: &mut Report,
     hop: &Hop<'_>,
     head: Box<Parts>,
     body: RequestBody,
 ) -> Result<Served, Declined> {
-    report.backend(upstream.to_string());
+    report.backend(upstream);
     let (answer, lease) = ask_plainly(connection, upstream, report, hop, head, body).await?;
     let (mut head, body) = answer.into_parts();
     judge(&head)?;
@@ -106,7 +106,7 @@ pub async fn request(
 
 async fn ask_plainly(
     connection: &Connection,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     report: &mut Report,
     hop: &Hop<'_>,
     mut head: Box<Parts>,
@@ -122,8 +122,12 @@ async fn ask_plainly(
     let pool = &connection.worker.pool;
     let mut lease = pool.lease(upstream).await?;
     let expects = !is_empty && forward::expects_continue(&head.headers);
-    let (told, open) = oneshot::channel();
-    let gate = expects.then(|| Gate::new(open, Instant::now() + CONTINUE_TIME));
+    let (told, gate) = if expects {
+        let (told, open) = oneshot::channel();
+        (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
+    } else {
+        (None, None)
+    };
     let body = ToBackend::new(body, gate);
     let progress = body.progress();
     report.received(progress.clone());
@@ -132,8 +136,8 @@ async fn ask_plainly(
     // have acted upon, or may act upon twice, is sent again (RFC 9110 §9.2.2).
     let spare = (lease.reused && is_empty && is_idempotent(&head.method)).then(|| head.clone());
     let mut request = Request::from_parts(*head, body);
-    if expects {
-        let told = Mutex::new(Some(told));
+    if told.is_some() {
+        let told = Mutex::new(told);
         on_informational(&mut request, move |answer| {
             if answer.status() == StatusCode::CONTINUE
                 && let Some(told) = told.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -179,13 +183,13 @@ async fn ask_plainly(
 pub async fn upgrade(
     connection: &Connection,
     route: &Arc<Route>,
-    upstream: &Upstream,
+    upstream: &Arc<Upstream>,
     report: &mut Report,
     hop: &Hop<'_>,
     mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, Declined> {
-    report.backend(upstream.to_string());
+    report.backend(upstream);
     let key = Key::random();
     forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
@@ -205,10 +209,14 @@ pub async fn upgrade(
     forward::response(&mut head.headers);
     let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
     *answer.extensions_mut() = connection.worker.casing.clone();
-    let mut policy = route.policy;
-    policy.limits.deflate = agreed.deflate;
     let registered = connection.worker.enroll(route, report.who());
-    Ok(Served::Upgraded(Upgraded { answer, registered, policy, other: Other::Backend(backend) }))
+    Ok(Served::Upgraded(Upgraded {
+        answer,
+        registered,
+        route: route.clone(),
+        deflate: agreed.deflate,
+        other: Other::Backend(backend),
+    }))
 }
 
 async fn shake_hands(upstream: &Upstream, head: Parts) -> Result<Response<Incoming>, Failure> {

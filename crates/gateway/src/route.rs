@@ -102,9 +102,9 @@ pub enum Service {
 /// All routes, ready to be asked.
 #[derive(Debug, Default)]
 pub struct Routes {
-    exact: HashMap<Box<str>, Paths>,
+    exact: HashMap<Arc<str>, Paths>,
     /// By the part behind `*.`.
-    wildcard: HashMap<Box<str>, Paths>,
+    wildcard: HashMap<Arc<str>, Paths>,
     any: Paths,
 }
 

@@ -1,7 +1,7 @@
 //! Socket options, in one place.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -18,6 +18,18 @@ const NOT_SENT_MAX: u32 = 128 * 1024;
 /// that can't be set are not worth a connection.
 pub fn tune(tcp: &SockRef<'_>) {
     let _ = tcp.set_tcp_nodelay(true);
+    probe(tcp);
+}
+
+/// The same for a connection to `peer`: one on this machine can't vanish without a word.
+pub fn tune_towards(tcp: &SockRef<'_>, peer: IpAddr) {
+    let _ = tcp.set_tcp_nodelay(true);
+    if !peer.is_loopback() {
+        probe(tcp);
+    }
+}
+
+fn probe(tcp: &SockRef<'_>) {
     let probes = TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(10))

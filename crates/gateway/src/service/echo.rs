@@ -28,7 +28,13 @@ pub fn upgrade(connection: &Connection, route: &Arc<Route>, report: &Report, upg
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
     let registered = connection.worker.enroll(route, report.who());
-    Served::Upgraded(Upgraded { answer, registered, policy: route.policy, other: Other::Echo })
+    Served::Upgraded(Upgraded {
+        answer,
+        registered,
+        route: route.clone(),
+        deflate: false,
+        other: Other::Echo,
+    })
 }
 
 /// Says everything back until the session is over.

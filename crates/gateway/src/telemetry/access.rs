@@ -13,6 +13,7 @@ use crate::body::{CLIENT_STALLED, Progress, chain};
 use crate::connection::Connection;
 use crate::registry::Who;
 use crate::route::Route;
+use crate::upstream::Upstream;
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
 /// ended, or when it is dropped before that because the client went away.
@@ -25,9 +26,9 @@ pub struct Report {
     version: Version,
     path: Box<str>,
     client: IpAddr,
-    host: Option<Box<str>>,
+    host: Option<Arc<str>>,
     route: Option<Arc<Route>>,
-    backend: Option<String>,
+    backend: Option<Arc<Upstream>>,
     status: Option<StatusCode>,
     cause: Option<String>,
     received: Option<Arc<Progress>>,
@@ -62,9 +63,9 @@ impl Report {
     }
 
     /// Who the client is, and what it asked for.
-    pub fn asked(&mut self, client: IpAddr, host: &str) {
+    pub fn asked(&mut self, client: IpAddr, host: &Arc<str>) {
         self.client = client;
-        self.host = Some(host.into());
+        self.host = Some(host.clone());
     }
 
     /// Which route serves it.
@@ -73,8 +74,8 @@ impl Report {
     }
 
     /// Which backend was asked.
-    pub fn backend(&mut self, backend: String) {
-        self.backend = Some(backend);
+    pub fn backend(&mut self, backend: &Arc<Upstream>) {
+        self.backend = Some(backend.clone());
     }
 
     /// What the client was told.
@@ -201,7 +202,7 @@ macro_rules! line {
             path = &*report.path,
             route = report.route.as_ref().map(|route| route.id.to_string()),
             generation = report.generation,
-            backend = report.backend,
+            backend = report.backend.as_ref().map(|backend| &*backend.address),
             status = report.status.map(|status| status.as_u16()),
             request_bytes = report.received.as_ref().map(|progress| progress.bytes()),
             duration_ms = millis(report.started.elapsed()),

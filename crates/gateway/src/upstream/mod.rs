@@ -22,6 +22,8 @@ pub struct Upstream {
     pub host: Box<str>,
     /// The port.
     pub port: u16,
+    /// Both, as the log has them and the pool finds connections by.
+    pub address: Box<str>,
     /// For a TCP connection, the look-up of the name included.
     pub connect_timeout: Duration,
     /// From the request to the head of the answer.
@@ -67,6 +69,7 @@ impl Upstream {
         Ok(Self {
             host: authority.host().into(),
             port,
+            address: format!("{}:{port}", authority.host()).into(),
             connect_timeout: Duration::MAX,
             response_timeout: Duration::MAX,
         })
@@ -94,7 +97,7 @@ impl Upstream {
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
             match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    socket::tune(&SockRef::from(&tcp));
+                    socket::tune_towards(&SockRef::from(&tcp), address.ip());
                     return Ok(tcp);
                 }
                 Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
@@ -108,7 +111,7 @@ impl Upstream {
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        f.write_str(&self.address)
     }
 }
 

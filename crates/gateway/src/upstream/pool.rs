@@ -55,7 +55,7 @@ pub struct Lease {
     pub reused: bool,
     /// The request's body: a connection that still owes some of it can't be used again.
     progress: Option<Arc<Progress>>,
-    backend: Box<str>,
+    upstream: Arc<Upstream>,
     pool: Arc<Pool>,
 }
 
@@ -64,11 +64,10 @@ impl Pool {
     ///
     /// # Errors
     /// If a new one can't be made.
-    pub async fn lease(self: &Arc<Self>, upstream: &Upstream) -> Result<Lease, DialError> {
-        let backend = upstream.to_string().into_boxed_str();
-        while let Some(mut idle) = self.take(&backend) {
+    pub async fn lease(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<Lease, DialError> {
+        while let Some(mut idle) = self.take(&upstream.address) {
             if let Ok(Ok(())) = timeout(READY_TIME, idle.sender.ready()).await {
-                return Ok(self.leased((idle.sender, idle.task), true, backend));
+                return Ok(self.leased((idle.sender, idle.task), true, upstream));
             }
         }
         Box::pin(self.lease_new(upstream)).await // rare, and much larger than the rest
@@ -78,18 +77,18 @@ impl Pool {
     ///
     /// # Errors
     /// If it can't be made.
-    pub async fn lease_new(self: &Arc<Self>, upstream: &Upstream) -> Result<Lease, DialError> {
+    pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<Lease, DialError> {
         let (sender, task) = connect(upstream.dial().await?).await.map_err(DialError::Http)?;
-        Ok(self.leased((sender, AbortOnDrop(task)), false, upstream.to_string().into_boxed_str()))
+        Ok(self.leased((sender, AbortOnDrop(task)), false, upstream))
     }
 
     /// Keeps a connection to `upstream` that somebody else has made.
     ///
     /// # Errors
     /// If HTTP can't be spoken over it.
-    pub async fn adopt<T: Transport>(self: &Arc<Self>, upstream: &Upstream, io: T) -> hyper::Result<()> {
+    pub async fn adopt<T: Transport>(self: &Arc<Self>, upstream: &Arc<Upstream>, io: T) -> hyper::Result<()> {
         let (sender, task) = connect(io).await?;
-        self.leased((sender, AbortOnDrop(task)), false, upstream.to_string().into()).give_back();
+        self.leased((sender, AbortOnDrop(task)), false, upstream).give_back();
         Ok(())
     }
 
@@ -97,9 +96,9 @@ impl Pool {
         self: &Arc<Self>,
         (sender, task): (Sender, AbortOnDrop),
         reused: bool,
-        backend: Box<str>,
+        upstream: &Arc<Upstream>,
     ) -> Lease {
-        Lease { sender, task, reused, progress: None, backend, pool: self.clone() }
+        Lease { sender, task, reused, progress: None, upstream: upstream.clone(), pool: self.clone() }
     }
 
     fn take(&self, backend: &str) -> Option<Idle> {
@@ -131,7 +130,6 @@ pub async fn connect<T: Transport>(io: T) -> hyper::Result<(Sender, AbortHandle)
     let (sender, connection) = Builder::new()
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
-        .preserve_header_case(true)
         .title_case_headers(true)
         .handshake(TokioIo::new(io))
         .await?;
@@ -152,7 +150,10 @@ impl Lease {
             return;
         }
         let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = idle.entry(self.backend).or_default();
+        let list = match idle.get_mut(&self.upstream.address) {
+            Some(list) => list,
+            None => idle.entry(self.upstream.address.clone()).or_default(),
+        };
         if list.len() < IDLE_MAX {
             list.push(Idle { sender: self.sender, task: self.task, since: Instant::now() });
         }
@@ -167,6 +168,6 @@ impl fmt::Debug for Pool {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("backend", &self.backend).field("reused", &self.reused).finish()
+        f.debug_struct("Lease").field("upstream", &self.upstream).field("reused", &self.reused).finish()
     }
 }
