@@ -26,6 +26,8 @@ use crate::report::{commit, kernel, processor};
 use crate::rows::Row;
 use crate::setup::Site;
 
+/// A timer's, so that a sample's weight is nanoseconds, on machines without counters too.
+const EVENT: &str = "cpu-clock";
 /// Samples a second: not a divisor of what timers count in.
 const FREQUENCY: &str = "999";
 /// The stack that is kept with each, in bytes: HTTP is deep.
@@ -71,31 +73,32 @@ const SPENDERS: [(Spender, &str); 10] = [
     (Spender::Unknown, "unknown"),
 ];
 
-/// Samples of one row.
+/// What perf has seen of one row.
 pub(crate) struct Profile {
     row: &'static str,
-    samples: BTreeMap<Spender, u64>,
+    /// Nanoseconds of each.
+    spent: BTreeMap<Spender, u64>,
 }
 
 impl Profile {
     fn new(row: &'static str, folded: &str) -> Self {
-        let mut samples = BTreeMap::new();
+        let mut spent = BTreeMap::new();
         for line in folded.lines() {
             if let Some((stack, count)) = line.rsplit_once(' ')
                 && let Ok(count) = count.parse::<u64>()
             {
-                *samples.entry(spender(stack)).or_default() += count;
+                *spent.entry(spender(stack)).or_default() += count;
             }
         }
-        Self { row, samples }
+        Self { row, spent }
     }
 
     fn total(&self) -> u64 {
-        self.samples.values().sum()
+        self.spent.values().sum()
     }
 
     fn percent(&self, spender: Spender) -> f64 {
-        let count = self.samples.get(&spender).copied().unwrap_or_default();
+        let count = self.spent.get(&spender).copied().unwrap_or_default();
         count as f64 * 100.0 / self.total() as f64
     }
 }
@@ -163,7 +166,21 @@ async fn record(pids: &[Pid], plan: &Plan, data: &Path) -> anyhow::Result<()> {
     let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
     let (pids, seconds) = (pids.join(","), plan.seconds.to_string());
     let data = data.display().to_string();
-    let args = ["record", "-q", "-F", FREQUENCY, "--call-graph", CALL_GRAPH, "-o", &data, "-p", &pids, "--"];
+    let args = [
+        "record",
+        "-q",
+        "-e",
+        EVENT,
+        "-F",
+        FREQUENCY,
+        "--call-graph",
+        CALL_GRAPH,
+        "-o",
+        &data,
+        "-p",
+        &pids,
+        "--",
+    ];
     let mut perf = Child::spawn(
         &[plan.load_core],
         OsStr::new("perf"),
@@ -278,8 +295,8 @@ pub(crate) fn text(plan: &Plan, profiles: &[Profile]) -> String {
         let cells = profiles.iter().map(|profile| format!("{:.0}", profile.percent(spender)));
         table.add_row([name.to_owned()].into_iter().chain(cells));
     }
-    let counts = profiles.iter().map(|profile| profile.total().to_string());
-    table.add_row(["samples".to_owned()].into_iter().chain(counts));
+    let totals = profiles.iter().map(|profile| (profile.total() / 1_000_000).to_string());
+    table.add_row(["ms in all".to_owned()].into_iter().chain(totals));
     for index in 1..=profiles.len() {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -289,14 +306,14 @@ pub(crate) fn text(plan: &Plan, profiles: &[Profile]) -> String {
     format!("{}, Linux {}; {name}: {version}, commit {}\n{table}\n", processor(), kernel(), commit())
 }
 
-/// The same, as samples.
+/// The same in nanoseconds.
 pub(crate) fn json(plan: &Plan, profiles: &[Profile]) -> Value {
     let rows: Value = profiles
         .iter()
         .map(|profile| {
             let of = |(spender, name): &(Spender, &str)| {
-                let samples = profile.samples.get(spender).copied().unwrap_or_default();
-                ((*name).to_owned(), json!(samples))
+                let spent = profile.spent.get(spender).copied().unwrap_or_default();
+                ((*name).to_owned(), json!(spent))
             };
             (profile.row.to_owned(), SPENDERS.iter().map(of).collect::<Value>())
         })
@@ -306,7 +323,7 @@ pub(crate) fn json(plan: &Plan, profiles: &[Profile]) -> Value {
         "kernel": kernel(),
         "commit": commit(),
         "gateway": plan.gateway.gateway.name,
-        "samples": rows,
+        "nanoseconds": rows,
     })
 }
 

@@ -268,8 +268,9 @@ async fn scale(options: ScaleOptions) -> anyhow::Result<()> {
         gateway_core: place.gateway_core,
         load_core: place.load_core,
     };
-    let parts = scale::run(&plan).await?;
-    place.write(&scale::text(&plan, &parts), &scale::json(&plan, &parts))
+    let tell = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
+    let parts = scale::run(&plan, tell).await?;
+    place.write("", &scale::json(&plan, &parts))
 }
 
 async fn flame(options: FlameOptions) -> anyhow::Result<()> {
@@ -290,4 +291,19 @@ async fn flame(options: FlameOptions) -> anyhow::Result<()> {
     };
     let profiles = flame::run(&plan).await?;
     place.write(&flame::text(&plan, &profiles), &flame::json(&plan, &profiles))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_command_keeps_its_arguments() {
+        let line = ["compare", "pin", "0,1", "--", "perf", "record", "-p", "7", "--", "sleep", "2"];
+        let Some(Part::Pin { cores, command }) = Arguments::parse_from(line).part else {
+            unreachable!("not a pin")
+        };
+        assert_eq!(cores.0, [0, 1]);
+        assert_eq!(command, ["perf", "record", "-p", "7", "--", "sleep", "2"]);
+    }
 }

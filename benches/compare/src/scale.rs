@@ -90,8 +90,9 @@ impl Case {
     }
 }
 
-/// Measures the parts one after the other.
-pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Part>> {
+/// Measures the parts one after the other, and tells each when it is there.
+pub(crate) async fn run(plan: &Plan, mut tell: impl FnMut(&str)) -> anyhow::Result<Vec<Part>> {
+    tell(&heading(plan));
     let bench = Bench { plan, site: Site::prepare()?, backend: Backend::start(plan.load_core).await? };
     let mut parts = Vec::new();
     for (name, title) in PARTS {
@@ -107,7 +108,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Part>> {
             "certificates" => bench.certificates().await,
             _ => bench.sizes().await,
         };
-        parts.push(Part { name, title, cases: cases.context(name)? });
+        let part = Part { name, title, cases: cases.context(name)? };
+        tell(&part.text());
+        parts.push(part);
     }
     Ok(parts)
 }
@@ -360,16 +363,15 @@ fn write_certificates(directory: &Path, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tables as text: medians, and the spread where there are several samples.
-pub(crate) fn text(plan: &Plan, parts: &[Part]) -> String {
-    let mut text = format!("{}\n", heading(plan));
-    for part in parts {
+impl Part {
+    /// A table: medians, and the spread where there are several samples.
+    fn text(&self) -> String {
         let mut table = Table::new();
         table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-        let figures = part.cases.first().map_or(&[][..], |case| &case.figures);
+        let figures = self.cases.first().map_or(&[][..], |case| &case.figures);
         let header = figures.iter().map(|figure| format!("{}\n{}", figure.what, figure.unit));
-        table.set_header([part.title.to_owned()].into_iter().chain(header));
-        for case in &part.cases {
+        table.set_header([self.title.to_owned()].into_iter().chain(header));
+        for case in &self.cases {
             table.add_row([case.name.clone()].into_iter().chain(case.figures.iter().map(cell)));
         }
         for index in 1..=figures.len() {
@@ -377,9 +379,8 @@ pub(crate) fn text(plan: &Plan, parts: &[Part]) -> String {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        text += &format!("\n{}\n{table}\n", part.name);
+        format!("\n{}\n{table}", self.name)
     }
-    text
 }
 
 fn cell(figure: &Figure) -> String {

@@ -286,6 +286,15 @@ mod tests {
     }
 
     #[test]
+    fn a_blind_one_passes_anything_and_knows_no_boundary() {
+        let mut blind = Scanner::blind(Sender::Client);
+        let wire = [&[0x82, 0x00, 0xFF][..], &frame(0x88, b"\x03\xE8")].concat();
+        assert_eq!(blind.scan(&wire, Some(Boundary::Frame)), (wire.len(), Ok(Next::Need(1))));
+        assert!(!blind.at(Boundary::Frame));
+        assert_eq!(blind.tally().messages, 0);
+    }
+
+    #[test]
     fn frames_before_a_violation_pass() {
         let good = frame(0x82, b"good");
         let story = tell(&[&good[..], &[0x82, 0x00]].concat(), &[]);

@@ -13,15 +13,29 @@ pub struct Place {
     pub column: usize,
 }
 
-impl Place {
+/// Where the lines of a text begin, so that a place costs the same in a file of any length.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// Finds the lines of `text`.
+    pub(super) fn of(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
     /// The place of a byte offset.
-    #[must_use]
-    pub fn of(text: &str, span: Option<Range<usize>>) -> Self {
-        let Some(before) = span.and_then(|span| text.get(..span.start)) else {
-            return Self { line: 1, column: 1 };
-        };
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        Self { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
+    pub(super) fn place(&self, span: Option<Range<usize>>) -> Place {
+        let at = span.map_or(0, |span| span.start);
+        let line = self.starts.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or(0);
+        match self.text.get(start..at) {
+            Some(before) => Place { line, column: before.chars().count() + 1 },
+            None => Place { line: 1, column: 1 },
+        }
     }
 }
 
@@ -67,13 +81,15 @@ mod tests {
     fn places_count_from_one_and_in_characters() {
         let text = "a = 1\nbü = 2\n";
         let at = |offset| {
-            let Place { line, column } = Place::of(text, Some(offset..offset));
+            let Place { line, column } = Lines::of(text).place(Some(offset..offset));
             (line, column)
         };
         assert_eq!(at(0), (1, 1));
         assert_eq!(at(4), (1, 5));
         assert_eq!(at(6), (2, 1));
         assert_eq!(at(10), (2, 4)); // ü is two bytes
-        assert_eq!(Place::of(text, None), Place { line: 1, column: 1 });
+        assert_eq!(at(14), (3, 1));
+        assert_eq!(Lines::of(text).place(Some(15..15)), Place { line: 1, column: 1 });
+        assert_eq!(Lines::of(text).place(None), Place { line: 1, column: 1 });
     }
 }

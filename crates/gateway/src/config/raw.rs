@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Place, Problem};
+use super::problem::{Lines, Place, Problem};
 
 /// A value, and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct At<T> {
 /// The file, and what was found wrong with it so far.
 pub(super) struct Document<'a> {
     file: PathBuf,
-    text: &'a str,
+    lines: Lines<'a>,
     problems: Vec<Problem>,
     /// Where it stops being TOML.
     broken_at: Option<Place>,
@@ -28,7 +28,8 @@ pub(super) struct Document<'a> {
 impl<'a> Document<'a> {
     /// Parses `text`; its syntax errors are noted, and what can be understood is returned.
     pub(super) fn parse(file: &Path, text: &'a str) -> (Self, Spanned<DeTable<'a>>) {
-        let mut document = Self { file: file.to_owned(), text, problems: Vec::new(), broken_at: None };
+        let mut document =
+            Self { file: file.to_owned(), lines: Lines::of(text), problems: Vec::new(), broken_at: None };
         let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = document.place(error.span());
@@ -60,7 +61,7 @@ impl<'a> Document<'a> {
     }
 
     fn place(&self, span: Option<Range<usize>>) -> Place {
-        Place::of(self.text, span)
+        self.lines.place(span)
     }
 }
 
