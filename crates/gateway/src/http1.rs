@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -84,7 +85,14 @@ async fn answer<T: Transport>(
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     Ok(match exchange(connection.clone(), Box::new(head), RequestBody::Http1(body)).await {
-        Reply::Answer(answer) => answer,
+        Reply::Answer(mut answer) => {
+            if connection.worker.retiring.is_cancelled() {
+                // The next request is for the other process. Unlike a connection that is closed
+                // while it is idle, an answer never crosses a request.
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        }
         Reply::Tunnel(answer, session) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.
             let tasks = connection.worker.tasks.clone();

@@ -67,9 +67,10 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
     };
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
-    let mut ending = false;
+    let (mut used, mut ending) = (false, false);
     // Made once: a turn of the loop is a request.
     let mut draining = pin!(worker.draining.cancelled());
+    let mut retiring = pin!(worker.retiring.cancelled());
     let mut quiet = pin!(sleep(header_timeout));
     loop {
         tokio::select! {
@@ -77,6 +78,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let guard = open.enter();
+                    used = true;
                     worker.tasks.spawn(stream(connection.clone(), request, respond, guard));
                 }
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
@@ -90,6 +92,12 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
                 ending = true;
                 quiet.as_mut().reset(Instant::now() + END_WAIT);
                 h2.graceful_shutdown(); // GOAWAY; streams in flight finish
+            }
+            // A client that has just shaken hands is not sent away before it got anything.
+            () = &mut retiring, if used && !ending => {
+                ending = true;
+                quiet.as_mut().reset(Instant::now() + END_WAIT);
+                h2.graceful_shutdown();
             }
             () = &mut quiet, if open.is_empty() => {
                 if ending {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use gateway::check;
 use gateway::demo::Demo;
-use gateway::lifecycle::{self, Ending, Signals, Source};
+use gateway::lifecycle::{self, Ending, Origin, Signals, Source};
 use gateway::telemetry::log::{self, Format};
 use tokio::runtime::Builder;
 use tracing::{error, info};
@@ -45,6 +45,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = lifecycle::launch() {
+        return code;
+    }
     match run() {
         Ok(code) => code,
         Err(e) => {
@@ -56,7 +59,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    // The signals first: a SIGHUP that comes early must not kill.
+    // The environment is read before there is any thread; then the signals: a SIGHUP that comes
+    // early must not kill.
+    let origin = Origin::look()?;
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
     let arguments = Arguments::parse();
@@ -78,7 +83,7 @@ fn run() -> anyhow::Result<ExitCode> {
         }
         None => {
             let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
-            let code = runtime.block_on(serve(arguments.config, signals));
+            let code = runtime.block_on(serve(arguments.config, origin, signals));
             runtime.shutdown_background(); // a file system that hangs must not hold up the end
             drop(guard); // writes what is left of the log
             Ok(code)
@@ -97,7 +102,7 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Option<PathBuf>, signals: Signals) -> ExitCode {
+async fn serve(config: Option<PathBuf>, origin: Origin, signals: Signals) -> ExitCode {
     let (source, demo) = match config {
         Some(file) => (Source::File(file), None),
         None => match Demo::prepare() {
@@ -113,8 +118,8 @@ async fn serve(config: Option<PathBuf>, signals: Signals) -> ExitCode {
             introduce(demo);
         }
     };
-    match lifecycle::run(source, signals, on_ready).await {
-        Ok(Ending::Terminated | Ending::Interrupted) => ExitCode::SUCCESS,
+    match lifecycle::run(source, origin, signals, on_ready).await {
+        Ok(Ending::Terminated | Ending::Interrupted | Ending::TakenOver) => ExitCode::SUCCESS,
         Ok(Ending::Hurried | Ending::Failed) => ExitCode::FAILURE,
         Err(lifecycle::StartError::Config(problems)) => {
             for problem in &problems.0 {

@@ -19,6 +19,9 @@ pub enum Stage {
     Starting,
     /// It serves.
     Ready,
+    /// Another process has taken over: this one keeps what it has. Whoever asked it just before is
+    /// told of the service, which is ready.
+    Retired,
     /// It is about to drain: it accepts connections, but wants no more to be sent to it.
     Leaving,
     /// It accepts nothing more, and ends with its last session.
@@ -26,12 +29,19 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// New connections are welcome.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Retired)
+    }
+
     /// A short sentence for whoever asks whether it is ready.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Retired => "ready: another process has taken over",
             Self::Leaving => "about to drain: connections are still accepted",
             Self::Draining => "draining: nothing more is accepted",
         }

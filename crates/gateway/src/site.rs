@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
@@ -24,6 +25,8 @@ pub struct Site {
     pub drain: Drain,
     /// What becomes of sessions whose route has gone.
     pub removed_routes: RemovedRoutes,
+    /// From a takeover to the moment when what the old process still serves is drained.
+    pub takeover_timeout: Duration,
     ids: HashSet<RouteId>,
     doors: HashMap<SocketAddr, (Listener, Arc<Door>)>,
 }
@@ -62,6 +65,7 @@ impl Site {
             trusted_proxies: config.trusted_proxies.clone(),
             drain: config.drain,
             removed_routes: config.removed_routes,
+            takeover_timeout: config.takeover_timeout,
             ids: config.routes.iter().map(|route| route.id.clone()).collect(),
             doors,
         })

@@ -61,16 +61,38 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener
     probe.listen(1)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
     drop(probe);
-    (0..workers)
+    join(address, workers)
+}
+
+/// Listens on `address`, `more` times, beside sockets of this user's that share the port already.
+///
+/// # Errors
+/// What the system says.
+pub fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListener>> {
+    (0..more)
         .map(|_| {
             let socket = open(address, true)?;
-            // Accepted connections inherit all this.
-            tune(&SockRef::from(&socket));
-            let _ = socket.set_tcp_notsent_lowat(NOT_SENT_MAX);
+            prepare(&SockRef::from(&socket));
             socket.listen(BACKLOG)?;
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Makes a listening socket that somebody else has opened like one of our own.
+///
+/// # Errors
+/// What the system says.
+pub fn adopt(listener: &StdListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    prepare(&SockRef::from(listener));
+    Ok(())
+}
+
+/// Accepted connections inherit all this.
+fn prepare(listener: &SockRef<'_>) {
+    tune(listener);
+    let _ = listener.set_tcp_notsent_lowat(NOT_SENT_MAX);
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {

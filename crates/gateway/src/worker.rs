@@ -2,6 +2,7 @@
 //! the path of a message is shared with another worker.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{Builder, JoinHandle};
@@ -11,15 +12,16 @@ use arc_swap::ArcSwap;
 use frame_core::control::{Manner, Order};
 use http::Extensions;
 use tls_acceptor::Certificates;
+use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::GOING_AWAY;
-use crate::listener;
+use crate::listener::{self, Stop};
 use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
 use crate::shortage::Shortage;
@@ -46,6 +48,8 @@ pub struct Worker {
     pub tasks: TaskTracker,
     /// The gateway is about to end: connections take no more requests.
     pub draining: CancellationToken,
+    /// Another process has taken over: connections end when they can do so unnoticed.
+    pub retiring: CancellationToken,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// Field names of handshakes as the RFC spells them.
@@ -70,6 +74,7 @@ impl Worker {
             accepted: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            retiring: CancellationToken::new(),
             shortage,
             casing,
         }
@@ -109,10 +114,27 @@ pub enum Command {
         /// Bound and listening.
         socket: net::TcpListener,
     },
-    /// Close the listener's socket. Its connections live on.
+    /// Accept what waits in the queue of the listener's sockets, and close them. Its connections
+    /// live on.
     Unlisten {
         /// The key of the listener's settings.
         address: SocketAddr,
+    },
+    /// Send duplicates of the listening sockets, each with what the configuration calls it.
+    Lend {
+        /// Where to.
+        to: mpsc::UnboundedSender<(SocketAddr, io::Result<OwnedFd>)>,
+    },
+    /// Drop this, to show that the worker turns.
+    Turn {
+        /// Nothing is sent.
+        turned: mpsc::Sender<()>,
+    },
+    /// Accept nothing more: another process does, on the same sockets. End when the last connection
+    /// and session have.
+    Retire {
+        /// The listeners that go on there. The others end, as with `Unlisten`.
+        kept: Arc<[SocketAddr]>,
     },
     /// Accept nothing more, and end when the last connection and session have.
     Drain,
@@ -168,31 +190,57 @@ pub fn start(
     Ok(Handle { commands, sessions, accepted, thread })
 }
 
+/// A socket on which connections are accepted.
+struct Listening {
+    address: SocketAddr,
+    socket: Arc<TcpListener>,
+    stop: oneshot::Sender<Stop>,
+}
+
+impl Listening {
+    fn start(worker: &Arc<Worker>, address: SocketAddr, socket: net::TcpListener) -> io::Result<Self> {
+        let socket = Arc::new(TcpListener::from_std(socket)?);
+        let (stop, stopped) = oneshot::channel();
+        let accepting = listener::accept(worker.clone(), address, socket.clone(), stopped);
+        // Counted: what waits in a queue when it is closed is still to be served.
+        worker.tasks.spawn(accepting);
+        Ok(Self { address, socket, stop })
+    }
+
+    fn stop(self, how: Stop) {
+        let _ = self.stop.send(how);
+    }
+}
+
 async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
-    let mut listening: Vec<(SocketAddr, CancellationToken)> = Vec::new();
+    let mut listening: Vec<Listening> = Vec::new();
     let mut prune = interval(PRUNE_INTERVAL);
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Listen { address, socket }) => {
-                    let stop = CancellationToken::new();
-                    match tokio::net::TcpListener::from_std(socket) {
-                        Ok(socket) => {
-                            let accepting = listener::accept(worker.clone(), address, socket, stop.clone());
-                            tokio::spawn(accepting);
-                            listening.push((address, stop));
-                        }
+                    match Listening::start(&worker, address, socket) {
+                        Ok(socket) => listening.push(socket),
                         Err(e) => warn!(%address, cause = %e, "a worker can't listen"),
                     }
                 }
-                Some(Command::Unlisten { address }) => listening.retain(|(listened, stop)| {
-                    if *listened == address {
-                        stop.cancel();
+                Some(Command::Unlisten { address }) => listening
+                    .extract_if(.., |socket| socket.address == address)
+                    .for_each(|socket| socket.stop(Stop::AfterQueue)),
+                Some(Command::Lend { to }) => for Listening { address, socket, .. } in &listening {
+                    let _ = to.send((*address, socket.as_fd().try_clone_to_owned()));
+                }
+                Some(Command::Turn { turned }) => drop(turned),
+                Some(Command::Retire { kept }) => {
+                    for socket in listening.drain(..) {
+                        let how = if kept.contains(&socket.address) { Stop::AtOnce } else { Stop::AfterQueue };
+                        socket.stop(how);
                     }
-                    *listened != address
-                }),
+                    worker.retiring.cancel();
+                    worker.tasks.close();
+                }
                 Some(Command::Drain) => {
-                    listening.drain(..).for_each(|(_, stop)| stop.cancel());
+                    listening.drain(..).for_each(|socket| socket.stop(Stop::AtOnce));
                     worker.draining.cancel();
                     worker.tasks.close();
                 }

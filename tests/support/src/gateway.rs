@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -50,13 +51,21 @@ pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
     descriptors: Option<usize>,
+    environment: Vec<(String, PathBuf)>,
+    activated: Option<[TcpListener; 2]>,
 }
 
 impl Setup {
     /// For the binary at `binary`: `env!("CARGO_BIN_EXE_wssgate")`.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.into(), directory: TempDir::new().unwrap(), descriptors: None }
+        Self {
+            binary: binary.into(),
+            directory: TempDir::new().unwrap(),
+            descriptors: None,
+            environment: Vec::new(),
+            activated: None,
+        }
     }
 
     /// It may have so many files open and no more.
@@ -69,6 +78,26 @@ impl Setup {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// To be started by another path: of a copy, or of a symbolic link.
+    #[must_use]
+    pub fn at(self, binary: &Path) -> Self {
+        Self { binary: binary.into(), ..self }
+    }
+
+    /// With another environment.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        self.environment.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// With listening sockets, as a service manager would hand them over.
+    #[must_use]
+    pub fn activated(mut self, sockets: [TcpListener; 2]) -> Self {
+        self.activated = Some(sockets);
+        self
     }
 
     /// Starts the gateway and waits until it is ready.
@@ -134,11 +163,22 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.descriptors {
-            None => Command::new(&self.binary),
-            Some(count) => {
+        let mut command = match (self.descriptors, &self.activated) {
+            (None, None) => Command::new(&self.binary),
+            (Some(count), _) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(&self.binary);
+                shell
+            }
+            // Only a shell can put them where they belong without unsafe code.
+            (None, Some(_)) => {
+                let mut shell = Command::new("sh");
+                shell.args([
+                    "-c",
+                    "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=first:second \
+                     exec \"$0\" \"$@\" 3<&0 4<&1 0</dev/null 1>/dev/null",
+                ]);
+                shell.arg(&self.binary);
                 shell
             }
         };
@@ -152,8 +192,13 @@ impl Setup {
             ])
             .arg(self.config_file())
             .env("RUST_BACKTRACE", "0")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if let Some(sockets) = &self.activated {
+            let [first, second] = sockets.each_ref().map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
+            command.stdin(first).stdout(second);
+        }
         command
     }
 }
@@ -235,9 +280,22 @@ impl Gateway {
 
     /// Sends a signal: "HUP", "TERM", …
     pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
-        assert!(status.success());
+        send_signal(self.pid(), name);
+    }
+
+    /// The processes that have taken over from the one that was started, one from the other.
+    #[must_use]
+    pub fn successors(&self) -> Vec<u32> {
+        self.lines("taken over").iter().map(|line| pid(&line["pid"])).collect()
+    }
+
+    /// Sends SIGUSR2 to the process that accepts connections, waits until another one does, and
+    /// returns that one's id.
+    #[track_caller]
+    pub fn take_over(&self) -> u32 {
+        let before = self.successors();
+        send_signal(before.last().copied().unwrap_or(self.pid()), "USR2");
+        pid(&self.wait_nth("taken over", before.len())["pid"])
     }
 
     /// Writes a new configuration.
@@ -345,8 +403,28 @@ fn show(lines: &[Value]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
+fn pid(value: &Value) -> u32 {
+    value.as_u64().and_then(|pid| pid.try_into().ok()).unwrap()
+}
+
+/// Sends a signal: "HUP", "TERM", …
+///
+/// # Panics
+/// If there is no such process.
+pub fn send_signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
+        for pid in self.successors() {
+            // Ids are used again; the directory is this gateway's own.
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&arguments).contains(self.directory.path().to_str().unwrap()) {
+                send_signal(pid, "KILL");
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

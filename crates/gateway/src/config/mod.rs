@@ -50,6 +50,8 @@ pub struct Config {
     pub removed_routes: RemovedRoutes,
     /// Where the gateway tells how it is; `None`: nowhere.
     pub admin: Option<Admin>,
+    /// From a takeover to the moment when what the old process still serves is drained.
+    pub takeover_timeout: Duration,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The file of the ticket keys, and where the configuration names it; `None`: keys in memory.
@@ -169,6 +171,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         "keep" => Ok(RemovedRoutes::Keep),
         _ => Err(format!("expected \"drain\" or \"keep\", found {text:?}")),
     });
+    let takeover_timeout = root.string(d, "takeover_timeout", duration);
     let trusted_proxies = root.strings(d, "trusted_proxies", network);
     let ticket_keys = root.string(d, "ticket_keys", |text| Ok(base.join(text)));
     let listeners = read_listeners(d, &mut root);
@@ -197,6 +200,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         drain,
         removed_routes: removed_routes.map_or(RemovedRoutes::Drain, |at| at.value),
         admin,
+        takeover_timeout: takeover_timeout.map_or(3600 * SECOND, |at| at.value),
         trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),
         ticket_keys: ticket_keys.map(|at| (at.value, at.place)),
         listeners,

@@ -18,7 +18,7 @@ use crate::worker::{Command, Handle};
 /// so long before they are cut.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// After the cut, for what was written last to reach the network.
-const CUT_WAIT: Duration = Duration::from_secs(3);
+pub(super) const CUT_WAIT: Duration = Duration::from_secs(3);
 
 /// Orders sessions of the chosen routes to end with a Close of `code`, at moments spread uniformly over `window`: clients
 /// that are all sent away at once come back all at once. Returns how many there are.
@@ -58,12 +58,13 @@ pub(super) async fn drain(
     workers: &[Handle],
     overview: &Overview,
     signals: &mut Signals,
-    ended: mpsc::Receiver<()>,
+    mut remaining: Remaining,
     ending: Ending,
 ) -> Ending {
     let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
+    // Who accepts nothing has nothing to wait for.
+    let delay = if overview.stage() == Stage::Retired { Duration::ZERO } else { delay };
     let deadline = Instant::now() + timeout;
-    let mut remaining = Remaining { ended, count: workers.len() };
     let hurried = || {
         warn!(sessions = overview.live(), "a second signal: ended at once");
         Ending::Hurried
@@ -122,23 +123,32 @@ pub(super) async fn drain(
 
 /// The next signal to end.
 async fn second(signals: &mut Signals) {
-    while let Arrived::Hangup = signals.next().await {
-        warn!("SIGHUP has no effect: the gateway is draining");
+    loop {
+        match signals.next().await {
+            Arrived::Hangup => warn!("SIGHUP has no effect: the gateway is draining"),
+            Arrived::Takeover => warn!("SIGUSR2 refused: the gateway is draining"),
+            Arrived::Ending(_) => return,
+        }
     }
 }
 
 /// The workers that have not ended yet.
-struct Remaining {
+pub(super) struct Remaining {
     ended: mpsc::Receiver<()>,
     count: usize,
 }
 
 impl Remaining {
+    /// `ended` says so for each of `count` workers.
+    pub(super) fn new(ended: mpsc::Receiver<()>, count: usize) -> Self {
+        Self { ended, count }
+    }
+
     /// Waits for the end of every worker's thread.
     ///
     /// # Cancel safety
     /// Safe: who has ended stays counted.
-    async fn none(&mut self) {
+    pub(super) async fn none(&mut self) {
         while self.count > 0 {
             self.fewer().await;
         }

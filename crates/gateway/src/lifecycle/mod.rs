@@ -1,14 +1,20 @@
 //! From the first signal to the last session: start, reload, drain.
 
 mod drain;
+mod handover;
 mod load;
+mod notify;
+mod origin;
 mod outside;
 mod reload;
 mod renewal;
+mod retire;
 mod signals;
+mod succession;
+mod takeover;
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -16,22 +22,27 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tls_acceptor::{Certificates, Expiries, Tickets};
+use tls_acceptor::{Certificates, Expiries, TicketKeys, Tickets};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Duration, interval};
 use tracing::{error, info, warn};
 
+use self::drain::Remaining;
 pub use self::load::{Candidate, Source, load};
+use self::notify::Notifier;
+use self::origin::Program;
+pub use self::origin::{Origin, OriginError, launch};
 use self::outside::Outside;
-use self::reload::{Reading, finished};
 use self::renewal::Renewal;
 pub use self::signals::{Arrived, Ending, Signals};
-use crate::config::{Problem, Problems};
+pub use self::succession::SuccessionError;
+use self::succession::{Inherited, Opened, Predecessor};
+use self::takeover::{Successor, Takeover, TakeoverError};
+use crate::config::{Config, Problem, Problems};
 use crate::overview::{Overview, Stage};
 use crate::shortage::Shortage;
 use crate::site::Site;
-use crate::socket;
 use crate::worker::{self, Command, Handle};
 
 /// Why the gateway did not start.
@@ -49,6 +60,9 @@ pub enum StartError {
     /// No keys for session tickets.
     #[error(transparent)]
     Tickets(#[from] tls_acceptor::TicketError),
+    /// There was a gateway to take over from, and it didn't come to that.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
 }
 
 /// Stages of expiry are days long.
@@ -66,8 +80,19 @@ struct Gateway {
     /// By the address in the configuration.
     listening: HashMap<SocketAddr, SocketAddr>,
     generation: u64,
+    program: Program,
+    inherited: Inherited,
+    notifier: Notifier,
     overview: Arc<Overview>,
     outside: Outside,
+}
+
+/// What is bound, and not accepted on yet.
+struct Closed {
+    config: Config,
+    ticket_keys: Option<TicketKeys>,
+    listeners: Vec<Opened>,
+    outside: outside::Opened,
 }
 
 /// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
@@ -77,34 +102,51 @@ struct Gateway {
 /// If it can't start.
 pub async fn run(
     source: Source,
+    origin: Origin,
     mut signals: Signals,
     on_ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<Ending, StartError> {
     raise_descriptor_limit();
-    let (mut gateway, mut ended) = Gateway::start(source).await?;
+    let Some((mut gateway, mut predecessor, mut ended)) = begin(source, origin, &mut signals).await? else {
+        return Ok(Ending::Terminated);
+    };
     let mut addresses: Vec<SocketAddr> = gateway.listening.values().copied().collect();
     addresses.sort_unstable();
     on_ready(&addresses);
-    // One reload at a time; signals during a reload make one more.
-    let mut reading: Option<Reading> = None;
-    let mut again = false;
+    let mut work = Work::Nothing;
+    let mut wanted = Wanted::default();
     let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
     loop {
+        if matches!(work, Work::Nothing) {
+            work = gateway.next_work(&mut wanted, predecessor.is_some());
+        }
         tokio::select! {
             arrived = signals.next() => match arrived {
-                Arrived::Hangup if reading.is_some() => again = true,
-                Arrived::Hangup => reading = Some(gateway.read()),
+                Arrived::Hangup => wanted.reload(&work),
+                Arrived::Takeover => wanted.takeover(&work, &gateway.source),
                 Arrived::Ending(ending) => {
+                    drop(work); // a new process that isn't ready yet ends
+                    gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
                     let Gateway { workers, overview, .. } = &gateway;
-                    return Ok(drain::drain(workers, overview, &mut signals, ended, ending).await);
+                    let remaining = Remaining::new(ended, workers.len());
+                    return Ok(drain::drain(workers, overview, &mut signals, remaining, ending).await);
                 }
             },
-            (candidate, started) = finished(&mut reading) => {
-                gateway.reload(candidate, started);
-                reading = std::mem::take(&mut again).then(|| gateway.read());
-            }
+            done = work.done() => {
+                work = Work::Nothing;
+                match done {
+                    Done::Reload(candidate, started) => gateway.reload(candidate, started),
+                    Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
+                        let Gateway { workers, overview, .. } = &gateway;
+                        return Ok(retire::retire(workers, overview, &mut signals, ended, pid).await);
+                    }
+                }
+            },
+            () = withdrawn(&mut predecessor) => gateway.speak(),
             // Not in the middle of a reload: it reads the same files.
-            look = gateway.renewal.look(&gateway.certificates), if reading.is_none() => gateway.renew(look),
+            look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
+                gateway.renew(look);
+            }
             _ = expiry_check.tick() => gateway.say_expiries(),
             _ = ended.recv() => {
                 // Workers end when they are told to. A panic outside of every task ends here.
@@ -115,32 +157,148 @@ pub async fn run(
     }
 }
 
+/// Starts, or takes over. `None` if a signal came before the old gateway let go.
+async fn begin(
+    source: Source,
+    origin: Origin,
+    signals: &mut Signals,
+) -> Result<Option<(Gateway, Option<Predecessor>, mpsc::Receiver<()>)>, StartError> {
+    let started = Instant::now();
+    let Some(socket) = origin.predecessor else {
+        let inherited = Inherited::new(origin.activated);
+        let (mut gateway, closed, ended) = Gateway::start(source, origin.program, inherited).await?;
+        gateway.open(closed, started);
+        gateway.speak();
+        return Ok(Some((gateway, None, ended)));
+    };
+    let (predecessor, inherited) = Predecessor::meet(socket).await?;
+    let (mut gateway, closed, ended) = match Gateway::start(source, origin.program, inherited).await {
+        Ok(started) => started,
+        Err(e) => {
+            predecessor.fail(e.to_string()).await;
+            return Err(e);
+        }
+    };
+    tokio::select! {
+        going = predecessor.ready(gateway.inherited.taken()) => going?,
+        _ = signals.ending() => return Ok(None),
+    }
+    gateway.open(closed, started);
+    info!(
+        pid = std::process::id(),
+        predecessor = predecessor.pid,
+        predecessor_version = predecessor.version,
+        sockets = predecessor.sockets,
+        took_ms = millis(started),
+        "taken over"
+    );
+    Ok(Some((gateway, Some(predecessor), ended)))
+}
+
+/// When the old gateway no longer speaks for the service; never, if there is none.
+async fn withdrawn(predecessor: &mut Option<Predecessor>) {
+    match predecessor {
+        Some(old) => old.withdrawn().await,
+        None => std::future::pending().await,
+    }
+    *predecessor = None;
+}
+
+/// What is going on beside serving: one thing at a time.
+enum Work {
+    Nothing,
+    /// A reload whose files are being read, on a thread that may block.
+    Reload {
+        candidate: JoinHandle<Result<Candidate, Problems>>,
+        started: Instant,
+    },
+    /// A new process that isn't ready yet.
+    Takeover(Takeover),
+}
+
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
+enum Done {
+    Reload(Result<Result<Candidate, Problems>, JoinError>, Instant),
+    Takeover(Result<Successor, TakeoverError>, Instant),
+}
+
+/// What signals have asked for while something else was going on. Several of a kind are one.
+#[derive(Default)]
+struct Wanted {
+    reload: bool,
+    takeover: bool,
+}
+
+impl Wanted {
+    fn reload(&mut self, work: &Work) {
+        if matches!(work, Work::Takeover(_)) {
+            info!("SIGHUP waits: a takeover is in progress");
+        }
+        self.reload = true;
+    }
+
+    fn takeover(&mut self, work: &Work, source: &Source) {
+        let is_going_on = matches!(work, Work::Takeover(_));
+        match takeover::refusal(std::process::id(), source, is_going_on) {
+            Some(why) => warn!("SIGUSR2 refused: {why}"),
+            None => {
+                if matches!(work, Work::Reload { .. }) {
+                    info!("SIGUSR2 waits: a reload is in progress");
+                }
+                self.takeover = true;
+            }
+        }
+    }
+}
+
+impl Work {
+    /// When it is done; never, if there is none.
+    ///
+    /// # Cancel safety
+    /// Safe; not to be asked again after it has answered.
+    async fn done(&mut self) -> Done {
+        match self {
+            Self::Nothing => std::future::pending().await,
+            Self::Reload { candidate, started } => Done::Reload(candidate.await, *started),
+            Self::Takeover(takeover) => Done::Takeover(takeover.finished().await, takeover.started),
+        }
+    }
+}
+
 impl Gateway {
-    async fn start(source: Source) -> Result<(Self, mpsc::Receiver<()>), StartError> {
-        let started = Instant::now();
+    /// Does all that can fail. Nothing is accepted before [`open`](Self::open).
+    async fn start(
+        source: Source,
+        program: Program,
+        mut inherited: Inherited,
+    ) -> Result<(Self, Closed, mpsc::Receiver<()>), StartError> {
         let reading = source.clone();
         let candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
         say_warnings(&candidate);
         let Candidate { config, loaded, ticket_keys } = candidate;
-        let tickets = Tickets::new()?;
+        let tickets = match inherited.tickets.take() {
+            Some(tickets) => tickets,
+            None => Tickets::new()?,
+        };
         tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config, 1, None, &certificates, &tickets)?;
         let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
-        let mut sockets = Vec::new();
+        let mut listeners = Vec::new();
         let mut problems = Vec::new();
         for listener in &config.listeners {
-            match socket::listen(listener.address, workers) {
-                Ok(opened) => sockets.push((listener.address, opened)),
+            match inherited.listen(listener.address, workers) {
+                Ok(opened) => listeners.push(opened),
                 Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
             }
         }
-        let opened = Outside::default().open(&config, &mut problems, cannot_listen);
+        let outside = Outside::default().open(&config, &mut inherited, &mut problems, cannot_listen);
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.place);
             return Err(Problems(problems).into());
         }
+        inherited.close_unwanted();
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical().await;
         let (end, ended) = mpsc::channel(workers);
@@ -162,7 +320,7 @@ impl Gateway {
             stage: Mutex::new(Stage::Starting),
         });
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
-        let mut gateway = Self {
+        let gateway = Self {
             source,
             site,
             certificates,
@@ -172,40 +330,80 @@ impl Gateway {
             workers,
             listening: HashMap::new(),
             generation: 1,
+            program,
+            inherited,
+            notifier: Notifier::default(),
             overview,
             outside: Outside::default(),
         };
-        gateway.outside.settle(&config, opened, &gateway.overview);
-        for (address, opened) in sockets {
-            gateway.listen(address, opened)?;
-        }
-        gateway.overview.enter(Stage::Ready);
-        let current = gateway.certificates.current();
-        info!(
-            generation = 1,
-            workers = gateway.workers.len(),
-            routes = config.routes.len(),
-            certificates = current.loaded.set.certificates().len(),
-            ticket_key = ticket_keys.as_ref().and_then(|keys| keys.names().next()),
-            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "ready"
-        );
-        Ok((gateway, ended))
+        Ok((gateway, Closed { config, ticket_keys, listeners, outside }, ended))
     }
 
-    /// Hands a listener's sockets to the workers.
-    fn listen(&mut self, address: SocketAddr, sockets: Vec<TcpListener>) -> std::io::Result<()> {
-        let Some(first) = sockets.first() else { return Ok(()) };
-        let local = first.local_addr()?;
-        for (worker, socket) in self.workers.iter().zip(sockets) {
+    /// Begins to accept connections.
+    fn open(&mut self, closed: Closed, started: Instant) {
+        let Closed { config, ticket_keys, listeners, outside } = closed;
+        self.outside.settle(&config, outside, &self.overview);
+        for listener in listeners {
+            self.listen(listener);
+        }
+        self.overview.enter(Stage::Ready);
+        info!(
+            pid = std::process::id(),
+            generation = self.generation,
+            workers = self.workers.len(),
+            routes = self.site.load().route_ids().len(),
+            certificates = self.certificates.current().loaded.set.certificates().len(),
+            ticket_key = ticket_keys.as_ref().and_then(|keys| keys.names().next()),
+            took_ms = millis(started),
+            "ready"
+        );
+    }
+
+    /// Deals a listener's sockets to the workers.
+    fn listen(&mut self, Opened { address, local, sockets }: Opened) {
+        for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             // A worker that is gone is noticed where it ended.
             let _ = worker.commands.send(Command::Listen { address, socket });
         }
         self.listening.insert(address, local);
         let tls = self.site.load().door(address).is_some_and(|door| door.acceptor.is_some());
         info!(address = %local, tls, "listening");
-        Ok(())
     }
+
+    /// Begins what is wanted next. Nobody else takes over before the old gateway has withdrawn.
+    fn next_work(&self, wanted: &mut Wanted, is_taking_over: bool) -> Work {
+        if std::mem::take(&mut wanted.reload) {
+            self.notifier.reloading();
+            self.read()
+        } else if !is_taking_over && std::mem::take(&mut wanted.takeover) {
+            self.take_over()
+        } else {
+            Work::Nothing
+        }
+    }
+
+    /// Speaks for the service from here on.
+    fn speak(&mut self) {
+        let status = self.status();
+        self.notifier.begin(self.commands(), &status);
+    }
+
+    /// For the service manager.
+    fn status(&self) -> String {
+        let (generation, listeners) = (self.generation, self.listening.len());
+        let routes = self.site.load().route_ids().len();
+        format!("serving: generation {generation}, {listeners} listeners, {routes} routes")
+    }
+
+    /// Where the workers take commands.
+    fn commands(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+        self.workers.iter().map(|worker| worker.commands.clone()).collect()
+    }
+}
+
+/// For the log.
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn say_warnings(candidate: &Candidate) {

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::succession::Inherited;
 use crate::config::{Config, Problem};
 use crate::overview::Overview;
 use crate::telemetry::admin::{Admin, Bound};
@@ -34,6 +36,7 @@ impl Outside {
     pub(super) fn open(
         &self,
         config: &Config,
+        inherited: &mut Inherited,
         problems: &mut Vec<Problem>,
         explain: impl Fn(SocketAddr, &io::Error) -> String,
     ) -> Opened {
@@ -41,14 +44,30 @@ impl Outside {
             let open = self.admin.as_ref().map(|(address, _)| *address);
             open != Some(wanted.address)
         });
-        let admin = wanted.and_then(|wanted| match Bound::listen(wanted.address) {
-            Ok(bound) => Some(bound),
-            Err(e) => {
-                problems.push(config.problem(wanted.place, explain(wanted.address, &e)));
-                None
+        let admin = wanted.and_then(|wanted| {
+            match inherited.listen(wanted.address, 1).and_then(|opened| Bound::new(opened.sockets)) {
+                Ok(bound) => Some(bound),
+                Err(e) => {
+                    problems.push(config.problem(wanted.place, explain(wanted.address, &e)));
+                    None
+                }
             }
         });
         Opened { admin }
+    }
+
+    /// A duplicate of the admin listener's socket, with its address as the configuration has it.
+    ///
+    /// # Errors
+    /// If there is no descriptor for it.
+    pub(super) fn lend(&self) -> io::Result<Option<(SocketAddr, OwnedFd)>> {
+        let admin = self.admin.as_ref();
+        admin.map(|(address, admin)| Ok((*address, admin.lend()?))).transpose()
+    }
+
+    /// Another process is who is to be asked.
+    pub(super) fn close(&mut self) {
+        self.admin = None;
     }
 
     /// Serves what was opened for `config`, and closes what it doesn't want any more.

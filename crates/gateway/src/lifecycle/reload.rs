@@ -6,43 +6,22 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tls_acceptor::{CertName, ReloadReport};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
-use tracing::{error, info, warn};
+use tokio::task::{JoinError, spawn_blocking};
+use tracing::{error, info};
 
-use super::{Candidate, Gateway, cannot_listen, drain, load, say_warnings};
+use super::{Candidate, Gateway, Work, cannot_listen, drain, load, millis, say_warnings};
 use crate::config::{GOING_AWAY, Problems};
 use crate::route::Route;
 use crate::site::Site;
 use crate::socket;
 use crate::worker::Command;
 
-/// A reload whose files are being read, on a thread that may block.
-pub(super) struct Reading {
-    candidate: JoinHandle<Result<Candidate, Problems>>,
-    started: Instant,
-}
-
-/// The reload in progress, when it is read; never, if there is none.
-pub(super) async fn finished(
-    reading: &mut Option<Reading>,
-) -> (Result<Result<Candidate, Problems>, JoinError>, Instant) {
-    match reading {
-        Some(Reading { candidate, started }) => {
-            let result = candidate.await;
-            let started = *started;
-            *reading = None;
-            (result, started)
-        }
-        None => std::future::pending().await,
-    }
-}
-
 impl Gateway {
     /// Begins to read everything anew.
-    pub(super) fn read(&self) -> Reading {
+    pub(super) fn read(&self) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());
         let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));
-        Reading { candidate, started: Instant::now() }
+        Work::Reload { candidate, started: Instant::now() }
     }
 
     /// Nothing changes unless all of it is sound.
@@ -74,6 +53,7 @@ impl Gateway {
                 );
             }
         }
+        self.notifier.ready(&self.status());
     }
 
     /// Why there can't be a new listener; perhaps its address is taken by one of the gateway's own,
@@ -105,15 +85,18 @@ impl Gateway {
             if self.listening.contains_key(&listener.address) {
                 continue;
             }
-            match socket::listen(listener.address, self.workers.len()) {
-                Ok(sockets) => opened.push((listener.address, sockets)),
+            match self.inherited.listen(listener.address, self.workers.len()) {
+                Ok(sockets) => opened.push(sockets),
                 Err(e) => {
                     let what = self.cannot_listen(listener.address, &e);
                     problems.push(config.problem(listener.place, what));
                 }
             }
         }
-        let outside = self.outside.open(config, &mut problems, |address, e| self.cannot_listen(address, e));
+        let mut inherited = std::mem::take(&mut self.inherited);
+        let explain = |address, e: &std::io::Error| self.cannot_listen(address, e);
+        let outside = self.outside.open(config, &mut inherited, &mut problems, explain);
+        self.inherited = inherited;
         let generation = self.generation + 1;
         let built = Site::build(config, generation, Some(&old), &self.certificates, &self.tickets);
         let site = match built {
@@ -134,10 +117,8 @@ impl Gateway {
         self.say_expiries();
         self.site.store(site.clone());
         let listeners_added = opened.len();
-        for (address, sockets) in opened {
-            if let Err(e) = self.listen(address, sockets) {
-                warn!(%address, cause = %e, "a listener was lost");
-            }
+        for listener in opened {
+            self.listen(listener);
         }
         self.outside.settle(&config, outside, &self.overview);
         let gone: Vec<SocketAddr> =
@@ -200,7 +181,7 @@ impl Reloaded {
             listeners_added = self.listeners_added,
             listeners_removed = self.listeners_removed,
             sessions_ended = self.sessions_ended,
-            took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            took_ms = millis(started),
             "reloaded"
         );
     }

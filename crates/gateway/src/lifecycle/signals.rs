@@ -13,6 +13,8 @@ pub enum Ending {
     Interrupted,
     /// A second signal while draining.
     Hurried,
+    /// SIGUSR2, and everything that came through this process has ended.
+    TakenOver,
     /// Not a signal: something that must not happen.
     Failed,
 }
@@ -24,6 +26,7 @@ pub struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    takeover: Signal,
 }
 
 impl Signals {
@@ -36,6 +39,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            takeover: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -46,17 +50,20 @@ impl Signals {
     pub async fn next(&mut self) -> Arrived {
         tokio::select! {
             _ = self.hangup.recv() => Arrived::Hangup,
+            _ = self.takeover.recv() => Arrived::Takeover,
             _ = self.terminate.recv() => Arrived::Ending(Ending::Terminated),
             _ = self.interrupt.recv() => Arrived::Ending(Ending::Interrupted),
         }
     }
 
-    /// The next SIGTERM or SIGINT; a SIGHUP before it is not worth anything any more.
+    /// The next SIGTERM or SIGINT; what else arrives waits for [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    /// Safe: none is lost.
     pub async fn ending(&mut self) -> Ending {
-        loop {
-            if let Arrived::Ending(ending) = self.next().await {
-                return ending;
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Ending::Terminated,
+            _ = self.interrupt.recv() => Ending::Interrupted,
         }
     }
 }
@@ -66,6 +73,8 @@ impl Signals {
 pub enum Arrived {
     /// SIGHUP: read everything anew.
     Hangup,
+    /// SIGUSR2: let a new process take over.
+    Takeover,
     /// SIGTERM or SIGINT: end in order.
     Ending(Ending),
 }

@@ -4,10 +4,11 @@
 //! short time for each: whatever is done to it, nobody is served worse.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, net};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -18,13 +19,13 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::metrics;
-use crate::overview::{Overview, Stage};
-use crate::socket;
+use crate::overview::Overview;
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 32;
@@ -39,21 +40,22 @@ const HEAD_LEN_MAX: usize = 8192;
 #[derive(Debug)]
 pub struct Bound(TcpListener);
 
-/// The admin listener at work; it ends when dropped.
+/// The admin listener at work; when dropped it accepts nothing more, and ends with its last answer.
 #[derive(Debug)]
 pub struct Admin {
     /// Where it listens.
     pub local: SocketAddr,
-    task: JoinHandle<()>,
+    listener: Arc<TcpListener>,
+    stop: CancellationToken,
 }
 
 impl Bound {
-    /// Listens, within a runtime.
+    /// Takes the first of `sockets`, which listen. Within a runtime.
     ///
     /// # Errors
     /// The operating system's word.
-    pub fn listen(address: SocketAddr) -> io::Result<Self> {
-        let socket = socket::listen(address, 1)?.pop().ok_or(io::ErrorKind::NotFound)?;
+    pub fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
+        let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self(TcpListener::from_std(socket)?))
     }
 
@@ -63,17 +65,29 @@ impl Bound {
     /// If the socket has no address; not to be expected.
     pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
         let local = self.0.local_addr()?;
-        Ok(Admin { local, task: tokio::spawn(accept(self.0, overview)) })
+        let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
+        tokio::spawn(accept(listener.clone(), overview, stop.clone()));
+        Ok(Admin { local, listener, stop })
+    }
+}
+
+impl Admin {
+    /// A duplicate of its socket.
+    ///
+    /// # Errors
+    /// If there is no descriptor for it.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
     }
 }
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        self.task.abort();
+        self.stop.cancel();
     }
 }
 
-async fn accept(listener: TcpListener, overview: Arc<Overview>) {
+async fn accept(listener: Arc<TcpListener>, overview: Arc<Overview>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -82,8 +96,11 @@ async fn accept(listener: TcpListener, overview: Arc<Overview>) {
                 Err(_) => sleep(SHORTAGE_PAUSE).await,
             },
             Some(_) = connections.join_next() => {}
+            () = stop.cancelled() => break,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 async fn serve(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
@@ -112,7 +129,7 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
         "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => {
             let stage = overview.stage();
-            let is_ready = stage == Stage::Ready;
+            let is_ready = stage.is_ready();
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             (status, format!("{}\n", stage.as_str()))
         }

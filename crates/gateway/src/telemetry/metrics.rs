@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-use crate::overview::{Overview, Stage};
+use crate::overview::Overview;
 
 /// What [`render`] returns, as HTTP calls it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -13,7 +13,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub fn render(overview: &Overview) -> String {
     let mut page = Page::default();
     page.family("wssgate_ready", "gauge", "1 if /readyz says so.");
-    page.sample(&[], u8::from(overview.stage() == Stage::Ready));
+    page.sample(&[], u8::from(overview.stage().is_ready()));
     page.family("wssgate_generation", "gauge", "The number of the configuration in use; counts reloads.");
     page.sample(&[], overview.site.load().generation);
     page.family("wssgate_reloads_total", "counter", "Reloads, by whether they took.");

@@ -1,0 +1,171 @@
+//! The service manager's side: sockets that it hands over, and what it is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+
+use support::PATIENCE;
+use support::gateway::{Setup, config, send_signal};
+use support::http1::ask;
+use support::pki::Pki;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
+const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+
+fn setup() -> Setup {
+    let setup = Setup::new(BINARY);
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    setup
+}
+
+async fn status(address: SocketAddr) -> u16 {
+    let mut io = TcpStream::connect(address).await.unwrap();
+    ask(&mut io, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status()
+}
+
+/// What a service manager hears.
+struct Manager {
+    _directory: TempDir,
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { _directory: directory, path, socket }
+    }
+
+    /// The next message, one line an element.
+    #[track_caller]
+    fn hears(&self) -> Vec<String> {
+        let mut message = [0; 4096];
+        let len = self.socket.recv(&mut message).expect("a message");
+        String::from_utf8(message[..len].to_vec()).unwrap().lines().map(Into::into).collect()
+    }
+
+    #[track_caller]
+    fn hears_ready(&self, status: &str) {
+        let heard = self.hears();
+        assert_eq!(heard[0], "READY=1", "{heard:?}");
+        assert!(heard[1].starts_with("STATUS=") && heard[1].contains(status), "{heard:?}");
+    }
+
+    #[track_caller]
+    fn hears_reloading(&self) {
+        let heard = self.hears();
+        assert_eq!(heard[0], "RELOADING=1", "{heard:?}");
+        assert!(heard[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().unwrap() > 0, "{heard:?}");
+    }
+}
+
+#[test]
+fn it_is_told_of_reloads_takeovers_and_the_end() {
+    let manager = Manager::start();
+    let text = config("", ECHO);
+    let mut gateway = setup().with("NOTIFY_SOCKET", &manager.path).start(&text);
+    manager.hears_ready("generation 1, 2 listeners, 1 routes");
+    gateway.reload();
+    manager.hears_reloading();
+    manager.hears_ready("generation 2");
+    gateway.write_config("nonsense");
+    gateway.reload();
+    manager.hears_reloading();
+    manager.hears_ready("generation 2");
+    gateway.write_config(&text);
+    let mut new = 0;
+    for _ in 0..2 {
+        new = gateway.take_over();
+        assert_eq!(manager.hears(), [format!("MAINPID={new}")]);
+        assert_eq!(manager.hears(), ["BARRIER=1"]);
+        manager.hears_ready("generation 1");
+    }
+    send_signal(new, "HUP");
+    manager.hears_reloading();
+    manager.hears_ready("generation 2");
+    send_signal(new, "TERM");
+    let heard = manager.hears();
+    assert_eq!(heard[0], "STOPPING=1");
+    let limit: u64 = heard[1].strip_prefix("EXTEND_TIMEOUT_USEC=").unwrap().parse().unwrap();
+    assert!(limit > 30_000_000, "longer than drain_timeout");
+    gateway.ends_well();
+}
+
+#[test]
+fn the_watchdog_hears_from_whoever_is_the_service() {
+    let manager = Manager::start();
+    let setup = setup().with("NOTIFY_SOCKET", &manager.path).with("WATCHDOG_USEC", "200000");
+    let gateway = setup.start(&config("", ECHO));
+    let hears_watchdog = || {
+        for _ in 0..3 {
+            assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+        }
+    };
+    manager.hears_ready("");
+    hears_watchdog();
+    let new = gateway.take_over();
+    loop {
+        let heard = manager.hears();
+        if heard == ["BARRIER=1"] {
+            break;
+        }
+        assert!(heard == ["WATCHDOG=1"] || heard == [format!("MAINPID={new}")], "{heard:?}");
+    }
+    manager.hears_ready("");
+    hears_watchdog();
+}
+
+#[tokio::test]
+async fn sockets_of_the_service_manager_are_used_and_handed_on() {
+    let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (wanted, spare) = (bind(), bind());
+    let (address, other) = (wanted.local_addr().unwrap(), spare.local_addr().unwrap());
+    let text = config("workers = 3", ECHO).replacen("127.0.0.2:0", &address.to_string(), 1);
+    // Somebody is there before the gateway is.
+    let mut early = TcpStream::connect(address).await.unwrap();
+    let sockets = || [wanted.try_clone().unwrap(), spare.try_clone().unwrap()];
+    let mut gateway = setup().activated(sockets()).start(&text);
+    let answer = ask(&mut early, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
+    assert_eq!(answer.status(), 426);
+    drop(early);
+    let nobody = "nobody accepts on this socket of the service manager's: \
+                  add a [[listener]] with this address, or remove it there";
+    let warning = gateway.wait(nobody);
+    assert_eq!((&warning["name"], &warning["address"]), (&"second".into(), &other.to_string().into()));
+    // A reload that wants the other one.
+    let both = format!("{text}[[listener]]\naddress = \"{other}\"\ntls = false\n");
+    gateway.write_config(&both);
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    assert_eq!(status(other).await, 426);
+    gateway.write_config(&text);
+    assert_eq!(gateway.reload()["listeners_removed"], 1);
+    gateway.write_config(&both);
+    assert_eq!(gateway.reload()["listeners_added"], 1);
+    assert_eq!(status(other).await, 426);
+    // The next processes have them, too.
+    for workers in [1, 4] {
+        gateway.write_config(&both.replace("workers = 3", &format!("workers = {workers}")));
+        gateway.take_over();
+        for _ in 0..10 {
+            assert_eq!((status(address).await, status(other).await), (426, 426));
+        }
+    }
+    send_signal(*gateway.successors().last().unwrap(), "TERM");
+    gateway.ends_well();
+    // The service manager's they are still.
+    let mut waiting = TcpStream::connect(address).await.unwrap();
+    let _again = setup().activated(sockets()).start(&text);
+    let answer = ask(&mut waiting, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
+    assert_eq!(answer.status(), 426);
+}
