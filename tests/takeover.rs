@@ -10,7 +10,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -258,7 +258,10 @@ async fn a_drain_ends_a_takeover_that_is_not_done() {
     gateway.wait("takeover: the new process runs and reads its configuration");
     gateway.signal("TERM");
     gateway.wait("drained: nothing is left");
-    fs::write(&file, config("", ECHO)).unwrap();
+    // For reading too, or this would wait for a reader, and the new process may be gone already.
+    let mut pipe = fs::File::options().read(true).write(true).open(&file).unwrap();
+    pipe.write_all(config("", ECHO).as_bytes()).unwrap();
+    drop(pipe);
     gateway.ends_well(); // both
     assert!(gateway.successors().is_empty());
 }
