@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,21 @@ pub(crate) struct Gateway {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    pub(crate) reload: Reload,
     #[serde(default)]
     pub(crate) ours: bool,
     #[serde(default)]
     optional: bool,
+}
+
+/// How it is told to read its files anew.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reload {
+    /// To the process that was started.
+    Signal(String),
+    /// Arguments of the same binary.
+    Command(Vec<String>),
 }
 
 impl Gateway {
@@ -127,7 +138,10 @@ fn version(binary: &Path, args: &[String]) -> anyhow::Result<String> {
 
 /// A gateway at work.
 pub(crate) struct Running {
-    child: Child,
+    pub(crate) child: Child,
+    /// The reload's command, if it is one, and the environment for it.
+    pub(crate) reload: Vec<OsString>,
+    pub(crate) env: Vec<(String, String)>,
     pub(crate) port: u16,
     pub(crate) pids: Vec<Pid>,
     /// From its start to the first connection, in steps of some 10 ms.
@@ -221,14 +235,20 @@ impl Installed {
         let args = self.gateway.args.iter().map(|arg| fill(arg, &values)).collect::<Result<Vec<_>, _>>()?;
         let mut env = Vec::new();
         for (key, value) in &self.gateway.env {
-            env.push((key, fill(value, &values)?));
+            env.push((key.clone(), fill(value, &values)?));
+        }
+        let mut reload = vec![self.binary.clone().into_os_string()];
+        if let Reload::Command(args) = &self.gateway.reload {
+            for arg in args {
+                reload.push(fill(arg, &values)?.into());
+            }
         }
         let log = dir.join("log");
         let (out, err) = (File::create(&log)?, File::options().append(true).open(&log)?);
         let child = Child::spawn(cores, OsStr::new(&self.binary), args, |command| {
-            command.envs(env).stdout(out).stderr(err);
+            command.envs(env.iter().cloned()).stdout(out).stderr(err);
         })?;
-        Ok(Running { child, port, pids: Vec::new(), took: Duration::ZERO, log })
+        Ok(Running { child, reload, env, port, pids: Vec::new(), took: Duration::ZERO, log })
     }
 }
 

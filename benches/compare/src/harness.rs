@@ -239,7 +239,7 @@ impl Load {
         Ok(Self { _child: child, input, output: BufReader::new(output).lines() })
     }
 
-    async fn line(&mut self) -> anyhow::Result<String> {
+    pub(crate) async fn line(&mut self) -> anyhow::Result<String> {
         self.output.next_line().await?.context("the load has failed")
     }
 
@@ -251,7 +251,11 @@ impl Load {
     }
 
     pub(crate) async fn go(&mut self) -> anyhow::Result<()> {
-        Ok(self.input.write_all(b"go\n").await?)
+        self.tell("go").await
+    }
+
+    pub(crate) async fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+        Ok(self.input.write_all(format!("{line}\n").as_bytes()).await?)
     }
 
     /// What the load says at its end: a sample, or what went wrong.

@@ -40,6 +40,8 @@ pub(crate) enum Work {
     Paced { sockets: usize, per_second: u32, size: usize },
     /// Sockets that have had one message each and then nothing.
     Idle { sockets: usize },
+    /// Sockets that are opened as the harness says, and messages over all of them, at fixed times.
+    Live { per_second: u32 },
     /// An unmasked frame must be answered with Close 1002, an oversize message with Close 1009.
     Strict { oversize: u64 },
 }
@@ -80,6 +82,21 @@ impl Sample {
     pub(crate) fn others(&self) -> f64 {
         self.others_cpu / self.seconds
     }
+}
+
+/// What became of live sockets.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Live {
+    pub(crate) asked: usize,
+    /// No connection, no handshake, or not with the certificate of the day.
+    pub(crate) refused: usize,
+    /// Ended, or sent what was wrong.
+    pub(crate) dropped: usize,
+    pub(crate) echoed: u64,
+    /// Milliseconds.
+    pub(crate) p99: f64,
+    pub(crate) worst: f64,
+    pub(crate) first_trouble: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

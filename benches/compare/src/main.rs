@@ -12,6 +12,7 @@ mod harness;
 mod job;
 mod load;
 mod process;
+mod reload;
 mod report;
 mod rows;
 mod scale;
@@ -31,6 +32,7 @@ use child::Cores;
 use clap::{Args, Parser, Subcommand};
 use gateways::{Built, Installed};
 use harness::Plan;
+use job::{Job, Work};
 use serde_json::Value;
 use setup::Kind;
 use tokio::runtime::Builder;
@@ -91,6 +93,25 @@ struct ScaleOptions {
     place: Place,
 }
 
+/// What reloads under live sockets drop and leave behind
+#[derive(Debug, Args)]
+struct ReloadOptions {
+    /// Sockets that live before the first reload
+    #[arg(long, default_value_t = 200)]
+    sockets: usize,
+    /// Sockets that are opened before each
+    #[arg(long, default_value_t = 20)]
+    more: usize,
+    /// How many reloads, a second apart
+    #[arg(long, default_value_t = 10)]
+    reloads: usize,
+    /// Gateways to measure, by name, in this order; default: all of gateways.toml
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    gateways: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// Where the CPU time of a row goes
 #[derive(Debug, Args)]
 struct FlameOptions {
@@ -130,6 +151,7 @@ struct Place {
 #[derive(Debug, Subcommand)]
 enum Part {
     Scale(ScaleOptions),
+    Reload(ReloadOptions),
     Flame(FlameOptions),
     #[command(hide = true)]
     Backend,
@@ -162,7 +184,10 @@ fn run() -> anyhow::Result<()> {
         Some(Part::Pin { cores, command }) => child::become_pinned(&cores.0, &command),
         Some(Part::Backend) => runtime()?.block_on(backend::serve()),
         Some(Part::Load { job }) => {
-            let job = serde_json::from_str(&job)?;
+            let job: Job = serde_json::from_str(&job)?;
+            if matches!(job.work, Work::Live { .. }) {
+                return runtime()?.block_on(load::live::run(&job));
+            }
             let result = runtime()?.block_on(load::run(&job));
             // An error is one line too: the harness knows which gateway it is about.
             let line = match result {
@@ -172,6 +197,7 @@ fn run() -> anyhow::Result<()> {
             Ok(writeln!(std::io::stdout(), "{line}")?)
         }
         Some(Part::Scale(options)) => runtime()?.block_on(until_stopped(scale(options))),
+        Some(Part::Reload(options)) => runtime()?.block_on(until_stopped(reload(options))),
         Some(Part::Flame(options)) => runtime()?.block_on(until_stopped(flame(options))),
         None => runtime()?.block_on(until_stopped(compare(options))),
     }
@@ -271,6 +297,21 @@ async fn scale(options: ScaleOptions) -> anyhow::Result<()> {
     let tell = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
     let parts = scale::run(&plan, tell).await?;
     place.write("", &scale::json(&plan, &parts))
+}
+
+async fn reload(options: ReloadOptions) -> anyhow::Result<()> {
+    let place = &options.place;
+    place.check()?;
+    let gateways = place.installed(&options.gateways).await?;
+    let plan = reload::Plan {
+        gateways,
+        sockets: options.sockets,
+        more: options.more,
+        reloads: options.reloads,
+        cores: [place.gateway_core, place.load_core],
+    };
+    let outcomes = reload::run(&plan).await?;
+    place.write(&reload::text(&plan, &outcomes), &reload::json(&plan, &outcomes))
 }
 
 async fn flame(options: FlameOptions) -> anyhow::Result<()> {

@@ -30,19 +30,24 @@ impl Site {
     /// Makes an ECDSA P-256 certificate and raises the limit on open files.
     pub(crate) fn prepare() -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("wssgate-compare-").context("no temporary directory")?;
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
-        let (certificate, secret) = (cert.pem(), signing_key.serialize_pem());
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::write(&path, text).with_context(|| path.display().to_string()).map(|()| path)
-        };
-        let chain = write("chain.pem", &certificate)?;
-        let key = write("key.pem", &secret)?;
-        let bundle = write("bundle.pem", &(certificate + &secret))?;
+        let [chain, key, bundle] = ["chain.pem", "key.pem", "bundle.pem"].map(|name| dir.path().join(name));
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let files = hard.min(FILES_MAX);
         setrlimit(Resource::RLIMIT_NOFILE, files, hard)?;
-        Ok(Self { dir, chain, key, bundle, files })
+        let site = Self { dir, chain, key, bundle, files };
+        site.renew()?;
+        Ok(site)
+    }
+
+    /// Makes another certificate, in the same files.
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed([HOST.to_owned()])?;
+        let (certificate, secret) = (cert.pem(), signing_key.serialize_pem());
+        let write =
+            |path: &Path, text: &str| fs::write(path, text).with_context(|| path.display().to_string());
+        write(&self.chain, &certificate)?;
+        write(&self.key, &secret)?;
+        write(&self.bundle, &(certificate + &secret))
     }
 }
 

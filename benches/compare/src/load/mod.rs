@@ -4,6 +4,7 @@
 mod echo;
 mod handshake;
 mod http;
+pub(crate) mod live;
 mod paced;
 mod reading;
 mod strict;
@@ -158,6 +159,7 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
             workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
             sockets
         }
+        Work::Live { .. } => 0, // it is `live`'s own
         Work::Strict { oversize } => each(1, shared, workers, |shared, _| strict::probe(shared, oversize)),
     }
 }

@@ -84,7 +84,7 @@ async fn socket(shared: Rc<Shared>, index: usize, size: usize, mut due: Due) -> 
 
 /// The moments when messages are due, as they come. From a thread of its own, since tokio's timers
 /// count in milliseconds.
-fn ticks(interval: Duration) -> mpsc::UnboundedReceiver<Instant> {
+pub(super) fn ticks(interval: Duration) -> mpsc::UnboundedReceiver<Instant> {
     let (sender, ticks) = mpsc::unbounded_channel();
     thread::spawn(move || {
         let _ = set_timerslack(1); // nanosecond; without it sleeps last some 50 µs longer
