@@ -420,7 +420,7 @@ fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {
     let hint = match e.kind() {
         Kind::AddrInUse => "something listens there already; `ss -ltnp` shows what",
         Kind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"On port 443\""
+            "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"In production\""
         }
         Kind::AddrNotAvailable => "this machine has no such address",
         _ => "check the address",
