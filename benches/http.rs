@@ -19,7 +19,7 @@ use gateway::connection::Connection;
 use gateway::registry::Registry;
 use gateway::route::Action;
 use gateway::site::Site;
-use gateway::worker::Worker;
+use gateway::worker::{Common, Worker};
 use gateway::{http1, http2};
 use http::Request;
 use tls_acceptor::{Certificates, Loaded, Tickets};
@@ -49,8 +49,9 @@ async fn connection(backends: usize) -> Arc<Connection> {
     let site = Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
     let casing = upgrade_handler::casing::canonical().await;
     let site = Arc::new(ArcSwap::from_pointee(site));
-    let sessions = Arc::new(Registry::new(0, 1));
-    let worker = Arc::new(Worker::new(site, certificates, casing, sessions, Arc::default()));
+    let (drained, shortage) = (Arc::default(), Arc::default());
+    let common = Common { site, certificates, drained, shortage, casing };
+    let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
     let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
     for _ in 0..backends {
         let (near, far) = pipe(ROOM);

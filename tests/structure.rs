@@ -96,6 +96,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/upstream.rs",
         "upgrade-handler/src/response.rs",
         "gateway/src/route.rs",
+        "gateway/src/drained.rs",
         "gateway/src/host.rs",
         "gateway/src/forward.rs",
     ];
@@ -119,6 +120,7 @@ fn each_thing_is_done_in_its_place() {
         &["std::fs", "fs::read", "File::open"],
         &[
             "gateway/config/",
+            "gateway/control/socket.rs",
             "gateway/demo.rs",
             "tls-acceptor/material.rs",
             "tls-acceptor/places.rs",
@@ -130,6 +132,7 @@ fn each_thing_is_done_in_its_place() {
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
+    only(&["UnixListener"], &["gateway/control/"]);
     only(&["h2::"], &["gateway/http2.rs", "gateway/body.rs", "upgrade-handler/"]);
 }
 

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
 use frame_core::relay::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
 use crate::config::{Config, Listener};
 use crate::lifecycle::Candidate;
-use crate::route::{Action, Route, Service};
+use crate::route::{Action, Route};
+use crate::tables::{section, table};
 
 /// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
 #[must_use]
@@ -39,23 +40,6 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
     text
 }
 
-fn section(text: &mut String, title: &str, table: &Table) {
-    let _ = writeln!(text, "{title}");
-    for line in table.lines() {
-        let _ = writeln!(text, "  {}", line.trim_end());
-    }
-    text.push('\n');
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
 fn listeners(config: &Config) -> Table {
     let mut table = table(&["address", "protocol", "handshake", "request head"]);
     for Listener { address, tls, header_timeout, .. } in &config.listeners {
@@ -82,8 +66,7 @@ fn routes(config: &Config) -> Table {
         let host = id.host.as_ref().map_or("any".to_owned(), ToString::to_string);
         let target = match action {
             Action::Proxy(upstream) => format!("http://{upstream}"),
-            Action::Service(Service::Echo) => "echo service".to_owned(),
-            Action::Service(Service::Console) => "console page".to_owned(),
+            Action::Service(_) => action.to_string(),
         };
         let mut sockets = describe(policy);
         if let Some(origins) = origins {

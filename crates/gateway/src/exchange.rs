@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode, Version};
 use tls_acceptor::Selected;
@@ -191,6 +191,7 @@ async fn serve(
         .find(&host.name, &path)
         .ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
     report.routed(route);
+    drained(connection, route)?;
     transfer_coding(&head)?;
     match judgement {
         Judgement::Refused(refusal) => Err(refusal.into()),
@@ -207,6 +208,16 @@ async fn serve(
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
         },
     }
+}
+
+/// An operator has taken the route, or the server behind it, out of service.
+fn drained(connection: &Connection, route: &Route) -> Result<(), Decline> {
+    if !connection.worker.is_drained(route) {
+        return Ok(());
+    }
+    Err(Decline::new(StatusCode::SERVICE_UNAVAILABLE, "this is out of service for a while; try again later")
+        .with(RETRY_AFTER, HeaderValue::from_static("10"))
+        .because("the route or its server is drained"))
 }
 
 /// The gateway's own answer to OPTIONS (RFC 9110 §9.3.7).

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use gateway::check;
+use gateway::control;
+use gateway::control::wire::Request;
 use gateway::demo::Demo;
 use gateway::lifecycle::{self, Ending, Origin, Signals, Source};
 use gateway::telemetry::log::{self, Format};
@@ -42,6 +44,46 @@ enum Command {
     /// expired, 12 hours later. Where several gateways share the file, let all of them have the new key
     /// as second line before it becomes the first.
     TicketKey,
+    /// Show how the running gateway is
+    Status(Talk),
+    /// List live WebSocket sessions
+    Sessions(Talk),
+    /// Have everything read anew, as SIGHUP does, and say how it went
+    Reload(Talk),
+    /// Send the sessions of a route or a server away, and let no new requests go there
+    Drain {
+        /// A route such as domain.com/wss or /wss, or a server such as 127.0.0.1:8282
+        #[arg(value_name = "ROUTE|SERVER")]
+        target: Option<String>,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Let requests go there again
+    Undrain {
+        /// As it was drained
+        #[arg(value_name = "ROUTE|SERVER")]
+        target: String,
+        #[command(flatten)]
+        talk: Talk,
+    },
+    /// Close one WebSocket session in order
+    Close {
+        /// From `wssgate sessions`, or from the log
+        id: u64,
+        #[command(flatten)]
+        talk: Talk,
+    },
+}
+
+/// How the running gateway is talked to.
+#[derive(Debug, Args)]
+struct Talk {
+    /// Its control socket, if the configuration doesn't say
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print its answer as it comes: JSON, one object a line
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -65,30 +107,47 @@ fn run() -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
     let arguments = Arguments::parse();
-    match arguments.command {
-        Some(Command::Check) => {
-            let checking = tokio::task::spawn_blocking;
-            runtime.block_on(async {
-                tokio::select! {
-                    code = async { checking(move || check(arguments.config)).await? } => code,
-                    _ = signals.ending() => Ok(ExitCode::FAILURE),
-                }
-            })
+    let config = arguments.config;
+    let Some(command) = arguments.command else {
+        let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
+        let code = runtime.block_on(serve(config, origin, signals));
+        runtime.shutdown_background(); // a file system that hangs must not hold up the end
+        drop(guard); // writes what is left of the log
+        return Ok(code);
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            code = obey(command, config) => code,
+            _ = signals.ending() => Ok(ExitCode::FAILURE),
         }
-        Some(Command::TicketKey) => {
+    })
+}
+
+async fn obey(command: Command, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let (name, target, id, talk) = match command {
+        Command::Check => return tokio::task::spawn_blocking(move || check(config)).await?,
+        Command::TicketKey => {
             let made = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
             let line = tls_acceptor::ticket_file::fresh_line(&format!("made {made}"))?;
             std::io::stdout().write_all(line.as_bytes()).context("stdout")?;
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        None => {
-            let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
-            let code = runtime.block_on(serve(arguments.config, origin, signals));
-            runtime.shutdown_background(); // a file system that hangs must not hold up the end
-            drop(guard); // writes what is left of the log
-            Ok(code)
-        }
-    }
+        Command::Status(talk) => ("status", None, None, talk),
+        Command::Sessions(talk) => ("sessions", None, None, talk),
+        Command::Reload(talk) => ("reload", None, None, talk),
+        Command::Drain { target: None, .. } => anyhow::bail!(
+            "drain needs a route (domain.com/wss) or a server (127.0.0.1:8282); to end the whole gateway in \
+             order send it SIGTERM (systemctl stop wssgate)"
+        ),
+        Command::Drain { target, talk } => ("drain", target, None, talk),
+        Command::Undrain { target, talk } => ("undrain", Some(target), None, talk),
+        Command::Close { id, talk } => ("close", None, Some(id), talk),
+    };
+    let socket = talk.socket.unwrap_or_else(|| control::find(config.as_deref()));
+    let request = Request { command: name.to_owned(), target, id };
+    let (out, err) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
+    let done = control::client::ask(&socket, &request, talk.json, out, err).await?;
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tls_acceptor::Certificates;
+use tokio::time::Instant;
 
-use crate::registry::Registry;
+use crate::drained::Drained;
+use crate::registry::{Entry, Registry};
 use crate::route::RouteId;
 use crate::site::Site;
 
@@ -55,6 +57,8 @@ pub struct Overview {
     pub site: Arc<ArcSwap<Site>>,
     /// The certificates in use.
     pub certificates: Arc<Certificates>,
+    /// Routes and servers that are drained by order.
+    pub drained: Arc<ArcSwap<Drained>>,
     /// Live sessions, worker by worker.
     pub sessions: Vec<Arc<Registry>>,
     /// Connections accepted so far, worker by worker.
@@ -63,6 +67,8 @@ pub struct Overview {
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.
     pub reloads_refused: AtomicU64,
+    /// When the process was started.
+    pub started: Instant,
     /// How far it has come.
     pub stage: Mutex<Stage>,
 }
@@ -79,10 +85,22 @@ impl Overview {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 
+    /// The number of the configuration or of the certificates in use, whichever came last.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.site.load().generation.max(self.certificates.current().generation)
+    }
+
     /// Live sessions.
     #[must_use]
     pub fn live(&self) -> usize {
         self.sessions.iter().map(|sessions| sessions.len()).sum()
+    }
+
+    /// One session, if it lives.
+    #[must_use]
+    pub fn session(&self, id: u64) -> Option<Entry> {
+        self.sessions.iter().find_map(|sessions| sessions.get(id))
     }
 
     /// Live sessions by route: all routes that are served, and those that have gone and left some.

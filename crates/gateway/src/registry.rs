@@ -88,6 +88,27 @@ impl Registry {
         chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
     }
 
+    /// The ids of all sessions.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        self.lock().live.keys().copied().collect()
+    }
+
+    /// One session, if it lives.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Entry> {
+        self.lock().live.get(&id).cloned()
+    }
+
+    /// The routes that sessions were opened by, of every generation, each once.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        let inner = self.lock();
+        let routes: HashMap<_, _> =
+            inner.live.values().map(|entry| (Arc::as_ptr(&entry.route), &entry.route)).collect();
+        routes.into_values().cloned().collect()
+    }
+
     /// Adds the number of sessions of each route to `counts`.
     pub fn count(&self, counts: &mut HashMap<RouteId, usize>) {
         for (id, count) in &self.lock().by_route {

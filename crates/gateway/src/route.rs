@@ -15,7 +15,7 @@ use crate::host::HostPattern;
 use crate::upstream::Upstream;
 
 /// What makes a route the same route after a reload.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId {
     /// `None`: any host.
     pub host: Option<HostPattern>,
@@ -33,7 +33,7 @@ impl fmt::Display for RouteId {
 }
 
 /// A route's path: it matches itself and everything below it, on segment borders.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoutePath(Box<str>);
 
 impl RoutePath {
@@ -97,6 +97,16 @@ pub enum Service {
     Echo,
     /// A page to try WebSockets with.
     Console,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Proxy(upstream) => upstream.fmt(f),
+            Self::Service(Service::Echo) => f.write_str("echo service"),
+            Self::Service(Service::Console) => f.write_str("console page"),
+        }
+    }
 }
 
 /// All routes, ready to be asked.

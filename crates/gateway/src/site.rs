@@ -10,7 +10,7 @@ use tls_acceptor::{Acceptor, Certificates, Tickets};
 
 use crate::config::{Config, Drain, Listener, RemovedRoutes};
 use crate::connection::Door;
-use crate::route::{RouteId, Routes};
+use crate::route::{Route, RouteId, Routes};
 
 /// One generation of everything but the certificates.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub struct Site {
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
     pub takeover_timeout: Duration,
+    all: Vec<Arc<Route>>,
     ids: HashSet<RouteId>,
     doors: HashMap<SocketAddr, (Listener, Arc<Door>)>,
 }
@@ -66,6 +67,7 @@ impl Site {
             drain: config.drain,
             removed_routes: config.removed_routes,
             takeover_timeout: config.takeover_timeout,
+            all: config.routes.clone(),
             ids: config.routes.iter().map(|route| route.id.clone()).collect(),
             doors,
         })
@@ -87,6 +89,20 @@ impl Site {
     #[must_use]
     pub fn sends_away(&self, id: &RouteId) -> bool {
         self.removed_routes == RemovedRoutes::Drain && !self.has_route(id)
+    }
+
+    /// Routes in the order of the configuration.
+    #[must_use]
+    pub fn all_routes(&self) -> &[Arc<Route>] {
+        &self.all
+    }
+
+    /// The listeners' addresses as the configuration has them, sorted.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<_> = self.doors.keys().copied().collect();
+        addresses.sort_unstable();
+        addresses
     }
 
     /// Routes by host and path.

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::GOING_AWAY;
+use crate::drained::Drained;
 use crate::listener::{self, Stop};
 use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
@@ -38,6 +39,8 @@ pub struct Worker {
     site: Arc<ArcSwap<Site>>,
     /// The certificates in use.
     pub certificates: Arc<Certificates>,
+    /// Routes and servers that are drained by order.
+    drained: Arc<ArcSwap<Drained>>,
     /// Kept-alive connections to backends.
     pub pool: Arc<Pool>,
     /// Live sessions.
@@ -59,16 +62,12 @@ pub struct Worker {
 impl Worker {
     /// One without connections.
     #[must_use]
-    pub fn new(
-        site: Arc<ArcSwap<Site>>,
-        certificates: Arc<Certificates>,
-        casing: Extensions,
-        sessions: Arc<Registry>,
-        shortage: Arc<Shortage>,
-    ) -> Self {
+    pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
+        let Common { site, certificates, drained, shortage, casing } = common;
         Self {
             site,
             certificates,
+            drained,
             pool: Arc::default(),
             sessions,
             accepted: Arc::default(),
@@ -86,13 +85,20 @@ impl Worker {
         self.site.load_full() // never a guard: arc-swap's are not for holding
     }
 
+    /// Nothing new may go this way.
+    #[must_use]
+    pub fn is_drained(&self, route: &Route) -> bool {
+        self.drained.load().covers(route).is_some()
+    }
+
     /// Registers a new session of `route`, which was found in some generation of the site. If the
-    /// route has gone meanwhile, or the gateway is going, the session's end is ordered at once.
+    /// route has gone or is drained meanwhile, or the gateway is going, the session's end is ordered at
+    /// once.
     #[must_use]
     pub fn enroll(&self, route: &Arc<Route>, who: Who) -> Registered {
         let registered = self.sessions.register(route, who);
         let site = self.site();
-        let code = if self.draining.is_cancelled() {
+        let code = if self.draining.is_cancelled() || self.is_drained(route) {
             Some(site.drain.close_code)
         } else {
             site.sends_away(&route.id).then_some(GOING_AWAY)
@@ -102,6 +108,21 @@ impl Worker {
         }
         registered
     }
+}
+
+/// What all workers have in common.
+#[derive(Debug, Clone)]
+pub struct Common {
+    /// The site in use.
+    pub site: Arc<ArcSwap<Site>>,
+    /// The certificates in use.
+    pub certificates: Arc<Certificates>,
+    /// Routes and servers that are drained by order.
+    pub drained: Arc<ArcSwap<Drained>>,
+    /// See [`Worker::shortage`].
+    pub shortage: Arc<Shortage>,
+    /// See [`Worker::casing`].
+    pub casing: Extensions,
 }
 
 /// What the main thread tells a worker.
@@ -168,17 +189,10 @@ impl Drop for TellEnd {
 ///
 /// # Errors
 /// If the operating system has no thread or no epoll for it.
-pub fn start(
-    (number, workers): (usize, usize),
-    site: Arc<ArcSwap<Site>>,
-    certificates: Arc<Certificates>,
-    casing: Extensions,
-    shortage: Arc<Shortage>,
-    end: mpsc::Sender<()>,
-) -> io::Result<Handle> {
+pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sender<()>) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::new(Registry::new(number, workers));
-    let worker = Arc::new(Worker::new(site, certificates, casing, sessions.clone(), shortage));
+    let worker = Arc::new(Worker::new(common, sessions.clone()));
     let accepted = worker.accepted.clone();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {

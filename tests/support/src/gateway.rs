@@ -192,6 +192,7 @@ impl Setup {
             ])
             .arg(self.config_file())
             .env("RUST_BACKTRACE", "0")
+            .env_remove("RUNTIME_DIRECTORY") // the test's own business, if anybody's
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());

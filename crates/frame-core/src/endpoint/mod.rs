@@ -28,7 +28,7 @@ use crate::close::Close;
 use crate::control::{Control, Manner};
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
 use crate::keepalive::{Due, Keepalive};
-use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Traffic};
+use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
 use crate::scanner::ControlPayload;
 use crate::violation::Violation;
 
@@ -195,6 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             return Poll::Ready(());
         }
         let now = self.catch_up();
+        self.tell(now);
         self.keepalive.on_reading(!self.outbox.is_full(), now);
         self.keepalive.on_sending(!self.outbox.is_empty(), self.outbox.take_progress(), now);
         if self.is_idle(now) {
@@ -236,6 +237,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             self.moved = now;
         }
         now
+    }
+
+    /// Answers whoever asks how the session is.
+    fn tell(&self, now: Duration) {
+        self.control.answer(|| Snapshot {
+            from_client: self.received,
+            from_backend: self.sent,
+            idle: now.saturating_sub(self.moved),
+            is_closing: self.cause.is_some(),
+        });
     }
 
     fn idle_at(&self) -> Option<Duration> {
@@ -282,6 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             // It isn't read meanwhile, so its silence proves nothing; but time passes.
             let now = self.catch_up();
+            self.tell(now);
             self.keepalive.on_reading(false, now);
             self.keepalive.on_sending(true, self.outbox.take_progress(), now);
             if self.keepalive.on_deadline(now) == Due::Stalled {

@@ -203,6 +203,23 @@ async fn an_order_waits_for_the_message_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_tells_how_it_is_when_asked() {
+    let mut rig = rig(policy(), 64).await;
+    rig.send(&masked(0x81, b"abc")).await;
+    rig.hears(&frame(0x81, b"abc")).await;
+    tokio::time::sleep(7 * SECOND).await;
+    let snapshot = rig.control.ask().await.unwrap();
+    for traffic in [snapshot.from_client, snapshot.from_backend] {
+        assert_eq!((traffic.messages, traffic.payload_bytes), (1, 3));
+    }
+    assert_eq!((snapshot.idle, snapshot.is_closing), (7 * SECOND, false));
+    // Also while its client takes nothing.
+    rig.send(&masked(0x82, &[7; 1000])).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(rig.control.ask().await.unwrap().from_client.messages, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_reads_nothing_is_not_read_either_and_can_be_ended() {
     let mut rig = rig(policy(), 1024).await;
     let message = masked(0x82, &[1; 3000]);

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 pub(crate) use self::outcome::IDLE_CODE;
-pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Traffic};
+pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
 use self::pump::{Event, Pump};
 use crate::alarm::Alarm;
 use crate::control::{Control, Manner, Order};
@@ -173,12 +173,14 @@ impl Relay {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let now = self.started.elapsed();
+        let order = control.poll(cx);
         if self.finish.is_none() {
-            if let Some(order) = control.poll(cx) {
+            if let Some(order) = order {
                 self.on_order(order, now);
             }
             self.poll_open(cx, client, backend, now);
         }
+        control.answer(|| self.snapshot(now));
         if let Some(finish) = &mut self.finish
             && let Poll::Ready((client, backend)) = finish.poll(cx, client, backend, now)
         {
@@ -435,6 +437,15 @@ impl Relay {
             },
             deadline: self.end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
         }));
+    }
+
+    fn snapshot(&self, now: Duration) -> Snapshot {
+        Snapshot {
+            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
+            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
+            idle: now.saturating_sub(self.moved),
+            is_closing: self.cause.is_some(),
+        }
     }
 
     fn outcome(&self, client: Exit, backend: Exit) -> Outcome {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::close::Close;
 use crate::scanner::Tally;
@@ -174,6 +175,19 @@ impl Traffic {
     pub(crate) fn new(tally: Tally, wire_bytes: u64) -> Self {
         Self { messages: tally.messages, payload_bytes: tally.payload_bytes, wire_bytes }
     }
+}
+
+/// How a session is while it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// From the client so far.
+    pub from_client: Traffic,
+    /// From the backend, or from the endpoint, so far.
+    pub from_backend: Traffic,
+    /// Since a message last moved.
+    pub idle: Duration,
+    /// Something has made it end.
+    pub is_closing: bool,
 }
 
 /// How a session ended, and what it carried.

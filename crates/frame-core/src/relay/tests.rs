@@ -498,6 +498,29 @@ async fn an_order_lets_messages_in_flight_finish() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_tells_how_it_is_when_asked() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&masked(0x81, b"up")).await;
+    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"up")));
+    rig.backend.send(&[frame(0x81, b"a"), frame(0x81, b"bc"), frame(0x01, b"begun")].concat()).await;
+    for expect in [heard(0x81, b"a"), heard(0x81, b"bc"), heard(0x01, b"begun")] {
+        assert_eq!(rig.client.hear().await, Some(expect));
+    }
+    tokio::time::sleep(7 * SECOND).await;
+    let snapshot = rig.control.ask().await.unwrap();
+    assert_eq!((snapshot.from_client.messages, snapshot.from_client.payload_bytes), (1, 2));
+    assert_eq!(snapshot.from_backend.messages, 2, "the third is not whole");
+    assert_eq!((snapshot.idle, snapshot.is_closing), (7 * SECOND, false));
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    assert!(rig.control.ask().await.unwrap().is_closing);
+    drop((rig.client, rig.backend));
+    rig.relay.await.unwrap();
+    let answer = rig.control.ask();
+    drop(rig.control);
+    assert!(answer.await.is_err(), "it is over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     let mut rig = rig(policy()).await;
     let half = &frame(0x82, b"half")[..3];

@@ -19,6 +19,7 @@ use upgrade_handler::origin::Origin;
 
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
+use crate::control;
 use crate::host::HostPattern;
 use crate::route::{Action, Route, RouteId, RoutePath, Service};
 use crate::socket::collide;
@@ -50,6 +51,8 @@ pub struct Config {
     pub removed_routes: RemovedRoutes,
     /// Where the gateway tells how it is; `None`: nowhere.
     pub admin: Option<Admin>,
+    /// Where it is steered from; `None`: the file doesn't say.
+    pub control: Option<ControlSocket>,
     /// From a takeover to the moment when what the old process still serves is drained.
     pub takeover_timeout: Duration,
     /// Whose word about their clients is believed.
@@ -96,6 +99,15 @@ pub enum RemovedRoutes {
 pub struct Admin {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+/// The control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Its path.
+    pub path: PathBuf,
     /// Where the file says so.
     pub place: Place,
 }
@@ -176,6 +188,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
     let ticket_keys = root.string(d, "ticket_keys", |text| Ok(base.join(text)));
     let listeners = read_listeners(d, &mut root);
     let admin = read_admin(d, &mut root, &listeners);
+    let control = read_control(base, d, &mut root);
     let (certificates, watch, certificate_places) = read_certificates(base, d, &mut root);
     let routes = read_routes(d, &mut root);
     if routes.is_empty() && !root.has("route") {
@@ -200,6 +213,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         drain,
         removed_routes: removed_routes.map_or(RemovedRoutes::Drain, |at| at.value),
         admin,
+        control,
         takeover_timeout: takeover_timeout.map_or(3600 * SECOND, |at| at.value),
         trusted_proxies: trusted_proxies.map(|at| at.value).unwrap_or_default(),
         ticket_keys: ticket_keys.map(|at| (at.value, at.place)),
@@ -281,6 +295,18 @@ fn read_admin(d: &mut Document<'_>, root: &mut Section<'_>, listeners: &[Listene
         d.problem(place, what);
     }
     Some(Admin { address, place })
+}
+
+fn read_control(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) -> Option<ControlSocket> {
+    let mut section = root.table(d, "control", "[control]")?;
+    let place = section.place;
+    let socket = section.string(d, "socket", |text| match text {
+        "" => Err("expected a path such as \"/run/wssgate/control.sock\", found nothing".to_owned()),
+        text => Ok(base.join(text)),
+    });
+    section.finish(d);
+    let At { value: path, place } = socket.unwrap_or_else(|| At { value: control::USUAL.into(), place });
+    Some(ControlSocket { path, place })
 }
 
 fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener> {

@@ -310,3 +310,26 @@ fn the_admin_listener() {
         assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
     }
 }
+
+#[test]
+fn the_control_socket() {
+    assert_eq!(parse(DOCUMENTED).0.control, None);
+    let control = |section: &str| {
+        let (config, problems) = parse(&DOCUMENTED.replace("[certificates]", section));
+        (config.control.map(|control| control.path.display().to_string()), problems)
+    };
+    for (section, expect) in [
+        ("[control]\n[certificates]", "/run/wssgate/control.sock"),
+        ("[control]\nsocket = \"/tmp/x\"\n[certificates]", "/tmp/x"),
+        ("[control]\nsocket = \"x.sock\"\n[certificates]", "/etc/wssgate/x.sock"),
+    ] {
+        assert_eq!(control(section), (Some(expect.to_owned()), vec![]));
+    }
+    for (section, expect) in [
+        ("[control]\nsocket = \"\"\n[certificates]", ":15:10: socket: expected a path"),
+        ("[control]\nsokcet = \"x\"\n[certificates]", ":15:1: unknown key \"sokcet\""),
+    ] {
+        let problems = control(section).1;
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
+    }
+}

@@ -44,6 +44,9 @@ pub(super) enum Message {
         version: String,
         /// How many descriptors will follow.
         sockets: usize,
+        /// Routes and servers that are drained by order.
+        #[serde(default)]
+        drained: Vec<String>,
     },
     /// So many descriptors come with it.
     Sockets {
@@ -79,6 +82,8 @@ pub(super) struct Estate {
     /// The same owner's are neighbours.
     pub(super) sockets: Vec<Handed>,
     pub(super) tickets: Tickets,
+    /// Routes and servers that are drained by order.
+    pub(super) drained: Vec<String>,
 }
 
 /// One end of the socket. It keeps packets apart (`SOCK_SEQPACKET`), for which tokio has no name.

@@ -30,6 +30,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Everything that is wrong and doesn't forbid to carry it out.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.loaded.warnings.iter().map(ToString::to_string).chain(self.ticket_warning())
+    }
+
     /// What an operator should know of the ticket keys' file.
     #[must_use]
     pub fn ticket_warning(&self) -> Option<String> {

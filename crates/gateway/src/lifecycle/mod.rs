@@ -10,6 +10,7 @@ mod reload;
 mod renewal;
 mod retire;
 mod signals;
+mod steer;
 mod succession;
 mod takeover;
 
@@ -34,16 +35,18 @@ use self::notify::Notifier;
 use self::origin::Program;
 pub use self::origin::{Origin, OriginError, launch};
 use self::outside::Outside;
+use self::reload::Asker;
 use self::renewal::Renewal;
 pub use self::signals::{Arrived, Ending, Signals};
 pub use self::succession::SuccessionError;
 use self::succession::{Inherited, Opened, Predecessor};
 use self::takeover::{Successor, Takeover, TakeoverError};
 use crate::config::{Config, Problem, Problems};
+use crate::control::server::{Access, DEMANDS_MAX, Demand};
+use crate::drained::{Drained, Target};
 use crate::overview::{Overview, Stage};
-use crate::shortage::Shortage;
 use crate::site::Site;
-use crate::worker::{self, Command, Handle};
+use crate::worker::{self, Command, Common, Handle};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,8 @@ struct Gateway {
     inherited: Inherited,
     notifier: Notifier,
     overview: Arc<Overview>,
+    /// What the control socket is answered from.
+    access: Access,
     outside: Outside,
 }
 
@@ -107,7 +112,9 @@ pub async fn run(
     on_ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<Ending, StartError> {
     raise_descriptor_limit();
-    let Some((mut gateway, mut predecessor, mut ended)) = begin(source, origin, &mut signals).await? else {
+    let Some(Begun { mut gateway, mut predecessor, mut ended, mut demands }) =
+        begin(source, origin, &mut signals).await?
+    else {
         return Ok(Ending::Terminated);
     };
     let mut addresses: Vec<SocketAddr> = gateway.listening.values().copied().collect();
@@ -126,6 +133,7 @@ pub async fn run(
                 Arrived::Takeover => wanted.takeover(&work, &gateway.source),
                 Arrived::Ending(ending) => {
                     drop(work); // a new process that isn't ready yet ends
+                    drop((wanted, demands)); // who waits is told that it is too late
                     gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
                     let Gateway { workers, overview, .. } = &gateway;
                     let remaining = Remaining::new(ended, workers.len());
@@ -135,13 +143,15 @@ pub async fn run(
             done = work.done() => {
                 work = Work::Nothing;
                 match done {
-                    Done::Reload(candidate, started) => gateway.reload(candidate, started),
+                    Done::Reload(read) => gateway.reload(read),
                     Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
+                        drop((wanted, demands));
                         let Gateway { workers, overview, .. } = &gateway;
                         return Ok(retire::retire(workers, overview, &mut signals, ended, pid).await);
                     }
                 }
             },
+            Some(demand) = demands.recv() => gateway.obey(demand, &work, &mut wanted),
             () = withdrawn(&mut predecessor) => gateway.speak(),
             // Not in the middle of a reload: it reads the same files.
             look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
@@ -157,22 +167,28 @@ pub async fn run(
     }
 }
 
+/// A gateway that has begun to serve.
+struct Begun {
+    gateway: Gateway,
+    /// Who is being taken over.
+    predecessor: Option<Predecessor>,
+    /// Each worker's end.
+    ended: mpsc::Receiver<()>,
+    demands: mpsc::Receiver<Demand>,
+}
+
 /// Starts, or takes over. `None` if a signal came before the old gateway let go.
-async fn begin(
-    source: Source,
-    origin: Origin,
-    signals: &mut Signals,
-) -> Result<Option<(Gateway, Option<Predecessor>, mpsc::Receiver<()>)>, StartError> {
+async fn begin(source: Source, origin: Origin, signals: &mut Signals) -> Result<Option<Begun>, StartError> {
     let started = Instant::now();
     let Some(socket) = origin.predecessor else {
         let inherited = Inherited::new(origin.activated);
-        let (mut gateway, closed, ended) = Gateway::start(source, origin.program, inherited).await?;
-        gateway.open(closed, started);
-        gateway.speak();
-        return Ok(Some((gateway, None, ended)));
+        let (mut begun, closed) = Gateway::start(source, origin.program, inherited).await?;
+        begun.gateway.open(closed, started);
+        begun.gateway.speak();
+        return Ok(Some(begun));
     };
     let (predecessor, inherited) = Predecessor::meet(socket).await?;
-    let (mut gateway, closed, ended) = match Gateway::start(source, origin.program, inherited).await {
+    let (mut begun, closed) = match Gateway::start(source, origin.program, inherited).await {
         Ok(started) => started,
         Err(e) => {
             predecessor.fail(e.to_string()).await;
@@ -180,10 +196,10 @@ async fn begin(
         }
     };
     tokio::select! {
-        going = predecessor.ready(gateway.inherited.taken()) => going?,
+        going = predecessor.ready(begun.gateway.inherited.taken()) => going?,
         _ = signals.ending() => return Ok(None),
     }
-    gateway.open(closed, started);
+    begun.gateway.open(closed, started);
     info!(
         pid = std::process::id(),
         predecessor = predecessor.pid,
@@ -192,7 +208,7 @@ async fn begin(
         took_ms = millis(started),
         "taken over"
     );
-    Ok(Some((gateway, Some(predecessor), ended)))
+    Ok(Some(Begun { predecessor: Some(predecessor), ..begun }))
 }
 
 /// When the old gateway no longer speaks for the service; never, if there is none.
@@ -211,6 +227,7 @@ enum Work {
     Reload {
         candidate: JoinHandle<Result<Candidate, Problems>>,
         started: Instant,
+        askers: Vec<Asker>,
     },
     /// A new process that isn't ready yet.
     Takeover(Takeover),
@@ -218,14 +235,23 @@ enum Work {
 
 #[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 enum Done {
-    Reload(Result<Result<Candidate, Problems>, JoinError>, Instant),
+    Reload(Read),
     Takeover(Result<Successor, TakeoverError>, Instant),
 }
 
-/// What signals have asked for while something else was going on. Several of a kind are one.
+/// A reload whose files have been read.
+struct Read {
+    candidate: Result<Result<Candidate, Problems>, JoinError>,
+    started: Instant,
+    askers: Vec<Asker>,
+}
+
+/// What has been asked for while something else was going on. Several of a kind are one.
 #[derive(Default)]
 struct Wanted {
     reload: bool,
+    /// Who waits to hear of it.
+    askers: Vec<Asker>,
     takeover: bool,
 }
 
@@ -259,7 +285,10 @@ impl Work {
     async fn done(&mut self) -> Done {
         match self {
             Self::Nothing => std::future::pending().await,
-            Self::Reload { candidate, started } => Done::Reload(candidate.await, *started),
+            Self::Reload { candidate, started, askers } => {
+                let candidate = candidate.await;
+                Done::Reload(Read { candidate, started: *started, askers: std::mem::take(askers) })
+            }
             Self::Takeover(takeover) => Done::Takeover(takeover.finished().await, takeover.started),
         }
     }
@@ -271,7 +300,7 @@ impl Gateway {
         source: Source,
         program: Program,
         mut inherited: Inherited,
-    ) -> Result<(Self, Closed, mpsc::Receiver<()>), StartError> {
+    ) -> Result<(Begun, Closed), StartError> {
         let reading = source.clone();
         let candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
@@ -293,7 +322,8 @@ impl Gateway {
                 Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
             }
         }
-        let outside = Outside::default().open(&config, &mut inherited, &mut problems, cannot_listen);
+        let outside = Outside::new(inherited.predecessor.is_none());
+        let to_open = outside.open(&config, &mut inherited, &mut problems, cannot_listen);
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.place);
             return Err(Problems(problems).into());
@@ -302,23 +332,32 @@ impl Gateway {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical().await;
         let (end, ended) = mpsc::channel(workers);
-        let shortage = Arc::<Shortage>::default();
-        let count = workers;
-        let workers = (0..count)
-            .map(|n| {
-                let (site, certificates, casing) = (site.clone(), certificates.clone(), casing.clone());
-                worker::start((n, count), site, certificates, casing, shortage.clone(), end.clone())
-            })
+        let drained = inherited.drained.iter().filter_map(|target| Target::parse(target).ok());
+        let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
+        let drained = Arc::new(ArcSwap::from_pointee(drained));
+        let common = Common {
+            site: site.clone(),
+            certificates: certificates.clone(),
+            drained: drained.clone(),
+            shortage: Arc::default(),
+            casing,
+        };
+        let workers = (0..workers)
+            .map(|n| worker::start((n, workers), common.clone(), end.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let overview = Arc::new(Overview {
             site: site.clone(),
             certificates: certificates.clone(),
+            drained,
             sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            started: tokio::time::Instant::now(),
             stage: Mutex::new(Stage::Starting),
         });
+        let (tell, demands) = mpsc::channel(DEMANDS_MAX);
+        let access = Access { overview: overview.clone(), demands: tell };
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
         let gateway = Self {
             source,
@@ -334,15 +373,18 @@ impl Gateway {
             inherited,
             notifier: Notifier::default(),
             overview,
-            outside: Outside::default(),
+            access,
+            outside,
         };
-        Ok((gateway, Closed { config, ticket_keys, listeners, outside }, ended))
+        gateway.keep_drained();
+        let closed = Closed { config, ticket_keys, listeners, outside: to_open };
+        Ok((Begun { gateway, predecessor: None, ended, demands }, closed))
     }
 
     /// Begins to accept connections.
     fn open(&mut self, closed: Closed, started: Instant) {
         let Closed { config, ticket_keys, listeners, outside } = closed;
-        self.outside.settle(&config, outside, &self.overview);
+        self.outside.settle(&config, outside, &self.access);
         for listener in listeners {
             self.listen(listener);
         }
@@ -374,7 +416,7 @@ impl Gateway {
     fn next_work(&self, wanted: &mut Wanted, is_taking_over: bool) -> Work {
         if std::mem::take(&mut wanted.reload) {
             self.notifier.reloading();
-            self.read()
+            self.read(std::mem::take(&mut wanted.askers))
         } else if !is_taking_over && std::mem::take(&mut wanted.takeover) {
             self.take_over()
         } else {
@@ -384,6 +426,7 @@ impl Gateway {
 
     /// Speaks for the service from here on.
     fn speak(&mut self) {
+        self.outside.speak(&self.access);
         let status = self.status();
         self.notifier.begin(self.commands(), &status);
     }

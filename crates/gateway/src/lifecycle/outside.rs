@@ -4,29 +4,41 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use tracing::{info, warn};
 
 use super::succession::Inherited;
-use crate::config::{Config, Problem};
-use crate::overview::Overview;
+use crate::config::{Config, ControlSocket, Place, Problem};
+use crate::control;
+use crate::control::server::{Access, Control, Waiting};
+use crate::control::socket::check_free;
 use crate::telemetry::admin::{Admin, Bound};
 
 /// What is open.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outside {
     /// With the address as the configuration has it.
     admin: Option<(SocketAddr, Admin)>,
+    control: Option<Control>,
+    /// A control socket that is to take its path.
+    waiting: Option<Waiting>,
+    /// No old gateway has a say in whose the control socket's path is.
+    speaks: bool,
 }
 
 /// What a configuration wants beside what is open already.
 #[derive(Debug)]
 pub(super) struct Opened {
     admin: Option<Bound>,
+    control: Option<Waiting>,
 }
 
 impl Outside {
+    /// Nothing. Unless it `speaks` from the beginning, the control socket waits for [`Self::speak`].
+    pub(super) fn new(speaks: bool) -> Self {
+        Self { admin: None, control: None, waiting: None, speaks }
+    }
+
     /// Where the admin listener is.
     pub(super) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(_, admin)| admin.local)
@@ -53,7 +65,18 @@ impl Outside {
                 }
             }
         });
-        Opened { admin }
+        let open = self.waiting.as_ref().map(Waiting::path).or(self.control.as_ref().map(Control::path));
+        let wanted = control_socket(config).filter(|wanted| open != Some(&wanted.path));
+        let control = wanted.and_then(|ControlSocket { path, place }| {
+            match check_free(&path, inherited.predecessor).and_then(|()| Waiting::prepare(&path)) {
+                Ok(waiting) => Some(waiting),
+                Err(e) => {
+                    problems.push(config.problem(place, e.to_string()));
+                    None
+                }
+            }
+        });
+        Opened { admin, control }
     }
 
     /// A duplicate of the admin listener's socket, with its address as the configuration has it.
@@ -65,15 +88,33 @@ impl Outside {
         admin.map(|(address, admin)| Ok((*address, admin.lend()?))).transpose()
     }
 
-    /// Another process is who is to be asked.
-    pub(super) fn close(&mut self) {
+    /// Another process is who is to be asked how the service is.
+    pub(super) fn close_admin(&mut self) {
         self.admin = None;
     }
 
+    /// Another process is who steers the service: the control socket's path is free.
+    pub(super) fn close_control(&mut self) {
+        (self.control, self.waiting) = (None, None);
+    }
+
+    /// Takes the control socket's path, now that no old gateway has a say in whose it is.
+    pub(super) fn speak(&mut self, access: &Access) {
+        self.speaks = true;
+        let Some(waiting) = self.waiting.take() else { return };
+        match waiting.serve(access.clone()) {
+            Ok(control) => {
+                info!(path = %control.path().display(), "control socket");
+                self.control = Some(control); // the path of the one before goes with it
+            }
+            Err(e) => warn!(cause = %e, "the control socket was lost"),
+        }
+    }
+
     /// Serves what was opened for `config`, and closes what it doesn't want any more.
-    pub(super) fn settle(&mut self, config: &Config, opened: Opened, overview: &Arc<Overview>) {
+    pub(super) fn settle(&mut self, config: &Config, opened: Opened, access: &Access) {
         match (config.admin, opened.admin) {
-            (Some(wanted), Some(bound)) => match bound.serve(overview.clone()) {
+            (Some(wanted), Some(bound)) => match bound.serve(access.overview.clone()) {
                 Ok(admin) => {
                     info!(address = %admin.local, "admin listener");
                     self.admin = Some((wanted.address, admin));
@@ -83,5 +124,22 @@ impl Outside {
             (None, _) => self.admin = None,
             (Some(_), None) => {}
         }
+        match (control_socket(config), opened.control) {
+            (Some(_), Some(waiting)) => self.waiting = Some(waiting),
+            (Some(_), None) => {}
+            (None, _) => self.close_control(),
+        }
+        if self.speaks {
+            self.speak(access);
+        }
     }
+}
+
+/// Where the control socket is to be: as the file says, or else where systemd has made room for it.
+fn control_socket(config: &Config) -> Option<ControlSocket> {
+    let unsaid = || {
+        let path = control::in_runtime_directory(std::env::var_os("RUNTIME_DIRECTORY"))?;
+        Some(ControlSocket { path, place: Place { line: 1, column: 1 } })
+    };
+    config.control.clone().or_else(unsaid)
 }

@@ -1,44 +1,47 @@
 //! SIGHUP: everything is read anew, judged whole, and swapped; or nothing changes.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tls_acceptor::{CertName, ReloadReport};
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
-use super::{Candidate, Gateway, Work, cannot_listen, drain, load, millis, say_warnings};
+use super::{Candidate, Gateway, Read, Work, cannot_listen, drain, load, millis, say_warnings};
 use crate::config::{GOING_AWAY, Problems};
+use crate::control::wire::{Answer, Expiry, Reloaded};
 use crate::route::Route;
 use crate::site::Site;
 use crate::socket;
 use crate::worker::Command;
 
+/// Who wants to know how a reload went.
+pub(super) type Asker = oneshot::Sender<Answer>;
+
 impl Gateway {
     /// Begins to read everything anew.
-    pub(super) fn read(&self) -> Work {
+    pub(super) fn read(&self, askers: Vec<Asker>) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());
         let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));
-        Work::Reload { candidate, started: Instant::now() }
+        Work::Reload { candidate, started: Instant::now(), askers }
     }
 
     /// Nothing changes unless all of it is sound.
-    pub(super) fn reload(
-        &mut self,
-        candidate: Result<Result<Candidate, Problems>, JoinError>,
-        started: Instant,
-    ) {
+    pub(super) fn reload(&mut self, Read { candidate, started, askers }: Read) {
         let result = match candidate {
             Ok(Ok(candidate)) => self.swap(candidate),
             Ok(Err(problems)) => Err(problems),
             Err(e) => Err(Problems(vec![self.source.problem(format!("the reload panicked: {e}"))])),
         };
-        match result {
-            Ok(report) => {
+        let answer = match result {
+            Ok(mut report) => {
                 self.overview.reloads_taken.fetch_add(1, Ordering::Relaxed);
-                report.say(started);
+                report.took_ms = millis(started);
+                say(&report);
+                Answer { reload: Some(report), ..Answer::done() }
             }
             Err(Problems(problems)) => {
                 self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +54,13 @@ impl Gateway {
                     first = problems.first().map(ToString::to_string),
                     "reload refused: kept the old generation"
                 );
+                let why = format!("reload refused: generation {} stays", self.generation);
+                let problems = problems.iter().map(ToString::to_string).collect();
+                Answer { problems, ..Answer::error(why) }
             }
+        };
+        for asker in askers {
+            let _ = asker.send(answer.clone()); // it may have lost patience
         }
         self.notifier.ready(&self.status());
     }
@@ -110,6 +119,7 @@ impl Gateway {
         // From here on nothing can fail: certificates, ticket keys, then site.
         self.generation = generation;
         say_warnings(&candidate);
+        let warnings = candidate.warnings().collect();
         let Candidate { config, loaded, ticket_keys } = candidate;
         let certificates = self.certificates.swap(loaded, generation);
         self.tickets.adopt(ticket_keys.as_ref());
@@ -120,7 +130,7 @@ impl Gateway {
         for listener in opened {
             self.listen(listener);
         }
-        self.outside.settle(&config, outside, &self.overview);
+        self.outside.settle(&config, outside, &self.access);
         let gone: Vec<SocketAddr> =
             self.listening.keys().copied().filter(|address| site.door(*address).is_none()).collect();
         for address in &gone {
@@ -135,8 +145,18 @@ impl Gateway {
         let current = self.site.clone();
         let has_gone = move |route: &Route| current.load().sends_away(&route.id);
         let ended = drain::end_sessions(&self.workers, site.drain.window, GOING_AWAY, has_gone);
+        self.keep_drained();
+        let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();
         Ok(Reloaded {
-            certificates,
+            generation,
+            names_added: strings(&certificates.added),
+            names_removed: strings(&certificates.removed),
+            names_replaced: strings(&certificates.replaced),
+            names_kept: strings(&certificates.kept),
+            names_unchanged: certificates.unchanged,
+            nearest_expiry: certificates
+                .nearest_expiry
+                .map(|(days, name)| Expiry { name: name.to_string(), days }),
             ticket_key: ticket_keys.and_then(|keys| keys.names().next()),
             routes: site.route_ids().len(),
             routes_added,
@@ -144,51 +164,37 @@ impl Gateway {
             listeners_added,
             listeners_removed: gone.len(),
             sessions_ended: ended,
+            warnings,
+            took_ms: 0, // known in the end
         })
     }
 }
 
-/// What a reload has changed.
-struct Reloaded {
-    certificates: ReloadReport,
-    /// What the sealing key of the file is called.
-    ticket_key: Option<String>,
-    routes: usize,
-    routes_added: usize,
-    routes_removed: usize,
-    listeners_added: usize,
-    listeners_removed: usize,
-    sessions_ended: usize,
-}
-
-impl Reloaded {
-    /// One line.
-    fn say(&self, started: Instant) {
-        let c = &self.certificates;
-        info!(
-            generation = c.generation,
-            names_added = shown(&c.added),
-            names_removed = shown(&c.removed),
-            names_replaced = shown(&c.replaced),
-            names_kept = shown(&c.kept),
-            names_unchanged = c.unchanged,
-            nearest_expiry_days = c.nearest_expiry.as_ref().map(|(days, _)| days),
-            nearest_expiry = c.nearest_expiry.as_ref().map(|(_, name)| name.to_string()),
-            ticket_key = self.ticket_key,
-            routes = self.routes,
-            routes_added = self.routes_added,
-            routes_removed = self.routes_removed,
-            listeners_added = self.listeners_added,
-            listeners_removed = self.listeners_removed,
-            sessions_ended = self.sessions_ended,
-            took_ms = millis(started),
-            "reloaded"
-        );
-    }
+/// One line.
+fn say(report: &Reloaded) {
+    info!(
+        generation = report.generation,
+        names_added = shown(&report.names_added),
+        names_removed = shown(&report.names_removed),
+        names_replaced = shown(&report.names_replaced),
+        names_kept = shown(&report.names_kept),
+        names_unchanged = report.names_unchanged,
+        nearest_expiry_days = report.nearest_expiry.as_ref().map(|first| first.days),
+        nearest_expiry = report.nearest_expiry.as_ref().map(|first| &*first.name),
+        ticket_key = report.ticket_key,
+        routes = report.routes,
+        routes_added = report.routes_added,
+        routes_removed = report.routes_removed,
+        listeners_added = report.listeners_added,
+        listeners_removed = report.listeners_removed,
+        sessions_ended = report.sessions_ended,
+        took_ms = report.took_ms,
+        "reloaded"
+    );
 }
 
 /// The names for a line in the log: the first ten.
-pub(super) fn shown(names: &[CertName]) -> Option<String> {
+pub(super) fn shown(names: &[impl Display]) -> Option<String> {
     const SHOWN: usize = 10;
     let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
     if names.len() > SHOWN {

@@ -76,12 +76,17 @@ impl Predecessor {
     async fn receive(channel: &Channel) -> Result<(u32, String, usize, Inherited), SuccessionError> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         channel.send(&Message::Hello { pid: std::process::id(), version }, &[]).await?;
-        let (pid, version, expected) = match next(channel).await? {
-            (Message::Offer { pid, version, sockets }, _) => (pid, version, sockets),
+        let (pid, version, expected, drained) = match next(channel).await? {
+            (Message::Offer { pid, version, sockets, drained }, _) => (pid, version, sockets, drained),
             (other, _) => return Err(SuccessionError::Strange(format!("{other:?}"))),
         };
         let (keys, _) = packet(channel).await?;
-        let mut inherited = Inherited { tickets: Some(Tickets::import(&keys)?), ..Inherited::default() };
+        let mut inherited = Inherited {
+            predecessor: Some(pid),
+            drained,
+            tickets: Some(Tickets::import(&keys)?),
+            ..Inherited::default()
+        };
         let (mut announced, mut arrived) = (0, 0);
         while announced < expected {
             let (whose, descriptors) = match next(channel).await? {
@@ -164,6 +169,10 @@ pub(super) struct Inherited {
     taken: Vec<SocketAddr>,
     /// The old gateway's ticket keys.
     pub(super) tickets: Option<Tickets>,
+    /// The old gateway's process id.
+    pub(super) predecessor: Option<u32>,
+    /// Routes and servers that the old gateway has drained.
+    pub(super) drained: Vec<String>,
 }
 
 impl Inherited {
@@ -248,6 +257,7 @@ impl Inherited {
     pub(super) fn estate(
         &self,
         tickets: Tickets,
+        drained: Vec<String>,
         admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
         workers: Vec<mpsc::UnboundedSender<worker::Command>>,
     ) -> impl Future<Output = io::Result<Estate>> + use<> {
@@ -272,7 +282,7 @@ impl Inherited {
             // One socket, on which nobody's worker accepts.
             sockets.extend(admin?.map(|(name, socket)| (Whose::Listener(name), socket)));
             sockets.extend(activated.into_iter().map(|(_, handed)| handed));
-            Ok(Estate { sockets, tickets })
+            Ok(Estate { sockets, tickets, drained })
         }
     }
 }

@@ -112,7 +112,9 @@ impl Gateway {
             pid = std::process::id(), program = %self.program.path.display(),
             "takeover: starting the new process"
         );
-        let estate = self.inherited.estate(self.tickets.clone(), self.outside.lend(), self.commands());
+        let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
+        let estate =
+            self.inherited.estate(self.tickets.clone(), drained, self.outside.lend(), self.commands());
         Work::Takeover(Takeover::start(self.program.clone(), limit, estate))
     }
 
@@ -138,7 +140,7 @@ impl Gateway {
             }
         };
         stop_accepting(&self.workers, &successor.listeners);
-        self.outside.close();
+        self.outside.close_admin();
         info!(
             pid = std::process::id(),
             successor = successor.pid,
@@ -150,6 +152,7 @@ impl Gateway {
             "handed over: this process accepts nothing more and ends with its last session"
         );
         self.notifier.hand_over(successor.pid).await;
+        self.outside.close_control(); // before the new process is told, and takes the path
         Some(successor.pid)
     }
 }
@@ -219,7 +222,12 @@ async fn converse(
 
 async fn hand_over(channel: &Channel, estate: &Estate) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let offer = Message::Offer { pid: std::process::id(), version, sockets: estate.sockets.len() };
+    let offer = Message::Offer {
+        pid: std::process::id(),
+        version,
+        sockets: estate.sockets.len(),
+        drained: estate.drained.clone(),
+    };
     channel.send(&offer, &[]).await?;
     channel.send_bytes(&estate.tickets.export(), &[]).await?;
     for same in estate.sockets.chunk_by(|(a, _), (b, _)| a == b) {

@@ -14,8 +14,8 @@ pub fn render(overview: &Overview) -> String {
     let mut page = Page::default();
     page.family("wssgate_ready", "gauge", "1 if /readyz says so.");
     page.sample(&[], u8::from(overview.stage().is_ready()));
-    page.family("wssgate_generation", "gauge", "The number of the configuration in use; counts reloads.");
-    page.sample(&[], overview.site.load().generation);
+    page.family("wssgate_generation", "gauge", "Counts reloads and renewals, from 1.");
+    page.sample(&[], overview.generation());
     page.family("wssgate_reloads_total", "counter", "Reloads, by whether they took.");
     page.sample(&[("result", "taken")], overview.reloads_taken.load(Ordering::Relaxed));
     page.sample(&[("result", "refused")], overview.reloads_refused.load(Ordering::Relaxed));

@@ -1,0 +1,243 @@
+//! What is said over the control socket: one JSON object a line, either way.
+//!
+//! A request names a command. Its answer is any number of lines with a `session`, and then one with
+//! `ok`. Who reads skips the keys it doesn't know; keys are added, and never change their meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest request, in bytes.
+pub const REQUEST_LEN_MAX: usize = 16 * 1024;
+
+/// What the gateway is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// `status`, `sessions`, `reload`, `drain`, `undrain` or `close`.
+    pub command: String,
+    /// Of `drain` and `undrain`: a route or a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Of `close`: a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+}
+
+/// The last line of an answer. Beside `ok` there is what the command calls for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// It was done.
+    pub ok: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Everything that forbids a reload, each with its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// Of `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// Of `sessions`: how many were listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<usize>,
+    /// Of `reload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reloaded>,
+    /// Of `drain` and `undrain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// Of `close`: the session that was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<u64>,
+}
+
+impl Answer {
+    /// It was done.
+    #[must_use]
+    pub fn done() -> Self {
+        Self { ok: true, ..Self::default() }
+    }
+
+    /// It was not done, and why.
+    #[must_use]
+    pub fn error(why: impl Into<String>) -> Self {
+        Self { error: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// How the gateway is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// Of the process.
+    pub pid: u32,
+    /// As `/readyz` says it.
+    pub state: String,
+    /// Since the process became ready.
+    pub uptime_s: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// The configuration and the certificates in use; counts reloads and renewals.
+    pub generation: u64,
+    /// Reloads that took.
+    pub reloads_taken: u64,
+    /// Reloads that changed nothing.
+    pub reloads_refused: u64,
+    /// Connections of clients so far.
+    pub connections_accepted: u64,
+    /// Live sessions.
+    pub sessions: usize,
+    /// Addresses as the configuration has them.
+    pub listeners: Vec<String>,
+    /// By host and path.
+    pub routes: Vec<Route>,
+    /// Routes and servers that are drained.
+    pub drained: Vec<String>,
+    /// The certificate that expires first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest_expiry: Option<Expiry>,
+}
+
+/// A route in [`Status`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    /// Host and path.
+    pub route: String,
+    /// Its server or service.
+    pub to: String,
+    /// Live sessions.
+    pub sessions: usize,
+    /// `served`, `drained`, or `gone` if a reload has removed it and left sessions.
+    pub state: String,
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Expiry {
+    /// One of its names.
+    pub name: String,
+    /// Whole days from now, rounded down.
+    pub days: i64,
+}
+
+/// A line of `sessions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionLine {
+    /// The session.
+    pub session: Session,
+}
+
+/// A live session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Session {
+    /// Unique in the process; also in its line in the log.
+    pub id: u64,
+    /// The address at the other end of the connection.
+    pub peer: String,
+    /// The client's, which differs behind a trusted proxy.
+    pub client: String,
+    /// Host and path.
+    pub route: String,
+    /// Its server or service.
+    pub to: String,
+    /// As HTTP calls it.
+    pub protocol: String,
+    /// `open` or `closing`.
+    pub state: String,
+    /// Since its request came.
+    pub age_ms: u64,
+    /// What it has carried; missing if it was too busy to say.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// What a session has carried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Since a message last moved.
+    pub idle_ms: u64,
+    /// Whole messages from the client.
+    pub received_messages: u64,
+    /// Their payload.
+    pub received_bytes: u64,
+    /// Whole messages to the client.
+    pub sent_messages: u64,
+    /// Their payload.
+    pub sent_bytes: u64,
+}
+
+/// What a reload has changed; the log says the same.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// The generation that is served now.
+    pub generation: u64,
+    /// Names that had no certificate before.
+    pub names_added: Vec<String>,
+    /// Names that have none any more.
+    pub names_removed: Vec<String>,
+    /// Names that are served another certificate than before.
+    pub names_replaced: Vec<String>,
+    /// Names of broken files whose last good certificate is still served.
+    pub names_kept: Vec<String>,
+    /// Names that are served the same as before.
+    pub names_unchanged: usize,
+    /// The certificate that expires first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest_expiry: Option<Expiry>,
+    /// What the sealing key of the ticket keys' file is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket_key: Option<String>,
+    /// Routes that are served now.
+    pub routes: usize,
+    /// Of these, new ones.
+    pub routes_added: usize,
+    /// Routes that are no longer served.
+    pub routes_removed: usize,
+    /// New listeners.
+    pub listeners_added: usize,
+    /// Listeners that are closed now.
+    pub listeners_removed: usize,
+    /// Sessions that will be told to end, because their route has gone.
+    pub sessions_ended: usize,
+    /// What is wrong and does not forbid the reload.
+    pub warnings: Vec<String>,
+    /// From the order to the swap.
+    pub took_ms: u64,
+}
+
+/// What a `drain` or `undrain` has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drain {
+    /// The route or the server.
+    pub target: String,
+    /// It is drained now.
+    pub drained: bool,
+    /// Sessions that will be told to end.
+    pub sessions: usize,
+    /// Over how long.
+    pub window_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_understand_each_other() {
+        let request: Request = serde_json::from_str(r#"{"command":"status","later":[1]}"#).unwrap();
+        assert_eq!(request, Request { command: "status".into(), target: None, id: None });
+        let answer: Answer = serde_json::from_str(r#"{"ok":true,"status":{"pid":7,"later":{}}}"#).unwrap();
+        assert_eq!(answer.status, Some(Status { pid: 7, ..Status::default() }));
+        let line = r#"{"session":{"id":3,"idle_ms":1,"received_messages":2}}"#;
+        let line: SessionLine = serde_json::from_str(line).unwrap();
+        assert_eq!((line.session.id, line.session.traffic), (3, None), "an incomplete tally is none");
+        assert_eq!(serde_json::to_string(&Answer::error("x")).unwrap(), r#"{"ok":false,"error":"x"}"#);
+    }
+}
