@@ -89,8 +89,10 @@ impl Outside {
     }
 
     /// Another process is who is to be asked how the service is.
-    pub(super) fn close_admin(&mut self) {
-        self.admin = None;
+    pub(super) async fn close_admin(&mut self) {
+        if let Some((_, admin)) = self.admin.take() {
+            admin.close().await;
+        }
     }
 
     /// Another process is who steers the service: the control socket's path is free.

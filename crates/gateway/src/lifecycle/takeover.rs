@@ -140,7 +140,6 @@ impl Gateway {
             }
         };
         stop_accepting(&self.workers, &successor.listeners);
-        self.outside.close_admin();
         info!(
             pid = std::process::id(),
             successor = successor.pid,
@@ -151,6 +150,7 @@ impl Gateway {
             took_ms = millis(started),
             "handed over: this process accepts nothing more and ends with its last session"
         );
+        self.outside.close_admin().await;
         self.notifier.hand_over(successor.pid).await;
         self.outside.close_control(); // before the new process is told, and takes the path
         Some(successor.pid)

@@ -19,7 +19,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -31,6 +31,8 @@ use crate::overview::Overview;
 const CONNECTIONS_MAX: usize = 32;
 /// For a request and its answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
+/// For the last answers.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after accepting has failed.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head of a request, in bytes; hyper wants as many at least.
@@ -47,6 +49,7 @@ pub struct Admin {
     pub local: SocketAddr,
     listener: Arc<TcpListener>,
     stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Bound {
@@ -66,8 +69,8 @@ impl Bound {
     pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
-        tokio::spawn(accept(listener.clone(), overview, stop.clone()));
-        Ok(Admin { local, listener, stop })
+        let task = tokio::spawn(accept(listener.clone(), overview, stop.clone()));
+        Ok(Admin { local, listener, stop, task })
     }
 }
 
@@ -78,6 +81,12 @@ impl Admin {
     /// If there is no descriptor for it.
     pub fn lend(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Accepts nothing more, and waits a moment for its last answer: the process may be about to end.
+    pub async fn close(mut self) {
+        self.stop.cancel();
+        let _ = timeout(CLOSE_TIME, &mut self.task).await;
     }
 }
 
