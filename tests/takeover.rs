@@ -1,6 +1,6 @@
 //! SIGUSR2: another process takes over.
 //!
-//! `WSSGATE_FULL=1 cargo test --release -p wssgate --test takeover -- --nocapture` runs the load at its
+//! `WSSGATE_TEST_SIZE=full cargo test --release -p wssgate --test takeover -- --nocapture` runs the load at its
 //! full size: 2,000 new connections a second.
 #![allow(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls};
 use support::ws::WebSocket;
-use support::{PATIENCE, soon};
+use support::{PATIENCE, full_size, soon};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -475,7 +475,7 @@ struct Load {
 
 impl Load {
     fn sized() -> Self {
-        if std::env::var_os("WSSGATE_FULL").is_some() {
+        if full_size() {
             Self { connections_per_second: 2000, live: 500, takeovers: 20, between: 2000 }
         } else {
             Self { connections_per_second: 200, live: 20, takeovers: 20, between: 20 }

@@ -64,13 +64,15 @@ async fn accept_all(
     };
     loop {
         let (mut door, mut permit) = tokio::select! {
-            knocked = knock(worker, address, &mut complain) => knocked,
+            biased;
             stop = &mut *stop => return stop.unwrap_or(Stop::AtOnce),
+            knocked = knock(worker, address, &mut complain) => knocked,
         };
         *last = Some(door.clone());
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             stop = &mut *stop => return stop.unwrap_or(Stop::AtOnce),
+            accepted = listener.accept() => accepted,
         };
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -146,5 +148,57 @@ async fn accept_queue(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpL
         if let (Ok(tcp), Some(Ok(peer))) = (tcp, peer) {
             receive(worker, door.clone(), permit, tcp, peer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arc_swap::ArcSwap;
+    use http::Extensions;
+    use tls_acceptor::{Certificates, Loaded, Tickets};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::Registry;
+    use crate::site::Site;
+    use crate::socket;
+    use crate::worker::Common;
+
+    /// Connections wait in the queue before anything is accepted, and the stop is there already.
+    async fn accepted_of_three(how: Stop) -> u64 {
+        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let text = format!(
+            "[[listener]]\naddress = \"{address}\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n"
+        );
+        let (config, problems) = Config::parse(Path::new("wssgate.toml"), &text);
+        assert_eq!(problems, []);
+        let certificates = Certificates::new(Loaded::default(), 1);
+        let site = Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
+        let site = Arc::new(ArcSwap::from_pointee(site));
+        let sessions = Arc::new(Registry::new(0, 1));
+        let common = Common {
+            site,
+            certificates,
+            drained: Arc::default(),
+            shortage: Arc::default(),
+            casing: Extensions::new(),
+        };
+        let worker = Arc::new(Worker::new(common, sessions));
+        let listener = socket::listen(address, 1).unwrap().remove(0);
+        let local = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(local).unwrap()).collect();
+        let listener = Arc::new(TcpListener::from_std(listener).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        stop.send(how).unwrap();
+        accept(worker.clone(), address, listener, stopped).await;
+        worker.accepted.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_emptied_before_its_socket_is_closed_and_left_alone_where_it_lives_on() {
+        assert_eq!(accepted_of_three(Stop::AfterQueue).await, 3);
+        assert_eq!(accepted_of_three(Stop::AtOnce).await, 0);
     }
 }
