@@ -48,6 +48,6 @@ class Pki:
     async def _certificate(self, certificate, key, kind, names, *more):
         config = self.directory / "openssl.cnf"
         config.write_text(CONFIG.format(names=names))
-        request = ["openssl", "req", "-x509", "-config", config, "-extensions", kind, "-days", "2"]
+        request = ["openssl", "req", "-x509", "-config", config, "-extensions", kind, "-days", "90"]
         new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", key]
         await output(*request, *new_key, "-subj", f"/CN=interop {kind}", "-out", certificate, *more)
