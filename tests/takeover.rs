@@ -249,6 +249,25 @@ async fn a_new_process_that_hangs_is_killed_and_one_thing_is_done_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_sighup_during_a_takeover_reaches_the_new_process() {
+    let text = config("", ECHO);
+    let gateway = setup().start(&text);
+    let file = gateway.path().join("wssgate.toml");
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    gateway.signal("USR2");
+    gateway.wait("takeover: the new process runs and reads its configuration");
+    gateway.signal("HUP");
+    gateway.wait("SIGHUP waits: a takeover is in progress");
+    fs::write(&file, &text).unwrap();
+    gateway.wait("SIGHUP is passed on to the new process");
+    // What it read is no longer what there is.
+    fs::write(&file, format!("{text}[[route]]\npath = \"/late\"\nservice = \"echo\"\n")).unwrap();
+    assert_eq!(gateway.wait("reloaded")["routes"], 2);
+    end(gateway);
+}
+
+#[tokio::test]
 async fn a_drain_ends_a_takeover_that_is_not_done() {
     let mut gateway = setup().start(&config("", ECHO));
     let file = gateway.path().join("wssgate.toml");

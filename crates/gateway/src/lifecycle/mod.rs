@@ -145,6 +145,9 @@ pub async fn run(
                 match done {
                     Done::Reload(read) => gateway.reload(read),
                     Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
+                        if wanted.reload {
+                            takeover::pass_on_hangup(pid);
+                        }
                         drop((wanted, demands));
                         let Gateway { workers, overview, .. } = &gateway;
                         return Ok(retire::retire(workers, overview, &mut signals, ended, pid).await);

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::process::{Child, Command};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::handover::{Channel, DESCRIPTORS_MAX, Estate, Message};
 use super::load::Source;
@@ -157,6 +157,20 @@ impl Gateway {
     }
 }
 
+/// A SIGHUP came during the takeover: what it asks for may have been changed after the new process,
+/// `successor`, has read it.
+pub(super) fn pass_on_hangup(successor: u32) {
+    let passed = process_id(successor).map(|pid| kill_process(pid, Signal::HUP));
+    match passed {
+        Some(Ok(())) => info!(successor, "SIGHUP is passed on to the new process"),
+        _ => warn!(successor, "SIGHUP is lost: send it to the new process"),
+    }
+}
+
+fn process_id(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
 async fn prepare(
     program: &Program,
     limit: Duration,
@@ -204,10 +218,7 @@ async fn converse(
         None => return Err(TakeoverError::Ended(status)),
         Some(other) => return Err(TakeoverError::Strange(format!("{other:?}"))),
     };
-    *process = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    *process = process_id(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     info!(pid, version, "takeover: the new process runs and reads its configuration");
     let estate = estate.await?;
     let sockets = estate.sockets.len();
