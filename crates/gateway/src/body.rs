@@ -185,12 +185,15 @@ impl Progress {
     /// Waits until the backend has kept everybody waiting for `patience`: it has the whole body, or
     /// takes no more of it. A client that is slow to send is not the backend's fault.
     ///
+    /// `timer` may be any: a timer that is there already costs less than a new one.
+    ///
     /// # Cancel safety
     /// Safe.
-    pub async fn backend_idles(&self, patience: Duration) {
+    pub async fn backend_idles(&self, patience: Duration, mut timer: Pin<&mut Sleep>) {
         self.touch();
         loop {
-            sleep_until(self.moved() + patience).await;
+            timer.as_mut().reset(self.moved() + patience);
+            timer.as_mut().await;
             if self.wanted.load(Ordering::Relaxed) {
                 self.touch();
             } else if self.moved() + patience <= Instant::now() {

@@ -86,15 +86,20 @@ impl Decline {
     }
 }
 
-/// Serves one request.
+/// Serves one request. `peer` is the client's address as backends are told it.
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
-pub async fn exchange(connection: Arc<Connection>, head: Box<Parts>, body: RequestBody) -> Reply {
+pub async fn exchange(
+    connection: Arc<Connection>,
+    peer: HeaderValue,
+    head: Box<Parts>,
+    body: RequestBody,
+) -> Reply {
     let site = connection.worker.site();
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
-    let served = match serve(&connection, &site, &mut report, head, body).await {
+    let served = match serve(&connection, &peer, &site, &mut report, head, body).await {
         Ok(served) => served,
         Err(Declined::Here(decline)) => Served::Answer(decline.answer(&mut report)),
         Err(Declined::Refused(refusal)) => {
@@ -161,6 +166,7 @@ impl From<Refusal> for Declined {
 
 async fn serve(
     connection: &Arc<Connection>,
+    peer: &HeaderValue,
     site: &Arc<Site>,
     report: &mut Report,
     head: Box<Parts>,
@@ -178,6 +184,7 @@ async fn serve(
     let host = host(&head)?;
     let hop = Hop {
         peer: connection.peer.ip(),
+        peer_field: peer,
         tls: connection.tls.is_some(),
         host: &host,
         trusted: &site.trusted_proxies,

@@ -35,6 +35,8 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 pub struct Hop<'a> {
     /// The address at the other end of the connection.
     pub peer: IpAddr,
+    /// The same as backends are told it.
+    pub peer_field: &'a HeaderValue,
     /// The connection is encrypted.
     pub tls: bool,
     /// What was asked for.
@@ -79,7 +81,7 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
 /// How many more hops an OPTIONS request may take (RFC 9110 §7.6.2); `None`: as many as it likes.
 #[must_use]
 pub fn hops_left(head: &request::Parts) -> Option<u32> {
-    let field = head.headers.get(MAX_FORWARDS).filter(|_| head.method == Method::OPTIONS)?;
+    let field = if head.method == Method::OPTIONS { head.headers.get(MAX_FORWARDS)? } else { return None };
     field.to_str().ok()?.parse().ok()
 }
 
@@ -114,12 +116,12 @@ pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
     join_cookies(headers);
 
     headers.insert(HOST, from.host.field.clone());
-    let peer = value(&from.peer.to_canonical().to_string());
-    let real = if client == from.peer { peer.clone() } else { value(&client.to_string()) };
+    let peer = from.peer_field;
+    let real = if client == from.peer { peer.clone() } else { address_field(client) };
     headers.insert(X_REAL_IP, real);
     let mut chain: Vec<&str> = elements(headers, X_FORWARDED_FOR).collect();
     let chain = if chain.is_empty() {
-        peer
+        peer.clone()
     } else {
         chain.extend(peer.to_str());
         value(&chain.join(", "))
@@ -141,6 +143,12 @@ fn insert_if_absent(headers: &mut HeaderMap, name: HeaderName, value: HeaderValu
     if let Entry::Vacant(entry) = headers.entry(name) {
         entry.insert(value);
     }
+}
+
+/// An address as backends are told it.
+#[must_use]
+pub fn address_field(address: IpAddr) -> HeaderValue {
+    value(&address.to_canonical().to_string())
 }
 
 /// Addresses and host names are always field values.
@@ -234,7 +242,9 @@ mod tests {
     fn pass(head: &mut request::Parts, trusted: &[&str]) {
         let host = Host::parse(&HeaderValue::from_static("Domain.com:8443")).unwrap();
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
-        super::request(head, &Hop { peer: PEER.parse().unwrap(), tls: true, host: &host, trusted: &trusted });
+        let peer = PEER.parse().unwrap();
+        let peer_field = &address_field(peer);
+        super::request(head, &Hop { peer, peer_field, tls: true, host: &host, trusted: &trusted });
     }
 
     #[track_caller]

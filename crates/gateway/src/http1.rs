@@ -20,6 +20,7 @@ use upgrade_handler::handoff::from_hyper;
 use crate::body::{AnswerBody, RequestBody, ToClient, chain};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
+use crate::forward::address_field;
 use crate::patience::Patient;
 use crate::session::{Carrier, Session};
 
@@ -29,7 +30,8 @@ pub(crate) const LINGER_LEN: usize = 1024 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, header_timeout: Duration) {
-    let service = service_fn(|request| answer::<T>(connection.clone(), request));
+    let peer = address_field(connection.peer.ip());
+    let service = service_fn(|request| answer::<T>(connection.clone(), peer.clone(), request));
     let mut serving = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
@@ -80,11 +82,12 @@ async fn linger<T: Transport>(mut io: TokioIo<Patient<T>>) {
 
 async fn answer<T: Transport>(
     connection: Arc<Connection>,
+    peer: HeaderValue,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    Ok(match exchange(connection.clone(), Box::new(head), RequestBody::Http1(body)).await {
+    Ok(match exchange(connection.clone(), peer, Box::new(head), RequestBody::Http1(body)).await {
         Reply::Answer(mut answer) => {
             if connection.worker.retiring.is_cancelled() {
                 // The next request is for the other process. Unlike a connection that is closed

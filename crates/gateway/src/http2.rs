@@ -26,7 +26,7 @@ use upgrade_handler::tunnel::Tunnel;
 use crate::body::{Http2Body, RequestBody, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
-use crate::forward::{expects_continue, remove_hop_by_hop};
+use crate::forward::{address_field, expects_continue, remove_hop_by_hop};
 use crate::http1::{LINGER_LEN, LINGER_TIME};
 use crate::patience::{Patient, STALL_MAX};
 use crate::session::Carrier;
@@ -67,6 +67,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
     };
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
+    let peer_field = address_field(peer.ip());
     let (mut used, mut ending) = (false, false);
     // Made once: a turn of the loop is a request.
     let mut draining = pin!(worker.draining.cancelled());
@@ -79,7 +80,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
                 Some(Ok((request, respond))) => {
                     let guard = open.enter();
                     used = true;
-                    worker.tasks.spawn(stream(connection.clone(), request, respond, guard));
+                    worker.tasks.spawn(stream(connection.clone(), peer_field.clone(), request, respond, guard));
                 }
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
                 None => return,
@@ -140,6 +141,7 @@ impl Drop for OpenStream {
 
 async fn stream(
     connection: Arc<Connection>,
+    peer: HeaderValue,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     open: OpenStream,
@@ -159,7 +161,7 @@ async fn stream(
     };
     let tasks = connection.worker.tasks.clone();
     let reply = {
-        let mut exchange = pin!(exchange(connection, Box::new(head), body));
+        let mut exchange = pin!(exchange(connection, peer, Box::new(head), body));
         loop {
             tokio::select! {
                 biased;

@@ -147,9 +147,11 @@ async fn ask_plainly(
         });
     }
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
+    let wire = &mut lease.wire;
     let sent = tokio::select! {
-        sent = lease.sender.try_send_request(request) => sent,
-        () = progress.backend_idles(upstream.response_timeout) => return Err(timeout()),
+        biased;
+        sent = wire.sender.try_send_request(request) => sent,
+        () = progress.backend_idles(upstream.response_timeout, wire.timer.as_mut()) => return Err(timeout()),
     };
     let answer = match sent {
         Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
@@ -163,9 +165,10 @@ async fn ask_plainly(
             };
             let asking = async {
                 lease = pool.lease_new(upstream).await?;
+                let wire = &mut lease.wire;
                 tokio::select! {
-                    sent = lease.sender.send_request(again) => Ok(sent?),
-                    () = progress.backend_idles(upstream.response_timeout) => Err(timeout()),
+                    sent = wire.sender.send_request(again) => Ok(sent?),
+                    () = progress.backend_idles(upstream.response_timeout, wire.timer.as_mut()) => Err(timeout()),
                 }
             };
             Box::pin(asking).await? // rare, and large

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use frame_core::relay::Policy;
@@ -156,11 +157,10 @@ impl Routes {
 
 impl Paths {
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        // The ends of the prefixes that end on a segment border: before each slash, and the end.
-        let borders = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        let mut ends: Vec<usize> = borders.take(self.segments_max + 1).collect();
-        ends.dedup();
-        ends.iter().rev().find_map(|&end| self.by_path.get(&path[..end]))
+        // Prefixes that end on a segment border, that is before a slash or at the end; the longest first.
+        let longest = path.match_indices('/').nth(self.segments_max).map_or(path, |(at, _)| &path[..at]);
+        let shorter = |prefix: &&'_ str| prefix.rfind('/').map(|at| &path[..at]);
+        iter::successors(Some(longest), shorter).find_map(|prefix| self.by_path.get(prefix))
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{DialError, Upstream};
 use crate::body::{Progress, ToBackend};
@@ -30,9 +33,18 @@ pub struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
-    task: AbortOnDrop,
+    wire: Wire,
     since: Instant,
+}
+
+/// A connection, and what comes with it.
+#[derive(Debug)]
+pub struct Wire {
+    /// Sends a request.
+    pub sender: Sender,
+    /// For whoever waits for the answer: set to a later time over and over, it costs next to nothing.
+    pub timer: Pin<Box<Sleep>>,
+    _task: AbortOnDrop,
 }
 
 /// The task that moves a connection's bytes. A request's body may keep it busy for ever, so it
@@ -48,9 +60,8 @@ impl Drop for AbortOnDrop {
 
 /// A connection in use. Dropped, it is closed; given back, the next request may have it.
 pub struct Lease {
-    /// Sends the request.
-    pub sender: Sender,
-    task: AbortOnDrop,
+    /// The connection.
+    pub wire: Wire,
     /// It has carried requests before.
     pub reused: bool,
     /// The request's body: a connection that still owes some of it can't be used again.
@@ -66,8 +77,8 @@ impl Pool {
     /// If a new one can't be made.
     pub async fn lease(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<Lease, DialError> {
         while let Some(mut idle) = self.take(&upstream.address) {
-            if let Ok(Ok(())) = timeout(READY_TIME, idle.sender.ready()).await {
-                return Ok(self.leased((idle.sender, idle.task), true, upstream));
+            if idle.wire.is_ready().await {
+                return Ok(self.leased(idle.wire, true, upstream));
             }
         }
         Box::pin(self.lease_new(upstream)).await // rare, and much larger than the rest
@@ -78,8 +89,8 @@ impl Pool {
     /// # Errors
     /// If it can't be made.
     pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<Lease, DialError> {
-        let (sender, task) = connect(upstream.dial().await?).await.map_err(DialError::Http)?;
-        Ok(self.leased((sender, AbortOnDrop(task)), false, upstream))
+        let wire = Wire::new(upstream.dial().await?).await.map_err(DialError::Http)?;
+        Ok(self.leased(wire, false, upstream))
     }
 
     /// Keeps a connection to `upstream` that somebody else has made.
@@ -87,25 +98,19 @@ impl Pool {
     /// # Errors
     /// If HTTP can't be spoken over it.
     pub async fn adopt<T: Transport>(self: &Arc<Self>, upstream: &Arc<Upstream>, io: T) -> hyper::Result<()> {
-        let (sender, task) = connect(io).await?;
-        self.leased((sender, AbortOnDrop(task)), false, upstream).give_back();
+        self.leased(Wire::new(io).await?, false, upstream).give_back();
         Ok(())
     }
 
-    fn leased(
-        self: &Arc<Self>,
-        (sender, task): (Sender, AbortOnDrop),
-        reused: bool,
-        upstream: &Arc<Upstream>,
-    ) -> Lease {
-        Lease { sender, task, reused, progress: None, upstream: upstream.clone(), pool: self.clone() }
+    fn leased(self: &Arc<Self>, wire: Wire, reused: bool, upstream: &Arc<Upstream>) -> Lease {
+        Lease { wire, reused, progress: None, upstream: upstream.clone(), pool: self.clone() }
     }
 
     fn take(&self, backend: &str) -> Option<Idle> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = idle.get_mut(backend)?;
         while let Some(last) = list.pop() {
-            if !last.sender.is_closed() {
+            if !last.wire.sender.is_closed() {
                 return Some(last);
             }
         }
@@ -116,9 +121,26 @@ impl Pool {
     pub fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, list| {
-            list.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.sender.is_closed());
+            list.retain(|idle| idle.since.elapsed() < IDLE_TIME && !idle.wire.sender.is_closed());
             !list.is_empty()
         });
+    }
+}
+
+impl Wire {
+    async fn new<T: Transport>(io: T) -> hyper::Result<Self> {
+        let (sender, task) = connect(io).await?;
+        let timer = Box::pin(sleep_until(Instant::now() + IDLE_TIME));
+        Ok(Self { sender, timer, _task: AbortOnDrop(task) })
+    }
+
+    async fn is_ready(&mut self) -> bool {
+        // Most often it is so at once: no timer for those.
+        let ready = poll_fn(|cx| Poll::Ready(self.sender.poll_ready(cx))).await;
+        let Poll::Ready(ready) = ready else {
+            return matches!(timeout(READY_TIME, self.sender.ready()).await, Ok(Ok(())));
+        };
+        ready.is_ok()
     }
 }
 
@@ -146,7 +168,7 @@ impl Lease {
 
     /// The answer has ended: another request may have the connection.
     pub fn give_back(self) {
-        if self.sender.is_closed() || self.progress.is_some_and(|progress| !progress.is_done()) {
+        if self.wire.sender.is_closed() || self.progress.is_some_and(|progress| !progress.is_done()) {
             return;
         }
         let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +177,7 @@ impl Lease {
             None => idle.entry(self.upstream.address.clone()).or_default(),
         };
         if list.len() < IDLE_MAX {
-            list.push(Idle { sender: self.sender, task: self.task, since: Instant::now() });
+            list.push(Idle { wire: self.wire, since: Instant::now() });
         }
     }
 }
