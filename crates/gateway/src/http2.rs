@@ -5,6 +5,7 @@
 //! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
 //! way to say any of this.
 
+use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
+use httpdate::HttpDate;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -328,9 +330,24 @@ async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool, qu
 /// What hyper would do: no fields of a hop (RFC 9113 §8.2.2), and a Date (RFC 9110 §6.6.1).
 fn finish_head(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
-    if let Entry::Vacant(date) = headers.entry(DATE)
-        && let Ok(now) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now()))
+    if let Entry::Vacant(field) = headers.entry(DATE)
+        && let Some(date) = date()
     {
-        date.insert(now);
+        field.insert(date);
     }
+}
+
+/// The time, written once a second.
+fn date() -> Option<HeaderValue> {
+    thread_local! {
+        static WRITTEN: RefCell<Option<(HttpDate, HeaderValue)>> = const { RefCell::new(None) };
+    }
+    let now = HttpDate::from(SystemTime::now());
+    WRITTEN.with_borrow_mut(|written| match written {
+        Some((then, field)) if *then == now => Some(field.clone()),
+        _ => {
+            let field = HeaderValue::try_from(now.to_string()).ok()?;
+            Some(written.insert((now, field)).1.clone())
+        }
+    })
 }
