@@ -463,7 +463,7 @@ async fn while_it_drains_it_answers_and_changes_nothing() {
     let gateway = setup().start(&with_control(top, &route("/", backend.address)));
     let mut socket = open(&gateway, "/").await;
     gateway.signal("TERM");
-    gateway.wait("about to drain: not ready, but connections are accepted; a second signal ends it at once");
+    gateway.wait("about to drain: not ready, but connections are accepted; SIGINT ends it at once");
     let status = done(&gateway, "status --json").await.json()["status"].clone();
     assert_eq!(status["state"], "about to drain: connections are still accepted");
     for arguments in ["reload", "drain /"] {

@@ -151,6 +151,29 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
     }
 }
 
+/// As systemd does, if the main process is the first to end.
+#[tokio::test]
+async fn a_second_sigterm_does_not_hurry_a_retired_process() {
+    let (backend, _seen) = echo().await;
+    let gateway = setup().start(&config("drain_window = \"2s\"", &route("/", backend.address)));
+    let mut live = Vec::new();
+    for _ in 0..5 {
+        live.push(over_http1(&gateway).await);
+    }
+    gateway.take_over();
+    gateway.wait(HANDED_OVER);
+    gateway.signal("TERM");
+    gateway.wait("draining: nothing more is accepted; SIGINT ends it at once");
+    gateway.signal("TERM");
+    for mut live in live {
+        live.hears_close(1001).await;
+        live.close(1001).await;
+        live.hears_end().await;
+    }
+    gateway.wait("drained: nothing is left");
+    end(gateway);
+}
+
 /// A directory with the program in it, as a symbolic link.
 fn linked() -> (TempDir, PathBuf) {
     let directory = TempDir::new().unwrap();

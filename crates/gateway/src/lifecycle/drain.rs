@@ -63,7 +63,8 @@ pub(super) async fn drain(
 ) -> Ending {
     let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
     // Who accepts nothing has nothing to wait for.
-    let delay = if overview.stage() == Stage::Retired { Duration::ZERO } else { delay };
+    let retired = overview.stage() == Stage::Retired;
+    let delay = if retired { Duration::ZERO } else { delay };
     let deadline = Instant::now() + timeout;
     let hurried = || {
         warn!(sessions = overview.live(), "a second signal: ended at once");
@@ -73,11 +74,11 @@ pub(super) async fn drain(
         overview.enter(Stage::Leaving);
         info!(
             drain_delay_s = delay.as_secs_f64(),
-            "about to drain: not ready, but connections are accepted; a second signal ends it at once"
+            "about to drain: not ready, but connections are accepted; SIGINT ends it at once"
         );
         tokio::select! {
             () = sleep(delay) => {}
-            () = second(signals) => return hurried(),
+            () = second(signals, retired) => return hurried(),
             () = remaining.fewer() => {} // the others drain all the same
         }
     }
@@ -94,14 +95,14 @@ pub(super) async fn drain(
         drain_timeout_s = timeout.as_secs_f64(),
         drain_window_s = window.as_secs_f64(),
         close_code = code,
-        "draining: nothing more is accepted; a second signal ends it at once"
+        "draining: nothing more is accepted; SIGINT ends it at once"
     );
     tokio::select! {
         () = remaining.none() => {
             info!("drained: nothing is left");
             return ending;
         }
-        () = second(signals) => return hurried(),
+        () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline - LAST_CALL.min(half)) => {}
     }
     for (control, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
@@ -109,7 +110,7 @@ pub(super) async fn drain(
     }
     tokio::select! {
         () = remaining.none() => info!("drained: nothing is left"),
-        () = second(signals) => return hurried(),
+        () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline) => {
             warn!(sessions = overview.live(), "drain_timeout: what is left is cut");
             for worker in workers {
@@ -121,12 +122,14 @@ pub(super) async fn drain(
     ending
 }
 
-/// The next signal to end.
-async fn second(signals: &mut Signals) {
+/// The next signal to end. When the main process has ended, systemd sends SIGTERM once more to what is
+/// left of the service: one that has been taken over, and was told the first time.
+async fn second(signals: &mut Signals, retired: bool) {
     loop {
         match signals.next().await {
             Arrived::Hangup => warn!("SIGHUP has no effect: the gateway is draining"),
             Arrived::Takeover => warn!("SIGUSR2 refused: the gateway is draining"),
+            Arrived::Ending(Ending::Terminated) if retired => {}
             Arrived::Ending(_) => return,
         }
     }

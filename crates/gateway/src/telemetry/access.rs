@@ -177,7 +177,7 @@ impl Drop for Report {
                 id = self.id,
                 ended_by,
                 close_code = 1006,
-                cause = "cut: drain_timeout"
+                cause = "cut: the gateway has ended (drain_timeout, or a second signal)"
             );
         } else {
             self.cause("the client went away before the answer");
