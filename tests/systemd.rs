@@ -6,10 +6,14 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::Command;
 
+use rustix::fs::fstat;
 use support::PATIENCE;
 use support::gateway::{Setup, config, send_signal};
 use support::http1::ask;
@@ -168,4 +172,35 @@ async fn sockets_of_the_service_manager_are_used_and_handed_on() {
     let _again = setup().activated(sockets()).start(&text);
     let answer = ask(&mut waiting, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
     assert_eq!(answer.status(), 426);
+}
+
+#[test]
+fn the_journal_is_told_how_important_a_line_is() {
+    for in_journal in [true, false] {
+        let setup = setup();
+        fs::write(setup.config_file(), config("", ECHO)).unwrap();
+        let (read, write) = io::pipe().unwrap();
+        let file = fstat(&write).unwrap();
+        let inode = if in_journal { file.st_ino } else { file.st_ino + 1 };
+        let mut gateway = Command::new(BINARY)
+            .arg("--config")
+            .arg(setup.config_file())
+            .env("JOURNAL_STREAM", format!("{}:{inode}", file.st_dev))
+            .stderr(write)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(read).lines().map_while(Result::ok);
+        let mut line = |with: &str| lines.find(|line| line.contains(with)).unwrap();
+        let begins_with = |line: &str, priority| {
+            assert_eq!(line.starts_with(priority), in_journal, "{line}");
+            assert_eq!(line.starts_with('<'), in_journal, "{line}");
+        };
+        begins_with(&line(" ready "), "<6>");
+        fs::write(setup.config_file(), "nonsense").unwrap();
+        send_signal(gateway.id(), "HUP");
+        begins_with(&line("reload refused"), "<3>");
+        send_signal(gateway.id(), "TERM");
+        begins_with(&line("drained: nothing is left"), "<6>");
+        assert!(gateway.wait().unwrap().success());
+    }
 }

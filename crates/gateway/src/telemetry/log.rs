@@ -7,6 +7,8 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::priority::{Lines, reads_journal};
+
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -26,7 +28,8 @@ pub enum Format {
 pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
     let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(stderr());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let lines = Lines { writer, prioritized: reads_journal() };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     match format {
         Format::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
         Format::Json => subscriber.json().flatten_event(true).init(),

@@ -4,3 +4,4 @@ pub mod access;
 pub mod admin;
 pub mod log;
 pub mod metrics;
+mod priority;
