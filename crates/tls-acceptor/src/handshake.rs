@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::error::AcceptError;
 use crate::record::{HEADER_LEN, RECORD_MAX, Secret};
+use crate::turn::Turn;
 
 /// Bytes of room for each read: a client's second flight fits.
 const READ_LEN: usize = 1024;
@@ -100,6 +101,8 @@ pub(crate) async fn handshake(
     let mut out = Vec::new();
     let mut shown = 0;
     let mut secrets = None;
+    let mut turn = None;
+    let mut is_first = true;
     loop {
         // No other connection has its turn on this thread before these are taken.
         let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut wire[..shown]);
@@ -123,11 +126,16 @@ pub(crate) async fn handshake(
             // Nobody waits for tickets: they leave with the first answer, in one packet.
             Ok(Step::Send) if !tls.is_handshaking() && tls.protocol_version() == Some(TLSv1_3) => {}
             Ok(Step::Send) => {
+                is_first = false;
+                if let Some(turn) = turn.take() {
+                    Turn::pass_on(turn).await;
+                }
                 tcp.write_all(&out).await.map_err(AcceptError::of_io)?;
                 out.clear();
             }
             Ok(Step::Finish) if !tls.is_handshaking() => break,
             Ok(Step::Read | Step::Finish) => {
+                turn = None;
                 while let Some(missing) = missing(&wire[shown..]) {
                     if wire.len() > UNREAD_MAX {
                         return Err(AcceptError::Tls(Error::PeerSentOversizedRecord));
@@ -138,8 +146,12 @@ pub(crate) async fn handshake(
                     }
                 }
                 shown += record_len(&wire[shown..]).unwrap_or(wire.len() - shown);
+                if is_first {
+                    turn = Some(Turn::take().await);
+                }
             }
             Err(e) => {
+                drop(turn);
                 say_why(&mut tls, tcp, &mut wire[..shown], &mut out).await;
                 return Err(AcceptError::of_tls(e));
             }

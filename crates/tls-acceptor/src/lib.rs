@@ -6,7 +6,7 @@
 //!   which name; [`load`](mod@load) does it all at once or says everything that is wrong
 //! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
 //!   change by themselves; [`expiry`]: when to say that one should
-//! - [`acceptor`]: the handshake under one deadline; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
+//! - [`acceptor`]: the handshake under one deadline, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
 //!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
@@ -50,6 +50,7 @@ pub mod stream;
 mod test_rig;
 pub mod ticket_file;
 pub mod tickets;
+mod turn;
 pub mod watch;
 
 pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings, SetupError};

@@ -1,0 +1,86 @@
+//! First flights take turns: they are the dearest thing a thread does, and when thousands of clients
+//! come at once, whatever else has become ready must not wait for all of them.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
+
+thread_local! {
+    static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+}
+
+/// The right to make a first flight. Nothing may be waited for that somebody else has to do.
+pub(crate) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Waits for those who came before.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn take() -> Self {
+        // The semaphore is never closed.
+        Self { _permit: TURN.with(Clone::clone).acquire_owned().await.ok() }
+    }
+
+    /// The next one may, once the thread has looked at its sockets and done what it found.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn pass_on(self) {
+        yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_have_their_turn_between_any_two_flights() {
+        let log = Rc::new(RefCell::new(String::new()));
+        let say = |what: char| {
+            let log = log.clone();
+            move || log.borrow_mut().push(what)
+        };
+        let (message, flight) = (say('m'), say('f'));
+        let local = LocalSet::new();
+        local.spawn_local(async move {
+            let (mut near, mut far) = UnixStream::pair().unwrap();
+            loop {
+                near.write_all(b"x").await.unwrap();
+                far.read_exact(&mut [0]).await.unwrap();
+                message();
+            }
+        });
+        local
+            .run_until(async {
+                let flights: Vec<_> = (0..20)
+                    .map(|_| {
+                        let flight = flight.clone();
+                        spawn_local(async move {
+                            let turn = Turn::take().await;
+                            flight();
+                            turn.pass_on().await;
+                        })
+                    })
+                    .collect();
+                for flight in flights {
+                    flight.await.unwrap();
+                }
+            })
+            .await;
+        let log = log.borrow();
+        assert_eq!(log.matches('f').count(), 20);
+        assert!(!log.contains("ff"), "{log}");
+    }
+}
