@@ -25,6 +25,8 @@ use crate::certificate::{
 /// No chain or key comes near it.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 const EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "key"];
+/// How a PEM section begins.
+const BEGIN: &[u8] = b"-----BEGIN ";
 
 /// What is wrong with a file.
 #[derive(Debug, thiserror::Error)]
@@ -361,12 +363,17 @@ fn read(path: &Path) -> Result<Contents, FileError> {
         return Err(FileError::TooLong { len });
     }
     let bytes = fs::read(path)?;
-    if find(&bytes, b"-----BEGIN ") { read_pem(&bytes) } else { read_der(bytes) }
+    if find(&bytes, BEGIN) { read_pem(&bytes) } else { read_der(bytes) }
 }
 
 fn read_pem(bytes: &[u8]) -> Result<Contents, FileError> {
     if find(bytes, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || find(bytes, b"Proc-Type: 4,ENCRYPTED") {
         return Err(FileError::EncryptedKey);
+    }
+    // What was to follow was never written: a chain without its end.
+    let last_line = bytes.rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+    if !last_line.is_empty() && BEGIN.starts_with(last_line) {
+        return Err(FileError::Pem("it ends where a section begins".to_owned()));
     }
     let mut contents = Contents::default();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {

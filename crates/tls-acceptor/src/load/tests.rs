@@ -424,6 +424,25 @@ fn a_subdirectory_that_can_not_be_read_keeps_its_last_good_certificates() {
 }
 
 #[test]
+fn a_chain_that_is_cut_short_anywhere_is_never_served() {
+    let directory = Directory::new();
+    let issued = directory.pki.issue(&["a.test"]);
+    issued.write(directory.path(), "a");
+    let whole = load(&directory.plan(), None).unwrap();
+    let links = |loaded: &Loaded| loaded.set.certificates()[0].key.cert.len();
+    assert_eq!(links(&whole), 2);
+    // At this very place nobody can tell.
+    let between = issued.leaf.len() - 1..=issued.leaf.len();
+    // A last line without its end is a whole one.
+    for len in (0..issued.fullchain.len() - 1).filter(|len| !between.contains(len)) {
+        directory.write("a.crt", &issued.fullchain[..len]);
+        let cut = load(&directory.plan(), Some(&whole)).unwrap();
+        assert_eq!(links(&cut), 2, "of {len} bytes: …{:?}", &issued.fullchain[len.saturating_sub(20)..len]);
+        assert!(cut.warnings.iter().any(|warning| matches!(warning, Warning::Kept(_))), "{len}");
+    }
+}
+
+#[test]
 fn a_half_renewed_pair_keeps_the_last_good_certificate() {
     let d = Directory::new();
     let (old, new) = (d.pki.issue(&["a.test"]), d.pki.issue(&["a.test"]));
