@@ -8,12 +8,16 @@
 )]
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use support::apart::apart;
 use support::backend::{Backend, echo};
 use support::cable::{Namespaces, Relay};
-use support::gateway::{Setup, config, route};
+use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{ask, read_head};
 use support::pki::{Issued, Pki};
 use support::tls::{Tls, leaf};
@@ -24,10 +28,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 
 fn prepare() -> (Setup, Pki, Issued) {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(WSSGATE);
     let pki = Pki::new();
     let issued = pki.issue(&["default.test"]);
     issued.write(&setup.path().join("certs"), "default");
@@ -113,6 +118,157 @@ async fn a_log_that_can_not_be_written_holds_up_nobody() {
         assert!(before.elapsed() < Duration::from_secs(10), "{what}: {:?}", before.elapsed());
     }
     drop(stalled);
+}
+
+/// What has taken all room there is.
+struct Filler {
+    path: PathBuf,
+    file: File,
+}
+
+impl Filler {
+    fn of(disk: &Path) -> Self {
+        let path = disk.join("filler");
+        let mut filler = Self { file: File::create(&path).unwrap(), path };
+        filler.take_all();
+        filler
+    }
+
+    fn take_all(&mut self) {
+        let error = loop {
+            if let Err(e) = self.file.write_all(&[0; PAGE]) {
+                break e;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
+
+    /// Writes `text` to the file at `path` as `cp` would, with room for `pages` only.
+    fn cuts(&mut self, path: &Path, text: &str, pages: usize) {
+        let mut file = File::create(path).unwrap();
+        self.take_all();
+        self.file.set_len(self.file.metadata().unwrap().len() - (pages * PAGE) as u64).unwrap();
+        assert_eq!(file.write_all(text.as_bytes()).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(file.metadata().unwrap().len(), (pages * PAGE) as u64);
+    }
+
+    fn goes(self) {
+        fs::remove_file(self.path).unwrap();
+    }
+}
+
+const PAGE: usize = 4096;
+
+/// The certificates, the control socket, a log and what the demonstration keeps lie on a disk that is
+/// full; then nothing more can be made on it at all.
+#[test]
+fn on_a_full_disk_everybody_is_served_on() {
+    let ways: [&[&str]; 2] = [&["--mount"], &["--user", "--map-root-user", "--mount"]];
+    let prepare = "mount -t tmpfs -o size=64k,nr_inodes=50 tmpfs \"$WSSGATE_TEST_PLACE\"";
+    if let Some(disk) = apart("on_a_full_disk_everybody_is_served_on", &ways, prepare) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(a_full_disk(&disk));
+    }
+}
+
+async fn a_full_disk(disk: &Path) {
+    let (pki, certs) = (Pki::new(), disk.join("certs"));
+    // Long enough to be cut in its middle.
+    let names: Vec<String> = (0..20).map(|n| format!("n-{n}.{}test", "a-long-domain.".repeat(15))).collect();
+    let names: Vec<&str> = ["default.test"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let issued = pki.issue(&names);
+    assert!(issued.fullchain.len() > PAGE);
+    issued.write(&certs, "default");
+    let text = config("drain_window = \"1ms\"", ECHO)
+        .replace("\"certs\"", &format!("\"{}\"", certs.display()))
+        .replace("watch = false\n", "");
+    let control = |name: &str| format!("{text}[control]\nsocket = \"{}\"\n", disk.join(name).display());
+    let gateway = Setup::new(WSSGATE).start(&control("control.sock"));
+    let log = disk.join("log");
+    let mut logging = Setup::new(WSSGATE).start_logging_to(&text, File::create(&log).unwrap());
+    let addresses = [gateway.address(), SocketAddr::V4(*logging.listening().first().unwrap())];
+    let mut live = Vec::new();
+    for address in addresses {
+        live.push(open(address).await);
+    }
+    let mut filler = Filler::of(disk);
+
+    // A renewal that finds no room.
+    let renewed = pki.issue(&names);
+    filler.cuts(&certs.join("default.crt"), &renewed.fullchain, 1);
+    filler.cuts(&certs.join("default.key"), &renewed.key, 0);
+    let says = |words: &str| {
+        let matches = |line: &serde_json::Value| {
+            line["message"] == "certificates" && line["problem"].as_str().unwrap().contains(words)
+        };
+        gateway.wait_for(matches, 0, words);
+    };
+    says("certs/default.crt: is not proper PEM");
+    says("certs/default.crt and ");
+    let report = gateway.reload();
+    assert_eq!(report["message"], "reloaded");
+    assert!(report["names_kept"].as_str().unwrap().contains("default.test"), "{report}");
+    logging.signal("HUP");
+    for (address, live) in addresses.into_iter().zip(&mut live) {
+        live.echoes("still").await;
+        assert_eq!(served_leaf(address).await, *issued.der);
+        open(address).await.echoes("new").await;
+    }
+    let answer = asked(&gateway, "reload");
+    assert!(answer.0 && answer.1.contains("certs/default.crt: is not proper PEM"), "{}", answer.1);
+
+    // Whoever tries it out is told what there is to do.
+    let state = disk.join("state/wssgate/dev");
+    let mut demo = Command::new(WSSGATE);
+    let demo = demo.current_dir(gateway.path()).env("XDG_STATE_HOME", disk.join("state")).output().unwrap();
+    let said = String::from_utf8_lossy(&demo.stderr);
+    let expect = format!("can't be kept in {}: No space left on device", state.display());
+    assert!(!demo.status.success() && said.contains(&expect) && said.contains("make room there"), "{said}");
+    assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "nothing half made is left behind");
+
+    // There is room again: nobody has to be told.
+    filler.goes();
+    renewed.write(&certs, "default");
+    assert!(gateway.wait("renewed")["names_replaced"].as_str().unwrap().contains("default.test"));
+    for (address, live) in addresses.into_iter().zip(&mut live) {
+        until(async || served_leaf(address).await == *renewed.der).await;
+        live.echoes("still").await;
+    }
+
+    // Not even an empty file can be made: a reload and a takeover that want one are refused.
+    let all_there_are = (0..).take_while(|n| File::create(disk.join(format!("file-{n}"))).is_ok());
+    let files = all_there_are.count();
+    gateway.write_config(&control("other.sock"));
+    let report = gateway.reload();
+    assert_eq!(report["message"], "reload refused: kept the old generation");
+    let first = report["first"].as_str().unwrap();
+    assert!(first.contains("other.sock: No space left on device") && first.contains("make room"), "{first}");
+    gateway.signal("USR2");
+    let failed = gateway.wait("takeover failed: this process carries on, nothing has changed");
+    assert!(failed["cause"].as_str().unwrap().contains("make room there"), "{failed}");
+    assert!(asked(&gateway, &format!("status --socket {}", disk.join("control.sock").display())).0);
+    gateway.write_config(&control("control.sock"));
+    (0..files).for_each(|n| fs::remove_file(disk.join(format!("file-{n}"))).unwrap());
+    for live in &mut live {
+        live.echoes("still").await;
+    }
+
+    // What could not be written is lost; what is said from now on isn't.
+    logging.signal("TERM");
+    live[1].hears_close(1001).await;
+    live[1].close(1001).await;
+    logging.ends_well();
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.ends_with("\"drained: nothing is left\"}\n"), "{log}");
+}
+
+/// Whether a subcommand succeeds, and what it says.
+fn asked(gateway: &Gateway, arguments: &str) -> (bool, String) {
+    let file = gateway.path().join("wssgate.toml");
+    let mut command = Command::new(WSSGATE);
+    let output = command.args(arguments.split(' ')).arg("--config").arg(file).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
 }
 
 #[tokio::test]

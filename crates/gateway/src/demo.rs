@@ -1,9 +1,9 @@
 //! What runs without a configuration: a page, an echo, and a certificate to try them with.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType};
@@ -24,7 +24,7 @@ pub enum DemoError {
     #[error("there is no place for the development certificate: set XDG_STATE_HOME or HOME")]
     NoPlace,
     /// The place can't be written to.
-    #[error("the development certificate can't be kept in {}: {error}", directory.display())]
+    #[error("the development certificate can't be kept in {}: {error}{}", directory.display(), hint(error))]
     Io {
         /// The place.
         directory: PathBuf,
@@ -34,6 +34,16 @@ pub enum DemoError {
     /// The certificate can't be made.
     #[error("the development certificate can't be made: {0}")]
     Make(#[from] rcgen::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there, and start it again",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; this user has to be able to write there"
+        }
+        _ => "",
+    }
 }
 
 /// The demonstration: its configuration, and its certificate.
@@ -114,19 +124,19 @@ fn make(directory: &Path) -> Result<(), DemoError> {
         .map_err(|error| DemoError::Io { directory: directory.to_owned(), error })
 }
 
+/// Nothing that was there goes before both are whole.
 fn write(directory: &Path, chain: &str, key: &str) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let replace = |name: &str, mode, content: &str| {
-        let path = directory.join(name);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(content.as_bytes())
+    let aside = |mode, content: &str| {
+        let mut file =
+            tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(directory)?;
+        file.write_all(content.as_bytes())?;
+        io::Result::Ok(file)
     };
-    replace(KEY, 0o600, key)?;
-    replace(CHAIN, 0o644, chain)
+    let (key, chain) = (aside(0o600, key)?, aside(0o644, chain)?);
+    key.persist(directory.join(KEY))?;
+    chain.persist(directory.join(CHAIN))?;
+    Ok(())
 }
 
 /// The loopback addresses that this machine has, and a port that is free on all of them.
@@ -193,7 +203,6 @@ mod tests {
         assert!(!is_good(&place));
         make(&place).unwrap();
         assert!(is_good(&place));
-        use std::os::unix::fs::PermissionsExt;
         assert_eq!(fs::metadata(place.join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(place.join(CHAIN), "broken").unwrap();
         assert!(!is_good(&place));

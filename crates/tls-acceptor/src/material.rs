@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::{CertifiedKey, SigningKey};
-use rustls_pki_types::pem::{PemObject, SectionKind};
+use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use walkdir::WalkDir;
 
@@ -377,7 +377,7 @@ fn read_pem(bytes: &[u8]) -> Result<Contents, FileError> {
     }
     let mut contents = Contents::default();
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-        let (kind, der) = section.map_err(|e| FileError::Pem(e.to_string()))?;
+        let (kind, der) = section.map_err(|e| FileError::Pem(in_words(&e)))?;
         match kind {
             SectionKind::Certificate => contents.chain.push(der.into()),
             SectionKind::PrivateKey => contents.keys.push(PrivateKeyDer::Pkcs8(der.into())),
@@ -387,6 +387,19 @@ fn read_pem(bytes: &[u8]) -> Result<Contents, FileError> {
         }
     }
     Ok(contents)
+}
+
+/// The library shows what it quotes as numbers.
+fn in_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("its {} has no end; is the file whole?", String::from_utf8_lossy(end_marker))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("{:?} begins no section", String::from_utf8_lossy(line))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn read_der(bytes: Vec<u8>) -> Result<Contents, FileError> {

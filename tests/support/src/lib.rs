@@ -6,6 +6,7 @@
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
 //! - [`backend`]: servers behind the gateway, good and bad
 //! - [`cable`]: a way to the gateway that can be cut
+//! - [`apart`]: a test in namespaces of its own
 //! - [`swarm`]: thousands of clients and their backend, as processes of their own
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
     reason = "helpers of tests are as blunt as tests"
 )]
 
+pub mod apart;
 pub mod backend;
 pub mod cable;
 pub mod gateway;

@@ -49,6 +49,9 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; its directory has to be there (with systemd: RuntimeDirectory=wssgate)",
         io::ErrorKind::PermissionDenied => "; its directory has to belong to the gateway's user",
         io::ErrorKind::InvalidInput => "; such paths have less than 108 bytes",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room there, or choose another path"
+        }
         _ => "",
     }
 }
