@@ -94,6 +94,24 @@ pub struct FileProblem {
     pub error: FileError,
 }
 
+impl FileError {
+    /// It may be over without anything having changed on disk: a want of descriptors or memory, a disk
+    /// that doesn't answer. What has gone, or is forbidden, comes back by a change.
+    pub(crate) fn may_pass(&self) -> bool {
+        const EPERM: i32 = 1;
+        const ENOENT: i32 = 2;
+        const EACCES: i32 = 13;
+        const ENOTDIR: i32 = 20;
+        const EISDIR: i32 = 21;
+        const ENAMETOOLONG: i32 = 36;
+        const ELOOP: i32 = 40;
+        let Self::Io(error) = self else { return false };
+        error.raw_os_error().is_some_and(|code| {
+            !matches!(code, EPERM | ENOENT | EACCES | ENOTDIR | EISDIR | ENAMETOOLONG | ELOOP)
+        })
+    }
+}
+
 /// Signing keys that are parsed already, by what their DER hashes to. A key is only ever used for
 /// a certificate with the same public key, so a collision can't mix two up.
 #[derive(Debug, Default)]
@@ -195,7 +213,10 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys) -> Result<Scanned, i
             Err(e) => {
                 let path = e.path().unwrap_or(directory).to_owned();
                 scanned.unwalked.push(path.clone());
-                scanned.problems.push(FileProblem { path, error: FileError::Io(e.into()) });
+                // Not the walk's own error: it hides the system's, and repeats the path.
+                let in_circles = || io::Error::other("a link leads back to a directory above it");
+                let error = e.into_io_error().unwrap_or_else(in_circles);
+                scanned.problems.push(FileProblem { path, error: FileError::Io(error) });
                 continue;
             }
         };

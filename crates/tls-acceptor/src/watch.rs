@@ -2,8 +2,9 @@
 //!
 //! inotify tells of changes in directories; which directories those are is known by `places`, and
 //! asked anew at each look, since links and directories come and go. Where inotify can't (there is a limit
-//! on watches, or a directory that may be passed through but not read), [`Look::blind`] says so, and the
-//! owner has to look from time to time: [`Eye::look`] is cheap when nothing has changed.
+//! on watches, or a directory that may be passed through but not read), or where a look has seen less than
+//! there is (no descriptor was left to open a file), [`Look::blind`] says so, and the owner has to look from
+//! time to time: [`Eye::look`] is cheap when nothing has changed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::load::{Loaded, Plan, Problem, renew};
+use crate::load::{Loaded, Plan, Problem, Warning, renew};
 use crate::places::{Entries, Places};
 
 /// Looks in a row at files that change under our eyes.
@@ -61,7 +62,7 @@ pub struct Look {
     pub renewed: Option<Result<Loaded, Vec<Problem>>>,
     /// The files changed all the while: look again.
     pub restless: bool,
-    /// Why the watch doesn't hear of every change.
+    /// Why the watch doesn't hear of every change, or of the end of what has hindered this look.
     pub blind: Option<String>,
 }
 
@@ -134,8 +135,12 @@ impl Eye {
             // First the watch: what changes after it is heard of.
             look.blind = self.watch(&places).err();
             if anyway || *lock(&self.seen) != places {
-                look.renewed = Some(renew(plan, previous));
-                *lock(&self.seen) = places.clone();
+                let renewed = renew(plan, previous);
+                let hindered = hindrance(&renewed);
+                // What was not read is not seen.
+                *lock(&self.seen) = if hindered.is_none() { places.clone() } else { Places::default() };
+                look.blind = look.blind.or(hindered);
+                look.renewed = Some(renewed);
             }
             let after = Places::of(plan);
             look.restless = after != places;
@@ -169,6 +174,15 @@ impl Eye {
         }
         result
     }
+}
+
+/// What has hindered a look, and may be over without a change that is heard of.
+fn hindrance(renewed: &Result<Loaded, Vec<Problem>>) -> Option<String> {
+    let Ok(loaded) = renewed else { return None };
+    loaded.warnings.iter().find_map(|warning| match warning {
+        Warning::File(problem) if problem.error.may_pass() => Some(problem.to_string()),
+        _ => None,
+    })
 }
 
 /// Every way to change what is in a directory.
@@ -263,6 +277,28 @@ mod tests {
         let mut rig = rig();
         rig.plan.directory = Some(rig.temp.path().join("certs/a.crt/below"));
         assert_eq!(rig.look(&Watch::new(), false).blind, None);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_not_seen() {
+        let rig = rig();
+        let watch = Watch::new();
+        let file = rig.temp.path().join("certs/b.pem");
+        std::os::unix::fs::symlink("/proc/self/mem", &file).unwrap(); // an error that reads like a disk's
+        for _ in 0..2 {
+            let look = rig.look(&watch, false);
+            assert!(look.renewed.unwrap().is_ok());
+            let why = look.blind.unwrap();
+            assert!(why.contains("b.pem: can't be read: Input/output error"), "{why}");
+        }
+        fs::remove_file(file).unwrap();
+        let look = rig.look(&watch, false);
+        assert!(look.renewed.is_some() && look.blind.is_none());
+        assert!(rig.look(&watch, false).renewed.is_none());
+        // What is forbidden, or no file at all, is no such error.
+        fs::create_dir(rig.temp.path().join("certs/c.pem")).unwrap();
+        std::os::unix::fs::symlink("..", rig.temp.path().join("certs/up")).unwrap();
+        assert_eq!(rig.look(&watch, false).blind, None);
     }
 
     #[tokio::test]
