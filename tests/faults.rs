@@ -23,8 +23,8 @@ use support::pki::{Issued, Pki};
 use support::tls::{Tls, leaf};
 use support::ws::{BINARY, WebSocket, encode, handshake};
 use support::{Io, full_size, soon};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -394,6 +394,96 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     open(tls).await.echoes("new").await;
     assert_eq!(gateway.reload()["message"], "reloaded");
     live.echoes("still").await;
+}
+
+/// Clients have taken every descriptor. Who asks how the gateway is has an answer all the same, or an
+/// orchestrator would end it. A renewal is not forgotten.
+#[tokio::test]
+async fn without_descriptors_operators_are_answered_and_certificates_renewed_later() {
+    const LIMIT: usize = 60;
+    let (setup, pki, _) = prepare();
+    let outside = "[admin]\naddress = \"127.0.0.3:0\"\n[control]\nsocket = \"control.sock\"\n";
+    let text = config("workers = 2", &(ECHO.to_owned() + outside))
+        .replace("watch = false\n", "")
+        .replace("tls = false", "tls = false\nheader_timeout = \"5m\"");
+    let gateway = setup.with_descriptors(LIMIT).start(&text);
+    let (tls, plain, admin) = (gateway.address(), gateway.addresses()[1], gateway.admin());
+    let control = gateway.path().join("control.sock");
+    let mut live = open(tls).await;
+    let mut silent = Vec::new();
+    for _ in 0..LIMIT {
+        silent.push(TcpStream::connect(plain).await.unwrap());
+    }
+    gateway.wait(SHORTAGE);
+    until(async || taken(&gateway, LIMIT) == LIMIT).await;
+    for _ in 0..10 {
+        is_alive(TcpStream::connect(admin).await.unwrap()).await;
+        is_ready(UnixStream::connect(&control).await.unwrap()).await;
+    }
+    // Others have all that is kept back for them.
+    let mut in_the_way = Vec::new();
+    for _ in 0..8 {
+        let admin = TcpStream::connect(admin).await.unwrap();
+        in_the_way.push((admin, UnixStream::connect(&control).await.unwrap()));
+    }
+    let mut alive = Box::pin(is_alive(TcpStream::connect(admin).await.unwrap()));
+    let mut ready = Box::pin(is_ready(UnixStream::connect(&control).await.unwrap()));
+    let cpu = gateway.cpu_time();
+    let period = Duration::from_secs(2);
+    assert!(
+        timeout(period, async {
+            tokio::select! { () = &mut alive => {}, () = &mut ready => {} }
+        })
+        .await
+        .is_err()
+    );
+    let used = gateway.cpu_time() - cpu;
+    assert!(used < period / 10, "it spins: {used:?} in {period:?}");
+    drop(in_the_way);
+    alive.await;
+    ready.await;
+    let renewed = pki.issue(&["default.test"]);
+    renewed.write(&gateway.path().join("certs"), "default");
+    let line = gateway.wait("certificates can't be watched; they are looked at from time to time");
+    assert!(line["cause"].as_str().unwrap().contains("certs: can't be read: Too many open files"), "{line}");
+    live.echoes("still").await;
+    assert_eq!(gateway.lines(SHORTAGE).len(), 1, "{}", gateway.log());
+    // Some are free: nobody has to be told.
+    drop(silent);
+    assert_eq!(gateway.wait("renewed")["names_replaced"], "default.test");
+    gateway.wait("certificates are watched again");
+    assert_eq!(served_leaf(tls).await, *renewed.der);
+    let mut together = Vec::new();
+    for _ in 0..4 {
+        let admin = TcpStream::connect(admin).await.unwrap();
+        together.push((admin, UnixStream::connect(&control).await.unwrap()));
+    }
+    for (admin, control) in together.into_iter().rev() {
+        is_alive(admin).await;
+        is_ready(control).await;
+    }
+    live.echoes("still").await;
+}
+
+/// How many of its descriptors below `limit` are in use; it may have inherited one above.
+fn taken(gateway: &Gateway, limit: usize) -> usize {
+    let all = fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().map_while(Result::ok);
+    let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok());
+    numbers.filter(|number| *number < limit).count()
+}
+
+/// So says the admin listener.
+async fn is_alive(mut admin: TcpStream) {
+    let answer = ask(&mut admin, "GET /healthz HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+    assert_eq!((answer.status(), answer.text()), (200, "alive\n".to_owned()));
+}
+
+/// So says the control socket.
+async fn is_ready(mut control: UnixStream) {
+    control.write_all(b"{\"command\":\"status\"}\n").await.unwrap();
+    let mut line = String::new();
+    soon(BufReader::new(control).read_line(&mut line)).await.unwrap();
+    assert!(line.contains("\"state\":\"ready\""), "{line}");
 }
 
 /// 50 clients that read nothing, before backends that never stop: what waits for them stays where it

@@ -28,6 +28,7 @@ pub mod session;
 pub mod shortage;
 pub mod site;
 pub mod socket;
+pub mod spares;
 pub mod tables;
 pub mod telemetry;
 pub mod upstream;

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use crate::drained::Drained;
 use crate::registry::{Entry, Registry};
 use crate::route::RouteId;
+use crate::shortage::Shortage;
 use crate::site::Site;
+use crate::spares::Spares;
 
 /// How far the gateway has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub struct Overview {
     pub sessions: Vec<Arc<Registry>>,
     /// Connections accepted so far, worker by worker.
     pub accepted: Vec<Arc<AtomicU64>>,
+    /// What all listeners know of a want of descriptors.
+    pub shortage: Arc<Shortage>,
+    /// What is kept back for those who ask.
+    pub spares: Spares,
     /// Reloads that took.
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.

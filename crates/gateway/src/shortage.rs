@@ -1,7 +1,7 @@
 //! Out of descriptors, or of memory for sockets: said once, and once more when it is over.
 
+use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -27,8 +27,8 @@ struct Lack {
 }
 
 impl Shortage {
-    /// A connection could not be accepted.
-    pub fn failed(&self, address: SocketAddr, error: &io::Error) {
+    /// A connection could not be accepted at `address`.
+    pub fn failed(&self, address: impl Display, error: &io::Error) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let lack = inner.get_or_insert_with(|| {

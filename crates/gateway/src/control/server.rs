@@ -5,7 +5,7 @@
 //! of bounded length, and answers that are written as they are read.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, warn};
 
 use super::socket::{Claim, Prepared, SocketError};
@@ -27,6 +27,7 @@ use super::wire::{Answer, Expiry, REQUEST_LEN_MAX, Request, Route, Session, Sess
 use crate::drained::Target;
 use crate::overview::Overview;
 use crate::registry::Entry;
+use crate::spares::Brink;
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -34,8 +35,6 @@ const CLIENTS_MAX: usize = 16;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take none of its answer.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// How long nothing is accepted after accepting has failed.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Sessions that are asked together what they have carried, and how long they have to say it.
 const SESSIONS_AT_ONCE: usize = 256;
 const SESSION_TIME: Duration = Duration::from_millis(200);
@@ -103,7 +102,8 @@ impl Waiting {
     /// If the path can't be taken after all.
     pub fn serve(self, access: Access) -> Result<Control, SocketError> {
         let (listener, claim) = self.0.claim()?;
-        Ok(Control { task: tokio::spawn(accept(listener, access, claim.owner)), claim })
+        let task = tokio::spawn(accept(listener, claim.path().to_owned(), access, claim.owner));
+        Ok(Control { task, claim })
     }
 }
 
@@ -121,13 +121,19 @@ impl Drop for Control {
     }
 }
 
-async fn accept(listener: UnixListener, access: Access, owner: u32) {
+async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32) {
     let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
+    let mut brink = Brink::new(access.overview.clone(), path.display().to_string());
     loop {
+        let accepting = async {
+            brink.ready().await;
+            listener.accept().await
+        };
         tokio::select! {
-            accepted = listener.accept(), if clients.len() < CLIENTS_MAX => match accepted {
+            accepted = accepting, if clients.len() < CLIENTS_MAX => match accepted {
                 Ok((stream, _)) if may_enter(&stream, owner) => {
+                    brink.accepted();
                     let client = Client::new(stream, access.clone(), listing.clone());
                     clients.spawn(async move {
                         if let Err(e) = client.serve().await {
@@ -135,10 +141,10 @@ async fn accept(listener: UnixListener, access: Access, owner: u32) {
                         }
                     });
                 }
-                Ok(_) => {}
-                Err(_) => sleep(SHORTAGE_PAUSE).await,
+                Ok(_) => brink.freed(),
+                Err(e) => brink.failed(&e),
             },
-            Some(_) = clients.join_next() => {}
+            Some(_) = clients.join_next() => brink.freed(),
         }
     }
 }

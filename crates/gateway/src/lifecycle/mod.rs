@@ -45,7 +45,9 @@ use crate::config::{Config, Problem, Problems};
 use crate::control::server::{Access, DEMANDS_MAX, Demand};
 use crate::drained::{Drained, Target};
 use crate::overview::{Overview, Stage};
+use crate::shortage::Shortage;
 use crate::site::Site;
+use crate::spares::Spares;
 use crate::worker::{self, Command, Common, Handle};
 
 /// Why the gateway did not start.
@@ -338,11 +340,12 @@ impl Gateway {
         let drained = inherited.drained.iter().filter_map(|target| Target::parse(target).ok());
         let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
         let drained = Arc::new(ArcSwap::from_pointee(drained));
+        let shortage = Arc::<Shortage>::default();
         let common = Common {
             site: site.clone(),
             certificates: certificates.clone(),
             drained: drained.clone(),
-            shortage: Arc::default(),
+            shortage: shortage.clone(),
             casing,
         };
         let workers = (0..workers)
@@ -354,6 +357,8 @@ impl Gateway {
             drained,
             sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            shortage,
+            spares: Spares::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             started: tokio::time::Instant::now(),

@@ -20,12 +20,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::metrics;
 use crate::overview::Overview;
+use crate::spares::Brink;
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 32;
@@ -33,8 +34,6 @@ const CONNECTIONS_MAX: usize = 32;
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
 /// For the last answers.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// How long nothing is accepted after accepting has failed.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head of a request, in bytes; hyper wants as many at least.
 const HEAD_LEN_MAX: usize = 8192;
 
@@ -69,7 +68,7 @@ impl Bound {
     pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
-        let task = tokio::spawn(accept(listener.clone(), overview, stop.clone()));
+        let task = tokio::spawn(accept(listener.clone(), local, overview, stop.clone()));
         Ok(Admin { local, listener, stop, task })
     }
 }
@@ -96,15 +95,28 @@ impl Drop for Admin {
     }
 }
 
-async fn accept(listener: Arc<TcpListener>, overview: Arc<Overview>, stop: CancellationToken) {
+async fn accept(
+    listener: Arc<TcpListener>,
+    local: SocketAddr,
+    overview: Arc<Overview>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
+    let mut brink = Brink::new(overview.clone(), local.to_string());
     loop {
+        let accepting = async {
+            brink.ready().await;
+            listener.accept().await
+        };
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((tcp, peer)) => drop(connections.spawn(serve(tcp, peer, overview.clone()))),
-                Err(_) => sleep(SHORTAGE_PAUSE).await,
+            accepted = accepting, if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((tcp, peer)) => {
+                    brink.accepted();
+                    connections.spawn(serve(tcp, peer, overview.clone()));
+                }
+                Err(e) => brink.failed(&e),
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = connections.join_next() => brink.freed(),
             () = stop.cancelled() => break,
         }
     }
