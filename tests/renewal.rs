@@ -9,8 +9,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::apart::apart;
 use support::gateway::{Gateway, Setup, config};
 use support::pki::{Issued, Order, Pki};
 use support::soon;
@@ -351,6 +353,48 @@ async fn live_sockets_and_resumption_go_on_through_many_renewals() {
         let stream = resuming.connect(rig.gateway.address()).await.unwrap();
         assert_eq!(stream.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     }
+}
+
+/// A system that has no inotify to give: in a user namespace of its own nobody else has to do without.
+#[test]
+fn without_inotify_files_are_looked_at() {
+    let ways: [&[&str]; 1] = [&["--user", "--map-root-user"]];
+    let none_left = "echo 0 > /proc/sys/user/max_inotify_instances";
+    if apart("without_inotify_files_are_looked_at", &ways, none_left).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(looked_at());
+    }
+}
+
+async fn looked_at() {
+    const BLIND: &str = "certificates can't be watched; they are looked at from time to time";
+    let mut rig = start(flat).await;
+    let line = rig.gateway.wait(BLIND);
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("no inotify") && cause.contains("fs.inotify.max_user_instances"), "{line}");
+    let mut took = Vec::new();
+    for n in 0..5 {
+        let issued = rig.pki.issue(&["default.test"]);
+        let begun = Instant::now();
+        replace(&issued, &rig.path("certs"), "default");
+        rig.has_renewed(n, &issued).await;
+        took.push(begun.elapsed());
+    }
+    // One may have met a busy machine.
+    took.sort_unstable();
+    assert!(took[2] < Duration::from_secs(2), "{took:?}");
+    // Half a pair has its second, and is told.
+    fs::write(rig.path("certs/default.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    rig.complains("is kept", 0);
+    let issued = rig.pki.issue(&["default.test"]);
+    replace(&issued, &rig.path("certs"), "default");
+    rig.has_renewed(5, &issued).await;
+    // It stays so through reloads, and is said once.
+    assert_eq!(rig.gateway.reload()["names_unchanged"], 1);
+    let issued = rig.pki.issue(&["default.test"]);
+    replace(&issued, &rig.path("certs"), "default");
+    rig.has_renewed(6, &issued).await;
+    assert_eq!(rig.gateway.lines(BLIND).len(), 1);
 }
 
 #[tokio::test]
