@@ -7,19 +7,26 @@
 )]
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use rustix::fs::fstat;
-use support::PATIENCE;
-use support::gateway::{Setup, config, send_signal};
+use support::gateway::{Gateway, Setup, config, send_signal};
 use support::http1::ask;
 use support::pki::Pki;
+use support::ws::WebSocket;
+use support::{PATIENCE, soon};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
@@ -57,6 +64,18 @@ impl Manager {
         let mut message = [0; 4096];
         let len = self.socket.recv(&mut message).expect("a message");
         String::from_utf8(message[..len].to_vec()).unwrap().lines().map(Into::into).collect()
+    }
+
+    /// The next message that comes before the socket's time is up.
+    fn hears_in_time(&self) -> Option<Vec<u8>> {
+        let mut message = vec![0; 4096];
+        match self.socket.recv(&mut message) {
+            Ok(len) => Some(message[..len].to_vec()),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                None
+            }
+        }
     }
 
     #[track_caller]
@@ -128,6 +147,74 @@ fn the_watchdog_hears_from_whoever_is_the_service() {
     }
     manager.hears_ready("");
     hears_watchdog();
+}
+
+/// A thread that hangs, as far as everybody else can tell, until this is dropped; by the test's own
+/// thread, which is its debugger.
+struct Held(Pid);
+
+impl Held {
+    /// The first worker of `gateway`; `None` where nobody may debug.
+    fn first_worker(gateway: &Gateway) -> Option<Self> {
+        let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+        let worker = threads
+            .map(|thread| thread.unwrap().path())
+            .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == "worker-0\n"));
+        let id = Pid::from_raw(worker.unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap());
+        match ptrace::seize(id, Options::empty()) {
+            Err(Errno::EPERM | Errno::ENOSYS) => return None,
+            seized => seized.unwrap(),
+        }
+        ptrace::interrupt(id).unwrap();
+        waitpid(id, Some(WaitPidFlag::__WALL)).unwrap(); // until it stands still
+        Some(Self(id))
+    }
+}
+
+impl Drop for Held {
+    /// In a test that fails, too: a thread that has a debugger can't even be killed for good.
+    fn drop(&mut self) {
+        ptrace::detach(self.0, None).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_watchdog_hears_nothing_while_a_worker_hangs() {
+    let manager = Manager::start();
+    let setup = setup().with("NOTIFY_SOCKET", &manager.path).with("WATCHDOG_USEC", "100000");
+    let gateway = setup.start(&config("workers = 2", ECHO));
+    manager.hears_ready("");
+    assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+    let mut live = Vec::new();
+    for _ in 0..16 {
+        let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        live.push(WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0);
+    }
+    let Some(held) = Held::first_worker(&gateway) else {
+        return eprintln!("no worker was made to hang: nobody may debug on this machine");
+    };
+    // What was said before; a message may be on its way still, and then there would be twenty more.
+    manager.socket.set_nonblocking(true).unwrap();
+    while manager.hears_in_time().is_some() {}
+    manager.socket.set_nonblocking(false).unwrap();
+    manager.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let heard = std::iter::from_fn(|| manager.hears_in_time()).take(5).count();
+    assert!(heard <= 1, "{heard}");
+    let mut echoing = JoinSet::new();
+    for mut socket in live {
+        echoing.spawn(async move { socket.echoes("x").await });
+    }
+    // The other worker's are served as ever.
+    soon(echoing.join_next()).await.unwrap().unwrap();
+    drop(held);
+    manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+    }
+    // And those that had to wait.
+    while let Some(echoed) = soon(echoing.join_next()).await {
+        echoed.unwrap();
+    }
 }
 
 #[tokio::test]
