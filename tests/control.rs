@@ -20,7 +20,7 @@ use support::http1::{Answer, ask, read_head};
 use support::pki::Pki;
 use support::soon;
 use support::ws::{WebSocket, handshake};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -382,9 +382,12 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_process() {
     gateway.write_config(&file);
     let line = gateway.reload();
     assert!(line["first"].as_str().unwrap().contains("is not a socket"), "{line}");
-    // It moves with a reload, and its old path goes.
+    // It moves with a reload, and its old path goes. Who has asked for that is answered.
+    let mut silent = UnixStream::connect(&path).await.unwrap();
     gateway.write_config(&with_control("", ECHO).replace("control.sock", "moved.sock"));
-    assert_eq!(gateway.reload()["generation"], 2);
+    let answer = done(&gateway, &format!("reload --json --socket {}", path.display())).await.json();
+    assert_eq!(answer["reload"]["generation"], 2);
+    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0, "nobody else is listened to there");
     done(&gateway, "status").await;
     let moved = gateway.path().join("moved.sock");
     assert!(!path.exists() && moved.exists());

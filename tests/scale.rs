@@ -8,12 +8,15 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
-use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode};
 use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::pki::Pki;
@@ -22,6 +25,8 @@ use support::tls::{Tls, leaf};
 use support::{PATIENCE, full_size};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
+
+const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 
 fn main() -> ExitCode {
     if play_part() {
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         trial("no_reload_is_noticed_by_any_live_socket", no_reload_is_noticed_by_any_live_socket),
         trial("a_backend_that_is_killed_hurts_its_own_sessions_only", a_killed_backend),
         trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
+        trial("any_number_of_sessions_is_listed_and_none_notices", listed_sessions),
     ];
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
 }
@@ -83,7 +89,7 @@ fn no_reload_is_noticed_by_any_live_socket() {
     let size = if full_size() { FULL } else { SMALL };
     let pki = Pki::new();
     let backends = [EchoProcess::start(), EchoProcess::start()];
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(WSSGATE);
     let certs = setup.path().join("certs");
     pki.issue(&[SERVER_NAME]).write(&certs, "default");
     for n in 0..size.names {
@@ -104,10 +110,6 @@ fn no_reload_is_noticed_by_any_live_socket() {
         .collect();
     swarm.iter_mut().for_each(Clients::connected);
 
-    let worst_of = |swarm: &mut [Clients]| {
-        let seen: Vec<Seen> = swarm.iter_mut().map(Clients::seen).collect();
-        (seen.iter().map(|seen| seen.worst).max().unwrap(), seen.iter().map(|seen| seen.p999).max().unwrap())
-    };
     sleep(size.before / 4);
     worst_of(&mut swarm); // the first round of messages is dearer than the rest
     sleep(size.before);
@@ -168,7 +170,7 @@ fn no_reload_is_noticed_by_any_live_socket() {
 
 /// A gateway with one route to each backend: `/` to the first, `/1` to the second.
 fn in_front_of(backends: &[EchoProcess], websocket: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(WSSGATE);
     Pki::new().issue(&[SERVER_NAME]).write(&setup.path().join("certs"), "default");
     let routes = backends.iter().zip(PATHS).map(|(backend, path)| {
         format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{}\"\n{websocket}", backend.address)
@@ -232,6 +234,89 @@ fn frozen_clients() {
     let end = others.stop();
     assert_eq!(end.ended, BTreeMap::from([("1000".to_owned(), sockets as u64)]));
     assert_eq!((end.sent, end.wrong), (end.echoed, Vec::new()));
+}
+
+/// As many as one process may hold, each in the list, which is asked for again and again; beside somebody
+/// who asks for it and doesn't read at once, and few who have much to say.
+fn listed_sessions() {
+    let (idle, lists) = if full_size() { (18_000, 10) } else { (1000, 3) };
+    let (talking, sockets) = (100, idle + 100);
+    let setup = Setup::new(WSSGATE);
+    Pki::new().issue(&[SERVER_NAME]).write(&setup.path().join("certs"), "default");
+    let routes = "[[route]]\npath = \"/\"\nservice = \"echo\"\n[control]\nsocket = \"control.sock\"\n";
+    let gateway = setup.start(&config("", routes));
+    let start = |sockets, first_source, per_second| {
+        Clients::start(Plan { gateway: gateway.address(), path: "/", sockets, first_source, per_second })
+    };
+    let mut swarm: Vec<Clients> = (0..PROCESSES).map(|n| start(idle / PROCESSES, n * 100, 1)).collect();
+    swarm.iter_mut().for_each(Clients::connected);
+    let mut talkers = [start(talking, 0, 1000)];
+    talkers[0].connected();
+    talkers[0].go_on();
+    worst_of(&mut talkers);
+    sleep(Duration::from_secs(if full_size() { 10 } else { 1 }));
+    let quiet = worst_of(&mut talkers);
+
+    let before = gateway.resident_kib();
+    let started = Instant::now();
+    let most = gateway.most_resident_kib(|| {
+        for _ in 0..lists {
+            let mut stalled = UnixStream::connect(gateway.path().join("control.sock")).unwrap();
+            stalled.write_all(b"{\"command\":\"sessions\"}\n").unwrap();
+            let mut command = Command::new(WSSGATE);
+            command.args(["sessions", "--json", "--config"]).arg(gateway.path().join("wssgate.toml"));
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            is_complete(&mut output.stdout.as_slice(), sockets);
+            stalled.set_read_timeout(Some(PATIENCE)).unwrap();
+            is_complete(&mut BufReader::new(stalled), sockets);
+        }
+    });
+    let elapsed = started.elapsed();
+    let listing = worst_of(&mut talkers);
+    eprintln!(
+        "{sockets} sessions listed {lists} times in {elapsed:.1?}; worst latency {:?} (p99.9 {:?}), before {:?} \
+         ({:?}); resident {before} KiB before, {most} KiB at most",
+        listing.0, listing.1, quiet.0, quiet.1
+    );
+    for clients in swarm.into_iter().chain(talkers) {
+        let end = clients.stop();
+        assert_eq!(
+            (end.ended.into_keys().collect::<Vec<_>>(), end.wrong),
+            (vec!["1000".to_owned()], Vec::new())
+        );
+        assert_eq!(end.sent, end.echoed);
+    }
+    assert!(most.saturating_sub(before) < 4096, "{before} KiB before, {most} KiB at most");
+    if full_size() {
+        let most = quiet.1 + Duration::from_millis(100);
+        assert!(listing.1 <= most, "{:?}, more than {most:?}", listing.1);
+    }
+}
+
+/// Each session is there once, nearly all with their figures, up to the last line.
+fn is_complete(lines: &mut impl BufRead, sockets: usize) {
+    let mut ids = HashSet::new();
+    let mut told = 0;
+    loop {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if line["ok"] == true {
+            assert_eq!(line["sessions"], sockets);
+            break;
+        }
+        ids.insert(line["session"]["id"].as_u64().unwrap());
+        told += usize::from(line["session"]["sent_messages"].is_u64());
+    }
+    assert_eq!(ids.len(), sockets);
+    assert!(told * 100 >= sockets * 99, "{told} of {sockets} have answered");
+}
+
+/// The worst latency, and the 99.9th percentile, of all clients since this was asked last.
+fn worst_of(swarm: &mut [Clients]) -> (Duration, Duration) {
+    let seen: Vec<Seen> = swarm.iter_mut().map(Clients::seen).collect();
+    (seen.iter().map(|seen| seen.worst).max().unwrap(), seen.iter().map(|seen| seen.p999).max().unwrap())
 }
 
 fn status(gateway: &Gateway, path: &str) -> u16 {

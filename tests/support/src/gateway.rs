@@ -318,8 +318,19 @@ impl Gateway {
     /// Resident memory now, in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    /// The most of it while `what` happened, in KiB.
+    pub fn most_resident_kib(&self, what: impl FnOnce()) -> u64 {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap(); // forgets the peak so far
+        what();
+        self.kib("VmHWM:")
+    }
+
+    fn kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 

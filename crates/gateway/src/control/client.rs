@@ -49,7 +49,9 @@ pub enum ClientError {
 }
 
 /// Asks the gateway behind the socket at `path` and writes its answer to `out`: tables for people, or
-/// with `json` the lines as they come. Says whether it was done; if not, what it says is in `err`.
+/// with `json` the lines as they came. Says whether it was done; if not, what it says is in `err`.
+///
+/// Nothing is written before all of it is here: whoever pages through it must not keep the gateway waiting.
 ///
 /// # Errors
 /// If there is no whole answer.
@@ -77,6 +79,7 @@ pub async fn ask(
     stream.write_all(&line).await.map_err(|_| ClientError::HungUp)?;
     let mut lines = BufReader::new(stream);
     let mut sessions = Vec::new();
+    let mut all = Vec::new();
     loop {
         line.clear();
         match lines.read_until(b'\n', &mut line).await {
@@ -86,9 +89,10 @@ pub async fn ask(
         let said: Value = serde_json::from_slice(&line)?;
         let is_last = said.get("ok").is_some();
         if json {
-            out.write_all(&line)?;
+            all.extend_from_slice(&line);
         }
         if is_last {
+            out.write_all(&all)?;
             let answer: Answer = serde_json::from_value(said)?;
             if !json {
                 tables::write(&answer, &sessions, out, err)?;

@@ -18,8 +18,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use super::socket::{Claim, Prepared, SocketError};
@@ -74,11 +75,13 @@ pub struct Access {
 #[derive(Debug)]
 pub struct Waiting(Prepared);
 
-/// The control socket at work. It ends when dropped, and its path goes if it still is its own.
+/// The control socket at work. When it is dropped, its path goes if it still is its own; who waits for an
+/// answer gets it, and nobody else any more.
 #[derive(Debug)]
 pub struct Control {
     claim: Claim,
-    task: JoinHandle<()>,
+    /// After the claim: as long as the listener is open, the claim's inode is its own.
+    _stop: DropGuard,
 }
 
 impl Waiting {
@@ -102,8 +105,9 @@ impl Waiting {
     /// If the path can't be taken after all.
     pub fn serve(self, access: Access) -> Result<Control, SocketError> {
         let (listener, claim) = self.0.claim()?;
-        let task = tokio::spawn(accept(listener, claim.path().to_owned(), access, claim.owner));
-        Ok(Control { task, claim })
+        let stop = CancellationToken::new();
+        tokio::spawn(accept(listener, claim.path().to_owned(), access, claim.owner, stop.clone()));
+        Ok(Control { claim, _stop: stop.drop_guard() })
     }
 }
 
@@ -115,13 +119,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.task.abort(); // it ends later than the claim, whose inode so stays its own
-    }
-}
-
-async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32) {
+async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
     let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
     let mut brink = Brink::new(access.overview.clone(), path.display().to_string());
@@ -134,7 +132,7 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
             accepted = accepting, if clients.len() < CLIENTS_MAX => match accepted {
                 Ok((stream, _)) if may_enter(&stream, owner) => {
                     brink.accepted();
-                    let client = Client::new(stream, access.clone(), listing.clone());
+                    let client = Client::new(stream, access.clone(), listing.clone(), stop.clone());
                     clients.spawn(async move {
                         if let Err(e) = client.serve().await {
                             debug!(cause = %e, "control connection ended");
@@ -145,8 +143,11 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
                 Err(e) => brink.failed(&e),
             },
             Some(_) = clients.join_next() => brink.freed(),
+            () = stop.cancelled() => break,
         }
     }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
 }
 
 /// The mode of the socket lets nobody else in; somebody may have changed it.
@@ -166,14 +167,16 @@ struct Client {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
     access: Access,
-    /// Sessions are asked by one client at a time.
+    /// Sessions are asked by one client at a time: a second question would take the place of the first.
     listing: Arc<Mutex<()>>,
+    /// No request is taken any more.
+    stop: CancellationToken,
 }
 
 impl Client {
-    fn new(stream: UnixStream, access: Access, listing: Arc<Mutex<()>>) -> Self {
+    fn new(stream: UnixStream, access: Access, listing: Arc<Mutex<()>>, stop: CancellationToken) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, access, listing }
+        Self { read: BufReader::new(read), write, access, listing, stop }
     }
 
     async fn serve(mut self) -> io::Result<()> {
@@ -181,7 +184,11 @@ impl Client {
         loop {
             line.clear();
             let limit = REQUEST_LEN_MAX as u64 + 1;
-            timeout(REQUEST_TIME, (&mut self.read).take(limit).read_until(b'\n', &mut line)).await??;
+            let mut request = (&mut self.read).take(limit);
+            tokio::select! {
+                read = timeout(REQUEST_TIME, request.read_until(b'\n', &mut line)) => drop(read??),
+                () = self.stop.cancelled() => return Ok(()),
+            }
             if line.is_empty() {
                 return Ok(());
             }
@@ -234,14 +241,13 @@ impl Client {
 
     /// A line for every live session.
     async fn list(&mut self) -> io::Result<Answer> {
-        let listing = self.listing.clone();
-        let _one_at_a_time = listing.lock().await;
         let registries = &self.access.overview.sessions;
         let mut ids: Vec<u64> = registries.iter().flat_map(|registry| registry.ids()).collect();
         ids.sort_unstable();
         let mut count = 0;
         for ids in ids.chunks(SESSIONS_AT_ONCE) {
             let overview = &self.access.overview;
+            let one_at_a_time = self.listing.lock().await;
             let asked: Vec<_> = ids
                 .iter()
                 .filter_map(|&id| {
@@ -256,6 +262,7 @@ impl Client {
                 append(&mut lines, &SessionLine { session })?;
                 count += 1;
             }
+            drop(one_at_a_time); // who doesn't read holds up nobody else
             self.write(&lines).await?;
         }
         Ok(Answer { sessions: Some(count), ..Answer::done() })
