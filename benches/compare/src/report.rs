@@ -220,7 +220,9 @@ pub(crate) fn processor() -> String {
 }
 
 pub(crate) fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+    let read = |setting| fs::read_to_string(setting).unwrap_or_default().trim().to_owned();
+    let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
+    format!("{} with {congestion_control}", read("/proc/sys/kernel/osrelease"))
 }
 
 pub(crate) fn commit() -> String {
