@@ -1,13 +1,19 @@
 //! First flights take turns: they are the dearest thing a thread does, and when thousands of clients
 //! come at once, whatever else has become ready must not wait for all of them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 
+/// Flights that a thread makes before it looks at its sockets: a millisecond's work. A look after each
+/// would cost every handshake some 3 % more.
+const AT_ONCE: u32 = 4;
+
 thread_local! {
     static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
+    static MADE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The right to make a first flight. Nothing may be waited for that somebody else has to do.
@@ -25,12 +31,17 @@ impl Turn {
         Self { _permit: TURN.with(Clone::clone).acquire_owned().await.ok() }
     }
 
-    /// The next one may, once the thread has looked at its sockets and done what it found.
+    /// The next one may; after [`AT_ONCE`] of them once the thread has looked at its sockets and done what
+    /// it found.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn pass_on(self) {
-        yield_now().await;
+        let made = MADE.get() + 1;
+        MADE.set(made % AT_ONCE);
+        if made == AT_ONCE {
+            yield_now().await;
+        }
     }
 }
 
@@ -46,7 +57,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn sockets_have_their_turn_between_any_two_flights() {
+    async fn sockets_have_their_turn_between_flights() {
         let log = Rc::new(RefCell::new(String::new()));
         let say = |what: char| {
             let log = log.clone();
@@ -81,6 +92,6 @@ mod tests {
             .await;
         let log = log.borrow();
         assert_eq!(log.matches('f').count(), 20);
-        assert!(!log.contains("ff"), "{log}");
+        assert!(!log.contains(&"f".repeat(AT_ONCE as usize + 1)), "{log}");
     }
 }
