@@ -160,9 +160,10 @@ fn no_reload_is_noticed_by_any_live_socket() {
     assert_eq!(sent, echoed, "none is lost");
     assert!(sent > 2 * size.sockets as u64, "each socket has spoken");
     if full_size() {
-        // At worst, the files are loaded on the very core that a message needs.
-        let most = quiet.0 + Duration::from_millis(took_ms);
-        assert!(reloading.0 <= most, "{:?}, more than {most:?}", reloading.0);
+        // At worst, the files are loaded on the very core that a message needs. One in a thousand, since
+        // the very worst of so many is as often the machine's own as anybody's.
+        let most = quiet.1 + Duration::from_millis(took_ms);
+        assert!(reloading.1 <= most, "{:?}, more than {most:?}", reloading.1);
     }
     let grown = memory_kib[&size.reloads].saturating_sub(memory_kib[&10]);
     assert!(grown <= size.growth_kib, "{grown} KiB more than after the 10th: {memory_kib:?}");
