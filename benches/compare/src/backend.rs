@@ -3,65 +3,171 @@
 //! It streams: a frame is echoed as its bytes come, whatever its length. Buffers are shared by all
 //! connections, so that thousands of idle ones cost next to nothing.
 
-use std::cell::RefCell;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown};
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
 use sha1::{Digest, Sha1};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::frame::{self, Head, HeadReader};
 
 /// The answer to a plain request.
 pub(crate) const GREETING: &[u8] = b"Hello from the backend.\n";
 
-thread_local! {
-    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::new((vec![0; 256 << 10], Vec::with_capacity(256 << 10)));
+/// Read by one call.
+const INPUT: usize = 256 << 10;
+/// Tokens from here on are ours, the rest belongs to whoever shares the loop.
+const OURS: usize = 1 << 32;
+const LISTENER: Token = Token(usize::MAX);
+
+/// The backend and the loop that it runs in.
+pub(crate) struct Backend {
+    poll: Poll,
+    events: Events,
+    listener: TcpListener,
+    connections: Connections,
+    input: Vec<u8>,
+    output: Vec<u8>,
 }
 
-/// Serves until it is ended; its port goes to stdout.
-pub(crate) async fn serve() -> anyhow::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the backend")?;
-    writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        tokio::spawn(async move {
-            // Peers vanish as they like; the load generator is the one that complains.
-            let _ = converse(stream).await;
-        });
+impl Backend {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let any_port = (Ipv4Addr::LOCALHOST, 0).into();
+        let mut listener = TcpListener::bind(any_port).context("no port for the backend")?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(1024),
+            listener,
+            connections: Connections::default(),
+            input: vec![0; INPUT],
+            output: Vec::with_capacity(INPUT),
+        })
+    }
+
+    pub(crate) fn port(&self) -> io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// Waits until something happens, and answers it; `other` is told what happened to others.
+    pub(crate) fn turn(
+        &mut self,
+        most: Option<Duration>,
+        mut other: impl FnMut(&Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self.poll.poll(&mut self.events, most) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &self.events {
+            match event.token() {
+                LISTENER => self.connections.accept(&self.listener, self.poll.registry())?,
+                Token(ours) if ours >= OURS => {
+                    self.connections.turn(ours - OURS, &mut self.input, &mut self.output);
+                }
+                _ => other(event)?,
+            }
+        }
+        Ok(())
     }
 }
 
-async fn converse(mut stream: TcpStream) -> io::Result<()> {
-    let mut session = Session::default();
-    loop {
-        stream.readable().await?;
-        let rest = BUFFERS.with_borrow_mut(|(input, output)| {
-            output.clear();
-            let read = match stream.try_read(input) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Vec::new()),
+/// Connections, and the places in the list that are free.
+#[derive(Default)]
+struct Connections {
+    list: Vec<Option<Connection>>,
+    free: Vec<usize>,
+}
+
+impl Connections {
+    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> io::Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
             };
-            session.answer(&input[..read], output)?;
-            if output.is_empty() {
-                return Ok(Vec::new());
+            stream.set_nodelay(true)?;
+            let index = self.free.pop().unwrap_or(self.list.len());
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut stream, Token(OURS + index), interest)?;
+            let connection = Some(Connection { stream, session: Session::default(), unsent: Vec::new() });
+            match self.list.get_mut(index) {
+                Some(place) => *place = connection,
+                None => self.list.push(connection),
             }
-            match stream.try_write(output) {
-                Ok(written) => Ok(output[written..].to_vec()),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(output.clone()),
-                Err(e) => Err(e),
-            }
-        })?;
-        stream.write_all(&rest).await?;
-        if session.closed {
-            return stream.shutdown().await;
         }
+    }
+
+    fn turn(&mut self, index: usize, input: &mut [u8], output: &mut Vec<u8>) {
+        if let Some(place) = self.list.get_mut(index)
+            && let Some(connection) = place
+            // Peers vanish as they like; the load generator is the one that complains.
+            && !matches!(connection.turn(input, output), Ok(true))
+        {
+            *place = None;
+            self.free.push(index);
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    session: Session,
+    /// What the socket hasn't taken yet; until it has, nothing more is read.
+    unsent: Vec<u8>,
+}
+
+impl Connection {
+    /// Answers what there is; whether more may come.
+    fn turn(&mut self, input: &mut [u8], output: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            if !self.unsent.is_empty() {
+                let written = written(self.stream.write(&self.unsent))?;
+                self.unsent.drain(..written);
+                if !self.unsent.is_empty() {
+                    return Ok(true);
+                }
+            }
+            if self.session.closed {
+                self.stream.shutdown(Shutdown::Write)?;
+                return Ok(false);
+            }
+            let read = match self.stream.read(input) {
+                Ok(0) => return Ok(false),
+                Ok(read) => read,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(e) => return Err(e),
+            };
+            output.clear();
+            self.session.answer(&input[..read], output)?;
+            if !output.is_empty() {
+                let written = written(self.stream.write(output))?;
+                self.unsent.extend_from_slice(&output[written..]);
+            }
+            // After less than it could take, the socket is empty.
+            if read < input.len() && self.unsent.is_empty() && !self.session.closed {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(0),
+        result => result,
     }
 }
 

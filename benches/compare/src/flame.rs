@@ -142,7 +142,7 @@ async fn sample(
         gate: false,
         connections_per_second: None,
     };
-    let mut load = Load::start(&job, plan.load_core)?;
+    let mut load = Load::start(&job, backend, plan.load_core).await?;
     sleep(Duration::from_secs_f64(WARM_UP)).await;
     let data = site.dir.path().join("perf.data");
     record(&running.pids, plan, &data).await?;

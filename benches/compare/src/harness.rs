@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use crate::child::Child;
@@ -158,7 +159,7 @@ impl<'a> Bench<'a> {
     }
 
     async fn load(&self, job: Job) -> anyhow::Result<Sample> {
-        Load::start(&job, self.plan.load_core)?.sample().await
+        Load::start(&job, &self.backend, self.plan.load_core).await?.sample().await
     }
 
     /// A sample, or the quietest of several where others want the cores too.
@@ -181,7 +182,9 @@ impl<'a> Bench<'a> {
         self.load(warm_up).await?;
         sleep(SETTLING).await;
         let before = pss(&running.pids)?;
-        let mut load = Load::start(&Job { gate: true, ..self.job(work, running) }, self.plan.load_core)?;
+        let mut load =
+            Load::start(&Job { gate: true, ..self.job(work, running) }, &self.backend, self.plan.load_core)
+                .await?;
         load.ready().await?;
         sleep(SETTLING).await;
         let after = pss(&running.pids)?;
@@ -193,7 +196,9 @@ impl<'a> Bench<'a> {
         let Some(tracer) = self.tracer else {
             return Ok(Sample { system_calls: f64::NAN, ..Sample::default() });
         };
-        let mut load = Load::start(&Job { gate: true, ..self.job(work, running) }, self.plan.load_core)?;
+        let mut load =
+            Load::start(&Job { gate: true, ..self.job(work, running) }, &self.backend, self.plan.load_core)
+                .await?;
         load.ready().await?;
         let counting = tracer.attach(&running.pids, self.site.dir.path(), self.plan.load_core).await?;
         load.go().await?;
@@ -202,45 +207,65 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A backend at work.
+/// A backend at work, which is the load, too, where messages are echoed.
 pub(crate) struct Backend {
     pub(crate) child: Child,
     pub(crate) port: u16,
+    pipes: Mutex<Pipes>,
 }
 
 impl Backend {
     pub(crate) async fn start(core: usize) -> anyhow::Result<Self> {
-        let own = env::current_exe()?;
-        let mut child = Child::spawn(&[core], own.as_os_str(), ["backend"], |command| {
-            command.stdout(Stdio::piped());
-        })?;
-        let stdout = child.process.stdout.take().context("no stdout of the backend")?;
-        let port = BufReader::new(stdout).lines().next_line().await?.context("the backend doesn't start")?;
-        Ok(Self { child, port: port.parse()? })
+        let (child, mut pipes) = start(core, &["backend"])?;
+        let port = pipes.output.next_line().await?.context("the backend doesn't start")?.parse()?;
+        Ok(Self { child, port, pipes: Mutex::new(pipes) })
     }
 }
 
-/// A load process at work.
-pub(crate) struct Load {
-    _child: Child,
+/// What a process of ours is told, and says.
+pub(crate) struct Pipes {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
-impl Load {
-    pub(crate) fn start(job: &Job, core: usize) -> anyhow::Result<Self> {
-        let own = env::current_exe()?;
-        let args = ["load".to_owned(), serde_json::to_string(job)?];
-        let mut child = Child::spawn(&[core], own.as_os_str(), args, |command| {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        })?;
-        let input = child.process.stdin.take().context("no stdin of the load")?;
-        let output = child.process.stdout.take().context("no stdout of the load")?;
-        Ok(Self { _child: child, input, output: BufReader::new(output).lines() })
+/// This program again.
+fn start(core: usize, args: &[&str]) -> anyhow::Result<(Child, Pipes)> {
+    let own = env::current_exe()?;
+    let mut child = Child::spawn(&[core], own.as_os_str(), args, |command| {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    })?;
+    let input = child.process.stdin.take().context("no stdin")?;
+    let output = child.process.stdout.take().context("no stdout")?;
+    Ok((child, Pipes { input, output: BufReader::new(output).lines() }))
+}
+
+/// A load at work: the backend, or a process of its own.
+pub(crate) enum Load<'a> {
+    Backend(MutexGuard<'a, Pipes>),
+    Process { _child: Box<Child>, pipes: Pipes },
+}
+
+impl<'a> Load<'a> {
+    pub(crate) async fn start(job: &Job, backend: &'a Backend, core: usize) -> anyhow::Result<Self> {
+        let line = serde_json::to_string(job)?;
+        if let Work::Echo { .. } = job.work {
+            let mut load = Self::Backend(backend.pipes.lock().await);
+            load.tell(&line).await?;
+            return Ok(load);
+        }
+        let (child, pipes) = start(core, &["load", &line])?;
+        Ok(Self::Process { _child: Box::new(child), pipes })
+    }
+
+    fn pipes(&mut self) -> &mut Pipes {
+        match self {
+            Self::Backend(pipes) => pipes,
+            Self::Process { pipes, .. } => pipes,
+        }
     }
 
     pub(crate) async fn line(&mut self) -> anyhow::Result<String> {
-        self.output.next_line().await?.context("the load has failed")
+        self.pipes().output.next_line().await?.context("the load has failed")
     }
 
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
@@ -255,7 +280,7 @@ impl Load {
     }
 
     pub(crate) async fn tell(&mut self, line: &str) -> anyhow::Result<()> {
-        Ok(self.input.write_all(format!("{line}\n").as_bytes()).await?)
+        Ok(self.pipes().input.write_all(format!("{line}\n").as_bytes()).await?)
     }
 
     /// What the load says at its end: a sample, or what went wrong.

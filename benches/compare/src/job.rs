@@ -61,9 +61,9 @@ pub(crate) struct Sample {
     /// Round trips, handshakes or requests.
     pub(crate) count: f64,
     pub(crate) seconds: f64,
-    /// CPU seconds of the gateway, the backend and the load generator.
+    /// CPU seconds of the gateway.
     pub(crate) gateway_cpu: f64,
-    pub(crate) backend_cpu: f64,
+    /// Of load generator and backend.
     pub(crate) load_cpu: f64,
     /// Of anybody else on their cores.
     pub(crate) others_cpu: f64,

@@ -11,6 +11,7 @@ mod gateways;
 mod harness;
 mod job;
 mod load;
+mod opposite;
 mod process;
 mod reload;
 mod report;
@@ -182,19 +183,14 @@ fn run() -> anyhow::Result<()> {
     let runtime = || Builder::new_current_thread().enable_all().build();
     match part {
         Some(Part::Pin { cores, command }) => child::become_pinned(&cores.0, &command),
-        Some(Part::Backend) => runtime()?.block_on(backend::serve()),
+        Some(Part::Backend) => opposite::serve(),
         Some(Part::Load { job }) => {
             let job: Job = serde_json::from_str(&job)?;
             if matches!(job.work, Work::Live { .. }) {
                 return runtime()?.block_on(load::live::run(&job));
             }
             let result = runtime()?.block_on(load::run(&job));
-            // An error is one line too: the harness knows which gateway it is about.
-            let line = match result {
-                Ok(sample) => serde_json::to_string(&sample)?,
-                Err(e) => format!("{e:#}").replace('\n', " "),
-            };
-            Ok(writeln!(std::io::stdout(), "{line}")?)
+            Ok(writeln!(std::io::stdout(), "{}", opposite::line(result)?)?)
         }
         Some(Part::Scale(options)) => runtime()?.block_on(until_stopped(scale(options))),
         Some(Part::Reload(options)) => runtime()?.block_on(until_stopped(reload(options))),

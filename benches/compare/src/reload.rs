@@ -84,7 +84,7 @@ async fn watch(plan: &Plan, installed: &Installed, reloading: bool) -> anyhow::R
         gate: false,
         connections_per_second: None,
     };
-    let mut load = Load::start(&job, load_core)?;
+    let mut load = Load::start(&job, &backend, load_core).await?;
     load.tell(&format!("more {}", plan.sockets)).await?;
     load.ready().await?;
     sleep(BETWEEN).await; // the first message of a socket is dearer than the rest

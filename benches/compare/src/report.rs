@@ -120,7 +120,7 @@ pub(crate) fn text(plan: &Plan, results: &Results) -> String {
 fn cores(plan: &Plan, results: &Results) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    let mut header = vec!["CPU %: gateway / load + backend".to_owned()];
+    let mut header = vec!["CPU %: gateway / load and backend".to_owned()];
     header.extend(plan.gateways.iter().map(|installed| installed.gateway.name.clone()));
     table.set_header(header);
     for (index, row) in plan.rows.iter().enumerate() {
@@ -131,18 +131,12 @@ fn cores(plan: &Plan, results: &Results) -> String {
                     samples(results, index, gateway).map(|m| part(&m.sample) / m.sample.seconds).collect();
                 median(&shares).filter(|share| share.is_finite())
             };
-            let shares = [
-                share(|s| s.gateway_cpu),
-                share(|s| s.load_cpu),
-                share(|s| s.backend_cpu),
-                share(|s| s.others_cpu),
-            ];
+            let shares = [share(|s| s.gateway_cpu), share(|s| s.load_cpu), share(|s| s.others_cpu)];
             cells.push(match shares {
-                [Some(gateway), Some(load), Some(backend), Some(others)] => {
-                    let full = if load + backend >= FULL { "!" } else { "" };
-                    let [gateway, load, backend, others] =
-                        [gateway, load, backend, others].map(|share| share * 100.0);
-                    format!("{gateway:.0} / {load:.0} + {backend:.0}{full}\nothers {others:.0}")
+                [Some(gateway), Some(load), Some(others)] => {
+                    let full = if load >= FULL { "!" } else { "" };
+                    let [gateway, load, others] = [gateway, load, others].map(|share| share * 100.0);
+                    format!("{gateway:.0} / {load:.0}{full}\nothers {others:.0}")
                 }
                 _ => "n/a".to_owned(),
             });

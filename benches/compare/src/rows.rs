@@ -56,7 +56,7 @@ fn calls(title: &'static str, most: f64) -> Metric {
 
 /// All rows, with so many idle sockets.
 pub(crate) fn rows(idle: usize) -> Vec<Row> {
-    let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size, packing: Packing::Dense };
+    let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size, packing: Packing::Single };
     let timed = |name, work, metrics| Row { name, work, how: How::Timed, metrics };
     let counted = |name, work, metrics| Row { name, work, how: How::SystemCalls, metrics };
     vec![
@@ -67,9 +67,9 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
             vec![cpu("64 B echo, 16 sockets, 32 in flight", Target::Ratio(0.75))],
         ),
         timed(
-            "64B-records",
-            Work::Echo { sockets: 16, in_flight: 32, size: 64, packing: Packing::Single },
-            vec![cpu("the same, a TLS record each", Target::None)],
+            "64B-dense",
+            Work::Echo { sockets: 16, in_flight: 32, size: 64, packing: Packing::Dense },
+            vec![cpu("the same in as few TLS records as hold them", Target::None)],
         ),
         timed(
             "4KiB",
@@ -89,12 +89,12 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
         ),
         timed(
             "handshake",
-            Work::Handshake { clients: 8, resumed: false },
+            Work::Handshake { clients: 32, resumed: false },
             vec![cpu("full handshake, upgrade, close", Target::Ratio(0.62))],
         ),
         timed(
             "resumption",
-            Work::Handshake { clients: 8, resumed: true },
+            Work::Handshake { clients: 32, resumed: true },
             vec![cpu("resumed handshake, upgrade, close", Target::Ratio(0.62))],
         ),
         Row {

@@ -147,7 +147,7 @@ impl Bench<'_> {
 
     async fn load(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {
         let job = self.job(work, running, &self.backend);
-        Load::start(&job, self.plan.load_core)?.sample().await
+        Load::start(&job, &self.backend, self.plan.load_core).await?.sample().await
     }
 
     /// Idle sockets: what opening them takes, what they hold, what their pings cost.
@@ -171,7 +171,7 @@ impl Bench<'_> {
             let started = self.plan.wssgate.start(&self.site, backend.port, &cores, &[]).await?;
             // Code and tables are to be there before memory is read.
             let job = Job { seconds: 0.2, ..self.job(echo(16, 1, 64), &started, &backend) };
-            Load::start(&job, self.plan.load_core)?.sample().await?;
+            Load::start(&job, &backend, self.plan.load_core).await?.sample().await?;
             backends.push(backend);
             running.push(started);
         }
@@ -183,7 +183,7 @@ impl Bench<'_> {
             let rate = OPENED_PER_SECOND / u32::try_from(gateways)?;
             let job = self.job(Work::Idle { sockets: each }, running, backend);
             let job = Job { gate: true, connections_per_second: Some(rate), ..job };
-            loads.push(Load::start(&job, self.plan.load_core)?);
+            loads.push(Load::start(&job, backend, self.plan.load_core).await?);
         }
         for load in &mut loads {
             load.ready().await?;
@@ -230,15 +230,14 @@ impl Bench<'_> {
         let mut held = Vec::new();
         for sockets in [0, 1000, usize::try_from((self.site.files - SPARE_FILES) / 2)? - 100] {
             let running = self.start(&[self.plan.gateway_core], &[]).await?;
-            let backend = Backend::start(self.plan.load_core).await?;
             let mut load = None;
             if sockets > 0 {
-                let job = self.job(Work::Idle { sockets }, &running, &backend);
-                let started = load.insert(Load::start(&Job { gate: true, ..job }, self.plan.load_core)?);
-                started.ready().await?;
+                let job = Job { gate: true, ..self.job(Work::Idle { sockets }, &running, &self.backend) };
+                let started = Load::start(&job, &self.backend, self.plan.load_core).await?;
+                load.insert(started).ready().await?;
             }
             cases.push((Case::new(format!("{sockets} idle")), running));
-            held.push((backend, load));
+            held.push(load);
         }
         self.rounds(&mut cases, &[("a message", echo(64, 1, 64))]).await?;
         Ok(cases.into_iter().map(|(case, _)| case).collect())
@@ -259,7 +258,7 @@ impl Bench<'_> {
             ("64 B, 64 sockets, 1 in flight", echo(64, 1, 64)),
             ("64 B, 16 sockets, 32 in flight", echo(16, 32, 64)),
             ("4 KiB, 32 sockets, 4 in flight", echo(32, 4, 4096)),
-            ("full handshake", Work::Handshake { clients: 8, resumed: false }),
+            ("full handshake", Work::Handshake { clients: 32, resumed: false }),
         ];
         self.rounds(&mut cases, &works).await?;
         Ok(cases.into_iter().map(|(case, _)| case).collect())
@@ -301,7 +300,7 @@ impl Bench<'_> {
             case.add("memory after it", "MB", 1, pss(&running.pids)? as f64 / 1e6);
         }
         let works = [
-            ("full handshake", Work::Handshake { clients: 8, resumed: false }),
+            ("full handshake", Work::Handshake { clients: 32, resumed: false }),
             ("HTTP/1.1 request", Work::Http1 { connections: 32 }),
             ("64 B message", echo(64, 1, 64)),
         ];
@@ -346,7 +345,8 @@ impl Bench<'_> {
 
     async fn strict(&self, running: &Running, backend: &Backend) -> anyhow::Result<()> {
         let job = self.job(Work::Strict { oversize: OVERSIZE }, running, backend);
-        Load::start(&job, self.plan.load_core)?.sample().await.context("the scanner was not on")?;
+        let mut load = Load::start(&job, backend, self.plan.load_core).await?;
+        load.sample().await.context("the scanner was not on")?;
         Ok(())
     }
 }

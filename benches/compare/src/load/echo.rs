@@ -1,5 +1,6 @@
 //! Messages that are echoed, each compared byte for byte.
 
+use std::mem;
 use std::rc::Rc;
 
 use anyhow::{bail, ensure};
@@ -7,36 +8,10 @@ use tokio::select;
 
 use super::Shared;
 use super::wire::Wire;
-use crate::frame::{self, HeadReader};
-use crate::job::Packing;
+use crate::frame::{self, Head, HeadReader};
 
 /// What an idle socket has sent before.
 const IDLE_SIZE: usize = 64;
-
-/// Keeps `in_flight` messages under way; answers to what came in one read leave in one write.
-pub(super) async fn pump(
-    shared: Rc<Shared>,
-    index: usize,
-    in_flight: u64,
-    size: usize,
-    packing: Packing,
-) -> anyhow::Result<()> {
-    let mut wire = connect(&shared, index).await?;
-    let mut messages = Messages::new(index, size);
-    wire.record_len = (packing == Packing::Single).then(|| messages.frame_len());
-    shared.ready().await;
-    for _ in 0..in_flight {
-        messages.send(&mut wire.outbox);
-    }
-    while messages.under_way() > 0 {
-        let (input, outbox) = wire.turn().await?;
-        shared.count(messages.receive(input, outbox)?);
-        while !shared.stopped.get() && messages.under_way() < in_flight {
-            messages.send(outbox);
-        }
-    }
-    Ok(())
-}
 
 /// One message, then nothing but answers to pings; at the end another, to show that the socket lives.
 pub(super) async fn idle(shared: Rc<Shared>, index: usize) -> anyhow::Result<()> {
@@ -71,6 +46,9 @@ pub(super) struct Messages {
     sent: u64,
     received: u64,
     masks: Random,
+    /// The frame that is being sent: its head, its mask, and how much of it has been.
+    sending: (Vec<u8>, [u8; 4]),
+    offset: usize,
     head: HeadReader,
     part: Part,
 }
@@ -86,24 +64,76 @@ impl Messages {
     pub(super) fn new(index: usize, size: usize) -> Self {
         let mut random = Random(index as u64 + 1);
         let pattern = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(size).collect();
-        Self { pattern, sent: 0, received: 0, masks: random, head: HeadReader::default(), part: Part::Head }
+        Self {
+            pattern,
+            sent: 0,
+            received: 0,
+            masks: random,
+            sending: Default::default(),
+            offset: 0,
+            head: HeadReader::default(),
+            part: Part::Head,
+        }
     }
 
     pub(super) fn under_way(&self) -> u64 {
         self.sent - self.received
     }
 
-    fn frame_len(&self) -> usize {
-        let mut frame = Vec::new();
-        frame::put_masked(&mut frame, frame::BINARY, &[&self.pattern], [0; 4]);
-        frame.len()
+    pub(super) fn frame_len(&self) -> usize {
+        let mut head = Vec::new();
+        self.put_head([0; 4], &mut head);
+        head.len() + self.pattern.len()
+    }
+
+    /// How much is missing of a frame that has been begun.
+    pub(super) fn rest_len(&self) -> usize {
+        if self.offset == 0 { 0 } else { self.sending.0.len() + self.pattern.len() - self.offset }
+    }
+
+    fn put_head(&self, mask: [u8; 4], out: &mut Vec<u8>) {
+        Head { first: frame::BINARY, payload_len: self.pattern.len() as u64, mask: Some(mask) }.put(out);
     }
 
     pub(super) fn send(&mut self, outbox: &mut Vec<u8>) {
-        let number = self.sent.to_le_bytes();
-        let [mask, _] = halves(self.masks.next());
-        frame::put_masked(outbox, frame::BINARY, &[&number, &self.pattern[number.len()..]], mask);
-        self.sent += 1;
+        let start = outbox.len();
+        outbox.resize(start + self.frame_len(), 0);
+        self.fill(&mut outbox[start..]);
+    }
+
+    /// The next so many bytes of frame after frame.
+    pub(super) fn fill(&mut self, mut out: &mut [u8]) {
+        while !out.is_empty() {
+            if self.offset == 0 {
+                let [mask, _] = halves(self.masks.next());
+                let mut head = mem::take(&mut self.sending.0);
+                head.clear();
+                self.put_head(mask, &mut head);
+                self.sending = (head, mask);
+                self.sent += 1;
+            }
+            let (head, mask) = &self.sending;
+            let part = match head.get(self.offset..) {
+                Some(head) if !head.is_empty() => {
+                    let part = take_mut(&mut out, head.len());
+                    part.copy_from_slice(&head[..part.len()]);
+                    part
+                }
+                _ => {
+                    let at = self.offset - head.len();
+                    let part = take_mut(&mut out, self.pattern.len() - at);
+                    part.copy_from_slice(&self.pattern[at..at + part.len()]);
+                    let number = (self.sent - 1).to_le_bytes();
+                    part.iter_mut().zip(number.iter().skip(at)).for_each(|(byte, number)| *byte = *number);
+                    frame::apply_mask(part, *mask, at);
+                    part
+                }
+            };
+            self.offset += part.len();
+            if self.offset == head.len() + self.pattern.len() {
+                self.offset = 0;
+            }
+        }
     }
 
     /// Compares what has come; the number of payload bytes in it.
@@ -176,6 +206,13 @@ fn is_part(part: &[u8], offset: usize, number: u64, pattern: &[u8]) -> bool {
 fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
     let (part, rest) = input.split_at(most.min(input.len()));
     *input = rest;
+    part
+}
+
+fn take_mut<'a>(out: &mut &'a mut [u8], most: usize) -> &'a mut [u8] {
+    let most = most.min(out.len());
+    let (part, rest) = mem::take(out).split_at_mut(most);
+    *out = rest;
     part
 }
 

@@ -6,7 +6,9 @@ mod handshake;
 mod http;
 pub(crate) mod live;
 mod paced;
+pub(crate) mod pump;
 mod reading;
+mod record;
 mod strict;
 mod wire;
 
@@ -144,9 +146,6 @@ async fn window(job: &Job, shared: &Shared) -> anyhow::Result<(Reading, Reading)
 /// Starts the workers; returns how many will say that they are connected.
 fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
     match work {
-        Work::Echo { sockets, in_flight, size, packing } => {
-            each(sockets, shared, workers, |shared, i| echo::pump(shared, i, in_flight, size, packing))
-        }
         Work::Idle { sockets } => each(sockets, shared, workers, echo::idle),
         Work::Handshake { clients, resumed } => {
             each(clients, shared, workers, |shared, i| handshake::repeat(shared, i, resumed))
@@ -159,7 +158,7 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
             workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
             sockets
         }
-        Work::Live { .. } => 0, // it is `live`'s own
+        Work::Echo { .. } | Work::Live { .. } => 0, // they run elsewhere
         Work::Strict { oversize } => each(1, shared, workers, |shared, _| strict::probe(shared, oversize)),
     }
 }
@@ -182,7 +181,7 @@ where
 /// How much of [`Shared::done`] is one round trip, handshake or request.
 fn unit(work: Work) -> f64 {
     match work {
-        Work::Echo { size, .. } | Work::Paced { size, .. } => size as f64,
+        Work::Paced { size, .. } => size as f64,
         _ => 1.0,
     }
 }

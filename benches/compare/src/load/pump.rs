@@ -1,0 +1,216 @@
+//! Echoes as fast as they come: the backend's loop, one buffer each way for all sockets, records sealed
+//! and opened in place. It costs no more than the gateway that it loads.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use super::PATIENCE;
+use super::echo::Messages;
+use super::reading::Reading;
+use super::record::{CONTENT_MAX, OVERHEAD, RECORD_MAX, Records};
+use super::wire::Client;
+use crate::backend::Backend;
+use crate::job::{Job, Packing, Sample, Work};
+
+/// Read by one call.
+const INBOX: usize = 256 << 10;
+/// Sealed before they are written.
+const OUTBOX: usize = 128 << 10;
+
+/// Buffers that all sockets share.
+struct Buffers {
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+}
+
+/// A connection to the gateway.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    incoming: Records,
+    outgoing: Records,
+    messages: Messages,
+    /// The front of a record.
+    part: Vec<u8>,
+    /// Sealed, and not taken by the socket yet.
+    unsent: Vec<u8>,
+    record_len: usize,
+}
+
+/// Connects, while the backend runs elsewhere.
+pub(crate) async fn connect(job: &Job) -> anyhow::Result<Vec<Socket>> {
+    let Work::Echo { sockets: count, size, packing, .. } = job.work else { bail!("not a load of echoes") };
+    let client = Client::new(job)?;
+    let mut sockets = Vec::new();
+    for index in 0..count {
+        let (stream, secrets) = client.upgrade(index).await?.into_parts()?;
+        let messages = Messages::new(index, size);
+        let record_len = match packing {
+            Packing::Dense => CONTENT_MAX,
+            Packing::Single => messages.frame_len().min(CONTENT_MAX),
+        };
+        sockets.push(Socket {
+            stream: TcpStream::from_std(stream),
+            incoming: Records::new(secrets.rx)?,
+            outgoing: Records::new(secrets.tx)?,
+            messages,
+            part: Vec::new(),
+            unsent: Vec::new(),
+            record_len,
+        });
+    }
+    Ok(sockets)
+}
+
+/// Keeps messages under way on each socket; answers to what came in one read leave in one write.
+pub(crate) fn run(job: &Job, sockets: Vec<Socket>, backend: &mut Backend) -> anyhow::Result<Sample> {
+    let Work::Echo { in_flight, size, .. } = job.work else { bail!("not a load of echoes") };
+    let mut pump = Pump::new(sockets, in_flight, backend)?;
+    if !job.gate {
+        pump.turn_for(job.warm_up)?;
+    }
+    let begin = Reading::take(job, pump.echoed)?;
+    pump.turn_for(job.seconds)?;
+    let end = Reading::take(job, pump.echoed)?;
+    pump.settle()?;
+    let end = if job.gate { Reading::take(job, pump.echoed)? } else { end };
+    Ok(end.since(&begin, size as f64))
+}
+
+struct Pump<'a> {
+    backend: &'a mut Backend,
+    sockets: Vec<Socket>,
+    buffers: Buffers,
+    in_flight: u64,
+    /// Bytes of payload.
+    echoed: u64,
+}
+
+impl<'a> Pump<'a> {
+    fn new(mut sockets: Vec<Socket>, in_flight: u64, backend: &'a mut Backend) -> io::Result<Self> {
+        for (index, socket) in sockets.iter_mut().enumerate() {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            backend.registry().register(&mut socket.stream, Token(index), interest)?;
+        }
+        let buffers = Buffers { inbox: vec![0; RECORD_MAX + INBOX], outbox: Vec::new() };
+        Ok(Self { backend, sockets, buffers, in_flight, echoed: 0 })
+    }
+
+    fn turn_for(&mut self, seconds: f64) -> anyhow::Result<()> {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn(left)?;
+        }
+    }
+
+    /// Lets what is under way come home.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.in_flight = 0;
+        let latest = Instant::now() + PATIENCE;
+        while self.sockets.iter().any(|socket| socket.messages.under_way() > 0) {
+            ensure!(Instant::now() < latest, "echoes are missing at the end");
+            self.turn(Duration::from_millis(100))?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, most: Duration) -> anyhow::Result<()> {
+        let Self { backend, sockets, buffers, in_flight, echoed } = self;
+        backend.turn(Some(most), |event| {
+            let socket = sockets.get_mut(event.token().0).context("an event of no socket")?;
+            *echoed += socket.turn(event.is_readable(), *in_flight, buffers)?;
+            Ok(())
+        })
+    }
+}
+
+impl Socket {
+    /// Reads what there is and answers it; the number of payload bytes that came home.
+    fn turn(&mut self, readable: bool, in_flight: u64, buffers: &mut Buffers) -> anyhow::Result<u64> {
+        let mut echoed = 0;
+        let mut more = readable;
+        while more {
+            let kept = self.part.len();
+            buffers.inbox[..kept].copy_from_slice(&self.part);
+            let room = &mut buffers.inbox[kept..kept + INBOX];
+            let read = match self.stream.read(room) {
+                Ok(0) => bail!("the gateway has closed the connection"),
+                Ok(read) => read,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e.into()),
+            };
+            more = read == INBOX; // after less, the socket is empty
+            echoed += self.open(&mut buffers.inbox[..kept + read])?;
+            self.send(in_flight, &mut buffers.outbox)?;
+        }
+        self.send(in_flight, &mut buffers.outbox)?;
+        Ok(echoed)
+    }
+
+    fn open(&mut self, mut wire: &mut [u8]) -> anyhow::Result<u64> {
+        let mut echoed = 0;
+        let mut pongs = Vec::new();
+        loop {
+            match self.incoming.open(wire)? {
+                Ok((&[], rest)) => wire = rest,
+                Ok((content, rest)) => {
+                    echoed += self.messages.receive(content, &mut pongs)?;
+                    wire = rest;
+                }
+                Err(part) => {
+                    self.part.clear();
+                    self.part.extend_from_slice(part);
+                    break;
+                }
+            }
+        }
+        ensure!(pongs.is_empty(), "a ping, under load");
+        Ok(echoed)
+    }
+
+    /// Writes as long as there is something to be said and the socket takes it.
+    fn send(&mut self, in_flight: u64, outbox: &mut Vec<u8>) -> anyhow::Result<()> {
+        loop {
+            if !self.unsent.is_empty() {
+                let written = write(&mut self.stream, &self.unsent)?;
+                self.unsent.drain(..written);
+                if !self.unsent.is_empty() {
+                    return Ok(());
+                }
+            }
+            outbox.clear();
+            self.seal(in_flight, outbox)?;
+            if outbox.is_empty() {
+                return Ok(());
+            }
+            let written = write(&mut self.stream, outbox)?;
+            self.unsent.extend_from_slice(&outbox[written..]);
+        }
+    }
+
+    /// Puts what is due into the outbox, as far as it has room.
+    fn seal(&mut self, in_flight: u64, outbox: &mut Vec<u8>) -> anyhow::Result<()> {
+        let frames = usize::try_from(in_flight.saturating_sub(self.messages.under_way()))?;
+        let mut due = self.messages.rest_len() + frames * self.messages.frame_len();
+        while due > 0 && outbox.len() + self.record_len + OVERHEAD <= OUTBOX {
+            let len = due.min(self.record_len);
+            self.outgoing.seal(outbox, len, |content| self.messages.fill(content))?;
+            due -= len;
+        }
+        Ok(())
+    }
+}
+
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.write(bytes) {
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(0),
+        result => result,
+    }
+}
