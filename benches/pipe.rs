@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use gateway::connection::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// One direction: a ring of bytes.
@@ -109,6 +110,8 @@ impl AsyncRead for Pipe {
         Poll::Ready(Ok(()))
     }
 }
+
+impl Transport for Pipe {}
 
 impl AsyncWrite for Pipe {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -31,7 +31,7 @@ async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
     let (control, policy) = (Control::new(), POLICY);
     match middle {
         Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &control).await;
+            relay(&mut client, &mut backend, policy, &control, |_| ()).await;
         }
         Middle::Unscanned => {
             relay_unscanned(&mut client, &mut backend, policy, &control).await;

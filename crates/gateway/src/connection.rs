@@ -93,10 +93,11 @@ fn refused(peer: SocketAddr, e: &AcceptError) {
     }
 }
 
-/// What HTTP can run over.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for T {}
+/// What clients' HTTP can run over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// What is written from now on is little, and followed by a shutdown: it may wait for that.
+    fn part(&mut self) {}
+}
 
 /// The bytes below HTTP.
 #[derive(Debug)]
@@ -105,6 +106,14 @@ pub enum Stream {
     Tls(Box<TlsStream>),
     /// TCP as it is.
     Plain(TcpStream),
+}
+
+impl Transport for Stream {
+    fn part(&mut self) {
+        if let Self::Tls(io) = self {
+            io.part();
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -110,7 +110,8 @@ async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: B
         Ok(upgraded) => {
             if let Some(client) = from_hyper::<Patient<T>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
-                tasks.spawn(session.run(client.map(Patient::into_inner), Carrier::Http1));
+                let client = client.map(Patient::into_inner);
+                tasks.spawn(session.run(client, Carrier::Http1, |client| client.get_mut().part()));
             }
         }
         Err(e) => session.abandon(&e),

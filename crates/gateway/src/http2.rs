@@ -193,7 +193,7 @@ async fn stream(
             match respond.send_response(answer, false) {
                 Ok(send) => {
                     // A task of its own: this one is as large as a request needs it.
-                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2);
+                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2, |_| ());
                     tasks.spawn(async move {
                         session.await;
                         drop(open);

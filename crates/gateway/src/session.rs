@@ -68,15 +68,17 @@ impl Session {
         Policy { limits: Limits { deflate: self.deflate, ..limits }, ..self.route.policy }
     }
 
-    /// Lives the session over the client's stream.
+    /// Lives the session over the client's stream; for `parting` see [`relay`].
     #[expect(clippy::manual_async_fn, reason = "one would hold its arguments twice, as long as it lives")]
-    pub fn run<S>(
+    pub fn run<S, P>(
         mut self: Box<Self>,
         mut client: S,
         carrier: Carrier,
+        parting: P,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Fn(&mut S) + Send + 'static,
     {
         async move {
             self.report.opened();
@@ -85,7 +87,7 @@ impl Session {
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome = relay(&mut client, backend, policy, control).await;
+                        let outcome = relay(&mut client, backend, policy, control, parting).await;
                         if outcome.backend == Exit::Reset {
                             socket::reset_on_close(backend.get_ref());
                         }
@@ -121,8 +123,8 @@ impl Session {
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.
 const _: () = assert!(size_of::<Session>() <= 88);
-const _: () = assert!(output_len(Session::run::<Handoff<Stream>>) <= 624);
+const _: () = assert!(output_len(Session::run::<Handoff<Stream>, fn(&mut _)>) <= 640); // the fn is 8 a time
 
-const fn output_len<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+const fn output_len<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
     size_of::<F>()
 }

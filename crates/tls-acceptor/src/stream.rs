@@ -5,7 +5,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::handshake::{Finished, Secrets};
@@ -66,6 +67,8 @@ pub struct TlsStream {
     key_wanted: bool,
     /// Nothing more may be said: close_notify or a fatal alert was the last.
     close_sent: bool,
+    /// What is written waits for the shutdown.
+    parting: bool,
 }
 
 impl std::fmt::Debug for TlsStream {
@@ -136,7 +139,14 @@ impl TlsStream {
             unsent: Pending::new(unsent),
             key_wanted: false,
             close_sent: false,
+            parting: false,
         })
+    }
+
+    /// What is written from now on is little, and followed by a shutdown: up to 4 KiB of it may wait for
+    /// that, and leave in one segment with close_notify and TCP's FIN. Until then it counts as flushed.
+    pub fn part(&mut self) {
+        self.parting = true;
     }
 
     /// Reads from the network, and opens into `content` as many records as fit. Ready as soon as
@@ -286,9 +296,19 @@ impl TlsStream {
 
     /// Gives the network what it has not taken yet.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send_with(cx, SendFlags::NOSIGNAL)
+    }
+
+    fn poll_send_with(&mut self, cx: &mut Context<'_>, flags: SendFlags) -> Poll<io::Result<()>> {
         loop {
             while !self.unsent.is_empty() {
-                let n = ready!(Pin::new(&mut self.tcp).poll_write(cx, self.unsent.left()))?;
+                ready!(self.tcp.poll_write_ready(cx))?;
+                let left = self.unsent.left();
+                let send = || Ok(rustix::net::send(&self.tcp, left, flags)?);
+                let n = match self.tcp.try_io(Interest::WRITABLE, send) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue, // no longer ready
+                    result => result?,
+                };
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -409,8 +429,8 @@ impl AsyncWrite for TlsStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.greets && !this.owes {
-            return Poll::Ready(Ok(())); // nothing was written yet
+        if (this.greets && !this.owes) || this.parting {
+            return Poll::Ready(Ok(())); // nothing was written yet, or it waits for the shutdown
         }
         this.poll_send(cx)
     }
@@ -421,7 +441,9 @@ impl AsyncWrite for TlsStream {
             this.close_sent = true;
             let _ = this.say(ContentType::Alert, &alert(CLOSE_NOTIFY)); // RFC 8446 §6.1
         }
-        ready!(this.poll_send(cx))?;
+        this.parting = false;
+        // It waits in the kernel for the FIN, and both leave in one segment.
+        ready!(this.poll_send_with(cx, SendFlags::NOSIGNAL | SendFlags::MORE))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 
@@ -454,6 +476,11 @@ impl AsyncWrite for TlsStream {
             let start = this.unsent.left().len();
             wire[..start].copy_from_slice(this.unsent.left());
             let (content_len, len) = this.seal_all(bufs, wire, start);
+            this.parting &= len <= ALONG_MAX;
+            if this.parting {
+                this.unsent = Pending::new(wire[..len].to_vec());
+                return Poll::Ready(Ok(content_len));
+            }
             let sent = match Pin::new(&mut this.tcp).poll_write(cx, &wire[..len]) {
                 Poll::Ready(Ok(n)) => n,
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),

@@ -32,6 +32,11 @@ impl<T> Handoff<T> {
     pub fn get_ref(&self) -> &T {
         &self.io
     }
+
+    /// The same. What is read from it comes behind what was read ahead.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.io
+    }
 }
 
 /// Takes the stream out of hyper's hands; `None` if it is not a `TokioIo<T>`.

@@ -58,22 +58,26 @@ pub struct Policy {
 /// Relays frames until the session is over; both streams are then shut down or, where
 /// [`Outcome::client`] or [`Outcome::backend`] says so, left to the caller to drop.
 ///
-/// Bytes that either side sent along with its handshake must come out of its stream first.
+/// Bytes that either side sent along with its handshake must come out of its stream first. `parting`
+/// tells the client's stream that what is written to it next is the last, and its shutdown follows at
+/// once; it may keep such bytes until then, and call them flushed.
 ///
 /// # Cancel safety
 /// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
-pub fn relay<'a, C, B>(
+pub fn relay<'a, C, B, P>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
-) -> impl Future<Output = Outcome> + use<'a, C, B>
+    parting: P,
+) -> impl Future<Output = Outcome> + use<'a, C, B, P>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
+    P: Fn(&mut C),
 {
     let mut relay = Relay::new(&policy, |sender| Scanner::new(sender, policy.limits));
-    poll_fn(move |cx| relay.poll(cx, client, backend, control))
+    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
 }
 
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
@@ -90,7 +94,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut relay = Relay::new(&policy, Scanner::blind);
-    poll_fn(move |cx| relay.poll(cx, client, backend, control))
+    poll_fn(move |cx| relay.poll(cx, client, backend, control, &|_| ()))
 }
 
 /// What is known of one peer.
@@ -167,6 +171,7 @@ impl Relay {
         client: &mut C,
         backend: &mut B,
         control: &Control,
+        parting: &impl Fn(&mut C),
     ) -> Poll<Outcome>
     where
         C: AsyncRead + AsyncWrite + Unpin,
@@ -178,7 +183,7 @@ impl Relay {
             if let Some(order) = order {
                 self.on_order(order, now);
             }
-            self.poll_open(cx, client, backend, now);
+            self.poll_open(cx, client, backend, now, parting);
         }
         control.answer(|| self.snapshot(now));
         if let Some(finish) = &mut self.finish
@@ -195,8 +200,14 @@ impl Relay {
     }
 
     /// Pumps both ways until nothing moves or the session is over.
-    fn poll_open<C, B>(&mut self, cx: &mut Context<'_>, client: &mut C, backend: &mut B, now: Duration)
-    where
+    fn poll_open<C, B>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        backend: &mut B,
+        now: Duration,
+        parting: &impl Fn(&mut C),
+    ) where
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
@@ -220,6 +231,9 @@ impl Relay {
                     Poll::Ready(event) => self.on_event(party, event, now),
                     Poll::Pending => {}
                 }
+            }
+            if self.is_parting() {
+                parting(client);
             }
             if (self.up.tally(), self.down.tally()) != tallies {
                 self.moved = now;
@@ -419,6 +433,11 @@ impl Relay {
             };
             self.finish(now, client, Exit::Orderly);
         }
+    }
+
+    /// The backend's Close is all that is missing: it answers the client's, which it has got.
+    fn is_parting(&self) -> bool {
+        self.client.closed && self.backend.closed && self.up.close_written() && self.down.is_answering()
     }
 
     fn is_late(&self, now: Duration) -> bool {

@@ -179,6 +179,11 @@ impl Pump {
         matches!(self.sink, Sink::Closed | Sink::Shut) && self.is_written()
     }
 
+    /// A Close of the source is next for the sink, and the last.
+    pub(super) fn is_answering(&self) -> bool {
+        self.sink == Sink::Closed && self.sent < self.good && self.own.is_none()
+    }
+
     /// Something was queued since the last poll that can be written right away.
     pub(super) fn wants_poll(&self) -> bool {
         !self.blocked && self.own_has_place()

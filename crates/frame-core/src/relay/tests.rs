@@ -1,5 +1,9 @@
 //! The relay over in-memory streams, on a paused clock.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -27,6 +31,62 @@ struct Rig {
     backend: Far,
     control: Control,
     relay: JoinHandle<Outcome>,
+    /// The client's stream was told that its last bytes come.
+    parted: Arc<AtomicBool>,
+}
+
+/// A client's stream that keeps its last bytes until it is shut down.
+struct Parts<C> {
+    io: C,
+    kept: Option<Vec<u8>>,
+    parted: Arc<AtomicBool>,
+}
+
+impl<C> Parts<C> {
+    fn part(&mut self) {
+        self.kept.get_or_insert_default();
+        self.parted.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Parts<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Parts<C> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.kept {
+            Some(kept) => {
+                kept.extend_from_slice(buf);
+                Poll::Ready(Ok(buf.len()))
+            }
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(mut kept) = self.kept.take().filter(|kept| !kept.is_empty()) {
+            let written = Pin::new(&mut self.io).poll_write(cx, &kept);
+            if let Poll::Ready(Ok(n)) = written {
+                kept.drain(..n);
+            }
+            self.kept = Some(kept);
+            if !matches!(written, Poll::Ready(Ok(_))) {
+                return written.map_ok(|_| ());
+            }
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 /// A peer's end of a stream.
@@ -109,11 +169,13 @@ where
 {
     let (client_far, client_near) = duplex(room);
     let (backend_far, backend_near) = duplex(room);
-    let (mut client, mut backend) = (client(client_near), backend(backend_near));
+    let parted = Arc::<AtomicBool>::default();
+    let mut client = Parts { io: client(client_near), kept: None, parted: parted.clone() };
+    let mut backend = backend(backend_near);
     let control = Control::new();
     let relay = tokio::spawn({
         let control = control.clone();
-        async move { relay(&mut client, &mut backend, policy, &control).await }
+        async move { relay(&mut client, &mut backend, policy, &control, Parts::part).await }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
@@ -121,6 +183,7 @@ where
         backend: Far { io: backend_far, hears: Sender::Client },
         control,
         relay,
+        parted,
     }
 }
 
@@ -165,6 +228,7 @@ async fn the_closing_handshake_passes_through() {
     let close = Close { code: Some(4000), reason: "bye".into() };
     assert_eq!(outcome.cause, Cause::Closed { by: Party::Client, close });
     assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
+    assert!(rig.parted.load(Ordering::Relaxed), "the answer and the shutdown could have left together");
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,6 +242,7 @@ async fn an_empty_close_stays_empty_and_nothing_follows_a_close() {
     drop(rig.client);
     assert_eq!(rig.backend.hear().await, None);
     assert_eq!(rig.relay.await.unwrap().cause.close_code(), 1005);
+    assert!(!rig.parted.load(Ordering::Relaxed), "a Close that awaits its answer must not wait");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::{DialError, Upstream};
 use crate::body::{Progress, ToBackend};
-use crate::connection::{HEAD_LEN_MAX, Transport};
+use crate::connection::HEAD_LEN_MAX;
 
 /// Idle connections kept for one backend.
 const IDLE_MAX: usize = 64;
@@ -97,7 +98,10 @@ impl Pool {
     ///
     /// # Errors
     /// If HTTP can't be spoken over it.
-    pub async fn adopt<T: Transport>(self: &Arc<Self>, upstream: &Arc<Upstream>, io: T) -> hyper::Result<()> {
+    pub async fn adopt<T>(self: &Arc<Self>, upstream: &Arc<Upstream>, io: T) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         self.leased(Wire::new(io).await?, false, upstream).give_back();
         Ok(())
     }
@@ -128,7 +132,7 @@ impl Pool {
 }
 
 impl Wire {
-    async fn new<T: Transport>(io: T) -> hyper::Result<Self> {
+    async fn new<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> hyper::Result<Self> {
         let (sender, task) = connect(io).await?;
         let timer = Box::pin(sleep_until(Instant::now() + IDLE_TIME));
         Ok(Self { sender, timer, _task: AbortOnDrop(task) })
@@ -148,7 +152,10 @@ impl Wire {
 ///
 /// # Errors
 /// hyper's word; nothing is sent yet.
-pub async fn connect<T: Transport>(io: T) -> hyper::Result<(Sender, AbortHandle)> {
+pub async fn connect<T>(io: T) -> hyper::Result<(Sender, AbortHandle)>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) = Builder::new()
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, default_provider};
 use rustls::{SupportedProtocolVersion, version};
@@ -121,6 +123,30 @@ async fn ends_are_told_apart() {
         let (server, mut client) = pair(versions).await;
         drop(server);
         assert_eq!(client.read(&mut buf).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
+
+#[tokio::test]
+async fn last_words_wait_for_the_shutdown_and_leave_with_it() {
+    for versions in EACH {
+        let (mut server, mut client) = pair(versions).await;
+        server.part();
+        server.write_all(b"last").await.unwrap();
+        server.write_all(b" words").await.unwrap();
+        server.flush().await.unwrap();
+        // What is sent on loopback is there at once.
+        let there = recv(client.get_ref().0, &mut [0; 9], RecvFlags::PEEK);
+        assert_eq!(there, Err(Errno::AGAIN), "nothing has left yet");
+        server.shutdown().await.unwrap();
+        let mut words = String::new();
+        soon(client.read_to_string(&mut words)).await.unwrap();
+        assert_eq!(words, "last words");
+
+        let (mut server, mut client) = pair(versions).await;
+        server.part();
+        move_all(&mut server, &mut client, &noise(ALONG_MAX + 1), 1000).await; // too much to be kept
+        server.shutdown().await.unwrap();
+        assert_eq!(soon(client.read(&mut [0; 9])).await.unwrap(), 0);
     }
 }
 
