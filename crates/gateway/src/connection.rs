@@ -59,7 +59,8 @@ pub async fn serve(
     peer: SocketAddr,
 ) {
     let (stream, tls, alpn) = match (&door.acceptor, permit) {
-        (Some(acceptor), Some(permit)) => match acceptor.accept(permit, tcp).await {
+        // Boxed: it is larger than what comes after, and gone by then.
+        (Some(acceptor), Some(permit)) => match Box::pin(acceptor.accept(permit, tcp)).await {
             Ok(accepted) => {
                 debug!(
                     %peer, server_name = accepted.server_name.as_deref(), version = accepted.version,

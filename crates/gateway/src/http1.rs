@@ -69,7 +69,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
 /// hyper has ended its side. What the client still sends must be read: closing a socket with unread
 /// bytes resets it, and may destroy an answer on its way (RFC 9112 §9.6).
 async fn linger<T: Transport>(mut io: TokioIo<Patient<T>>) {
-    let mut rest = [0; 4096];
+    let mut rest = vec![0; 4096]; // on the heap, since every connection's task has room for this future
     let deadline = Instant::now() + LINGER_TIME;
     let mut left = LINGER_LEN;
     while let Ok(Ok(n @ 1..)) = timeout_at(deadline, io.inner_mut().read(&mut rest)).await {

@@ -236,7 +236,7 @@ async fn say_plainly(tcp: &mut TcpStream) {
         return;
     }
     // Closing with unread bytes would reset the connection and may destroy the answer.
-    let mut rest = [0; 4096];
+    let mut rest = vec![0; 4096]; // on the heap, since every connection's task has room for this future
     let deadline = Instant::now() + Duration::from_secs(1);
     for _ in 0..16 {
         match timeout_at(deadline, tcp.read(&mut rest)).await {
