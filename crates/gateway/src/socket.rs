@@ -21,9 +21,11 @@ pub fn tune(tcp: &SockRef<'_>) {
     probe(tcp);
 }
 
-/// The same for a connection to `peer`: one on this machine can't vanish without a word.
+/// The same for a socket that is about to be connected to `peer`: one on this machine can't vanish
+/// without a word. The acknowledgement that ends TCP's handshake goes with the request, which is ready.
 pub fn tune_towards(tcp: &SockRef<'_>, peer: IpAddr) {
     let _ = tcp.set_tcp_nodelay(true);
+    let _ = tcp.set_tcp_quickack(false);
     if !peer.is_loopback() {
         probe(tcp);
     }

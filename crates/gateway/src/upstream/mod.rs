@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::route::RoutePath;
@@ -95,11 +95,8 @@ impl Upstream {
             // A black hole among the addresses must not use up the time of those behind it.
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-            match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
-                Ok(Ok(tcp)) => {
-                    socket::tune_towards(&SockRef::from(&tcp), address.ip());
-                    return Ok(tcp);
-                }
+            match timeout_at(Instant::now() + share, connect(address)).await {
+                Ok(Ok(tcp)) => return Ok(tcp),
                 Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
                 Ok(Err(error)) => failure = DialError::Connect { address, error },
                 Err(_) => failure = DialError::Timeout { after: self.connect_timeout },
@@ -107,6 +104,12 @@ impl Upstream {
         }
         Err(failure)
     }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket::tune_towards(&SockRef::from(&tcp), address.ip());
+    tcp.connect(address).await
 }
 
 impl fmt::Display for Upstream {
