@@ -26,7 +26,7 @@ use crate::forward::{self, Hop};
 use crate::route::Route;
 use crate::session::Other;
 use crate::telemetry::access::Report;
-use crate::upstream::pool::{Lease, connect};
+use crate::upstream::pool::{Lease, speak};
 use crate::upstream::{DialError, Upstream};
 
 /// How long a backend is given to say 100 Continue before it gets the body all the same.
@@ -222,13 +222,25 @@ pub async fn upgrade(
     }))
 }
 
+/// The connection is moved by whoever waits for the answer: most often that is all it has to do.
 async fn shake_hands(upstream: &Upstream, head: Parts) -> Result<Response<Incoming>, Failure> {
-    let (mut sender, _) = connect(upstream.dial().await?).await?;
-    let sent = timeout(
-        upstream.response_timeout,
-        sender.send_request(Request::from_parts(head, ToBackend::empty())),
-    );
-    Ok(sent.await.map_err(|_| Failure::Timeout { after: upstream.response_timeout })??)
+    let (mut sender, connection) = speak(upstream.dial().await?).await?;
+    let mut connection = connection.with_upgrades();
+    let answer = sender.send_request(Request::from_parts(head, ToBackend::empty()));
+    tokio::pin!(answer);
+    let asking = async {
+        tokio::select! {
+            biased;
+            _ = &mut connection => (answer.await, true), // it tells the answer what went wrong
+            answer = &mut answer => (answer, false),
+        }
+    };
+    let timed = timeout(upstream.response_timeout, asking).await;
+    let (answer, has_ended) = timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })?;
+    if !has_ended {
+        tokio::spawn(async move { drop(connection.await) });
+    }
+    Ok(answer?)
 }
 
 /// A backend that doesn't want to upgrade: its answer goes back as it is.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
@@ -133,7 +133,9 @@ impl Pool {
 
 impl Wire {
     async fn new<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T) -> hyper::Result<Self> {
-        let (sender, task) = connect(io).await?;
+        let (sender, connection) = speak(io).await?;
+        // It ends with the connection; what goes wrong is told to whoever waits for an answer.
+        let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         let timer = Box::pin(sleep_until(Instant::now() + IDLE_TIME));
         Ok(Self { sender, timer, _task: AbortOnDrop(task) })
     }
@@ -148,23 +150,20 @@ impl Wire {
     }
 }
 
-/// Speaks HTTP/1.1 over a connection to a backend, in a task of its own.
+/// Speaks HTTP/1.1 over a connection to a backend. It is the second of the two that moves the bytes.
 ///
 /// # Errors
 /// hyper's word; nothing is sent yet.
-pub async fn connect<T>(io: T) -> hyper::Result<(Sender, AbortHandle)>
+pub async fn speak<T>(io: T) -> hyper::Result<(Sender, Connection<TokioIo<T>, ToBackend>)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = Builder::new()
+    Builder::new()
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
         .title_case_headers(true)
         .handshake(TokioIo::new(io))
-        .await?;
-    // It ends with the connection; what goes wrong is told to whoever waits for an answer.
-    let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok((sender, task.abort_handle()))
+        .await
 }
 
 impl Lease {
