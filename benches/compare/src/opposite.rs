@@ -5,6 +5,7 @@
 //! A job comes as a line on stdin, its sample or what went wrong goes to stdout.
 
 use std::io::{self, Write};
+use std::iter::Peekable;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -46,21 +47,27 @@ pub(crate) fn line(result: anyhow::Result<Sample>) -> anyhow::Result<String> {
 
 /// Connects by the backend that runs meanwhile, since the gateway will ask it.
 fn take_orders(sender: &Sender<Order>, waker: &Waker) {
-    let mut lines = io::stdin().lines();
-    while let Some(Ok(job)) = lines.next() {
-        let order = connect(&job, &mut lines);
+    let mut lines = io::stdin().lines().map_while(Result::ok).peekable();
+    while let Some(job) = lines.next() {
+        let Some(order) = connect(&job, &mut lines).transpose() else { continue };
         if sender.send(order).is_err() || waker.wake().is_err() {
             return;
         }
     }
 }
 
-fn connect(job: &str, lines: &mut impl Iterator<Item = io::Result<String>>) -> Order {
+/// Nothing if the harness thinks better of a job that is ready.
+fn connect<L>(job: &str, lines: &mut Peekable<L>) -> anyhow::Result<Option<(Job, Vec<Socket>)>>
+where
+    L: Iterator<Item = String>,
+{
     let job: Job = serde_json::from_str(job)?;
     let sockets = Builder::new_current_thread().enable_all().build()?.block_on(pump::connect(&job))?;
     if job.gate {
         writeln!(io::stdout(), "ready")?;
-        lines.next().transpose()?;
+        if lines.next_if(|line| line == "go").is_none() {
+            return Ok(None);
+        }
     }
-    Ok((job, sockets))
+    Ok(Some((job, sockets)))
 }

@@ -263,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_the_same_in_any_parts() {
+        let mut whole = vec![0; 1000];
+        Messages::new(3, 200).fill(&mut whole);
+        for step in 1..300 {
+            let (mut messages, mut parts) = (Messages::new(3, 200), vec![0; 1000]);
+            parts.chunks_mut(step).for_each(|part| messages.fill(part));
+            assert_eq!(parts, whole);
+            assert_eq!((messages.under_way(), messages.rest_len()), (5, 5 * messages.frame_len() - 1000));
+        }
+    }
+
+    #[test]
     fn any_other_byte_is_noticed() {
         for at in 0..66 {
             let mut messages = Messages::new(3, 64);
