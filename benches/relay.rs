@@ -34,7 +34,7 @@ async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
             relay(&mut client, &mut backend, policy, &control, |_| ()).await;
         }
         Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &control).await;
+            relay_unscanned(&mut client, &mut backend, policy, &control, |_| ()).await;
         }
         Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();

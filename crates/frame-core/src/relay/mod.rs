@@ -83,18 +83,20 @@ where
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
 /// checked, counted, or answered, and none is the gateway's own.
 #[doc(hidden)]
-pub fn relay_unscanned<'a, C, B>(
+pub fn relay_unscanned<'a, C, B, P>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
-) -> impl Future<Output = Outcome> + use<'a, C, B>
+    parting: P,
+) -> impl Future<Output = Outcome> + use<'a, C, B, P>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
+    P: Fn(&mut C),
 {
     let mut relay = Relay::new(&policy, Scanner::blind);
-    poll_fn(move |cx| relay.poll(cx, client, backend, control, &|_| ()))
+    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
 }
 
 /// What is known of one peer.
