@@ -20,6 +20,9 @@ use crate::process;
 use crate::setup::Site;
 use crate::template::fill;
 
+/// What the entry of wssgate is called.
+const OURS: &str = "wssgate";
+
 /// How often a start is tried: another process may take the port before the gateway does.
 const ATTEMPTS: usize = 3;
 
@@ -45,7 +48,7 @@ pub(crate) struct Gateway {
     #[serde(default)]
     pub(crate) ours: bool,
     #[serde(default)]
-    optional: bool,
+    pub(crate) optional: bool,
 }
 
 /// How it is told to read its files anew.
@@ -61,7 +64,7 @@ pub(crate) enum Reload {
 impl Gateway {
     /// It is built for the comparison, and not looked for.
     pub(crate) fn is_built(&self) -> bool {
-        self.binary.starts_with('{')
+        matches!(self.binary.as_str(), "{wssgate}" | "{unscanned}")
     }
 }
 
@@ -72,18 +75,24 @@ pub(crate) struct Built {
     pub(crate) unscanned: Option<PathBuf>,
 }
 
-/// All entries that aren't optional, or those of the given names in that order.
+/// All entries that aren't optional, or those of the given names in that order. `NAME=PATH` is another
+/// build of wssgate, to be held against.
 pub(crate) fn catalogue(chosen: &[String]) -> anyhow::Result<Vec<Gateway>> {
     let text = fs::read_to_string(directory().join("gateways.toml")).context("gateways.toml")?;
     let all = toml::from_str::<Catalogue>(&text).context("gateways.toml")?.gateway;
     if chosen.is_empty() {
         return Ok(all.into_iter().filter(|gateway| !gateway.optional).collect());
     }
-    let find = |name: &String| {
-        all.iter()
-            .find(|gateway| gateway.name == *name)
-            .cloned()
-            .with_context(|| format!("no gateway {name}"))
+    let entry = |name: &str| {
+        let found = all.iter().find(|gateway| gateway.name == name).cloned();
+        found.with_context(|| format!("no gateway {name}"))
+    };
+    let find = |name: &String| match name.split_once('=') {
+        None => entry(name),
+        Some((name, path)) => {
+            let (name, binary) = (name.to_owned(), path.to_owned());
+            Ok(Gateway { name, binary, ours: false, optional: true, ..entry(OURS)? })
+        }
     };
     chosen.iter().map(find).collect()
 }
@@ -102,6 +111,7 @@ pub(crate) fn find(gateways: Vec<Gateway>, built: &Built) -> anyhow::Result<Vec<
         let found = match gateway.binary.as_str() {
             "{wssgate}" => built.wssgate.clone(),
             "{unscanned}" => built.unscanned.clone(),
+            "{compare}" => env::current_exe().ok(),
             name => search(name),
         };
         let Some(binary) = found else {
@@ -264,12 +274,16 @@ mod tests {
     fn the_catalogue_is_sound() {
         let all = catalogue(&[]).unwrap();
         assert_eq!(all.iter().filter(|gateway| gateway.ours).count(), 1);
-        for gateway in &all {
+        let names = ["unscanned", "floor"].map(str::to_owned);
+        for gateway in all.iter().chain(&catalogue(&names).unwrap()) {
             assert!(directory().join("gateways").join(&gateway.config).is_file(), "{}", gateway.name);
         }
         let chosen = catalogue(&["caddy".to_owned(), "nginx".to_owned()]).unwrap();
         assert_eq!(chosen.iter().map(|g| &g.name).collect::<Vec<_>>(), ["caddy", "nginx"]);
         assert!(catalogue(&["apache".to_owned()]).is_err());
+        let chosen = catalogue(&["before=/some/where".to_owned()]).unwrap();
+        assert_eq!((chosen[0].name.as_str(), chosen[0].binary.as_str()), ("before", "/some/where"));
+        assert!(chosen[0].optional && !chosen[0].ours);
     }
 
     #[test]

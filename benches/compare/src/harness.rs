@@ -24,6 +24,11 @@ const WARM_UP_SOCKETS: Work = Work::Echo { sockets: 16, in_flight: 1, size: 64, 
 /// Until buffers have gone back where they go.
 const SETTLING: Duration = Duration::from_secs(1);
 
+/// The pace of a shared machine changes within seconds, by a third and more. So gateways take turns in
+/// slices of a window that are no longer than this, in seconds, each after a warm-up of its own.
+const SLICE: f64 = 0.25;
+const SLICE_WARM_UP: f64 = 0.1;
+
 /// Others that take no more of the cores, in parts of one, don't matter.
 const QUIET: f64 = 0.1;
 
@@ -39,12 +44,25 @@ pub(crate) struct Plan {
     pub(crate) load_core: usize,
 }
 
+impl Plan {
+    /// In how many parts a window is measured. Quantiles can't be added up.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful of slices")]
+    fn slices(&self, row: &Row) -> usize {
+        match (row.how, row.work) {
+            (How::Timed, Work::Paced { .. }) | (How::Memory | How::SystemCalls, _) => 1,
+            (How::Timed, _) => (self.seconds / SLICE).ceil().max(1.0) as usize,
+        }
+    }
+}
+
 /// One sample of one row and gateway, named by their indexes in the plan.
 pub(crate) struct Measured {
     pub(crate) row: usize,
     pub(crate) gateway: usize,
     pub(crate) round: usize,
     pub(crate) sample: Sample,
+    /// What it is the sum of.
+    pub(crate) slices: Vec<Sample>,
 }
 
 pub(crate) struct Results {
@@ -64,22 +82,29 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
         }
         for (row_index, row) in plan.rows.iter().enumerate() {
             progress(&format!("round {} of {}: {}", round + 1, plan.rounds, row.name));
-            for turn in 0..count {
-                // Nobody always comes first, or always after the same.
-                let index = (turn + round + row_index) % count;
-                let installed = &plan.gateways[index];
-                match bench.measure(row, installed, &running[index]).await {
-                    Ok(sample) => {
-                        results.measured.push(Measured { row: row_index, gateway: index, round, sample });
+            let mut slices = vec![Vec::new(); count];
+            for slice in 0..plan.slices(row) {
+                for turn in 0..count {
+                    // Nobody always comes first, or always after the same.
+                    let index = (turn + slice + round + row_index) % count;
+                    let installed = &plan.gateways[index];
+                    match bench.measure(row, slice, installed, &running[index]).await {
+                        Ok(sample) => slices[index].push(sample),
+                        Err(e) => {
+                            let name = &installed.gateway.name;
+                            let words = running[index].last_words();
+                            let failure =
+                                format!("{name}, {}, round {}: {e:#}\n{words}", row.name, round + 1);
+                            progress(failure.trim_end());
+                            results.failures.push(failure);
+                            running[index] = bench.start_gateway(installed).await?;
+                        }
                     }
-                    Err(e) => {
-                        let name = &installed.gateway.name;
-                        let words = running[index].last_words();
-                        let failure = format!("{name}, {}, round {}: {e:#}\n{words}", row.name, round + 1);
-                        progress(failure.trim_end());
-                        results.failures.push(failure);
-                        running[index] = bench.start_gateway(installed).await?;
-                    }
+                }
+            }
+            for (gateway, slices) in slices.into_iter().enumerate() {
+                if let Some(sample) = Sample::sum(&slices) {
+                    results.measured.push(Measured { row: row_index, gateway, round, sample, slices });
                 }
             }
         }
@@ -126,17 +151,23 @@ impl<'a> Bench<'a> {
         gateway.start(&self.site, self.backend.port, &[self.plan.gateway_core], &[]).await
     }
 
-    async fn measure(&self, row: &Row, installed: &Installed, running: &Running) -> anyhow::Result<Sample> {
+    async fn measure(
+        &self,
+        row: &Row,
+        slice: usize,
+        installed: &Installed,
+        running: &Running,
+    ) -> anyhow::Result<Sample> {
         let fresh;
         let (sample, running) = match row.how {
-            How::Timed => (self.timed(row.work, running).await?, running),
+            How::Timed => (self.timed(row, slice, running).await?, running),
             How::Memory => {
                 fresh = self.start_gateway(installed).await?;
                 (self.memory(row.work, &fresh).await?, &fresh)
             }
             How::SystemCalls => (self.system_calls(row.work, running).await?, running),
         };
-        if installed.gateway.ours {
+        if installed.gateway.ours && slice + 1 == self.plan.slices(row) {
             let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
             strict.context("the scanner was not on")?;
         }
@@ -163,13 +194,16 @@ impl<'a> Bench<'a> {
     }
 
     /// A sample, or the quietest of several where others want the cores too.
-    async fn timed(&self, work: Work, running: &Running) -> anyhow::Result<Sample> {
-        let mut quietest = self.load(self.job(work, running)).await?;
+    async fn timed(&self, row: &Row, slice: usize, running: &Running) -> anyhow::Result<Sample> {
+        let warm_up = if slice == 0 { self.plan.warm_up } else { self.plan.warm_up.min(SLICE_WARM_UP) };
+        let seconds = self.plan.seconds / self.plan.slices(row) as f64;
+        let job = Job { warm_up, seconds, ..self.job(row.work, running) };
+        let mut quietest = self.load(job.clone()).await?;
         for _ in 0..self.plan.retries {
             if quietest.others() <= QUIET {
                 break;
             }
-            let sample = self.load(self.job(work, running)).await?;
+            let sample = self.load(job.clone()).await?;
             if sample.others() < quietest.others() {
                 quietest = sample;
             }
@@ -248,7 +282,7 @@ pub(crate) enum Load<'a> {
 impl<'a> Load<'a> {
     pub(crate) async fn start(job: &Job, backend: &'a Backend, core: usize) -> anyhow::Result<Self> {
         let line = serde_json::to_string(job)?;
-        if let Work::Echo { .. } = job.work {
+        if job.work.is_timed() {
             let mut load = Self::Backend(backend.pipes.lock().await);
             load.tell(&line).await?;
             return Ok(load);

@@ -46,6 +46,20 @@ pub(crate) enum Work {
     Strict { oversize: u64 },
 }
 
+impl Work {
+    /// It is driven from the backend's thread: what it costs the gateway is taken.
+    pub(crate) fn is_timed(self) -> bool {
+        match self {
+            Self::Echo { .. }
+            | Self::Handshake { .. }
+            | Self::Http1 { .. }
+            | Self::Http2 { .. }
+            | Self::Paced { .. } => true,
+            Self::Idle { .. } | Self::Live { .. } | Self::Strict { .. } => false,
+        }
+    }
+}
+
 /// How messages that are written together go into TLS records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Packing {
@@ -63,10 +77,16 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// CPU seconds of the gateway.
     pub(crate) gateway_cpu: f64,
-    /// Of load generator and backend.
+    /// Of load generator and backend, without the time in which they only looked whether there was
+    /// something to do.
     pub(crate) load_cpu: f64,
     /// Of anybody else on their cores.
     pub(crate) others_cpu: f64,
+    /// How often threads of the gateway, and of load and backend, went to sleep.
+    #[serde(default)]
+    pub(crate) gateway_sleeps: f64,
+    #[serde(default)]
+    pub(crate) load_sleeps: f64,
     /// Milliseconds, for paced messages.
     #[serde(default)]
     pub(crate) latency: Latency,
@@ -78,6 +98,22 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// The slices of a window, put together. Quantiles are those of the last.
+    pub(crate) fn sum(slices: &[Self]) -> Option<Self> {
+        slices.iter().copied().reduce(|sum, slice| Self {
+            count: sum.count + slice.count,
+            seconds: sum.seconds + slice.seconds,
+            gateway_cpu: sum.gateway_cpu + slice.gateway_cpu,
+            load_cpu: sum.load_cpu + slice.load_cpu,
+            others_cpu: sum.others_cpu + slice.others_cpu,
+            gateway_sleeps: sum.gateway_sleeps + slice.gateway_sleeps,
+            load_sleeps: sum.load_sleeps + slice.load_sleeps,
+            memory: sum.memory + slice.memory,
+            system_calls: sum.system_calls + slice.system_calls,
+            latency: slice.latency,
+        })
+    }
+
     /// How much others took of the cores, as a part of one core.
     pub(crate) fn others(&self) -> f64 {
         self.others_cpu / self.seconds

@@ -6,6 +6,7 @@
 mod backend;
 mod child;
 mod flame;
+mod floor;
 mod frame;
 mod gateways;
 mod harness;
@@ -42,7 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Measure wssgate beside nginx, HAProxy and Caddy
 #[derive(Debug, Parser)]
-#[command(name = "compare", args_conflicts_with_subcommands = true)]
+#[command(name = "compare", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
@@ -157,6 +158,8 @@ enum Part {
     #[command(hide = true)]
     Backend,
     #[command(hide = true)]
+    Floor(floor::Options),
+    #[command(hide = true)]
     Load {
         job: String,
     },
@@ -184,6 +187,7 @@ fn run() -> anyhow::Result<()> {
     match part {
         Some(Part::Pin { cores, command }) => child::become_pinned(&cores.0, &command),
         Some(Part::Backend) => opposite::serve(),
+        Some(Part::Floor(options)) => floor::serve(&options),
         Some(Part::Load { job }) => {
             let job: Job = serde_json::from_str(&job)?;
             if matches!(job.work, Work::Live { .. }) {

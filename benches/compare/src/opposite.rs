@@ -1,6 +1,6 @@
-//! The process on the other side of the gateway: the backend and, where a row is about messages, the
-//! load, in one loop. Two processes on that core would cost a change of context a batch, and each
-//! gateway a wake-up.
+//! The process on the other side of the gateway: the backend and the load of whatever is timed, in one
+//! thread that polls as long as a job lasts. Two processes on that core would cost a change of context a
+//! batch, and one that sleeps each gateway a wake-up.
 //!
 //! A job comes as a line on stdin, its sample or what went wrong goes to stdout.
 
@@ -13,13 +13,20 @@ use mio::{Token, Waker};
 use tokio::runtime::Builder;
 
 use crate::backend::Backend;
-use crate::job::{Job, Sample};
+use crate::job::{Job, Sample, Work};
+use crate::load;
 use crate::load::pump::{self, Socket};
 
-const ORDERS: Token = Token(1 << 31);
+/// What wakes the loop when an order has come.
+pub(crate) const ORDERS: Token = Token(1 << 31);
 
-/// A job whose sockets are connected.
-type Order = anyhow::Result<(Job, Vec<Socket>)>;
+/// What there is to be done.
+enum Order {
+    /// Echoes over sockets that are connected.
+    Echo(Box<Job>, Vec<Socket>),
+    /// Anything else, from the beginning.
+    Other(Box<Job>),
+}
 
 /// Serves until it is ended; the backend's port is the first line on stdout.
 pub(crate) fn serve() -> anyhow::Result<()> {
@@ -29,9 +36,12 @@ pub(crate) fn serve() -> anyhow::Result<()> {
     let (sender, orders) = mpsc::channel();
     thread::spawn(move || take_orders(&sender, &waker));
     loop {
-        backend.turn(None, |_| Ok(()))?;
+        backend.wait(|_| Ok(()))?;
         for order in orders.try_iter() {
-            let result = order.and_then(|(job, sockets)| pump::run(&job, sockets, &mut backend));
+            let result = order.and_then(|order| match order {
+                Order::Echo(job, sockets) => pump::run(&job, sockets, &mut backend),
+                Order::Other(job) => load::run_beside(&job, &mut backend),
+            });
             writeln!(io::stdout(), "{}", line(result)?)?;
         }
     }
@@ -46,10 +56,10 @@ pub(crate) fn line(result: anyhow::Result<Sample>) -> anyhow::Result<String> {
 }
 
 /// Connects by the backend that runs meanwhile, since the gateway will ask it.
-fn take_orders(sender: &Sender<Order>, waker: &Waker) {
+fn take_orders(sender: &Sender<anyhow::Result<Order>>, waker: &Waker) {
     let mut lines = io::stdin().lines().map_while(Result::ok).peekable();
     while let Some(job) = lines.next() {
-        let Some(order) = connect(&job, &mut lines).transpose() else { continue };
+        let Some(order) = prepare(&job, &mut lines).transpose() else { continue };
         if sender.send(order).is_err() || waker.wake().is_err() {
             return;
         }
@@ -57,11 +67,14 @@ fn take_orders(sender: &Sender<Order>, waker: &Waker) {
 }
 
 /// Nothing if the harness thinks better of a job that is ready.
-fn connect<L>(job: &str, lines: &mut Peekable<L>) -> anyhow::Result<Option<(Job, Vec<Socket>)>>
+fn prepare<L>(job: &str, lines: &mut Peekable<L>) -> anyhow::Result<Option<Order>>
 where
     L: Iterator<Item = String>,
 {
-    let job: Job = serde_json::from_str(job)?;
+    let job: Box<Job> = serde_json::from_str(job)?;
+    if !matches!(job.work, Work::Echo { .. }) {
+        return Ok(Some(Order::Other(job)));
+    }
     let sockets = Builder::new_current_thread().enable_all().build()?.block_on(pump::connect(&job))?;
     if job.gate {
         writeln!(io::stdout(), "ready")?;
@@ -69,5 +82,5 @@ where
             return Ok(None);
         }
     }
-    Ok(Some((job, sockets)))
+    Ok(Some(Order::Echo(job, sockets)))
 }

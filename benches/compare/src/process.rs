@@ -37,6 +37,19 @@ pub(crate) fn cpu_time(pids: &[Pid]) -> anyhow::Result<Duration> {
     Ok(sum)
 }
 
+/// How often threads of processes that are still there went to sleep of their own accord.
+pub(crate) fn sleeps(pids: &[Pid]) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for pid in pids {
+        for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("process {pid}"))? {
+            let status = fs::read_to_string(task?.path().join("status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += line.and_then(|line| line.trim().parse::<u64>().ok()).unwrap_or_default();
+        }
+    }
+    Ok(sum)
+}
+
 /// Time that cores have not been idle.
 pub(crate) fn busy(cores: &[usize]) -> anyhow::Result<Duration> {
     let file = "/proc/stat";

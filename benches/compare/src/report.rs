@@ -18,9 +18,11 @@ const FULL: f64 = 0.95;
 struct Line<'a> {
     row: usize,
     metric: &'a Metric,
-    /// One list a gateway, one value a round.
+    /// One list a gateway: the round and its value.
+    rounds: Vec<Vec<(usize, f64)>>,
     samples: Vec<Vec<f64>>,
-    ours: Option<f64>,
+    /// Our median, and the gateway that we are.
+    ours: Option<(usize, f64)>,
     /// The least median of the others and its gateway.
     best_peer: Option<(usize, f64)>,
 }
@@ -36,27 +38,42 @@ impl<'a> Line<'a> {
     fn new(plan: &Plan, results: &Results, row: usize, metric: &'a Metric) -> Self {
         let of = |gateway| {
             samples(results, row, gateway)
-                .map(|m| (metric.value)(&m.sample))
-                .filter(|v| v.is_finite())
+                .map(|m| (m.round, (metric.value)(&m.sample)))
+                .filter(|(_, value)| value.is_finite())
                 .collect()
         };
-        let samples: Vec<Vec<f64>> = (0..plan.gateways.len()).map(of).collect();
+        let rounds: Vec<Vec<(usize, f64)>> = (0..plan.gateways.len()).map(of).collect();
+        let samples: Vec<Vec<f64>> =
+            rounds.iter().map(|rounds| rounds.iter().map(|(_, value)| *value).collect()).collect();
         let medians = || samples.iter().map(|samples| median(samples)).enumerate();
         let is_ours = |index: &usize| plan.gateways[*index].gateway.ours;
-        let ours = medians().find(|(index, _)| is_ours(index)).and_then(|(_, median)| median);
-        let best_peer = medians()
-            .filter(|(index, _)| !is_ours(index))
-            .filter_map(|(index, median)| Some((index, median?)))
-            .min_by(|(_, a), (_, b)| a.total_cmp(b));
-        Self { row, metric, samples, ours, best_peer }
+        let ours =
+            medians().find(|(index, _)| is_ours(index)).and_then(|(index, median)| Some((index, median?)));
+        // What isn't there to be beaten counts only where there is nobody else.
+        let is_reference = |index: &usize| plan.gateways[*index].gateway.optional;
+        let best = |references: bool| {
+            medians()
+                .filter(|(index, _)| !is_ours(index) && is_reference(index) == references)
+                .filter_map(|(index, median)| Some((index, median?)))
+                .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        };
+        let best_peer = best(false).or_else(|| best(true));
+        Self { row, metric, rounds, samples, ours, best_peer }
     }
 
+    /// The median of the rounds' ratios: within a round gateways take turns, so the pace of the machine
+    /// is the same for both.
     fn ratio(&self) -> Option<f64> {
-        Some(self.ours? / self.best_peer?.1)
+        let [ours, peer] = [self.ours?.0, self.best_peer?.0].map(|index| &self.rounds[index]);
+        let ratios: Vec<f64> = ours
+            .iter()
+            .filter_map(|(round, value)| Some(value / peer.iter().find(|(other, _)| other == round)?.1))
+            .collect();
+        median(&ratios)
     }
 
     fn met(&self) -> Option<bool> {
-        is_met(self.metric.target, self.ours, self.ratio())
+        is_met(self.metric.target, self.ours.map(|(_, median)| median), self.ratio())
     }
 
     fn target(&self) -> String {
@@ -190,6 +207,7 @@ pub(crate) fn json(plan: &Plan, results: &Results) -> Value {
             "gateway": name(m.gateway),
             "round": m.round + 1,
             "sample": m.sample,
+            "slices": m.slices,
         })
     });
     let versions: Value = plan.gateways.iter().map(|i| (i.gateway.name.clone(), json!(i.version))).collect();

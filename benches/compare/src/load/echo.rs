@@ -10,6 +10,9 @@ use super::Shared;
 use super::wire::Wire;
 use crate::frame::{self, Head, HeadReader};
 
+/// A prime, so that no part of a long message is like its neighbour, whatever it is cut into.
+const PERIOD: usize = 4093;
+const NUMBER_LEN: usize = 8;
 /// What an idle socket has sent before.
 const IDLE_SIZE: usize = 64;
 
@@ -41,15 +44,21 @@ pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Wir
 }
 
 /// The messages of one socket: bytes that look random, the first eight of them the message's number.
+///
+/// A long one repeats itself after [`PERIOD`] bytes, and the socket's mask stays the same: what is compared
+/// and what is sent are near the processor, and the load costs no more than the gateway.
 pub(super) struct Messages {
+    size: usize,
+    /// The payload of number 0, as far as it doesn't repeat itself.
     pattern: Vec<u8>,
+    /// The same, masked.
+    masked: Vec<u8>,
+    head: Vec<u8>,
     sent: u64,
     received: u64,
-    masks: Random,
-    /// The frame that is being sent: its head, its mask, and how much of it has been.
-    sending: (Vec<u8>, [u8; 4]),
+    /// How much has been sent of the frame that is being sent.
     offset: usize,
-    head: HeadReader,
+    reader: HeadReader,
     part: Part,
 }
 
@@ -63,15 +72,23 @@ enum Part {
 impl Messages {
     pub(super) fn new(index: usize, size: usize) -> Self {
         let mut random = Random(index as u64 + 1);
-        let pattern = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(size).collect();
+        let bytes = std::iter::repeat_with(|| random.next().to_le_bytes()).flatten();
+        let mut pattern: Vec<u8> = bytes.take(size.min(PERIOD)).collect();
+        pattern.iter_mut().take(NUMBER_LEN).for_each(|byte| *byte = 0);
+        let [mask, _] = halves(random.next());
+        let mut masked: Vec<u8> = pattern.iter().copied().cycle().take(size.min(4 * PERIOD)).collect();
+        frame::apply_mask(&mut masked, mask, 0);
+        let mut head = Vec::new();
+        Head { first: frame::BINARY, payload_len: size as u64, mask: Some(mask) }.put(&mut head);
         Self {
+            size,
             pattern,
+            masked,
+            head,
             sent: 0,
             received: 0,
-            masks: random,
-            sending: Default::default(),
             offset: 0,
-            head: HeadReader::default(),
+            reader: HeadReader::default(),
             part: Part::Head,
         }
     }
@@ -81,18 +98,12 @@ impl Messages {
     }
 
     pub(super) fn frame_len(&self) -> usize {
-        let mut head = Vec::new();
-        self.put_head([0; 4], &mut head);
-        head.len() + self.pattern.len()
+        self.head.len() + self.size
     }
 
     /// How much is missing of a frame that has been begun.
     pub(super) fn rest_len(&self) -> usize {
-        if self.offset == 0 { 0 } else { self.sending.0.len() + self.pattern.len() - self.offset }
-    }
-
-    fn put_head(&self, mask: [u8; 4], out: &mut Vec<u8>) {
-        Head { first: frame::BINARY, payload_len: self.pattern.len() as u64, mask: Some(mask) }.put(out);
+        if self.offset == 0 { 0 } else { self.frame_len() - self.offset }
     }
 
     pub(super) fn send(&mut self, outbox: &mut Vec<u8>) {
@@ -104,36 +115,37 @@ impl Messages {
     /// The next so many bytes of frame after frame.
     pub(super) fn fill(&mut self, mut out: &mut [u8]) {
         while !out.is_empty() {
-            if self.offset == 0 {
-                let [mask, _] = halves(self.masks.next());
-                let mut head = mem::take(&mut self.sending.0);
-                head.clear();
-                self.put_head(mask, &mut head);
-                self.sending = (head, mask);
-                self.sent += 1;
-            }
-            let (head, mask) = &self.sending;
-            let part = match head.get(self.offset..) {
-                Some(head) if !head.is_empty() => {
+            self.sent += u64::from(self.offset == 0);
+            self.offset += match self.offset.checked_sub(self.head.len()) {
+                None => {
+                    let head = &self.head[self.offset..];
                     let part = take_mut(&mut out, head.len());
                     part.copy_from_slice(&head[..part.len()]);
-                    part
+                    part.len()
                 }
-                _ => {
-                    let at = self.offset - head.len();
-                    let part = take_mut(&mut out, self.pattern.len() - at);
-                    part.copy_from_slice(&self.pattern[at..at + part.len()]);
-                    let number = (self.sent - 1).to_le_bytes();
-                    part.iter_mut().zip(number.iter().skip(at)).for_each(|(byte, number)| *byte = *number);
-                    frame::apply_mask(part, *mask, at);
-                    part
+                Some(at) => {
+                    let part = take_mut(&mut out, self.size - at);
+                    self.put_payload(at, part);
+                    part.len()
                 }
             };
-            self.offset += part.len();
-            if self.offset == head.len() + self.pattern.len() {
+            if self.offset == self.frame_len() {
                 self.offset = 0;
             }
         }
+    }
+
+    /// The bytes of the payload from there on, masked.
+    fn put_payload(&self, at: usize, part: &mut [u8]) {
+        let mut done = 0;
+        while done < part.len() {
+            let from = &self.masked[(at + done) % self.masked.len()..];
+            let len = from.len().min(part.len() - done);
+            part[done..done + len].copy_from_slice(&from[..len]);
+            done += len;
+        }
+        let number = (self.sent - 1).to_le_bytes();
+        part.iter_mut().zip(number.iter().skip(at)).for_each(|(byte, number)| *byte ^= number);
     }
 
     /// Compares what has come; the number of payload bytes in it.
@@ -143,19 +155,19 @@ impl Messages {
         while !input.is_empty() {
             match &mut self.part {
                 Part::Head => {
-                    if let Some(head) = self.head.read(&mut input) {
+                    if let Some(head) = self.reader.read(&mut input) {
                         self.part = self.begin(head)?;
                     }
                 }
                 Part::Payload { offset } => {
-                    let part = take(&mut input, self.pattern.len() - *offset);
+                    let part = take(&mut input, self.size - *offset);
                     ensure!(
                         is_part(part, *offset, self.received, &self.pattern),
                         "the echo differs from the message"
                     );
                     echoed += part.len() as u64;
                     *offset += part.len();
-                    if *offset == self.pattern.len() {
+                    if *offset == self.size {
                         self.received += 1;
                         self.part = Part::Head;
                     }
@@ -176,7 +188,7 @@ impl Messages {
 
     fn begin(&self, head: frame::Head) -> anyhow::Result<Part> {
         match (head.first, usize::try_from(head.payload_len)?) {
-            (frame::BINARY, len) if len == self.pattern.len() && self.received < self.sent => {
+            (frame::BINARY, len) if len == self.size && self.received < self.sent => {
                 Ok(Part::Payload { offset: 0 })
             }
             (frame::PING, missing @ ..=125) => Ok(Part::Ping { payload: Vec::new(), missing }),
@@ -198,9 +210,16 @@ impl Messages {
 fn is_part(part: &[u8], offset: usize, number: u64, pattern: &[u8]) -> bool {
     let number = number.to_le_bytes();
     let front = number.len().saturating_sub(offset).min(part.len());
-    let (numbered, rest) = part.split_at(front);
-    let at = offset + front;
-    numbered == number.get(offset..at).unwrap_or_default() && rest == &pattern[at..at + rest.len()]
+    let (numbered, mut rest) = part.split_at(front);
+    let mut at = offset + front;
+    let mut same = numbered == number.get(offset..at).unwrap_or_default();
+    while same && !rest.is_empty() {
+        let expected = &pattern[at % pattern.len()..];
+        let part = take(&mut rest, expected.len());
+        same = *part == expected[..part.len()];
+        at += part.len();
+    }
+    same
 }
 
 fn take<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
@@ -271,6 +290,23 @@ mod tests {
             parts.chunks_mut(step).for_each(|part| messages.fill(part));
             assert_eq!(parts, whole);
             assert_eq!((messages.under_way(), messages.rest_len()), (5, 5 * messages.frame_len() - 1000));
+        }
+    }
+
+    #[test]
+    fn long_messages_repeat_themselves_behind_their_number() {
+        let size = 5 * PERIOD;
+        let mut messages = Messages::new(3, size);
+        for number in [0, 1] {
+            let wire = echo(&mut messages);
+            let payload = &wire[wire.len() - size..];
+            assert_eq!(payload[..NUMBER_LEN], u64::to_le_bytes(number));
+            assert_eq!(payload[PERIOD + NUMBER_LEN..2 * PERIOD], payload[NUMBER_LEN..PERIOD]);
+            for (offset, cut) in [(0, 3), (4, 9), (PERIOD - 1, PERIOD + 1), (3, size)] {
+                assert!(is_part(&payload[offset..cut.max(offset)], offset, number, &messages.pattern));
+                let shifted = &payload[offset..size - 4096];
+                assert!(!is_part(shifted, offset + 4096, number, &messages.pattern));
+            }
         }
     }
 

@@ -8,20 +8,25 @@ pub(crate) mod live;
 mod paced;
 pub(crate) mod pump;
 mod reading;
-mod record;
+pub(crate) mod record;
 mod strict;
 mod wire;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::backend::Backend;
 use crate::job::{Job, Latency, Sample, Work};
 use crate::stats::quantile;
 use reading::Reading;
@@ -48,11 +53,17 @@ struct Shared {
     done: Cell<u64>,
     /// Nanoseconds, of paced messages in the window.
     latencies: RefCell<Vec<u64>>,
+    /// For how long there was nothing to do.
+    idle: Rc<Cell<Duration>>,
 }
 
 impl Shared {
     fn count(&self, done: u64) {
         self.done.set(self.done.get() + done);
+    }
+
+    fn reading(&self, job: &Job) -> anyhow::Result<Reading> {
+        Reading::take(job, self.done.get(), self.idle.get())
     }
 
     /// Waits until another connection may be begun.
@@ -71,12 +82,38 @@ impl Shared {
     }
 }
 
-/// Does the job; `ready` and the line that answers it pass on stdout and stdin.
+/// Does the job, in a process of its own; `ready` and the line that answers it pass on stdout and stdin.
 pub(crate) async fn run(job: &Job) -> anyhow::Result<Sample> {
-    LocalSet::new().run_until(drive(job)).await
+    LocalSet::new().run_until(drive(job, Rc::default())).await
 }
 
-async fn drive(job: &Job) -> anyhow::Result<Sample> {
+/// Does the job in the backend's thread, which never waits: see [`Backend::turn`].
+pub(crate) fn run_beside(job: &Job, backend: &mut Backend) -> anyhow::Result<Sample> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let idle = Rc::<Cell<Duration>>::default();
+    let local = LocalSet::new();
+    let mut driven = pin!(local.run_until(drive(job, idle.clone())));
+    let mut least = Duration::MAX;
+    runtime.block_on(async {
+        let mut begun = Instant::now();
+        loop {
+            if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(driven.as_mut().poll(cx))).await {
+                return result;
+            }
+            let busy = backend.turn(|_| Ok(()))?;
+            yield_now().await;
+            // A turn in which neither of the two had something to do is as short as any.
+            let took = begun.elapsed();
+            begun += took;
+            least = least.min(took);
+            if !busy && took < 2 * least {
+                idle.set(idle.get() + took);
+            }
+        }
+    })
+}
+
+async fn drive(job: &Job, idle: Rc<Cell<Duration>>) -> anyhow::Result<Sample> {
     let (connected, mut connections) = mpsc::unbounded_channel();
     let (run, running) = watch::channel(false);
     let shared = Rc::new(Shared {
@@ -89,6 +126,7 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
         stopped: Cell::new(false),
         done: Cell::new(0),
         latencies: RefCell::default(),
+        idle,
     });
     let mut workers = JoinSet::new();
     let count = spawn(job.work, &shared, &mut workers);
@@ -106,7 +144,7 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
     if job.gate {
         gate().await?;
     }
-    let before = Reading::take(job, shared.done.get())?;
+    let before = shared.reading(job)?;
     run.send_replace(true);
     let window = match job.work {
         // They do what there is to do and are through.
@@ -127,7 +165,7 @@ async fn drive(job: &Job) -> anyhow::Result<Sample> {
     timeout(PATIENCE, drain).await.context("echoes are missing at the end")??;
     let (begin, end) = match window {
         Some(window) if !job.gate => window,
-        _ => (before, Reading::take(job, shared.done.get())?),
+        _ => (before, shared.reading(job)?),
     };
     Ok(Sample { latency, ..end.since(&begin, unit(job.work)) })
 }
@@ -138,9 +176,9 @@ async fn window(job: &Job, shared: &Shared) -> anyhow::Result<(Reading, Reading)
         sleep(Duration::from_secs_f64(job.warm_up)).await;
         shared.latencies.borrow_mut().clear();
     }
-    let begin = Reading::take(job, shared.done.get())?;
+    let begin = shared.reading(job)?;
     sleep(Duration::from_secs_f64(job.seconds)).await;
-    Ok((begin, Reading::take(job, shared.done.get())?))
+    Ok((begin, shared.reading(job)?))
 }
 
 /// Starts the workers; returns how many will say that they are connected.

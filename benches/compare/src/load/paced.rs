@@ -10,7 +10,7 @@ use anyhow::Context;
 use nix::sys::prctl::set_timerslack;
 use tokio::select;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 use super::Shared;
 use super::echo::{Messages, connect};
@@ -34,15 +34,18 @@ pub(super) async fn pace(
         .collect();
     shared.running.clone().wait_for(|running| *running).await?;
 
-    let mut ticks = ticks(Duration::from_secs(1) / per_second);
+    let interval = Duration::from_secs(1) / per_second;
+    let mut due = Instant::now() + interval;
     let mut in_turn = senders.iter().cycle();
     while !shared.stopped.get() {
+        while due <= Instant::now() {
+            in_turn.next().context("no sockets")?.send(due)?;
+            due += interval;
+        }
         select! {
-            due = ticks.recv() => {
-                let sender = in_turn.next().context("no sockets")?;
-                sender.send(due.context("no more ticks")?)?;
-            }
+            biased;
             Some(ended) = tasks.join_next() => ended??,
+            () = yield_now() => {} // the thread polls, so nothing is late
         }
     }
     drop(senders);

@@ -11,10 +11,11 @@ use mio::{Interest, Token};
 use super::PATIENCE;
 use super::echo::Messages;
 use super::reading::Reading;
-use super::record::{CONTENT_MAX, OVERHEAD, RECORD_MAX, Records};
+use super::record::{CONTENT_MAX, OVERHEAD, Opened, RECORD_MAX, Records};
 use super::wire::Client;
 use crate::backend::Backend;
 use crate::job::{Job, Packing, Sample, Work};
+use crate::opposite::ORDERS;
 
 /// Read by one call.
 const INBOX: usize = 256 << 10;
@@ -72,11 +73,11 @@ pub(crate) fn run(job: &Job, sockets: Vec<Socket>, backend: &mut Backend) -> any
     if !job.gate {
         pump.turn_for(job.warm_up)?;
     }
-    let begin = Reading::take(job, pump.echoed)?;
+    let begin = pump.reading(job)?;
     pump.turn_for(job.seconds)?;
-    let end = Reading::take(job, pump.echoed)?;
+    let end = pump.reading(job)?;
     pump.settle()?;
-    let end = if job.gate { Reading::take(job, pump.echoed)? } else { end };
+    let end = if job.gate { pump.reading(job)? } else { end };
     Ok(end.since(&begin, size as f64))
 }
 
@@ -101,13 +102,14 @@ impl<'a> Pump<'a> {
 
     fn turn_for(&mut self, seconds: f64) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            self.turn(left)?;
+        while Instant::now() < end {
+            self.turn()?;
         }
+        Ok(())
+    }
+
+    fn reading(&self, job: &Job) -> anyhow::Result<Reading> {
+        Reading::take(job, self.echoed, self.backend.idle())
     }
 
     /// Lets what is under way come home.
@@ -116,18 +118,22 @@ impl<'a> Pump<'a> {
         let latest = Instant::now() + PATIENCE;
         while self.sockets.iter().any(|socket| socket.messages.under_way() > 0) {
             ensure!(Instant::now() < latest, "echoes are missing at the end");
-            self.turn(Duration::from_millis(100))?;
+            self.turn()?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, most: Duration) -> anyhow::Result<()> {
+    fn turn(&mut self) -> anyhow::Result<()> {
         let Self { backend, sockets, buffers, in_flight, echoed } = self;
-        backend.turn(Some(most), |event| {
+        backend.turn(|event| {
+            if event.token() == ORDERS {
+                return Ok(()); // of the order that is being carried out
+            }
             let socket = sockets.get_mut(event.token().0).context("an event of no socket")?;
             *echoed += socket.turn(event.is_readable(), *in_flight, buffers)?;
             Ok(())
-        })
+        })?;
+        Ok(())
     }
 }
 
@@ -159,12 +165,13 @@ impl Socket {
         let mut pongs = Vec::new();
         loop {
             match self.incoming.open(wire)? {
-                Ok((&[], rest)) => wire = rest,
-                Ok((content, rest)) => {
+                Opened::Content(&[], rest) => wire = rest,
+                Opened::Content(content, rest) => {
                     echoed += self.messages.receive(content, &mut pongs)?;
                     wire = rest;
                 }
-                Err(part) => {
+                Opened::Closed => bail!("the gateway has closed the connection"),
+                Opened::Part(part) => {
                     self.part.clear();
                     self.part.extend_from_slice(part);
                     break;

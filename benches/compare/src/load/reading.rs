@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use crate::job::{Job, Sample};
-use crate::process::{busy, cpu_time};
+use crate::process::{busy, cpu_time, sleeps};
 
 pub(super) struct Reading {
     at: Instant,
@@ -14,11 +14,15 @@ pub(super) struct Reading {
     load: Duration,
     /// What our cores were doing, for whomever.
     cores: Duration,
+    /// How often gateway and load have slept.
+    sleeps: [u64; 2],
+    /// How much of the load's time it had nothing to do in.
+    idle: Duration,
     done: u64,
 }
 
 impl Reading {
-    pub(super) fn take(job: &Job, done: u64) -> anyhow::Result<Self> {
+    pub(super) fn take(job: &Job, done: u64, idle: Duration) -> anyhow::Result<Self> {
         let gateway: Vec<_> = job.gateway.iter().copied().map(Pid::from_raw).collect();
         let mut load = vec![Pid::this(), Pid::from_raw(job.backend)];
         load.dedup();
@@ -27,6 +31,8 @@ impl Reading {
             gateway: cpu_time(&gateway)?,
             load: cpu_time(&load)?,
             cores: busy(&job.cores)?,
+            sleeps: [sleeps(&gateway)?, sleeps(&load)?],
+            idle,
             done,
         })
     }
@@ -38,8 +44,10 @@ impl Reading {
             count: (self.done - begin.done) as f64 / unit,
             seconds: (self.at - begin.at).as_secs_f64(),
             gateway_cpu: gateway.as_secs_f64(),
-            load_cpu: load.as_secs_f64(),
+            load_cpu: load.saturating_sub(self.idle - begin.idle).as_secs_f64(),
             others_cpu: (self.cores - begin.cores).saturating_sub(gateway + load).as_secs_f64(),
+            gateway_sleeps: (self.sleeps[0] - begin.sleeps[0]) as f64,
+            load_sleeps: (self.sleeps[1] - begin.sleeps[1]) as f64,
             ..Sample::default()
         }
     }

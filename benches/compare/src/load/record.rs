@@ -9,19 +9,21 @@ use rustls::crypto::cipher::NONCE_LEN;
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 /// Most bytes of content in a record.
-pub(super) const CONTENT_MAX: usize = 1 << 14;
+pub(crate) const CONTENT_MAX: usize = 1 << 14;
 /// What sealing adds.
-pub(super) const OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
+pub(crate) const OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 /// The longest record there may be.
-pub(super) const RECORD_MAX: usize = HEADER_LEN + CONTENT_MAX + 256;
+pub(crate) const RECORD_MAX: usize = HEADER_LEN + CONTENT_MAX + 256;
 
 const HEADER_LEN: usize = 5;
 const TAG_LEN: usize = 16;
 const APPLICATION_DATA: u8 = 23;
 const HANDSHAKE: u8 = 22;
+const ALERT: u8 = 21;
+const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 
 /// One direction: its key and where it is in the sequence of nonces.
-pub(super) struct Records {
+pub(crate) struct Records {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
@@ -29,7 +31,7 @@ pub(super) struct Records {
 
 impl Records {
     /// Goes on where the handshake has stopped.
-    pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> anyhow::Result<Self> {
+    pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> anyhow::Result<Self> {
         let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { bail!("another cipher suite") };
         let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).map_err(|_| anyhow!("a key that is none"))?;
         Ok(Self { key: LessSafeKey::new(key), iv: iv.as_ref().try_into()?, sequence })
@@ -44,8 +46,23 @@ impl Records {
     }
 
     /// Appends a record to `wire`, whose content `fill` puts in its place.
-    pub(super) fn seal(
+    pub(crate) fn seal(
         &mut self,
+        wire: &mut Vec<u8>,
+        content_len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> anyhow::Result<()> {
+        self.seal_as(APPLICATION_DATA, wire, content_len, fill)
+    }
+
+    /// Appends a close_notify.
+    pub(crate) fn seal_close(&mut self, wire: &mut Vec<u8>) -> anyhow::Result<()> {
+        self.seal_as(ALERT, wire, CLOSE_NOTIFY.len(), |place| place.copy_from_slice(&CLOSE_NOTIFY))
+    }
+
+    fn seal_as(
+        &mut self,
+        content_type: u8,
         wire: &mut Vec<u8>,
         content_len: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -54,7 +71,7 @@ impl Records {
         let header = [APPLICATION_DATA, 3, 3, high, low];
         wire.extend_from_slice(&header);
         let start = wire.len();
-        wire.resize(start + content_len + 1, APPLICATION_DATA);
+        wire.resize(start + content_len + 1, content_type);
         fill(&mut wire[start..start + content_len]);
         let nonce = self.nonce();
         let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut wire[start..]);
@@ -62,19 +79,14 @@ impl Records {
         Ok(())
     }
 
-    /// Opens the record at the front of `wire`: its content, none if it is a ticket, and what is behind
-    /// it. `Err(wire)` if the record isn't whole.
-    #[expect(clippy::type_complexity, reason = "it is said above")]
-    pub(super) fn open<'a>(
-        &mut self,
-        wire: &'a mut [u8],
-    ) -> anyhow::Result<Result<(&'a [u8], &'a mut [u8]), &'a mut [u8]>> {
-        let Some(header) = wire.first_chunk::<HEADER_LEN>().copied() else { return Ok(Err(wire)) };
+    /// Opens the record at the front of `wire`.
+    pub(crate) fn open<'a>(&mut self, wire: &'a mut [u8]) -> anyhow::Result<Opened<'a>> {
+        let Some(header) = wire.first_chunk::<HEADER_LEN>().copied() else { return Ok(Opened::Part(wire)) };
         let [outer, _, _, high, low] = header;
         let end = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
         ensure!(outer == APPLICATION_DATA && end <= RECORD_MAX, "not a record: {header:?}");
         if wire.len() < end {
-            return Ok(Err(wire));
+            return Ok(Opened::Part(wire));
         }
         let (record, rest) = wire.split_at_mut(end);
         let nonce = self.nonce();
@@ -82,11 +94,22 @@ impl Records {
         let inner: &[u8] = opened.map_err(|_| anyhow!("a record that was not sealed with our key"))?;
         let typed = inner.iter().rposition(|byte| *byte != 0).unwrap_or_default();
         match inner.split_at_checked(typed) {
-            Some((content, [APPLICATION_DATA, ..])) => Ok(Ok((content, rest))),
-            Some((_, [HANDSHAKE, ..])) => Ok(Ok((&[], rest))),
-            _ => bail!("the gateway has closed the connection"),
+            Some((content, [APPLICATION_DATA, ..])) => Ok(Opened::Content(content, rest)),
+            Some((_, [HANDSHAKE, ..])) => Ok(Opened::Content(&[], rest)),
+            _ => Ok(Opened::Closed),
         }
     }
+}
+
+/// What is at the front of the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened<'a> {
+    /// Content, none if it is a ticket, and what is behind it.
+    Content(&'a [u8], &'a mut [u8]),
+    /// A record that isn't whole.
+    Part(&'a mut [u8]),
+    /// An alert.
+    Closed,
 }
 
 #[cfg(test)]
@@ -112,11 +135,10 @@ mod tests {
         let mut wire = sealed(5, &[b"one", &long]);
         assert_eq!(wire.len(), 3 + CONTENT_MAX + 2 * OVERHEAD);
         let mut records = records(5);
-        let Ok((content, rest)) = records.open(&mut wire).unwrap() else { panic!("not whole") };
-        assert_eq!(content, b"one");
-        let Ok((content, rest)) = records.open(rest).unwrap() else { panic!("not whole") };
+        let Opened::Content(b"one", rest) = records.open(&mut wire).unwrap() else { panic!("not whole") };
+        let Opened::Content(content, rest) = records.open(rest).unwrap() else { panic!("not whole") };
         assert_eq!(content, long);
-        assert!(matches!(records.open(rest), Ok(Err([]))));
+        assert_eq!(records.open(rest).unwrap(), Opened::Part(&mut []));
     }
 
     #[test]
@@ -125,9 +147,17 @@ mod tests {
         let mut records = records(0);
         for len in 0..wire.len() {
             let mut part = wire[..len].to_vec();
-            assert!(matches!(records.open(&mut part), Ok(Err(left)) if *left == wire[..len]));
+            let left = &mut wire[..len].to_vec();
+            assert_eq!(records.open(&mut part).unwrap(), Opened::Part(left));
         }
-        assert!(matches!(records.open(&mut wire.clone()), Ok(Ok((b"some text", [])))));
+        assert_eq!(records.open(&mut wire.clone()).unwrap(), Opened::Content(b"some text", &mut []));
+    }
+
+    #[test]
+    fn an_alert_is_the_end() {
+        let mut wire = Vec::new();
+        records(0).seal_close(&mut wire).unwrap();
+        assert_eq!(records(0).open(&mut wire).unwrap(), Opened::Closed);
     }
 
     #[test]
