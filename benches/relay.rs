@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use benches::pipe::{Pipe, pipe};
 use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use frame_core::clock::Exact;
 use frame_core::control::Control;
 use frame_core::relay::{relay, relay_unscanned};
 use tokio::io::copy_bidirectional;
@@ -31,10 +32,10 @@ async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
     let (control, policy) = (Control::new(), POLICY);
     match middle {
         Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &control, |_| ()).await;
+            relay(&mut client, &mut backend, policy, &control, Exact::begin(), |_| ()).await;
         }
         Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &control, |_| ()).await;
+            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin(), |_| ()).await;
         }
         Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();

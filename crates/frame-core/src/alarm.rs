@@ -1,32 +1,48 @@
 //! One timer per session, moved as rarely as possible.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
+
+use crate::clock::Clock;
 
 /// Rings at the earliest moment anyone asked for.
-#[derive(Debug)]
-pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    timer: Option<Pin<Box<Sleep>>>,
+    set_for: Option<Duration>,
+}
 
 impl Alarm {
-    pub(crate) fn new() -> Self {
-        Self(None)
+    /// When it will ring, for the task that polled it last.
+    pub(crate) fn set_for(&self) -> Option<Duration> {
+        self.set_for
     }
 
     /// Ready once `at` has come. An alarm that was set for earlier is let ring first: moving it
     /// with every message would cost more than waking up once for nothing.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let mut timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(at))).as_mut();
-        if at < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(at);
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Duration, clock: &impl Clock) -> Poll<()> {
+        if self.set_for.is_none_or(|earlier| at < earlier) {
+            self.set(at, clock);
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            if timer.deadline() >= at {
-                return Poll::Ready(());
+        while let (Some(timer), Some(set_for)) = (&mut self.timer, self.set_for) {
+            ready!(timer.as_mut().poll(cx));
+            self.set_for = None;
+            if set_for >= at {
+                break;
             }
-            timer.as_mut().reset(at);
+            self.set(at, clock);
         }
-        Poll::Pending
+        Poll::Ready(())
+    }
+
+    fn set(&mut self, at: Duration, clock: &impl Clock) {
+        self.set_for = Some(at);
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(clock.instant(at)),
+            None => self.timer = Some(Box::pin(sleep_until(clock.instant(at)))),
+        }
     }
 }

@@ -4,10 +4,9 @@
 //! is awake anyway.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Context;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 
-use atomic_waker::AtomicWaker;
 use tokio::sync::oneshot;
 
 use crate::relay::Snapshot;
@@ -38,8 +37,20 @@ pub struct Control(Arc<Shared>);
 struct Shared {
     /// The code of the order in force (0: none), and above it the bits below.
     word: AtomicU32,
-    waker: AtomicWaker,
+    /// Of the session's task.
+    waker: Mutex<Option<Waker>>,
     question: Mutex<Option<oneshot::Sender<Snapshot>>>,
+}
+
+/// What a session remembers of its [`Control`]: which of its tasks is woken.
+#[derive(Debug, Default)]
+pub struct Ear(Option<Waker>);
+
+impl Ear {
+    /// The task of `cx` is the one that is woken.
+    fn hears(&self, cx: &Context<'_>) -> bool {
+        self.0.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
 }
 
 /// The order's manner is [`Manner::Now`].
@@ -63,7 +74,7 @@ impl Control {
             order if word & NOW > order & NOW => Some(old | NOW),
             _ => None,
         });
-        self.0.waker.wake();
+        self.wake();
     }
 
     /// Asks the session how it is. No answer comes from one that is over, or that is asked again
@@ -71,10 +82,17 @@ impl Control {
     #[must_use]
     pub fn ask(&self) -> oneshot::Receiver<Snapshot> {
         let (reply, answer) = oneshot::channel();
-        *self.0.question.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        *lock(&self.0.question) = Some(reply);
         self.0.word.fetch_or(ASKED, Ordering::AcqRel);
-        self.0.waker.wake();
+        self.wake();
         answer
+    }
+
+    fn wake(&self) {
+        let waker = lock(&self.0.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Answers the question, if there is one. To be called after [`Self::poll`].
@@ -83,15 +101,25 @@ impl Control {
             return;
         }
         self.0.word.fetch_and(!ASKED, Ordering::AcqRel);
-        if let Some(reply) = self.0.question.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(reply) = lock(&self.0.question).take() {
             let _ = reply.send(tell());
         }
     }
 
     /// The order in force. The task of `cx` is woken when it changes.
-    pub fn poll(&self, cx: &Context<'_>) -> Option<Order> {
-        self.0.waker.register(cx.waker());
+    pub fn poll(&self, cx: &Context<'_>, ear: &mut Ear) -> Option<Order> {
+        if !ear.hears(cx) {
+            ear.0 = Some(cx.waker().clone());
+            // Before the word is read: who changes it later finds this.
+            lock(&self.0.waker).clone_from(&ear.0);
+        }
         self.order()
+    }
+
+    /// There is neither an order nor a question, and the task of `cx` is woken when there is.
+    #[must_use]
+    pub fn is_silent(&self, cx: &Context<'_>, ear: &Ear) -> bool {
+        ear.hears(cx) && self.0.word.load(Ordering::Acquire) == 0
     }
 
     /// The order in force.
@@ -103,11 +131,26 @@ impl Control {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
     use std::time::Duration;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn orders_only_get_harsher() {
@@ -123,6 +166,30 @@ mod tests {
         control.end(gentle);
         assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
     }
+
+    #[test]
+    fn the_task_that_looked_last_is_woken_each_time() {
+        let (control, mut ear) = (Control::new(), Ear::default());
+        let tasks: [Arc<Counts>; 2] = Default::default();
+        let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
+        let [first, second] = tasks.each_ref().map(|task| Waker::from(task.clone()));
+        let (first, second) = (Context::from_waker(&first), Context::from_waker(&second));
+        assert_eq!(control.poll(&first, &mut ear), None);
+        assert!(control.is_silent(&first, &ear) && !control.is_silent(&second, &ear));
+        drop(control.ask());
+        assert_eq!(woken(), [1, 0]);
+        assert!(!control.is_silent(&first, &ear));
+        control.answer(Snapshot::default);
+        assert!(control.is_silent(&first, &ear));
+        assert_eq!(control.poll(&second, &mut ear), None);
+        assert!(!control.is_silent(&first, &ear));
+        let order = Order { code: 1001, manner: Manner::AfterMessages };
+        control.end(order);
+        control.end(Order { manner: Manner::Now, ..order });
+        assert_eq!(woken(), [1, 2]);
+        assert!(control.poll(&second, &mut ear).is_some() && !control.is_silent(&second, &ear));
+    }
+
     #[test]
     fn a_question_is_answered_once_and_touches_no_order() {
         let control = Control::new();

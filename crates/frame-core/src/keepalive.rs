@@ -1,6 +1,6 @@
 //! Is the client still there? The gateway's own pings, and what answers them (RFC 6455 §5.5.2–3).
 //!
-//! In: what happened, and when (time since the session began). Out: when to look again, and what
+//! In: what happened, and when (time since any moment). Out: when to look again, and what
 //! to do then. Any byte from the client is life. A pong answers the latest ping only, so while a
 //! ping of the backend's is unanswered the gateway sends none of its own; the question is already
 //! asked.
@@ -70,19 +70,33 @@ pub struct Keepalive {
 
 impl Keepalive {
     /// Pings a client that was silent for `interval` (`None`: never) and gives it `timeout` to
-    /// answer. `tag` should be random: it tells the gateway's pings from the backend's.
+    /// answer. It was last heard at `now`. `tag` should be random: it tells the gateway's pings from the
+    /// backend's.
     #[must_use]
-    pub fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4]) -> Self {
+    pub fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4], now: Duration) -> Self {
         Self {
             interval,
             timeout,
-            state: State::Heard(Duration::ZERO),
+            state: State::Heard(now),
             reading: true,
             backend_asks: false,
             stalled: None,
             tag,
             count: 0,
         }
+    }
+
+    /// There are pings at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.interval.is_some()
+    }
+
+    /// Nothing is asked, and nothing waits: what happens is bytes, if anything, and a deadline that is known
+    /// comes no sooner.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        matches!(self.state, State::Heard(_)) && self.reading && self.stalled.is_none()
     }
 
     /// When [`Self::on_deadline`] wants to be called; `None`: something else must happen first.
@@ -216,7 +230,7 @@ mod tests {
     }
 
     fn keepalive() -> Keepalive {
-        Keepalive::new(Some(secs(30)), secs(10), TAG)
+        Keepalive::new(Some(secs(30)), secs(10), TAG, Duration::ZERO)
     }
 
     fn ping(count: u32) -> [u8; PING_LEN] {
@@ -328,7 +342,7 @@ mod tests {
         k.on_sending(true, false, secs(59));
         k.on_bytes(secs(59));
         assert_eq!(k.on_deadline(secs(60)), Due::Nothing);
-        let mut off = Keepalive::new(None, secs(10), TAG);
+        let mut off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
         off.on_sending(true, false, secs(0));
         assert_eq!(off.deadline(), None);
     }
@@ -353,7 +367,7 @@ mod tests {
         k.on_close();
         k.on_bytes(secs(1));
         assert_eq!(k.deadline(), None);
-        let off = Keepalive::new(None, secs(10), TAG);
+        let off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
         assert_eq!(off.deadline(), None);
     }
 }

@@ -8,9 +8,10 @@
 //! - [`scanner`]: heads checked, payloads stepped over; [`keepalive`]: whose pong is this? Pure.
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
 //! - [`guard`], [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
-//! - [`control`]: how a live session is ended from outside
+//! - [`control`]: how a live session is ended from outside; [`clock`]: what it reads the time from
 //! - [`pool`]: receive buffers that idle connections don't hold
 
+pub mod clock;
 pub mod close;
 pub mod control;
 pub mod endpoint;

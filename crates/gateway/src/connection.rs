@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tls_acceptor::{AcceptError, Acceptor, Alpn, Permit, Selected, TlsStream};
+use tls_acceptor::{AcceptError, Acceptor, Alpn, Permit, Selected, Tcp, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::{debug, info};
@@ -76,7 +76,7 @@ pub async fn serve(
             }
             Err(e) => return refused(peer, &e),
         },
-        _ => (Stream::Plain(tcp), None, Alpn::Http11),
+        _ => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
     let connection = Arc::new(Connection { peer, tls, worker });
     // What was negotiated is what is spoken: nothing is sniffed.
@@ -106,7 +106,7 @@ pub enum Stream {
     /// TLS over TCP.
     Tls(Box<TlsStream>),
     /// TCP as it is.
-    Plain(TcpStream),
+    Plain(Tcp),
 }
 
 impl Transport for Stream {

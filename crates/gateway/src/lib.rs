@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod control;

@@ -11,7 +11,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
-use tokio::net::TcpStream;
+use tls_acceptor::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use upgrade_handler::handoff::from_hyper;
@@ -207,8 +207,7 @@ pub async fn upgrade(
     let (mut head, _) = answer.into_parts();
     let agreed = verify(&head, &upgrade, &key).map_err(Failure::from)?;
     let backend = opened.await.map_err(Failure::from)?;
-    let backend =
-        from_hyper::<TcpStream>(backend).ok_or(Failure::Bad("its stream is not the one dialled"))?;
+    let backend = from_hyper::<Tcp>(backend).ok_or(Failure::Bad("its stream is not the one dialled"))?;
     forward::response(&mut head.headers);
     let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
     *answer.extensions_mut() = connection.worker.casing.clone();

@@ -10,11 +10,12 @@ use frame_core::relay::relay;
 use frame_core::relay::relay_unscanned as relay;
 use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
 use frame_core::sequence::Limits;
+use tls_acceptor::Tcp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use upgrade_handler::handoff::Handoff;
 
+use crate::clock::Turns;
 use crate::connection::Stream;
 use crate::registry::Registered;
 use crate::route::Route;
@@ -36,7 +37,7 @@ pub struct Session {
 #[derive(Debug)]
 pub enum Other {
     /// A backend, behind a finished handshake.
-    Backend(Handoff<TcpStream>),
+    Backend(Handoff<Tcp>),
     /// The gateway itself.
     Echo,
 }
@@ -87,7 +88,7 @@ impl Session {
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome = relay(&mut client, backend, policy, control, parting).await;
+                        let outcome = relay(&mut client, backend, policy, control, Turns, parting).await;
                         if outcome.backend == Exit::Reset {
                             socket::reset_on_close(backend.get_ref());
                         }
@@ -122,8 +123,8 @@ impl Session {
 }
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.
-const _: () = assert!(size_of::<Session>() <= 88);
-const _: () = assert!(output_len(Session::run::<Handoff<Stream>, fn(&mut _)>) <= 640); // the fn is 8 a time
+const _: () = assert!(size_of::<Session>() <= 104);
+const _: () = assert!(output_len(Session::run::<Handoff<Stream>, fn(&mut _)>) <= 688); // the fn is 8 a time
 
 const fn output_len<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
     size_of::<F>()

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
 
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -40,7 +40,7 @@ fn probe(tcp: &SockRef<'_>) {
 }
 
 /// Makes the coming close a reset: for a peer that has to see that something was cut off.
-pub fn reset_on_close(tcp: &TcpStream) {
+pub fn reset_on_close(tcp: &impl AsFd) {
     let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
 }
 

@@ -214,7 +214,7 @@ impl Acceptor {
                 _ => "TLSv1.2",
             },
             resumed: finished.resumed,
-            io: TlsStream::new(tcp, finished).map_err(AcceptError::Tls)?,
+            io: TlsStream::new(tcp.into(), finished).map_err(AcceptError::Tls)?,
         })
     }
 }

@@ -7,7 +7,7 @@
 //! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
 //!   change by themselves; [`expiry`]: when to say that one should
 //! - [`acceptor`]: the handshake under one deadline, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
-//!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
+//!   comes out, records opened and sealed by this crate, over [`tcp`]; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
@@ -46,6 +46,7 @@ mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;
+pub mod tcp;
 #[cfg(test)]
 mod test_rig;
 pub mod ticket_file;
@@ -62,6 +63,7 @@ pub use self::load::{Loaded, Named, Plan, Problem, Warning, load, renew};
 pub use self::name::CertName;
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
+pub use self::tcp::Tcp;
 pub use self::ticket_file::{TicketFileError, TicketKeys};
 pub use self::tickets::{TicketError, Tickets};
 pub use self::watch::{Eye, Look, Watch};

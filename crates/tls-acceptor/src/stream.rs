@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::SendFlags;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handshake::{Finished, Secrets};
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
     OVERHEAD_MAX, Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
 };
+use crate::tcp::Tcp;
 
 /// Records sealed for one write.
 const SEAL_MAX: usize = 16;
@@ -47,7 +47,7 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// Records are opened into the reader's buffer and sealed from the writer's; the stream holds bytes
 /// only of a record that has not come whole, or that the network does not take.
 pub struct TlsStream {
-    tcp: TcpStream,
+    tcp: Tcp,
     incoming: Incoming,
     outgoing: Cipher,
     /// What the next keys are made of; TLS 1.2 has no others.
@@ -124,7 +124,7 @@ impl Pending {
 }
 
 impl TlsStream {
-    pub(crate) fn new(tcp: TcpStream, finished: Finished) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(tcp: Tcp, finished: Finished) -> Result<Self, rustls::Error> {
         let Finished { suite, keys, secrets, unsent, wire, .. } = finished;
         Ok(Self {
             tcp,
@@ -296,19 +296,13 @@ impl TlsStream {
 
     /// Gives the network what it has not taken yet.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_send_with(cx, SendFlags::NOSIGNAL)
+        self.poll_send_with(cx, SendFlags::empty())
     }
 
     fn poll_send_with(&mut self, cx: &mut Context<'_>, flags: SendFlags) -> Poll<io::Result<()>> {
         loop {
             while !self.unsent.is_empty() {
-                ready!(self.tcp.poll_write_ready(cx))?;
-                let left = self.unsent.left();
-                let send = || Ok(rustix::net::send(&self.tcp, left, flags)?);
-                let n = match self.tcp.try_io(Interest::WRITABLE, send) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue, // no longer ready
-                    result => result?,
-                };
+                let n = ready!(self.tcp.poll_send(cx, self.unsent.left(), flags))?;
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -443,7 +437,7 @@ impl AsyncWrite for TlsStream {
         }
         this.parting = false;
         // It waits in the kernel for the FIN, and both leave in one segment.
-        ready!(this.poll_send_with(cx, SendFlags::NOSIGNAL | SendFlags::MORE))?;
+        ready!(this.poll_send_with(cx, SendFlags::MORE))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 
@@ -481,10 +475,9 @@ impl AsyncWrite for TlsStream {
                 this.unsent = Pending::new(wire[..len].to_vec());
                 return Poll::Ready(Ok(content_len));
             }
-            let sent = match Pin::new(&mut this.tcp).poll_write(cx, &wire[..len]) {
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending => 0,
+            let sent = match this.tcp.try_send(&wire[..len], SendFlags::empty()) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                sent => sent?,
             };
             this.unsent = Pending::new(wire[sent..len].to_vec());
             this.owes &= !this.unsent.is_empty();

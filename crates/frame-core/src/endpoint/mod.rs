@@ -24,8 +24,9 @@ use tokio_util::sync::ReusableBoxFuture;
 use self::assembly::Assembly;
 pub use self::assembly::{Kind, Message};
 use crate::alarm::Alarm;
+use crate::clock::{Clock, Exact};
 use crate::close::Close;
-use crate::control::{Control, Manner};
+use crate::control::{Control, Ear, Manner};
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
 use crate::keepalive::{Due, Keepalive};
 use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
@@ -63,7 +64,8 @@ pub struct Endpoint<S> {
     policy: Policy,
     control: Control,
     keepalive: Keepalive,
-    started: Instant,
+    ear: Ear,
+    clock: Exact,
     alarm: Alarm,
     /// When a message last moved.
     moved: Duration,
@@ -88,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         read.set_auto_pong(false);
         // The guard keeps messages in bounds; no frame it lets through is longer than a part.
         read.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
-        let started = Instant::now();
+        let clock = Exact::begin();
         Self {
             read: ReusableBoxFuture::new(read_frame(read)),
             assembly: Assembly::default(),
@@ -100,11 +102,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 dirty: false,
                 progress: false,
             },
-            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
+            keepalive: Keepalive::new(
+                policy.ping_interval,
+                policy.pong_timeout,
+                rand::random(),
+                Duration::ZERO,
+            ),
             policy,
             control,
-            started,
-            alarm: Alarm::new(),
+            ear: Ear::default(),
+            clock,
+            alarm: Alarm::default(),
             moved: Duration::ZERO,
             progress,
             heard: 0,
@@ -190,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     /// Ready when something is due; the caller then looks at everything again.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.control.poll(cx);
+        self.control.poll(cx, &mut self.ear);
         if self.ordered().is_some() {
             return Poll::Ready(());
         }
@@ -217,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
         }
         match [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min() {
-            Some(next) => self.alarm.poll(cx, self.started + next),
+            Some(next) => self.alarm.poll(cx, next, &self.clock),
             None => Poll::Pending,
         }
     }
@@ -225,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// Looks at the clock, and notes what has moved since the last time. Called before waiting and
     /// never per message: while messages flow nobody asks how long ago the last one was.
     fn catch_up(&mut self) -> Duration {
-        let now = self.started.elapsed();
+        let now = self.clock.now();
         let heard = self.progress.wire_bytes();
         if heard != self.heard {
             self.heard = heard;
@@ -284,7 +292,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 return Poll::Ready(());
             }
             // Only an order to end at once breaks in on a client that takes nothing.
-            if let Some(order) = self.control.poll(cx).filter(|order| order.manner == Manner::Now) {
+            if let Some(order) =
+                self.control.poll(cx, &mut self.ear).filter(|order| order.manner == Manner::Now)
+            {
                 self.cause = Some(Cause::Ordered { code: order.code });
                 return Poll::Ready(());
             }
@@ -304,7 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             let next = [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min();
             if let Some(at) = next
-                && self.alarm.poll(cx, self.started + at).is_ready()
+                && self.alarm.poll(cx, at, &self.clock).is_ready()
             {
                 cx.waker().wake_by_ref(); // with a new look at the clock
             }
@@ -318,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = ready!(self.outbox.poll_flush(cx));
         match flushed {
-            Ok(()) if self.keepalive.is_leaving() => self.keepalive.on_ping_left(self.started.elapsed()),
+            Ok(()) if self.keepalive.is_leaving() => self.keepalive.on_ping_left(self.clock.now()),
             Ok(()) => {}
             Err(e) => {
                 let lost = Cause::Lost { party: Party::Client, how: Ended::from(&e) };

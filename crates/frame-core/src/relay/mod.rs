@@ -18,13 +18,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 pub(crate) use self::outcome::IDLE_CODE;
 pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
 use self::pump::{Event, Pump};
 use crate::alarm::Alarm;
-use crate::control::{Control, Manner, Order};
+use crate::clock::Clock;
+use crate::control::{Control, Ear, Manner, Order};
 use crate::head::Sender;
 use crate::keepalive::{Due, Keepalive};
 use crate::pool::Buffer;
@@ -64,38 +64,42 @@ pub struct Policy {
 ///
 /// # Cancel safety
 /// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
-pub fn relay<'a, C, B, P>(
+pub fn relay<'a, C, B, P, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
+    clock: T,
     parting: P,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P>
+) -> impl Future<Output = Outcome> + use<'a, C, B, P, T>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
     P: Fn(&mut C),
+    T: Clock,
 {
-    let mut relay = Relay::new(&policy, |sender| Scanner::new(sender, policy.limits));
+    let mut relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
     poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
 }
 
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
 /// checked, counted, or answered, and none is the gateway's own.
 #[doc(hidden)]
-pub fn relay_unscanned<'a, C, B, P>(
+pub fn relay_unscanned<'a, C, B, P, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
+    clock: T,
     parting: P,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P>
+) -> impl Future<Output = Outcome> + use<'a, C, B, P, T>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
     P: Fn(&mut C),
+    T: Clock,
 {
-    let mut relay = Relay::new(&policy, Scanner::blind);
+    let mut relay = Relay::new(&policy, clock, Scanner::blind);
     poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
 }
 
@@ -118,8 +122,9 @@ impl Peer {
 }
 
 #[derive(Debug)]
-struct Relay {
-    started: Instant,
+struct Relay<T> {
+    clock: T,
+    ear: Ear,
     alarm: Alarm,
     up: Pump,
     down: Pump,
@@ -143,18 +148,20 @@ struct Relay {
 }
 
 // Every idle session holds one.
-const _: () = assert!(size_of::<Relay>() <= 536);
+const _: () = assert!(size_of::<Relay<()>>() <= 552);
 
-impl Relay {
-    fn new(policy: &Policy, scanner: impl Fn(Sender) -> Scanner) -> Self {
+impl<T: Clock> Relay<T> {
+    fn new(policy: &Policy, clock: T, scanner: impl Fn(Sender) -> Scanner) -> Self {
+        let now = clock.now();
         Self {
-            started: Instant::now(),
-            alarm: Alarm::new(),
+            clock,
+            ear: Ear::default(),
+            alarm: Alarm::default(),
             up: Pump::new(scanner(Sender::Client)),
             down: Pump::new(scanner(Sender::Server)),
-            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random()),
+            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random(), now),
             idle_timeout: policy.idle_timeout,
-            moved: Duration::ZERO,
+            moved: now,
             client: Peer::default(),
             backend: Peer::default(),
             cause: None,
@@ -179,13 +186,19 @@ impl Relay {
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        let now = self.started.elapsed();
-        let order = control.poll(cx);
+        let now = self.clock.now();
+        let silent = control.is_silent(cx, &self.ear);
+        if !silent
+            && let Some(order) = control.poll(cx, &mut self.ear)
+            && self.finish.is_none()
+        {
+            self.on_order(order, now);
+        }
         if self.finish.is_none() {
-            if let Some(order) = order {
-                self.on_order(order, now);
+            let calm = self.poll_open(cx, client, backend, now, parting);
+            if calm && silent {
+                return Poll::Pending;
             }
-            self.poll_open(cx, client, backend, now, parting);
         }
         control.answer(|| self.snapshot(now));
         if let Some(finish) = &mut self.finish
@@ -194,14 +207,15 @@ impl Relay {
             return Poll::Ready(self.outcome(client, backend));
         }
         if let Some(next) = self.next_deadline()
-            && self.alarm.poll(cx, self.started + next).is_ready()
+            && self.alarm.poll(cx, next, &self.clock).is_ready()
         {
             cx.waker().wake_by_ref(); // with a new look at the clock
         }
         Poll::Pending
     }
 
-    /// Pumps both ways until nothing moves or the session is over.
+    /// Pumps both ways until nothing moves or the session is over. Says whether nothing happened but that
+    /// bytes moved: the alarm needs no look then.
     fn poll_open<C, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -209,7 +223,8 @@ impl Relay {
         backend: &mut B,
         now: Duration,
         parting: &impl Fn(&mut C),
-    ) where
+    ) -> bool
+    where
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
@@ -217,9 +232,19 @@ impl Relay {
         let mut taken = false;
         let tallies = (self.up.tally(), self.down.tally());
         let mut yields = 0;
+        let mut spare = None;
         loop {
-            let up = self.up.poll(cx, client, backend, &mut self.keepalive);
-            let down = self.down.poll(cx, backend, client, &mut self.keepalive);
+            let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare);
+            let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare);
+            if up.is_pending() && down.is_pending() && self.is_calm(now) {
+                if self.up.wire_bytes() != heard {
+                    self.keepalive.on_bytes(now);
+                }
+                if (self.up.tally(), self.down.tally()) != tallies {
+                    self.moved = now;
+                }
+                return true;
+            }
             if self.up.wire_bytes() != heard {
                 self.keepalive.on_bytes(now);
             }
@@ -243,16 +268,30 @@ impl Relay {
             let timers = self.on_timers(now);
             self.advance(now);
             if self.finish.is_some() {
-                return;
+                return false;
             }
             if yields > 1 {
                 cx.waker().wake_by_ref(); // other tasks first
-                return;
+                return false;
             }
             if idle && !timers && !self.up.wants_poll() && !self.down.wants_poll() {
-                return;
+                return false;
             }
         }
+    }
+
+    /// Nobody waits for anything but bytes and an alarm that is set, and what these do can only put the
+    /// deadlines off. So it is nearly always.
+    fn is_calm(&self, now: Duration) -> bool {
+        self.cause.is_none()
+            && self.deadline.is_none()
+            && self.up.is_calm()
+            && self.down.is_calm()
+            && self.keepalive.is_calm()
+            && match self.alarm.set_for() {
+                Some(at) => now < at,
+                None => self.idle_timeout.is_none() && !self.keepalive.is_on(),
+            }
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {

@@ -158,6 +158,11 @@ impl Pump {
         !self.blocked
     }
 
+    /// Nothing waits for the sink, and nothing is to be said to it but what comes from the source.
+    pub(super) fn is_calm(&self) -> bool {
+        !self.blocked && self.own.is_none()
+    }
+
     /// What the sink was given ends between two frames.
     pub(super) fn at_frame_boundary(&self) -> bool {
         self.scanner.at(Boundary::Frame)
@@ -247,13 +252,15 @@ impl Pump {
         self.shut_when_written = true;
     }
 
-    /// Moves bytes until nothing moves, or something happens that the relay must know.
+    /// Moves bytes until nothing moves, or something happens that the relay must know. A buffer that is
+    /// needed is taken from `spare`, if there is one, and one that isn't any more is put there.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut R,
         sink: &mut W,
         keepalive: &mut Keepalive,
+        spare: &mut Option<Buffer>,
     ) -> Poll<Event>
     where
         R: AsyncRead + Unpin,
@@ -261,10 +268,12 @@ impl Pump {
     {
         self.blocked = false;
         for _ in 0..ROUNDS_MAX {
-            match ready!(self.poll_write_all(cx, sink)) {
-                Ok(None) => {}
-                Ok(Some(event)) => return Poll::Ready(event),
-                Err(e) => return Poll::Ready(self.fail_sink(&e)),
+            if self.sent < self.good || self.cut > 0 || self.own.is_some() {
+                match ready!(self.poll_write_all(cx, sink)) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => return Poll::Ready(event),
+                    Err(e) => return Poll::Ready(self.fail_sink(&e)),
+                }
             }
             if !self.starved
                 && matches!(self.source, Source::Relay | Source::Watch)
@@ -276,7 +285,7 @@ impl Pump {
             if unwritten || !self.starved || self.own_has_place() {
                 continue;
             }
-            if let Some(event) = ready!(self.poll_read(cx, source, sink)) {
+            if let Some(event) = ready!(self.poll_read(cx, source, sink, spare)) {
                 return Poll::Ready(event);
             }
         }
@@ -403,7 +412,13 @@ impl Pump {
     }
 
     /// Reads once. Before it sleeps it flushes, and gives its buffer back.
-    fn poll_read<R, W>(&mut self, cx: &mut Context<'_>, source: &mut R, sink: &mut W) -> Poll<Option<Event>>
+    fn poll_read<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+        spare: &mut Option<Buffer>,
+    ) -> Poll<Option<Event>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -411,7 +426,7 @@ impl Pump {
         let read = if matches!(self.source, Source::Stopped | Source::Ended) {
             Poll::Pending
         } else {
-            let buffer = self.buffer.get_or_insert_with(Buffer::take);
+            let buffer = self.buffer.get_or_insert_with(|| spare.take().unwrap_or_else(Buffer::take));
             if let Some(carry) = self.carry.take() {
                 buffer[..carry.len()].copy_from_slice(&carry);
                 (self.sent, self.good, self.filled) = (0, 0, carry.len());
@@ -424,7 +439,9 @@ impl Pump {
         };
         match read {
             Poll::Pending => {
-                self.rest();
+                if let Some(buffer) = self.rest() {
+                    *spare = Some(buffer);
+                }
                 if self.dirty && self.sink != Sink::Failed {
                     match Pin::new(&mut *sink).poll_flush(cx) {
                         Poll::Ready(Ok(())) => self.dirty = false,
@@ -455,19 +472,19 @@ impl Pump {
         }
     }
 
-    /// Gives the buffer back; what can't be judged yet is kept, it is short.
-    fn rest(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            let unjudged = &buffer[self.good..self.filled];
-            self.carry = (!unjudged.is_empty()).then(|| unjudged.into());
-            (self.sent, self.good, self.filled) = (0, 0, 0);
-        }
+    /// Gives the buffer away; what can't be judged yet is kept, it is short.
+    fn rest(&mut self) -> Option<Buffer> {
+        let buffer = self.buffer.take()?;
+        let unjudged = &buffer[self.good..self.filled];
+        self.carry = (!unjudged.is_empty()).then(|| unjudged.into());
+        (self.sent, self.good, self.filled) = (0, 0, 0);
+        Some(buffer)
     }
 
     fn end_source(&mut self, ended: Ended) -> Event {
         self.source = Source::Ended;
         self.filled = self.good;
-        self.rest();
+        drop(self.rest());
         Event::Ended(ended)
     }
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
-use tokio::time::{advance, timeout};
+use tokio::time::{Instant, advance, timeout};
 
 use super::*;
+use crate::clock::Exact;
 use crate::close::Close;
 use crate::head::{Scan, scan_head, unmask};
 use crate::test_io::{Drip, Resets, frame, masked};
@@ -175,7 +176,7 @@ where
     let control = Control::new();
     let relay = tokio::spawn({
         let control = control.clone();
-        async move { relay(&mut client, &mut backend, policy, &control, Parts::part).await }
+        async move { relay(&mut client, &mut backend, policy, &control, Exact::begin(), Parts::part).await }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {

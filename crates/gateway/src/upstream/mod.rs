@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tls_acceptor::Tcp;
+use tokio::net::{TcpSocket, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::route::RoutePath;
@@ -82,7 +83,7 @@ impl Upstream {
     ///
     /// # Cancel safety
     /// A dropped call drops the attempt.
-    pub async fn dial(&self) -> Result<TcpStream, DialError> {
+    pub async fn dial(&self) -> Result<Tcp, DialError> {
         let deadline = Instant::now() + self.connect_timeout;
         let look_up = lookup_host((self.host.trim_matches(['[', ']']), self.port));
         let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
@@ -106,10 +107,10 @@ impl Upstream {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(address: SocketAddr) -> io::Result<Tcp> {
     let tcp = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket::tune_towards(&SockRef::from(&tcp), address.ip());
-    tcp.connect(address).await
+    Ok(tcp.connect(address).await?.into())
 }
 
 impl fmt::Display for Upstream {

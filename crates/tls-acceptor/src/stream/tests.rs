@@ -10,6 +10,7 @@ use rustls::{SupportedProtocolVersion, version};
 use rustls_pki_types::ServerName;
 use support::soon;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
@@ -342,7 +343,7 @@ async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing
         let mut server = accepted.unwrap().io;
         assert!(!server.unsent.is_empty());
         if asks {
-            soon(server.tcp.peek(&mut [0])).await.unwrap(); // it has come
+            soon(server.tcp.arrived()).await.unwrap(); // it has come
             assert_eq!(soon(server.read_u8()).await.unwrap(), b'?');
             server.flush().await.unwrap();
             assert!(!server.unsent.is_empty(), "a flush of nothing");

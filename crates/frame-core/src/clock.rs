@@ -1,0 +1,35 @@
+//! What a session reads the time from. It does so whenever it wakes, so a clock may be coarse, and cheap.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A clock that never goes back.
+pub trait Clock {
+    /// Time since a moment that stays the same, perhaps as it was a little while ago.
+    fn now(&self) -> Duration;
+    /// The same for a timer.
+    fn instant(&self, at: Duration) -> Instant;
+}
+
+/// The runtime's own clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Exact(Instant);
+
+impl Exact {
+    /// One that begins now.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for Exact {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn instant(&self, at: Duration) -> Instant {
+        self.0 + at
+    }
+}

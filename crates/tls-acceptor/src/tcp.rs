@@ -1,0 +1,250 @@
+//! TCP by the shortest way: no system call that can only say "nothing yet", and no more than a look at what
+//! the runtime knows where nothing has happened.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::coop::poll_proceed;
+
+/// A [`TcpStream`] that costs less.
+#[derive(Debug)]
+pub struct Tcp {
+    io: TcpStream,
+    /// Who is woken when there is something to read; `None`: that has happened, or nobody has asked.
+    reader: Option<Who>,
+}
+
+/// A task, as long as the runtime holds a waker of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Who {
+    data: usize,
+    vtable: NonZeroUsize,
+}
+
+impl Who {
+    fn of(waker: &Waker) -> Self {
+        Self { data: waker.data().addr(), vtable: NonNull::from_ref(waker.vtable()).addr() }
+    }
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(io: TcpStream) -> Self {
+        Self { io, reader: None }
+    }
+}
+
+impl AsFd for Tcp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl Tcp {
+    /// Ready when the network seems to take something.
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.io.try_io(Interest::WRITABLE, || Ok(())) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) => self.io.poll_write_ready(cx),
+        }
+    }
+
+    /// Waits until there is something to read.
+    #[cfg(test)]
+    pub(crate) async fn arrived(&self) -> io::Result<()> {
+        self.io.peek(&mut [0]).await.map(drop)
+    }
+
+    /// Sends the front of `bytes`, and says how many that were.
+    pub(crate) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.try_send(bytes, flags) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.io.poll_write_ready(cx))?,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// The same at once or not at all ([`io::ErrorKind::WouldBlock`]).
+    pub(crate) fn try_send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.try_all(Interest::WRITABLE, bytes.len(), || {
+            Ok(send(&self.io, bytes, flags | SendFlags::NOSIGNAL)?)
+        })
+    }
+
+    /// Does `work` on up to `len` bytes and says on how many. After fewer the socket has no more, or takes no
+    /// more, and the runtime is told so: else another call would have to find it out.
+    fn try_all(
+        &self,
+        interest: Interest,
+        len: usize,
+        work: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut done = 0;
+        let result = self.io.try_io(interest, || {
+            done = work()?;
+            if (1..len).contains(&done) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match result {
+            Err(e) if done == 0 => Err(e),
+            _ => Ok(done),
+        }
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.initialized().len() < buf.capacity() {
+            // Somebody brings memory as it comes, which only tokio may read into.
+            this.reader = None;
+            return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
+        loop {
+            if this.io.try_io(Interest::READABLE, || Ok(())).is_err() {
+                let who = Who::of(cx.waker());
+                if this.reader.as_ref() == Some(&who) {
+                    return Poll::Pending;
+                }
+                this.reader = None;
+                if this.io.poll_read_ready(cx)?.is_pending() {
+                    this.reader = Some(who);
+                    return Poll::Pending;
+                }
+            }
+            let turn = ready!(poll_proceed(cx));
+            this.reader = None;
+            let free = buf.initialize_unfilled();
+            let len = free.len();
+            match this.try_all(Interest::READABLE, len, || Ok(recv(&this.io, free, RecvFlags::empty())?.0)) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+                Ok(read) => {
+                    turn.made_progress();
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, buf, SendFlags::empty())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // the kernel has it
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn pair() -> (Tcp, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0.into(), far)
+    }
+
+    /// Reads once into memory of either kind; `None` if there is nothing yet.
+    fn read_now(tcp: &mut Tcp, cx: &mut Context<'_>, is_initialized: bool) -> Option<usize> {
+        let (mut bytes, mut memory) = ([0; 16], [std::mem::MaybeUninit::uninit(); 16]);
+        let mut buf = if is_initialized { ReadBuf::new(&mut bytes) } else { ReadBuf::uninit(&mut memory) };
+        match Pin::new(tcp).poll_read(cx, &mut buf) {
+            Poll::Ready(result) => Some(result.map(|()| buf.filled().len()).unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_come_in_order_and_then_the_end() {
+        let (mut near, mut far) = pair().await;
+        far.write_all(b"0123456789").await.unwrap();
+        drop(far);
+        let mut four = [0; 4];
+        near.read_exact(&mut four).await.unwrap();
+        assert_eq!(&four, b"0123");
+        let mut rest = Vec::new();
+        near.read_buf(&mut rest).await.unwrap(); // memory as it comes
+        assert_eq!(rest, b"456789");
+        assert_eq!(near.read(&mut four).await.unwrap(), 0);
+        assert_eq!(near.read(&mut four).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_asked_last_is_woken_in_whatever_kind_of_memory() {
+        for kinds in [[true, true], [true, false], [false, true]] {
+            let (mut near, mut far) = pair().await;
+            std::future::poll_fn(|cx| {
+                assert_eq!(read_now(&mut near, cx, kinds[0]), None);
+                assert_eq!(read_now(&mut near, cx, kinds[0]), None);
+                Poll::Ready(())
+            })
+            .await;
+            let (asked, has_asked) = tokio::sync::oneshot::channel();
+            let reading = tokio::spawn(async move {
+                let mut asked = Some(asked);
+                std::future::poll_fn(|cx| {
+                    let read = read_now(&mut near, cx, kinds[1]);
+                    asked.take().map(|asked| asked.send(()));
+                    read.map_or(Poll::Pending, Poll::Ready)
+                })
+                .await
+            });
+            has_asked.await.unwrap();
+            far.write_all(b"ping").await.unwrap();
+            assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_network_does_not_take_waits() {
+        let (mut near, mut far) = pair().await;
+        let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(8 << 20).collect();
+        let expected = bytes.clone();
+        let writing = tokio::spawn(async move { near.write_all(&bytes).await.map(|()| near) });
+        let mut read = vec![0; expected.len()];
+        far.read_exact(&mut read).await.unwrap();
+        assert!(read == expected);
+        drop(far);
+        let mut near = writing.await.unwrap().unwrap();
+        let mut rest = [0; 4];
+        assert_eq!(near.read(&mut rest).await.unwrap(), 0);
+    }
+}
