@@ -238,6 +238,32 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test]
+async fn an_upload_goes_on_while_nobody_reads_the_answer() {
+    const LEN: usize = 32 << 20; // more than everybody on the way holds
+    let backend = Backend::start(|mut tcp| async move {
+        read_head(&mut tcp).await.unwrap();
+        let (mut read, mut write) = tcp.split();
+        let answer = async {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LEN}\r\n\r\n");
+            write.write_all(head.as_bytes()).await.unwrap();
+            write.write_all(&vec![b'a'; LEN]).await.unwrap();
+        };
+        let body = async { read.read_exact(&mut vec![0; LEN]).await.unwrap() };
+        tokio::join!(answer, body);
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    let head = format!("POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: {LEN}\r\n\r\n");
+    io.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_head(&mut io).await.unwrap().status(), 200);
+    soon(io.write_all(&vec![b'q'; LEN])).await.unwrap();
+    let mut body = vec![0; LEN];
+    soon(io.read_exact(&mut body)).await.unwrap();
+    assert!(body.iter().all(|&byte| byte == b'a'));
+}
+
+#[tokio::test]
 async fn a_get_with_a_body_of_unknown_length_over_http2_keeps_it() {
     let seen = Seen::default();
     let heads = seen.clone();

@@ -99,6 +99,9 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/drained.rs",
         "gateway/src/host.rs",
         "gateway/src/forward.rs",
+        "gateway/src/upstream/encode.rs",
+        "gateway/src/upstream/answer.rs",
+        "gateway/src/upstream/decode.rs",
     ];
     for file in pure {
         let code = source(&format!("crates/{file}"));
@@ -130,6 +133,7 @@ fn each_thing_is_done_in_its_place() {
     only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/"]);
     only(&["fastwebsockets"], &["frame-core/"]);
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
+    only(&["httparse"], &["gateway/upstream/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
     only(&["UnixListener"], &["gateway/control/"]);

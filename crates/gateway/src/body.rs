@@ -1,6 +1,6 @@
 //! Bodies on their way through: towards backends and towards clients.
 
-use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,11 +16,13 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use crate::patience::Stall;
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
+use crate::upstream::wire::{Answer, BrokeOff, Io};
 
 /// What a client is told, and the log, that keeps its body to itself.
 pub const CLIENT_STALLED: &str = "the client sent nothing of its request's body for a minute";
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Whatever keeps a body from going on.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body as it comes from the client.
 #[derive(Debug)]
@@ -148,7 +150,6 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub struct Progress {
     bytes: AtomicU64,
-    done: AtomicBool,
     answered: AtomicBool,
     /// More is wanted of the client.
     wanted: AtomicBool,
@@ -160,10 +161,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new(done: bool) -> Self {
+    fn new() -> Self {
         Self {
             bytes: AtomicU64::new(0),
-            done: AtomicBool::new(done),
             answered: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
@@ -218,12 +218,6 @@ impl Progress {
     pub fn answered(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
-
-    /// Nothing of it is still to come.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.done.load(Ordering::Relaxed)
-    }
 }
 
 /// A request's body on its way to a backend.
@@ -266,7 +260,7 @@ impl ToBackend {
     /// Passes `body` on, through the gate if there is one.
     #[must_use]
     pub fn new(body: RequestBody, gate: Option<Gate>) -> Self {
-        let progress = Arc::new(Progress::new(body.is_end_stream()));
+        let progress = Arc::new(Progress::new());
         Self { body, gate, progress, stall: Stall::default() }
     }
 
@@ -307,14 +301,9 @@ impl Body for ToBackend {
         };
         self.stall.moved();
         self.progress.touch();
-        match &frame {
-            Some(Ok(frame)) => {
-                let len = frame.data_ref().map_or(0, Bytes::len);
-                self.progress.bytes.fetch_add(len as u64, Ordering::Relaxed);
-                self.progress.done.store(self.body.is_end_stream(), Ordering::Relaxed);
-            }
-            Some(Err(_)) => {}
-            None => self.progress.done.store(true, Ordering::Relaxed),
+        if let Some(Ok(frame)) = &frame {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            self.progress.bytes.fetch_add(len as u64, Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }
@@ -335,6 +324,8 @@ pub struct ToClient {
     report: Option<Box<Report>>,
     bytes: u64,
     ended: bool,
+    /// Why the rest will not come, until that is told.
+    broken: Option<BrokeOff>,
     /// The client went away before it had what was taken from here.
     lost: bool,
 }
@@ -347,8 +338,8 @@ pub enum AnswerBody {
     /// From a backend, whose connection goes back to the pool when the answer has ended.
     Backend {
         /// As it arrives.
-        body: Incoming,
-        /// The connection it arrives over.
+        answer: Answer<Box<dyn Io>>,
+        /// Where its connection may go back to.
         lease: Option<Lease>,
     },
 }
@@ -366,13 +357,13 @@ impl ToClient {
     /// A body whose end ends `report`.
     #[must_use]
     pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
-        Self { body, report: Some(report), bytes: 0, ended: false, lost: false }
+        Self { body, report: Some(report), bytes: 0, ended: false, broken: None, lost: false }
     }
 
     /// A body of an answer that ends nothing: a session reports on itself.
     #[must_use]
     pub fn unreported(body: AnswerBody) -> Self {
-        Self { body, report: None, bytes: 0, ended: false, lost: false }
+        Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false }
     }
 
     /// Says that what was taken from here has not reached the client.
@@ -382,10 +373,10 @@ impl ToClient {
 
     fn end(&mut self) {
         self.ended = true;
-        if let AnswerBody::Backend { lease, .. } = &mut self.body
-            && let Some(lease) = lease.take()
+        if let AnswerBody::Backend { answer, lease: Some(lease) } =
+            mem::replace(&mut self.body, AnswerBody::Whole(None))
         {
-            lease.give_back();
+            lease.give_back(answer);
         }
     }
 }
@@ -398,9 +389,16 @@ impl Body for ToClient {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(e) = self.broken.take() {
+            // The client must not take this for the whole: hyper and h2 abort the answer.
+            if let Some(report) = &mut self.report {
+                report.broke_off(&e);
+            }
+            return Poll::Ready(Some(Err(e.into())));
+        }
         let frame = match &mut self.body {
             AnswerBody::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
-            AnswerBody::Backend { body, .. } => ready!(Pin::new(body).poll_frame(cx)).transpose(),
+            AnswerBody::Backend { answer, .. } => ready!(Pin::new(answer).poll_frame(cx)).transpose(),
         };
         match frame {
             Ok(Some(frame)) => {
@@ -415,11 +413,10 @@ impl Body for ToClient {
                 Poll::Ready(None)
             }
             Err(e) => {
-                // The client must not take this for the whole: hyper and h2 abort the answer.
-                if let Some(report) = &mut self.report {
-                    report.broke_off(&e);
-                }
-                Poll::Ready(Some(Err(e.into())))
+                // First what has come has to leave: hyper throws away what it hasn't written by then.
+                self.broken = Some(e);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }
@@ -427,14 +424,14 @@ impl Body for ToClient {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Backend { body, .. } => body.is_end_stream(),
+            AnswerBody::Backend { answer, .. } => answer.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            AnswerBody::Backend { body, .. } => body.size_hint(),
+            AnswerBody::Backend { answer, .. } => answer.size_hint(),
         }
     }
 }
@@ -462,16 +459,4 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = error.source();
     }
     text
-}
-
-/// Whether an error comes from the network rather than from what was said over it.
-pub fn is_io(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if error.downcast_ref::<io::Error>().is_some() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

@@ -167,8 +167,9 @@ async fn stream(
         loop {
             tokio::select! {
                 biased;
+                // Before the exchange finds its body broken off: the report says so.
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
                 reply = &mut exchange => break reply,
-                _ = poll_fn(|cx| respond.poll_reset(cx)) => return, // the report says so
                 asked = hear(&mut body_wanted) => {
                     body_wanted = None;
                     if asked {

@@ -1,32 +1,32 @@
 //! Requests for a backend: plain ones over kept-alive connections, handshakes over one of their
 //! own. What comes back is judged before the client sees any of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Response, StatusCode, Version, response};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::ext::on_informational;
 use tls_acceptor::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use upgrade_handler::handoff::from_hyper;
+use upgrade_handler::handoff::Handoff;
 use upgrade_handler::key::Key;
 use upgrade_handler::request::{Transport, Upgrade};
 use upgrade_handler::upstream::{FalseAnswer, ask, verify};
 
-use crate::body::{AnswerBody, CLIENT_STALLED, Gate, RequestBody, ToBackend, chain, is_io};
+use crate::body::{AnswerBody, BoxError, CLIENT_STALLED, Gate, RequestBody, ToBackend, chain};
 use crate::connection::Connection;
 use crate::exchange::{Decline, Declined, Served, Upgraded};
 use crate::forward::{self, Hop};
 use crate::route::Route;
 use crate::session::Other;
 use crate::telemetry::access::Report;
-use crate::upstream::pool::{Lease, speak};
+use crate::upstream::answer::BadAnswer;
+use crate::upstream::pool::Lease;
+use crate::upstream::sending::Sending;
+use crate::upstream::wire::{Answer, AskError, Io, Wire};
 use crate::upstream::{DialError, Upstream};
 
 /// How long a backend is given to say 100 Continue before it gets the body all the same.
@@ -41,22 +41,30 @@ enum Failure {
     Timeout { after: Duration },
     #[error("{CLIENT_STALLED}")]
     ClientStalled,
+    #[error("the request's body broke off: {}", chain(&**.0))]
+    Body(BoxError),
     #[error("the backend's connection broke before it answered: {0}")]
-    Broke(String),
+    Broke(std::io::Error),
     #[error("the backend's answer is not HTTP: {0}")]
-    NotHttp(String),
+    NotHttp(BadAnswer),
     #[error("the backend's answer can't be passed on: {0}")]
-    Bad(&'static str),
+    Bad(BadAnswer),
     #[error("the backend's answer can't be true: {0}")]
     False(#[from] FalseAnswer),
+    #[error("the backend answered 101 before it had the request")]
+    Early,
     #[error("the backend answered {0} to a handshake over HTTP/2, where it would open the tunnel")]
     WouldOpen(StatusCode),
 }
 
-impl From<hyper::Error> for Failure {
-    fn from(e: hyper::Error) -> Self {
-        let text = chain(&e);
-        if e.is_parse() && !is_io(&e) { Self::NotHttp(text) } else { Self::Broke(text) }
+impl From<AskError> for Failure {
+    fn from(e: AskError) -> Self {
+        match e {
+            AskError::Again { why, .. } | AskError::Broke(why) => Self::Broke(why),
+            AskError::Body(e) => Self::Body(e),
+            AskError::Bad(bad) if bad.is_syntax() => Self::NotHttp(bad),
+            AskError::Bad(bad) => Self::Bad(bad),
+        }
     }
 }
 
@@ -67,6 +75,7 @@ impl From<Failure> for Declined {
                 (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
+            Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body broke off"),
             Failure::Dial(DialError::Shortage { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection for now")
             }
@@ -75,6 +84,7 @@ impl From<Failure> for Declined {
             | Failure::NotHttp(_)
             | Failure::Bad(_)
             | Failure::False(_)
+            | Failure::Early
             | Failure::WouldOpen(_) => {
                 (StatusCode::BAD_GATEWAY, "the server behind this gateway gave no proper answer")
             }
@@ -96,12 +106,13 @@ pub async fn request(
     body: RequestBody,
 ) -> Result<Served, Declined> {
     report.backend(upstream);
-    let (answer, lease) = ask_plainly(connection, upstream, report, hop, head, body).await?;
-    let (mut head, body) = answer.into_parts();
-    judge(&head)?;
+    let (mut head, answer, lease) = ask_plainly(connection, upstream, report, hop, head, body).await?;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::from(FalseAnswer::Unasked).into());
+    }
     forward::response(&mut head.headers);
     head.version = Version::HTTP_11;
-    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { body, lease: Some(lease) })))
+    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
 }
 
 async fn ask_plainly(
@@ -111,18 +122,11 @@ async fn ask_plainly(
     hop: &Hop<'_>,
     mut head: Box<Parts>,
     body: RequestBody,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+) -> Result<(response::Parts, Answer<Box<dyn Io>>, Lease), Failure> {
     forward::request(&mut head, hop);
-    head.uri = origin_form(&head.uri);
-    let is_empty = body.is_end_stream();
-    if !is_empty && body.size_hint().exact().is_none() {
-        // hyper would take a GET or HEAD of unknown length for one without a body.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let pool = &connection.worker.pool;
-    let mut lease = pool.lease(upstream).await?;
-    let expects = !is_empty && forward::expects_continue(&head.headers);
-    let (told, gate) = if expects {
+    let (wire, mut lease) = pool.lease(upstream).await?;
+    let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
         let (told, open) = oneshot::channel();
         (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
     } else {
@@ -131,52 +135,33 @@ async fn ask_plainly(
     let body = ToBackend::new(body, gate);
     let progress = body.progress();
     report.received(progress.clone());
+    let request = Sending::new(&head, body, told);
+    drop(head);
 
-    // A kept-alive connection may have been closed by the backend a moment ago. What it can't
-    // have acted upon, or may act upon twice, is sent again (RFC 9110 §9.2.2).
-    let spare = (lease.reused && is_empty && is_idempotent(&head.method)).then(|| head.clone());
-    let mut request = Request::from_parts(*head, body);
-    if told.is_some() {
-        let told = Mutex::new(told);
-        on_informational(&mut request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE
-                && let Some(told) = told.lock().unwrap_or_else(PoisonError::into_inner).take()
-            {
-                let _ = told.send(());
-            }
-        });
-    }
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
-    let wire = &mut lease.wire;
-    let sent = tokio::select! {
+    let asked = tokio::select! {
         biased;
-        sent = wire.sender.try_send_request(request) => sent,
-        () = progress.backend_idles(upstream.response_timeout, wire.timer.as_mut()) => return Err(timeout()),
+        asked = wire.ask(request) => asked,
+        () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
-    let answer = match sent {
+    let (head, answer) = match asked {
         Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
-        Ok(answer) => answer,
-        Err(mut e) => {
-            let unsent = e.take_message();
-            let again = match (unsent, spare) {
-                (Some(unsent), _) if lease.reused => unsent,
-                (None, Some(spare)) => Request::from_parts(*spare, ToBackend::empty()),
-                _ => return Err(e.into_error().into()),
-            };
+        Err(AskError::Again { request, .. }) => {
             let asking = async {
-                lease = pool.lease_new(upstream).await?;
-                let wire = &mut lease.wire;
+                let (wire, fresh) = pool.lease_new(upstream).await?;
+                lease = fresh;
                 tokio::select! {
-                    sent = wire.sender.send_request(again) => Ok(sent?),
-                    () = progress.backend_idles(upstream.response_timeout, wire.timer.as_mut()) => Err(timeout()),
+                    biased;
+                    asked = wire.ask(*request) => Ok(asked?),
+                    () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => Err(timeout()),
                 }
             };
             Box::pin(asking).await? // rare, and large
         }
+        asked => asked?,
     };
     progress.answered();
-    lease.carries(progress);
-    Ok((answer, lease))
+    Ok((head, answer, lease))
 }
 
 /// Asks a backend to open a WebSocket, and the client's tunnel only when it has.
@@ -197,17 +182,12 @@ pub async fn upgrade(
     forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
-    head.uri = origin_form(&head.uri);
-    head.extensions = connection.worker.casing.clone();
-    let mut answer = shake_hands(upstream, *head).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(declined(answer, &upgrade)?);
+    let (mut head, answer) = shake_hands(upstream, &head).await?;
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(declined(head, answer, &upgrade)?);
     }
-    let opened = hyper::upgrade::on(&mut answer);
-    let (mut head, _) = answer.into_parts();
     let agreed = verify(&head, &upgrade, &key).map_err(Failure::from)?;
-    let backend = opened.await.map_err(Failure::from)?;
-    let backend = from_hyper::<Tcp>(backend).ok_or(Failure::Bad("its stream is not the one dialled"))?;
+    let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
     let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
     *answer.extensions_mut() = connection.worker.casing.clone();
@@ -217,35 +197,19 @@ pub async fn upgrade(
         registered,
         route: route.clone(),
         deflate: agreed.deflate,
-        other: Other::Backend(backend),
+        other: Other::Backend(Handoff::new(backend, ahead)),
     }))
 }
 
-/// The connection is moved by whoever waits for the answer: most often that is all it has to do.
-async fn shake_hands(upstream: &Upstream, head: Parts) -> Result<Response<Incoming>, Failure> {
-    let (mut sender, connection) = speak(upstream.dial().await?).await?;
-    let mut connection = connection.with_upgrades();
-    let answer = sender.send_request(Request::from_parts(head, ToBackend::empty()));
-    tokio::pin!(answer);
-    let asking = async {
-        tokio::select! {
-            biased;
-            _ = &mut connection => (answer.await, true), // it tells the answer what went wrong
-            answer = &mut answer => (answer, false),
-        }
-    };
+async fn shake_hands(upstream: &Upstream, head: &Parts) -> Result<(response::Parts, Answer<Tcp>), Failure> {
+    let wire = Wire::new(upstream.dial().await?);
+    let asking = wire.ask(Sending::new(head, ToBackend::empty(), None));
     let timed = timeout(upstream.response_timeout, asking).await;
-    let (answer, has_ended) = timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })?;
-    if !has_ended {
-        tokio::spawn(async move { drop(connection.await) });
-    }
-    Ok(answer?)
+    Ok(timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })??)
 }
 
 /// A backend that doesn't want to upgrade: its answer goes back as it is.
-fn declined(answer: Response<Incoming>, upgrade: &Upgrade) -> Result<Served, Failure> {
-    let (mut head, body) = answer.into_parts();
-    judge(&head)?;
+fn declined(mut head: response::Parts, answer: Answer<Tcp>, upgrade: &Upgrade) -> Result<Served, Failure> {
     if upgrade.transport == Transport::Http2 && head.status.is_success() {
         return Err(Failure::WouldOpen(head.status)); // RFC 8441 §5: any 2xx would
     }
@@ -256,36 +220,8 @@ fn declined(answer: Response<Incoming>, upgrade: &Upgrade) -> Result<Served, Fai
         head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     head.version = Version::HTTP_11;
-    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { body, lease: None })))
-}
-
-/// What hyper lets through and a client must not see: it could be taken for two different answers.
-fn judge(head: &http::response::Parts) -> Result<(), Failure> {
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(FalseAnswer::Unasked.into());
-    }
-    if head.status.as_u16() >= 600 {
-        return Err(Failure::Bad("its status is above 599")); // RFC 9110 §15
-    }
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).into_iter();
-    let length = lengths.next();
-    if lengths.next().is_some() || length.is_some_and(|length| length.as_bytes().contains(&b',')) {
-        return Err(Failure::Bad("it has two lengths")); // RFC 9112 §6.3 item 5
-    }
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
-    match (codings.next(), codings.next(), length) {
-        (None, _, _) => Ok(()),
-        (Some(_), _, Some(_)) => Err(Failure::Bad("it has a length and a transfer coding")), // item 3
-        (Some(coding), None, None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Failure::Bad("it has a transfer coding other than chunked")),
-    }
-}
-
-/// The target as a backend expects it (RFC 9112 §3.2.1), unchanged otherwise.
-fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")).into()
-}
-
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    Ok(Served::Answer(Response::from_parts(
+        head,
+        AnswerBody::Backend { answer: answer.boxed(), lease: None },
+    )))
 }

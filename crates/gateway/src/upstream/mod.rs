@@ -1,6 +1,11 @@
-//! Backends: what an address in a route means, and a TCP connection to it under a deadline.
+//! Backends: what an address in a route means, a TCP connection to it under a deadline, and HTTP/1.1 over that.
 
+pub mod answer;
+pub mod decode;
+mod encode;
 pub mod pool;
+pub mod sending;
+pub mod wire;
 
 use std::fmt;
 use std::io;
@@ -150,9 +155,6 @@ pub enum DialError {
         /// What is short.
         error: io::Error,
     },
-    /// HTTP can't be spoken over it.
-    #[error("{0}")]
-    Http(hyper::Error),
 }
 
 #[cfg(test)]
