@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use crate::patience::Stall;
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
-use crate::upstream::wire::{Answer, BrokeOff, Io};
+use crate::upstream::wire::{Answer, BrokeOff};
 
 /// What a client is told, and the log, that keeps its body to itself.
 pub const CLIENT_STALLED: &str = "the client sent nothing of its request's body for a minute";
@@ -338,7 +338,7 @@ pub enum AnswerBody {
     /// From a backend, whose connection goes back to the pool when the answer has ended.
     Backend {
         /// As it arrives.
-        answer: Answer<Box<dyn Io>>,
+        answer: Answer,
         /// Where its connection may go back to.
         lease: Option<Lease>,
     },

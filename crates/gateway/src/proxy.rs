@@ -26,7 +26,7 @@ use crate::telemetry::access::Report;
 use crate::upstream::answer::BadAnswer;
 use crate::upstream::pool::Lease;
 use crate::upstream::sending::Sending;
-use crate::upstream::wire::{Answer, AskError, Io, Wire};
+use crate::upstream::wire::{Answer, AskError, Wire};
 use crate::upstream::{DialError, Upstream};
 
 /// How long a backend is given to say 100 Continue before it gets the body all the same.
@@ -122,7 +122,7 @@ async fn ask_plainly(
     hop: &Hop<'_>,
     mut head: Box<Parts>,
     body: RequestBody,
-) -> Result<(response::Parts, Answer<Box<dyn Io>>, Lease), Failure> {
+) -> Result<(response::Parts, Answer, Lease), Failure> {
     forward::request(&mut head, hop);
     let pool = &connection.worker.pool;
     let (wire, mut lease) = pool.lease(upstream).await?;

@@ -25,7 +25,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    wire: Wire<Box<dyn Io>>,
+    wire: Wire,
     timer: Pin<Box<Sleep>>,
     since: Instant,
 }
@@ -43,10 +43,7 @@ impl Pool {
     ///
     /// # Errors
     /// If a new one can't be made.
-    pub async fn lease(
-        self: &Arc<Self>,
-        upstream: &Arc<Upstream>,
-    ) -> Result<(Wire<Box<dyn Io>>, Lease), DialError> {
+    pub async fn lease(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
         while let Some(Idle { mut wire, timer, .. }) = self.take(&upstream.address) {
             if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
                 return Ok((wire, self.leased(timer, upstream)));
@@ -59,10 +56,7 @@ impl Pool {
     ///
     /// # Errors
     /// If it can't be made.
-    pub async fn lease_new(
-        self: &Arc<Self>,
-        upstream: &Arc<Upstream>,
-    ) -> Result<(Wire<Box<dyn Io>>, Lease), DialError> {
+    pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
         let io: Box<dyn Io> = Box::new(upstream.dial().await?);
         Ok((Wire::new(io), self.leased(new_timer(), upstream)))
     }
@@ -97,13 +91,13 @@ fn new_timer() -> Pin<Box<Sleep>> {
 
 impl Lease {
     /// The answer has ended: another request may have the connection.
-    pub fn give_back(self, answer: Answer<Box<dyn Io>>) {
+    pub fn give_back(self, answer: Answer) {
         if let Some(wire) = answer.into_wire() {
             self.keep(wire);
         }
     }
 
-    fn keep(self, wire: Wire<Box<dyn Io>>) {
+    fn keep(self, wire: Wire) {
         let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = match idle.get_mut(&self.upstream.address) {
             Some(list) => list,

@@ -30,14 +30,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
 /// A connection without a request on it.
 #[derive(Debug)]
-pub struct Wire<T> {
+pub struct Wire<T = Box<dyn Io>> {
     io: T,
     /// It has carried requests before.
     reused: bool,
 }
 
 /// An answer, from behind its head to its end. Dropped before, it closes its connection.
-pub struct Answer<T> {
+pub struct Answer<T = Box<dyn Io>> {
     link: Link<T>,
     /// What has come and isn't taken.
     inbox: BytesMut,
@@ -244,7 +244,7 @@ impl<T: Io> Answer<T> {
 
     /// The same over whatever it is.
     #[must_use]
-    pub fn boxed(self) -> Answer<Box<dyn Io>> {
+    pub fn boxed(self) -> Answer {
         let link = match self.link {
             Link::Whole(io) => Link::Whole(Box::new(io) as Box<dyn Io>),
             Link::Split { read, _upload } => Link::Split { read, _upload },
