@@ -254,7 +254,7 @@ fn owner(frame: &str) -> Option<Spender> {
         "sysmalloc",
         "systrim",
     ];
-    const CRATES: [(&str, Spender); 17] = [
+    const CRATES: [(&str, Spender); 16] = [
         ("aws_lc", Spender::Ciphers),
         ("[libcrypto", Spender::Ciphers),
         ("rustls", Spender::Rustls),
@@ -263,7 +263,6 @@ fn owner(frame: &str) -> Option<Spender> {
         ("tokio", Spender::Tokio),
         ("mio::", Spender::Tokio),
         ("hyper", Spender::Hyper),
-        ("httparse::", Spender::Hyper),
         ("h2::", Spender::H2),
         ("gateway::", Spender::Ours),
         ("wssgate::", Spender::Ours),
@@ -274,7 +273,8 @@ fn owner(frame: &str) -> Option<Spender> {
         ("[haproxy", Spender::Ours),
     ];
     let name = frame.trim_start_matches("__libc_").split('.').next().unwrap_or(frame);
-    if ALLOCATOR.contains(&name) {
+    let mimalloc = name.trim_start_matches('_').starts_with("mi_");
+    if mimalloc || ALLOCATOR.contains(&name) {
         return Some(Spender::Allocator);
     }
     let found = |name: &str| {
@@ -340,6 +340,8 @@ mod tests {
             ),
             ("worker-0;mio::poll;epoll_wait;do_epoll_wait_[k];schedule_[k]", Spender::KernelOther),
             ("worker-0;hyper::proto::h1::parse;malloc", Spender::Allocator),
+            ("worker-0;gateway::upstream;_mi_page_malloc", Spender::Allocator),
+            ("worker-0;gateway::upstream::answer;httparse::parse", Spender::Ours),
             ("worker-0;hyper::proto::h1::parse;__memmove_avx_unaligned", Spender::Hyper),
             (
                 "w;tokio::x;<frame_core::relay::relay<tokio::net::TcpStream>>::poll;core::ptr::read",

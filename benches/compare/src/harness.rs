@@ -127,7 +127,7 @@ impl<'a> Bench<'a> {
     async fn start(plan: &'a Plan) -> anyhow::Result<Self> {
         let site = Site::prepare()?;
         for row in &plan.rows {
-            if let Work::Idle { sockets } = row.work {
+            if let Work::Idle { sockets, .. } = row.work {
                 let needed = 2 * sockets as u64 + 500;
                 ensure!(
                     needed <= site.files,

@@ -38,8 +38,9 @@ pub(crate) enum Work {
     Http2 { connections: usize, streams: usize },
     /// Messages at fixed times, each echoed, compared and its latency taken.
     Paced { sockets: usize, per_second: u32, size: usize },
-    /// Sockets that have had one message each and then nothing.
-    Idle { sockets: usize },
+    /// Sockets that have had one message each and then nothing. Resumed: of clients that have been here
+    /// before, but for the first few.
+    Idle { sockets: usize, resumed: bool },
     /// Sockets that are opened as the harness says, and messages over all of them, at fixed times.
     Live { per_second: u32 },
     /// An unmasked frame must be answered with Close 1002, an oversize message with Close 1009.

@@ -99,7 +99,7 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
         ),
         Row {
             name: "idle",
-            work: Work::Idle { sockets: idle },
+            work: Work::Idle { sockets: idle, resumed: false },
             how: How::Memory,
             metrics: vec![Metric {
                 title: "memory of an idle socket",

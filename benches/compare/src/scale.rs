@@ -155,20 +155,24 @@ impl Bench<'_> {
         let most = usize::try_from((self.site.files - SPARE_FILES) / 2)?;
         let mut cases = Vec::new();
         for (gateways, each) in [(1, 1000), (1, most), (self.plan.gateways, most)] {
-            cases.push(self.idle(gateways, each).await?);
+            cases.push(self.idle(gateways, each, false).await?);
         }
+        cases.push(self.idle(self.plan.gateways, most, true).await?);
         Ok(cases)
     }
 
     /// A process may hold only so many descriptors: each gateway has a backend and a load of its own.
-    async fn idle(&self, gateways: usize, each: usize) -> anyhow::Result<Case> {
+    /// Resumed: all clients come back at once, as after a break; the gateways have both cores for it.
+    async fn idle(&self, gateways: usize, each: usize, resumed: bool) -> anyhow::Result<Case> {
         let sockets = (gateways * each) as f64;
-        let mut case = Case::new(format!("{sockets} on {gateways} gateways"));
+        let how = if resumed { ", resumed, both cores" } else { "" };
+        let mut case = Case::new(format!("{sockets} on {gateways} gateways{how}"));
+        let both = [self.plan.gateway_core, self.plan.load_core];
+        let cores = if resumed { &both[..] } else { &both[..1] };
         let (mut backends, mut running) = (Vec::new(), Vec::new());
         for _ in 0..gateways {
             let backend = Backend::start(self.plan.load_core).await?;
-            let cores = [self.plan.gateway_core];
-            let started = self.plan.wssgate.start(&self.site, backend.port, &cores, &[]).await?;
+            let started = self.plan.wssgate.start(&self.site, backend.port, cores, &[]).await?;
             // Code and tables are to be there before memory is read.
             let job = Job { seconds: 0.2, ..self.job(echo(16, 1, 64), &started, &backend) };
             Load::start(&job, &backend, self.plan.load_core).await?.sample().await?;
@@ -181,7 +185,7 @@ impl Bench<'_> {
         let mut loads = Vec::new();
         for (running, backend) in running.iter().zip(&backends) {
             let rate = OPENED_PER_SECOND / u32::try_from(gateways)?;
-            let job = self.job(Work::Idle { sockets: each }, running, backend);
+            let job = self.job(Work::Idle { sockets: each, resumed }, running, backend);
             let job = Job { gate: true, connections_per_second: Some(rate), ..job };
             loads.push(Load::start(&job, backend, self.plan.load_core).await?);
         }
@@ -232,7 +236,10 @@ impl Bench<'_> {
             let running = self.start(&[self.plan.gateway_core], &[]).await?;
             let mut load = None;
             if sockets > 0 {
-                let job = Job { gate: true, ..self.job(Work::Idle { sockets }, &running, &self.backend) };
+                let job = Job {
+                    gate: true,
+                    ..self.job(Work::Idle { sockets, resumed: false }, &running, &self.backend)
+                };
                 let started = Load::start(&job, &self.backend, self.plan.load_core).await?;
                 load.insert(started).ready().await?;
             }

@@ -17,9 +17,12 @@ const NUMBER_LEN: usize = 8;
 const IDLE_SIZE: usize = 64;
 
 /// One message, then nothing but answers to pings; at the end another, to show that the socket lives.
-pub(super) async fn idle(shared: Rc<Shared>, index: usize) -> anyhow::Result<()> {
+pub(super) async fn idle(shared: Rc<Shared>, index: usize, resumed: bool) -> anyhow::Result<()> {
     let mut messages = Messages::new(index, IDLE_SIZE);
-    let mut wire = connect(&shared, index).await?;
+    let mut wire = match resumed {
+        true => come_back(&shared, index).await?,
+        false => connect(&shared, index).await?,
+    };
     messages.exchange(&mut wire).await?;
     let ready = shared.ready();
     tokio::pin!(ready);
@@ -38,9 +41,20 @@ pub(super) async fn idle(shared: Rc<Shared>, index: usize) -> anyhow::Result<()>
 }
 
 pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
-    let _permit = shared.connecting.acquire().await?;
-    shared.turn().await;
+    let _permit = shared.turn().await?;
     shared.client.upgrade(index).await
+}
+
+/// The same with the ticket of a connection before, once there are as many as are made at a time.
+async fn come_back(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
+    let _permit = shared.turn().await?;
+    let returning = shared.returning.borrow_mut().pop();
+    let has_ticket = returning.is_some();
+    let client = returning.unwrap_or_else(|| shared.client.resuming());
+    let wire = client.upgrade(index).await?;
+    ensure!(wire.resumed() == has_ticket, "resumed: {}; had a ticket: {has_ticket}", wire.resumed());
+    shared.returning.borrow_mut().push(client);
+    Ok(wire)
 }
 
 /// The messages of one socket: bytes that look random, the first eight of them the message's number.

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -42,6 +42,8 @@ type Workers = JoinSet<anyhow::Result<()>>;
 /// What the workers of a load share.
 struct Shared {
     client: Client,
+    /// Those that have a ticket for their next connection.
+    returning: RefCell<Vec<Client>>,
     connecting: Semaphore,
     /// When the next connection may be begun, and how long after it the one behind it.
     next: Cell<Instant>,
@@ -66,13 +68,15 @@ impl Shared {
         Reading::take(job, self.done.get(), self.idle.get())
     }
 
-    /// Waits until another connection may be begun.
-    async fn turn(&self) {
+    /// Waits until another connection may be begun; it is being made while the permit is held.
+    async fn turn(&self) -> anyhow::Result<SemaphorePermit<'_>> {
+        let permit = self.connecting.acquire().await?;
         let due = self.next.get();
         self.next.set(due + self.interval);
         if due > Instant::now() {
             sleep_until(due).await;
         }
+        Ok(permit)
     }
 
     /// Says that a worker is connected, and waits for the others.
@@ -118,6 +122,7 @@ async fn drive(job: &Job, idle: Rc<Cell<Duration>>) -> anyhow::Result<Sample> {
     let (run, running) = watch::channel(false);
     let shared = Rc::new(Shared {
         client: Client::new(job)?,
+        returning: RefCell::default(),
         connecting: Semaphore::new(CONNECTING),
         next: Cell::new(Instant::now()),
         interval: job.connections_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate),
@@ -184,7 +189,9 @@ async fn window(job: &Job, shared: &Shared) -> anyhow::Result<(Reading, Reading)
 /// Starts the workers; returns how many will say that they are connected.
 fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
     match work {
-        Work::Idle { sockets } => each(sockets, shared, workers, echo::idle),
+        Work::Idle { sockets, resumed } => {
+            each(sockets, shared, workers, |shared, i| echo::idle(shared, i, resumed))
+        }
         Work::Handshake { clients, resumed } => {
             each(clients, shared, workers, |shared, i| handshake::repeat(shared, i, resumed))
         }

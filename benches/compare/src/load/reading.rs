@@ -46,8 +46,9 @@ impl Reading {
             gateway_cpu: gateway.as_secs_f64(),
             load_cpu: load.saturating_sub(self.idle - begin.idle).as_secs_f64(),
             others_cpu: (self.cores - begin.cores).saturating_sub(gateway + load).as_secs_f64(),
-            gateway_sleeps: (self.sleeps[0] - begin.sleeps[0]) as f64,
-            load_sleeps: (self.sleeps[1] - begin.sleeps[1]) as f64,
+            // A thread that has ended since took its count along.
+            gateway_sleeps: self.sleeps[0].saturating_sub(begin.sleeps[0]) as f64,
+            load_sleeps: self.sleeps[1].saturating_sub(begin.sleeps[1]) as f64,
             ..Sample::default()
         }
     }

@@ -24,14 +24,13 @@ pub(super) enum Coding {
 
 /// What the RFCs spell in another way than with a capital after each hyphen. Names are case-insensitive, yet
 /// there are backends that find them in exactly this spelling.
-const SPELLINGS: [(&str, &str); 7] = [
+const SPELLINGS: [(&str, &str); 6] = [
     ("te", "TE"),
     ("sec-websocket-key", "Sec-WebSocket-Key"),
     ("sec-websocket-version", "Sec-WebSocket-Version"),
     ("sec-websocket-protocol", "Sec-WebSocket-Protocol"),
     ("sec-websocket-extensions", "Sec-WebSocket-Extensions"),
     ("x-real-ip", "X-Real-IP"),
-    ("www-authenticate", "WWW-Authenticate"),
 ];
 
 /// Appends the head. The fields that frame the body are ours alone (RFC 9112 §6.3).
