@@ -38,6 +38,7 @@ pub mod certificate;
 pub mod error;
 pub mod expiry;
 mod handshake;
+mod hello;
 pub mod load;
 pub mod material;
 pub mod name;

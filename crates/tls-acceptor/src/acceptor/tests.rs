@@ -1,6 +1,14 @@
 //! Handshakes with rustls' own client over loopback.
 
-use rustls::HandshakeKind;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, TicketRequest, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
+use rustls::{HandshakeKind, NamedGroup};
+use rustls_pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
@@ -18,7 +26,7 @@ async fn the_acceptor_tells_what_was_asked_and_chosen() {
     assert_eq!((accepted.version, accepted.generation, accepted.resumed), ("TLSv1.3", 1, false));
     let connected = connected.unwrap();
     let group = connected.get_ref().1.negotiated_key_exchange_group().unwrap().name();
-    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    assert_eq!(group, NamedGroup::X25519MLKEM768);
 
     let (accepted, _) = rig.meet(&Settings::default(), &client, "default.test").await;
     assert_eq!(accepted.unwrap().selected, Selected::Own);
@@ -90,6 +98,65 @@ async fn sessions_resume_across_reloads_and_acceptors_in_both_versions() {
         assert!(accepted.resumed, "{}", accepted.version);
         assert_eq!(accepted.generation, 2);
         assert_eq!(connected.unwrap().get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+    }
+}
+
+/// Counts the tickets of TLS 1.3 on their way to a client's memory.
+#[derive(Debug)]
+struct Counting {
+    memory: ClientSessionMemoryCache,
+    tickets: AtomicUsize,
+}
+
+impl ClientSessionStore for Counting {
+    fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
+        self.memory.set_kx_hint(name, group);
+    }
+
+    fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.memory.kx_hint(name)
+    }
+
+    fn set_tls12_session(&self, name: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.memory.set_tls12_session(name, session);
+    }
+
+    fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.memory.tls12_session(name)
+    }
+
+    fn remove_tls12_session(&self, name: &ServerName<'static>) {
+        self.memory.remove_tls12_session(name);
+    }
+
+    fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.tickets.fetch_add(1, Relaxed);
+        self.memory.insert_tls13_ticket(name, ticket);
+    }
+
+    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.memory.take_tls13_ticket(name)
+    }
+}
+
+#[tokio::test]
+async fn who_comes_with_a_ticket_gets_one_for_it_unless_it_wants_others() {
+    let wanted =
+        |new_session_count, resumption_count| Some(TicketRequest { new_session_count, resumption_count });
+    for (send_ticket_request, first, later) in
+        [(None, 2, 1), (wanted(1, 3), 1, 3), (wanted(200, 200), TICKETS_MAX, TICKETS_MAX)]
+    {
+        let rig = Rig::new();
+        let counting = Arc::new(Counting { memory: ClientSessionMemoryCache::new(8), tickets: 0.into() });
+        let mut client = rig.client(&[&version::TLS13], &[]);
+        client.resumption = Resumption::store(counting.clone());
+        client.send_ticket_request = send_ticket_request;
+        let client = Arc::new(client);
+        for (resumed, tickets) in [(false, first), (true, later), (true, later)] {
+            let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+            assert_eq!(accepted.unwrap().resumed, resumed);
+            assert_eq!(counting.tickets.swap(0, Relaxed), tickets, "{send_ticket_request:?}, {resumed}");
+        }
     }
 }
 
