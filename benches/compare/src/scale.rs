@@ -222,6 +222,10 @@ impl Bench<'_> {
             let echoed = load.sample().await.context("a socket that was idle")?.count;
             ensure!(echoed == each as f64, "{echoed} of {each} idle sockets echoed at the end");
         }
+        drop(loads);
+        sleep(SETTLING).await;
+        let left = pss(&pids)? as f64 - before.0 as f64;
+        case.add("memory left when they have gone", "MB", 1, left / 1e6);
         for (running, backend) in running.iter().zip(&backends) {
             self.strict(running, backend).await?;
         }

@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::cert_set::Selected;
 use crate::error::AcceptError;
 use crate::handshake::{Overhear, handshake};
-use crate::hello::asks_to_resume;
 use crate::reload::Certificates;
 use crate::resolver::{Resolver, with_note};
 use crate::stream::TlsStream;
@@ -120,8 +119,6 @@ pub struct Permit {
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     tls: Arc<ServerConfig>,
-    /// The same for a client that has a ticket: one more takes its place.
-    returning: Arc<ServerConfig>,
     handshake_timeout: Duration,
     permits: Arc<Semaphore>,
 }
@@ -154,11 +151,8 @@ impl Acceptor {
         tls.key_log = Arc::new(Overhear);
         tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
         tls.max_tls13_tickets = TICKETS_MAX;
-        let mut returning = tls.clone();
-        returning.send_tls13_tickets = 1;
         Ok(Self {
             tls: Arc::new(tls),
-            returning: Arc::new(returning),
             handshake_timeout: settings.handshake_timeout,
             permits: Arc::new(Semaphore::new(settings.handshakes_max)),
         })
@@ -205,8 +199,7 @@ impl Acceptor {
             say_plainly(&mut tcp).await;
             return Err(AcceptError::NotTls { first_byte });
         }
-        let tls = if asks_to_resume(&wire) { &self.returning } else { &self.tls };
-        let (finished, note) = with_note(handshake(tls.clone(), &mut tcp, wire)).await;
+        let (finished, note) = with_note(handshake(self.tls.clone(), &mut tcp, wire)).await;
         let (server_name, selected, generation) = match note {
             Some(note) => (note.server_name, note.selected, note.generation),
             None => (None, Some(Selected::Default), 0),

@@ -38,7 +38,6 @@ pub mod certificate;
 pub mod error;
 pub mod expiry;
 mod handshake;
-mod hello;
 pub mod load;
 pub mod material;
 pub mod name;
