@@ -126,7 +126,48 @@ fn check_names_every_problem() {
     assert!(said.contains("4 problems"), "{said}");
     assert!(output.stdout.is_empty());
     let output = Command::new(BINARY).arg("check").output().unwrap();
-    assert!(!output.status.success() && text(&output.stderr).contains("--config"));
+    assert!(!output.status.success() && text(&output.stderr).contains("wssgate check FILE"));
+}
+
+/// As people know it from other programs.
+#[test]
+fn commands_in_other_spellings() {
+    let temp = TempDir::new().unwrap();
+    let file = temp.path().join("wssgate.toml");
+    std::fs::write(&file, format!("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n{ECHO}")).unwrap();
+    let file = file.to_str().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env("WSSGATE_CONFIG", "/nowhere.toml").output().unwrap()
+    };
+    for arguments in
+        [&["check", file][..], &["validate", file], &["-t", file], &["-t", "-c", file], &[file, "-t"]]
+    {
+        let output = run(arguments);
+        assert!(text(&output.stdout).contains("echo service"), "{arguments:?}: {}", text(&output.stderr));
+    }
+    assert_eq!(text(&run(&["version"]).stdout), text(&run(&["--version"]).stdout));
+    let output = run(&["chekc"]);
+    assert!(!output.status.success());
+    assert!(
+        text(&output.stderr).contains("neither a command nor a file \"chekc\""),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+/// `wssgate FILE` runs.
+#[test]
+fn a_file_alone_is_the_configuration() {
+    let temp = TempDir::new().unwrap();
+    let file = temp.path().join("wssgate.toml");
+    std::fs::write(&file, format!("[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n{ECHO}")).unwrap();
+    let mut child = Command::new(BINARY).arg(file).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let is_ready = lines.any(|line| line.unwrap().contains("ready"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_ready);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The command line. Everything it can do is in the library.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -26,9 +26,15 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[derive(Debug, Parser)]
 #[command(name = "wssgate", version)]
 struct Arguments {
-    /// The configuration file
+    /// The configuration file; `wssgate FILE` does the same
     #[arg(long, short, value_name = "FILE", env = "WSSGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
+    /// The configuration file
+    #[arg(value_name = "FILE", hide = true)]
+    file: Option<PathBuf>,
+    /// Check the configuration, as `wssgate check` does
+    #[arg(long, short, hide = true)]
+    test: bool,
     /// What log lines look like
     #[arg(long, value_enum, default_value = "text", env = "WSSGATE_LOG_FORMAT")]
     log_format: Format,
@@ -42,7 +48,15 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a configuration and its certificates, and show what they would do
-    Check,
+    #[command(alias = "validate")]
+    Check {
+        /// The configuration file, if --config doesn't name it
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the version
+    #[command(hide = true)]
+    Version,
     /// Make a key for session tickets: a line for the file that `ticket_keys` names
     ///
     /// To rotate: put the new line first, reload, and remove the old one when its last tickets have
@@ -112,8 +126,13 @@ fn run() -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
     let arguments = Arguments::parse();
-    let config = arguments.config;
-    let Some(command) = arguments.command else {
+    let config = arguments.file.or(arguments.config);
+    let Some(command) = arguments.command.or(arguments.test.then_some(Command::Check { file: None })) else {
+        if let Some(word) = config.as_deref().and_then(meant_as_command) {
+            anyhow::bail!(
+                "there is neither a command nor a file {word:?}; `wssgate --help` lists the commands"
+            );
+        }
         let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
         let code = runtime.block_on(serve(config, origin, signals));
         runtime.shutdown_background(); // a file system that hangs must not hold up the end
@@ -130,7 +149,13 @@ fn run() -> anyhow::Result<ExitCode> {
 
 async fn obey(command: Command, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let (name, target, id, talk) = match command {
-        Command::Check => return tokio::task::spawn_blocking(move || check(config)).await?,
+        Command::Check { file } => {
+            return tokio::task::spawn_blocking(move || check(file.or(config))).await?;
+        }
+        Command::Version => {
+            writeln!(std::io::stdout(), "wssgate {}", env!("CARGO_PKG_VERSION")).context("stdout")?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::TicketKey => {
             let made = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
             let line = tls_acceptor::ticket_file::fresh_line(&format!("made {made}"))?;
@@ -155,8 +180,14 @@ async fn obey(command: Command, config: Option<PathBuf>) -> anyhow::Result<ExitC
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// A word that is no file, and looks like none.
+fn meant_as_command(file: &Path) -> Option<&str> {
+    let word = file.to_str()?;
+    (!word.contains(['/', '.']) && !file.exists()).then_some(word)
+}
+
 fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let file = config.context("check needs --config FILE")?;
+    let file = config.context("check needs a configuration: wssgate check FILE")?;
     let candidate = lifecycle::load(&Source::File(file), None).map_err(|problems| {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })

@@ -2,8 +2,10 @@
 //!
 //! In: TOML. Out: a checked [`Config`], or every [`Problem`] at once, each with its place.
 
+mod keys;
 mod problem;
 mod raw;
+mod values;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,8 +21,8 @@ use upgrade_handler::origin::Origin;
 
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
+use self::values::{duration, duration_or_off, duration_or_zero, network, socket_address};
 use crate::control;
-use crate::host::HostPattern;
 use crate::route::{Action, Route, RouteId, RoutePath, Service};
 use crate::socket::collide;
 use crate::upstream::Upstream;
@@ -183,7 +185,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         "keep" => Ok(RemovedRoutes::Keep),
         _ => Err(format!("expected \"drain\" or \"keep\", found {text:?}")),
     });
-    let takeover_timeout = root.string(d, "takeover_timeout", duration);
+    let takeover_timeout = root.duration(d, "takeover_timeout", values::limit);
     let trusted_proxies = root.strings(d, "trusted_proxies", network);
     let ticket_keys = root.string(d, "ticket_keys", |text| Ok(base.join(text)));
     let listeners = read_listeners(d, &mut root);
@@ -226,12 +228,9 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
 }
 
 fn read_drain(d: &mut Document<'_>, root: &mut Section<'_>) -> Drain {
-    let delay = root.string(d, "drain_delay", |text| match humantime::parse_duration(text) {
-        Ok(delay) => Ok(delay),
-        Err(_) => Err(format!("expected a duration such as \"5s\", or \"0s\" for none, found {text:?}")),
-    });
-    let window = root.string(d, "drain_window", duration);
-    let timeout = root.string(d, "drain_timeout", duration);
+    let delay = root.duration(d, "drain_delay", duration_or_zero);
+    let window = root.duration(d, "drain_window", duration);
+    let timeout = root.duration(d, "drain_timeout", duration);
     let timeout = timeout.map_or(30 * SECOND, |at| at.value);
     if let Some(At { value: delay, place }) = delay
         && delay >= timeout
@@ -262,12 +261,6 @@ fn read_drain(d: &mut Document<'_>, root: &mut Section<'_>) -> Drain {
         timeout,
         close_code: close_code.unwrap_or(GOING_AWAY),
     }
-}
-
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("expected an IP address and a port, such as \"0.0.0.0:443\" or \"[::]:443\", found {text:?}")
-    })
 }
 
 /// What is wrong with `address` beside the listeners that are there already.
@@ -320,7 +313,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
         let address = section.string(d, "address", socket_address);
         section.require(d, "address", "\"0.0.0.0:443\"");
         let tls = section.boolean(d, "tls").is_none_or(|at| at.value);
-        let header_timeout = section.string(d, "header_timeout", duration);
+        let header_timeout = section.duration(d, "header_timeout", duration);
         let alpn = section.strings(d, "alpn", |text| {
             Alpn::parse(text).ok_or_else(|| format!("expected \"h2\" or \"http/1.1\", found {text:?}"))
         });
@@ -329,7 +322,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
             "1.3" => Ok(MinVersion::Tls13),
             _ => Err(format!("expected \"1.2\" or \"1.3\", found {text:?}; older versions are not safe")),
         });
-        let handshake_timeout = section.string(d, "handshake_timeout", duration);
+        let handshake_timeout = section.duration(d, "handshake_timeout", duration);
         if !tls {
             for key in ["alpn", "min_version", "handshake_timeout"] {
                 if section.has(key) {
@@ -388,8 +381,10 @@ fn read_certificates(
         }
         let default = section.string(d, "default", |text| {
             let ip = text.parse().map(CertName::Ip).ok();
-            ip.or_else(|| CertName::parse(text))
-                .ok_or_else(|| format!("expected a host name such as \"domain.com\", found {text:?}"))
+            ip.or_else(|| CertName::parse(text)).ok_or_else(|| {
+                values::international(text)
+                    .unwrap_or_else(|| format!("expected a host name such as \"domain.com\", found {text:?}"))
+            })
         });
         if let Some(At { value, place }) = default {
             plan.default = Some(value);
@@ -405,7 +400,7 @@ fn read_certificates(
         section.finish(d);
     }
     for mut section in root.tables(d, "certificate", "[[certificate]]") {
-        let chain = section.string_or_strings(d, "chain");
+        let chain = section.strings(d, "chain", |text| Ok(text.to_owned()));
         let key = section.string(d, "key", |text| Ok(base.join(text)));
         section.require(d, "chain", "\"/etc/ssl/domain.com/fullchain.pem\"");
         section.require(d, "key", "\"/etc/ssl/domain.com/privkey.pem\"");
@@ -428,13 +423,9 @@ fn read_routes(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Arc<Route>> 
     let mut seen: HashMap<RouteId, Place> = HashMap::new();
     for mut section in root.tables(d, "route", "[[route]]") {
         let place = section.place;
-        let host = section.string(d, "host", |text| {
-            HostPattern::parse(text).ok_or_else(|| {
-                format!("expected a host name such as \"domain.com\" or \"*.domain.com\" (without a port), found {text:?}")
-            })
-        });
+        let host = section.string(d, "host", values::host);
         let host_is_good = host.is_some() || !section.has("host");
-        let path = section.string(d, "path", RoutePath::parse);
+        let path = section.string(d, "path", values::path);
         section.require(d, "path", "\"/\"");
         let action = read_action(d, &mut section, path.as_ref().map(|at| &at.value));
         let is_endpoint = matches!(&action, Some(Action::Service(_)));
@@ -461,14 +452,14 @@ fn read_routes(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Arc<Route>> 
 }
 
 fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&RoutePath>) -> Option<Action> {
-    let proxy = section.string(d, "proxy", |text| Upstream::parse(text, path));
+    let proxy = section.string(d, "proxy", |text| values::upstream(text, path));
     let service = section.string(d, "service", |text| match text {
         "echo" => Ok(Service::Echo),
         "console" => Ok(Service::Console),
         _ => Err(format!("expected \"echo\" or \"console\", found {text:?}")),
     });
-    let connect_timeout = section.string(d, "connect_timeout", duration);
-    let response_timeout = section.string(d, "response_timeout", duration);
+    let connect_timeout = section.duration(d, "connect_timeout", duration);
+    let response_timeout = section.duration(d, "response_timeout", values::limit);
     match (section.has("proxy"), section.has("service")) {
         (true, true) => {
             let place = section.place_of(d, "service");
@@ -519,20 +510,26 @@ fn read_websocket(
     is_endpoint: bool,
 ) -> (Policy, Option<Vec<Origin>>) {
     let mut policy = default_policy(is_endpoint);
-    if let Some(at) = section.string(d, "idle_timeout", duration_or_off) {
+    if let Some(at) = section.duration(d, "idle_timeout", duration_or_off) {
         policy.idle_timeout = at.value;
     }
-    if let Some(at) = section.string(d, "ping_interval", duration_or_off) {
+    if let Some(at) = section.duration(d, "ping_interval", duration_or_off) {
         policy.ping_interval = at.value;
     }
-    if let Some(at) = section.string(d, "pong_timeout", duration) {
+    if let Some(at) = section.duration(d, "pong_timeout", duration) {
         policy.pong_timeout = at.value;
     }
-    if let Some(at) = section.size(d, "max_message") {
-        if at.value == 0 {
-            d.problem(at.place, "max_message: 0 would refuse every message; leave it out for no limit");
+    if let Some(At { value, place }) = section.size_or_off(d, "max_message") {
+        match value {
+            Some(0) => {
+                d.problem(place, "max_message: 0 would refuse every message; write \"off\" for no limit");
+            }
+            None if is_endpoint => d.problem(
+                place,
+                "max_message: messages that end at the gateway are held in memory, so there has to be a limit",
+            ),
+            value => policy.limits.message_max = value.unwrap_or(u64::MAX),
         }
-        policy.limits.message_max = at.value;
     }
     let origins = section.strings(d, "origins", |text| {
         Origin::parse(text).ok_or_else(|| {
@@ -543,22 +540,6 @@ fn read_websocket(
     });
     section.finish(d);
     (policy, origins.map(|at| at.value))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| format!("expected a duration such as \"30s\", \"5m\" or \"1h\", found {text:?}"))
-}
-
-fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
-    if text == "off" { Ok(None) } else { duration(text).map(Some).map_err(|e| e + "; \"off\" turns it off") }
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| format!("expected an address or a network such as \"10.0.0.0/8\", found {text:?}"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::{SECTIONS, TOP_LEVEL, elsewhere};
 use super::problem::{Lines, Place, Problem};
+use super::values;
 
 /// A value, and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +79,7 @@ pub(super) struct Section<'a> {
 
 impl<'a> Section<'a> {
     pub(super) fn root(document: &Document<'_>, tree: &'a Spanned<DeTable<'a>>) -> Self {
-        Self::new(document, "the top level", tree.span(), tree.get_ref())
+        Self::new(document, TOP_LEVEL, tree.span(), tree.get_ref())
     }
 
     fn new(document: &Document<'_>, name: &'static str, span: Range<usize>, table: &'a DeTable<'a>) -> Self {
@@ -85,6 +87,11 @@ impl<'a> Section<'a> {
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(
+            SECTIONS.iter().any(|(name, keys)| *name == self.name && keys.contains(&key)),
+            "config/keys.rs lacks {key} of {}",
+            self.name
+        );
         self.asked.insert(key);
         self.table.get(key)
     }
@@ -152,21 +159,43 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A size in bytes: an integer, or a string such as "16MiB".
-    pub(super) fn size(&mut self, document: &mut Document<'_>, key: &'static str) -> Option<At<u64>> {
-        const HINT: &str = "expected a size such as \"16MiB\" or \"64KB\"";
+    /// A string that `parse` understands as a duration.
+    pub(super) fn duration<T>(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<At<T>> {
         self.scalar(document, key, |value| match value {
-            DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix())
-                .map_err(|_| format!("{HINT}, found {digits}")),
-            DeValue::String(text) => text
-                .parse::<bytesize::ByteSize>()
-                .map(|size| size.as_u64())
-                .map_err(|_| format!("{HINT}, found {text:?}")),
+            DeValue::String(text) => parse(text),
+            DeValue::Integer(digits) => Err(values::number_for_duration(digits.as_str())),
+            other => Err(format!("expected a duration in quotes such as \"30s\", found {}", describe(other))),
+        })
+    }
+
+    /// A size in bytes: a string such as "16MiB", or an integer that can't be meant as anything but bytes;
+    /// `None` is "off".
+    pub(super) fn size_or_off(
+        &mut self,
+        document: &mut Document<'_>,
+        key: &'static str,
+    ) -> Option<At<Option<u64>>> {
+        const HINT: &str = "expected a size such as \"16MiB\" or \"64KB\", or \"off\"";
+        self.scalar(document, key, |value| match value {
+            DeValue::String(text) if *text == "off" => Ok(None),
+            DeValue::String(text) => values::size(text).map(Some),
+            DeValue::Integer(digits) => match u64::from_str_radix(digits.as_str(), digits.radix()) {
+                Ok(bytes @ (1..1024)) => Err(format!(
+                    "a unit is missing behind {bytes}: write \"{bytes}B\" for bytes, or \"{bytes}MiB\""
+                )),
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(_) => Err(format!("{HINT}, found {digits}")),
+            },
             other => Err(format!("{HINT}, found {}", describe(other))),
         })
     }
 
-    /// Strings that `parse` understands; each problem is at its own string.
+    /// Strings that `parse` understands, or a single one; each problem is at its own string.
     pub(super) fn strings<T>(
         &mut self,
         document: &mut Document<'_>,
@@ -175,13 +204,17 @@ impl<'a> Section<'a> {
     ) -> Option<At<Vec<T>>> {
         let value = self.get(key)?;
         let place = document.place(Some(value.span()));
-        let DeValue::Array(items) = value.get_ref() else {
-            let found = describe(value.get_ref());
-            document.problem(place, format!("{key}: expected a list of strings, found {found}"));
-            return None;
+        let items = match value.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            DeValue::String(_) => vec![value],
+            other => {
+                let found = describe(other);
+                document.problem(place, format!("{key}: expected a list of strings, found {found}"));
+                return None;
+            }
         };
         let mut values = Vec::new();
-        for item in items.iter() {
+        for item in items {
             let place = document.place(Some(item.span()));
             match item.get_ref() {
                 DeValue::String(text) => match parse(text) {
@@ -195,19 +228,6 @@ impl<'a> Section<'a> {
             }
         }
         Some(At { value: values, place })
-    }
-
-    /// A string, or a list of them.
-    pub(super) fn string_or_strings(
-        &mut self,
-        document: &mut Document<'_>,
-        key: &'static str,
-    ) -> Option<At<Vec<String>>> {
-        if self.get(key).is_some_and(|value| value.get_ref().is_array()) {
-            return self.strings(document, key, |text| Ok(text.to_owned()));
-        }
-        let At { value, place } = self.string(document, key, |text| Ok(text.to_owned()))?;
-        Some(At { value: vec![value], place })
     }
 
     /// The table `[key]`, to be read as `name`.
@@ -264,11 +284,16 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Notes every key that nobody asked for.
+    /// Notes every key that the section doesn't have.
     pub(super) fn finish(self, document: &mut Document<'_>) {
         for key in self.table.keys() {
             let text = key.get_ref().as_ref();
             if self.asked.contains(text) {
+                continue;
+            }
+            let place = document.place(Some(key.span()));
+            if let Some(what) = elsewhere(text, self.name) {
+                document.problem(place, format!("unknown key {text:?} in {}; {what}", self.name));
                 continue;
             }
             let near = self.asked.iter().map(|asked| (strsim::damerau_levenshtein(text, asked), asked));
@@ -280,7 +305,6 @@ impl<'a> Section<'a> {
                     format!("known here: {}", known.join(", "))
                 }
             };
-            let place = document.place(Some(key.span()));
             document.problem(place, format!("unknown key {text:?} in {}; {hint}", self.name));
         }
     }

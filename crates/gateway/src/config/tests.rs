@@ -115,7 +115,7 @@ fn durations_and_sizes_as_people_write_them() {
         ("\"64KB\"", 64_000),
         ("\"64 KiB\"", 65_536),
         ("\"1.5 MiB\"", 1_572_864),
-        ("\"1000\"", 1000),
+        ("\"1000B\"", 1000),
         ("4096", 4096),
         ("0x1000", 4096),
     ] {
@@ -150,8 +150,9 @@ fn each_mistake_is_named_with_its_place() {
     );
     check("workers = 2", "workers = 0", &["2:11: found 0"]);
     check("workers", "worker", &["2:1: did you mean workers?"]);
-    check("drain_timeout = \"30s\"", "drain_timeout = 30", &["3:17: expected a string"]);
-    check("\"30s\"", "\"30\"", &["3:17: expected a duration such as \"30s\""]);
+    check("drain_timeout = \"30s\"", "drain_timeout = 30", &["3:17: such as \"30s\", found the number 30"]);
+    check("\"30s\"", "\"30\"", &["3:17: write \"30s\" for seconds"]);
+    check("\"30s\"", "\"5M\"", &["3:17: write \"5m\" for minutes"]);
     check("\"30s\"", "\"0s\"", &["3:17: expected a duration"]);
     check("10.0.0.0/8", "10.0.0.0/33", &["4:20: expected an address or a network"]);
     check("0.0.0.0:443", "*:443", &["7:11: expected an IP address and a port"]);
@@ -178,8 +179,23 @@ fn each_mistake_is_named_with_its_place() {
     check("service = \"echo\"", "service = \"ecco\"", &["41:11: expected \"echo\" or \"console\""]);
     check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["41:11: not both"]);
     check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["42:19: means nothing"]);
+    check("http://127.0.0.1:8282", "http://$BACKEND", &["25:9: variables"]);
+    check("path = \"/wss\"", "path = \"/wss/*\"", &["24:8: write \"/wss\""]);
+    check("host = \"domain.com\"", "host = \"_\"", &["23:8: leave host out"]);
+    check("connect_timeout = \"5s\"", "workers = 2", &["26:1: belongs to the top level"]);
+    check("connect_timeout = \"5s\"", "ping_interval = \"5s\"", &["26:1: belongs to [route.websocket]"]);
+    check("pong_timeout", "connect_timeout", &["31:1: write it above [route.websocket]"]);
+    check("connect_timeout = \"5s\"", "proxy_pass = \"x\"", &["26:1: write proxy in [[route]]"]);
     check("idle_timeout = \"1h\"", "idle_timeout = \"soon\"", &["29:16: expected a duration"]);
     check("\"16MiB\"", "\"lots\"", &["32:15: expected a size"]);
+    check("\"16MiB\"", "\"16m\"", &["32:15: write \"16MiB\", or \"16MB\""]);
+    check("\"16MiB\"", "\"16\"", &["32:15: write \"16B\" for bytes"]);
+    check("\"16MiB\"", "16", &["32:15: write \"16B\" for bytes"]);
+    check(
+        "service = \"echo\"",
+        "service = \"echo\"\n[route.websocket]\nmax_message = \"off\"",
+        &["43:15: held in memory"],
+    );
     check("\"16MiB\"", "0", &["32:15: refuse every message"]);
     check("\"16MiB\"", "-1", &["32:15: expected a size"]);
     check("https://domain.com", "domain.com", &["33:12: expected an origin"]);
@@ -192,6 +208,48 @@ fn each_mistake_is_named_with_its_place() {
     );
     check("[[listener]]", "[listener]", &["6:1: expected tables [[listener]] (two brackets)"]);
     check("[certificates]", "[[certificates]]", &["14:1: expected a table [certificates], found an array"]);
+}
+
+#[test]
+fn limits_that_may_be_lifted() {
+    let text = DOCUMENTED.replace("\"16MiB\"", "\"off\"").replace("\"1h\"", "\"off\"");
+    let text = text.replace("connect_timeout = \"5s\"", "response_timeout = \"off\"");
+    let (config, problems) = parse(&text.replace("drain_timeout = \"30s\"", "takeover_timeout = \"off\""));
+    assert_eq!(problems, Vec::<String>::new());
+    let route = &config.routes[0];
+    assert_eq!((route.policy.limits.message_max, route.policy.idle_timeout), (u64::MAX, None));
+    let Action::Proxy(upstream) = &route.action else { panic!("{route:?}") };
+    let year = 365 * 24 * 3600 * SECOND;
+    assert!(upstream.response_timeout > year && config.takeover_timeout > year);
+}
+
+#[test]
+fn one_string_may_stand_for_a_list() {
+    let text = DOCUMENTED.replace("[\"10.0.0.0/8\"]", "\"10.0.0.0/8\"");
+    let (config, problems) = parse(&text.replace("[\"https://domain.com\"]", "\"https://domain.com\""));
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((config.trusted_proxies.len(), config.routes[0].origins.as_ref().unwrap().len()), (1, 1));
+}
+
+/// Every key that [`keys`] lists is understood in its section, and none is listed that isn't.
+#[test]
+fn the_list_of_keys_is_whole() {
+    for (section, keys) in keys::SECTIONS {
+        for key in *keys {
+            let head = match *section {
+                keys::TOP_LEVEL => String::new(),
+                "[route.websocket]" => "[[route]]\n[route.websocket]\n".to_owned(),
+                section => format!("{section}\n"),
+            };
+            // No key takes a date.
+            let (_, problems) = parse(&format!("{head}{key} = 1979-05-27\n"));
+            assert!(
+                problems.iter().any(|p| p.contains("expected"))
+                    && !problems.iter().any(|p| p.contains("unknown key")),
+                "{key} in {section}: {problems:#?}"
+            );
+        }
+    }
 }
 
 #[test]

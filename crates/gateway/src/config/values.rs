@@ -1,0 +1,389 @@
+//! Values as people write them, and what to write where another program's syntax was meant.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::host::HostPattern;
+use crate::route::RoutePath;
+use crate::upstream::Upstream;
+
+const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
+/// Times are added to the present, so there has to be an end.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const SIZE: &str = "expected a size such as \"16MiB\" or \"64KB\"";
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = duration_or_zero(text)?;
+    if duration.is_zero() {
+        return Err(format!("{DURATION}, found {text:?}"));
+    }
+    Ok(duration)
+}
+
+/// A duration that may be `"0s"`.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(format!("a unit is missing in {text:?}: write \"{text}s\" for seconds, or \"{text}ms\""));
+    }
+    // In this notation a capital M is a month, which people rarely mean.
+    if let Some(number) = text.trim_end().strip_suffix('M').filter(|number| !number.is_empty()) {
+        return Err(format!("M would be months in {text:?}: write \"{number}m\" for minutes"));
+    }
+    let duration = humantime::parse_duration(text).map_err(|_| format!("{DURATION}, found {text:?}"))?;
+    if duration > LONGEST {
+        return Err(format!("{text:?} is longer than ten years"));
+    }
+    Ok(duration)
+}
+
+/// A limit that may be lifted, which is then as long as any may be.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    Ok(duration_or_off(text)?.unwrap_or(LONGEST))
+}
+
+pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" { Ok(None) } else { duration(text).map(Some).map_err(|e| e + "; \"off\" turns it off") }
+}
+
+/// A size in bytes, with its unit.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '));
+    let number = text[..text.len() - unit.len()].trim();
+    if number.is_empty() {
+        return Err(format!("{SIZE}, found {text:?}"));
+    }
+    match unit {
+        "" => {
+            Err(format!("a unit is missing in {text:?}: write \"{number}B\" for bytes, or \"{number}MiB\""))
+        }
+        // nginx's and HAProxy's 16m are 16 MiB, others' are 16 MB.
+        "k" | "K" | "m" | "M" | "g" | "G" | "t" | "T" => Err(format!(
+            "{unit} has two meanings in {text:?}: write \"{number}{0}iB\", or \"{number}{0}B\" for powers of \
+             ten",
+            unit.to_ascii_uppercase()
+        )),
+        _ => match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if unit.ends_with(['b', 'B']) => Ok(size.as_u64()),
+            _ => Err(format!("{SIZE}, found {text:?}")),
+        },
+    }
+}
+
+/// What a number without a unit is told, where a duration is expected.
+pub(super) fn number_for_duration(digits: &str) -> String {
+    format!(
+        "expected a duration in quotes and with its unit, such as \"{digits}s\", found the number {digits}"
+    )
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.trim().parse().map_err(|_| {
+        let port = |port: &str| port.parse::<u16>().is_ok();
+        let what = "expected an IP address and a port";
+        if text.contains([',', ' ']) {
+            return format!("{what}, found {text:?}; for several addresses write a [[listener]] for each");
+        }
+        if let Some(only) =
+            text.strip_prefix("*:").or(text.strip_prefix(':')).or(Some(text)).filter(|p| port(p))
+        {
+            return format!(
+                "{what}, found {text:?}; write \"0.0.0.0:{only}\" for every IPv4 address, and a second one \
+                 with \"[::]:{only}\" for IPv6"
+            );
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return format!("the port is missing in {text:?}: write \"{}\"", SocketAddr::new(ip, 443));
+        }
+        if text.starts_with("unix:") || text.starts_with('/') {
+            return format!("{what}; listening on a Unix socket is not supported yet, found {text:?}");
+        }
+        if let Some((name, digits)) = text.rsplit_once(':').filter(|(_, digits)| port(digits)) {
+            let address = if name == "localhost" { "127.0.0.1" } else { "0.0.0.0" };
+            return format!("{what}, found the name {name:?}; write \"{address}:{digits}\" for instance");
+        }
+        format!("{what}, such as \"0.0.0.0:443\" or \"[::]:443\", found {text:?}")
+    })
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| match text {
+        "*" | "all" => format!("{text:?} would believe everybody; name the proxies, such as \"10.0.0.0/8\""),
+        _ => format!("expected an address or a network such as \"10.0.0.0/8\", found {text:?}"),
+    })
+}
+
+pub(super) fn host(text: &str) -> Result<HostPattern, String> {
+    if let Some(what) = foreign_host(text) {
+        return Err(what);
+    }
+    HostPattern::parse(text).ok_or_else(|| {
+        format!(
+            "expected a host name such as \"domain.com\" or \"*.domain.com\" (without a port), found {text:?}"
+        )
+    })
+}
+
+fn foreign_host(text: &str) -> Option<String> {
+    let every = "to serve every host leave host out";
+    Some(match text {
+        "_" => format!("\"_\" is nginx's name for no host in particular; {every}"),
+        "*" | "" => format!("{every} in place of {text:?}"),
+        _ if text.starts_with('~') => format!(
+            "regular expressions are not supported, found {text:?}; write \"*.domain.com\" for every name \
+             with one label before domain.com"
+        ),
+        _ if text.contains(['$', '{']) => {
+            format!("variables are not supported, found {text:?}; write the name itself")
+        }
+        _ if text.contains("://") => format!("a host has no scheme, found {text:?}: write the name alone"),
+        _ if text.contains([',', ' ']) => {
+            format!("a route has one host for now, found {text:?}: write a [[route]] for each")
+        }
+        _ => match text.strip_prefix('.') {
+            Some(name) if HostPattern::parse(name).is_some() => format!(
+                "{text:?} is written \"*.{name}\" here, which is every name with one label before it; for \
+                 {name} itself write another [[route]]"
+            ),
+            _ => return international(text),
+        },
+    })
+}
+
+/// A name in letters that DNS doesn't have.
+pub(super) fn international(name: &str) -> Option<String> {
+    (!name.is_ascii()).then(|| {
+        format!(
+            "{name:?} is an internationalized name: write its ASCII form, which begins with xn-- (the \
+             program idn2 prints it)"
+        )
+    })
+}
+
+pub(super) fn path(text: &str) -> Result<RoutePath, String> {
+    match foreign_path(text) {
+        Some(what) => Err(what),
+        None => RoutePath::parse(text),
+    }
+}
+
+/// A path in the syntax of another program: ours is a prefix, and every character means itself.
+fn foreign_path(text: &str) -> Option<String> {
+    let modifier = ["~*", "~", "^~", "="].into_iter().find(|modifier| {
+        text.strip_prefix(modifier).is_some_and(|rest| rest.trim_start().starts_with(['/', '^', '\\']))
+    });
+    let pattern = text.strip_prefix(modifier.unwrap_or_default()).unwrap_or(text);
+    let pattern = pattern.trim_start().trim_start_matches('^');
+    let ends_in_dollar = pattern.ends_with('$');
+    let is_pattern = pattern.contains(['*', '[', ']', '{', '}', '^', '|', '\\'])
+        || pattern.len() < text.len()
+        || ends_in_dollar
+        || [".+", "(?", "(."].iter().any(|word| pattern.contains(word));
+    let variable = pattern
+        .split('$')
+        .skip(1)
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'));
+    if modifier.is_none() && !is_pattern && !variable {
+        return None;
+    }
+    // What is left of it up to the last whole segment before the pattern.
+    let clean = pattern.find(['*', '[', '{', '(', '^', '|', '\\', '$', '+']).unwrap_or(pattern.len());
+    let mut prefix = &pattern[..clean];
+    if clean < pattern.len() && !prefix.ends_with('/') && !pattern[clean..].starts_with('$') {
+        prefix = &prefix[..prefix.rfind('/').map_or(0, |at| at + 1)];
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let example = if prefix.starts_with('/') { prefix } else { "/" };
+    Some(format!(
+        "a path is a plain prefix here: it matches itself and everything below it, and patterns are not \
+         supported yet; found {text:?}: write {example:?}"
+    ))
+}
+
+/// The server of a route. `path` is the route's own.
+pub(super) fn upstream(text: &str, path: Option<&RoutePath>) -> Result<Upstream, String> {
+    let text = text.trim();
+    if let Some(what) = foreign_upstream(text) {
+        return Err(what);
+    }
+    match text.split_once("://") {
+        // A scheme may be in capitals (RFC 3986 §3.1).
+        Some((scheme, rest)) => Upstream::parse(&format!("{}://{rest}", scheme.to_ascii_lowercase()), path),
+        None => Upstream::parse(text, path),
+    }
+}
+
+fn foreign_upstream(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    if text.contains(['$', '{']) {
+        return Some(format!(
+            "variables and placeholders are not supported yet, found {text:?}; write the address itself, such \
+             as \"http://127.0.0.1:8080\""
+        ));
+    }
+    if text.starts_with("unix:") || rest.starts_with("unix:") || text.starts_with('/') {
+        return Some(format!("Unix sockets of servers are not supported yet, found {text:?}"));
+    }
+    if text.contains([',', ' ', ';']) {
+        return Some(format!(
+            "a route has one server for now, found {text:?}; write one address, such as \
+             \"http://127.0.0.1:8080\""
+        ));
+    }
+    match scheme.to_ascii_lowercase().as_str() {
+        "" if rest.parse::<u16>().is_ok() => {
+            Some(format!("expected an address with its scheme: write \"http://127.0.0.1:{rest}\""))
+        }
+        "" if Upstream::parse(&format!("http://{rest}"), None).is_ok() => {
+            Some(format!("expected an address with its scheme: write \"http://{rest}\""))
+        }
+        "tcp" | "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
+            Some(format!("{scheme}:// is not supported yet, found {text:?}; servers have to speak HTTP/1.1"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
+        assert_eq!(duration_or_off("off").unwrap(), None);
+        assert_eq!(limit("off").unwrap(), LONGEST);
+        for (text, says) in [
+            ("30", "write \"30s\""),
+            ("5M", "write \"5m\" for minutes"),
+            ("1h 5M", "write \"1h 5m\" for minutes"),
+            ("0s", "expected a duration"),
+            ("", "expected a duration"),
+            ("M", "expected a duration"),
+            ("9000years", "longer than ten years"),
+            ("soon", "expected a duration"),
+        ] {
+            let what = duration(text).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("64KB", 64_000),
+            ("64 KiB", 65_536),
+            ("1.5 MiB", 1_572_864),
+            ("1000B", 1000),
+            ("16mb", 16_000_000),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for (text, says) in [
+            ("16", "write \"16B\" for bytes, or \"16MiB\""),
+            ("16m", "write \"16MiB\", or \"16MB\""),
+            ("16K", "write \"16KiB\""),
+            ("lots", "expected a size"),
+            ("MiB", "expected a size"),
+            ("1XB", "expected a size"),
+            ("16Mi", "expected a size"),
+        ] {
+            let what = size(text).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_listeners() {
+        for (text, says) in [
+            ("443", "write \"0.0.0.0:443\""),
+            (":443", "write \"0.0.0.0:443\""),
+            ("*:443", "write \"0.0.0.0:443\""),
+            ("10.0.0.1", "write \"10.0.0.1:443\""),
+            ("::1", "write \"[::1]:443\""),
+            ("localhost:8443", "write \"127.0.0.1:8443\""),
+            ("0.0.0.0:443, [::]:443", "a [[listener]] for each"),
+            ("443 ssl", "a [[listener]] for each"),
+            ("unix:/run/w.sock", "not supported yet"),
+            ("x", "such as \"0.0.0.0:443\""),
+        ] {
+            let what = socket_address(text).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_other_programs() {
+        for (text, says) in [
+            ("_", "leave host out"),
+            ("*", "leave host out"),
+            ("", "leave host out"),
+            ("~^www\\.", "regular expressions are not supported"),
+            ("$host", "variables are not supported"),
+            ("{$HOST}", "variables are not supported"),
+            (".domain.com", "\"*.domain.com\""),
+            ("https://domain.com", "write the name alone"),
+            ("a.com, b.com", "a [[route]] for each"),
+            ("bücher.de", "begins with xn--"),
+            ("domain.com:443", "without a port"),
+        ] {
+            let what = host(text).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+        assert!(host("a_b.domain.com").is_ok());
+    }
+
+    #[test]
+    fn paths_of_other_programs() {
+        for (text, write) in [
+            ("/app/*", "/app"),
+            ("/*", "/"),
+            ("*", "/"),
+            ("/{path...}", "/"),
+            ("/api/v[0-9]+", "/api"),
+            ("/api/{id}/x", "/api"),
+            ("~ ^/api/(.*)$", "/api"),
+            ("~* \\.php$", "/"),
+            ("= /exact", "/exact"),
+            ("^~ /static/", "/static"),
+            ("^/ws$", "/ws"),
+            ("/ws$", "/ws"),
+            ("/a/$request_uri", "/a"),
+            ("/a|/b", "/"),
+        ] {
+            let what = path(text).unwrap_err();
+            assert!(what.ends_with(&format!("write {write:?}")), "{text}: {what}");
+        }
+        for text in ["/~user", "/c++", "/a(b)", "/odata/Users(1)", "/a$", "/$metadata/x"] {
+            let refused = path(text).is_err();
+            assert_eq!(refused, text.contains('$'), "{text}");
+        }
+    }
+
+    #[test]
+    fn servers_of_other_programs() {
+        for (text, says) in [
+            ("http://$BACKEND", "variables"),
+            ("${BACKEND}", "variables"),
+            ("{{upstreams 80}}", "variables"),
+            ("http://a:1, http://b:2", "one server"),
+            ("http://a:1 http://b:2", "one server"),
+            ("unix:/run/a.sock", "Unix sockets"),
+            ("http://unix:/run/a.sock:/", "Unix sockets"),
+            ("8282", "write \"http://127.0.0.1:8282\""),
+            ("127.0.0.1:8282", "write \"http://127.0.0.1:8282\""),
+            ("h2c://a:1", "h2c:// is not supported yet"),
+            ("ftp://a", "expected an address"),
+            ("https://a", "TLS towards backends is not supported yet"),
+        ] {
+            let what = upstream(text, None).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+        for text in ["HTTP://a:1", "Ws://a:1", " http://a:1"] {
+            assert_eq!(upstream(text, None).unwrap().to_string(), "a:1", "{text}");
+        }
+    }
+}
