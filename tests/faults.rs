@@ -120,6 +120,25 @@ async fn a_log_that_can_not_be_written_holds_up_nobody() {
     drop(stalled);
 }
 
+#[tokio::test]
+async fn what_peers_send_makes_no_long_log_line() {
+    let (setup, _, _) = prepare();
+    let gateway = setup.start(&config("", ECHO));
+    let mut plain = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    // A quotation mark is two bytes in the log.
+    let path = format!("/{}", "\"".repeat(8000));
+    let answer = ask(&mut plain, format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
+    assert_eq!(answer.status(), 426);
+    let line = gateway.wait("request");
+    assert_eq!(line["path"], format!("{}… (cut, 8001 bytes in all)", &path[..512]));
+    let method = "M".repeat(8000);
+    let answer = ask(&mut plain, format!("{method} / HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
+    assert_eq!(answer.status(), 426);
+    let line = gateway.wait_nth("request", 1);
+    assert_eq!(line["method"], format!("{}… (cut, 8000 bytes in all)", &method[..1024]));
+    assert!(gateway.log().lines().all(|line| line.len() < 2000), "{}", gateway.log());
+}
+
 /// What has taken all room there is.
 struct Filler {
     path: PathBuf,

@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version, request};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::peer::cut;
 use crate::body::{CLIENT_STALLED, Progress, chain};
 use crate::connection::Connection;
 use crate::registry::Who;
@@ -49,7 +50,7 @@ impl Report {
             generation,
             method: head.method.clone(),
             version: head.version,
-            path: head.uri.path().into(), // queries carry tokens, and logs are read by many
+            path: cut(head.uri.path()).into(), // queries carry tokens, and logs are read by many
             host: None,
             route: None,
             backend: None,
@@ -128,11 +129,13 @@ impl Report {
             self.cause("the client went away before the answer's end");
         }
         self.written = true;
+        let cause = self.cause.as_deref().map(cut);
+        let cause = cause.as_deref();
         // What an operator may have to act on stands out.
         if self.status.is_some_and(|status| status.is_server_error()) {
-            line!(warn, self, "request", sent_bytes = bytes, cause = self.cause);
+            line!(warn, self, "request", sent_bytes = bytes, cause = cause);
         } else {
-            line!(info, self, "request", sent_bytes = bytes, cause = self.cause);
+            line!(info, self, "request", sent_bytes = bytes, cause = cause);
         }
     }
 
@@ -141,7 +144,7 @@ impl Report {
         self.written = true;
         let (up, down) = (outcome.from_client, outcome.from_backend);
         let lost_backend = matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. });
-        let cause = outcome.cause.to_string();
+        let cause = outcome.cause.to_string(); // at most a Close's reason is a peer's: 123 bytes
         let ended_by = outcome.cause.ended_by().as_str();
         let close_code = outcome.cause.close_code();
         macro_rules! session {
@@ -197,7 +200,7 @@ macro_rules! line {
             server_name = tls.and_then(|tls| tls.server_name.as_deref()),
             tls = tls.map(|tls| tls.version),
             protocol = protocol(report.version),
-            method = %report.method,
+            method = %cut(report.method.as_str()),
             host = report.host.as_deref(),
             path = &*report.path,
             route = report.route.as_ref().map(|route| route.id.to_string()),

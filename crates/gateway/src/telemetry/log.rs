@@ -1,13 +1,18 @@
 //! The log: to stderr, as text or as JSON.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{self, IsTerminal, stderr};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
 use super::priority::{Lines, reads_journal};
+use super::queue::{self, Guard, Queue};
+
+/// The process has one log.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,20 +23,35 @@ pub enum Format {
     Json,
 }
 
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// It is no level and no directives that tracing-subscriber understands.
+    #[error("{0}")]
+    Filter(#[from] ParseError),
+    /// There is no thread to write it.
+    #[error("no thread for the log: {0}")]
+    Thread(#[from] io::Error),
+}
+
 /// Starts the log. What is still in its queue is written when the guard is dropped.
 ///
-/// Lines are written by a thread of their own: whoever reads stderr may stall, but sockets must
-/// not. If it stalls for long, lines are lost rather than messages.
+/// Lines are written by a thread of their own: the reader of stderr may stall, but sockets must
+/// not. If it stalls for long, lines are lost rather than messages; their number is told.
 ///
 /// # Errors
-/// If `filter` is no level and no directives that tracing-subscriber understands.
-pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, ParseError> {
+/// If `filter` can't be understood, or the operating system has no thread.
+pub fn start(format: Format, filter: &str) -> Result<Guard, LogError> {
     let filter = EnvFilter::builder().parse(filter)?;
-    let (writer, guard) = NonBlockingBuilder::default().lossy(true).finish(stderr());
-    let lines = Lines { writer, prioritized: reads_journal() };
+    let (queue, guard) = Queue::start(queue::LEN_MAX, stderr(), |lines| {
+        warn!(lines, "log lines were lost: the log is read more slowly than it is written");
+    })?;
+    let has_colors = format == Format::Text && stderr().is_terminal();
+    let lines =
+        Lines { queue: QUEUE.get_or_init(|| queue).clone(), prioritized: reads_journal(), has_colors };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     match format {
-        Format::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
+        Format::Text => subscriber.with_ansi(has_colors).init(),
         Format::Json => subscriber.json().flatten_event(true).init(),
     }
     std::panic::set_hook(Box::new(|panic| {
@@ -39,4 +59,10 @@ pub fn start(format: Format, filter: &str) -> Result<WorkerGuard, ParseError> {
         tracing::error!(place, cause = %panic.payload_as_str().unwrap_or("?"), "a task panicked; this is a bug");
     }));
     Ok(guard)
+}
+
+/// Log lines lost so far.
+#[must_use]
+pub fn lines_lost() -> u64 {
+    QUEUE.get().map_or(0, Queue::lost)
 }

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
+use super::log;
 use crate::overview::Overview;
 
 /// What [`render`] returns, as HTTP calls it.
@@ -19,6 +20,12 @@ pub fn render(overview: &Overview) -> String {
     page.family("wssgate_reloads_total", "counter", "Reloads, by whether they took.");
     page.sample(&[("result", "taken")], overview.reloads_taken.load(Ordering::Relaxed));
     page.sample(&[("result", "refused")], overview.reloads_refused.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_log_lines_lost_total",
+        "counter",
+        "Log lines that found no room on their way to stderr.",
+    );
+    page.sample(&[], log::lines_lost());
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections of clients.");
     page.sample(&[], overview.accepted());
     page.family("wssgate_sessions", "gauge", "Live WebSocket sessions.");

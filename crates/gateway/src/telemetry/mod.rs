@@ -4,4 +4,6 @@ pub mod access;
 pub mod admin;
 pub mod log;
 pub mod metrics;
+pub mod peer;
 mod priority;
+mod queue;

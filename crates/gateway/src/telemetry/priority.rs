@@ -1,25 +1,30 @@
-//! What systemd's journal is told of a line's importance: `<4>` before it (sd-daemon(3)).
+//! Finished lines on their way to the queue. systemd's journal is told how important each is: `<4>`
+//! before it (sd-daemon(3)).
 
 use std::env;
 use std::io::{self, Write, stderr};
 
 use rustix::fs::fstat;
 use tracing::{Level, Metadata};
-use tracing_appender::non_blocking::NonBlocking;
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::peer::printable;
+use super::queue::Queue;
 
 /// Makes writers of whole lines.
 #[derive(Debug)]
 pub(super) struct Lines {
-    pub(super) writer: NonBlocking,
+    pub(super) queue: Queue,
     /// The journal reads them.
     pub(super) prioritized: bool,
+    /// They are coloured, for a terminal.
+    pub(super) has_colors: bool,
 }
 
 /// Writes one line.
 #[derive(Debug)]
-pub(super) struct Line {
-    writer: NonBlocking,
+pub(super) struct Line<'a> {
+    lines: &'a Lines,
     priority: &'static str,
 }
 
@@ -31,13 +36,13 @@ pub(super) fn reads_journal() -> bool {
 }
 
 impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line;
+    type Writer = Line<'a>;
 
-    fn make_writer(&'a self) -> Line {
-        Line { writer: self.writer.clone(), priority: "" }
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { lines: self, priority: "" }
     }
 
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line {
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
         let priority = if self.prioritized { priority(*event.level()) } else { "" };
         Line { priority, ..self.make_writer() }
     }
@@ -52,17 +57,15 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-impl Write for Line {
+impl Write for Line<'_> {
     /// Takes all of `line` at once, so that no other comes between its parts.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.priority.is_empty() {
-            return self.writer.write(line);
-        }
-        self.writer.write_all(&[self.priority.as_bytes(), line].concat())?;
+        let safe = printable(line, self.lines.has_colors);
+        self.lines.queue.push([self.priority.as_bytes(), &safe]);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        Ok(())
     }
 }
