@@ -338,7 +338,7 @@ async fn head_and_statuses_without_bodies() {
         while let Some(head) = read_head(&mut tcp).await {
             let answer = match head.line.split(' ').nth(1).unwrap() {
                 "/304" => "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 12\r\n\r\n",
-                "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "/204" => "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
                 "/empty" => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
                 _ => "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", // to a HEAD
             };
@@ -352,7 +352,8 @@ async fn head_and_statuses_without_bodies() {
     assert_eq!((answer.status(), answer.head.get("content-length")), (200, Some("12")));
     let answer = ask(&mut io, get("/304")).await;
     assert_eq!((answer.status(), answer.head.get("etag")), (304, Some("\"x\"")));
-    assert_eq!(ask(&mut io, get("/204")).await.status(), 204);
+    let answer = ask(&mut io, get("/204")).await;
+    assert_eq!((answer.status(), answer.head.get("content-length")), (204, None), "RFC 9110 §8.6");
     assert_eq!(ask(&mut io, get("/empty")).await.head.get("content-length"), Some("0"));
 
     let mut client = http2(&gateway).await;
@@ -621,19 +622,19 @@ async fn answers_that_could_be_taken_for_two_are_502() {
     let mut backends = Vec::new();
     for (i, answer) in [
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
         "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Bad: a\x7fb\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX-Bad: a\x01b\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 1000 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX-Bad: a\0b\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX-Bad: a\rb\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX-Fold: a\r\n b\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nX Bad: a\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 600 Odd\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
         "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Le",
@@ -656,6 +657,98 @@ async fn answers_that_could_be_taken_for_two_are_502() {
         assert!(answer.text().starts_with("502 "), "{answer:?}");
         let request = client.request(Method::GET, &path);
         assert_eq!(client.ask(request).await.status(), 502, "{said:?}");
+    }
+}
+
+/// What a careless server says to everything, the repair, and how the client sees it.
+const CARELESS: [(&str, &str, u16, &str, Option<&str>); 10] = [
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "the same length",
+        200,
+        "hello",
+        Some("5"),
+    ),
+    ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", "the same length", 200, "hello", Some("5")),
+    (
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "beside chunks",
+        200,
+        "hello",
+        None,
+    ),
+    (
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.0",
+        200,
+        "hello",
+        None,
+    ),
+    ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello", "identity", 200, "hello", None),
+    (
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
+        "identity",
+        200,
+        "hello",
+        Some("5"),
+    ),
+    ("HTTP/1.1 600 Odd\r\nContent-Length: 5\r\n\r\nhello", "above 599", 600, "hello", Some("5")),
+    ("HTTP/1.1 999 Odder\r\nContent-Length: 5\r\n\r\nhello", "above 599", 999, "hello", Some("5")),
+    ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", "frame a body", 204, "", None),
+    ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "frame a body", 204, "", None),
+];
+
+#[tokio::test]
+async fn what_a_careless_server_says_is_passed_on_when_it_is_one_answer() {
+    let mut routes = String::new();
+    let mut backends = Vec::new();
+    for (i, (said, ..)) in CARELESS.into_iter().enumerate() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = connections.clone();
+        let backend = Backend::start(move |mut tcp| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if read_head(&mut tcp).await.is_some() {
+                    let _ = tcp.write_all(said.as_bytes()).await;
+                    if !said.contains("chunked") && !said.contains("Content-Length") {
+                        return; // its end is the body's
+                    }
+                    // It would be used again, if the gateway did.
+                    while read_head(&mut tcp).await.is_some() {
+                        let _ = tcp.write_all(said.as_bytes()).await;
+                    }
+                }
+            }
+        })
+        .await;
+        routes += &route(&format!("/{i}"), backend.address);
+        backends.push((backend, connections));
+    }
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let gateway = setup.start(&config("workers = 1", &routes));
+    let mut io = plain(&gateway).await;
+    let mut client = http2(&gateway).await;
+    for (i, (said, repair, status, body, length)) in CARELESS.into_iter().enumerate() {
+        let path = format!("/{i}");
+        for _ in 0..2 {
+            let answer = ask(&mut io, get(&path)).await;
+            assert_eq!((answer.status(), answer.text().as_str()), (status, body), "{said:?}");
+            assert_eq!(answer.head.get("content-length"), length, "{said:?}");
+        }
+        let request = client.request(Method::GET, &path);
+        let answer = client.ask(request).await;
+        assert_eq!((answer.status(), answer.text().as_str(), answer.reset), (status, body, None), "{said:?}");
+        let seen = answer.head.headers.get("content-length").map(|len| len.to_str().unwrap());
+        assert_eq!(seen, length, "{said:?}");
+        let count = backends[i].1.load(Ordering::SeqCst);
+        assert_eq!(count, 3, "a connection was used again after {said:?}");
+        let address = backends[i].0.address.to_string();
+        let is_told = |line: &serde_json::Value| {
+            line["upstream"] == address.as_str()
+                && line["repair"].as_str().is_some_and(|it| it.contains(repair))
+        };
+        assert_eq!(gateway.wait_for(is_told, 2, said)["level"], "DEBUG");
     }
 }
 

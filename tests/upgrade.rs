@@ -12,7 +12,7 @@ use std::sync::Arc;
 use h2::Reason;
 use h2::ext::Protocol;
 use http::Method;
-use support::backend::{Backend, Seen, echo};
+use support::backend::{Backend, Seen, echo, echo_frames};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{Answer, ask, read_head};
 use support::http2::{self, Http2};
@@ -342,7 +342,7 @@ async fn backends_that_lie() {
         switching(""),
         "SSH-2.0-OpenSSH_9.2\r\n".to_owned(),
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!".to_owned(),
-        "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 1000 Odd\r\nContent-Length: 0\r\n\r\n".to_owned(),
     ]
     .into_iter()
     .enumerate()
@@ -353,7 +353,7 @@ async fn backends_that_lie() {
     }
     // A true proof, but more than was offered.
     for (name, fields) in [
-        ("protocol", "Sec-WebSocket-Protocol: chat\r\n"),
+        ("protocols", "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: soap\r\n"),
         ("extension", "Sec-WebSocket-Extensions: permessage-deflate\r\n"),
     ] {
         let backend = Backend::start(move |tcp| async move {
@@ -365,13 +365,65 @@ async fn backends_that_lie() {
         backends.push(backend);
     }
     let gateway = start("", &routes);
-    for path in ["/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/protocol", "/extension"] {
+    for path in ["/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/protocols", "/extension"] {
         let (first, second) = told(&gateway, path).await;
         assert_eq!((first.status(), second.status()), (502, 502), "{path}: {first:?}");
     }
     // Unasked: a 101 to a plain request.
     let answer = ask(&mut http1(&gateway).await, "GET /0 HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
     assert_eq!(answer.status(), 502);
+}
+
+#[tokio::test]
+async fn careless_backends_open_a_tunnel() {
+    let mut routes = String::new();
+    let mut backends = Vec::new();
+    let cases = [
+        ("/length", "Content-Length: 0\r\n", None, None),
+        ("/long", "Content-Length: 12\r\n", None, None),
+        ("/chunked", "Transfer-Encoding: chunked\r\n", None, None),
+        ("/both", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", None, None),
+        ("/empty", "Sec-WebSocket-Protocol: \r\n", Some(""), Some("not offered")),
+        ("/other", "Sec-WebSocket-Protocol: soap\r\n", Some("soap"), Some("not offered")),
+        (
+            "/twice",
+            "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: soap\r\n",
+            Some("soap"),
+            Some("told once"),
+        ),
+    ];
+    for (path, fields, ..) in cases {
+        let backend =
+            Backend::start(
+                move |tcp| async move { echo_frames(WebSocket::serve(tcp, fields).await.0).await },
+            )
+            .await;
+        routes += &route(path, backend.address);
+        backends.push(backend);
+    }
+    let gateway = start("", &routes);
+    for ((path, fields, protocol, repair), backend) in cases.into_iter().zip(&backends) {
+        let (mut socket, head) =
+            WebSocket::connect(http1(&gateway).await, "default.test", path, "").await.unwrap();
+        socket.echoes(fields).await;
+        assert_eq!(head.get("sec-websocket-protocol"), protocol, "{fields:?}");
+        for framing in ["content-length", "transfer-encoding"] {
+            assert_eq!(head.get(framing), None, "{fields:?}");
+        }
+        let (mut socket, head) = http2(&gateway).await.websocket(path, &[]).await.unwrap();
+        socket.echoes(fields).await;
+        let seen = head.headers.get("sec-websocket-protocol").map(|value| value.to_str().unwrap());
+        assert_eq!(seen, protocol, "{fields:?}");
+        assert!(!head.headers.contains_key("content-length"), "{fields:?}");
+        if let Some(repair) = repair {
+            let address = backend.address.to_string();
+            let is_told = |line: &serde_json::Value| {
+                line["upstream"] == address.as_str()
+                    && line["repair"].as_str().is_some_and(|it| it.contains(repair))
+            };
+            gateway.wait_for(is_told, 1, repair);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Requests for a backend: plain ones over kept-alive connections, handshakes over one of their
 //! own. What comes back is judged before the client sees any of it.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http_body::Body;
 use tls_acceptor::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tracing::debug;
 use upgrade_handler::handoff::Handoff;
 use upgrade_handler::key::Key;
 use upgrade_handler::request::{Transport, Upgrade};
@@ -161,7 +163,15 @@ async fn ask_plainly(
         asked => asked?,
     };
     progress.answered();
+    tell_repairs(upstream, answer.repairs());
     Ok((head, answer, lease))
+}
+
+/// For those who wonder why an answer is not what the backend wrote, or why its connections are not kept.
+fn tell_repairs(upstream: &Upstream, repairs: &[impl Display]) {
+    for repair in repairs {
+        debug!(%upstream, %repair, "the backend's answer was repaired");
+    }
 }
 
 /// Asks a backend to open a WebSocket, and the client's tunnel only when it has.
@@ -183,10 +193,12 @@ pub async fn upgrade(
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
     let (mut head, answer) = shake_hands(upstream, &head).await?;
+    tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(declined(head, answer, &upgrade)?);
     }
-    let agreed = verify(&head, &upgrade, &key).map_err(Failure::from)?;
+    let (agreed, repairs) = verify(&head, &upgrade, &key).map_err(Failure::from)?;
+    tell_repairs(upstream, &repairs);
     let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
     let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);

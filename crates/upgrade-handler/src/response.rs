@@ -56,16 +56,19 @@ mod tests {
         headers.insert("sec-websocket-accept", HeaderValue::from_static("the backend's"));
         headers.insert("sec-websocket-key", HeaderValue::from_static("never in an answer"));
         headers.insert("sec-websocket-extensions", HeaderValue::from_static("not agreed"));
+        headers.insert("content-length", HeaderValue::from_static("0"));
         let response = accept(&upgrade, &agreed, headers.clone());
         assert_eq!(response.status(), 101);
         assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
         assert_eq!(response.headers()["set-cookie"], "a=b");
         assert!(!response.headers().contains_key("sec-websocket-extensions"));
+        assert!(!response.headers().contains_key("content-length"), "RFC 9110 §8.6");
         upgrade.transport = Transport::Http2;
         let response = accept(&upgrade, &agreed, headers);
         assert_eq!(response.status(), 200);
-        for absent in ["upgrade", "connection", "sec-websocket-accept", "sec-websocket-key"] {
+        for absent in ["upgrade", "connection", "sec-websocket-accept", "sec-websocket-key", "content-length"]
+        {
             assert!(!response.headers().contains_key(absent), "{absent}");
         }
     }

@@ -2,8 +2,8 @@
 //! (RFC 6455 §4.1).
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Method, Version, request, response};
 
@@ -21,9 +21,6 @@ pub enum FalseAnswer {
     /// HTTP/1.0 has no upgrades (RFC 9110 §7.8).
     #[error("101 over HTTP/1.0")]
     Version,
-    /// (RFC 9110 §8.6, RFC 9112 §6.1)
-    #[error("101 with a length or a transfer coding")]
-    Framed,
     /// (RFC 6455 §4.1, answer item 2)
     #[error("101 without Upgrade: websocket")]
     NoUpgrade,
@@ -36,15 +33,26 @@ pub enum FalseAnswer {
     /// (item 5)
     #[error("101 with an extension that can't be: {0}")]
     Extension(#[from] BadAnswer),
-    /// (item 6)
-    #[error("101 with a subprotocol that was not offered")]
+    /// (item 6: one of several can't be chosen.)
+    #[error("101 with more than one subprotocol")]
+    Protocols,
+}
+
+/// What is odd about a 101 and left to the client, or was put right.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// A client that minds fails the connection itself (RFC 6455 §4.1, answer item 6), as browsers do.
+    #[error("a subprotocol that was not offered is passed on")]
     Protocol,
+    /// The same one.
+    #[error("the same subprotocol more than once is told once")]
+    ProtocolTwice,
 }
 
 /// What client and backend have agreed on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Agreed {
-    /// The subprotocol, one of the client's.
+    /// The subprotocol, as the backend wrote it.
     pub protocol: Option<HeaderValue>,
     /// The extensions, as the backend wrote them.
     pub extensions: Option<HeaderValue>,
@@ -74,17 +82,19 @@ fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: Option<HeaderVal
     }
 }
 
-/// Checks a 101.
+/// Checks a 101. That it has no body needs no check: a length or a transfer coding means nothing in it
+/// (RFC 9112 §6.3 item 1).
 ///
 /// # Errors
-/// What a client would have to fail the connection over.
-pub fn verify(answer: &response::Parts, upgrade: &Upgrade, key: &Key) -> Result<Agreed, FalseAnswer> {
+/// What a client would have to fail the connection over, except for what it can judge itself.
+pub fn verify(
+    answer: &response::Parts,
+    upgrade: &Upgrade,
+    key: &Key,
+) -> Result<(Agreed, Vec<Repair>), FalseAnswer> {
     let headers = &answer.headers;
     if answer.version != Version::HTTP_11 {
         return Err(FalseAnswer::Version);
-    }
-    if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-        return Err(FalseAnswer::Framed);
     }
     if !has_token(headers, UPGRADE, "websocket") {
         return Err(FalseAnswer::NoUpgrade);
@@ -96,16 +106,35 @@ pub fn verify(answer: &response::Parts, upgrade: &Upgrade, key: &Key) -> Result<
     if accepts.next() != Some(&key.accept()) || accepts.next().is_some() {
         return Err(FalseAnswer::Accept);
     }
-    let mut protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let protocol = protocols.next();
-    let offered =
-        |value: &HeaderValue| upgrade.protocols.iter().any(|offer| offer.as_bytes() == value.as_bytes());
-    if protocol.is_some_and(|value| !offered(value)) || protocols.next().is_some() {
-        return Err(FalseAnswer::Protocol);
+    let mut repairs = Vec::new();
+    let protocol = protocol(headers, &mut repairs)?;
+    if let Some(protocol) = protocol
+        && !upgrade.protocols.iter().any(|offer| offer.as_bytes() == protocol.as_bytes())
+    {
+        repairs.push(Repair::Protocol);
     }
     let deflate = upgrade.extensions.check(headers)?;
     let extensions = if deflate { headers.get(SEC_WEBSOCKET_EXTENSIONS).cloned() } else { None };
-    Ok(Agreed { protocol: protocol.cloned(), extensions, deflate })
+    Ok((Agreed { protocol: protocol.cloned(), extensions, deflate }, repairs))
+}
+
+/// The subprotocol, if there is one and no other.
+fn protocol<'a>(
+    headers: &'a HeaderMap,
+    repairs: &mut Vec<Repair>,
+) -> Result<Option<&'a HeaderValue>, FalseAnswer> {
+    let mut protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    let Some(protocol) = protocols.next() else { return Ok(None) };
+    if protocol.as_bytes().contains(&b',') {
+        return Err(FalseAnswer::Protocols);
+    }
+    for other in protocols {
+        if other != protocol {
+            return Err(FalseAnswer::Protocols);
+        }
+        repairs.push(Repair::ProtocolTwice);
+    }
+    Ok(Some(protocol))
 }
 
 #[cfg(test)]
@@ -161,13 +190,14 @@ mod tests {
             super::verify(&response.body(()).unwrap().into_parts().0, &upgrade, &key)
         };
         let and = |more: &[(&'static str, &'static str)]| [good, more].concat();
-        assert_eq!(verify(good), Ok(Agreed::default()));
-        let agreed = verify(&and(&[
+        assert_eq!(verify(good), Ok((Agreed::default(), vec![])));
+        let (agreed, repairs) = verify(&and(&[
             ("sec-websocket-protocol", "v2"),
             ("sec-websocket-extensions", "permessage-deflate"),
         ]))
         .unwrap();
         assert_eq!((agreed.protocol.unwrap(), agreed.deflate), ("v2".parse().unwrap(), true));
+        assert_eq!(repairs, []);
 
         assert_eq!(verify(&good[1..]), Err(FalseAnswer::NoUpgrade));
         assert_eq!(verify(&[good[0], good[2]]), Err(FalseAnswer::NoConnection));
@@ -175,12 +205,23 @@ mod tests {
         let wrong = [good[0], good[1], ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")];
         assert_eq!(verify(&wrong), Err(FalseAnswer::Accept));
         assert_eq!(verify(&and(&[("sec-websocket-accept", "again")])), Err(FalseAnswer::Accept));
-        for protocols in [&["v3"][..], &["Chat"], &["chat", "v2"], &["chat, v2"]] {
+        for (protocols, expect) in [
+            (&["v3"][..], Ok(("v3", vec![Repair::Protocol]))),
+            (&["Chat"], Ok(("Chat", vec![Repair::Protocol]))),
+            (&[""], Ok(("", vec![Repair::Protocol]))),
+            (&["v2", "v2"], Ok(("v2", vec![Repair::ProtocolTwice]))),
+            (&["chat", "v2"], Err(FalseAnswer::Protocols)),
+            (&["chat, v2"], Err(FalseAnswer::Protocols)),
+        ] {
             let fields: Vec<_> = protocols.iter().map(|&p| ("sec-websocket-protocol", p)).collect();
-            assert_eq!(verify(&and(&fields)), Err(FalseAnswer::Protocol), "{protocols:?}");
+            let expect = expect.map(|(protocol, repairs)| {
+                (Agreed { protocol: Some(HeaderValue::from_static(protocol)), ..Agreed::default() }, repairs)
+            });
+            assert_eq!(verify(&and(&fields)), expect, "{protocols:?}");
         }
-        assert_eq!(verify(&and(&[("content-length", "0")])), Err(FalseAnswer::Framed));
-        assert_eq!(verify(&and(&[("transfer-encoding", "chunked")])), Err(FalseAnswer::Framed));
+        for framed in [("content-length", "0"), ("content-length", "7"), ("transfer-encoding", "chunked")] {
+            assert_eq!(verify(&and(&[framed])), Ok((Agreed::default(), vec![])));
+        }
         let mut old = Response::builder().status(101).version(Version::HTTP_10);
         for &(name, value) in good {
             old = old.header(name, value);

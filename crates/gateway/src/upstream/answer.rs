@@ -1,7 +1,8 @@
 //! The head of a backend's answer, and how long its body is (RFC 9112 §4–6).
 //!
 //! In: the front of what has come. Out: a head, or nothing yet. Refused: what is no HTTP/1.x, and what two
-//! readers could take for two different answers. Pure.
+//! readers could take for two different answers. What a careless server wrote and what can still be made one
+//! answer is repaired, and the repair is told. Pure.
 
 use std::mem::MaybeUninit;
 
@@ -29,24 +30,39 @@ pub enum BadAnswer {
     /// More than [`HEAD_LEN_MAX`].
     #[error("a head of more than {HEAD_LEN_MAX} bytes")]
     TooLong,
-    /// (RFC 9110 §15)
-    #[error("its status is above 599")]
-    StatusRange,
     /// (RFC 9112 §6.3 item 5)
     #[error("it has two lengths")]
     TwoLengths,
     /// (the same)
     #[error("its length is no number")]
     Length,
-    /// (RFC 9112 §6.3 item 3)
-    #[error("it has a length and a transfer coding")]
-    LengthAndCoding,
     /// (RFC 9112 §6.1)
     #[error("it has a transfer coding other than chunked")]
     Coding,
+}
+
+/// What was put right in an answer before it was passed on. Its connection is not used again: the next answer
+/// could begin where this server, and not we, thinks that this one ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Repair {
+    /// (RFC 9110 §15: like a 5xx.)
+    #[error("its status is above 599, and is passed on")]
+    Status,
+    /// (RFC 9110 §8.6)
+    #[error("the same length more than once is told once")]
+    LengthTwice,
+    /// (RFC 9112 §6.3 item 3)
+    #[error("a length beside chunks is left out")]
+    LengthBesideChunks,
+    /// (RFC 2616 §3.6 had it, RFC 7230 took it out.)
+    #[error("the transfer coding identity is left out")]
+    Identity,
     /// (RFC 9112 §6.1)
-    #[error("it has a transfer coding over HTTP/1.0")]
-    CodingInHttp10,
+    #[error("chunks over HTTP/1.0 are read as chunks")]
+    ChunksInHttp10,
+    /// (RFC 9110 §8.6, RFC 9112 §6.1, §6.3 item 1)
+    #[error("fields that frame a body are left out where there is none")]
+    NoBody,
 }
 
 impl BadAnswer {
@@ -105,46 +121,98 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// That of the answer to a request of this method.
+    /// That of the answer to a request of this method, whose head is repaired where that makes it one answer.
     ///
     /// # Errors
     /// If somebody could see it otherwise.
-    pub(super) fn of(head: &response::Parts, method: &Method) -> Result<Self, BadAnswer> {
+    pub(super) fn of(head: &mut response::Parts, method: &Method) -> Result<(Self, Vec<Repair>), BadAnswer> {
+        let mut repairs = Vec::new();
         if head.status.as_u16() >= 600 {
-            return Err(BadAnswer::StatusRange);
+            repairs.push(Repair::Status);
         }
-        let length = length(&head.headers)?;
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
-        let coding = codings.next();
-        match coding {
-            None => {}
-            Some(_) if length.is_some() => return Err(BadAnswer::LengthAndCoding),
-            Some(_) if head.version == Version::HTTP_10 => return Err(BadAnswer::CodingInHttp10),
-            Some(coding)
-                if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {}
-            Some(_) => return Err(BadAnswer::Coding),
+        if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+            // RFC 9112 §6.3 item 1: there is no body, whatever the fields say, and they may not be there (§6.1,
+            // RFC 9110 §8.6). A length of 0 is no danger to the next answer.
+            let length = head.headers.remove(CONTENT_LENGTH).filter(|length| length != "0");
+            if head.headers.remove(TRANSFER_ENCODING).is_some() || length.is_some() {
+                repairs.push(Repair::NoBody);
+            }
+            return Ok((Self::Length(0), repairs));
         }
-        // RFC 9112 §6.3 items 1, 2, 4, 5, 7.
-        let is_bodiless = *method == Method::HEAD
-            || head.status.is_informational()
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        Ok(match (is_bodiless, coding, length) {
-            (true, _, _) => Self::Length(0),
-            (false, Some(_), _) => Self::Chunked,
-            (false, None, Some(len)) => Self::Length(len),
-            (false, None, None) => Self::UntilEnd,
-        })
+        let length = length(&mut head.headers, &mut repairs)?;
+        let is_chunked = is_chunked(&head.headers, &mut repairs)?;
+        if is_chunked && length.is_some() {
+            head.headers.remove(CONTENT_LENGTH);
+            repairs.push(Repair::LengthBesideChunks);
+        }
+        if is_chunked && head.version == Version::HTTP_10 {
+            repairs.push(Repair::ChunksInHttp10);
+        }
+        let framing = match (head.status, is_chunked, length) {
+            // RFC 9112 §6.3 items 1, 4, 6, 8.
+            _ if *method == Method::HEAD => Self::Length(0),
+            (StatusCode::NOT_MODIFIED, is_chunked, _) => {
+                if is_chunked {
+                    repairs.push(Repair::NoBody); // a last chunk may follow
+                }
+                Self::Length(0)
+            }
+            (_, true, _) => Self::Chunked,
+            (_, false, Some(len)) => Self::Length(len),
+            (_, false, None) => Self::UntilEnd,
+        };
+        Ok((framing, repairs))
     }
 }
 
-fn length(headers: &HeaderMap) -> Result<Option<u64>, BadAnswer> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).into_iter();
-    let Some(length) = lengths.next() else { return Ok(None) };
-    if lengths.next().is_some() || length.as_bytes().contains(&b',') {
-        return Err(BadAnswer::TwoLengths);
+/// The length that is told, as a rule once. The same one over and over is one (RFC 9110 §8.6).
+fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u64>, BadAnswer> {
+    let mut length = None;
+    let mut count = 0;
+    for line in headers.get_all(CONTENT_LENGTH) {
+        for digits in line.to_str().map_err(|_| BadAnswer::Length)?.split(',').map(str::trim) {
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(BadAnswer::Length);
+            }
+            let len = digits.parse::<u64>().map_err(|_| BadAnswer::Length)?;
+            if length.is_some_and(|length| length != len) {
+                return Err(BadAnswer::TwoLengths);
+            }
+            length = Some(len);
+            count += 1;
+        }
     }
-    let digits = length.to_str().ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).map(Some).ok_or(BadAnswer::Length)
+    if let Some(length) = length.filter(|_| count > 1) {
+        headers.insert(CONTENT_LENGTH, length.into());
+        repairs.push(Repair::LengthTwice);
+    }
+    Ok(length)
+}
+
+fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, BadAnswer> {
+    let (mut chunked, mut identity) = (0, 0);
+    let mut lines = headers.get_all(TRANSFER_ENCODING).into_iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(false);
+    }
+    for line in lines {
+        for coding in line.to_str().map_err(|_| BadAnswer::Coding)?.split(',').map(str::trim) {
+            match coding {
+                "" => {} // RFC 9110 §5.6.1.2
+                coding if coding.eq_ignore_ascii_case("chunked") => chunked += 1,
+                coding if coding.eq_ignore_ascii_case("identity") => identity += 1,
+                _ => return Err(BadAnswer::Coding),
+            }
+        }
+    }
+    if identity > 0 {
+        repairs.push(Repair::Identity);
+    }
+    match (chunked, identity) {
+        (1, _) => Ok(true),
+        (0, 1..) => Ok(false),
+        _ => Err(BadAnswer::Coding), // RFC 9112 §6.1: chunked twice, or nothing at all
+    }
 }
 
 /// The backend takes another request over the same connection (RFC 9112 §9.3).
@@ -165,9 +233,12 @@ mod tests {
         take_head(&mut wire.into())
     }
 
-    fn framing(method: &str, status: &str, fields: &str) -> Result<Framing, BadAnswer> {
-        let wire = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
-        Framing::of(&take(wire.as_bytes())?.unwrap(), &method.parse().unwrap())
+    /// What frames an answer, what was repaired, and the framing fields that are left.
+    fn framing(method: &str, head: &str, fields: &str) -> Result<(Framing, Vec<Repair>, String), BadAnswer> {
+        let mut head = take(format!("HTTP/1.{head}\r\n{fields}\r\n").as_bytes())?.unwrap();
+        let (framing, repairs) = Framing::of(&mut head, &method.parse().unwrap())?;
+        let left = head.headers.get_all(CONTENT_LENGTH).into_iter().map(|len| len.to_str().unwrap());
+        Ok((framing, repairs, left.collect::<Vec<_>>().join("|")))
     }
 
     #[test]
@@ -208,32 +279,98 @@ mod tests {
 
     #[test]
     fn a_body_ends_in_one_place() {
-        use BadAnswer::{Coding, Length as BadLength, LengthAndCoding, StatusRange, TwoLengths};
         use Framing::{Chunked, Length, UntilEnd};
-        for (method, status, fields, expect) in [
-            ("GET", "200 OK", "Content-Length: 5\r\n", Ok(Length(5))),
-            ("GET", "200 OK", "Transfer-Encoding: Chunked\r\n", Ok(Chunked)),
-            ("GET", "200 OK", "", Ok(UntilEnd)),
-            ("HEAD", "200 OK", "Content-Length: 5\r\n", Ok(Length(0))),
-            ("HEAD", "200 OK", "Transfer-Encoding: chunked\r\n", Ok(Length(0))),
-            ("GET", "204 No Content", "", Ok(Length(0))),
-            ("GET", "304 Not Modified", "Content-Length: 5\r\n", Ok(Length(0))),
-            ("GET", "101 Switching Protocols", "", Ok(Length(0))),
-            ("GET", "200 OK", "Content-Length: 5\r\nContent-Length: 5\r\n", Err(TwoLengths)),
-            ("GET", "200 OK", "Content-Length: 5, 5\r\n", Err(TwoLengths)),
-            ("GET", "200 OK", "Content-Length: +5\r\n", Err(BadLength)),
-            ("GET", "200 OK", "Content-Length: \r\n", Err(BadLength)),
-            ("GET", "200 OK", "Content-Length: 18446744073709551616\r\n", Err(BadLength)),
-            ("HEAD", "200 OK", "Content-Length: x\r\n", Err(BadLength)),
-            ("GET", "200 OK", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", Err(LengthAndCoding)),
-            ("GET", "200 OK", "Transfer-Encoding: gzip, chunked\r\n", Err(Coding)),
-            ("GET", "200 OK", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(Coding)),
-            ("GET", "600 Odd", "", Err(StatusRange)),
+        for (method, head, fields, expect, left) in [
+            ("GET", "1 200 OK", "Content-Length: 5\r\n", Length(5), "5"),
+            ("GET", "0 200 OK", "Content-Length: 5\r\n", Length(5), "5"),
+            ("GET", "1 200 OK", "Transfer-Encoding: Chunked\r\n", Chunked, ""),
+            ("GET", "1 200 OK", "Transfer-Encoding: ,chunked,\r\n", Chunked, ""),
+            ("GET", "1 200 OK", "", UntilEnd, ""),
+            ("HEAD", "1 200 OK", "Content-Length: 5\r\n", Length(0), "5"),
+            ("HEAD", "1 200 OK", "Transfer-Encoding: chunked\r\n", Length(0), ""),
+            ("GET", "1 204 No Content", "", Length(0), ""),
+            ("GET", "1 204 No Content", "Content-Length: 0\r\n", Length(0), ""),
+            ("GET", "1 304 Not Modified", "Content-Length: 5\r\n", Length(0), "5"),
+            ("GET", "1 205 Reset Content", "Content-Length: 0\r\n", Length(0), "0"),
+            ("GET", "1 101 Switching Protocols", "", Length(0), ""),
         ] {
-            assert_eq!(framing(method, status, fields), expect, "{method} {status} {fields}");
+            let expect = Ok((expect, vec![], left.to_owned()));
+            assert_eq!(framing(method, head, fields), expect, "{method} {head} {fields}");
         }
-        let old = take(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().unwrap();
-        assert_eq!(Framing::of(&old, &Method::GET), Err(BadAnswer::CodingInHttp10));
+    }
+
+    #[test]
+    fn what_a_careless_server_wrote_is_made_one_answer() {
+        use Framing::{Chunked, Length, UntilEnd};
+        use Repair::{ChunksInHttp10, Identity, LengthBesideChunks, LengthTwice, NoBody, Status};
+        const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+        const FIVE: &str = "Content-Length: 5\r\n";
+        let (both, twice) = (format!("{FIVE}{CHUNKED}"), format!("{FIVE}{FIVE}"));
+        for (method, head, fields, expect, repairs, left) in [
+            ("GET", "1 200 OK", twice.as_str(), Length(5), &[LengthTwice][..], "5"),
+            ("GET", "1 200 OK", "Content-Length: 5, 5\r\n", Length(5), &[LengthTwice], "5"),
+            (
+                "GET",
+                "1 200 OK",
+                "Content-Length: 5\r\nContent-Length: 5,5\r\n",
+                Length(5),
+                &[LengthTwice],
+                "5",
+            ),
+            ("HEAD", "1 200 OK", twice.as_str(), Length(0), &[LengthTwice], "5"),
+            ("GET", "1 200 OK", both.as_str(), Chunked, &[LengthBesideChunks], ""),
+            ("HEAD", "1 200 OK", both.as_str(), Length(0), &[LengthBesideChunks], ""),
+            ("GET", "0 200 OK", CHUNKED, Chunked, &[ChunksInHttp10], ""),
+            ("GET", "0 200 OK", both.as_str(), Chunked, &[LengthBesideChunks, ChunksInHttp10], ""),
+            ("GET", "1 200 OK", "Transfer-Encoding: Identity\r\n", UntilEnd, &[Identity], ""),
+            (
+                "GET",
+                "1 200 OK",
+                "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+                Length(5),
+                &[Identity],
+                "5",
+            ),
+            ("GET", "1 200 OK", "Transfer-Encoding: identity, chunked\r\n", Chunked, &[Identity], ""),
+            ("GET", "1 600 Odd", FIVE, Length(5), &[Status], "5"),
+            ("GET", "1 999 Odd", "", UntilEnd, &[Status], ""),
+            ("GET", "1 204 No Content", FIVE, Length(0), &[NoBody], ""),
+            ("GET", "1 204 No Content", "Content-Length: x\r\n", Length(0), &[NoBody], ""),
+            ("GET", "1 204 No Content", CHUNKED, Length(0), &[NoBody], ""),
+            ("GET", "1 304 Not Modified", CHUNKED, Length(0), &[NoBody], ""),
+            ("GET", "1 101 Switching Protocols", both.as_str(), Length(0), &[NoBody], ""),
+            ("GET", "1 101 Switching Protocols", "Content-Length: 0\r\n", Length(0), &[], ""),
+        ] {
+            let expect = Ok((expect, repairs.to_vec(), left.to_owned()));
+            assert_eq!(framing(method, head, fields), expect, "{method} {head} {fields}");
+        }
+    }
+
+    #[test]
+    fn what_two_readers_could_see_otherwise_is_refused() {
+        use BadAnswer::{Coding, Length, TwoLengths};
+        for (method, fields, expect) in [
+            ("GET", "Content-Length: 5\r\nContent-Length: 6\r\n", TwoLengths),
+            ("GET", "Content-Length: 5, 6\r\n", TwoLengths),
+            ("GET", "Content-Length: 5\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n", TwoLengths),
+            ("HEAD", "Content-Length: 5\r\nContent-Length: 6\r\n", TwoLengths),
+            ("GET", "Content-Length: +5\r\n", Length),
+            ("GET", "Content-Length: 5,\r\n", Length),
+            ("GET", "Content-Length: \r\n", Length),
+            ("GET", "Content-Length: 0x5\r\n", Length),
+            ("GET", "Content-Length: 18446744073709551616\r\n", Length),
+            ("HEAD", "Content-Length: x\r\n", Length),
+            ("GET", "Transfer-Encoding: gzip, chunked\r\n", Coding),
+            ("GET", "Transfer-Encoding: chunked, gzip\r\n", Coding),
+            ("GET", "Transfer-Encoding: chunked, chunked\r\n", Coding),
+            ("GET", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Coding),
+            ("GET", "Transfer-Encoding: chunked;a=b\r\n", Coding),
+            ("GET", "Transfer-Encoding: \r\n", Coding),
+            ("GET", "Transfer-Encoding: x\r\nContent-Length: 5\r\n", Coding),
+            ("GET", "Transfer-Encoding: chunked\u{e9}\r\n", Coding),
+        ] {
+            assert_eq!(framing(method, "1 200 OK", fields), Err(expect), "{method} {fields}");
+        }
     }
 
     #[test]

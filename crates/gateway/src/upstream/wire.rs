@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split};
 use tokio::task::AbortHandle;
 
-use super::answer::{BadAnswer, Framing, is_kept, take_head};
+use super::answer::{BadAnswer, Framing, Repair, is_kept, take_head};
 use super::decode::{BadChunk, Decoded, Decoder};
 use super::sending::{SendError, Sending};
 use crate::body::BoxError;
@@ -44,6 +44,8 @@ pub struct Answer<T = Box<dyn Io>> {
     decoder: Decoder,
     /// The backend takes another request after this one.
     kept: bool,
+    /// What its head was before it was put right.
+    repairs: Vec<Repair>,
 }
 
 /// The connection below an answer.
@@ -143,7 +145,7 @@ impl<T: Io> Wire<T> {
             poll_head(cx, &mut io, &mut inbox, &mut request)
         })
         .await;
-        let head = match got {
+        let mut head = match got {
             Ok(head) => head,
             Err(AskError::Broke(why)) => {
                 let why = failure.unwrap_or(why);
@@ -156,10 +158,10 @@ impl<T: Io> Wire<T> {
             }
             Err(e) => return Err(e),
         };
-        let framing = Framing::of(&head, request.method())?;
-        let kept = failure.is_none() && framing != Framing::UntilEnd && is_kept(&head);
+        let (framing, repairs) = Framing::of(&mut head, request.method())?;
+        let kept = failure.is_none() && repairs.is_empty() && framing != Framing::UntilEnd && is_kept(&head);
         let link = if sending { Link::split(io, request) } else { Link::Whole(io) };
-        Ok((head, Answer { link, inbox, decoder: Decoder::new(framing), kept }))
+        Ok((head, Answer { link, inbox, decoder: Decoder::new(framing), kept, repairs }))
     }
 }
 
@@ -223,6 +225,12 @@ fn poll_fill(
 }
 
 impl<T: Io> Answer<T> {
+    /// What a careless server wrote and was put right.
+    #[must_use]
+    pub fn repairs(&self) -> &[Repair] {
+        &self.repairs
+    }
+
     /// The connection, when the answer has ended, if it can carry another request.
     pub(super) fn into_wire(self) -> Option<Wire<T>> {
         let ended = self.is_end_stream() && self.inbox.is_empty(); // nobody has asked for more
@@ -249,7 +257,7 @@ impl<T: Io> Answer<T> {
             Link::Whole(io) => Link::Whole(Box::new(io) as Box<dyn Io>),
             Link::Split { read, _upload } => Link::Split { read, _upload },
         };
-        Answer { link, inbox: self.inbox, decoder: self.decoder, kept: self.kept }
+        Answer { link, inbox: self.inbox, decoder: self.decoder, kept: self.kept, repairs: self.repairs }
     }
 }
 
@@ -362,6 +370,16 @@ mod tests {
             &["HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"],
             &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n"],
             &["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n!"],
+            // Repaired.
+            &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"],
+            &[
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            ],
+            &[
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            ],
+            &["HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"],
+            &["HTTP/1.1 777 OK\r\nContent-Length: 2\r\n\r\nok"],
         ] {
             let (_, mut answer) = wire(1000, sayings).ask(request("GET")).await.unwrap();
             assert_eq!(read(&mut answer).await.unwrap().0, "ok", "{sayings:?}");
