@@ -1,9 +1,10 @@
 //! One timer per session, moved as rarely as possible.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::clock::Clock;
@@ -16,9 +17,17 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// When it will ring, for the task that polled it last.
-    pub(crate) fn set_for(&self) -> Option<Duration> {
-        self.set_for
+    /// It will still wake the task that polled it last: the timer was polled, which registered the task's
+    /// waker, and has not fired. tokio promises that wake-up (`time/sleep.rs`, `Sleep::poll`), and clears the
+    /// timer's registration when it fires (`runtime/time/entry.rs`, `TimerEntry::is_elapsed`). No clock is
+    /// asked: one that lags would say that a timer which has fired is still to fire.
+    pub(crate) fn is_set(&self) -> bool {
+        self.set_for.is_some() && !self.has_rung()
+    }
+
+    /// Its moment has come, and nobody has polled it since.
+    pub(crate) fn has_rung(&self) -> bool {
+        self.set_for.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed())
     }
 
     /// Ready once `at` has come. An alarm that was set for earlier is let ring first: moving it
@@ -28,7 +37,9 @@ impl Alarm {
             self.set(at, clock);
         }
         while let (Some(timer), Some(set_for)) = (&mut self.timer, self.set_for) {
-            ready!(timer.as_mut().poll(cx));
+            // Without a budget: "pending" has to mean that the timer holds the task's waker, never that the
+            // task has had its share (tokio's `task/coop/mod.rs`, `poll_proceed`, in `Sleep::poll_elapsed`).
+            ready!(pin!(unconstrained(timer.as_mut())).poll(cx));
             self.set_for = None;
             if set_for >= at {
                 break;
@@ -44,5 +55,41 @@ impl Alarm {
             Some(timer) => timer.as_mut().reset(clock.instant(at)),
             None => self.timer = Some(Box::pin(sleep_until(clock.instant(at)))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::coop::{has_budget_remaining, poll_proceed};
+
+    use super::*;
+    use crate::clock::Exact;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_rings_for_a_task_that_has_used_up_its_budget() {
+        let clock = Exact::begin();
+        let ringing = tokio::spawn(async move {
+            let (mut alarm, at) = (Alarm::default(), Duration::from_secs(1));
+            poll_fn(|cx| {
+                while has_budget_remaining() {
+                    let Poll::Ready(proceed) = poll_proceed(cx) else { break };
+                    proceed.made_progress();
+                }
+                assert!(alarm.poll(cx, at, &clock).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            // As a calm session does, nobody polls it until the task is woken.
+            let mut polls = 0;
+            poll_fn(|_| {
+                polls += 1;
+                if polls > 1 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            assert!(alarm.has_rung() && !alarm.is_set());
+        });
+        tokio::time::timeout(Duration::from_secs(10), ringing).await.unwrap().unwrap();
     }
 }

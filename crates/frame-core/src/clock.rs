@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 /// A clock that never goes back.
 pub trait Clock {
-    /// Time since a moment that stays the same, perhaps as it was a little while ago.
+    /// Time since a moment that stays the same. It may lag by a few milliseconds.
     fn now(&self) -> Duration;
+    /// The same without a lag: for when a timer has fired, whose moment must not seem still to come.
+    fn now_exactly(&self) -> Duration;
     /// The same for a timer.
     fn instant(&self, at: Duration) -> Instant;
 }
@@ -27,6 +29,10 @@ impl Exact {
 impl Clock for Exact {
     fn now(&self) -> Duration {
         self.0.elapsed()
+    }
+
+    fn now_exactly(&self) -> Duration {
+        self.now()
     }
 
     fn instant(&self, at: Duration) -> Instant {

@@ -1,46 +1,49 @@
-//! The time of a worker, read once a turn: sessions ask for it with every message.
+//! The time that sessions work with, which they ask for with every message.
 
 use std::cell::Cell;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use frame_core::clock::Clock;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// How often the time that was read may be told before it is read again: a worker that has no time to sleep
-/// takes turns without end.
-const TELLS_MAX: u32 = 32;
-
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// The same moment, as timers and as the kernel's clock have it.
+static EPOCH: LazyLock<(Instant, Duration)> = LazyLock::new(|| (Instant::now(), kernel(ClockId::Monotonic)));
 
 thread_local! {
-    /// What was read, and how often it may still be told.
-    static READ: Cell<(Duration, u32)> = const { Cell::new((Duration::ZERO, 0)) };
+    /// The latest time that this thread was told: an exact one may be ahead of the coarse clock.
+    static LATEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// The thread has slept: what it knows of the time is old.
-pub fn woke() {
-    READ.set((Duration::ZERO, 0));
-}
-
-/// The time of this thread's worker. It lags by a turn at most, where [`woke`] is called after sleeping.
+/// The kernel's coarse clock. A look costs a few nanoseconds and no system call, and lags by a tick of the
+/// kernel's at most (1 to 10 ms), however busy the thread is.
 #[derive(Debug, Clone, Copy)]
-pub struct Turns;
+pub struct Coarse;
 
-impl Clock for Turns {
+impl Clock for Coarse {
     fn now(&self) -> Duration {
-        let (now, left) = READ.get();
-        let read = match left.checked_sub(1) {
-            Some(left) => (now, left),
-            None => (EPOCH.elapsed(), TELLS_MAX),
-        };
-        READ.set(read);
-        read.0
+        later(kernel(ClockId::MonotonicCoarse).saturating_sub(EPOCH.1))
+    }
+
+    fn now_exactly(&self) -> Duration {
+        later(EPOCH.0.elapsed())
     }
 
     fn instant(&self, at: Duration) -> Instant {
-        *EPOCH + at
+        EPOCH.0 + at
     }
+}
+
+/// A clock never goes back.
+fn later(now: Duration) -> Duration {
+    let now = now.max(LATEST.get());
+    LATEST.set(now);
+    now
+}
+
+fn kernel(clock: ClockId) -> Duration {
+    clock_gettime(clock).try_into().unwrap_or_default() // never negative
 }
 
 #[cfg(test)]
@@ -48,17 +51,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_is_read_after_sleep_and_now_and_then() {
-        let next =
-            |then| std::iter::repeat_with(|| Turns.now()).take(TELLS_MAX as usize + 1).all(|now| now == then);
-        woke();
-        let then = Turns.now();
-        while EPOCH.elapsed() == then {}
-        assert_eq!(Turns.now(), then);
-        assert!(!next(then));
-        let then = Turns.now();
-        while EPOCH.elapsed() == then {}
-        woke();
-        assert!(Turns.now() > then);
+    fn it_lags_by_a_tick_and_never_goes_back() {
+        let begun = Coarse.now_exactly();
+        let mut last = begun;
+        while last < begun + Duration::from_millis(50) {
+            let before = EPOCH.0.elapsed();
+            let now = Coarse.now();
+            assert!(now >= last && now <= EPOCH.0.elapsed(), "{last:?} {now:?}");
+            assert!(before.saturating_sub(now) < Duration::from_millis(20), "{before:?} {now:?}");
+            last = now;
+        }
+        assert!(Coarse.now_exactly() >= last);
     }
 }

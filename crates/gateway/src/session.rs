@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use upgrade_handler::handoff::Handoff;
 
-use crate::clock::Turns;
+use crate::clock::Coarse;
 use crate::connection::Stream;
 use crate::registry::Registered;
 use crate::route::Route;
@@ -88,7 +88,7 @@ impl Session {
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome = relay(&mut client, backend, policy, control, Turns, parting).await;
+                        let outcome = relay(&mut client, backend, policy, control, Coarse, parting).await;
                         if outcome.backend == Exit::Reset {
                             socket::reset_on_close(backend.get_ref());
                         }

@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::clock;
 use crate::config::GOING_AWAY;
 use crate::drained::Drained;
 use crate::listener::{self, Stop};
@@ -195,8 +194,7 @@ pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sende
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let accepted = worker.accepted.clone();
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().on_thread_unpark(clock::woke).build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
         runtime.block_on(run(worker, inbox));

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::coop::poll_proceed;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 /// A [`TcpStream`] that costs less.
 #[derive(Debug)]
@@ -21,7 +21,9 @@ pub struct Tcp {
     reader: Option<Who>,
 }
 
-/// A task, as long as the runtime holds a waker of it.
+/// A task, as long as the runtime holds a waker of it: until there is something to read, when it takes the
+/// waker and says so to [`TcpStream::try_io`] (tokio's `runtime/io/scheduled_io.rs`, `wake` and
+/// `poll_readiness`). So its memory is not another task's meanwhile.
 #[derive(Debug, PartialEq, Eq)]
 struct Who {
     data: usize,
@@ -118,6 +120,12 @@ impl AsyncRead for Tcp {
                     return Poll::Pending;
                 }
                 this.reader = None;
+                // With a budget, "pending" means that the waker was registered (tokio's
+                // `runtime/io/registration.rs`, `poll_ready`); without one it only says that this task has had
+                // its share, and must not be taken for that.
+                if !has_budget_remaining() {
+                    let _ = ready!(poll_proceed(cx));
+                }
                 if this.io.poll_read_ready(cx)?.is_pending() {
                     this.reader = Some(who);
                     return Poll::Pending;
@@ -231,6 +239,39 @@ mod tests {
             far.write_all(b"ping").await.unwrap();
             assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
         }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_used_up_its_budget_is_still_woken() {
+        let (mut near, mut far) = pair().await;
+        far.write_all(b"first").await.unwrap();
+        let (asked, has_asked) = tokio::sync::oneshot::channel();
+        let reading = tokio::spawn(async move {
+            let mut asked = Some(asked);
+            let mut has_read = false;
+            std::future::poll_fn(|cx| {
+                let read = read_now(&mut near, cx, true);
+                match read {
+                    Some(len) if has_read => return Poll::Ready(len),
+                    None if has_read => asked.take().map_or((), |asked| asked.send(()).unwrap()),
+                    None => return Poll::Pending,
+                    // The socket has no more, and the runtime knows it; then there is no budget left.
+                    Some(_) => {
+                        has_read = true;
+                        while has_budget_remaining() {
+                            let Poll::Ready(proceed) = poll_proceed(cx) else { break };
+                            proceed.made_progress();
+                        }
+                        assert_eq!(read_now(&mut near, cx, true), None);
+                    }
+                }
+                Poll::Pending // nobody polls it now unless it is woken
+            })
+            .await
+        });
+        has_asked.await.unwrap();
+        far.write_all(b"ping").await.unwrap();
+        assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
     }
 
     #[tokio::test]

@@ -186,7 +186,8 @@ impl<T: Clock> Relay<T> {
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        let now = self.clock.now();
+        // The deadline that an alarm has rung for must not seem to be still to come.
+        let now = if self.alarm.has_rung() { self.clock.now_exactly() } else { self.clock.now() };
         let silent = control.is_silent(cx, &self.ear);
         if !silent
             && let Some(order) = control.poll(cx, &mut self.ear)
@@ -236,7 +237,7 @@ impl<T: Clock> Relay<T> {
         loop {
             let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare);
             let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare);
-            if up.is_pending() && down.is_pending() && self.is_calm(now) {
+            if up.is_pending() && down.is_pending() && self.is_calm() {
                 if self.up.wire_bytes() != heard {
                     self.keepalive.on_bytes(now);
                 }
@@ -280,18 +281,15 @@ impl<T: Clock> Relay<T> {
         }
     }
 
-    /// Nobody waits for anything but bytes and an alarm that is set, and what these do can only put the
-    /// deadlines off. So it is nearly always.
-    fn is_calm(&self, now: Duration) -> bool {
+    /// Nothing is waited for but bytes and an alarm that is set and has not rung, and what these do can only
+    /// put the deadlines off. So it is nearly always.
+    fn is_calm(&self) -> bool {
         self.cause.is_none()
             && self.deadline.is_none()
             && self.up.is_calm()
             && self.down.is_calm()
             && self.keepalive.is_calm()
-            && match self.alarm.set_for() {
-                Some(at) => now < at,
-                None => self.idle_timeout.is_none() && !self.keepalive.is_on(),
-            }
+            && (self.alarm.is_set() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {

@@ -188,6 +188,54 @@ where
     }
 }
 
+/// A clock that nobody sets: its time is that of the last exact look.
+struct Lagging(Exact, std::cell::Cell<Duration>);
+
+impl Clock for Lagging {
+    fn now(&self) -> Duration {
+        self.1.get()
+    }
+
+    fn now_exactly(&self) -> Duration {
+        self.1.set(self.0.now());
+        self.now()
+    }
+
+    fn instant(&self, at: Duration) -> Instant {
+        self.0.instant(at)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alarm_is_heard_whatever_the_clock_says() {
+    let (client_far, mut client) = duplex(1 << 10);
+    let (_backend_far, mut backend) = duplex(1 << 10);
+    let policy = Policy { idle_timeout: Some(45 * SECOND), ..pinging() };
+    let control = Control::new();
+    let clock = Lagging(Exact::begin(), Duration::ZERO.into());
+    let begun = Instant::now();
+    let session = relay(&mut client, &mut backend, policy, &control, clock, |_| {});
+    let hearing = async {
+        let mut client = Far { io: client_far, hears: Sender::Server };
+        let ping = client.hear().await.unwrap();
+        assert_eq!((begun.elapsed(), ping.b0), (30 * SECOND, 0x89));
+        client.send(&masked(0x8A, &ping.payload)).await;
+        assert_eq!((client.hear_close().await.code, begun.elapsed()), (Some(1001), 45 * SECOND));
+    };
+    let (outcome, ()) = tokio::join!(session, hearing);
+    assert_eq!(outcome.cause, Cause::Idle);
+}
+
+/// An order's deadline is kept although nothing else happens any more.
+#[tokio::test(start_paused = true)]
+async fn a_session_with_a_deadline_is_not_calm() {
+    let policy = policy();
+    let mut relay = Relay::new(&policy, Exact::begin(), |sender| Scanner::new(sender, policy.limits));
+    assert!(relay.is_calm());
+    relay.deadline = Some(SECOND);
+    assert!(!relay.is_calm());
+}
+
 fn close(code: u16) -> Vec<u8> {
     code.to_be_bytes().into()
 }

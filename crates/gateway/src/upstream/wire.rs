@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,7 @@ use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split};
 use tokio::task::AbortHandle;
+use tokio::task::coop::unconstrained;
 
 use super::answer::{BadAnswer, Framing, Repair, is_kept, take_head};
 use super::decode::{BadChunk, Decoded, Decoder};
@@ -113,7 +114,11 @@ impl<T: Io> Wire<T> {
 
     /// Nothing has come since the last answer: neither the end, nor what nobody has asked for.
     pub(super) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending()
+        // Without a budget: "pending" must not mean that this task has had its share (tokio's
+        // `task/coop/mod.rs`, `poll_proceed`).
+        let mut byte = [0];
+        let reading = poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+        pin!(unconstrained(reading)).poll(cx).is_pending()
     }
 
     /// Sends a request and waits for the head of its final answer. The body goes on being sent while the answer
@@ -305,6 +310,8 @@ mod tests {
     use http_body_util::BodyExt;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
+    use tokio::task::coop::{has_budget_remaining, poll_proceed};
+
     use super::*;
     use crate::body::ToBackend;
 
@@ -436,6 +443,31 @@ mod tests {
         let Err(AskError::Again { request, .. }) = result else { panic!("{result:?}") };
         let (head, _) = self::wire(1000, &[OK]).ask(*request).await.unwrap();
         assert_eq!(head.status, 200);
+    }
+
+    /// A task that has had its share reads nothing, and must not take that for an answer.
+    #[tokio::test]
+    async fn a_connection_with_more_to_say_is_not_quiet() {
+        for is_tired in [false, true] {
+            let (near, mut far) = tokio::io::duplex(16);
+            let mut wire = Wire::new(near);
+            let mut is_quiet = async || {
+                tokio::task::yield_now().await;
+                poll_fn(|cx| {
+                    while is_tired && has_budget_remaining() {
+                        let Poll::Ready(proceed) = poll_proceed(cx) else { break };
+                        proceed.made_progress();
+                    }
+                    Poll::Ready(wire.is_quiet(cx))
+                })
+                .await
+            };
+            assert!(is_quiet().await);
+            far.write_all(b"!").await.unwrap();
+            assert!(!is_quiet().await, "tired: {is_tired}");
+            drop(far);
+            assert!(!is_quiet().await, "tired: {is_tired}");
+        }
     }
 
     #[tokio::test]
