@@ -76,6 +76,7 @@ async fn it_tells_how_the_gateway_is() {
     ] {
         assert!(metrics.lines().any(|line| line == expect), "no {expect:?} in\n{metrics}");
     }
+    assert!(metrics.contains("\nwssgate_certificate_warnings 0\n"), "{metrics}");
     let expiry = "wssgate_certificate_expiry_timestamp_seconds{name=\"*.default.test\",key=\"ECDSA\"} ";
     let expiry = metrics.lines().find_map(|line| line.strip_prefix(expiry)).unwrap();
     assert!(expiry.parse::<i64>().unwrap() > 1_700_000_000, "{expiry}");

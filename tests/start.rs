@@ -92,7 +92,7 @@ async fn a_self_signed_ca_certificate_is_served_and_warned_about() {
     let issued = self_signed(&["default.test"]);
     issued.write(&setup.path().join("certs"), "default");
     let text_of = |output: Output| text(&output.stdout) + &text(&output.stderr);
-    let remedy = "make it anew with -addext basicConstraints=critical,CA:FALSE";
+    let remedy = "make a new one with -addext basicConstraints=critical,CA:FALSE";
     let shown = text_of(check(setup.path(), &config("", ECHO)));
     assert!(shown.contains("warning: ") && shown.contains(remedy), "{shown}");
     let gateway = setup.start(&config("", ECHO));

@@ -3,6 +3,7 @@
 //! In: certificates, the default's name, the time. Out: the set, and which certificate lost to
 //! which other. Pure.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -11,11 +12,11 @@ use std::sync::Arc;
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Flaw, KeyType};
 use crate::name::{CertName, normalize};
 
-/// The certificates that answer for one name: at most one of each key type, in the order of
-/// [`KeyType`](crate::certificate::KeyType).
+/// The certificates that answer for one name: at most one of each key type. Good ones come first, then
+/// they are in the order of [`KeyType`].
 type Entry = Vec<Arc<Certificate>>;
 
 /// Immutable: what a ClientHello is answered from.
@@ -43,6 +44,8 @@ pub enum Selected {
 pub enum Why {
     /// The other is valid now and this one isn't.
     NotValidNow,
+    /// The other has no flaw and this one has.
+    Unfit(Flaw),
     /// The other was issued later.
     IssuedEarlier,
     /// Nothing tells them apart; the other was found first.
@@ -53,6 +56,11 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotValidNow => "is not valid now and the other is",
+            Self::Unfit(Flaw::Authority) => "is a CA certificate and the other isn't",
+            Self::Unfit(Flaw::NotForServers) => "is not for servers and the other is",
+            Self::Unfit(Flaw::NotForSignatures) => "may not sign handshakes and the other may",
+            Self::Unfit(Flaw::WeakSignature(_)) => "is signed with a broken algorithm and the other isn't",
+            Self::Unfit(Flaw::MustStaple) => "demands a stapled OCSP response and the other doesn't",
             Self::IssuedEarlier => "was issued earlier",
             Self::FoundLater => "has the same dates and was found later",
         })
@@ -74,7 +82,9 @@ pub struct Lost {
 
 impl CertSet {
     /// Sorts `certificates` by name. Of two for one name and key type the one that is valid at
-    /// `now` (seconds since 1970) is served, then the one issued later, then the first.
+    /// `now` (seconds since 1970) is served, then the one without flaws, then the one issued later, then
+    /// the first. One that is not valid or has a flaw is served only to clients that can't use a good one
+    /// of another key type.
     ///
     /// `default` names the certificate for clients that ask for no name or an unknown one; it is
     /// up to the caller to see that it exists ([`Self::has_default`]).
@@ -186,22 +196,28 @@ impl CertSet {
 fn insert(entry: &mut Entry, name: &CertName, new: &Arc<Certificate>, now: i64) -> Option<Lost> {
     let Some(old) = entry.iter_mut().find(|c| c.leaf.key_type == new.leaf.key_type) else {
         entry.push(new.clone());
-        entry.sort_by_key(|c| c.leaf.key_type);
+        entry.sort_by_key(|c| order(c, now));
         return None;
     };
     if Arc::ptr_eq(old, new) {
         return None;
     }
-    let rank = |c: &Certificate| (c.leaf.is_valid(now), c.leaf.not_before);
+    let rank = |c: &Certificate| (c.leaf.is_valid(now), c.leaf.is_fit(), c.leaf.not_before);
     let (winner, loser) =
         if rank(new) > rank(old) { (new.clone(), old.clone()) } else { (old.clone(), new.clone()) };
     *old = winner.clone();
-    let why = if loser.leaf.is_valid(now) != winner.leaf.is_valid(now) {
-        Why::NotValidNow
-    } else if loser.leaf.not_before != winner.leaf.not_before {
-        Why::IssuedEarlier
-    } else {
-        Why::FoundLater
+    entry.sort_by_key(|c| order(c, now));
+    let why = match loser.leaf.flaws.first() {
+        _ if loser.leaf.is_valid(now) != winner.leaf.is_valid(now) => Why::NotValidNow,
+        Some(flaw) if winner.leaf.is_fit() => Why::Unfit(*flaw),
+        _ if loser.leaf.not_before != winner.leaf.not_before => Why::IssuedEarlier,
+        _ => Why::FoundLater,
     };
     Some(Lost { name: name.clone(), loser, winner, why })
+}
+
+/// Among the key types of an entry: what most clients accept, then what is cheaper.
+fn order(certificate: &Certificate, now: i64) -> (Reverse<(bool, bool)>, KeyType) {
+    let leaf = &certificate.leaf;
+    (Reverse((leaf.is_valid(now), leaf.is_fit())), leaf.key_type)
 }

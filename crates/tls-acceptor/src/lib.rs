@@ -2,8 +2,9 @@
 //!
 //! This crate knows rustls and no HTTP. In the order of a connection:
 //!
-//! - [`name`], [`certificate`], [`material`], [`cert_set`]: files → which certificate answers for
-//!   which name; [`load`](mod@load) does it all at once or says everything that is wrong
+//! - [`pem`], [`material`], [`key_kind`]: files → certificates and keys; [`certificate`], [`chain`],
+//!   [`name`], [`cert_set`]: which of them answers for which name, with which issuers;
+//!   [`load`](mod@load) does it all at once or says everything that is wrong
 //! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
 //!   change by themselves; [`expiry`]: when to say that one should
 //! - [`acceptor`]: the handshake under one deadline, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
@@ -35,12 +36,18 @@
 pub mod acceptor;
 pub mod cert_set;
 pub mod certificate;
+pub mod chain;
+mod der;
+mod directory;
 pub mod error;
 pub mod expiry;
 mod handshake;
+pub mod key_kind;
 pub mod load;
 pub mod material;
 pub mod name;
+mod named;
+pub mod pem;
 mod places;
 mod record;
 pub mod reload;

@@ -8,14 +8,17 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cert_set::{CertSet, Lost};
-use crate::certificate::{Certificate, Origin};
-use crate::material::{self, FileProblem, KnownKeys};
+use crate::certificate::{Certificate, Flaw, Origin};
+use crate::chain::ChainFault;
+use crate::directory::{Scanned, scan};
+use crate::material::{ENDINGS, FileProblem, KnownKeys};
 use crate::name::CertName;
+use crate::named::named;
 
 /// What is to be loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,11 +76,23 @@ pub enum Problem {
         files: Vec<String>,
     },
     /// Nothing at all was found.
-    #[error("no certificate was found{}", list(files))]
+    #[error("no certificate was found{}{}", looked(directory.as_deref()), list(files))]
     Nothing {
+        /// [`Plan::directory`].
+        directory: Option<PathBuf>,
         /// Files that may be the reason.
         files: Vec<String>,
     },
+}
+
+fn looked(directory: Option<&Path>) -> String {
+    directory.map_or_else(String::new, |directory| {
+        let directory = directory.display();
+        format!(
+            " in {directory}: a certificate and its private key are looked for in files whose names end in \
+             {ENDINGS}, in the directory and below it"
+        )
+    })
 }
 
 fn list(files: &[String]) -> String {
@@ -93,8 +108,10 @@ pub enum Warning {
     Kept(Arc<Certificate>),
     /// A certificate that is served but not valid yet. (One that has expired is [`expiry`](crate::expiry)'s.)
     NotValidYet(Arc<Certificate>),
-    /// A certificate that is served but says that it is a certificate authority's.
-    Authority(Arc<Certificate>),
+    /// A certificate that is served although clients refuse such ones.
+    Unfit(Arc<Certificate>, Flaw),
+    /// A certificate that is served with issuers that clients may stumble over, or without any.
+    Chain(Arc<Certificate>, ChainFault),
 }
 
 impl fmt::Display for Warning {
@@ -116,13 +133,12 @@ impl fmt::Display for Warning {
                 first_file(certificate),
                 names(certificate)
             ),
-            Self::Authority(certificate) => write!(
-                f,
-                "{}: the certificate of {} is a CA certificate; it is served, but some clients refuse it: \
-                 make it anew with -addext basicConstraints=critical,CA:FALSE",
-                first_file(certificate),
-                names(certificate)
-            ),
+            Self::Unfit(certificate, flaw) => {
+                write!(f, "{}: the certificate of {} {flaw}", first_file(certificate), names(certificate))
+            }
+            Self::Chain(certificate, fault) => {
+                write!(f, "{}: the certificate of {}: {fault}", first_file(certificate), names(certificate))
+            }
         }
     }
 }
@@ -178,11 +194,14 @@ fn carry_out(
     let mut certificates: Vec<Arc<Certificate>> = Vec::new();
     let mut known_keys = KnownKeys::after(previous.map(|loaded| &loaded.known_keys));
 
-    for (position, named) in plan.named.iter().enumerate() {
+    for (position, wanted) in plan.named.iter().enumerate() {
         let origin = Origin::Named(position);
         let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
-        match (material::named(position, &named.chain, &named.key), before()) {
-            (Ok(certificate), _) => certificates.push(Arc::new(certificate)),
+        match (named(position, &wanted.chain, &wanted.key, now), before()) {
+            (Ok((certificate, notes)), _) => {
+                certificates.push(Arc::new(certificate));
+                warnings.extend(notes.into_iter().map(Warning::File));
+            }
             (Err(found), Some(kept)) => {
                 warnings.extend(found.into_iter().map(Warning::File));
                 warnings.push(Warning::Kept(kept.clone()));
@@ -194,8 +213,8 @@ fn carry_out(
         }
     }
     if let Some(path) = &plan.directory {
-        let scanned = match (material::scan(path, &mut known_keys), fallback) {
-            (Err(error), Some(_)) => Ok(material::Scanned::nothing(path, error)),
+        let scanned = match (scan(path, &mut known_keys, now), fallback) {
+            (Err(error), Some(_)) => Ok(Scanned::nothing(path, error)),
             (scanned, _) => scanned,
         };
         match scanned {
@@ -224,7 +243,9 @@ fn carry_out(
             warnings.iter().filter_map(file).collect()
         };
         match &plan.default {
-            _ if set.certificates().is_empty() => problems.push(Problem::Nothing { files: files() }),
+            _ if set.certificates().is_empty() => {
+                problems.push(Problem::Nothing { directory: plan.directory.clone(), files: files() });
+            }
             Some(name) if !set.has_default() => {
                 problems.push(Problem::Default { name: name.clone(), files: files() });
             }
@@ -238,15 +259,16 @@ fn carry_out(
         if now < certificate.leaf.not_before {
             warnings.push(Warning::NotValidYet(certificate.clone()));
         }
-        if certificate.leaf.is_ca {
-            warnings.push(Warning::Authority(certificate.clone()));
-        }
+        let leaf_and_chain = (&certificate.leaf.flaws, &certificate.chain_faults);
+        warnings.extend(leaf_and_chain.0.iter().map(|flaw| Warning::Unfit(certificate.clone(), *flaw)));
+        warnings
+            .extend(leaf_and_chain.1.iter().map(|fault| Warning::Chain(certificate.clone(), fault.clone())));
     }
     Ok(Loaded { set, warnings, lost, known_keys })
 }
 
 /// Certificates of the directory whose files may still be there but no longer make a certificate.
-fn kept(previous: &CertSet, scanned: &material::Scanned) -> Vec<Arc<Certificate>> {
+fn kept(previous: &CertSet, scanned: &Scanned) -> Vec<Arc<Certificate>> {
     let used: HashSet<_> = scanned.certificates.iter().flat_map(|c| &c.files).collect();
     let found: HashSet<_> = scanned.certificates.iter().map(Certificate::der).collect();
     let is_kept = |old: &&Arc<Certificate>| {

@@ -139,6 +139,17 @@ impl Pki {
     /// A certificate for a key that exists already.
     #[must_use]
     pub fn issue_for(&self, order: &Order, key: &KeyPair) -> Issued {
+        self.issue_changed(order, key, |_| {})
+    }
+
+    /// A certificate that is not as the others are.
+    #[must_use]
+    pub fn issue_changed(
+        &self,
+        order: &Order,
+        key: &KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Issued {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "a server");
         params.serial_number = Some(SerialNumber::from(order.serial));
@@ -146,6 +157,7 @@ impl Pki {
         let now = OffsetDateTime::now_utc();
         params.not_before = now + Duration::days(order.from_days);
         params.not_after = now + Duration::days(order.until_days);
+        change(&mut params);
         let leaf = params.signed_by(key, &self.intermediate).unwrap();
         let chain = self.intermediate.pem();
         Issued {

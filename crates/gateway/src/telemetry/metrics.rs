@@ -54,6 +54,12 @@ pub fn render(overview: &Overview) -> String {
     for (name, key, not_after) in served {
         page.sample(&[("name", &name), ("key", key)], not_after);
     }
+    page.family(
+        "wssgate_certificate_warnings",
+        "gauge",
+        "What is wrong with the certificates in use; the log and `wssgate check` say what.",
+    );
+    page.sample(&[], current.loaded.warnings.len());
     page.text
 }
 

@@ -267,7 +267,7 @@ fn files_that_are_of_no_use_are_reported_and_harm_nobody() {
     let good = d.pki.issue(&["good.test"]);
     good.write(d.path(), "good");
     d.write("lonely.key", &d.pki.issue(&["x.test"]).key);
-    d.write("lonely.crt", &d.pki.issue(&["y.test"]).fullchain); // a chain without a key: ignored
+    d.write("lonely.crt", &d.pki.issue(&["y.test"]).fullchain);
     d.write("cut.pem", &good.fullchain[..300]);
     d.write("noise.cer", "\u{1}\u{2}\u{3}");
     d.write(
@@ -284,7 +284,7 @@ fn files_that_are_of_no_use_are_reported_and_harm_nobody() {
         warned.push(problem.path.file_name().unwrap().to_str().unwrap());
     }
     warned.sort_unstable();
-    assert_eq!(warned, ["cut.pem", "dangling.pem", "locked.key", "lonely.key", "noise.cer"]);
+    assert_eq!(warned, ["cut.pem", "dangling.pem", "locked.key", "lonely.crt", "lonely.key", "noise.cer"]);
 }
 
 #[test]
@@ -346,6 +346,10 @@ fn nothing_and_a_default_that_nobody_has_are_problems() {
     d.pki.issue(&["a.test"]).write(d.path(), "a");
     let default = texts(&load(&d.with_default("b.test"), None).unwrap_err());
     assert!(default[0].contains("default name b.test") && default[0].contains("cut.pem"), "{default:?}");
+    let empty = TempDir::new().unwrap();
+    let nothing = texts(&load(&Plan::directory(empty.path()), None).unwrap_err());
+    let (directory, endings) = (empty.path().display().to_string(), ".pem, .crt, .cer or .key");
+    assert!(nothing[0].contains(&directory) && nothing[0].contains(endings), "{nothing:?}");
     let gone = texts(&load(&Plan::directory(d.path().join("gone")), None).unwrap_err());
     assert!(gone[0].contains("gone: can't be read"), "{gone:?}");
 }

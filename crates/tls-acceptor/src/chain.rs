@@ -1,0 +1,217 @@
+//! A leaf, and certificates that may be its issuers → the chain that is sent. Pure.
+//!
+//! The leaf comes first, then issuer after issuer (RFC 8446 §4.4.2), from the leaf's own file if it has
+//! them, else from the directory. What else of the file belongs to the chain, such as a cross-signed
+//! issuer, follows. Doubled certificates are sent once; those that belong to nobody are not sent.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::LazyLock;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls_pki_types::CertificateDer;
+
+use crate::certificate::{Facts, LeafError, Role};
+use crate::der::{SEQUENCE, element, expect};
+
+/// No chain comes near it.
+const LINKS_MAX: usize = 16;
+
+/// A certificate that may be part of a chain.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) facts: Facts,
+}
+
+impl Link {
+    pub(crate) fn read(der: CertificateDer<'static>) -> Result<Self, LeafError> {
+        let facts = Facts::of(&der)?;
+        Ok(Self { der, facts })
+    }
+
+    fn is_self_issued(&self) -> bool {
+        self.facts.subject == self.facts.issuer
+    }
+}
+
+/// The issuers of a directory, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Pool<'a> {
+    by_subject: HashMap<&'a [u8], Vec<&'a Link>>,
+}
+
+impl<'a> Pool<'a> {
+    pub(crate) fn of(links: impl Iterator<Item = &'a Link>) -> Self {
+        let mut by_subject: HashMap<_, Vec<_>> = HashMap::new();
+        for link in links.filter(|link| link.facts.role != Role::Server) {
+            by_subject.entry(&link.facts.subject[..]).or_default().push(link);
+        }
+        Self { by_subject }
+    }
+
+    fn issuers(&self, link: &Link) -> impl Iterator<Item = &'a Link> {
+        self.by_subject.get(&link.facts.issuer[..]).into_iter().flatten().copied()
+    }
+}
+
+/// Something about a chain that clients may stumble over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainFault {
+    /// Nothing but the leaf is there, and it is not its own issuer.
+    NoIssuer {
+        /// Its name.
+        issuer: String,
+    },
+    /// A certificate of the file that belongs to another chain.
+    Stray {
+        /// Whose it is.
+        name: String,
+    },
+    /// An issuer that is sent and is not valid any more.
+    Expired {
+        /// Whose it is.
+        name: String,
+    },
+    /// An issuer that is sent and is not valid yet.
+    NotYetValid {
+        /// Whose it is.
+        name: String,
+    },
+    /// An issuer that is sent and signed with an algorithm that isn't trusted any more.
+    WeakSignature {
+        /// Whose it is.
+        name: String,
+        /// Such as SHA-1.
+        algorithm: &'static str,
+    },
+}
+
+impl fmt::Display for ChainFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIssuer { issuer } => write!(
+                f,
+                "the certificate of its issuer {issuer} is not there, so that clients that don't have it refuse \
+                 the connection; add it behind the certificate in the file (the \"full chain\")"
+            ),
+            Self::Stray { name } => write!(
+                f,
+                "the certificate of {name} in the file is not part of the chain and is not sent; remove it"
+            ),
+            Self::Expired { name } => {
+                write!(f, "the certificate of its issuer {name} HAS EXPIRED; get the new one from there")
+            }
+            Self::NotYetValid { name } => {
+                write!(f, "the certificate of its issuer {name} IS NOT VALID YET")
+            }
+            Self::WeakSignature { name, algorithm } => write!(
+                f,
+                "the certificate of its issuer {name} is signed with {algorithm}, which clients refuse; get the \
+                 new one from there"
+            ),
+        }
+    }
+}
+
+/// What is sent, and what is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) certs: Vec<CertificateDer<'static>>,
+    pub(crate) faults: Vec<ChainFault>,
+}
+
+/// The chain of `own[at]`, at `now` (seconds since 1970). `own` is the leaf's file, in its order.
+pub(crate) fn chain(own: &[Link], at: usize, pool: &Pool<'_>, now: i64) -> Chain {
+    let mut path: Vec<&Link> = vec![&own[at]];
+    let mut is_rooted = false;
+    while let Some(last) = path.last().copied().filter(|_| path.len() < LINKS_MAX) {
+        if last.is_self_issued() {
+            is_rooted = true;
+            break;
+        }
+        let is_new = |link: &&Link| path.iter().all(|other| other.der != link.der) && issued(link, last);
+        // Of several with the same name and key the one that is valid.
+        let valid_first = |link: &&Link| !link.facts.is_valid(now);
+        if let Some(issuer) = own.iter().filter(is_new).min_by_key(valid_first) {
+            path.push(issuer);
+        } else if let Some(issuer) = pool.issuers(last).filter(is_new).min_by_key(valid_first) {
+            if issuer.is_self_issued() {
+                is_rooted = true;
+                break; // clients have it, or don't believe it
+            }
+            path.push(issuer);
+        } else {
+            break;
+        }
+    }
+    let mut faults = Vec::new();
+    if path.len() == 1 && !is_rooted {
+        faults.push(ChainFault::NoIssuer { issuer: own[at].facts.issuer_name.clone() });
+    }
+    for issuer in path.iter().skip(1).filter(|issuer| !issuer.is_self_issued()) {
+        let name = issuer.facts.subject_name.clone();
+        if now > issuer.facts.not_after {
+            faults.push(ChainFault::Expired { name });
+        } else if now < issuer.facts.not_before {
+            faults.push(ChainFault::NotYetValid { name });
+        } else if let Some(algorithm) = issuer.facts.weak_signature {
+            faults.push(ChainFault::WeakSignature { name, algorithm });
+        }
+    }
+    // Other paths from the same leaf: an issuer that is signed by two others.
+    let mut all = path;
+    while let Some(more) = own.iter().find(|link| {
+        all.iter().all(|other| other.der != link.der) && all.iter().any(|child| issued(link, child))
+    }) {
+        all.push(more);
+    }
+    for (i, link) in own.iter().enumerate() {
+        let is_first = own[..i].iter().all(|other| other.der != link.der);
+        // A leaf of its own is judged by itself.
+        if is_first && !link.facts.is_leaf() && all.iter().all(|other| other.der != link.der) {
+            faults.push(ChainFault::Stray { name: link.facts.subject_name.clone() });
+        }
+    }
+    Chain { certs: all.into_iter().map(|link| link.der.clone()).collect(), faults }
+}
+
+/// `parent` has signed `child`.
+fn issued(parent: &Link, child: &Link) -> bool {
+    let same_id = match (&parent.facts.key_id, &child.facts.authority_key_id) {
+        (Some(id), Some(authority)) => Some(id == authority),
+        _ => None,
+    };
+    let same_name = parent.facts.subject == child.facts.issuer;
+    // Names may be written in two ways (RFC 5280 §7.1).
+    match (same_name, same_id) {
+        (true, Some(true)) => true, // an id is a hash of the key
+        (false, None | Some(false)) => false,
+        (_, same_id) => is_signed_by(&child.der, &parent.facts.public_key).unwrap_or(same_id != Some(false)),
+    }
+}
+
+static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
+    LazyLock::new(|| default_provider().signature_verification_algorithms);
+
+/// `None`: the signature is of an algorithm that isn't known here.
+fn is_signed_by(child: &[u8], public_key: &[u8]) -> Option<bool> {
+    // RFC 5280 §4.1: what is signed, the algorithm, the signature.
+    let tbs = expect(expect(child, SEQUENCE)?.content, SEQUENCE)?;
+    let algorithm = expect(tbs.rest, SEQUENCE)?;
+    let (_, signature) = element(algorithm.rest)?.content.split_first()?;
+    let key_algorithm = expect(expect(public_key, SEQUENCE)?.content, SEQUENCE)?;
+    let (_, key) = element(key_algorithm.rest)?.content.split_first()?;
+    let mut algorithms =
+        ALGORITHMS.all.iter().filter(|a| *a.signature_alg_id() == *algorithm.content).peekable();
+    algorithms.peek()?;
+    Some(
+        algorithms
+            .filter(|a| *a.public_key_alg_id() == *key_algorithm.content)
+            .any(|a| a.verify_signature(key, tbs.whole, signature).is_ok()),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! A chain and a key that the plan names → a certificate, or everything that is wrong with the two.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use rustls::sign::SigningKey;
+
+use crate::certificate::{Certificate, Origin, leaf};
+use crate::chain::{Link, Pool, chain};
+use crate::material::{FileError, FileProblem, read, signing_key};
+
+/// A certificate that the plan names, and what is wrong with its files that does no harm.
+pub(crate) fn named(
+    position: usize,
+    chain: &[PathBuf],
+    key: &Path,
+    now: i64,
+) -> Result<(Certificate, Vec<FileProblem>), Vec<FileProblem>> {
+    let (mut problems, mut notes) = (Vec::new(), Vec::new());
+    let mut links = Vec::new();
+    for path in chain {
+        let problem = |error| FileProblem { path: path.clone(), error };
+        let contents = match read(path) {
+            Ok(contents) => contents,
+            Err(error) => {
+                problems.push(problem(error));
+                continue;
+            }
+        };
+        let mut found = contents.notes.into_iter();
+        if contents.chain.is_empty() {
+            problems.push(problem(found.next().unwrap_or(FileError::NoCertificate)));
+        }
+        notes.extend(found.map(problem));
+        for (i, der) in contents.chain.into_iter().enumerate() {
+            match Link::read(der) {
+                Ok(link) => links.push(link),
+                Err(error) => problems.push(problem(FileError::Certificate { position: i + 1, error })),
+            }
+        }
+    }
+    let in_key = |error| FileProblem { path: key.to_owned(), error };
+    let keys = match signing_keys(key) {
+        Ok((keys, found)) => {
+            // What chain and key share a file for is said once.
+            notes.extend(found.into_iter().filter(|_| !chain.iter().any(|file| file == key)).map(in_key));
+            keys
+        }
+        Err(error) => {
+            problems.push(in_key(error));
+            Vec::new()
+        }
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let path = chain.first().cloned().unwrap_or_default();
+    // Of several keys the one that fits, and of several certificates the server's own.
+    let fitting = keys.into_iter().flat_map(|signing| {
+        let spki = signing.public_key().map(|spki| spki.to_vec());
+        let fits =
+            links.iter().enumerate().filter(move |(_, link)| Some(&link.facts.public_key) == spki.as_ref());
+        fits.map(move |(at, link)| (link.facts.role, at, signing.clone()))
+    });
+    let Some((_, at, signing)) = fitting.min_by_key(|(role, at, _)| (*role, *at)) else {
+        return Err(vec![in_key(FileError::Mismatch { chain: path })]);
+    };
+    let mut files = chain.to_vec();
+    files.push(key.to_owned());
+    let certificate = assemble(&links, at, &Pool::default(), signing, Origin::Named(position), files, now);
+    let certificate = certificate.map_err(|error| vec![FileProblem { path, error }])?;
+    Ok((certificate, notes))
+}
+
+type SigningKeys = (Vec<Arc<dyn SigningKey>>, Vec<FileError>);
+
+/// All keys of a file that sign, and what is wrong with the others; if none does, what is wrong first.
+fn signing_keys(file: &Path) -> Result<SigningKeys, FileError> {
+    let contents = read(file)?;
+    let (mut keys, mut notes) = (Vec::new(), contents.notes);
+    for key in &contents.keys {
+        match signing_key(key) {
+            Ok(signing) => keys.push(signing),
+            Err(error) => notes.insert(0, error),
+        }
+    }
+    if keys.is_empty() {
+        return Err(notes.into_iter().next().unwrap_or(FileError::NoKey));
+    }
+    Ok((keys, notes))
+}
+
+/// The certificate whose leaf is `links[at]`, with its issuers from `links` and from `pool`.
+pub(crate) fn assemble(
+    links: &[Link],
+    at: usize,
+    pool: &Pool<'_>,
+    signing: Arc<dyn SigningKey>,
+    origin: Origin,
+    files: Vec<PathBuf>,
+    now: i64,
+) -> Result<Certificate, FileError> {
+    let in_chain = |error| FileError::Certificate { position: at + 1, error };
+    let leaf = leaf(&links[at].der).map_err(in_chain)?;
+    if leaf.names.is_empty() {
+        return Err(if leaf.names_ignored.is_empty() {
+            FileError::NoNames
+        } else {
+            FileError::BadNames(leaf.names_ignored)
+        });
+    }
+    let chain = chain(links, at, pool, now);
+    let key = Arc::new(CertifiedKey::new(chain.certs, signing));
+    key.keys_match().map_err(|_| FileError::Unpaired)?; // not to be expected: they were matched
+    Ok(Certificate { key, leaf, origin, files, chain_faults: chain.faults })
+}
