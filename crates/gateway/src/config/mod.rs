@@ -5,6 +5,7 @@
 mod keys;
 mod problem;
 mod raw;
+mod secret;
 mod values;
 
 use std::collections::HashMap;
@@ -187,7 +188,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
     });
     let takeover_timeout = root.duration(d, "takeover_timeout", values::limit);
     let trusted_proxies = root.strings(d, "trusted_proxies", network);
-    let ticket_keys = root.string(d, "ticket_keys", |text| Ok(base.join(text)));
+    let ticket_keys = root.string(d, "ticket_keys", |text| file_name(base, text));
     let listeners = read_listeners(d, &mut root);
     let admin = read_admin(d, &mut root, &listeners);
     let control = read_control(base, d, &mut root);
@@ -225,6 +226,20 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         certificate_places,
         routes,
     }
+}
+
+/// The path of a file or directory, relative to the configuration.
+fn file_name(base: &Path, text: &str) -> Result<PathBuf, String> {
+    let path = base.join(text);
+    // The name would be repeated in messages, so it must not be the secret itself.
+    if secret::is_likely(text) && !path.exists() {
+        return Err(
+            "expected the name of a file, found what may be the key itself; write it to a file that only \
+                    the gateway's user can read (chmod 600), and name that one here"
+                .to_owned(),
+        );
+    }
+    Ok(path)
 }
 
 fn read_drain(d: &mut Document<'_>, root: &mut Section<'_>) -> Drain {
@@ -295,7 +310,7 @@ fn read_control(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) -> Op
     let place = section.place;
     let socket = section.string(d, "socket", |text| match text {
         "" => Err("expected a path such as \"/run/wssgate/control.sock\", found nothing".to_owned()),
-        text => Ok(base.join(text)),
+        text => file_name(base, text),
     });
     section.finish(d);
     let At { value: path, place } = socket.unwrap_or_else(|| At { value: control::USUAL.into(), place });
@@ -375,7 +390,7 @@ fn read_certificates(
     let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
     if let Some(mut section) = root.table(d, "certificates", "[certificates]") {
         places.section = section.place;
-        if let Some(At { value, place }) = section.string(d, "directory", |text| Ok(base.join(text))) {
+        if let Some(At { value, place }) = section.string(d, "directory", |text| file_name(base, text)) {
             plan.directory = Some(value);
             places.directory = place;
         }
@@ -400,15 +415,15 @@ fn read_certificates(
         section.finish(d);
     }
     for mut section in root.tables(d, "certificate", "[[certificate]]") {
-        let chain = section.strings(d, "chain", |text| Ok(text.to_owned()));
-        let key = section.string(d, "key", |text| Ok(base.join(text)));
+        let chain = section.strings(d, "chain", |text| file_name(base, text));
+        let key = section.string(d, "key", |text| file_name(base, text));
         section.require(d, "chain", "\"/etc/ssl/domain.com/fullchain.pem\"");
         section.require(d, "key", "\"/etc/ssl/domain.com/privkey.pem\"");
         if let (Some(At { value: chain, place }), Some(At { value: key, .. })) = (chain, key) {
             if chain.is_empty() {
                 d.problem(place, "chain: the list is empty");
             }
-            plan.named.push(Named { chain: chain.iter().map(|file| base.join(file)).collect(), key });
+            plan.named.push(Named { chain, key });
             places.named.push(place);
         }
         section.finish(d);

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{SECTIONS, TOP_LEVEL, elsewhere};
 use super::problem::{Lines, Place, Problem};
+use super::secret;
 use super::values;
 
 /// A value, and where it is written.
@@ -35,7 +36,7 @@ impl<'a> Document<'a> {
         let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = document.place(error.span());
-            let what = format!("this is not TOML: {}", error.message().replace('\n', " "));
+            let what = secret::left_out(format!("this is not TOML: {}", error.message().replace('\n', " ")));
             document.problems.push(Problem { file: document.file.clone(), place, what });
             document.broken_at = Some(document.broken_at.map_or(place, |first| first.min(place)));
         }
@@ -51,7 +52,8 @@ impl<'a> Document<'a> {
     /// Something that is there and wrong. Behind a syntax error nothing is what it seems.
     pub(super) fn problem(&mut self, place: Place, what: impl Into<String>) {
         if self.broken_at.is_none_or(|broken| place < broken) {
-            self.problems.push(Problem { file: self.file.clone(), place, what: what.into() });
+            let what = secret::left_out(what.into());
+            self.problems.push(Problem { file: self.file.clone(), place, what });
         }
     }
 
