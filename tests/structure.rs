@@ -125,6 +125,7 @@ fn each_thing_is_done_in_its_place() {
             "gateway/config/",
             "gateway/control/socket.rs",
             "gateway/demo.rs",
+            "tls-acceptor/directory.rs",
             "tls-acceptor/material.rs",
             "tls-acceptor/places.rs",
             "tls-acceptor/ticket_file.rs",
