@@ -287,6 +287,79 @@ async fn what_a_drained_route_has_left_at_drain_timeout_is_cut() {
     gateway.wait("session");
 }
 
+/// Keeps a message open on `socket` until a Close comes, of this code.
+async fn keeps_a_message_open(socket: &mut WebSocket, code: u16) {
+    soon(async {
+        loop {
+            socket.send(0x00, "still here").await;
+            let heard = socket.hear().await.expect("a Close, not the end");
+            if heard.b0 == 0x88 {
+                return assert_eq!(heard.payload, code.to_be_bytes());
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_kept_open_does_not_outlast_close_and_a_removed_route() {
+    let (backend, _) = echo().await;
+    let top = "drain_window = \"1ms\"\ndrain_timeout = \"1s\"";
+    let routes = route("/a", backend.address) + ECHO;
+    let gateway = setup().start(&with_control(top, &routes));
+    let mut relayed = open(&gateway, "/a").await;
+    relayed.send(0x01, "never").await;
+    assert_eq!(relayed.hear().await.unwrap().b0, 0x01);
+    let id = listed(&gateway).await[0]["id"].clone();
+    done(&gateway, &format!("close {id}")).await;
+    keeps_a_message_open(&mut relayed, 1001).await;
+    drop(relayed);
+    gateway.wait("session");
+    let mut removed = open(&gateway, "/a").await;
+    removed.send(0x01, "never").await;
+    assert_eq!(removed.hear().await.unwrap().b0, 0x01);
+    gateway.write_config(&with_control(top, ECHO));
+    done(&gateway, "reload").await;
+    keeps_a_message_open(&mut removed, 1001).await;
+    // The gateway's own end of a session, which says nothing back to a fragment.
+    let mut echo = open(&gateway, "/").await;
+    echo.echoes("x").await;
+    echo.send(0x01, "never").await;
+    let sessions = listed(&gateway).await;
+    let open = sessions.iter().find(|session| session["state"] == "open").unwrap();
+    done(&gateway, &format!("close {}", open["id"])).await;
+    echo.hears_close(1001).await;
+}
+
+#[tokio::test]
+async fn a_drain_that_was_taken_back_does_not_cut_the_sessions_of_the_next() {
+    let (backend, _) = echo().await;
+    let config = |timeout| {
+        with_control(
+            &format!("drain_window = \"1ms\"\ndrain_timeout = \"{timeout}\""),
+            &route("/a", backend.address),
+        )
+    };
+    let gateway = setup().start(&config("2s"));
+    let before = std::time::Instant::now();
+    done(&gateway, "drain /a").await;
+    done(&gateway, "undrain /a").await;
+    let mut socket = open(&gateway, "/a").await;
+    socket.send(0x01, "be").await;
+    assert_eq!(socket.hear().await.unwrap().b0, 0x01);
+    gateway.write_config(&config("1h"));
+    done(&gateway, "reload").await;
+    done(&gateway, "drain /a").await;
+    // Past the last moment of the first order the message is still let finish.
+    while before.elapsed() < std::time::Duration::from_millis(2500) {
+        socket.send(0x00, "gu").await;
+        assert_eq!(socket.hear().await.unwrap().b0, 0x00);
+    }
+    socket.send(0x80, "n").await;
+    assert_eq!(socket.hear().await.unwrap().b0, 0x80);
+    socket.hears_close(1001).await;
+}
+
 #[tokio::test]
 async fn names_that_nobody_knows_are_told() {
     let (backend, _) = echo().await;

@@ -3,19 +3,24 @@
 //! Whoever pulls it wakes the session; a session that nobody pulls looks at one word whenever it
 //! is awake anyway.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::relay::Snapshot;
 
-/// How a session is to end. Later orders are harsher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How a session is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// Finish the messages in flight, then close.
-    AfterMessages,
+    AfterMessages {
+        /// What isn't finished so long after the order ends as with [`Manner::Now`]: one message that is
+        /// kept open must not keep the session. Whole milliseconds, 49 days at most.
+        within: Duration,
+    },
     /// Close between two frames if the bytes sent so far allow it, else cut.
     Now,
 }
@@ -35,8 +40,9 @@ pub struct Control(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The code of the order in force (0: none), and above it the bits below.
-    word: AtomicU32,
+    /// The code of the order in force (0: none), above it the bits below, and in the upper half the
+    /// milliseconds that it leaves for messages in flight.
+    word: AtomicU64,
     /// Of the session's task.
     waker: Mutex<Option<Waker>>,
     question: Mutex<Option<oneshot::Sender<Snapshot>>>,
@@ -54,9 +60,11 @@ impl Ear {
 }
 
 /// The order's manner is [`Manner::Now`].
-const NOW: u32 = 1 << 16;
+const NOW: u64 = 1 << 16;
 /// There is a question.
-const ASKED: u32 = 1 << 17;
+const ASKED: u64 = 1 << 17;
+/// Where the milliseconds begin.
+const WITHIN_SHIFT: u32 = 32;
 
 impl Control {
     /// A session that nobody has asked to end.
@@ -65,14 +73,25 @@ impl Control {
         Self::default()
     }
 
-    /// Asks the session to end. A harsher order replaces a milder one, never the other way round.
+    /// Asks the session to end. Of several orders the first code counts, so that both peers are told the
+    /// same, and the earliest end.
     pub fn end(&self, order: Order) {
-        let word = u32::from(order.code) | if order.manner == Manner::Now { NOW } else { 0 };
-        // The first code stays, so that both peers are told the same.
-        let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| match old & !ASKED {
-            0 => Some(old | word),
-            order if word & NOW > order & NOW => Some(old | NOW),
-            _ => None,
+        let manner = match order.manner {
+            Manner::AfterMessages { within } => {
+                u64::from(u32::try_from(within.as_millis()).unwrap_or(u32::MAX)) << WITHIN_SHIFT
+            }
+            Manner::Now => NOW,
+        };
+        let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+            let (code, asked) = (old & 0xFFFF, old & ASKED);
+            match code {
+                0 => Some(u64::from(order.code) | manner | asked),
+                _ if old & NOW != 0 => None,
+                _ if manner == NOW || manner < old >> WITHIN_SHIFT << WITHIN_SHIFT => {
+                    Some(code | manner | asked)
+                }
+                _ => None,
+            }
         });
         self.wake();
     }
@@ -127,7 +146,9 @@ impl Control {
     pub fn order(&self) -> Option<Order> {
         let word = self.0.word.load(Ordering::Acquire);
         let code = u16::try_from(word & 0xFFFF).ok().filter(|&code| code != 0)?;
-        Some(Order { code, manner: if word & NOW == 0 { Manner::AfterMessages } else { Manner::Now } })
+        let within = Duration::from_millis(word >> WITHIN_SHIFT);
+        let manner = if word & NOW == 0 { Manner::AfterMessages { within } } else { Manner::Now };
+        Some(Order { code, manner })
     }
 }
 
@@ -139,7 +160,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
-    use std::time::Duration;
 
     use super::*;
 
@@ -156,11 +176,18 @@ mod tests {
     fn orders_only_get_harsher() {
         let control = Control::new();
         assert_eq!(control.order(), None);
-        let gentle = Order { code: 1001, manner: Manner::AfterMessages };
-        control.end(gentle);
-        assert_eq!(control.order(), Some(gentle));
-        control.end(Order { code: 1012, manner: Manner::AfterMessages });
-        assert_eq!(control.order(), Some(gentle));
+        let within = |seconds| Manner::AfterMessages { within: Duration::from_secs(seconds) };
+        let gentle = Order { code: 1001, manner: within(9) };
+        control.end(Order { code: 1001, manner: within(20) });
+        for manner in [within(9), within(9), within(10)] {
+            control.end(Order { code: 1012, manner });
+            assert_eq!(control.order(), Some(gentle), "the first code, the earliest end");
+        }
+        let question = control.ask();
+        control.end(Order { manner: within(8), ..gentle });
+        assert_eq!(control.order(), Some(Order { manner: within(8), ..gentle }));
+        control.answer(Snapshot::default);
+        drop(question);
         control.end(Order { code: 1012, manner: Manner::Now });
         assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
         control.end(gentle);
@@ -183,7 +210,7 @@ mod tests {
         assert!(control.is_silent(&first, &ear));
         assert_eq!(control.poll(&second, &mut ear), None);
         assert!(!control.is_silent(&first, &ear));
-        let order = Order { code: 1001, manner: Manner::AfterMessages };
+        let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::MAX } };
         control.end(order);
         control.end(Order { manner: Manner::Now, ..order });
         assert_eq!(woken(), [1, 2]);

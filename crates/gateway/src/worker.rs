@@ -104,7 +104,8 @@ impl Worker {
             site.sends_away(&route.id).then_some(GOING_AWAY)
         };
         if let Some(code) = code {
-            registered.control().end(Order { code, manner: Manner::AfterMessages });
+            let manner = Manner::AfterMessages { within: site.drain.timeout };
+            registered.control().end(Order { code, manner });
         }
         registered
     }

@@ -26,7 +26,7 @@ pub use self::assembly::{Kind, Message};
 use crate::alarm::Alarm;
 use crate::clock::{Clock, Exact};
 use crate::close::Close;
-use crate::control::{Control, Ear, Manner};
+use crate::control::{Control, Ear, Manner, Order};
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
 use crate::keepalive::{Due, Keepalive};
 use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
@@ -65,6 +65,8 @@ pub struct Endpoint<S> {
     control: Control,
     keepalive: Keepalive,
     ear: Ear,
+    /// When an order to end waits for no message any longer.
+    messages_until: Option<Duration>,
     clock: Exact,
     alarm: Alarm,
     /// When a message last moved.
@@ -111,6 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             policy,
             control,
             ear: Ear::default(),
+            messages_until: None,
             clock,
             alarm: Alarm::default(),
             moved: Duration::ZERO,
@@ -162,10 +165,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     /// An order to end whose time has come.
-    fn ordered(&self) -> Option<Cause> {
+    fn ordered(&mut self) -> Option<Cause> {
         let order = self.control.order()?;
-        let in_flight = order.manner == Manner::AfterMessages && self.progress.in_message();
+        let in_flight = self.progress.in_message() && !self.is_last_moment(order);
         (!in_flight).then_some(Cause::Ordered { code: order.code })
+    }
+
+    /// `order` waits for no message any longer, neither for one that is open nor for one that isn't taken.
+    fn is_last_moment(&mut self, order: Order) -> bool {
+        let Manner::AfterMessages { within } = order.manner else { return true };
+        let now = self.clock.now();
+        let until = self.messages_until.map_or(now + within, |until| until.min(now + within));
+        self.messages_until = Some(until);
+        now >= until
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
@@ -224,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 return Poll::Ready(());
             }
         }
-        match [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min() {
+        match self.next_deadline() {
             Some(next) => self.alarm.poll(cx, next, &self.clock),
             None => Poll::Pending,
         }
@@ -261,6 +273,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         self.policy.idle_timeout.map(|timeout| self.moved + timeout)
     }
 
+    fn next_deadline(&self) -> Option<Duration> {
+        [self.idle_at(), self.keepalive.deadline(), self.messages_until].into_iter().flatten().min()
+    }
+
     fn is_idle(&mut self, now: Duration) -> bool {
         let idle = self.idle_at().is_some_and(|idle| now >= idle);
         if idle {
@@ -291,10 +307,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             if !self.outbox.is_full() {
                 return Poll::Ready(());
             }
-            // Only an order to end at once breaks in on a client that takes nothing.
-            if let Some(order) =
-                self.control.poll(cx, &mut self.ear).filter(|order| order.manner == Manner::Now)
-            {
+            // An order breaks in on a client that takes nothing only when its last moment has come.
+            let order = self.control.poll(cx, &mut self.ear);
+            if let Some(order) = order.filter(|order| self.is_last_moment(*order)) {
                 self.cause = Some(Cause::Ordered { code: order.code });
                 return Poll::Ready(());
             }
@@ -312,8 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             if self.is_idle(now) || self.cause.is_some() {
                 return Poll::Ready(());
             }
-            let next = [self.idle_at(), self.keepalive.deadline()].into_iter().flatten().min();
-            if let Some(at) = next
+            if let Some(at) = self.next_deadline()
                 && self.alarm.poll(cx, at, &self.clock).is_ready()
             {
                 cx.waker().wake_by_ref(); // with a new look at the clock

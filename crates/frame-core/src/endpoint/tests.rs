@@ -191,7 +191,7 @@ async fn an_order_waits_for_the_message_in_flight() {
     let wire = masked(0x81, b"in flight");
     rig.send(&wire[..8]).await;
     tokio::time::sleep(SECOND).await;
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
     assert!(timeout(SECOND, rig.client.read_u8()).await.is_err());
     rig.send(&wire[8..]).await;
     rig.hears(&[frame(0x81, b"in flight"), frame(0x88, &close(1001))].concat()).await;
@@ -200,6 +200,54 @@ async fn an_order_waits_for_the_message_in_flight() {
     drop(rig.client);
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Orderly));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
+    let mut rig = rig(policy(), 1024).await;
+    rig.send(&masked(0x01, b"a")).await;
+    tokio::time::sleep(SECOND).await;
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    let Rig { client, echo, .. } = rig;
+    let (mut from, mut to) = tokio::io::split(client);
+    let endless = tokio::spawn(async move {
+        while to.write_all(&masked(0x00, b"and")).await.is_ok() {
+            tokio::time::sleep(SECOND / 10).await;
+        }
+    });
+    let mut seen = [0; 4];
+    from.read_exact(&mut seen).await.unwrap();
+    assert_eq!((before.elapsed(), &seen[..]), (5 * SECOND, &frame(0x88, &close(1001))[..]));
+    assert_eq!(echo.await.unwrap().cause, Cause::Ordered { code: 1001 });
+    assert!(before.elapsed() <= 5 * SECOND + CLOSE_WAIT);
+    endless.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_kept_open_and_silent_does_not_outlast_an_order() {
+    let mut rig = rig(policy(), 1024).await;
+    rig.send(&masked(0x82, b"half")[..7]).await;
+    tokio::time::sleep(SECOND).await;
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 9 * SECOND } });
+    tokio::time::sleep(SECOND).await;
+    rig.control.end(Order { code: 1012, manner: Manner::AfterMessages { within: 4 * SECOND } });
+    rig.hears(&frame(0x88, &close(1001))).await;
+    assert_eq!(before.elapsed(), 5 * SECOND, "the earlier end counts");
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::Ordered { code: 1001 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_does_not_outlast_an_order() {
+    let mut rig = rig(policy(), 1024).await;
+    let message = masked(0x82, &[1; 3000]);
+    while timeout(SECOND, rig.client.write_all(&message)).await.is_ok() {}
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    let outcome = timeout(60 * SECOND, rig.echo).await.unwrap().unwrap();
+    assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Cut));
+    assert_eq!(before.elapsed(), 5 * SECOND + CLOSE_WAIT);
 }
 
 #[tokio::test(start_paused = true)]

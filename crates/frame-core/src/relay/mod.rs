@@ -103,6 +103,14 @@ where
     poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
 }
 
+/// An order to end, as it is being obeyed.
+#[derive(Debug)]
+struct Ordered {
+    order: Order,
+    /// When a message that is still open is waited for no longer; `None` once that is over.
+    messages_until: Option<Duration>,
+}
+
 /// What is known of one peer.
 #[derive(Debug, Default)]
 struct Peer {
@@ -139,7 +147,7 @@ struct Relay<T> {
     /// Who broke a rule, and whether it was told so.
     violation: Option<Box<(Party, Violation)>>,
     violator_told: bool,
-    order: Option<Order>,
+    order: Option<Box<Ordered>>,
     /// When patience with the closing ends.
     deadline: Option<Duration>,
     /// When all has to be over.
@@ -293,22 +301,44 @@ impl<T: Clock> Relay<T> {
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {
-        if self.order == Some(order) {
+        if self.order.as_deref().is_some_and(|ordered| ordered.order == order) {
             return;
         }
-        self.order = Some(order);
-        let boundary = match order.manner {
-            Manner::AfterMessages => Boundary::Message,
+        let earlier = self.order.take().and_then(|ordered| ordered.messages_until);
+        let (boundary, messages_until) = match order.manner {
+            Manner::AfterMessages { within } => {
+                let until = now + within;
+                (Boundary::Message, Some(earlier.map_or(until, |earlier| earlier.min(until))))
+            }
             Manner::Now => {
-                self.deadline = Some(now + NOW_WAIT.0);
-                self.end_by = Some(now + NOW_WAIT.1);
-                Boundary::Frame
+                self.end_now(now);
+                (Boundary::Frame, None)
             }
         };
+        self.order = Some(Box::new(Ordered { order, messages_until }));
         if self.cause.is_none() {
             self.cause = Some(Box::new(Cause::Ordered { code: order.code }));
         }
         self.close_both(order.code, "", boundary);
+    }
+
+    /// From now on a boundary between frames will do, and without one the connection is cut.
+    fn end_now(&mut self, now: Duration) {
+        self.deadline = Some(now + NOW_WAIT.0);
+        self.end_by = Some(now + NOW_WAIT.1);
+    }
+
+    /// The order's last moment has come: whoever keeps a message open doesn't keep the session.
+    fn on_last_moment(&mut self, now: Duration) -> bool {
+        let Some(ordered) = self.order.as_deref_mut() else { return false };
+        if ordered.messages_until.is_none_or(|until| now < until) {
+            return false;
+        }
+        ordered.messages_until = None;
+        let code = ordered.order.code;
+        self.end_now(now);
+        self.close_both(code, "", Boundary::Frame);
+        true
     }
 
     fn close_both(&mut self, code: u16, reason: &str, boundary: Boundary) {
@@ -370,7 +400,7 @@ impl<T: Clock> Relay<T> {
     /// Says whether something happened.
     fn on_timers(&mut self, now: Duration) -> bool {
         if self.cause.is_some() {
-            return false;
+            return self.on_last_moment(now);
         }
         if self.idle_timeout.is_some_and(|timeout| now >= self.moved + timeout) {
             self.cause = Some(Box::new(Cause::Idle));
@@ -524,7 +554,8 @@ impl<T: Clock> Relay<T> {
         let open = self.cause.is_none();
         let idle = self.idle_timeout.filter(|_| open).map(|timeout| self.moved + timeout);
         let ping = self.keepalive.deadline().filter(|_| open);
-        [self.deadline, idle, ping].into_iter().flatten().min()
+        let messages = self.order.as_deref().and_then(|ordered| ordered.messages_until);
+        [self.deadline, idle, ping, messages].into_iter().flatten().min()
     }
 
     fn peer(&mut self, party: Party) -> &mut Peer {

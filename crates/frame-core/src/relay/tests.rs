@@ -596,7 +596,7 @@ async fn an_order_lets_messages_in_flight_finish() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&frame(0x01, b"begun")).await;
     assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
     assert_eq!(rig.backend.hear_close().await.code, Some(1001)); // this way nothing was in flight
     assert!(rig.client.is_silent().await);
     rig.backend.send(&[frame(0x80, b"done"), frame(0x81, b"a new one")].concat()).await;
@@ -609,6 +609,76 @@ async fn an_order_lets_messages_in_flight_finish() {
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
     assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
+}
+
+/// Sends fragments of one message without end, as fast as they are taken.
+async fn never_finishes(io: &mut (impl AsyncWriteExt + Unpin), fragment: &[u8]) {
+    while io.write_all(fragment).await.is_ok() {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
+    for from_client in [true, false] {
+        let rig = rig(policy()).await;
+        let (first, fragment) = if from_client {
+            (masked(0x01, b"a"), masked(0x00, b"and"))
+        } else {
+            (frame(0x01, b"a"), frame(0x00, b"and"))
+        };
+        let (sender, hearer) =
+            if from_client { (rig.client, rig.backend) } else { (rig.backend, rig.client) };
+        let (_from, mut to) = tokio::io::split(sender.io);
+        to.write_all(&first).await.unwrap();
+        let endless = tokio::spawn(async move { never_finishes(&mut to, &fragment).await });
+        tokio::time::sleep(SECOND).await;
+        let before = Instant::now();
+        rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+        // Other orders, earlier and later ones, put it off no further.
+        tokio::time::sleep(SECOND).await;
+        rig.control.end(Order { code: 1012, manner: Manner::AfterMessages { within: 30 * SECOND } });
+        let mut hearer = hearer;
+        let close = loop {
+            let heard = hearer.hear().await.expect("a Close, not the end");
+            if heard.b0 == 0x88 {
+                break Close::parse(&heard.payload).unwrap();
+            }
+        };
+        assert_eq!((before.elapsed(), close.code), (5 * SECOND, Some(1001)), "{from_client}");
+        let outcome = rig.relay.await.unwrap();
+        assert!(before.elapsed() <= 5 * SECOND + NOW_WAIT.1, "{:?}", before.elapsed());
+        assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
+        endless.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_kept_open_is_cut_at_an_orders_last_moment() {
+    let mut rig = rig(policy()).await;
+    rig.client.send(&masked(0x82, &[1; 60_000])[..1000]).await;
+    tokio::time::sleep(SECOND).await;
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 9 * SECOND } });
+    tokio::time::sleep(SECOND).await;
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 4 * SECOND } });
+    let outcome = rig.relay.await.unwrap();
+    let took = before.elapsed();
+    assert!((5 * SECOND..=5 * SECOND + NOW_WAIT.1).contains(&took), "{took:?}: the earlier end counts");
+    assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_does_not_outlast_an_order() {
+    let mut rig = rig_over(policy(), 64, |near| near, |near| near).await;
+    let big = frame(0x82, &[0; 100_000]);
+    let far = &mut rig.backend.io;
+    assert!(timeout(SECOND, far.write_all(&big)).await.is_err());
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    let outcome = rig.relay.await.unwrap();
+    assert!(before.elapsed() <= 5 * SECOND + NOW_WAIT.1, "{:?}", before.elapsed());
+    assert_eq!(outcome.client, Exit::Cut);
 }
 
 #[tokio::test(start_paused = true)]
@@ -625,7 +695,7 @@ async fn a_session_tells_how_it_is_when_asked() {
     assert_eq!((snapshot.from_client.messages, snapshot.from_client.payload_bytes), (1, 2));
     assert_eq!(snapshot.from_backend.messages, 2, "the third is not whole");
     assert_eq!((snapshot.idle, snapshot.is_closing), (7 * SECOND, false));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
     assert!(rig.control.ask().await.unwrap().is_closing);
     drop((rig.client, rig.backend));
     rig.relay.await.unwrap();
@@ -641,7 +711,7 @@ async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     rig.backend.send(half).await;
     rig.client.send(&masked(0x01, b"fragment")).await;
     assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"fragment")));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages });
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
     assert!(rig.backend.is_silent().await);
     rig.control.end(Order { code: 1001, manner: Manner::Now });
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));

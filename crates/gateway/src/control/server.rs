@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::socket::{Claim, Prepared, SocketError};
 use super::wire::{Answer, Expiry, REQUEST_LEN_MAX, Request, Route, Session, SessionLine, Status, Traffic};
+use crate::config;
 use crate::drained::Target;
 use crate::overview::Overview;
 use crate::registry::Entry;
@@ -348,8 +349,8 @@ fn close(overview: &Overview, id: Option<u64>) -> Answer {
     let Some(entry) = overview.session(id) else {
         return Answer::error(format!("there is no live session {id}; `wssgate sessions` lists them"));
     };
-    let code = overview.site.load().drain.close_code;
-    entry.control.end(Order { code, manner: Manner::AfterMessages });
+    let config::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
+    entry.control.end(Order { code, manner: Manner::AfterMessages { within: timeout } });
     Answer { closed: Some(id), ..Answer::done() }
 }
 

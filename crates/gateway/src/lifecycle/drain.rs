@@ -1,10 +1,11 @@
 //! The end: of sessions whose route has gone, and of the gateway.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::control::{Control, Manner, Order};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
@@ -20,31 +21,52 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 /// After the cut, for what was written last to reach the network.
 pub(super) const CUT_WAIT: Duration = Duration::from_secs(3);
 
-/// Orders sessions of the chosen routes to end with a Close of `code`, at moments spread uniformly over `window`: clients
-/// that are all sent away at once come back all at once. Returns how many there are.
+/// When sessions that are ordered to end together are told, and by when they have ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The moments are spread uniformly over it: clients that are all sent away at once come back all at
+    /// once.
+    pub(super) window: Duration,
+    /// Messages that are still open then are waited for no longer; at the end of the window at the earliest.
+    pub(super) timeout: Duration,
+    /// The close code.
+    pub(super) code: u16,
+}
+
+/// Orders sessions of the chosen routes to end. Returns how many there are that were not told before.
 ///
-/// `chosen` is asked again at each moment: a route that has come back keeps its sessions, but for
-/// those that were told already.
+/// `chosen` is asked at each moment, and whenever `changed` says that it may choose otherwise: a route that
+/// has come back keeps its sessions, but for those that were told already, also when it goes again later:
+/// that is another order, with moments of its own.
 pub(super) fn end_sessions(
     workers: &[Handle],
-    window: Duration,
-    code: u16,
+    pace: Pace,
+    mut changed: watch::Receiver<()>,
     chosen: impl Fn(&Route) -> bool + Send + 'static,
 ) -> usize {
+    let Pace { window, timeout, code } = pace;
     let now = Instant::now();
+    let last = now + timeout.max(window);
     let mut moments: Vec<(Instant, Control, Arc<Route>)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
-        .filter(|(control, _)| control.order().is_none())
         .map(|(control, route)| (now + window.mul_f64(rand::random::<f64>()), control, route))
         .collect();
-    moments.sort_by_key(|(moment, ..)| *moment);
-    let count = moments.len();
+    let count = moments.iter().filter(|(_, control, _)| control.order().is_none()).count();
+    moments.sort_by_key(|(moment, ..)| Reverse(*moment));
+    changed.mark_unchanged();
     tokio::spawn(async move {
-        for (moment, control, route) in moments {
-            sleep_until(moment).await;
-            if chosen(&route) {
-                control.end(Order { code, manner: Manner::AfterMessages });
+        while let Some((moment, ..)) = moments.last() {
+            tokio::select! {
+                biased;
+                Ok(()) = changed.changed() => moments.retain(|(.., route)| chosen(route)),
+                () = sleep_until(*moment) => {
+                    let Some((_, control, route)) = moments.pop() else { break };
+                    if chosen(&route) {
+                        let within = last.saturating_duration_since(Instant::now());
+                        control.end(Order { code, manner: Manner::AfterMessages { within } });
+                    }
+                }
             }
         }
     });
@@ -89,7 +111,10 @@ pub(super) async fn drain(
     // A window that doesn't fit before the deadline would turn closes into cuts.
     let half = (timeout - delay) / 2;
     let window = window.min(half);
-    let sessions = end_sessions(workers, window, code, |_| true);
+    // Nothing takes this order back.
+    let (_, never) = watch::channel(());
+    let pace = Pace { window, timeout: timeout - delay, code };
+    let sessions = end_sessions(workers, pace, never, |_| true);
     info!(
         sessions,
         drain_timeout_s = timeout.as_secs_f64(),
@@ -174,35 +199,44 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::registry::{Registry, Who};
+    use crate::registry::{Registered, Registry, Who};
+
+    fn who() -> Who {
+        Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        }
+    }
+
+    fn worker(sessions: &Arc<Registry>) -> Handle {
+        Handle {
+            commands: mpsc::unbounded_channel().0,
+            sessions: sessions.clone(),
+            accepted: Arc::default(),
+            thread: std::thread::spawn(|| {}),
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_route_that_comes_back_keeps_the_sessions_that_were_not_told_yet() {
         let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
         let sessions = Arc::new(Registry::new(0, 1));
-        let who = Who {
-            peer: (Ipv4Addr::LOCALHOST, 1).into(),
-            client: Ipv4Addr::LOCALHOST.into(),
-            protocol: "HTTP/1.1",
-            started: Instant::now(),
-        };
-        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who)).collect();
+        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
         let told = || live.iter().filter(|session| session.control().order().is_some()).count();
-        let worker = Handle {
-            commands: mpsc::unbounded_channel().0,
-            sessions: sessions.clone(),
-            accepted: Arc::default(),
-            thread: std::thread::spawn(|| {}),
-        };
         let gone = Arc::new(AtomicBool::new(true));
         let is_gone = |gone: &Arc<AtomicBool>| {
             let gone = gone.clone();
             move |_: &Route| gone.load(Ordering::SeqCst)
         };
-        let workers = [worker];
+        let workers = [worker(&sessions)];
         let window = Duration::from_secs(10);
-        assert_eq!(end_sessions(&workers, window, 1001, is_gone(&gone)), 100);
+        let pace = Pace { window, timeout: Duration::from_secs(30), code: 1001 };
+        let (changes, changed) = watch::channel(());
+        let end = || end_sessions(&workers, pace, changed.clone(), is_gone(&gone));
+        assert_eq!(end(), 100);
         sleep(window / 2).await;
         gone.store(false, Ordering::SeqCst);
         let by_then = told();
@@ -211,8 +245,46 @@ mod tests {
         assert_eq!(told(), by_then);
         // Gone again: the rest follows.
         gone.store(true, Ordering::SeqCst);
-        assert_eq!(end_sessions(&workers, window, 1001, is_gone(&gone)), 100 - by_then);
+        assert_eq!(end(), 100 - by_then);
         sleep(window).await;
+        assert_eq!(told(), 100);
+        let in_time = |session: &Registered| match session.control().order().map(|order| order.manner) {
+            Some(Manner::AfterMessages { within }) => {
+                (pace.timeout - window..=pace.timeout).contains(&within)
+            }
+            _ => false,
+        };
+        assert!(live.iter().all(in_time), "each is to have ended by the timeout");
+        drop(changes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_was_taken_back_does_not_speed_up_the_next() {
+        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
+        let sessions = Arc::new(Registry::new(0, 1));
+        let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
+        let told = || live.iter().filter(|session| session.control().order().is_some()).count();
+        let workers = [worker(&sessions)];
+        let gone = Arc::new(AtomicBool::new(true));
+        let (changes, changed) = watch::channel(());
+        let end = |window| {
+            let gone = gone.clone();
+            let pace = Pace { window, timeout: 2 * window, code: 1001 };
+            end_sessions(&workers, pace, changed.clone(), move |_| gone.load(Ordering::SeqCst))
+        };
+        let second = Duration::from_secs(1);
+        end(100 * second);
+        tokio::task::yield_now().await; // it waits
+        let before = told();
+        gone.store(false, Ordering::SeqCst);
+        changes.send_replace(());
+        tokio::task::yield_now().await;
+        gone.store(true, Ordering::SeqCst);
+        end(100_000 * second);
+        sleep(100 * second).await;
+        assert!(told() - before < 10, "{}: the first order still tells sessions", told() - before);
+        sleep(100_000 * second).await;
         assert_eq!(told(), 100);
     }
 }

@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tls_acceptor::{Certificates, Expiries, TicketKeys, Tickets};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Duration, interval};
 use tracing::{error, info, warn};
@@ -92,6 +92,8 @@ struct Gateway {
     /// What the control socket is answered from.
     access: Access,
     outside: Outside,
+    /// Which sessions are to end may have changed: a reload, an order that was taken back.
+    choices: watch::Sender<()>,
 }
 
 /// What is bound, and not accepted on yet.
@@ -383,6 +385,7 @@ impl Gateway {
             overview,
             access,
             outside,
+            choices: watch::channel(()).0,
         };
         gateway.keep_drained();
         let closed = Closed { config, ticket_keys, listeners, outside: to_open };

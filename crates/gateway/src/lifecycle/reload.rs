@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
-use super::{Candidate, Gateway, Read, Work, cannot_listen, drain, load, millis, say_warnings};
+use super::drain::{self, Pace};
+use super::{Candidate, Gateway, Read, Work, cannot_listen, load, millis, say_warnings};
 use crate::config::{GOING_AWAY, Problems};
 use crate::control::wire::{Answer, Expiry, Reloaded};
 use crate::route::Route;
@@ -144,7 +145,9 @@ impl Gateway {
         let routes_removed = old.route_ids().difference(site.route_ids()).count();
         let current = self.site.clone();
         let has_gone = move |route: &Route| current.load().sends_away(&route.id);
-        let ended = drain::end_sessions(&self.workers, site.drain.window, GOING_AWAY, has_gone);
+        self.choices.send_replace(());
+        let pace = Pace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
+        let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
         self.keep_drained();
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();
         Ok(Reloaded {

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use frame_core::control::{Manner, Order};
-use tokio::time::sleep;
 use tracing::info;
 
-use super::drain::end_sessions;
+use super::drain::{Pace, end_sessions};
 use super::{Gateway, Wanted, Work};
 use crate::config;
 use crate::control::server::{Demand, Want};
@@ -44,14 +42,9 @@ impl Gateway {
         drained.store(drained.load_full().with(target.clone()).into());
         let chosen = move |route: &Route| target.covers(route) && drained.load().contains(&target);
         let config::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
-        let sessions = end_sessions(&self.workers, window, code, chosen.clone());
-        let overview = self.overview.clone();
-        tokio::spawn(async move {
-            sleep(timeout).await;
-            for (control, _) in overview.sessions.iter().flat_map(|sessions| sessions.select(&chosen)) {
-                control.end(Order { code, manner: Manner::Now });
-            }
-        });
+        let window = window.min(timeout / 2);
+        let pace = Pace { window, timeout, code };
+        let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
         info!(
             what = name,
             sessions,
@@ -73,6 +66,7 @@ impl Gateway {
             return Answer::error(format!("{name} is not drained; {now}"));
         }
         self.overview.drained.store(drained.without(target).into());
+        self.choices.send_replace(());
         info!(what = name, "served again by order");
         Answer { drain: Some(Drain { target: name, ..Drain::default() }), ..Answer::done() }
     }
