@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode, Version};
-use tls_acceptor::Selected;
 use upgrade_handler::origin;
 use upgrade_handler::refusal::Refusal;
 use upgrade_handler::request::{Judgement, Upgrade, judge};
@@ -287,10 +286,12 @@ fn host(head: &Parts) -> Result<Host, Decline> {
 }
 
 /// A client may use a connection for another host than it was opened for (RFC 9110 §7.4), but not
-/// for one that has a certificate of its own.
+/// for one that has a certificate of its own. Who asked for a name that has none got the default certificate,
+/// and may use it for what that one is for. Who asked for no name at all may be a balancer, and is served.
 fn misdirected(connection: &Connection, host: &Host) -> Result<(), Decline> {
-    let Some(tls) = &connection.tls else { return Ok(()) };
-    let (Some(server_name), Selected::Own) = (&tls.server_name, tls.selected) else { return Ok(()) };
+    let Some(server_name) = connection.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) else {
+        return Ok(());
+    };
     if **server_name == *host.name {
         return Ok(());
     }

@@ -185,10 +185,10 @@ impl CertSet {
         usable.or_else(|| entry.first()).map(|certificate| (selected, &certificate.key))
     }
 
-    /// One certificate of this set answers for both names.
+    /// One certificate of this set answers for both names: for one that has none, the default.
     #[must_use]
     pub fn share(&self, a: &str, b: &str) -> bool {
-        let entry = |name| self.lookup(name).unwrap_or_default();
+        let entry = |name| self.lookup(name).unwrap_or(self.default_entry());
         entry(a).iter().any(|a| entry(b).iter().any(|b| Arc::ptr_eq(a, b)))
     }
 }
