@@ -1,11 +1,9 @@
 //! What a client may say after its handshake, and what it means. Pure.
 
-use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE, Secret};
+use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE, Secret, USER_CANCELED};
 
 /// Records without data that a client may send in a row.
 const QUIET_MAX: u32 = 32;
-/// RFC 8446 §6.1: not worth a word.
-const USER_CANCELED: u8 = 90;
 const WARNING: u8 = 1;
 
 /// What one record was.
@@ -76,8 +74,11 @@ impl Incoming {
         match content_type {
             ContentType::ApplicationData => Ok(Opened::Quiet),
             ContentType::ChangeCipherSpec => Err(Fault::UNEXPECTED_MESSAGE),
+            // Only data may be empty (RFC 8446 §5.4).
+            ContentType::Alert | ContentType::Handshake if content.is_empty() => {
+                Err(Fault::UNEXPECTED_MESSAGE)
+            }
             ContentType::Alert => self.on_alert(content),
-            ContentType::Handshake if content.is_empty() => Err(Fault::UNEXPECTED_MESSAGE),
             ContentType::Handshake if self.cipher.is_tls13() => self.on_handshake(content),
             ContentType::Handshake => Ok(Opened::Renegotiation),
         }

@@ -118,11 +118,16 @@ impl Fault {
 pub(crate) fn alert(description: u8) -> [u8; 2] {
     const WARNING: u8 = 1;
     const FATAL: u8 = 2;
-    [if matches!(description, CLOSE_NOTIFY | NO_RENEGOTIATION) { WARNING } else { FATAL }, description]
+    [
+        if matches!(description, CLOSE_NOTIFY | USER_CANCELED | NO_RENEGOTIATION) { WARNING } else { FATAL },
+        description,
+    ]
 }
 
 /// The peer sends nothing more, and meant to.
 pub(crate) const CLOSE_NOTIFY: u8 = 0;
+/// Given up for a reason that is no fault of the protocol's; close_notify follows (RFC 8446 §6.1).
+pub(crate) const USER_CANCELED: u8 = 90;
 /// RFC 5246 §7.2.2.
 pub(crate) const NO_RENEGOTIATION: u8 = 100;
 

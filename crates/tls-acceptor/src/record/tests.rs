@@ -104,7 +104,8 @@ fn padding_and_limits() {
         (vec![1, 99], Fault::UNEXPECTED_MESSAGE),
         (vec![1, 20], Fault::UNEXPECTED_MESSAGE), // ChangeCipherSpec belongs to handshakes
         (vec![22], Fault::UNEXPECTED_MESSAGE),    // no empty handshake records (RFC 8446 §5.1)
-        (vec![21], Fault::DECODE_ERROR),
+        (vec![21], Fault::UNEXPECTED_MESSAGE),    // nor empty alerts (§5.4)
+        (vec![2, 21], Fault::DECODE_ERROR),       // half an alert
         (vec![1, 0, 0, 21], Fault::DECODE_ERROR), // two alerts in one
         ([&full[..], &[1, 23]].concat(), Fault::RECORD_OVERFLOW),
         ([&full[..], &[23, 0]].concat(), Fault::RECORD_OVERFLOW), // padding counts
