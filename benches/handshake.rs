@@ -26,9 +26,9 @@ fn handshakes(c: &mut Criterion) {
         let address = listener.local_addr().unwrap();
         let one = async |client: &Tls| {
             let server = async {
-                let permit = acceptor.ready().await;
-                let (tcp, _) = listener.accept().await.unwrap();
-                let mut io = acceptor.accept(permit, tcp).await.unwrap().io;
+                let (tcp, peer) = listener.accept().await.unwrap();
+                let deadline = tokio::time::Instant::now() + acceptor.handshake_timeout();
+                let mut io = acceptor.accept(tcp, peer.ip(), deadline).await.unwrap().io;
                 io.write_all(b"!").await.unwrap(); // tickets come with the first bytes
                 io.flush().await.unwrap();
                 io.shutdown().await.unwrap();

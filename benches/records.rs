@@ -162,11 +162,13 @@ fn stream(c: &mut Criterion) {
             group.bench_function(format!("{name}_{kind}"), |b| {
                 b.iter_custom(|n| {
                     let server = async {
-                        let permit = ours.ready().await;
-                        let (tcp, _) = listener.accept().await.unwrap();
+                        let (tcp, peer) = listener.accept().await.unwrap();
                         tcp.set_nodelay(true).unwrap();
                         match kind {
-                            "ours" => echo(ours.accept(permit, tcp).await.unwrap().io).await,
+                            "ours" => {
+                                let deadline = tokio::time::Instant::now() + ours.handshake_timeout();
+                                echo(ours.accept(tcp, peer.ip(), deadline).await.unwrap().io).await;
+                            }
                             _ => echo(theirs.accept(tcp).await.unwrap()).await,
                         }
                     };

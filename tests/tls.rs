@@ -113,6 +113,8 @@ async fn application_protocols() {
     assert_eq!(negotiated(addresses[0], &["http/1.1", "h2"]).await.unwrap().as_deref(), Some("h2"));
     assert_eq!(negotiated(addresses[0], &["http/1.1"]).await.unwrap().as_deref(), Some("http/1.1"));
     assert_eq!(negotiated(addresses[0], &[]).await.unwrap(), None);
+    assert_eq!(negotiated(addresses[0], &["http/1.0"]).await.unwrap().as_deref(), Some("http/1.0"));
+    assert_eq!(negotiated(addresses[2], &["http/1.0", "h2"]).await.unwrap().as_deref(), Some("http/1.0"));
     assert_eq!(negotiated(addresses[2], &["h2", "http/1.1"]).await.unwrap().as_deref(), Some("http/1.1"));
     for (address, offer) in [(addresses[0], &["spdy/3"]), (addresses[2], &["h2"])] {
         let e = negotiated(address, offer).await.unwrap_err();
@@ -121,6 +123,8 @@ async fn application_protocols() {
     // What was negotiated is what is spoken.
     let mut http1 = Tls::new("a.test", &[]).connect(addresses[0]).await.unwrap();
     assert_eq!(ask(&mut http1, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status(), 426);
+    let mut old = Tls::new("a.test", &["http/1.0"]).connect(addresses[0]).await.unwrap();
+    assert_eq!(ask(&mut old, "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n").await.status(), 400); // it has no upgrades
     let http2 = Tls::new("a.test", &["h2"]).connect(addresses[0]).await.unwrap();
     let mut http2 = Http2::connect(http2, "a.test").await;
     let request = http2.request(http::Method::GET, "/");
@@ -190,9 +194,14 @@ async fn requests_for_a_host_with_another_certificate_are_misdirected() {
     assert_eq!(status(Some("a.test"), "default.test").await, 421);
     assert_eq!(status(Some("x.wild.test"), "y.wild.test").await, 426); // the same certificate
     assert_eq!(status(Some("a.test"), "unknown.test").await, 426); // nobody's certificate
-    // On the default certificate routes alone decide.
+    // A name that nobody has gets the default certificate, for what that is for.
+    assert_eq!(status(Some("unknown.test"), "a.test").await, 421);
+    assert_eq!(status(Some("unknown.test"), "default.test").await, 426);
+    assert_eq!(status(Some("unknown.test"), "unknown.test").await, 426);
+    assert_eq!(status(Some("unknown.test"), "other.test").await, 426);
+    assert_eq!(status(Some("default.test"), "a.test").await, 421);
+    // A client that names nobody may be a balancer: routes alone decide.
     assert_eq!(status(None, "a.test").await, 426);
-    assert_eq!(status(Some("unknown.test"), "a.test").await, 426);
     // A renewal is not another certificate.
     let client = Tls::with(BOTH, Some("a.test"), &[], &[]);
     let mut old = client.connect(gateway.address()).await.unwrap();
@@ -216,8 +225,11 @@ async fn a_silent_client_is_cut_at_the_handshake_timeout_and_nobody_else() {
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(&[0x16, 0x03, 0x01, 0x02]).await.unwrap();
-    assert_eq!(support::soon(silent.read(&mut [0])).await.unwrap_or(0), 0);
-    assert_eq!(support::soon(half.read(&mut [0])).await.unwrap_or(0), 0);
+    let mut told = Vec::new();
+    assert_eq!(support::soon(silent.read_to_end(&mut told)).await.unwrap(), 0);
+    // Where a handshake had begun, it is canceled, and closed in order (RFC 8446 §6.1).
+    support::soon(half.read_to_end(&mut told)).await.unwrap();
+    assert_eq!(told, [21, 3, 3, 0, 2, 1, 90, 21, 3, 3, 0, 2, 1, 0]);
     // The same for a request head that doesn't come, over both protocols.
     for alpn in ["http/1.1", "h2"] {
         let mut stream = Tls::new("a.test", &[alpn]).connect(address).await.unwrap();
@@ -229,4 +241,29 @@ async fn a_silent_client_is_cut_at_the_handshake_timeout_and_nobody_else() {
     let mut rest = Vec::new();
     let _ = support::soon(slow.read_to_end(&mut rest)).await;
     assert!(Tls::new("a.test", &[]).connect(address).await.is_ok());
+}
+
+/// Connections that say nothing cost no handshake its permit, nor one client another's place.
+#[tokio::test]
+async fn silent_clients_hold_up_nobody() {
+    let (gateway, _names) = start();
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let mut silent = Vec::new();
+    // More than there are permits, and some with half a hello.
+    for n in 0..4500 {
+        let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
+        if n % 10 == 0 {
+            tcp.write_all(&[0x16, 0x03]).await.unwrap();
+        }
+        silent.push(tcp);
+    }
+    let started = std::time::Instant::now();
+    for _ in 0..5 {
+        support::soon(Tls::new("a.test", &[]).connect(gateway.address())).await.unwrap();
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
+    // Those that say something after a while are served.
+    let late = silent.swap_remove(1);
+    let mut late = Tls::new("a.test", &[]).over(late).await.unwrap();
+    assert_eq!(ask(&mut late, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status(), 426);
 }

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tls_acceptor::{AcceptError, Acceptor, Alpn, Permit, Selected, Tcp, TlsStream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, recv};
+use tls_acceptor::{AcceptError, Acceptor, Alpn, Tcp, TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
 use crate::worker::Worker;
@@ -44,39 +46,59 @@ pub struct Connection {
 pub struct Tls {
     /// The name the client asked for.
     pub server_name: Option<Box<str>>,
-    /// Whether a certificate of that name's own answered.
-    pub selected: Selected,
     /// As the protocol calls it.
     pub version: &'static str,
 }
 
-/// Serves a connection to its end. Upgraded sessions go on without it.
-pub async fn serve(
-    worker: Arc<Worker>,
-    door: Arc<Door>,
-    permit: Option<Permit>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-) {
-    let (stream, tls, alpn) = match (&door.acceptor, permit) {
+/// Waits for a connection's first bytes, and has it served. Who says nothing costs this small task and a place
+/// among the silent, which may be needed for somebody else.
+pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
+    let patience = match &door.acceptor {
+        Some(acceptor) => acceptor.handshake_timeout(),
+        None => door.header_timeout,
+    };
+    let deadline = Instant::now() + patience;
+    let place = worker.silent.enter(peer.ip().into());
+    tokio::select! {
+        biased;
+        heard = hear(&tcp) => if heard.is_err() { return },
+        () = place.called_off() => return debug!(%peer, "said nothing; its place is needed for somebody else"),
+        () = sleep_until(deadline) => return debug!(%peer, "said nothing"),
+        () = worker.draining.cancelled() => return,
+    }
+    drop(place);
+    // Another task: this one is small.
+    let tasks = worker.tasks.clone();
+    tasks.spawn(serve(worker, door, tcp, peer, deadline));
+}
+
+/// Waits for something to read, or for the end.
+async fn hear(tcp: &TcpStream) -> io::Result<()> {
+    // tokio takes a new socket for readable until somebody has tried it.
+    let peek = || Ok(recv(tcp, &mut [0; 1], RecvFlags::PEEK)?.0);
+    match tcp.try_io(Interest::READABLE, peek) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => tcp.readable().await,
+        result => result.map(drop),
+    }
+}
+
+/// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
+async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr, deadline: Instant) {
+    let (stream, tls, alpn) = match &door.acceptor {
         // Boxed: it is larger than what comes after, and gone by then.
-        (Some(acceptor), Some(permit)) => match Box::pin(acceptor.accept(permit, tcp)).await {
+        Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
             Ok(accepted) => {
                 debug!(
                     %peer, server_name = accepted.server_name.as_deref(), version = accepted.version,
                     alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
                     "TLS handshake done"
                 );
-                let tls = Tls {
-                    server_name: accepted.server_name,
-                    selected: accepted.selected,
-                    version: accepted.version,
-                };
+                let tls = Tls { server_name: accepted.server_name, version: accepted.version };
                 (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
             }
             Err(e) => return refused(peer, &e),
         },
-        _ => (Stream::Plain(tcp.into()), None, Alpn::Http11),
+        None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
     let connection = Arc::new(Connection { peer, tls, worker });
     // What was negotiated is what is spoken: nothing is sniffed.
@@ -89,7 +111,9 @@ pub async fn serve(
 fn refused(peer: SocketAddr, e: &AcceptError) {
     match e {
         // Port scans, health checks, and people who close a tab.
-        AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
+        AcceptError::Gone | AcceptError::Io(_) | AcceptError::Shed => {
+            debug!(%peer, cause = %e, "no TLS connection");
+        }
         _ => info!(%peer, cause = %e, "no TLS connection"),
     }
 }

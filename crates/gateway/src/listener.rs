@@ -1,4 +1,4 @@
-//! The accept loop: permit, accept, spawn.
+//! The accept loop: accept, spawn.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
-use tls_acceptor::Permit;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use crate::connection::{self, Door};
 use crate::shortage::is_shortage;
@@ -19,8 +18,8 @@ use crate::worker::Worker;
 
 /// How long nothing is accepted when there is nothing to accept it with.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
-/// How often the log is told about the same trouble.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a client may say nothing before its connection is ended for one that can't be accepted.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// How accepting ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub async fn accept(
     listener: Arc<TcpListener>,
     mut stop: oneshot::Receiver<Stop>,
 ) {
-    let mut door = None;
+    let mut door = worker.site().door(address);
     if accept_all(&worker, address, &listener, &mut stop, &mut door).await == Stop::AfterQueue {
         // The listener may have gone from the site.
         if let Some(door) = worker.site().door(address).or(door) {
@@ -55,20 +54,7 @@ async fn accept_all(
     stop: &mut oneshot::Receiver<Stop>,
     last: &mut Option<Arc<Door>>,
 ) -> Stop {
-    let mut complained: Option<Instant> = None;
-    let mut complain = |cause: &str| {
-        if complained.is_none_or(|last| last.elapsed() >= COMPLAINT_INTERVAL) {
-            complained = Some(Instant::now());
-            warn!(%address, cause, "no connections are accepted for the moment; they wait in the kernel's queue");
-        }
-    };
     loop {
-        let (mut door, mut permit) = tokio::select! {
-            biased;
-            stop = &mut *stop => return stop.unwrap_or(Stop::AtOnce),
-            knocked = knock(worker, address, &mut complain) => knocked,
-        };
-        *last = Some(door.clone());
         let accepted = tokio::select! {
             biased;
             stop = &mut *stop => return stop.unwrap_or(Stop::AtOnce),
@@ -77,76 +63,54 @@ async fn accept_all(
         let (tcp, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(e) if is_shortage(&e) => {
-                worker.shortage.failed(address, &e);
-                sleep(SHORTAGE_PAUSE).await;
+                pause(worker, address, &e).await;
                 continue;
             }
             Err(_) => continue, // the client was gone before it was accepted
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         worker.shortage.succeeded();
-        // A reload may have come while nobody did: the connection is received as it says now.
-        let current = worker.site().door(address);
-        if let Some(current) = current.filter(|current| !Arc::ptr_eq(current, &door)) {
-            permit = match &current.acceptor {
-                Some(acceptor) => Some(acceptor.ready().await),
-                None => None,
-            };
-            door = current;
+        // A reload may have come while nobody did: the connection is received as it says now. A listener
+        // that has gone from the site, whose stop is on its way, receives as it did last.
+        if let Some(door) = worker.site().door(address).or(last.take()) {
+            *last = Some(door.clone());
+            receive(worker, door, tcp, peer);
         }
-        receive(worker, door, permit, tcp, peer);
     }
 }
 
-/// Waits until a connection may be received.
-async fn knock(
-    worker: &Worker,
-    address: SocketAddr,
-    complain: &mut impl FnMut(&str),
-) -> (Arc<Door>, Option<Permit>) {
-    let Some(door) = worker.site().door(address) else {
-        // The listener has gone from the site, and its stop is on its way.
-        return std::future::pending().await;
-    };
-    let permit = match &door.acceptor {
-        Some(acceptor) => Some(match acceptor.try_ready() {
-            Some(permit) => permit,
-            None => {
-                complain("too many TLS handshakes are in flight");
-                acceptor.ready().await
-            }
-        }),
-        None => None,
-    };
-    (door, permit)
+/// Nothing can be accepted for want of descriptors or memory. A client that has said nothing for a while
+/// makes room.
+async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
+    worker.shortage.failed(address, e);
+    if !worker.silent.shed(None, SILENCE_MIN) {
+        sleep(SHORTAGE_PAUSE).await;
+    } else {
+        yield_now().await; // its task ends now
+    }
 }
 
-fn receive(worker: &Arc<Worker>, door: Arc<Door>, permit: Option<Permit>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::serve(worker.clone(), door, permit, tcp, peer));
+fn receive(worker: &Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
+    worker.tasks.spawn(connection::greet(worker.clone(), door, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.
 async fn accept_queue(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpListener, door: &Arc<Door>) {
     loop {
-        let permit = match &door.acceptor {
-            Some(acceptor) => Some(acceptor.ready().await),
-            None => None,
-        };
         // Not tokio's accept: it knows of what waits only after it was told by the system.
         let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
         let (tcp, peer) = match accepted.map_err(io::Error::from) {
             Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), peer.map(SocketAddr::try_from)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) if is_shortage(&e) => {
-                worker.shortage.failed(address, &e);
-                sleep(SHORTAGE_PAUSE).await;
+                pause(worker, address, &e).await;
                 continue;
             }
             Err(_) => continue, // the client was gone before it was accepted
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         if let (Ok(tcp), Some(Ok(peer))) = (tcp, peer) {
-            receive(worker, door.clone(), permit, tcp, peer);
+            receive(worker, door.clone(), tcp, peer);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{io, net};
 use arc_swap::ArcSwap;
 use frame_core::control::{Manner, Order};
 use http::Extensions;
-use tls_acceptor::Certificates;
+use tls_acceptor::{Certificates, Waiting};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +33,9 @@ use crate::upstream::pool::Pool;
 /// to wake it.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Connections of a worker whose clients have said nothing yet: some 30 MB at most, with what the kernel has.
+const SILENT_MAX: usize = 16_384;
+
 /// What all connections of a worker share.
 #[derive(Debug)]
 pub struct Worker {
@@ -53,6 +56,8 @@ pub struct Worker {
     pub draining: CancellationToken,
     /// Another process has taken over: connections end when they can do so unnoticed.
     pub retiring: CancellationToken,
+    /// Connections whose clients have said nothing yet.
+    pub silent: Waiting,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// Field names of handshakes as the RFC spells them.
@@ -74,6 +79,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             retiring: CancellationToken::new(),
+            silent: Waiting::new(SILENT_MAX),
             shortage,
             casing,
         }

@@ -1,5 +1,6 @@
 //! TCP stream in; TLS stream, server name and application protocol out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,13 @@ use rustls::server::NoServerSessionStorage;
 use rustls::{ProtocolVersion, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::cert_set::Selected;
 use crate::error::AcceptError;
-use crate::handshake::{Overhear, handshake};
+use crate::handshake::{Handshake, Overhear, Shared};
+use crate::permits::Permits;
+use crate::record::{Fault, alert};
 use crate::reload::Certificates;
 use crate::resolver::{Resolver, with_note};
 use crate::stream::TlsStream;
@@ -21,6 +23,9 @@ use crate::tickets::Tickets;
 
 /// Bytes read before anything is known: a ClientHello with a hybrid key share, and room.
 const FIRST_READ_LEN: usize = 4096;
+/// How long, and how often, is read from a client that has been told why there is no connection.
+const PARTING_TIME: Duration = Duration::from_secs(1);
+const PARTING_READS: u32 = 64;
 /// Session tickets for a client that says how many it wants (RFC 9149 §3).
 const TICKETS_MAX: usize = 4;
 
@@ -40,6 +45,15 @@ impl Alpn {
         match self {
             Self::H2 => "h2",
             Self::Http11 => "http/1.1",
+        }
+    }
+
+    /// As clients offer it, what is preferred first. Who speaks `http/1.1` answers HTTP/1.0 too
+    /// (RFC 9110 §2.5), which some clients offer by its own name.
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::H2 => &["h2"],
+            Self::Http11 => &["http/1.1", "http/1.0"],
         }
     }
 
@@ -70,7 +84,9 @@ pub struct Settings {
     pub min_version: MinVersion,
     /// From the TCP connection to the end of the handshake.
     pub handshake_timeout: Duration,
-    /// Handshakes in flight at most; further connections wait in the kernel's queue.
+    /// Handshakes in flight at most, and four times as many as one client address may have (of IPv6: one
+    /// network of 64 bits). Further clients wait. If they do, a client that lets its handshake lie for a
+    /// second is given up.
     pub handshakes_max: usize,
 }
 
@@ -109,18 +125,12 @@ pub struct Accepted {
 #[error("TLS can't be set up: {0}")]
 pub struct SetupError(#[from] rustls::Error);
 
-/// The right to do one handshake; see [`Acceptor::ready`].
-#[derive(Debug)]
-pub struct Permit {
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
 /// Does handshakes. Cheap to clone; clones share the cap on handshakes in flight.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     tls: Arc<ServerConfig>,
     handshake_timeout: Duration,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
 }
 
 impl Acceptor {
@@ -145,7 +155,7 @@ impl Acceptor {
             .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(Resolver::new(certificates)));
-        tls.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
+        tls.alpn_protocols = settings.alpn.iter().flat_map(|alpn| alpn.names()).map(|&n| n.into()).collect();
         tls.ticketer = tickets.producer();
         tls.enable_secret_extraction = true; // for the records after the handshake
         tls.key_log = Arc::new(Overhear);
@@ -154,26 +164,29 @@ impl Acceptor {
         Ok(Self {
             tls: Arc::new(tls),
             handshake_timeout: settings.handshake_timeout,
-            permits: Arc::new(Semaphore::new(settings.handshakes_max)),
+            permits: Arc::new(Permits::new(settings.handshakes_max)),
         })
     }
 
-    /// Waits until one more handshake may begin: call it before accepting a TCP connection.
-    ///
-    /// # Cancel safety
-    /// Safe.
-    pub async fn ready(&self) -> Permit {
-        // The semaphore is never closed.
-        Permit { _permit: self.permits.clone().acquire_owned().await.ok() }
-    }
-
-    /// The same without waiting; `None` if too many handshakes are in flight.
+    /// How long a client may take from its TCP connection to the end of its handshake.
     #[must_use]
-    pub fn try_ready(&self) -> Option<Permit> {
-        self.permits.clone().try_acquire_owned().ok().map(|permit| Permit { _permit: Some(permit) })
+    pub fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
     }
 
-    /// Does the handshake with the client at the other end of `tcp`, under one deadline.
+    #[cfg(test)]
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.tls.clone()
+    }
+
+    /// Does the handshake with the client at the other end of `tcp`, whose address is `client`, until
+    /// `deadline`. Call it when something has come from the client: who says nothing should not wait here,
+    /// where it has a permit.
     ///
     /// # Errors
     /// See [`AcceptError`]. The client has been told where TLS has an alert for it; one that spoke
@@ -181,31 +194,39 @@ impl Acceptor {
     ///
     /// # Cancel safety
     /// A dropped call drops the connection.
-    pub async fn accept(&self, permit: Permit, tcp: TcpStream) -> Result<Accepted, AcceptError> {
-        let deadline = Instant::now() + self.handshake_timeout;
-        let handshake = timeout_at(deadline, self.handshake(tcp)).await;
-        drop(permit);
-        handshake.unwrap_or(Err(AcceptError::Timeout))
-    }
-
-    async fn handshake(&self, mut tcp: TcpStream) -> Result<Accepted, AcceptError> {
+    pub async fn accept(
+        &self,
+        mut tcp: TcpStream,
+        client: IpAddr,
+        deadline: Instant,
+    ) -> Result<Accepted, AcceptError> {
+        let client = client.into();
+        let permit = timeout_at(deadline, self.permits.acquire(client)).await;
+        let permit = permit.map_err(|_| AcceptError::Timeout)?;
+        let shared = Shared { permits: &self.permits, client };
         let mut wire = Vec::with_capacity(FIRST_READ_LEN);
-        if tcp.read_buf(&mut wire).await.map_err(AcceptError::of_io)? == 0 {
-            return Err(AcceptError::Gone);
-        }
+        let began = timeout_at(deadline, shared.read(&mut tcp, &mut wire)).await;
+        began.unwrap_or(Err(AcceptError::Timeout))?;
         if let Some(&first_byte) = wire.first()
             && !begins_record(first_byte)
         {
-            say_plainly(&mut tcp).await;
+            drop(permit);
+            part(tcp, &plain_words(first_byte)).await;
             return Err(AcceptError::NotTls { first_byte });
         }
-        let (finished, note) = with_note(handshake(self.tls.clone(), &mut tcp, wire)).await;
+        let mut handshake = Handshake::new(self.tls.clone(), wire)?;
+        let (ended, note) = with_note(timeout_at(deadline, handshake.run(&mut tcp, &shared))).await;
         let (server_name, selected, generation) = match note {
             Some(note) => (note.server_name, note.selected, note.generation),
             None => (None, Some(Selected::Default), 0),
         };
+        if let Err(e) = ended.unwrap_or(Err(AcceptError::Timeout)) {
+            drop(permit);
+            part(tcp, handshake.last_words(&e)).await;
+            return Err(if selected.is_none() { AcceptError::NoCertificate { server_name } } else { e });
+        }
         let Some(selected) = selected else { return Err(AcceptError::NoCertificate { server_name }) };
-        let finished = finished?;
+        let finished = handshake.finish()?;
         let alpn = finished.alpn.as_deref().and_then(|name| std::str::from_utf8(name).ok());
         Ok(Accepted {
             alpn: alpn.and_then(Alpn::parse).unwrap_or(Alpn::Http11),
@@ -227,21 +248,38 @@ fn begins_record(byte: u8) -> bool {
     (20..=24).contains(&byte)
 }
 
-/// Answers a client that forgot the `s`, so that its user reads a sentence and not noise.
-async fn say_plainly(tcp: &mut TcpStream) {
+/// What is said to a client that doesn't speak TLS. One that forgot the `s` gets a sentence which its user can
+/// read. What is no text either gets an alert (RFC 8446 §5: a record of an unexpected type).
+fn plain_words(first_byte: u8) -> Vec<u8> {
     const BODY: &str = "This port speaks TLS. Use https:// or wss:// instead of http:// or ws://.\n";
+    if !first_byte.is_ascii_graphic() && !first_byte.is_ascii_whitespace() {
+        let [level, description] = alert(Fault::UNEXPECTED_MESSAGE.alert);
+        return vec![21, 3, 3, 0, 2, level, description];
+    }
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{BODY}",
         BODY.len()
     );
-    if tcp.write_all(answer.as_bytes()).await.is_err() || tcp.shutdown().await.is_err() {
+    answer.into_bytes()
+}
+
+/// Sends the last `words` and ends the connection. Closing it with unread bytes would reset it and may destroy
+/// the words, so some of what still comes is read.
+async fn part(mut tcp: TcpStream, words: &[u8]) {
+    if words.is_empty() {
         return;
     }
-    // Closing with unread bytes would reset the connection and may destroy the answer.
+    let deadline = Instant::now() + PARTING_TIME;
+    let said = timeout_at(deadline, async {
+        tcp.write_all(words).await?;
+        tcp.shutdown().await
+    });
+    if !matches!(said.await, Ok(Ok(()))) {
+        return;
+    }
     let mut rest = vec![0; 4096]; // on the heap, since every connection's task has room for this future
-    let deadline = Instant::now() + Duration::from_secs(1);
-    for _ in 0..16 {
+    for _ in 0..PARTING_READS {
         match timeout_at(deadline, tcp.read(&mut rest)).await {
             Ok(Ok(1..)) => {}
             _ => return,

@@ -8,6 +8,9 @@ pub enum AcceptError {
     /// The handshake was not done by its deadline.
     #[error("the TLS handshake took too long")]
     Timeout,
+    /// The client let its handshake lie while others waited for one.
+    #[error("the client was silent during the TLS handshake while others waited for one")]
+    Shed,
     /// The client went away before the handshake was done.
     #[error("the client went away during the TLS handshake")]
     Gone,

@@ -4,24 +4,37 @@
 //! there on records are opened by [`record`](crate::record), with the keys that come out of this.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use rustls::ProtocolVersion::TLSv1_3;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
-    Error, ExtractedSecrets, HandshakeKind, KeyLog, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, KeyLog, PeerMisbehaved,
+    ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::early_data::EarlyData;
 use crate::error::AcceptError;
-use crate::record::{HEADER_LEN, RECORD_MAX, Secret};
+use crate::hello::Glance;
+use crate::permits::Permits;
+use crate::record::{
+    CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, OVERHEAD_MAX, RECORD_MAX, Secret,
+    USER_CANCELED, alert,
+};
 use crate::turn::Turn;
+use crate::waiting::Client;
 
 /// Bytes of room for each read: a client's second flight fits.
 const READ_LEN: usize = 1024;
-/// Bytes of a handshake message and its records; rustls ends the longer ones before that.
+/// Bytes of a handshake message and its records. The longest message that rustls takes, 65,535 bytes, fits in
+/// records of usual lengths, but not in one record for each byte.
 const UNREAD_MAX: usize = 8 * RECORD_MAX;
 
 /// What a handshake leaves.
@@ -50,9 +63,18 @@ pub(crate) struct Secrets {
     pub(crate) server: Secret,
 }
 
+/// The secrets that rustls has told so far.
+#[derive(Default)]
+struct Heard {
+    /// What the client seals the rest of its handshake with.
+    handshake: Option<Secret>,
+    client: Option<Secret>,
+    server: Option<Secret>,
+}
+
 thread_local! {
-    /// What rustls has told [`Overhear`] since somebody last looked: the client's, the server's.
-    static OVERHEARD: RefCell<(Option<Secret>, Option<Secret>)> = const { RefCell::new((None, None)) };
+    /// What rustls has told [`Overhear`] since somebody last looked.
+    static OVERHEARD: RefCell<Heard> = const { RefCell::new(Heard { handshake: None, client: None, server: None }) };
 }
 
 /// rustls hands out keys, and tells the secrets that they are made of to nobody but its key log.
@@ -61,19 +83,22 @@ pub(crate) struct Overhear;
 
 impl KeyLog for Overhear {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        OVERHEARD.with_borrow_mut(|(client, server)| match label {
-            "CLIENT_TRAFFIC_SECRET_0" => *client = Secret::new(secret),
-            "SERVER_TRAFFIC_SECRET_0" => *server = Secret::new(secret),
+        OVERHEARD.with_borrow_mut(|heard| match label {
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => heard.handshake = Secret::new(secret),
+            "CLIENT_TRAFFIC_SECRET_0" => heard.client = Secret::new(secret),
+            "SERVER_TRAFFIC_SECRET_0" => heard.server = Secret::new(secret),
             _ => {}
         });
     }
 }
 
-impl Secrets {
-    /// Those of the connection that rustls has just worked for.
-    fn overheard() -> Option<Self> {
-        let (client, server) = OVERHEARD.take();
-        Some(Self { client: client?, server: server? })
+impl Heard {
+    /// Takes those of the connection that rustls has just worked for.
+    fn listen(&mut self) {
+        let new = OVERHEARD.take();
+        self.handshake = new.handshake.or(self.handshake.take());
+        self.client = new.client.or(self.client.take());
+        self.server = new.server.or(self.server.take());
     }
 }
 
@@ -85,89 +110,296 @@ enum Step {
     Finish,
 }
 
-/// Does a handshake with the client at the other end of `tcp`, of which `wire` was read before.
-///
-/// # Errors
-/// See [`AcceptError`]. Where TLS has an alert for it, the client has been told.
-///
-/// # Cancel safety
-/// None: the connection is good only to be dropped.
-pub(crate) async fn handshake(
-    config: Arc<ServerConfig>,
-    tcp: &mut TcpStream,
-    mut wire: Vec<u8>,
-) -> Result<Finished, AcceptError> {
-    let mut tls = UnbufferedServerConnection::new(config).map_err(AcceptError::Tls)?;
-    let mut out = Vec::new();
-    let mut shown = 0;
-    let mut secrets = None;
-    let mut turn = None;
-    let mut is_first = true;
-    loop {
-        // No other connection has its turn on this thread before these are taken.
-        let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut wire[..shown]);
-        secrets = Secrets::overheard().or(secrets);
-        let step = match state {
-            Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, &mut out).map(|()| Step::Look),
-            Ok(ConnectionState::TransmitTlsData(flight)) => {
-                flight.done();
-                Ok(Step::Send)
+/// What a handshake shares with others.
+pub(crate) struct Shared<'a> {
+    pub(crate) permits: &'a Permits,
+    pub(crate) client: Client,
+}
+
+impl Shared<'_> {
+    /// Reads into the room that `wire` has. While it waits for the client, others may need its place.
+    ///
+    /// # Errors
+    /// If the client has gone, or has to.
+    pub(crate) async fn read(&self, tcp: &mut TcpStream, wire: &mut Vec<u8>) -> Result<(), AcceptError> {
+        let mut read = pin!(tcp.read_buf(wire));
+        let read = match read.as_mut().now_or_never() {
+            Some(read) => read,
+            None => {
+                let place = self.permits.waiting.enter(self.client);
+                tokio::select! {
+                    biased;
+                    read = read => read,
+                    () = place.called_off() => return Err(AcceptError::Shed),
+                }
             }
-            Ok(ConnectionState::BlockedHandshake) => Ok(Step::Read),
-            Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Finish),
-            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(AcceptError::Gone),
-            Ok(_) => Err(Error::General("data in the middle of a handshake".into())),
-            Err(e) => Err(e),
         };
-        wire.drain(..discard);
-        shown -= discard;
-        match step {
-            Ok(Step::Look) => {}
-            // Nobody waits for tickets: they leave with the first answer, in one packet.
-            Ok(Step::Send) if !tls.is_handshaking() && tls.protocol_version() == Some(TLSv1_3) => {}
-            Ok(Step::Send) => {
-                is_first = false;
-                if let Some(turn) = turn.take() {
-                    Turn::pass_on(turn).await;
+        if read.map_err(AcceptError::of_io)? == 0 { Err(AcceptError::Gone) } else { Ok(()) }
+    }
+}
+
+/// A handshake in progress.
+pub(crate) struct Handshake {
+    tls: UnbufferedServerConnection,
+    /// What the client has sent, as far as it is still needed.
+    wire: Vec<u8>,
+    /// How much of it rustls has been shown.
+    shown: usize,
+    /// What rustls has to say.
+    out: Vec<u8>,
+    /// Some of it may have left.
+    is_sending: bool,
+    /// Nothing has been said to the client yet.
+    is_first: bool,
+    heard: Heard,
+    /// The front of the ClientHello, once it has come.
+    glance: Option<Glance>,
+    /// Early data that may still come.
+    early: Option<Box<EarlyData>>,
+    /// For a ClientHello of more than one record.
+    long_hello: Option<OwnedSemaphorePermit>,
+}
+
+impl Handshake {
+    /// One of which `wire` was read before.
+    ///
+    /// # Errors
+    /// If rustls can't do one.
+    pub(crate) fn new(config: Arc<ServerConfig>, wire: Vec<u8>) -> Result<Self, AcceptError> {
+        Ok(Self {
+            tls: UnbufferedServerConnection::new(config).map_err(AcceptError::Tls)?,
+            wire,
+            shown: 0,
+            out: Vec::new(),
+            is_sending: false,
+            is_first: true,
+            heard: Heard::default(),
+            glance: None,
+            early: None,
+            long_hello: None,
+        })
+    }
+
+    /// Does the handshake with the client at the other end of `tcp`.
+    ///
+    /// # Errors
+    /// See [`AcceptError`]. What the client is to be told of it is in [`Self::last_words`].
+    ///
+    /// # Cancel safety
+    /// None: what is left to be done is to say the last words.
+    pub(crate) async fn run(&mut self, tcp: &mut TcpStream, shared: &Shared<'_>) -> Result<(), AcceptError> {
+        let mut turn = None;
+        loop {
+            // No other connection has its turn on this thread before the secrets are taken.
+            let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(shown);
+            self.heard.listen();
+            let step = match state {
+                Ok(ConnectionState::EncodeTlsData(flight)) => {
+                    encode(flight, &mut self.out).map(|()| Step::Look)
                 }
-                tcp.write_all(&out).await.map_err(AcceptError::of_io)?;
-                out.clear();
-            }
-            Ok(Step::Finish) if !tls.is_handshaking() => break,
-            Ok(Step::Read | Step::Finish) => {
-                turn = None;
-                while let Some(missing) = missing(&wire[shown..]) {
-                    if wire.len() > UNREAD_MAX {
-                        return Err(AcceptError::Tls(Error::PeerSentOversizedRecord));
+                Ok(ConnectionState::TransmitTlsData(flight)) => {
+                    flight.done();
+                    Ok(Step::Send)
+                }
+                Ok(ConnectionState::BlockedHandshake) => Ok(Step::Read),
+                Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Finish),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(AcceptError::Gone),
+                Ok(_) => Err(Error::InappropriateMessage {
+                    expect_types: vec![Kind::Handshake],
+                    got_type: Kind::ApplicationData,
+                }),
+                Err(e) => Err(e),
+            };
+            let discard = discard.min(self.shown);
+            self.wire.drain(..discard);
+            self.shown -= discard;
+            match step.map_err(AcceptError::of_tls)? {
+                Step::Look => {}
+                // Nobody waits for tickets: they leave with the first answer, in one packet.
+                Step::Send if !self.tls.is_handshaking() && self.tls.protocol_version() == Some(TLSv1_3) => {}
+                Step::Send => {
+                    self.is_first = false;
+                    if let Some(turn) = turn.take() {
+                        Turn::pass_on(turn).await;
                     }
-                    wire.reserve(missing.max(READ_LEN));
-                    if tcp.read_buf(&mut wire).await.map_err(AcceptError::of_io)? == 0 {
-                        return Err(AcceptError::Gone);
+                    self.is_sending = true;
+                    tcp.write_all(&self.out).await.map_err(AcceptError::of_io)?;
+                    self.is_sending = false;
+                    self.out.clear();
+                }
+                Step::Finish if !self.tls.is_handshaking() => return Ok(()),
+                Step::Read | Step::Finish => {
+                    turn = None;
+                    self.read_record(tcp, shared).await?;
+                    if self.is_first {
+                        turn = Some(Turn::take().await);
                     }
                 }
-                shown += record_len(&wire[shown..]).unwrap_or(wire.len() - shown);
-                if is_first {
-                    turn = Some(Turn::take().await);
-                }
-            }
-            Err(e) => {
-                drop(turn);
-                say_why(&mut tls, tcp, &mut wire[..shown], &mut out).await;
-                return Err(AcceptError::of_tls(e));
             }
         }
     }
-    let alpn = tls.alpn_protocol().map(Into::into);
-    let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
-    let version = tls.protocol_version();
-    let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
-    if version == Some(TLSv1_3) && secrets.is_none() {
-        return Err(AcceptError::Tls(Error::General("no traffic secrets".into())));
+
+    /// Reads until there is one more record that rustls is to be shown.
+    async fn read_record(&mut self, tcp: &mut TcpStream, shared: &Shared<'_>) -> Result<(), AcceptError> {
+        loop {
+            while let Some(missing) = missing(self.unseen()) {
+                let len = self.wire.len() + missing;
+                if len > UNREAD_MAX {
+                    return Err(AcceptError::Tls(InvalidMessage::HandshakePayloadTooLarge.into()));
+                }
+                if len > RECORD_MAX && self.long_hello.is_none() {
+                    self.long_hello = shared.permits.long_hellos.clone().acquire_owned().await.ok();
+                }
+                // Exact: what a client has begun costs little more than it has sent.
+                self.wire.reserve_exact(missing.max(READ_LEN));
+                shared.read(tcp, &mut self.wire).await?;
+            }
+            let len = record_len(self.unseen()).unwrap_or(self.unseen().len());
+            if self.glance.is_none() {
+                let glance = Glance::of(self.unseen().get(..len).unwrap_or_default());
+                self.early = glance.early_data.then(|| Box::new(EarlyData::new()));
+                self.glance = Some(glance);
+            }
+            if !self.is_early_data(len)? {
+                self.shown += len;
+                return Ok(());
+            }
+            self.wire.drain(..len);
+        }
     }
-    // Its way to later keys is large; see `record::secret`.
-    let (keys, _) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
-    let wire = wire[shown..].to_vec();
-    Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
+
+    /// What rustls has not been shown.
+    fn unseen(&self) -> &[u8] {
+        self.wire.get(self.shown..).unwrap_or_default()
+    }
+
+    /// The first `len` bytes are a record of rejected early data. It can't come in the middle of a message,
+    /// nor before our answer to the ClientHello.
+    fn is_early_data(&mut self, len: usize) -> Result<bool, AcceptError> {
+        if self.is_first || self.shown > 0 || self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_2) {
+            return Ok(false);
+        }
+        let Some(early) = &mut self.early else { return Ok(false) };
+        let keys = self.tls.negotiated_cipher_suite().zip(self.heard.handshake.as_ref());
+        let record = self.wire.get(..len).unwrap_or_default();
+        match early.is(record, keys) {
+            Ok(Some(is_early)) => {
+                if !is_early {
+                    self.early = None; // none comes behind it
+                }
+                Ok(is_early)
+            }
+            Ok(None) => Ok(false),
+            Err(_) => Err(AcceptError::Tls(PeerMisbehaved::TooMuchEarlyDataReceived.into())),
+        }
+    }
+
+    /// What is to be sent to the client at the end of a handshake that has failed: the alert that says why,
+    /// and what was to be sent before it (RFC 8446 §6.2).
+    pub(crate) fn last_words(&mut self, why: &AcceptError) -> &[u8] {
+        let nothing_came = self.glance.is_none() && self.wire.is_empty();
+        match why {
+            _ if self.is_sending || nothing_came => return &[],
+            AcceptError::Gone | AcceptError::Io(_) | AcceptError::NotTls { .. } => return &[],
+            AcceptError::Timeout | AcceptError::Shed => self.say(&[USER_CANCELED, CLOSE_NOTIFY]),
+            AcceptError::NoCertificate { .. } | AcceptError::NoApplicationProtocol => {
+                self.say_what_is_queued();
+            }
+            AcceptError::Tls(e) => match self.glance.and_then(|glance| glance.old) {
+                // rustls looks for signature_algorithms first, which such clients don't know.
+                Some(_) if self.is_first => self.say(&[Fault::PROTOCOL_VERSION.alert]),
+                _ => {
+                    let len = self.out.len();
+                    self.say_what_is_queued();
+                    if self.out.len() == len {
+                        self.say(&[alert_of(e)]);
+                    }
+                }
+            },
+        }
+        &self.out
+    }
+
+    /// rustls' alert, and what it has for the client before that.
+    fn say_what_is_queued(&mut self) {
+        loop {
+            let start = self.out.len();
+            let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
+            let queued = match self.tls.process_tls_records(shown).state {
+                Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, &mut self.out).is_ok(),
+                _ => false,
+            };
+            self.heard.listen(); // nobody else shall
+            // Asked once more, rustls would look at the same record again, and fail again.
+            if !queued || self.out.get(start..).is_some_and(is_alert) {
+                return;
+            }
+        }
+    }
+
+    /// Alerts of our own. Behind the server's flight they are under the first keys of its data
+    /// (RFC 8446 §4.4.4), which nothing has been sealed with yet.
+    fn say(&mut self, alerts: &[u8]) {
+        let keys = self.tls.negotiated_cipher_suite().zip(self.heard.server.as_ref());
+        let mut cipher = keys.and_then(|(suite, secret)| Cipher::first(suite, secret).ok());
+        for content in alerts.iter().map(|description| alert(*description)) {
+            let start = self.out.len();
+            self.out.resize(start + content.len() + OVERHEAD_MAX, 0);
+            let wire = &mut self.out[start..];
+            let len = match &mut cipher {
+                Some(cipher) => {
+                    cipher.seal(ContentType::Alert, Content::Elsewhere(&content), wire).unwrap_or(0)
+                }
+                None => {
+                    wire[..7].copy_from_slice(&[21, 3, 3, 0, 2, content[0], content[1]]);
+                    7
+                }
+            };
+            self.out.truncate(start + len);
+        }
+    }
+
+    /// What it leaves, once it has run.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub(crate) fn finish(self) -> Result<Finished, AcceptError> {
+        let Self { tls, wire, shown, out, heard, .. } = self;
+        let alpn = tls.alpn_protocol().map(Into::into);
+        let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+        let version = tls.protocol_version();
+        let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
+        let secrets = heard.client.zip(heard.server).map(|(client, server)| Secrets { client, server });
+        if version == Some(TLSv1_3) && secrets.is_none() {
+            return Err(AcceptError::Tls(Error::General("no traffic secrets".into())));
+        }
+        // Its way to later keys is large; see `record::secret`.
+        let (keys, _) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
+        let wire = wire.get(shown..).unwrap_or_default().to_vec();
+        Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
+    }
+}
+
+/// What was sealed here last is an alert. In TLS 1.3 that shows in its length.
+fn is_alert(record: &[u8]) -> bool {
+    const SEALED_LEN: usize = HEADER_LEN + 2 + 1 + 16;
+    record.first().is_some_and(|kind| *kind == ContentType::Alert as u8) || record.len() == SEALED_LEN
+}
+
+/// The alert for what rustls says nothing about itself (RFC 8446 §6.2).
+fn alert_of(e: &Error) -> u8 {
+    let fault = match e {
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Fault::ILLEGAL_PARAMETER,
+        Error::InvalidMessage(_) => Fault::DECODE_ERROR,
+        Error::PeerMisbehaved(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => Fault::UNEXPECTED_MESSAGE,
+        Error::PeerSentOversizedRecord => Fault::RECORD_OVERFLOW,
+        Error::DecryptError => Fault::BAD_RECORD_MAC,
+        _ => Fault::INTERNAL,
+    };
+    fault.alert
 }
 
 /// Bytes of the record that `wire` begins with; `None` if it begins with none, which is rustls' to
@@ -197,20 +429,5 @@ fn encode(mut flight: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>
     }
 }
 
-/// Sends the alert that rustls has for a failed handshake, as far as the network takes it.
-async fn say_why(
-    tls: &mut UnbufferedServerConnection,
-    tcp: &mut TcpStream,
-    shown: &mut [u8],
-    out: &mut Vec<u8>,
-) {
-    // Alerts are queued: they come out before the error is told again.
-    while let Ok(ConnectionState::EncodeTlsData(flight)) = tls.process_tls_records(shown).state {
-        if encode(flight, out).is_err() {
-            return;
-        }
-    }
-    if tcp.write_all(out).await.is_ok() {
-        let _ = tcp.shutdown().await;
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@
 //!   [`load`](mod@load) does it all at once or says everything that is wrong
 //! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
 //!   change by themselves; [`expiry`]: when to say that one should
-//! - [`acceptor`]: the handshake under one deadline, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
+//! - [`waiting`]: clients that have said nothing yet, and which of them goes when there are too many
+//! - [`acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
 //!   comes out, records opened and sealed by this crate, over [`tcp`]; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
@@ -24,9 +25,14 @@
 //! loop {
 //!     tokio::select! {
 //!         _ = hangup.recv() => println!("{:?}", certificates.reload(&plan)),
-//!         (permit, tcp) = async { (acceptor.ready().await, listener.accept().await) } => {
-//!             let (acceptor, (tcp, _)) = (acceptor.clone(), tcp?);
-//!             tokio::spawn(async move { serve(acceptor.accept(permit, tcp).await.ok()?).await; Some(()) });
+//!         accepted = listener.accept() => {
+//!             let (acceptor, (tcp, peer)) = (acceptor.clone(), accepted?);
+//!             let deadline = tokio::time::Instant::now() + acceptor.handshake_timeout();
+//!             tokio::spawn(async move {
+//!                 tcp.readable().await.ok()?;
+//!                 serve(acceptor.accept(tcp, peer.ip(), deadline).await.ok()?).await;
+//!                 Some(())
+//!             });
 //!         }
 //!     }
 //! }
@@ -39,15 +45,18 @@ pub mod certificate;
 pub mod chain;
 mod der;
 mod directory;
+mod early_data;
 pub mod error;
 pub mod expiry;
 mod handshake;
+mod hello;
 pub mod key_kind;
 pub mod load;
 pub mod material;
 pub mod name;
 mod named;
 pub mod pem;
+mod permits;
 mod places;
 mod record;
 pub mod reload;
@@ -59,9 +68,10 @@ mod test_rig;
 pub mod ticket_file;
 pub mod tickets;
 mod turn;
+pub mod waiting;
 pub mod watch;
 
-pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Permit, Settings, SetupError};
+pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Settings, SetupError};
 pub use self::cert_set::{CertSet, Selected};
 pub use self::certificate::{Certificate, KeyType, Leaf};
 pub use self::error::AcceptError;
@@ -73,4 +83,5 @@ pub use self::stream::TlsStream;
 pub use self::tcp::Tcp;
 pub use self::ticket_file::{TicketFileError, TicketKeys};
 pub use self::tickets::{TicketError, Tickets};
+pub use self::waiting::{Client, Place, Waiting};
 pub use self::watch::{Eye, Look, Watch};

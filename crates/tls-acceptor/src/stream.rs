@@ -157,30 +157,36 @@ impl TlsStream {
             // What has been read will fit, unless the reader has no room for one whole record.
             let room = content.remaining().max(RECORD_MAX).min(scratch.len());
             loop {
-                let kept = self.wire.len();
-                let mut filled = kept;
-                if !self.holds_record() {
-                    let mut free = ReadBuf::new(&mut scratch[kept..room.max(kept + 1)]);
-                    match Pin::new(&mut self.tcp).poll_read(cx, &mut free) {
-                        Poll::Ready(Ok(())) if free.filled().is_empty() => {
-                            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                        }
-                        Poll::Ready(Ok(())) => filled += free.filled().len(),
-                        Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                        Poll::Pending => {
-                            if self.owes {
-                                let _ = self.poll_send(cx); // whoever writes will see a failure
+                // Opened where it is, however much the handshake has left.
+                let kept = std::mem::take(&mut self.wire);
+                if self.holds_record(&kept) {
+                    let opened = self.open_all(&kept, content);
+                    self.wire = kept.get(opened..).unwrap_or_default().to_vec();
+                } else {
+                    // Less than one record: it has room in the scratch space, and so has its rest.
+                    let len = kept.len();
+                    let mut free = ReadBuf::new(&mut scratch[len..room]);
+                    let read = Pin::new(&mut self.tcp).poll_read(cx, &mut free);
+                    let filled = len + free.filled().len();
+                    if filled > len {
+                        scratch[..len].copy_from_slice(&kept);
+                        let opened = self.open_all(&scratch[..filled], content);
+                        self.wire = scratch[opened..filled].to_vec();
+                    } else {
+                        self.wire = kept;
+                        match read {
+                            Poll::Ready(Ok(())) => {
+                                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                             }
-                            return Poll::Pending;
+                            Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                            Poll::Pending => {
+                                if self.owes {
+                                    let _ = self.poll_send(cx); // whoever writes will see a failure
+                                }
+                                return Poll::Pending;
+                            }
                         }
                     }
-                }
-                scratch[..kept].copy_from_slice(&self.wire);
-                let opened = self.open_all(&scratch[..filled], content);
-                self.wire.clear();
-                self.wire.extend_from_slice(&scratch[opened..filled]);
-                if self.wire.is_empty() {
-                    self.wire = Vec::new();
                 }
                 if content.filled().len() > start || !self.ahead.is_empty() || self.reading != Reading::Open {
                     return Poll::Ready(Ok(()));
@@ -190,9 +196,9 @@ impl TlsStream {
     }
 
     /// The next record has come whole. (What is no record is for [`Self::open_all`] to judge.)
-    fn holds_record(&self) -> bool {
-        match self.incoming.header(&self.wire) {
-            Ok(Some(header)) => header.record_len() <= self.wire.len(),
+    fn holds_record(&self, wire: &[u8]) -> bool {
+        match self.incoming.header(wire) {
+            Ok(Some(header)) => header.record_len() <= wire.len(),
             Ok(None) => false,
             Err(_) => true,
         }

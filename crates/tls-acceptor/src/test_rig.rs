@@ -14,6 +14,7 @@ use support::pki::Pki;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, client};
 
 use crate::load::Plan;
@@ -83,7 +84,6 @@ impl Rig {
         let acceptor = self.acceptor(settings);
         let (near, far) = sockets().await;
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let permit = acceptor.ready().await;
         let connect = async {
             let mut tls = TlsConnector::from(client.clone()).connect(name, far).await?;
             // What the server says last is read with the first data: its tickets, or its alert.
@@ -93,7 +93,7 @@ impl Rig {
             }
         };
         let accept = async {
-            let mut accepted = acceptor.accept(permit, near).await?;
+            let mut accepted = accept(&acceptor, near).await?;
             accepted.io.write_all(b"!").await.unwrap();
             accepted.io.flush().await.unwrap();
             Ok(accepted)
@@ -104,6 +104,12 @@ impl Rig {
 
 pub(crate) fn plan(directory: &Path) -> Plan {
     Plan { default: CertName::parse("default.test"), ..Plan::directory(directory) }
+}
+
+/// Does the handshake with a client of this machine.
+pub(crate) async fn accept(acceptor: &Acceptor, tcp: TcpStream) -> Result<Accepted, AcceptError> {
+    let client = tcp.peer_addr().unwrap().ip();
+    acceptor.accept(tcp, client, Instant::now() + acceptor.handshake_timeout()).await
 }
 
 pub(crate) async fn sockets() -> (TcpStream, TcpStream) {

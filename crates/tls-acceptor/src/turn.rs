@@ -14,6 +14,8 @@ const AT_ONCE: u32 = 4;
 thread_local! {
     static TURN: Arc<Semaphore> = Arc::new(Semaphore::new(1));
     static MADE: Cell<u32> = const { Cell::new(0) };
+    #[cfg(test)]
+    static ALL_MADE: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The right to make a first flight. Nothing may be waited for that somebody else has to do.
@@ -39,10 +41,18 @@ impl Turn {
     pub(crate) async fn pass_on(self) {
         let made = MADE.get() + 1;
         MADE.set(made % AT_ONCE);
+        #[cfg(test)]
+        ALL_MADE.set(ALL_MADE.get() + 1);
         if made == AT_ONCE {
             yield_now().await;
         }
     }
+}
+
+/// First flights of this thread's.
+#[cfg(test)]
+pub(crate) fn made() -> u32 {
+    ALL_MADE.get()
 }
 
 #[cfg(test)]

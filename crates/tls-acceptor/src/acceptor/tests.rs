@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::load::Plan;
-use crate::test_rig::{BOTH, Rig, plan, sockets};
+use crate::test_rig::{BOTH, Rig, accept, plan, sockets};
 
 #[tokio::test]
 async fn the_acceptor_tells_what_was_asked_and_chosen() {
@@ -58,6 +58,9 @@ async fn application_protocols() {
         (&both, &["http/1.1", "h2"][..], Alpn::H2), // the server's preference
         (&both, &["http/1.1"], Alpn::Http11),
         (&both, &[], Alpn::Http11),
+        (&both, &["http/1.0"], Alpn::Http11),
+        (&both, &["http/1.0", "http/1.1"], Alpn::Http11),
+        (&h1, &["http/1.0", "h2"], Alpn::Http11),
         (&h1, &["h2", "http/1.1"], Alpn::Http11),
         (&h1, &[], Alpn::Http11),
     ] {
@@ -178,9 +181,8 @@ async fn plain_text_is_answered_whole_and_without_an_alert() {
     let acceptor = rig.acceptor(&Settings::default());
     let (near, mut far) = sockets().await;
     far.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
-    let permit = acceptor.ready().await;
     let mut answer = String::new();
-    let (accepted, read) = tokio::join!(acceptor.accept(permit, near), far.read_to_string(&mut answer));
+    let (accepted, read) = tokio::join!(accept(&acceptor, near), far.read_to_string(&mut answer));
     read.unwrap();
     assert!(matches!(accepted, Err(AcceptError::NotTls { first_byte: b'G' })));
     assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
@@ -195,27 +197,11 @@ async fn a_client_that_says_nothing_runs_into_the_deadline() {
     for begun in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
         let (near, mut far) = sockets().await;
         far.write_all(begun).await.unwrap();
-        let result = acceptor.accept(acceptor.ready().await, near).await;
+        let result = accept(&acceptor, near).await;
         assert!(matches!(result, Err(AcceptError::Timeout)), "{result:?}");
     }
     let (near, far) = sockets().await;
     drop(far);
-    let result = acceptor.accept(acceptor.ready().await, near).await;
+    let result = accept(&acceptor, near).await;
     assert!(matches!(result, Err(AcceptError::Gone)), "{result:?}");
-}
-
-#[tokio::test]
-async fn handshakes_in_flight_are_capped() {
-    let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings { handshakes_max: 2, ..Settings::default() });
-    let first = acceptor.ready().await;
-    let second = acceptor.ready().await;
-    assert!(acceptor.try_ready().is_none());
-    drop(first);
-    assert!(acceptor.try_ready().is_some());
-    // A handshake that is over gives its permit back.
-    let (near, far) = sockets().await;
-    drop(far);
-    acceptor.accept(second, near).await.unwrap_err();
-    let _two = (acceptor.ready().await, acceptor.ready().await);
 }

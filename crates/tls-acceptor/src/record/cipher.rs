@@ -3,8 +3,10 @@
 //! In: the bytes of one record. Out: the same, sealed or opened, in the caller's buffer; nothing is
 //! allocated and nothing copied besides. Pure.
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use rustls::{CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite};
+use aws_lc_rs::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
+use rustls::{CipherSuite, CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite};
 use zeroize::Zeroize;
 
 use super::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX, Secret};
@@ -104,16 +106,24 @@ impl Cipher {
     /// If the suite's key can't be made of it.
     pub(crate) fn successor(&self, secret: &mut Secret) -> Result<Self, Fault> {
         secret.advance()?;
-        let algorithm = self.key.algorithm();
-        let mut key = [0; KEY_LEN_MAX];
-        let key = key.get_mut(..algorithm.key_len()).ok_or(Fault::INTERNAL)?;
-        let mut iv = [0; NONCE_LEN];
-        secret.expand(b"key", key)?;
-        secret.expand(b"iv", &mut iv)?;
-        let unbound = UnboundKey::new(algorithm, key);
-        key.zeroize();
-        let key = LessSafeKey::new(unbound.map_err(|_| Fault::INTERNAL)?);
+        let (key, iv) = derive(self.key.algorithm(), secret)?;
         Ok(Self { key, iv, sequence: 0, limit: self.limit, scheme: self.scheme })
+    }
+
+    /// The first one that a `secret` of TLS 1.3 protects with.
+    ///
+    /// # Errors
+    /// If the suite is of another version, or of an unknown kind.
+    pub(crate) fn first(suite: SupportedCipherSuite, secret: &Secret) -> Result<Self, Fault> {
+        let common = suite.tls13().map(|suite| &suite.common).ok_or(Fault::INTERNAL)?;
+        let algorithm = match common.suite {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => &AES_128_GCM,
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => &AES_256_GCM,
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => &CHACHA20_POLY1305,
+            _ => return Err(Fault::INTERNAL),
+        };
+        let (key, iv) = derive(algorithm, secret)?;
+        Ok(Self { key, iv, sequence: 0, limit: common.confidentiality_limit, scheme: Scheme::Tls13 })
     }
 
     /// TLS 1.3: types are inside, and keys can be renewed.
@@ -252,4 +262,16 @@ impl Cipher {
         aad[11..].copy_from_slice(&len.to_be_bytes());
         aad
     }
+}
+
+/// Key and IV of a secret (RFC 8446 §7.3).
+fn derive(algorithm: &'static Algorithm, secret: &Secret) -> Result<(LessSafeKey, [u8; NONCE_LEN]), Fault> {
+    let mut key = [0; KEY_LEN_MAX];
+    let key = key.get_mut(..algorithm.key_len()).ok_or(Fault::INTERNAL)?;
+    let mut iv = [0; NONCE_LEN];
+    secret.expand(b"key", key)?;
+    secret.expand(b"iv", &mut iv)?;
+    let unbound = UnboundKey::new(algorithm, key);
+    key.zeroize();
+    Ok((LessSafeKey::new(unbound.map_err(|_| Fault::INTERNAL)?), iv))
 }

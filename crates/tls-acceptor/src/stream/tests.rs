@@ -15,7 +15,8 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 use crate::acceptor::Settings;
-use crate::test_rig::{BOTH, Rig, sockets};
+use crate::record::Header;
+use crate::test_rig::{BOTH, Rig, accept, sockets};
 
 type Client = client::TlsStream<TcpStream>;
 
@@ -297,9 +298,8 @@ async fn a_network_that_gives_a_byte_at_a_time() {
             copy_bidirectional(&mut dribble, &mut far).await
         });
         let connector = TlsConnector::from(Arc::new(rig.client(versions, &[])));
-        let permit = acceptor.ready().await;
         let connect = connector.connect(ServerName::try_from("a.test").unwrap(), client_end);
-        let (accepted, connected) = tokio::join!(acceptor.accept(permit, near), async {
+        let (accepted, connected) = tokio::join!(accept(&acceptor, near), async {
             let mut client = connect.await.unwrap();
             client.write_all(b"!").await.unwrap();
             client.flush().await.unwrap();
@@ -330,9 +330,8 @@ async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing
         let acceptor = rig.acceptor(&Settings::default());
         let (near, far) = sockets().await;
         let connector = TlsConnector::from(Arc::new(rig.client(EACH[0], &[])));
-        let permit = acceptor.ready().await;
         let connect = connector.connect(ServerName::try_from("a.test").unwrap(), far);
-        let (accepted, client) = tokio::join!(acceptor.accept(permit, near), async {
+        let (accepted, client) = tokio::join!(accept(&acceptor, near), async {
             let mut client = connect.await.unwrap();
             if asks {
                 client.write_all(b"?").await.unwrap();
@@ -359,5 +358,67 @@ async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing
         }
         assert!(server.unsent.is_empty());
         drop(client);
+    }
+}
+
+#[tokio::test]
+async fn old_records_leave_before_new_ones_are_sealed() {
+    let (mut server, mut client) = pair(BOTH).await;
+    // More than the scratch space holds, as if the network had taken nothing of it.
+    let old = noise(SCRATCH_LEN + 50_000);
+    let mut records = Vec::new();
+    for content in old.chunks(PLAINTEXT_MAX) {
+        let start = records.len();
+        records.resize(start + content.len() + OVERHEAD_MAX, 0);
+        let content = Content::Elsewhere(content);
+        let len = server.outgoing.seal(ContentType::ApplicationData, content, &mut records[start..]).unwrap();
+        records.truncate(start + len);
+    }
+    server.unsent = Pending::new(records);
+    let new = noise(100_000);
+    let write = async {
+        server.write_all(&new).await.unwrap();
+        server.flush().await.unwrap();
+    };
+    let mut got = vec![0; old.len() + new.len()];
+    let (_, read) = soon(async { tokio::join!(write, client.read_exact(&mut got)) }).await;
+    read.unwrap();
+    assert!(got == [old, new].concat());
+}
+
+#[tokio::test]
+async fn a_renegotiation_is_refused_and_the_connection_goes_on() {
+    let rig = Rig::new();
+    let mut config = rig.client(EACH[1], &[]);
+    config.enable_secret_extraction = true;
+    let (accepted, connected) = rig.meet(&Settings::default(), &Arc::new(config), "a.test").await;
+    let mut server = accepted.unwrap().io;
+    let (mut tcp, tls) = connected.unwrap().into_inner();
+    let suite = tls.negotiated_cipher_suite().unwrap();
+    let keys = tls.dangerous_extract_secrets().unwrap();
+    let (mut seals, mut opens) = (Cipher::new(suite, keys.tx).unwrap(), Cipher::new(suite, keys.rx).unwrap());
+    let mut wire = vec![0; 200];
+    for round in 0..3_u8 {
+        let hello = Content::Elsewhere(&[1, 0, 0, 4, 3, 3, 7, 7]);
+        let mut len = seals.seal(ContentType::Handshake, hello, &mut wire).unwrap();
+        let data = [round];
+        let content = Content::Elsewhere(&data);
+        len += seals.seal(ContentType::ApplicationData, content, &mut wire[len..]).unwrap();
+        tcp.write_all(&wire[..len]).await.unwrap();
+        assert_eq!(soon(server.read_u8()).await.unwrap(), round, "data goes on");
+        server.write_all(&data).await.unwrap();
+        server.flush().await.unwrap();
+        for expect in
+            [(ContentType::Alert, vec![1, NO_RENEGOTIATION]), (ContentType::ApplicationData, vec![round])]
+        {
+            let mut head = [0; HEADER_LEN];
+            soon(tcp.read_exact(&mut head)).await.unwrap();
+            let header = Header::parse(&head, false).unwrap().unwrap();
+            let mut body = vec![0; header.body_len];
+            soon(tcp.read_exact(&mut body)).await.unwrap();
+            let mut content = vec![0; header.body_len];
+            let (content_type, len) = opens.open(header, &body, &mut content).unwrap();
+            assert_eq!((content_type, content[..len].to_vec()), expect);
+        }
     }
 }
