@@ -551,6 +551,83 @@ async fn clients_that_stop_reading_cost_no_memory_and_are_given_up() {
     }
 }
 
+/// The value of a metric without labels.
+async fn metric(gateway: &Gateway, name: &str) -> u64 {
+    let mut admin = TcpStream::connect(gateway.admin()).await.unwrap();
+    let text = ask(&mut admin, "GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").await.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+/// Clients that read nothing, more and more of them, before a backend that never stops: what waits for them
+/// stays below `max_memory`, new sessions are refused while there is no room, the slowest go, and who reads is
+/// served on.
+#[tokio::test]
+async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
+    const LIMIT: u64 = 16 << 20;
+    let flood = Backend::start(|tcp| async move {
+        let (mut socket, _) = WebSocket::serve(tcp, "").await;
+        let frames = encode(BINARY, &[7; 16 << 10], false).repeat(4);
+        while socket.io.write_all(&frames).await.is_ok() {}
+    })
+    .await;
+    let (backend, _seen) = echo().await;
+    let (setup, _, _) = prepare();
+    let routes = route("/", backend.address)
+        + &route("/flood", flood.address)
+        + "[route.websocket]\nping_interval = \"off\"\n[admin]\naddress = \"127.0.0.3:0\"\n";
+    let gateway = setup.start(&config("workers = 1\nmax_memory = \"16MiB\"", &routes));
+    let tls = Tls::new("default.test", &["http/1.1"]);
+    let mut live = open(gateway.address()).await;
+    live.echoes("before").await;
+    let before = gateway.resident_kib();
+    let (mut frozen, mut highest, mut refused) = (Vec::new(), 0, 0);
+    let mut more = async || {
+        let io = tls.connect(gateway.address()).await.unwrap();
+        match WebSocket::connect(io, "default.test", "/flood", "").await {
+            Ok((socket, _)) => frozen.push(socket),
+            Err(head) => {
+                assert_eq!((head.status(), head.get("retry-after")), (503, Some("10")));
+                refused += 1;
+            }
+        }
+        refused
+    };
+    let begun = Instant::now();
+    // Until some were refused and some were closed, and the same once more.
+    for closed in [1, 40] {
+        loop {
+            let refused = more().await;
+            let asked = Instant::now();
+            live.echoes("meanwhile").await;
+            assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+            let held = metric(&gateway, "wssgate_memory_held_bytes").await;
+            highest = highest.max(held);
+            if refused > 0 && metric(&gateway, "wssgate_memory_closed_total").await >= closed {
+                break;
+            }
+            assert!(begun.elapsed() < support::PATIENCE, "{refused} refused, {held} bytes held");
+        }
+    }
+    assert!(highest < LIMIT, "{highest} bytes held");
+    let resident = gateway.resident_kib().saturating_sub(before) * 1024;
+    assert!(resident < 2 * LIMIT, "{resident} bytes");
+    assert_eq!(metric(&gateway, "wssgate_memory_limit_bytes").await, LIMIT);
+    assert!(metric(&gateway, "wssgate_memory_refused_total").await > 0);
+    let line = gateway.wait("session");
+    assert_eq!((&line["ended_by"], &line["close_code"]), (&"gateway".into(), &1013.into()), "{line}");
+    gateway.wait_for(
+        |line| line["message"].as_str().is_some_and(|text| text.starts_with("max_memory is nearly used up")),
+        0,
+        "about the memory",
+    );
+    // Nobody waits any more: there is room again.
+    drop(frozen);
+    until(async || metric(&gateway, "wssgate_memory_held_bytes").await < LIMIT / 2).await;
+    live.echoes("after").await;
+    open(gateway.address()).await.echoes("new").await;
+}
+
 /// A client that a fault has reached, and another one; the gateway notices by pings, tells the log,
 /// ends the backend's side, keeps nothing.
 async fn is_found_by_pings(cable: Option<Namespaces>) {

@@ -4,9 +4,9 @@
 //! is awake anyway.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -46,7 +46,12 @@ struct Shared {
     /// Of the session's task.
     waker: Mutex<Option<Waker>>,
     question: Mutex<Option<oneshot::Sender<Snapshot>>>,
+    /// Since when a peer has taken nothing of what waits for it, in milliseconds since [`EPOCH`] and one;
+    /// 0: nothing waits.
+    stalled: AtomicU64,
 }
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What a session remembers of its [`Control`]: which of its tasks is woken.
 #[derive(Debug, Default)]
@@ -105,6 +110,25 @@ impl Control {
         self.0.word.fetch_or(ASKED, Ordering::AcqRel);
         self.wake();
         answer
+    }
+
+    /// Something of the session waits in memory for one of its peers (`waits`), which has just taken some of
+    /// it (`took`) or not.
+    pub fn on_stall(&self, waits: bool, took: bool) {
+        let since = self.0.stalled.load(Ordering::Relaxed);
+        if waits && (took || since == 0) {
+            let now = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+            self.0.stalled.store(now + 1, Ordering::Relaxed);
+        } else if !waits && since != 0 {
+            self.0.stalled.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when a peer has taken nothing of what waits for it; `None`: nothing waits. To be compared with
+    /// another session's.
+    #[must_use]
+    pub fn stalled_since(&self) -> Option<Duration> {
+        self.0.stalled.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
     fn wake(&self) {
@@ -192,6 +216,21 @@ mod tests {
         assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
         control.end(gentle);
         assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
+    }
+
+    #[test]
+    fn a_peer_stalls_from_the_last_byte_that_it_took() {
+        let control = Control::new();
+        assert_eq!(control.stalled_since(), None);
+        control.on_stall(true, false);
+        let first = control.stalled_since().unwrap();
+        while EPOCH.elapsed() < first + Duration::from_millis(2) {}
+        control.on_stall(true, false);
+        assert_eq!(control.stalled_since(), Some(first));
+        control.on_stall(true, true);
+        assert!(control.stalled_since().unwrap() > first);
+        control.on_stall(false, true);
+        assert_eq!(control.stalled_since(), None);
     }
 
     #[test]

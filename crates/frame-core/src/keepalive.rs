@@ -103,7 +103,7 @@ impl Keepalive {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let answer = match self.state {
-            State::Heard(at) if self.reading => Some(at + self.interval?),
+            State::Heard(at) if self.reading => self.interval.map(|interval| at + interval),
             State::Asked(deadline) => Some(deadline),
             State::Heard(_) | State::Leaving | State::Held(_) => None,
             State::Over => return None,
@@ -111,9 +111,9 @@ impl Keepalive {
         [answer, self.stall_end()].into_iter().flatten().min()
     }
 
-    /// When a client that takes nothing counts as gone.
+    /// When a client that takes nothing counts as gone, whether it is pinged or not.
     fn stall_end(&self) -> Option<Duration> {
-        self.interval.and(self.stalled).map(|since| since + STALL_MAX)
+        self.stalled.map(|since| since + STALL_MAX)
     }
 
     /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing.
@@ -344,6 +344,10 @@ mod tests {
         assert_eq!(k.on_deadline(secs(60)), Due::Nothing);
         let mut off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
         off.on_sending(true, false, secs(0));
+        off.on_reading(false, secs(1));
+        assert_eq!(off.on_deadline(secs(59)), Due::Nothing);
+        assert_eq!(off.on_deadline(secs(60)), Due::Stalled); // pings or not
+        off.on_sending(false, true, secs(60));
         assert_eq!(off.deadline(), None);
     }
 

@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod guard;
 pub mod head;
 pub mod keepalive;
+pub mod memory;
 pub mod pool;
 pub mod relay;
 pub mod scanner;

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use crate::memory::{count, forget};
+
 /// Bytes of one buffer: large enough that bulk costs few system calls.
 pub const BUFFER_LEN: usize = 256 * 1024;
 
@@ -24,12 +26,14 @@ impl Buffer {
     #[must_use]
     pub fn take() -> Self {
         let free = FREE.with_borrow_mut(Vec::pop);
+        count(BUFFER_LEN);
         Self(free.unwrap_or_else(|| vec![0; BUFFER_LEN].into_boxed_slice()))
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        forget(BUFFER_LEN);
         let bytes = std::mem::take(&mut self.0);
         // A thread that is going away has no use for it.
         let _ = FREE.try_with(|free| {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -198,6 +199,7 @@ async fn serve(
         .ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
     report.routed(route);
     drained(connection, route)?;
+    short_of_memory(connection)?;
     transfer_coding(&head)?;
     match judgement {
         Judgement::Refused(refusal) => Err(refusal.into()),
@@ -224,6 +226,17 @@ fn drained(connection: &Connection, route: &Route) -> Result<(), Decline> {
     Err(Decline::new(StatusCode::SERVICE_UNAVAILABLE, "this is out of service for a while; try again later")
         .with(RETRY_AFTER, HeaderValue::from_static("10"))
         .because("the route or its server is drained"))
+}
+
+/// Slow peers have used up `max_memory`, nearly.
+fn short_of_memory(connection: &Connection) -> Result<(), Decline> {
+    if !connection.worker.is_short_of_memory() {
+        return Ok(());
+    }
+    connection.worker.pressure.refused.fetch_add(1, Ordering::Relaxed);
+    Err(Decline::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is busy; try again later")
+        .with(RETRY_AFTER, HeaderValue::from_static("10"))
+        .because("max_memory is nearly used up"))
 }
 
 /// The gateway's own answer to OPTIONS (RFC 9110 §9.3.7).

@@ -19,6 +19,7 @@ pub mod http1;
 pub mod http2;
 pub mod lifecycle;
 pub mod listener;
+pub mod memory;
 pub mod overview;
 pub mod patience;
 pub mod proxy;

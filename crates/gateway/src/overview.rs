@@ -10,6 +10,7 @@ use tls_acceptor::Certificates;
 use tokio::time::Instant;
 
 use crate::drained::Drained;
+use crate::memory::Pressure;
 use crate::registry::{Entry, Registry};
 use crate::route::RouteId;
 use crate::shortage::Shortage;
@@ -65,6 +66,8 @@ pub struct Overview {
     pub sessions: Vec<Arc<Registry>>,
     /// Connections accepted so far, worker by worker.
     pub accepted: Vec<Arc<AtomicU64>>,
+    /// What each worker tells of its memory.
+    pub pressure: Vec<Arc<Pressure>>,
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// What is kept back for those who ask.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use frame_core::control::Control;
+use frame_core::control::{Control, Manner};
 use tokio::time::Instant;
 
 use crate::route::{Route, RouteId};
@@ -88,6 +88,31 @@ impl Registry {
         chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
     }
 
+    /// The controls of those `count` sessions at most whose peers have taken nothing for the longest while
+    /// something waits for them. Who has been told to go at once is left out.
+    #[must_use]
+    pub fn slowest(&self, count: usize) -> Vec<Control> {
+        let inner = self.lock();
+        let is_going = |control: &Control| control.order().is_some_and(|order| order.manner == Manner::Now);
+        let mut stalled: Vec<_> = inner
+            .live
+            .values()
+            .filter_map(|entry| Some((entry.control.stalled_since()?, &entry.control)))
+            .filter(|(_, control)| !is_going(control))
+            .collect();
+        if count < stalled.len() {
+            stalled.select_nth_unstable_by_key(count, |(since, _)| *since);
+            stalled.truncate(count);
+        }
+        stalled.into_iter().map(|(_, control)| control.clone()).collect()
+    }
+
+    /// The number of workers, each of which has a registry.
+    #[must_use]
+    pub fn workers(&self) -> u64 {
+        self.step
+    }
+
     /// The ids of all sessions.
     #[must_use]
     pub fn ids(&self) -> Vec<u64> {
@@ -167,6 +192,36 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+
+    #[tokio::test]
+    async fn the_slowest_are_those_that_took_nothing_for_the_longest() {
+        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        let registry = Arc::new(Registry::new(0, 1));
+        let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who)).collect();
+        for n in [4, 1, 2, 3] {
+            live[n].control().on_stall(true, false);
+            std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
+        }
+        live[2].control().on_stall(true, true);
+        live[1].control().end(frame_core::control::Order { code: 1013, manner: Manner::Now });
+        let since = |count| {
+            let mut since: Vec<_> =
+                registry.slowest(count).iter().map(|control| control.stalled_since().unwrap()).collect();
+            since.sort_unstable();
+            since
+        };
+        let of = |n: usize| live[n].control().stalled_since().unwrap();
+        assert!(since(0).is_empty());
+        assert_eq!(since(2), [of(4), of(3)]);
+        assert_eq!(since(9), [of(4), of(3), of(2)]);
+    }
 
     #[tokio::test]
     async fn ids_are_unique_and_routes_are_counted() {

@@ -23,6 +23,8 @@ pub struct Site {
     pub trusted_proxies: Vec<IpNet>,
     /// How sessions are sent away.
     pub drain: Drain,
+    /// Bytes that may be held for peers; `None`: any number.
+    pub memory_max: Option<u64>,
     /// What becomes of sessions whose route has gone.
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
@@ -65,6 +67,7 @@ impl Site {
             routes: Routes::new(&config.routes),
             trusted_proxies: config.trusted_proxies.clone(),
             drain: config.drain,
+            memory_max: config.memory_max,
             removed_routes: config.removed_routes,
             takeover_timeout: config.takeover_timeout,
             all: config.routes.clone(),

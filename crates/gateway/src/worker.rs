@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::{io, net};
 
@@ -15,14 +15,15 @@ use tls_acceptor::{Certificates, Waiting};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, interval};
+use tokio::time::{Duration, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::config::GOING_AWAY;
+use crate::config::{GOING_AWAY, TRY_AGAIN_LATER};
 use crate::drained::Drained;
 use crate::listener::{self, Stop};
+use crate::memory::{LOOK_INTERVAL, Pressure, Relief, Share, held};
 use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
 use crate::shortage::Shortage;
@@ -60,6 +61,8 @@ pub struct Worker {
     pub silent: Waiting,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
+    /// What it tells of its memory.
+    pub pressure: Arc<Pressure>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
 }
@@ -81,6 +84,7 @@ impl Worker {
             retiring: CancellationToken::new(),
             silent: Waiting::new(SILENT_MAX),
             shortage,
+            pressure: Arc::default(),
             casing,
         }
     }
@@ -97,6 +101,18 @@ impl Worker {
         self.drained.load().covers(route).is_some()
     }
 
+    /// Its part of `max_memory`; `None`: no limit.
+    #[must_use]
+    pub fn share(&self) -> Option<Share> {
+        self.site.load().memory_max.map(|max| Share::new(max, self.sessions.workers()))
+    }
+
+    /// So much memory is held for peers that nothing new may begin.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        self.share().is_some_and(|share| share.is_short(held()))
+    }
+
     /// Registers a new session of `route`, which was found in some generation of the site. If the
     /// route has gone or is drained meanwhile, or the gateway is going, the session's end is ordered at
     /// once.
@@ -106,6 +122,9 @@ impl Worker {
         let site = self.site();
         let code = if self.draining.is_cancelled() || self.is_drained(route) {
             Some(site.drain.close_code)
+        } else if self.is_short_of_memory() {
+            self.pressure.refused.fetch_add(1, Ordering::Relaxed);
+            Some(TRY_AGAIN_LATER)
         } else {
             site.sends_away(&route.id).then_some(GOING_AWAY)
         };
@@ -179,6 +198,8 @@ pub struct Handle {
     pub sessions: Arc<Registry>,
     /// Connections it has accepted.
     pub accepted: Arc<AtomicU64>,
+    /// What it tells of its memory.
+    pub pressure: Arc<Pressure>,
     /// Its thread.
     pub thread: JoinHandle<()>,
 }
@@ -200,7 +221,7 @@ pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sende
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));
-    let accepted = worker.accepted.clone();
+    let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
@@ -208,7 +229,7 @@ pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sende
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, accepted, thread })
+    Ok(Handle { commands, sessions, accepted, pressure, thread })
 }
 
 /// A socket on which connections are accepted.
@@ -236,6 +257,7 @@ impl Listening {
 async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listening: Vec<Listening> = Vec::new();
     let mut prune = interval(PRUNE_INTERVAL);
+    let mut relief = Relief::default();
     loop {
         tokio::select! {
             command = inbox.recv() => match command {
@@ -268,7 +290,77 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Cut) | None => return,
             },
             () = worker.tasks.wait() => return, // closed and empty
-            _ = prune.tick() => worker.pool.prune(),
+            _ = prune.tick() => {
+                worker.pool.prune();
+                relief.look(&worker);
+            }
+            () = sleep(LOOK_INTERVAL), if relief.is_urgent => relief.look(&worker),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use tls_acceptor::load::Loaded;
+    use tls_acceptor::{Certificates, Tickets};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::drained::Target;
+
+    const ROUTE: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+
+    fn site(text: &str) -> Site {
+        let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
+        let certificates = Certificates::new(Loaded::default(), 1);
+        Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap()
+    }
+
+    /// What a session is told that is enrolled after `before` has happened.
+    fn told(text: &str, before: impl FnOnce(&Worker)) -> Option<Order> {
+        let common = Common {
+            site: Arc::new(ArcSwap::from_pointee(site(text))),
+            certificates: Certificates::new(Loaded::default(), 1),
+            drained: Arc::default(),
+            shortage: Arc::default(),
+            casing: Extensions::new(),
+        };
+        let worker = Worker::new(common, Arc::new(Registry::new(0, 1)));
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        // It was found before.
+        let route = worker.site().all_routes()[0].clone();
+        before(&worker);
+        worker.enroll(&route, who).control().order()
+    }
+
+    #[tokio::test]
+    async fn a_session_that_comes_too_late_is_sent_away_at_once() {
+        let manner = Manner::AfterMessages { within: Duration::from_secs(30) };
+        let order = |code| Some(Order { code, manner });
+        assert_eq!(told(ROUTE, |_| {}), None);
+        let own = format!("drain_close_code = 4000\n{ROUTE}");
+        assert_eq!(told(&own, |worker| worker.draining.cancel()), order(4000));
+        let drain = |worker: &Worker| {
+            let target = Target::parse("/").unwrap();
+            worker.drained.store(Arc::new(Drained::default().with(target)));
+        };
+        assert_eq!(told(&own, drain), order(4000));
+        let other = ROUTE.replace("\"/\"", "\"/other\"");
+        assert_eq!(told(&own, |worker| worker.site.store(Arc::new(site(&other)))), order(GOING_AWAY));
+        let full = format!("workers = 1\nmax_memory = \"4MiB\"\n{ROUTE}");
+        let mut buffers = Vec::new();
+        let fill = |_: &Worker| buffers.extend((0..16).map(|_| frame_core::pool::Buffer::take()));
+        assert_eq!(told(&full, fill), order(TRY_AGAIN_LATER));
+        drop(buffers);
+        assert_eq!(told(&full, |_| {}), None);
     }
 }

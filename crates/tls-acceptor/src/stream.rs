@@ -9,6 +9,7 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handshake::{Finished, Secrets};
+use crate::memory::Claim;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
     OVERHEAD_MAX, Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
@@ -98,11 +99,14 @@ struct Pending(Option<Box<Held>>);
 struct Held {
     bytes: Vec<u8>,
     taken: usize,
+    /// Nothing is said of a few records of the stream's own.
+    _held: Claim,
 }
 
 impl Pending {
     fn new(bytes: Vec<u8>) -> Self {
-        Self((!bytes.is_empty()).then(|| Box::new(Held { bytes, taken: 0 })))
+        let held = |bytes: Vec<u8>| Held { _held: Claim::new(bytes.capacity()), bytes, taken: 0 };
+        Self((!bytes.is_empty()).then(|| Box::new(held(bytes))))
     }
 
     fn is_empty(&self) -> bool {

@@ -16,6 +16,7 @@ pub mod extensions;
 pub mod fields;
 pub mod handoff;
 pub mod key;
+pub mod memory;
 pub mod origin;
 pub mod queued;
 pub mod refusal;

@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 
+use crate::memory::Claim;
+
 /// What one stream has queued.
 #[derive(Debug, Default)]
 pub struct Queued {
@@ -21,6 +23,7 @@ pub struct Queued {
 struct Chunk<T> {
     bytes: T,
     queued: Arc<Queued>,
+    _held: Claim,
 }
 
 impl<T: AsRef<[u8]>> AsRef<[u8]> for Chunk<T> {
@@ -42,7 +45,8 @@ impl Queued {
     #[must_use]
     pub fn count<T: AsRef<[u8]> + Send + 'static>(self: &Arc<Self>, bytes: T) -> Bytes {
         self.chunks.fetch_add(1, Ordering::AcqRel);
-        Bytes::from_owner(Chunk { bytes, queued: self.clone() })
+        let held = Claim::new(bytes.as_ref().len());
+        Bytes::from_owner(Chunk { bytes, queued: self.clone(), _held: held })
     }
 
     /// Ready when nothing is left that was counted: it is on the network, or its connection is

@@ -65,6 +65,11 @@ impl Assembly {
         Ok(Some(Message { kind, payload: whole }))
     }
 
+    /// Bytes of the message in progress.
+    pub(super) fn len(&self) -> usize {
+        self.open.as_ref().map_or(0, |(_, payload)| payload.len())
+    }
+
     fn check(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Violation> {
         match kind {
             Kind::Text => self.utf8.push(payload),

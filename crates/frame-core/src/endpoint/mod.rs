@@ -29,6 +29,7 @@ use crate::close::Close;
 use crate::control::{Control, Ear, Manner, Order};
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
 use crate::keepalive::{Due, Keepalive};
+use crate::memory::Claim;
 use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
 use crate::scanner::ControlPayload;
 use crate::violation::Violation;
@@ -78,6 +79,8 @@ pub struct Endpoint<S> {
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
+    /// Of the message in progress, and of what is queued.
+    held: Claim,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
@@ -123,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
+            held: Claim::default(),
         }
     }
 
@@ -252,10 +256,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             self.keepalive.on_bytes(now);
         }
         let messages = self.received.messages + self.sent.messages;
-        if messages != self.counted {
+        let moved = messages != self.counted;
+        if moved {
             self.counted = messages;
             self.moved = now;
         }
+        let held = self.assembly.len() + self.outbox.len();
+        self.held.set(held);
+        // A message that comes slowly waits for its sender as much as one that leaves slowly.
+        self.control.on_stall(held > 0, moved || self.outbox.progress);
         now
     }
 
@@ -468,6 +477,11 @@ impl<S: AsyncWrite> Outbox<S> {
     /// The next frame has to wait.
     fn is_full(&self) -> bool {
         self.long.is_some() || self.bytes.len() - self.sent >= OUTBOX_LEN
+    }
+
+    /// Bytes that are queued.
+    fn len(&self) -> usize {
+        self.bytes.len() - self.sent + self.long.as_ref().map_or(0, Bytes::len)
     }
 
     fn take_progress(&mut self) -> bool {

@@ -142,6 +142,8 @@ struct Relay<T> {
     moved: Duration,
     client: Peer,
     backend: Peer,
+    /// A peer has taken something since the last look.
+    took: bool,
     /// Boxed, as what follows: most of a session's life there is none.
     cause: Option<Box<Cause>>,
     /// Who broke a rule, and whether it was told so.
@@ -172,6 +174,7 @@ impl<T: Clock> Relay<T> {
             moved: now,
             client: Peer::default(),
             backend: Peer::default(),
+            took: false,
             cause: None,
             violation: None,
             violator_told: false,
@@ -208,6 +211,8 @@ impl<T: Clock> Relay<T> {
             if calm && silent {
                 return Poll::Pending;
             }
+            let waits = !self.up.is_reading() || !self.down.is_reading();
+            control.on_stall(waits, std::mem::take(&mut self.took));
         }
         control.answer(|| self.snapshot(now));
         if let Some(finish) = &mut self.finish
@@ -259,6 +264,7 @@ impl<T: Clock> Relay<T> {
             }
             self.keepalive.on_reading(self.up.is_reading(), now);
             taken |= self.down.take_wrote();
+            self.took |= taken | self.up.take_wrote();
             self.keepalive.on_sending(!self.down.is_reading(), taken, now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {

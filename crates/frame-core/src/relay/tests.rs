@@ -13,6 +13,7 @@ use super::*;
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::head::{Scan, scan_head, unmask};
+use crate::keepalive::STALL_MAX;
 use crate::test_io::{Drip, Resets, frame, masked};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -546,6 +547,18 @@ async fn the_pong_clock_stops_while_the_client_is_not_read() {
     rig.backend.io.read_exact(&mut seen).await.unwrap();
     assert_eq!(seen, stall);
     assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_gone_in_the_end_though_nobody_pings_it() {
+    let unpinged = Policy { ping_interval: None, idle_timeout: None, ..policy() };
+    let mut rig = rig_over(unpinged, 64, |near| near, |near| near).await;
+    let started = Instant::now();
+    let big = frame(0x82, &vec![0; 1 << 18]);
+    let (_, outcome) = tokio::join!(rig.backend.io.write_all(&big), rig.relay);
+    assert_eq!(outcome.unwrap().cause, Cause::Stalled);
+    let after = started.elapsed();
+    assert!(after >= STALL_MAX && after < STALL_MAX + 5 * SECOND, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "drain_timeout",
             "drain_window",
             "listener",
+            "max_memory",
             "removed_routes",
             "route",
             "takeover_timeout",

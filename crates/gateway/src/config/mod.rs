@@ -3,6 +3,7 @@
 //! In: TOML. Out: a checked [`Config`], or every [`Problem`] at once, each with its place.
 
 mod keys;
+mod machine;
 mod problem;
 mod raw;
 mod secret;
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use frame_core::relay::Policy;
@@ -35,7 +37,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 /// The close code of a gateway that goes away, or of a route that has gone (RFC 6455 §7.4.1).
 pub const GOING_AWAY: u16 = 1001;
+/// The close code of a gateway that can't serve a session at the moment (RFC 6455 §7.4, IANA).
+pub const TRY_AGAIN_LATER: u16 = 1013;
 const WORKERS_MAX: usize = 1024;
+/// A few full buffers each.
+const MEMORY_PER_WORKER_MIN: u64 = 4 * 1024 * 1024;
 /// Messages of endpoints are held in memory, so there is always a limit.
 const ENDPOINT_MESSAGE_MAX: u64 = 16 * 1024 * 1024;
 
@@ -48,6 +54,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Where the file says so.
     pub workers_place: Place,
+    /// Bytes that may be held for peers; `None`: any number.
+    pub memory_max: Option<u64>,
     /// How sessions are sent away.
     pub drain: Drain,
     /// What becomes of sessions whose route has gone.
@@ -180,6 +188,7 @@ impl Config {
 fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Config {
     let base = file.parent().unwrap_or(Path::new(""));
     let workers = root.count(d, "workers", WORKERS_MAX);
+    let memory_max = read_memory_max(d, &mut root, workers.as_ref().map(|at| at.value));
     let drain = read_drain(d, &mut root);
     let removed_routes = root.string(d, "removed_routes", |text| match text {
         "drain" => Ok(RemovedRoutes::Drain),
@@ -213,6 +222,7 @@ fn read_config(file: &Path, d: &mut Document<'_>, mut root: Section<'_>) -> Conf
         file: file.to_owned(),
         workers_place: workers.as_ref().map_or(FIRST_LINE, |at| at.place),
         workers: workers.map(|at| at.value),
+        memory_max,
         drain,
         removed_routes: removed_routes.map_or(RemovedRoutes::Drain, |at| at.value),
         admin,
@@ -240,6 +250,28 @@ fn file_name(base: &Path, text: &str) -> Result<PathBuf, String> {
         );
     }
     Ok(path)
+}
+
+/// `max_memory`: a quarter of the memory there is, if the file says nothing.
+fn read_memory_max(d: &mut Document<'_>, root: &mut Section<'_>, workers: Option<usize>) -> Option<u64> {
+    let workers = workers.or_else(|| available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let least = MEMORY_PER_WORKER_MIN * workers as u64;
+    let Some(At { value, place }) = root.size_or_off(d, "max_memory") else {
+        return machine::memory().map(|bytes| (bytes / 4).max(least));
+    };
+    if let Some(bytes) = value
+        && bytes < least
+    {
+        d.problem(
+            place,
+            format!(
+                "max_memory: {bytes} bytes are too little for {workers} workers; write \"{}MiB\" or more, or \
+                 \"off\" for no limit",
+                least >> 20
+            ),
+        );
+    }
+    value
 }
 
 fn read_drain(d: &mut Document<'_>, root: &mut Section<'_>) -> Drain {

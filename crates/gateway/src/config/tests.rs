@@ -224,6 +224,21 @@ fn limits_that_may_be_lifted() {
 }
 
 #[test]
+fn memory_has_a_limit_of_its_own_or_the_machines() {
+    let (config, _) = parse(DOCUMENTED);
+    assert!(config.memory_max.unwrap() >= 8 << 20);
+    let (config, problems) = parse(&format!("max_memory = \"off\"{DOCUMENTED}"));
+    assert_eq!((config.memory_max, problems), (None, vec![]));
+    let (config, problems) = parse(&format!("max_memory = \"8MiB\"{DOCUMENTED}"));
+    assert_eq!((config.memory_max, problems), (Some(8 << 20), vec![]));
+    let (_, problems) = parse(&format!("max_memory = \"7MiB\"{DOCUMENTED}"));
+    assert!(
+        problems[0].contains("1:14: max_memory: 7340032 bytes are too little for 2 workers"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn one_string_may_stand_for_a_list() {
     let text = DOCUMENTED.replace("[\"10.0.0.0/8\"]", "\"10.0.0.0/8\"");
     let (config, problems) = parse(&text.replace("[\"https://domain.com\"]", "\"https://domain.com\""));

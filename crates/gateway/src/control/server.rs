@@ -398,3 +398,41 @@ fn status(overview: &Overview) -> Status {
             .map(|(_, name, c)| Expiry { name: name.to_string(), days: c.leaf.days_left(now) }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel tells who has connected, not the mode of the socket, which somebody may have changed.
+    #[tokio::test]
+    async fn a_stranger_is_not_listened_to() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        for path in [directory.path(), &path] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let own = rustix::process::getuid().as_raw();
+        let connect = async |uid: u32| {
+            let path = path.clone();
+            // Root connects as somebody else; who isn't root can't, and is a stranger to others anyway.
+            let connecting = std::thread::spawn(move || {
+                if own == 0 {
+                    rustix::thread::set_thread_res_uid(None, Some(rustix::process::Uid::from_raw(uid)), None)
+                        .unwrap();
+                }
+                std::os::unix::net::UnixStream::connect(path).unwrap()
+            });
+            let (accepted, _) = listener.accept().await.unwrap();
+            (accepted, connecting.join().unwrap())
+        };
+        let other = if own == 0 { 65534 } else { own };
+        let (accepted, _client) = connect(other).await;
+        assert_eq!(accepted.peer_cred().unwrap().uid(), other);
+        assert!(!may_enter(&accepted, other + 1));
+        assert!(may_enter(&accepted, other));
+        let (accepted, _client) = connect(own).await;
+        assert!(may_enter(&accepted, own));
+        assert_eq!(may_enter(&accepted, own + 1), own == 0, "root may");
+    }
+}

@@ -215,6 +215,7 @@ mod tests {
             commands: mpsc::unbounded_channel().0,
             sessions: sessions.clone(),
             accepted: Arc::default(),
+            pressure: Arc::default(),
             thread: std::thread::spawn(|| {}),
         }
     }

@@ -359,6 +359,7 @@ impl Gateway {
             drained,
             sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
             spares: Spares::default(),
             reloads_taken: AtomicU64::new(0),

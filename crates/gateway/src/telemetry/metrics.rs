@@ -1,9 +1,10 @@
 //! Figures in Prometheus' text format, gathered when somebody asks.
 
 use std::fmt::{Display, Write};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::log;
+use crate::memory::Pressure;
 use crate::overview::Overview;
 
 /// What [`render`] returns, as HTTP calls it.
@@ -26,6 +27,27 @@ pub fn render(overview: &Overview) -> String {
         "Log lines that found no room on their way to stderr.",
     );
     page.sample(&[], log::lines_lost());
+    let sum = |of: fn(&Pressure) -> &AtomicU64| {
+        overview.pressure.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum::<u64>()
+    };
+    if let Some(max) = overview.site.load().memory_max {
+        page.family("wssgate_memory_limit_bytes", "gauge", "max_memory: for buffers and unsent bytes.");
+        page.sample(&[], max);
+    }
+    page.family(
+        "wssgate_memory_held_bytes",
+        "gauge",
+        "Buffers in use, and bytes that clients and servers have not taken.",
+    );
+    page.sample(&[], sum(|worker| &worker.held));
+    page.family(
+        "wssgate_memory_refused_total",
+        "counter",
+        "Requests and handshakes refused near max_memory.",
+    );
+    page.sample(&[], sum(|worker| &worker.refused));
+    page.family("wssgate_memory_closed_total", "counter", "Sessions of slow readers closed near max_memory.");
+    page.sample(&[], sum(|worker| &worker.shed));
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections of clients.");
     page.sample(&[], overview.accepted());
     page.family("wssgate_sessions", "gauge", "Live WebSocket sessions.");

@@ -1,0 +1,152 @@
+//! The budget for buffers and unsent bytes (`max_memory`): near it new work is refused, and the peers that
+//! have taken nothing for the longest are given up.
+//!
+//! Each worker has an equal share and keeps to it by itself. Counted are the buffers of relays, messages of
+//! endpoints, TLS records that the network has not taken, and DATA frames that are queued over HTTP/2.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use frame_core::control::{Manner, Order};
+use tokio::time::{Duration, Instant};
+use tracing::{info, warn};
+
+use crate::config::TRY_AGAIN_LATER;
+use crate::worker::Worker;
+
+/// How often a worker looks while it holds much.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// A session that was told to go is gone after so long.
+const GONE_TIME: Duration = Duration::from_secs(2);
+/// The log is told of it no more often.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// What a session holds whose client doesn't read: a buffer, and as much in records.
+const STALLED_LEN: u64 = 512 * 1024;
+
+/// Bytes that this thread holds for peers.
+#[must_use]
+pub fn held() -> u64 {
+    let held = frame_core::memory::held()
+        .wrapping_add(tls_acceptor::memory::held())
+        .wrapping_add(upgrade_handler::memory::held());
+    held as u64
+}
+
+/// A worker's part of `max_memory`, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share(u64);
+
+impl Share {
+    /// That of one of so many workers.
+    #[must_use]
+    pub fn new(memory_max: u64, workers: u64) -> Self {
+        Self(memory_max / workers.max(1))
+    }
+
+    /// The slowest are given up from here on; always before new work is refused.
+    fn shed_at(self) -> u64 {
+        self.0 / 4 * 3
+    }
+
+    /// Until no more than this is held.
+    fn shed_to(self) -> u64 {
+        self.0 / 8 * 5
+    }
+
+    /// New work is refused at so much.
+    #[must_use]
+    pub fn is_short(self, held: u64) -> bool {
+        held >= self.0 / 8 * 7
+    }
+}
+
+/// What a worker tells of its memory.
+#[derive(Debug, Default)]
+pub struct Pressure {
+    /// Bytes held at its last look.
+    pub held: AtomicU64,
+    /// Requests and handshakes that were refused.
+    pub refused: AtomicU64,
+    /// Sessions that were given up.
+    pub shed: AtomicU64,
+}
+
+/// What a worker does about its memory.
+#[derive(Debug)]
+pub struct Relief {
+    /// Much is held: the next look comes soon.
+    pub is_urgent: bool,
+    /// Those who were given up are still going until then.
+    next: Instant,
+    /// The log may be told again.
+    tell_at: Instant,
+    shed_untold: usize,
+    is_short: bool,
+}
+
+impl Default for Relief {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { is_urgent: false, next: now, tell_at: now, shed_untold: 0, is_short: false }
+    }
+}
+
+impl Relief {
+    /// Looks at what is held, and gives up whom it must.
+    pub fn look(&mut self, worker: &Worker) {
+        let held = held();
+        worker.pressure.held.store(held, Ordering::Relaxed);
+        let Some(share) = worker.share() else {
+            self.is_urgent = false;
+            return;
+        };
+        self.is_urgent = held >= share.0 / 2;
+        let now = Instant::now();
+        if held >= share.shed_at() && now >= self.next {
+            let count = (held - share.shed_to()).div_ceil(STALLED_LEN);
+            let slowest = worker.sessions.slowest(usize::try_from(count).unwrap_or(usize::MAX));
+            for control in &slowest {
+                control.end(Order { code: TRY_AGAIN_LATER, manner: Manner::Now });
+            }
+            if !slowest.is_empty() {
+                worker.pressure.shed.fetch_add(slowest.len() as u64, Ordering::Relaxed);
+                self.shed_untold += slowest.len();
+                self.next = now + GONE_TIME;
+            }
+        }
+        self.tell(share, held, now);
+    }
+
+    fn tell(&mut self, share: Share, held: u64, now: Instant) {
+        let is_short = share.is_short(held);
+        let is_new = (is_short && !self.is_short) || self.shed_untold > 0;
+        if is_new && now >= self.tell_at {
+            let refuses = if is_short { "yes" } else { "no" };
+            warn!(
+                held_bytes = held,
+                share_bytes = share.0,
+                sessions_closed = self.shed_untold,
+                refuses_new = refuses,
+                "max_memory is nearly used up: who has taken nothing for the longest is closed with 1013"
+            );
+            self.tell_at = now + TELL_INTERVAL;
+            self.shed_untold = 0;
+            self.is_short = is_short;
+        } else if self.is_short && held < share.shed_at() {
+            info!(held_bytes = held, share_bytes = share.0, "there is memory again");
+            self.is_short = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_go_before_new_work_is_refused() {
+        let share = Share::new(1600, 2);
+        assert_eq!((share.shed_to(), share.shed_at()), (500, 600));
+        assert!(!share.is_short(699) && share.is_short(700));
+        assert!(share.shed_at() < 700);
+    }
+}
