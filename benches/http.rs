@@ -6,7 +6,7 @@
 #![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -58,7 +58,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
         tokio::spawn(serve(far));
         worker.pool.adopt(upstream, near);
     }
-    Arc::new(Connection { peer: ([192, 0, 2, 7], 50_122).into(), tls: None, worker })
+    Arc::new(Connection { peer: ([192, 0, 2, 7], 50_122).into(), tls: None, worker, own: OnceLock::new() })
 }
 
 async fn serve(mut io: Pipe) {

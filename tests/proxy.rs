@@ -20,6 +20,7 @@ use support::http1::{ask, read_answer, read_head};
 use support::http2::{self, Http2};
 use support::pki::Pki;
 use support::tls::Tls;
+use support::ws::{accept, handshake};
 use support::{BoxIo, Io, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -161,6 +162,145 @@ async fn connections_to_a_backend_are_kept_and_used_again() {
         assert_eq!(client.ask(request).await.text(), "ok");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+/// A server that logs connections in, as NTLM does, and says who the user of one is. It tells of each connection
+/// that ends.
+async fn logging_in() -> (Backend, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            let mut user = "nobody".to_owned();
+            while let Some(head) = read_head(&mut tcp).await {
+                let step =
+                    head.get("authorization").unwrap_or("").split_once(' ').map(|(_, step)| step.to_owned());
+                let (status, challenge) = match step.as_deref() {
+                    Some("first") => ("401 Unauthorized", "WWW-Authenticate: NTLM challenge\r\n"),
+                    Some(name) => {
+                        name.clone_into(&mut user);
+                        ("200 OK", "")
+                    }
+                    None if user == "nobody" => ("401 Unauthorized", "WWW-Authenticate: Negotiate, NTLM\r\n"),
+                    None => ("200 OK", ""),
+                };
+                if status == "200 OK"
+                    && let Some(key) = head.get("sec-websocket-key")
+                {
+                    let answer = format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         X-User: {user}\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+                        accept(key)
+                    );
+                    tcp.write_all(answer.as_bytes()).await.unwrap();
+                    let _ = tcp.read_u8().await;
+                    break;
+                }
+                let len = user.len();
+                let answer = format!("HTTP/1.1 {status}\r\n{challenge}Content-Length: {len}\r\n\r\n{user}");
+                tcp.write_all(answer.as_bytes()).await.unwrap();
+            }
+            let _ = tell.send(user);
+        }
+    })
+    .await;
+    (backend, told)
+}
+
+fn with(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: default.test\r\n{fields}\r\n")
+}
+
+#[tokio::test]
+async fn a_connection_that_a_client_has_logged_in_is_its_own() {
+    for pool in ["", "pool = \"off\"\n"] {
+        let (backend, mut ended) = logging_in().await;
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+        let gateway = setup.start(&config("workers = 1", &(route("/", backend.address) + pool)));
+        let mut alice = plain(&gateway).await;
+        for (fields, status, user) in [
+            ("", 401, "nobody"),
+            ("Authorization: NTLM first\r\n", 401, "nobody"),
+            ("Authorization: NTLM alice\r\n", 200, "alice"),
+            ("", 200, "alice"),
+        ] {
+            let answer = ask(&mut alice, with(fields)).await;
+            assert_eq!((answer.status(), answer.text().as_str()), (status, user), "{pool} {fields:?}");
+        }
+        // Others never get it, whichever protocol they speak; nor does another user of theirs.
+        let mut bob = plain(&gateway).await;
+        let mut client = http2(&gateway).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut bob, with("")).await.text(), "nobody");
+            assert_eq!(client.ask(client.request(Method::GET, "/")).await.text(), "nobody");
+        }
+        assert_eq!(ask(&mut bob, with("Authorization: Negotiate bob\r\n")).await.text(), "bob");
+        assert_eq!(
+            (ask(&mut bob, with("")).await.text(), ask(&mut alice, with("")).await.text()),
+            ("bob".into(), "alice".into())
+        );
+        // Over HTTP/2 the streams may be anybody's.
+        let mut request = client.request(Method::GET, "/");
+        request.headers_mut().insert("authorization", "Negotiate carol".parse().unwrap());
+        assert_eq!(client.ask(request).await.text(), "carol");
+        assert_eq!(client.ask(client.request(Method::GET, "/")).await.text(), "nobody");
+        // It ends with its client's.
+        drop(bob);
+        let mut names = Vec::new();
+        while !names.contains(&"bob".to_owned()) {
+            names.push(soon(ended.recv()).await.unwrap());
+        }
+        assert!(!names.contains(&"alice".to_owned()), "{names:?}");
+        assert_eq!(ask(&mut alice, with("")).await.text(), "alice");
+        // A WebSocket is its user's as well.
+        alice.write_all(handshake("default.test", "/", "").as_bytes()).await.unwrap();
+        let head = read_head(&mut alice).await.unwrap();
+        assert_eq!((head.status(), head.get("x-user")), (101, Some("alice")));
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_can_log_its_connection_in() {
+    let (backend, _ended) = logging_in().await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
+    let mut io = plain(&gateway).await;
+    assert_eq!(
+        ask(&mut io, handshake("default.test", "/", "Authorization: NTLM first\r\n")).await.status(),
+        401
+    );
+    assert_eq!(ask(&mut io, with("Authorization: NTLM dave\r\n")).await.text(), "dave");
+    io.write_all(handshake("default.test", "/", "").as_bytes()).await.unwrap();
+    let head = read_head(&mut io).await.unwrap();
+    assert_eq!((head.status(), head.get("x-user")), (101, Some("dave")));
+}
+
+#[tokio::test]
+async fn a_route_without_a_pool_keeps_no_connection() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    let backend = Backend::start(move |mut tcp| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async move {
+            while read_head(&mut tcp).await.is_some() {
+                let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    // The other route's connections are to the same server, and not for this one.
+    let routes =
+        route("/", backend.address) + "pool = \"off\"\n" + &route("/on", backend.address) + "pool = \"on\"\n";
+    let gateway = setup.start(&config("workers = 1", &routes));
+    let mut io = plain(&gateway).await;
+    for (path, count) in [("/on", 1), ("/on", 1), ("/", 2), ("/", 3), ("/on", 3)] {
+        assert_eq!(ask(&mut io, get(path)).await.text(), "ok");
+        assert_eq!(connections.load(Ordering::SeqCst), count, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
+use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 use crate::{http1, http2};
 
@@ -39,6 +40,9 @@ pub struct Connection {
     pub tls: Option<Tls>,
     /// Where it lives.
     pub worker: Arc<Worker>,
+    /// Connections to backends that its client has logged in: nobody else's requests go over them, and they end
+    /// with it. Made when they are needed.
+    pub own: OnceLock<Arc<Pool>>,
 }
 
 /// What a TLS handshake found.
@@ -100,7 +104,7 @@ async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: Socke
         },
         None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
-    let connection = Arc::new(Connection { peer, tls, worker });
+    let connection = Arc::new(Connection { peer, tls, worker, own: OnceLock::new() });
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
         Alpn::H2 => http2::serve(connection, stream, door.header_timeout).await,

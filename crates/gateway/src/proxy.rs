@@ -26,10 +26,10 @@ use crate::route::Route;
 use crate::session::Other;
 use crate::telemetry::access::Report;
 use crate::upstream::answer::BadAnswer;
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::sending::Sending;
 use crate::upstream::wire::{Answer, AskError, Wire};
-use crate::upstream::{DialError, Upstream};
+use crate::upstream::{DialError, Upstream, identity};
 
 /// How long a backend is given to say 100 Continue before it gets the body all the same.
 const CONTINUE_TIME: Duration = Duration::from_secs(1);
@@ -125,9 +125,17 @@ async fn ask_plainly(
     mut head: Box<Parts>,
     body: RequestBody,
 ) -> Result<(response::Parts, Answer, Lease), Failure> {
+    let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     forward::request(&mut head, hop);
     let pool = &connection.worker.pool;
-    let (wire, mut lease) = pool.lease(upstream).await?;
+    let own = match connection.own.get() {
+        Some(own) => own.lease_idle(upstream).await,
+        None => None,
+    };
+    let (wire, mut lease) = match own {
+        Some(own) => own,
+        None => pool.lease(upstream).await?,
+    };
     let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
         let (told, open) = oneshot::channel();
         (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
@@ -164,7 +172,16 @@ async fn ask_plainly(
     };
     progress.answered();
     tell_repairs(upstream, answer.repairs());
+    if logs_in || identity::challenges(&head.headers) {
+        lease.belongs_to(own_pool(connection, version));
+    }
     Ok((head, answer, lease))
+}
+
+/// Where the connections go that the client has logged in. A connection over HTTP/2 has none: it may be shared by
+/// several users of another proxy, and its streams can't say which of them belong together.
+fn own_pool(connection: &Connection, version: Version) -> Option<&Arc<Pool>> {
+    (version != Version::HTTP_2).then(|| connection.own.get_or_init(Arc::default))
 }
 
 /// For those who wonder why an answer is not what the backend wrote, or why its connections are not kept.
@@ -189,13 +206,19 @@ pub async fn upgrade(
 ) -> Result<Served, Declined> {
     report.backend(upstream);
     let key = Key::random();
+    let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
-    let (mut head, answer) = shake_hands(upstream, &head).await?;
+    let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(declined(head, answer, &upgrade)?);
+        let lease = if logs_in || identity::challenges(&head.headers) {
+            own_pool(connection, version).map(|own| Lease::new(upstream, own))
+        } else {
+            None
+        };
+        return Ok(declined(head, answer, &upgrade, lease)?);
     }
     let (agreed, repairs) = verify(&head, &upgrade, &key).map_err(Failure::from)?;
     tell_repairs(upstream, &repairs);
@@ -213,15 +236,46 @@ pub async fn upgrade(
     }))
 }
 
-async fn shake_hands(upstream: &Upstream, head: &Parts) -> Result<(response::Parts, Answer<Tcp>), Failure> {
+async fn shake_hands(
+    connection: &Connection,
+    upstream: &Arc<Upstream>,
+    head: &Parts,
+) -> Result<(response::Parts, Answer<Tcp>), Failure> {
+    let request = Sending::new(head, ToBackend::empty(), None);
+    let request = match Box::pin(own_wire(connection, upstream)).await {
+        Some(wire) => match ask_in_time(wire, upstream, request).await? {
+            Err(AskError::Again { request, .. }) => *request,
+            asked => return Ok(asked?),
+        },
+        None => request,
+    };
     let wire = Wire::new(upstream.dial().await?);
-    let asking = wire.ask(Sending::new(head, ToBackend::empty(), None));
-    let timed = timeout(upstream.response_timeout, asking).await;
-    Ok(timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })??)
+    Ok(ask_in_time(wire, upstream, request).await??)
 }
 
-/// A backend that doesn't want to upgrade: its answer goes back as it is.
-fn declined(mut head: response::Parts, answer: Answer<Tcp>, upgrade: &Upgrade) -> Result<Served, Failure> {
+async fn ask_in_time(
+    wire: Wire<Tcp>,
+    upstream: &Upstream,
+    request: Sending,
+) -> Result<Result<(response::Parts, Answer<Tcp>), AskError>, Failure> {
+    let timed = timeout(upstream.response_timeout, wire.ask(request)).await;
+    timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
+}
+
+/// A connection that the client has logged in.
+async fn own_wire(connection: &Connection, upstream: &Arc<Upstream>) -> Option<Wire<Tcp>> {
+    let (wire, _) = connection.own.get()?.lease_idle(upstream).await?;
+    wire.downcast()
+}
+
+/// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a
+/// client that logs it in.
+fn declined(
+    mut head: response::Parts,
+    answer: Answer<Tcp>,
+    upgrade: &Upgrade,
+    lease: Option<Lease>,
+) -> Result<Served, Failure> {
     if upgrade.transport == Transport::Http2 && head.status.is_success() {
         return Err(Failure::WouldOpen(head.status)); // RFC 8441 §5: any 2xx would
     }
@@ -232,8 +286,5 @@ fn declined(mut head: response::Parts, answer: Answer<Tcp>, upgrade: &Upgrade) -
         head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     }
     head.version = Version::HTTP_11;
-    Ok(Served::Answer(Response::from_parts(
-        head,
-        AnswerBody::Backend { answer: answer.boxed(), lease: None },
-    )))
+    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer: answer.boxed(), lease })))
 }

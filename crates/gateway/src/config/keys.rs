@@ -30,7 +30,10 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("[[listener]]", &["address", "alpn", "handshake_timeout", "header_timeout", "min_version", "tls"]),
     ("[certificates]", &["default", "directory", "watch"]),
     ("[[certificate]]", &["chain", "key"]),
-    ("[[route]]", &["connect_timeout", "host", "path", "proxy", "response_timeout", "service", "websocket"]),
+    (
+        "[[route]]",
+        &["connect_timeout", "host", "path", "pool", "proxy", "response_timeout", "service", "websocket"],
+    ),
     ("[route.websocket]", &["idle_timeout", "max_message", "origins", "ping_interval", "pong_timeout"]),
     ("[admin]", &["address"]),
     ("[control]", &["socket"]),

@@ -507,6 +507,11 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
     });
     let connect_timeout = section.duration(d, "connect_timeout", duration);
     let response_timeout = section.duration(d, "response_timeout", values::limit);
+    let pooled = section.string(d, "pool", |text| match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("expected \"on\" or \"off\", found {text:?}")),
+    });
     match (section.has("proxy"), section.has("service")) {
         (true, true) => {
             let place = section.place_of(d, "service");
@@ -519,7 +524,7 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
             );
         }
         (false, true) => {
-            for key in ["connect_timeout", "response_timeout"] {
+            for key in ["connect_timeout", "pool", "response_timeout"] {
                 if section.has(key) {
                     let place = section.place_of(d, key);
                     d.problem(place, format!("{key} means nothing for a service; remove it"));
@@ -535,6 +540,7 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
     Some(Action::Proxy(Arc::new(Upstream {
         connect_timeout: connect_timeout.map_or(5 * SECOND, |at| at.value),
         response_timeout: response_timeout.map_or(60 * SECOND, |at| at.value),
+        pooled: pooled.is_none_or(|at| at.value),
         ..upstream
     })))
 }

@@ -179,6 +179,8 @@ fn each_mistake_is_named_with_its_place() {
     check("service = \"echo\"", "service = \"ecco\"", &["41:11: expected \"echo\" or \"console\""]);
     check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["41:11: not both"]);
     check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["42:19: means nothing"]);
+    check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["42:8: means nothing"]);
+    check("connect_timeout = \"5s\"", "pool = \"no\"", &["26:8: expected \"on\" or \"off\""]);
     check("http://127.0.0.1:8282", "http://$BACKEND", &["25:9: variables"]);
     check("path = \"/wss\"", "path = \"/wss/*\"", &["24:8: write \"/wss\""]);
     check("host = \"domain.com\"", "host = \"_\"", &["23:8: leave host out"]);

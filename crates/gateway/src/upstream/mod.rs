@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod decode;
 mod encode;
+pub mod identity;
 pub mod pool;
 pub mod sending;
 pub mod wire;
@@ -34,11 +35,14 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// From the request to the head of the answer.
     pub response_timeout: Duration,
+    /// Connections are kept for other requests.
+    pub pooled: bool,
 }
 
 impl Upstream {
     /// Reads `http://host[:port]` or `ws://…`, which means the same. The route's own path may stand
-    /// behind it, as Apache's users write it. The timeouts are for the caller to set.
+    /// behind it, as Apache's users write it. The timeouts, and whether connections are kept, are for the
+    /// caller to set.
     ///
     /// # Errors
     /// A sentence about what is wrong.
@@ -78,6 +82,7 @@ impl Upstream {
             address: format!("{}:{port}", authority.host()).into(),
             connect_timeout: Duration::MAX,
             response_timeout: Duration::MAX,
+            pooled: true,
         })
     }
 

@@ -1,4 +1,5 @@
-//! Kept-alive connections to backends, one pool a worker.
+//! Kept-alive connections to backends: one pool a worker, and one for each client connection that has logged in
+//! connections to backends (see [`identity`](super::identity)).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,7 +36,8 @@ pub struct Lease {
     /// For whoever waits for the answer: set to a later time over and over, it costs next to nothing.
     pub timer: Pin<Box<Sleep>>,
     upstream: Arc<Upstream>,
-    pool: Arc<Pool>,
+    /// `None`: it is closed after this answer.
+    pool: Option<Arc<Pool>>,
 }
 
 impl Pool {
@@ -44,12 +46,22 @@ impl Pool {
     /// # Errors
     /// If a new one can't be made.
     pub async fn lease(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
-        while let Some(Idle { mut wire, timer, .. }) = self.take(&upstream.address) {
-            if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
-                return Ok((wire, self.leased(timer, upstream)));
-            }
+        if upstream.pooled
+            && let Some(leased) = self.lease_idle(upstream).await
+        {
+            return Ok(leased);
         }
         Box::pin(self.lease_new(upstream)).await // rare, and much larger than the rest
+    }
+
+    /// The connection to `upstream` that was idle for the shortest time, if there is one.
+    pub async fn lease_idle(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Option<(Wire, Lease)> {
+        while let Some(Idle { mut wire, timer, .. }) = self.take(&upstream.address) {
+            if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
+                return Some((wire, self.leased(timer, upstream)));
+            }
+        }
+        None
     }
 
     /// A new connection to `upstream`.
@@ -58,7 +70,11 @@ impl Pool {
     /// If it can't be made.
     pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
         let io: Box<dyn Io> = Box::new(upstream.dial().await?);
-        Ok((Wire::new(io), self.leased(new_timer(), upstream)))
+        let mut lease = self.leased(new_timer(), upstream);
+        if !upstream.pooled {
+            lease.pool = None;
+        }
+        Ok((Wire::new(io), lease))
     }
 
     /// Keeps a connection to `upstream` that somebody else has made.
@@ -67,7 +83,7 @@ impl Pool {
     }
 
     fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, upstream: &Arc<Upstream>) -> Lease {
-        Lease { timer, upstream: upstream.clone(), pool: self.clone() }
+        Lease { timer, upstream: upstream.clone(), pool: Some(self.clone()) }
     }
 
     fn take(&self, backend: &str) -> Option<Idle> {
@@ -90,6 +106,17 @@ fn new_timer() -> Pin<Box<Sleep>> {
 }
 
 impl Lease {
+    /// For a connection to `upstream` that somebody else has made, to be kept in `pool`.
+    #[must_use]
+    pub fn new(upstream: &Arc<Upstream>, pool: &Arc<Pool>) -> Self {
+        pool.leased(new_timer(), upstream)
+    }
+
+    /// The connection goes back to `pool`, or nowhere, and not to where it came from.
+    pub fn belongs_to(&mut self, pool: Option<&Arc<Pool>>) {
+        self.pool = pool.cloned();
+    }
+
     /// The answer has ended: another request may have the connection.
     pub fn give_back(self, answer: Answer) {
         if let Some(wire) = answer.into_wire() {
@@ -98,7 +125,8 @@ impl Lease {
     }
 
     fn keep(self, wire: Wire) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(pool) = self.pool else { return };
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = match idle.get_mut(&self.upstream.address) {
             Some(list) => list,
             None => idle.entry(self.upstream.address.clone()).or_default(),

@@ -2,6 +2,7 @@
 //!
 //! A [`Wire`] has nothing on it; asked, it becomes an [`Answer`], and that a wire again when it has ended.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -25,9 +26,16 @@ use crate::body::BoxError;
 const READ_LEN: usize = 64 * 1024;
 
 /// What backends' HTTP can run over.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// For those who need to know what it is.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
 
 /// A connection without a request on it.
 #[derive(Debug)]
@@ -103,6 +111,15 @@ pub enum BrokeOff {
     /// The rest can't be read.
     #[error("{0}")]
     Chunk(#[from] BadChunk),
+}
+
+impl Wire {
+    /// The same over the `T` that it is; `None` if it is another thing.
+    #[must_use]
+    pub fn downcast<T: Io>(self) -> Option<Wire<T>> {
+        let io = self.io.into_any().downcast().ok()?;
+        Some(Wire { io: *io, reused: self.reused })
+    }
 }
 
 impl<T: Io> Wire<T> {
