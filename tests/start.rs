@@ -8,6 +8,7 @@
 )]
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -102,6 +103,42 @@ async fn a_self_signed_ca_certificate_is_served_and_warned_about() {
         let client = Tls::with(versions, Some("default.test"), &[], &[]);
         assert_eq!(leaf(&client.connect(gateway.address()).await.unwrap()), issued.der);
     }
+}
+
+/// Each of these is likely not meant so, and none of it forbids to start.
+#[tokio::test]
+async fn check_looks_across() {
+    let setup = Setup::new(BINARY);
+    let certs = setup.path().join("certs");
+    Pki::new().issue(&["default.test", "*.domain.com"]).write(&certs, "default");
+    let everybody = std::fs::Permissions::from_mode;
+    std::fs::set_permissions(setup.path(), everybody(0o755)).unwrap();
+    std::fs::set_permissions(certs.join("default.key"), everybody(0o644)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let routes = format!(
+        "[[route]]\nhost = \"domain.com\"\npath = \"/\"\nservice = \"echo\"\n{ECHO}\
+         [admin]\naddress = \"{taken}\"\n"
+    );
+    let output = check(setup.path(), &config("", &routes));
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    for expect in [
+        "host domain.com: *.domain.com is not valid for domain.com itself; clients get the default's",
+        "default.key: everybody on this machine can get at the private key (mode 0644)",
+        &format!("warning: {taken} is in use: another program listens there"),
+    ] {
+        assert!(shown.contains(expect), "no {expect:?} in\n{shown}");
+    }
+    assert_eq!(shown.matches("warning: ").count(), 3, "{shown}");
+    let gateway = setup.start(&config("", &routes.replace(&taken.to_string(), "127.0.0.3:0")));
+    let said = gateway.wait("configuration");
+    assert!(said["problem"].as_str().unwrap().contains("host domain.com"), "{said}");
+    // Its own listeners are no obstacle.
+    let own = gateway.address();
+    let text_of = |address| config("", ECHO).replacen("127.0.0.1:0", address, 1);
+    let shown = text(&check(gateway.path(), &text_of(&own.to_string())).stdout);
+    assert!(!shown.contains("is in use"), "{shown}");
 }
 
 #[test]

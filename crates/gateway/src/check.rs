@@ -1,6 +1,7 @@
 //! `wssgate check`: what a configuration would do, as tables.
 
 use std::fmt::Write;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use comfy_table::Table;
@@ -10,6 +11,7 @@ use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 use crate::config::{Config, Listener};
 use crate::lifecycle::Candidate;
 use crate::route::{Action, Route};
+use crate::socket;
 use crate::tables::{section, table};
 
 /// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
@@ -28,16 +30,31 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
     if let Some(keys) = ticket_keys {
         section(&mut text, "Ticket keys", &tickets(keys));
     }
-    for warning in &loaded.warnings {
+    for warning in candidate.warnings().chain(ports(config)) {
         let _ = writeln!(text, "warning: {warning}");
     }
     for expiry in Expiries::default().news(&loaded.set, now) {
         let _ = writeln!(text, "warning: {expiry}");
     }
-    if let Some(warning) = candidate.ticket_warning() {
-        let _ = writeln!(text, "warning: {warning}");
-    }
     text
+}
+
+/// Addresses that can't be listened on now.
+fn ports(config: &Config) -> Vec<String> {
+    let admin = config.admin.as_ref().map(|admin| admin.address);
+    let addresses = config.listeners.iter().map(|listener| listener.address).chain(admin);
+    let taken = |address| match socket::try_bind(address)?.kind() {
+        ErrorKind::AddrInUse => Some(format!(
+            "{address} is in use: another program listens there (`ss -ltnp` shows which), or this gateway as \
+             another user, in which case nothing has to be done"
+        )),
+        ErrorKind::AddrNotAvailable => Some(format!(
+            "{} is not an address of this machine now, so that {address} can't be listened on",
+            address.ip()
+        )),
+        _ => None, // a service manager may be allowed what this user isn't
+    };
+    addresses.filter_map(taken).collect()
 }
 
 fn listeners(config: &Config) -> Table {

@@ -4,6 +4,7 @@
 //! Start reading at [`connection`], the story of a connection; [`exchange`](mod@exchange) is the
 //! story of a request, [`session`] that of a WebSocket, [`lifecycle`] that of the process.
 
+pub mod across;
 pub mod body;
 pub mod check;
 pub mod clock;

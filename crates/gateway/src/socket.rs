@@ -66,6 +66,13 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener
     join(address, workers)
 }
 
+/// Why `address` can't be listened on now, if it can't; sockets of this user's that share the port are no
+/// obstacle. Nobody is listened to.
+#[must_use]
+pub fn try_bind(address: SocketAddr) -> Option<io::Error> {
+    open(address, true).err()
+}
+
 /// Listens on `address`, `more` times, beside sockets of this user's that share the port already.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! its names in place, is reported, and never stops the others from being renewed. Only if the
 //! default name, or everything, would be left without a certificate is the whole refused.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::cert_set::{CertSet, Lost};
 use crate::certificate::{Certificate, Flaw, Origin};
 use crate::chain::ChainFault;
 use crate::directory::{Scanned, scan};
-use crate::material::{ENDINGS, FileProblem, KnownKeys};
+use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
 use crate::name::CertName;
 use crate::named::named;
 
@@ -108,6 +108,15 @@ pub enum Warning {
     Kept(Arc<Certificate>),
     /// A certificate that is served but not valid yet. (One that has expired is [`expiry`](crate::expiry)'s.)
     NotValidYet(Arc<Certificate>),
+    /// Files with private keys that everybody on this machine can get at.
+    Open {
+        /// One of them.
+        file: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// How many more there are.
+        more: usize,
+    },
     /// A certificate that is served although clients refuse such ones.
     Unfit(Arc<Certificate>, Flaw),
     /// A certificate that is served with issuers that clients may stumble over, or without any.
@@ -133,6 +142,14 @@ impl fmt::Display for Warning {
                 first_file(certificate),
                 names(certificate)
             ),
+            Self::Open { file, mode, more } => {
+                write!(f, "{}: everybody on this machine can get at the private key", file.display())?;
+                write!(f, " (mode {mode:04o})")?;
+                if *more > 0 {
+                    write!(f, ", and at {more} more")?;
+                }
+                f.write_str("; chmod o= makes it right, and a new key if somebody may have")
+            }
             Self::Unfit(certificate, flaw) => {
                 write!(f, "{}: the certificate of {} {flaw}", first_file(certificate), names(certificate))
             }
@@ -264,7 +281,17 @@ fn carry_out(
         warnings
             .extend(leaf_and_chain.1.iter().map(|fault| Warning::Chain(certificate.clone(), fault.clone())));
     }
+    warnings.extend(open_keys(&set));
     Ok(Loaded { set, warnings, lost, known_keys })
+}
+
+/// One warning for all: where one file is open, most are.
+fn open_keys(set: &CertSet) -> Option<Warning> {
+    let files: BTreeSet<&Path> = set.certificates().iter().filter_map(|c| c.key_file()).collect();
+    let mut permissions = Permissions::default();
+    let mut open = files.into_iter().filter_map(|file| Some((file, permissions.open_to_others(file)?)));
+    let (file, mode) = open.next()?;
+    Some(Warning::Open { file: file.to_owned(), mode, more: open.count() })
 }
 
 /// Certificates of the directory whose files may still be there but no longer make a certificate.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -197,6 +198,32 @@ impl KnownKeys {
 /// The key as one that signs. The library's own error is left out: what it says is not for people.
 pub(crate) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>, FileError> {
     any_supported_type(key).map_err(|_| FileError::Key(key_kind::kind(key)))
+}
+
+/// Who may get at files, by the directories above them.
+#[derive(Debug, Default)]
+pub(crate) struct Permissions {
+    /// Others than its owner and its group may pass through it.
+    passable: HashMap<PathBuf, bool>,
+}
+
+impl Permissions {
+    /// The file's mode, if everybody on this machine can read or write it.
+    pub(crate) fn open_to_others(&mut self, file: &Path) -> Option<u32> {
+        let mode = fs::metadata(file).ok()?.mode() & 0o7777;
+        let file = (mode & 0o006 != 0).then(|| file.canonicalize().ok())??;
+        self.is_passable(file.parent()?).then_some(mode)
+    }
+
+    fn is_passable(&mut self, directory: &Path) -> bool {
+        if let Some(known) = self.passable.get(directory) {
+            return *known;
+        }
+        let is_open = fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 != 0);
+        let passable = is_open && directory.parent().is_none_or(|above| self.is_passable(above));
+        self.passable.insert(directory.to_owned(), passable);
+        passable
+    }
 }
 
 /// What is of use in a file.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -59,13 +60,10 @@ impl Setup {
     /// For the binary at `binary`: `env!("CARGO_BIN_EXE_wssgate")`.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self {
-            binary: binary.into(),
-            directory: TempDir::new().unwrap(),
-            descriptors: None,
-            environment: Vec::new(),
-            activated: None,
-        }
+        let directory = TempDir::new().unwrap();
+        // Nobody else gets at the keys in it.
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self { binary: binary.into(), directory, descriptors: None, environment: Vec::new(), activated: None }
     }
 
     /// It may have so many files open and no more.

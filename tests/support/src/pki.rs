@@ -1,6 +1,8 @@
 //! A certificate authority that lives as long as a test: nothing of it is ever committed.
 
+use std::fs::Permissions;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::{
@@ -82,11 +84,13 @@ pub struct Issued {
 }
 
 impl Issued {
-    /// Writes `name.crt` (full chain) and `name.key`.
+    /// Writes `name.crt` (full chain) and `name.key`, which only its owner can read.
     pub fn write(&self, directory: &Path, name: &str) {
         std::fs::create_dir_all(directory).unwrap();
         std::fs::write(directory.join(format!("{name}.crt")), &self.fullchain).unwrap();
-        std::fs::write(directory.join(format!("{name}.key")), &self.key).unwrap();
+        let key = directory.join(format!("{name}.key"));
+        std::fs::write(&key, &self.key).unwrap();
+        std::fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tls_acceptor::{Loaded, Problem as CertificateProblem, TicketFileError, TicketKeys};
 
+use crate::across;
 use crate::config::{Config, Place, Problem, Problems};
 
 /// Where the configuration comes from.
@@ -32,7 +33,14 @@ pub struct Candidate {
 impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.loaded.warnings.iter().map(ToString::to_string).chain(self.ticket_warning())
+        let certificates = self.loaded.warnings.iter().map(ToString::to_string);
+        certificates.chain(self.across()).chain(self.ticket_warning())
+    }
+
+    /// What shows when its parts are looked at together.
+    #[must_use]
+    pub fn across(&self) -> Vec<String> {
+        across::warnings(&self.config, &self.loaded.set)
     }
 
     /// What an operator should know of the ticket keys' file.

@@ -465,6 +465,9 @@ fn say_warnings(candidate: &Candidate) {
     for warning in &candidate.loaded.warnings {
         warn!(problem = %warning, "certificates");
     }
+    for warning in candidate.across() {
+        warn!(problem = warning, "configuration");
+    }
     if let Some(warning) = candidate.ticket_warning() {
         warn!(problem = warning, "ticket keys");
     }

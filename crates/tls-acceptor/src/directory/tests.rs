@@ -1,3 +1,6 @@
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use rcgen::{CustomExtension, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use support::pki::{Key, Order, Pki, self_signed};
 use tempfile::TempDir;
@@ -11,6 +14,13 @@ use crate::material::read;
 const ALL: &[rustls::SignatureScheme] =
     &[rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::RSA_PSS_SHA256];
 
+/// Nobody else gets into it.
+fn closed_directory() -> TempDir {
+    let temp = TempDir::new().unwrap();
+    set_permissions(temp.path(), Permissions::from_mode(0o700)).unwrap();
+    temp
+}
+
 struct Files {
     temp: TempDir,
     pki: Pki,
@@ -19,7 +29,7 @@ struct Files {
 impl Files {
     /// With a good pair for `good.test`.
     fn new() -> Self {
-        let files = Self { temp: TempDir::new().unwrap(), pki: Pki::new() };
+        let files = Self { temp: closed_directory(), pki: Pki::new() };
         files.pki.issue(&["good.test"]).write(files.temp.path(), "good");
         files
     }
@@ -151,7 +161,7 @@ fn an_issuer_in_the_directory_completes_a_chain() {
     let directory = Files::new();
     let issued = directory.pki.issue(&["a.test"]);
     directory.write("a.crt", &issued.leaf).write("a.key", &issued.key);
-    let files = TempDir::new().unwrap();
+    let files = closed_directory();
     std::fs::write(files.path().join("a.crt"), &issued.leaf).unwrap();
     std::fs::write(files.path().join("a.key"), &issued.key).unwrap();
     // The intermediate lies in good.crt.
@@ -244,6 +254,37 @@ fn an_unfit_leaf_is_never_preferred_to_a_fit_one() {
     directory.pki.issue_as(&expired).write(directory.temp.path(), "a");
     let loaded = directory.load();
     assert_eq!(loaded.set.resolve(Some("a.test"), ALL).unwrap().1.cert[0], rsa.der);
+}
+
+#[test]
+fn keys_that_everybody_can_read_are_told() {
+    let directory = Files::new();
+    let set = |file: &str, mode| {
+        set_permissions(directory.temp.path().join(file), Permissions::from_mode(mode)).unwrap();
+    };
+    set("", 0o755);
+    for mode in [0o600, 0o640, 0o400] {
+        set("good.key", mode);
+        assert_eq!(warnings(&directory.load()), Vec::<String>::new(), "{mode:o}");
+    }
+    for mode in [0o644, 0o604, 0o602] {
+        set("good.key", mode);
+        let said = warnings(&directory.load());
+        assert!(
+            said.len() == 1
+                && said[0].contains(&format!(
+                    "good.key: everybody on this machine can get at the private key (mode {mode:04o})"
+                )),
+            "{said:?}"
+        );
+    }
+    directory.pki.issue(&["a.test"]).write(directory.temp.path(), "a");
+    set("a.key", 0o644);
+    let said = warnings(&directory.load());
+    assert!(said[0].contains("and at 1 more"), "{said:?}");
+    // Nobody else gets that far.
+    set("", 0o750);
+    assert_eq!(warnings(&directory.load()), Vec::<String>::new());
 }
 
 /// Whatever is done to a file with a secret, no message repeats it.

@@ -1,6 +1,7 @@
 //! Directories as people lay them out, and as they break them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::KeyPair;
@@ -23,7 +24,9 @@ struct Directory {
 
 impl Directory {
     fn new() -> Self {
-        Self { temp: TempDir::new().unwrap(), pki: Pki::new() }
+        let temp = TempDir::new().unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o700)).unwrap(); // nobody else gets into it
+        Self { temp, pki: Pki::new() }
     }
 
     fn path(&self) -> &Path {
