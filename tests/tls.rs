@@ -249,10 +249,10 @@ async fn silent_clients_hold_up_nobody() {
     let (gateway, _names) = start();
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut silent = Vec::new();
-    // More than there are permits, and some with half a hello.
+    // More than there are permits, and half a hello from more than one client may have permits for.
     for n in 0..4500 {
         let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
-        if n % 10 == 0 {
+        if n % 4 == 0 {
             tcp.write_all(&[0x16, 0x03]).await.unwrap();
         }
         silent.push(tcp);
@@ -262,6 +262,8 @@ async fn silent_clients_hold_up_nobody() {
         support::soon(Tls::new("a.test", &[]).connect(gateway.address())).await.unwrap();
     }
     assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
+    let line = gateway.wait_for(|line| line["clients"].is_u64(), 0, "clients that are given up");
+    assert_eq!(line["level"], "WARN");
     // Those that say something after a while are served.
     let late = silent.swap_remove(1);
     let mut late = Tls::new("a.test", &[]).over(late).await.unwrap();

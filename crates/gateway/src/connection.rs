@@ -66,7 +66,7 @@ pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: S
     tokio::select! {
         biased;
         heard = hear(&tcp) => if heard.is_err() { return },
-        () = place.called_off() => return debug!(%peer, "said nothing; its place is needed for somebody else"),
+        () = place.called_off() => return worker.crowd.gave_up(peer, "it has sent nothing"),
         () = sleep_until(deadline) => return debug!(%peer, "said nothing"),
         () = worker.draining.cancelled() => return,
     }
@@ -100,7 +100,7 @@ async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: Socke
                 let tls = Tls { server_name: accepted.server_name, version: accepted.version };
                 (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
             }
-            Err(e) => return refused(peer, &e),
+            Err(e) => return refused(&worker, peer, &e),
         },
         None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
@@ -112,12 +112,11 @@ async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: Socke
     }
 }
 
-fn refused(peer: SocketAddr, e: &AcceptError) {
+fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
     match e {
         // Port scans, health checks, and people who close a tab.
-        AcceptError::Gone | AcceptError::Io(_) | AcceptError::Shed => {
-            debug!(%peer, cause = %e, "no TLS connection");
-        }
+        AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
+        AcceptError::Shed => worker.crowd.gave_up(peer, "it was silent in the middle of its TLS handshake"),
         _ => info!(%peer, cause = %e, "no TLS connection"),
     }
 }

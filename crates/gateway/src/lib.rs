@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod crowd;
 pub mod demo;
 pub mod drained;
 pub mod exchange;

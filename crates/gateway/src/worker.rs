@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::{GOING_AWAY, TRY_AGAIN_LATER};
+use crate::crowd::Crowd;
 use crate::drained::Drained;
 use crate::listener::{self, Stop};
 use crate::memory::{LOOK_INTERVAL, Pressure, Relief, Share, held};
@@ -59,6 +60,8 @@ pub struct Worker {
     pub retiring: CancellationToken,
     /// Connections whose clients have said nothing yet.
     pub silent: Waiting,
+    /// Clients whose places were needed for others.
+    pub crowd: Crowd,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// What it tells of its memory.
@@ -83,6 +86,7 @@ impl Worker {
             draining: CancellationToken::new(),
             retiring: CancellationToken::new(),
             silent: Waiting::new(SILENT_MAX),
+            crowd: Crowd::default(),
             shortage,
             pressure: Arc::default(),
             casing,

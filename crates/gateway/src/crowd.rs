@@ -1,0 +1,56 @@
+//! Clients that were given up because others needed their places: told to the log with their number, and no more
+//! often than every ten seconds.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// How often the log is told.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Those of a worker that nobody has been told of, and when somebody was.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    inner: Mutex<(u64, Option<Instant>)>,
+}
+
+impl Crowd {
+    /// `peer` was given up; `cause` says in what it was.
+    pub fn gave_up(&self, peer: SocketAddr, cause: &str) {
+        debug!(%peer, cause, "given up for another client");
+        if let Some(clients) = self.count(Instant::now()) {
+            warn!(
+                clients, latest = %peer, cause,
+                "clients that say nothing are given up, since others need their places"
+            );
+        }
+    }
+
+    /// One more; their number if it is time to tell.
+    fn count(&self, now: Instant) -> Option<u64> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (clients, told) = &mut *inner;
+        *clients += 1;
+        if told.is_some_and(|told| now.duration_since(told) < TELL_INTERVAL) {
+            return None;
+        }
+        *told = Some(now);
+        Some(std::mem::take(clients))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_and_then_their_number() {
+        let crowd = Crowd::default();
+        let start = Instant::now();
+        let told: Vec<_> = [0, 1, 9, 10, 11, 25].map(|s| crowd.count(start + Duration::from_secs(s))).into();
+        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
+    }
+}
