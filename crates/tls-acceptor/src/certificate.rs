@@ -340,7 +340,7 @@ pub(crate) fn leaf(der: &CertificateDer<'_>) -> Result<Leaf, LeafError> {
             GeneralName::DNSName(name) => match CertName::parse(name) {
                 Some(name) if !names.contains(&name) => names.push(name),
                 Some(_) => {}
-                None => names_ignored.push((*name).to_owned()),
+                None => names_ignored.push(name.escape_debug().to_string()),
             },
             GeneralName::IPAddress(bytes) => match ip(bytes) {
                 Some(ip) => names.push(CertName::Ip(ip)),

@@ -64,10 +64,12 @@ pub enum ChainFault {
         /// Its name.
         issuer: String,
     },
-    /// A certificate of the file that belongs to another chain.
+    /// Certificates of the file that belong to other chains.
     Stray {
-        /// Whose it is.
+        /// Whose the first is.
         name: String,
+        /// How many more there are.
+        more: usize,
     },
     /// An issuer that is sent and is not valid any more.
     Expired {
@@ -96,10 +98,13 @@ impl fmt::Display for ChainFault {
                 "the certificate of its issuer {issuer} is not there, so that clients that don't have it refuse \
                  the connection; add it behind the certificate in the file (the \"full chain\")"
             ),
-            Self::Stray { name } => write!(
-                f,
-                "the certificate of {name} in the file is not part of the chain and is not sent; remove it"
-            ),
+            Self::Stray { name, more } => {
+                write!(f, "the certificate of {name} in the file")?;
+                if *more > 0 {
+                    write!(f, ", and {more} more,")?;
+                }
+                f.write_str(" is not part of the chain and is not sent; remove it")
+            }
             Self::Expired { name } => {
                 write!(f, "the certificate of its issuer {name} HAS EXPIRED; get the new one from there")
             }
@@ -167,12 +172,15 @@ pub(crate) fn chain(own: &[Link], at: usize, pool: &Pool<'_>, now: i64) -> Chain
     }) {
         all.push(more);
     }
-    for (i, link) in own.iter().enumerate() {
-        let is_first = own[..i].iter().all(|other| other.der != link.der);
-        // A leaf of its own is judged by itself.
-        if is_first && !link.facts.is_leaf() && all.iter().all(|other| other.der != link.der) {
-            faults.push(ChainFault::Stray { name: link.facts.subject_name.clone() });
+    // A leaf of its own is judged by itself.
+    let mut strays: Vec<&Link> = Vec::new();
+    for link in own.iter().filter(|link| !link.facts.is_leaf()) {
+        if all.iter().chain(&strays).all(|other| other.der != link.der) {
+            strays.push(link);
         }
+    }
+    if let Some(first) = strays.first() {
+        faults.push(ChainFault::Stray { name: first.facts.subject_name.clone(), more: strays.len() - 1 });
     }
     Chain { certs: all.into_iter().map(|link| link.der.clone()).collect(), faults }
 }

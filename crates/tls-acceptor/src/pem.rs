@@ -111,10 +111,17 @@ pub(crate) fn has_border(bytes: &[u8]) -> bool {
 pub(crate) fn read(text: &[u8]) -> Result<Pem, PemError> {
     let mut pem = Pem::default();
     let mut at = 0;
+    let (mut counted, end) = ((0, 1), line_end(text));
+    // Not from the file's beginning each time.
+    let mut count = |to: usize| {
+        counted = (to, counted.1 + line_of(&text[counted.0..to], to - counted.0, end) - 1);
+        counted.1
+    };
     while let Some(begin) = find(text, at, BEGIN) {
-        let fault = |offset, fault| PemError { line: line_of(text, offset), fault };
+        let fault = |offset, fault| PemError { line: line_of(text, offset, line_end(text)), fault };
         between(text, at, begin)?;
         let before = trim(line_before(text, begin, at));
+        let number = count(begin);
         let (label_at, (line, next)) = (begin + BEGIN.len(), line_at(text, begin + BEGIN.len()));
         let Some(close) = find(line, 0, DASHES) else {
             let is_end = next == text.len();
@@ -152,14 +159,15 @@ pub(crate) fn read(text: &[u8]) -> Result<Pem, PemError> {
         at = end + END.len() + close + DASHES.len();
         let behind = trim(&line[close + DASHES.len()..]);
         if behind.starts_with(BEGIN) {
-            pem.glued.get_or_insert(line_of(text, end));
+            let line = count(end);
+            pem.glued.get_or_insert(line);
         } else if is_cut_border(behind) && next == text.len() {
             return Err(fault(end, PemFault::Cut));
         } else if !behind.is_empty() {
             return Err(fault(end, PemFault::NotAlone));
         }
         let (label, der) = section(label_text, &text[body_at..end]).map_err(|what| fault(begin, what))?;
-        pem.sections.push(Section { line: line_of(text, begin), label, der });
+        pem.sections.push(Section { line: number, label, der });
     }
     between(text, at, text.len())?;
     Ok(pem)
@@ -169,7 +177,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Pem, PemError> {
 fn between(text: &[u8], from: usize, to: usize) -> Result<(), PemError> {
     let mut at = from;
     for line in lines(&text[from..to]) {
-        let error = |fault| Err(PemError { line: line_of(text, at), fault });
+        let error = |fault| Err(PemError { line: line_of(text, at, line_end(text)), fault });
         if find(line, 0, END).is_some() {
             return error(PemFault::NoBegin);
         }
@@ -308,9 +316,13 @@ fn line_before(text: &[u8], at: usize, from: usize) -> &[u8] {
 }
 
 /// The line of a byte, counted from 1.
-fn line_of(text: &[u8], at: usize) -> usize {
-    let count = |end| text[..at].iter().filter(|byte| **byte == end).count();
-    1 + if text.contains(&b'\n') { count(b'\n') } else { count(b'\r') }
+fn line_of(text: &[u8], at: usize, end: u8) -> usize {
+    1 + text[..at].iter().filter(|byte| **byte == end).count()
+}
+
+/// What ends the lines of a text that are counted.
+fn line_end(text: &[u8]) -> u8 {
+    if text.contains(&b'\n') { b'\n' } else { b'\r' }
 }
 
 fn find(haystack: &[u8], from: usize, needle: &[u8]) -> Option<usize> {

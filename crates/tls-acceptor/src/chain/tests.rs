@@ -65,7 +65,7 @@ fn no_issuer(issuer: &str) -> ChainFault {
 }
 
 fn stray(name: &str) -> ChainFault {
-    ChainFault::Stray { name: name.to_owned() }
+    ChainFault::Stray { name: name.to_owned(), more: 0 }
 }
 
 /// With key identifiers and without, since then only the signature tells.
@@ -92,6 +92,8 @@ fn chains_are_put_in_order_and_completed() {
         check(&[&leaf], 0, &[&other, &root, &upper], &["a server"], &[no_issuer("Lower")]);
         check(&[&leaf, &other], 0, &[], &["a server"], &[no_issuer("Lower"), stray("Other")]);
         check(&[&leaf, &other, &lower, &upper, &other], 0, &[], &whole, &[stray("Other")]);
+        let both = ChainFault::Stray { name: "Other".to_owned(), more: 1 };
+        check(&[&leaf, &other, &root], 0, &[], &["a server"], &[no_issuer("Lower"), both]);
     }
 }
 

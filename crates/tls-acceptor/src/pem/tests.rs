@@ -134,6 +134,16 @@ fn every_other_border_is_a_fault() {
     fault(&format!("{begin}\nAAEC\n----- END CERTIFICATE-----\n{CERTIFICATE}"), 3, PemFault::Border);
 }
 
+/// As many sections as a file may hold are read in a moment, each with its line.
+#[test]
+fn many_sections_cost_no_more_each() {
+    let text = KEY.repeat(1024 * 1024 / KEY.len());
+    let started = std::time::Instant::now();
+    let pem = read(text.as_bytes()).unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(pem.sections.iter().enumerate().all(|(i, section)| section.line == 1 + 3 * i));
+}
+
 #[test]
 fn no_message_repeats_the_text() {
     for text in
