@@ -16,6 +16,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gateway::config::Config;
 use gateway::connection::Connection;
+use gateway::patience::ClientLimits;
 use gateway::registry::Registry;
 use gateway::route::Action;
 use gateway::site::Site;
@@ -39,7 +40,6 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 24\r\n\r\nHello from the backend.\n";
 const BODY_LEN: usize = 24;
 const ROOM: usize = 64 << 10;
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to a worker that serves [`CONFIG`], with so many connections to the backend.
 async fn connection(backends: usize) -> Arc<Connection> {
@@ -58,7 +58,13 @@ async fn connection(backends: usize) -> Arc<Connection> {
         tokio::spawn(serve(far));
         worker.pool.adopt(upstream, near);
     }
-    Arc::new(Connection { peer: ([192, 0, 2, 7], 50_122).into(), tls: None, worker, own: OnceLock::new() })
+    Arc::new(Connection {
+        peer: ([192, 0, 2, 7], 50_122).into(),
+        tls: None,
+        limits: ClientLimits::DEFAULT,
+        worker,
+        own: OnceLock::new(),
+    })
 }
 
 async fn serve(mut io: Pipe) {
@@ -75,7 +81,7 @@ async fn serve(mut io: Pipe) {
 
 async fn one_after_the_other(n: u64) -> Duration {
     let (mut client, near) = pipe(ROOM);
-    tokio::spawn(http1::serve(connection(1).await, near, TIMEOUT));
+    tokio::spawn(http1::serve(connection(1).await, near));
     let mut answer = [0; 4096];
     let mut started = Instant::now();
     for round in 0..=n {
@@ -96,7 +102,7 @@ async fn one_after_the_other(n: u64) -> Duration {
 
 async fn streams(n: u64, at_once: usize) -> Duration {
     let (client, near) = pipe(ROOM);
-    tokio::spawn(http2::serve(connection(2 * at_once).await, near, TIMEOUT));
+    tokio::spawn(http2::serve(connection(2 * at_once).await, near));
     let (sender, connection) = h2::client::handshake(client).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     let rounds = |count: u64| {

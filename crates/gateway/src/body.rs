@@ -1,7 +1,8 @@
 //! Bodies on their way through: towards backends and towards clients.
 
 use std::mem;
-use std::pin::Pin;
+use std::num::NonZeroU64;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -11,15 +12,16 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant, Sleep, sleep_until};
+use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
 
-use crate::patience::Stall;
+use crate::patience::{Pace, STALL_MAX, Stall};
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
-use crate::upstream::wire::{Answer, BrokeOff};
+use crate::upstream::wire::{AbortOnDrop, Answer, BrokeOff};
 
 /// What a client is told, and the log, that keeps its body to itself.
-pub const CLIENT_STALLED: &str = "the client sent nothing of its request's body for a minute";
+pub const CLIENT_STALLED: &str =
+    "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
 
 /// Whatever keeps a body from going on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,9 +32,33 @@ pub enum RequestBody {
     /// None.
     Empty,
     /// Over HTTP/1.1.
-    Http1(Incoming),
+    Http1(Http1Body),
     /// Over HTTP/2.
     Http2(Http2Body),
+}
+
+/// A body over HTTP/1.1.
+#[derive(Debug)]
+pub struct Http1Body {
+    body: Incoming,
+    /// Its end has not been read.
+    unread: Arc<AtomicBool>,
+}
+
+impl Http1Body {
+    /// `unread` is cleared when the body has been read to its end.
+    #[must_use]
+    pub fn new(body: Incoming, unread: Arc<AtomicBool>) -> Self {
+        Self { body, unread }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
 }
 
 /// A body over HTTP/2. What is read is released at once, so the client's window moves with what
@@ -124,7 +150,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -132,7 +158,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body) => body.body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
@@ -140,7 +166,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body) => body.body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
     }
@@ -151,9 +177,11 @@ impl Body for RequestBody {
 pub struct Progress {
     bytes: AtomicU64,
     answered: AtomicBool,
+    /// All of the backend's answer has been read.
+    answer_ended: AtomicBool,
     /// More is wanted of the client.
     wanted: AtomicBool,
-    /// The client gave none of what was wanted for [`STALL_MAX`].
+    /// The client was too slow to give what was wanted: see `ToBackend::stalls`.
     stalled: AtomicBool,
     started: Instant,
     /// Milliseconds from `started` to the time when something last moved.
@@ -165,6 +193,7 @@ impl Progress {
         Self {
             bytes: AtomicU64::new(0),
             answered: AtomicBool::new(false),
+            answer_ended: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             started: Instant::now(),
@@ -220,12 +249,23 @@ impl Progress {
     }
 }
 
+/// Behind its answer's end a body goes on while the client sends and the backend takes: an early answer doesn't
+/// end a request (RFC 9112 §9.3).
+async fn go_on(upload: AbortOnDrop, progress: Arc<Progress>) {
+    let timer = pin!(sleep(STALL_MAX));
+    tokio::select! {
+        () = upload.ended() => {}
+        () = progress.backend_idles(STALL_MAX, timer) => {}
+    }
+}
+
 /// A request's body on its way to a backend.
 #[derive(Debug)]
 pub struct ToBackend {
     body: RequestBody,
     gate: Option<Gate>,
     progress: Arc<Progress>,
+    pace: Pace,
     stall: Stall,
 }
 
@@ -257,23 +297,41 @@ impl Gate {
 }
 
 impl ToBackend {
-    /// Passes `body` on, through the gate if there is one.
+    /// Passes `body` on, through the gate if there is one, if it comes at this rate ([`Pace`]).
     #[must_use]
-    pub fn new(body: RequestBody, gate: Option<Gate>) -> Self {
+    pub fn new(body: RequestBody, gate: Option<Gate>, rate: Option<NonZeroU64>) -> Self {
         let progress = Arc::new(Progress::new());
-        Self { body, gate, progress, stall: Stall::default() }
+        Self { body, gate, progress, pace: Pace::new(rate), stall: Stall::default() }
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new(RequestBody::Empty, None)
+        Self::new(RequestBody::Empty, None, None)
     }
 
     /// A view of how far it has come.
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
+    }
+}
+
+impl ToBackend {
+    /// Ready when the client has been waited for too long: while nobody answers as [`Pace`] has it, after the
+    /// answer's end for [`STALL_MAX`]. While an answer goes on, it is that which shows life (gRPC).
+    fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let answered = self.progress.answered.load(Ordering::Relaxed);
+            let patience = if answered { STALL_MAX } else { self.pace.left().min(STALL_MAX) };
+            ready!(self.stall.poll(cx, patience));
+            let answering = self.progress.answered.load(Ordering::Relaxed)
+                && !self.progress.answer_ended.load(Ordering::Relaxed);
+            if !answering {
+                return Poll::Ready(());
+            }
+            self.stall.moved();
+        }
     }
 }
 
@@ -295,15 +353,16 @@ impl Body for ToBackend {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.wanted.store(frame.is_pending(), Ordering::Relaxed);
         let Poll::Ready(frame) = frame else {
-            ready!(self.stall.poll(cx));
+            ready!(self.stalls(cx));
             self.progress.stalled.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(CLIENT_STALLED.into())));
         };
-        self.stall.moved();
+        let waited = self.stall.moved();
         self.progress.touch();
         if let Some(Ok(frame)) = &frame {
-            let len = frame.data_ref().map_or(0, Bytes::len);
-            self.progress.bytes.fetch_add(len as u64, Ordering::Relaxed);
+            let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.progress.bytes.fetch_add(len, Ordering::Relaxed);
+            self.pace.moved(waited, len);
         }
         Poll::Ready(frame)
     }
@@ -366,6 +425,12 @@ impl ToClient {
         Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false }
     }
 
+    /// The gateway's own answer.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.body, AnswerBody::Whole(_))
+    }
+
     /// Says that what was taken from here has not reached the client.
     pub fn lost(&mut self) {
         self.lost = true;
@@ -373,6 +438,13 @@ impl ToClient {
 
     fn end(&mut self) {
         self.ended = true;
+        if let AnswerBody::Backend { answer, .. } = &mut self.body
+            && let Some(upload) = answer.take_upload()
+            && let Some(progress) = self.report.as_ref().and_then(|report| report.progress())
+        {
+            progress.answer_ended.store(true, Ordering::Relaxed);
+            tokio::spawn(go_on(upload, progress));
+        }
         if let AnswerBody::Backend { answer, lease: Some(lease) } =
             mem::replace(&mut self.body, AnswerBody::Whole(None))
         {

@@ -59,7 +59,7 @@ fn ports(config: &Config) -> Vec<String> {
 
 fn listeners(config: &Config) -> Table {
     let mut table = table(&["address", "protocol", "handshake", "request head"]);
-    for Listener { address, tls, header_timeout, .. } in &config.listeners {
+    for Listener { address, tls, limits, .. } in &config.listeners {
         let (protocol, handshake) = match tls {
             Some(tls) => {
                 let alpn: Vec<_> = tls.alpn.iter().map(|alpn| alpn.as_str()).collect();
@@ -71,7 +71,7 @@ fn listeners(config: &Config) -> Table {
             }
             None => ("plain text: http/1.1".to_owned(), "-".to_owned()),
         };
-        table.add_row([address.to_string(), protocol, handshake, time(*header_timeout)]);
+        table.add_row([address.to_string(), protocol, handshake, time(limits.header_timeout)]);
     }
     table
 }

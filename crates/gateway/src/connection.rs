@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use tls_acceptor::{AcceptError, Acceptor, Alpn, Tcp, TlsStream};
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
+use crate::patience::ClientLimits;
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 use crate::{http1, http2};
@@ -27,8 +27,8 @@ pub const HEAD_LEN_MAX: usize = 64 * 1024;
 pub struct Door {
     /// `None`: plain text.
     pub acceptor: Option<Acceptor>,
-    /// For a request head, and for the wait for the next one.
-    pub header_timeout: Duration,
+    /// How long clients are waited for.
+    pub limits: ClientLimits,
 }
 
 /// What the requests of a connection have in common.
@@ -38,6 +38,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// What its handshake found; `None`: plain text.
     pub tls: Option<Tls>,
+    /// How long it is waited for.
+    pub limits: ClientLimits,
     /// Where it lives.
     pub worker: Arc<Worker>,
     /// Connections to backends that its client has logged in: nobody else's requests go over them, and they end
@@ -59,7 +61,7 @@ pub struct Tls {
 pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
     let patience = match &door.acceptor {
         Some(acceptor) => acceptor.handshake_timeout(),
-        None => door.header_timeout,
+        None => door.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
     let place = worker.silent.enter(peer.ip().into());
@@ -104,11 +106,11 @@ async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: Socke
         },
         None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
-    let connection = Arc::new(Connection { peer, tls, worker, own: OnceLock::new() });
+    let connection = Arc::new(Connection { peer, tls, limits: door.limits, worker, own: OnceLock::new() });
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
-        Alpn::H2 => http2::serve(connection, stream, door.header_timeout).await,
-        Alpn::Http11 => http1::serve(connection, stream, door.header_timeout).await,
+        Alpn::H2 => http2::serve(connection, stream).await,
+        Alpn::Http11 => http1::serve(connection, stream).await,
     }
 }
 

@@ -2,43 +2,54 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, Response, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
+use upgrade_handler::fields::has_token;
 use upgrade_handler::handoff::from_hyper;
 
-use crate::body::{AnswerBody, RequestBody, ToClient, chain};
+use crate::body::{AnswerBody, Http1Body, RequestBody, ToClient, chain};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::address_field;
+use crate::idle::HeadTimer;
+use crate::linger;
 use crate::patience::Patient;
 use crate::session::{Carrier, Session};
 
-/// How long, and how much, is read from a client that was told all it will be told.
-pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
-pub(crate) const LINGER_LEN: usize = 1024 * 1024;
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// hyper reads so much of a body that nobody wants, if it is there already; else it ends the connection.
+const UNREAD_MAX: u64 = 8 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
-pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, header_timeout: Duration) {
-    let peer = address_field(connection.peer.ip());
-    let service = service_fn(|request| answer::<T>(connection.clone(), peer.clone(), request));
+pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
+    let limits = connection.limits;
+    let each = Each {
+        peer: address_field(connection.peer.ip()),
+        keep_alive: keep_alive(limits.keep_alive_timeout),
+        unread: Arc::default(),
+        connection: connection.clone(),
+    };
+    let service = service_fn(|request| answer::<T>(each.clone(), request));
+    let io = Patient::new(transport);
     let mut serving = Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .timer(HeadTimer::new(limits, io.heard()))
+        .header_read_timeout(limits.header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(Patient::new(transport)), service)
+        .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let worker = &connection.worker;
     let result = tokio::select! {
@@ -48,10 +59,14 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
             (&mut serving).await
         }
     };
-    if let Some(parts) = serving.into_parts()
-        && !worker.draining.is_cancelled()
-    {
-        linger(parts.io).await;
+    let whole = match &result {
+        Ok(()) => true,
+        // Nothing was asked, or we have said what was wrong with it.
+        Err(e) => e.is_timeout() || e.is_parse(),
+    };
+    if whole && let Some(parts) = serving.into_parts() {
+        // On the heap, since every connection's task has room for this future.
+        Box::pin(linger::end(parts.io.into_inner(), &worker.draining)).await;
     }
     if let Err(e) = result {
         let peer = connection.peer;
@@ -66,33 +81,56 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
     }
 }
 
-/// hyper has ended its side. What the client still sends must be read: closing a socket with unread
-/// bytes resets it, and may destroy an answer on its way (RFC 9112 §9.6).
-async fn linger<T: Transport>(mut io: TokioIo<Patient<T>>) {
-    let mut rest = vec![0; 4096]; // on the heap, since every connection's task has room for this future
-    let deadline = Instant::now() + LINGER_TIME;
-    let mut left = LINGER_LEN;
-    while let Ok(Ok(n @ 1..)) = timeout_at(deadline, io.inner_mut().read(&mut rest)).await {
-        left = left.saturating_sub(n);
-        if left == 0 {
-            return;
-        }
-    }
+/// What the requests of a connection are answered with.
+#[derive(Clone)]
+struct Each {
+    connection: Arc<Connection>,
+    peer: HeaderValue,
+    keep_alive: HeaderValue,
+    /// The end of the request's body has not been read.
+    unread: Arc<AtomicBool>,
+}
+
+/// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
+/// next request needs time to arrive.
+fn keep_alive(timeout: Duration) -> HeaderValue {
+    let secs = timeout.as_secs();
+    HeaderValue::try_from(format!("timeout={}", secs - u64::from(secs > 1)))
+        .unwrap_or(HeaderValue::from_static("timeout=0"))
 }
 
 async fn answer<T: Transport>(
-    connection: Arc<Connection>,
-    peer: HeaderValue,
+    each: Each,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
+    let Each { connection, peer, keep_alive, unread } = each;
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
-    Ok(match exchange(connection.clone(), peer, Box::new(head), RequestBody::Http1(body)).await {
+    let may_keep = head.version == Version::HTTP_11
+        && !head.headers.contains_key(TRANSFER_ENCODING) // hyper hides whether there was a length too (RFC 9112 §6.1)
+        && !has_token(&head.headers, CONNECTION, "close");
+    let is_long = body.size_hint().upper().is_none_or(|len| len > UNREAD_MAX);
+    let body = if body.is_end_stream() {
+        RequestBody::Empty
+    } else {
+        unread.store(true, Ordering::Relaxed);
+        RequestBody::Http1(Http1Body::new(body, unread.clone()))
+    };
+    Ok(match exchange(connection.clone(), peer, Box::new(head), body).await {
         Reply::Answer(mut answer) => {
-            if connection.worker.retiring.is_cancelled() {
-                // The next request is for the other process. Unlike a connection that is closed
+            let unread = unread.swap(false, Ordering::Relaxed);
+            let worker = &connection.worker;
+            if worker.retiring.is_cancelled() || (unread && is_long && answer.body().is_own()) {
+                // A body that nobody wants is not waited for (RFC 9112 §9.3). Or the next request is for the other process. Unlike a connection that is closed
                 // while it is idle, an answer never crosses a request.
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            } else if may_keep
+                && !unread
+                && !worker.draining.is_cancelled()
+                && !answer.headers().contains_key(CONNECTION)
+            {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+                answer.headers_mut().insert(KEEP_ALIVE, keep_alive);
             }
             answer
         }

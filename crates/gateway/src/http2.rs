@@ -21,6 +21,7 @@ use http_body::Body;
 use httpdate::HttpDate;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
@@ -29,7 +30,8 @@ use crate::body::{Http2Body, RequestBody, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::{address_field, expects_continue, remove_hop_by_hop};
-use crate::http1::{LINGER_LEN, LINGER_TIME};
+use crate::lent::{Lent, lend};
+use crate::linger;
 use crate::patience::{Patient, STALL_MAX};
 use crate::session::Carrier;
 
@@ -50,9 +52,17 @@ const CHUNK_LEN: usize = 16 * 1024;
 /// How long a client is given to acknowledge the end of the connection.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// Serves the streams of a connection until it ends.
-pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, header_timeout: Duration) {
-    let peer = connection.peer;
+/// Serves the streams of a connection until it ends. However it does, the client is told (RFC 8446 §6.1).
+pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
+    let (io, back) = lend(transport);
+    streams(&connection, io).await;
+    if let Ok(io) = back.await {
+        linger::end(io, &connection.worker.draining).await;
+    }
+}
+
+async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
+    let (peer, limits) = (connection.peer, connection.limits);
     let handshake = Builder::new()
         .enable_connect_protocol() // RFC 8441 §3
         .max_concurrent_streams(STREAMS_MAX)
@@ -61,8 +71,8 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(Patient::new(transport));
-    let mut h2 = match timeout(header_timeout, handshake).await {
+        .handshake::<_, Bytes>(Patient::new(io));
+    let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
         Err(_) => return debug!(%peer, "no HTTP/2 preface in time"),
@@ -74,7 +84,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
     // Made once: a turn of the loop is a request.
     let mut draining = pin!(worker.draining.cancelled());
     let mut retiring = pin!(worker.retiring.cancelled());
-    let mut quiet = pin!(sleep(header_timeout));
+    let mut quiet = pin!(sleep(limits.header_timeout));
     loop {
         tokio::select! {
             biased;
@@ -88,7 +98,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, head
                 None => return,
             },
             () = open.all_closed.notified() => {
-                let patience = if ending { END_WAIT } else { header_timeout };
+                let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
             }
             () = &mut draining, if !ending => {
@@ -161,7 +171,7 @@ async fn stream(
         let wanted = expects_continue(&head.headers).then(|| told(&mut body_wanted));
         (RequestBody::Http2(Http2Body::new(recv, length, wanted, told(&mut body_rest))), None)
     };
-    let tasks = connection.worker.tasks.clone();
+    let worker = connection.worker.clone();
     let reply = {
         let mut exchange = pin!(exchange(connection, peer, Box::new(head), body));
         loop {
@@ -186,7 +196,7 @@ async fn stream(
             if send_answer(respond, answer, is_head).await
                 && let Some(rest) = body_rest
             {
-                linger(rest).await;
+                read_rest(rest, &worker.draining).await;
             }
         }
         (Reply::Tunnel(mut answer, session), Some(recv)) => {
@@ -195,7 +205,7 @@ async fn stream(
                 Ok(send) => {
                     // A task of its own: this one is as large as a request needs it.
                     let session = session.run(Tunnel::new(send, recv), Carrier::Http2, |_| ());
-                    tasks.spawn(async move {
+                    worker.tasks.spawn(async move {
                         session.await;
                         drop(open);
                     });
@@ -225,18 +235,15 @@ async fn hear(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
 
 /// The client may still be sending a body that nobody wants. Ending the stream now would be a
 /// RST_STREAM right behind the answer (RFC 9113 §8.1), and some clients then report that instead.
-async fn linger(rest: oneshot::Receiver<RecvStream>) {
-    let reading = async {
-        let Ok(mut recv) = rest.await else { return };
-        let mut left = LINGER_LEN;
-        while let Some(Ok(data)) = recv.data().await {
-            left = left.saturating_sub(data.len());
-            if left == 0 || recv.flow_control().release_capacity(data.len()).is_err() {
-                return;
-            }
+async fn read_rest(rest: oneshot::Receiver<RecvStream>, draining: &CancellationToken) {
+    // Not before the backend has had of it what it takes.
+    let Ok(mut recv) = rest.await else { return };
+    let bounds = linger::Bounds::begin();
+    while let Some(Some(Ok(data))) = bounds.hold(recv.data(), draining).await {
+        if recv.flow_control().release_capacity(data.len()).is_err() {
+            return;
         }
-    };
-    let _ = timeout(LINGER_TIME, reading).await;
+    }
 }
 
 /// Sends an answer, and waits until the network has it; one that breaks off is reset, so that

@@ -1,26 +1,86 @@
 //! How long a client may keep a request waiting without giving or taking a byte.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 pub use frame_core::keepalive::STALL_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// What a listener bears with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// For a request head from its first byte on, and for the first byte of the first one.
+    pub header_timeout: Duration,
+    /// For the first byte of every later one.
+    pub keep_alive_timeout: Duration,
+    /// Bytes a second of a request's body; `None`: as slow as it likes.
+    pub body_rate: Option<NonZeroU64>,
+}
+
+impl ClientLimits {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self = Self {
+        header_timeout: Duration::from_secs(10),
+        keep_alive_timeout: Duration::from_secs(75),
+        body_rate: NonZeroU64::new(500),
+    };
+}
+
+/// How long a body may be waited for at any rate.
+const PACE_GRACE: Duration = Duration::from_secs(20);
+
+/// How slow a body may come: after the first 20 s of waiting for it, each further second has to be bought by so
+/// many bytes. Only time counts in which the client is waited for.
+#[derive(Debug)]
+pub struct Pace {
+    rate: Option<NonZeroU64>,
+    /// Still to be waited.
+    left: Duration,
+}
+
+impl Pace {
+    /// Bytes a second; `None`: no bound.
+    #[must_use]
+    pub fn new(rate: Option<NonZeroU64>) -> Self {
+        Self { rate, left: PACE_GRACE }
+    }
+
+    /// After waiting so long so many bytes have come.
+    pub fn moved(&mut self, waited: Duration, bytes: u64) {
+        if let Some(rate) = self.rate {
+            let bought = Duration::from_secs(bytes / rate)
+                + Duration::from_secs(bytes % rate) / u32::try_from(rate.get()).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_sub(waited).saturating_add(bought);
+        }
+    }
+
+    /// How much longer the client may be waited for.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        if self.rate.is_some() { self.left } else { Duration::MAX }
+    }
+}
 
 /// Runs while somebody is waited for.
 #[derive(Debug, Default)]
-pub struct Stall(Option<Pin<Box<Sleep>>>);
+pub struct Stall(Option<(Instant, Pin<Box<Sleep>>)>);
 
 impl Stall {
-    /// Something has moved.
-    pub fn moved(&mut self) {
-        self.0 = None;
+    /// Something has moved, after so long.
+    pub fn moved(&mut self) -> Duration {
+        self.0.take().map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    /// Still nothing; ready when that was so for [`STALL_MAX`].
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.get_or_insert_with(|| Box::pin(sleep(STALL_MAX))).as_mut().poll(cx)
+    /// Still nothing; ready when that was so for `patience`, as it was said first.
+    pub fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+        let begin = || (Instant::now(), Box::pin(sleep(patience)));
+        self.0.get_or_insert_with(begin).1.as_mut().poll(cx)
     }
 }
 
@@ -30,12 +90,18 @@ impl Stall {
 pub struct Patient<T> {
     io: T,
     stall: Stall,
+    heard: Arc<AtomicBool>,
 }
 
 impl<T> Patient<T> {
     /// Watches what is written to `io`.
     pub fn new(io: T) -> Self {
-        Self { io, stall: Stall::default() }
+        Self { io, stall: Stall::default(), heard: Arc::default() }
+    }
+
+    /// Is set when something was read.
+    pub fn heard(&self) -> Arc<AtomicBool> {
+        self.heard.clone()
     }
 
     /// The stream itself, no longer watched.
@@ -48,7 +114,7 @@ impl<T> Patient<T> {
             self.stall.moved();
             return write;
         }
-        ready!(self.stall.poll(cx));
+        ready!(self.stall.poll(cx, STALL_MAX));
         let what = format!("the client took nothing for {STALL_MAX:?}");
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
@@ -60,7 +126,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.heard.store(true, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -96,10 +164,29 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::{Duration, Instant};
-
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[test]
+    fn a_body_buys_its_time() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(NonZeroU64::new(500));
+        assert_eq!(pace.left(), 20 * second);
+        pace.moved(5 * second, 1250); // half the rate
+        assert_eq!(pace.left(), 20 * second - 5 * second / 2);
+        for _ in 0..1000 {
+            pace.moved(second, 500);
+        }
+        assert_eq!(pace.left(), 20 * second - 5 * second / 2);
+        pace.moved(17 * second, 1); // a byte now and then
+        assert_eq!(pace.left(), second / 2 + second / 500);
+        pace.moved(second, 0);
+        assert_eq!(pace.left(), Duration::ZERO);
+        pace.moved(Duration::MAX, u64::MAX);
+        let mut free = Pace::new(None);
+        free.moved(1000 * second, 1);
+        assert_eq!(free.left(), Duration::MAX);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_slow_but_not_gone() {

@@ -142,7 +142,7 @@ async fn ask_plainly(
     } else {
         (None, None)
     };
-    let body = ToBackend::new(body, gate);
+    let body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
     let request = Sending::new(&head, body, told);

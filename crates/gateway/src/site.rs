@@ -51,14 +51,14 @@ impl Site {
         for listener in &config.listeners {
             let kept = previous
                 .and_then(|site| site.doors.get(&listener.address))
-                .filter(|(old, _)| old.tls == listener.tls && old.header_timeout == listener.header_timeout);
+                .filter(|(old, _)| old.tls == listener.tls && old.limits == listener.limits);
             let door = match (kept, &listener.tls) {
                 (Some((_, door)), _) => door.clone(),
                 (None, Some(settings)) => {
                     let acceptor = Acceptor::new(settings, certificates.clone(), tickets)?;
-                    Arc::new(Door { acceptor: Some(acceptor), header_timeout: listener.header_timeout })
+                    Arc::new(Door { acceptor: Some(acceptor), limits: listener.limits })
                 }
-                (None, None) => Arc::new(Door { acceptor: None, header_timeout: listener.header_timeout }),
+                (None, None) => Arc::new(Door { acceptor: None, limits: listener.limits }),
             };
             doors.insert(listener.address, (listener.clone(), door));
         }

@@ -27,7 +27,19 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
-    ("[[listener]]", &["address", "alpn", "handshake_timeout", "header_timeout", "min_version", "tls"]),
+    (
+        "[[listener]]",
+        &[
+            "address",
+            "alpn",
+            "body_rate",
+            "handshake_timeout",
+            "header_timeout",
+            "keep_alive_timeout",
+            "min_version",
+            "tls",
+        ],
+    ),
     ("[certificates]", &["default", "directory", "watch"]),
     ("[[certificate]]", &["chain", "key"]),
     (

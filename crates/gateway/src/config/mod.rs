@@ -24,8 +24,9 @@ use upgrade_handler::origin::Origin;
 
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
-use self::values::{duration, duration_or_off, duration_or_zero, network, socket_address};
+use self::values::{duration, duration_or_off, duration_or_zero, network, rate_or_off, socket_address};
 use crate::control;
+use crate::patience::ClientLimits;
 use crate::route::{Action, Route, RouteId, RoutePath, Service};
 use crate::socket::collide;
 use crate::upstream::Upstream;
@@ -143,8 +144,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `None`: plain text, HTTP/1.1 only.
     pub tls: Option<tls_acceptor::Settings>,
-    /// For a request head, and for the wait for the next one.
-    pub header_timeout: Duration,
+    /// How long clients are waited for.
+    pub limits: ClientLimits,
     /// Where the file says so.
     pub place: Place,
 }
@@ -360,7 +361,7 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
         let address = section.string(d, "address", socket_address);
         section.require(d, "address", "\"0.0.0.0:443\"");
         let tls = section.boolean(d, "tls").is_none_or(|at| at.value);
-        let header_timeout = section.duration(d, "header_timeout", duration);
+        let limits = read_limits(d, &mut section);
         let alpn = section.strings(d, "alpn", |text| {
             Alpn::parse(text).ok_or_else(|| format!("expected \"h2\" or \"http/1.1\", found {text:?}"))
         });
@@ -400,16 +401,23 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
             if let Some(what) = overlap(&listeners, address) {
                 d.problem(place, what);
             }
-            listeners.push(Listener {
-                address,
-                tls: tls.then_some(settings),
-                header_timeout: header_timeout.map_or(10 * SECOND, |at| at.value),
-                place,
-            });
+            listeners.push(Listener { address, tls: tls.then_some(settings), limits, place });
         }
         section.finish(d);
     }
     listeners
+}
+
+fn read_limits(d: &mut Document<'_>, section: &mut Section<'_>) -> ClientLimits {
+    let header_timeout = section.duration(d, "header_timeout", duration);
+    let keep_alive_timeout = section.duration(d, "keep_alive_timeout", duration);
+    let body_rate = section.string(d, "body_rate", rate_or_off);
+    let defaults = ClientLimits::DEFAULT;
+    ClientLimits {
+        header_timeout: header_timeout.map_or(defaults.header_timeout, |at| at.value),
+        keep_alive_timeout: keep_alive_timeout.map_or(defaults.keep_alive_timeout, |at| at.value),
+        body_rate: body_rate.map_or(defaults.body_rate, |at| at.value),
+    }
 }
 
 fn read_certificates(

@@ -14,7 +14,9 @@ address = "0.0.0.0:443"              # TLS; h2 and http/1.1
 # alpn = ["h2", "http/1.1"]
 # min_version = "1.2"
 # handshake_timeout = "10s"
-# header_timeout = "10s"             # a request head, and the wait for the next one
+# header_timeout = "10s"             # a request head, from its first byte on
+# keep_alive_timeout = "75s"         # the wait for the next request
+# body_rate = "500B/s"               # the least of a request's body, after its first 20 s; or "off"
 
 [certificates]
 directory = "/etc/wssgate/certs"     # every chain + key below it; names are read from the certificates
@@ -60,7 +62,7 @@ fn the_documented_file() {
     let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
     assert_eq!(listener.address, "0.0.0.0:443".parse().unwrap());
     assert_eq!(listener.tls, Some(tls_acceptor::Settings::default()));
-    assert_eq!(listener.header_timeout, 10 * SECOND);
+    assert_eq!(listener.limits, ClientLimits::DEFAULT);
     let plan = &config.certificates;
     assert_eq!(plan.directory.as_deref(), Some(Path::new("/etc/wssgate/certs")));
     assert_eq!(plan.default, CertName::parse("domain.com"));
@@ -85,6 +87,7 @@ fn the_documented_file() {
 fn the_commented_keys_are_the_defaults() {
     let commented = DOCUMENTED.replace("# alpn", "alpn").replace("# min_version", "min_version");
     let commented = commented.replace("# handshake", "handshake").replace("# header", "header");
+    let commented = commented.replace("# keep_alive", "keep_alive").replace("# body_rate", "body_rate");
     let (with, problems) = parse(&commented);
     assert_eq!(problems, Vec::<String>::new());
     let (without, _) = parse(DOCUMENTED);
@@ -166,50 +169,54 @@ fn each_mistake_is_named_with_its_place() {
         "tls = false\nalpn = [\"h2\"]\n#",
         &["9:8: means nothing"],
     );
-    check("directory", "dir", &["15:1: unknown key \"dir\""]);
-    check("default = \"domain.com\"", "default = \"https://a\"", &["16:11: expected a host name"]);
-    check("key = \"/etc", "kye = \"/etc", &["18:1: needs key", "20:1: did you mean key?"]);
-    check("host = \"domain.com\"", "host = \"domain.com:443\"", &["23:8: without a port"]);
-    check("path = \"/wss\"", "path = \"wss\"", &["24:8: begins with a slash"]);
-    check("path = \"/wss\"", "", &["22:1: needs path"]);
-    check("http://127.0.0.1:8282", "https://127.0.0.1:8282", &["25:9: not supported yet"]);
-    check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other", &["25:9: path unchanged"]);
-    check("http://127.0.0.1:8282", "127.0.0.1:8282", &["25:9: expected an address"]);
-    check("proxy = \"http://127.0.0.1:8282\"", "", &["22:1: needs proxy"]);
-    check("service = \"echo\"", "service = \"ecco\"", &["41:11: expected \"echo\" or \"console\""]);
-    check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["41:11: not both"]);
-    check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["42:19: means nothing"]);
-    check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["42:8: means nothing"]);
-    check("connect_timeout = \"5s\"", "pool = \"no\"", &["26:8: expected \"on\" or \"off\""]);
-    check("http://127.0.0.1:8282", "http://$BACKEND", &["25:9: variables"]);
-    check("path = \"/wss\"", "path = \"/wss/*\"", &["24:8: write \"/wss\""]);
-    check("host = \"domain.com\"", "host = \"_\"", &["23:8: leave host out"]);
-    check("connect_timeout = \"5s\"", "workers = 2", &["26:1: belongs to the top level"]);
-    check("connect_timeout = \"5s\"", "ping_interval = \"5s\"", &["26:1: belongs to [route.websocket]"]);
-    check("pong_timeout", "connect_timeout", &["31:1: write it above [route.websocket]"]);
-    check("connect_timeout = \"5s\"", "proxy_pass = \"x\"", &["26:1: write proxy in [[route]]"]);
-    check("idle_timeout = \"1h\"", "idle_timeout = \"soon\"", &["29:16: expected a duration"]);
-    check("\"16MiB\"", "\"lots\"", &["32:15: expected a size"]);
-    check("\"16MiB\"", "\"16m\"", &["32:15: write \"16MiB\", or \"16MB\""]);
-    check("\"16MiB\"", "\"16\"", &["32:15: write \"16B\" for bytes"]);
-    check("\"16MiB\"", "16", &["32:15: write \"16B\" for bytes"]);
+    check("directory", "dir", &["17:1: unknown key \"dir\""]);
+    check("default = \"domain.com\"", "default = \"https://a\"", &["18:11: expected a host name"]);
+    check("key = \"/etc", "kye = \"/etc", &["20:1: needs key", "22:1: did you mean key?"]);
+    check("host = \"domain.com\"", "host = \"domain.com:443\"", &["25:8: without a port"]);
+    check("path = \"/wss\"", "path = \"wss\"", &["26:8: begins with a slash"]);
+    check("path = \"/wss\"", "", &["24:1: needs path"]);
+    check("http://127.0.0.1:8282", "https://127.0.0.1:8282", &["27:9: not supported yet"]);
+    check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other", &["27:9: path unchanged"]);
+    check("http://127.0.0.1:8282", "127.0.0.1:8282", &["27:9: expected an address"]);
+    check("proxy = \"http://127.0.0.1:8282\"", "", &["24:1: needs proxy"]);
+    check("service = \"echo\"", "service = \"ecco\"", &["43:11: expected \"echo\" or \"console\""]);
+    check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["43:11: not both"]);
+    check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["44:19: means nothing"]);
+    check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["44:8: means nothing"]);
+    check("connect_timeout = \"5s\"", "pool = \"no\"", &["28:8: expected \"on\" or \"off\""]);
+    check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: variables"]);
+    check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: write \"/wss\""]);
+    check("host = \"domain.com\"", "host = \"_\"", &["25:8: leave host out"]);
+    check("connect_timeout = \"5s\"", "workers = 2", &["28:1: belongs to the top level"]);
+    check("connect_timeout = \"5s\"", "ping_interval = \"5s\"", &["28:1: belongs to [route.websocket]"]);
+    check("pong_timeout", "connect_timeout", &["33:1: write it above [route.websocket]"]);
+    check("connect_timeout = \"5s\"", "proxy_pass = \"x\"", &["28:1: write proxy in [[route]]"]);
+    check("idle_timeout = \"1h\"", "idle_timeout = \"soon\"", &["31:16: expected a duration"]);
+    check("\"16MiB\"", "\"lots\"", &["34:15: expected a size"]);
+    check("\"16MiB\"", "\"16m\"", &["34:15: write \"16MiB\", or \"16MB\""]);
+    check("\"16MiB\"", "\"16\"", &["34:15: write \"16B\" for bytes"]);
+    check("\"16MiB\"", "16", &["34:15: write \"16B\" for bytes"]);
     check(
         "service = \"echo\"",
         "service = \"echo\"\n[route.websocket]\nmax_message = \"off\"",
-        &["43:15: held in memory"],
+        &["45:15: held in memory"],
     );
-    check("\"16MiB\"", "0", &["32:15: refuse every message"]);
-    check("\"16MiB\"", "-1", &["32:15: expected a size"]);
-    check("https://domain.com", "domain.com", &["33:12: expected an origin"]);
-    check("[route.websocket]", "[route.websockets]", &["28:8: did you mean websocket?"]);
-    check("path = \"/echo\"", "path = \"/\"", &["39:1: the route / is there already (line 35)"]);
+    check("\"16MiB\"", "0", &["34:15: refuse every message"]);
+    check("\"16MiB\"", "-1", &["34:15: expected a size"]);
+    check("https://domain.com", "domain.com", &["35:12: expected an origin"]);
+    check("[route.websocket]", "[route.websockets]", &["30:8: did you mean websocket?"]);
+    check("path = \"/echo\"", "path = \"/\"", &["41:1: the route / is there already (line 37)"]);
     check(
         "path = \"/echo\"",
         "path = \"/wss/\"\nhost = \"Domain.COM.\"",
-        &["39:1: domain.com/wss is there already"],
+        &["41:1: domain.com/wss is there already"],
     );
+    check("# keep_alive_timeout = \"75s\"", "keep_alive_timeout = 75", &["13:22: such as \"75s\""]);
+    check("# body_rate = \"500B/s\"", "body_rate = \"500B\"", &["14:13: expected a rate such as"]);
+    check("# body_rate = \"500B/s\"", "body_rate = \"500/s\"", &["14:13: write \"500B\""]);
+    check("# body_rate = \"500B/s\"", "body_rate = \"0B/s\"", &["14:13: expected a rate such as"]);
     check("[[listener]]", "[listener]", &["6:1: expected tables [[listener]] (two brackets)"]);
-    check("[certificates]", "[[certificates]]", &["14:1: expected a table [certificates], found an array"]);
+    check("[certificates]", "[[certificates]]", &["16:1: expected a table [certificates], found an array"]);
 }
 
 #[test]
@@ -313,7 +320,7 @@ fn no_address_is_listened_on_twice() {
     for address in ["0.0.0.0:443", "127.0.0.1:0", "[::1]:443"] {
         let problems = listeners(address, address);
         assert_eq!(problems.len(), 1, "{problems:?}");
-        let expect = format!(":15:11: address: {address} is listened on already (line 7)");
+        let expect = format!(":17:11: address: {address} is listened on already (line 7)");
         assert!(problems[0].ends_with(&expect), "{problems:?}");
     }
     // All addresses of the machine, and one of them.
@@ -322,7 +329,7 @@ fn no_address_is_listened_on_twice() {
     {
         let problems = listeners(first, second);
         assert_eq!(problems.len(), 1, "{problems:?}");
-        let expect = format!(":15:11: address: {second} overlaps with {first} (line 7)");
+        let expect = format!(":17:11: address: {second} overlaps with {first} (line 7)");
         assert!(problems[0].contains(&expect), "{problems:?}");
     }
     for (first, second) in
@@ -377,9 +384,9 @@ fn the_admin_listener() {
     let (address, problems) = admin("[admin]\naddress = \"[::1]:1\"\n[certificates]");
     assert_eq!((address.as_deref(), problems), (Some("[::1]:1"), vec![]));
     for (section, expect) in [
-        ("[admin]\naddress = \"0.0.0.0:443\"\n[certificates]", ":15:11: address: 0.0.0.0:443 is listened on"),
-        ("[admin]\naddress = \"127.0.0.1:443\"\n[certificates]", ":15:11: address: 127.0.0.1:443 overlaps"),
-        ("[admin]\nadress = \"127.0.0.1:1\"\n[certificates]", ":15:1: unknown key \"adress\""),
+        ("[admin]\naddress = \"0.0.0.0:443\"\n[certificates]", ":17:11: address: 0.0.0.0:443 is listened on"),
+        ("[admin]\naddress = \"127.0.0.1:443\"\n[certificates]", ":17:11: address: 127.0.0.1:443 overlaps"),
+        ("[admin]\nadress = \"127.0.0.1:1\"\n[certificates]", ":17:1: unknown key \"adress\""),
     ] {
         let problems = admin(section).1;
         assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
@@ -401,8 +408,8 @@ fn the_control_socket() {
         assert_eq!(control(section), (Some(expect.to_owned()), vec![]));
     }
     for (section, expect) in [
-        ("[control]\nsocket = \"\"\n[certificates]", ":15:10: socket: expected a path"),
-        ("[control]\nsokcet = \"x\"\n[certificates]", ":15:1: unknown key \"sokcet\""),
+        ("[control]\nsocket = \"\"\n[certificates]", ":17:10: socket: expected a path"),
+        ("[control]\nsokcet = \"x\"\n[certificates]", ":17:1: unknown key \"sokcet\""),
     ] {
         let problems = control(section).1;
         assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");

@@ -1,6 +1,7 @@
 //! Values as people write them, and what to write where another program's syntax was meant.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -45,6 +46,19 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
 
 pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" { Ok(None) } else { duration(text).map(Some).map_err(|e| e + "; \"off\" turns it off") }
+}
+
+/// Bytes a second.
+pub(super) fn rate_or_off(text: &str) -> Result<Option<NonZeroU64>, String> {
+    const RATE: &str = "expected a rate such as \"500B/s\" or \"1KiB/s\", or \"off\"";
+    if text == "off" {
+        return Ok(None);
+    }
+    let Some(bytes) = text.trim().strip_suffix("/s") else { return Err(format!("{RATE}, found {text:?}")) };
+    match NonZeroU64::new(size(bytes)?) {
+        Some(rate) => Ok(Some(rate)),
+        None => Err(format!("{RATE}, found {text:?}")),
+    }
 }
 
 /// A size in bytes, with its unit.

@@ -97,6 +97,12 @@ impl Report {
         self.cause(format!("the backend's answer broke off: {}", chain(error)));
     }
 
+    /// How far the request's body has come, if it has one.
+    #[must_use]
+    pub fn progress(&self) -> Option<Arc<Progress>> {
+        self.received.clone()
+    }
+
     /// The request's body, for its length.
     pub fn received(&mut self, progress: Arc<Progress>) {
         self.received = Some(progress);

@@ -14,7 +14,7 @@ use frame_core::pool::Buffer;
 use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::task::coop::unconstrained;
 
 use super::answer::{BadAnswer, Framing, Repair, is_kept, take_head};
@@ -63,13 +63,23 @@ enum Link<T> {
     /// The request's body is still on its way, and doesn't wait for anybody who reads the answer.
     Split {
         read: Box<dyn AsyncRead + Unpin + Send>,
-        _upload: AbortOnDrop,
+        upload: Option<AbortOnDrop>,
     },
 }
 
-/// A task that doesn't outlive whoever reads the answer: a body may go on for ever.
+/// A task that doesn't outlive whoever has it: a body may go on for ever.
 #[derive(Debug)]
-struct AbortOnDrop(AbortHandle);
+pub struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    /// Waits for the task's end.
+    ///
+    /// # Cancel safety
+    /// A dropped call ends the task.
+    pub async fn ended(mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
@@ -196,7 +206,7 @@ impl<T: Io> Link<T> {
                 let _ = write.shutdown().await;
             }
         });
-        Self::Split { read: Box::new(read), _upload: AbortOnDrop(upload.abort_handle()) }
+        Self::Split { read: Box::new(read), upload: Some(AbortOnDrop(upload)) }
     }
 }
 
@@ -253,6 +263,14 @@ impl<T: Io> Answer<T> {
         &self.repairs
     }
 
+    /// The request's body, if it is still on its way: it stops with the answer, unless it is taken.
+    pub fn take_upload(&mut self) -> Option<AbortOnDrop> {
+        match &mut self.link {
+            Link::Whole(_) => None,
+            Link::Split { upload, .. } => upload.take(),
+        }
+    }
+
     /// The connection, when the answer has ended, if it can carry another request.
     pub(super) fn into_wire(self) -> Option<Wire<T>> {
         let ended = self.is_end_stream() && self.inbox.is_empty(); // nobody has asked for more
@@ -277,7 +295,7 @@ impl<T: Io> Answer<T> {
     pub fn boxed(self) -> Answer {
         let link = match self.link {
             Link::Whole(io) => Link::Whole(Box::new(io) as Box<dyn Io>),
-            Link::Split { read, _upload } => Link::Split { read, _upload },
+            Link::Split { read, upload } => Link::Split { read, upload },
         };
         Answer { link, inbox: self.inbox, decoder: self.decoder, kept: self.kept, repairs: self.repairs }
     }
