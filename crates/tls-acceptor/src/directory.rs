@@ -21,6 +21,8 @@ use crate::named::assemble;
 
 /// Files that are looked into although their names end in something else, to say so.
 const UNLISTED_MAX: usize = 256;
+/// Files that are looked into for the issuer of a certificate that is named.
+const BESIDE_MAX: usize = 256;
 /// Names of a certificate in a message.
 const NAMES_SHOWN: usize = 5;
 
@@ -108,6 +110,19 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys, now: i64) -> Result<
     scanned.pair(&chains, &keys, now);
     scanned.say_what_is_missed(&chains, &keys, &unlisted);
     Ok(scanned)
+}
+
+/// The certificates in the files beside `file` that a directory would be read for: its issuers may be
+/// among them.
+pub(crate) fn beside(file: &Path) -> Vec<Link> {
+    let directory = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> =
+        entries.filter(|entry| !is_hidden(&entry.file_name())).map(|entry| entry.path()).collect();
+    paths.retain(|path| is_listed(path) && path.is_file());
+    paths.sort_unstable();
+    let contents = paths.iter().take(BESIDE_MAX).filter_map(|path| read(path).ok());
+    contents.flat_map(|contents| contents.chain).filter_map(|der| Link::read(der).ok()).collect()
 }
 
 impl Scanned {

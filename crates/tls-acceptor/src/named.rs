@@ -7,7 +7,8 @@ use rustls::sign::CertifiedKey;
 use rustls::sign::SigningKey;
 
 use crate::certificate::{Certificate, Origin, leaf};
-use crate::chain::{Link, Pool, chain};
+use crate::chain::{ChainFault, Link, Pool, chain};
+use crate::directory::beside;
 use crate::material::{FileError, FileProblem, read, signing_key};
 
 /// A certificate that the plan names, and what is wrong with its files that does no harm.
@@ -68,8 +69,16 @@ pub(crate) fn named(
     };
     let mut files = chain.to_vec();
     files.push(key.to_owned());
-    let certificate = assemble(&links, at, &Pool::default(), signing, Origin::Named(position), files, now);
-    let certificate = certificate.map_err(|error| vec![FileProblem { path, error }])?;
+    let assemble = |pool: &Pool<'_>| {
+        let (signing, files) = (signing.clone(), files.clone());
+        let certificate = assemble(&links, at, pool, signing, Origin::Named(position), files, now);
+        certificate.map_err(|error| vec![FileProblem { path: path.clone(), error }])
+    };
+    let mut certificate = assemble(&Pool::default())?;
+    if certificate.chain_faults.iter().any(|fault| matches!(fault, ChainFault::NoIssuer { .. })) {
+        // Such as certbot's chain.pem beside its cert.pem.
+        certificate = assemble(&Pool::of(beside(&path).iter()))?;
+    }
     Ok((certificate, notes))
 }
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::cert_set::{Selected, Why};
 use crate::certificate::{Flaw, leaf};
-use crate::load::{Loaded, Plan, Warning, load};
+use crate::load::{Loaded, Named, Plan, Warning, load};
 use crate::material::read;
 
 /// What clients ask for that know everything.
@@ -138,7 +138,7 @@ fn of_several_keys_the_one_that_fits_is_used() {
     assert!(serves(&loaded, "a.test"));
     assert!(warnings(&loaded).iter().any(|said| said.contains("a.key: holds a key that can't be used")));
     let file = |name| directory.temp.path().join(name);
-    let named = crate::load::Named { chain: vec![file("a.crt")], key: file("a.key") };
+    let named = Named { chain: vec![file("a.crt")], key: file("a.key") };
     let loaded = load(&Plan { named: vec![named], ..Plan::default() }, None).unwrap();
     assert!(serves(&loaded, "a.test"));
     assert!(warnings(&loaded)[0].contains("can't be used"));
@@ -173,6 +173,24 @@ fn an_issuer_in_the_directory_completes_a_chain() {
     let found = load(&Plan::directory(files.path()), None).unwrap();
     assert_eq!(found.set.certificates()[0].key.cert.len(), 2);
     assert_eq!(warnings(&found), Vec::<String>::new());
+}
+
+/// certbot's `cert.pem` has its issuer in `chain.pem`.
+#[test]
+fn a_named_leaf_is_completed_from_the_files_beside_it() {
+    let files = closed_directory();
+    let issued = Pki::new().issue(&["a.test"]);
+    let file = |name: &str| files.path().join(name);
+    std::fs::write(file("cert.pem"), &issued.leaf).unwrap();
+    std::fs::write(file("privkey.pem"), &issued.key).unwrap();
+    let named = Named { chain: vec![file("cert.pem")], key: file("privkey.pem") };
+    let plan = Plan { named: vec![named], ..Plan::default() };
+    for (name, links) in [("other.txt", 1), (".hidden.pem", 1), ("chain.pem", 2)] {
+        std::fs::write(file(name), &issued.chain).unwrap();
+        let loaded = load(&plan, None).unwrap();
+        assert_eq!(loaded.set.certificates()[0].key.cert.len(), links, "{name}");
+        assert_eq!(loaded.warnings.len(), 2 - links, "{name}: {:?}", warnings(&loaded));
+    }
 }
 
 /// Made with `openssl x509 -req -sha1`; its key was thrown away.
@@ -330,7 +348,7 @@ fn no_message_repeats_a_secret() {
         let directory = Files::new();
         directory.write("a.crt", &issued.fullchain).write("a.key", &bytes).write("b.crt", &bytes);
         let file = |name| directory.temp.path().join(name);
-        let named = |chain, key| crate::load::Named { chain: vec![file(chain)], key: file(key) };
+        let named = |chain, key| Named { chain: vec![file(chain)], key: file(key) };
         let mut said = format!("{:?} {:?}", warnings(&directory.load()), directory.load().warnings);
         for named in [named("a.crt", "a.key"), named("a.key", "a.crt"), named("b.crt", "a.key")] {
             if let Err(problems) = load(&Plan { named: vec![named], ..Plan::default() }, None) {
