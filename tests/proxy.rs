@@ -24,7 +24,7 @@ use support::ws::{accept, handshake};
 use support::{BoxIo, Io, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Duration;
 
 fn start(routes: &str) -> Gateway {
@@ -571,6 +571,85 @@ async fn a_client_is_told_to_continue_when_the_backend_says_so() {
             assert_eq!(soon(answer).await.unwrap().status(), status);
         }
     }
+}
+
+/// Interim answers of a backend, then its final one; for `/late` that comes when the test says so.
+async fn hinting(go_on: Arc<Notify>) -> Backend {
+    Backend::start(move |mut tcp| {
+        let go_on = go_on.clone();
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                let hints = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nContent-Length: 3\r\n\r\n\
+                             HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n\
+                             HTTP/1.1 199 Odd\r\nX-Hint: 1\r\n\r\n";
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                if head.line.contains("/late") {
+                    tcp.write_all(hints.as_bytes()).await.unwrap();
+                    go_on.notified().await;
+                    tcp.write_all(answer.as_bytes()).await.unwrap();
+                } else {
+                    tcp.write_all(format!("{hints}{answer}").as_bytes()).await.unwrap();
+                }
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn interim_answers_are_passed_on() {
+    let go_on = Arc::new(Notify::new());
+    let backend = hinting(go_on.clone()).await;
+    let gateway = start(&route("/", backend.address));
+    let tls: BoxIo =
+        Box::new(Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap());
+    for mut io in [plain(&gateway).await, tls] {
+        // Two requests at once: each answer has its own.
+        for requests in [get("/late"), get("/") + &get("/")] {
+            io.write_all(requests.as_bytes()).await.unwrap();
+            io.flush().await.unwrap();
+            for _ in 0..requests.matches("Host").count() {
+                for status in [100, 102, 103, 199] {
+                    let head = soon(read_head(&mut io)).await.unwrap();
+                    assert_eq!(head.status(), status);
+                    let links: &[&str] = if status == 103 { &["</a>", "</b>"] } else { &[] };
+                    assert_eq!(head.all("link"), links);
+                    for field in ["content-length", "connection", "x-hop"] {
+                        assert_eq!(head.get(field), None, "{head:?}");
+                    }
+                }
+                if requests.contains("/late") {
+                    go_on.notify_one();
+                }
+                let answer = read_answer(&mut io, false).await.unwrap();
+                assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+            }
+        }
+    }
+    let mut client = http2(&gateway).await;
+    for path in ["/late", "/"] {
+        let request = client.request(Method::GET, path);
+        let (mut response, _send) = client.begin(request, true).await;
+        for status in [100, 102, 103, 199] {
+            let hint =
+                soon(std::future::poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
+            assert_eq!(hint.status(), status, "{path}");
+            assert_eq!(hint.headers().get_all("link").iter().count(), if status == 103 { 2 } else { 0 });
+            assert!(!hint.headers().contains_key("content-length") && !hint.headers().contains_key("x-hop"));
+        }
+        go_on.notify_one();
+        assert_eq!(http2::read(soon(response).await.unwrap()).await.text(), "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_no_interim_answer() {
+    let backend = hinting(Arc::default()).await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    io.write_all(b"GET / HTTP/1.0\r\nHost: default.test\r\n\r\n").await.unwrap();
+    let answer = read_answer(&mut io, false).await.unwrap();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
 }
 
 #[tokio::test]

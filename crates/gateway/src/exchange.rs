@@ -15,6 +15,7 @@ use crate::body::{AnswerBody, RequestBody, ToClient};
 use crate::connection::Connection;
 use crate::forward::{Hop, hops_left};
 use crate::host::Host;
+use crate::interim::Interim;
 use crate::proxy;
 use crate::registry::Registered;
 use crate::route::{Action, RequestPath, Route, Service};
@@ -86,7 +87,8 @@ impl Decline {
     }
 }
 
-/// Serves one request. `peer` is the client's address as backends are told it.
+/// Serves one request. `peer` is the client's address as backends are told it; `interim` gets the answers before
+/// the final one, if the client can hear them.
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
@@ -95,11 +97,12 @@ pub async fn exchange(
     peer: HeaderValue,
     head: Box<Parts>,
     body: RequestBody,
+    interim: Option<&Interim>,
 ) -> Reply {
     let site = connection.worker.site();
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
-    let served = match serve(&connection, &peer, &site, &mut report, head, body).await {
+    let served = match serve(&connection, &peer, &site, &mut report, head, body, interim).await {
         Ok(served) => served,
         Err(Declined::Here(decline)) => Served::Answer(decline.answer(&mut report)),
         Err(Declined::Refused(refusal)) => {
@@ -171,6 +174,7 @@ async fn serve(
     report: &mut Report,
     head: Box<Parts>,
     body: RequestBody,
+    interim: Option<&Interim>,
 ) -> Result<Served, Declined> {
     let judgement = judge(&head);
     if head.method == Method::TRACE {
@@ -211,7 +215,9 @@ async fn serve(
         }
         Judgement::Plain => match &route.action {
             Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
-            Action::Proxy(upstream) => proxy::request(connection, upstream, report, &hop, head, body).await,
+            Action::Proxy(upstream) => {
+                proxy::request(connection, upstream, report, &hop, head, body, interim).await
+            }
             Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
         },

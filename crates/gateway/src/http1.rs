@@ -1,6 +1,7 @@
 //! HTTP/1.1 with clients, by hyper.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::address_field;
 use crate::idle::HeadTimer;
+use crate::interim::{Interim, Interject};
 use crate::linger;
 use crate::patience::Patient;
 use crate::session::{Carrier, Session};
@@ -35,10 +37,12 @@ const UNREAD_MAX: u64 = 8 * 1024;
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let limits = connection.limits;
+    let interim = Arc::new(Interim::default());
     let each = Each {
         peer: address_field(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
+        interim: interim.clone(),
         connection: connection.clone(),
     };
     let service = service_fn(|request| answer::<T>(each.clone(), request));
@@ -49,7 +53,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(Interject::new(io, interim)), service)
         .with_upgrades();
     let worker = &connection.worker;
     let result = tokio::select! {
@@ -66,7 +70,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     };
     if whole && let Some(parts) = serving.into_parts() {
         // On the heap, since every connection's task has room for this future.
-        Box::pin(linger::end(parts.io.into_inner(), &worker.draining)).await;
+        Box::pin(linger::end(parts.io.into_inner().into_inner(), &worker.draining)).await;
     }
     if let Err(e) = result {
         let peer = connection.peer;
@@ -89,6 +93,7 @@ struct Each {
     keep_alive: HeaderValue,
     /// The end of the request's body has not been read.
     unread: Arc<AtomicBool>,
+    interim: Arc<Interim>,
 }
 
 /// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
@@ -103,7 +108,7 @@ async fn answer<T: Transport>(
     each: Each,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread } = each;
+    let Each { connection, peer, keep_alive, unread, interim } = each;
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let may_keep = head.version == Version::HTTP_11
@@ -116,7 +121,12 @@ async fn answer<T: Transport>(
         unread.store(true, Ordering::Relaxed);
         RequestBody::Http1(Http1Body::new(body, unread.clone()))
     };
-    Ok(match exchange(connection.clone(), peer, Box::new(head), body).await {
+    interim.begin();
+    // RFC 9110 §15.2: a client of HTTP/1.0 must not get any.
+    let hears = (head.version != Version::HTTP_10).then_some(&*interim);
+    let reply = exchange(connection.clone(), peer, Box::new(head), body, hears).await;
+    poll_fn(|cx| interim.poll_left(cx)).await; // the final answer is the last
+    Ok(match reply {
         Reply::Answer(mut answer) => {
             let unread = unread.swap(false, Ordering::Relaxed);
             let worker = &connection.worker;
@@ -146,9 +156,9 @@ async fn answer<T: Transport>(
 async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
     match upgrading.await {
         Ok(upgraded) => {
-            if let Some(client) = from_hyper::<Patient<T>>(upgraded) {
+            if let Some(client) = from_hyper::<Interject<Patient<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
-                let client = client.map(Patient::into_inner);
+                let client = client.map(|io| io.into_inner().into_inner());
                 tasks.spawn(session.run(client, Carrier::Http1, |client| client.get_mut().part()));
             }
         }

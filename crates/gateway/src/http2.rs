@@ -10,6 +10,7 @@ use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use crate::body::{Http2Body, RequestBody, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::{address_field, expects_continue, remove_hop_by_hop};
+use crate::interim::Interim;
 use crate::lent::{Lent, lend};
 use crate::linger;
 use crate::patience::{Patient, STALL_MAX};
@@ -172,14 +174,17 @@ async fn stream(
         (RequestBody::Http2(Http2Body::new(recv, length, wanted, told(&mut body_rest))), None)
     };
     let worker = connection.worker.clone();
+    let interim = Interim::default();
     let reply = {
-        let mut exchange = pin!(exchange(connection, peer, Box::new(head), body));
+        let mut exchange = pin!(exchange(connection, peer, Box::new(head), body, Some(&interim)));
         loop {
             tokio::select! {
                 biased;
                 // Before the exchange finds its body broken off: the report says so.
                 _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
                 reply = &mut exchange => break reply,
+                // Nobody but the exchange, which was polled just now, has any.
+                answers = taken(&interim) => send_informational(&mut respond, answers),
                 asked = hear(&mut body_wanted) => {
                     body_wanted = None;
                     if asked {
@@ -191,6 +196,7 @@ async fn stream(
             }
         }
     };
+    send_informational(&mut respond, interim.take());
     match (reply, tunnel) {
         (Reply::Answer(answer), _) => {
             if send_answer(respond, answer, is_head).await
@@ -215,6 +221,21 @@ async fn stream(
         }
         // Only a CONNECT is judged to be an upgrade over HTTP/2.
         (Reply::Tunnel(..), None) => respond.send_reset(Reason::INTERNAL_ERROR),
+    }
+}
+
+/// Interim answers, when some have come.
+async fn taken(interim: &Interim) -> Vec<Response<()>> {
+    poll_fn(|_| match interim.take() {
+        none if none.is_empty() => Poll::Pending,
+        some => Poll::Ready(some),
+    })
+    .await
+}
+
+fn send_informational(respond: &mut SendResponse<Bytes>, answers: Vec<Response<()>>) {
+    for answer in answers {
+        let _ = respond.send_informational(answer); // a failure shows with the answer
     }
 }
 

@@ -20,6 +20,7 @@ pub mod host;
 pub mod http1;
 pub mod http2;
 mod idle;
+pub mod interim;
 mod lent;
 pub mod lifecycle;
 mod linger;

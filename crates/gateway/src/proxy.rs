@@ -22,6 +22,7 @@ use crate::body::{AnswerBody, BoxError, CLIENT_STALLED, Gate, RequestBody, ToBac
 use crate::connection::Connection;
 use crate::exchange::{Decline, Declined, Served, Upgraded};
 use crate::forward::{self, Hop};
+use crate::interim::Interim;
 use crate::route::Route;
 use crate::session::Other;
 use crate::telemetry::access::Report;
@@ -95,7 +96,7 @@ impl From<Failure> for Declined {
     }
 }
 
-/// Passes a plain request on and its answer back.
+/// Passes a plain request on and its answer back. `interim` gets what comes before it, if the client can hear it.
 ///
 /// # Errors
 /// 502 or 504, with the cause for the log.
@@ -106,9 +107,11 @@ pub async fn request(
     hop: &Hop<'_>,
     head: Box<Parts>,
     body: RequestBody,
+    interim: Option<&Interim>,
 ) -> Result<Served, Declined> {
     report.backend(upstream);
-    let (mut head, answer, lease) = ask_plainly(connection, upstream, report, hop, head, body).await?;
+    let (mut head, answer, lease) =
+        ask_plainly(connection, upstream, report, hop, head, body, interim).await?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::from(FalseAnswer::Unasked).into());
     }
@@ -124,6 +127,7 @@ async fn ask_plainly(
     hop: &Hop<'_>,
     mut head: Box<Parts>,
     body: RequestBody,
+    interim: Option<&Interim>,
 ) -> Result<(response::Parts, Answer, Lease), Failure> {
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     forward::request(&mut head, hop);
@@ -151,7 +155,7 @@ async fn ask_plainly(
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
     let asked = tokio::select! {
         biased;
-        asked = wire.ask(request) => asked,
+        asked = wire.ask(request, interim) => asked,
         () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
     let (head, answer) = match asked {
@@ -162,7 +166,7 @@ async fn ask_plainly(
                 lease = fresh;
                 tokio::select! {
                     biased;
-                    asked = wire.ask(*request) => Ok(asked?),
+                    asked = wire.ask(*request, interim) => Ok(asked?),
                     () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => Err(timeout()),
                 }
             };
@@ -258,7 +262,9 @@ async fn ask_in_time(
     upstream: &Upstream,
     request: Sending,
 ) -> Result<Result<(response::Parts, Answer<Tcp>), AskError>, Failure> {
-    let timed = timeout(upstream.response_timeout, wire.ask(request)).await;
+    // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
+    // backend is our own.
+    let timed = timeout(upstream.response_timeout, wire.ask(request, None)).await;
     timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
 }
 

@@ -61,7 +61,7 @@ fn means_something(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-fn put_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     put_name(name.as_str(), out);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -2,7 +2,7 @@
 
 pub mod answer;
 pub mod decode;
-mod encode;
+pub(crate) mod encode;
 pub mod identity;
 pub mod pool;
 pub mod sending;

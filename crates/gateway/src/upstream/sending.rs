@@ -40,6 +40,8 @@ pub struct Sending<B = ToBackend> {
     begun: bool,
     /// Told of 100 Continue.
     told: Option<oneshot::Sender<()>>,
+    /// The client waits for 100 Continue, and hears it from whoever asks it for its body.
+    expects: bool,
 }
 
 /// Why the rest of a request can't be sent.
@@ -77,6 +79,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
             data: Bytes::new(),
             in_chunk: false,
             begun: false,
+            expects: told.is_some(),
             told,
         }
     }
@@ -85,11 +88,13 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
         &self.method
     }
 
-    /// The backend wants the body.
-    pub(super) fn told(&mut self) {
+    /// The backend has said 100 Continue. Says whether that is done with: if the client waits for it, it hears it
+    /// when it is asked for its body.
+    pub(super) fn told(&mut self) -> bool {
         if let Some(told) = self.told.take() {
             let _ = told.send(());
         }
+        self.expects
     }
 
     /// Nothing has left yet.

@@ -21,6 +21,7 @@ use super::answer::{BadAnswer, Framing, Repair, is_kept, take_head};
 use super::decode::{BadChunk, Decoded, Decoder};
 use super::sending::{SendError, Sending};
 use crate::body::BoxError;
+use crate::interim::Interim;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 64 * 1024;
@@ -149,7 +150,8 @@ impl<T: Io> Wire<T> {
     }
 
     /// Sends a request and waits for the head of its final answer. The body goes on being sent while the answer
-    /// is already read; it stops when that is over.
+    /// is already read; it stops when that is over. `interim` gets the answers before the final one that the client
+    /// is to see.
     ///
     /// # Errors
     /// If there is none. A request is given back only by a connection that has carried others: the backend may
@@ -157,7 +159,11 @@ impl<T: Io> Wire<T> {
     ///
     /// # Cancel safety
     /// A dropped call closes the connection.
-    pub async fn ask(self, mut request: Sending) -> Result<(response::Parts, Answer<T>), AskError> {
+    pub async fn ask(
+        self,
+        mut request: Sending,
+        interim: Option<&Interim>,
+    ) -> Result<(response::Parts, Answer<T>), AskError> {
         let Self { mut io, reused } = self;
         let mut inbox = BytesMut::new();
         let (mut sending, mut failure) = (true, None);
@@ -174,7 +180,7 @@ impl<T: Io> Wire<T> {
                     Err(SendError::Io(e)) => failure = Some(e),
                 }
             }
-            poll_head(cx, &mut io, &mut inbox, &mut request)
+            poll_head(cx, &mut io, &mut inbox, &mut request, interim)
         })
         .await;
         let mut head = match got {
@@ -225,14 +231,19 @@ fn poll_head(
     io: &mut (impl AsyncRead + Unpin),
     inbox: &mut BytesMut,
     request: &mut Sending,
+    interim: Option<&Interim>,
 ) -> Poll<Result<response::Parts, AskError>> {
     loop {
         if !inbox.is_empty()
             && let Some(head) = take_head(inbox)?
         {
             match head.status {
-                StatusCode::CONTINUE => request.told(),
-                status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {}
+                StatusCode::CONTINUE if request.told() => {}
+                status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
+                    if let Some(interim) = interim {
+                        interim.push(head);
+                    }
+                }
                 _ => return Poll::Ready(Ok(head)),
             }
         } else if ready!(poll_fill(cx, io, inbox))? == 0 {
@@ -390,7 +401,7 @@ mod tests {
             );
             for round in 0..3 {
                 assert!(poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await);
-                let (head, mut answer) = wire.ask(request("GET")).await.unwrap();
+                let (head, mut answer) = wire.ask(request("GET"), None).await.unwrap();
                 assert_eq!(head.status, 200);
                 assert!(!answer.is_end_stream());
                 assert_eq!(answer.size_hint().exact(), (round == 1).then_some(5));
@@ -423,13 +434,13 @@ mod tests {
             &["HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"],
             &["HTTP/1.1 777 OK\r\nContent-Length: 2\r\n\r\nok"],
         ] {
-            let (_, mut answer) = wire(1000, sayings).ask(request("GET")).await.unwrap();
+            let (_, mut answer) = wire(1000, sayings).ask(request("GET"), None).await.unwrap();
             assert_eq!(read(&mut answer).await.unwrap().0, "ok", "{sayings:?}");
             assert!(answer.into_wire().is_none(), "{sayings:?}");
         }
         // Nor is one whose answer nobody has read to its end.
         let (_, answer) = wire(1000, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
-            .ask(request("GET"))
+            .ask(request("GET"), None)
             .await
             .unwrap();
         assert!(answer.into_wire().is_none());
@@ -444,12 +455,12 @@ mod tests {
             (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"], false),
             (&["HTTP/1.1 200 OK\r\n\r\nok"], true),
         ] {
-            let (_, mut answer) = wire(1000, saying).ask(request("GET")).await.unwrap();
+            let (_, mut answer) = wire(1000, saying).ask(request("GET"), None).await.unwrap();
             assert_eq!(read(&mut answer).await.is_ok(), whole, "{saying:?}");
         }
-        let cut = wire(1000, &["HTTP/1.1 200 O"]).ask(request("GET")).await;
+        let cut = wire(1000, &["HTTP/1.1 200 O"]).ask(request("GET"), None).await;
         assert!(matches!(cut, Err(AskError::Broke(_))), "{cut:?}");
-        let none = wire(1000, &["SSH-2.0-x\r\n"]).ask(request("GET")).await;
+        let none = wire(1000, &["SSH-2.0-x\r\n"]).ask(request("GET"), None).await;
         assert!(matches!(none, Err(AskError::Bad(bad)) if bad.is_syntax()), "{none:?}");
     }
 
@@ -457,16 +468,16 @@ mod tests {
     async fn only_a_used_connection_gives_a_request_back() {
         const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         async fn used(sayings: &'static [&'static str]) -> Wire<DuplexStream> {
-            let (_, answer) = wire(1000, sayings).ask(request("GET")).await.unwrap();
+            let (_, answer) = wire(1000, sayings).ask(request("GET"), None).await.unwrap();
             answer.into_wire().unwrap()
         }
         // The backend has read it, or may have.
         for (method, again) in [("GET", true), ("POST", false)] {
-            let result = used(&[OK, ""]).await.ask(request(method)).await;
+            let result = used(&[OK, ""]).await.ask(request(method), None).await;
             assert_eq!(matches!(result, Err(AskError::Again { .. })), again, "{method} {result:?}");
-            let result = wire(1000, &[""]).ask(request(method)).await;
+            let result = wire(1000, &[""]).ask(request(method), None).await;
             assert!(matches!(result, Err(AskError::Broke(_))), "{method} {result:?}");
-            let result = used(&[OK, "HTTP/1.1 2"]).await.ask(request(method)).await;
+            let result = used(&[OK, "HTTP/1.1 2"]).await.ask(request(method), None).await;
             assert!(matches!(result, Err(AskError::Broke(_))), "{method} {result:?}");
         }
         // It can't have.
@@ -476,7 +487,7 @@ mod tests {
         }
         let result = wire.ask(request("POST")).await;
         let Err(AskError::Again { request, .. }) = result else { panic!("{result:?}") };
-        let (head, _) = self::wire(1000, &[OK]).ask(*request).await.unwrap();
+        let (head, _) = self::wire(1000, &[OK]).ask(*request, None).await.unwrap();
         assert_eq!(head.status, 200);
     }
 
@@ -508,7 +519,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_behind_a_101_is_handed_on() {
         let answer =
-            wire(1000, &["HTTP/1.1 101 Switching Protocols\r\n\r\nframes"]).ask(request("GET")).await;
+            wire(1000, &["HTTP/1.1 101 Switching Protocols\r\n\r\nframes"]).ask(request("GET"), None).await;
         let (head, answer) = answer.unwrap();
         let (_, ahead) = answer.into_io().unwrap();
         assert_eq!((head.status.as_u16(), &ahead[..]), (101, &b"frames"[..]));
