@@ -437,6 +437,44 @@ async fn a_get_with_a_body_of_unknown_length_over_http2_keeps_it() {
 }
 
 #[tokio::test]
+async fn an_http2_request_that_ends_in_an_empty_frame_goes_on_without_a_body() {
+    let seen = Seen::default();
+    let heads = seen.clone();
+    let backend = Backend::start(move |mut tcp| {
+        let heads = heads.clone();
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                heads.push(head.clone());
+                tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut client = http2(&gateway).await;
+    for (method, length) in [
+        (Method::GET, None),
+        (Method::HEAD, None),
+        (Method::DELETE, None),
+        (Method::OPTIONS, None),
+        (Method::GET, Some("0")),
+        (Method::POST, Some("0")),
+    ] {
+        let mut request = client.request(method.clone(), "/");
+        if let Some(length) = length {
+            request.headers_mut().insert("content-length", length.parse().unwrap());
+        }
+        let (response, mut send) = client.begin(request, false).await;
+        // The head is there and being looked at when the end comes.
+        client.ask(client.request(Method::GET, "/other")).await;
+        send.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(soon(response).await.unwrap().status(), 200, "{method}");
+        let head = seen.all().into_iter().rfind(|head| head.line == format!("{method} / HTTP/1.1")).unwrap();
+        assert_eq!((head.get("transfer-encoding"), head.get("content-length")), (None, length), "{head:?}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_pass_both_ways() {
     let backend = Backend::start(|mut tcp| async move {
         while let Some(head) = read_head(&mut tcp).await {
@@ -571,6 +609,32 @@ async fn a_client_is_told_to_continue_when_the_backend_says_so() {
             assert_eq!(soon(answer).await.unwrap().status(), status);
         }
     }
+}
+
+#[tokio::test]
+async fn a_body_that_the_backend_answers_instead_of_asking_for_never_leaves() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            read_head(&mut tcp).await;
+            tcp.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nn").await.unwrap();
+            // Longer than a silent backend is waited for.
+            let came = tokio::time::timeout(Duration::from_millis(1500), tcp.read_u8()).await;
+            let _ = tell.send(came.is_ok());
+            tcp.write_all(b"o").await.unwrap();
+            let _ = tell.send(tcp.read_u8().await.is_ok());
+        }
+    })
+    .await;
+    let gateway = start(&route("/", backend.address));
+    let mut io = plain(&gateway).await;
+    // The client doesn't wait for long either.
+    let post =
+        "POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\nbody";
+    let answer = ask(&mut io, post).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (403, "no"));
+    assert_eq!((soon(told.recv()).await, soon(told.recv()).await), (Some(false), Some(false)));
 }
 
 /// Interim answers of a backend, then its final one; for `/late` that comes when the test says so.

@@ -1,5 +1,6 @@
 //! Bodies on their way through: towards backends and towards clients.
 
+use std::future::poll_fn;
 use std::mem;
 use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
@@ -70,6 +71,8 @@ pub struct Http2Body {
     length: Option<u64>,
     /// Told when somebody first wants the body.
     wanted: Option<oneshot::Sender<()>>,
+    /// What was taken before it was asked for.
+    first: Option<Result<Bytes, h2::Error>>,
     data_done: bool,
     /// Gets the stream back if it was not read to its end.
     rest: Option<oneshot::Sender<RecvStream>>,
@@ -86,7 +89,27 @@ impl Http2Body {
         wanted: Option<oneshot::Sender<()>>,
         rest: oneshot::Sender<RecvStream>,
     ) -> Self {
-        Self { recv: Some(recv), length, wanted, data_done: false, rest: Some(rest) }
+        Self { recv: Some(recv), length, wanted, first: None, data_done: false, rest: Some(rest) }
+    }
+
+    /// Waits until it is known whether there is any of it: an empty body may end in a frame of its own
+    /// (RFC 9113 §8.1). Does not count as asking for it.
+    ///
+    /// # Cancel safety
+    /// Safe: what has come is kept.
+    pub async fn known(&mut self) {
+        let Self { recv: Some(recv), first, data_done, .. } = self else { return };
+        poll_fn(|cx| {
+            while first.is_none() && !*data_done && !recv.is_end_stream() {
+                match ready!(recv.poll_data(cx)) {
+                    Some(Ok(data)) if data.is_empty() => {}
+                    Some(data) => *first = Some(data),
+                    None => *data_done = true,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
@@ -111,9 +134,15 @@ impl Body for Http2Body {
         if let Some(wanted) = self.wanted.take() {
             let _ = wanted.send(());
         }
-        let Self { recv: Some(recv), length, data_done, .. } = &mut *self else { return Poll::Ready(None) };
+        let Self { recv: Some(recv), length, first, data_done, .. } = &mut *self else {
+            return Poll::Ready(None);
+        };
         while !*data_done {
-            match ready!(recv.poll_data(cx)) {
+            let data = match first.take() {
+                None => ready!(recv.poll_data(cx)),
+                first => first,
+            };
+            match data {
                 Some(Ok(data)) => {
                     recv.flow_control().release_capacity(data.len())?;
                     if let Some(left) = length {
@@ -132,7 +161,7 @@ impl Body for Http2Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
+        self.first.is_none() && self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -27,6 +27,7 @@ use crate::route::Route;
 use crate::session::Other;
 use crate::telemetry::access::Report;
 use crate::upstream::answer::BadAnswer;
+use crate::upstream::encode::means_something;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::sending::Sending;
 use crate::upstream::wire::{Answer, AskError, Wire};
@@ -34,6 +35,10 @@ use crate::upstream::{DialError, Upstream, identity};
 
 /// How long a backend is given to say 100 Continue before it gets the body all the same.
 const CONTINUE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a client over HTTP/2 is given to show that a request in which a body means nothing has one, before it is
+/// taken for one that has.
+const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// Why there is no answer from a backend that could be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +131,17 @@ async fn ask_plainly(
     report: &mut Report,
     hop: &Hop<'_>,
     mut head: Box<Parts>,
-    body: RequestBody,
+    mut body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<(response::Parts, Answer, Lease), Failure> {
+    if let RequestBody::Http2(body) = &mut body
+        && body.size_hint().exact().is_none()
+        && !means_something(&head.method)
+        && !forward::expects_continue(&head.headers)
+    {
+        // There are servers that refuse a GET with a body, even an empty one.
+        let _ = timeout(BODY_TIME, body.known()).await;
+    }
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     forward::request(&mut head, hop);
     let pool = &connection.worker.pool;

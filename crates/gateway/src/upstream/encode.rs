@@ -57,7 +57,8 @@ pub(super) fn put_head(head: &request::Parts, coding: Coding, out: &mut Vec<u8>)
     out.extend_from_slice(b"\r\n");
 }
 
-fn means_something(method: &Method) -> bool {
+/// A body means something in a request of this method (RFC 9110 §8.6, §9.3).
+pub(crate) fn means_something(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 

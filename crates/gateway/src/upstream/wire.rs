@@ -446,6 +446,50 @@ mod tests {
         assert!(answer.into_wire().is_none());
     }
 
+    /// Takes so many bytes and then no more, while its answer can be read.
+    struct Deaf {
+        room: usize,
+        answer: &'static [u8],
+    }
+
+    impl AsyncRead for Deaf {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(std::mem::take(&mut self.answer));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Deaf {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let len = buf.len().min(self.room);
+            self.room -= len;
+            Poll::Ready(if len == 0 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(len) })
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_did_not_take_the_whole_request_is_not_kept() {
+        for (room, kept) in [(usize::MAX, true), (5, false)] {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            let (head, mut answer) =
+                Wire::new(Deaf { room, answer }).ask(request("GET"), None).await.unwrap();
+            assert_eq!((head.status.as_u16(), &read(&mut answer).await.unwrap().0[..]), (200, &b"ok"[..]));
+            assert_eq!(answer.into_wire().is_some(), kept, "{room}");
+        }
+    }
+
     #[tokio::test]
     async fn what_breaks_off_says_so() {
         for (saying, whole) in [
@@ -485,7 +529,7 @@ mod tests {
         while poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
             tokio::task::yield_now().await;
         }
-        let result = wire.ask(request("POST")).await;
+        let result = wire.ask(request("POST"), None).await;
         let Err(AskError::Again { request, .. }) = result else { panic!("{result:?}") };
         let (head, _) = self::wire(1000, &[OK]).ask(*request, None).await.unwrap();
         assert_eq!(head.status, 200);
