@@ -206,6 +206,8 @@ impl Body for RequestBody {
 pub struct Progress {
     bytes: AtomicU64,
     answered: AtomicBool,
+    /// The body has been asked for: nothing holds it back.
+    begun: AtomicBool,
     /// All of the backend's answer has been read.
     answer_ended: AtomicBool,
     /// More is wanted of the client.
@@ -222,6 +224,7 @@ impl Progress {
         Self {
             bytes: AtomicU64::new(0),
             answered: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             answer_ended: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
@@ -379,6 +382,7 @@ impl Body for ToBackend {
             }
             self.gate = None;
         }
+        self.progress.begun.store(true, Ordering::Relaxed);
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.wanted.store(frame.is_pending(), Ordering::Relaxed);
         let Poll::Ready(frame) = frame else {
@@ -470,6 +474,8 @@ impl ToClient {
         if let AnswerBody::Backend { answer, .. } = &mut self.body
             && let Some(upload) = answer.take_upload()
             && let Some(progress) = self.report.as_ref().and_then(|report| report.progress())
+            && progress.begun.load(Ordering::Relaxed)
+        // else it is not wanted, and the connection ends
         {
             progress.answer_ended.store(true, Ordering::Relaxed);
             tokio::spawn(go_on(upload, progress));
