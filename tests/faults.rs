@@ -19,6 +19,7 @@ use support::backend::{Backend, echo};
 use support::cable::{Namespaces, Relay};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{ask, read_head};
+use support::http2::Http2;
 use support::pki::{Issued, Pki};
 use support::tls::{Tls, leaf};
 use support::ws::{BINARY, WebSocket, encode, handshake};
@@ -626,6 +627,41 @@ async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
     until(async || metric(&gateway, "wssgate_memory_held_bytes").await < LIMIT / 2).await;
     live.echoes("after").await;
     open(gateway.address()).await.echoes("new").await;
+}
+
+/// Each reset request has cost a connection to a backend: who does little else is sent away.
+#[tokio::test]
+async fn a_client_that_resets_its_requests_is_sent_away() {
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    let silent = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            let _ = read_head(&mut tcp).await;
+            let _ = tell.send(());
+            let _ = tcp.read_u8().await; // the gateway gives up when its client has
+        }
+    })
+    .await;
+    let (setup, _, _) = prepare();
+    let gateway = setup.start(&config("workers = 1", &route("/", silent.address)));
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    let mut http2 = Http2::connect(io, "default.test").await;
+    let mut resets = 0;
+    loop {
+        let request = http2.request(http::Method::GET, "/");
+        tokio::select! {
+            told = asked.recv() => told.unwrap(),
+            answer = http2.send(request, true) => {
+                assert!(answer.is_err());
+                break;
+            }
+        }
+        // What is dropped is reset (CANCEL).
+        resets += 1;
+        assert!(resets < 3000);
+    }
+    assert!(resets >= 200, "{resets}");
+    gateway.wait("a client that resets its requests before they are answered is sent away");
 }
 
 /// A client that a fault has reached, and another one; the gateway notices by pings, tells the log,

@@ -23,7 +23,7 @@ use httpdate::HttpDate;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
 
@@ -47,6 +47,10 @@ const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 /// the connection when this is used up. Half the streams that the window allows may be full of
 /// frames of a few bytes each.
 const SMALL_FRAMES_BUDGET: usize = 16 * 1024 * 1024;
+/// Requests that a client may reset before they are answered: each may have cost a connection to a backend. One
+/// more is forgiven every [`RESET_INTERVAL`].
+const RESETS_MAX: usize = 200;
+const RESET_INTERVAL: Duration = Duration::from_millis(100);
 /// What is queued for a client on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// One DATA frame of the default size.
@@ -87,11 +91,27 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
     let mut draining = pin!(worker.draining.cancelled());
     let mut retiring = pin!(worker.retiring.cancelled());
     let mut quiet = pin!(sleep(limits.header_timeout));
+    let (mut resets, mut counted) = (0, Instant::now());
     loop {
         tokio::select! {
             biased;
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    let given_up = open.given_up.swap(0, Ordering::Relaxed);
+                    if given_up > 0 {
+                        let earned = counted.elapsed().as_millis() / RESET_INTERVAL.as_millis();
+                        let earned = usize::try_from(earned).unwrap_or(usize::MAX);
+                        if earned > 0 {
+                            counted = Instant::now();
+                        }
+                        resets = usize::saturating_sub(resets, earned) + given_up;
+                    }
+                    if resets > RESETS_MAX {
+                        h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
+                        resets = 0;
+                        info!(%peer, "a client that resets its requests before they are answered is sent away");
+                        continue;
+                    }
                     let guard = open.enter();
                     used = true;
                     worker.tasks.spawn(stream(connection.clone(), peer_field.clone(), request, respond, guard));
@@ -130,6 +150,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
 struct OpenStreams {
     count: AtomicUsize,
     all_closed: Notify,
+    /// Requests that were reset before they were answered.
+    given_up: AtomicUsize,
 }
 
 struct OpenStream(Arc<OpenStreams>);
@@ -142,6 +164,13 @@ impl OpenStreams {
 
     fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl OpenStream {
+    /// The client has reset it before there was an answer.
+    fn give_up(&self) {
+        self.0.given_up.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -181,7 +210,7 @@ async fn stream(
             tokio::select! {
                 biased;
                 // Before the exchange finds its body broken off: the report says so.
-                _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return open.give_up(),
                 reply = &mut exchange => break reply,
                 // Nobody but the exchange, which was polled just now, has any.
                 answers = taken(&interim) => send_informational(&mut respond, answers),

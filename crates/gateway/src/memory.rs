@@ -4,6 +4,7 @@
 //! Each worker has an equal share and keeps to it by itself. Counted are the buffers of relays, messages of
 //! endpoints, TLS records that the network has not taken, and DATA frames that are queued over HTTP/2.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame_core::control::{Manner, Order};
@@ -21,6 +22,23 @@ const GONE_TIME: Duration = Duration::from_secs(2);
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session holds whose client doesn't read: a buffer, and as much in records.
 const STALLED_LEN: u64 = 512 * 1024;
+
+thread_local! {
+    /// So much is held that the slowest are given up.
+    static IS_PRESSED: Cell<bool> = const { Cell::new(false) };
+    /// Connections that were cut for it since the last look.
+    static CUT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Cuts a connection that takes nothing, if this thread holds so much that it has to: says whether.
+#[must_use]
+pub fn cuts() -> bool {
+    let is_pressed = IS_PRESSED.get();
+    if is_pressed {
+        CUT.set(CUT.get() + 1);
+    }
+    is_pressed
+}
 
 /// Bytes that this thread holds for peers.
 #[must_use]
@@ -66,7 +84,7 @@ pub struct Pressure {
     pub held: AtomicU64,
     /// Requests and handshakes that were refused.
     pub refused: AtomicU64,
-    /// Sessions that were given up.
+    /// Sessions and connections that were given up.
     pub shed: AtomicU64,
 }
 
@@ -95,11 +113,16 @@ impl Relief {
     pub fn look(&mut self, worker: &Worker) {
         let held = held();
         worker.pressure.held.store(held, Ordering::Relaxed);
+        let cut = CUT.take();
+        worker.pressure.shed.fetch_add(cut, Ordering::Relaxed);
+        self.shed_untold += usize::try_from(cut).unwrap_or(usize::MAX);
         let Some(share) = worker.share() else {
             self.is_urgent = false;
+            IS_PRESSED.set(false);
             return;
         };
         self.is_urgent = held >= share.0 / 2;
+        IS_PRESSED.set(held >= share.shed_at());
         let now = Instant::now();
         if held >= share.shed_at() && now >= self.next {
             let count = (held - share.shed_to()).div_ceil(STALLED_LEN);
@@ -124,7 +147,7 @@ impl Relief {
             warn!(
                 held_bytes = held,
                 share_bytes = share.0,
-                sessions_closed = self.shed_untold,
+                closed = self.shed_untold,
                 refuses_new = refuses,
                 "max_memory is nearly used up: who has taken nothing for the longest is closed with 1013"
             );
@@ -136,6 +159,12 @@ impl Relief {
             self.is_short = false;
         }
     }
+}
+
+/// As [`Relief::look`] finds it.
+#[cfg(test)]
+pub(crate) fn press(is_pressed: bool) {
+    IS_PRESSED.set(is_pressed);
 }
 
 #[cfg(test)]

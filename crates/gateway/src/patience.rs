@@ -12,6 +12,8 @@ pub use frame_core::keepalive::STALL_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::memory;
+
 /// What a listener bears with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
@@ -67,6 +69,9 @@ impl Pace {
     }
 }
 
+/// How often a client that takes nothing is looked at: it has so much time where memory is short.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Runs while somebody is waited for.
 #[derive(Debug, Default)]
 pub struct Stall(Option<(Instant, Pin<Box<Sleep>>)>);
@@ -90,13 +95,15 @@ impl Stall {
 pub struct Patient<T> {
     io: T,
     stall: Stall,
+    /// How long it has taken nothing, up to the last look.
+    waited: Duration,
     heard: Arc<AtomicBool>,
 }
 
 impl<T> Patient<T> {
     /// Watches what is written to `io`.
     pub fn new(io: T) -> Self {
-        Self { io, stall: Stall::default(), heard: Arc::default() }
+        Self { io, stall: Stall::default(), waited: Duration::ZERO, heard: Arc::default() }
     }
 
     /// Is set when something was read.
@@ -112,11 +119,22 @@ impl<T> Patient<T> {
     fn judge<O>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<O>>) -> Poll<io::Result<O>> {
         if write.is_ready() {
             self.stall.moved();
+            self.waited = Duration::ZERO;
             return write;
         }
-        ready!(self.stall.poll(cx, STALL_MAX));
-        let what = format!("the client took nothing for {STALL_MAX:?}");
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
+        loop {
+            ready!(self.stall.poll(cx, LOOK_INTERVAL.min(STALL_MAX.saturating_sub(self.waited))));
+            self.waited += self.stall.moved();
+            let waited = self.waited;
+            let what = if waited >= STALL_MAX {
+                format!("the client took nothing for {STALL_MAX:?}")
+            } else if memory::cuts() {
+                format!("the client took nothing for {waited:?}, and max_memory is nearly used up")
+            } else {
+                continue;
+            };
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
+        }
     }
 }
 
@@ -186,6 +204,17 @@ mod tests {
         let mut free = Pace::new(None);
         free.moved(1000 * second, 1);
         assert_eq!(free.left(), Duration::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_memory_is_short_a_reader_that_takes_nothing_has_two_seconds() {
+        let (near, _far) = duplex(10);
+        let mut near = Patient::new(near);
+        let started = Instant::now();
+        memory::press(true);
+        let error = near.write_all(&[0; 100]).await.unwrap_err();
+        memory::press(false);
+        assert_eq!((error.kind(), started.elapsed().as_secs()), (io::ErrorKind::TimedOut, 2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,7 +46,11 @@ pub fn render(overview: &Overview) -> String {
         "Requests and handshakes refused near max_memory.",
     );
     page.sample(&[], sum(|worker| &worker.refused));
-    page.family("wssgate_memory_closed_total", "counter", "Sessions of slow readers closed near max_memory.");
+    page.family(
+        "wssgate_memory_closed_total",
+        "counter",
+        "Sessions and connections of slow readers closed near max_memory.",
+    );
     page.sample(&[], sum(|worker| &worker.shed));
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections of clients.");
     page.sample(&[], overview.accepted());
