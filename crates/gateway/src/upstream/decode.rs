@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use httparse::{EMPTY_HEADER, Status};
 
 use super::answer::Framing;
+use super::encode::may_trail;
 
 /// Bytes of a line with a chunk's size, extensions included; and of all trailers.
 const SIZE_LINE_MAX: usize = 4096;
@@ -143,7 +144,9 @@ fn trailers(wire: &[u8]) -> Result<Option<(usize, HeaderMap)>, BadChunk> {
             for field in fields {
                 let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadChunk::Trailers)?;
                 let value = HeaderValue::from_bytes(field.value).map_err(|_| BadChunk::Trailers)?;
-                trailers.append(name, value);
+                if may_trail(&name) {
+                    trailers.append(name, value); // a length here would be malformed over HTTP/2
+                }
             }
             Ok(Some((len, trailers)))
         }
@@ -196,6 +199,10 @@ mod tests {
         let (body, trailers, rest, ended) = tell(Framing::Chunked, wire, &[]).unwrap();
         assert_eq!((&body[..], &rest[..], ended), (&b"hello0123456789"[..], &b"next"[..], true));
         assert_eq!(trailers.unwrap().get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
+        let framing =
+            b"0\r\nContent-Length: 9\r\nX-Sum: 1\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=b\r\n\r\n";
+        let (_, trailers, ..) = tell(Framing::Chunked, framing, &[]).unwrap();
+        assert_eq!(trailers.unwrap().keys().collect::<Vec<_>>(), ["x-sum"], "RFC 9110 §6.5.1");
         assert_eq!(tell(Framing::Chunked, b"0\r\n\r\n", &[2]), Ok((vec![], None, vec![], true)));
     }
 

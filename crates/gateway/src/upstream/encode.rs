@@ -108,7 +108,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// What frames, routes or changes the meaning of a message has to be known before its body.
-fn may_trail(name: &HeaderName) -> bool {
+pub(super) fn may_trail(name: &HeaderName) -> bool {
     const HEAD_ONLY: [HeaderName; 12] = [
         AUTHORIZATION,
         CACHE_CONTROL,
