@@ -185,7 +185,7 @@ mod tests {
     fn a_client_is_an_address_or_a_network_of_ipv6() {
         assert_eq!(client("10.0.0.1"), client("::ffff:10.0.0.1"));
         assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
-        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));
+        assert_eq!(client("2001:db8::1"), client("2001:db8:0:0:ffff:ffff:ffff:ffff"));
         assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
     }
 
