@@ -225,6 +225,113 @@ async fn an_upload_goes_on_behind_a_whole_early_answer() {
     assert!(soon(got.recv()).await.unwrap());
 }
 
+/// The beginning of an HTTP/2 connection: preface, empty SETTINGS.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// HEADERS of the `n`th request, which has no body: GET / of default.test.
+fn headers(n: u32) -> Vec<u8> {
+    let head = b"\x82\x87\x84\x41\x0cdefault.test";
+    let mut frame = vec![0, 0, u8::try_from(head.len()).unwrap(), 1, 5];
+    frame.extend((2 * n + 1).to_be_bytes());
+    frame.extend(head);
+    frame
+}
+
+/// The type of the next frame that isn't SETTINGS or WINDOW_UPDATE, and the code at its end.
+async fn next_code(io: &mut (impl tokio::io::AsyncRead + Unpin)) -> Option<(u8, u32)> {
+    loop {
+        let mut head = [0; 9];
+        io.read_exact(&mut head).await.ok()?;
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(len).unwrap()];
+        io.read_exact(&mut payload).await.ok()?;
+        match head[3] {
+            3 => return Some((3, u32::from_be_bytes(payload[..4].try_into().unwrap()))),
+            7 => return Some((7, u32::from_be_bytes(payload[4..8].try_into().unwrap()))),
+            _ => {}
+        }
+    }
+}
+
+const PROTOCOL_ERROR: u32 = 1;
+const REFUSED_STREAM: u32 = 7;
+
+/// A backend that never answers, and tells of each request.
+async fn mute() -> (Backend, mpsc::UnboundedReceiver<()>) {
+    let (told, asked) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let told = told.clone();
+        async move {
+            while read_head(&mut tcp).await.is_some() {
+                let _ = told.send(());
+            }
+        }
+    })
+    .await;
+    (backend, asked)
+}
+
+#[tokio::test]
+async fn a_client_has_so_many_streams_and_no_more() {
+    let (backend, mut asked) = mute().await;
+    let gateway = start("", &route("/", backend.address));
+    let (mut read, mut write) = tokio::io::split(tls(&gateway, "h2").await);
+    write.write_all(HTTP2).await.unwrap();
+    for n in 0..300 {
+        write.write_all(&headers(n)).await.unwrap();
+    }
+    write.flush().await.unwrap();
+    for _ in 256..300 {
+        assert_eq!(soon(next_code(&mut read)).await, Some((3, REFUSED_STREAM)));
+    }
+    for _ in 0..256 {
+        soon(asked.recv()).await.unwrap();
+    }
+    assert!(asked.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_list_of_fields_has_an_end_over_http2() {
+    let (backend, seen) = echo().await;
+    let gateway = start("", &route("/", backend.address));
+    let mut client = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    for (count, status) in [(40, 200), (80, 431)] {
+        let mut request = client.request(Method::GET, "/");
+        for _ in 0..count {
+            request.headers_mut().append("x-long", "x".repeat(1000).parse().unwrap());
+        }
+        assert_eq!(client.ask(request).await.status(), status, "{count} fields");
+    }
+    assert_eq!(seen.count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_malformed_over_http2_ends_its_stream_alone() {
+    let (backend, mut asked) = mute().await;
+    let gateway = start("", &route("/", backend.address));
+    let (mut read, mut write) = tokio::io::split(tls(&gateway, "h2").await);
+    write.write_all(&[HTTP2, &headers(0)].concat()).await.unwrap();
+    soon(asked.recv()).await.unwrap();
+    let malformed: [&[u8]; 5] = [
+        b"\0\x0aconnection\x05close",
+        b"\0\x07upgrade\x03h2c",
+        b"\0\x02te\x04gzip",
+        b"\0\x0econtent-length\x01x",
+        b"\x82", // :method again, and behind a field
+    ];
+    for (n, field) in (1..).zip(malformed) {
+        let mut frame = headers(n);
+        frame[2] += u8::try_from(field.len()).unwrap();
+        frame.extend(field);
+        write.write_all(&frame).await.unwrap();
+        write.flush().await.unwrap();
+        assert_eq!(soon(next_code(&mut read)).await, Some((3, PROTOCOL_ERROR)), "{field:?}");
+    }
+    // The connection lives, and so do others on it.
+    write.write_all(&headers(100)).await.unwrap();
+    soon(asked.recv()).await.unwrap();
+}
+
 #[tokio::test]
 async fn who_lingers_is_not_waited_for_at_a_drain() {
     let mut gateway = start("", &route("/app", Backend::nobody()));
