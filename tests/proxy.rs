@@ -1138,3 +1138,65 @@ async fn a_client_that_goes_away_takes_its_request_with_it() {
     let line = gateway.wait_nth("request", 1);
     assert!(line["cause"].as_str().unwrap().contains("the client went away"), "{line}");
 }
+
+#[tokio::test]
+async fn targets_in_all_their_forms() {
+    let (backend, seen) = echo().await;
+    let gateway = start(&route("/", backend.address));
+    for (target, sent) in [
+        ("http://h.test?x=1", "/?x=1"),
+        ("http://h.test", "/"),
+        ("HTTPS://h.test/a?b", "/a?b"),
+        ("/?x=1", "/?x=1"),
+        ("//a", "//a"),
+        ("/a%2Fb;c", "/a%2Fb;c"),
+    ] {
+        let mut io = plain(&gateway).await;
+        let answer = ask(&mut io, format!("GET {target} HTTP/1.1\r\nHost: h.test\r\n\r\n")).await;
+        assert_eq!(answer.text(), format!("GET {sent} HTTP/1.1\n"), "{target}");
+    }
+    let mut io = plain(&gateway).await;
+    let answer = ask(&mut io, "OPTIONS * HTTP/1.1\r\nHost: h.test\r\n\r\n").await;
+    assert_eq!(answer.text(), "OPTIONS * HTTP/1.1\n");
+    let count = seen.count();
+    for target in ["h.test:443", "h.test", "ftp://h.test/", "*", "http://user@h.test/"] {
+        let mut io = plain(&gateway).await;
+        let answer = ask(&mut io, format!("GET {target} HTTP/1.1\r\nHost: h.test\r\n\r\n")).await;
+        assert_eq!(answer.status(), 400, "{target}");
+    }
+    for coding in ["chunked\r\nTransfer-Encoding: chunked", "chunked, chunked"] {
+        let mut io = plain(&gateway).await;
+        let head = format!("POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        assert_eq!(ask(&mut io, head).await.status(), 400, "{coding}");
+    }
+    assert_eq!(seen.count(), count);
+}
+
+#[tokio::test]
+async fn http10_without_a_host_is_served_by_routes_for_any_host() {
+    let (any, seen) = echo().await;
+    let (named, seen_named) = echo().await;
+    let routes =
+        route("/", any.address) + &route("/a", named.address).replace("path", "host = \"a.test\"\npath");
+    let gateway = start(&routes);
+    let mut io = plain(&gateway).await;
+    assert_eq!(ask(&mut io, "GET /a HTTP/1.0\r\n\r\n").await.status(), 200);
+    let head = seen.last();
+    assert_eq!(head.get("host"), Some(&*any.address.to_string()));
+    assert_eq!((head.get("x-forwarded-host"), seen_named.count()), (None, 0));
+    let mut io = plain(&gateway).await;
+    assert_eq!(ask(&mut io, "GET /a HTTP/1.1\r\n\r\n").await.status(), 400);
+}
+
+#[tokio::test]
+async fn blanks_around_a_value_are_malformed_over_http2() {
+    let (backend, seen) = echo().await;
+    let gateway = start(&route("/", backend.address));
+    let mut http2 = http2(&gateway).await;
+    for value in [" a", "a ", "\ta", "a\t", " "] {
+        let mut request = http2.request(Method::GET, "/");
+        request.headers_mut().insert("x-a", value.parse().unwrap());
+        assert_eq!(http2.ask(request).await.status(), 400, "{value:?}");
+    }
+    assert_eq!(seen.count(), 0);
+}

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderName, Method, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderName, Method, Response, StatusCode, Uri, Version};
+use upgrade_handler::fields::tokens;
 use upgrade_handler::origin;
 use upgrade_handler::refusal::Refusal;
 use upgrade_handler::request::{Judgement, Upgrade, judge};
@@ -172,7 +174,7 @@ async fn serve(
     peer: &HeaderValue,
     site: &Arc<Site>,
     report: &mut Report,
-    head: Box<Parts>,
+    mut head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, Declined> {
@@ -185,8 +187,10 @@ async fn serve(
     if judgement == Judgement::Refused(Refusal::Connect) {
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
+    target(&mut head)?;
+    blanks(&head)?;
     let host = host(&head)?;
-    let hop = Hop {
+    let mut hop = Hop {
         peer: connection.peer.ip(),
         peer_field: peer,
         tls: connection.tls.is_some(),
@@ -195,12 +199,22 @@ async fn serve(
     };
     report.asked(hop.client(&head.headers), &host.name);
     misdirected(connection, &host)?;
-    let path = RequestPath::parse(head.uri.path())
-        .map_err(|e| Decline::new(StatusCode::BAD_REQUEST, e.to_string()))?;
+    let path = match head.uri.path() {
+        "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
+        path => path,
+    };
+    let path = RequestPath::parse(path).map_err(|e| bad(e.to_string()))?;
     let route = site
         .routes
         .find(&host.name, &path)
+        .map_err(|e| bad(e.to_string()))?
         .ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
+    let fallback;
+    if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
+        // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
+        fallback = Host { field: upstream.field(), ..host.clone() };
+        hop.host = &fallback;
+    }
     report.routed(route);
     drained(connection, route)?;
     short_of_memory(connection)?;
@@ -209,7 +223,10 @@ async fn serve(
         Judgement::Refused(refusal) => Err(refusal.into()),
         Judgement::Upgrade(upgrade) => {
             if let Some(origins) = &route.origins {
-                origin::check(&head.headers, origins)?;
+                origin::check(&head.headers, origins).map_err(|refusal| {
+                    let cause = format!("{refusal}: {}", origin::shown(&head.headers));
+                    Decline::refusal(&refusal, head.version).because(cause)
+                })?;
             }
             open(connection, route, report, &hop, head, upgrade).await
         }
@@ -272,9 +289,48 @@ async fn open(
     }
 }
 
+fn bad(sentence: impl Into<Cow<'static, str>>) -> Decline {
+    Decline::new(StatusCode::BAD_REQUEST, sentence)
+}
+
+/// Checks the form of a request's target, and gives it a path if it has none (RFC 9112 §3.2,
+/// RFC 9113 §8.3.1).
+fn target(head: &mut Parts) -> Result<(), Decline> {
+    match (head.uri.scheme_str(), head.uri.authority()) {
+        (None, None) | (Some("http" | "https" | "ws" | "wss"), _) => {}
+        (None, Some(_)) => return Err(bad("only CONNECT may name a host and nothing else")), // §3.2.3
+        (Some(_), _) => return Err(bad("the target's scheme is neither http nor https")),
+    }
+    let whole = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if whole.starts_with('/') || whole == "*" && head.method == Method::OPTIONS {
+        return Ok(());
+    }
+    if !whole.is_empty() && !whole.starts_with('?') {
+        return Err(bad("the target's path doesn't begin with a slash"));
+    }
+    // §3.2.1: an absent path is sent as "/".
+    let mut parts = head.uri.clone().into_parts();
+    parts.path_and_query = format!("/{whole}").parse().ok();
+    head.uri = Uri::from_parts(parts).map_err(|_| bad("the target has no path"))?;
+    Ok(())
+}
+
+/// A field value over HTTP/2 neither begins nor ends with a blank (RFC 9113 §8.2.1); h2 lets these through.
+fn blanks(head: &Parts) -> Result<(), Decline> {
+    if head.version == Version::HTTP_2 && head.headers.values().any(has_outer_blanks) {
+        return Err(bad("a field value must not begin or end with a blank"));
+    }
+    Ok(())
+}
+
+/// A value that begins or ends with a space or a tab.
+pub fn has_outer_blanks(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
+}
+
 /// The host that a request is for (RFC 9112 §3.2, RFC 9113 §8.3.1).
 fn host(head: &Parts) -> Result<Host, Decline> {
-    let bad = |sentence| Decline::new(StatusCode::BAD_REQUEST, sentence);
     let mut fields = head.headers.get_all(HOST).into_iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -288,9 +344,10 @@ fn host(head: &Parts) -> Result<Host, Decline> {
         .ok()
         .flatten();
     let chosen = match (&authority, field) {
+        (None, None) if head.version == Version::HTTP_10 => return Ok(Host::none()),
         (None, None) => return Err(bad("a Host is needed")),
         (None, Some(field)) => field,
-        (Some(authority), None) if head.version == Version::HTTP_2 => authority,
+        (Some(authority), None) if head.version != Version::HTTP_11 => authority,
         // Over HTTP/1.1 Host is needed even beside an absolute target, which then wins.
         (Some(_), None) => return Err(bad("a Host is needed")),
         (Some(authority), Some(field)) => {
@@ -326,9 +383,13 @@ fn misdirected(connection: &Connection, host: &Host) -> Result<(), Decline> {
 
 /// hyper decodes chunks, and nothing else (RFC 9112 §6.1).
 fn transfer_coding(head: &Parts) -> Result<(), Decline> {
-    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if head.headers.get_all(TRANSFER_ENCODING).into_iter().all(chunked) {
+    let mut lines = head.headers.get_all(TRANSFER_ENCODING).into_iter();
+    let Some(line) = lines.next() else { return Ok(()) };
+    if lines.next().is_none() && line.as_bytes().eq_ignore_ascii_case(b"chunked") {
         return Ok(());
+    }
+    if tokens(&head.headers, TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        return Err(bad("a body is chunked once, and that is said once")); // RFC 9112 §7.1
     }
     Err(Decline::new(StatusCode::NOT_IMPLEMENTED, "the only transfer coding understood here is chunked"))
 }

@@ -11,7 +11,7 @@ use http::header::{
 };
 use http::{Method, Version, request};
 use ipnet::IpNet;
-use upgrade_handler::fields::{elements, has_token};
+use upgrade_handler::fields::{elements, has_token, tokens};
 
 use crate::host::Host;
 
@@ -129,7 +129,9 @@ pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
     headers.insert(X_FORWARDED_FOR, chain);
     let proto = if from.tls { "https" } else { "http" };
     insert_if_absent(headers, X_FORWARDED_PROTO, HeaderValue::from_static(proto));
-    insert_if_absent(headers, X_FORWARDED_HOST, from.host.field.clone());
+    if !from.host.name.is_empty() {
+        insert_if_absent(headers, X_FORWARDED_HOST, from.host.field.clone());
+    }
     headers.append(VIA, via(head.version)); // RFC 9110 §7.6.3
     if wants_trailers {
         // RFC 9110 §6.5.1, §10.1.4: we do pass trailers on.
@@ -199,9 +201,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
         return; // most heads have none
     }
-    let named: Vec<HeaderName> = elements(headers, CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .collect();
+    let named: Vec<HeaderName> =
+        tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
     for name in named {
         headers.remove(name);
     }
@@ -397,6 +398,17 @@ mod tests {
                 "upgrade",
             ],
         );
+    }
+
+    #[test]
+    fn nothing_in_connection_hides_what_it_names() {
+        for line in ["\u{e9}, x-hop", "x-hop, \u{e9}", "\", x-hop", "a=\"\\\", x-hop", ", ,x-hop,"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            headers.insert("x-hop", HeaderValue::from_static("1"));
+            remove_hop_by_hop(&mut headers);
+            lacks(&headers, &["connection", "x-hop"]);
+        }
     }
 
     #[test]

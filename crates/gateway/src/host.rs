@@ -18,6 +18,12 @@ pub struct Host {
 }
 
 impl Host {
+    /// That of a request which names none, as HTTP/1.0 allows (RFC 9112 §3.3): only routes for any host serve it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { field: HeaderValue::from_static(""), name: "".into() }
+    }
+
     /// Checks a `Host` field or `:authority`: a name or an address, and perhaps a port.
     #[must_use]
     pub fn parse(field: &HeaderValue) -> Option<Self> {

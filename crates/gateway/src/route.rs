@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::iter;
 use std::sync::Arc;
 
 use frame_core::relay::Policy;
-use upgrade_handler::origin::Origin;
+use upgrade_handler::origin::OriginPattern;
 
 use crate::host::HostPattern;
 use crate::upstream::Upstream;
@@ -53,6 +53,12 @@ impl RoutePath {
         if path.matched.contains("//") {
             return Err(format!("an empty segment would match nothing that people expect, found {text:?}"));
         }
+        if let Some(reading) = path.readings.first() {
+            return Err(format!(
+                "servers read this path as {reading:?}, so that every request for it would get 400; \
+                 write the path as servers read it, found {text:?}"
+            ));
+        }
         Ok(Self(path.matched.strip_suffix('/').unwrap_or(&path.matched).into()))
     }
 
@@ -79,7 +85,7 @@ pub struct Route {
     /// What WebSocket sessions must obey.
     pub policy: Policy,
     /// Pages that may open WebSockets; `None`: all.
-    pub origins: Option<Vec<Origin>>,
+    pub origins: Option<Vec<OriginPattern>>,
 }
 
 /// Where requests go.
@@ -144,14 +150,24 @@ impl Routes {
         sorted
     }
 
-    /// The route for a request to `host` (normalized, no port). Costs do not grow with the number
-    /// of routes.
-    #[must_use]
-    pub fn find(&self, host: &str, path: &RequestPath<'_>) -> Option<&Arc<Route>> {
+    /// The route for a request to `host` (normalized, no port); `None` if there is none. Costs do not grow
+    /// with the number of routes.
+    ///
+    /// # Errors
+    /// If a server that reads the path in another way would see the path of another route: what
+    /// that route forbids (`origins`) could be evaded by this one.
+    pub fn find(&self, host: &str, path: &RequestPath<'_>) -> Result<Option<&Arc<Route>>, TwoRoutes> {
+        let Some(route) = self.find_one(host, &path.matched) else { return Ok(None) };
+        let is_same =
+            |reading: &String| self.find_one(host, reading).is_some_and(|other| Arc::ptr_eq(other, route));
+        if path.readings.iter().all(is_same) { Ok(Some(route)) } else { Err(TwoRoutes) }
+    }
+
+    fn find_one(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
         let parent = host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
         let exact = self.exact.get(host);
         let wildcard = parent.and_then(|parent| self.wildcard.get(parent));
-        [exact, wildcard, Some(&self.any)].into_iter().flatten().find_map(|paths| paths.find(&path.matched))
+        [exact, wildcard, Some(&self.any)].into_iter().flatten().find_map(|paths| paths.find(path))
     }
 }
 
@@ -164,12 +180,14 @@ impl Paths {
     }
 }
 
-/// A request's path, checked; only the copy that routes are matched with is ever changed.
+/// A request's path, checked; only the copies that routes are matched with are ever changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestPath<'a> {
-    /// Percent-encoded letters, digits and `-._~` decoded (RFC 3986 §6.2.2.2): the same path for
-    /// every backend.
+    /// Percent-encoded letters, digits and `-._~` decoded, other bytes in one spelling
+    /// (RFC 3986 §6.2.2): the same path for every backend.
     matched: Cow<'a, str>,
+    /// What backends make of it, if that is something else.
+    readings: Vec<String>,
 }
 
 /// A path whose meaning depends on who resolves it.
@@ -177,27 +195,33 @@ pub struct RequestPath<'a> {
 #[error("a path must not have . or .. segments, percent-encoded or not")]
 pub struct DotSegments;
 
+/// A path whose route depends on who reads it.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+#[error("this path can be read in two ways, which lead to different routes")]
+pub struct TwoRoutes;
+
 impl<'a> RequestPath<'a> {
     /// Checks a path as it was sent.
     ///
     /// # Errors
     /// If some segment is `.` or `..`, in whatever encoding.
     pub fn parse(path: &'a str) -> Result<Self, DotSegments> {
-        let matched = if path.contains('%') { Cow::from(decode(path)) } else { Cow::from(path) };
-        // Backends that decode slashes and backslashes would see these segments.
-        let decoded;
-        let resolved = if matched.contains(['%', '\\']) {
-            decoded = replace_slashes(&matched);
-            &decoded
-        } else {
-            &*matched
-        };
-        // Parameters as in `/..;x=1/` are cut off by some backends first.
-        let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
-        if resolved.contains('.') && resolved.split('/').any(is_dots) {
-            return Err(DotSegments);
+        if is_plain(path.as_bytes()) {
+            return Ok(Self { matched: Cow::from(path), readings: Vec::new() });
         }
-        Ok(Self { matched })
+        let matched = decode(path, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+        let mut readings = Vec::new();
+        let has_parameters = path.contains(';') || path.contains("%3b") || path.contains("%3B");
+        for steps in &ORDERS[..if has_parameters { ORDERS.len() } else { 1 }] {
+            let reading = merge_slashes(&steps.iter().fold(matched.clone(), |path, step| step(&path)));
+            if reading.split('/').any(|segment| matches!(segment, "." | "..")) {
+                return Err(DotSegments);
+            }
+            if reading != matched && !readings.contains(&reading) {
+                readings.push(reading);
+            }
+        }
+        Ok(Self { matched: Cow::from(matched), readings })
     }
 
     /// The path that routes are matched with.
@@ -207,32 +231,88 @@ impl<'a> RequestPath<'a> {
     }
 }
 
-/// Decodes what need not be encoded.
-fn decode(path: &str) -> String {
+/// Everybody reads this path in the same way: it has no encoded bytes, parameters, backslashes, empty
+/// segments, and none that begin with a dot.
+fn is_plain(path: &[u8]) -> bool {
+    let mut is_behind_slash = false;
+    path.iter().all(|&byte| {
+        let is_plain = match byte {
+            b'%' | b';' | b'\\' | 0x80.. => false,
+            b'/' | b'.' => !is_behind_slash,
+            _ => true,
+        };
+        is_behind_slash = byte == b'/';
+        is_plain
+    })
+}
+
+/// What servers do with a path before they look for what it names.
+type Step = fn(&str) -> String;
+
+/// The orders in which they do it. In between lies nothing else: a server that leaves steps out, and one of
+/// these that doesn't, see the same segments in front as long as nothing among these is to be changed. Behind
+/// each stands [`merge_slashes`].
+const ORDERS: [&[Step]; 4] = [
+    &[decode_all, replace_backslashes, drop_parameters],
+    &[decode_all, drop_parameters, replace_backslashes],
+    &[drop_parameters, decode_all, replace_backslashes],
+    &[replace_backslashes, drop_parameters, decode_all, replace_backslashes],
+];
+
+/// `%2F` and its like become what they stand for. What can't stand in a path by itself stays.
+fn decode_all(path: &str) -> String {
+    decode(path, |byte| byte.is_ascii_graphic() && !b"%?#".contains(&byte))
+}
+
+fn replace_backslashes(path: &str) -> String {
+    path.replace('\\', "/")
+}
+
+/// `/a;b=c/d` becomes `/a/d` (RFC 3986 §3.3).
+fn drop_parameters(path: &str) -> String {
+    let names: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
+    names.join("/")
+}
+
+fn merge_slashes(path: &str) -> String {
+    let mut merged = String::with_capacity(path.len());
+    for c in path.chars() {
+        if c != '/' || !merged.ends_with('/') {
+            merged.push(c);
+        }
+    }
+    merged
+}
+
+/// Decodes the percent-encoded bytes that are `chosen`, and spells the others in one way.
+fn decode(path: &str, chosen: impl Fn(u8) -> bool) -> String {
     let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let (before, from) = rest.split_at(at);
-        decoded.push_str(before);
-        let byte = from.get(1..3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte {
-            Some(byte) if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => {
-                decoded.push(char::from(byte));
-                rest = &from[3..];
+    let mut rest = path.as_bytes();
+    while let [first, behind @ ..] = rest {
+        rest = behind;
+        let hex = if *first == b'%' { behind.split_at_checked(2) } else { None };
+        let encoded = hex.and_then(|(hex, behind)| Some((from_hex(hex)?, behind)));
+        match encoded {
+            Some((byte, behind)) => {
+                rest = behind;
+                if chosen(byte) {
+                    decoded.push(char::from(byte));
+                } else {
+                    let _ = write!(decoded, "%{byte:02X}"); // a string takes everything
+                }
             }
-            _ => {
-                decoded.push('%');
-                rest = &from[1..];
+            None if first.is_ascii() => decoded.push(char::from(*first)),
+            None => {
+                let _ = write!(decoded, "%{first:02X}");
             }
         }
     }
-    decoded.push_str(rest);
     decoded
 }
 
-fn replace_slashes(path: &str) -> String {
-    let path = path.replace('\\', "/");
-    ["%2f", "%2F", "%5c", "%5C"].into_iter().fold(path, |path, code| path.replace(code, "/"))
+fn from_hex(digits: &[u8]) -> Option<u8> {
+    let digits = str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
 }
 
 #[cfg(test)]
@@ -256,7 +336,9 @@ mod tests {
 
     fn found(routes: &[(&str, &str)], host: &str, path: &str) -> Option<String> {
         let routes: Vec<_> = routes.iter().map(|(host, path)| route(host, path)).collect();
-        Routes::new(&routes).find(host, &RequestPath::parse(path).unwrap()).map(|route| route.id.to_string())
+        let routes = Routes::new(&routes);
+        let found = routes.find(host, &RequestPath::parse(path).unwrap()).unwrap();
+        found.map(|route| route.id.to_string())
     }
 
     #[test]
@@ -311,6 +393,8 @@ mod tests {
             "/a%5c..%5Cb",
             "/..;x=1/b",
             "/%2e%2e;/b",
+            "/..%3bx/b",
+            "/;%2f../b",
         ] {
             assert_eq!(RequestPath::parse(bad), Err(DotSegments), "{bad}");
         }
@@ -320,9 +404,71 @@ mod tests {
         }
     }
 
+    /// Of routes for `/` and `/ws`: `None` if the path is refused.
+    fn chosen(path: &str) -> Option<String> {
+        let routes = Routes::new(&[route("", "/"), route("", "/ws"), route("", "/caf%c3%a9")]);
+        let path = RequestPath::parse(path).ok()?;
+        routes.find("a", &path).ok().map(|route| route.unwrap().id.to_string())
+    }
+
+    #[test]
+    fn a_path_that_leads_to_two_routes_is_refused() {
+        for path in [
+            "//ws",
+            "/%2fws",
+            "/%2Fws/x",
+            "/;/ws",
+            "/;a=b/ws",
+            "/\\ws",
+            "/%5cws",
+            "/ws;a",
+            "/ws;a/b",
+            "/ws%3Ba",
+            "/ws%2fx",
+            "/ws\\x",
+            "/;%2fx/ws",
+            "/;\\x/ws",
+            "/;%5cx/ws",
+            "/%2f;x%2f/%77s",
+        ] {
+            assert_eq!(chosen(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_to_one_route_goes_there_whatever_is_in_it() {
+        for path in [
+            "/",
+            "//",
+            "/a//ws",
+            "/a%2Fws",
+            "/projects/a%2Fb;c=d//e\\f",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/%252fws",
+            "/%3Fws",
+            "/%00",
+            "/a%20b",
+            "/wsx;/",
+            "/.well-known/a",
+        ] {
+            assert_eq!(chosen(path).as_deref(), Some("/"), "{path}");
+        }
+        for path in ["/ws", "/ws/", "/ws//", "/%77s", "/ws/;a/b%2fc\\d", "/ws/%20"] {
+            assert_eq!(chosen(path).as_deref(), Some("/ws"), "{path}");
+        }
+        for path in ["/caf%C3%A9", "/caf%c3%A9/x", "/caf\u{e9}"] {
+            assert_eq!(chosen(path).as_deref(), Some("/caf%C3%A9"), "{path}");
+        }
+    }
+
     #[test]
     fn paths_in_a_configuration() {
-        for bad in ["", "wss", "/a b", "/a?b", "/a#b", "/../a", "/a//b", "/ü"] {
+        for bad in [
+            "", "wss", "/a b", "/a?b", "/a#b", "/../a", "/a//b", "/ü", "/a;b", "/a%2fb", "/a\\b", "/%40a",
+            "/a%5c",
+        ] {
             assert!(RoutePath::parse(bad).is_err(), "{bad}");
         }
         let path = RoutePath::parse("/wss/").unwrap();
@@ -333,7 +479,77 @@ mod tests {
         assert_eq!(RoutePath::parse("/").unwrap().strip("/x"), Some("/x"));
     }
 
+    /// Steps that servers take, written in another way than above.
+    fn step(kind: u8, path: &str) -> String {
+        match kind % 4 {
+            0 => {
+                let (mut out, mut rest) = (String::new(), path);
+                while let Some(c) = rest.chars().next() {
+                    let code =
+                        ["%2f", "%2F", "%5c", "%3b", "%77"].into_iter().find(|code| rest.starts_with(code));
+                    out.push(code.map_or(c, |code| char::from(u8::from_str_radix(&code[1..], 16).unwrap())));
+                    rest = &rest[code.map_or(c.len_utf8(), str::len)..];
+                }
+                out
+            }
+            1 => {
+                let mut is_dropped = false;
+                path.chars()
+                    .filter(|c| {
+                        is_dropped = *c == ';' || is_dropped && *c != '/';
+                        !is_dropped
+                    })
+                    .collect()
+            }
+            2 => path.chars().map(|c| if c == '\\' { '/' } else { c }).collect(),
+            _ => {
+                let mut path = path.to_owned();
+                while path.contains("//") {
+                    path = path.replace("//", "/");
+                }
+                path
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_server_sees_the_path_of_another_route_than_the_one_that_was_chosen(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(
+                    vec!["/", "/", "\\", "%2f", "%2F", "%5c", ";", "%3b", "a", "ws", "%77s", "b", "..", "%", "%25"],
+                ),
+                0..10,
+            ),
+            steps in proptest::collection::vec(0_u8..4, 0..6),
+        ) {
+            let path = format!("/{}", pieces.concat());
+            let routes = ["/", "/ws", "/ws/a", "/a", "/a/ws", "/a/b"].map(|path| route("", path));
+            let routes = Routes::new(&routes);
+            let Ok(parsed) = RequestPath::parse(&path) else { return Ok(()) };
+            let Ok(Some(chosen)) = routes.find("a", &parsed) else { return Ok(()) };
+            // Decoding twice is not reading but a fault, which no gateway can make good.
+            let mut decoded = false;
+            let mut seen = path.clone();
+            for &kind in &steps {
+                if kind == 0 && std::mem::replace(&mut decoded, true) {
+                    continue;
+                }
+                seen = step(kind, &seen);
+                prop_assert!(!seen.split('/').any(|segment| segment == ".."), "{} {}", path, seen);
+            }
+            // How a server finds what a path names.
+            let seen = step(3, &seen).replace("%77", "w");
+            let found = routes.find_one("a", &seen).unwrap();
+            prop_assert_eq!(&found.id, &chosen.id, "{} is seen as {}", path, seen);
+        }
+
+        #[test]
+        fn a_path_without_anything_special_is_never_refused(path in "(/[a-z0-9@:!$&'()*+,=~_-]{1,4}){0,5}/?") {
+            let parsed = RequestPath::parse(&path).unwrap();
+            prop_assert_eq!((parsed.as_str(), parsed.readings.len()), (&*path, 0));
+        }
+
         #[test]
         fn the_table_finds_what_a_walk_over_all_routes_finds(
             routes in proptest::collection::hash_set("(/[ab]{1,2}){0,3}", 0..8),

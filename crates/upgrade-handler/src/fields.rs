@@ -13,9 +13,21 @@ pub fn elements(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName) -> im
         .flat_map(|line| split(line, ','))
 }
 
-/// Some element of a list field is this token, in whatever case (RFC 9110 §7.6.1, §7.8).
+/// The elements of all lines of a field that is a list of tokens, trimmed, empty ones left out. A token has no
+/// quotes (RFC 9110 §5.6.2), so an unfinished one doesn't hide those behind it, nor does a byte that is not
+/// ASCII: only its own element is passed over.
+pub fn tokens(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|element| str::from_utf8(element.trim_ascii()).ok())
+        .filter(|element| !element.is_empty() && element.is_ascii())
+}
+
+/// Some element of a list of tokens is this one, in whatever case (RFC 9110 §7.6.1, §7.8).
 pub fn has_token(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName, token: &str) -> bool {
-    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token))
+    tokens(headers, name).any(|element| element.eq_ignore_ascii_case(token))
 }
 
 /// Splits outside quoted strings; trims; leaves empty parts out.
@@ -56,5 +68,16 @@ mod tests {
         assert!(has_token(&headers, "connection", "upgrade"));
         assert!(!has_token(&headers, "connection", "grade"));
         assert!(!has_token(&headers, "upgrade", "websocket"));
+    }
+
+    #[test]
+    fn tokens_beside_what_is_none() {
+        for line in [&b"a, \xff, b"[..], b"a,\xfc x,\tb\t", b"a, \", b", b"a,b;q=\",c", b"a,,b"] {
+            let mut headers = HeaderMap::new();
+            headers.append("connection", HeaderValue::from_bytes(line).unwrap());
+            let all: Vec<_> = tokens(&headers, "connection").collect();
+            assert_eq!(all[0], "a", "{line:?}");
+            assert!(all[1..].iter().any(|token| token.starts_with('b')), "{all:?}");
+        }
     }
 }

@@ -1,9 +1,13 @@
 //! `Sec-WebSocket-Key` and `Sec-WebSocket-Accept` (RFC 6455 §4.1 item 7, §4.2.2 item 5.4).
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
 use http::HeaderValue;
 use sha1::{Digest, Sha1};
+
+/// Clients' keys: RFC 6455 §1.3 itself has one whose last four bits, which mean nothing, are not zero.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -22,7 +26,7 @@ impl Key {
     /// A client's; `None` unless it decodes to 16 bytes.
     #[must_use]
     pub fn parse(value: &HeaderValue) -> Option<Self> {
-        let nonce = STANDARD.decode(value.as_bytes()).ok()?;
+        let nonce = LENIENT.decode(value.as_bytes()).ok()?;
         (nonce.len() == 16).then(|| Self(value.clone()))
     }
 
@@ -59,6 +63,8 @@ mod tests {
 
     #[test]
     fn keys_are_sixteen_bytes() {
+        // RFC 6455 §4.1 item 7: what the bytes 1 to 16 are said to be.
+        assert!(Key::parse(&HeaderValue::from_static("AQIDBAUGBwgJCgsMDQ4PEC==")).is_some());
         assert_ne!(Key::random(), Key::random());
         assert!(Key::parse(Key::random().value()).is_some());
         for bad in

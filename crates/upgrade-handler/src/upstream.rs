@@ -3,7 +3,7 @@
 
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TE, UPGRADE,
 };
 use http::{Method, Version, request, response};
 
@@ -71,6 +71,7 @@ pub fn ask(head: &mut request::Parts, upgrade: &Upgrade, key: &Key) {
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     headers.insert(SEC_WEBSOCKET_KEY, key.value().clone());
     headers.remove(SEC_WEBSOCKET_ACCEPT);
+    headers.remove(TE); // RFC 9110 §10.1.4 wants it in Connection as well, and no trailers are to come
     set(headers, &SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(&upgrade.protocols.join(", ")).ok());
     set(headers, &SEC_WEBSOCKET_EXTENSIONS, upgrade.extensions.field());
 }
@@ -153,6 +154,7 @@ mod tests {
             .header("sec-websocket-protocol", "chat, v2")
             .header("sec-websocket-extensions", "foo, permessage-deflate")
             .header("cookie", "a=b")
+            .header("te", "trailers")
             .body(())
             .unwrap()
             .into_parts()
@@ -170,6 +172,10 @@ mod tests {
         assert_eq!(head.headers["sec-websocket-extensions"], "permessage-deflate");
         assert_eq!(head.headers["sec-websocket-protocol"], "chat, v2");
         assert_eq!(head.headers["cookie"], "a=b");
+        assert_eq!(
+            (&head.headers["connection"], head.headers.get("te")),
+            (&"Upgrade".parse().unwrap(), None)
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use frame_core::relay::Policy;
 use frame_core::sequence::Limits;
 use ipnet::IpNet;
 use tls_acceptor::{Alpn, CertName, MinVersion, Named, Plan};
-use upgrade_handler::origin::Origin;
+use upgrade_handler::origin::OriginPattern;
 
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
@@ -569,7 +569,7 @@ fn read_websocket(
     d: &mut Document<'_>,
     mut section: Section<'_>,
     is_endpoint: bool,
-) -> (Policy, Option<Vec<Origin>>) {
+) -> (Policy, Option<Vec<OriginPattern>>) {
     let mut policy = default_policy(is_endpoint);
     if let Some(at) = section.duration(d, "idle_timeout", duration_or_off) {
         policy.idle_timeout = at.value;
@@ -592,13 +592,18 @@ fn read_websocket(
             value => policy.limits.message_max = value.unwrap_or(u64::MAX),
         }
     }
+    let mut is_empty = true;
     let origins = section.strings(d, "origins", |text| {
-        Origin::parse(text).ok_or_else(|| {
-            format!(
-                "expected an origin such as \"https://domain.com\" (scheme and host, no path), found {text:?}"
-            )
-        })
+        is_empty = false;
+        OriginPattern::parse(text)
     });
+    if let (true, Some(At { place, .. })) = (is_empty, &origins) {
+        d.problem(
+            *place,
+            "origins: an empty list would refuse every page; write those that may open WebSockets, such as \
+             [\"https://domain.com\"], or leave it out to let all in",
+        );
+    }
     section.finish(d);
     (policy, origins.map(|at| at.value))
 }

@@ -202,7 +202,7 @@ impl<'a> Section<'a> {
         &mut self,
         document: &mut Document<'_>,
         key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        mut parse: impl FnMut(&str) -> Result<T, String>,
     ) -> Option<At<Vec<T>>> {
         let value = self.get(key)?;
         let place = document.place(Some(value.span()));

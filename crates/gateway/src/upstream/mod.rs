@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::HeaderValue;
 use socket2::SockRef;
 use tls_acceptor::Tcp;
 use tokio::net::{TcpSocket, lookup_host};
@@ -84,6 +85,12 @@ impl Upstream {
             response_timeout: Duration::MAX,
             pooled: true,
         })
+    }
+
+    /// As a `Host` of its own.
+    #[must_use]
+    pub fn field(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.address).unwrap_or(HeaderValue::from_static(""))
     }
 
     /// Connects, trying each address of the name in turn, all under one deadline.
