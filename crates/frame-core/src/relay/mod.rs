@@ -13,11 +13,12 @@ mod outcome;
 mod pump;
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 
 pub(crate) use self::outcome::IDLE_CODE;
 pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::control::{Control, Ear, Manner, Order};
 use crate::head::Sender;
 use crate::keepalive::{Due, Keepalive};
-use crate::pool::Buffer;
+use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
 use crate::sequence::Limits;
 use crate::violation::Violation;
@@ -37,6 +38,9 @@ use crate::violation::Violation;
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long a peer is given to answer the other peer's Close.
 pub const CLOSE_ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// Bytes that a session may read of each peer before others have their turn: what it moves beyond that, small
+/// messages of others wait for. A read that begins before is not cut short.
+const TURN_LEN: usize = BUFFER_LEN;
 /// How long a session that is to end at once is given for its Closes, and for the rest.
 const NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1500));
 /// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
@@ -247,15 +251,20 @@ impl<T: Clock> Relay<T> {
         let tallies = (self.up.tally(), self.down.tally());
         let mut yields = 0;
         let mut spare = None;
+        let mut left = (TURN_LEN, TURN_LEN);
         loop {
-            let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare);
-            let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare);
+            let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare, &mut left.0);
+            let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare, &mut left.1);
+            let turn_is_over = left.0 == 0 || left.1 == 0;
             if up.is_pending() && down.is_pending() && self.is_calm() {
                 if self.up.wire_bytes() != heard {
                     self.keepalive.on_bytes(now);
                 }
                 if (self.up.tally(), self.down.tally()) != tallies {
                     self.moved = now;
+                }
+                if turn_is_over {
+                    others_first(cx);
                 }
                 return true;
             }
@@ -285,8 +294,8 @@ impl<T: Clock> Relay<T> {
             if self.finish.is_some() {
                 return false;
             }
-            if yields > 1 {
-                cx.waker().wake_by_ref(); // other tasks first
+            if yields > 1 || (idle && turn_is_over) {
+                others_first(cx);
                 return false;
             }
             if idle && !timers && !self.up.wants_poll() && !self.down.wants_poll() {
@@ -572,6 +581,14 @@ impl<T: Clock> Relay<T> {
     fn pumps(&mut self, party: Party) -> (&mut Pump, &mut Pump) {
         if party == Party::Client { (&mut self.up, &mut self.down) } else { (&mut self.down, &mut self.up) }
     }
+}
+
+/// The task goes on when all others that are ready have had their turn and the runtime has looked for more:
+/// `yield_now` defers the wake-up until the driver was polled (tokio's `task/yield_now.rs`; `park_yield` in
+/// `runtime/scheduler/current_thread/mod.rs`). A plain `wake_by_ref` would keep the run queue from getting
+/// empty, and then the driver is polled once in 61 tasks only: what small sessions wait for isn't seen.
+fn others_first(cx: &mut Context<'_>) {
+    let _pending = pin!(yield_now()).poll(cx);
 }
 
 fn other(party: Party) -> Party {

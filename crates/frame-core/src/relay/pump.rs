@@ -253,7 +253,8 @@ impl Pump {
     }
 
     /// Moves bytes until nothing moves, or something happens that the relay must know. A buffer that is
-    /// needed is taken from `spare`, if there is one, and one that isn't any more is put there.
+    /// needed is taken from `spare`, if there is one, and one that isn't any more is put there. What is read
+    /// is taken from `left`, and once that is used up nothing more is read.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -261,6 +262,7 @@ impl Pump {
         sink: &mut W,
         keepalive: &mut Keepalive,
         spare: &mut Option<Buffer>,
+        left: &mut usize,
     ) -> Poll<Event>
     where
         R: AsyncRead + Unpin,
@@ -285,7 +287,7 @@ impl Pump {
             if unwritten || !self.starved || self.own_has_place() {
                 continue;
             }
-            if let Some(event) = ready!(self.poll_read(cx, source, sink, spare)) {
+            if let Some(event) = ready!(self.poll_read(cx, source, sink, spare, left)) {
                 return Poll::Ready(event);
             }
         }
@@ -418,12 +420,13 @@ impl Pump {
         source: &mut R,
         sink: &mut W,
         spare: &mut Option<Buffer>,
+        left: &mut usize,
     ) -> Poll<Option<Event>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let read = if matches!(self.source, Source::Stopped | Source::Ended) {
+        let read = if *left == 0 || matches!(self.source, Source::Stopped | Source::Ended) {
             Poll::Pending
         } else {
             let buffer = self.buffer.get_or_insert_with(|| spare.take().unwrap_or_else(Buffer::take));
@@ -460,6 +463,7 @@ impl Pump {
             Poll::Ready(Ok(0)) => Poll::Ready(Some(self.end_source(Ended::Eof))),
             Poll::Ready(Ok(n)) => {
                 self.wire_bytes += n as u64;
+                *left = left.saturating_sub(n);
                 if self.source == Source::Drain {
                     (self.sent, self.good, self.filled) = (0, 0, 0);
                 } else {
