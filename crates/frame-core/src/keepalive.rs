@@ -277,6 +277,9 @@ mod tests {
         assert_eq!(k.on_deadline(secs(61)), Due::Ping(ping(2)));
         assert_eq!(k.on_pong(&pong(&ping(1))), Answers::Gateway);
         assert_eq!(k.on_pong(&pong(&ping(2))), Answers::Gateway);
+        // No ping has this number: it is the client's own, unsolicited (RFC 6455 §5.5.3).
+        assert_eq!(k.on_pong(&pong(&ping(0))), Answers::Backend);
+        assert_eq!(k.on_pong(&pong(&ping(3))), Answers::Backend);
     }
 
     #[test]

@@ -134,8 +134,12 @@ mod tests {
         check(DEFLATE, &[rsv1(frame(Text, true, 3))], Ok(()));
         check(DEFLATE, &[rsv1(frame(Binary, false, 3)), frame(Continuation, true, 3)], Ok(()));
         check(DEFLATE, &[frame(Text, false, 3), rsv1(frame(Continuation, true, 3))], Err(RSV1));
-        check(DEFLATE, &[rsv1(frame(Close, true, 0))], Err(RSV1));
-        check(DEFLATE, &[rsv1(frame(Ping, true, 0))], Err(RSV1));
+        for limits in [PLAIN, DEFLATE] {
+            for control in [Close, Ping, Pong] {
+                check(limits, &[rsv1(frame(control, true, 0))], Err(RSV1));
+                check(limits, &[frame(Text, false, 3), rsv1(frame(control, true, 0))], Err(RSV1));
+            }
+        }
         check(PLAIN, &[rsv1(frame(Text, true, 3))], Err(RSV1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -799,4 +799,121 @@ proptest! {
         prop_assert_eq!(at_backend, up);
         prop_assert_eq!(at_client, down);
     }
+}
+
+/// Has always more to be read, and takes everything.
+struct Endless {
+    read: Arc<AtomicUsize>,
+    /// Then it is silent: a session that doesn't let others have their turn is to fail and not to hang.
+    most: usize,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = self.read.load(Ordering::Relaxed);
+        if before >= self.most {
+            return Poll::Pending;
+        }
+        let head = [0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0];
+        buf.put_slice(&head[before.min(head.len())..]);
+        self.read.fetch_add(buf.capacity(), Ordering::Relaxed);
+        let rest = buf.initialize_unfilled().len();
+        buf.advance(rest);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
+    const TURNS: usize = 10;
+    let read = Arc::<AtomicUsize>::default();
+    let endless = |most| Endless { read: read.clone(), most };
+    let (mut client, mut backend) = (endless(0), endless(1 << 28));
+    let relay = tokio::spawn(async move {
+        let control = Control::new();
+        relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}).await
+    });
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+    let read = read.load(Ordering::Relaxed);
+    assert!(read >= (TURNS - 1) * TURN_LEN, "{read}: it goes on by itself");
+    assert!(read <= (TURNS + 1) * (TURN_LEN + BUFFER_LEN), "{read}");
+    relay.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_frame_is_never_compressed() {
+    // RFC 7692 §6.1, whether the extension was agreed upon or not.
+    for deflate in [false, true] {
+        for opcode in [0xC8, 0xC9, 0xCA] {
+            for by in [Party::Client, Party::Backend] {
+                let mut rig =
+                    rig(Policy { limits: Limits { message_max: u64::MAX, deflate }, ..policy() }).await;
+                match by {
+                    Party::Client => rig.client.send(&masked(opcode, b"")).await,
+                    _ => rig.backend.send(&frame(opcode, b"")).await,
+                }
+                let told = if by == Party::Client { &mut rig.backend } else { &mut rig.client };
+                assert_eq!(told.hear_close().await.code, Some(1002), "{opcode:#x} of {by:?}");
+                drop((rig.client, rig.backend));
+                let violation = Violation::ReservedBits { bits: 4 };
+                assert_eq!(rig.relay.await.unwrap().cause, Cause::Violation { by, violation });
+            }
+        }
+    }
+}
+
+/// Takes nothing more, and says nothing more either.
+struct Deaf<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Deaf<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Deaf<S> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_nothing_more_and_stays_silent_is_lost_after_a_while() {
+    let mut rig = rig_over(policy(), 1 << 20, |near| near, Deaf).await;
+    let before = Instant::now();
+    rig.client.send(&masked(0x81, b"into the void")).await;
+    // The other peer hears of it when the time for last words is over.
+    assert_eq!(timeout(60 * SECOND, rig.client.hear()).await.expect("an end"), None);
+    assert_eq!(before.elapsed(), CLOSE_WAIT);
+    drop((rig.client, rig.backend));
+    let outcome = timeout(60 * SECOND, rig.relay).await.unwrap().unwrap();
+    assert!(matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. }), "{:?}", outcome.cause);
 }
