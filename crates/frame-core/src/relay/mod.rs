@@ -681,4 +681,6 @@ fn poll_drain<S: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut S) -> Poll<()
 }
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

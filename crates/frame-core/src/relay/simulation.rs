@@ -1,0 +1,561 @@
+//! A relay in a small world of its own, driven by a seed: streams that give and take in parts, stall and
+//! break, budgets that end, a clock that lags, a worker that is busy, alarms and orders. The task is polled
+//! only when its waker was woken, and streams keep a waker only while they have nothing: a wake-up that is
+//! lost shows as a session that sleeps although there is something to do.
+//!
+//! A seed that fails says so; `SIMULATION_SEED=… cargo test -p frame-core simulation` runs it alone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+use tokio::time::{Instant, advance};
+
+use super::*;
+use crate::head::{Scan, scan_head, unmask};
+use crate::test_io::{frame, masked};
+
+const SEEDS: u64 = 10_000;
+const THREADS: usize = 2;
+/// How late an alarm may be seen: the clock's lag, and the millisecond that tokio's timers round up to.
+const LATE_MAX: Duration = Duration::from_millis(LAG_MS + 2);
+const LAG_MS: u64 = 10;
+/// A session that is ordered to end, and whose peers do all they should, has ended so long after it.
+const END_MAX: Duration = Duration::from_secs(60);
+
+/// Steele and others' splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).unwrap()
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn millis(&mut self, end: usize) -> Duration {
+        Duration::from_millis(self.below(end) as u64)
+    }
+}
+
+/// A clock that is behind by up to [`LAG_MS`].
+#[derive(Clone, Copy, Debug)]
+struct Lagging(Instant);
+
+impl Clock for Lagging {
+    fn now(&self) -> Duration {
+        let exact = u64::try_from(self.0.elapsed().as_millis()).unwrap();
+        Duration::from_millis(exact / LAG_MS * LAG_MS)
+    }
+
+    fn now_exactly(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn instant(&self, at: Duration) -> Instant {
+        self.0 + at
+    }
+}
+
+/// The session's task, as the run queue sees it.
+#[derive(Default)]
+struct Task(AtomicBool);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A connection as the network has it.
+struct Net {
+    incoming: VecDeque<u8>,
+    /// What comes behind `incoming`.
+    end: Option<Option<io::ErrorKind>>,
+    reader: Option<Waker>,
+    out: Vec<u8>,
+    room: usize,
+    refuses: bool,
+    writer: Option<Waker>,
+    shut: bool,
+    random: Random,
+}
+
+/// The relay's end of it.
+struct Stream {
+    net: Rc<RefCell<Net>>,
+    /// Operations that are left to this turn, for both streams.
+    budget: Rc<Cell<u32>>,
+}
+
+impl Stream {
+    /// As tokio's: who has used its budget up is woken again, and registered nowhere.
+    fn proceed(&self, cx: &Context<'_>) -> Poll<()> {
+        match self.budget.get().checked_sub(1) {
+            Some(left) => {
+                self.budget.set(left);
+                Poll::Ready(())
+            }
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.proceed(cx));
+        let net = &mut *self.net.borrow_mut();
+        if net.incoming.is_empty() {
+            return match net.end {
+                Some(None) => Poll::Ready(Ok(())),
+                Some(Some(kind)) => Poll::Ready(Err(kind.into())),
+                None => {
+                    net.reader = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            };
+        }
+        let most = net.incoming.len().min(buf.remaining());
+        let n = if net.random.one_in(3) { 1 + net.random.below(most) } else { most };
+        net.incoming.drain(..n).for_each(|byte| buf.put_slice(&[byte]));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.proceed(cx));
+        let net = &mut *self.net.borrow_mut();
+        if net.refuses {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let most = net.room.min(buf.len());
+        if most == 0 {
+            net.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let n = if net.random.one_in(3) { 1 + net.random.below(most) } else { most };
+        net.out.extend_from_slice(&buf[..n]);
+        net.room -= n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.net.borrow_mut().shut = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A client or a backend: what it says, and what it hears.
+struct Far {
+    net: Rc<RefCell<Net>>,
+    party: Party,
+    /// Whole frames that are still to be sent.
+    script: VecDeque<Vec<u8>>,
+    /// The rest of the frame that is being sent.
+    rest: VecDeque<u8>,
+    /// Frames that must arrive at the other side, as they are.
+    sent: Vec<Vec<u8>>,
+    /// How many of the other side's have arrived here.
+    heard: usize,
+    heard_len: usize,
+    /// It answers pings of the gateway's.
+    answers: bool,
+    closed: bool,
+    has_heard_close: bool,
+}
+
+impl Far {
+    fn new(party: Party, random: &mut Random, world: u64) -> Self {
+        let net = Net {
+            incoming: VecDeque::new(),
+            end: None,
+            reader: None,
+            out: Vec::new(),
+            room: random.below(2000),
+            refuses: false,
+            writer: None,
+            shut: false,
+            random: Random(world),
+        };
+        let mut far = Self {
+            net: Rc::new(RefCell::new(net)),
+            party,
+            script: VecDeque::new(),
+            rest: VecDeque::new(),
+            sent: Vec::new(),
+            heard: 0,
+            heard_len: 0,
+            answers: !random.one_in(4),
+            closed: false,
+            has_heard_close: false,
+        };
+        for number in 0..random.below(8) {
+            let fragments = 1 + random.below(3);
+            for i in 0..fragments {
+                let first = if i == 0 { 0x02 } else { 0x00 };
+                let fin = if i + 1 == fragments { 0x80 } else { 0x00 };
+                let most = if random.one_in(60) { 600_000 } else { 300 };
+                let payload = vec![u8::try_from(number).unwrap(); random.below(most)];
+                far.script.push_back(far.encode(first | fin, &payload));
+                if random.one_in(6) {
+                    far.script.push_back(far.encode(0x8A, b"unasked"));
+                }
+            }
+        }
+        if random.one_in(3) {
+            far.script.push_back(far.encode(0x88, &1000_u16.to_be_bytes()));
+        }
+        far
+    }
+
+    fn encode(&self, b0: u8, payload: &[u8]) -> Vec<u8> {
+        if self.party == Party::Client { masked(b0, payload) } else { frame(b0, payload) }
+    }
+
+    /// Sends at most so many bytes of its script.
+    fn speak(&mut self, mut most: usize) {
+        let net = &mut *self.net.borrow_mut();
+        if net.end.is_some() {
+            return;
+        }
+        while most > 0 {
+            if self.rest.is_empty() {
+                let Some(frame) = self.script.pop_front() else { break };
+                self.rest.extend(&frame);
+                match frame[0] {
+                    0x88 => {
+                        self.closed = true;
+                        self.script.clear(); // nothing may follow (RFC 6455 §5.5.1)
+                    }
+                    0x8A if !frame.ends_with(&self.encode(0x8A, b"unasked")) => {}
+                    _ => self.sent.push(frame),
+                }
+            }
+            let n = most.min(self.rest.len());
+            net.incoming.extend(self.rest.drain(..n));
+            most -= n;
+        }
+        if !net.incoming.is_empty() {
+            net.reader.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn end(&self, kind: Option<io::ErrorKind>) {
+        let net = &mut *self.net.borrow_mut();
+        net.end.get_or_insert(kind);
+        net.reader.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn make_room(&self, len: usize) {
+        let net = &mut *self.net.borrow_mut();
+        net.room += len;
+        if net.room > 0 {
+            net.writer.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn refuse(&self) {
+        let net = &mut *self.net.borrow_mut();
+        net.refuses = true;
+        net.writer.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Looks at what has arrived: frames of the other side as they were sent and in their order, and
+    /// between them those of the gateway.
+    fn hear(&mut self, other: &[Vec<u8>]) -> Result<(), String> {
+        loop {
+            let net = self.net.borrow();
+            let wire = &net.out[self.heard_len..];
+            let hears = if self.party == Party::Client { Sender::Server } else { Sender::Client };
+            let head = match scan_head(wire, hears) {
+                Ok(Scan::Head(head)) => head,
+                Ok(Scan::Need(_)) => return Ok(()),
+                Err(e) => return Err(format!("{:?} hears nonsense: {e}", self.party)),
+            };
+            let mask_len = if head.mask.is_some() { 4 } else { 0 };
+            let extended = match wire[1] & 0x7F {
+                126 => 2,
+                127 => 8,
+                _ => 0,
+            };
+            let head_len = 2 + extended + mask_len;
+            let len = head_len + usize::try_from(head.payload_len).unwrap();
+            let Some(heard) = wire.get(..len).map(<[u8]>::to_vec) else { return Ok(()) };
+            drop(net);
+            self.heard_len += len;
+            match heard[0] {
+                0x89 if self.answers => {
+                    let mut payload = heard[head_len..].to_vec();
+                    if let Some(mask) = head.mask {
+                        unmask(&mut payload, mask, 0);
+                    }
+                    if !self.closed {
+                        self.script.push_front(self.encode(0x8A, &payload));
+                    }
+                }
+                0x89 => {}
+                0x88 => {
+                    self.has_heard_close = true;
+                    self.script.clear();
+                    if !self.closed {
+                        self.script.push_back(self.encode(0x88, &1000_u16.to_be_bytes()));
+                    }
+                }
+                _ if other.get(self.heard) == Some(&heard) => self.heard += 1,
+                b0 => return Err(format!("{:?} hears {b0:#x}, number {}", self.party, self.heard)),
+            }
+        }
+    }
+}
+
+struct World {
+    random: Random,
+    relay: Relay<Lagging>,
+    task: Arc<Task>,
+    budget: Rc<Cell<u32>>,
+    client: Far,
+    backend: Far,
+    streams: (Stream, Stream),
+    control: Control,
+    outcome: Option<Outcome>,
+    /// Nothing was broken, ended by order, or slow for long enough to be given up.
+    is_sound: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let seconds = |random: &mut Random, end| Duration::from_secs(1 + random.below(end) as u64);
+        let policy = Policy {
+            limits: crate::sequence::Limits { message_max: u64::MAX, deflate: false },
+            idle_timeout: (!random.one_in(3)).then(|| seconds(&mut random, 40)),
+            ping_interval: (!random.one_in(3)).then(|| seconds(&mut random, 20)),
+            pong_timeout: seconds(&mut random, 10),
+        };
+        let client = Far::new(Party::Client, &mut random, seed ^ 1);
+        let backend = Far::new(Party::Backend, &mut random, seed ^ 2);
+        let budget = Rc::<Cell<u32>>::default();
+        let stream = |far: &Far| Stream { net: far.net.clone(), budget: budget.clone() };
+        let streams = (stream(&client), stream(&backend));
+        let clock = Lagging(Instant::now());
+        Self {
+            random,
+            relay: Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits)),
+            task: Arc::new(Task(AtomicBool::new(true))),
+            budget,
+            client,
+            backend,
+            streams,
+            control: Control::new(),
+            outcome: None,
+            is_sound: true,
+        }
+    }
+
+    fn far(&mut self) -> &mut Far {
+        if self.random.one_in(2) { &mut self.client } else { &mut self.backend }
+    }
+
+    fn order(&mut self) {
+        let within = self.random.millis(8000);
+        self.control.end(Order { code: 1001, manner: Manner::AfterMessages { within } });
+    }
+
+    /// One of the things that happen to a session.
+    async fn happen(&mut self) {
+        match self.random.below(64) {
+            0..=23 => {
+                let most = if self.random.one_in(2) { 40 } else { 1 << 20 };
+                let most = self.random.below(most);
+                self.far().speak(most);
+            }
+            24..=43 => {
+                let most = if self.random.one_in(2) { 100 } else { 1 << 20 };
+                let len = self.random.below(most);
+                self.far().make_room(len);
+            }
+            44..=53 => {
+                let most = if self.random.one_in(4) { 5000 } else { 50 };
+                advance(self.random.millis(most)).await;
+            }
+            54 => {
+                self.is_sound = false;
+                self.order();
+            }
+            55..=57 => drop(self.control.ask()),
+            58 if self.random.one_in(4) => {
+                self.is_sound = false;
+                let reset = self.random.one_in(2).then_some(io::ErrorKind::ConnectionReset);
+                self.far().end(reset);
+            }
+            59 if self.random.one_in(4) => {
+                self.is_sound = false;
+                self.far().refuse();
+            }
+            _ => {}
+        }
+    }
+
+    /// Polls the task if it was woken.
+    async fn turn(&mut self) -> Result<(), String> {
+        tokio::task::yield_now().await; // those that let others go first are woken
+        if self.outcome.is_none() && self.task.0.swap(false, Ordering::Relaxed) {
+            let budget = if self.random.one_in(3) { self.random.below(6) } else { 128 };
+            self.budget.set(u32::try_from(budget).unwrap());
+            let waker = Waker::from(self.task.clone());
+            let cx = &mut Context::from_waker(&waker);
+            let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
+            match self.relay.poll(cx, client, backend, &self.control, &|_: &mut Stream| {}) {
+                Poll::Ready(outcome) => self.outcome = Some(outcome),
+                Poll::Pending => {
+                    tokio::task::yield_now().await;
+                    self.look()?;
+                }
+            }
+        }
+        self.client.hear(&self.backend.sent)?;
+        self.backend.hear(&self.client.sent)
+    }
+
+    /// Who sleeps has nothing to do.
+    fn look(&self) -> Result<(), String> {
+        if self.task.0.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let now = self.relay.clock.now_exactly();
+        if let Some(next) = self.relay.next_deadline()
+            && now > next + LATE_MAX
+        {
+            return Err(format!("it sleeps at {now:?}, after its deadline {next:?}"));
+        }
+        if self.relay.finish.is_some() || self.relay.cause.is_some() {
+            return Ok(());
+        }
+        for (from, to) in [(&self.client, &self.backend), (&self.backend, &self.client)] {
+            let (source, sink) = (from.net.borrow(), to.net.borrow());
+            if sink.writer.is_some() {
+                continue; // it will be woken when there is room
+            }
+            if !source.incoming.is_empty() || source.reader.is_none() && source.end.is_none() {
+                return Err(format!(
+                    "it sleeps with {} bytes of {:?} unread; a waker: {}",
+                    source.incoming.len(),
+                    from.party,
+                    source.reader.is_some()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker that is busy elsewhere lets a session wait; what happens meanwhile comes together.
+    async fn live(&mut self) -> Result<(), String> {
+        for _ in 0..20 + self.random.below(100) {
+            self.happen().await;
+            if self.random.one_in(8) {
+                continue;
+            }
+            self.turn().await?;
+            self.look_when_asleep()?;
+            if self.outcome.is_some() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn look_when_asleep(&self) -> Result<(), String> {
+        if self.outcome.is_some() { Ok(()) } else { self.look() }
+    }
+
+    /// From here on peers say all they have to say, take everything, and end when they should.
+    async fn settle(&mut self) -> Result<(), String> {
+        self.is_sound &= self.relay.clock.now() < CLOSE_ANSWER_WAIT;
+        self.order();
+        let begun = Instant::now();
+        while self.outcome.is_none() {
+            if begun.elapsed() > END_MAX {
+                return Err(format!("it doesn't end: {:?}", self.relay));
+            }
+            for far in [&mut self.client, &mut self.backend] {
+                far.speak(1 << 20);
+                far.make_room(1 << 20);
+                if far.net.borrow().shut {
+                    far.end(None);
+                }
+            }
+            self.turn().await?;
+            self.look_when_asleep()?;
+            if !self.task.0.load(Ordering::Relaxed) {
+                advance(self.random.millis(400)).await;
+            }
+        }
+        let whole = |to: &Far, from: &Far| to.heard == from.sent.len();
+        let (client, backend) = (&self.client, &self.backend);
+        let outcome = self.outcome.as_ref().unwrap();
+        if self.is_sound
+            && matches!(outcome.cause, Cause::Closed { by: Party::Client, .. })
+            && !whole(backend, client)
+        {
+            return Err("frames before the client's Close are missing".into());
+        }
+        if self.is_sound
+            && matches!(outcome.cause, Cause::Closed { by: Party::Backend, .. })
+            && !whole(client, backend)
+        {
+            return Err("frames before the backend's Close are missing".into());
+        }
+        Ok(())
+    }
+}
+
+fn simulate(seeds: impl Iterator<Item = u64>) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    for seed in seeds {
+        let life = async {
+            let mut world = World::new(seed);
+            world.live().await?;
+            world.settle().await
+        };
+        let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
+        let lived = lived.unwrap_or_else(|_| Err("it panics, as said above".into()));
+        if let Err(what) = lived {
+            panic!("SIMULATION_SEED={seed}: {what}");
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_sessions_lose_nothing_and_sleep_through_nothing() {
+    if let Ok(seed) = std::env::var("SIMULATION_SEED") {
+        return simulate(std::iter::once(seed.parse().unwrap()));
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS as u64 {
+            scope.spawn(move || simulate((thread..SEEDS).step_by(THREADS)));
+        }
+    });
+}
