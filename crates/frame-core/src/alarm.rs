@@ -1,5 +1,6 @@
 //! One timer per session, moved as rarely as possible.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,6 +9,20 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::clock::Clock;
+
+/// The kernel's timers and a busy thread are late by less.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static LATE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many alarms of sessions of this thread's were heard more than a second after their moment, since the last
+/// call: a wake-up was lost, or the thread was stuck.
+#[must_use]
+pub fn take_late() -> u64 {
+    LATE.replace(0)
+}
 
 /// Rings at the earliest moment anyone asked for.
 #[derive(Debug, Default)]
@@ -28,6 +43,13 @@ impl Alarm {
     /// Its moment has come, and nobody has polled it since.
     pub(crate) fn has_rung(&self) -> bool {
         self.set_for.is_some() && self.timer.as_ref().is_some_and(|timer| timer.is_elapsed())
+    }
+
+    /// Counts, for [`take_late`], an alarm that has rung long before `now`.
+    pub(crate) fn heard(&self, now: Duration) {
+        if self.set_for.is_some_and(|at| now.saturating_sub(at) > LATE_AFTER) {
+            LATE.set(LATE.get() + 1);
+        }
     }
 
     /// Ready once `at` has come. An alarm that was set for earlier is let ring first: moving it

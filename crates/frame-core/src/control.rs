@@ -68,6 +68,8 @@ impl Ear {
 const NOW: u64 = 1 << 16;
 /// There is a question.
 const ASKED: u64 = 1 << 17;
+/// The session is to look at its streams once more.
+const LOOK: u64 = 1 << 18;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
@@ -88,7 +90,7 @@ impl Control {
             Manner::Now => NOW,
         };
         let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-            let (code, asked) = (old & 0xFFFF, old & ASKED);
+            let (code, asked) = (old & 0xFFFF, old & (ASKED | LOOK));
             match code {
                 0 => Some(u64::from(order.code) | manner | asked),
                 _ if old & NOW != 0 => None,
@@ -129,6 +131,19 @@ impl Control {
     #[must_use]
     pub fn stalled_since(&self) -> Option<Duration> {
         self.0.stalled.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
+    /// Has the session polled, in case a wake-up was lost; [`Self::take_look`] tells it why.
+    pub fn look(&self) {
+        self.0.word.fetch_or(LOOK, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// The session was woken by [`Self::look`], which this call takes note of.
+    #[must_use]
+    pub fn take_look(&self) -> bool {
+        self.0.word.load(Ordering::Acquire) & LOOK != 0
+            && self.0.word.fetch_and(!LOOK, Ordering::AcqRel) & LOOK != 0
     }
 
     fn wake(&self) {

@@ -26,7 +26,7 @@ pub mod sequence;
 pub mod utf8;
 pub mod violation;
 
-mod alarm;
+pub mod alarm;
 #[cfg(test)]
 mod test_io;
 

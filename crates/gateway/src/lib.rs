@@ -37,6 +37,7 @@ pub mod shortage;
 pub mod site;
 pub mod socket;
 pub mod spares;
+pub mod sweep;
 pub mod tables;
 pub mod telemetry;
 pub mod upstream;

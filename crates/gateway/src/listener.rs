@@ -91,7 +91,7 @@ async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
 }
 
 fn receive(worker: &Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::greet(worker.clone(), door, tcp, peer));
+    worker.spawn(connection::greet(worker.clone(), door, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.

@@ -113,6 +113,12 @@ impl Registry {
         self.step
     }
 
+    /// The controls of all sessions.
+    #[must_use]
+    pub fn controls(&self) -> Vec<Control> {
+        self.lock().live.values().map(|entry| entry.control.clone()).collect()
+    }
+
     /// The ids of all sessions.
     #[must_use]
     pub fn ids(&self) -> Vec<u64> {

@@ -21,6 +21,7 @@ use crate::registry::Registered;
 use crate::route::Route;
 use crate::service::echo;
 use crate::socket;
+use crate::sweep::SweptSession;
 use crate::telemetry::access::Report;
 
 /// A session that waits for its client's stream.
@@ -70,7 +71,6 @@ impl Session {
     }
 
     /// Lives the session over the client's stream; for `parting` see [`relay`].
-    #[expect(clippy::manual_async_fn, reason = "one would hold its arguments twice, as long as it lives")]
     pub fn run<S, P>(
         mut self: Box<Self>,
         mut client: S,
@@ -81,7 +81,7 @@ impl Session {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         P: Fn(&mut S) + Send + 'static,
     {
-        async move {
+        SweptSession::new(self.registered.control().clone(), async move {
             self.report.opened();
             let policy = self.policy();
             let control = self.registered.control();
@@ -106,7 +106,7 @@ impl Session {
                     self.end(&outcome);
                 }
             }
-        }
+        })
     }
 
     fn end(self, outcome: &Outcome) {

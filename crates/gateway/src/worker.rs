@@ -29,6 +29,7 @@ use crate::registry::{Registered, Registry, Who};
 use crate::route::Route;
 use crate::shortage::Shortage;
 use crate::site::Site;
+use crate::sweep::{self, Sweep};
 use crate::upstream::pool::Pool;
 
 /// Also the longest that a worker sleeps: a timer for later than its next turn needs no system call
@@ -52,6 +53,8 @@ pub struct Worker {
     pub sessions: Arc<Registry>,
     /// Connections accepted so far.
     pub accepted: Arc<AtomicU64>,
+    /// What looks at the tasks of connections now and then.
+    pub sweep: Arc<Sweep>,
     /// Connections and sessions: the worker ends when all of them have.
     pub tasks: TaskTracker,
     /// The gateway is about to end: connections take no more requests.
@@ -82,6 +85,7 @@ impl Worker {
             pool: Arc::default(),
             sessions,
             accepted: Arc::default(),
+            sweep: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             retiring: CancellationToken::new(),
@@ -91,6 +95,11 @@ impl Worker {
             pressure: Arc::default(),
             casing,
         }
+    }
+
+    /// Runs a task of a connection.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.sweep.over(task));
     }
 
     /// The site in use.
@@ -262,6 +271,8 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listening: Vec<Listening> = Vec::new();
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
+    // Not one of the tasks that the worker's end waits for.
+    tokio::spawn(sweep::run(worker.sweep.clone(), worker.sessions.clone()));
     loop {
         tokio::select! {
             command = inbox.recv() => match command {

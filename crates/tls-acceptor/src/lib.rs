@@ -63,6 +63,7 @@ mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;
+pub mod sweep;
 pub mod tcp;
 #[cfg(test)]
 mod test_rig;

@@ -8,10 +8,13 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
+
+use crate::sweep;
 
 /// A [`TcpStream`] that costs less.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Tcp {
 /// A task, as long as the runtime holds a waker of it: until there is something to read, when it takes the
 /// waker and says so to [`TcpStream::try_io`] (tokio's `runtime/io/scheduled_io.rs`, `wake` and
 /// `poll_readiness`). So its memory is not another task's meanwhile.
+/// That takes a runtime whose tasks run on the thread of its driver, as a worker's do; on another the taking and
+/// the telling could be seen in the other order, and a reader would wait for the second look.
 #[derive(Debug, PartialEq, Eq)]
 struct Who {
     data: usize,
@@ -31,6 +36,9 @@ struct Who {
 }
 
 impl Who {
+    /// A task that should have been woken: a second look has found what it waits for. (No vtable is there.)
+    const SUSPECT: Self = Self { data: 0, vtable: NonZeroUsize::MIN };
+
     fn of(waker: &Waker) -> Self {
         Self { data: waker.data().addr(), vtable: NonNull::from_ref(waker.vtable()).addr() }
     }
@@ -85,6 +93,32 @@ impl Tcp {
         })
     }
 
+    /// The socket holds bytes, or an end, whatever the runtime knows of it.
+    fn holds_something(&self) -> bool {
+        let mut fds = [PollFd::new(&self.io, PollFlags::IN | PollFlags::RDHUP)];
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Is polled by [`sweep::looking`] for a reader that waits to be woken. `None`: read as usual.
+    fn look_again(&mut self, buf: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
+        if self.io.try_io(Interest::READABLE, || Ok(())).is_ok() {
+            return None; // the runtime knows: this very poll may be the wake-up
+        }
+        if !self.holds_something() {
+            return Some(Poll::Pending);
+        }
+        if self.reader.replace(Who::SUSPECT) != Some(Who::SUSPECT) {
+            return Some(Poll::Pending); // the runtime may be about to learn of it
+        }
+        sweep::found();
+        self.reader = None;
+        match recv(&self.io, buf.initialize_unfilled(), RecvFlags::empty()) {
+            Ok((_, read)) => buf.advance(read),
+            Err(_) => return None,
+        }
+        Some(Poll::Ready(Ok(())))
+    }
+
     /// Does `work` on up to `len` bytes and says on how many. After fewer the socket has no more, or takes no
     /// more, and the runtime is told so: else another call would have to find it out.
     fn try_all(
@@ -112,6 +146,12 @@ impl AsyncRead for Tcp {
             // Somebody brings memory as it comes, which only tokio may read into.
             this.reader = None;
             return Pin::new(&mut this.io).poll_read(cx, buf);
+        }
+        if sweep::is_looking()
+            && this.reader.as_ref().is_some_and(|who| [Who::of(cx.waker()), Who::SUSPECT].contains(who))
+            && let Some(looked) = this.look_again(buf)
+        {
+            return looked;
         }
         loop {
             if this.io.try_io(Interest::READABLE, || Ok(())).is_err() {
@@ -272,6 +312,62 @@ mod tests {
         has_asked.await.unwrap();
         far.write_all(b"ping").await.unwrap();
         assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
+    }
+
+    /// Waits until the kernel has something to read. The runtime doesn't learn of it meanwhile: its driver has no
+    /// turn.
+    fn block_until_held(tcp: &Tcp) {
+        while !tcp.holds_something() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Bytes of which the runtime never learns are a delay: the second look finds them.
+    #[tokio::test]
+    async fn bytes_without_a_wake_up_are_found_by_the_second_look() {
+        let (mut near, far) = pair().await;
+        let mut far = far.into_std().unwrap();
+        std::future::poll_fn(|cx| {
+            let mut look =
+                |near: &mut Tcp| (sweep::looking(|| read_now(near, cx, true)), sweep::take_found());
+            assert_eq!(look(&mut near), (None, 0)); // registers
+            assert_eq!(look(&mut near), (None, 0)); // nothing is there
+            std::io::Write::write_all(&mut far, b"ping").unwrap();
+            block_until_held(&near);
+            assert_eq!(look(&mut near), (None, 0)); // the runtime may be about to learn of it
+            assert_eq!(look(&mut near), (Some(4), 1));
+            assert_eq!(look(&mut near), (None, 0));
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// A wake-up that comes together with a look is not taken for a late one, nor lost.
+    #[tokio::test]
+    async fn a_look_that_is_also_the_wake_up_reads() {
+        let (mut near, mut far) = pair().await;
+        let mut polls = 0;
+        let (asked, has_asked) = tokio::sync::oneshot::channel();
+        let reading = tokio::spawn(async move {
+            let mut asked = Some(asked);
+            std::future::poll_fn(|cx| {
+                polls += 1;
+                let read = if polls == 1 {
+                    read_now(&mut near, cx, true)
+                } else {
+                    sweep::looking(|| read_now(&mut near, cx, true))
+                };
+                if let Some(asked) = asked.take() {
+                    asked.send(()).unwrap();
+                }
+                read.map_or(Poll::Pending, Poll::Ready)
+            })
+            .await
+        });
+        has_asked.await.unwrap();
+        far.write_all(b"ping").await.unwrap();
+        assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
+        assert_eq!(sweep::take_found(), 0);
     }
 
     #[tokio::test]

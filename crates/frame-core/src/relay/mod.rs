@@ -202,7 +202,13 @@ impl<T: Clock> Relay<T> {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         // The deadline that an alarm has rung for must not seem to be still to come.
-        let now = if self.alarm.has_rung() { self.clock.now_exactly() } else { self.clock.now() };
+        let now = if self.alarm.has_rung() {
+            let now = self.clock.now_exactly();
+            self.alarm.heard(now);
+            now
+        } else {
+            self.clock.now()
+        };
         let silent = control.is_silent(cx, &self.ear);
         if !silent
             && let Some(order) = control.poll(cx, &mut self.ear)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::log;
 use crate::memory::Pressure;
 use crate::overview::Overview;
+use crate::sweep;
 
 /// What [`render`] returns, as HTTP calls it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,6 +28,12 @@ pub fn render(overview: &Overview) -> String {
         "Log lines that found no room on their way to stderr.",
     );
     page.sample(&[], log::lines_lost());
+    page.family(
+        "wssgate_late_wakeups_total",
+        "counter",
+        "Sockets whose bytes no wake-up told of, and timers of sessions heard more than a second late.",
+    );
+    page.sample(&[], sweep::late_wakeups());
     let sum = |of: fn(&Pressure) -> &AtomicU64| {
         overview.pressure.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum::<u64>()
     };
