@@ -384,7 +384,10 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     // None is left: whoever comes now waits, and the gateway with them.
     let mut waiting: Vec<TcpStream> = Vec::new();
     for _ in 0..20 {
-        waiting.push(TcpStream::connect(plain).await.unwrap());
+        // Who says nothing would be given up for others.
+        let mut client = TcpStream::connect(plain).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        waiting.push(client);
     }
     gateway.wait(SHORTAGE);
     let cpu = gateway.cpu_time();
@@ -399,9 +402,11 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     assert!(report["first"].as_str().unwrap().contains("open files"), "{report}");
     live.echoes("still").await;
     // Some are free.
+    let opened = sessions.len();
     drop((spare, sessions, last));
+    until(async || gateway.lines("session").len() == opened).await;
     for client in &mut waiting {
-        let answer = ask(client, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        let answer = ask(client, "Host: a.test\r\n\r\n").await;
         assert_eq!(answer.status(), 200);
     }
     drop(waiting);
@@ -430,9 +435,12 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     let (tls, plain, admin) = (gateway.address(), gateway.addresses()[1], gateway.admin());
     let control = gateway.path().join("control.sock");
     let mut live = open(tls).await;
-    let mut silent = Vec::new();
+    // Whoever says nothing would be given up for others.
+    let mut unfinished = Vec::new();
     for _ in 0..LIMIT {
-        silent.push(TcpStream::connect(plain).await.unwrap());
+        let mut client = TcpStream::connect(plain).await.unwrap();
+        client.write_all(b"GET").await.unwrap();
+        unfinished.push(client);
     }
     gateway.wait(SHORTAGE);
     until(async || taken(&gateway, LIMIT) == LIMIT).await;
@@ -469,8 +477,9 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     live.echoes("still").await;
     assert_eq!(gateway.lines(SHORTAGE).len(), 1, "{}", gateway.log());
     // Some are free: nobody has to be told.
-    drop(silent);
-    assert_eq!(gateway.wait("renewed")["names_replaced"], "default.test");
+    drop(unfinished);
+    let line = gateway.wait("renewed");
+    assert_eq!(line["names_replaced"], "default.test", "{}", gateway.log());
     gateway.wait("certificates are watched again");
     assert_eq!(served_leaf(tls).await, *renewed.der);
     let mut together = Vec::new();
