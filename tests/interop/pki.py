@@ -43,6 +43,9 @@ class Pki:
         await self._certificate(
             directory / f"{file}.crt", directory / f"{file}.key", "leaf", alternatives, *signer
         )
+        # With its issuer, which the gateway would miss.
+        with (directory / f"{file}.crt").open("a") as chain:
+            chain.write(self.root.read_text())
         return serial
 
     async def _certificate(self, certificate, key, kind, names, *more):
