@@ -114,7 +114,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
                     }
                     let guard = open.enter();
                     used = true;
-                    worker.spawn(stream(connection.clone(), peer_field.clone(), request, respond, guard));
+                    worker.tasks.spawn(stream(connection.clone(), peer_field.clone(), request, respond, guard));
                 }
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
                 None => return,
