@@ -74,8 +74,7 @@ pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: S
     }
     drop(place);
     // Another task: this one is small.
-    let tasks = worker.tasks.clone();
-    tasks.spawn(serve(worker, door, tcp, peer, deadline));
+    worker.spawn(serve(worker.clone(), door, tcp, peer, deadline));
 }
 
 /// Waits for something to read, or for the end.

@@ -91,7 +91,7 @@ async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
 }
 
 fn receive(worker: &Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
-    worker.spawn(connection::greet(worker.clone(), door, tcp, peer));
+    worker.tasks.spawn(connection::greet(worker.clone(), door, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.
@@ -130,8 +130,9 @@ mod tests {
     use crate::socket;
     use crate::worker::Common;
 
-    /// Connections wait in the queue before anything is accepted, and the stop is there already.
-    async fn accepted_of_three(how: Stop) -> u64 {
+    /// Connections wait in the queue before anything is accepted, and the stop is there already. Each client has
+    /// said so much.
+    async fn accept_three(how: Stop, said: &[u8]) -> (Arc<Worker>, Vec<std::net::TcpStream>) {
         let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let text = format!(
             "[[listener]]\naddress = \"{address}\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n"
@@ -152,17 +153,35 @@ mod tests {
         let worker = Arc::new(Worker::new(common, sessions));
         let listener = socket::listen(address, 1).unwrap().remove(0);
         let local = listener.local_addr().unwrap();
-        let _clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(local).unwrap()).collect();
+        let connect = || {
+            let mut client = std::net::TcpStream::connect(local).unwrap();
+            std::io::Write::write_all(&mut client, said).unwrap();
+            client
+        };
+        let clients = (0..3).map(|_| connect()).collect();
         let listener = Arc::new(TcpListener::from_std(listener).unwrap());
         let (stop, stopped) = oneshot::channel();
         stop.send(how).unwrap();
         accept(worker.clone(), address, listener, stopped).await;
-        worker.accepted.load(Ordering::Relaxed)
+        (worker, clients)
     }
 
     #[tokio::test]
     async fn a_queue_is_emptied_before_its_socket_is_closed_and_left_alone_where_it_lives_on() {
-        assert_eq!(accepted_of_three(Stop::AfterQueue).await, 3);
-        assert_eq!(accepted_of_three(Stop::AtOnce).await, 0);
+        for (how, accepted) in [(Stop::AfterQueue, 3), (Stop::AtOnce, 0)] {
+            let (worker, _clients) = accept_three(how, b"").await;
+            assert_eq!(worker.accepted.load(Ordering::Relaxed), accepted);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_begun_to_speak_is_looked_at_now_and_then() {
+        let (worker, _clients) = accept_three(Stop::AfterQueue, b"GET").await;
+        let all = async {
+            while worker.sweep.len() < 3 {
+                yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
     }
 }
