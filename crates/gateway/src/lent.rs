@@ -1,5 +1,5 @@
-//! A stream that comes back when whoever has it drops it: h2 keeps its connection's to itself, and an end is
-//! still to be told over it.
+//! A stream that is returned when its borrower drops it: h2 doesn't give back the stream of its connection, over
+//! which close_notify is still to be sent.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;

@@ -79,8 +79,8 @@ async fn accept_all(
     }
 }
 
-/// Nothing can be accepted for want of descriptors or memory. A client that has said nothing for a while
-/// makes room.
+/// File descriptors or memory are exhausted, and nothing can be accepted. A client that has said nothing for a
+/// while is given up to make room.
 async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
     worker.shortage.failed(address, e);
     if !worker.silent.shed(None, SILENCE_MIN) {

@@ -185,7 +185,7 @@ impl TlsStream {
                             Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                             Poll::Pending => {
                                 if self.owes {
-                                    let _ = self.poll_send(cx); // whoever writes will see a failure
+                                    let _ = self.poll_send(cx); // the next write reports a failure
                                 }
                                 return Poll::Pending;
                             }

@@ -2,7 +2,7 @@
 //!
 //! A client that says nothing costs little, but not nothing. So there is a bound on those that are waited
 //! for, and a client address may have no more of its connections among them than places are left free: one
-//! address alone gets half of the places, two get a third each, and whoever comes next finds some. Who goes is
+//! address alone gets half of the places, two get a third each, and a new one finds some. Who goes is
 //! always the one that was waited for longest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

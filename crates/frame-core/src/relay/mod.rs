@@ -349,7 +349,7 @@ impl<T: Clock> Relay<T> {
         self.end_by = Some(now + NOW_WAIT.1);
     }
 
-    /// The order's last moment has come: whoever keeps a message open doesn't keep the session.
+    /// The order's last moment has come: a message that is kept open doesn't keep the session alive.
     fn on_last_moment(&mut self, now: Duration) -> bool {
         let Some(ordered) = self.order.as_deref_mut() else { return false };
         if ordered.messages_until.is_none_or(|until| now < until) {

@@ -40,7 +40,7 @@ pub struct Sending<B = ToBackend> {
     begun: bool,
     /// Told of 100 Continue.
     told: Option<oneshot::Sender<()>>,
-    /// The client waits for 100 Continue, and hears it from whoever asks it for its body.
+    /// The client waits for 100 Continue, which is sent to it when its body is read.
     expects: bool,
 }
 
