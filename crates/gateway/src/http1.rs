@@ -38,13 +38,13 @@ const UNREAD_MAX: u64 = 8 * 1024;
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let limits = connection.limits;
     let interim = Arc::new(Interim::default());
-    let each = Each {
+    let each = Arc::new(Each {
         peer: address_field(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
         interim: interim.clone(),
         connection: connection.clone(),
-    };
+    });
     let service = service_fn(|request| answer::<T>(each.clone(), request));
     let io = Patient::new(transport);
     let mut serving = Builder::new()
@@ -86,7 +86,6 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
 }
 
 /// What the requests of a connection are answered with.
-#[derive(Clone)]
 struct Each {
     connection: Arc<Connection>,
     peer: HeaderValue,
@@ -105,10 +104,10 @@ fn keep_alive(timeout: Duration) -> HeaderValue {
 }
 
 async fn answer<T: Transport>(
-    each: Each,
+    each: Arc<Each>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread, interim } = each;
+    let Each { connection, peer, keep_alive, unread, interim } = &*each;
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let may_keep = head.version == Version::HTTP_11
@@ -123,16 +122,17 @@ async fn answer<T: Transport>(
     };
     interim.begin();
     // RFC 9110 §15.2: a client of HTTP/1.0 must not get any.
-    let hears = (head.version != Version::HTTP_10).then_some(&*interim);
-    let reply = exchange(connection.clone(), peer, Box::new(head), body, hears).await;
+    let hears = (head.version != Version::HTTP_10).then_some(&**interim);
+    let reply = exchange(connection.clone(), peer.clone(), Box::new(head), body, hears).await;
     poll_fn(|cx| interim.poll_left(cx)).await; // the final answer is the last
     Ok(match reply {
         Reply::Answer(mut answer) => {
             let unread = unread.swap(false, Ordering::Relaxed);
             let worker = &connection.worker;
             if worker.retiring.is_cancelled() || (unread && is_long && answer.body().is_own()) {
-                // A body that nobody wants is not waited for (RFC 9112 §9.3). Or the next request is for the other process. Unlike a connection that is closed
-                // while it is idle, an answer never crosses a request.
+                // The rest of the body would be read for nothing (RFC 9112 §9.3), or the next request is for the
+                // other process. An answer that says so never crosses a request, as the end of an idle connection
+                // may.
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             } else if may_keep
                 && !unread
@@ -140,7 +140,7 @@ async fn answer<T: Transport>(
                 && !answer.headers().contains_key(CONNECTION)
             {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-                answer.headers_mut().insert(KEEP_ALIVE, keep_alive);
+                answer.headers_mut().insert(KEEP_ALIVE, keep_alive.clone());
             }
             answer
         }
