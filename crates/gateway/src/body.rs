@@ -14,11 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::patience::{Pace, STALL_MAX, Stall};
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
-use crate::upstream::wire::{AbortOnDrop, Answer, BrokeOff};
+use crate::upstream::wire::{Answer, BrokeOff};
 
 /// What a client is told, and the log, that keeps its body to itself.
 pub const CLIENT_STALLED: &str =
@@ -283,10 +284,10 @@ impl Progress {
 
 /// Behind its answer's end a body goes on while the client sends and the backend takes: an early answer doesn't
 /// end a request (RFC 9112 §9.3).
-async fn go_on(upload: AbortOnDrop, progress: Arc<Progress>) {
+async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<Progress>) {
     let timer = pin!(sleep(STALL_MAX));
     tokio::select! {
-        () = upload.ended() => {}
+        _ = upload => {}
         () = progress.backend_idles(STALL_MAX, timer) => {}
     }
 }

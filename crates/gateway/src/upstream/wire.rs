@@ -14,8 +14,8 @@ use frame_core::pool::Buffer;
 use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split};
-use tokio::task::JoinHandle;
 use tokio::task::coop::unconstrained;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::{BadAnswer, Framing, Repair, is_kept, take_head};
 use super::decode::{BadChunk, Decoded, Decoder};
@@ -64,28 +64,8 @@ enum Link<T> {
     /// The request's body is still on its way, and doesn't wait for anybody who reads the answer.
     Split {
         read: Box<dyn AsyncRead + Unpin + Send>,
-        upload: Option<AbortOnDrop>,
+        upload: Option<AbortOnDropHandle<()>>,
     },
-}
-
-/// A task that doesn't outlive whoever has it: a body may go on for ever.
-#[derive(Debug)]
-pub struct AbortOnDrop(JoinHandle<()>);
-
-impl AbortOnDrop {
-    /// Waits for the task's end.
-    ///
-    /// # Cancel safety
-    /// A dropped call ends the task.
-    pub async fn ended(mut self) {
-        let _ = (&mut self.0).await;
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Why there is no answer.
@@ -212,7 +192,7 @@ impl<T: Io> Link<T> {
                 let _ = write.shutdown().await;
             }
         });
-        Self::Split { read: Box::new(read), upload: Some(AbortOnDrop(upload)) }
+        Self::Split { read: Box::new(read), upload: Some(AbortOnDropHandle::new(upload)) }
     }
 }
 
@@ -275,7 +255,7 @@ impl<T: Io> Answer<T> {
     }
 
     /// The request's body, if it is still on its way: it stops with the answer, unless it is taken.
-    pub fn take_upload(&mut self) -> Option<AbortOnDrop> {
+    pub fn take_upload(&mut self) -> Option<AbortOnDropHandle<()>> {
         match &mut self.link {
             Link::Whole(_) => None,
             Link::Split { upload, .. } => upload.take(),
