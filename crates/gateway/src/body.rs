@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::exchange::has_outer_blanks;
 use crate::patience::{Pace, STALL_MAX, Stall};
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
@@ -24,6 +25,10 @@ use crate::upstream::wire::{Answer, BrokeOff};
 /// What a client is told, and the log, that keeps its body to itself.
 pub const CLIENT_STALLED: &str =
     "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
+
+/// What the log is told of trailers that end their stream.
+pub const MALFORMED_TRAILERS: &str =
+    "the request's trailers are malformed: a field value begins or ends with a blank (RFC 9113 §8.2.1)";
 
 /// Whatever keeps a body from going on.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -75,20 +80,29 @@ pub struct Http2Body {
     /// What was taken before it was asked for.
     first: Option<Result<Bytes, h2::Error>>,
     data_done: bool,
-    /// Gets the stream back if it was not read to its end.
-    rest: Option<oneshot::Sender<RecvStream>>,
+    /// Told what is to be done about the stream, if it was not read to its end.
+    rest: Option<oneshot::Sender<Rest>>,
+}
+
+/// How a body over HTTP/2 was left.
+#[derive(Debug)]
+pub enum Rest {
+    /// More of it may come, and nobody wants it.
+    Unread(RecvStream),
+    /// Its trailers end the stream with an error (RFC 9113 §8.1.1).
+    Malformed,
 }
 
 impl Http2Body {
     /// `length` is the request's Content-Length; h2 sees to it that it is kept. `wanted` is told
-    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1). `rest` gets
-    /// the stream if the body is dropped before its end.
+    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1). `rest` is
+    /// told if the body is dropped before its end, or is malformed.
     #[must_use]
     pub fn new(
         recv: RecvStream,
         length: Option<u64>,
         wanted: Option<oneshot::Sender<()>>,
-        rest: oneshot::Sender<RecvStream>,
+        rest: oneshot::Sender<Rest>,
     ) -> Self {
         Self { recv: Some(recv), length, wanted, first: None, data_done: false, rest: Some(rest) }
     }
@@ -119,7 +133,7 @@ impl Drop for Http2Body {
         if let (Some(recv), Some(rest)) = (self.recv.take(), self.rest.take())
             && !recv.is_end_stream()
         {
-            let _ = rest.send(recv);
+            let _ = rest.send(Rest::Unread(recv));
         }
     }
 }
@@ -135,7 +149,7 @@ impl Body for Http2Body {
         if let Some(wanted) = self.wanted.take() {
             let _ = wanted.send(());
         }
-        let Self { recv: Some(recv), length, first, data_done, .. } = &mut *self else {
+        let Self { recv: Some(recv), length, first, data_done, rest, .. } = &mut *self else {
             return Poll::Ready(None);
         };
         while !*data_done {
@@ -157,8 +171,14 @@ impl Body for Http2Body {
                 None => *data_done = true,
             }
         }
-        let trailers = ready!(recv.poll_trailers(cx))?;
-        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+        let Some(trailers) = ready!(recv.poll_trailers(cx))? else { return Poll::Ready(None) };
+        if trailers.values().any(has_outer_blanks) {
+            if let Some(rest) = rest.take() {
+                let _ = rest.send(Rest::Malformed);
+            }
+            return Poll::Ready(Some(Err(MALFORMED_TRAILERS.into())));
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -468,6 +488,14 @@ impl ToClient {
     /// Says that what was taken from here has not reached the client.
     pub fn lost(&mut self) {
         self.lost = true;
+    }
+
+    /// The request's own fault keeps the rest from the client.
+    pub fn withheld(&mut self, cause: &str) {
+        self.lost = true;
+        if let Some(report) = &mut self.report {
+            report.cause(cause);
+        }
     }
 
     fn end(&mut self) {

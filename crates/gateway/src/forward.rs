@@ -168,7 +168,7 @@ fn via(version: Version) -> HeaderValue {
 
 /// Whether a client's word on itself is passed on. With underscores these names mean the same to
 /// CGI and its heirs, and nobody honest writes them so.
-fn may_pass(name: &HeaderName, trusted: bool) -> bool {
+pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
     if name == "proxy" {
         return false; // becomes HTTP_PROXY in CGI's environment ("httpoxy")

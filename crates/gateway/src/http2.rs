@@ -17,6 +17,7 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
+use http::response::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
@@ -27,7 +28,7 @@ use tracing::{debug, info};
 use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
 
-use crate::body::{Http2Body, RequestBody, ToClient};
+use crate::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
 use crate::forward::{address_field, expects_continue, remove_hop_by_hop};
@@ -228,10 +229,24 @@ async fn stream(
     send_informational(&mut respond, interim.take());
     match (reply, tunnel) {
         (Reply::Answer(answer), _) => {
-            if send_answer(respond, answer, is_head).await
-                && let Some(rest) = body_rest
-            {
-                read_rest(rest, &worker.draining).await;
+            let (head, mut body) = answer.into_parts();
+            let Some(rest) = body_rest else {
+                send_answer(&mut respond, head, &mut body, is_head).await;
+                return;
+            };
+            let mut upload = Upload { rest, unread: None, told: false };
+            let sent = tokio::select! {
+                biased;
+                () = upload.malformed() => None,
+                sent = send_answer(&mut respond, head, &mut body, is_head) => Some(sent),
+            };
+            match sent {
+                None => {
+                    body.withheld(MALFORMED_TRAILERS);
+                    respond.send_reset(Reason::PROTOCOL_ERROR); // RFC 9113 §8.1.1
+                }
+                Some(true) => upload.read_rest(&worker.draining).await,
+                Some(false) => {}
             }
         }
         (Reply::Tunnel(mut answer, session), Some(recv)) => {
@@ -283,23 +298,59 @@ async fn hear(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
     }
 }
 
-/// The client may still be sending a body that nobody wants. Ending the stream now would be a
-/// RST_STREAM right behind the answer (RFC 9113 §8.1), and some clients then report that instead.
-async fn read_rest(rest: oneshot::Receiver<RecvStream>, draining: &CancellationToken) {
-    // Not before the backend has had of it what it takes.
-    let Ok(mut recv) = rest.await else { return };
-    let bounds = linger::Bounds::begin();
-    while let Some(Some(Ok(data))) = bounds.hold(recv.data(), draining).await {
-        if recv.flow_control().release_capacity(data.len()).is_err() {
-            return;
+/// What becomes of a request's body, beside and behind the answer.
+struct Upload {
+    rest: oneshot::Receiver<Rest>,
+    unread: Option<RecvStream>,
+    /// `rest` has said all it will say.
+    told: bool,
+}
+
+impl Upload {
+    /// Returns if the body is malformed.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    async fn malformed(&mut self) {
+        if !self.told {
+            let rest = (&mut self.rest).await;
+            self.told = true;
+            match rest {
+                Ok(Rest::Malformed) => return,
+                Ok(Rest::Unread(recv)) => self.unread = Some(recv),
+                Err(_) => {}
+            }
+        }
+        pending::<()>().await;
+    }
+
+    /// The client may still be sending a body that nobody wants. Ending the stream now would be a RST_STREAM right
+    /// behind the answer (RFC 9113 §8.1), and some clients then report that instead.
+    async fn read_rest(mut self, draining: &CancellationToken) {
+        // Not before the backend has had of it what it takes.
+        if !self.told
+            && let Ok(Rest::Unread(recv)) = self.rest.await
+        {
+            self.unread = Some(recv);
+        }
+        let Some(mut recv) = self.unread else { return };
+        let bounds = linger::Bounds::begin();
+        while let Some(Some(Ok(data))) = bounds.hold(recv.data(), draining).await {
+            if recv.flow_control().release_capacity(data.len()).is_err() {
+                return;
+            }
         }
     }
 }
 
 /// Sends an answer, and waits until the network has it; one that breaks off is reset, so that
 /// nobody takes it for the whole. Says whether the client has it all.
-async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient>, is_head: bool) -> bool {
-    let (mut head, mut body) = answer.into_parts();
+async fn send_answer(
+    respond: &mut SendResponse<Bytes>,
+    mut head: Parts,
+    body: &mut ToClient,
+    is_head: bool,
+) -> bool {
     finish_head(&mut head.headers);
     if let (Some(len), Entry::Vacant(field)) = (body.size_hint().exact(), head.headers.entry(CONTENT_LENGTH))
         && head.status.as_u16() >= 200
@@ -316,7 +367,7 @@ async fn send_answer(mut respond: SendResponse<Bytes>, answer: Response<ToClient
         return true;
     }
     let queued = Arc::default();
-    if !send_body(&mut send, &mut body, &queued).await {
+    if !send_body(&mut send, body, &queued).await {
         return false;
     }
     let reset = tokio::select! {
@@ -409,3 +460,6 @@ fn date() -> Option<HeaderValue> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

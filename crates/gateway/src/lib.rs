@@ -40,5 +40,7 @@ pub mod spares;
 pub mod sweep;
 pub mod tables;
 pub mod telemetry;
+#[cfg(test)]
+mod test_io;
 pub mod upstream;
 pub mod worker;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::queued::Queued;
@@ -62,7 +62,12 @@ impl AsyncRead for Tunnel {
         while self.ahead.is_empty() {
             match ready!(self.recv.poll_data(cx)) {
                 Some(data) => self.ahead = data.map_err(h2_error)?,
-                None => return Poll::Ready(Ok(())),
+                None if self.recv.is_end_stream() => return Poll::Ready(Ok(())),
+                None => {
+                    // Trailers: nothing but DATA may come over a tunnel (RFC 9113 §8.5).
+                    self.send.send_reset(Reason::PROTOCOL_ERROR);
+                    return Poll::Ready(Err(h2_error(Reason::PROTOCOL_ERROR.into())));
+                }
             }
         }
         let n = self.ahead.len().min(buf.remaining());

@@ -4,12 +4,11 @@
 
 use std::io::Write;
 
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    HeaderMap, HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{Method, request};
 use upgrade_handler::fields::elements;
+
+use crate::forward::may_pass;
 
 /// How a request's body is framed (RFC 9112 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,23 +106,53 @@ pub(super) fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     elements(headers, TRAILER).filter_map(|name| name.parse().ok()).collect()
 }
 
-/// What frames, routes or changes the meaning of a message has to be known before its body.
+/// What frames, routes or changes the meaning of a message has to be known before its body (RFC 9110 §6.5.1), and
+/// who the client is, a backend is told by us alone.
 pub(super) fn may_trail(name: &HeaderName) -> bool {
-    const HEAD_ONLY: [HeaderName; 12] = [
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
+    const HEAD_ONLY: [&str; 35] = [
+        // one hop, and framing
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        // routing
+        "host",
+        "max-forwards",
+        "via",
+        // what is asked for, and on which condition
+        "cache-control",
+        "expect",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+        // who asks
+        "authorization",
+        "cookie",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "set-cookie",
+        "www-authenticate",
+        // what is done with an answer
+        "age",
+        "date",
+        "expires",
+        "location",
+        "retry-after",
+        "vary",
+        // what a body is
+        "content-encoding",
+        "content-range",
+        "content-type",
     ];
-    !HEAD_ONLY.contains(name)
+    !HEAD_ONLY.contains(&name.as_str()) && may_pass(name, false)
 }
 
 #[cfg(test)]
@@ -189,5 +218,58 @@ mod tests {
         let mut out = Vec::new();
         put_last_chunk(&announced(&headers), &trailers, &mut out);
         assert_eq!(out, b"0\r\nX-Sum: 1\r\n\r\n");
+    }
+
+    #[test]
+    fn what_has_to_be_known_before_the_body_may_not_trail() {
+        for name in ["x-sum", "grpc-status", "server-timing", "etag", "content-digest", "x-forwarding"] {
+            assert!(may_trail(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "upgrade",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "content-length",
+            "host",
+            "max-forwards",
+            "via",
+            "expect",
+            "range",
+            "if-match",
+            "if-none-match",
+            "if-modified-since",
+            "if-unmodified-since",
+            "if-range",
+            "pragma",
+            "cache-control",
+            "authorization",
+            "proxy-authorization",
+            "proxy-authenticate",
+            "www-authenticate",
+            "cookie",
+            "set-cookie",
+            "age",
+            "date",
+            "expires",
+            "location",
+            "retry-after",
+            "vary",
+            "content-encoding",
+            "content-type",
+            "content-range",
+            "x-real-ip",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x_forwarded_for",
+            "x_real_ip",
+            "proxy",
+        ] {
+            assert!(!may_trail(&HeaderName::from_static(name)), "{name}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Both ends of a real HTTP/2 connection, in memory.
 
 use h2::ext::Protocol;
-use h2::{Reason, client, server};
+use h2::{client, server};
 use http::{Method, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
