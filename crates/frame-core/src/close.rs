@@ -73,6 +73,14 @@ mod tests {
     }
 
     #[test]
+    fn it_is_shown_with_its_reason_only_if_it_has_one() {
+        let shown = |code, reason: &str| Close { code, reason: reason.into() }.to_string();
+        assert_eq!(shown(None, ""), "no code");
+        assert_eq!(shown(Some(1000), ""), "1000");
+        assert_eq!(shown(Some(4000), "bye\n"), r#"4000 "bye\n""#, "a peer's text adds no line to the log");
+    }
+
+    #[test]
     fn codes_on_the_wire() {
         let allowed = [(1000, 1003), (1007, 1014), (3000, 4999)];
         for code in 0..=u16::MAX {

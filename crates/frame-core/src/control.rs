@@ -272,6 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn a_look_wakes_the_session_and_is_taken_once() {
+        let (control, mut ear, task) = (Control::new(), Ear::default(), Arc::<Counts>::default());
+        let waker = Waker::from(task.clone());
+        let context = Context::from_waker(&waker);
+        assert_eq!(control.poll(&context, &mut ear), None);
+        assert!(!control.take_look());
+        control.look();
+        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+        assert_eq!((control.is_silent(&context, &ear), control.order()), (false, None));
+        let mut answer = control.ask();
+        let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::from_secs(1) } };
+        control.end(order);
+        assert!(control.take_look() && !control.take_look());
+        control.answer(Snapshot::default);
+        assert_eq!((answer.try_recv(), control.order()), (Ok(Snapshot::default()), Some(order)));
+    }
+
+    #[test]
     fn a_question_is_answered_once_and_touches_no_order() {
         let control = Control::new();
         control.answer(|| panic!("nobody has asked"));

@@ -85,7 +85,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Handoff<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use std::cell::Cell;
+    use std::convert::Infallible;
+
+    use http_body_util::Empty;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -99,5 +106,46 @@ mod tests {
         let mut rest = String::new();
         handoff.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "lo world");
+    }
+
+    #[tokio::test]
+    async fn the_stream_of_an_upgrade_goes_on_behind_the_request() {
+        let (mut client, gateway) = duplex(1024);
+        let (hand_over, upgraded) = oneshot::channel();
+        let hand_over = Cell::new(Some(hand_over));
+        let service = service_fn(move |mut request: Request<_>| {
+            if let Some(hand_over) = hand_over.take() {
+                assert!(hand_over.send(hyper::upgrade::on(&mut request)).is_ok());
+            }
+            let mut response = Response::new(Empty::<Bytes>::new());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let http = hyper::server::conn::http1::Builder::new();
+        let serving = http.serve_connection(TokioIo::new(gateway), service).with_upgrades();
+        let request = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nahead";
+        client.write_all(request).await.unwrap();
+        serving.await.unwrap();
+        let mut handoff = from_hyper::<DuplexStream>(upgraded.await.unwrap().await.unwrap()).unwrap();
+        client.write_all(b" behind").await.unwrap();
+        let mut read = [0; 12];
+        handoff.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"ahead behind");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_goes_to_the_stream_with_its_flush_and_end() {
+        let (mut far, near) = duplex(1024);
+        let mut handoff = Handoff::new(tokio::io::BufWriter::new(near), Bytes::from_static(b"ahead"));
+        handoff.write_all(b"flushed").await.unwrap();
+        handoff.flush().await.unwrap();
+        let mut read = [0; 7];
+        far.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"flushed");
+        handoff.write_all(b"last").await.unwrap();
+        handoff.shutdown().await.unwrap();
+        let mut rest = String::new();
+        far.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "last");
     }
 }
