@@ -3,6 +3,7 @@
 //! It streams: a frame is echoed as its bytes come, whatever its length. Buffers are shared by all
 //! connections, so that thousands of idle ones cost next to nothing.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub(crate) const GREETING: &[u8] = b"Hello from the backend.\n";
 
 /// Read by one call.
 const INPUT: usize = 256 << 10;
+/// The same of a step, see [`Backend::look`].
+const STEP_INPUT: usize = 64 << 10;
 /// A multiple of a mask's length.
 const BLOCK: usize = 4 << 10;
 /// Tokens from here on are ours, the rest belongs to whoever shares the loop.
@@ -38,6 +41,8 @@ pub(crate) struct Backend {
     output: Vec<u8>,
     /// In turns that found nothing to do.
     idle: Duration,
+    /// Connections of long messages that have something to do.
+    waiting: VecDeque<usize>,
 }
 
 impl Backend {
@@ -54,6 +59,7 @@ impl Backend {
             input: vec![0; INPUT],
             output: Vec::with_capacity(INPUT),
             idle: Duration::ZERO,
+            waiting: VecDeque::new(),
         })
     }
 
@@ -88,6 +94,52 @@ impl Backend {
         }
         self.answer(other)?;
         Ok(true)
+    }
+
+    /// Answers short messages that have come, without waiting, and puts connections of long ones in a queue, so
+    /// that short ones never wait for more than one step. The number of connections that were answered.
+    pub(crate) fn look(
+        &mut self,
+        mut other: impl FnMut(&Event) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
+        self.poll(Some(Duration::ZERO))?;
+        let mut answered = 0;
+        for event in &self.events {
+            match event.token() {
+                LISTENER => self.connections.accept(&self.listener, self.poll.registry())?,
+                Token(ours) if ours >= OURS => {
+                    let index = ours - OURS;
+                    if self.connections.is_long(index) {
+                        if !self.waiting.contains(&index) {
+                            self.waiting.push_back(index);
+                        }
+                        continue;
+                    }
+                    answered += 1;
+                    if self.connections.step(index, &mut self.input[..STEP_INPUT], &mut self.output) {
+                        self.waiting.push_back(index);
+                    }
+                }
+                _ => other(event)?,
+            }
+        }
+        Ok(answered)
+    }
+
+    /// Answers what one read brings of long messages. Says whether there was a connection to do it for.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(index) = self.waiting.pop_front() else { return false };
+        if self.connections.step(index, &mut self.input[..STEP_INPUT], &mut self.output) {
+            self.waiting.push_back(index);
+        }
+        true
+    }
+
+    /// Connections of long messages that wait are answered without bound from now on.
+    pub(crate) fn release(&mut self) {
+        for index in self.waiting.drain(..) {
+            self.connections.turn(index, &mut self.input, &mut self.output);
+        }
     }
 
     fn poll(&mut self, most: Option<Duration>) -> io::Result<()> {
@@ -133,7 +185,8 @@ impl Connections {
             let index = self.free.pop().unwrap_or(self.list.len());
             let interest = Interest::READABLE | Interest::WRITABLE;
             registry.register(&mut stream, Token(OURS + index), interest)?;
-            let connection = Some(Connection { stream, session: Session::default(), unsent: Vec::new() });
+            let (session, unsent) = (Session::default(), Vec::new());
+            let connection = Some(Connection { stream, session, unsent, is_long: false });
             match self.list.get_mut(index) {
                 Some(place) => *place = connection,
                 None => self.list.push(connection),
@@ -142,14 +195,28 @@ impl Connections {
     }
 
     fn turn(&mut self, index: usize, input: &mut [u8], output: &mut Vec<u8>) {
-        if let Some(place) = self.list.get_mut(index)
-            && let Some(connection) = place
+        while self.step(index, input, output) {}
+    }
+
+    /// Whether there may be more to do at once.
+    fn step(&mut self, index: usize, input: &mut [u8], output: &mut Vec<u8>) -> bool {
+        let Some(place) = self.list.get_mut(index) else { return false };
+        let Some(connection) = place else { return false };
+        match connection.step(input, output) {
+            Ok(Step::More) => return true,
+            Ok(Step::Wait) => {}
             // Peers vanish as they like; the load generator is the one that complains.
-            && !matches!(connection.turn(input, output), Ok(true))
-        {
-            *place = None;
-            self.free.push(index);
+            Ok(Step::End) | Err(_) => {
+                *place = None;
+                self.free.push(index);
+            }
         }
+        false
+    }
+
+    /// It has filled the input of a step before.
+    fn is_long(&self, index: usize) -> bool {
+        self.list.get(index).and_then(Option::as_ref).is_some_and(|connection| connection.is_long)
     }
 }
 
@@ -158,40 +225,47 @@ struct Connection {
     session: Session,
     /// What the socket hasn't taken yet; until it has, nothing more is read.
     unsent: Vec<u8>,
+    is_long: bool,
+}
+
+/// What is next for a connection.
+enum Step {
+    More,
+    /// The next event.
+    Wait,
+    End,
 }
 
 impl Connection {
-    /// Answers what there is; whether more may come.
-    fn turn(&mut self, input: &mut [u8], output: &mut Vec<u8>) -> io::Result<bool> {
-        loop {
+    /// Reads once and answers that.
+    fn step(&mut self, input: &mut [u8], output: &mut Vec<u8>) -> io::Result<Step> {
+        if !self.unsent.is_empty() {
+            let written = written(self.stream.write(&self.unsent))?;
+            self.unsent.drain(..written);
             if !self.unsent.is_empty() {
-                let written = written(self.stream.write(&self.unsent))?;
-                self.unsent.drain(..written);
-                if !self.unsent.is_empty() {
-                    return Ok(true);
-                }
-            }
-            if self.session.closed {
-                self.stream.shutdown(Shutdown::Write)?;
-                return Ok(false);
-            }
-            let read = match self.stream.read(input) {
-                Ok(0) => return Ok(false),
-                Ok(read) => read,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(true),
-                Err(e) => return Err(e),
-            };
-            output.clear();
-            self.session.answer(&input[..read], output)?;
-            if !output.is_empty() {
-                let written = written(self.stream.write(output))?;
-                self.unsent.extend_from_slice(&output[written..]);
-            }
-            // After less than it could take, the socket is empty.
-            if read < input.len() && self.unsent.is_empty() && !self.session.closed {
-                return Ok(true);
+                return Ok(Step::Wait);
             }
         }
+        if self.session.closed {
+            self.stream.shutdown(Shutdown::Write)?;
+            return Ok(Step::End);
+        }
+        let read = match self.stream.read(input) {
+            Ok(0) => return Ok(Step::End),
+            Ok(read) => read,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Step::Wait),
+            Err(e) => return Err(e),
+        };
+        output.clear();
+        self.session.answer(&input[..read], output)?;
+        if !output.is_empty() {
+            let written = written(self.stream.write(output))?;
+            self.unsent.extend_from_slice(&output[written..]);
+        }
+        self.is_long |= read == input.len();
+        // After less than it could take, the socket is empty.
+        let is_done = read < input.len() && self.unsent.is_empty() && !self.session.closed;
+        Ok(if is_done { Step::Wait } else { Step::More })
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) enum Work {
     Http2 { connections: usize, streams: usize },
     /// Messages at fixed times, each echoed, compared and its latency taken.
     Paced { sockets: usize, per_second: u32, size: usize },
+    /// Short messages at fixed times over some sockets, `per_second` in all, with their latency taken; over
+    /// others long ones as fast as they come, so many in flight on each.
+    Beside { short: Group, per_second: u32, long: Group, in_flight: u64 },
     /// Sockets that have had one message each and then nothing. Resumed: of clients that have been here
     /// before, but for the first few.
     Idle { sockets: usize, resumed: bool },
@@ -55,10 +58,18 @@ impl Work {
             | Self::Handshake { .. }
             | Self::Http1 { .. }
             | Self::Http2 { .. }
-            | Self::Paced { .. } => true,
+            | Self::Paced { .. }
+            | Self::Beside { .. } => true,
             Self::Idle { .. } | Self::Live { .. } | Self::Strict { .. } => false,
         }
     }
+}
+
+/// Sockets whose messages have one length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) sockets: usize,
+    pub(crate) size: usize,
 }
 
 /// How messages that are written together go into TLS records.
@@ -91,6 +102,12 @@ pub(crate) struct Sample {
     /// Milliseconds, for paced messages.
     #[serde(default)]
     pub(crate) latency: Latency,
+    /// Milliseconds that a short message beside long ones may have waited for the load at each of three places.
+    #[serde(default)]
+    pub(crate) load_turn: Latency,
+    /// 10⁶ payload bytes of such long messages, echoed.
+    #[serde(default)]
+    pub(crate) long_megabytes: f64,
     /// Filled in by the harness: growth of the gateway in bytes, its system calls.
     #[serde(default)]
     pub(crate) memory: f64,
@@ -111,7 +128,9 @@ impl Sample {
             load_sleeps: sum.load_sleeps + slice.load_sleeps,
             memory: sum.memory + slice.memory,
             system_calls: sum.system_calls + slice.system_calls,
+            long_megabytes: sum.long_megabytes + slice.long_megabytes,
             latency: slice.latency,
+            load_turn: slice.load_turn,
         })
     }
 

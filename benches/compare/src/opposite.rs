@@ -15,6 +15,7 @@ use tokio::runtime::Builder;
 use crate::backend::Backend;
 use crate::job::{Job, Sample, Work};
 use crate::load;
+use crate::load::beside;
 use crate::load::pump::{self, Socket};
 
 /// What wakes the loop when an order has come.
@@ -39,6 +40,9 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         backend.wait(|_| Ok(()))?;
         for order in orders.try_iter() {
             let result = order.and_then(|order| match order {
+                Order::Echo(job, sockets) if matches!(job.work, Work::Beside { .. }) => {
+                    beside::run(&job, sockets, &mut backend)
+                }
                 Order::Echo(job, sockets) => pump::run(&job, sockets, &mut backend),
                 Order::Other(job) => load::run_beside(&job, &mut backend),
             });
@@ -72,7 +76,7 @@ where
     L: Iterator<Item = String>,
 {
     let job: Box<Job> = serde_json::from_str(job)?;
-    if !matches!(job.work, Work::Echo { .. }) {
+    if !matches!(job.work, Work::Echo { .. } | Work::Beside { .. }) {
         return Ok(Some(Order::Other(job)));
     }
     let sockets = Builder::new_current_thread().enable_all().build()?.block_on(pump::connect(&job))?;

@@ -1,6 +1,6 @@
 //! The rows of the table: what is done, what is made of it, and what we want.
 
-use crate::job::{Packing, Sample, Work};
+use crate::job::{Group, Packing, Sample, Work};
 
 /// Over `max_message` of `gateways/wssgate.toml`.
 pub(crate) const OVERSIZE: u64 = (2 << 20) + 1;
@@ -124,6 +124,35 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
                 latency("latency at 5,000/s, p50", |sample| sample.latency.p50, Target::None),
                 latency("latency at 5,000/s, p99", |sample| sample.latency.p99, Target::Ratio(1.0)),
                 latency("latency at 5,000/s, p99.9", |sample| sample.latency.p999, Target::None),
+            ],
+        ),
+        timed(
+            "beside",
+            Work::Beside {
+                short: Group { sockets: 16, size: 64 },
+                per_second: 500,
+                long: Group { sockets: 4, size: 1 << 20 },
+                in_flight: 2,
+            },
+            vec![
+                latency("64 B beside 1 MiB, p50", |sample| sample.latency.p50, Target::None),
+                latency("64 B beside 1 MiB, p99", |sample| sample.latency.p99, Target::Ratio(1.0)),
+                latency("64 B beside 1 MiB, p99.9", |sample| sample.latency.p999, Target::None),
+                latency("of it for each turn of the load, p99", |sample| sample.load_turn.p99, Target::None),
+                Metric {
+                    title: "1 MiB beside 64 B",
+                    unit: "ms/MB",
+                    value: |sample| sample.gateway_cpu * 1e3 / sample.long_megabytes,
+                    digits: 3,
+                    target: Target::None,
+                },
+                Metric {
+                    title: "1 MiB beside 64 B, in a second",
+                    unit: "MB",
+                    value: |sample| sample.long_megabytes / sample.seconds,
+                    digits: 0,
+                    target: Target::None,
+                },
             ],
         ),
     ]

@@ -1,6 +1,7 @@
 //! The load generator: one thread that connects, drives one kind of [`Work`], compares every byte, and
 //! reads the CPU clocks of all three parties at both ends of the timed window.
 
+pub(crate) mod beside;
 mod echo;
 mod handshake;
 mod http;
@@ -203,7 +204,7 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
             workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
             sockets
         }
-        Work::Echo { .. } | Work::Live { .. } => 0, // they run elsewhere
+        Work::Echo { .. } | Work::Beside { .. } | Work::Live { .. } => 0, // they run elsewhere
         Work::Strict { oversize } => each(1, shared, workers, |shared, _| strict::probe(shared, oversize)),
     }
 }

@@ -1,7 +1,7 @@
 //! Echoes as fast as they come: the backend's loop, one buffer each way for all sockets, records sealed
 //! and opened in place. It costs no more than the gateway that it loads.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -14,7 +14,7 @@ use super::reading::Reading;
 use super::record::{CONTENT_MAX, OVERHEAD, Opened, RECORD_MAX, Records};
 use super::wire::Client;
 use crate::backend::Backend;
-use crate::job::{Job, Packing, Sample, Work};
+use crate::job::{Group, Job, Packing, Sample, Work};
 use crate::opposite::ORDERS;
 
 /// Read by one call.
@@ -23,9 +23,23 @@ const INBOX: usize = 256 << 10;
 const OUTBOX: usize = 128 << 10;
 
 /// Buffers that all sockets share.
-struct Buffers {
+pub(super) struct Buffers {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
+}
+
+impl Buffers {
+    pub(super) fn new() -> Self {
+        Self { inbox: vec![0; RECORD_MAX + INBOX], outbox: Vec::new() }
+    }
+}
+
+/// What one read brought.
+pub(super) struct Read {
+    /// Payload bytes that came home.
+    pub(super) echoed: u64,
+    /// There may be more at once.
+    pub(super) more: bool,
 }
 
 /// A connection to the gateway.
@@ -43,25 +57,19 @@ pub(crate) struct Socket {
 
 /// Connects, while the backend runs elsewhere.
 pub(crate) async fn connect(job: &Job) -> anyhow::Result<Vec<Socket>> {
-    let Work::Echo { sockets: count, size, packing, .. } = job.work else { bail!("not a load of echoes") };
     let client = Client::new(job)?;
     let mut sockets = Vec::new();
-    for index in 0..count {
-        let (stream, secrets) = client.upgrade(index).await?.into_parts()?;
-        let messages = Messages::new(index, size);
-        let record_len = match packing {
-            Packing::Dense => CONTENT_MAX,
-            Packing::Single => messages.frame_len().min(CONTENT_MAX),
-        };
-        sockets.push(Socket {
-            stream: TcpStream::from_std(stream),
-            incoming: Records::new(secrets.rx)?,
-            outgoing: Records::new(secrets.tx)?,
-            messages,
-            part: Vec::new(),
-            unsent: Vec::new(),
-            record_len,
-        });
+    let kinds = match job.work {
+        Work::Echo { sockets, size, packing, .. } => vec![(sockets, size, packing)],
+        Work::Beside { short, long, .. } => {
+            [short, long].map(|Group { sockets, size }| (sockets, size, Packing::Single)).to_vec()
+        }
+        _ => bail!("not a load of echoes"),
+    };
+    for (count, size, packing) in kinds {
+        for _ in 0..count {
+            sockets.push(Socket::connect(&client, sockets.len(), size, packing).await?);
+        }
     }
     Ok(sockets)
 }
@@ -93,11 +101,9 @@ struct Pump<'a> {
 impl<'a> Pump<'a> {
     fn new(mut sockets: Vec<Socket>, in_flight: u64, backend: &'a mut Backend) -> io::Result<Self> {
         for (index, socket) in sockets.iter_mut().enumerate() {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            backend.registry().register(&mut socket.stream, Token(index), interest)?;
+            socket.register(backend, Token(index))?;
         }
-        let buffers = Buffers { inbox: vec![0; RECORD_MAX + INBOX], outbox: Vec::new() };
-        Ok(Self { backend, sockets, buffers, in_flight, echoed: 0 })
+        Ok(Self { backend, sockets, buffers: Buffers::new(), in_flight, echoed: 0 })
     }
 
     fn turn_for(&mut self, seconds: f64) -> anyhow::Result<()> {
@@ -116,7 +122,7 @@ impl<'a> Pump<'a> {
     fn settle(&mut self) -> anyhow::Result<()> {
         self.in_flight = 0;
         let latest = Instant::now() + PATIENCE;
-        while self.sockets.iter().any(|socket| socket.messages.under_way() > 0) {
+        while self.sockets.iter().any(|socket| socket.under_way() > 0) {
             ensure!(Instant::now() < latest, "echoes are missing at the end");
             self.turn()?;
         }
@@ -138,26 +144,61 @@ impl<'a> Pump<'a> {
 }
 
 impl Socket {
+    async fn connect(client: &Client, index: usize, size: usize, packing: Packing) -> anyhow::Result<Self> {
+        let (stream, secrets) = client.upgrade(index).await?.into_parts()?;
+        let messages = Messages::new(index, size);
+        let record_len = match packing {
+            Packing::Dense => CONTENT_MAX,
+            Packing::Single => messages.frame_len().min(CONTENT_MAX),
+        };
+        Ok(Self {
+            stream: TcpStream::from_std(stream),
+            incoming: Records::new(secrets.rx)?,
+            outgoing: Records::new(secrets.tx)?,
+            messages,
+            part: Vec::new(),
+            unsent: Vec::new(),
+            record_len,
+        })
+    }
+
+    pub(super) fn register(&mut self, backend: &Backend, token: Token) -> io::Result<()> {
+        backend.registry().register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Messages that are not echoed yet.
+    pub(super) fn under_way(&self) -> u64 {
+        self.messages.under_way()
+    }
+
     /// Reads what there is and answers it; the number of payload bytes that came home.
     fn turn(&mut self, readable: bool, in_flight: u64, buffers: &mut Buffers) -> anyhow::Result<u64> {
         let mut echoed = 0;
         let mut more = readable;
         while more {
-            let kept = self.part.len();
-            buffers.inbox[..kept].copy_from_slice(&self.part);
-            let room = &mut buffers.inbox[kept..kept + INBOX];
-            let read = match self.stream.read(room) {
-                Ok(0) => bail!("the gateway has closed the connection"),
-                Ok(read) => read,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e.into()),
-            };
-            more = read == INBOX; // after less, the socket is empty
-            echoed += self.open(&mut buffers.inbox[..kept + read])?;
-            self.send(in_flight, &mut buffers.outbox)?;
+            let read = self.read(INBOX, buffers)?;
+            more = read.more;
+            echoed += read.echoed;
+            if more {
+                while self.write(in_flight, OUTBOX, buffers)? {}
+            }
         }
-        self.send(in_flight, &mut buffers.outbox)?;
+        while self.write(in_flight, OUTBOX, buffers)? {}
         Ok(echoed)
+    }
+
+    /// Reads once, at most so many bytes.
+    pub(super) fn read(&mut self, most: usize, buffers: &mut Buffers) -> anyhow::Result<Read> {
+        let kept = self.part.len();
+        buffers.inbox[..kept].copy_from_slice(&self.part);
+        let len = match self.stream.read(&mut buffers.inbox[kept..kept + most]) {
+            Ok(0) => bail!("the gateway has closed the connection"),
+            Ok(len) => len,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Read { echoed: 0, more: false }),
+            Err(e) => return Err(e.into()),
+        };
+        let echoed = self.open(&mut buffers.inbox[..kept + len])?;
+        Ok(Read { echoed, more: len == most }) // after less, the socket is empty
     }
 
     fn open(&mut self, mut wire: &mut [u8]) -> anyhow::Result<u64> {
@@ -182,36 +223,42 @@ impl Socket {
         Ok(echoed)
     }
 
-    /// Writes as long as there is something to be said and the socket takes it.
-    fn send(&mut self, in_flight: u64, outbox: &mut Vec<u8>) -> anyhow::Result<()> {
-        loop {
+    /// Writes once, at most so many bytes, what is due for so many messages to be under way. Says whether
+    /// another call may write more.
+    pub(super) fn write(
+        &mut self,
+        in_flight: u64,
+        most: usize,
+        buffers: &mut Buffers,
+    ) -> anyhow::Result<bool> {
+        if !self.unsent.is_empty() {
+            let written = write(&mut self.stream, &self.unsent)?;
+            self.unsent.drain(..written);
             if !self.unsent.is_empty() {
-                let written = write(&mut self.stream, &self.unsent)?;
-                self.unsent.drain(..written);
-                if !self.unsent.is_empty() {
-                    return Ok(());
-                }
+                return Ok(false);
             }
-            outbox.clear();
-            self.seal(in_flight, outbox)?;
-            if outbox.is_empty() {
-                return Ok(());
-            }
-            let written = write(&mut self.stream, outbox)?;
-            self.unsent.extend_from_slice(&outbox[written..]);
         }
+        let outbox = &mut buffers.outbox;
+        outbox.clear();
+        let rest = self.seal(in_flight, most, outbox)?;
+        if outbox.is_empty() {
+            return Ok(false);
+        }
+        let written = write(&mut self.stream, outbox)?;
+        self.unsent.extend_from_slice(&outbox[written..]);
+        Ok(!self.unsent.is_empty() || rest > 0)
     }
 
-    /// Puts what is due into the outbox, as far as it has room.
-    fn seal(&mut self, in_flight: u64, outbox: &mut Vec<u8>) -> anyhow::Result<()> {
+    /// Puts what is due into the outbox, as far as it has room. Returns how many bytes had none.
+    fn seal(&mut self, in_flight: u64, most: usize, outbox: &mut Vec<u8>) -> anyhow::Result<usize> {
         let frames = usize::try_from(in_flight.saturating_sub(self.messages.under_way()))?;
         let mut due = self.messages.rest_len() + frames * self.messages.frame_len();
-        while due > 0 && outbox.len() + self.record_len + OVERHEAD <= OUTBOX {
+        while due > 0 && outbox.len() + self.record_len + OVERHEAD <= most {
             let len = due.min(self.record_len);
             self.outgoing.seal(outbox, len, |content| self.messages.fill(content))?;
             due -= len;
         }
-        Ok(())
+        Ok(due)
     }
 }
 
