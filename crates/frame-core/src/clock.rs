@@ -39,3 +39,16 @@ impl Clock for Exact {
         self.0 + at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_its_times_are_one() {
+        let clock = Exact::begin();
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!((clock.now(), clock.now_exactly()), (Duration::from_secs(7), Duration::from_secs(7)));
+        assert_eq!(clock.instant(clock.now()), Instant::now());
+    }
+}

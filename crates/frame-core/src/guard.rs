@@ -256,8 +256,11 @@ fn len(wire: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::head::unmask;
@@ -353,6 +356,26 @@ mod tests {
         let wire = [masked(0x88, b"\x03\xE8"), masked(0x81, b"late"), vec![0xFF; 100]].concat();
         assert_eq!(pass(&wire, None).await, (masked(0x88, b"\x03\xE8"), None));
         assert_eq!(pass(&wire, Some(1)).await, (masked(0x88, b"\x03\xE8"), None));
+        let wire = [masked(0x88, b""), vec![0xFF; 100]].concat();
+        assert_eq!(pass(&wire, None).await, (masked(0x88, b""), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_buffer_is_held_only_while_bytes_wait_in_it() {
+        let (mut client, near) = duplex(1024);
+        let mut guard = Guard::new(near, LIMITS);
+        let mut out = [0; 64];
+        let wire = masked(0x81, b"ab");
+        for (piece, holds) in [(&wire[..0], false), (&wire[..3], true)] {
+            client.write_all(piece).await.unwrap();
+            assert!(timeout(Duration::from_secs(1), guard.read(&mut out)).await.is_err());
+            assert_eq!(guard.inbox.is_some(), holds, "{piece:?}");
+        }
+        client.write_all(&wire[3..]).await.unwrap();
+        guard.read_exact(&mut out[..wire.len()]).await.unwrap();
+        assert_eq!(out[..wire.len()], wire);
+        assert!(timeout(Duration::from_secs(1), guard.read(&mut out)).await.is_err());
+        assert!(guard.inbox.is_none() && !guard.progress().in_message());
     }
 
     #[tokio::test]

@@ -143,6 +143,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::*;
+    use crate::extensions::Offer;
     use crate::request::{Judgement, judge};
 
     fn upgrade() -> (request::Parts, Upgrade) {
@@ -176,6 +177,12 @@ mod tests {
             (&head.headers["connection"], head.headers.get("te")),
             (&"Upgrade".parse().unwrap(), None)
         );
+        // A list without an element is not passed on: it would be an empty field.
+        let bare = Upgrade { protocols: vec![], extensions: Offer::default(), ..upgrade };
+        ask(&mut head, &bare, &key);
+        for absent in ["sec-websocket-protocol", "sec-websocket-extensions"] {
+            assert_eq!(head.headers.get(absent), None);
+        }
     }
 
     #[test]

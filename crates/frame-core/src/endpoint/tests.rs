@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::control::Order;
+use crate::keepalive::STALL_MAX;
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked};
 
@@ -183,6 +184,166 @@ async fn idle_counts_messages() {
     rig.hears_end().await;
     drop(rig.client);
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_counts_messages_that_are_not_answered_too() {
+    let (mut client, near) = duplex(1024);
+    let policy = Policy { idle_timeout: Some(60 * SECOND), ..policy() };
+    let session = tokio::spawn(async move {
+        let mut endpoint = Endpoint::new(near, policy, Control::new());
+        while endpoint.recv().await.is_some() {}
+        endpoint.end().await
+    });
+    let before = Instant::now();
+    tokio::time::sleep(40 * SECOND).await;
+    client.write_all(&masked(0x81, b"x")).await.unwrap();
+    client.read_u8().await.unwrap();
+    assert_eq!(before.elapsed(), 100 * SECOND);
+    drop(client);
+    assert_eq!(session.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_ends_a_session_without_a_message_in_flight_at_once() {
+    let mut rig = rig(policy(), 1024).await;
+    rig.send(&[masked(0x01, b"to"), masked(0x80, b"m")].concat()).await;
+    rig.hears(&frame(0x81, b"tom")).await;
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
+    rig.hears(&frame(0x88, &close(1001))).await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_ends_behind_the_answer_to_a_close() {
+    let mut rig = rig(policy(), 1024).await;
+    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.hears(&frame(0x88, &close(1001))).await;
+    for wire in [masked(0x81, b"on its way"), masked(0x89, b"")] {
+        rig.send(&wire).await;
+        assert!(timeout(SECOND / 2, rig.client.read_u8()).await.is_err(), "neither an end nor an echo");
+    }
+    rig.send(&masked(0x88, &close(1001))).await;
+    rig.hears_end().await;
+    drop(rig.client);
+    assert_eq!(rig.echo.await.unwrap().client, Exit::Orderly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_a_close_unanswered_has_two_seconds() {
+    let mut rig = rig(policy(), 1024).await;
+    let before = Instant::now();
+    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.hears(&frame(0x88, &close(1001))).await;
+    let outcome = rig.echo.await.unwrap();
+    assert_eq!((outcome.client, before.elapsed()), (Exit::Orderly, CLOSE_WAIT), "it has been told all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_not_told_all_is_cut() {
+    let mut rig = rig(policy(), 64).await;
+    rig.send(&masked(0x82, &[7; 62])).await; // its echo fills the pipe
+    tokio::task::yield_now().await;
+    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    assert_eq!(rig.echo.await.unwrap().client, Exit::Cut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_of_an_endpoint_says_how_it_closes() {
+    let (client, near) = duplex(1024);
+    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    endpoint.close(4000, "bye");
+    endpoint.close(4001, "too late");
+    assert_eq!(endpoint.recv().await, None);
+    let end = tokio::spawn(endpoint.end());
+    let mut client = client;
+    let mut seen = [0; 7];
+    client.read_exact(&mut seen).await.unwrap();
+    assert_eq!(seen[..], frame(0x88, b"\x0F\xA0bye"));
+    drop(client);
+    let outcome = end.await.unwrap();
+    assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Gateway, 4000));
+}
+
+fn binary(len: usize) -> Message {
+    Message { kind: Kind::Binary, payload: BytesMut::zeroed(len) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_queued_is_counted_and_lets_go_of_its_memory() {
+    let (mut client, near) = duplex(64);
+    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    endpoint.send(binary(100)).await.unwrap();
+    assert_eq!(endpoint.outbox.len(), 102, "it waits for others to leave with it");
+    assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
+    assert_eq!(endpoint.outbox.len(), 38, "the pipe holds 64");
+    let held = crate::memory::held();
+    assert_eq!(timeout(SECOND, endpoint.send(binary(5000))).await.ok(), None, "a long one leaves by itself");
+    assert_eq!((endpoint.outbox.len(), crate::memory::held()), (38 + 4 + 5000, held + 4 + 5000));
+    let mut seen = vec![0; 102 + 5004];
+    let (read, _) = tokio::join!(client.read_exact(&mut seen), timeout(SECOND, endpoint.recv()));
+    read.unwrap();
+    assert_eq!((endpoint.outbox.len(), crate::memory::held()), (0, held - 38));
+    drop(client);
+    let (_client, near) = duplex(1 << 20);
+    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    for _ in 0..15 {
+        endpoint.send(binary(COPY_MAX)).await.unwrap();
+    }
+    assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
+    let capacity = endpoint.outbox.bytes.capacity();
+    assert!(capacity <= OUTBOX_LEN / 8, "{capacity} bytes for nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_waits_for_a_client_that_takes_nothing_and_then_gives_it_up() {
+    let (_client, near) = duplex(1024);
+    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let before = Instant::now();
+    let mut sent = 0;
+    while endpoint.send(binary(3000)).await.is_ok() {
+        sent += 3000;
+        assert!(sent < 2 * OUTBOX_LEN, "nothing waits for the client");
+    }
+    assert_eq!(before.elapsed(), STALL_MAX);
+    let outcome = endpoint.end().await;
+    assert_eq!((outcome.cause, outcome.client), (Cause::Stalled, Exit::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_a_little_now_and_then_is_not_given_up() {
+    let mut rig = rig(policy(), 1024).await;
+    let message = masked(0x82, &[1; 3000]);
+    while timeout(SECOND, rig.client.write_all(&message)).await.is_ok() {}
+    for _ in 0..5 {
+        tokio::time::sleep(STALL_MAX / 2).await;
+        rig.client.read_exact(&mut [0; 100]).await.unwrap();
+    }
+    assert!(!rig.echo.is_finished());
+    tokio::time::sleep(STALL_MAX).await;
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::Stalled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_says_since_when_something_waits_for_the_client() {
+    let mut rig = rig(policy(), 64).await;
+    assert_eq!(rig.control.stalled_since(), None);
+    rig.send(&masked(0x01, b"to")).await;
+    tokio::task::yield_now().await;
+    assert!(rig.control.stalled_since().is_some(), "for the rest of its message");
+    rig.send(&masked(0x80, b"m")).await;
+    rig.hears(&frame(0x81, b"tom")).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(rig.control.stalled_since(), None);
+    rig.send(&masked(0x82, &[7; 1000])).await;
+    tokio::time::sleep(SECOND).await;
+    let first = rig.control.stalled_since().unwrap();
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(2) {}
+    rig.client.read_exact(&mut [0; 60]).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert!(rig.control.stalled_since().unwrap() > first, "it has taken some");
 }
 
 #[tokio::test(start_paused = true)]

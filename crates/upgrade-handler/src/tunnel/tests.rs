@@ -68,6 +68,17 @@ async fn bytes_and_orderly_ends_both_ways() {
 }
 
 #[tokio::test]
+async fn trailers_are_no_orderly_end() {
+    let mut rig = rig().await;
+    rig.far.send.send_data(Bytes::from_static(b"x"), false).unwrap();
+    rig.far.send.send_trailers(http::HeaderMap::new()).unwrap();
+    assert_eq!(rig.near.read_u8().await.unwrap(), b'x');
+    assert_eq!(rig.near.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let end = rig.far.recv.data().await.unwrap().unwrap_err();
+    assert_eq!(end.reason(), Some(Reason::PROTOCOL_ERROR));
+}
+
+#[tokio::test]
 async fn a_drop_is_a_cancel_and_keeps_what_was_flushed() {
     let mut rig = rig().await;
     rig.near.write_all(b"last words").await.unwrap();
