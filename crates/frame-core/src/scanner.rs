@@ -311,6 +311,7 @@ mod tests {
         let (first, second) = (frame(0x02, b"ab"), frame(0x80, b"cd"));
         let wire = [&first[..], &second, &frame(0x82, b"e")].concat();
         let mut s = scanner();
+        assert_eq!(s.scan(&frame(0x89, b"ping")[..7], None), (0, Ok(Next::Need(3))));
         assert_eq!(s.scan(&wire, Some(Boundary::Message)), (0, Ok(Next::Boundary)));
         assert_eq!(s.scan(&wire[..3], None), (0, Ok(Next::Need(3))));
         assert!(s.at(Boundary::Message)); // nothing of the frame has passed

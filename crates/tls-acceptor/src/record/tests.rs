@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use proptest::prelude::*;
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite;
@@ -44,6 +45,30 @@ fn what_is_sealed_opens_again_in_every_suite() {
         assert_eq!((data, fault), ([&contents.concat()[..], b"in pieces"].concat(), None), "{suite:?}");
         assert_eq!(events, [Opened::Quiet]);
     }
+}
+
+/// RFC 8446 §7.3: each suite has an algorithm, and its keys are as long as that one's.
+#[test]
+fn the_first_keys_of_every_suite() {
+    for (suite, algorithm, secret_len) in [
+        (cipher_suite::TLS13_AES_128_GCM_SHA256, &AES_128_GCM, 32),
+        (cipher_suite::TLS13_AES_256_GCM_SHA384, &AES_256_GCM, 48),
+        (cipher_suite::TLS13_CHACHA20_POLY1305_SHA256, &CHACHA20_POLY1305, 32),
+    ] {
+        let secret = Secret::new(&vec![7; secret_len]).unwrap();
+        let mut wire = vec![0; 100];
+        let mut first = Cipher::first(suite, &secret).unwrap();
+        let len = first.seal(ContentType::Alert, Content::Elsewhere(b"ab"), &mut wire).unwrap();
+        let (mut key, mut iv) = (vec![0; algorithm.key_len()], [0; 12]);
+        secret.expand(b"key", &mut key).unwrap();
+        secret.expand(b"iv", &mut iv).unwrap();
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, &key).unwrap());
+        let (header, body) = wire[..len].split_at_mut(HEADER_LEN);
+        let opened = key.open_in_place(Nonce::assume_unique_for_key(iv), Aad::from(&*header), body);
+        assert_eq!(opened.unwrap(), b"ab\x15", "{suite:?}");
+    }
+    let secret = Secret::new(&[7; 32]).unwrap();
+    assert!(Cipher::first(SUITES[2], &secret).is_err(), "TLS 1.2 has no such secrets");
 }
 
 #[test]
