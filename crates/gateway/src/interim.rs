@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::{mem, sync::Arc};
@@ -24,7 +25,11 @@ const HEAD_LEN_MIN: usize = 64;
 /// The interim answers to one request after the other. Those beyond [`HEAD_LEN_MAX`] bytes a request are left out,
 /// since a client may take none of them.
 #[derive(Debug, Default)]
-pub struct Interim(Mutex<State>);
+pub struct Interim {
+    /// Nearly every request has none, and then only this is looked at.
+    some: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -38,12 +43,19 @@ struct State {
 
 impl Interim {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another request begins.
+    /// No interim answer to this request has come.
+    fn is_unused(&self) -> bool {
+        !self.some.load(Ordering::Acquire)
+    }
+
+    /// Another request begins; what was pushed before has left.
     pub fn begin(&self) {
-        self.lock().len = 0;
+        if self.some.swap(false, Ordering::AcqRel) {
+            self.lock().len = 0;
+        }
     }
 
     /// One has come from a backend.
@@ -55,6 +67,7 @@ impl Interim {
         answer.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 §8.6
         let fields = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
         let mut state = self.lock();
+        self.some.store(true, Ordering::Release);
         state.len = state.len.saturating_add(HEAD_LEN_MIN + fields.sum::<usize>());
         if state.len <= HEAD_LEN_MAX {
             state.waiting.push(answer);
@@ -64,11 +77,17 @@ impl Interim {
     /// Those that wait, in the order they came.
     #[must_use]
     pub fn take(&self) -> Vec<Response<()>> {
+        if self.is_unused() {
+            return Vec::new();
+        }
         mem::take(&mut self.lock().waiting)
     }
 
     /// Ready when none waits or is being written.
     pub fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_unused() {
+            return Poll::Ready(());
+        }
         let mut state = self.lock();
         if state.waiting.is_empty() && !state.leaving {
             return Poll::Ready(());
@@ -79,6 +98,9 @@ impl Interim {
 
     /// Appends those that wait, as HTTP/1.1 writes them, to `out`; they are leaving from now on.
     fn write_to(&self, out: &mut Vec<u8>) {
+        if self.is_unused() {
+            return;
+        }
         let mut state = self.lock();
         for answer in state.waiting.drain(..) {
             let (status, fields) = (answer.status(), answer.headers());

@@ -189,7 +189,7 @@ async fn ask_plainly(
     };
     progress.answered();
     tell_repairs(upstream, answer.repairs());
-    if logs_in || identity::challenges(&head.headers) {
+    if logs_in || identity::challenges(&head) {
         lease.belongs_to(own_pool(connection, version));
     }
     Ok((head, answer, lease))
@@ -230,7 +230,7 @@ pub async fn upgrade(
     let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        let lease = if logs_in || identity::challenges(&head.headers) {
+        let lease = if logs_in || identity::challenges(&head) {
             own_pool(connection, version).map(|own| Lease::new(upstream, own))
         } else {
             None

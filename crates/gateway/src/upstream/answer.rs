@@ -20,6 +20,9 @@ const FIELDS_USUAL: usize = 100;
 /// Fields of any head: [`HEAD_LEN_MAX`] has no room for more, since the shortest is `a:` and a line end.
 const FIELDS_MAX: usize = HEAD_LEN_MAX / 4;
 
+/// Fields that the gateway adds to an answer: room for them is made at once.
+const FIELDS_OURS: usize = 4;
+
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadAnswer {
@@ -117,7 +120,7 @@ fn take_head_of(wire: &mut BytesMut, fields_max: usize) -> Result<Option<respons
     let places: Vec<_> =
         answer.headers.iter().map(|field| (place(field.name.as_bytes()), place(field.value))).collect();
     let bytes = wire.split_to(len).freeze();
-    head.headers.reserve(places.len());
+    head.headers.reserve(places.len() + FIELDS_OURS);
     for (name, value) in places {
         let name = HeaderName::from_bytes(&bytes[name]).map_err(|_| httparse::Error::HeaderName)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(value));
@@ -187,11 +190,8 @@ fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u
     let mut length = None;
     let mut count = 0;
     for line in headers.get_all(CONTENT_LENGTH) {
-        for digits in line.to_str().map_err(|_| BadAnswer::Length)?.split(',').map(str::trim) {
-            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(BadAnswer::Length);
-            }
-            let len = digits.parse::<u64>().map_err(|_| BadAnswer::Length)?;
+        for digits in line.as_bytes().split(|&byte| byte == b',') {
+            let len = number(digits.trim_ascii()).ok_or(BadAnswer::Length)?;
             if length.is_some_and(|length| length != len) {
                 return Err(BadAnswer::TwoLengths);
             }
@@ -204,6 +204,13 @@ fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u
         repairs.push(Repair::LengthTwice);
     }
     Ok(length)
+}
+
+/// Digits and nothing else (RFC 9110 §8.6).
+fn number(digits: &[u8]) -> Option<u64> {
+    let (first, rest) = digits.split_first()?;
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    rest.iter().try_fold(digit(first)?, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
 fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, BadAnswer> {

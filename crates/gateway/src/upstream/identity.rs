@@ -3,8 +3,10 @@
 //!
 //! In: the head of a request, then that of its answer. Out: whether anybody else may have the connection. Pure.
 
-use http::HeaderName;
-use http::header::{AUTHORIZATION, HeaderMap, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE,
+};
+use http::{StatusCode, response};
 
 /// The request takes part in the login of a connection.
 #[must_use]
@@ -12,10 +14,15 @@ pub fn logs_in(request: &HeaderMap) -> bool {
     names_scheme(request, &AUTHORIZATION) || names_scheme(request, &PROXY_AUTHORIZATION)
 }
 
-/// The answer offers such a login, goes on with it, or ends it.
+/// The answer offers such a login. What goes on with one or ends it answers a request that [`logs_in`].
 #[must_use]
-pub fn challenges(answer: &HeaderMap) -> bool {
-    names_scheme(answer, &WWW_AUTHENTICATE) || names_scheme(answer, &PROXY_AUTHENTICATE)
+pub fn challenges(answer: &response::Parts) -> bool {
+    let field = match answer.status {
+        StatusCode::UNAUTHORIZED => WWW_AUTHENTICATE,
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => PROXY_AUTHENTICATE,
+        _ => return false, // RFC 9110 §11.6.1, §11.7.1: elsewhere it is no challenge to this request
+    };
+    names_scheme(&answer.headers, &field)
 }
 
 /// Some line of the field names one of these schemes. Quoted commas are not minded: one scheme too many costs a
@@ -33,9 +40,15 @@ fn names_scheme(headers: &HeaderMap, field: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, Response};
 
     use super::*;
+
+    fn answer(status: u16, headers: &HeaderMap) -> response::Parts {
+        let mut head = Response::builder().status(status).body(()).unwrap().into_parts().0;
+        head.headers = headers.clone();
+        head
+    }
 
     #[test]
     fn schemes_that_log_a_connection_in() {
@@ -53,16 +66,19 @@ mod tests {
             (b"", false),
         ] {
             for (field, logs_in, challenges) in [
-                (AUTHORIZATION, true, false),
-                (PROXY_AUTHORIZATION, true, false),
-                (WWW_AUTHENTICATE, false, true),
-                (PROXY_AUTHENTICATE, false, true),
+                (AUTHORIZATION, true, 0),
+                (PROXY_AUTHORIZATION, true, 0),
+                (WWW_AUTHENTICATE, false, 401),
+                (PROXY_AUTHENTICATE, false, 407),
             ] {
                 let mut headers = HeaderMap::new();
                 headers.append(&field, HeaderValue::from_static("Basic x"));
                 headers.append(&field, HeaderValue::from_bytes(value).unwrap());
                 assert_eq!(super::logs_in(&headers), expect && logs_in, "{field} {value:?}");
-                assert_eq!(super::challenges(&headers), expect && challenges, "{field} {value:?}");
+                for status in [200, 401, 403, 407] {
+                    let challenged = super::challenges(&answer(status, &headers));
+                    assert_eq!(challenged, expect && challenges == status, "{field} {value:?} {status}");
+                }
             }
         }
     }
