@@ -94,6 +94,18 @@ async fn read_body(
 }
 
 #[tokio::test]
+async fn a_request_has_as_many_fields_as_over_http2_and_no_more() {
+    let (backend, seen) = echo().await;
+    let gateway = start(&route("/", backend.address));
+    for (count, status) in [(90, 200), (101, 200), (2000, 200), (2048, 431)] {
+        let fields: String = (0..count).map(|i| format!("X-{i}: v\r\n")).collect();
+        let answer = ask(&mut plain(&gateway).await, with(&fields)).await;
+        assert_eq!(answer.status(), status, "{count} fields");
+    }
+    assert_eq!(seen.count(), 3);
+}
+
+#[tokio::test]
 async fn routes_hosts_and_paths() {
     let (first, seen_first) = echo().await;
     let (second, seen_second) = echo().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, Entry, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -31,6 +31,10 @@ use crate::session::{Carrier, Session};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
+/// As many fields as a request over HTTP/2 may have in [`HEAD_LEN_MAX`], where each counts 32 bytes more than it
+/// has (RFC 9113 §6.5.2). More get 431.
+const FIELDS_MAX: usize = HEAD_LEN_MAX / 32;
+
 /// hyper reads so much of a body that nobody wants, if it is there already; else it ends the connection.
 const UNREAD_MAX: u64 = 8 * 1024;
 
@@ -52,6 +56,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
+        .max_headers(FIELDS_MAX)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(Interject::new(io, interim)), service)
         .with_upgrades();
@@ -137,9 +142,9 @@ async fn answer<T: Transport>(
             } else if may_keep
                 && !unread
                 && !worker.draining.is_cancelled()
-                && !answer.headers().contains_key(CONNECTION)
+                && let Entry::Vacant(field) = answer.headers_mut().entry(CONNECTION)
             {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+                field.insert(HeaderValue::from_static("keep-alive"));
                 answer.headers_mut().insert(KEEP_ALIVE, keep_alive.clone());
             }
             answer
