@@ -32,10 +32,11 @@ async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
     let (control, policy) = (Control::new(), POLICY);
     match middle {
         Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &control, Exact::begin(), |_| ()).await;
+            relay(&mut client, &mut backend, policy, &control, Exact::begin(), |_| (), |_| None).await;
         }
         Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin(), |_| ()).await;
+            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin(), |_| (), |_| None)
+                .await;
         }
         Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();

@@ -17,6 +17,7 @@ use support::soon;
 use support::tls::Tls;
 use support::ws::{BINARY, CLOSE, PING, PONG, TEXT, WebSocket, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -358,4 +359,31 @@ async fn back_pressure_reaches_the_sender_both_ways() {
     }
     let grown = gateway.resident_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB");
+}
+
+/// The kernel takes a whole message for a slow link at once, and the gateway's ping waits behind it.
+#[tokio::test]
+async fn a_client_behind_a_slow_link_is_waited_for_while_it_takes_what_the_kernel_holds() {
+    const RATE: usize = 2 << 10; // bytes in a tenth of a second
+    const LEN: usize = 90 * RATE;
+    let (backend, mut sessions) = handing_over("").await;
+    let times = "[route.websocket]\nping_interval = \"1s\"\npong_timeout = \"3s\"\n";
+    let gateway = start(&(route("/", backend.address) + times));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    let tcp = socket.connect(gateway.address()).await.unwrap();
+    let io = Tls::new("default.test", &["http/1.1"]).over(tcp).await.unwrap();
+    let (WebSocket { mut io, .. }, _) = WebSocket::connect(io, "default.test", "/", "").await.unwrap();
+    let mut server = soon(sessions.recv()).await.unwrap();
+    server.send(BINARY, vec![0; LEN]).await;
+    let mut left = LEN;
+    let mut part = vec![0; RATE];
+    let mut link = tokio::time::interval(Duration::from_millis(100));
+    while left > 0 {
+        link.tick().await;
+        let read = soon(io.read(&mut part)).await.unwrap();
+        assert!(read > 0, "cut with {left} bytes left");
+        left = left.saturating_sub(read);
+    }
+    assert_eq!(gateway.lines("session").len(), 0);
 }

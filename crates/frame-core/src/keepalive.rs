@@ -64,6 +64,11 @@ pub struct Keepalive {
     backend_asks: bool,
     /// Bytes wait for the client, and it took the last at this time.
     stalled: Option<Duration>,
+    /// In the middle of the wait for the client it was looked how much its machine had acknowledged.
+    looked: bool,
+    /// So many bytes, modulo 2³²: only a difference is looked for. A kernel holds megabytes for a slow link, and
+    /// what waits there is neither taken nor lost.
+    acknowledged: u32,
     tag: [u8; 4],
     count: u32,
 }
@@ -81,6 +86,8 @@ impl Keepalive {
             reading: true,
             backend_asks: false,
             stalled: None,
+            looked: false,
+            acknowledged: 0,
             tag,
             count: 0,
         }
@@ -104,11 +111,17 @@ impl Keepalive {
     pub fn deadline(&self) -> Option<Duration> {
         let answer = match self.state {
             State::Heard(at) if self.reading => self.interval.map(|interval| at + interval),
-            State::Asked(deadline) => Some(deadline),
+            State::Asked(end) => Some(self.look_or(end, self.timeout)),
             State::Heard(_) | State::Leaving | State::Held(_) => None,
             State::Over => return None,
         };
-        [answer, self.stall_end()].into_iter().flatten().min()
+        let stall = self.stall_end().map(|end| self.look_or(end, STALL_MAX));
+        [answer, stall].into_iter().flatten().min()
+    }
+
+    /// A wait of so long that ends at `end` is looked at in its middle.
+    fn look_or(&self, end: Duration, wait: Duration) -> Duration {
+        if self.looked { end } else { end.saturating_sub(wait / 2) }
     }
 
     /// When a client that takes nothing counts as gone, whether it is pinged or not.
@@ -116,16 +129,35 @@ impl Keepalive {
         self.stalled.map(|since| since + STALL_MAX)
     }
 
-    /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing.
-    pub fn on_deadline(&mut self, now: Duration) -> Due {
+    /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing. `acknowledged` says how
+    /// many bytes the client's machine has acknowledged so far, if that is known.
+    pub fn on_deadline(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Due::Nothing;
         }
-        match self.state {
-            _ if self.stall_end().is_some_and(|end| now >= end) => Due::Stalled,
-            State::Asked(_) => Due::Gone,
-            _ if self.backend_asks => {
+        let is_stalled = self.stall_end().is_some_and(|end| now >= end);
+        let is_gone = matches!(self.state, State::Asked(end) if now >= end);
+        if is_stalled || is_gone {
+            if !self.acknowledges_more(acknowledged()) {
+                return if is_stalled { Due::Stalled } else { Due::Gone };
+            }
+            // Its link is slow, and it takes what was sent before.
+            if is_stalled {
+                self.stalled = Some(now);
+            }
+            if is_gone {
                 self.state = State::Asked(now + self.timeout);
+            }
+            return Due::Nothing;
+        }
+        match self.state {
+            _ if self.is_half_over(now) => {
+                self.acknowledges_more(acknowledged());
+                self.looked = true;
+                Due::Nothing
+            }
+            _ if self.backend_asks => {
+                self.ask(now + self.timeout);
                 Due::Nothing
             }
             _ => {
@@ -134,6 +166,26 @@ impl Keepalive {
                 Due::Ping(self.payload(self.count))
             }
         }
+    }
+
+    /// Says whether the client's machine has acknowledged something since the last look.
+    fn acknowledges_more(&mut self, acknowledged: Option<u64>) -> bool {
+        let Some(acknowledged) = acknowledged else { return false };
+        let low = u32::try_from(acknowledged & u64::from(u32::MAX)).unwrap_or_default();
+        let before = std::mem::replace(&mut self.acknowledged, low);
+        self.looked && before != low
+    }
+
+    fn is_half_over(&self, now: Duration) -> bool {
+        let answer = if let State::Asked(end) = self.state { Some((end, self.timeout)) } else { None };
+        let stall = self.stall_end().map(|end| (end, STALL_MAX));
+        [answer, stall].into_iter().flatten().any(|(end, wait)| self.look_or(end, wait) <= now)
+    }
+
+    /// The answer to a ping is waited for from now on.
+    fn ask(&mut self, end: Duration) {
+        self.state = State::Asked(end);
+        self.looked = false;
     }
 
     /// The client has sent something, whatever it was.
@@ -151,9 +203,10 @@ impl Keepalive {
 
     /// The ping has been handed to the network: the clock for its answer starts.
     pub fn on_ping_left(&mut self, now: Duration) {
-        if self.state == State::Leaving {
-            self.state =
-                if self.reading { State::Asked(now + self.timeout) } else { State::Held(self.timeout) };
+        match self.state {
+            State::Leaving if self.reading => self.ask(now + self.timeout),
+            State::Leaving => self.state = State::Held(self.timeout),
+            _ => {}
         }
     }
 
@@ -186,10 +239,11 @@ impl Keepalive {
             // It is still working through what was sent before the ping.
             *deadline = now + self.timeout;
         }
-        self.stalled = match self.stalled {
-            Some(since) if waits && !took => Some(since),
-            _ => waits.then_some(now),
-        };
+        match self.stalled {
+            Some(_) if waits && !took => {}
+            _ if waits => (self.stalled, self.looked) = (Some(now), false),
+            _ => self.stalled = None,
+        }
     }
 
     /// Reading from the client stops (its bytes can't go on) or starts again.
@@ -200,7 +254,10 @@ impl Keepalive {
         self.reading = reading;
         self.state = match self.state {
             State::Asked(deadline) if !reading => State::Held(deadline.saturating_sub(now)),
-            State::Held(left) if reading => State::Asked(now + left),
+            State::Held(left) if reading => {
+                self.looked = false;
+                State::Asked(now + left)
+            }
             State::Heard(_) if reading => State::Heard(now),
             state => state,
         };
@@ -241,16 +298,23 @@ mod tests {
         ControlPayload::new(payload, None)
     }
 
+    /// When the wait ends that is looked at in its middle.
+    fn end(k: &Keepalive) -> Option<Duration> {
+        let mut looked = k.clone();
+        looked.looked = true;
+        looked.deadline()
+    }
+
     #[test]
     fn a_silent_client_is_asked_and_then_gone() {
         let mut k = keepalive();
         assert_eq!(k.deadline(), Some(secs(30)));
-        assert_eq!(k.on_deadline(secs(29)), Due::Nothing);
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(29), || None), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
         assert_eq!(k.deadline(), None); // the ping may have to wait for its place
         k.on_ping_left(secs(34));
-        assert_eq!(k.deadline(), Some(secs(44)));
-        assert_eq!(k.on_deadline(secs(44)), Due::Gone);
+        assert_eq!(end(&k), Some(secs(44)));
+        assert_eq!(k.on_deadline(secs(44), || None), Due::Gone);
     }
 
     #[test]
@@ -258,23 +322,23 @@ mod tests {
         let mut k = keepalive();
         k.on_bytes(secs(7));
         assert_eq!(k.deadline(), Some(secs(37)));
-        assert_eq!(k.on_deadline(secs(37)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(37), || None), Due::Ping(ping(1)));
         k.on_ping_left(secs(37));
         k.on_bytes(secs(40)); // not even a pong
         assert_eq!(k.deadline(), Some(secs(70)));
-        assert_eq!(k.on_deadline(secs(70)), Due::Ping(ping(2)));
+        assert_eq!(k.on_deadline(secs(70), || None), Due::Ping(ping(2)));
     }
 
     #[test]
     fn only_our_own_pongs_are_ours_late_ones_too() {
         let mut k = keepalive();
         assert_eq!(k.on_pong(&pong(&ping(1))), Answers::Backend); // never sent
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
         k.on_ping_left(secs(30));
         assert_eq!(k.on_pong(&pong(b"backend")), Answers::Backend);
         assert_eq!(k.on_pong(&pong(&[&TAG[..], b"\0\0\0\x02"].concat())), Answers::Backend);
         k.on_bytes(secs(31));
-        assert_eq!(k.on_deadline(secs(61)), Due::Ping(ping(2)));
+        assert_eq!(k.on_deadline(secs(61), || None), Due::Ping(ping(2)));
         assert_eq!(k.on_pong(&pong(&ping(1))), Answers::Gateway);
         assert_eq!(k.on_pong(&pong(&ping(2))), Answers::Gateway);
         // No ping has this number: it is the client's own, unsolicited (RFC 6455 §5.5.3).
@@ -286,11 +350,11 @@ mod tests {
     fn while_the_backend_asks_the_gateway_does_not() {
         let mut k = keepalive();
         k.on_backend_ping();
-        assert_eq!(k.on_deadline(secs(30)), Due::Nothing);
-        assert_eq!(k.deadline(), Some(secs(40))); // but the answer is due all the same
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Nothing);
+        assert_eq!(end(&k), Some(secs(40))); // but the answer is due all the same
         k.on_bytes(secs(35));
         assert_eq!(k.on_pong(&pong(b"backend")), Answers::Backend);
-        assert_eq!(k.on_deadline(secs(65)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(65), || None), Due::Ping(ping(1)));
     }
 
     #[test]
@@ -300,32 +364,32 @@ mod tests {
         assert_eq!(k.deadline(), None);
         k.on_reading(true, secs(100));
         assert_eq!(k.deadline(), Some(secs(130)));
-        assert_eq!(k.on_deadline(secs(130)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(130), || None), Due::Ping(ping(1)));
         k.on_ping_left(secs(130));
         k.on_reading(false, secs(134));
         assert_eq!(k.deadline(), None);
         k.on_reading(true, secs(200));
-        assert_eq!(k.deadline(), Some(secs(206))); // six of the ten seconds were left
+        assert_eq!(end(&k), Some(secs(206))); // six of the ten seconds were left
     }
 
     #[test]
     fn a_ping_that_leaves_while_the_client_is_not_read_waits_in_full() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
         k.on_reading(false, secs(31));
         k.on_ping_left(secs(32));
         assert_eq!(k.deadline(), None);
         k.on_reading(true, secs(50));
-        assert_eq!(k.deadline(), Some(secs(60)));
+        assert_eq!(end(&k), Some(secs(60)));
     }
 
     #[test]
     fn bytes_while_the_ping_waits_do_not_lose_it() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
         k.on_bytes(secs(31));
         k.on_ping_left(secs(33));
-        assert_eq!(k.deadline(), Some(secs(43)));
+        assert_eq!(end(&k), Some(secs(43)));
     }
 
     #[test]
@@ -333,23 +397,23 @@ mod tests {
         let mut k = keepalive();
         k.on_sending(true, true, secs(5));
         k.on_sending(true, false, secs(20));
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
-        assert_eq!(k.deadline(), Some(secs(65))); // the ping can't leave
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(end(&k), Some(secs(65))); // the ping can't leave
         k.on_sending(true, true, secs(60)); // a slow one is no dead one
-        assert_eq!(k.on_deadline(secs(65)), Due::Nothing);
-        assert_eq!(k.deadline(), Some(secs(120)));
-        assert_eq!(k.on_deadline(secs(120)), Due::Stalled);
+        assert_eq!(k.on_deadline(secs(65), || None), Due::Nothing);
+        assert_eq!(end(&k), Some(secs(120)));
+        assert_eq!(k.on_deadline(secs(120), || None), Due::Stalled);
         let mut k = keepalive();
         k.on_sending(true, false, secs(0));
         k.on_sending(false, false, secs(50));
         k.on_sending(true, false, secs(59));
         k.on_bytes(secs(59));
-        assert_eq!(k.on_deadline(secs(60)), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(60), || None), Due::Nothing);
         let mut off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
         off.on_sending(true, false, secs(0));
         off.on_reading(false, secs(1));
-        assert_eq!(off.on_deadline(secs(59)), Due::Nothing);
-        assert_eq!(off.on_deadline(secs(60)), Due::Stalled); // pings or not
+        assert_eq!(off.on_deadline(secs(59), || None), Due::Nothing);
+        assert_eq!(off.on_deadline(secs(60), || None), Due::Stalled); // pings or not
         off.on_sending(false, true, secs(60));
         assert_eq!(off.deadline(), None);
     }
@@ -357,15 +421,59 @@ mod tests {
     #[test]
     fn a_client_that_takes_its_backlog_is_not_asked_to_hurry() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30)), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
         k.on_ping_left(secs(30));
         for now in (40..200).step_by(40) {
             k.on_sending(true, now % 80 == 0, secs(now));
-            assert_eq!(k.on_deadline(secs(now)), Due::Nothing);
+            assert_eq!(k.on_deadline(secs(now), || None), Due::Nothing);
         }
         k.on_sending(false, true, secs(200));
-        assert_eq!(k.deadline(), Some(secs(210))); // it has all
-        assert_eq!(k.on_deadline(secs(210)), Due::Gone);
+        assert_eq!(end(&k), Some(secs(210))); // it has all
+        assert_eq!(k.on_deadline(secs(210), || None), Due::Gone);
+    }
+
+    #[test]
+    fn a_client_whose_machine_takes_what_was_sent_is_waited_for() {
+        let mut k = keepalive();
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        k.on_ping_left(secs(30));
+        assert_eq!(k.deadline(), Some(secs(35)));
+        assert_eq!(k.on_deadline(secs(35), || Some(1 << 32)), Due::Nothing);
+        assert_eq!(k.deadline(), Some(secs(40)));
+        assert_eq!(k.on_deadline(secs(40), || Some((1 << 32) + 1)), Due::Nothing);
+        assert_eq!(k.deadline(), Some(secs(50)));
+        assert_eq!(k.on_deadline(secs(50), || Some((1 << 32) + 1)), Due::Gone);
+        // An answer ends the wait, and the next one begins with a look of its own.
+        k.on_bytes(secs(50));
+        assert_eq!(k.on_deadline(secs(80), || None), Due::Ping(ping(2)));
+        k.on_ping_left(secs(80));
+        assert_eq!(k.on_deadline(secs(85), || Some(7)), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(90), || Some(7)), Due::Gone);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_more_may_still_take_what_the_kernel_holds() {
+        let mut off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
+        off.on_sending(true, false, secs(0));
+        off.on_reading(false, secs(0));
+        for (now, acknowledged, due) in [
+            (30, 1, Due::Nothing),
+            (60, 2, Due::Nothing),
+            (90, 2, Due::Nothing), // not yet
+            (120, 3, Due::Nothing),
+            (180, 3, Due::Stalled),
+        ] {
+            assert_eq!(off.on_deadline(secs(now), || Some(acknowledged)), due, "{now}");
+        }
+    }
+
+    /// A wait whose middle was missed, since the worker was held up, ends when it should.
+    #[test]
+    fn without_a_look_in_the_middle_nothing_is_known() {
+        let mut k = keepalive();
+        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        k.on_ping_left(secs(30));
+        assert_eq!(k.on_deadline(secs(41), || Some(9)), Due::Gone);
     }
 
     #[test]

@@ -126,6 +126,11 @@ fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// What is written from now on is little, and followed by a shutdown: it may wait for that.
     fn part(&mut self) {}
+
+    /// How many bytes the peer's machine has acknowledged so far, if that is known.
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The bytes below HTTP.
@@ -141,6 +146,13 @@ impl Transport for Stream {
     fn part(&mut self) {
         if let Self::Tls(io) = self {
             io.part();
+        }
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        match self {
+            Self::Tls(io) => io.acknowledged(),
+            Self::Plain(io) => io.acknowledged(),
         }
     }
 }

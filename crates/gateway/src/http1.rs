@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 use upgrade_handler::fields::has_token;
-use upgrade_handler::handoff::from_hyper;
+use upgrade_handler::handoff::{Handoff, from_hyper};
 
 use crate::body::{AnswerBody, Http1Body, RequestBody, ToClient, chain};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
@@ -164,7 +164,13 @@ async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: B
             if let Some(client) = from_hyper::<Interject<Patient<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 let client = client.map(|io| io.into_inner().into_inner());
-                tasks.spawn(session.run(client, Carrier::Http1, |client| client.get_mut().part()));
+                let acknowledged = |client: &Handoff<T>| client.get_ref().acknowledged();
+                tasks.spawn(session.run(
+                    client,
+                    Carrier::Http1,
+                    |client| client.get_mut().part(),
+                    acknowledged,
+                ));
             }
         }
         Err(e) => session.abandon(&e),

@@ -254,7 +254,7 @@ async fn stream(
             match respond.send_response(answer, false) {
                 Ok(send) => {
                     // A task of its own: this one is as large as a request needs it.
-                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2, |_| ());
+                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2, |_| (), |_| None);
                     worker.tasks.spawn(async move {
                         session.await;
                         drop(open);

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
+use crate::connection::Transport;
+
 /// A stream that is lent.
 #[derive(Debug)]
 pub(crate) struct Lent<T> {
@@ -33,6 +35,12 @@ impl<T> Drop for Lent<T> {
 impl<T: Unpin> Lent<T> {
     fn io(self: Pin<&mut Self>) -> io::Result<Pin<&mut T>> {
         self.get_mut().io.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+}
+
+impl<T: Transport> Transport for Lent<T> {
+    fn acknowledged(&self) -> Option<u64> {
+        self.io.as_ref()?.acknowledged()
     }
 }
 

@@ -12,6 +12,7 @@ pub use frame_core::keepalive::STALL_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::connection::Transport;
 use crate::memory;
 
 /// What a listener bears with.
@@ -89,21 +90,29 @@ impl Stall {
     }
 }
 
-/// A stream whose other end must take something of what is written within [`STALL_MAX`], or the
-/// write fails with [`io::ErrorKind::TimedOut`].
+/// A stream whose other end must take something of what is written, or its machine acknowledge something, within
+/// [`STALL_MAX`], or the write fails with [`io::ErrorKind::TimedOut`].
 #[derive(Debug)]
 pub struct Patient<T> {
     io: T,
     stall: Stall,
     /// How long it has taken nothing, up to the last look.
     waited: Duration,
+    /// What its machine had acknowledged at the last look.
+    acknowledged: Option<u64>,
     heard: Arc<AtomicBool>,
 }
 
 impl<T> Patient<T> {
     /// Watches what is written to `io`.
     pub fn new(io: T) -> Self {
-        Self { io, stall: Stall::default(), waited: Duration::ZERO, heard: Arc::default() }
+        Self {
+            io,
+            stall: Stall::default(),
+            waited: Duration::ZERO,
+            acknowledged: None,
+            heard: Arc::default(),
+        }
     }
 
     /// Is set when something was read.
@@ -115,17 +124,30 @@ impl<T> Patient<T> {
     pub fn into_inner(self) -> T {
         self.io
     }
+}
+
+impl<T: Transport> Patient<T> {
+    /// Its machine has acknowledged something since the last look: a kernel holds megabytes for a slow link.
+    fn acknowledges(&mut self) -> bool {
+        let now = self.io.acknowledged();
+        let before = std::mem::replace(&mut self.acknowledged, now);
+        before.is_some() && before != now
+    }
 
     fn judge<O>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<O>>) -> Poll<io::Result<O>> {
         if write.is_ready() {
             self.stall.moved();
-            self.waited = Duration::ZERO;
+            (self.waited, self.acknowledged) = (Duration::ZERO, None);
             return write;
         }
         loop {
             ready!(self.stall.poll(cx, LOOK_INTERVAL.min(STALL_MAX.saturating_sub(self.waited))));
             self.waited += self.stall.moved();
             let waited = self.waited;
+            if self.acknowledges() && !memory::cuts() {
+                self.waited = Duration::ZERO;
+                continue;
+            }
             let what = if waited >= STALL_MAX {
                 format!("the client took nothing for {STALL_MAX:?}")
             } else if memory::cuts() {
@@ -150,7 +172,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
+impl<T: Transport> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.io).poll_write(cx, buf);
         self.judge(cx, write)
@@ -182,6 +204,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -233,5 +257,59 @@ mod tests {
         let (written, ()) = tokio::join!(write, read);
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(started.elapsed(), Duration::from_secs(250) + STALL_MAX);
+    }
+
+    /// Takes ten bytes, and its other end's machine acknowledges what the test says.
+    struct Slow {
+        io: tokio::io::DuplexStream,
+        acknowledged: Arc<AtomicU64>,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        }
+    }
+
+    impl Transport for Slow {
+        fn acknowledged(&self) -> Option<u64> {
+            Some(self.acknowledged.load(Ordering::Relaxed))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_whose_machine_takes_what_the_kernel_holds_is_not_gone() {
+        let (io, _far) = duplex(10);
+        let acknowledged = Arc::<AtomicU64>::default();
+        let mut near = Patient::new(Slow { io, acknowledged: acknowledged.clone() });
+        let started = Instant::now();
+        let takes = async {
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let (written, ()) = tokio::join!(near.write_all(&[0; 100]), takes);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let lived = started.elapsed();
+        assert!((0..=2).contains(&(lived - Duration::from_secs(500) - STALL_MAX).as_secs()), "{lived:?}");
     }
 }

@@ -153,6 +153,12 @@ impl TlsStream {
         self.parting = true;
     }
 
+    /// See [`Tcp::acknowledged`]: bytes of records.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<u64> {
+        self.tcp.acknowledged()
+    }
+
     /// Reads from the network, and opens into `content` as many records as fit. Ready as soon as
     /// there is content or an end of it.
     fn poll_open(&mut self, cx: &mut Context<'_>, content: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -225,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if self.is_idle(now) {
             return Poll::Ready(());
         }
-        match self.keepalive.on_deadline(now) {
+        match self.keepalive.on_deadline(now, || None) {
             Due::Nothing => {}
             Due::Ping(payload) => {
                 self.outbox.push(OpCode::Ping, BytesMut::from(&payload[..]));
@@ -330,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             self.tell(now);
             self.keepalive.on_reading(false, now);
             self.keepalive.on_sending(true, self.outbox.take_progress(), now);
-            if self.keepalive.on_deadline(now) == Due::Stalled {
+            if self.keepalive.on_deadline(now, || None) == Due::Stalled {
                 self.cause = Some(Cause::Stalled);
             }
             if self.is_idle(now) || self.cause.is_some() {

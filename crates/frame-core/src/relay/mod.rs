@@ -64,47 +64,53 @@ pub struct Policy {
 ///
 /// Bytes that either side sent along with its handshake must come out of its stream first. `parting`
 /// tells the client's stream that what is written to it next is the last, and its shutdown follows at
-/// once; it may keep such bytes until then, and call them flushed.
+/// once; it may keep such bytes until then, and call them flushed. `acknowledged` says how many bytes the client's
+/// machine has acknowledged, if that is known: as long as it goes on doing so, a client that is slow to answer or
+/// to take more is not given up.
 ///
 /// # Cancel safety
 /// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
-pub fn relay<'a, C, B, P, T>(
+pub fn relay<'a, C, B, P, A, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
     clock: T,
     parting: P,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P, T>
+    acknowledged: A,
+) -> impl Future<Output = Outcome> + use<'a, C, B, P, A, T>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
     P: Fn(&mut C),
+    A: Fn(&C) -> Option<u64>,
     T: Clock,
 {
     let mut relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
-    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
+    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting, &acknowledged))
 }
 
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
 /// checked, counted, or answered, and none is the gateway's own.
 #[doc(hidden)]
-pub fn relay_unscanned<'a, C, B, P, T>(
+pub fn relay_unscanned<'a, C, B, P, A, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
     control: &'a Control,
     clock: T,
     parting: P,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P, T>
+    acknowledged: A,
+) -> impl Future<Output = Outcome> + use<'a, C, B, P, A, T>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
     P: Fn(&mut C),
+    A: Fn(&C) -> Option<u64>,
     T: Clock,
 {
     let mut relay = Relay::new(&policy, clock, Scanner::blind);
-    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting))
+    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting, &acknowledged))
 }
 
 /// An order to end, as it is being obeyed.
@@ -196,6 +202,7 @@ impl<T: Clock> Relay<T> {
         backend: &mut B,
         control: &Control,
         parting: &impl Fn(&mut C),
+        acknowledged: &impl Fn(&C) -> Option<u64>,
     ) -> Poll<Outcome>
     where
         C: AsyncRead + AsyncWrite + Unpin,
@@ -217,7 +224,7 @@ impl<T: Clock> Relay<T> {
             self.on_order(order, now);
         }
         if self.finish.is_none() {
-            let calm = self.poll_open(cx, client, backend, now, parting);
+            let calm = self.poll_open(cx, client, backend, now, parting, acknowledged);
             if calm && silent {
                 return Poll::Pending;
             }
@@ -247,6 +254,7 @@ impl<T: Clock> Relay<T> {
         backend: &mut B,
         now: Duration,
         parting: &impl Fn(&mut C),
+        acknowledged: &impl Fn(&C) -> Option<u64>,
     ) -> bool
     where
         C: AsyncRead + AsyncWrite + Unpin,
@@ -295,7 +303,7 @@ impl<T: Clock> Relay<T> {
             if (self.up.tally(), self.down.tally()) != tallies {
                 self.moved = now;
             }
-            let timers = self.on_timers(now);
+            let timers = self.on_timers(now, || acknowledged(client));
             self.advance(now);
             if self.finish.is_some() {
                 return false;
@@ -419,7 +427,7 @@ impl<T: Clock> Relay<T> {
     }
 
     /// Says whether something happened.
-    fn on_timers(&mut self, now: Duration) -> bool {
+    fn on_timers(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> bool {
         if self.cause.is_some() {
             return self.on_last_moment(now);
         }
@@ -429,7 +437,7 @@ impl<T: Clock> Relay<T> {
             self.close_both(outcome::IDLE_CODE, "idle", Boundary::Frame);
             return true;
         }
-        match self.keepalive.on_deadline(now) {
+        match self.keepalive.on_deadline(now, acknowledged) {
             Due::Nothing => false,
             Due::Ping(payload) => {
                 self.down.send_ping(&payload);

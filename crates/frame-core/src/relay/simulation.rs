@@ -427,7 +427,10 @@ impl World {
             let waker = Waker::from(self.task.clone());
             let cx = &mut Context::from_waker(&waker);
             let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
-            match self.relay.poll(cx, client, backend, &self.control, &|_: &mut Stream| {}) {
+            match self
+                .relay
+                .poll(cx, client, backend, &self.control, &|_: &mut Stream| {}, &|_: &Stream| None)
+            {
                 Poll::Ready(outcome) => self.outcome = Some(outcome),
                 Poll::Pending => {
                     tokio::task::yield_now().await;

@@ -177,7 +177,9 @@ where
     let control = Control::new();
     let relay = tokio::spawn({
         let control = control.clone();
-        async move { relay(&mut client, &mut backend, policy, &control, Exact::begin(), Parts::part).await }
+        async move {
+            relay(&mut client, &mut backend, policy, &control, Exact::begin(), Parts::part, |_| None).await
+        }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
@@ -215,7 +217,7 @@ async fn an_alarm_is_heard_whatever_the_clock_says() {
     let control = Control::new();
     let clock = Lagging(Exact::begin(), Duration::ZERO.into());
     let begun = Instant::now();
-    let session = relay(&mut client, &mut backend, policy, &control, clock, |_| {});
+    let session = relay(&mut client, &mut backend, policy, &control, clock, |_| {}, |_| None);
     let hearing = async {
         let mut client = Far { io: client_far, hears: Sender::Server };
         let ping = client.hear().await.unwrap();
@@ -845,7 +847,8 @@ async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
     let (mut client, mut backend) = (endless(0), endless(1 << 28));
     let relay = tokio::spawn(async move {
         let control = Control::new();
-        relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}).await
+        relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}, |_| None)
+            .await
     });
     for _ in 0..TURNS {
         tokio::task::yield_now().await;
