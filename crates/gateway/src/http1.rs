@@ -176,3 +176,6 @@ async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: B
         Err(e) => session.abandon(&e),
     }
 }
+
+#[cfg(test)]
+mod tests;

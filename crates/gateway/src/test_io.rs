@@ -8,18 +8,19 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Extensions;
 use tls_acceptor::{Certificates, Loaded, Tickets};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, timeout};
 
 use crate::config::Config;
 use crate::connection::{Connection, Transport};
-use crate::http2;
 use crate::patience::ClientLimits;
 use crate::registry::Registry;
 use crate::route::Action;
 use crate::site::Site;
 use crate::upstream::Upstream;
 use crate::worker::{Common, Worker};
+use crate::{http1, http2};
 
 const CONFIG: &str = r#"
 workers = 1
@@ -81,9 +82,20 @@ impl Scene {
         })
     }
 
+    /// A client's end of a connection over HTTP/1.1, and the task that serves it.
+    pub(crate) fn http1(&self) -> (DuplexStream, JoinHandle<()>) {
+        let (client, near) = duplex(ROOM);
+        (client, tokio::spawn(http1::serve(self.connection(), near)))
+    }
+
     /// A client's end of a connection over HTTP/2, and the task that serves it.
     pub(crate) fn http2(&self) -> (DuplexStream, JoinHandle<()>) {
-        let (client, near) = duplex(ROOM);
+        self.narrow_http2(ROOM)
+    }
+
+    /// The same, where so many bytes are on their way at most.
+    pub(crate) fn narrow_http2(&self, room: usize) -> (DuplexStream, JoinHandle<()>) {
+        let (client, near) = duplex(room);
         (client, tokio::spawn(http2::serve(self.connection(), near)))
     }
 
@@ -96,11 +108,23 @@ impl Scene {
     }
 }
 
+/// What has to happen within an hour of paused time.
+pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
+    timeout(Duration::from_secs(3600), what).await.expect("within an hour")
+}
+
+/// Reads to the end.
+pub(crate) async fn read_rest(io: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut rest = Vec::new();
+    soon(io.read_to_end(&mut rest)).await.unwrap();
+    rest
+}
+
 /// Reads a request's head.
 pub(crate) async fn read_head(io: &mut DuplexStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(io.read_u8().await.unwrap());
+        head.push(soon(io.read_u8()).await.unwrap());
     }
     String::from_utf8(head).unwrap()
 }
@@ -109,4 +133,83 @@ pub(crate) async fn read_head(io: &mut DuplexStream) -> String {
 pub(crate) async fn answer(io: &mut DuplexStream, answer: &str) {
     read_head(io).await;
     io.write_all(answer.as_bytes()).await.unwrap();
+}
+
+/// A client over HTTP/2 that writes its frames itself.
+pub(crate) struct Raw<T = DuplexStream>(pub(crate) T);
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+impl<T: AsyncWrite + Unpin> Raw<T> {
+    /// After the preface and a frame of settings.
+    pub(crate) async fn new(mut io: T) -> Self {
+        io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut raw = Self(io);
+        raw.send(SETTINGS, 0, 0, &[]).await;
+        raw
+    }
+
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    /// Fields as literals without indexing (RFC 7541 §6.2.2).
+    pub(crate) async fn send_fields(&mut self, flags: u8, stream: u32, fields: &[(&str, &str)]) {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.send(HEADERS, flags | END_HEADERS, stream, &block).await;
+    }
+
+    pub(crate) async fn request(
+        &mut self,
+        flags: u8,
+        stream: u32,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) {
+        let mut head =
+            vec![(":method", method), (":scheme", "https"), (":authority", "a.test"), (":path", path)];
+        head.extend(fields);
+        self.send_fields(flags, stream, &head).await;
+    }
+}
+
+impl<T: AsyncRead + Unpin> Raw<T> {
+    /// The next frame's type, stream and payload; `None`: there is none.
+    pub(crate) async fn frame(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        soon(self.0.read_exact(&mut head)).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        self.0.read_exact(&mut payload).await.ok()?;
+        Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+    }
+
+    /// The payload of the next frame of this type and stream.
+    pub(crate) async fn wait(&mut self, kind: u8, stream: u32) -> Vec<u8> {
+        loop {
+            let (got, of, payload) = self.frame().await.expect("a frame");
+            if (got, of) == (kind, stream) {
+                return payload;
+            }
+        }
+    }
 }
