@@ -5,11 +5,13 @@
 //! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
 //! way to say any of this.
 
+mod flood;
+
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +30,7 @@ use tracing::{debug, info};
 use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
 
+use self::flood::Counted;
 use crate::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
@@ -70,6 +73,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
 
 async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
     let (peer, limits) = (connection.peer, connection.limits);
+    let flooded = Arc::<AtomicBool>::default();
     let handshake = Builder::new()
         .enable_connect_protocol() // RFC 8441 §3
         .max_concurrent_streams(STREAMS_MAX)
@@ -78,7 +82,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(Patient::new(io));
+        .handshake::<_, Bytes>(Counted::new(Patient::new(io), flooded.clone()));
     let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
@@ -120,6 +124,10 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
                 None => return,
             },
+            () = turns(&flooded) => {
+                h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
+                info!(%peer, "a client that floods its connection with frames that carry nothing is sent away");
+            }
             () = open.all_closed.notified() => {
                 let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
@@ -145,6 +153,11 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
             }
         }
     }
+}
+
+/// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.
+async fn turns(flag: &AtomicBool) {
+    poll_fn(|_| if flag.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 #[derive(Default)]

@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::patience::ClientLimits;
 use crate::test_io::{
-    ACK, DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, Scene, WINDOW_UPDATE, answer,
-    read_head, read_rest, soon,
+    ACK, DATA, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, Scene, WINDOW_UPDATE,
+    answer, read_head, read_rest, soon,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -306,6 +306,16 @@ async fn a_drained_connection_ends_behind_its_streams() {
     let since = Instant::now();
     soon(serving).await.unwrap();
     assert_eq!(since.elapsed().as_secs(), END_WAIT.as_secs());
+
+    let scene = Scene::new("");
+    let (io, serving) = scene.http2();
+    let mut idle = Raw::new(io).await;
+    idle.wait(SETTINGS, 0).await;
+    scene.worker.draining.cancel();
+    idle.wait(GOAWAY, 0).await;
+    let since = Instant::now();
+    soon(serving).await.unwrap();
+    assert_eq!(since.elapsed().as_secs(), END_WAIT.as_secs(), "nothing was asked");
 }
 
 /// A body that nobody wants is read behind its answer, but not for ever.
@@ -323,4 +333,91 @@ async fn an_unwanted_body_is_read_for_a_while() {
     assert_eq!(client.wait(RST_STREAM, 1).await, [0, 0, 0, 0], "NO_ERROR");
     let waited = 4 * linger::LINGER_SILENCE - 3 * Duration::from_secs(1);
     assert_eq!(since.elapsed().as_secs(), waited.as_secs());
+}
+
+/// A client that sends nothing but `frame` until it hears the end, for an hour at most; how many it sent.
+async fn flood(frame: (u8, u8, u32, &[u8])) -> u64 {
+    let scene = Scene::new("");
+    let (mut client, goes) = deaf(scene.http2().0).await;
+    let (kind, flags, stream, payload) = frame;
+    let mut sent = 0;
+    while !goes.is_finished() {
+        client.send(kind, flags, stream, payload).await;
+        sent += 1;
+        assert!(sent < 10 * flood::BURST, "{frame:?} is not ended");
+    }
+    drop(client);
+    let all = goes.await.unwrap();
+    let end = &all[all.len() - 17..];
+    assert_eq!((end[3], &end[13..]), (GOAWAY, &[0, 0, 0, 11][..]), "{frame:?}");
+    sent
+}
+
+/// Frames that ask for nothing and carry nothing are taken for a flood when there are too many (RFC 9113 §10.5).
+#[tokio::test(start_paused = true)]
+async fn floods_of_control_frames_are_ended() {
+    for frame in [
+        (PING, 0, 0, &[0; 8][..]),
+        (PING, ACK, 0, &[0; 8]),
+        (SETTINGS, 0, 0, &[]),
+        (SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]),
+        (WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+        (PRIORITY, 0, 1, &[0, 0, 0, 3, 0]),
+        (0xfa, 0, 0, &[0; 8]),
+    ] {
+        // What was on its way counts too.
+        let sent = flood(frame).await;
+        assert!((flood::BURST..flood::BURST + 20_000).contains(&sent), "{frame:?}: {sent}");
+    }
+}
+
+/// The same from a client that reads what it is answered.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_without_end_is_sent_away() {
+    let scene = Scene::new("");
+    let mut client = Raw::new(scene.http2().0).await;
+    for _ in 0..2 * flood::BURST {
+        client.send(PING, 0, 0, &[0; 8]).await;
+        let Some((kind, ..)) = client.frame().await else { panic!("no GOAWAY") };
+        if kind == GOAWAY {
+            return;
+        }
+    }
+    panic!("it goes on");
+}
+
+/// Small messages are no flood, nor is the WINDOW_UPDATE for each.
+#[tokio::test(start_paused = true)]
+async fn small_messages_are_no_flood() {
+    let scene = Scene::new("");
+    let mut client = Raw::new(scene.http2().0).await;
+    let fields = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    client.request(0, 1, "CONNECT", "/echo", &fields).await;
+    client.wait(HEADERS, 1).await;
+    client.send(SETTINGS, ACK, 0, &[]).await;
+    // A message of a byte, a byte a frame.
+    for _ in 0..flood::BURST / 3 {
+        for byte in [0x81, 0x81, 0, 0, 0, 0, b'a'] {
+            client.send(DATA, 0, 1, &[byte]).await;
+        }
+        assert_eq!(client.wait(DATA, 1).await, [0x81, 1, b'a']);
+        client.send(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 3]).await;
+        client.send(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 3]).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A client that resets a stream in the middle of its answer frees the backend at once.
+#[tokio::test(start_paused = true)]
+async fn a_reset_in_the_middle_of_an_answer_frees_the_backend() {
+    let scene = Scene::new("");
+    let mut client = Raw::new(scene.http2().0).await;
+    let mut backend = scene.backend();
+    client.request(END_STREAM, 1, "GET", "/", &[]).await;
+    answer(&mut backend, "HTTP/1.1 200 OK\r\n\r\na").await;
+    client.wait(DATA, 1).await;
+    let since = Instant::now();
+    client.send(RST_STREAM, 0, 1, &[0, 0, 0, 8]).await;
+    assert!(read_rest(&mut backend).await.is_empty());
+    assert_eq!(since.elapsed().as_secs(), 0);
 }
