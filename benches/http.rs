@@ -47,7 +47,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
     assert!(problems.is_empty(), "{problems:?}");
     let certificates = Certificates::new(Loaded::default(), 1);
     let site = Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
-    let casing = upgrade_handler::casing::canonical().await;
+    let casing = upgrade_handler::casing::canonical();
     let site = Arc::new(ArcSwap::from_pointee(site));
     let (drained, shortage) = (Arc::default(), Arc::default());
     let common = Common { site, certificates, drained, shortage, casing };

@@ -1212,3 +1212,78 @@ async fn blanks_around_a_value_are_malformed_over_http2() {
     }
     assert_eq!(seen.count(), 0);
 }
+
+/// A server that answers in a spelling of its own, and tells how its clients spell.
+async fn spelling() -> (Backend, mpsc::UnboundedReceiver<support::http1::Head>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let backend = Backend::start(move |mut tcp| {
+        let tell = tell.clone();
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                let answer = match head.get("sec-websocket-key") {
+                    Some(key) => format!(
+                        "HTTP/1.1 101 Switching Protocols\r\nUPGRADE: websocket\r\nConnection: Upgrade\r\n\
+                         sec-websocket-accept: {}\r\nX-SERVER: 1\r\n\r\n",
+                        accept(key)
+                    ),
+                    None => "HTTP/1.1 200 OK\r\nETag: x\r\nX-SERVER: 1\r\nx-server: 2\r\ncontent-LENGTH: 0\r\n\r\n"
+                        .to_owned(),
+                };
+                let _ = tell.send(head);
+                tcp.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    (backend, told)
+}
+
+#[tokio::test]
+async fn field_names_are_spelt_as_the_route_wants_it() {
+    let (backend, mut told) = spelling().await;
+    let gateway = start(
+        &(route("/", backend.address) + &route("/same", backend.address) + "field_names = \"as-sent\"\n"),
+    );
+    let names = |head: &support::http1::Head, of: &[&str]| -> Vec<String> {
+        let wanted = |name: &&String| of.iter().any(|of| name.eq_ignore_ascii_case(of));
+        let mut names: Vec<_> = head.fields.iter().map(|(name, _)| name).filter(wanted).cloned().collect();
+        names.sort_unstable();
+        names
+    };
+    let fields = "x-api-KEY: 1\r\nSOAPAction: 2\r\nX-api-key: 3\r\nx-real-ip: 1.1.1.1\r\n";
+    for (path, of_client, of_server, accept) in [
+        (
+            "/",
+            ["Soapaction", "X-Api-Key", "X-Api-Key", "X-Real-IP"],
+            ["Etag", "X-Server", "X-Server"],
+            "Sec-WebSocket-Accept",
+        ),
+        (
+            "/same",
+            ["SOAPAction", "X-Real-IP", "X-api-key", "x-api-KEY"],
+            ["ETag", "X-SERVER", "x-server"],
+            "sec-websocket-accept",
+        ),
+    ] {
+        let mut io = plain(&gateway).await;
+        for _ in 0..2 {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: default.test\r\n{fields}\r\n");
+            let answer = ask(&mut io, request).await;
+            let asked = soon(told.recv()).await.unwrap();
+            assert_eq!(names(&asked, &["x-api-key", "soapaction", "x-real-ip"]), of_client, "{path}");
+            assert_eq!(asked.all("x-api-key"), ["1", "3"]);
+            assert_eq!(names(&answer.head, &["etag", "x-server"]), of_server, "{path}");
+            assert_eq!(answer.head.get("keep-alive"), Some("timeout=74"));
+        }
+        io.write_all(handshake("default.test", path, fields).as_bytes()).await.unwrap();
+        let head = read_head(&mut io).await.unwrap();
+        let asked = soon(told.recv()).await.unwrap();
+        assert_eq!(names(&asked, &["x-api-key", "soapaction", "x-real-ip"]), of_client, "{path}");
+        assert_eq!(names(&head, &["sec-websocket-accept"]), [accept]);
+        // Over HTTP/2 there is one spelling.
+        let mut client = http2(&gateway).await;
+        let request = client.request(Method::GET, path);
+        assert_eq!(client.ask(request).await.status(), 200);
+        soon(told.recv()).await.unwrap();
+    }
+}

@@ -180,7 +180,8 @@ pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     trusted || !is_about_client(name)
 }
 
-fn is_about_client(name: &str) -> bool {
+/// The name of a field that tells who the client is.
+pub(crate) fn is_about_client(name: &str) -> bool {
     name == "x-real-ip" || name == FORWARDED.as_str() || name.starts_with("x-forwarded-")
 }
 

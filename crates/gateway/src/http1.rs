@@ -16,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
+use upgrade_handler::casing::Kept;
 use upgrade_handler::fields::has_token;
 use upgrade_handler::handoff::{Handoff, from_hyper};
 
@@ -42,11 +43,13 @@ const UNREAD_MAX: u64 = 8 * 1024;
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let limits = connection.limits;
     let interim = Arc::new(Interim::default());
+    let keeps_names = connection.worker.site().keeps_names;
     let each = Arc::new(Each {
         peer: address_field(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
         interim: interim.clone(),
+        keeps_names,
         connection: connection.clone(),
     });
     let service = service_fn(|request| answer::<T>(each.clone(), request));
@@ -58,6 +61,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         .max_header_size(HEAD_LEN_MAX)
         .max_headers(FIELDS_MAX)
         .title_case_headers(true)
+        .preserve_header_case(keeps_names)
         .serve_connection(TokioIo::new(Interject::new(io, interim)), service)
         .with_upgrades();
     let worker = &connection.worker;
@@ -98,6 +102,8 @@ struct Each {
     /// The end of the request's body has not been read.
     unread: Arc<AtomicBool>,
     interim: Arc<Interim>,
+    /// How they spell their field names is known.
+    keeps_names: bool,
 }
 
 /// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
@@ -112,9 +118,12 @@ async fn answer<T: Transport>(
     each: Arc<Each>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread, interim } = &*each;
+    let Each { connection, peer, keep_alive, unread, interim, keeps_names } = &*each;
     let upgrading = hyper::upgrade::on(&mut request);
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if *keeps_names {
+        head.extensions.insert(Kept);
+    }
     let may_keep = head.version == Version::HTTP_11
         && !head.headers.contains_key(TRANSFER_ENCODING) // hyper hides whether there was a length too (RFC 9112 §6.1)
         && !has_token(&head.headers, CONNECTION, "close");

@@ -13,6 +13,7 @@ use tls_acceptor::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
+use upgrade_handler::casing::{Kept, Spelling};
 use upgrade_handler::handoff::Handoff;
 use upgrade_handler::key::Key;
 use upgrade_handler::request::{Transport, Upgrade};
@@ -143,7 +144,9 @@ async fn ask_plainly(
         let _ = timeout(BODY_TIME, body.known()).await;
     }
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
+    let spelling = spelling(upstream, &head);
     forward::request(&mut head, hop);
+    spell(&mut head, spelling);
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
         Some(own) => own.lease_idle(upstream).await,
@@ -195,6 +198,25 @@ async fn ask_plainly(
     Ok((head, answer, lease))
 }
 
+/// How a client spells its field names, where that is passed on. Names that tell a backend who the client is are
+/// ours, and spelt as ever.
+fn spelling(upstream: &Upstream, head: &Parts) -> Option<Spelling> {
+    if !upstream.keeps_names || head.extensions.get::<Kept>().is_none() {
+        return None;
+    }
+    let mut spelling = Spelling::of(head);
+    for name in head.headers.keys().filter(|name| forward::is_about_client(name.as_str())) {
+        spelling.remove(name);
+    }
+    Some(spelling)
+}
+
+fn spell(head: &mut Parts, spelling: Option<Spelling>) {
+    if let Some(spelling) = spelling {
+        head.extensions.insert(spelling);
+    }
+}
+
 /// Where the connections go that the client has logged in. A connection over HTTP/2 has none: it may be shared by
 /// several users of another proxy, and its streams can't say which of them belong together.
 fn own_pool(connection: &Connection, version: Version) -> Option<&Arc<Pool>> {
@@ -224,7 +246,9 @@ pub async fn upgrade(
     report.backend(upstream);
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
+    let spelling = spelling(upstream, &head);
     forward::request(&mut head, hop);
+    spell(&mut head, spelling);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
     let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
@@ -242,7 +266,9 @@ pub async fn upgrade(
     let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
     let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
-    *answer.extensions_mut() = connection.worker.casing.clone();
+    // Those of an answer whose names are kept spell them.
+    *answer.extensions_mut() =
+        if upstream.keeps_names { head.extensions } else { connection.worker.casing.clone() };
     let registered = connection.worker.enroll(route, report.who());
     Ok(Served::Upgraded(Upgraded {
         answer,

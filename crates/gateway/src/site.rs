@@ -10,7 +10,7 @@ use tls_acceptor::{Acceptor, Certificates, Tickets};
 
 use crate::config::{Config, Drain, Listener, RemovedRoutes};
 use crate::connection::Door;
-use crate::route::{Route, RouteId, Routes};
+use crate::route::{Action, Route, RouteId, Routes};
 
 /// One generation of everything but the certificates.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Site {
     pub generation: u64,
     /// What is served.
     pub routes: Routes,
+    /// Some route passes field names on as they were sent.
+    pub keeps_names: bool,
     /// Whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How sessions are sent away.
@@ -65,6 +67,10 @@ impl Site {
         Ok(Self {
             generation,
             routes: Routes::new(&config.routes),
+            keeps_names: config
+                .routes
+                .iter()
+                .any(|route| matches!(&route.action, Action::Proxy(upstream) if upstream.keeps_names)),
             trusted_proxies: config.trusted_proxies.clone(),
             drain: config.drain,
             memory_max: config.memory_max,

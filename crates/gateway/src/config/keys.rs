@@ -44,7 +44,17 @@ pub(super) const SECTIONS: &[(&str, &[&str])] = &[
     ("[[certificate]]", &["chain", "key"]),
     (
         "[[route]]",
-        &["connect_timeout", "host", "path", "pool", "proxy", "response_timeout", "service", "websocket"],
+        &[
+            "connect_timeout",
+            "field_names",
+            "host",
+            "path",
+            "pool",
+            "proxy",
+            "response_timeout",
+            "service",
+            "websocket",
+        ],
     ),
     ("[route.websocket]", &["idle_timeout", "max_message", "origins", "ping_interval", "pong_timeout"]),
     ("[admin]", &["address"]),

@@ -520,6 +520,11 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
         "off" => Ok(false),
         _ => Err(format!("expected \"on\" or \"off\", found {text:?}")),
     });
+    let keeps_names = section.string(d, "field_names", |text| match text {
+        "canonical" => Ok(false),
+        "as-sent" => Ok(true),
+        _ => Err(format!("expected \"canonical\" or \"as-sent\", found {text:?}")),
+    });
     match (section.has("proxy"), section.has("service")) {
         (true, true) => {
             let place = section.place_of(d, "service");
@@ -532,7 +537,7 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
             );
         }
         (false, true) => {
-            for key in ["connect_timeout", "pool", "response_timeout"] {
+            for key in ["connect_timeout", "field_names", "pool", "response_timeout"] {
                 if section.has(key) {
                     let place = section.place_of(d, key);
                     d.problem(place, format!("{key} means nothing for a service; remove it"));
@@ -549,6 +554,7 @@ fn read_action(d: &mut Document<'_>, section: &mut Section<'_>, path: Option<&Ro
         connect_timeout: connect_timeout.map_or(5 * SECOND, |at| at.value),
         response_timeout: response_timeout.map_or(60 * SECOND, |at| at.value),
         pooled: pooled.is_none_or(|at| at.value),
+        keeps_names: keeps_names.is_some_and(|at| at.value),
         ..upstream
     })))
 }

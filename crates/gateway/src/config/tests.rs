@@ -184,6 +184,8 @@ fn each_mistake_is_named_with_its_place() {
     check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["44:19: means nothing"]);
     check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["44:8: means nothing"]);
     check("connect_timeout = \"5s\"", "pool = \"no\"", &["28:8: expected \"on\" or \"off\""]);
+    check("service = \"echo\"", "service = \"echo\"\nfield_names = \"as-sent\"", &["44:15: means nothing"]);
+    check("connect_timeout = \"5s\"", "field_names = \"same\"", &["28:15: expected \"canonical\" or"]);
     check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: variables"]);
     check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: write \"/wss\""]);
     check("host = \"domain.com\"", "host = \"_\"", &["25:8: leave host out"]);

@@ -337,7 +337,7 @@ impl Gateway {
         }
         inherited.close_unwanted();
         let site = Arc::new(ArcSwap::from_pointee(site));
-        let casing = upgrade_handler::casing::canonical().await;
+        let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
         let drained = inherited.drained.iter().filter_map(|target| Target::parse(target).ok());
         let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));

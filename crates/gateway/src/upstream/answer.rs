@@ -11,6 +11,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 use http::{Method, Response, StatusCode, Version, response};
 use httparse::Status;
 use hyper::ext::ReasonPhrase;
+use upgrade_handler::casing;
 use upgrade_handler::fields::has_token;
 
 use crate::connection::HEAD_LEN_MAX;
@@ -78,19 +79,24 @@ impl BadAnswer {
     }
 }
 
-/// Takes a head from the front of `wire`; `None` if it isn't whole.
+/// Takes a head from the front of `wire`; `None` if it isn't whole. `spelt`: hyper is to write its names to the
+/// client as they are here.
 ///
 /// # Errors
 /// If it can't become one.
-pub(super) fn take_head(wire: &mut BytesMut) -> Result<Option<response::Parts>, BadAnswer> {
-    match take_head_of(wire, FIELDS_USUAL) {
-        Err(BadAnswer::Syntax(httparse::Error::TooManyHeaders)) => take_head_of(wire, FIELDS_MAX),
+pub(super) fn take_head(wire: &mut BytesMut, spelt: bool) -> Result<Option<response::Parts>, BadAnswer> {
+    match take_head_of(wire, spelt, FIELDS_USUAL) {
+        Err(BadAnswer::Syntax(httparse::Error::TooManyHeaders)) => take_head_of(wire, spelt, FIELDS_MAX),
         taken => taken,
     }
 }
 
 /// The same with room for so many fields.
-fn take_head_of(wire: &mut BytesMut, fields_max: usize) -> Result<Option<response::Parts>, BadAnswer> {
+fn take_head_of(
+    wire: &mut BytesMut,
+    spelt: bool,
+    fields_max: usize,
+) -> Result<Option<response::Parts>, BadAnswer> {
     let mut usual = [const { MaybeUninit::uninit() }; FIELDS_USUAL];
     let mut many = Vec::new();
     let fields = if fields_max <= FIELDS_USUAL {
@@ -113,6 +119,10 @@ fn take_head_of(wire: &mut BytesMut, fields_max: usize) -> Result<Option<respons
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
         head.extensions.insert(reason);
+    }
+    if spelt {
+        let names = answer.headers.iter().map(|field| field.name.as_bytes());
+        head.extensions.extend(casing::spelt(names));
     }
     // Values are parts of the same bytes, which are still borrowed: here is where.
     let start = wire.as_ptr().addr();
@@ -254,7 +264,7 @@ mod tests {
     use super::*;
 
     fn take(wire: &[u8]) -> Result<Option<response::Parts>, BadAnswer> {
-        take_head(&mut wire.into())
+        take_head(&mut wire.into(), false)
     }
 
     /// What frames an answer, what was repaired, and the framing fields that are left.
@@ -272,7 +282,7 @@ mod tests {
             assert!(take(&wire[..len]).unwrap().is_none(), "{len}");
         }
         let mut bytes = BytesMut::from(&wire[..]);
-        let head = take_head(&mut bytes).unwrap().unwrap();
+        let head = take_head(&mut bytes, false).unwrap().unwrap();
         assert_eq!((head.status.as_u16(), head.version, &bytes[..]), (200, Version::HTTP_10, &b"body"[..]));
         assert_eq!(head.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Very Well");
         assert_eq!(head.headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=b", "d"]);
@@ -420,7 +430,7 @@ mod tests {
         fn anything_else_is_refused_or_waits(wire: Vec<u8>, text in "(HTTP/1\\.[01] [0-9]{1,4}[ -~]{0,9}\r\n)?([ -~]{0,20}\r\n){0,4}") {
             for wire in [&wire[..], text.as_bytes()] {
                 let mut bytes = BytesMut::from(wire);
-                if !matches!(take_head(&mut bytes), Ok(Some(_))) {
+                if !matches!(take_head(&mut bytes, false), Ok(Some(_))) {
                     prop_assert_eq!(&bytes[..], wire); // nothing is gone
                 }
             }

@@ -6,6 +6,7 @@ use std::io::Write;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{Method, request};
+use upgrade_handler::casing::Spelling;
 use upgrade_handler::fields::elements;
 
 use crate::forward::may_pass;
@@ -39,11 +40,24 @@ pub(super) fn put_head(head: &request::Parts, coding: Coding, out: &mut Vec<u8>)
         out.extend_from_slice(part.as_bytes());
     }
     let mut tells_length = means_something(&head.method);
+    let spelling = head.extensions.get::<Spelling>();
+    let mut before = (None, 0);
     for (name, value) in &head.headers {
         if *name == CONTENT_LENGTH {
             tells_length = true;
         } else if *name != TRANSFER_ENCODING {
-            put_field(name, value.as_bytes(), out);
+            let Some(spelling) = spelling else {
+                put_field(name, value.as_bytes(), out);
+                continue;
+            };
+            // Fields of one name come one after the other.
+            let nth = if before.0 == Some(name) { before.1 + 1 } else { 0 };
+            before = (Some(name), nth);
+            match spelling.spelt(name, nth) {
+                Some(spelt) => out.extend_from_slice(spelt),
+                None => put_name(name.as_str(), out),
+            }
+            put_value(value.as_bytes(), out);
         }
     }
     match coding {
@@ -63,6 +77,10 @@ pub(crate) fn means_something(method: &Method) -> bool {
 
 pub(crate) fn put_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     put_name(name.as_str(), out);
+    put_value(value, out);
+}
+
+fn put_value(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Connections are kept for other requests.
     pub pooled: bool,
+    /// Field names are passed on over HTTP/1.1 as they were sent.
+    pub keeps_names: bool,
 }
 
 impl Upstream {
@@ -84,6 +86,7 @@ impl Upstream {
             connect_timeout: Duration::MAX,
             response_timeout: Duration::MAX,
             pooled: true,
+            keeps_names: false,
         })
     }
 

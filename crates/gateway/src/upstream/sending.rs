@@ -11,6 +11,7 @@ use http::{Method, request};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
+use upgrade_handler::casing::Spelling;
 
 use super::encode::{CHUNK_END, Coding, announced, put_chunk_size, put_head, put_last_chunk};
 use crate::body::{BoxError, ToBackend};
@@ -22,6 +23,8 @@ const COPIED_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Sending<B = ToBackend> {
     method: Method,
+    /// Its names are as the client has spelt them, and the answer's are to be as the backend has.
+    spelt: bool,
     coding: Coding,
     /// What the body's trailers may be.
     announced: Vec<HeaderName>,
@@ -69,6 +72,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
         put_head(head, coding, &mut out);
         Self {
             method: head.method.clone(),
+            spelt: head.extensions.get::<Spelling>().is_some(),
             coding,
             announced,
             body,
@@ -86,6 +90,10 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
 
     pub(super) fn method(&self) -> &Method {
         &self.method
+    }
+
+    pub(super) fn is_spelt(&self) -> bool {
+        self.spelt
     }
 
     /// The backend has said 100 Continue. Says whether that is done with: if the client waits for it, it hears it

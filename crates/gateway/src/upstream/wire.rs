@@ -215,7 +215,7 @@ fn poll_head(
 ) -> Poll<Result<response::Parts, AskError>> {
     loop {
         if !inbox.is_empty()
-            && let Some(head) = take_head(inbox)?
+            && let Some(head) = take_head(inbox, request.is_spelt())?
         {
             match head.status {
                 StatusCode::CONTINUE if request.told() => {}
