@@ -9,6 +9,7 @@
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
 //! - [`guard`], [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
 //! - [`control`]: how a live session is ended from outside; [`clock`]: what it reads the time from
+//! - [`turns`]: sessions that move much wait for each other, so that small messages don't
 //! - [`pool`]: receive buffers that idle connections don't hold
 
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod pool;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
+pub mod turns;
 pub mod utf8;
 pub mod violation;
 

@@ -271,7 +271,8 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listening: Vec<Listening> = Vec::new();
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
-    // Not one of the tasks that the worker's end waits for.
+    // Not two of the tasks that the worker's end waits for.
+    tokio::spawn(frame_core::turns::run());
     tokio::spawn(sweep::run(worker.sweep.clone(), worker.sessions.clone()));
     loop {
         tokio::select! {

@@ -13,12 +13,11 @@ mod outcome;
 mod pump;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::yield_now;
 
 pub(crate) use self::outcome::IDLE_CODE;
 pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
@@ -31,6 +30,7 @@ use crate::keepalive::{Due, Keepalive};
 use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
 use crate::sequence::Limits;
+use crate::turns::{Turns, others_first};
 use crate::violation::Violation;
 
 /// How long a peer is given to answer a Close of the gateway's, to read what was sent to it
@@ -121,6 +121,15 @@ struct Ordered {
     messages_until: Option<Duration>,
 }
 
+/// A rule that a peer broke.
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    by: Party,
+    violation: Violation,
+    /// Whether that peer was told so.
+    told: bool,
+}
+
 /// What is known of one peer.
 #[derive(Debug, Default)]
 struct Peer {
@@ -152,13 +161,12 @@ struct Relay<T> {
     moved: Duration,
     client: Peer,
     backend: Peer,
+    turns: Turns,
     /// A peer has taken something since the last look.
     took: bool,
     /// Boxed, as what follows: most of a session's life there is none.
     cause: Option<Box<Cause>>,
-    /// Who broke a rule, and whether it was told so.
-    violation: Option<Box<(Party, Violation)>>,
-    violator_told: bool,
+    broken: Option<Box<Broken>>,
     order: Option<Box<Ordered>>,
     /// When patience with the closing ends.
     deadline: Option<Duration>,
@@ -184,10 +192,10 @@ impl<T: Clock> Relay<T> {
             moved: now,
             client: Peer::default(),
             backend: Peer::default(),
+            turns: Turns::default(),
             took: false,
             cause: None,
-            violation: None,
-            violator_told: false,
+            broken: None,
             order: None,
             deadline: None,
             end_by: None,
@@ -265,11 +273,13 @@ impl<T: Clock> Relay<T> {
         let tallies = (self.up.tally(), self.down.tally());
         let mut yields = 0;
         let mut spare = None;
-        let mut left = (TURN_LEN, TURN_LEN);
+        let may_read = self.turns.may_begin(cx);
+        let turn_len = if may_read { TURN_LEN } else { 0 };
+        let mut left = (turn_len, turn_len);
         loop {
             let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare, &mut left.0);
             let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare, &mut left.1);
-            let turn_is_over = left.0 == 0 || left.1 == 0;
+            let turn_is_over = may_read && (left.0 == 0 || left.1 == 0);
             if up.is_pending() && down.is_pending() && self.is_calm() {
                 if self.up.wire_bytes() != heard {
                     self.keepalive.on_bytes(now);
@@ -277,8 +287,8 @@ impl<T: Clock> Relay<T> {
                 if (self.up.tally(), self.down.tally()) != tallies {
                     self.moved = now;
                 }
-                if turn_is_over {
-                    others_first(cx);
+                if may_read {
+                    self.turns.end(cx, 2 * TURN_LEN - left.0 - left.1, turn_is_over);
                 }
                 return true;
             }
@@ -308,11 +318,15 @@ impl<T: Clock> Relay<T> {
             if self.finish.is_some() {
                 return false;
             }
-            if yields > 1 || (idle && turn_is_over) {
-                others_first(cx);
+            let wants_poll = timers || self.up.wants_poll() || self.down.wants_poll();
+            if idle && (turn_is_over || !wants_poll) {
+                if may_read {
+                    self.turns.end(cx, 2 * TURN_LEN - left.0 - left.1, turn_is_over);
+                }
                 return false;
             }
-            if idle && !timers && !self.up.wants_poll() && !self.down.wants_poll() {
+            if yields > 1 {
+                others_first(cx);
                 return false;
             }
         }
@@ -394,11 +408,11 @@ impl<T: Clock> Relay<T> {
             }
             Event::Violation(violation) => {
                 self.keepalive.on_close();
-                if self.violation.is_some() {
+                if self.broken.is_some() {
                     self.peer(party).closed = true; // both misbehave: nothing to wait for
                     return;
                 }
-                self.violation = Some(Box::new((party, violation)));
+                self.broken = Some(Box::new(Broken { by: party, violation, told: false }));
                 self.cause.get_or_insert_with(|| Box::new(Cause::Violation { by: party, violation }));
                 self.hurry(now);
                 let (own, other) = self.pumps(party);
@@ -481,12 +495,10 @@ impl<T: Clock> Relay<T> {
             }
             _ => {}
         }
-        if let Some((violator, violation)) = self.violation.as_deref().copied()
-            && !self.violator_told
-        {
+        if let Some(Broken { by: violator, violation, told: false }) = self.broken.as_deref().copied() {
             let peer = self.peer(other(violator));
             if peer.closed || peer.ended.is_some() || self.is_late(now) {
-                self.violator_told = true;
+                self.broken = Some(Box::new(Broken { by: violator, violation, told: true }));
                 self.deadline = Some(now + CLOSE_WAIT);
                 let (_, to_violator) = self.pumps(violator);
                 if !to_violator.at_frame_boundary() {
@@ -497,7 +509,7 @@ impl<T: Clock> Relay<T> {
                 }
                 to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
             }
-        } else if self.violation.is_none()
+        } else if self.broken.is_none()
             && self.client.ended.is_none()
             && self.backend.ended.is_some()
             && !self.backend.closed
@@ -513,7 +525,7 @@ impl<T: Clock> Relay<T> {
             self.deadline.get_or_insert(now + CLOSE_WAIT);
         }
 
-        let violator = self.violation.as_deref().map(|(violator, _)| *violator);
+        let violator = self.broken.as_deref().map(|broken| broken.by);
         let client_done = self.client.ended.is_some()
             || self.down.sink_failed()
             || (self.down.close_written() && (self.client.closed || violator == Some(Party::Client)));
@@ -595,14 +607,6 @@ impl<T: Clock> Relay<T> {
     fn pumps(&mut self, party: Party) -> (&mut Pump, &mut Pump) {
         if party == Party::Client { (&mut self.up, &mut self.down) } else { (&mut self.down, &mut self.up) }
     }
-}
-
-/// The task goes on when all others that are ready have had their turn and the runtime has looked for more:
-/// `yield_now` defers the wake-up until the driver was polled (tokio's `task/yield_now.rs`; `park_yield` in
-/// `runtime/scheduler/current_thread/mod.rs`). A plain `wake_by_ref` would keep the run queue from getting
-/// empty, and then the driver is polled once in 61 tasks only: what small sessions wait for isn't seen.
-fn others_first(cx: &mut Context<'_>) {
-    let _pending = pin!(yield_now()).poll(cx);
 }
 
 fn other(party: Party) -> Party {

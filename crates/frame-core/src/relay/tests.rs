@@ -859,6 +859,52 @@ async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
     relay.abort();
 }
 
+/// Between two looks of the runtime at what is ready, a small message waits for one session that moves much,
+/// however many there are.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_never_run_dry_take_turns_one_a_look() {
+    const SESSIONS: usize = 8;
+    const LOOKS: usize = 40;
+    let caller = tokio::spawn(crate::turns::run());
+    let reads: Vec<_> = (0..SESSIONS).map(|_| Arc::<AtomicUsize>::default()).collect();
+    let tasks: Vec<_> = reads
+        .iter()
+        .map(|read| {
+            let endless = |most| Endless { read: read.clone(), most };
+            let (mut client, mut backend) = (endless(0), endless(1 << 28));
+            tokio::spawn(async move {
+                let control = Control::new();
+                relay(
+                    &mut client,
+                    &mut backend,
+                    policy(),
+                    &control,
+                    Exact::begin(),
+                    |_: &mut Endless| {},
+                    |_| None,
+                )
+                .await
+            })
+        })
+        .collect();
+    let all = || reads.iter().map(|read| read.load(Ordering::Relaxed)).sum::<usize>();
+    for _ in 0..2 {
+        tokio::task::yield_now().await; // the first turns: nothing is known of them yet
+    }
+    let mut before = all();
+    for look in 0..LOOKS {
+        tokio::task::yield_now().await;
+        let read = all() - before;
+        assert!(read <= TURN_LEN + BUFFER_LEN, "{read} in look {look}");
+        before += read;
+    }
+    let shares: Vec<_> = reads.iter().map(|read| read.load(Ordering::Relaxed)).collect();
+    let fair = LOOKS / SESSIONS * TURN_LEN;
+    assert!(shares.iter().all(|share| *share >= fair), "{shares:?}: everybody has his turn");
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    caller.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_control_frame_is_never_compressed() {
     // RFC 7692 §6.1, whether the extension was agreed upon or not.
