@@ -83,6 +83,7 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::task::Waker;
 
     use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
@@ -99,7 +100,9 @@ mod tests {
                     let Poll::Ready(proceed) = poll_proceed(cx) else { break };
                     proceed.made_progress();
                 }
+                assert!(!alarm.is_set() && !alarm.has_rung());
                 assert!(alarm.poll(cx, at, &clock).is_pending());
+                assert!(alarm.is_set() && !alarm.has_rung());
                 Poll::Ready(())
             })
             .await;
@@ -113,5 +116,36 @@ mod tests {
             assert!(alarm.has_rung() && !alarm.is_set());
         });
         tokio::time::timeout(Duration::from_secs(10), ringing).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_put_off_rings_at_the_later_moment() {
+        let (clock, mut alarm) = (Exact::begin(), Alarm::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let [early, late] = [1, 2].map(Duration::from_secs);
+        assert!(alarm.poll(&mut cx, late, &clock).is_pending());
+        assert!(alarm.poll(&mut cx, early, &clock).is_pending());
+        assert!(alarm.poll(&mut cx, late, &clock).is_pending());
+        tokio::time::sleep(early).await;
+        assert!(alarm.has_rung(), "it is let ring");
+        assert!(alarm.poll(&mut cx, late, &clock).is_pending());
+        tokio::time::sleep(late - early).await;
+        assert!(alarm.poll(&mut cx, late, &clock).is_ready());
+        assert!(!alarm.is_set() && !alarm.has_rung());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_heard_late_are_counted() {
+        let (clock, mut alarm) = (Exact::begin(), Alarm::default());
+        let at = Duration::from_secs(5);
+        alarm.heard(at + 2 * LATE_AFTER);
+        assert!(alarm.poll(&mut Context::from_waker(Waker::noop()), at, &clock).is_pending());
+        alarm.heard(Duration::ZERO);
+        alarm.heard(at + LATE_AFTER);
+        assert_eq!(take_late(), 0);
+        for late in [LATE_AFTER + Duration::from_nanos(1), 2 * LATE_AFTER] {
+            alarm.heard(at + late);
+        }
+        assert_eq!((take_late(), take_late()), (2, 0));
     }
 }

@@ -274,6 +274,8 @@ fn prk(secret: &[u8; SECRET_LEN]) -> hkdf::Prk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -332,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn moments_are_seconds_since_1970() {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let tickets = Tickets::new().unwrap();
+        let rotate_at = tickets.0.0.load().rotate_at.unwrap();
+        assert!((since + PERIOD_SECS..=since + PERIOD_SECS + 9).contains(&rotate_at), "{rotate_at}");
+        let ticket = tickets.producer().encrypt(STATE).unwrap();
+        let lifetime = u64::from(LIFETIME_SECS);
+        assert!(tickets.0.0.load().open(&ticket, since + lifetime).is_some());
+        assert!(tickets.0.0.load().open(&ticket, since + lifetime + 9).is_none());
+    }
+
+    #[test]
     fn own_keys_rotate_and_those_of_others_do_not() {
         let first = ring(&[1], Some(NOW + PERIOD_SECS));
         assert!(!first.is_due(NOW) && !first.is_due(NOW + PERIOD_SECS - 1));
@@ -361,11 +375,30 @@ mod tests {
     }
 
     #[test]
+    fn of_several_threads_one_rotates() {
+        let ticket = ring(&[1], None).seal(STATE, NOW).unwrap();
+        for _ in 0..100 {
+            let cell = Cell(ArcSwap::from_pointee(ring(&[1], Some(NOW))));
+            let begin = Barrier::new(2);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        cell.ring(NOW);
+                    });
+                }
+            });
+            assert!(cell.ring(NOW).open(&ticket, NOW).is_some(), "the key in use was rotated away");
+        }
+    }
+
+    #[test]
     fn what_is_exported_can_be_imported() {
         let old = Tickets::new().unwrap();
         let ticket = old.producer().encrypt(STATE).unwrap();
         let new = Tickets::import(&old.export()).unwrap();
         assert_eq!(new.producer().decrypt(&ticket).unwrap(), STATE);
+        assert_eq!((new.producer().enabled(), new.producer().lifetime()), (true, LIFETIME_SECS));
         assert_eq!(new.0.0.load().rotate_at, old.0.0.load().rotate_at);
         assert!(Tickets::new().unwrap().producer().decrypt(&ticket).is_none());
         // Keys that somebody else rotated rotate from now on.
@@ -379,6 +412,9 @@ mod tests {
         for broken in [&bytes[..bytes.len() - 1], &bytes[1..], &bytes[..MAGIC.len() + 8], b"", MAGIC] {
             assert_eq!(Tickets::import(broken).unwrap_err(), TicketError::Import);
         }
+        assert_eq!(bytes.capacity(), bytes.len(), "growing would leave a copy of the keys behind");
+        let most = [&bytes[..], &vec![0; SECRET_LEN * (KEYS_MAX - 1)]].concat();
+        assert_eq!(Tickets::import(&most).unwrap().0.0.load().keys.len(), KEYS_MAX);
         let many = [&bytes[..], &vec![0; SECRET_LEN * KEYS_MAX]].concat();
         assert_eq!(Tickets::import(&many).unwrap_err(), TicketError::Import);
     }
@@ -389,7 +425,8 @@ mod tests {
         let own = tickets.producer().encrypt(STATE).unwrap();
         let opens = |ticket: &[u8]| tickets.producer().decrypt(ticket).is_some();
         tickets.adopt(None);
-        assert!(opens(&own), "its own stay");
+        assert_eq!(tickets.producer().encrypt(STATE).unwrap()[..NAME_LEN], own[..NAME_LEN], "its own stay");
+        assert!(opens(&own));
         let file = TicketKeys::parse(crate::ticket_file::fresh_line("").unwrap().as_bytes()).unwrap();
         tickets.adopt(Some(&file));
         let shared = tickets.producer().encrypt(STATE).unwrap();

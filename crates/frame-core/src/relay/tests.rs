@@ -720,6 +720,47 @@ async fn a_session_tells_how_it_is_when_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_says_since_when_something_waits_for_a_peer() {
+    for (up, down) in [(true, false), (false, true), (true, true)] {
+        let Rig { client, backend, control, relay, .. } =
+            rig_over(policy(), 64, |near| near, |near| near).await;
+        assert_eq!(control.stalled_since(), None);
+        let (mut from_client, mut to_client) = tokio::io::split(client.io);
+        let (mut from_backend, mut to_backend) = tokio::io::split(backend.io);
+        let senders = tokio::spawn(async move {
+            let (a, b) = (masked(0x82, &[0; 1000]), frame(0x82, &[0; 1000]));
+            let (a, b) = (if up { &a[..] } else { &[] }, if down { &b[..] } else { &[] });
+            tokio::join!(to_client.write_all(a), to_backend.write_all(b)).0.unwrap();
+            (to_client, to_backend)
+        });
+        tokio::time::sleep(SECOND).await;
+        let first = control.stalled_since().unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_millis(2) {}
+        let mut some = [0; 32];
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(control.stalled_since(), Some(first), "{up} {down}");
+        if up {
+            from_backend.read_exact(&mut some).await.unwrap();
+        }
+        if down {
+            from_client.read_exact(&mut some).await.unwrap();
+        }
+        tokio::time::sleep(SECOND).await;
+        assert!(control.stalled_since().unwrap() > first, "it has taken some: {up} {down}");
+        let (mut at_backend, mut at_client) =
+            (vec![0; if up { 1008 - 32 } else { 0 }], vec![0; if down { 1004 - 32 } else { 0 }]);
+        let (a, b) =
+            tokio::join!(from_backend.read_exact(&mut at_backend), from_client.read_exact(&mut at_client));
+        a.and(b).unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(control.stalled_since(), None, "{up} {down}");
+        assert!(!relay.is_finished());
+        drop(senders.await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     let mut rig = rig(policy()).await;
     let half = &frame(0x82, b"half")[..3];

@@ -298,6 +298,8 @@ fn a_named_certificate_must_be_good_and_every_problem_is_told() {
     d.write("a.chain", &a.chain);
     d.write("a.key", &a.key);
     d.write("b.crt", &b.fullchain);
+    let no_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    d.write("broken.crt", &(a.leaf.clone() + no_certificate));
     let file = |name: &str| d.path().join(name);
     let named =
         |chain: &[&str], key: &str| Named { chain: chain.iter().map(|c| file(c)).collect(), key: file(key) };
@@ -312,6 +314,7 @@ fn a_named_certificate_must_be_good_and_every_problem_is_told() {
             named(&["b.crt"], "a.key"),
             named(&["missing.crt"], "missing.key"),
             named(&["a.key"], "a.key"),
+            named(&["broken.crt"], "a.key"),
         ],
         ..Plan::default()
     };
@@ -330,7 +333,8 @@ fn a_named_certificate_must_be_good_and_every_problem_is_told() {
                 (1, FileError::Mismatch { .. }),
                 (2, FileError::Io(_)),
                 (2, FileError::Io(_)),
-                (3, FileError::NoCertificate)
+                (3, FileError::NoCertificate),
+                (4, FileError::Certificate { position: 2, .. })
             ]
         ),
         "{kinds:?}"
