@@ -271,10 +271,10 @@ impl TlsStream {
                 self.key_wanted |= requested;
                 self.owes |= requested;
             }
-            Opened::Renegotiation if self.unsent.is_empty() => {
+            Opened::Renegotiation if self.unsent.is_empty() && !self.close_sent => {
                 self.say(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
             }
-            Opened::Renegotiation => {} // it doesn't read; so it needs no answer
+            Opened::Renegotiation => {} // a client that doesn't read needs no answer; behind an end there is none
             Opened::Closed => self.reading = Reading::Closed,
             Opened::GivenUp(alert) => self.reading = Reading::GivenUp(alert),
         }
@@ -283,8 +283,10 @@ impl TlsStream {
 
     fn fail(&mut self, fault: Fault) {
         self.reading = Reading::Failed(fault);
-        let _ = self.say(ContentType::Alert, &alert(fault.alert));
-        self.close_sent = true; // nothing may follow it
+        if !self.close_sent {
+            let _ = self.say(ContentType::Alert, &alert(fault.alert));
+            self.close_sent = true; // nothing may follow it
+        }
     }
 
     /// Queues a record of the stream's own.
@@ -503,5 +505,7 @@ impl AsyncWrite for TlsStream {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
