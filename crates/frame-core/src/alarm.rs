@@ -52,6 +52,14 @@ impl Alarm {
         }
     }
 
+    /// [`Self::heard`] once, if it has rung; it is set for nothing then.
+    pub(crate) fn take_ring(&mut self, clock: &impl Clock) {
+        if self.has_rung() {
+            self.heard(clock.now_exactly());
+            self.set_for = None;
+        }
+    }
+
     /// Ready once `at` has come. An alarm that was set for earlier is let ring first: moving it
     /// with every message would cost more than waking up once for nothing.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, at: Duration, clock: &impl Clock) -> Poll<()> {

@@ -140,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.alarm.take_ring(&self.clock); // here, since what comes may keep the timers waiting
         loop {
             if self.cause.is_none() {
                 self.cause = self.ordered();
@@ -313,6 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         };
         self.outbox.push(opcode, message.payload);
         poll_fn(|cx| {
+            self.alarm.take_ring(&self.clock);
             if !self.outbox.is_full() {
                 return Poll::Ready(());
             }

@@ -460,3 +460,35 @@ async fn pings_of_a_client_that_reads_nothing_do_not_pile_up() {
         assert!(sent < 8 * OUTBOX_LEN, "the endpoint takes everything");
     }
 }
+
+/// An alarm that is heard seconds late is counted once, whatever the endpoint waits for; one in time is not.
+#[tokio::test(start_paused = true)]
+async fn late_alarms_are_counted() {
+    use crate::alarm::take_late;
+    use crate::keepalive::STALL_MAX;
+    for sends in [false, true] {
+        let (mut client, near) = duplex(64);
+        let policy = Policy { ping_interval: Some(SECOND), ..policy() };
+        let mut endpoint = Endpoint::new(near, policy, Control::new());
+        let mut life = std::pin::pin!(async {
+            if sends {
+                let payload = BytesMut::from(&[0; 1 << 20][..]);
+                let _ = endpoint.send(Message { kind: Kind::Binary, payload }).await;
+            }
+            while endpoint.recv().await.is_some() {}
+        });
+        let mut live = async || poll_fn(|cx| Poll::Ready(life.as_mut().poll(cx).is_ready())).await;
+        assert_eq!((live().await, take_late()), (false, 0));
+        // A ping, or the end of waiting for a client that takes nothing; this one does.
+        let due = if sends { STALL_MAX } else { SECOND };
+        for (late, expect) in [(SECOND / 100, 0), (3 * SECOND, 1)] {
+            tokio::time::advance(due + late).await;
+            if sends {
+                client.read_exact(&mut [0; 2]).await.unwrap();
+            } else {
+                client.write_all(&masked(0x8A, b"")).await.unwrap();
+            }
+            assert_eq!((live().await, take_late()), (false, expect), "sends: {sends}, late: {late:?}");
+        }
+    }
+}
