@@ -154,7 +154,7 @@ fn check_names_every_problem() {
     for (line, expect) in [
         (1, "did you mean workers?"),
         (12, "missing.crt: can't be read"),
-        (12, "missing.key: can't be read"),
+        (13, "missing.key: can't be read"),
         (16, "expected \"echo\" or \"console\""),
     ] {
         let found = said.lines().any(|l| l.starts_with(&format!("{file}:{line}:")) && l.contains(expect));
@@ -164,6 +164,51 @@ fn check_names_every_problem() {
     assert!(output.stdout.is_empty());
     let output = Command::new(BINARY).arg("check").output().unwrap();
     assert!(!output.status.success() && text(&output.stderr).contains("wssgate check FILE"));
+}
+
+/// What is wrong with a key is said at the line of `key`, what is wrong with a chain at that of `chain`.
+#[test]
+fn problems_with_a_key_point_at_the_key() {
+    const CHAIN: usize = 12;
+    const KEY: usize = 13;
+    let temp = TempDir::new().unwrap();
+    let certs = temp.path().join("certs");
+    let pki = Pki::new();
+    pki.issue(&["default.test"]).write(&certs, "default");
+    pki.issue(&["other.test"]).write(&certs, "other");
+    std::fs::create_dir(certs.join("folder")).unwrap();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAw\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for (file, content) in [
+        ("words.pem", "no key\n"),
+        ("empty.pem", ""),
+        ("encrypted.pem", encrypted),
+        ("broken.pem", "-----BEGIN PRIVATE KEY-----\nMAAw\n-----END PRIVATE KEY-----\n"),
+    ] {
+        std::fs::write(certs.join(file), content).unwrap();
+    }
+    for (chain, key, expect) in [
+        ("default.crt", "missing.key", &[(KEY, "missing.key: can't be read")][..]),
+        ("default.crt", "folder", &[(KEY, "folder: ")]),
+        ("default.crt", "words.pem", &[(KEY, "words.pem: ")]),
+        ("default.crt", "empty.pem", &[(KEY, "empty.pem: ")]),
+        ("default.crt", "encrypted.pem", &[(KEY, "encrypted.pem: ")]),
+        ("default.crt", "broken.pem", &[(KEY, "broken.pem: ")]),
+        ("default.crt", "default.crt", &[(CHAIN, "default.crt: holds no private key")]), // one file for both
+        ("default.crt", "other.crt", &[(KEY, "other.crt: holds no private key")]),
+        ("default.crt", "other.key", &[(KEY, "other.key: does not fit the certificate in ")]),
+        ("words.pem", "default.key", &[(CHAIN, "words.pem: ")]),
+        ("missing.crt", "missing.key", &[(CHAIN, "missing.crt: "), (KEY, "missing.key: ")]),
+    ] {
+        let named = format!("[[certificate]]\nchain = \"certs/{chain}\"\nkey = \"certs/{key}\"\n");
+        let output = check(temp.path(), &config("", &(named + ECHO)));
+        let said = text(&output.stderr);
+        let file = temp.path().join("wssgate.toml").display().to_string();
+        for (line, what) in expect {
+            let found = said.lines().any(|l| l.starts_with(&format!("{file}:{line}:")) && l.contains(what));
+            assert!(found, "no {what:?} at line {line} for {chain} and {key} in\n{said}");
+        }
+        assert_eq!(output.status.code(), Some(1));
+    }
 }
 
 /// As people know it from other programs.

@@ -134,7 +134,16 @@ pub struct CertificatePlaces {
     /// Its `default`.
     pub default: Place,
     /// Each `[[certificate]]`.
-    pub named: Vec<Place>,
+    pub named: Vec<NamedPlaces>,
+}
+
+/// Where the parts of one [`Named`] are written.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedPlaces {
+    /// Its `chain`.
+    pub chain: Place,
+    /// Its `key`.
+    pub key: Place,
 }
 
 /// One address to listen on.
@@ -459,12 +468,12 @@ fn read_certificates(
         let key = section.string(d, "key", |text| file_name(base, text));
         section.require(d, "chain", "\"/etc/ssl/domain.com/fullchain.pem\"");
         section.require(d, "key", "\"/etc/ssl/domain.com/privkey.pem\"");
-        if let (Some(At { value: chain, place }), Some(At { value: key, .. })) = (chain, key) {
-            if chain.is_empty() {
-                d.problem(place, "chain: the list is empty");
+        if let (Some(chain), Some(key)) = (chain, key) {
+            if chain.value.is_empty() {
+                d.problem(chain.place, "chain: the list is empty");
             }
-            plan.named.push(Named { chain, key });
-            places.named.push(place);
+            places.named.push(NamedPlaces { chain: chain.place, key: key.place });
+            plan.named.push(Named { chain: chain.value, key: key.value });
         }
         section.finish(d);
     }

@@ -111,8 +111,12 @@ fn ticket_problems(config: &Config, file: &Path, place: Place, error: TicketFile
 fn place(config: &Config, problem: &CertificateProblem) -> Problem {
     let places = &config.certificate_places;
     let place = match problem {
-        CertificateProblem::Named { position, .. } => {
-            places.named.get(*position).copied().unwrap_or(places.section)
+        CertificateProblem::Named { position, problem } => {
+            let named = config.certificates.named.get(*position).zip(places.named.get(*position));
+            named.map_or(places.section, |(files, places)| {
+                let is_key = problem.path == files.key && !files.chain.contains(&problem.path);
+                if is_key { places.key } else { places.chain }
+            })
         }
         CertificateProblem::Directory { .. } => places.directory,
         CertificateProblem::Default { .. } => places.default,
