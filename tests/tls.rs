@@ -180,6 +180,56 @@ async fn plain_text_on_the_tls_port_is_told_so() {
     assert!(answer.contains("Use https:// or wss://"), "{answer}");
 }
 
+/// What a balancer or a client in front has wrong is said in words that tell what to change.
+#[tokio::test]
+async fn another_protocol_is_named_in_the_log() {
+    const PROXY: &str = "sends the PROXY protocol, which is not understood yet: switch it off there";
+    const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\nGET / HTTP/1.1\r\n\r\n";
+    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x13\x88\x01\xbb";
+    const HELLO: &[u8] = b"\x16\x03\x01\0\x05\x01\0\0\x01\0";
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let _names = names(&setup);
+    let plain = "[[listener]]\naddress = \"127.0.0.3:0\"\ntls = false\n";
+    let gateway = setup.start(&config("", &(plain.to_owned() + ECHO)));
+    let addresses = gateway.addresses();
+    for (address, message, cases) in [
+        (
+            addresses[0],
+            "no TLS connection",
+            &[
+                (V1, PROXY),
+                (V2, PROXY),
+                (b"GET / HTTP/1.1\r\n\r\n", "plain HTTP on a TLS port: it needs https:// or wss://"),
+                (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS on a TLS port"),
+                (b"SSH-2.0-x\r\n", "plain text on a TLS port (first bytes \"SSH-2.0-x\\r\\n\")"),
+            ][..],
+        ),
+        (
+            addresses[2],
+            "not an HTTP/1.1 request",
+            &[
+                (V1, PROXY),
+                (V2, PROXY),
+                (HELLO, "speaks TLS on a plain-text port: it needs http:// or ws://"),
+                (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS, of which only HTTP/1.1"),
+                (b"GET  / HTTP/1.1\r\n\r\n", "invalid"),
+                (b"SSH-2.0-x\r\n\r\n", "invalid"),
+            ],
+        ),
+    ] {
+        for (n, (opening, cause)) in cases.iter().enumerate() {
+            let mut tcp = TcpStream::connect(address).await.unwrap();
+            tcp.write_all(opening).await.unwrap();
+            tcp.read_to_end(&mut Vec::new()).await.unwrap();
+            let peer = tcp.local_addr().unwrap().to_string();
+            drop(tcp); // the gateway waits for that
+            let line = gateway.wait_nth(message, n);
+            assert!(line["cause"].as_str().unwrap().contains(cause), "{line}, not {cause:?}");
+            assert_eq!((&line["level"], &line["peer"]), (&"INFO".into(), &peer.into()));
+        }
+    }
+}
+
 #[tokio::test]
 async fn requests_for_a_host_with_another_certificate_are_misdirected() {
     let (gateway, names) = start();

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
+use crate::opening::Opening;
 use crate::patience::ClientLimits;
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
@@ -118,6 +119,9 @@ fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
         // Port scans, health checks, and people who close a tab.
         AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
         AcceptError::Shed => worker.crowd.gave_up(peer, "it was silent in the middle of its TLS handshake"),
+        AcceptError::NotTls { began } if let Some(opening) = Opening::of(began) => {
+            info!(%peer, cause = opening.advice(true), "no TLS connection");
+        }
         _ => info!(%peer, cause = %e, "no TLS connection"),
     }
 }

@@ -27,6 +27,7 @@ use crate::forward::address_field;
 use crate::idle::HeadTimer;
 use crate::interim::{Interim, Interject};
 use crate::linger;
+use crate::opening::Opening;
 use crate::patience::Patient;
 use crate::session::{Carrier, Session};
 
@@ -77,13 +78,19 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         // Nothing was asked, or we have said what was wrong with it.
         Err(e) => e.is_timeout() || e.is_parse(),
     };
+    let mut opening = None;
     if whole && let Some(parts) = serving.into_parts() {
+        opening = Opening::of(&parts.read_buf);
         // On the heap, since every connection's task has room for this future.
         Box::pin(linger::end(parts.io.into_inner().into_inner(), &worker.draining)).await;
     }
     if let Err(e) = result {
         let peer = connection.peer;
-        if e.is_parse() && !e.is_parse_too_large() {
+        if e.is_parse()
+            && let Some(opening) = opening.filter(|opening| *opening != Opening::Http1)
+        {
+            info!(%peer, cause = opening.advice(connection.tls.is_some()), "not an HTTP/1.1 request");
+        } else if e.is_parse() && !e.is_parse_too_large() {
             info!(%peer, cause = chain(&e), "not an HTTP/1.1 request");
         } else if e.is_parse() {
             info!(%peer, cause = chain(&e), "a request head that is too long");

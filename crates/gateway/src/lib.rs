@@ -26,6 +26,7 @@ pub mod lifecycle;
 mod linger;
 pub mod listener;
 pub mod memory;
+mod opening;
 pub mod overview;
 pub mod patience;
 pub mod proxy;

@@ -23,6 +23,8 @@ use crate::tickets::Tickets;
 
 /// Bytes read before anything is known: a ClientHello with a hybrid key share, and room.
 const FIRST_READ_LEN: usize = 4096;
+/// Bytes that are reported of what is no TLS.
+const BEGAN_LEN_MAX: usize = 16;
 /// How long, and how often, is read from a client that has been told why there is no connection.
 const PARTING_TIME: Duration = Duration::from_secs(1);
 const PARTING_READS: u32 = 64;
@@ -212,7 +214,8 @@ impl Acceptor {
         {
             drop(permit);
             part(tcp, &plain_words(first_byte)).await;
-            return Err(AcceptError::NotTls { first_byte });
+            wire.truncate(BEGAN_LEN_MAX);
+            return Err(AcceptError::NotTls { began: wire.into() });
         }
         let mut handshake = Handshake::new(self.tls.clone(), wire)?;
         let (ended, note) = with_note(timeout_at(deadline, handshake.run(&mut tcp, &shared))).await;

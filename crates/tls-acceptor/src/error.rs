@@ -15,10 +15,10 @@ pub enum AcceptError {
     #[error("the client went away during the TLS handshake")]
     Gone,
     /// The first byte began no TLS record; the client was told so in plain text.
-    #[error("the client spoke plain text on a TLS port (first byte {first_byte:#04x})")]
+    #[error("the client spoke plain text on a TLS port (first bytes \"{}\")", began.escape_ascii())]
     NotTls {
-        /// What it began with.
-        first_byte: u8,
+        /// What it began with: so much of it as came at once, 16 bytes at most.
+        began: Box<[u8]>,
     },
     /// No certificate answers for the name, and there is no default.
     #[error("no certificate for {}", server_name.as_deref().unwrap_or("a client without SNI"))]

@@ -184,7 +184,8 @@ async fn plain_text_is_answered_whole_and_without_an_alert() {
     let mut answer = String::new();
     let (accepted, read) = tokio::join!(accept(&acceptor, near), far.read_to_string(&mut answer));
     read.unwrap();
-    assert!(matches!(accepted, Err(AcceptError::NotTls { first_byte: b'G' })));
+    let Err(AcceptError::NotTls { began }) = accepted else { panic!("{accepted:?}") };
+    assert_eq!(&*began, b"GET / HTTP/1.1\r\n");
     assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
     assert!(answer.ends_with("https:// or wss:// instead of http:// or ws://.\n"), "{answer}");
 }

@@ -172,7 +172,7 @@ impl Far {
                 End::CloseNotify => self.seal(ContentType::Alert, &alert(CLOSE_NOTIFY)),
                 End::GivenUp(description) => self.seal(ContentType::Alert, &[2, description]),
                 End::Junk => {
-                    self.wire.extend_from_slice(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+                    self.wire.extend_from_slice(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
                 }
                 End::Cut | End::Reset => {}
             }
@@ -618,7 +618,7 @@ impl World {
 
     fn judge(&self) -> Result<(), String> {
         let (near, far) = (&self.near, &self.far);
-        let end = near.read_end.as_ref().unwrap().as_ref().map_err(|e| e.to_string());
+        let end = near.read_end.as_ref().unwrap().as_ref().map_err(ToString::to_string);
         let is_due = match (far.end, &end) {
             (End::Reset, _) => return Ok(()),
             (End::CloseNotify, end) => end.is_ok(),
