@@ -229,6 +229,11 @@ mod tests {
             &format!("{A}\nx\n{B}\n{}", A.to_uppercase()),
             &[(2, Length { len: 1 }), (4, Twice { line: 1 })],
         );
+        // A random key has so many different bytes; another one may be a pattern.
+        let [few, enough] =
+            [15, 16].map(|n: u8| (0..32).map(|i: u8| format!("{:02x}", i % n)).collect::<String>());
+        wrong(&few, &[(1, NotRandom)]);
+        assert_eq!(TicketKeys::parse(enough.as_bytes()).unwrap().keys.len(), 1);
         let many: String =
             (0..17).map(|n| A.replacen("00", &format!("{:02x}", 0x80 + n), 1) + "\n").collect();
         wrong(&many, &[(17, TooMany)]);
@@ -242,6 +247,8 @@ mod tests {
         let lines = [(); 2].map(|()| fresh_line("made today").unwrap());
         let text = lines[0].to_string() + &lines[1];
         let keys = TicketKeys::parse(text.as_bytes()).unwrap();
+        let names: Vec<_> = keys.names().collect();
+        assert!(names[0] != names[1] && names.iter().all(|name| name.len() == 8), "{names:?}");
         for (line, name) in lines.iter().zip(keys.names()) {
             assert!(line.ends_with(&format!(" # {name} made today\n")), "{name}");
         }
@@ -258,7 +265,10 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(TicketKeys::read(&path).unwrap().open_to_others(), shown);
         }
-        fs::write(&path, "#".repeat(100_000)).unwrap();
+        let longest = format!("{A}{:width$}", '#', width = usize::try_from(FILE_LEN_MAX).unwrap() - A.len());
+        fs::write(&path, &longest).unwrap();
+        assert_eq!(TicketKeys::read(&path).unwrap().keys.len(), 1);
+        fs::write(&path, longest + "#").unwrap();
         assert!(matches!(TicketKeys::read(&path), Err(TicketFileError::NoKeyFile)));
     }
 }

@@ -97,6 +97,31 @@ fn chains_are_put_in_order_and_completed() {
     }
 }
 
+/// Names of authorities may be written in two ways (RFC 5280 §7.1), and algorithms be unknown here.
+#[test]
+fn ids_and_signatures_tell_what_names_do_not() {
+    let (root, namesake) = (root("Root"), root("Root"));
+    for (with_ids, told) in [(true, true), (false, false)] {
+        let mut leaf = leaf_of(&root, with_ids);
+        leaf.facts.issuer = b"the same in other words".to_vec();
+        assert_eq!(issued(&link(&root), &leaf), told, "the id, and the signature");
+        assert!(!issued(&link(&namesake), &leaf));
+    }
+    // ecdsa-with-SHA256 becomes one that nobody knows, in the certificate as it is signed too.
+    let leaf = leaf_of(&root, false);
+    let known = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+    let mut der = leaf.der.to_vec();
+    for at in 0..der.len() - known.len() {
+        if der[at..].starts_with(&known) {
+            der[at + known.len() - 1] = 0x70;
+        }
+    }
+    let mut strange = Link { der: der.into(), facts: leaf.facts };
+    assert!(issued(&link(&root), &strange), "the name is all there is");
+    strange.facts.authority_key_id = link(&namesake).facts.key_id;
+    assert!(!issued(&link(&root), &strange), "the id is another one's");
+}
+
 /// The issuer's old key under the same name.
 #[test]
 fn an_issuer_of_the_same_name_with_another_key_is_not_it() {
@@ -155,8 +180,17 @@ fn an_issuer_that_has_expired_is_the_last_choice_and_told() {
     assert_eq!(both.faults, []);
     let mut early = copy(&old);
     (early.facts.not_before, early.facts.not_after) = (unix_now() + 1000, unix_now() + 2000);
-    let chain = chain(&[copy(&leaf), early], 0, &Pool::default(), unix_now());
-    assert_eq!(chain.faults, [ChainFault::NotYetValid { name: "Issuing".to_owned() }]);
+    let (first, last) = (early.facts.not_before, early.facts.not_after);
+    let own = [copy(&leaf), early];
+    let name = || "Issuing".to_owned();
+    for (now, faults) in [
+        (first - 1, vec![ChainFault::NotYetValid { name: name() }]),
+        (first, vec![]),
+        (last, vec![]),
+        (last + 1, vec![ChainFault::Expired { name: name() }]),
+    ] {
+        assert_eq!(chain(&own, 0, &Pool::default(), now).faults, faults);
+    }
 }
 
 #[test]
@@ -169,6 +203,13 @@ fn an_issuer_that_another_one_has_signed_too_stays() {
     let (root, issuing, cross) = (link(&root), link(&issuing), link(&cross));
     check(&[&leaf, &issuing, &cross], 0, &[], &["a server", "Issuing", "Root"], &[]);
     check(&[&leaf, &issuing, &root, &cross], 0, &[], &["a server", "Issuing", "Root", "Root"], &[]);
+}
+
+#[test]
+fn strays_are_counted_for_people() {
+    let said = |more| ChainFault::Stray { name: "Other".to_owned(), more }.to_string();
+    assert!(said(0).starts_with("the certificate of Other in the file is not part"), "{}", said(0));
+    assert!(said(2).contains("Other in the file, and 2 more, is not part"), "{}", said(2));
 }
 
 #[test]

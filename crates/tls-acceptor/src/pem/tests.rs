@@ -108,6 +108,10 @@ fn every_other_border_is_a_fault() {
     fault(&format!("{CERTIFICATE}AAEC\n{end}\n"), 6, PemFault::NoBegin);
     fault(&format!("{begin}\nAAEC\n-----END CERTIF"), 3, PemFault::Cut);
     fault("-----BEGIN CERT", 1, PemFault::Cut);
+    fault("-----BEGIN CERT\n", 1, PemFault::Cut);
+    fault("-----BEGIN CERT\nAAEC\n", 1, PemFault::Border);
+    fault(&format!("{begin}\nAAEC\n-----END CERTIF\n"), 3, PemFault::Cut);
+    fault(&format!("{begin}\nAAEC\n-----END CERTIF\n\n"), 3, PemFault::Border);
     for len in 1..9 {
         fault(&format!("{CERTIFICATE}{}", &begin[..len]), 5, PemFault::Cut);
         fault(&format!("{}{}", CERTIFICATE.trim_end(), &begin[..len]), 4, PemFault::Cut);
@@ -132,6 +136,25 @@ fn every_other_border_is_a_fault() {
         fault(&format!("{CERTIFICATE}{border}\nAAEC\n{end}\n"), 5, PemFault::Border);
     }
     fault(&format!("{begin}\nAAEC\n----- END CERTIFICATE-----\n{CERTIFICATE}"), 3, PemFault::Border);
+}
+
+#[test]
+fn borders_are_found_whole_or_not() {
+    for text in [
+        "x\n-----BEGIN",
+        "x\n-----END",
+        "x\n----BEGIN CERTIFICATE-----\n",
+        "x\n---- END CERTIFICATE-----\n",
+        "x\n-----BEG",
+        "x\n-",
+    ] {
+        assert!(has_border(text.as_bytes()), "{text:?}");
+    }
+    for text in ["", "AAEC\nAwQF\n", "BEGIN CERTIFICATE\nEND CERTIFICATE\n", "\u{1}--\u{2}"] {
+        assert!(!has_border(text.as_bytes()), "{text:?}");
+    }
+    // Words alone are a comment.
+    assert_eq!(sections(&format!("BEGIN of ours\n{KEY}END of ours\n")).len(), 1);
 }
 
 /// As many sections as a file may hold are read in a moment, each with its line.
