@@ -204,3 +204,26 @@ pub struct Outcome {
     /// What is left to do with the backend's connection.
     pub backend: Exit,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_to_people() {
+        let close = Close { code: Some(4000), reason: "bye".into() };
+        let lost = |how| Cause::Lost { party: Party::Backend, how };
+        for (cause, text) in [
+            (Cause::Closed { by: Party::Client, close }, r#"closed by client (4000 "bye")"#),
+            (Cause::Closed { by: Party::Gateway, close: Close::default() }, "closed by gateway (no code)"),
+            (lost(Ended::Eof), "backend ended without a Close"),
+            (lost(Ended::Truncated), "backend vanished (no close_notify)"),
+            (lost(Ended::Reset), "backend reset the connection"),
+            (lost(Ended::Failed(io::ErrorKind::TimedOut)), "backend failed: timed out"),
+            (Cause::Idle, "idle: no message within idle_timeout"),
+            (Cause::Ordered { code: 1001 }, "ended by the gateway"),
+        ] {
+            assert_eq!(cause.to_string(), text);
+        }
+    }
+}

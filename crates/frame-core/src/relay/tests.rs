@@ -1,5 +1,7 @@
 //! The relay over in-memory streams, on a paused clock.
 
+mod ending;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -291,7 +291,7 @@ fn keys_that_everybody_can_read_are_told() {
         assert!(
             said.len() == 1
                 && said[0].contains(&format!(
-                    "good.key: everybody on this machine can get at the private key (mode {mode:04o})"
+                    "good.key: everybody on this machine can get at the private key (mode {mode:04o});"
                 )),
             "{said:?}"
         );

@@ -206,7 +206,9 @@ fn expired_and_not_yet_valid_are_served() {
     serves(&loaded, "old.test", &expired);
     serves(&loaded, "new.test", &early);
     let warnings = texts(&loaded.warnings).join("\n");
-    assert!(warnings.contains("new.test IS NOT VALID YET"), "{warnings}");
+    let told =
+        format!("{}: the certificate of new.test IS NOT VALID YET", d.path().join("new.crt").display());
+    assert!(warnings.contains(&told), "{warnings}");
 }
 
 /// The most usual self-signed certificate is marked as a CA's.
