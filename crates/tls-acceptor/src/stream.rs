@@ -60,15 +60,24 @@ pub struct TlsStream {
     ahead: Pending,
     /// Records that the network has not taken yet.
     unsent: Pending,
-    /// Some of these are the stream's own: whoever reads has to send them too.
+    /// Some of these are the stream's own, or a new key is due: a reader that finds nothing sends them. While it
+    /// is not set a reader leaves `unsent` alone, since all of it is the writer's, who has to flush it.
+    /// A reader that can't send is woken when it can: "pending" of [`Tcp::poll_send`] means that tokio holds the
+    /// task's waker, or has woken it because its budget is spent (tokio's `runtime/io/registration.rs`,
+    /// `poll_ready`). tokio holds one waker for each direction (`runtime/io/scheduled_io.rs`, `Waiters`), so the
+    /// same task has to read and to write.
     owes: bool,
-    /// These are the handshake's last, session tickets: they may go along with the first answer.
+    /// Nothing has been sent since the handshake: its last records, session tickets, are all that is unsent. They
+    /// may come at any time (RFC 8446 §4.6.1), so a client that has asked for something gets them with the answer,
+    /// and a flush has nothing to do until there is one. A new key is due before the next data and no earlier
+    /// (§4.6.3); so it may wait for that answer too.
     greets: bool,
-    /// The client wants to hear of a new key of ours.
+    /// The client wants to hear of a new key of ours. Said when what was unsent has left, or before the next data:
+    /// then one answer does for all that were asked for meanwhile, and they don't pile up.
     key_wanted: bool,
-    /// Nothing more may be said: close_notify or a fatal alert was the last.
+    /// Nothing more may be said: close_notify or a fatal alert was the last (RFC 8446 §6.1).
     close_sent: bool,
-    /// What is written waits for the shutdown.
+    /// What is written waits for the shutdown, which has been promised ([`Self::part`]) and sends all.
     parting: bool,
 }
 
@@ -326,7 +335,6 @@ impl TlsStream {
                 }
                 self.unsent.take(n);
             }
-            // One answer does for all that were asked for meanwhile.
             if !self.key_wanted || self.close_sent {
                 self.owes = false;
                 self.greets = false;

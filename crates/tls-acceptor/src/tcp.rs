@@ -76,7 +76,9 @@ impl Tcp {
         Info.get(&self.io).ok().map(|info| info[BYTES_ACKED])
     }
 
-    /// Ready when the network seems to take something.
+    /// Ready when the network seems to take something: the runtime was told so, and since then no call has found
+    /// it full, or has been taken in part ([`Self::try_all`]), which alone makes `try_io` refuse (tokio's
+    /// `runtime/io/registration.rs`, `try_io` and `clear_readiness`). It may be wrong; then sending says so.
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.io.try_io(Interest::WRITABLE, || Ok(())) {
             Ok(()) => Poll::Ready(Ok(())),

@@ -11,6 +11,7 @@ use rustls_pki_types::ServerName;
 use support::soon;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
@@ -420,5 +421,79 @@ async fn a_renegotiation_is_refused_and_the_connection_goes_on() {
             let (content_type, len) = opens.open(header, &body, &mut content).unwrap();
             assert_eq!((content_type, content[..len].to_vec()), expect);
         }
+    }
+}
+
+/// Fills the network behind the runtime's back: it still takes the socket for writable.
+fn fill(server: &TlsStream) {
+    let junk = noise(1 << 20);
+    while rustix::net::send(&server.tcp, &junk, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_ok() {}
+}
+
+/// Takes everything from `far` until its end, which comes after `done`.
+async fn drain_until(far: &mut TcpStream, done: impl Future<Output = ()>) {
+    let mut some = vec![0; 1 << 16];
+    let drain = async { while far.read(&mut some).await.is_ok_and(|n| n > 0) {} };
+    soon(async { tokio::join!(drain, done) }).await;
+}
+
+/// Reads in a task of its own, which is only polled when it is woken, first without a budget; done when nothing is
+/// unsent.
+async fn reads_until_all_is_sent(mut server: TlsStream) {
+    let mut is_first = true;
+    let reading = std::future::poll_fn(move |cx| {
+        let spends = std::mem::take(&mut is_first);
+        while spends && has_budget_remaining() {
+            let Poll::Ready(proceed) = poll_proceed(cx) else { break };
+            proceed.made_progress();
+        }
+        let mut byte = [0];
+        let read = Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        assert!(read.is_pending(), "nothing was sent");
+        if server.unsent.is_empty() && !server.key_wanted { Poll::Ready(()) } else { Poll::Pending }
+    });
+    tokio::spawn(reading).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_without_budget_or_room_sends_what_it_owes_later() {
+    let (mut server, client) = pair(&[&version::TLS13]).await;
+    let mut far = client.into_inner().0;
+    fill(&server);
+    (server.key_wanted, server.owes) = (true, true);
+    drain_until(&mut far, reads_until_all_is_sent(server)).await;
+}
+
+/// A write goes along with what is owed, and none of it is taken. Nobody flushes.
+#[tokio::test]
+async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
+    let (mut server, client) = pair(&[&version::TLS13]).await;
+    let mut far = client.into_inner().0;
+    fill(&server);
+    server.say(ContentType::Handshake, &KEY_UPDATE).unwrap();
+    assert_eq!(soon(server.write(b"data")).await.unwrap(), 4);
+    assert!(server.owes && !server.unsent.is_empty());
+    drain_until(&mut far, reads_until_all_is_sent(server)).await;
+}
+
+#[tokio::test]
+async fn a_flush_sends_tickets_to_a_client_that_has_asked_nothing() {
+    let (mut server, _client) = pair(&[&version::TLS13]).await;
+    // As after the handshake.
+    server.greets = true;
+    server.say(ContentType::Handshake, &[4, 0, 0, 0]).unwrap();
+    server.flush().await.unwrap();
+    assert!(server.unsent.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_said_behind_close_notify() {
+    for versions in EACH {
+        let (mut server, mut client) = pair(versions).await;
+        server.shutdown().await.unwrap();
+        client.get_mut().0.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(server.unsent.is_empty() && !server.owes);
+        assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
     }
 }
