@@ -18,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::exchange::has_outer_blanks;
 use crate::patience::{Pace, STALL_MAX, Stall};
+use crate::sweep;
 use crate::telemetry::access::Report;
 use crate::upstream::pool::Lease;
 use crate::upstream::wire::{Answer, BrokeOff};
@@ -507,7 +508,7 @@ impl ToClient {
         // else it is not wanted, and the connection ends
         {
             progress.answer_ended.store(true, Ordering::Relaxed);
-            tokio::spawn(go_on(upload, progress));
+            sweep::spawn(go_on(upload, progress));
         }
         if let AnswerBody::Backend { answer, lease: Some(lease) } =
             mem::replace(&mut self.body, AnswerBody::Whole(None))

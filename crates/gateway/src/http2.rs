@@ -6,12 +6,13 @@
 //! way to say any of this.
 
 mod flood;
+mod open;
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ use http::response::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -31,6 +32,7 @@ use upgrade_handler::queued::Queued;
 use upgrade_handler::tunnel::Tunnel;
 
 use self::flood::Counted;
+use self::open::{Looked, OpenStream, OpenStreams};
 use crate::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest, ToClient};
 use crate::connection::{Connection, HEAD_LEN_MAX, Transport};
 use crate::exchange::{Reply, exchange};
@@ -102,7 +104,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
             biased;
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let given_up = open.given_up.swap(0, Ordering::Relaxed);
+                    let given_up = open.take_given_up();
                     if given_up > 0 {
                         let earned = counted.elapsed().as_millis() / RESET_INTERVAL.as_millis();
                         let earned = usize::try_from(earned).unwrap_or(usize::MAX);
@@ -119,7 +121,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
                     }
                     let guard = open.enter();
                     used = true;
-                    worker.tasks.spawn(stream(connection.clone(), peer_field.clone(), request, respond, guard));
+                    let task = stream(connection.clone(), peer_field.clone(), request, respond, guard);
+                    worker.tasks.spawn(Looked::new(task, open.clone()));
                 }
                 Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
                 None => return,
@@ -128,6 +131,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                 info!(%peer, "a client that floods its connection with frames that carry nothing is sent away");
             }
+            () = open.pass_looks_on() => {}
             () = open.all_closed.notified() => {
                 let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
@@ -158,42 +162,6 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
 /// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.
 async fn turns(flag: &AtomicBool) {
     poll_fn(|_| if flag.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
-}
-
-#[derive(Default)]
-struct OpenStreams {
-    count: AtomicUsize,
-    all_closed: Notify,
-    /// Requests that were reset before they were answered.
-    given_up: AtomicUsize,
-}
-
-struct OpenStream(Arc<OpenStreams>);
-
-impl OpenStreams {
-    fn enter(self: &Arc<Self>) -> OpenStream {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        OpenStream(self.clone())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
-    }
-}
-
-impl OpenStream {
-    /// The client has reset it before there was an answer.
-    fn give_up(&self) {
-        self.0.given_up.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.all_closed.notify_one();
-        }
-    }
 }
 
 async fn stream(

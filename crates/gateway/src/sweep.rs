@@ -2,10 +2,10 @@
 //! polled, and counted. A lost wake-up is a delay then, and never a connection that is silent for good.
 //!
 //! Every connection's task is wrapped in [`Swept`]; sessions, of which there are many, are reached by the
-//! [`Control`] that they have anyway. Requests over HTTP/2 have tasks of their own, which are not looked at: they
-//! are short, and it would cost each of them 3 %. What a second look is, [`tls_acceptor::sweep`] says; kept connections to
+//! [`Control`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`tls_acceptor::sweep`] says; kept connections to
 //! backends are looked at every second by the pool.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use frame_core::alarm::take_late;
 use frame_core::control::Control;
 use pin_project_lite::pin_project;
 use tls_acceptor::sweep::{looking, take_found};
-use tokio::task::yield_now;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -35,6 +35,19 @@ static LATE_WAKEUPS: AtomicU64 = AtomicU64::new(0);
 /// How often in this process something was polled more than a second after it should have been.
 pub fn late_wakeups() -> u64 {
     LATE_WAKEUPS.load(Ordering::Relaxed)
+}
+
+thread_local! {
+    /// That of this thread's worker.
+    static HERE: RefCell<Option<Arc<Sweep>>> = const { RefCell::new(None) };
+}
+
+/// Runs a task beside that of a connection, which is looked at too. For those that last: it costs a place.
+pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match HERE.with_borrow(Clone::clone) {
+        Some(sweep) => tokio::spawn(sweep.over(task)),
+        None => tokio::spawn(task),
+    }
 }
 
 /// The tasks of one worker's connections.
@@ -151,6 +164,7 @@ impl<F: Future> Future for SweptSession<F> {
 
 /// Looks at everything, round after round. To be run on the worker's own thread.
 pub async fn run(sweep: Arc<Sweep>, sessions: Arc<Registry>) {
+    HERE.set(Some(sweep.clone()));
     loop {
         sleep(PAUSE).await;
         round(&sweep, &sessions).await;

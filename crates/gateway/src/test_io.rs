@@ -1,14 +1,18 @@
 //! Connections in memory for tests: a client's, over HTTP/2, and those to a backend. Time may be paused.
 
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Extensions;
 use tls_acceptor::{Certificates, Loaded, Tickets};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
@@ -20,7 +24,7 @@ use crate::route::Action;
 use crate::site::Site;
 use crate::upstream::Upstream;
 use crate::worker::{Common, Worker};
-use crate::{http1, http2};
+use crate::{http1, http2, sweep};
 
 const CONFIG: &str = r#"
 workers = 1
@@ -61,6 +65,7 @@ impl Scene {
         let common = Common { site, certificates, drained, shortage, casing };
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
+        tokio::spawn(sweep::run(worker.sweep.clone(), worker.sessions.clone()));
         Self { worker, upstream: upstream.clone() }
     }
 
@@ -69,6 +74,14 @@ impl Scene {
         let (near, far) = duplex(ROOM);
         self.worker.pool.adopt(&self.upstream, near);
         far
+    }
+
+    /// The same, which loses a wake-up when it is told to.
+    pub(crate) fn lossy_backend(&self) -> (DuplexStream, Arc<AtomicBool>) {
+        let (io, far) = duplex(ROOM);
+        let loses = Arc::<AtomicBool>::default();
+        self.worker.pool.adopt(&self.upstream, Lossy { io, loses: loses.clone() });
+        (far, loses)
     }
 
     /// What a client's connection is to the gateway.
@@ -85,7 +98,7 @@ impl Scene {
     /// A client's end of a connection over HTTP/1.1, and the task that serves it.
     pub(crate) fn http1(&self) -> (DuplexStream, JoinHandle<()>) {
         let (client, near) = duplex(ROOM);
-        (client, tokio::spawn(http1::serve(self.connection(), near)))
+        (client, tokio::spawn(self.worker.sweep.over(http1::serve(self.connection(), near))))
     }
 
     /// A client's end of a connection over HTTP/2, and the task that serves it.
@@ -96,7 +109,7 @@ impl Scene {
     /// The same, where so many bytes are on their way at most.
     pub(crate) fn narrow_http2(&self, room: usize) -> (DuplexStream, JoinHandle<()>) {
         let (client, near) = duplex(room);
-        (client, tokio::spawn(http2::serve(self.connection(), near)))
+        (client, tokio::spawn(self.worker.sweep.over(http2::serve(self.connection(), near))))
     }
 
     /// The same, by the h2 crate's client, whose streams have this window.
@@ -105,6 +118,42 @@ impl Scene {
             Builder::new().initial_window_size(window).handshake(self.http2().0).await.unwrap();
         tokio::spawn(connection);
         sender
+    }
+}
+
+/// A stream that says "not yet" once, and nothing afterwards, when it is told to.
+struct Lossy {
+    io: DuplexStream,
+    loses: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Lossy {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.loses.swap(false, Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Lossy {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.loses.swap(false, Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -32,7 +32,9 @@ pub fn take_found() -> u64 {
     FOUND.replace(0)
 }
 
-pub(crate) fn is_looking() -> bool {
+/// The poll that is going on is such a look.
+#[must_use]
+pub fn is_looking() -> bool {
     LOOKING.get()
 }
 

@@ -421,3 +421,32 @@ async fn a_reset_in_the_middle_of_an_answer_frees_the_backend() {
     assert!(read_rest(&mut backend).await.is_empty());
     assert_eq!(since.elapsed().as_secs(), 0);
 }
+
+/// What waits for a wake-up that was lost is looked at all the same: an answer, and an upload behind one.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_wake_up_is_lost_goes_on() {
+    let scene = Scene::new("");
+    let mut client = Raw::new(scene.http2().0).await;
+    let (mut backend, loses) = scene.lossy_backend();
+    client.request(END_STREAM, 1, "GET", "/", &[]).await;
+    answer(&mut backend, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").await;
+    assert_eq!(client.wait(DATA, 1).await, b"ok");
+    loses.store(true, Ordering::Relaxed);
+    backend.write_all(b"a").await.unwrap(); // what it is woken for is not there
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!loses.load(Ordering::Relaxed));
+    backend.write_all(b"b").await.unwrap();
+    let since = Instant::now();
+    assert_eq!(client.wait(DATA, 1).await, b"ab");
+    assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
+
+    let (mut backend, loses) = scene.lossy_backend();
+    client.request(0, 3, "POST", "/", &[]).await;
+    answer(&mut backend, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").await;
+    assert_eq!(client.wait(DATA, 3).await, b"ok");
+    loses.store(true, Ordering::Relaxed);
+    client.send(DATA, END_STREAM, 3, b"body").await;
+    let since = Instant::now();
+    assert_eq!(read_head(&mut backend).await, "4\r\nbody\r\n0\r\n\r\n");
+    assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
+}

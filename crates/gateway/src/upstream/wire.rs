@@ -22,6 +22,7 @@ use super::decode::{BadChunk, Decoded, Decoder};
 use super::sending::{SendError, Sending};
 use crate::body::BoxError;
 use crate::interim::Interim;
+use crate::sweep;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 64 * 1024;
@@ -186,7 +187,7 @@ impl<T: Io> Wire<T> {
 impl<T: Io> Link<T> {
     fn split(io: T, mut request: Sending) -> Self {
         let (read, mut write) = split(io);
-        let upload = tokio::spawn(async move {
+        let upload = sweep::spawn(async move {
             if poll_fn(|cx| request.poll(cx, &mut write)).await.is_err() {
                 // The backend must not wait for the rest, nor take what it has for the whole.
                 let _ = write.shutdown().await;
