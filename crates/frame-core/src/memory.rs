@@ -10,7 +10,8 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Bytes that this thread holds: buffers in use, and messages of endpoints that are not whole or not sent.
+/// Bytes that this thread holds: buffers in use, messages of endpoints that are not whole or not sent, and what
+/// else has a [`Claim`].
 #[must_use]
 pub fn held() -> usize {
     HELD.get()
@@ -29,11 +30,20 @@ pub(crate) fn forget(len: usize) {
 
 /// Some bytes that are counted until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Claim(usize);
+pub struct Claim(usize);
 
 impl Claim {
+    /// So many.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0
+    }
+
     /// It is so many now.
-    pub(crate) fn set(&mut self, len: usize) {
+    pub fn set(&mut self, len: usize) {
+        if len == self.0 {
+            return;
+        }
         HELD.set(HELD.get().wrapping_sub(self.0).wrapping_add(len));
         self.0 = len;
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use frame_core::memory::Claim;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -442,6 +443,8 @@ pub struct ToClient {
     broken: Option<BrokeOff>,
     /// The client went away before it had what was taken from here.
     lost: bool,
+    /// What was taken last: it waits for the client until more is asked for.
+    held: Claim,
 }
 
 /// Where an answer's body comes from.
@@ -471,13 +474,21 @@ impl ToClient {
     /// A body whose end ends `report`.
     #[must_use]
     pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
-        Self { body, report: Some(report), bytes: 0, ended: false, broken: None, lost: false }
+        Self {
+            body,
+            report: Some(report),
+            bytes: 0,
+            ended: false,
+            broken: None,
+            lost: false,
+            held: Claim::default(),
+        }
     }
 
     /// A body of an answer that ends nothing: a session reports on itself.
     #[must_use]
     pub fn unreported(body: AnswerBody) -> Self {
-        Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false }
+        Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false, held: Claim::default() }
     }
 
     /// The gateway's own answer.
@@ -539,7 +550,9 @@ impl Body for ToClient {
         };
         match frame {
             Ok(Some(frame)) => {
-                self.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                self.bytes += len as u64;
+                self.held.set(len);
                 if self.is_end_stream() {
                     self.end();
                 }

@@ -28,7 +28,7 @@ use crate::idle::HeadTimer;
 use crate::interim::{Interim, Interject};
 use crate::linger;
 use crate::opening::Opening;
-use crate::patience::Patient;
+use crate::patience::{Heard, Patient};
 use crate::session::{Carrier, Session};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -45,7 +45,9 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let limits = connection.limits;
     let interim = Arc::new(Interim::default());
     let keeps_names = connection.worker.site().keeps_names;
+    let io = Patient::new(transport);
     let each = Arc::new(Each {
+        heard: io.heard(),
         peer: address_field(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
@@ -54,7 +56,6 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         connection: connection.clone(),
     });
     let service = service_fn(|request| answer::<T>(each.clone(), request));
-    let io = Patient::new(transport);
     let mut serving = Builder::new()
         .timer(HeadTimer::new(limits, io.heard()))
         .header_read_timeout(limits.header_timeout)
@@ -111,6 +112,7 @@ struct Each {
     interim: Arc<Interim>,
     /// How they spell their field names is known.
     keeps_names: bool,
+    heard: Arc<Heard>,
 }
 
 /// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
@@ -125,7 +127,8 @@ async fn answer<T: Transport>(
     each: Arc<Each>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread, interim, keeps_names } = &*each;
+    let Each { connection, peer, keep_alive, unread, interim, keeps_names, heard } = &*each;
+    heard.head_ends();
     let upgrading = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     if *keeps_names {

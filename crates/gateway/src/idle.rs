@@ -14,25 +14,26 @@ use hyper::rt;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::patience::ClientLimits;
+use crate::patience::{ClientLimits, Heard};
 
 /// The timer of one connection, for hyper.
 #[derive(Debug)]
 pub(crate) struct HeadTimer {
     limits: ClientLimits,
     has_waited: AtomicBool,
-    heard: Arc<AtomicBool>,
+    heard: Arc<Heard>,
 }
 
 impl HeadTimer {
-    /// `heard` is set by the stream when something comes.
-    pub(crate) fn new(limits: ClientLimits, heard: Arc<AtomicBool>) -> Self {
+    /// `heard` is the stream's.
+    pub(crate) fn new(limits: ClientLimits, heard: Arc<Heard>) -> Self {
         Self { limits, has_waited: AtomicBool::new(false), heard }
     }
 
     fn wait(&self) -> HeadWait {
         let is_first = !self.has_waited.swap(true, Ordering::Relaxed);
-        self.heard.store(false, Ordering::Relaxed);
+        self.heard.anything.store(false, Ordering::Relaxed);
+        self.heard.head_begins();
         let ClientLimits { header_timeout, keep_alive_timeout, .. } = self.limits;
         let patience = if is_first { header_timeout } else { keep_alive_timeout };
         HeadWait { sleep: sleep(patience), header_timeout, heard: Some(self.heard.clone()) }
@@ -55,7 +56,7 @@ pin_project! {
         sleep: Sleep,
         header_timeout: Duration,
         // `None`: a head has begun.
-        heard: Option<Arc<AtomicBool>>,
+        heard: Option<Arc<Heard>>,
     }
 }
 
@@ -66,7 +67,7 @@ impl Future for HeadWait {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if this.heard.take_if(|heard| heard.load(Ordering::Relaxed)).is_some() {
+        if this.heard.take_if(|heard| heard.anything.load(Ordering::Relaxed)).is_some() {
             this.sleep.as_mut().reset(Instant::now() + *this.header_timeout);
         }
         this.sleep.poll(cx)

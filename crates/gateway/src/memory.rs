@@ -2,7 +2,8 @@
 //! have taken nothing for the longest are given up.
 //!
 //! Each worker has an equal share and keeps to it by itself. Counted are the buffers of relays, messages of
-//! endpoints, TLS records that the network has not taken, and DATA frames that are queued over HTTP/2.
+//! endpoints, TLS records that the network has not taken, DATA frames that are queued over HTTP/2; of plain requests
+//! heads that are not whole, bodies whose backend takes nothing, and answers whose client takes nothing.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,7 +170,107 @@ pub(crate) fn press(is_pressed: bool) {
 
 #[cfg(test)]
 mod tests {
+    use http::{Method, Request};
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::test_io::{Scene, read_head, soon};
+
+    const TIGHT: &str = "max_memory = \"4MiB\"";
+
+    /// Says whether a request is refused for want of memory, by a client with a connection of its own.
+    async fn is_refused(scene: &Scene) -> bool {
+        let mut backend = scene.backend();
+        let (mut client, _serving) = scene.http1();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+        tokio::select! {
+            head = read_head(&mut client) => head.starts_with("HTTP/1.1 503 "),
+            _ = read_head(&mut backend) => false,
+        }
+    }
+
+    /// Begins one after the other what is to use memory, until there is no more; how many that took.
+    async fn fill<T>(scene: &Scene, begin: impl AsyncFn() -> T) -> usize {
+        let mut begun = Vec::new();
+        assert_eq!(held(), 0);
+        while !is_refused(scene).await {
+            begun.push(begin().await);
+            sleep(Duration::from_millis(10)).await;
+            assert!(begun.len() < 1000, "{} bytes are held", held());
+        }
+        assert!(held() < 4 << 20, "{}", held());
+        let count = begun.len();
+        drop(begun);
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(held(), 0, "when all have gone");
+        count
+    }
+
+    /// What clients have sent and backends don't take is held, over HTTP/1.1 and HTTP/2.
+    #[tokio::test(start_paused = true)]
+    async fn uploads_to_slow_backends_are_bounded() {
+        let scene = Scene::new(TIGHT);
+        let head = b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunk = [&b"8000\r\n"[..], &[b'a'; 0x8000], b"\r\n"].concat();
+        let http1 = async || {
+            let mut backend = scene.backend();
+            let (mut client, _) = scene.http1();
+            client.write_all(head).await.unwrap();
+            soon(read_head(&mut backend)).await;
+            for _ in 0..10 {
+                let _ = tokio::time::timeout(Duration::from_millis(1), client.write_all(&chunk)).await;
+            }
+            (client, backend)
+        };
+        let count = fill(&scene, http1).await;
+        assert!((16..60).contains(&count), "{count}");
+        let http2 = async || {
+            let mut backend = scene.backend();
+            let mut client = scene.client(65_535).await;
+            let post = Request::builder().method(Method::POST).uri("https://a.test/").body(()).unwrap();
+            let (response, mut send) = client.send_request(post, false).unwrap();
+            send.send_data(vec![b'a'; 1 << 20].into(), false).unwrap();
+            soon(read_head(&mut backend)).await;
+            (client, response, send, backend)
+        };
+        let count = fill(&scene, http2).await;
+        assert!((16..60).contains(&count), "{count}");
+    }
+
+    /// So is what backends have sent and clients don't take.
+    #[tokio::test(start_paused = true)]
+    async fn answers_to_slow_clients_are_bounded() {
+        let scene = Scene::new(TIGHT);
+        let answer = async || {
+            let mut backend = scene.backend();
+            let (mut client, _) = scene.http1();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+            soon(read_head(&mut backend)).await;
+            backend.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let body = [b'a'; 1 << 16];
+            for _ in 0..10 {
+                let _ = tokio::time::timeout(Duration::from_millis(1), backend.write_all(&body)).await;
+            }
+            (client, backend)
+        };
+        let count = fill(&scene, answer).await;
+        assert!((16..60).contains(&count), "{count}");
+    }
+
+    /// And heads that are not whole.
+    #[tokio::test(start_paused = true)]
+    async fn heads_that_are_not_whole_are_bounded() {
+        let scene = Scene::new(TIGHT);
+        let begin = async || {
+            let (mut client, _) = scene.http1();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\nX-Long: ").await.unwrap();
+            client.write_all(&[b'a'; 50_000]).await.unwrap();
+            client
+        };
+        let count = fill(&scene, begin).await;
+        assert!((56..90).contains(&count), "{count}");
+    }
 
     #[test]
     fn the_slowest_go_before_new_work_is_refused() {

@@ -4,15 +4,16 @@ use std::io;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 pub use frame_core::keepalive::STALL_MAX;
+use frame_core::memory::Claim;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::connection::Transport;
+use crate::connection::{HEAD_LEN_MAX, Transport};
 use crate::memory;
 
 /// What a listener bears with.
@@ -100,8 +101,36 @@ pub struct Patient<T> {
     waited: Duration,
     /// What its machine had acknowledged at the last look.
     acknowledged: Option<u64>,
-    heard: Arc<AtomicBool>,
+    heard: Arc<Heard>,
+    /// The head that is being read, as [`Heard`] numbers them, and its bytes so far.
+    head: (u32, Claim),
+    /// What HTTP has buffered for a client that takes nothing.
+    unsent: Claim,
 }
+
+/// What HTTP/1.1 and its stream know of each other.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Something was read.
+    pub anything: AtomicBool,
+    /// Odd while a head is read; each has another number.
+    head: AtomicU32,
+}
+
+impl Heard {
+    /// What is read from now on is a request's head.
+    pub fn head_begins(&self) {
+        self.head.store((self.head.load(Ordering::Relaxed) | 1).wrapping_add(2), Ordering::Relaxed);
+    }
+
+    /// What is read from now on is not.
+    pub fn head_ends(&self) {
+        self.head.store((self.head.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
+/// What hyper or h2 has buffered at most for a client that takes nothing.
+const UNSENT_LEN: usize = HEAD_LEN_MAX;
 
 impl<T> Patient<T> {
     /// Watches what is written to `io`.
@@ -112,11 +141,13 @@ impl<T> Patient<T> {
             waited: Duration::ZERO,
             acknowledged: None,
             heard: Arc::default(),
+            head: (0, Claim::default()),
+            unsent: Claim::default(),
         }
     }
 
-    /// Is set when something was read.
-    pub fn heard(&self) -> Arc<AtomicBool> {
+    /// What was read, and is to be.
+    pub fn heard(&self) -> Arc<Heard> {
         self.heard.clone()
     }
 
@@ -138,8 +169,10 @@ impl<T: Transport> Patient<T> {
         if write.is_ready() {
             self.stall.moved();
             (self.waited, self.acknowledged) = (Duration::ZERO, None);
+            self.unsent.set(0);
             return write;
         }
+        self.unsent.set(UNSENT_LEN);
         loop {
             ready!(self.stall.poll(cx, LOOK_INTERVAL.min(STALL_MAX.saturating_sub(self.waited))));
             self.waited += self.stall.moved();
@@ -166,8 +199,18 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let head = self.heard.head.load(Ordering::Relaxed);
+        if head != self.head.0 {
+            self.head.0 = head;
+            self.head.1.set(0);
+        }
+        let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.heard.store(true, Ordering::Relaxed);
+        self.heard.anything.store(true, Ordering::Relaxed);
+        if head % 2 == 1 {
+            let len = self.head.1.bytes() + buf.filled().len() - before;
+            self.head.1.set(len.min(HEAD_LEN_MAX));
+        }
         Poll::Ready(Ok(()))
     }
 }

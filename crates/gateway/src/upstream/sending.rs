@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use frame_core::memory::Claim;
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, request};
 use http_body::{Body, Frame};
@@ -18,6 +19,10 @@ use crate::body::{BoxError, ToBackend};
 
 /// Data that is copied to stand in one piece with what is around it.
 const COPIED_MAX: usize = 4096;
+
+/// What a client may have sent of a body that its backend doesn't take: a stream's window over HTTP/2; over HTTP/1.1
+/// hyper's buffer, and what it has handed out. Neither tells how much has come, so all of it counts.
+const WAITING_LEN: usize = 128 * 1024;
 
 /// A request that is being sent.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Sending<B = ToBackend> {
     data: Bytes,
     /// `data` is a chunk without its end.
     in_chunk: bool,
+    /// What the client has sent meanwhile, while the connection takes nothing.
+    waiting: Claim,
     /// Something has left.
     begun: bool,
     /// Told of 100 Continue.
@@ -82,6 +89,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
             sent: 0,
             data: Bytes::new(),
             in_chunk: false,
+            waiting: Claim::default(),
             begun: false,
             expects: told.is_some(),
             told,
@@ -143,7 +151,12 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
                 }
                 return Pin::new(io).poll_flush(cx).map_err(SendError::Io);
             }
-            ready!(self.poll_write(cx, io)).map_err(SendError::Io)?;
+            let Poll::Ready(written) = self.poll_write(cx, io) else {
+                self.waiting.set(if self.body_ended { 0 } else { WAITING_LEN });
+                return Poll::Pending;
+            };
+            self.waiting.set(0);
+            written.map_err(SendError::Io)?;
         }
     }
 
