@@ -259,6 +259,7 @@ mod tests {
         interim.push(hints("a"));
         // Full before the head has left.
         assert!(poll_fn(|cx| Poll::Ready(Pin::new(&mut near).poll_flush(cx).is_pending())).await);
+        assert!(poll_fn(|cx| Poll::Ready(interim.poll_left(cx).is_pending())).await);
         let writing = async {
             near.write_all(b"answer").await.unwrap();
             near.shutdown().await.unwrap();
@@ -278,6 +279,12 @@ mod tests {
         }
         let count = interim.take().len();
         assert!((500..HEAD_LEN_MAX / HEAD_LEN_MIN).contains(&count), "{count}");
+        let (interim, value_len) = (Interim::default(), 1000);
+        for _ in 0..10_000 {
+            interim.push(hints(&"a".repeat(value_len)));
+        }
+        let count = interim.take().len();
+        assert!((HEAD_LEN_MAX / value_len / 2..=HEAD_LEN_MAX / value_len).contains(&count), "{count}");
         interim.push(hints("a"));
         assert_eq!(interim.take().len(), 0);
         interim.begin();

@@ -359,6 +359,22 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_seen_in_every_encoding() {
+        for semicolon in [";", "%3b", "%3B"] {
+            let path = format!("/a{semicolon}%2fb");
+            let mut readings = RequestPath::parse(&path).unwrap().readings;
+            readings.sort_unstable();
+            assert!(readings.len() > 1, "{path}: {readings:?}");
+        }
+    }
+
+    #[test]
+    fn actions_are_told_to_people() {
+        let told = [Service::Echo, Service::Console].map(|service| Action::Service(service).to_string());
+        assert_eq!(told, ["echo service", "console page"]);
+    }
+
+    #[test]
     fn exact_then_wildcard_then_any_with_fall_through() {
         let routes = [
             ("a.test", "/x"),

@@ -270,6 +270,7 @@ mod tests {
         assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(duration_or_off("off").unwrap(), None);
         assert_eq!(limit("off").unwrap(), LONGEST);
+        assert_eq!(duration("87840h").unwrap(), LONGEST);
         for (text, says) in [
             ("30", "write \"30s\""),
             ("5M", "write \"5m\" for minutes"),
@@ -330,6 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn networks() {
+        assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        for (text, says) in [
+            ("*", "would believe everybody"),
+            ("all", "would believe everybody"),
+            ("10.0.0.0/33", "expected an address or a network"),
+            ("proxy", "expected an address or a network"),
+        ] {
+            let what = network(text).unwrap_err();
+            assert!(what.contains(says), "{text}: {what}");
+        }
+    }
+
+    #[test]
     fn hosts_of_other_programs() {
         for (text, says) in [
             ("_", "leave host out"),
@@ -338,7 +353,8 @@ mod tests {
             ("~^www\\.", "regular expressions are not supported"),
             ("$host", "variables are not supported"),
             ("{$HOST}", "variables are not supported"),
-            (".domain.com", "\"*.domain.com\""),
+            (".domain.com", "is written \"*.domain.com\" here"),
+            (".", "expected a host name"),
             ("https://domain.com", "write the name alone"),
             ("a.com, b.com", "a [[route]] for each"),
             ("bücher.de", "begins with xn--"),
@@ -364,6 +380,8 @@ mod tests {
             ("= /exact", "/exact"),
             ("^~ /static/", "/static"),
             ("^/ws$", "/ws"),
+            ("^/ws", "/ws"),
+            ("/a/$_x", "/a"),
             ("/ws$", "/ws"),
             ("/a/$request_uri", "/a"),
             ("/a|/b", "/"),
