@@ -152,6 +152,21 @@ async fn a_client_that_resets_before_the_answer_to_its_close_resets_the_backend(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_resets_after_both_closes_resets_nobody() {
+    let mut rig = rig_over(policy(), 64, Resets::new, |near| near).await;
+    rig.client.send(&masked(0x88, &close(1000))).await;
+    assert_eq!(rig.backend.hear_close().await.code, Some(1000));
+    rig.backend.send(&frame(0x82, &[1; 40])).await;
+    tokio::time::sleep(SECOND).await;
+    // The last of it waits for room.
+    rig.backend.send(&[frame(0x82, &[2; 50]), frame(0x88, &close(1000))].concat()).await;
+    tokio::time::sleep(SECOND).await;
+    drop(rig.client);
+    drop(rig.backend);
+    assert_eq!(rig.relay.await.unwrap().backend, Exit::Orderly);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_in_flight_may_take_longer_than_a_close() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&frame(0x01, b"begun")).await;
