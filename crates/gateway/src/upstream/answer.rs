@@ -304,6 +304,9 @@ mod tests {
         ] {
             assert!(take(wire.as_bytes()).unwrap_err().is_syntax(), "{wire:?}");
         }
+        for odd in [BadAnswer::TwoLengths, BadAnswer::Length, BadAnswer::Coding] {
+            assert!(!odd.is_syntax(), "{odd}: it is HTTP");
+        }
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(HEAD_LEN_MAX));
         assert_eq!(take(long.as_bytes()).unwrap_err(), BadAnswer::TooLong);
         assert_eq!(take(format!("{long}\r\n\r\n").as_bytes()).unwrap_err(), BadAnswer::TooLong);

@@ -139,6 +139,7 @@ fn trailers(wire: &[u8]) -> Result<Option<(usize, HeaderMap)>, BadChunk> {
     match httparse::parse_headers(wire, &mut fields) {
         Ok(Status::Partial) if wire.len() > TRAILERS_LEN_MAX => Err(BadChunk::Trailers),
         Ok(Status::Partial) => Ok(None),
+        Ok(Status::Complete((len, _))) if len > TRAILERS_LEN_MAX => Err(BadChunk::Trailers),
         Ok(Status::Complete((len, fields))) => {
             let mut trailers = HeaderMap::new();
             for field in fields {
@@ -225,6 +226,23 @@ mod tests {
         assert_eq!(tell(Framing::Chunked, &trailer, &[]), Err(BadChunk::Trailers));
         let trailers = format!("0\r\n{}\r\n", "A: b\r\n".repeat(TRAILERS_MAX + 1));
         assert_eq!(tell(Framing::Chunked, trailers.as_bytes(), &[]), Err(BadChunk::Trailers));
+    }
+
+    /// However a wire is cut, the same is too long.
+    #[test]
+    fn lines_and_trailers_are_as_long_as_they_may_be() {
+        let line = |len: usize| [b"1;", &vec![b'x'; len - 4][..], b"\r\n", b"a\r\n0\r\n\r\n"].concat();
+        let trailer = |len: usize| [b"0\r\nX: ", &vec![b'x'; len - 7][..], b"\r\n\r\n"].concat();
+        for (good, bad, what) in [
+            (line(SIZE_LINE_MAX), line(SIZE_LINE_MAX + 1), BadChunk::Size),
+            (trailer(TRAILERS_LEN_MAX), trailer(TRAILERS_LEN_MAX + 1), BadChunk::Trailers),
+        ] {
+            let every_byte: Vec<usize> = (0..bad.len()).collect();
+            for cuts in [&[][..], &every_byte] {
+                assert!(tell(Framing::Chunked, &good, &cuts[..cuts.len().min(good.len())]).unwrap().3);
+                assert!(tell(Framing::Chunked, &bad, cuts) == Err(what), "{what:?}, {} cuts", cuts.len());
+            }
+        }
     }
 
     proptest! {
