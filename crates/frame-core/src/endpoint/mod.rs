@@ -32,6 +32,7 @@ use crate::keepalive::{Due, Keepalive};
 use crate::memory::Claim;
 use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
 use crate::scanner::ControlPayload;
+use crate::turns::others_first;
 use crate::violation::Violation;
 
 /// Queued bytes above which [`Endpoint::send`] waits for the client to take some.
@@ -39,6 +40,11 @@ const OUTBOX_LEN: usize = 64 * 1024;
 /// Payloads up to this length are copied behind one another; longer ones leave as they are.
 const COPY_MAX: usize = 4096;
 const HEAD_ROOM: usize = 16;
+/// What a session may read before others have their turn, in bytes of payload; each frame counts for
+/// [`FRAME_COST`] more.
+const TURN_LEN: usize = 256 * 1024;
+/// Decoding a frame takes as long as copying so many bytes, or longer.
+const FRAME_COST: usize = 512;
 
 type Reader<S> = WebSocketRead<Guard<ReadHalf<S>>>;
 type Read<S> = (Reader<S>, Result<Received, WebSocketError>);
@@ -79,6 +85,8 @@ pub struct Endpoint<S> {
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
+    /// What was read since others had their turn.
+    turn: usize,
     /// Of the message in progress, and of what is queued.
     held: Claim,
 }
@@ -126,6 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
+            turn: 0,
             held: Claim::default(),
         }
     }
@@ -150,6 +159,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             // Pongs pile up only as far as the client takes them.
             let full = self.outbox.is_full();
+            if !full && self.turn >= TURN_LEN {
+                self.turn = 0;
+                others_first(cx);
+                return Poll::Pending;
+            }
             if !full && let Poll::Ready(frame) = self.poll_frame(cx) {
                 match frame.and_then(|frame| self.on_frame(frame)) {
                     Ok(None) => {}
@@ -188,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
         let (reader, result) = ready!(self.read.poll(cx));
         self.read.set(read_frame(reader));
+        self.turn += FRAME_COST + result.as_ref().map_or(0, |frame| frame.payload.len());
         Poll::Ready(result.map_err(|e| cause_of(&e)))
     }
 

@@ -482,7 +482,10 @@ async fn late_alarms_are_counted() {
         // A ping, or the end of waiting for a client that takes nothing; this one does.
         let due = if sends { STALL_MAX } else { SECOND };
         for (late, expect) in [(SECOND / 100, 0), (3 * SECOND, 1)] {
-            tokio::time::advance(due + late).await;
+            let look = if sends { due / 2 } else { Duration::ZERO }; // in the middle of the wait
+            tokio::time::advance(look).await;
+            assert_eq!((live().await, take_late()), (false, 0));
+            tokio::time::advance(due - look + late).await;
             if sends {
                 client.read_exact(&mut [0; 2]).await.unwrap();
             } else {
@@ -490,5 +493,29 @@ async fn late_alarms_are_counted() {
             }
             assert_eq!((live().await, take_late()), (false, expect), "sends: {sends}, late: {late:?}");
         }
+    }
+}
+
+/// A client that has sent any number of frames, short or long, doesn't keep others of the worker waiting for all
+/// of them.
+#[tokio::test(start_paused = true)]
+async fn others_have_their_turn_between_many_frames() {
+    for (fragments, payload) in [(10_000, vec![7; 1]), (100, vec![7; 10_000])] {
+        let (mut client, near) = duplex(2 << 20);
+        client.write_all(&masked(0x01, &[])).await.unwrap();
+        for _ in 0..fragments {
+            client.write_all(&masked(0x00, &payload)).await.unwrap();
+        }
+        client.write_all(&masked(0x80, &[])).await.unwrap();
+        let mut endpoint = Endpoint::new(near, policy(), Control::new());
+        let mut receiving = std::pin::pin!(endpoint.recv());
+        let mut turns = 0;
+        let message = poll_fn(|cx| {
+            turns += 1;
+            receiving.as_mut().poll(cx)
+        });
+        assert_eq!(message.await.unwrap().payload.len(), fragments * payload.len());
+        let least = (fragments + 2) * (FRAME_COST + payload.len()) / TURN_LEN;
+        assert!((least..least + 20).contains(&turns), "{turns} of {least}");
     }
 }
