@@ -109,6 +109,8 @@ async fn the_last_words_before_a_close_reach_a_violator() {
     assert_eq!(rig.client.hear().await, Some(heard(0x81, b"still")));
     assert_eq!(rig.client.hear_close().await.code, Some(1002));
     assert_eq!(rig.client.hear().await, None);
+    drop((rig.client, rig.backend));
+    assert_eq!(rig.relay.await.unwrap().from_backend.messages, 1);
 }
 
 #[tokio::test(start_paused = true)]
