@@ -393,3 +393,6 @@ fn transfer_coding(head: &Parts) -> Result<(), Decline> {
     }
     Err(Decline::new(StatusCode::NOT_IMPLEMENTED, "the only transfer coding understood here is chunked"))
 }
+
+#[cfg(test)]
+mod tests;

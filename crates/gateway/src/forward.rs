@@ -437,4 +437,24 @@ mod tests {
         has(&headers, &[("trailer", "x-sum"), ("set-cookie", "a=b")]);
         lacks(&headers, &["connection", "x-hop", "upgrade"]);
     }
+
+    #[test]
+    fn the_version_that_a_request_came_over_is_told() {
+        for (version, expect) in [
+            (Version::HTTP_10, "1.0 wssgate"),
+            (Version::HTTP_11, "1.1 wssgate"),
+            (Version::HTTP_2, "2.0 wssgate"),
+        ] {
+            assert_eq!(via(version), expect);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_100_continue() {
+        for (expect, waits) in [("100-continue", true), ("100-Continue", true), ("200-ok", false)] {
+            let headers = HeaderMap::from_iter([(EXPECT, HeaderValue::from_static(expect))]);
+            assert_eq!(expects_continue(&headers), waits, "{expect}");
+        }
+        assert!(!expects_continue(&HeaderMap::new()));
+    }
 }

@@ -154,4 +154,12 @@ mod tests {
             assert_eq!(pattern(bad), None, "{bad:?}");
         }
     }
+
+    #[test]
+    fn addresses_have_no_wildcards() {
+        assert_eq!(HostPattern::parse("::1").unwrap().to_string(), "[::1]");
+        for text in ["*.::1", "*.[::1]", "*.127.0.0.1"] {
+            assert_eq!(HostPattern::parse(text).map(|pattern| pattern.to_string()), None, "{text}");
+        }
+    }
 }
