@@ -119,6 +119,18 @@ struct Ordered {
     order: Order,
     /// When a message that is still open is waited for no longer; `None` once that is over.
     messages_until: Option<Duration>,
+    /// When all has to be over.
+    end_by: Option<Duration>,
+}
+
+impl Ordered {
+    /// From now on a boundary between frames will do, and without one the connection is cut. Returns when
+    /// patience with the closing ends.
+    fn end_now(&mut self, now: Duration) -> Duration {
+        self.messages_until = None;
+        self.end_by = Some(now + NOW_WAIT.1);
+        now + NOW_WAIT.0
+    }
 }
 
 /// A rule that a peer broke.
@@ -170,13 +182,11 @@ struct Relay<T> {
     order: Option<Box<Ordered>>,
     /// When patience with the closing ends.
     deadline: Option<Duration>,
-    /// When all has to be over.
-    end_by: Option<Duration>,
     finish: Option<Box<Finish>>,
 }
 
 // Every idle session holds one.
-const _: () = assert!(size_of::<Relay<()>>() <= 552);
+const _: () = assert!(size_of::<Relay<()>>() <= 536);
 
 impl<T: Clock> Relay<T> {
     fn new(policy: &Policy, clock: T, scanner: impl Fn(Sender) -> Scanner) -> Self {
@@ -198,7 +208,6 @@ impl<T: Clock> Relay<T> {
             broken: None,
             order: None,
             deadline: None,
-            end_by: None,
             finish: None,
         }
     }
@@ -347,28 +356,25 @@ impl<T: Clock> Relay<T> {
         if self.order.as_deref().is_some_and(|ordered| ordered.order == order) {
             return;
         }
-        let earlier = self.order.take().and_then(|ordered| ordered.messages_until);
-        let (boundary, messages_until) = match order.manner {
+        let earlier = self.order.take();
+        let (messages_until, end_by) =
+            earlier.map_or((None, None), |earlier| (earlier.messages_until, earlier.end_by));
+        let ordered = self.order.insert(Box::new(Ordered { order, messages_until: None, end_by }));
+        let boundary = match order.manner {
             Manner::AfterMessages { within } => {
                 let until = now + within;
-                (Boundary::Message, Some(earlier.map_or(until, |earlier| earlier.min(until))))
+                ordered.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
+                Boundary::Message
             }
             Manner::Now => {
-                self.end_now(now);
-                (Boundary::Frame, None)
+                self.deadline = Some(ordered.end_now(now));
+                Boundary::Frame
             }
         };
-        self.order = Some(Box::new(Ordered { order, messages_until }));
         if self.cause.is_none() {
             self.cause = Some(Box::new(Cause::Ordered { code: order.code }));
         }
         self.close_both(order.code, "", boundary);
-    }
-
-    /// From now on a boundary between frames will do, and without one the connection is cut.
-    fn end_now(&mut self, now: Duration) {
-        self.deadline = Some(now + NOW_WAIT.0);
-        self.end_by = Some(now + NOW_WAIT.1);
     }
 
     /// The order's last moment has come: a message that is kept open doesn't keep the session alive.
@@ -377,9 +383,8 @@ impl<T: Clock> Relay<T> {
         if ordered.messages_until.is_none_or(|until| now < until) {
             return false;
         }
-        ordered.messages_until = None;
         let code = ordered.order.code;
-        self.end_now(now);
+        self.deadline = Some(ordered.end_now(now));
         self.close_both(code, "", Boundary::Frame);
         true
     }
@@ -564,7 +569,11 @@ impl<T: Clock> Relay<T> {
                 Exit::Orderly => self.backend.shutdown(),
                 exit => Leg::Done(exit),
             },
-            deadline: self.end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
+            deadline: self
+                .order
+                .as_deref()
+                .and_then(|ordered| ordered.end_by)
+                .map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
         }));
     }
 
