@@ -7,6 +7,11 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::io::{self, Write};
+use std::net::{self, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use support::backend::{Backend, echo};
@@ -15,9 +20,9 @@ use support::http2::Http2;
 use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
-use support::ws::{BINARY, CLOSE, PING, PONG, TEXT, WebSocket, encode};
+use support::ws::{BINARY, CLOSE, PING, PONG, TEXT, WebSocket, encode, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -386,4 +391,66 @@ async fn a_client_behind_a_slow_link_is_waited_for_while_it_takes_what_the_kerne
         left = left.saturating_sub(read);
     }
     assert_eq!(gateway.lines("session").len(), 0);
+}
+
+/// Sends long messages while it is `busy`, and throws away what comes.
+fn never_rest(gateway: SocketAddr, busy: Arc<AtomicBool>) -> impl FnOnce() {
+    move || {
+        let mut io = net::TcpStream::connect(gateway).unwrap();
+        io.write_all(handshake("default.test", "/", "").as_bytes()).unwrap();
+        let mut reads = io.try_clone().unwrap();
+        thread::spawn(move || io::copy(&mut reads, &mut io::sink()));
+        let wire = encode(BINARY, &vec![1; 1 << 20], true);
+        while busy.load(Ordering::Relaxed) {
+            io.write_all(&wire).unwrap();
+        }
+        io.shutdown(net::Shutdown::Both).unwrap();
+    }
+}
+
+/// A worker that never rests sees its timers between messages, or not at all: nobody may be forgotten.
+#[tokio::test]
+async fn idle_sessions_are_pinged_while_others_never_rest_and_behind_that() {
+    const IDLE: usize = 400;
+    let (backend, _seen) = echo().await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let times = "[route.websocket]\nping_interval = \"1s\"\npong_timeout = \"1m\"\n";
+    let gateway = setup.start(&config("workers = 1", &(route("/", backend.address) + times)));
+    let plain = gateway.addresses()[1];
+    let connect = async || {
+        let tcp = TcpStream::connect(plain).await.unwrap();
+        WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0
+    };
+    let pings: Arc<[AtomicUsize]> = (0..IDLE).map(|_| AtomicUsize::new(0)).collect();
+    for index in 0..IDLE {
+        let (mut socket, pings) = (connect().await, pings.clone());
+        tokio::spawn(async move {
+            while let Some(frame) = socket.hear().await {
+                assert_eq!(frame.b0, PING);
+                pings[index].fetch_add(1, Ordering::Relaxed);
+                socket.send(PONG, frame.payload).await;
+            }
+        });
+    }
+    let all_have_more = async |more: usize| {
+        let before: Vec<_> = pings.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let has_more =
+            |(count, before): (&AtomicUsize, &usize)| count.load(Ordering::Relaxed) >= before + more;
+        timeout(Duration::from_secs(60), async {
+            while !pings.iter().zip(&before).all(has_more) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .expect("a session that is pinged no more");
+    };
+    let busy = Arc::new(AtomicBool::new(true));
+    let senders: Vec<_> = (0..4).map(|_| thread::spawn(never_rest(plain, busy.clone()))).collect();
+    all_have_more(3).await;
+    busy.store(false, Ordering::Relaxed);
+    while !senders.iter().all(thread::JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    all_have_more(2).await;
 }
