@@ -135,8 +135,10 @@ async fn answer<T: Transport>(
         head.extensions.insert(Kept);
     }
     let may_keep = head.version == Version::HTTP_11
-        && !head.headers.contains_key(TRANSFER_ENCODING) // hyper hides whether there was a length too (RFC 9112 §6.1)
-        && !has_token(&head.headers, CONNECTION, "close");
+        && head.headers.keys().all(|name| {
+            *name != TRANSFER_ENCODING // hyper hides whether there was a length too (RFC 9112 §6.1)
+                && (*name != CONNECTION || !has_token(&head.headers, CONNECTION, "close"))
+        });
     let is_long = body.size_hint().upper().is_none_or(|len| len > UNREAD_MAX);
     let body = if body.is_end_stream() {
         RequestBody::Empty

@@ -87,7 +87,9 @@ fn put_value(value: &[u8], out: &mut Vec<u8>) {
 }
 
 fn put_name(name: &str, out: &mut Vec<u8>) {
-    if let Some((_, spelling)) = SPELLINGS.iter().find(|(lower, _)| *lower == name) {
+    if matches!(name.as_bytes().first(), Some(b's' | b't' | b'x')) // as all of these
+        && let Some((_, spelling)) = SPELLINGS.iter().find(|(lower, _)| *lower == name)
+    {
         return out.extend_from_slice(spelling.as_bytes());
     }
     let start = out.len();

@@ -1,7 +1,7 @@
 //! Kept-alive connections to backends: one pool a worker, and one for each client connection that has logged in
 //! connections to backends (see [`identity`](super::identity)).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,10 +19,10 @@ const IDLE_MAX: usize = 64;
 /// How long one is kept.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
-/// Idle connections, by `host:port`.
+/// Idle connections, by `host:port`: so few that comparing costs less than hashing.
 #[derive(Default)]
 pub struct Pool {
-    idle: Mutex<HashMap<Box<str>, Vec<Idle>>>,
+    idle: Mutex<BTreeMap<Box<str>, Vec<Idle>>>,
 }
 
 struct Idle {
