@@ -261,7 +261,8 @@ impl Progress {
         self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    fn touch(&self) {
+    /// Something has moved; the waiting begins again.
+    pub(crate) fn touch(&self) {
         let moved = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved.store(moved, Ordering::Relaxed);
     }
@@ -274,7 +275,6 @@ impl Progress {
     /// # Cancel safety
     /// Safe.
     pub async fn backend_idles(&self, patience: Duration, mut timer: Pin<&mut Sleep>) {
-        self.touch();
         loop {
             timer.as_mut().reset(self.moved() + patience);
             timer.as_mut().await;
@@ -308,6 +308,7 @@ impl Progress {
 /// end a request (RFC 9112 §9.3).
 async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<Progress>) {
     let timer = pin!(sleep(STALL_MAX));
+    progress.touch();
     tokio::select! {
         _ = upload => {}
         () = progress.backend_idles(STALL_MAX, timer) => {}

@@ -197,10 +197,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Most heads have none, which comparing tells sooner than looking each up.
+fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+}
+
 /// Removes the fields of one hop, and those that Connection names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
-        return; // most heads have none
+    if !has_hop_by_hop(headers) {
+        return;
     }
     let named: Vec<HeaderName> =
         tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
@@ -215,6 +220,9 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
 /// announces.
 pub fn response(headers: &mut HeaderMap) {
+    if !has_hop_by_hop(headers) {
+        return;
+    }
     let trailer = headers.remove(TRAILER);
     remove_hop_by_hop(headers);
     if let Some(trailer) = trailer {

@@ -180,6 +180,7 @@ async fn ask_plainly(
             let asking = async {
                 let (wire, fresh) = pool.lease_new(upstream).await?;
                 lease = fresh;
+                progress.touch();
                 tokio::select! {
                     biased;
                     asked = wire.ask(*request, interim) => Ok(asked?),

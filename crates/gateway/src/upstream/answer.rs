@@ -225,11 +225,10 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, BadAnswer> {
     let (mut chunked, mut identity) = (0, 0);
-    let mut lines = headers.get_all(TRANSFER_ENCODING).into_iter().peekable();
-    if lines.peek().is_none() {
+    if headers.keys().all(|name| *name != TRANSFER_ENCODING) {
         return Ok(false);
     }
-    for line in lines {
+    for line in headers.get_all(TRANSFER_ENCODING) {
         for coding in line.to_str().map_err(|_| BadAnswer::Coding)?.split(',').map(str::trim) {
             match coding {
                 "" => {} // RFC 9110 §5.6.1.2
@@ -251,6 +250,9 @@ fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, Ba
 
 /// The backend takes another request over the same connection (RFC 9112 §9.3).
 pub(super) fn is_kept(head: &response::Parts) -> bool {
+    if head.headers.keys().all(|name| *name != CONNECTION) {
+        return head.version == Version::HTTP_11;
+    }
     if has_token(&head.headers, CONNECTION, "close") {
         return false;
     }

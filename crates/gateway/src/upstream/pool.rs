@@ -28,7 +28,9 @@ pub struct Pool {
 struct Idle {
     wire: Wire,
     timer: Pin<Box<Sleep>>,
-    since: Instant,
+    /// `None`: since the last [`Pool::prune`], so that a connection that is soon needed again costs no look at the
+    /// clock.
+    since: Option<Instant>,
 }
 
 /// Where a connection in use comes from, and may go back to.
@@ -95,7 +97,10 @@ impl Pool {
         let mut nobody = Context::from_waker(Waker::noop()); // this is called again and again
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, list| {
-            list.retain_mut(|idle| idle.since.elapsed() < IDLE_TIME && idle.wire.is_quiet(&mut nobody));
+            list.retain_mut(|idle| {
+                idle.since.get_or_insert_with(Instant::now).elapsed() < IDLE_TIME
+                    && idle.wire.is_quiet(&mut nobody)
+            });
             !list.is_empty()
         });
     }
@@ -132,7 +137,7 @@ impl Lease {
             None => idle.entry(self.upstream.address.clone()).or_default(),
         };
         if list.len() < IDLE_MAX {
-            list.push(Idle { wire, timer: self.timer, since: Instant::now() });
+            list.push(Idle { wire, timer: self.timer, since: None });
         }
     }
 }
