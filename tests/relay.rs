@@ -411,7 +411,8 @@ fn never_rest(gateway: SocketAddr, busy: Arc<AtomicBool>) -> impl FnOnce() {
 /// A worker that never rests sees its timers between messages, or not at all: nobody may be forgotten.
 #[tokio::test]
 async fn idle_sessions_are_pinged_while_others_never_rest_and_behind_that() {
-    const IDLE: usize = 400;
+    const IDLE: usize = 2000;
+    rlimit::increase_nofile_limit(u64::MAX).unwrap(); // a client and its backend each
     let (backend, _seen) = echo().await;
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
     Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
