@@ -5,13 +5,12 @@
 //! and drops it when the head is there: here it gets one that knows of the bytes.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt;
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::patience::{ClientLimits, Heard};
@@ -20,23 +19,37 @@ use crate::patience::{ClientLimits, Heard};
 #[derive(Debug)]
 pub(crate) struct HeadTimer {
     limits: ClientLimits,
-    has_waited: AtomicBool,
     heard: Arc<Heard>,
+    kept: Kept,
 }
+
+/// The runtime's timer between two waits: set to a later time over and over, it costs next to nothing. `None`: it
+/// was not needed yet, or is in use.
+type Kept = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 
 impl HeadTimer {
     /// `heard` is the stream's.
     pub(crate) fn new(limits: ClientLimits, heard: Arc<Heard>) -> Self {
-        Self { limits, has_waited: AtomicBool::new(false), heard }
+        Self { limits, heard, kept: Kept::default() }
     }
 
     fn wait(&self) -> HeadWait {
-        let is_first = !self.has_waited.swap(true, Ordering::Relaxed);
         self.heard.anything.store(false, Ordering::Relaxed);
         self.heard.head_begins();
         let ClientLimits { header_timeout, keep_alive_timeout, .. } = self.limits;
-        let patience = if is_first { header_timeout } else { keep_alive_timeout };
-        HeadWait { sleep: sleep(patience), header_timeout, heard: Some(self.heard.clone()) }
+        let sleep = match lock(&self.kept).take() {
+            Some(mut sleep) => {
+                sleep.as_mut().reset(Instant::now() + keep_alive_timeout);
+                sleep
+            }
+            None => Box::pin(sleep(header_timeout)), // the first wait
+        };
+        HeadWait {
+            sleep: Some(sleep),
+            kept: self.kept.clone(),
+            header_timeout,
+            heard: Some(self.heard.clone()),
+        }
     }
 }
 
@@ -50,13 +63,23 @@ impl rt::Timer for HeadTimer {
     }
 }
 
-pin_project! {
-    struct HeadWait {
-        #[pin]
-        sleep: Sleep,
-        header_timeout: Duration,
-        // `None`: a head has begun.
-        heard: Option<Arc<Heard>>,
+fn lock(kept: &Kept) -> MutexGuard<'_, Option<Pin<Box<Sleep>>>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct HeadWait {
+    /// There until the drop.
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Where it goes then.
+    kept: Kept,
+    header_timeout: Duration,
+    /// `None`: a head has begun.
+    heard: Option<Arc<Heard>>,
+}
+
+impl Drop for HeadWait {
+    fn drop(&mut self) {
+        *lock(&self.kept) = self.sleep.take();
     }
 }
 
@@ -65,12 +88,13 @@ impl rt::Sleep for HeadWait {}
 impl Future for HeadWait {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(sleep) = &mut this.sleep else { return Poll::Pending };
         if this.heard.take_if(|heard| heard.anything.load(Ordering::Relaxed)).is_some() {
-            this.sleep.as_mut().reset(Instant::now() + *this.header_timeout);
+            sleep.as_mut().reset(Instant::now() + this.header_timeout);
         }
-        this.sleep.poll(cx)
+        sleep.as_mut().poll(cx)
     }
 }
 
