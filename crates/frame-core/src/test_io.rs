@@ -95,16 +95,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Drip<S> {
     }
 }
 
-/// Ends with a reset where the stream below ends in order.
-pub(crate) struct Resets<S>(S);
+/// Ends with this error where the stream below ends in order.
+pub(crate) struct Breaks<S>(S, io::ErrorKind);
 
-impl<S> Resets<S> {
-    pub(crate) fn new(io: S) -> Self {
-        Self(io)
+impl<S> Breaks<S> {
+    pub(crate) fn new(io: S, error: io::ErrorKind) -> Self {
+        Self(io, error)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Resets<S> {
+/// Ends with a reset where the stream below ends in order.
+pub(crate) fn resets<S>(io: S) -> Breaks<S> {
+    Breaks::new(io, io::ErrorKind::ConnectionReset)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Breaks<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -112,15 +117,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Resets<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.0).poll_read(cx, buf))?;
-        Poll::Ready(if buf.filled().len() == before {
-            Err(io::ErrorKind::ConnectionReset.into())
-        } else {
-            Ok(())
-        })
+        Poll::Ready(if buf.filled().len() == before { Err(self.1.into()) } else { Ok(()) })
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Resets<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Breaks<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

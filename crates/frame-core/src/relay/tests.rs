@@ -16,7 +16,7 @@ use crate::clock::Exact;
 use crate::close::Close;
 use crate::head::{Scan, scan_head, unmask};
 use crate::keepalive::STALL_MAX;
-use crate::test_io::{Drip, Resets, frame, masked};
+use crate::test_io::{Breaks, Drip, frame, masked, resets};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -327,7 +327,7 @@ async fn a_lost_client_ends_the_backend_without_a_close() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_resets_resets_the_backend() {
-    let rig = rig_over(policy(), 1024, Resets::new, |near| near).await;
+    let rig = rig_over(policy(), 1024, resets, |near| near).await;
     drop(rig.client);
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Client, how: Ended::Reset });
@@ -353,7 +353,7 @@ async fn a_lost_backend_is_1011_at_a_boundary() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_resets_at_a_boundary_is_1011_and_then_a_reset() {
-    let mut rig = rig_over(policy(), 1024, |near| near, Resets::new).await;
+    let mut rig = rig_over(policy(), 1024, |near| near, resets).await;
     drop(rig.backend);
     assert_eq!(rig.client.hear_close().await.code, Some(1011));
     let before = Instant::now();

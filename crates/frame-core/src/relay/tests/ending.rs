@@ -7,36 +7,6 @@ fn order(manner: Manner) -> Order {
     Order { code: 1001, manner }
 }
 
-/// Ends with this error where the stream below ends in order.
-struct Breaks<S>(S, io::ErrorKind);
-
-impl<S: AsyncRead + Unpin> AsyncRead for Breaks<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.0).poll_read(cx, buf);
-        let ended = matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
-        if ended { Poll::Ready(Err(self.1.into())) } else { read }
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Breaks<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn after_both_closes_nothing_is_waited_for_but_the_peers_ends() {
     let mut rig = rig(policy()).await;
@@ -128,7 +98,7 @@ async fn a_client_that_is_deaf_when_the_backend_has_ended_is_not_waited_for() {
 async fn what_a_client_sent_before_it_vanished_still_goes_on() {
     for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::TimedOut] {
         let Rig { mut client, mut backend, relay, .. } =
-            rig_over(policy(), 64, |near| Breaks(near, kind), |near| near).await;
+            rig_over(policy(), 64, |near| Breaks::new(near, kind), |near| near).await;
         let before = Instant::now();
         let wire = masked(0x82, &[7; 500]);
         let heard = tokio::spawn(async move {
@@ -145,7 +115,7 @@ async fn what_a_client_sent_before_it_vanished_still_goes_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_resets_before_the_answer_to_its_close_resets_the_backend() {
-    let mut rig = rig_over(policy(), 1024, Resets::new, |near| near).await;
+    let mut rig = rig_over(policy(), 1024, resets, |near| near).await;
     rig.client.send(&masked(0x88, &close(1000))).await;
     assert_eq!(rig.backend.hear_close().await.code, Some(1000));
     drop(rig.client);
@@ -155,7 +125,7 @@ async fn a_client_that_resets_before_the_answer_to_its_close_resets_the_backend(
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_resets_after_both_closes_resets_nobody() {
-    let mut rig = rig_over(policy(), 64, Resets::new, |near| near).await;
+    let mut rig = rig_over(policy(), 64, resets, |near| near).await;
     rig.client.send(&masked(0x88, &close(1000))).await;
     assert_eq!(rig.backend.hear_close().await.code, Some(1000));
     rig.backend.send(&frame(0x82, &[1; 40])).await;
