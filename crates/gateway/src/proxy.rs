@@ -144,9 +144,8 @@ async fn ask_plainly(
         let _ = timeout(BODY_TIME, body.known()).await;
     }
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
-    let spelling = spelling(upstream, &head);
+    keep_names(upstream, &mut head);
     forward::request(&mut head, hop);
-    spell(&mut head, spelling);
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
         Some(own) => own.lease_idle(upstream).await,
@@ -199,23 +198,17 @@ async fn ask_plainly(
     Ok((head, answer, lease))
 }
 
-/// How a client spells its field names, where that is passed on. Names that tell a backend who the client is are
-/// ours, and spelt as ever.
-fn spelling(upstream: &Upstream, head: &Parts) -> Option<Spelling> {
+/// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
+/// who the client is are ours, and keep our spelling.
+fn keep_names(upstream: &Upstream, head: &mut Parts) {
     if !upstream.keeps_names || head.extensions.get::<Kept>().is_none() {
-        return None;
+        return;
     }
     let mut spelling = Spelling::of(head);
     for name in head.headers.keys().filter(|name| forward::is_about_client(name.as_str())) {
         spelling.remove(name);
     }
-    Some(spelling)
-}
-
-fn spell(head: &mut Parts, spelling: Option<Spelling>) {
-    if let Some(spelling) = spelling {
-        head.extensions.insert(spelling);
-    }
+    head.extensions.insert(spelling);
 }
 
 /// Where the connections go that the client has logged in. A connection over HTTP/2 has none: it may be shared by
@@ -247,9 +240,8 @@ pub async fn upgrade(
     report.backend(upstream);
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
-    let spelling = spelling(upstream, &head);
+    keep_names(upstream, &mut head);
     forward::request(&mut head, hop);
-    spell(&mut head, spelling);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
     let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
