@@ -351,7 +351,7 @@ mod tests {
         let mut k = keepalive();
         k.on_backend_ping();
         assert_eq!(k.on_deadline(secs(30), || None), Due::Nothing);
-        assert_eq!(end(&k), Some(secs(40))); // but the answer is due all the same
+        assert_eq!(end(&k), Some(secs(40))); // the backend's question has to be answered in time too
         k.on_bytes(secs(35));
         assert_eq!(k.on_pong(&pong(b"backend")), Answers::Backend);
         assert_eq!(k.on_deadline(secs(65), || None), Due::Ping(ping(1)));

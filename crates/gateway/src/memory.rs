@@ -179,7 +179,7 @@ mod tests {
 
     const TIGHT: &str = "max_memory = \"4MiB\"";
 
-    /// Says whether a request is refused for want of memory, by a client with a connection of its own.
+    /// Sends a request over a new connection, and says whether it gets 503 because memory is short.
     async fn is_refused(scene: &Scene) -> bool {
         let mut backend = scene.backend();
         let (mut client, _serving) = scene.http1();

@@ -422,7 +422,7 @@ async fn a_reset_in_the_middle_of_an_answer_frees_the_backend() {
     assert_eq!(since.elapsed().as_secs(), 0);
 }
 
-/// What waits for a wake-up that was lost is looked at all the same: an answer, and an upload behind one.
+/// A task whose wake-up was lost is polled again: one that waits for an answer, and one that uploads behind it.
 #[tokio::test(start_paused = true)]
 async fn a_request_whose_wake_up_is_lost_goes_on() {
     let scene = Scene::new("");

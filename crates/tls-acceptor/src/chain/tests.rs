@@ -107,7 +107,7 @@ fn ids_and_signatures_tell_what_names_do_not() {
         assert_eq!(issued(&link(&root), &leaf), told, "the id, and the signature");
         assert!(!issued(&link(&namesake), &leaf));
     }
-    // ecdsa-with-SHA256 becomes one that nobody knows, in the certificate as it is signed too.
+    // ecdsa-with-SHA256 becomes an unknown algorithm, in both places where a certificate names it.
     let leaf = leaf_of(&root, false);
     let known = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
     let mut der = leaf.der.to_vec();
