@@ -4,6 +4,11 @@ use std::fmt;
 
 use crate::violation::Violation;
 
+/// The gateway goes away, or the route of the session has gone (RFC 6455 §7.4.1).
+pub const GOING_AWAY: u16 = 1001;
+/// The gateway can't serve the session at the moment (IANA's registry of close codes).
+pub const TRY_AGAIN_LATER: u16 = 1013;
+
 /// Why a session ended, as one side told the other: a code and a reason, or neither.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Close {

@@ -8,11 +8,11 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use frame_core::close::TRY_AGAIN_LATER;
 use frame_core::control::{Manner, Order};
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
-use crate::config::TRY_AGAIN_LATER;
 use crate::worker::Worker;
 
 /// How often a worker looks while it holds much.

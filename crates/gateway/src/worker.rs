@@ -9,6 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use std::{io, net};
 
 use arc_swap::ArcSwap;
+use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER};
 use frame_core::control::{Manner, Order};
 use http::Extensions;
 use tls_acceptor::{Certificates, Waiting};
@@ -20,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::config::{GOING_AWAY, TRY_AGAIN_LATER};
 use crate::crowd::Crowd;
 use crate::drained::Drained;
 use crate::listener::{self, Stop};

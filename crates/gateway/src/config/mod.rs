@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use frame_core::close::GOING_AWAY;
 use frame_core::relay::Policy;
 use frame_core::sequence::Limits;
 use ipnet::IpNet;
@@ -25,7 +26,6 @@ use upgrade_handler::origin::OriginPattern;
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
 use self::values::{duration, duration_or_off, duration_or_zero, network, rate_or_off, socket_address};
-use crate::control;
 use crate::patience::ClientLimits;
 use crate::route::{Action, Route, RouteId, RoutePath, Service};
 use crate::socket::collide;
@@ -36,10 +36,8 @@ const FIRST_LINE: Place = Place { line: 1, column: 1 };
 const SECOND: Duration = Duration::from_secs(1);
 /// Where the admin listener is if nothing is said: this machine's business alone.
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
-/// The close code of a gateway that goes away, or of a route that has gone (RFC 6455 §7.4.1).
-pub const GOING_AWAY: u16 = 1001;
-/// The close code of a gateway that can't serve a session at the moment (RFC 6455 §7.4, IANA).
-pub const TRY_AGAIN_LATER: u16 = 1013;
+/// Where the control socket is if the configuration names no other path.
+pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
 const WORKERS_MAX: usize = 1024;
 /// A few full buffers each.
 const MEMORY_PER_WORKER_MIN: u64 = 4 * 1024 * 1024;
@@ -355,7 +353,7 @@ fn read_control(base: &Path, d: &mut Document<'_>, root: &mut Section<'_>) -> Op
         text => file_name(base, text),
     });
     section.finish(d);
-    let At { value: path, place } = socket.unwrap_or_else(|| At { value: control::USUAL.into(), place });
+    let At { value: path, place } = socket.unwrap_or_else(|| At { value: CONTROL_SOCKET.into(), place });
     Some(ControlSocket { path, place })
 }
 

@@ -13,10 +13,7 @@ pub mod wire;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
-
-/// Where the socket is if nobody says anything else.
-pub const USUAL: &str = "/run/wssgate/control.sock";
+use crate::config::{CONTROL_SOCKET, Config};
 
 /// The socket in systemd's `RUNTIME_DIRECTORY`, which lists directories with colons between them.
 #[must_use]
@@ -31,7 +28,7 @@ pub fn in_runtime_directory(variable: Option<OsString>) -> Option<PathBuf> {
 pub fn find(config: Option<&Path>) -> PathBuf {
     let said = config.and_then(|file| Config::read(file).0.control).map(|socket| socket.path);
     said.or_else(|| in_runtime_directory(std::env::var_os("RUNTIME_DIRECTORY")))
-        .unwrap_or_else(|| USUAL.into())
+        .unwrap_or_else(|| CONTROL_SOCKET.into())
 }
 
 #[cfg(test)]
@@ -41,7 +38,7 @@ mod tests {
     #[test]
     fn the_runtime_directory() {
         let path = |variable: &str| in_runtime_directory(Some(variable.into()));
-        assert_eq!(path("/run/wssgate"), Some(USUAL.into()));
+        assert_eq!(path("/run/wssgate"), Some(CONTROL_SOCKET.into()));
         assert_eq!(path("/run/a:/run/b"), Some("/run/a/control.sock".into()));
         assert_eq!((path(""), path("relative"), in_runtime_directory(None)), (None, None, None));
     }

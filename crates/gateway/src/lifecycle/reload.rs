@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use frame_core::close::GOING_AWAY;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::drain::{self, Pace};
 use super::{Candidate, Gateway, Read, Work, cannot_listen, load, millis, say_warnings};
-use crate::config::{GOING_AWAY, Problems};
+use crate::config::Problems;
 use crate::control::wire::{Answer, Expiry, Reloaded};
 use crate::route::Route;
 use crate::site::Site;
