@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use gateway::connection::Transport;
+use gateway::net::stream::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// One direction: a ring of bytes.

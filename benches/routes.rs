@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use benches::POLICY;
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway::host::HostPattern;
-use gateway::route::{Action, RequestPath, Route, RouteId, RoutePath, Routes, Service};
+use gateway::site::host::HostPattern;
+use gateway::site::path::{RequestPath, RoutePath};
+use gateway::site::route::{Action, Route, RouteId, Routes, Service};
 
 fn route(host: Option<String>, path: &str) -> Arc<Route> {
     let id = RouteId {

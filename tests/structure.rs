@@ -97,13 +97,15 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/origin.rs",
         "upgrade-handler/src/upstream.rs",
         "upgrade-handler/src/response.rs",
-        "gateway/src/route.rs",
-        "gateway/src/drained.rs",
-        "gateway/src/host.rs",
-        "gateway/src/forward.rs",
-        "gateway/src/upstream/encode.rs",
-        "gateway/src/upstream/answer.rs",
-        "gateway/src/upstream/decode.rs",
+        "gateway/src/site/route.rs",
+        "gateway/src/site/path.rs",
+        "gateway/src/site/upstream.rs",
+        "gateway/src/site/drained.rs",
+        "gateway/src/site/host.rs",
+        "gateway/src/upstream/forward.rs",
+        "gateway/src/upstream/h1/encode.rs",
+        "gateway/src/upstream/h1/response.rs",
+        "gateway/src/upstream/h1/decode.rs",
     ];
     for file in pure {
         let code = source(&format!("crates/{file}"));
@@ -125,7 +127,7 @@ fn each_thing_is_done_in_its_place() {
         &["std::fs", "fs::read", "File::open"],
         &[
             "gateway/config/",
-            "gateway/control/socket.rs",
+            "gateway/ops/control/socket.rs",
             "gateway/demo.rs",
             "tls-acceptor/directory.rs",
             "tls-acceptor/material.rs",
@@ -139,8 +141,8 @@ fn each_thing_is_done_in_its_place() {
     only(&["httparse"], &["gateway/upstream/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
-    only(&["UnixListener"], &["gateway/control/"]);
-    only(&["h2::"], &["gateway/http2.rs", "gateway/body.rs", "upgrade-handler/"]);
+    only(&["UnixListener"], &["gateway/ops/control/"]);
+    only(&["h2::"], &["gateway/edge/http2.rs", "gateway/upstream/body.rs", "upgrade-handler/"]);
 }
 
 #[test]

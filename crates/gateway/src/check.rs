@@ -8,11 +8,12 @@ use comfy_table::Table;
 use frame_core::relay::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
-use crate::config::{Config, Listener};
+use crate::config::Config;
+use crate::config::Listener;
 use crate::lifecycle::Candidate;
-use crate::route::{Action, Route};
-use crate::socket;
-use crate::tables::{section, table};
+use crate::net::options;
+use crate::ops::table::{section, table};
+use crate::site::route::{Action, Route};
 
 /// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
 #[must_use]
@@ -43,7 +44,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
 fn ports(config: &Config) -> Vec<String> {
     let admin = config.admin.as_ref().map(|admin| admin.address);
     let addresses = config.listeners.iter().map(|listener| listener.address).chain(admin);
-    let taken = |address| match socket::try_bind(address)?.kind() {
+    let taken = |address| match options::try_bind(address)?.kind() {
         ErrorKind::AddrInUse => Some(format!(
             "{address} is in use: another program listens there (`ss -ltnp` shows which), or this gateway as \
              another user, in which case nothing has to be done"

@@ -17,14 +17,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use crate::config::Config;
-use crate::connection::{Connection, Transport};
-use crate::patience::ClientLimits;
-use crate::registry::Registry;
-use crate::route::Action;
+use crate::context::Connection;
+use crate::context::registry::Registry;
+use crate::context::{Common, Worker};
+use crate::edge::http1;
+use crate::edge::http2;
+use crate::net::limits::ClientLimits;
+use crate::net::stream::Transport;
+use crate::net::sweep;
 use crate::site::Site;
-use crate::upstream::Upstream;
-use crate::worker::{Common, Worker};
-use crate::{http1, http2, sweep};
+use crate::site::route::Action;
+use crate::site::upstream::Upstream;
 
 const CONFIG: &str = r#"
 workers = 1
@@ -59,13 +62,14 @@ impl Scene {
         let (config, problems) = Config::parse(Path::new("test.toml"), &format!("{lines}\n{CONFIG}"));
         assert!(problems.is_empty(), "{problems:?}");
         let certificates = Certificates::new(Loaded::default(), 1);
-        let site = Site::build(&config, 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
+        let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
         let site = Arc::new(ArcSwap::from_pointee(site));
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
         let common = Common { site, certificates, drained, shortage, casing };
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
-        tokio::spawn(sweep::run(worker.sweep.clone(), worker.sessions.clone()));
+        let sessions = worker.sessions.clone();
+        tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.controls()));
         Self { worker, upstream: upstream.clone() }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! In: TOML. Out: a checked [`Config`], or every [`Problem`] at once, each with its place.
 
+pub mod across;
 mod keys;
 mod machine;
 mod problem;
@@ -26,10 +27,12 @@ use upgrade_handler::origin::OriginPattern;
 pub use self::problem::{Place, Problem, Problems};
 use self::raw::{At, Document, Section};
 use self::values::{duration, duration_or_off, duration_or_zero, network, rate_or_off, socket_address};
-use crate::patience::ClientLimits;
-use crate::route::{Action, Route, RouteId, RoutePath, Service};
-use crate::socket::collide;
-use crate::upstream::Upstream;
+use crate::net::limits::ClientLimits;
+use crate::net::options::collide;
+use crate::site::path::RoutePath;
+use crate::site::route::{Action, Route, RouteId, Service};
+use crate::site::upstream::Upstream;
+use crate::site::{self, Drain, RemovedRoutes};
 
 /// Where what is missing is missing.
 const FIRST_LINE: Place = Place { line: 1, column: 1 };
@@ -79,29 +82,6 @@ pub struct Config {
     pub certificate_places: CertificatePlaces,
     /// What is served; no host and path twice.
     pub routes: Vec<Arc<Route>>,
-}
-
-/// How sessions are sent away: by a drain, or because their route has gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drain {
-    /// From SIGTERM on, for so long: not ready any more, but connections are accepted. Shorter than
-    /// `timeout`.
-    pub delay: Duration,
-    /// Closes that are ordered together are spread over so long.
-    pub window: Duration,
-    /// From SIGTERM to the moment when what is left is cut.
-    pub timeout: Duration,
-    /// What a drain tells both ends of a session.
-    pub close_code: u16,
-}
-
-/// What becomes of sessions whose route is no longer in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemovedRoutes {
-    /// They are sent away, spread over [`Drain::window`].
-    Drain,
-    /// They live on until they end by themselves.
-    Keep,
 }
 
 /// The admin listener.
@@ -158,6 +138,26 @@ pub struct Listener {
 }
 
 impl Config {
+    /// What requests are served by.
+    #[must_use]
+    pub fn site(&self) -> site::Settings<'_> {
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|Listener { address, tls, limits, .. }| site::listener::Settings {
+            address: *address,
+            tls: tls.clone(),
+            limits: *limits,
+        });
+        site::Settings {
+            listeners: listeners.collect(),
+            routes: &self.routes,
+            trusted_proxies: &self.trusted_proxies,
+            drain: self.drain,
+            memory_max: self.memory_max,
+            removed_routes: self.removed_routes,
+            takeover_timeout: self.takeover_timeout,
+        }
+    }
+
     /// Reads and checks a file. What could be understood comes with everything that is wrong; it
     /// is only to be carried out if nothing is.
     #[must_use]

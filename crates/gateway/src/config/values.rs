@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::host::HostPattern;
-use crate::route::RoutePath;
-use crate::upstream::Upstream;
+use crate::site::host::HostPattern;
+use crate::site::path::RoutePath;
+use crate::site::upstream::Upstream;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
 /// Times are added to the present, so there has to be an end.

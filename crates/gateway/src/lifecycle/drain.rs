@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use super::signals::{Arrived, Ending, Signals};
-use crate::config::Drain;
-use crate::overview::{Overview, Stage};
-use crate::route::Route;
+use crate::ops::overview::{Overview, Stage};
+use crate::site::Drain;
+use crate::site::route::Route;
 use crate::worker::{Command, Handle};
 
 /// Sessions that have not ended in time get a Close all the same if they stand between two frames,
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::registry::{Registered, Registry, Who};
+    use crate::context::registry::{Registered, Registry, Who};
 
     fn who() -> Who {
         Who {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tls_acceptor::{Loaded, Problem as CertificateProblem, TicketFileError, TicketKeys};
 
-use crate::across;
+use crate::config::across;
 use crate::config::{Config, Place, Problem, Problems};
 
 /// Where the configuration comes from.

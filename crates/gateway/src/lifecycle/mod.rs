@@ -1,18 +1,14 @@
 //! From the first signal to the last session: start, reload, drain.
 
 mod drain;
-mod handover;
 mod load;
 mod notify;
-mod origin;
 mod outside;
 mod reload;
 mod renewal;
-mod retire;
 mod signals;
 mod steer;
-mod succession;
-mod takeover;
+pub(crate) mod upgrade;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,23 +28,26 @@ use tracing::{error, info, warn};
 use self::drain::Remaining;
 pub use self::load::{Candidate, Source, load};
 use self::notify::Notifier;
-use self::origin::Program;
-pub use self::origin::{Origin, OriginError, launch};
 use self::outside::Outside;
 use self::reload::Asker;
 use self::renewal::Renewal;
 pub use self::signals::{Arrived, Ending, Signals};
-pub use self::succession::SuccessionError;
-use self::succession::{Inherited, Opened, Predecessor};
-use self::takeover::{Successor, Takeover, TakeoverError};
 use crate::config::{Config, Problem, Problems};
-use crate::control::server::{Access, DEMANDS_MAX, Demand};
-use crate::drained::{Drained, Target};
-use crate::overview::{Overview, Stage};
-use crate::shortage::Shortage;
+use crate::context::Common;
+pub use crate::lifecycle::upgrade::new::SuccessionError;
+use crate::lifecycle::upgrade::new::{Inherited, Opened, Predecessor};
+use crate::lifecycle::upgrade::old::{Successor, Takeover, TakeoverError};
+use crate::lifecycle::upgrade::origin::Program;
+pub use crate::lifecycle::upgrade::origin::{Origin, OriginError, launch};
+use crate::lifecycle::upgrade::{old, retire};
+use crate::net::shortage::Shortage;
+use crate::ops::control::server::{Access, DEMANDS_MAX, Demand};
+use crate::ops::overview::{Overview, Stage};
+use crate::ops::reserve::Spares;
 use crate::site::Site;
-use crate::spares::Spares;
-use crate::worker::{self, Command, Common, Handle};
+use crate::site::drained::{Drained, Target};
+use crate::worker;
+use crate::worker::{Command, Handle};
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +149,7 @@ pub async fn run(
                     Done::Reload(read) => gateway.reload(read),
                     Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
                         if wanted.reload {
-                            takeover::pass_on_hangup(pid);
+                            old::pass_on_hangup(pid);
                         }
                         drop((wanted, demands));
                         let Gateway { workers, overview, .. } = &gateway;
@@ -272,7 +271,7 @@ impl Wanted {
 
     fn takeover(&mut self, work: &Work, source: &Source) {
         let is_going_on = matches!(work, Work::Takeover(_));
-        match takeover::refusal(std::process::id(), source, is_going_on) {
+        match old::refusal(std::process::id(), source, is_going_on) {
             Some(why) => warn!("SIGUSR2 refused: {why}"),
             None => {
                 if matches!(work, Work::Reload { .. }) {
@@ -319,7 +318,7 @@ impl Gateway {
         };
         tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
-        let site = Site::build(&config, 1, None, &certificates, &tickets)?;
+        let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
         let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
         let mut listeners = Vec::new();
         let mut problems = Vec::new();

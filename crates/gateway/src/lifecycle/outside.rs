@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 
 use tracing::{info, warn};
 
-use super::succession::Inherited;
 use crate::config::{Config, ControlSocket, Place, Problem};
-use crate::control;
-use crate::control::server::{Access, Control, Waiting};
-use crate::control::socket::check_free;
-use crate::telemetry::admin::{Admin, Bound};
+use crate::lifecycle::upgrade::new::Inherited;
+use crate::ops::admin::{Admin, Bound};
+use crate::ops::control;
+use crate::ops::control::server::{Access, Control, Waiting};
+use crate::ops::control::socket::check_free;
 
 /// What is open.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use tracing::{error, info};
 use super::drain::{self, Pace};
 use super::{Candidate, Gateway, Read, Work, cannot_listen, load, millis, say_warnings};
 use crate::config::Problems;
-use crate::control::wire::{Answer, Expiry, Reloaded};
-use crate::route::Route;
+use crate::net::options;
+use crate::ops::control::wire::{Answer, Expiry, Reloaded};
 use crate::site::Site;
-use crate::socket;
+use crate::site::route::Route;
 use crate::worker::Command;
 
 /// Who wants to know how a reload went.
@@ -72,7 +72,7 @@ impl Gateway {
     fn cannot_listen(&self, address: SocketAddr, e: &std::io::Error) -> String {
         let taken = e.kind() == std::io::ErrorKind::AddrInUse;
         let mut own = self.listening.values().copied().chain(self.outside.admin_address());
-        match own.find(|own| taken && socket::collide(*own, address)) {
+        match own.find(|own| taken && options::collide(*own, address)) {
             Some(own) => format!(
                 "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
             ),
@@ -109,7 +109,7 @@ impl Gateway {
         let outside = self.outside.open(config, &mut inherited, &mut problems, explain);
         self.inherited = inherited;
         let generation = self.generation + 1;
-        let built = Site::build(config, generation, Some(&old), &self.certificates, &self.tickets);
+        let built = Site::build(&config.site(), generation, Some(&old), &self.certificates, &self.tickets);
         let site = match built {
             Ok(site) if problems.is_empty() => Arc::new(site),
             Ok(_) => return Err(Problems(problems)),

@@ -6,11 +6,11 @@ use tracing::info;
 
 use super::drain::{Pace, end_sessions};
 use super::{Gateway, Wanted, Work};
-use crate::config;
-use crate::control::server::{Demand, Want};
-use crate::control::wire::{Answer, Drain};
-use crate::drained::Target;
-use crate::route::Route;
+use crate::ops::control::server::{Demand, Want};
+use crate::ops::control::wire::{Answer, Drain};
+use crate::site;
+use crate::site::drained::Target;
+use crate::site::route::Route;
 
 impl Gateway {
     /// Does what is wanted, or begins to.
@@ -41,7 +41,7 @@ impl Gateway {
         // First nothing new comes, then what is there is sent away: nobody slips through.
         drained.store(drained.load_full().with(target.clone()).into());
         let chosen = move |route: &Route| target.covers(route) && drained.load().contains(&target);
-        let config::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
+        let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
         let window = window.min(timeout / 2);
         let pace = Pace { window, timeout, code };
         let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);

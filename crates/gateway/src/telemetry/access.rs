@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::peer::cut;
-use crate::body::{CLIENT_STALLED, Progress, chain};
-use crate::connection::Connection;
-use crate::registry::Who;
-use crate::route::Route;
-use crate::upstream::Upstream;
+use crate::context::Connection;
+use crate::context::registry::Who;
+use crate::net::error::chain;
+use crate::site::route::Route;
+use crate::site::upstream::Upstream;
+use crate::upstream::body::{CLIENT_STALLED, Progress};
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
 /// ended, or when it is dropped before that because the client went away.

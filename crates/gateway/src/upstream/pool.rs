@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::wire::{Answer, Io, Wire};
-use super::{DialError, Upstream};
+use crate::site::upstream::Upstream;
+use crate::upstream::dial::{DialError, dial};
+use crate::upstream::h1::connection::{Answer, Io, Wire};
 
 /// Idle connections kept for one backend.
 const IDLE_MAX: usize = 64;
@@ -71,7 +72,7 @@ impl Pool {
     /// # Errors
     /// If it can't be made.
     pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
-        let io: Box<dyn Io> = Box::new(upstream.dial().await?);
+        let io: Box<dyn Io> = Box::new(dial(upstream).await?);
         let mut lease = self.leased(new_timer(), upstream);
         if !upstream.pooled {
             lease.pool = None;

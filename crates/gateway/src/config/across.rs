@@ -1,0 +1,253 @@
+//! What only shows when listeners, routes and certificates are looked at together. Pure.
+//!
+//! In: a configuration that can be carried out, and its certificates. Out: warnings, each with what to
+//! do. Nothing of it forbids to serve.
+
+use std::collections::BTreeSet;
+
+use tls_acceptor::{CertName, CertSet};
+
+use crate::config::Config;
+use crate::config::Listener;
+use crate::site::host::HostPattern;
+
+/// Where browsers expect TLS.
+const TLS_PORTS: [u16; 2] = [443, 8443];
+/// Where they expect none.
+const PLAIN_PORTS: [u16; 2] = [80, 8080];
+
+/// Everything that is likely not meant so.
+#[must_use]
+pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
+    let hosts: BTreeSet<Option<&HostPattern>> =
+        config.routes.iter().map(|route| route.id.host.as_ref()).collect();
+    let mut warnings = Vec::new();
+    for listener in &config.listeners {
+        warnings.extend(listens_oddly(listener, config.has_tls()));
+    }
+    if !config.has_tls() {
+        if !set.certificates().is_empty() {
+            warnings.push(
+                "there are certificates, but every listener has tls = false: nobody is served by them"
+                    .to_owned(),
+            );
+        }
+        return warnings;
+    }
+    let named = || hosts.iter().copied().flatten();
+    warnings.extend(named().filter_map(|host| uncovered(host, set)));
+    if !hosts.contains(&None) {
+        let hosts: Vec<&HostPattern> = named().collect();
+        for certificate in set.served() {
+            let names = &certificate.leaf.names;
+            if !names.iter().any(|name| hosts.iter().any(|host| may_meet(name, host))) {
+                let file =
+                    certificate.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+                let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+                let names = names.join(", ");
+                warnings.push(format!(
+                    "{file}: nobody can be served by the certificate of {names}, since no route has one of its \
+                     names as host; add a [[route]], or remove the certificate"
+                ));
+            }
+        }
+        warnings.extend(hosts.iter().filter_map(|host| bare_name_left_out(host, &hosts, set)));
+    }
+    warnings
+}
+
+/// A port on which clients expect the opposite, or a way around TLS.
+fn listens_oddly(listener: &Listener, has_tls: bool) -> Option<String> {
+    let address = listener.address;
+    let port = address.port();
+    match listener.tls {
+        Some(_) if PLAIN_PORTS.contains(&port) => Some(format!(
+            "the listener {address} speaks TLS, but clients speak plain HTTP on port {port}; write tls = false \
+             for it, or another port"
+        )),
+        None if TLS_PORTS.contains(&port) => Some(format!(
+            "the listener {address} has tls = false, but clients speak TLS on port {port}; remove tls = false, \
+             or write another port"
+        )),
+        None if has_tls && !address.ip().is_loopback() => Some(format!(
+            "the listener {address} has tls = false and serves every route without encryption, beside those \
+             with TLS; if only a proxy on this machine is to use it, write 127.0.0.1 as its address"
+        )),
+        _ => None,
+    }
+}
+
+/// The host of a route that a client can't ask for over TLS.
+fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
+    let has = |name: &CertName| set.names().any(|(other, _)| other == *name);
+    let hint = match host {
+        HostPattern::Exact(name) => {
+            if set.lookup(name).is_some() || is_address(name) {
+                return None; // who asks for an address sends no name
+            }
+            let wildcard = || {
+                let above = || name.split_once('.').map(|(_, above)| above);
+                // A wildcard stands for exactly one label (RFC 9525 §6.3).
+                std::iter::successors(above(), |above| above.split_once('.').map(|(_, above)| above))
+                    .find(|above| has(&CertName::Wildcard((*above).into())))
+            };
+            if has(&CertName::Wildcard((&**name).into())) {
+                format!(": *.{name} is not valid for {name} itself")
+            } else if let Some(above) = wildcard() {
+                format!(": *.{above} is valid for one label before {above} and not for two")
+            } else {
+                String::new()
+            }
+        }
+        HostPattern::Wildcard(parent) => {
+            let is_below = |name: &CertName| match name {
+                CertName::Exact(name) => name.split_once('.').is_some_and(|(_, above)| above == &**parent),
+                CertName::Wildcard(other) => **other == **parent,
+                CertName::Ip(_) => false,
+            };
+            if set.names().any(|(name, _)| is_below(&name)) {
+                return None;
+            }
+            match has(&CertName::Exact((&**parent).into())) {
+                true => format!(": that of {parent} is valid for {parent} alone"),
+                false => String::new(),
+            }
+        }
+    };
+    let effect = match set.has_default() {
+        true => "clients get the default's certificate and refuse it",
+        false => "TLS clients that ask for it are refused",
+    };
+    Some(format!("no certificate is valid for the route's host {host}{hint}; {effect}"))
+}
+
+/// Routes for every `*.domain.com` and none for `domain.com`, for which there is a certificate.
+fn bare_name_left_out(host: &HostPattern, hosts: &[&HostPattern], set: &CertSet) -> Option<String> {
+    let HostPattern::Wildcard(parent) = host else { return None };
+    let name = CertName::Exact((&**parent).into());
+    let has_route = hosts.iter().any(|host| may_meet(&name, host));
+    let has_certificate = set.names().any(|(other, _)| other == name);
+    (has_certificate && !has_route).then(|| {
+        format!(
+            "no route takes {parent}, although a certificate is valid for it: {host} stands for one label before \
+             it, not for {parent} itself; add a [[route]] with host = \"{parent}\""
+        )
+    })
+}
+
+/// Some request for `name` may be for `host`.
+fn may_meet(name: &CertName, host: &HostPattern) -> bool {
+    let is_below = |name: &str, parent: &str| name.split_once('.').is_some_and(|(_, above)| above == parent);
+    match (name, host) {
+        (CertName::Exact(name), HostPattern::Exact(host)) => **name == **host,
+        (CertName::Exact(name), HostPattern::Wildcard(parent)) => is_below(name, parent),
+        (CertName::Wildcard(parent), HostPattern::Exact(host)) => is_below(host, parent),
+        (CertName::Wildcard(name), HostPattern::Wildcard(host)) => **name == **host,
+        (CertName::Ip(ip), HostPattern::Exact(host)) => host.trim_matches(['[', ']']) == ip.to_string(),
+        (CertName::Ip(_), HostPattern::Wildcard(_)) => false,
+    }
+}
+
+fn is_address(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use support::pki::Pki;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const TLS: &str = "[[listener]]\naddress = \"127.0.0.1:4433\"\n";
+
+    /// What is said of these listeners, hosts of routes, and certificates.
+    fn said(
+        listeners: &str,
+        hosts: &[Option<&str>],
+        certificates: &[&[&str]],
+        default: Option<&str>,
+    ) -> Vec<String> {
+        let directory = TempDir::new().unwrap();
+        let pki = Pki::new();
+        for (i, names) in certificates.iter().enumerate() {
+            pki.issue(names).write(directory.path(), &i.to_string());
+        }
+        let mut text = listeners.to_owned();
+        if !certificates.is_empty() {
+            text += &format!("[certificates]\ndirectory = {:?}\n", directory.path().to_str().unwrap());
+            text += &default.map(|name| format!("default = {name:?}\n")).unwrap_or_default();
+        }
+        for host in hosts {
+            text += "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+            text += &host.map(|host| format!("host = {host:?}\n")).unwrap_or_default();
+        }
+        let (config, problems) = Config::parse(Path::new("test.toml"), &text);
+        assert_eq!(problems, []);
+        let loaded = match certificates {
+            [] => tls_acceptor::Loaded::default(),
+            _ => tls_acceptor::load(&config.certificates, None).unwrap(),
+        };
+        warnings(&config, &loaded.set)
+    }
+
+    #[track_caller]
+    fn says(found: &[String], expect: &[&str]) {
+        assert_eq!(found.len(), expect.len(), "{found:?}");
+        for (found, expect) in found.iter().zip(expect) {
+            assert!(found.contains(expect), "{found} lacks {expect}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_routes_that_no_certificate_is_valid_for() {
+        let tls = |hosts: &[Option<&str>], names: &[&str]| said(TLS, hosts, &[names], None);
+        says(&tls(&[Some("a.test")], &["a.test"]), &[]);
+        says(&tls(&[Some("x.a.test")], &["*.a.test"]), &[]);
+        says(&tls(&[Some("*.a.test")], &["*.a.test"]), &[]);
+        says(&tls(&[Some("*.a.test")], &["x.a.test"]), &[]);
+        says(&tls(&[Some("192.0.2.1"), None], &["a.test"]), &[]);
+        says(
+            &tls(&[Some("b.test"), None], &["a.test"]),
+            &["for the route's host b.test; TLS clients that ask"],
+        );
+        says(&tls(&[Some("a.test"), None], &["*.a.test"]), &["*.a.test is not valid for a.test itself"]);
+        says(&tls(&[Some("x.y.a.test"), None], &["*.a.test"]), &["valid for one label before a.test"]);
+        says(&tls(&[Some("*.a.test"), None], &["a.test"]), &["that of a.test is valid for a.test alone"]);
+        let with_default = said(TLS, &[Some("b.test"), None], &[&["a.test"]], Some("a.test"));
+        says(&with_default, &["clients get the default's certificate"]);
+    }
+
+    #[test]
+    fn certificates_that_nobody_can_be_served_by() {
+        let all = |hosts: &[Option<&str>], certificates: &[&[&str]]| said(TLS, hosts, certificates, None);
+        let lonely: &[&[&str]] = &[&["a.test"], &["b.test", "*.c.test"]];
+        let nobody = "nobody can be served by the certificate of b.test, *.c.test";
+        says(&all(&[Some("a.test")], lonely), &[nobody]);
+        for hosts in
+            [&[None, Some("a.test")], &[Some("a.test"), Some("x.c.test")], &[Some("a.test"), Some("b.test")]]
+        {
+            says(&all(hosts, lonely), &[]);
+        }
+        says(&all(&[Some("192.0.2.1")], &[&["192.0.2.1"]]), &[]);
+        let bare = all(&[Some("*.a.test")], &[&["a.test", "*.a.test"]]);
+        says(&bare, &["no route takes a.test, although a certificate is valid for it"]);
+    }
+
+    #[test]
+    fn listeners_that_clients_misunderstand() {
+        let listener =
+            |address: &str, tls: bool| format!("[[listener]]\naddress = \"{address}\"\ntls = {tls}\n");
+        let plain = |address| listener(address, false);
+        says(&said(&plain("0.0.0.0:80"), &[None], &[], None), &[]);
+        says(&said(&plain("0.0.0.0:443"), &[None], &[], None), &["has tls = false, but clients speak TLS"]);
+        let certificates: &[&[&str]] = &[&["a.test"]];
+        let both = |other: String| said(&(TLS.to_owned() + &other), &[None], certificates, None);
+        says(&both(plain("127.0.0.1:8081")), &[]);
+        says(&both(plain("0.0.0.0:80")), &["serves every route without encryption"]);
+        says(&both(listener("0.0.0.0:80", true)), &["speaks TLS, but clients speak plain HTTP on port 80"]);
+        says(&said(&plain("127.0.0.1:1"), &[None], certificates, None), &["nobody is served by them"]);
+    }
+}

@@ -1,0 +1,261 @@
+//! Every live session of a worker, so that it can be seen and ended from outside.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use frame_core::control::{Control, Manner};
+use tokio::time::Instant;
+
+use crate::site::route::{Route, RouteId};
+
+/// The live sessions of one worker. Locked when a session begins or ends, never per message.
+#[derive(Debug)]
+pub struct Registry {
+    /// Workers count in steps of their number, so that no two sessions of a process have one id.
+    step: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    next: u64,
+    live: HashMap<u64, Entry>,
+    /// Kept by the way, so that to count them needs no walk.
+    by_route: HashMap<RouteId, usize>,
+}
+
+/// A live session, as it is seen from outside.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// How it is ended.
+    pub control: Control,
+    /// The route it was opened by.
+    pub route: Arc<Route>,
+    /// Who opened it.
+    pub who: Who,
+}
+
+/// Who opened a session, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Who {
+    /// The address at the other end of the connection.
+    pub peer: SocketAddr,
+    /// The client's, which differs behind a trusted proxy.
+    pub client: IpAddr,
+    /// As HTTP calls it.
+    pub protocol: &'static str,
+    /// When the request came.
+    pub started: Instant,
+}
+
+/// A session's place in the registry, until it is dropped.
+#[derive(Debug)]
+pub struct Registered {
+    id: u64,
+    control: Control,
+    registry: Arc<Registry>,
+}
+
+impl Registry {
+    /// The registry of worker `number`, counted from 0, of `workers`.
+    #[must_use]
+    pub fn new(number: usize, workers: usize) -> Self {
+        let inner = Inner { next: number as u64 + 1, live: HashMap::new(), by_route: HashMap::new() };
+        Self { step: workers as u64, inner: Mutex::new(inner) }
+    }
+
+    /// Adds a session of `route`.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: Who) -> Registered {
+        let control = Control::new();
+        let mut inner = self.lock();
+        let id = inner.next;
+        inner.next += self.step;
+        inner.live.insert(id, Entry { control: control.clone(), route: route.clone(), who });
+        match inner.by_route.get_mut(&route.id) {
+            Some(count) => *count += 1,
+            None => drop(inner.by_route.insert(route.id.clone(), 1)),
+        }
+        Registered { id, control, registry: self.clone() }
+    }
+
+    /// The controls of all sessions whose route `chosen` picks, each with that route.
+    #[must_use]
+    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(Control, Arc<Route>)> {
+        let inner = self.lock();
+        let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
+        chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
+    }
+
+    /// The controls of those `count` sessions at most whose peers have taken nothing for the longest while
+    /// something waits for them. Who has been told to go at once is left out.
+    #[must_use]
+    pub fn slowest(&self, count: usize) -> Vec<Control> {
+        let inner = self.lock();
+        let is_going = |control: &Control| control.order().is_some_and(|order| order.manner == Manner::Now);
+        let mut stalled: Vec<_> = inner
+            .live
+            .values()
+            .filter_map(|entry| Some((entry.control.stalled_since()?, &entry.control)))
+            .filter(|(_, control)| !is_going(control))
+            .collect();
+        if count < stalled.len() {
+            stalled.select_nth_unstable_by_key(count, |(since, _)| *since);
+            stalled.truncate(count);
+        }
+        stalled.into_iter().map(|(_, control)| control.clone()).collect()
+    }
+
+    /// The number of workers, each of which has a registry.
+    #[must_use]
+    pub fn workers(&self) -> u64 {
+        self.step
+    }
+
+    /// The controls of all sessions.
+    #[must_use]
+    pub fn controls(&self) -> Vec<Control> {
+        self.lock().live.values().map(|entry| entry.control.clone()).collect()
+    }
+
+    /// The ids of all sessions.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u64> {
+        self.lock().live.keys().copied().collect()
+    }
+
+    /// One session, if it lives.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<Entry> {
+        self.lock().live.get(&id).cloned()
+    }
+
+    /// The routes that sessions were opened by, of every generation, each once.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Arc<Route>> {
+        let inner = self.lock();
+        let routes: HashMap<_, _> =
+            inner.live.values().map(|entry| (Arc::as_ptr(&entry.route), &entry.route)).collect();
+        routes.into_values().cloned().collect()
+    }
+
+    /// Adds the number of sessions of each route to `counts`.
+    pub fn count(&self, counts: &mut HashMap<RouteId, usize>) {
+        for (id, count) in &self.lock().by_route {
+            *counts.entry(id.clone()).or_default() += count;
+        }
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// There is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    /// Unique in the process.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How the session is ended.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut inner = self.registry.lock();
+        let Some(Entry { route, .. }) = inner.live.remove(&self.id) else { return };
+        if let Some(count) = inner.by_route.get_mut(&route.id) {
+            *count -= 1;
+            if *count == 0 {
+                inner.by_route.remove(&route.id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn the_slowest_are_those_that_took_nothing_for_the_longest() {
+        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        let registry = Arc::new(Registry::new(0, 1));
+        let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who)).collect();
+        for n in [4, 1, 2, 3] {
+            live[n].control().on_stall(true, false);
+            std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
+        }
+        live[2].control().on_stall(true, true);
+        live[1].control().end(frame_core::control::Order { code: 1013, manner: Manner::Now });
+        let since = |count| {
+            let mut since: Vec<_> =
+                registry.slowest(count).iter().map(|control| control.stalled_since().unwrap()).collect();
+            since.sort_unstable();
+            since
+        };
+        let of = |n: usize| live[n].control().stalled_since().unwrap();
+        assert!(since(0).is_empty());
+        assert_eq!(since(2), [of(4), of(3)]);
+        assert_eq!(since(9), [of(4), of(3), of(2)]);
+    }
+
+    #[tokio::test]
+    async fn ids_are_unique_and_routes_are_counted() {
+        let text =
+            "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let who = Who {
+            peer: (Ipv4Addr::LOCALHOST, 1).into(),
+            client: Ipv4Addr::LOCALHOST.into(),
+            protocol: "HTTP/1.1",
+            started: Instant::now(),
+        };
+        let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
+        let mut live: Vec<_> =
+            (0..12).map(|i| registries[i % 3].register(&routes[usize::from(i == 5)], who)).collect();
+        let mut ids: Vec<_> = live.iter().map(Registered::id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, Vec::from_iter(1..=12));
+        let count = || {
+            let mut counts = HashMap::new();
+            registries.iter().for_each(|registry| registry.count(&mut counts));
+            let mut counts: Vec<_> = counts.iter().map(|(id, count)| (id.to_string(), *count)).collect();
+            counts.sort();
+            counts
+        };
+        assert_eq!(count(), [("/a".to_owned(), 11), ("/b".to_owned(), 1)]);
+        drop(live.remove(5));
+        drop(live.remove(0));
+        assert_eq!(count(), [("/a".to_owned(), 10)]);
+    }
+}

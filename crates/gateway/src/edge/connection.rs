@@ -1,0 +1,88 @@
+//! The life of a connection: TCP, TLS, ALPN, HTTP. What its requests are is told in
+//! [`request`](crate::request), what becomes of an upgraded one in [`session`](crate::session).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use rustix::net::{RecvFlags, recv};
+use tls_acceptor::{AcceptError, Alpn};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info};
+
+use crate::context::{Connection, Tls, Worker};
+use crate::edge::opening::Opening;
+use crate::edge::{http1, http2};
+use crate::net::stream::Stream;
+use crate::site::listener::Door;
+
+/// Waits for a connection's first bytes, and has it served. Who says nothing costs this small task and a place
+/// among the silent, which may be needed for somebody else.
+pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
+    let patience = match &door.acceptor {
+        Some(acceptor) => acceptor.handshake_timeout(),
+        None => door.limits.header_timeout,
+    };
+    let deadline = Instant::now() + patience;
+    let place = worker.silent.enter(peer.ip().into());
+    tokio::select! {
+        biased;
+        heard = hear(&tcp) => if heard.is_err() { return },
+        () = place.called_off() => return worker.crowd.gave_up(peer, "it has sent nothing"),
+        () = sleep_until(deadline) => return debug!(%peer, "said nothing"),
+        () = worker.draining.cancelled() => return,
+    }
+    drop(place);
+    // Another task: this one is small.
+    worker.spawn(serve(worker.clone(), door, tcp, peer, deadline));
+}
+
+/// Waits for something to read, or for the end.
+async fn hear(tcp: &TcpStream) -> io::Result<()> {
+    // tokio takes a new socket for readable until somebody has tried it.
+    let peek = || Ok(recv(tcp, &mut [0; 1], RecvFlags::PEEK)?.0);
+    match tcp.try_io(Interest::READABLE, peek) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => tcp.readable().await,
+        result => result.map(drop),
+    }
+}
+
+/// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
+async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr, deadline: Instant) {
+    let (stream, tls, alpn) = match &door.acceptor {
+        // Boxed: it is larger than what comes after, and gone by then.
+        Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
+            Ok(accepted) => {
+                debug!(
+                    %peer, server_name = accepted.server_name.as_deref(), version = accepted.version,
+                    alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
+                    "TLS handshake done"
+                );
+                let tls = Tls { server_name: accepted.server_name, version: accepted.version };
+                (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
+            }
+            Err(e) => return refused(&worker, peer, &e),
+        },
+        None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
+    };
+    let connection = Arc::new(Connection { peer, tls, limits: door.limits, worker, own: OnceLock::new() });
+    // What was negotiated is what is spoken: nothing is sniffed.
+    match alpn {
+        Alpn::H2 => http2::serve(connection, stream).await,
+        Alpn::Http11 => http1::serve(connection, stream).await,
+    }
+}
+
+fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
+    match e {
+        // Port scans, health checks, and people who close a tab.
+        AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
+        AcceptError::Shed => worker.crowd.gave_up(peer, "it was silent in the middle of its TLS handshake"),
+        AcceptError::NotTls { began } if let Some(opening) = Opening::of(began) => {
+            info!(%peer, cause = opening.advice(true), "no TLS connection");
+        }
+        _ => info!(%peer, cause = %e, "no TLS connection"),
+    }
+}

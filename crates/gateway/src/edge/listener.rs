@@ -1,0 +1,188 @@
+//! The accept loop: accept, spawn.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::context::Worker;
+use crate::edge::connection;
+use crate::net::shortage::is_shortage;
+use crate::site::listener::Door;
+
+/// How long nothing is accepted when there is nothing to accept it with.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may say nothing before its connection is ended for one that can't be accepted.
+const SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// How accepting ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// At once: somebody else accepts what waits in the queue, or nobody shall.
+    AtOnce,
+    /// When the queue is empty: the socket is about to be closed.
+    AfterQueue,
+}
+
+/// Accepts connections until `stop`, or until nobody can say it any more.
+pub async fn accept(
+    worker: Arc<Worker>,
+    address: SocketAddr,
+    listener: Arc<TcpListener>,
+    mut stop: oneshot::Receiver<Stop>,
+) {
+    let mut door = worker.site().door(address);
+    if accept_all(&worker, address, &listener, &mut stop, &mut door).await == Stop::AfterQueue {
+        // The listener may have gone from the site.
+        if let Some(door) = worker.site().door(address).or(door) {
+            accept_queue(&worker, address, &listener, &door).await;
+        }
+    }
+}
+
+/// `last` is how connections were received last. Nothing that was accepted is dropped.
+async fn accept_all(
+    worker: &Arc<Worker>,
+    address: SocketAddr,
+    listener: &TcpListener,
+    stop: &mut oneshot::Receiver<Stop>,
+    last: &mut Option<Arc<Door>>,
+) -> Stop {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            stop = &mut *stop => return stop.unwrap_or(Stop::AtOnce),
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) if is_shortage(&e) => {
+                pause(worker, address, &e).await;
+                continue;
+            }
+            Err(_) => continue, // the client was gone before it was accepted
+        };
+        worker.accepted.fetch_add(1, Ordering::Relaxed);
+        worker.shortage.succeeded();
+        // A reload may have come while nobody did: the connection is received as it says now. A listener
+        // that has gone from the site, whose stop is on its way, receives as it did last.
+        if let Some(door) = worker.site().door(address).or(last.take()) {
+            *last = Some(door.clone());
+            receive(worker, door, tcp, peer);
+        }
+    }
+}
+
+/// File descriptors or memory are exhausted, and nothing can be accepted. A client that has said nothing for a
+/// while is given up to make room.
+async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
+    worker.shortage.failed(address, e);
+    if !worker.silent.shed(None, SILENCE_MIN) {
+        sleep(SHORTAGE_PAUSE).await;
+    } else {
+        yield_now().await; // its task ends now
+    }
+}
+
+fn receive(worker: &Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
+    worker.tasks.spawn(connection::greet(worker.clone(), door, tcp, peer));
+}
+
+/// Accepts what waits, until nothing does.
+async fn accept_queue(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpListener, door: &Arc<Door>) {
+    loop {
+        // Not tokio's accept: it knows of what waits only after it was told by the system.
+        let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+        let (tcp, peer) = match accepted.map_err(io::Error::from) {
+            Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), peer.map(SocketAddr::try_from)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            Err(e) if is_shortage(&e) => {
+                pause(worker, address, &e).await;
+                continue;
+            }
+            Err(_) => continue, // the client was gone before it was accepted
+        };
+        worker.accepted.fetch_add(1, Ordering::Relaxed);
+        if let (Ok(tcp), Some(Ok(peer))) = (tcp, peer) {
+            receive(worker, door.clone(), tcp, peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arc_swap::ArcSwap;
+    use http::Extensions;
+    use tls_acceptor::{Certificates, Loaded, Tickets};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::context::Common;
+    use crate::context::registry::Registry;
+    use crate::net::options;
+    use crate::site::Site;
+
+    /// Connections wait in the queue before anything is accepted, and the stop is there already. Each client has
+    /// said so much.
+    async fn accept_three(how: Stop, said: &[u8]) -> (Arc<Worker>, Vec<std::net::TcpStream>) {
+        let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let text = format!(
+            "[[listener]]\naddress = \"{address}\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n"
+        );
+        let (config, problems) = Config::parse(Path::new("wssgate.toml"), &text);
+        assert_eq!(problems, []);
+        let certificates = Certificates::new(Loaded::default(), 1);
+        let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
+        let site = Arc::new(ArcSwap::from_pointee(site));
+        let sessions = Arc::new(Registry::new(0, 1));
+        let common = Common {
+            site,
+            certificates,
+            drained: Arc::default(),
+            shortage: Arc::default(),
+            casing: Extensions::new(),
+        };
+        let worker = Arc::new(Worker::new(common, sessions));
+        let listener = options::listen(address, 1).unwrap().remove(0);
+        let local = listener.local_addr().unwrap();
+        let connect = || {
+            let mut client = std::net::TcpStream::connect(local).unwrap();
+            std::io::Write::write_all(&mut client, said).unwrap();
+            client
+        };
+        let clients = (0..3).map(|_| connect()).collect();
+        let listener = Arc::new(TcpListener::from_std(listener).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        stop.send(how).unwrap();
+        accept(worker.clone(), address, listener, stopped).await;
+        (worker, clients)
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_emptied_before_its_socket_is_closed_and_left_alone_where_it_lives_on() {
+        for (how, accepted) in [(Stop::AfterQueue, 3), (Stop::AtOnce, 0)] {
+            let (worker, _clients) = accept_three(how, b"").await;
+            assert_eq!(worker.accepted.load(Ordering::Relaxed), accepted);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_begun_to_speak_is_looked_at_now_and_then() {
+        let (worker, _clients) = accept_three(Stop::AfterQueue, b"GET").await;
+        let all = async {
+            while worker.sweep.len() < 3 {
+                yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), all).await.unwrap();
+    }
+}

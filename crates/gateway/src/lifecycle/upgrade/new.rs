@@ -1,0 +1,313 @@
+//! The new gateway's side of a takeover, and sockets from the service manager: what was open before
+//! this process was.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tls_acceptor::{TicketError, Tickets};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::lifecycle::upgrade::origin::Activated;
+use crate::lifecycle::upgrade::protocol::{Channel, Estate, Handed, Message, Whose};
+use crate::net::options;
+use crate::worker;
+
+/// An old gateway that says nothing for so long has given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the gateway could not take over.
+#[derive(Debug, thiserror::Error)]
+pub enum SuccessionError {
+    /// The old one has given up, or has ended.
+    #[error("the gateway that was to be taken over carries on without this one")]
+    Abandoned,
+    /// It has said something that this one doesn't understand.
+    #[error("the gateway that was to be taken over said something unexpected: {0}")]
+    Strange(String),
+    /// Descriptors are missing.
+    #[error("{arrived} of {expected} sockets arrived: raise the limit on open files")]
+    Missing {
+        /// How many there are.
+        arrived: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// The socket between the two.
+    #[error("talking to the gateway that was to be taken over: {0}")]
+    Talk(#[from] io::Error),
+    /// The ticket keys.
+    #[error(transparent)]
+    Tickets(#[from] TicketError),
+}
+
+/// The gateway that is being taken over.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    channel: Channel,
+    pub(crate) pid: u32,
+    pub(crate) version: String,
+    /// How many sockets it has handed over.
+    pub(crate) sockets: usize,
+}
+
+impl Predecessor {
+    /// Takes what the old gateway hands over. Within a runtime.
+    ///
+    /// # Errors
+    /// If it doesn't.
+    pub(crate) async fn meet(socket: OwnedFd) -> Result<(Self, Inherited), SuccessionError> {
+        let channel = Channel::new(socket)?;
+        match Self::receive(&channel).await {
+            Ok((pid, version, sockets, inherited)) => {
+                Ok((Self { channel, pid, version, sockets }, inherited))
+            }
+            Err(e) => {
+                // Whoever has gone needn't know.
+                let _ = channel.send(&Message::Failed { reason: e.to_string() }, &[]).await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn receive(channel: &Channel) -> Result<(u32, String, usize, Inherited), SuccessionError> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        channel.send(&Message::Hello { pid: std::process::id(), version }, &[]).await?;
+        let (pid, version, expected, drained) = match next(channel).await? {
+            (Message::Offer { pid, version, sockets, drained }, _) => (pid, version, sockets, drained),
+            (other, _) => return Err(SuccessionError::Strange(format!("{other:?}"))),
+        };
+        let (keys, _) = packet(channel).await?;
+        let mut inherited = Inherited {
+            predecessor: Some(pid),
+            drained,
+            tickets: Some(Tickets::import(&keys)?),
+            ..Inherited::default()
+        };
+        let (mut announced, mut arrived) = (0, 0);
+        while announced < expected {
+            let (whose, descriptors) = match next(channel).await? {
+                (Message::Sockets { whose, count }, descriptors) => {
+                    announced += count;
+                    (whose, descriptors)
+                }
+                (other, _) => return Err(SuccessionError::Strange(format!("{other:?}"))),
+            };
+            arrived += descriptors.len();
+            for descriptor in descriptors {
+                inherited.add(&whose, descriptor.into());
+            }
+        }
+        if arrived < expected {
+            return Err(SuccessionError::Missing { arrived, expected });
+        }
+        Ok((pid, version, expected, inherited))
+    }
+
+    /// All that can fail has been done. Waits for the moment to begin.
+    ///
+    /// # Errors
+    /// If it doesn't come.
+    pub(crate) async fn ready(&self, listeners: Vec<SocketAddr>) -> Result<(), SuccessionError> {
+        let ready = Message::Ready { listeners };
+        self.channel.send(&ready, &[]).await.map_err(|_| SuccessionError::Abandoned)?;
+        match next(&self.channel).await? {
+            (Message::Go, _) => Ok(()),
+            (other, _) => Err(SuccessionError::Strange(format!("{other:?}"))),
+        }
+    }
+
+    /// It will not be.
+    pub(crate) async fn fail(&self, reason: String) {
+        let _ = self.channel.send(&Message::Failed { reason }, &[]).await; // as above
+    }
+
+    /// Waits until the old gateway has told the service manager, or has ended.
+    pub(crate) async fn withdrawn(&self) {
+        while let Ok(Some(_)) = self.channel.receive().await {}
+    }
+}
+
+async fn next(channel: &Channel) -> Result<(Message, Vec<OwnedFd>), SuccessionError> {
+    patiently(channel.receive()).await
+}
+
+async fn packet(channel: &Channel) -> Result<(Zeroizing<Vec<u8>>, Vec<OwnedFd>), SuccessionError> {
+    patiently(channel.receive_bytes()).await
+}
+
+async fn patiently<T>(receiving: impl Future<Output = io::Result<Option<T>>>) -> Result<T, SuccessionError> {
+    match timeout(PATIENCE, receiving).await {
+        Ok(received) => received?.ok_or(SuccessionError::Abandoned),
+        Err(_) => Err(SuccessionError::Abandoned),
+    }
+}
+
+/// A listener's sockets, not accepted on yet.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// As the configuration calls it.
+    pub(crate) address: SocketAddr,
+    /// As it is.
+    pub(crate) local: SocketAddr,
+    /// At least one for each worker.
+    pub(crate) sockets: Vec<TcpListener>,
+}
+
+/// What was there before this process was.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    /// The old gateway's, with what its configuration called them.
+    handed: Vec<(SocketAddr, TcpListener)>,
+    /// The service manager's. They are its own, whatever happens here, so that they are kept, and
+    /// are there for a listener that comes back.
+    activated: Vec<Activated>,
+    /// Those of the old gateway's listeners that go on, as it calls them.
+    taken: Vec<SocketAddr>,
+    /// The old gateway's ticket keys.
+    pub(crate) tickets: Option<Tickets>,
+    /// The old gateway's process id.
+    pub(crate) predecessor: Option<u32>,
+    /// Routes and servers that the old gateway has drained.
+    pub(crate) drained: Vec<String>,
+}
+
+impl Inherited {
+    pub(crate) fn new(activated: Vec<Activated>) -> Self {
+        Self { activated, ..Self::default() }
+    }
+
+    fn add(&mut self, whose: &Whose, socket: TcpListener) {
+        match whose {
+            Whose::Listener(address) => self.handed.push((*address, socket)),
+            Whose::ServiceManager(name) => {
+                self.activated.push(Activated { name: name.clone(), socket });
+            }
+        }
+    }
+
+    /// Sockets for the listener at `address`: inherited ones, all that there are, so that no
+    /// connection is lost that waits in one of them; else new ones.
+    ///
+    /// # Errors
+    /// As [`options::listen`].
+    pub(crate) fn listen(&mut self, address: SocketAddr, workers: usize) -> io::Result<Opened> {
+        let sockets = self.sockets(address, workers)?;
+        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Opened { address, local: first.local_addr()?, sockets })
+    }
+
+    fn sockets(&mut self, address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+        let is_it = |activated: &&Activated| is_at(&activated.socket, address);
+        if let Some(Activated { socket, .. }) = self.activated.iter().find(is_it) {
+            options::adopt(socket)?;
+            let sockets = (0..workers).map(|_| socket.try_clone()).collect();
+            if !self.taken.contains(&address) {
+                self.taken.push(address);
+            }
+            return sockets;
+        }
+        let mut sockets = self.take(|name, _| name == address);
+        if sockets.is_empty() {
+            sockets = self.take(|_, socket| is_at(socket, address));
+        }
+        let Some(first) = sockets.first() else { return options::listen(address, workers) };
+        let missing = workers.saturating_sub(sockets.len());
+        let more = options::join(first.local_addr()?, missing)?;
+        sockets.extend(more);
+        Ok(sockets)
+    }
+
+    fn take(&mut self, is_wanted: impl Fn(SocketAddr, &TcpListener) -> bool) -> Vec<TcpListener> {
+        let wanted = self.handed.extract_if(.., |(name, socket)| is_wanted(*name, socket));
+        let (names, sockets): (Vec<_>, Vec<_>) = wanted.unzip();
+        self.taken.extend(names.first());
+        sockets
+    }
+
+    /// Closes what no listener wants; to be called when all have been asked. What waits there is
+    /// accepted by the old gateway.
+    pub(crate) fn close_unwanted(&mut self) {
+        let mut names: Vec<SocketAddr> = self.handed.drain(..).map(|(name, _)| name).collect();
+        names.dedup();
+        for address in names {
+            info!(%address, "no longer listening");
+        }
+        for Activated { name, socket } in &self.activated {
+            if let Ok(address) = socket.local_addr()
+                && !self.taken.contains(&address)
+            {
+                warn!(
+                    name, %address,
+                    "nobody accepts on this socket of the service manager's: add a [[listener]] with this address, or remove it there"
+                );
+            }
+        }
+    }
+
+    /// Those of the old gateway's listeners that go on, as it calls them.
+    pub(crate) fn taken(&self) -> Vec<SocketAddr> {
+        self.taken.clone()
+    }
+
+    /// What this gateway leaves to the next: its ticket keys, and every listening socket.
+    pub(crate) fn estate(
+        &self,
+        tickets: Tickets,
+        drained: Vec<String>,
+        admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
+        workers: Vec<mpsc::UnboundedSender<worker::Command>>,
+    ) -> impl Future<Output = io::Result<Estate>> + use<> {
+        let activated: Vec<_> = self
+            .activated
+            .iter()
+            .map(|activated| {
+                let whose = Whose::ServiceManager(activated.name.clone());
+                let local = activated.socket.local_addr();
+                local.and_then(|local| Ok((local, (whose, activated.socket.try_clone()?.into()))))
+            })
+            .collect();
+        async move {
+            let activated: Vec<(SocketAddr, Handed)> = activated.into_iter().collect::<io::Result<_>>()?;
+            let lent = lend(workers).await?;
+            // What the workers have of the service manager's sockets are duplicates.
+            let mut sockets: Vec<Handed> = lent
+                .into_iter()
+                .filter(|(name, _)| !activated.iter().any(|(local, _)| local == name))
+                .map(|(name, socket)| (Whose::Listener(name), socket))
+                .collect();
+            // One socket, on which nobody's worker accepts.
+            sockets.extend(admin?.map(|(name, socket)| (Whose::Listener(name), socket)));
+            sockets.extend(activated.into_iter().map(|(_, handed)| handed));
+            Ok(Estate { sockets, tickets, drained })
+        }
+    }
+}
+
+fn is_at(socket: &TcpListener, address: SocketAddr) -> bool {
+    address.port() != 0 && socket.local_addr().is_ok_and(|local| local == address)
+}
+
+/// Duplicates of all workers' listening sockets.
+///
+/// # Errors
+/// If a descriptor can't be duplicated; then none may be closed.
+async fn lend(
+    workers: Vec<mpsc::UnboundedSender<worker::Command>>,
+) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+    let (to, mut from) = mpsc::unbounded_channel();
+    for worker in &workers {
+        let _ = worker.send(worker::Command::Lend { to: to.clone() });
+    }
+    drop(to);
+    let mut sockets = Vec::new();
+    while let Some((address, socket)) = from.recv().await {
+        sockets.push((address, socket?));
+    }
+    sockets.sort_by_key(|(address, _)| *address);
+    Ok(sockets)
+}

@@ -1,0 +1,289 @@
+//! The old gateway's side of a takeover: starts the new one, hands over what it needs, and waits.
+//!
+//! Until the new one is told to go, nothing has changed here, and whatever goes wrong costs nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use tokio::process::{Child, Command};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::lifecycle::load::Source;
+use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
+use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Estate, Message};
+use crate::lifecycle::upgrade::retire::stop_accepting;
+use crate::lifecycle::{Gateway, Work, millis};
+
+/// The longest that a new gateway may take to become ready.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why there is no takeover; `None` if there may be one.
+pub(crate) fn refusal(pid: u32, source: &Source, is_going_on: bool) -> Option<&'static str> {
+    if pid == 1 {
+        // The kernel ends every process of a container with its first.
+        Some("this is process 1 of a container, which would end with it; start a new container instead")
+    } else if matches!(source, Source::BuiltIn { .. }) {
+        Some("the demonstration can't be taken over; give a configuration with --config FILE")
+    } else if is_going_on {
+        Some("a takeover is in progress already")
+    } else {
+        None
+    }
+}
+
+/// Why the old gateway carries on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeoverError {
+    #[error("{} can't be started: {error}", path.display())]
+    Start { path: PathBuf, error: io::Error },
+    #[error("the new process ended ({0}) before it said anything; if it is a gateway, its log says why")]
+    Ended(ExitStatus),
+    #[error("the new process ended before it was ready; its log says why")]
+    Gone,
+    #[error("the new process could not start: {0}")]
+    Refused(String),
+    #[error("the new process was not ready after {0:?} and has been killed")]
+    Late(Duration),
+    #[error("talking to the new process: {0}")]
+    Talk(#[from] io::Error),
+    #[error("the new process said something unexpected: {0}")]
+    Strange(String),
+    #[error("it panicked: {0}")]
+    Panic(#[from] JoinError),
+}
+
+/// A takeover in progress. Given up when dropped; then the new process ends.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    task: JoinHandle<Result<Successor, TakeoverError>>,
+    pub(crate) started: Instant,
+}
+
+/// A new gateway that is ready, and waits to be told to go.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    channel: Channel,
+    pid: u32,
+    version: String,
+    /// Those of this gateway's listeners that it goes on with.
+    listeners: Vec<SocketAddr>,
+    /// How many sockets it was given.
+    sockets: usize,
+}
+
+impl Takeover {
+    /// Starts `program`, which has `limit` to become ready. Within a runtime.
+    pub(crate) fn start(
+        program: Program,
+        limit: Duration,
+        estate: impl Future<Output = io::Result<Estate>> + Send + 'static,
+    ) -> Self {
+        let task = tokio::spawn(async move { prepare(&program, limit, estate).await });
+        Self { task, started: Instant::now() }
+    }
+
+    /// How it went.
+    ///
+    /// # Cancel safety
+    /// Safe; not to be asked again after it has answered.
+    pub(crate) async fn finished(&mut self) -> Result<Successor, TakeoverError> {
+        (&mut self.task).await?
+    }
+}
+
+impl Drop for Takeover {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Gateway {
+    /// Begins to start the program anew.
+    pub(crate) fn take_over(&self) -> Work {
+        let limit = START_TIMEOUT.min(self.site.load().takeover_timeout);
+        info!(
+            pid = std::process::id(), program = %self.program.path.display(),
+            "takeover: starting the new process"
+        );
+        let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
+        let estate =
+            self.inherited.estate(self.tickets.clone(), drained, self.outside.lend(), self.commands());
+        Work::Takeover(Takeover::start(self.program.clone(), limit, estate))
+    }
+
+    /// Lets the new process go, accepts nothing more, and returns the process id of who does. Nothing
+    /// changes if there is none.
+    pub(crate) async fn hand_over(
+        &mut self,
+        result: Result<Successor, TakeoverError>,
+        started: Instant,
+    ) -> Option<u32> {
+        let gone = match result {
+            Ok(successor) => successor.go().await.map(|()| successor),
+            Err(e) => Err(e),
+        };
+        let successor = match gone {
+            Ok(successor) => successor,
+            Err(e) => {
+                error!(
+                    cause = %e, took_ms = millis(started),
+                    "takeover failed: this process carries on, nothing has changed"
+                );
+                return None;
+            }
+        };
+        stop_accepting(&self.workers, &successor.listeners);
+        info!(
+            pid = std::process::id(),
+            successor = successor.pid,
+            successor_version = successor.version,
+            sockets = successor.sockets,
+            sessions = self.overview.live(),
+            takeover_timeout_s = self.site.load().takeover_timeout.as_secs_f64(),
+            took_ms = millis(started),
+            "handed over: this process accepts nothing more and ends with its last session"
+        );
+        self.outside.close_admin().await;
+        self.notifier.hand_over(successor.pid).await;
+        self.outside.close_control(); // before the new process is told, and takes the path
+        Some(successor.pid)
+    }
+}
+
+/// A SIGHUP came during the takeover: what it asks for may have been changed after the new process,
+/// `successor`, has read it.
+pub(crate) fn pass_on_hangup(successor: u32) {
+    let passed = process_id(successor).map(|pid| kill_process(pid, Signal::HUP));
+    match passed {
+        Some(Ok(())) => info!(successor, "SIGHUP is passed on to the new process"),
+        _ => warn!(successor, "SIGHUP is lost: send it to the new process"),
+    }
+}
+
+fn process_id(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+async fn prepare(
+    program: &Program,
+    limit: Duration,
+    estate: impl Future<Output = io::Result<Estate>>,
+) -> Result<Successor, TakeoverError> {
+    let (channel, theirs) = Channel::pair()?;
+    let mut child = Command::new(&program.path)
+        .args(&program.arguments)
+        .env(STEP, LAUNCH)
+        // They were this process's; the new one is given what is left of them.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .env_remove("WATCHDOG_PID")
+        .stdin(Stdio::from(theirs))
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| TakeoverError::Start { path: program.path.clone(), error })?;
+    let mut process = None;
+    match timeout(limit, converse(&mut child, channel, &mut process, estate)).await {
+        Ok(result) => result,
+        Err(_) => {
+            if let Some(process) = process {
+                let _ = pidfd_send_signal(&process, Signal::KILL); // it may have ended just now
+            }
+            Err(TakeoverError::Late(limit))
+        }
+    }
+}
+
+/// Everything up to [`Message::Ready`]. `process` becomes the new gateway, so that it can be killed.
+async fn converse(
+    child: &mut Child,
+    channel: Channel,
+    process: &mut Option<OwnedFd>,
+    estate: impl Future<Output = io::Result<Estate>>,
+) -> Result<Successor, TakeoverError> {
+    // What was started starts the gateway and ends.
+    let status = child.wait().await?;
+    if !status.success() {
+        return Err(TakeoverError::Ended(status));
+    }
+    let (pid, version) = match next(&channel).await? {
+        Some(Message::Hello { pid, version }) => (pid, version),
+        None => return Err(TakeoverError::Ended(status)),
+        Some(other) => return Err(TakeoverError::Strange(format!("{other:?}"))),
+    };
+    *process = process_id(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    info!(pid, version, "takeover: the new process runs and reads its configuration");
+    let estate = estate.await?;
+    let sockets = estate.sockets.len();
+    let handed = hand_over(&channel, &estate).await;
+    match next(&channel).await? {
+        Some(Message::Ready { listeners }) => Ok(Successor { channel, pid, version, listeners, sockets }),
+        Some(Message::Failed { reason }) => Err(TakeoverError::Refused(reason)),
+        Some(other) => Err(TakeoverError::Strange(format!("{other:?}"))),
+        None => handed.map_err(TakeoverError::from).and(Err(TakeoverError::Gone)),
+    }
+}
+
+async fn hand_over(channel: &Channel, estate: &Estate) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let offer = Message::Offer {
+        pid: std::process::id(),
+        version,
+        sockets: estate.sockets.len(),
+        drained: estate.drained.clone(),
+    };
+    channel.send(&offer, &[]).await?;
+    channel.send_bytes(&estate.tickets.export(), &[]).await?;
+    for same in estate.sockets.chunk_by(|(a, _), (b, _)| a == b) {
+        for some in same.chunks(DESCRIPTORS_MAX) {
+            let descriptors: Vec<BorrowedFd<'_>> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
+            if let Some((whose, _)) = some.first() {
+                let message = Message::Sockets { whose: whose.clone(), count: descriptors.len() };
+                channel.send(&message, &descriptors).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn next(channel: &Channel) -> io::Result<Option<Message>> {
+    Ok(channel.receive().await?.map(|(message, _)| message))
+}
+
+impl Successor {
+    /// From here on it accepts connections. When the value is dropped, it speaks for the service.
+    ///
+    /// # Errors
+    /// If it has ended meanwhile; then nothing has changed.
+    async fn go(&self) -> Result<(), TakeoverError> {
+        self.channel.send(&Message::Go, &[]).await.map_err(|_| TakeoverError::Gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_there_is_no_takeover() {
+        let file = Source::File("wssgate.toml".into());
+        let built_in = Source::BuiltIn { text: String::new() };
+        for (pid, source, is_going_on, expect) in [
+            (7, &file, false, None),
+            (1, &file, false, Some("process 1")),
+            (7, &built_in, false, Some("demonstration")),
+            (7, &file, true, Some("already")),
+        ] {
+            let why = refusal(pid, source, is_going_on);
+            assert_eq!(why.is_some(), expect.is_some(), "{why:?}");
+            assert!(why.unwrap_or_default().contains(expect.unwrap_or_default()), "{why:?}");
+        }
+    }
+}

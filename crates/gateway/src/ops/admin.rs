@@ -1,0 +1,170 @@
+//! The admin listener: how the gateway is, over plain HTTP, for orchestrators and Prometheus.
+//!
+//! It lives on the main thread, beside the workers. One request a connection, few connections, a
+//! short time for each: whatever is done to it, nobody is served worse.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{io, net};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::ops::metrics;
+use crate::ops::overview::Overview;
+use crate::ops::reserve::Brink;
+
+/// Connections at a time; more wait.
+const CONNECTIONS_MAX: usize = 32;
+/// For a request and its answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(5);
+/// For the last answers.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// The longest head of a request, in bytes; hyper wants as many at least.
+const HEAD_LEN_MAX: usize = 8192;
+
+/// A listening socket that nobody is served on yet.
+#[derive(Debug)]
+pub struct Bound(TcpListener);
+
+/// The admin listener at work; when dropped it accepts nothing more, and ends with its last answer.
+#[derive(Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub local: SocketAddr,
+    listener: Arc<TcpListener>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Bound {
+    /// Takes the first of `sockets`, which listen. Within a runtime.
+    ///
+    /// # Errors
+    /// The operating system's word.
+    pub fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
+        let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self(TcpListener::from_std(socket)?))
+    }
+
+    /// Answers from now on.
+    ///
+    /// # Errors
+    /// If the socket has no address; not to be expected.
+    pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
+        let local = self.0.local_addr()?;
+        let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
+        let task = tokio::spawn(accept(listener.clone(), local, overview, stop.clone()));
+        Ok(Admin { local, listener, stop, task })
+    }
+}
+
+impl Admin {
+    /// A duplicate of its socket.
+    ///
+    /// # Errors
+    /// If there is no descriptor for it.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Accepts nothing more, and waits a moment for its last answer: the process may be about to end.
+    pub async fn close(mut self) {
+        self.stop.cancel();
+        let _ = timeout(CLOSE_TIME, &mut self.task).await;
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn accept(
+    listener: Arc<TcpListener>,
+    local: SocketAddr,
+    overview: Arc<Overview>,
+    stop: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    let mut brink = Brink::new(overview.clone(), local.to_string());
+    loop {
+        let accepting = async {
+            brink.ready().await;
+            listener.accept().await
+        };
+        tokio::select! {
+            accepted = accepting, if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((tcp, peer)) => {
+                    brink.accepted();
+                    connections.spawn(serve(tcp, peer, overview.clone()));
+                }
+                Err(e) => brink.failed(&e),
+            },
+            Some(_) = connections.join_next() => brink.freed(),
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(&overview, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let serving = Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD_LEN_MAX)
+        .serve_connection(TokioIo::new(tcp), service);
+    match timeout(CONNECTION_TIME, serving).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => debug!(%peer, cause = %e, "admin connection ended"),
+        Err(_) => debug!(%peer, "admin connection cut: it took too long"),
+    }
+}
+
+fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let mut kind = "text/plain; charset=utf-8";
+    let (status, text) = match path {
+        _ if *method != Method::GET && *method != Method::HEAD => {
+            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned())
+        }
+        // The main thread is alive, or nobody would answer.
+        "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
+        "/readyz" => {
+            let stage = overview.stage();
+            let is_ready = stage.is_ready();
+            let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, format!("{}\n", stage.as_str()))
+        }
+        "/metrics" => {
+            kind = metrics::CONTENT_TYPE;
+            (StatusCode::OK, metrics::render(overview))
+        }
+        _ => (StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}

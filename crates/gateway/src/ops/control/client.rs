@@ -1,0 +1,106 @@
+//! `wssgate status` and its siblings: the other end of the control socket.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use crate::ops::control::tables;
+use crate::ops::control::wire::{Answer, Request, SessionLine};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is nothing at the path.
+    #[error(
+        "there is no control socket {}: the gateway isn't running, or its socket is elsewhere ([control] \
+         in its configuration; --config FILE or --socket PATH say where)", path.display()
+    )]
+    Absent {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is a socket, and nobody behind it.
+    #[error("nobody answers on the control socket {}: the gateway is not running any more", path.display())]
+    Dead {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It is somebody else's.
+    #[error(
+        "the control socket {} is not for this user: ask as the gateway's own user, or as root (sudo)",
+        path.display()
+    )]
+    Forbidden {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It hung up.
+    #[error("the gateway ended the connection before its answer was whole; its log may say why")]
+    HungUp,
+    /// It is not a gateway of ours.
+    #[error("the answer can't be understood: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// The operating system's word.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Asks the gateway behind the socket at `path` and writes its answer to `out`: tables for people, or
+/// with `json` the lines as they came. Says whether it was done; if not, what it says is in `err`.
+///
+/// Nothing is written before all of it is here: whoever pages through it must not keep the gateway waiting.
+///
+/// # Errors
+/// If there is no whole answer.
+///
+/// # Cancel safety
+/// A dropped call may have been obeyed.
+pub async fn ask(
+    path: &Path,
+    request: &Request,
+    json: bool,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<bool, ClientError> {
+    let mut stream = UnixStream::connect(path).await.map_err(|e| {
+        let path = path.to_owned();
+        match e.kind() {
+            ErrorKind::NotFound => ClientError::Absent { path },
+            ErrorKind::ConnectionRefused => ClientError::Dead { path },
+            ErrorKind::PermissionDenied => ClientError::Forbidden { path },
+            _ => ClientError::Io(e),
+        }
+    })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(|_| ClientError::HungUp)?;
+    let mut lines = BufReader::new(stream);
+    let mut sessions = Vec::new();
+    let mut all = Vec::new();
+    loop {
+        line.clear();
+        match lines.read_until(b'\n', &mut line).await {
+            Ok(1..) if line.ends_with(b"\n") => {}
+            _ => return Err(ClientError::HungUp),
+        }
+        let said: Value = serde_json::from_slice(&line)?;
+        let is_last = said.get("ok").is_some();
+        if json {
+            all.extend_from_slice(&line);
+        }
+        if is_last {
+            out.write_all(&all)?;
+            let answer: Answer = serde_json::from_value(said)?;
+            if !json {
+                tables::write(&answer, &sessions, out, err)?;
+            }
+            return Ok(answer.ok);
+        }
+        if !json && said.get("session").is_some() {
+            sessions.push(serde_json::from_value::<SessionLine>(said)?.session);
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The gateway's end of the control socket.
+//!
+//! What is only looked at is answered here, from the [`Overview`]; what changes something goes to
+//! the main loop as a [`Demand`], one after the other with reloads. Few clients at a time, requests
+//! of bounded length, and answers that are written as they are read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use frame_core::control::{Manner, Order};
+use frame_core::relay::Snapshot;
+use serde::Serialize;
+use tls_acceptor::load::unix_now;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, warn};
+
+use crate::context::registry::Entry;
+use crate::ops::control::socket::{Claim, Prepared, SocketError};
+use crate::ops::control::wire::{
+    Answer, Expiry, REQUEST_LEN_MAX, Request, Route, Session, SessionLine, Status, Traffic,
+};
+use crate::ops::overview::Overview;
+use crate::ops::reserve::Brink;
+use crate::site;
+use crate::site::drained::Target;
+
+/// Clients at a time; more wait.
+const CLIENTS_MAX: usize = 16;
+/// How long a client may take for a request.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take none of its answer.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// Sessions that are asked together what they have carried, and how long they have to say it.
+const SESSIONS_AT_ONCE: usize = 256;
+const SESSION_TIME: Duration = Duration::from_millis(200);
+/// Demands that wait for the main loop.
+pub const DEMANDS_MAX: usize = 16;
+
+/// What only the main loop can do.
+#[derive(Debug)]
+pub struct Demand {
+    /// What is wanted.
+    pub what: Want,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What a [`Demand`] is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// Read everything anew.
+    Reload,
+    /// Send sessions away, and let no new ones come.
+    Drain(Target),
+    /// Let them come again.
+    Undrain(Target),
+}
+
+/// What answers are made of.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// For what is only looked at.
+    pub overview: Arc<Overview>,
+    /// For everything else.
+    pub demands: mpsc::Sender<Demand>,
+}
+
+/// A control socket that has not taken its path yet.
+#[derive(Debug)]
+pub struct Waiting(Prepared);
+
+/// The control socket at work. When it is dropped, its path goes if it still is its own; who waits for an
+/// answer gets it, and nobody else any more.
+#[derive(Debug)]
+pub struct Control {
+    claim: Claim,
+    /// After the claim: as long as the listener is open, the claim's inode is its own.
+    _stop: DropGuard,
+}
+
+impl Waiting {
+    /// Does all that can fail; see [`Prepared::new`].
+    ///
+    /// # Errors
+    /// The operating system's word.
+    pub fn prepare(path: &Path) -> Result<Self, SocketError> {
+        Prepared::new(path).map(Self)
+    }
+
+    /// The path that it will take.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes the path, and answers from now on.
+    ///
+    /// # Errors
+    /// If the path can't be taken after all.
+    pub fn serve(self, access: Access) -> Result<Control, SocketError> {
+        let (listener, claim) = self.0.claim()?;
+        let stop = CancellationToken::new();
+        tokio::spawn(accept(listener, claim.path().to_owned(), access, claim.owner, stop.clone()));
+        Ok(Control { claim, _stop: stop.drop_guard() })
+    }
+}
+
+impl Control {
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.claim.path()
+    }
+}
+
+async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
+    let listing = Arc::<Mutex<()>>::default();
+    let mut clients = JoinSet::new();
+    let mut brink = Brink::new(access.overview.clone(), path.display().to_string());
+    loop {
+        let accepting = async {
+            brink.ready().await;
+            listener.accept().await
+        };
+        tokio::select! {
+            accepted = accepting, if clients.len() < CLIENTS_MAX => match accepted {
+                Ok((stream, _)) if may_enter(&stream, owner) => {
+                    brink.accepted();
+                    let client = Client::new(stream, access.clone(), listing.clone(), stop.clone());
+                    clients.spawn(async move {
+                        if let Err(e) = client.serve().await {
+                            debug!(cause = %e, "control connection ended");
+                        }
+                    });
+                }
+                Ok(_) => brink.freed(),
+                Err(e) => brink.failed(&e),
+            },
+            Some(_) = clients.join_next() => brink.freed(),
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    while clients.join_next().await.is_some() {}
+}
+
+/// The mode of the socket lets nobody else in; somebody may have changed it.
+fn may_enter(stream: &UnixStream, owner: u32) -> bool {
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == owner || peer.uid() == 0 => true,
+        Ok(peer) => {
+            warn!(uid = peer.uid(), pid = peer.pid(), "a stranger on the control socket was not listened to");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// One connection.
+struct Client {
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+    access: Access,
+    /// Sessions are asked by one client at a time: a second question would take the place of the first.
+    listing: Arc<Mutex<()>>,
+    /// No request is taken any more.
+    stop: CancellationToken,
+}
+
+impl Client {
+    fn new(stream: UnixStream, access: Access, listing: Arc<Mutex<()>>, stop: CancellationToken) -> Self {
+        let (read, write) = stream.into_split();
+        Self { read: BufReader::new(read), write, access, listing, stop }
+    }
+
+    async fn serve(mut self) -> io::Result<()> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let limit = REQUEST_LEN_MAX as u64 + 1;
+            let mut request = (&mut self.read).take(limit);
+            tokio::select! {
+                read = timeout(REQUEST_TIME, request.read_until(b'\n', &mut line)) => drop(read??),
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            if line.is_empty() {
+                return Ok(());
+            }
+            if line.len() > REQUEST_LEN_MAX {
+                let why = format!("a request is one line of {REQUEST_LEN_MAX} bytes at most");
+                return self.say(&Answer::error(why)).await;
+            }
+            let answer = match serde_json::from_slice(&line) {
+                Ok(request) => self.answer(&request).await?,
+                Err(e) => Answer::error(format!(
+                    "expected a request such as {{\"command\":\"status\"}} on one line: {e}"
+                )),
+            };
+            self.say(&answer).await?;
+        }
+    }
+
+    async fn answer(&mut self, request: &Request) -> io::Result<Answer> {
+        Ok(match request.command.as_str() {
+            "status" => Answer { status: Some(status(&self.access.overview)), ..Answer::done() },
+            "sessions" => self.list().await?,
+            "reload" => self.demand(Want::Reload).await,
+            "drain" => self.demand_of(request, Want::Drain).await,
+            "undrain" => self.demand_of(request, Want::Undrain).await,
+            "close" => close(&self.access.overview, request.id),
+            other => Answer::error(format!(
+                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, reload, drain, \
+                 undrain and close",
+                env!("CARGO_PKG_VERSION")
+            )),
+        })
+    }
+
+    async fn demand_of(&self, request: &Request, want: impl FnOnce(Target) -> Want) -> Answer {
+        match request.target.as_deref().map(Target::parse) {
+            Some(Ok(target)) => self.demand(want(target)).await,
+            Some(Err(why)) => Answer::error(why),
+            None => Answer::error(format!("{} needs a target: a route or a server", request.command)),
+        }
+    }
+
+    async fn demand(&self, what: Want) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        // The main loop listens until the gateway drains, or another process has taken over.
+        let _ = self.access.demands.send(Demand { what, reply }).await;
+        answer
+            .await
+            .unwrap_or_else(|_| Answer::error("this process is about to end: nothing is changed any more"))
+    }
+
+    /// A line for every live session.
+    async fn list(&mut self) -> io::Result<Answer> {
+        let registries = &self.access.overview.sessions;
+        let mut ids: Vec<u64> = registries.iter().flat_map(|registry| registry.ids()).collect();
+        ids.sort_unstable();
+        let mut count = 0;
+        for ids in ids.chunks(SESSIONS_AT_ONCE) {
+            let overview = &self.access.overview;
+            let one_at_a_time = self.listing.lock().await;
+            let asked: Vec<_> = ids
+                .iter()
+                .filter_map(|&id| {
+                    overview.session(id).map(|entry| (id, entry.control.ask(), Seen::from(entry)))
+                })
+                .collect();
+            let deadline = Instant::now() + SESSION_TIME;
+            let mut lines = Vec::new();
+            for (id, answer, seen) in asked {
+                let snapshot = timeout_at(deadline, answer).await;
+                let session = seen.session(id, snapshot.ok().and_then(Result::ok));
+                append(&mut lines, &SessionLine { session })?;
+                count += 1;
+            }
+            drop(one_at_a_time); // who doesn't read holds up nobody else
+            self.write(&lines).await?;
+        }
+        Ok(Answer { sessions: Some(count), ..Answer::done() })
+    }
+
+    async fn say(&mut self, answer: &Answer) -> io::Result<()> {
+        let mut line = Vec::new();
+        append(&mut line, answer)?;
+        self.write(&line).await
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match timeout(WRITE_TIME, self.write.write(bytes)).await?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => bytes = &bytes[n..],
+            }
+        }
+        Ok(())
+    }
+}
+
+fn append(lines: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, line)?;
+    lines.push(b'\n');
+    Ok(())
+}
+
+/// What is known of a session without asking it; nothing of it keeps the session's end from being
+/// seen.
+struct Seen {
+    session: Session,
+    started: Instant,
+}
+
+impl From<Entry> for Seen {
+    fn from(Entry { control, route, who }: Entry) -> Self {
+        let is_ordered = control.order().is_some();
+        Self {
+            session: Session {
+                peer: who.peer.to_string(),
+                client: who.client.to_string(),
+                route: route.id.to_string(),
+                to: route.action.to_string(),
+                protocol: who.protocol.to_owned(),
+                state: state(is_ordered).to_owned(),
+                ..Session::default()
+            },
+            started: who.started,
+        }
+    }
+}
+
+impl Seen {
+    fn session(self, id: u64, snapshot: Option<Snapshot>) -> Session {
+        let mut session = Session { id, age_ms: millis(self.started.elapsed()), ..self.session };
+        if let Some(Snapshot { from_client, from_backend, idle, is_closing }) = snapshot {
+            if is_closing {
+                session.state = state(true).to_owned();
+            }
+            session.traffic = Some(Traffic {
+                idle_ms: millis(idle),
+                received_messages: from_client.messages,
+                received_bytes: from_client.payload_bytes,
+                sent_messages: from_backend.messages,
+                sent_bytes: from_backend.payload_bytes,
+            });
+        }
+        session
+    }
+}
+
+fn state(is_closing: bool) -> &'static str {
+    if is_closing { "closing" } else { "open" }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn close(overview: &Overview, id: Option<u64>) -> Answer {
+    let Some(id) = id else { return Answer::error("close needs the id of a session") };
+    let Some(entry) = overview.session(id) else {
+        return Answer::error(format!("there is no live session {id}; `wssgate sessions` lists them"));
+    };
+    let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
+    entry.control.end(Order { code, manner: Manner::AfterMessages { within: timeout } });
+    Answer { closed: Some(id), ..Answer::done() }
+}
+
+fn status(overview: &Overview) -> Status {
+    let site = overview.site.load_full();
+    let drained = overview.drained.load_full();
+    let mut counts = overview.live_by_route();
+    let mut routes: Vec<Route> = site
+        .all_routes()
+        .iter()
+        .map(|route| Route {
+            route: route.id.to_string(),
+            to: route.action.to_string(),
+            sessions: counts.remove(&route.id).unwrap_or_default(),
+            state: if drained.covers(route).is_some() { "drained" } else { "served" }.to_owned(),
+        })
+        .collect();
+    routes.extend(counts.into_iter().map(|(id, sessions)| Route {
+        route: id.to_string(),
+        to: "-".to_owned(),
+        sessions,
+        state: "gone".to_owned(),
+    }));
+    let certificates = overview.certificates.current();
+    let now = unix_now();
+    let names = certificates.loaded.set.names();
+    let nearest =
+        names.flat_map(|(name, entry)| entry.iter().map(move |c| (c.leaf.not_after, name.clone(), c)));
+    let nearest = nearest.min_by(|(a, ..), (b, ..)| a.cmp(b));
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        state: overview.stage().as_str().to_owned(),
+        uptime_s: overview.started.elapsed().as_secs(),
+        workers: overview.sessions.len(),
+        generation: overview.generation(),
+        reloads_taken: overview.reloads_taken.load(Ordering::Relaxed),
+        reloads_refused: overview.reloads_refused.load(Ordering::Relaxed),
+        connections_accepted: overview.accepted(),
+        sessions: overview.live(),
+        listeners: site.addresses().iter().map(ToString::to_string).collect(),
+        routes,
+        drained: drained.iter().map(ToString::to_string).collect(),
+        nearest_expiry: nearest
+            .map(|(_, name, c)| Expiry { name: name.to_string(), days: c.leaf.days_left(now) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel tells who has connected, not the mode of the socket, which somebody may have changed.
+    #[tokio::test]
+    async fn a_stranger_is_not_listened_to() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("control.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        for path in [directory.path(), &path] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let own = rustix::process::getuid().as_raw();
+        let connect = async |uid: u32| {
+            let path = path.clone();
+            // Root connects as somebody else; who isn't root can't, and is a stranger to others anyway.
+            let connecting = std::thread::spawn(move || {
+                if own == 0 {
+                    rustix::thread::set_thread_res_uid(None, Some(rustix::process::Uid::from_raw(uid)), None)
+                        .unwrap();
+                }
+                std::os::unix::net::UnixStream::connect(path).unwrap()
+            });
+            let (accepted, _) = listener.accept().await.unwrap();
+            (accepted, connecting.join().unwrap())
+        };
+        let other = if own == 0 { 65534 } else { own };
+        let (accepted, _client) = connect(other).await;
+        assert_eq!(accepted.peer_cred().unwrap().uid(), other);
+        assert!(!may_enter(&accepted, other + 1));
+        assert!(may_enter(&accepted, other));
+        let (accepted, _client) = connect(own).await;
+        assert!(may_enter(&accepted, own));
+        assert_eq!(may_enter(&accepted, own + 1), own == 0, "root may");
+    }
+}

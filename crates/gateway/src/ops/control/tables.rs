@@ -1,0 +1,156 @@
+//! Answers of the control socket as people read them.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use crate::ops::control::wire::{Answer, Drain, Expiry, Reloaded, Session, Status};
+use crate::ops::table::{section, table};
+
+/// Writes an answer with its sessions; what went wrong goes to `err`.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write(
+    answer: &Answer,
+    sessions: &[Session],
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<()> {
+    for problem in &answer.problems {
+        writeln!(err, "{problem}")?;
+    }
+    if let Some(error) = &answer.error {
+        writeln!(err, "wssgate: {error}")?;
+    }
+    if let Some(status) = &answer.status {
+        out.write_all(crate::ops::control::tables::status(status).as_bytes())?;
+    }
+    if answer.sessions.is_some() {
+        out.write_all(list(sessions).as_bytes())?;
+    }
+    if let Some(reloaded) = &answer.reload {
+        out.write_all(crate::ops::control::tables::reloaded(reloaded).as_bytes())?;
+    }
+    if let Some(drain) = &answer.drain {
+        writeln!(out, "{}", drained(drain))?;
+    }
+    if let Some(id) = answer.closed {
+        writeln!(out, "session {id} will be closed after the message in flight")?;
+    }
+    Ok(())
+}
+
+fn status(status: &Status) -> String {
+    let mut text = "Gateway\n".to_owned();
+    let mut fact = |what: &str, value: &str| {
+        let _ = writeln!(text, "  {what:<14}{value}");
+    };
+    fact("state", &status.state);
+    fact("process", &format!("{}, up {}", status.pid, age(status.uptime_s)));
+    fact("version", &status.version);
+    fact("generation", &status.generation.to_string());
+    fact("reloads", &format!("{} taken, {} refused", status.reloads_taken, status.reloads_refused));
+    fact("workers", &status.workers.to_string());
+    fact("listeners", &status.listeners.join(", "));
+    fact("connections", &format!("{} so far", status.connections_accepted));
+    fact("sessions", &status.sessions.to_string());
+    if let Some(first) = &status.nearest_expiry {
+        fact("first expiry", &expiry(first));
+    }
+    if !status.drained.is_empty() {
+        fact("drained", &status.drained.join(", "));
+    }
+    text.push('\n');
+    let mut routes = table(&["route", "goes to", "sessions", "state"]);
+    for route in &status.routes {
+        routes.add_row([&route.route, &route.to, &route.sessions.to_string(), &route.state]);
+    }
+    section(&mut text, "Routes", &routes);
+    text
+}
+
+fn expiry(first: &Expiry) -> String {
+    let days = if first.days == 1 { "day" } else { "days" };
+    format!("in {} {days} ({})", first.days, first.name)
+}
+
+fn list(sessions: &[Session]) -> String {
+    let mut rows = table(&[
+        "id", "peer", "client", "route", "goes to", "protocol", "state", "age", "idle", "received", "sent",
+    ]);
+    for session in sessions {
+        let mut row = vec![
+            session.id.to_string(),
+            session.peer.clone(),
+            session.client.clone(),
+            session.route.clone(),
+            session.to.clone(),
+            session.protocol.clone(),
+            session.state.clone(),
+            age(session.age_ms / 1000),
+        ];
+        match &session.traffic {
+            Some(traffic) => row.extend([
+                age(traffic.idle_ms / 1000),
+                format!("{} ({})", traffic.received_messages, ByteSize(traffic.received_bytes)),
+                format!("{} ({})", traffic.sent_messages, ByteSize(traffic.sent_bytes)),
+            ]),
+            None => row.extend(["?", "?", "?"].map(str::to_owned)),
+        }
+        rows.add_row(row);
+    }
+    rows.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn reloaded(report: &Reloaded) -> String {
+    let mut text = format!("Reloaded: generation {}\n", report.generation);
+    let mut fact = |what: &str, value: &str| {
+        let _ = writeln!(text, "  {what:<16}{value}");
+    };
+    for (what, names) in [
+        ("names added", &report.names_added),
+        ("names removed", &report.names_removed),
+        ("names replaced", &report.names_replaced),
+        ("names kept", &report.names_kept),
+    ] {
+        if !names.is_empty() {
+            fact(what, &names.join(", "));
+        }
+    }
+    fact("names unchanged", &report.names_unchanged.to_string());
+    if let Some(first) = &report.nearest_expiry {
+        fact("first expiry", &expiry(first));
+    }
+    if let Some(key) = &report.ticket_key {
+        fact("ticket key", key);
+    }
+    let (added, removed) = (report.routes_added, report.routes_removed);
+    fact("routes", &format!("{} ({added} added, {removed} removed)", report.routes));
+    let (added, removed) = (report.listeners_added, report.listeners_removed);
+    fact("listeners", &format!("{added} added, {removed} removed"));
+    fact("sessions ended", &report.sessions_ended.to_string());
+    fact("took", &format!("{} ms", report.took_ms));
+    for warning in &report.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+fn drained(drain: &Drain) -> String {
+    let Drain { target, sessions, .. } = drain;
+    if drain.drained {
+        let window = humantime::format_duration(Duration::from_millis(drain.window_ms));
+        format!(
+            "{target} is drained: nothing new goes there; sessions told to end within {window}: {sessions}"
+        )
+    } else {
+        format!("{target} is served again")
+    }
+}
+
+fn age(seconds: u64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}

@@ -1,0 +1,138 @@
+//! Figures in Prometheus' text format, gathered when somebody asks.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::net::budget::Pressure;
+use crate::net::sweep;
+use crate::ops::overview::Overview;
+use crate::telemetry::log;
+
+/// What [`render`] returns, as HTTP calls it.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All figures.
+#[must_use]
+pub fn render(overview: &Overview) -> String {
+    let mut page = Page::default();
+    page.family("wssgate_ready", "gauge", "1 if /readyz says so.");
+    page.sample(&[], u8::from(overview.stage().is_ready()));
+    page.family("wssgate_generation", "gauge", "Counts reloads and renewals, from 1.");
+    page.sample(&[], overview.generation());
+    page.family("wssgate_reloads_total", "counter", "Reloads, by whether they took.");
+    page.sample(&[("result", "taken")], overview.reloads_taken.load(Ordering::Relaxed));
+    page.sample(&[("result", "refused")], overview.reloads_refused.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_log_lines_lost_total",
+        "counter",
+        "Log lines that found no room on their way to stderr.",
+    );
+    page.sample(&[], log::lines_lost());
+    page.family(
+        "wssgate_late_wakeups_total",
+        "counter",
+        "Sockets whose bytes no wake-up told of, and timers of sessions heard more than a second late.",
+    );
+    page.sample(&[], sweep::late_wakeups());
+    let sum = |of: fn(&Pressure) -> &AtomicU64| {
+        overview.pressure.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum::<u64>()
+    };
+    if let Some(max) = overview.site.load().memory_max {
+        page.family("wssgate_memory_limit_bytes", "gauge", "max_memory: for buffers and unsent bytes.");
+        page.sample(&[], max);
+    }
+    page.family(
+        "wssgate_memory_held_bytes",
+        "gauge",
+        "Buffers in use, and bytes that clients and servers have not taken.",
+    );
+    page.sample(&[], sum(|worker| &worker.held));
+    page.family(
+        "wssgate_memory_refused_total",
+        "counter",
+        "Requests and handshakes refused near max_memory.",
+    );
+    page.sample(&[], sum(|worker| &worker.refused));
+    page.family(
+        "wssgate_memory_closed_total",
+        "counter",
+        "Sessions and connections of slow readers closed near max_memory.",
+    );
+    page.sample(&[], sum(|worker| &worker.shed));
+    page.family("wssgate_connections_accepted_total", "counter", "TCP connections of clients.");
+    page.sample(&[], overview.accepted());
+    page.family("wssgate_sessions", "gauge", "Live WebSocket sessions.");
+    let mut counts: Vec<_> =
+        overview.live_by_route().into_iter().map(|(id, count)| (id.to_string(), count)).collect();
+    counts.sort_unstable();
+    for (route, count) in counts {
+        page.sample(&[("route", &route)], count);
+    }
+    page.family(
+        "wssgate_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "The last second in which a served certificate is valid, since 1970.",
+    );
+    let current = overview.certificates.current();
+    let mut served: Vec<_> = current
+        .loaded
+        .set
+        .names()
+        .flat_map(|(name, entry)| {
+            let name = name.to_string();
+            entry.iter().map(move |c| (name.clone(), c.leaf.key_type.as_str(), c.leaf.not_after))
+        })
+        .collect();
+    served.sort_unstable();
+    for (name, key, not_after) in served {
+        page.sample(&[("name", &name), ("key", key)], not_after);
+    }
+    page.family(
+        "wssgate_certificate_warnings",
+        "gauge",
+        "What is wrong with the certificates in use; the log and `wssgate check` say what.",
+    );
+    page.sample(&[], current.loaded.warnings.len());
+    page.text
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+    family: &'static str,
+}
+
+impl Page {
+    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.family = name;
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A value of the family that was begun last.
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(self.family);
+        for (i, (name, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+            let _ = write!(self.text, "{}{name}=\"{value}\"", if i == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_written_as_the_format_wants_them() {
+        let mut page = Page::default();
+        page.family("a_total", "counter", "What a is.");
+        page.sample(&[], 1);
+        page.sample(&[("x", "1"), ("y", "a \"b\" \\ \n")], 2.5);
+        assert_eq!(
+            page.text,
+            "# HELP a_total What a is.\n# TYPE a_total counter\na_total 1\n\
+             a_total{x=\"1\",y=\"a \\\"b\\\" \\\\ \\n\"} 2.5\n"
+        );
+    }
+}

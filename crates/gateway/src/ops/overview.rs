@@ -1,0 +1,128 @@
+//! What of the running gateway can be seen from outside of its workers: by the admin listener, and
+//! by the control socket. Nothing in it is touched by the path of a message.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tls_acceptor::Certificates;
+use tokio::time::Instant;
+
+use crate::context::registry::{Entry, Registry};
+use crate::net::budget::Pressure;
+use crate::net::shortage::Shortage;
+use crate::ops::reserve::Spares;
+use crate::site::Site;
+use crate::site::drained::Drained;
+use crate::site::route::RouteId;
+
+/// How far the gateway has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It does not listen everywhere yet.
+    Starting,
+    /// It serves.
+    Ready,
+    /// Another process has taken over: this one keeps what it has. Whoever asked it just before is
+    /// told of the service, which is ready.
+    Retired,
+    /// It is about to drain: it accepts connections, but wants no more to be sent to it.
+    Leaving,
+    /// It accepts nothing more, and ends with its last session.
+    Draining,
+}
+
+impl Stage {
+    /// New connections are welcome.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Retired)
+    }
+
+    /// A short sentence for whoever asks whether it is ready.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Retired => "ready: another process has taken over",
+            Self::Leaving => "about to drain: connections are still accepted",
+            Self::Draining => "draining: nothing more is accepted",
+        }
+    }
+}
+
+/// The running gateway, seen from outside.
+#[derive(Debug)]
+pub struct Overview {
+    /// What is served.
+    pub site: Arc<ArcSwap<Site>>,
+    /// The certificates in use.
+    pub certificates: Arc<Certificates>,
+    /// Routes and servers that are drained by order.
+    pub drained: Arc<ArcSwap<Drained>>,
+    /// Live sessions, worker by worker.
+    pub sessions: Vec<Arc<Registry>>,
+    /// Connections accepted so far, worker by worker.
+    pub accepted: Vec<Arc<AtomicU64>>,
+    /// What each worker tells of its memory.
+    pub pressure: Vec<Arc<Pressure>>,
+    /// What all listeners know of a want of descriptors.
+    pub shortage: Arc<Shortage>,
+    /// What is kept back for those who ask.
+    pub spares: Spares,
+    /// Reloads that took.
+    pub reloads_taken: AtomicU64,
+    /// Reloads that changed nothing.
+    pub reloads_refused: AtomicU64,
+    /// When the process was started.
+    pub started: Instant,
+    /// How far it has come.
+    pub stage: Mutex<Stage>,
+}
+
+impl Overview {
+    /// How far the gateway has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has come so far.
+    pub fn enter(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    /// The number of the configuration or of the certificates in use, whichever came last.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.site.load().generation.max(self.certificates.current().generation)
+    }
+
+    /// Live sessions.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.sessions.iter().map(|sessions| sessions.len()).sum()
+    }
+
+    /// One session, if it lives.
+    #[must_use]
+    pub fn session(&self, id: u64) -> Option<Entry> {
+        self.sessions.iter().find_map(|sessions| sessions.get(id))
+    }
+
+    /// Live sessions by route: all routes that are served, and those that have gone and left some.
+    #[must_use]
+    pub fn live_by_route(&self) -> HashMap<RouteId, usize> {
+        let mut counts = self.site.load_full().route_ids().iter().map(|id| (id.clone(), 0)).collect();
+        self.sessions.iter().for_each(|sessions| sessions.count(&mut counts));
+        counts
+    }
+
+    /// Connections accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}

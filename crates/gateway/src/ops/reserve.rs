@@ -1,0 +1,90 @@
+//! Descriptors kept back, so that who asks how the gateway is gets an answer when clients have taken all
+//! the others: an orchestrator that gets none ends the process, and every session with it.
+
+use std::io::{self, stderr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::net::shortage::is_shortage;
+use crate::ops::overview::Overview;
+
+/// So many connections can be accepted with what is kept back.
+const COUNT: usize = 4;
+/// How long nothing is accepted after accepting has failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What all listeners for operators keep back together.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<Vec<OwnedFd>>);
+
+impl Spares {
+    /// Takes as many as are to be had.
+    fn fill(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept.len() < COUNT
+            && let Ok(another) = stderr().as_fd().try_clone_to_owned()
+        {
+            kept.push(another);
+        }
+    }
+
+    /// Makes room for one, if it can.
+    fn give(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().is_some()
+    }
+}
+
+/// A listener for operators, as far as accepting may fail.
+#[derive(Debug)]
+pub struct Brink {
+    overview: Arc<Overview>,
+    /// What the listener is called.
+    place: String,
+    /// When accepting may be tried again.
+    again: Instant,
+}
+
+impl Brink {
+    /// For the listener that is called `place`.
+    #[must_use]
+    pub fn new(overview: Arc<Overview>, place: String) -> Self {
+        overview.spares.fill();
+        Self { overview, place, again: Instant::now() }
+    }
+
+    /// Waits until accepting may be tried again.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn ready(&self) {
+        if self.again > Instant::now() {
+            sleep_until(self.again).await;
+            self.overview.spares.fill();
+        }
+    }
+
+    /// A connection was accepted.
+    pub fn accepted(&self) {
+        self.overview.shortage.succeeded();
+    }
+
+    /// Accepting has failed. If this has made room, it is to be tried at once: others want it, too.
+    pub fn failed(&mut self, error: &io::Error) {
+        let is_shortage = is_shortage(error);
+        if is_shortage {
+            self.overview.shortage.failed(&self.place, error);
+        }
+        if !is_shortage || !self.overview.spares.give() {
+            self.again = Instant::now() + PAUSE;
+        }
+    }
+
+    /// A connection has ended: what it had is kept for the next one, before others take it.
+    pub fn freed(&mut self) {
+        self.overview.spares.fill();
+        self.again = Instant::now();
+    }
+}

@@ -1,0 +1,181 @@
+//! Bodies of answers, on their way to clients.
+
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use frame_core::memory::Claim;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::net::error::BoxError;
+use crate::net::sweep;
+use crate::telemetry::access::Report;
+use crate::upstream::body::go_on;
+use crate::upstream::h1::connection::{Answer, BrokeOff};
+use crate::upstream::pool::Lease;
+
+/// An answer's body on its way to the client. Its end, whichever way, ends the request's report.
+#[derive(Debug)]
+pub struct ToClient {
+    body: AnswerBody,
+    report: Option<Box<Report>>,
+    bytes: u64,
+    ended: bool,
+    /// Why the rest will not come, until that is told.
+    broken: Option<BrokeOff>,
+    /// The client went away before it had what was taken from here.
+    lost: bool,
+    /// What was taken last: it waits for the client until more is asked for.
+    held: Claim,
+}
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// From the gateway itself.
+    Whole(Option<Bytes>),
+    /// From a backend, whose connection goes back to the pool when the answer has ended.
+    Backend {
+        /// As it arrives.
+        answer: Answer,
+        /// Where its connection may go back to.
+        lease: Option<Lease>,
+    },
+}
+
+impl AnswerBody {
+    /// A body of the gateway's own.
+    #[must_use]
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl ToClient {
+    /// A body whose end ends `report`.
+    #[must_use]
+    pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
+        Self {
+            body,
+            report: Some(report),
+            bytes: 0,
+            ended: false,
+            broken: None,
+            lost: false,
+            held: Claim::default(),
+        }
+    }
+
+    /// A body of an answer that ends nothing: a session reports on itself.
+    #[must_use]
+    pub fn unreported(body: AnswerBody) -> Self {
+        Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false, held: Claim::default() }
+    }
+
+    /// The gateway's own answer.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.body, AnswerBody::Whole(_))
+    }
+
+    /// Says that what was taken from here has not reached the client.
+    pub fn lost(&mut self) {
+        self.lost = true;
+    }
+
+    /// The request's own fault keeps the rest from the client.
+    pub fn withheld(&mut self, cause: &str) {
+        self.lost = true;
+        if let Some(report) = &mut self.report {
+            report.cause(cause);
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let AnswerBody::Backend { answer, .. } = &mut self.body
+            && let Some(upload) = answer.take_upload()
+            && let Some(progress) = self.report.as_ref().and_then(|report| report.progress())
+            && progress.has_begun()
+        // else it is not wanted, and the connection ends
+        {
+            progress.answer_ended();
+            sweep::spawn(go_on(upload, progress));
+        }
+        if let AnswerBody::Backend { answer, lease: Some(lease) } =
+            mem::replace(&mut self.body, AnswerBody::Whole(None))
+        {
+            lease.give_back(answer);
+        }
+    }
+}
+
+impl Body for ToClient {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(e) = self.broken.take() {
+            // The client must not take this for the whole: hyper and h2 abort the answer.
+            if let Some(report) = &mut self.report {
+                report.broke_off(&e);
+            }
+            return Poll::Ready(Some(Err(e.into())));
+        }
+        let frame = match &mut self.body {
+            AnswerBody::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
+            AnswerBody::Backend { answer, .. } => ready!(Pin::new(answer).poll_frame(cx)).transpose(),
+        };
+        match frame {
+            Ok(Some(frame)) => {
+                let len = frame.data_ref().map_or(0, Bytes::len);
+                self.bytes += len as u64;
+                self.held.set(len);
+                if self.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Ok(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Err(e) => {
+                // First what has come has to leave: hyper throws away what it hasn't written by then.
+                self.broken = Some(e);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::Backend { answer, .. } => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            AnswerBody::Backend { answer, .. } => answer.size_hint(),
+        }
+    }
+}
+
+impl Drop for ToClient {
+    fn drop(&mut self) {
+        if !self.ended && self.is_end_stream() {
+            self.end();
+        }
+        if let Some(mut report) = self.report.take() {
+            report.answered(self.bytes, self.ended && !self.lost);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Requests for a backend: plain ones over kept-alive connections, handshakes over one of their
+//! own. What comes back is judged before the client sees any of it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Response, StatusCode, Version, response};
+use http_body::Body;
+use tls_acceptor::Tcp;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+use upgrade_handler::casing::{Kept, Spelling};
+use upgrade_handler::handoff::Handoff;
+use upgrade_handler::key::Key;
+use upgrade_handler::request::{Transport, Upgrade};
+use upgrade_handler::upstream::{FalseAnswer, ask, verify};
+
+use crate::context::Connection;
+use crate::net::error::{BoxError, chain};
+use crate::request::body::AnswerBody;
+use crate::request::reply::{Decline, Declined, Served, Upgraded};
+use crate::session::Other;
+use crate::site::route::Route;
+use crate::site::upstream::Upstream;
+use crate::telemetry::access::Report;
+use crate::upstream::body::{CLIENT_STALLED, Gate, RequestBody, ToBackend};
+use crate::upstream::dial::{DialError, dial};
+use crate::upstream::forward::{self, Hop};
+use crate::upstream::h1::connection::{Answer, AskError, Wire};
+use crate::upstream::h1::encode::means_something;
+use crate::upstream::h1::request::Sending;
+use crate::upstream::h1::response::BadAnswer;
+use crate::upstream::identity;
+use crate::upstream::interim::Interim;
+use crate::upstream::pool::{Lease, Pool};
+
+/// How long a backend is given to say 100 Continue before it gets the body all the same.
+const CONTINUE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a client over HTTP/2 is given to show that a request in which a body means nothing has one, before it is
+/// taken for one that has.
+const BODY_TIME: Duration = Duration::from_secs(1);
+
+/// Why there is no answer from a backend that could be passed on.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    #[error("the backend did not answer within {after:?} (response_timeout)")]
+    Timeout { after: Duration },
+    #[error("{CLIENT_STALLED}")]
+    ClientStalled,
+    #[error("the request's body broke off: {}", chain(&**.0))]
+    Body(BoxError),
+    #[error("the backend's connection broke before it answered: {0}")]
+    Broke(std::io::Error),
+    #[error("the backend's answer is not HTTP: {0}")]
+    NotHttp(BadAnswer),
+    #[error("the backend's answer can't be passed on: {0}")]
+    Bad(BadAnswer),
+    #[error("the backend's answer can't be true: {0}")]
+    False(#[from] FalseAnswer),
+    #[error("the backend answered 101 before it had the request")]
+    Early,
+    #[error("the backend answered {0} to a handshake over HTTP/2, where it would open the tunnel")]
+    WouldOpen(StatusCode),
+}
+
+impl From<AskError> for Failure {
+    fn from(e: AskError) -> Self {
+        match e {
+            AskError::Again { why, .. } | AskError::Broke(why) => Self::Broke(why),
+            AskError::Body(e) => Self::Body(e),
+            AskError::Bad(bad) if bad.is_syntax() => Self::NotHttp(bad),
+            AskError::Bad(bad) => Self::Bad(bad),
+        }
+    }
+}
+
+impl From<Failure> for Declined {
+    fn from(failure: Failure) -> Self {
+        let (status, sentence) = match &failure {
+            Failure::Dial(DialError::Timeout { .. }) | Failure::Timeout { .. } => {
+                (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
+            }
+            Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
+            Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body broke off"),
+            Failure::Dial(DialError::Shortage { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection for now")
+            }
+            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway can't be reached"),
+            Failure::Broke(_)
+            | Failure::NotHttp(_)
+            | Failure::Bad(_)
+            | Failure::False(_)
+            | Failure::Early
+            | Failure::WouldOpen(_) => {
+                (StatusCode::BAD_GATEWAY, "the server behind this gateway gave no proper answer")
+            }
+        };
+        Decline::new(status, sentence).because(failure.to_string()).into()
+    }
+}
+
+/// Passes a plain request on and its answer back. `interim` gets what comes before it, if the client can hear it.
+///
+/// # Errors
+/// 502 or 504, with the cause for the log.
+pub(super) async fn request(
+    connection: &Connection,
+    upstream: &Arc<Upstream>,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    head: Box<Parts>,
+    body: RequestBody,
+    interim: Option<&Interim>,
+) -> Result<Served, Declined> {
+    report.backend(upstream);
+    let (mut head, answer, lease) =
+        ask_plainly(connection, upstream, report, hop, head, body, interim).await?;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Failure::from(FalseAnswer::Unasked).into());
+    }
+    forward::response(&mut head.headers);
+    head.version = Version::HTTP_11;
+    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
+}
+
+async fn ask_plainly(
+    connection: &Connection,
+    upstream: &Arc<Upstream>,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    mut head: Box<Parts>,
+    mut body: RequestBody,
+    interim: Option<&Interim>,
+) -> Result<(response::Parts, Answer, Lease), Failure> {
+    if let RequestBody::Http2(body) = &mut body
+        && body.size_hint().exact().is_none()
+        && !means_something(&head.method)
+        && !forward::expects_continue(&head.headers)
+    {
+        // There are servers that refuse a GET with a body, even an empty one.
+        let _ = timeout(BODY_TIME, body.known()).await;
+    }
+    let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
+    keep_names(upstream, &mut head);
+    forward::request(&mut head, hop);
+    let pool = &connection.worker.pool;
+    let own = match connection.own.get() {
+        Some(own) => own.lease_idle(upstream).await,
+        None => None,
+    };
+    let (wire, mut lease) = match own {
+        Some(own) => own,
+        None => pool.lease(upstream).await?,
+    };
+    let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
+        let (told, open) = oneshot::channel();
+        (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
+    } else {
+        (None, None)
+    };
+    let body = ToBackend::new(body, gate, connection.limits.body_rate);
+    let progress = body.progress();
+    report.received(progress.clone());
+    let request = Sending::new(&head, body, told);
+    drop(head);
+
+    let timeout = || Failure::Timeout { after: upstream.response_timeout };
+    let asked = tokio::select! {
+        biased;
+        asked = wire.ask(request, interim) => asked,
+        () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
+    };
+    let (head, answer) = match asked {
+        Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
+        Err(AskError::Again { request, .. }) => {
+            let asking = async {
+                let (wire, fresh) = pool.lease_new(upstream).await?;
+                lease = fresh;
+                progress.touch();
+                tokio::select! {
+                    biased;
+                    asked = wire.ask(*request, interim) => Ok(asked?),
+                    () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => Err(timeout()),
+                }
+            };
+            Box::pin(asking).await? // rare, and large
+        }
+        asked => asked?,
+    };
+    progress.answered();
+    tell_repairs(upstream, answer.repairs());
+    if logs_in || identity::challenges(&head) {
+        lease.belongs_to(own_pool(connection, version));
+    }
+    Ok((head, answer, lease))
+}
+
+/// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
+/// who the client is are ours, and keep our spelling.
+fn keep_names(upstream: &Upstream, head: &mut Parts) {
+    if !upstream.keeps_names || head.extensions.get::<Kept>().is_none() {
+        return;
+    }
+    let mut spelling = Spelling::of(head);
+    for name in head.headers.keys().filter(|name| forward::is_about_client(name.as_str())) {
+        spelling.remove(name);
+    }
+    head.extensions.insert(spelling);
+}
+
+/// Where the connections go that the client has logged in. A connection over HTTP/2 has none: it may be shared by
+/// several users of another proxy, and its streams can't say which of them belong together.
+fn own_pool(connection: &Connection, version: Version) -> Option<&Arc<Pool>> {
+    (version != Version::HTTP_2).then(|| connection.own.get_or_init(Arc::default))
+}
+
+/// For those who wonder why an answer is not what the backend wrote, or why its connections are not kept.
+fn tell_repairs(upstream: &Upstream, repairs: &[impl Display]) {
+    for repair in repairs {
+        debug!(%upstream, %repair, "the backend's answer was repaired");
+    }
+}
+
+/// Asks a backend to open a WebSocket, and the client's tunnel only when it has.
+///
+/// # Errors
+/// 502 or 504, with the cause for the log.
+pub(super) async fn upgrade(
+    connection: &Connection,
+    route: &Arc<Route>,
+    upstream: &Arc<Upstream>,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    mut head: Box<Parts>,
+    upgrade: Upgrade,
+) -> Result<Served, Declined> {
+    report.backend(upstream);
+    let key = Key::random();
+    let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
+    keep_names(upstream, &mut head);
+    forward::request(&mut head, hop);
+    ask(&mut head, &upgrade, &key);
+    head.headers.remove(CONTENT_LENGTH);
+    let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
+    tell_repairs(upstream, answer.repairs());
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        let lease = if logs_in || identity::challenges(&head) {
+            own_pool(connection, version).map(|own| Lease::new(upstream, own))
+        } else {
+            None
+        };
+        return Ok(declined(head, answer, &upgrade, lease)?);
+    }
+    let (agreed, repairs) = verify(&head, &upgrade, &key).map_err(Failure::from)?;
+    tell_repairs(upstream, &repairs);
+    let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
+    forward::response(&mut head.headers);
+    let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
+    // Those of an answer whose names are kept spell them.
+    *answer.extensions_mut() =
+        if upstream.keeps_names { head.extensions } else { connection.worker.casing.clone() };
+    let registered = connection.worker.enroll(route, report.who());
+    Ok(Served::Upgraded(Upgraded {
+        answer,
+        registered,
+        route: route.clone(),
+        deflate: agreed.deflate,
+        other: Other::Backend(Handoff::new(backend, ahead)),
+    }))
+}
+
+async fn shake_hands(
+    connection: &Connection,
+    upstream: &Arc<Upstream>,
+    head: &Parts,
+) -> Result<(response::Parts, Answer<Tcp>), Failure> {
+    let request = Sending::new(head, ToBackend::empty(), None);
+    let request = match Box::pin(own_wire(connection, upstream)).await {
+        Some(wire) => match ask_in_time(wire, upstream, request).await? {
+            Err(AskError::Again { request, .. }) => *request,
+            asked => return Ok(asked?),
+        },
+        None => request,
+    };
+    let wire = Wire::new(dial(upstream).await?);
+    Ok(ask_in_time(wire, upstream, request).await??)
+}
+
+async fn ask_in_time(
+    wire: Wire<Tcp>,
+    upstream: &Upstream,
+    request: Sending,
+) -> Result<Result<(response::Parts, Answer<Tcp>), AskError>, Failure> {
+    // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
+    // backend is our own.
+    let timed = timeout(upstream.response_timeout, wire.ask(request, None)).await;
+    timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
+}
+
+/// A connection that the client has logged in.
+async fn own_wire(connection: &Connection, upstream: &Arc<Upstream>) -> Option<Wire<Tcp>> {
+    let (wire, _) = connection.own.get()?.lease_idle(upstream).await?;
+    wire.downcast()
+}
+
+/// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a
+/// client that logs it in.
+fn declined(
+    mut head: response::Parts,
+    answer: Answer<Tcp>,
+    upgrade: &Upgrade,
+    lease: Option<Lease>,
+) -> Result<Served, Failure> {
+    if upgrade.transport == Transport::Http2 && head.status.is_success() {
+        return Err(Failure::WouldOpen(head.status)); // RFC 8441 §5: any 2xx would
+    }
+    forward::response(&mut head.headers);
+    if head.status == StatusCode::UPGRADE_REQUIRED && upgrade.transport != Transport::Http2 {
+        // RFC 9110 §15.5.22 wants it, and it went as a field of the hop.
+        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    head.version = Version::HTTP_11;
+    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer: answer.boxed(), lease })))
+}

@@ -1,0 +1,119 @@
+//! What a request leads to: an answer, a session, or a refusal of the gateway's own.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderName, Response, StatusCode, Version};
+use upgrade_handler::refusal::Refusal;
+
+use crate::context::registry::Registered;
+use crate::request::body::{AnswerBody, ToClient};
+use crate::session::{Other, Session};
+use crate::site::route::Route;
+use crate::telemetry::access::Report;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// An answer, with its body.
+    Answer(Response<ToClient>),
+    /// The answer that opens a tunnel, and the session that lives in it.
+    Tunnel(Response<()>, Box<Session>),
+}
+
+/// Why the gateway itself answers, and what it says.
+#[derive(Debug)]
+pub struct Decline {
+    pub(super) status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// A short sentence for the client.
+    sentence: Cow<'static, str>,
+    /// For the log, if there is more to say.
+    cause: Option<String>,
+}
+
+impl Decline {
+    /// A status and a sentence that anybody may read.
+    pub fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
+    }
+
+    /// What the log says instead of the sentence.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A field beside it.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A handshake that is refused.
+    #[must_use]
+    pub fn refusal(refusal: &Refusal, version: Version) -> Self {
+        let (status, headers) = refusal.answer(version);
+        let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
+        Self { status, headers, sentence: refusal.to_string().into(), cause: None }
+    }
+
+    /// The answer, with a body of one line.
+    pub(crate) fn answer(self, report: &mut Report) -> Response<AnswerBody> {
+        let body = format!("{}: {}\n", self.status, self.sentence);
+        report.cause(self.cause.unwrap_or(self.sentence.into_owned()));
+        let mut response = Response::new(AnswerBody::whole(body));
+        *response.status_mut() = self.status;
+        response.headers_mut().extend(self.headers);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+}
+
+/// What a request has led to.
+#[derive(Debug)]
+pub enum Served {
+    /// An answer.
+    Answer(Response<AnswerBody>),
+    /// A session.
+    Upgraded(Upgraded),
+}
+
+/// An agreed session.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// Opens the tunnel.
+    pub answer: Response<()>,
+    /// By which it can be ended.
+    pub registered: Registered,
+    /// Whose policy it must obey.
+    pub route: Arc<Route>,
+    /// permessage-deflate was agreed upon.
+    pub deflate: bool,
+    /// Who is at the other end.
+    pub other: Other,
+}
+
+/// Why a request is not served.
+#[derive(Debug)]
+pub enum Declined {
+    /// The gateway's own answer.
+    Here(Decline),
+    /// A handshake that can't be.
+    Refused(Refusal),
+}
+
+impl From<Decline> for Declined {
+    fn from(decline: Decline) -> Self {
+        Self::Here(decline)
+    }
+}
+
+impl From<Refusal> for Declined {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

@@ -1,0 +1,4 @@
+//! What the gateway can do by itself.
+
+pub(super) mod console;
+pub(super) mod echo;

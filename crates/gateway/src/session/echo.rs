@@ -1,0 +1,18 @@
+//! The session of the echo service: it says everything back. Built on `frame_core::endpoint`, and on nothing else.
+
+use frame_core::endpoint::Endpoint;
+use frame_core::relay::Outcome;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Says everything back until the session is over.
+pub(super) async fn run<S>(mut endpoint: Endpoint<S>) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    while let Some(message) = endpoint.recv().await {
+        if endpoint.send(message).await.is_err() {
+            break;
+        }
+    }
+    endpoint.end().await
+}

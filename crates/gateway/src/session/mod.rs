@@ -1,0 +1,137 @@
+//! A WebSocket session, from the answered handshake to its line in the log.
+
+mod echo;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_core::endpoint::Endpoint;
+#[cfg(not(unscanned))]
+use frame_core::relay::relay;
+#[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
+use frame_core::relay::relay_unscanned as relay;
+use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
+use frame_core::sequence::Limits;
+use tls_acceptor::Tcp;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+use upgrade_handler::handoff::Handoff;
+
+use crate::context::registry::Registered;
+use crate::net::clock::Coarse;
+use crate::net::options;
+use crate::net::stream::Stream;
+use crate::net::sweep::SweptSession;
+use crate::site::route::Route;
+use crate::telemetry::access::Report;
+
+/// A session that waits for its client's stream.
+#[derive(Debug)]
+pub struct Session {
+    report: Box<Report>,
+    registered: Registered,
+    route: Arc<Route>,
+    deflate: bool,
+    other: Other,
+}
+
+/// Who is at the other end.
+#[derive(Debug)]
+pub enum Other {
+    /// A backend, behind a finished handshake.
+    Backend(Handoff<Tcp>),
+    /// The gateway itself.
+    Echo,
+}
+
+/// What a client's stream runs over: what can be said at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// A TCP connection of its own.
+    Http1,
+    /// A stream of an HTTP/2 connection; dropped, it is reset (RFC 8441 §5).
+    Http2,
+}
+
+impl Session {
+    /// A session to be run, as the route's policy has it; `deflate`: the extension was agreed upon.
+    #[must_use]
+    pub fn new(
+        report: Box<Report>,
+        registered: Registered,
+        route: Arc<Route>,
+        deflate: bool,
+        other: Other,
+    ) -> Self {
+        Self { report, registered, route, deflate, other }
+    }
+
+    fn policy(&self) -> Policy {
+        let Policy { limits, .. } = self.route.policy;
+        Policy { limits: Limits { deflate: self.deflate, ..limits }, ..self.route.policy }
+    }
+
+    /// Lives the session over the client's stream; for `parting` and `acknowledged` see [`relay`].
+    pub fn run<S, P, A>(
+        mut self: Box<Self>,
+        mut client: S,
+        carrier: Carrier,
+        parting: P,
+        acknowledged: A,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Fn(&mut S) + Send + 'static,
+        A: Fn(&S) -> Option<u64> + Send + 'static,
+    {
+        SweptSession::new(self.registered.control().clone(), async move {
+            self.report.opened();
+            let policy = self.policy();
+            let control = self.registered.control();
+            match &mut self.other {
+                Other::Backend(backend) => {
+                    let exit = {
+                        let outcome =
+                            relay(&mut client, backend, policy, control, Coarse, parting, acknowledged).await;
+                        if outcome.backend == Exit::Reset {
+                            options::reset_on_close(backend.get_ref());
+                        }
+                        self.end(&outcome);
+                        outcome.client
+                    };
+                    if exit == Exit::Reset && carrier == Carrier::Http1 {
+                        // TLS has no way to say it: the Close it was given has to do.
+                        let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
+                    }
+                }
+                Other::Echo => {
+                    let endpoint = Endpoint::new(client, policy, control.clone());
+                    let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
+                    self.end(&outcome);
+                }
+            }
+        })
+    }
+
+    fn end(self, outcome: &Outcome) {
+        let Self { report, registered, other, .. } = self;
+        drop(other);
+        drop(registered);
+        report.session(outcome);
+    }
+
+    /// The client went away before its stream was there.
+    pub fn abandon(mut self, why: &dyn std::error::Error) {
+        self.report.cause(format!("the client went away during the handshake: {why}"));
+    }
+}
+
+// Each idle session holds these: bytes here are gigabytes on a large gateway.
+const _: () = assert!(size_of::<Session>() <= 104);
+// Each of the two functions is 8 bytes, three times.
+const _: () =
+    assert!(output_len(Session::run::<Handoff<Stream>, fn(&mut _), fn(&_) -> Option<u64>>) <= 672 + 24);
+
+const fn output_len<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+    size_of::<F>()
+}

@@ -1,0 +1,177 @@
+//! Routes and servers that an operator has drained: their sessions are sent away, and nothing new
+//! goes to them until that is taken back. Pure.
+
+use std::fmt;
+
+use crate::site::host::HostPattern;
+use crate::site::path::RoutePath;
+use crate::site::route::{Action, Route, RouteId};
+use crate::site::upstream::Upstream;
+
+/// What can be drained by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// One route.
+    Route(RouteId),
+    /// One backend, whichever routes lead to it.
+    Server {
+        /// As the route writes it, in lower case.
+        host: Box<str>,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl Target {
+    /// Reads a route as the log shows it (`domain.com/wss`, `/wss`), or a server (`127.0.0.1:8282`,
+    /// also with `http://` before it). A route has a slash, a server has none.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let address = if text.contains("://") {
+            text.to_owned()
+        } else if let Some(slash) = text.find('/') {
+            let (host, path) = text.split_at(slash);
+            let host = match host {
+                "" => None,
+                host => Some(HostPattern::parse(host).ok_or_else(|| {
+                    format!("expected a route such as \"domain.com/wss\" or \"/wss\", found {text:?}")
+                })?),
+            };
+            return Ok(Self::Route(RouteId { host, path: RoutePath::parse(path)? }));
+        } else {
+            format!("http://{text}")
+        };
+        match Upstream::parse(&address, None) {
+            Ok(upstream) => Ok(Self::of_upstream(&upstream)),
+            Err(_) => Err(format!(
+                "expected a route such as \"domain.com/wss\" or \"/wss\", or a server such as \
+                 \"127.0.0.1:8282\", found {text:?}"
+            )),
+        }
+    }
+
+    fn of_upstream(upstream: &Upstream) -> Self {
+        Self::Server { host: upstream.host.to_ascii_lowercase().into(), port: upstream.port }
+    }
+
+    /// Everything by which `route` can be drained.
+    #[must_use]
+    pub fn all_of(route: &Route) -> Vec<Self> {
+        let mut all = vec![Self::Route(route.id.clone())];
+        if let Action::Proxy(upstream) = &route.action {
+            all.push(Self::of_upstream(upstream));
+        }
+        all
+    }
+
+    /// It is this route, or the server behind it.
+    #[must_use]
+    pub fn covers(&self, route: &Route) -> bool {
+        match (self, &route.action) {
+            (Self::Route(id), _) => *id == route.id,
+            (Self::Server { host, port }, Action::Proxy(upstream)) => {
+                upstream.port == *port && upstream.host.eq_ignore_ascii_case(host)
+            }
+            (Self::Server { .. }, Action::Service(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(id) => id.fmt(f),
+            Self::Server { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// What is drained now: a value, swapped whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drained(Vec<Target>);
+
+impl Drained {
+    /// What drains `route`, if anything does.
+    #[must_use]
+    pub fn covers(&self, route: &Route) -> Option<&Target> {
+        self.0.iter().find(|target| target.covers(route))
+    }
+
+    /// It is drained by this very name.
+    #[must_use]
+    pub fn contains(&self, target: &Target) -> bool {
+        self.0.contains(target)
+    }
+
+    /// The same and `target`.
+    #[must_use]
+    pub fn with(&self, target: Target) -> Self {
+        let mut targets = self.without(&target).0;
+        targets.push(target);
+        Self(targets)
+    }
+
+    /// The same without `target`.
+    #[must_use]
+    pub fn without(&self, target: &Target) -> Self {
+        self.filter(|drained| drained != target)
+    }
+
+    /// Those that `keep` picks.
+    #[must_use]
+    pub fn filter(&self, keep: impl Fn(&Target) -> bool) -> Self {
+        Self(self.0.iter().filter(|target| keep(target)).cloned().collect())
+    }
+
+    /// All of them, in the order they were drained.
+    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn names_as_people_write_them() {
+        for (text, expect) in [
+            ("/", "/"),
+            ("/wss/", "/wss"),
+            ("Domain.com/wss", "domain.com/wss"),
+            ("*.domain.com/", "*.domain.com/"),
+            ("127.0.0.1:8282", "127.0.0.1:8282"),
+            ("http://127.0.0.1:8282", "127.0.0.1:8282"),
+            ("ws://backend/wss", "backend:80"),
+            ("[::1]:8080", "[::1]:8080"),
+            ("backend", "backend:80"),
+        ] {
+            assert_eq!(Target::parse(text).map(|target| target.to_string()).as_deref(), Ok(expect));
+        }
+        for bad in ["", "a b", "a b/c", "/../x", "/a?b", "a:99999", "https://a"] {
+            Target::parse(bad).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn a_server_is_drained_for_all_routes_that_lead_to_it() {
+        let text = "[[route]]\npath = \"/a\"\nproxy = \"http://b:1\"\n[[route]]\npath = \"/c\"\nproxy = \"http://B:1\"\n\
+                    [[route]]\npath = \"/d\"\nproxy = \"http://b:2\"\n[[route]]\npath = \"/e\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let covered = |drained: &Drained| -> Vec<bool> {
+            routes.iter().map(|route| drained.covers(route).is_some()).collect()
+        };
+        let server = Target::parse("b:1").unwrap();
+        let drained = Drained::default().with(server.clone()).with(server.clone());
+        assert_eq!(covered(&drained), [true, true, false, false]);
+        let both = drained.with(Target::parse("/e").unwrap());
+        assert_eq!(covered(&both), [true, true, false, true]);
+        assert_eq!(covered(&both.without(&server)), [false, false, false, true]);
+        assert_eq!(both.iter().count(), 2);
+    }
+}

@@ -1,0 +1,27 @@
+//! How connections of a listener are received.
+
+use std::net::SocketAddr;
+
+use tls_acceptor::Acceptor;
+
+use crate::net::limits::ClientLimits;
+
+/// How connections of a listener are received.
+#[derive(Debug)]
+pub struct Door {
+    /// `None`: plain text.
+    pub acceptor: Option<Acceptor>,
+    /// How long clients are waited for.
+    pub limits: ClientLimits,
+}
+
+/// What a listener is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// `None`: plain text, HTTP/1.1 only.
+    pub tls: Option<tls_acceptor::Settings>,
+    /// How long clients are waited for.
+    pub limits: ClientLimits,
+}

@@ -1,0 +1,170 @@
+//! The site: everything a request is served by, immutable, swapped whole.
+
+pub mod drained;
+pub mod host;
+pub mod listener;
+pub mod path;
+pub mod route;
+pub mod upstream;
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tls_acceptor::{Acceptor, Certificates, Tickets};
+
+use crate::site::listener::Door;
+use crate::site::route::{Action, Route, RouteId, Routes};
+
+/// How sessions are sent away: by a drain, or because their route has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// From SIGTERM on, for so long: not ready any more, but connections are accepted. Shorter than
+    /// `timeout`.
+    pub delay: Duration,
+    /// Closes that are ordered together are spread over so long.
+    pub window: Duration,
+    /// From SIGTERM to the moment when what is left is cut.
+    pub timeout: Duration,
+    /// What a drain tells both ends of a session.
+    pub close_code: u16,
+}
+
+/// What becomes of sessions whose route is no longer in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovedRoutes {
+    /// They are sent away, spread over [`Drain::window`].
+    Drain,
+    /// They live on until they end by themselves.
+    Keep,
+}
+
+/// What a site is built of.
+#[derive(Debug)]
+pub struct Settings<'a> {
+    /// Where connections are accepted; no address twice.
+    pub listeners: Vec<listener::Settings>,
+    /// What is served; no host and path twice.
+    pub routes: &'a [Arc<Route>],
+    /// Whose word about their clients is believed.
+    pub trusted_proxies: &'a [IpNet],
+    /// How sessions are sent away.
+    pub drain: Drain,
+    /// Bytes that may be held for peers; `None`: any number.
+    pub memory_max: Option<u64>,
+    /// What becomes of sessions whose route has gone.
+    pub removed_routes: RemovedRoutes,
+    /// From a takeover to the moment when what the old process still serves is drained.
+    pub takeover_timeout: Duration,
+}
+
+/// One generation of everything but the certificates.
+#[derive(Debug)]
+pub struct Site {
+    /// Its number; certificates of the same number came with it.
+    pub generation: u64,
+    /// What is served.
+    pub routes: Routes,
+    /// Some route passes field names on as they were sent.
+    pub keeps_names: bool,
+    /// Whose word about their clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How sessions are sent away.
+    pub drain: Drain,
+    /// Bytes that may be held for peers; `None`: any number.
+    pub memory_max: Option<u64>,
+    /// What becomes of sessions whose route has gone.
+    pub removed_routes: RemovedRoutes,
+    /// From a takeover to the moment when what the old process still serves is drained.
+    pub takeover_timeout: Duration,
+    all: Vec<Arc<Route>>,
+    ids: HashSet<RouteId>,
+    doors: HashMap<SocketAddr, (listener::Settings, Arc<Door>)>,
+}
+
+impl Site {
+    /// Builds a site. What a listener of `previous` has at hand is kept if
+    /// its settings are the same: handshakes in flight count on.
+    ///
+    /// # Errors
+    /// If the cryptographic library can't do what is asked of it; not to be expected.
+    pub fn build(
+        settings: &Settings<'_>,
+        generation: u64,
+        previous: Option<&Self>,
+        certificates: &Arc<Certificates>,
+        tickets: &Tickets,
+    ) -> Result<Self, tls_acceptor::SetupError> {
+        let mut doors = HashMap::new();
+        for listener in &settings.listeners {
+            let kept = previous
+                .and_then(|site| site.doors.get(&listener.address))
+                .filter(|(old, _)| old.tls == listener.tls && old.limits == listener.limits);
+            let door = match (kept, &listener.tls) {
+                (Some((_, door)), _) => door.clone(),
+                (None, Some(tls)) => {
+                    let acceptor = Acceptor::new(tls, certificates.clone(), tickets)?;
+                    Arc::new(Door { acceptor: Some(acceptor), limits: listener.limits })
+                }
+                (None, None) => Arc::new(Door { acceptor: None, limits: listener.limits }),
+            };
+            doors.insert(listener.address, (listener.clone(), door));
+        }
+        Ok(Self {
+            generation,
+            routes: Routes::new(settings.routes),
+            keeps_names: settings
+                .routes
+                .iter()
+                .any(|route| matches!(&route.action, Action::Proxy(upstream) if upstream.keeps_names)),
+            trusted_proxies: settings.trusted_proxies.to_vec(),
+            drain: settings.drain,
+            memory_max: settings.memory_max,
+            removed_routes: settings.removed_routes,
+            takeover_timeout: settings.takeover_timeout,
+            all: settings.routes.to_vec(),
+            ids: settings.routes.iter().map(|route| route.id.clone()).collect(),
+            doors,
+        })
+    }
+
+    /// How connections to the listener with this address are received.
+    #[must_use]
+    pub fn door(&self, address: SocketAddr) -> Option<Arc<Door>> {
+        self.doors.get(&address).map(|(_, door)| door.clone())
+    }
+
+    /// Some route has this host and path.
+    #[must_use]
+    pub fn has_route(&self, id: &RouteId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Sessions of this route are to be sent away: it has gone, and they don't outlive it.
+    #[must_use]
+    pub fn sends_away(&self, id: &RouteId) -> bool {
+        self.removed_routes == RemovedRoutes::Drain && !self.has_route(id)
+    }
+
+    /// Routes in the order of the configuration.
+    #[must_use]
+    pub fn all_routes(&self) -> &[Arc<Route>] {
+        &self.all
+    }
+
+    /// The listeners' addresses as the configuration has them, sorted.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<_> = self.doors.keys().copied().collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
+    /// Routes by host and path.
+    #[must_use]
+    pub fn route_ids(&self) -> &HashSet<RouteId> {
+        &self.ids
+    }
+}

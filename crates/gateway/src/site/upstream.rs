@@ -1,0 +1,126 @@
+//! Backends as routes name them. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::site::path::RoutePath;
+
+/// A backend as a route names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// A name or an address; IPv6 in brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+    /// Both, as the log has them and the pool finds connections by.
+    pub address: Box<str>,
+    /// For a TCP connection, the look-up of the name included.
+    pub connect_timeout: Duration,
+    /// From the request to the head of the answer.
+    pub response_timeout: Duration,
+    /// Connections are kept for other requests.
+    pub pooled: bool,
+    /// Field names are passed on over HTTP/1.1 as they were sent.
+    pub keeps_names: bool,
+}
+
+impl Upstream {
+    /// Reads `http://host[:port]` or `ws://…`, which means the same. The route's own path may stand
+    /// behind it, as Apache's users write it. The timeouts, and whether connections are kept, are for the
+    /// caller to set.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(text: &str, path: Option<&RoutePath>) -> Result<Self, String> {
+        const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\"";
+        let rest = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => rest,
+            Some((scheme @ ("https" | "wss"), _)) => {
+                return Err(format!("TLS towards backends is not supported yet ({scheme}://); use http://"));
+            }
+            _ => return Err(format!("expected an address {EXAMPLE}, found {text:?}")),
+        };
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !rest.is_empty() && path.is_some_and(|path| RoutePath::parse(rest).as_ref() != Ok(path)) {
+            let path = path.map(ToString::to_string).unwrap_or_default();
+            return Err(format!(
+                "requests are passed on with their path unchanged, so the address can't have a path \
+                 other than the route's own ({path}); found {rest:?}: remove it"
+            ));
+        }
+        let authority: http::uri::Authority =
+            authority.parse().map_err(|_| format!("expected an address {EXAMPLE}, found {text:?}"))?;
+        if authority.as_str().contains('@') {
+            return Err("user names and passwords in an address are not supported; remove them".into());
+        }
+        // `Authority::port` takes a number that is too large for none.
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| format!("expected a port number, found {port:?}"))?,
+            None => 80,
+        };
+        if authority.host().is_empty() || port == 0 {
+            return Err(format!("expected an address {EXAMPLE}, found {text:?}"));
+        }
+        Ok(Self {
+            host: authority.host().into(),
+            port,
+            address: format!("{}:{port}", authority.host()).into(),
+            connect_timeout: Duration::MAX,
+            response_timeout: Duration::MAX,
+            pooled: true,
+            keeps_names: false,
+        })
+    }
+
+    /// As a `Host` of its own.
+    #[must_use]
+    pub fn field(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.address).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let wss = RoutePath::parse("/wss").unwrap();
+        let root = RoutePath::parse("/").unwrap();
+        let parse = |text: &str, path| Upstream::parse(text, Some(path)).map(|u| u.to_string());
+        for (text, expect) in [
+            ("http://127.0.0.1:8282", "127.0.0.1:8282"),
+            ("ws://127.0.0.1:8282", "127.0.0.1:8282"),
+            ("http://backend", "backend:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282"),
+            ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282"),
+        ] {
+            assert_eq!(parse(text, &wss).as_deref(), Ok(expect));
+        }
+        assert!(parse("http://127.0.0.1:8080/", &root).is_ok());
+        for (bad, why) in [
+            ("127.0.0.1:8080", "expected an address"),
+            ("https://127.0.0.1", "not supported yet"),
+            ("http://", "expected an address"),
+            ("http://a:0", "expected an address"),
+            ("http://a:99999", "port number"),
+            ("http://user:secret@a", "user names"),
+            ("http://a/other", "path unchanged"),
+            ("http://a/", "path unchanged"),
+            ("http://a/wss?x", "path unchanged"),
+            ("http://a b", "expected an address"),
+        ] {
+            let error = parse(bad, &wss).expect_err(bad);
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Bodies of requests, on their way from clients to backends.
+
+use std::future::poll_fn;
+use std::num::NonZeroU64;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::net::error::BoxError;
+use crate::net::limits::STALL_MAX;
+use crate::net::patience::{Pace, Stall};
+use crate::upstream::forward::has_outer_blanks;
+
+/// What a client is told, and the log, that keeps its body to itself.
+pub const CLIENT_STALLED: &str =
+    "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
+
+/// What the log is told of trailers that end their stream.
+pub const MALFORMED_TRAILERS: &str =
+    "the request's trailers are malformed: a field value begins or ends with a blank (RFC 9113 §8.2.1)";
+
+/// A request's body as it comes from the client.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// Over HTTP/1.1.
+    Http1(Http1Body),
+    /// Over HTTP/2.
+    Http2(Http2Body),
+}
+
+/// A body over HTTP/1.1.
+#[derive(Debug)]
+pub struct Http1Body {
+    body: Incoming,
+    /// Its end has not been read.
+    unread: Arc<AtomicBool>,
+}
+
+impl Http1Body {
+    /// `unread` is cleared when the body has been read to its end.
+    #[must_use]
+    pub fn new(body: Incoming, unread: Arc<AtomicBool>) -> Self {
+        Self { body, unread }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+/// A body over HTTP/2. What is read is released at once, so the client's window moves with what
+/// the backend takes.
+#[derive(Debug)]
+pub struct Http2Body {
+    /// There until this is dropped.
+    recv: Option<RecvStream>,
+    length: Option<u64>,
+    /// Told when somebody first wants the body.
+    wanted: Option<oneshot::Sender<()>>,
+    /// What was taken before it was asked for.
+    first: Option<Result<Bytes, h2::Error>>,
+    data_done: bool,
+    /// Told what is to be done about the stream, if it was not read to its end.
+    rest: Option<oneshot::Sender<Rest>>,
+}
+
+/// How a body over HTTP/2 was left.
+#[derive(Debug)]
+pub enum Rest {
+    /// More of it may come, and nobody wants it.
+    Unread(RecvStream),
+    /// Its trailers end the stream with an error (RFC 9113 §8.1.1).
+    Malformed,
+}
+
+impl Http2Body {
+    /// `length` is the request's Content-Length; h2 sees to it that it is kept. `wanted` is told
+    /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1). `rest` is
+    /// told if the body is dropped before its end, or is malformed.
+    #[must_use]
+    pub fn new(
+        recv: RecvStream,
+        length: Option<u64>,
+        wanted: Option<oneshot::Sender<()>>,
+        rest: oneshot::Sender<Rest>,
+    ) -> Self {
+        Self { recv: Some(recv), length, wanted, first: None, data_done: false, rest: Some(rest) }
+    }
+
+    /// Waits until it is known whether there is any of it: an empty body may end in a frame of its own
+    /// (RFC 9113 §8.1). Does not count as asking for it.
+    ///
+    /// # Cancel safety
+    /// Safe: what has come is kept.
+    pub async fn known(&mut self) {
+        let Self { recv: Some(recv), first, data_done, .. } = self else { return };
+        poll_fn(|cx| {
+            while first.is_none() && !*data_done && !recv.is_end_stream() {
+                match ready!(recv.poll_data(cx)) {
+                    Some(Ok(data)) if data.is_empty() => {}
+                    Some(data) => *first = Some(data),
+                    None => *data_done = true,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Http2Body {
+    fn drop(&mut self) {
+        if let (Some(recv), Some(rest)) = (self.recv.take(), self.rest.take())
+            && !recv.is_end_stream()
+        {
+            let _ = rest.send(Rest::Unread(recv));
+        }
+    }
+}
+
+impl Body for Http2Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(wanted) = self.wanted.take() {
+            let _ = wanted.send(());
+        }
+        let Self { recv: Some(recv), length, first, data_done, rest, .. } = &mut *self else {
+            return Poll::Ready(None);
+        };
+        while !*data_done {
+            let data = match first.take() {
+                None => ready!(recv.poll_data(cx)),
+                first => first,
+            };
+            match data {
+                Some(Ok(data)) => {
+                    recv.flow_control().release_capacity(data.len())?;
+                    if let Some(left) = length {
+                        *left = left.saturating_sub(data.len() as u64);
+                    }
+                    if data.has_remaining() {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                Some(Err(e)) => return Poll::Ready(Some(Err(e.into()))),
+                None => *data_done = true,
+            }
+        }
+        let Some(trailers) = ready!(recv.poll_trailers(cx))? else { return Poll::Ready(None) };
+        if trailers.values().any(has_outer_blanks) {
+            if let Some(rest) = rest.take() {
+                let _ = rest.send(Rest::Malformed);
+            }
+            return Poll::Ready(Some(Err(MALFORMED_TRAILERS.into())));
+        }
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.recv.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What has become of a request's body, seen from outside.
+#[derive(Debug)]
+pub struct Progress {
+    bytes: AtomicU64,
+    answered: AtomicBool,
+    /// The body has been asked for: nothing holds it back.
+    begun: AtomicBool,
+    /// All of the backend's answer has been read.
+    answer_ended: AtomicBool,
+    /// More is wanted of the client.
+    wanted: AtomicBool,
+    /// The client was too slow to give what was wanted: see `ToBackend::stalls`.
+    stalled: AtomicBool,
+    started: Instant,
+    /// Milliseconds from `started` to the time when something last moved.
+    moved: AtomicU64,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            answer_ended: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            started: Instant::now(),
+            moved: AtomicU64::new(0),
+        }
+    }
+
+    /// When something last moved.
+    fn moved(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Something has moved; the waiting begins again.
+    pub(crate) fn touch(&self) {
+        let moved = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(moved, Ordering::Relaxed);
+    }
+
+    /// Waits until the backend has kept everybody waiting for `patience`: it has the whole body, or
+    /// takes no more of it. A client that is slow to send is not the backend's fault.
+    ///
+    /// `timer` may be any: a timer that is there already costs less than a new one.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn backend_idles(&self, patience: Duration, mut timer: Pin<&mut Sleep>) {
+        loop {
+            timer.as_mut().reset(self.moved() + patience);
+            timer.as_mut().await;
+            if self.wanted.load(Ordering::Relaxed) {
+                self.touch();
+            } else if self.moved() + patience <= Instant::now() {
+                return;
+            }
+        }
+    }
+
+    /// The client kept its body to itself for too long.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Nothing holds the body back any more.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// All of the backend's answer has been read.
+    pub(crate) fn answer_ended(&self) {
+        self.answer_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes passed on so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The backend has answered: a body that it has not asked for is not wanted any more.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Behind its answer's end a body goes on while the client sends and the backend takes: an early answer doesn't
+/// end a request (RFC 9112 §9.3).
+pub(crate) async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<Progress>) {
+    let timer = pin!(sleep(STALL_MAX));
+    progress.touch();
+    tokio::select! {
+        _ = upload => {}
+        () = progress.backend_idles(STALL_MAX, timer) => {}
+    }
+}
+
+/// A request's body on its way to a backend.
+#[derive(Debug)]
+pub struct ToBackend {
+    body: RequestBody,
+    gate: Option<Gate>,
+    progress: Arc<Progress>,
+    pace: Pace,
+    stall: Stall,
+}
+
+/// Holds a body back until the backend says 100 Continue, since asking a client for its body is
+/// what makes hyper say it to the client (RFC 9110 §10.1.1). A backend that says nothing for a
+/// while gets the body all the same.
+#[derive(Debug)]
+pub struct Gate {
+    /// `None`: nobody will tell any more.
+    open: Option<oneshot::Receiver<()>>,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Gate {
+    /// Opens when `open` is told, or at `until`.
+    #[must_use]
+    pub fn new(open: oneshot::Receiver<()>, until: Instant) -> Self {
+        Self { open: Some(open), patience: Box::pin(sleep_until(until)) }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.open.as_mut().map(|open| Pin::new(open).poll(cx)) {
+            Some(Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            Some(Poll::Ready(Err(_))) => self.open = None,
+            Some(Poll::Pending) | None => {}
+        }
+        self.patience.as_mut().poll(cx)
+    }
+}
+
+impl ToBackend {
+    /// Passes `body` on, through the gate if there is one, if it comes at this rate ([`Pace`]).
+    #[must_use]
+    pub fn new(body: RequestBody, gate: Option<Gate>, rate: Option<NonZeroU64>) -> Self {
+        let progress = Arc::new(Progress::new());
+        Self { body, gate, progress, pace: Pace::new(rate), stall: Stall::default() }
+    }
+
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new(RequestBody::Empty, None, None)
+    }
+
+    /// A view of how far it has come.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+}
+
+impl ToBackend {
+    /// Ready when the client has been waited for too long: while nobody answers as [`Pace`] has it, after the
+    /// answer's end for [`STALL_MAX`]. While an answer goes on, it is that which shows life (gRPC).
+    fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let answered = self.progress.answered.load(Ordering::Relaxed);
+            let patience = if answered { STALL_MAX } else { self.pace.left().min(STALL_MAX) };
+            ready!(self.stall.poll(cx, patience));
+            let answering = self.progress.answered.load(Ordering::Relaxed)
+                && !self.progress.answer_ended.load(Ordering::Relaxed);
+            if !answering {
+                return Poll::Ready(());
+            }
+            self.stall.moved();
+        }
+    }
+}
+
+impl Body for ToBackend {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            if self.progress.answered.load(Ordering::Relaxed) {
+                return Poll::Pending; // until the connection is closed with the answer's end
+            }
+            self.gate = None;
+        }
+        self.progress.begun.store(true, Ordering::Relaxed);
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.wanted.store(frame.is_pending(), Ordering::Relaxed);
+        let Poll::Ready(frame) = frame else {
+            ready!(self.stalls(cx));
+            self.progress.stalled.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(CLIENT_STALLED.into())));
+        };
+        let waited = self.stall.moved();
+        self.progress.touch();
+        if let Some(Ok(frame)) = &frame {
+            let len = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.progress.bytes.fetch_add(len, Ordering::Relaxed);
+            self.pace.moved(waited, len);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

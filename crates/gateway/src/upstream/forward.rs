@@ -1,0 +1,474 @@
+//! Fields on their way through (RFC 9110 §7.6): what belongs to one hop goes, what tells a backend
+//! who its client is comes from us alone.
+//!
+//! In: a head as a peer sent it. Out: the head for the other side. Pure.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{Method, Version, request};
+use ipnet::IpNet;
+use upgrade_handler::fields::{elements, has_token, tokens};
+
+use crate::site::host::Host;
+
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields of one hop, whether or not Connection names them (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What is known about whoever sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop<'a> {
+    /// The address at the other end of the connection.
+    pub peer: IpAddr,
+    /// The same as backends are told it.
+    pub peer_field: &'a HeaderValue,
+    /// The connection is encrypted.
+    pub tls: bool,
+    /// What was asked for.
+    pub host: &'a Host,
+    /// Whose word is believed.
+    pub trusted: &'a [IpNet],
+}
+
+impl Hop<'_> {
+    /// The peer is one of the proxies whose word is believed.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        is_in(self.trusted, self.peer)
+    }
+
+    /// Who the client is: the peer, or whom trusted proxies name, the nearest untrusted one.
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+        if !self.is_trusted() {
+            return self.peer;
+        }
+        let mut client = self.peer;
+        let chain: Vec<&str> = elements(headers, X_FORWARDED_FOR).collect();
+        for element in chain.into_iter().rev() {
+            let Some(address) = address(element) else { return client };
+            client = address;
+            if !is_in(self.trusted, address) {
+                return client;
+            }
+        }
+        let real = headers.get(X_REAL_IP).filter(|_| client == self.peer);
+        real.and_then(|ip| ip.to_str().ok()).and_then(address).unwrap_or(client)
+    }
+}
+
+/// The client waits for 100 Continue before it sends its body (RFC 9110 §10.1.1).
+#[must_use]
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// How many more hops an OPTIONS request may take (RFC 9110 §7.6.2); `None`: as many as it likes.
+#[must_use]
+pub fn hops_left(head: &request::Parts) -> Option<u32> {
+    let field = if head.method == Method::OPTIONS { head.headers.get(MAX_FORWARDS)? } else { return None };
+    field.to_str().ok()?.parse().ok()
+}
+
+fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical(); // ::ffff:10.0.0.1 is 10.0.0.1
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// An address as it stands in X-Forwarded-For: some proxies add a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(ip, _)| ip);
+    bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()).ok())
+}
+
+/// Makes a client's request head one for a backend over HTTP/1.1.
+pub fn request(head: &mut request::Parts, from: &Hop<'_>) {
+    if let Some(hops @ 1..) = hops_left(head) {
+        head.headers.insert(MAX_FORWARDS, (hops - 1).into());
+    }
+    let client = from.client(&head.headers);
+    let trusted = from.is_trusted();
+    let headers = &mut head.headers;
+    let wants_trailers = has_token(headers, TE, "trailers");
+    // First what the client may remove, then ours: it can't have these removed.
+    remove_hop_by_hop(headers);
+    let spoofable: Vec<HeaderName> =
+        headers.keys().filter(|name| !may_pass(name, trusted)).cloned().collect();
+    for name in spoofable {
+        headers.remove(name);
+    }
+    join_cookies(headers);
+
+    headers.insert(HOST, from.host.field.clone());
+    let peer = from.peer_field;
+    let real = if client == from.peer { peer.clone() } else { address_field(client) };
+    headers.insert(X_REAL_IP, real);
+    let mut chain: Vec<&str> = elements(headers, X_FORWARDED_FOR).collect();
+    let chain = if chain.is_empty() {
+        peer.clone()
+    } else {
+        chain.extend(peer.to_str());
+        value(&chain.join(", "))
+    };
+    headers.insert(X_FORWARDED_FOR, chain);
+    let proto = if from.tls { "https" } else { "http" };
+    insert_if_absent(headers, X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    if !from.host.name.is_empty() {
+        insert_if_absent(headers, X_FORWARDED_HOST, from.host.field.clone());
+    }
+    headers.append(VIA, via(head.version)); // RFC 9110 §7.6.3
+    if wants_trailers {
+        // RFC 9110 §6.5.1, §10.1.4: we do pass trailers on.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+    head.version = Version::HTTP_11;
+}
+
+fn insert_if_absent(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    if let Entry::Vacant(entry) = headers.entry(name) {
+        entry.insert(value);
+    }
+}
+
+/// An address as backends are told it.
+#[must_use]
+pub fn address_field(address: IpAddr) -> HeaderValue {
+    value(&address.to_canonical().to_string())
+}
+
+/// Addresses and host names are always field values.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+fn via(version: Version) -> HeaderValue {
+    HeaderValue::from_static(match version {
+        Version::HTTP_10 => "1.0 wssgate",
+        Version::HTTP_2 => "2.0 wssgate",
+        _ => "1.1 wssgate",
+    })
+}
+
+/// Whether a client's word on itself is passed on. With underscores these names mean the same to
+/// CGI and its heirs, and nobody honest writes them so.
+pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
+    let name = name.as_str();
+    if name == "proxy" {
+        return false; // becomes HTTP_PROXY in CGI's environment ("httpoxy")
+    }
+    if name.bytes().any(|b| b == b'_') {
+        let dashed = name.replace('_', "-");
+        return !is_about_client(&dashed);
+    }
+    trusted || !is_about_client(name)
+}
+
+/// The name of a field that tells who the client is.
+pub(crate) fn is_about_client(name: &str) -> bool {
+    name == "x-real-ip" || name == FORWARDED.as_str() || name.starts_with("x-forwarded-")
+}
+
+/// HTTP/2 clients may send a cookie in crumbs (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).into_iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
+/// Most heads have none, which comparing tells sooner than looking each up.
+fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+}
+
+/// Removes the fields of one hop, and those that Connection names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if !has_hop_by_hop(headers) {
+        return;
+    }
+    let named: Vec<HeaderName> =
+        tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
+/// announces.
+pub fn response(headers: &mut HeaderMap) {
+    if !has_hop_by_hop(headers) {
+        return;
+    }
+    let trailer = headers.remove(TRAILER);
+    remove_hop_by_hop(headers);
+    if let Some(trailer) = trailer {
+        headers.insert(TRAILER, trailer);
+    }
+}
+
+/// A value that begins or ends with a space or a tab.
+pub fn has_outer_blanks(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    const PEER: &str = "192.0.2.7";
+
+    /// The head that a backend sees.
+    fn passed(trusted: &[&str], fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut request = Request::get("/");
+        for &(name, value) in fields {
+            request = request.header(name, value);
+        }
+        let mut head = request.body(()).unwrap().into_parts().0;
+        pass(&mut head, trusted);
+        head.headers
+    }
+
+    fn pass(head: &mut request::Parts, trusted: &[&str]) {
+        let host = Host::parse(&HeaderValue::from_static("Domain.com:8443")).unwrap();
+        let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
+        let peer = PEER.parse().unwrap();
+        let peer_field = &address_field(peer);
+        super::request(head, &Hop { peer, peer_field, tls: true, host: &host, trusted: &trusted });
+    }
+
+    #[track_caller]
+    fn has(headers: &HeaderMap, expect: &[(&str, &str)]) {
+        for (name, value) in expect {
+            let all: Vec<_> = headers.get_all(*name).into_iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(all, [*value], "{name}");
+        }
+    }
+
+    #[track_caller]
+    fn lacks(headers: &HeaderMap, names: &[&str]) {
+        for name in names {
+            assert!(!headers.contains_key(*name), "{name}: {:?}", headers.get(*name));
+        }
+    }
+
+    const OURS: [(&str, &str); 5] = [
+        ("host", "Domain.com:8443"),
+        ("x-real-ip", PEER),
+        ("x-forwarded-for", PEER),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "Domain.com:8443"),
+    ];
+
+    #[test]
+    fn max_forwards() {
+        for (method, field, hops, after) in [
+            ("OPTIONS", "0", Some(0), "0"), // and is not forwarded
+            ("OPTIONS", "7", Some(7), "6"),
+            ("OPTIONS", "many", None, "many"),
+            ("GET", "7", None, "7"),
+        ] {
+            let request = http::Request::builder().method(method).header("max-forwards", field);
+            let mut head = request.body(()).unwrap().into_parts().0;
+            assert_eq!(hops_left(&head), hops, "{method} {field}");
+            pass(&mut head, &[]);
+            assert_eq!(head.headers["max-forwards"], after);
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_about_itself_is_not_believed() {
+        let headers = passed(
+            &["10.0.0.0/8"],
+            &[
+                ("x-real-ip", "1.1.1.1"),
+                ("x-forwarded-for", "1.1.1.1"),
+                ("x-forwarded-proto", "gopher"),
+                ("x-forwarded-host", "evil"),
+                ("x-forwarded-port", "1"),
+                ("x-forwarded-prefix", "/evil"),
+                ("x-forwarded-client-cert", "evil"),
+                ("forwarded", "for=1.1.1.1"),
+                ("x_forwarded_for", "1.1.1.1"),
+                ("x-real_ip", "1.1.1.1"),
+                ("x_real-ip", "1.1.1.1"),
+                ("proxy", "http://evil"),
+            ],
+        );
+        has(&headers, &OURS);
+        lacks(
+            &headers,
+            &[
+                "x-forwarded-port",
+                "x-forwarded-prefix",
+                "x-forwarded-client-cert",
+                "forwarded",
+                "x_forwarded_for",
+                "x-real_ip",
+                "x_real-ip",
+                "proxy",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_believed() {
+        let headers = passed(
+            &["192.0.2.0/24", "10.0.0.0/8"],
+            &[
+                ("x-forwarded-for", "6.6.6.6, 203.0.113.9"),
+                ("x-forwarded-for", "10.1.2.3"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "public.example"),
+                ("x-forwarded-port", "80"),
+                ("forwarded", "for=203.0.113.9"),
+                ("x_forwarded_for", "7.7.7.7"),
+            ],
+        );
+        has(
+            &headers,
+            &[
+                ("x-real-ip", "203.0.113.9"),
+                ("x-forwarded-for", "6.6.6.6, 203.0.113.9, 10.1.2.3, 192.0.2.7"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-host", "public.example"),
+                ("x-forwarded-port", "80"),
+                ("forwarded", "for=203.0.113.9"),
+            ],
+        );
+        lacks(&headers, &["x_forwarded_for"]);
+        let trusted = &[PEER][..].iter().map(|p| format!("{p}/32")).collect::<Vec<_>>();
+        let trusted: Vec<&str> = trusted.iter().map(String::as_str).collect();
+        for (fields, client) in [
+            (&[][..], PEER),
+            (&[("x-real-ip", "203.0.113.9")], "203.0.113.9"),
+            (&[("x-forwarded-for", "nonsense")], PEER),
+            (&[("x-forwarded-for", "203.0.113.9:4711")], "203.0.113.9"),
+            (&[("x-forwarded-for", "\"[2001:db8::1]:4711\"")], "2001:db8::1"),
+            (&[("x-forwarded-for", "2001:db8::1")], "2001:db8::1"),
+        ] {
+            has(&passed(&trusted, fields), &[("x-real-ip", client)]);
+        }
+    }
+
+    #[test]
+    fn fields_of_one_hop_go_and_ours_can_not_be_named_away() {
+        let headers = passed(
+            &[],
+            &[
+                ("connection", "keep-alive, X-Hop, Host, X-Real-IP, x-forwarded-for"),
+                ("connection", "cookie"),
+                ("x-hop", "1"),
+                ("cookie", "named=away"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("te", "gzip"),
+                ("transfer-encoding", "chunked"),
+                ("upgrade", "h2c"),
+                ("authorization", "Bearer x"),
+                ("origin", "https://domain.com"),
+            ],
+        );
+        has(&headers, &OURS);
+        has(
+            &headers,
+            &[("authorization", "Bearer x"), ("origin", "https://domain.com"), ("via", "1.1 wssgate")],
+        );
+        lacks(
+            &headers,
+            &[
+                "connection",
+                "x-hop",
+                "cookie",
+                "keep-alive",
+                "proxy-connection",
+                "te",
+                "transfer-encoding",
+                "upgrade",
+            ],
+        );
+    }
+
+    #[test]
+    fn nothing_in_connection_hides_what_it_names() {
+        for line in ["\u{e9}, x-hop", "x-hop, \u{e9}", "\", x-hop", "a=\"\\\", x-hop", ", ,x-hop,"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONNECTION, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            headers.insert("x-hop", HeaderValue::from_static("1"));
+            remove_hop_by_hop(&mut headers);
+            lacks(&headers, &["connection", "x-hop"]);
+        }
+    }
+
+    #[test]
+    fn crumbs_make_one_cookie_and_trailers_may_come() {
+        let headers =
+            passed(&[], &[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("via", "1.1 first")]);
+        has(&headers, &[("cookie", "a=1; b=2"), ("te", "trailers"), ("connection", "TE")]);
+        let vias: Vec<_> = headers.get_all("via").into_iter().collect();
+        assert_eq!(vias, ["1.1 first", "1.1 wssgate"]);
+    }
+
+    #[test]
+    fn answers_lose_the_fields_of_their_hop() {
+        let mut headers: HeaderMap = [
+            (CONNECTION, "close, x-hop, trailer"),
+            (HeaderName::from_static("x-hop"), "1"),
+            (UPGRADE, "h2c"),
+            (TRAILER, "x-sum"),
+            (http::header::SET_COOKIE, "a=b"),
+        ]
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .into_iter()
+        .collect();
+        response(&mut headers);
+        has(&headers, &[("trailer", "x-sum"), ("set-cookie", "a=b")]);
+        lacks(&headers, &["connection", "x-hop", "upgrade"]);
+    }
+
+    #[test]
+    fn the_version_that_a_request_came_over_is_told() {
+        for (version, expect) in [
+            (Version::HTTP_10, "1.0 wssgate"),
+            (Version::HTTP_11, "1.1 wssgate"),
+            (Version::HTTP_2, "2.0 wssgate"),
+        ] {
+            assert_eq!(via(version), expect);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_100_continue() {
+        for (expect, waits) in [("100-continue", true), ("100-Continue", true), ("200-ok", false)] {
+            let headers = HeaderMap::from_iter([(EXPECT, HeaderValue::from_static(expect))]);
+            assert_eq!(expects_continue(&headers), waits, "{expect}");
+        }
+        assert!(!expects_continue(&HeaderMap::new()));
+    }
+}
