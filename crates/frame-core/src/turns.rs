@@ -164,6 +164,9 @@ impl Drop for Ending {
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     use tokio::task::LocalSet;
 
@@ -256,5 +259,85 @@ mod tests {
             .await;
         assert_eq!(polls.get(), 8);
         assert!(turns.borrow().len() >= 4, "{turns:?}");
+    }
+
+    /// A session's task, and how often it was woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        fn woken(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// The number of tasks in the queue, and whether a long turn was taken since the last look.
+    fn queue() -> (usize, bool) {
+        QUEUE.with_borrow(|queue| (queue.waiting.len(), queue.taken))
+    }
+
+    /// What [`run`] does after each look of the runtime.
+    fn call_next() {
+        let next = QUEUE.with_borrow_mut(|queue| {
+            queue.taken = false;
+            queue.waiting.pop_front()
+        });
+        next.unwrap().wake();
+    }
+
+    #[test]
+    fn a_session_in_the_queue_does_not_read_before_it_is_called() {
+        let (_run, task) = (Ending::begin(), Arc::<Task>::default());
+        let waker = Waker::from(task.clone());
+        let (mut cx, mut own) = (Context::from_waker(&waker), Turns::default());
+        assert!(own.may_begin(&cx));
+        own.end(&mut cx, MUCH, true);
+        assert_eq!((own, queue(), task.woken()), (Turns::Waits, (1, true), 0));
+        // Its peer, or a timer, wakes it.
+        assert!(!own.may_begin(&cx));
+        assert_eq!(queue(), (1, true), "it has one place and not two");
+        call_next();
+        assert_eq!(task.woken(), 1);
+        assert!(own.may_begin(&cx));
+    }
+
+    #[test]
+    fn a_session_that_moved_much_waits_only_if_a_long_turn_was_taken() {
+        let (_run, task) = (Ending::begin(), Arc::<Task>::default());
+        let waker = Waker::from(task.clone());
+        let (mut cx, mut own) = (Context::from_waker(&waker), Turns::default());
+        own.end(&mut cx, MUCH, false);
+        assert_eq!((own, queue()), (Turns::Long, (0, true)), "it has nothing more to read");
+        assert!(!own.may_begin(&cx));
+        assert_eq!((own, queue()), (Turns::Waits, (1, true)));
+        call_next();
+        assert!(own.may_begin(&cx));
+        own.end(&mut cx, MUCH, false);
+        QUEUE.with_borrow_mut(|queue| queue.taken = false);
+        assert!(own.may_begin(&cx));
+        assert_eq!((own, queue()), (Turns::Long, (0, false)));
+        // One that has moved little takes nobody's turn.
+        own.end(&mut cx, MUCH - 1, false);
+        assert_eq!((own, queue()), (Turns::Short, (0, false)));
+        own.end(&mut cx, MUCH - 1, true);
+        assert_eq!((own, queue(), task.woken()), (Turns::Waits, (1, true), 1));
+    }
+
+    #[test]
+    fn where_nobody_calls_a_session_with_more_to_read_is_woken_at_once() {
+        let task = Arc::<Task>::default();
+        let waker = Waker::from(task.clone());
+        let (mut cx, mut own) = (Context::from_waker(&waker), Turns::default());
+        own.end(&mut cx, MUCH, false);
+        assert_eq!((own, queue(), task.woken()), (Turns::Long, (0, false), 0));
+        own.end(&mut cx, MUCH, true);
+        assert_eq!((own, queue(), task.woken()), (Turns::Long, (0, false), 1));
+        assert!(own.may_begin(&cx));
     }
 }

@@ -24,7 +24,7 @@ use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::violation::Violation;
 
 /// Full buffers one poll may move before the other direction has its turn.
-const ROUNDS_MAX: u32 = 8;
+pub(super) const ROUNDS_MAX: u32 = 8;
 
 /// What is done with the bytes of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

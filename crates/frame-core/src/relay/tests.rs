@@ -1,10 +1,11 @@
 //! The relay over in-memory streams, on a paused clock.
 
 mod ending;
+mod fairness;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -403,6 +404,16 @@ async fn a_violator_waits_two_seconds_for_a_backend_that_says_nothing() {
     rig.client.send(&masked(0x82, b"12345")).await;
     assert_eq!(rig.backend.hear_close().await.code, Some(1009));
     assert_eq!(rig.client.hear_close().await.code, Some(1009));
+    assert_eq!(before.elapsed(), CLOSE_WAIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violating_backend_waits_two_seconds_for_a_client_that_says_nothing() {
+    let mut rig = rig(policy()).await;
+    let before = Instant::now();
+    rig.backend.send(&masked(0x81, b"bad")).await;
+    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
     assert_eq!(before.elapsed(), CLOSE_WAIT);
 }
 
@@ -844,108 +855,6 @@ proptest! {
         prop_assert_eq!(at_backend, up);
         prop_assert_eq!(at_client, down);
     }
-}
-
-/// Has always more to be read, and takes everything.
-struct Endless {
-    read: Arc<AtomicUsize>,
-    /// Then it is silent: a session that doesn't let others have their turn is to fail and not to hang.
-    most: usize,
-}
-
-impl AsyncRead for Endless {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = self.read.load(Ordering::Relaxed);
-        if before >= self.most {
-            return Poll::Pending;
-        }
-        let head = [0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0];
-        buf.put_slice(&head[before.min(head.len())..]);
-        self.read.fetch_add(buf.capacity(), Ordering::Relaxed);
-        let rest = buf.initialize_unfilled().len();
-        buf.advance(rest);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Endless {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
-    const TURNS: usize = 10;
-    let read = Arc::<AtomicUsize>::default();
-    let endless = |most| Endless { read: read.clone(), most };
-    let (mut client, mut backend) = (endless(0), endless(1 << 28));
-    let relay = tokio::spawn(async move {
-        let control = Control::new();
-        relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}, |_| None)
-            .await
-    });
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
-    }
-    let read = read.load(Ordering::Relaxed);
-    assert!(read >= (TURNS - 1) * TURN_LEN, "{read}: it goes on by itself");
-    assert!(read <= (TURNS + 1) * (TURN_LEN + BUFFER_LEN), "{read}");
-    relay.abort();
-}
-
-/// Between two looks of the runtime at what is ready, a small message waits for one session that moves much,
-/// however many there are.
-#[tokio::test(start_paused = true)]
-async fn sessions_that_never_run_dry_take_turns_one_a_look() {
-    const SESSIONS: usize = 8;
-    const LOOKS: usize = 40;
-    let caller = tokio::spawn(crate::turns::run());
-    let reads: Vec<_> = (0..SESSIONS).map(|_| Arc::<AtomicUsize>::default()).collect();
-    let tasks: Vec<_> = reads
-        .iter()
-        .map(|read| {
-            let endless = |most| Endless { read: read.clone(), most };
-            let (mut client, mut backend) = (endless(0), endless(1 << 28));
-            tokio::spawn(async move {
-                let control = Control::new();
-                relay(
-                    &mut client,
-                    &mut backend,
-                    policy(),
-                    &control,
-                    Exact::begin(),
-                    |_: &mut Endless| {},
-                    |_| None,
-                )
-                .await
-            })
-        })
-        .collect();
-    let all = || reads.iter().map(|read| read.load(Ordering::Relaxed)).sum::<usize>();
-    for _ in 0..2 {
-        tokio::task::yield_now().await; // the first turns: nothing is known of them yet
-    }
-    let mut before = all();
-    for look in 0..LOOKS {
-        tokio::task::yield_now().await;
-        let read = all() - before;
-        assert!(read <= TURN_LEN + BUFFER_LEN, "{read} in look {look}");
-        before += read;
-    }
-    let shares: Vec<_> = reads.iter().map(|read| read.load(Ordering::Relaxed)).collect();
-    let fair = LOOKS / SESSIONS * TURN_LEN;
-    assert!(shares.iter().all(|share| *share >= fair), "{shares:?}: everybody has his turn");
-    tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    caller.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,173 @@
+//! Sessions that move much let others go first; a session that moves little does not wait.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+
+/// Has always more to be read, and takes everything.
+struct Endless {
+    read: Arc<AtomicUsize>,
+    /// Then it is silent: a session that doesn't let others have their turn is to fail and not to hang.
+    most: usize,
+    /// Bytes of one read at most.
+    piece: usize,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = self.read.load(Ordering::Relaxed);
+        if before >= self.most {
+            return Poll::Pending;
+        }
+        let head = [0x82, 127, 0x40, 0, 0, 0, 0, 0, 0, 0];
+        let mut piece = buf.take(self.piece);
+        piece.put_slice(&head[before.min(head.len())..]);
+        let rest = piece.initialize_unfilled().len();
+        piece.advance(rest);
+        let len = piece.filled().len();
+        buf.advance(len);
+        self.read.fetch_add(len, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
+    const TURNS: usize = 10;
+    let read = Arc::<AtomicUsize>::default();
+    let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
+    let (mut client, mut backend) = (endless(0), endless(1 << 28));
+    let relay = tokio::spawn(async move {
+        let control = Control::new();
+        relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}, |_| None)
+            .await
+    });
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+    let read = read.load(Ordering::Relaxed);
+    assert!(read >= (TURNS - 1) * TURN_LEN, "{read}: it goes on by itself");
+    assert!(read <= (TURNS + 1) * (TURN_LEN + BUFFER_LEN), "{read}");
+    relay.abort();
+}
+
+/// Between two looks of the runtime at what is ready, a small message waits for one session that moves much,
+/// however many there are.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_never_run_dry_take_turns_one_a_look() {
+    const SESSIONS: usize = 8;
+    const LOOKS: usize = 40;
+    let caller = tokio::spawn(crate::turns::run());
+    let reads: Vec<_> = (0..SESSIONS).map(|_| Arc::<AtomicUsize>::default()).collect();
+    let tasks: Vec<_> = reads
+        .iter()
+        .map(|read| {
+            let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
+            let (mut client, mut backend) = (endless(0), endless(1 << 28));
+            tokio::spawn(async move {
+                let control = Control::new();
+                relay(
+                    &mut client,
+                    &mut backend,
+                    policy(),
+                    &control,
+                    Exact::begin(),
+                    |_: &mut Endless| {},
+                    |_| None,
+                )
+                .await
+            })
+        })
+        .collect();
+    let all = || reads.iter().map(|read| read.load(Ordering::Relaxed)).sum::<usize>();
+    for _ in 0..2 {
+        tokio::task::yield_now().await; // the first turns: nothing is known of them yet
+    }
+    let mut before = all();
+    for look in 0..LOOKS {
+        tokio::task::yield_now().await;
+        let read = all() - before;
+        assert!(read <= TURN_LEN + BUFFER_LEN, "{read} in look {look}");
+        before += read;
+    }
+    let shares: Vec<_> = reads.iter().map(|read| read.load(Ordering::Relaxed)).collect();
+    let fair = LOOKS / SESSIONS * TURN_LEN;
+    assert!(shares.iter().all(|share| *share >= fair), "{shares:?}: everybody has his turn");
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    caller.abort();
+}
+
+/// Bytes that each of two peers has had read after one poll, if they give these pieces without end.
+async fn read_in_one_poll(pieces: [Option<usize>; 2]) -> [usize; 2] {
+    let reads: [Arc<AtomicUsize>; 2] = Default::default();
+    let [mut client, mut backend] = [0, 1].map(|n| Endless {
+        read: reads[n].clone(),
+        most: pieces[n].map_or(0, |_| 1 << 20),
+        piece: pieces[n].unwrap_or(0),
+    });
+    let mut relay = Relay::new(&policy(), Exact::begin(), Scanner::blind);
+    poll_once(&mut relay, &mut client, &mut backend).await;
+    reads.map(|read| read.load(Ordering::Relaxed))
+}
+
+async fn poll_once<C, B>(relay: &mut Relay<Exact>, client: &mut C, backend: &mut B)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let control = Control::new();
+    poll_fn(|cx| {
+        assert!(relay.poll(cx, client, backend, &control, &|_| (), &|_| None).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Pieces that are small must not make a turn longer than reads that are large: it ends when both directions, or
+/// one of them twice, have used up the rounds that a pump has.
+#[tokio::test(start_paused = true)]
+async fn a_turn_of_small_reads_is_short_too() {
+    let len = 20;
+    // Every second round reads, the one behind it scans.
+    let read = usize::try_from(pump::ROUNDS_MAX).unwrap() / 2 * len;
+    assert_eq!(read_in_one_poll([Some(len), Some(len)]).await, [read; 2]);
+    assert_eq!(read_in_one_poll([None, Some(len)]).await, [0, 2 * read]);
+    assert_eq!(read_in_one_poll([Some(len), None]).await, [2 * read, 0]);
+}
+
+/// Of both directions, and whether the alarm had to be looked at or not.
+#[tokio::test(start_paused = true)]
+async fn how_much_a_session_has_read_decides_whether_it_takes_turns() {
+    for policy in [policy(), pinging()] {
+        for (up, down, expected) in [
+            (100, 100, Turns::Short),
+            (0, 40 << 10, Turns::Short),
+            (40 << 10, 0, Turns::Short),
+            (40 << 10, 40 << 10, Turns::Long),
+            (70 << 10, 0, Turns::Long),
+        ] {
+            let (mut client_far, mut client) = duplex(1 << 20);
+            let (mut backend_far, mut backend) = duplex(1 << 20);
+            client_far.write_all(&masked(0x82, &vec![0; up])).await.unwrap();
+            backend_far.write_all(&frame(0x82, &vec![0; down])).await.unwrap();
+            let scanner = |sender| Scanner::new(sender, policy.limits);
+            let mut relay = Relay::new(&policy, Exact::begin(), scanner);
+            poll_once(&mut relay, &mut client, &mut backend).await;
+            assert_eq!(relay.turns, expected, "{up} {down} {policy:?}");
+        }
+    }
+}
