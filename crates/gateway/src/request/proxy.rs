@@ -149,7 +149,7 @@ async fn ask_plainly(
     }
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
-    forward::request(&mut head, hop);
+    let lines = forward::request(&mut head, hop);
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
         Some(own) => own.lease_idle(upstream).await,
@@ -168,7 +168,7 @@ async fn ask_plainly(
     let body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
-    let request = Sending::new(&head, body, told);
+    let request = Sending::new(&head, &lines, body, told);
     drop(head);
 
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
@@ -245,10 +245,10 @@ pub(super) async fn upgrade(
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
-    forward::request(&mut head, hop);
+    let lines = forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
-    let (mut head, answer) = shake_hands(connection, upstream, &head).await?;
+    let (mut head, answer) = shake_hands(connection, upstream, &head, &lines).await?;
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let lease = if logs_in || identity::challenges(&head) {
@@ -280,8 +280,9 @@ async fn shake_hands(
     connection: &Connection,
     upstream: &Arc<Upstream>,
     head: &Parts,
+    lines: &[u8],
 ) -> Result<(response::Parts, Answer<Tcp>), Failure> {
-    let request = Sending::new(head, ToBackend::empty(), None);
+    let request = Sending::new(head, lines, ToBackend::empty(), None);
     let request = match Box::pin(own_wire(connection, upstream)).await {
         Some(wire) => match ask_in_time(wire, upstream, request).await? {
             Err(AskError::Again { request, .. }) => *request,

@@ -344,7 +344,7 @@ mod tests {
 
     fn request(method: &str) -> Sending {
         let head = Request::builder().method(method).uri("/").body(()).unwrap().into_parts().0;
-        Sending::new(&head, ToBackend::empty(), None)
+        Sending::new(&head, b"", ToBackend::empty(), None)
     }
 
     /// A connection to a backend that reads a request before it says the next of `sayings`, and then closes.

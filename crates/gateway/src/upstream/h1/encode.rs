@@ -33,8 +33,8 @@ const SPELLINGS: [(&str, &str); 6] = [
     ("x-real-ip", "X-Real-IP"),
 ];
 
-/// Appends the head. The fields that frame the body are ours alone (RFC 9112 §6.3).
-pub(crate) fn put_head(head: &request::Parts, coding: Coding, out: &mut Vec<u8>) {
+/// Appends the head, with `lines` behind its fields. The fields that frame the body are ours alone (RFC 9112 §6.3).
+pub(crate) fn put_head(head: &request::Parts, lines: &[u8], coding: Coding, out: &mut Vec<u8>) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
@@ -60,6 +60,7 @@ pub(crate) fn put_head(head: &request::Parts, coding: Coding, out: &mut Vec<u8>)
             put_value(value.as_bytes(), out);
         }
     }
+    out.extend_from_slice(lines);
     match coding {
         Coding::Length(len) => put_field(&CONTENT_LENGTH, len.to_string().as_bytes(), out),
         Coding::Chunked => put_field(&TRANSFER_ENCODING, b"chunked", out),
@@ -94,12 +95,14 @@ fn put_name(name: &str, out: &mut Vec<u8>) {
     }
     let start = out.len();
     out.extend_from_slice(name.as_bytes());
-    let mut begins = true;
-    for byte in &mut out[start..] {
-        if begins {
-            byte.make_ascii_uppercase();
+    let spelt = &mut out[start..];
+    if let Some(first) = spelt.first_mut() {
+        first.make_ascii_uppercase();
+    }
+    for at in 1..spelt.len() {
+        if spelt[at - 1] == b'-' {
+            spelt[at].make_ascii_uppercase();
         }
-        begins = *byte == b'-';
     }
 }
 
@@ -187,7 +190,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut out = Vec::new();
-        put_head(&request.body(()).unwrap().into_parts().0, coding, &mut out);
+        put_head(&request.body(()).unwrap().into_parts().0, b"Via: x\r\n", coding, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -202,7 +205,7 @@ mod tests {
         ];
         assert_eq!(
             head("GET", &fields, Coding::Empty),
-            "GET /a?b HTTP/1.1\r\nHost: a.test\r\nX-A-B: 1\r\nSec-WebSocket-Key: k\r\nX-Real-IP: ::1\r\nTE: \r\n\r\n"
+            "GET /a?b HTTP/1.1\r\nHost: a.test\r\nX-A-B: 1\r\nSec-WebSocket-Key: k\r\nX-Real-IP: ::1\r\nTE: \r\nVia: x\r\n\r\n"
         );
     }
 
@@ -221,7 +224,7 @@ mod tests {
             ("GET", &[length, chunked], Coding::Chunked, "Transfer-Encoding: chunked\r\n"),
             ("POST", &[], Coding::Chunked, "Transfer-Encoding: chunked\r\n"),
         ] {
-            let expect = format!("{method} /a?b HTTP/1.1\r\n{expect}\r\n");
+            let expect = format!("{method} /a?b HTTP/1.1\r\nVia: x\r\n{expect}\r\n");
             assert_eq!(head(method, fields, coding), expect, "{fields:?} {coding:?}");
         }
     }

@@ -66,9 +66,9 @@ pub(crate) enum SendError {
 
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
     /// The request with this head, as far as it depends on nobody else: its version and its framing are made
-    /// here. `told` hears of 100 Continue.
+    /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
     #[must_use]
-    pub fn new(head: &request::Parts, body: B, told: Option<oneshot::Sender<()>>) -> Self {
+    pub fn new(head: &request::Parts, lines: &[u8], body: B, told: Option<oneshot::Sender<()>>) -> Self {
         let coding = match (body.is_end_stream(), body.size_hint().exact()) {
             (true, _) => Coding::Empty,
             (false, Some(len)) => Coding::Length(len),
@@ -77,7 +77,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
         let left = if let Coding::Length(len) = coding { len } else { 0 };
         let announced = if coding == Coding::Chunked { announced(&head.headers) } else { Vec::new() };
         let mut out = Vec::with_capacity(1024);
-        put_head(head, coding, &mut out);
+        put_head(head, lines, coding, &mut out);
         Self {
             method: head.method.clone(),
             spelt: head.extensions.get::<Spelling>().is_some(),
@@ -292,7 +292,7 @@ mod tests {
     ) -> Sending<Frames> {
         let head = Request::builder().method(method).uri("/").header("trailer", "x-sum").body(()).unwrap();
         let frames = frames.into_iter().map(Ok).collect();
-        Sending::new(&head.into_parts().0, Frames { frames, len, is_late: false }, None)
+        Sending::new(&head.into_parts().0, b"", Frames { frames, len, is_late: false }, None)
     }
 
     /// What comes out of a connection that holds `room` bytes; nothing after the head if it failed.
