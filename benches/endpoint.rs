@@ -12,15 +12,15 @@ use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use fastwebsockets::{Frame, OpCode, Role, WebSocket};
-use frame_core::control::Control;
 use frame_core::endpoint::Endpoint;
+use frame_core::handle::SessionHandle;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::task::yield_now;
 
 const ROOM: usize = 2 << 20;
 
 async fn ours(io: Pipe) {
-    let mut endpoint = Endpoint::new(io, POLICY, Control::new());
+    let mut endpoint = Endpoint::new(io, POLICY, SessionHandle::new());
     while let Some(message) = endpoint.recv().await {
         endpoint.send(message).await.unwrap();
     }

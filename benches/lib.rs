@@ -7,7 +7,7 @@ pub mod record;
 
 use std::time::Duration;
 
-use frame_core::relay::Policy;
+use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
 use tokio::runtime::{Builder, Runtime};
 

@@ -11,7 +11,7 @@ use benches::pipe::{Pipe, pipe};
 use benches::{LENGTHS, POLICY, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::clock::Exact;
-use frame_core::control::Control;
+use frame_core::handle::SessionHandle;
 use frame_core::relay::{relay, relay_unscanned};
 use tokio::io::copy_bidirectional;
 
@@ -29,7 +29,7 @@ const MIDDLES: [(&str, Middle); 3] =
     [("relay", Middle::Relay), ("unscanned", Middle::Unscanned), ("copy_bidirectional", Middle::Copy)];
 
 async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
-    let (control, policy) = (Control::new(), POLICY);
+    let (control, policy) = (SessionHandle::new(), POLICY);
     match middle {
         Middle::Relay => {
             relay(&mut client, &mut backend, policy, &control, Exact::begin(), |_| (), |_| None).await;

@@ -51,7 +51,7 @@ impl fmt::Display for Close {
 
 /// Codes an endpoint may put in a Close frame (RFC 6455 §7.4 and the IANA registry).
 #[must_use]
-pub fn may_be_sent(code: u16) -> bool {
+pub(crate) fn may_be_sent(code: u16) -> bool {
     match code {
         // §7.4.1: 1004 is reserved; 1005, 1006 and 1015 only ever describe what was not sent.
         1004..=1006 | 1015 => false,

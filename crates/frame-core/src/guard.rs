@@ -22,7 +22,7 @@ use crate::sequence::{Limits, Sequence};
 use crate::violation::Violation;
 
 /// The longest payload shown as one frame. A multiple of four, so that a mask fits every part.
-pub const PART_LEN: u64 = 64 * 1024;
+pub(crate) const PART_LEN: u64 = 64 * 1024;
 
 /// At least so many payload bytes are read straight into the caller's buffer.
 const DIRECT_MIN: usize = 4096;
@@ -30,11 +30,11 @@ const DIRECT_MIN: usize = 4096;
 /// Says whose fault a failed read is.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Refused(#[from] pub Violation);
+pub(crate) struct Refused(#[from] pub(crate) Violation);
 
 /// A checking `AsyncRead` for a client's frames.
 #[derive(Debug)]
-pub struct Guard<R> {
+pub(crate) struct Guard<R> {
     inner: Take<R>,
     sequence: Sequence,
     /// Bytes read ahead: `inbox[start..end]`.
@@ -52,7 +52,7 @@ pub struct Guard<R> {
 
 /// How far a guard has come, for whoever can't ask it because it is being read.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     wire_bytes: AtomicU64,
     in_message: AtomicBool,
 }
@@ -60,13 +60,13 @@ pub struct Progress {
 impl Progress {
     /// Bytes received so far: signs of life.
     #[must_use]
-    pub fn wire_bytes(&self) -> u64 {
+    pub(crate) fn wire_bytes(&self) -> u64 {
         self.wire_bytes.load(Ordering::Relaxed)
     }
 
     /// A message has begun and not ended.
     #[must_use]
-    pub fn in_message(&self) -> bool {
+    pub(crate) fn in_message(&self) -> bool {
         self.in_message.load(Ordering::Relaxed)
     }
 }
@@ -85,7 +85,7 @@ struct Frame {
 
 impl<R: AsyncRead + Unpin> Guard<R> {
     /// Checks what a client sends over `inner`.
-    pub fn new(inner: R, limits: Limits) -> Self {
+    pub(crate) fn new(inner: R, limits: Limits) -> Self {
         Self {
             inner: inner.take(0),
             sequence: Sequence::new(limits),
@@ -102,7 +102,7 @@ impl<R: AsyncRead + Unpin> Guard<R> {
 
     /// A view of how far it has come.
     #[must_use]
-    pub fn progress(&self) -> Arc<Progress> {
+    pub(crate) fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 

@@ -10,9 +10,7 @@ use crate::violation::Violation;
 /// The longest head: 2 bytes, an 8-byte length, a 4-byte mask.
 pub const HEAD_MAX: usize = 14;
 /// The longest payload of a control frame (RFC 6455 §5.5).
-pub const CONTROL_PAYLOAD_MAX: usize = 125;
-/// The longest control frame as a client sends it.
-pub const CONTROL_FRAME_MAX: usize = 2 + 4 + CONTROL_PAYLOAD_MAX;
+pub(crate) const CONTROL_PAYLOAD_MAX: usize = 125;
 
 /// Which end of the connection wrote the bytes: it decides about the mask (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub enum OpCode {
 impl OpCode {
     /// Close, Ping or Pong: never fragmented, and allowed between the fragments of a message.
     #[must_use]
-    pub fn is_control(self) -> bool {
+    pub(crate) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 

@@ -7,17 +7,15 @@
 
 use std::time::Duration;
 
+use crate::policy::STALL_MAX;
 use crate::scanner::ControlPayload;
 
 /// Bytes of the payload of the gateway's own pings: a tag drawn per session, then a counter.
-pub const PING_LEN: usize = 8;
-
-/// How long a client may take nothing of what waits for it.
-pub const STALL_MAX: Duration = Duration::from_secs(60);
+pub(crate) const PING_LEN: usize = 8;
 
 /// What to do when the deadline has passed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Not yet, or no longer.
     Nothing,
     /// Put a ping with this payload between two frames; say [`Keepalive::on_ping_left`] when it
@@ -31,7 +29,7 @@ pub enum Due {
 
 /// Whose question a pong answers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answers {
+pub(crate) enum Answers {
     /// The gateway's: to be taken out of the stream.
     Gateway,
     /// The backend's, or nobody's: to be passed on.
@@ -54,7 +52,7 @@ enum State {
 
 /// The pings of one session.
 #[derive(Debug, Clone)]
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     interval: Option<Duration>,
     timeout: Duration,
     state: State,
@@ -78,7 +76,7 @@ impl Keepalive {
     /// answer. It was last heard at `now`. `tag` should be random: it tells the gateway's pings from the
     /// backend's.
     #[must_use]
-    pub fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4], now: Duration) -> Self {
+    pub(crate) fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4], now: Duration) -> Self {
         Self {
             interval,
             timeout,
@@ -95,20 +93,20 @@ impl Keepalive {
 
     /// There are pings at all.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.interval.is_some()
     }
 
     /// Nothing is asked, and nothing waits: what happens is bytes, if anything, and a deadline that is known
     /// comes no sooner.
     #[must_use]
-    pub fn is_calm(&self) -> bool {
+    pub(crate) fn is_calm(&self) -> bool {
         matches!(self.state, State::Heard(_)) && self.reading && self.stalled.is_none()
     }
 
     /// When [`Self::on_deadline`] wants to be called; `None`: something else must happen first.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let answer = match self.state {
             State::Heard(at) if self.reading => self.interval.map(|interval| at + interval),
             State::Asked(end) => Some(self.look_or(end, self.timeout)),
@@ -131,7 +129,7 @@ impl Keepalive {
 
     /// Says what is due at `now`; never later than [`Self::deadline`] by its own doing. `acknowledged` says how
     /// many bytes the client's machine has acknowledged so far, if that is known.
-    pub fn on_deadline(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
+    pub(crate) fn on_deadline(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Due::Nothing;
         }
@@ -189,7 +187,7 @@ impl Keepalive {
     }
 
     /// The client has sent something, whatever it was.
-    pub fn on_bytes(&mut self, now: Duration) {
+    pub(crate) fn on_bytes(&mut self, now: Duration) {
         if !matches!(self.state, State::Leaving | State::Over) {
             self.state = State::Heard(now);
         }
@@ -197,12 +195,12 @@ impl Keepalive {
 
     /// A ping waits to be handed to the network.
     #[must_use]
-    pub fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.state == State::Leaving
     }
 
     /// The ping has been handed to the network: the clock for its answer starts.
-    pub fn on_ping_left(&mut self, now: Duration) {
+    pub(crate) fn on_ping_left(&mut self, now: Duration) {
         match self.state {
             State::Leaving if self.reading => self.ask(now + self.timeout),
             State::Leaving => self.state = State::Held(self.timeout),
@@ -211,12 +209,12 @@ impl Keepalive {
     }
 
     /// A ping of the backend's goes on to the client.
-    pub fn on_backend_ping(&mut self) {
+    pub(crate) fn on_backend_ping(&mut self) {
         self.backend_asks = true;
     }
 
     /// The client has sent a pong.
-    pub fn on_pong(&mut self, payload: &ControlPayload) -> Answers {
+    pub(crate) fn on_pong(&mut self, payload: &ControlPayload) -> Answers {
         // A late answer to an older ping of ours is still not for the backend.
         let ours = payload.len() == PING_LEN
             && payload[..4] == self.tag
@@ -232,7 +230,7 @@ impl Keepalive {
     }
 
     /// Bytes wait for the client (`waits`), of which it has just taken some (`took`) or not.
-    pub fn on_sending(&mut self, waits: bool, took: bool, now: Duration) {
+    pub(crate) fn on_sending(&mut self, waits: bool, took: bool, now: Duration) {
         if (waits || took)
             && let State::Asked(deadline) = &mut self.state
         {
@@ -247,7 +245,7 @@ impl Keepalive {
     }
 
     /// Reading from the client stops (its bytes can't go on) or starts again.
-    pub fn on_reading(&mut self, reading: bool, now: Duration) {
+    pub(crate) fn on_reading(&mut self, reading: bool, now: Duration) {
         if self.reading == reading {
             return;
         }
@@ -264,7 +262,7 @@ impl Keepalive {
     }
 
     /// A Close was sent or received: nothing is asked any more.
-    pub fn on_close(&mut self) {
+    pub(crate) fn on_close(&mut self) {
         self.state = State::Over;
     }
 

@@ -1,35 +1,39 @@
 //! WebSocket frames for a gateway, strict by RFC 6455.
 //!
 //! Bytes in; frames, limits and an outcome out. This crate never learns an address, a route or a
-//! certificate. In the order in which bytes travel:
+//! certificate. Modules stand on floors, and each imports only what is listed above it:
 //!
-//! - [`head`], [`sequence`], [`utf8`], [`close`]: what the RFC says, pure; [`violation`]: what the
-//!   one who breaks it is told
-//! - [`scanner`]: heads checked, payloads stepped over; [`keepalive`]: whose pong is this? Pure.
-//! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
-//! - [`guard`], [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
-//! - [`control`]: how a live session is ended from outside; [`clock`]: what it reads the time from
+//! - [`head`], [`sequence`], `utf8`, [`close`]: what the RFC says, pure; [`violation`]: what a peer that breaks it
+//!   is told
+//! - [`scanner`]: heads are checked, payloads are skipped. Pure.
+//! - [`clock`], [`timer`], [`memory`], [`pool`]: time, counted memory, and receive buffers that idle connections
+//!   don't hold
 //! - [`turns`]: sessions that move much wait for each other, so that small messages don't
-//! - [`pool`]: receive buffers that idle connections don't hold
+//! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
+//!   [`handle`]: how it is ended from outside
+//! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
+//! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
+//! - `guard`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
 
 pub mod clock;
 pub mod close;
-pub mod control;
 pub mod endpoint;
-pub mod guard;
+mod guard;
+pub mod handle;
 pub mod head;
-pub mod keepalive;
+mod keepalive;
 pub mod memory;
+pub mod outcome;
+pub mod policy;
 pub mod pool;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
-pub mod turns;
-pub mod utf8;
-pub mod violation;
-
-pub mod alarm;
 #[cfg(test)]
 mod test_io;
+pub mod timer;
+pub mod turns;
+mod utf8;
+pub mod violation;
 
 pub use self::relay::relay;

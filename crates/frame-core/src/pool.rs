@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use crate::memory::{count, forget};
 
 /// Bytes of one buffer: large enough that bulk costs few system calls.
-pub const BUFFER_LEN: usize = 256 * 1024;
+pub(crate) const BUFFER_LEN: usize = 256 * 1024;
 
 /// Free buffers a thread keeps: enough for the sockets that are stalled or mid-burst at one time.
 const FREE_MAX: usize = 16;

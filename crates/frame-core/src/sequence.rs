@@ -32,7 +32,7 @@ impl Sequence {
 
     /// A message has begun and not ended: only its continuations and control frames may follow.
     #[must_use]
-    pub fn in_message(&self) -> bool {
+    pub(crate) fn in_message(&self) -> bool {
         self.message_len.is_some()
     }
 

@@ -4,7 +4,7 @@ use crate::violation::Violation;
 
 /// Checks a text message piece by piece, holding at most three bytes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Utf8 {
+pub(crate) struct Utf8 {
     /// The front of a code point whose rest is still to come.
     partial: [u8; 4],
     partial_len: usize,
@@ -15,7 +15,7 @@ impl Utf8 {
     ///
     /// # Errors
     /// [`Violation::Utf8`] as soon as no continuation can make the bytes valid.
-    pub fn push(&mut self, mut piece: &[u8]) -> Result<(), Violation> {
+    pub(crate) fn push(&mut self, mut piece: &[u8]) -> Result<(), Violation> {
         while self.partial_len > 0 {
             let Some((&next, rest)) = piece.split_first() else { return Ok(()) };
             self.partial[self.partial_len] = next;
@@ -40,7 +40,7 @@ impl Utf8 {
     ///
     /// # Errors
     /// [`Violation::Utf8`] if it ended inside a code point.
-    pub fn finish(self) -> Result<(), Violation> {
+    pub(crate) fn finish(self) -> Result<(), Violation> {
         if self.partial_len == 0 { Ok(()) } else { Err(Violation::Utf8) }
     }
 }

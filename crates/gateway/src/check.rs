@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use comfy_table::Table;
-use frame_core::relay::Policy;
+use frame_core::policy::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
 use crate::config::Config;

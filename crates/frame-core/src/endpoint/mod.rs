@@ -23,15 +23,16 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Kind, Message};
-use crate::alarm::Alarm;
 use crate::clock::{Clock, Exact};
 use crate::close::Close;
-use crate::control::{Control, Ear, Manner, Order};
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
+use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
 use crate::keepalive::{Due, Keepalive};
 use crate::memory::Claim;
-use crate::relay::{CLOSE_WAIT, Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Policy, Snapshot, Traffic};
+use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
+use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
+use crate::timer::SessionTimer;
 use crate::turns::others_first;
 use crate::violation::Violation;
 
@@ -69,13 +70,13 @@ pub struct Endpoint<S> {
     assembly: Assembly,
     outbox: Outbox<S>,
     policy: Policy,
-    control: Control,
+    control: SessionHandle,
     keepalive: Keepalive,
-    ear: Ear,
+    waker: RegisteredWaker,
     /// When an order to end waits for no message any longer.
     messages_until: Option<Duration>,
     clock: Exact,
-    alarm: Alarm,
+    timer: SessionTimer,
     /// When a message last moved.
     moved: Duration,
     progress: Arc<Progress>,
@@ -94,7 +95,7 @@ pub struct Endpoint<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
-    pub fn new(io: S, policy: Policy, control: Control) -> Self {
+    pub fn new(io: S, policy: Policy, control: SessionHandle) -> Self {
         let (read, write) = tokio::io::split(io);
         let guard = Guard::new(read, policy.limits);
         let progress = guard.progress();
@@ -123,10 +124,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             ),
             policy,
             control,
-            ear: Ear::default(),
+            waker: RegisteredWaker::default(),
             messages_until: None,
             clock,
-            alarm: Alarm::default(),
+            timer: SessionTimer::default(),
             moved: Duration::ZERO,
             progress,
             heard: 0,
@@ -149,7 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.alarm.take_ring(&self.clock); // here, since what comes may keep the timers waiting
+        self.timer.take_fired(&self.clock); // here, since what comes may keep the timers waiting
         loop {
             if self.cause.is_none() {
                 self.cause = self.ordered();
@@ -230,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     /// Ready when something is due; the caller then looks at everything again.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.control.poll(cx, &mut self.ear);
+        self.control.poll(cx, &mut self.waker);
         if self.ordered().is_some() {
             return Poll::Ready(());
         }
@@ -257,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
         }
         match self.next_deadline() {
-            Some(next) => self.alarm.poll(cx, next, &self.clock),
+            Some(next) => self.timer.poll(cx, next, &self.clock),
             None => Poll::Pending,
         }
     }
@@ -329,12 +330,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         };
         self.outbox.push(opcode, message.payload);
         poll_fn(|cx| {
-            self.alarm.take_ring(&self.clock);
+            self.timer.take_fired(&self.clock);
             if !self.outbox.is_full() {
                 return Poll::Ready(());
             }
             // An order breaks in on a client that takes nothing only when its last moment has come.
-            let order = self.control.poll(cx, &mut self.ear);
+            let order = self.control.poll(cx, &mut self.waker);
             if let Some(order) = order.filter(|order| self.is_last_moment(*order)) {
                 self.cause = Some(Cause::Ordered { code: order.code });
                 return Poll::Ready(());
@@ -354,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 return Poll::Ready(());
             }
             if let Some(at) = self.next_deadline()
-                && self.alarm.poll(cx, at, &self.clock).is_ready()
+                && self.timer.poll(cx, at, &self.clock).is_ready()
             {
                 cx.waker().wake_by_ref(); // with a new look at the clock
             }

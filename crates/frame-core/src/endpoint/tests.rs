@@ -5,8 +5,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::control::Order;
-use crate::keepalive::STALL_MAX;
+use crate::handle::Order;
+use crate::policy::STALL_MAX;
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked};
 
@@ -21,7 +21,7 @@ fn policy() -> Policy {
     }
 }
 
-async fn echo<S>(io: S, policy: Policy, control: Control) -> Outcome
+async fn echo<S>(io: S, policy: Policy, control: SessionHandle) -> Outcome
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -36,13 +36,13 @@ where
 
 struct Rig {
     client: DuplexStream,
-    control: Control,
+    control: SessionHandle,
     echo: JoinHandle<Outcome>,
 }
 
 async fn rig(policy: Policy, room: usize) -> Rig {
     let (client, near) = duplex(room);
-    let control = Control::new();
+    let control = SessionHandle::new();
     let echo = tokio::spawn(echo(near, policy, control.clone()));
     tokio::task::yield_now().await; // the session's clock starts
     Rig { client, control, echo }
@@ -96,7 +96,7 @@ async fn messages_come_back_whole() {
 #[tokio::test(start_paused = true)]
 async fn dripping_streams_lose_nothing() {
     let (mut client, near) = duplex(7);
-    let echo = tokio::spawn(echo(Drip::new(near, 42), policy(), Control::new()));
+    let echo = tokio::spawn(echo(Drip::new(near, 42), policy(), SessionHandle::new()));
     let wire = [masked(0x01, b"to"), masked(0x80, b"m"), masked(0x82, &[3; 5000])].concat();
     let expect = [frame(0x81, b"tom"), frame(0x82, &[3; 5000])].concat();
     let (mut from, mut to) = tokio::io::split(&mut client);
@@ -111,7 +111,7 @@ async fn dripping_streams_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_receive_loses_nothing() {
     let (mut client, near) = duplex(1024);
-    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     for byte in masked(0x82, b"slow") {
         assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
         client.write_all(&[byte]).await.unwrap();
@@ -191,7 +191,7 @@ async fn idle_counts_messages_that_are_not_answered_too() {
     let (mut client, near) = duplex(1024);
     let policy = Policy { idle_timeout: Some(60 * SECOND), ..policy() };
     let session = tokio::spawn(async move {
-        let mut endpoint = Endpoint::new(near, policy, Control::new());
+        let mut endpoint = Endpoint::new(near, policy, SessionHandle::new());
         while endpoint.recv().await.is_some() {}
         endpoint.end().await
     });
@@ -252,7 +252,7 @@ async fn a_client_that_was_not_told_all_is_cut() {
 #[tokio::test(start_paused = true)]
 async fn the_owner_of_an_endpoint_says_how_it_closes() {
     let (client, near) = duplex(1024);
-    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     endpoint.close(4000, "bye");
     endpoint.close(4001, "too late");
     assert_eq!(endpoint.recv().await, None);
@@ -273,7 +273,7 @@ fn binary(len: usize) -> Message {
 #[tokio::test(start_paused = true)]
 async fn what_is_queued_is_counted_and_lets_go_of_its_memory() {
     let (mut client, near) = duplex(64);
-    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     endpoint.send(binary(100)).await.unwrap();
     assert_eq!(endpoint.outbox.len(), 102, "it waits for others to leave with it");
     assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
@@ -287,7 +287,7 @@ async fn what_is_queued_is_counted_and_lets_go_of_its_memory() {
     assert_eq!((endpoint.outbox.len(), crate::memory::held()), (0, held - 38));
     drop(client);
     let (_client, near) = duplex(1 << 20);
-    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     for _ in 0..15 {
         endpoint.send(binary(COPY_MAX)).await.unwrap();
     }
@@ -299,7 +299,7 @@ async fn what_is_queued_is_counted_and_lets_go_of_its_memory() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_waits_for_a_client_that_takes_nothing_and_then_gives_it_up() {
     let (_client, near) = duplex(1024);
-    let mut endpoint = Endpoint::new(near, policy(), Control::new());
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     let before = Instant::now();
     let mut sent = 0;
     while endpoint.send(binary(3000)).await.is_ok() {
@@ -464,12 +464,12 @@ async fn pings_of_a_client_that_reads_nothing_do_not_pile_up() {
 /// An alarm that is heard seconds late is counted once, whatever the endpoint waits for; one in time is not.
 #[tokio::test(start_paused = true)]
 async fn late_alarms_are_counted() {
-    use crate::alarm::take_late;
-    use crate::keepalive::STALL_MAX;
+    use crate::policy::STALL_MAX;
+    use crate::timer::take_late_count;
     for sends in [false, true] {
         let (mut client, near) = duplex(64);
         let policy = Policy { ping_interval: Some(SECOND), ..policy() };
-        let mut endpoint = Endpoint::new(near, policy, Control::new());
+        let mut endpoint = Endpoint::new(near, policy, SessionHandle::new());
         let mut life = std::pin::pin!(async {
             if sends {
                 let payload = BytesMut::from(&[0; 1 << 20][..]);
@@ -478,20 +478,20 @@ async fn late_alarms_are_counted() {
             while endpoint.recv().await.is_some() {}
         });
         let mut live = async || poll_fn(|cx| Poll::Ready(life.as_mut().poll(cx).is_ready())).await;
-        assert_eq!((live().await, take_late()), (false, 0));
+        assert_eq!((live().await, take_late_count()), (false, 0));
         // A ping, or the end of waiting for a client that takes nothing; this one does.
         let due = if sends { STALL_MAX } else { SECOND };
         for (late, expect) in [(SECOND / 100, 0), (3 * SECOND, 1)] {
             let look = if sends { due / 2 } else { Duration::ZERO }; // in the middle of the wait
             tokio::time::advance(look).await;
-            assert_eq!((live().await, take_late()), (false, 0));
+            assert_eq!((live().await, take_late_count()), (false, 0));
             tokio::time::advance(due - look + late).await;
             if sends {
                 client.read_exact(&mut [0; 2]).await.unwrap();
             } else {
                 client.write_all(&masked(0x8A, b"")).await.unwrap();
             }
-            assert_eq!((live().await, take_late()), (false, expect), "sends: {sends}, late: {late:?}");
+            assert_eq!((live().await, take_late_count()), (false, expect), "sends: {sends}, late: {late:?}");
         }
     }
 }
@@ -507,7 +507,7 @@ async fn others_have_their_turn_between_many_frames() {
             client.write_all(&masked(0x00, &payload)).await.unwrap();
         }
         client.write_all(&masked(0x80, &[])).await.unwrap();
-        let mut endpoint = Endpoint::new(near, policy(), Control::new());
+        let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
         let mut receiving = std::pin::pin!(endpoint.recv());
         let mut turns = 0;
         let message = poll_fn(|cx| {

@@ -9,7 +9,6 @@
 //! One task serves both directions: each has a pump, and this module decides what an event in one
 //! means for the other (RFC 6455 §7).
 
-mod outcome;
 mod pump;
 
 use std::future::poll_fn;
@@ -19,25 +18,19 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use self::outcome::IDLE_CODE;
-pub use self::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
 use self::pump::{Event, Pump};
-use crate::alarm::Alarm;
 use crate::clock::Clock;
-use crate::control::{Control, Ear, Manner, Order};
+use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
 use crate::head::Sender;
 use crate::keepalive::{Due, Keepalive};
+use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
+use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
-use crate::sequence::Limits;
+use crate::timer::SessionTimer;
 use crate::turns::{Turns, others_first};
 use crate::violation::Violation;
 
-/// How long a peer is given to answer a Close of the gateway's, to read what was sent to it
-/// before the connection goes, or to say its last after it half-closed.
-pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// How long a peer is given to answer the other peer's Close.
-pub const CLOSE_ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// Bytes that a session may read of each peer before others have their turn: what it moves beyond that, small
 /// messages of others wait for. A read that begins before is not cut short.
 const TURN_LEN: usize = BUFFER_LEN;
@@ -45,19 +38,6 @@ const TURN_LEN: usize = BUFFER_LEN;
 const NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1500));
 /// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
 const BACKEND_LOST_CODE: u16 = 1011;
-
-/// What a route demands of its sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// Limits for both directions.
-    pub limits: Limits,
-    /// End the session when no message moved either way for so long.
-    pub idle_timeout: Option<Duration>,
-    /// Ping a client that was silent for so long.
-    pub ping_interval: Option<Duration>,
-    /// Then it has so long to answer.
-    pub pong_timeout: Duration,
-}
 
 /// Relays frames until the session is over; both streams are then shut down or, where
 /// [`Outcome::client`] or [`Outcome::backend`] says so, left to the caller to drop.
@@ -74,7 +54,7 @@ pub fn relay<'a, C, B, P, A, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
-    control: &'a Control,
+    control: &'a SessionHandle,
     clock: T,
     parting: P,
     acknowledged: A,
@@ -97,7 +77,7 @@ pub fn relay_unscanned<'a, C, B, P, A, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
-    control: &'a Control,
+    control: &'a SessionHandle,
     clock: T,
     parting: P,
     acknowledged: A,
@@ -163,8 +143,8 @@ impl Peer {
 #[derive(Debug)]
 struct Relay<T> {
     clock: T,
-    ear: Ear,
-    alarm: Alarm,
+    waker: RegisteredWaker,
+    timer: SessionTimer,
     up: Pump,
     down: Pump,
     keepalive: Keepalive,
@@ -193,8 +173,8 @@ impl<T: Clock> Relay<T> {
         let now = clock.now();
         Self {
             clock,
-            ear: Ear::default(),
-            alarm: Alarm::default(),
+            waker: RegisteredWaker::default(),
+            timer: SessionTimer::default(),
             up: Pump::new(scanner(Sender::Client)),
             down: Pump::new(scanner(Sender::Server)),
             keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random(), now),
@@ -217,7 +197,7 @@ impl<T: Clock> Relay<T> {
         cx: &mut Context<'_>,
         client: &mut C,
         backend: &mut B,
-        control: &Control,
+        control: &SessionHandle,
         parting: &impl Fn(&mut C),
         acknowledged: &impl Fn(&C) -> Option<u64>,
     ) -> Poll<Outcome>
@@ -226,16 +206,16 @@ impl<T: Clock> Relay<T> {
         B: AsyncRead + AsyncWrite + Unpin,
     {
         // The deadline that an alarm has rung for must not seem to be still to come.
-        let now = if self.alarm.has_rung() {
+        let now = if self.timer.has_fired() {
             let now = self.clock.now_exactly();
-            self.alarm.heard(now);
+            self.timer.count_if_late(now);
             now
         } else {
             self.clock.now()
         };
-        let silent = control.is_silent(cx, &self.ear);
+        let silent = control.is_silent(cx, &self.waker);
         if !silent
-            && let Some(order) = control.poll(cx, &mut self.ear)
+            && let Some(order) = control.poll(cx, &mut self.waker)
             && self.finish.is_none()
         {
             self.on_order(order, now);
@@ -255,7 +235,7 @@ impl<T: Clock> Relay<T> {
             return Poll::Ready(self.outcome(client, backend));
         }
         if let Some(next) = self.next_deadline()
-            && self.alarm.poll(cx, next, &self.clock).is_ready()
+            && self.timer.poll(cx, next, &self.clock).is_ready()
         {
             cx.waker().wake_by_ref(); // with a new look at the clock
         }
@@ -349,7 +329,7 @@ impl<T: Clock> Relay<T> {
             && self.up.is_calm()
             && self.down.is_calm()
             && self.keepalive.is_calm()
-            && (self.alarm.is_set() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
+            && (self.timer.is_armed() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {
@@ -453,7 +433,7 @@ impl<T: Clock> Relay<T> {
         if self.idle_timeout.is_some_and(|timeout| now >= self.moved + timeout) {
             self.cause = Some(Box::new(Cause::Idle));
             self.hurry(now);
-            self.close_both(outcome::IDLE_CODE, "idle", Boundary::Frame);
+            self.close_both(IDLE_CODE, "idle", Boundary::Frame);
             return true;
         }
         match self.keepalive.on_deadline(now, acknowledged) {

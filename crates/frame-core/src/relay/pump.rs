@@ -15,10 +15,10 @@ use std::task::{Context, Poll, ready};
 use fastwebsockets::{Frame, OpCode, Payload};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::outcome::Ended;
 use crate::close::Close;
 use crate::head::Sender;
 use crate::keepalive::{Answers, Keepalive};
+use crate::outcome::Ended;
 use crate::pool::Buffer;
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::violation::Violation;

@@ -338,7 +338,7 @@ struct World {
     client: Far,
     backend: Far,
     streams: (Stream, Stream),
-    control: Control,
+    control: SessionHandle,
     outcome: Option<Outcome>,
     /// Nothing was broken, ended by order, or slow for long enough to be given up.
     is_sound: bool,
@@ -368,7 +368,7 @@ impl World {
             client,
             backend,
             streams,
-            control: Control::new(),
+            control: SessionHandle::new(),
             outcome: None,
             is_sound: true,
         }

@@ -16,7 +16,8 @@ use super::*;
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::head::{Scan, scan_head, unmask};
-use crate::keepalive::STALL_MAX;
+use crate::policy::STALL_MAX;
+use crate::sequence::Limits;
 use crate::test_io::{Breaks, Drip, frame, masked, resets};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ fn policy() -> Policy {
 struct Rig {
     client: Far,
     backend: Far,
-    control: Control,
+    control: SessionHandle,
     relay: JoinHandle<Outcome>,
     /// The client's stream was told that its last bytes come.
     parted: Arc<AtomicBool>,
@@ -177,7 +178,7 @@ where
     let parted = Arc::<AtomicBool>::default();
     let mut client = Parts { io: client(client_near), kept: None, parted: parted.clone() };
     let mut backend = backend(backend_near);
-    let control = Control::new();
+    let control = SessionHandle::new();
     let relay = tokio::spawn({
         let control = control.clone();
         async move {
@@ -217,7 +218,7 @@ async fn an_alarm_is_heard_whatever_the_clock_says() {
     let (client_far, mut client) = duplex(1 << 10);
     let (_backend_far, mut backend) = duplex(1 << 10);
     let policy = Policy { idle_timeout: Some(45 * SECOND), ..pinging() };
-    let control = Control::new();
+    let control = SessionHandle::new();
     let clock = Lagging(Exact::begin(), Duration::ZERO.into());
     let begun = Instant::now();
     let session = relay(&mut client, &mut backend, policy, &control, clock, |_| {}, |_| None);

@@ -18,7 +18,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use frame_core::close::GOING_AWAY;
-use frame_core::relay::Policy;
+use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
 use ipnet::IpNet;
 use tls_acceptor::{Alpn, CertName, MinVersion, Named, Plan};

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER};
-use frame_core::control::{Manner, Order};
+use frame_core::handle::{Manner, Order};
 use http::Extensions;
 use tls_acceptor::{Certificates, Waiting};
 use tokio_util::sync::CancellationToken;

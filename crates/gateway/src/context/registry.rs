@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use frame_core::control::{Control, Manner};
+use frame_core::handle::{Manner, SessionHandle};
 use tokio::time::Instant;
 
 use crate::site::route::{Route, RouteId};
@@ -29,7 +29,7 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// How it is ended.
-    pub control: Control,
+    pub control: SessionHandle,
     /// The route it was opened by.
     pub route: Arc<Route>,
     /// Who opened it.
@@ -53,7 +53,7 @@ pub struct Who {
 #[derive(Debug)]
 pub struct Registered {
     id: u64,
-    control: Control,
+    control: SessionHandle,
     registry: Arc<Registry>,
 }
 
@@ -68,7 +68,7 @@ impl Registry {
     /// Adds a session of `route`.
     #[must_use]
     pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: Who) -> Registered {
-        let control = Control::new();
+        let control = SessionHandle::new();
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += self.step;
@@ -82,7 +82,7 @@ impl Registry {
 
     /// The controls of all sessions whose route `chosen` picks, each with that route.
     #[must_use]
-    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(Control, Arc<Route>)> {
+    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(SessionHandle, Arc<Route>)> {
         let inner = self.lock();
         let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
         chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
@@ -91,9 +91,10 @@ impl Registry {
     /// The controls of those `count` sessions at most whose peers have taken nothing for the longest while
     /// something waits for them. Who has been told to go at once is left out.
     #[must_use]
-    pub fn slowest(&self, count: usize) -> Vec<Control> {
+    pub fn slowest(&self, count: usize) -> Vec<SessionHandle> {
         let inner = self.lock();
-        let is_going = |control: &Control| control.order().is_some_and(|order| order.manner == Manner::Now);
+        let is_going =
+            |control: &SessionHandle| control.order().is_some_and(|order| order.manner == Manner::Now);
         let mut stalled: Vec<_> = inner
             .live
             .values()
@@ -115,7 +116,7 @@ impl Registry {
 
     /// The controls of all sessions.
     #[must_use]
-    pub fn controls(&self) -> Vec<Control> {
+    pub fn controls(&self) -> Vec<SessionHandle> {
         self.lock().live.values().map(|entry| entry.control.clone()).collect()
     }
 
@@ -173,7 +174,7 @@ impl Registered {
 
     /// How the session is ended.
     #[must_use]
-    pub fn control(&self) -> &Control {
+    pub fn control(&self) -> &SessionHandle {
         &self.control
     }
 }
@@ -216,7 +217,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
         }
         live[2].control().on_stall(true, true);
-        live[1].control().end(frame_core::control::Order { code: 1013, manner: Manner::Now });
+        live[1].control().end(frame_core::handle::Order { code: 1013, manner: Manner::Now });
         let since = |count| {
             let mut since: Vec<_> =
                 registry.slowest(count).iter().map(|control| control.stalled_since().unwrap()).collect();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use frame_core::close::TRY_AGAIN_LATER;
-use frame_core::control::{Manner, Order};
+use frame_core::handle::{Manner, Order};
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_core::control::{Control, Manner, Order};
+use frame_core::handle::{Manner, Order, SessionHandle};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
@@ -47,7 +47,7 @@ pub(super) fn end_sessions(
     let Pace { window, timeout, code } = pace;
     let now = Instant::now();
     let last = now + timeout.max(window);
-    let mut moments: Vec<(Instant, Control, Arc<Route>)> = workers
+    let mut moments: Vec<(Instant, SessionHandle, Arc<Route>)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
         .map(|(control, route)| (now + window.mul_f64(rand::random::<f64>()), control, route))

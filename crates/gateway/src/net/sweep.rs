@@ -2,7 +2,7 @@
 //! polled, and counted. A lost wake-up is a delay then, and never a connection that is silent for good.
 //!
 //! Every connection's task is wrapped in [`Swept`]; sessions, of which there are many, are reached by the
-//! [`Control`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`tls_acceptor::sweep`] says; kept connections to
+//! [`SessionHandle`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`tls_acceptor::sweep`] says; kept connections to
 //! backends are looked at every second by the pool.
 
 use std::cell::RefCell;
@@ -14,8 +14,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use frame_core::alarm::take_late;
-use frame_core::control::Control;
+use frame_core::handle::SessionHandle;
+use frame_core::timer::take_late_count;
 use pin_project_lite::pin_project;
 use tls_acceptor::sweep::{looking, take_found};
 use tokio::task::{JoinHandle, yield_now};
@@ -135,7 +135,7 @@ pin_project! {
     /// The task of a session, which is looked at by its control.
     #[derive(Debug)]
     pub struct SweptSession<F> {
-        control: Control,
+        control: SessionHandle,
         #[pin]
         session: F,
     }
@@ -143,7 +143,7 @@ pin_project! {
 
 impl<F> SweptSession<F> {
     /// `session`, whose control this is.
-    pub fn new(control: Control, session: F) -> Self {
+    pub fn new(control: SessionHandle, session: F) -> Self {
         Self { control, session }
     }
 }
@@ -161,7 +161,7 @@ impl<F: Future> Future for SweptSession<F> {
 }
 
 /// Looks at everything, round after round; `controls` are those of all sessions. To be run on the worker's own thread.
-pub async fn run(sweep: Arc<Sweep>, controls: impl Fn() -> Vec<Control>) {
+pub async fn run(sweep: Arc<Sweep>, controls: impl Fn() -> Vec<SessionHandle>) {
     HERE.set(Some(sweep.clone()));
     loop {
         sleep(PAUSE).await;
@@ -169,9 +169,9 @@ pub async fn run(sweep: Arc<Sweep>, controls: impl Fn() -> Vec<Control>) {
     }
 }
 
-async fn round(sweep: &Sweep, controls: &[Control]) {
+async fn round(sweep: &Sweep, controls: &[SessionHandle]) {
     for slice in controls.chunks(SLICE) {
-        slice.iter().for_each(Control::look);
+        slice.iter().for_each(SessionHandle::look);
         yield_now().await;
     }
     for slice in sweep.spots().chunks(SLICE) {
@@ -181,7 +181,7 @@ async fn round(sweep: &Sweep, controls: &[Control]) {
         }
         yield_now().await;
     }
-    let late = take_found() + take_late();
+    let late = take_found() + take_late_count();
     if late > 0 {
         LATE_WAKEUPS.fetch_add(late, Ordering::Relaxed);
         warn!(late, "connections or timers were served late: a wake-up was lost, or this worker was stuck");
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_is_reached_by_its_control() {
-        let control = Control::new();
+        let control = SessionHandle::new();
         let mut polls = 0;
         let session = poll_fn(|cx: &mut Context<'_>| {
             polls += 1;

@@ -1,7 +1,7 @@
 //! The session of the echo service: it says everything back. Built on `frame_core::endpoint`, and on nothing else.
 
 use frame_core::endpoint::Endpoint;
-use frame_core::relay::Outcome;
+use frame_core::outcome::Outcome;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Says everything back until the session is over.

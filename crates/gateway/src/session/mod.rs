@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::endpoint::Endpoint;
+use frame_core::outcome::{Exit, Outcome};
+use frame_core::policy::{CLOSE_WAIT, Policy};
 #[cfg(not(unscanned))]
 use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
-use frame_core::relay::{CLOSE_WAIT, Exit, Outcome, Policy};
 use frame_core::sequence::Limits;
 use tls_acceptor::Tcp;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};

@@ -8,7 +8,7 @@ use std::fmt;
 use std::iter;
 use std::sync::Arc;
 
-use frame_core::relay::Policy;
+use frame_core::policy::Policy;
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::host::HostPattern;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_core::relay::{Cause, Outcome, Party};
+use frame_core::outcome::{Cause, Outcome, Party};
 use http::{Method, StatusCode, Version, request};
 use tokio::time::Instant;
 use tracing::{info, warn};

@@ -52,7 +52,7 @@ async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
     let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
     let (mut client, mut backend) = (endless(0), endless(1 << 28));
     let relay = tokio::spawn(async move {
-        let control = Control::new();
+        let control = SessionHandle::new();
         relay(&mut client, &mut backend, policy(), &control, Exact::begin(), |_: &mut Endless| {}, |_| None)
             .await
     });
@@ -79,7 +79,7 @@ async fn sessions_that_never_run_dry_take_turns_one_a_look() {
             let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
             let (mut client, mut backend) = (endless(0), endless(1 << 28));
             tokio::spawn(async move {
-                let control = Control::new();
+                let control = SessionHandle::new();
                 relay(
                     &mut client,
                     &mut backend,
@@ -129,7 +129,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let control = Control::new();
+    let control = SessionHandle::new();
     poll_fn(|cx| {
         assert!(relay.poll(cx, client, backend, &control, &|_| (), &|_| None).is_pending());
         Poll::Ready(())

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frame_core::control::{Manner, Order};
-use frame_core::relay::Snapshot;
+use frame_core::handle::{Manner, Order};
+use frame_core::outcome::Snapshot;
 use serde::Serialize;
 use tls_acceptor::load::unix_now;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

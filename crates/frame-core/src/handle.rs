@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::relay::Snapshot;
+use crate::outcome::Snapshot;
 
 /// How a session is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Order {
 
 /// Shared by a session and whoever may end it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Control(Arc<Shared>);
+pub struct SessionHandle(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -53,13 +53,13 @@ struct Shared {
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// What a session remembers of its [`Control`]: which of its tasks is woken.
+/// What a session remembers of its [`SessionHandle`]: which of its tasks is woken.
 #[derive(Debug, Default)]
-pub struct Ear(Option<Waker>);
+pub struct RegisteredWaker(Option<Waker>);
 
-impl Ear {
+impl RegisteredWaker {
     /// The task of `cx` is the one that is woken.
-    fn hears(&self, cx: &Context<'_>) -> bool {
+    fn is_task_of(&self, cx: &Context<'_>) -> bool {
         self.0.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
     }
 }
@@ -73,7 +73,7 @@ const LOOK: u64 = 1 << 18;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
-impl Control {
+impl SessionHandle {
     /// A session that nobody has asked to end.
     #[must_use]
     pub fn new() -> Self {
@@ -154,7 +154,7 @@ impl Control {
     }
 
     /// Answers the question, if there is one. To be called after [`Self::poll`].
-    pub fn answer(&self, tell: impl FnOnce() -> Snapshot) {
+    pub(crate) fn answer(&self, tell: impl FnOnce() -> Snapshot) {
         if self.0.word.load(Ordering::Acquire) & ASKED == 0 {
             return;
         }
@@ -165,19 +165,19 @@ impl Control {
     }
 
     /// The order in force. The task of `cx` is woken when it changes.
-    pub fn poll(&self, cx: &Context<'_>, ear: &mut Ear) -> Option<Order> {
-        if !ear.hears(cx) {
-            ear.0 = Some(cx.waker().clone());
+    pub fn poll(&self, cx: &Context<'_>, registered: &mut RegisteredWaker) -> Option<Order> {
+        if !registered.is_task_of(cx) {
+            registered.0 = Some(cx.waker().clone());
             // Before the word is read: who changes it later finds this.
-            lock(&self.0.waker).clone_from(&ear.0);
+            lock(&self.0.waker).clone_from(&registered.0);
         }
         self.order()
     }
 
     /// There is neither an order nor a question, and the task of `cx` is woken when there is.
     #[must_use]
-    pub fn is_silent(&self, cx: &Context<'_>, ear: &Ear) -> bool {
-        ear.hears(cx) && self.0.word.load(Ordering::Acquire) == 0
+    pub(crate) fn is_silent(&self, cx: &Context<'_>, registered: &RegisteredWaker) -> bool {
+        registered.is_task_of(cx) && self.0.word.load(Ordering::Acquire) == 0
     }
 
     /// The order in force.
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn orders_only_get_harsher() {
-        let control = Control::new();
+        let control = SessionHandle::new();
         assert_eq!(control.order(), None);
         let within = |seconds| Manner::AfterMessages { within: Duration::from_secs(seconds) };
         let gentle = Order { code: 1001, manner: within(9) };
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_peer_stalls_from_the_last_byte_that_it_took() {
-        let control = Control::new();
+        let control = SessionHandle::new();
         assert_eq!(control.stalled_since(), None);
         control.on_stall(true, false);
         let first = control.stalled_since().unwrap();
@@ -250,37 +250,38 @@ mod tests {
 
     #[test]
     fn the_task_that_looked_last_is_woken_each_time() {
-        let (control, mut ear) = (Control::new(), Ear::default());
+        let (control, mut registered) = (SessionHandle::new(), RegisteredWaker::default());
         let tasks: [Arc<Counts>; 2] = Default::default();
         let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
         let [first, second] = tasks.each_ref().map(|task| Waker::from(task.clone()));
         let (first, second) = (Context::from_waker(&first), Context::from_waker(&second));
-        assert_eq!(control.poll(&first, &mut ear), None);
-        assert!(control.is_silent(&first, &ear) && !control.is_silent(&second, &ear));
+        assert_eq!(control.poll(&first, &mut registered), None);
+        assert!(control.is_silent(&first, &registered) && !control.is_silent(&second, &registered));
         drop(control.ask());
         assert_eq!(woken(), [1, 0]);
-        assert!(!control.is_silent(&first, &ear));
+        assert!(!control.is_silent(&first, &registered));
         control.answer(Snapshot::default);
-        assert!(control.is_silent(&first, &ear));
-        assert_eq!(control.poll(&second, &mut ear), None);
-        assert!(!control.is_silent(&first, &ear));
+        assert!(control.is_silent(&first, &registered));
+        assert_eq!(control.poll(&second, &mut registered), None);
+        assert!(!control.is_silent(&first, &registered));
         let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::MAX } };
         control.end(order);
         control.end(Order { manner: Manner::Now, ..order });
         assert_eq!(woken(), [1, 2]);
-        assert!(control.poll(&second, &mut ear).is_some() && !control.is_silent(&second, &ear));
+        assert!(control.poll(&second, &mut registered).is_some() && !control.is_silent(&second, &registered));
     }
 
     #[test]
     fn a_look_wakes_the_session_and_is_taken_once() {
-        let (control, mut ear, task) = (Control::new(), Ear::default(), Arc::<Counts>::default());
+        let (control, mut registered, task) =
+            (SessionHandle::new(), RegisteredWaker::default(), Arc::<Counts>::default());
         let waker = Waker::from(task.clone());
         let context = Context::from_waker(&waker);
-        assert_eq!(control.poll(&context, &mut ear), None);
+        assert_eq!(control.poll(&context, &mut registered), None);
         assert!(!control.take_look());
         control.look();
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        assert_eq!((control.is_silent(&context, &ear), control.order()), (false, None));
+        assert_eq!((control.is_silent(&context, &registered), control.order()), (false, None));
         let mut answer = control.ask();
         let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::from_secs(1) } };
         control.end(order);
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_question_is_answered_once_and_touches_no_order() {
-        let control = Control::new();
+        let control = SessionHandle::new();
         control.answer(|| panic!("nobody has asked"));
         let mut answer = control.ask();
         assert_eq!(control.order(), None);

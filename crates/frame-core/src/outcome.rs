@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::close::Close;
+use crate::close::{Close, GOING_AWAY};
 use crate::scanner::Tally;
 use crate::violation::Violation;
 
@@ -131,7 +131,7 @@ impl Cause {
 }
 
 /// An idle session is told the gateway is "going away" (RFC 6455 §7.4.1).
-pub(crate) const IDLE_CODE: u16 = 1001;
+pub(crate) const IDLE_CODE: u16 = GOING_AWAY;
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
