@@ -85,6 +85,9 @@ pub struct Routes {
 
 #[derive(Debug, Default)]
 struct Paths {
+    /// That of the path `/`, which nearly every host has: it is found without a search.
+    root: Option<Arc<Route>>,
+    /// The others.
     by_path: HashMap<Box<str>, Arc<Route>>,
     /// Segments of the longest path: no prefix with more of them is looked up.
     segments_max: usize,
@@ -108,7 +111,11 @@ impl Routes {
             };
             let path = &route.id.path.0;
             paths.segments_max = paths.segments_max.max(path.matches('/').count());
-            paths.by_path.insert(path.clone(), route.clone());
+            if path.is_empty() {
+                paths.root = Some(route.clone());
+            } else {
+                paths.by_path.insert(path.clone(), route.clone());
+            }
         }
         sorted
     }
@@ -127,19 +134,27 @@ impl Routes {
     }
 
     fn find_one(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
-        let parent = host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
         let exact = self.exact.get(host);
-        let wildcard = parent.and_then(|parent| self.wildcard.get(parent));
+        let wildcard = if self.wildcard.is_empty() {
+            None
+        } else {
+            let parent = host.split_once('.').filter(|(label, _)| !label.is_empty());
+            parent.and_then(|(_, parent)| self.wildcard.get(parent))
+        };
         [exact, wildcard, Some(&self.any)].into_iter().flatten().find_map(|paths| paths.find(path))
     }
 }
 
 impl Paths {
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let root = self.root.as_ref().filter(|_| path.is_empty() || path.starts_with('/'));
+        if self.by_path.is_empty() {
+            return root;
+        }
         // Prefixes that end on a segment border, that is before a slash or at the end; the longest first.
         let longest = path.match_indices('/').nth(self.segments_max).map_or(path, |(at, _)| &path[..at]);
         let shorter = |prefix: &&'_ str| prefix.rfind('/').map(|at| &path[..at]);
-        iter::successors(Some(longest), shorter).find_map(|prefix| self.by_path.get(prefix))
+        iter::successors(Some(longest), shorter).find_map(|prefix| self.by_path.get(prefix)).or(root)
     }
 }
 
