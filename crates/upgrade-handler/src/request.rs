@@ -53,6 +53,7 @@ pub fn judge(head: &Parts) -> Judgement {
     let judged = if head.method == Method::CONNECT {
         connect(head)
     } else if head.version == Version::HTTP_11
+        && head.headers.keys().any(|name| *name == UPGRADE) // comparing a few names costs less than a look-up
         && has_token(&head.headers, UPGRADE, "websocket")
         && has_token(&head.headers, CONNECTION, "upgrade")
     {

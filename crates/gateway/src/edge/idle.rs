@@ -22,6 +22,8 @@ pub(crate) struct HeadTimer {
     limits: ClientLimits,
     heard: Arc<Heard>,
     kept: Kept,
+    /// What hyper is told of the time.
+    created: std::time::Instant,
 }
 
 /// The runtime's timer between two waits: set to a later time over and over, it costs next to nothing. `None`: it
@@ -31,7 +33,7 @@ type Kept = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 impl HeadTimer {
     /// `heard` is the stream's.
     pub(crate) fn new(limits: ClientLimits, heard: Arc<Heard>) -> Self {
-        Self { limits, heard, kept: Kept::default() }
+        Self { limits, heard, kept: Kept::default(), created: std::time::Instant::now() }
     }
 
     fn wait(&self) -> HeadWait {
@@ -61,6 +63,11 @@ impl rt::Timer for HeadTimer {
 
     fn sleep_until(&self, _: std::time::Instant) -> Pin<Box<dyn rt::Sleep>> {
         Box::pin(self.wait()) // hyper waits for nothing but heads
+    }
+
+    /// hyper makes deadlines of it, which are not looked at above: so neither is the clock here.
+    fn now(&self) -> std::time::Instant {
+        self.created
     }
 }
 

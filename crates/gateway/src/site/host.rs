@@ -34,10 +34,7 @@ impl Host {
                 address.parse::<Ipv6Addr>().ok()?;
                 (&text[..address.len() + 2], port)
             }
-            None => match text.split_once(':') {
-                Some((host, _)) => (host, &text[host.len()..]),
-                None => (text, ""),
-            },
+            None => text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len())),
         };
         let port_is_good = match port.strip_prefix(':') {
             Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() <= 5,
