@@ -124,3 +124,14 @@ fn place(config: &Config, problem: &CertificateProblem) -> Problem {
     };
     config.problem(place, problem.to_string())
 }
+
+impl Source {
+    /// A problem with the configuration as a whole.
+    pub(super) fn problem(&self, what: String) -> Problem {
+        let file = match self {
+            Self::File(file) => file.clone(),
+            Self::BuiltIn { .. } => PathBuf::new(),
+        };
+        Problem { file, place: Place { line: 1, column: 1 }, what }
+    }
+}

@@ -1,27 +1,25 @@
 //! SIGHUP: everything is read anew, judged whole, and swapped; or nothing changes.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use frame_core::close::GOING_AWAY;
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::drain::{self, Pace};
-use super::{Candidate, Gateway, Read, Work, cannot_listen, load, millis, say_warnings};
+use super::gateway::Gateway;
+use super::load::{Candidate, load};
+use super::messages::{cannot_listen, millis, say_warnings, shown};
+use super::work::{Asker, Read, Work};
 use crate::config::Problems;
 use crate::net::options;
 use crate::ops::control::wire::{Answer, Expiry, Reloaded};
 use crate::site::Site;
 use crate::site::route::Route;
 use crate::worker::Command;
-
-/// Who wants to know how a reload went.
-pub(super) type Asker = oneshot::Sender<Answer>;
 
 impl Gateway {
     /// Begins to read everything anew.
@@ -195,14 +193,4 @@ fn say(report: &Reloaded) {
         took_ms = report.took_ms,
         "reloaded"
     );
-}
-
-/// The names for a line in the log: the first ten.
-pub(super) fn shown(names: &[impl Display]) -> Option<String> {
-    const SHOWN: usize = 10;
-    let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
-    if names.len() > SHOWN {
-        shown.push(format!("and {} more", names.len() - SHOWN));
-    }
-    (!shown.is_empty()).then(|| shown.join(", "))
 }

@@ -10,15 +10,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tls_acceptor::expiry::Stage;
-use tls_acceptor::load::unix_now;
 use tls_acceptor::{Certificates, Loaded, Look, Plan, Watch};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::Gateway;
-use super::reload::shown;
+use super::messages::shown;
 
 /// Without news for so long, whoever writes has come to an end.
 const QUIET: Duration = Duration::from_millis(100);
@@ -51,29 +48,6 @@ struct Pending {
     at: Instant,
     /// At files that look as they did, too.
     anyway: bool,
-}
-
-impl Gateway {
-    /// A look at the certificates, without anybody's signal.
-    pub(super) fn renew(&mut self, look: Result<Look, JoinError>) {
-        let next = self.generation + 1;
-        if self.renewal.judge(look, &self.certificates, next) {
-            self.generation = next;
-        }
-        self.say_expiries();
-    }
-
-    /// Says which certificates have come nearer to their end.
-    pub(super) fn say_expiries(&mut self) {
-        let current = self.certificates.current();
-        for expiry in self.expiries.news(&current.loaded.set, unix_now()) {
-            let days_left = expiry.days_left;
-            match expiry.stage {
-                Stage::Within(_) => warn!(problem = %expiry, days_left, "a certificate expires"),
-                Stage::Expired(_) => error!(problem = %expiry, days_left, "a certificate has expired"),
-            }
-        }
-    }
 }
 
 impl Renewal {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use tracing::info;
 
 use super::drain::{Pace, end_sessions};
-use super::{Gateway, Wanted, Work};
+use super::gateway::Gateway;
+use super::work::{Wanted, Work};
 use crate::ops::control::server::{Demand, Want};
 use crate::ops::control::wire::{Answer, Drain};
 use crate::site;

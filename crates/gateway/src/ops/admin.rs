@@ -102,7 +102,7 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
-    let mut brink = Brink::new(overview.clone(), local.to_string());
+    let mut brink = Brink::new(overview.spares.clone(), overview.shortage.clone(), local.to_string());
     loop {
         let accepting = async {
             brink.ready().await;

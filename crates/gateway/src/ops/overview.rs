@@ -71,7 +71,7 @@ pub struct Overview {
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// What is kept back for those who ask.
-    pub spares: Spares,
+    pub spares: Arc<Spares>,
     /// Reloads that took.
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::net::shortage::is_shortage;
-use crate::ops::overview::Overview;
+use crate::net::shortage::{Shortage, is_shortage};
 
 /// So many connections can be accepted with what is kept back.
 const COUNT: usize = 4;
@@ -40,7 +39,8 @@ impl Spares {
 /// A listener for operators, as far as accepting may fail.
 #[derive(Debug)]
 pub struct Brink {
-    overview: Arc<Overview>,
+    spares: Arc<Spares>,
+    shortage: Arc<Shortage>,
     /// What the listener is called.
     place: String,
     /// When accepting may be tried again.
@@ -50,9 +50,9 @@ pub struct Brink {
 impl Brink {
     /// For the listener that is called `place`.
     #[must_use]
-    pub fn new(overview: Arc<Overview>, place: String) -> Self {
-        overview.spares.fill();
-        Self { overview, place, again: Instant::now() }
+    pub fn new(spares: Arc<Spares>, shortage: Arc<Shortage>, place: String) -> Self {
+        spares.fill();
+        Self { spares, shortage, place, again: Instant::now() }
     }
 
     /// Waits until accepting may be tried again.
@@ -62,29 +62,29 @@ impl Brink {
     pub async fn ready(&self) {
         if self.again > Instant::now() {
             sleep_until(self.again).await;
-            self.overview.spares.fill();
+            self.spares.fill();
         }
     }
 
     /// A connection was accepted.
     pub fn accepted(&self) {
-        self.overview.shortage.succeeded();
+        self.shortage.succeeded();
     }
 
     /// Accepting has failed. If this has made room, it is to be tried at once: others want it, too.
     pub fn failed(&mut self, error: &io::Error) {
         let is_shortage = is_shortage(error);
         if is_shortage {
-            self.overview.shortage.failed(&self.place, error);
+            self.shortage.failed(&self.place, error);
         }
-        if !is_shortage || !self.overview.spares.give() {
+        if !is_shortage || !self.spares.give() {
             self.again = Instant::now() + PAUSE;
         }
     }
 
     /// A connection has ended: what it had is kept for the next one, before others take it.
     pub fn freed(&mut self) {
-        self.overview.spares.fill();
+        self.spares.fill();
         self.again = Instant::now();
     }
 }

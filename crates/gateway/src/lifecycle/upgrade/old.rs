@@ -13,16 +13,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 use tokio::process::{Child, Command};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::lifecycle::load::Source;
 use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
 use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Estate, Message};
-use crate::lifecycle::upgrade::retire::stop_accepting;
-use crate::lifecycle::{Gateway, Work, millis};
-
-/// The longest that a new gateway may take to become ready.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no takeover; `None` if there may be one.
 pub(crate) fn refusal(pid: u32, source: &Source, is_going_on: bool) -> Option<&'static str> {
@@ -70,12 +65,12 @@ pub(crate) struct Takeover {
 #[derive(Debug)]
 pub(crate) struct Successor {
     channel: Channel,
-    pid: u32,
-    version: String,
+    pub(crate) pid: u32,
+    pub(crate) version: String,
     /// Those of this gateway's listeners that it goes on with.
-    listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<SocketAddr>,
     /// How many sockets it was given.
-    sockets: usize,
+    pub(crate) sockets: usize,
 }
 
 impl Takeover {
@@ -101,59 +96,6 @@ impl Takeover {
 impl Drop for Takeover {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-impl Gateway {
-    /// Begins to start the program anew.
-    pub(crate) fn take_over(&self) -> Work {
-        let limit = START_TIMEOUT.min(self.site.load().takeover_timeout);
-        info!(
-            pid = std::process::id(), program = %self.program.path.display(),
-            "takeover: starting the new process"
-        );
-        let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
-        let estate =
-            self.inherited.estate(self.tickets.clone(), drained, self.outside.lend(), self.commands());
-        Work::Takeover(Takeover::start(self.program.clone(), limit, estate))
-    }
-
-    /// Lets the new process go, accepts nothing more, and returns the process id of who does. Nothing
-    /// changes if there is none.
-    pub(crate) async fn hand_over(
-        &mut self,
-        result: Result<Successor, TakeoverError>,
-        started: Instant,
-    ) -> Option<u32> {
-        let gone = match result {
-            Ok(successor) => successor.go().await.map(|()| successor),
-            Err(e) => Err(e),
-        };
-        let successor = match gone {
-            Ok(successor) => successor,
-            Err(e) => {
-                error!(
-                    cause = %e, took_ms = millis(started),
-                    "takeover failed: this process carries on, nothing has changed"
-                );
-                return None;
-            }
-        };
-        stop_accepting(&self.workers, &successor.listeners);
-        info!(
-            pid = std::process::id(),
-            successor = successor.pid,
-            successor_version = successor.version,
-            sockets = successor.sockets,
-            sessions = self.overview.live(),
-            takeover_timeout_s = self.site.load().takeover_timeout.as_secs_f64(),
-            took_ms = millis(started),
-            "handed over: this process accepts nothing more and ends with its last session"
-        );
-        self.outside.close_admin().await;
-        self.notifier.hand_over(successor.pid).await;
-        self.outside.close_control(); // before the new process is told, and takes the path
-        Some(successor.pid)
     }
 }
 
@@ -262,7 +204,7 @@ impl Successor {
     ///
     /// # Errors
     /// If it has ended meanwhile; then nothing has changed.
-    async fn go(&self) -> Result<(), TakeoverError> {
+    pub(crate) async fn go(&self) -> Result<(), TakeoverError> {
         self.channel.send(&Message::Go, &[]).await.map_err(|_| TakeoverError::Gone)
     }
 }

@@ -125,7 +125,11 @@ impl Control {
 async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
     let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
-    let mut brink = Brink::new(access.overview.clone(), path.display().to_string());
+    let mut brink = Brink::new(
+        access.overview.spares.clone(),
+        access.overview.shortage.clone(),
+        path.display().to_string(),
+    );
     loop {
         let accepting = async {
             brink.ready().await;

@@ -1,0 +1,257 @@
+//! The running gateway, and how it starts: everything that can fail first, then it serves.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tls_acceptor::expiry::Stage as ExpiryStage;
+use tls_acceptor::load::unix_now;
+use tls_acceptor::{Certificates, Expiries, Look, TicketKeys, Tickets};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tracing::{error, info, warn};
+
+use super::load::{Candidate, Source, load};
+use super::messages::{cannot_listen, millis, say_warnings};
+use super::notify::Notifier;
+use super::outside::{self, Outside};
+use super::renewal::Renewal;
+use super::upgrade::new::{Inherited, Opened, Predecessor, SuccessionError};
+use super::upgrade::origin::Program;
+use crate::config::{Config, Problems};
+use crate::context::Common;
+use crate::net::shortage::Shortage;
+use crate::ops::control::server::{Access, DEMANDS_MAX, Demand};
+use crate::ops::overview::{Overview, Stage};
+use crate::site::Site;
+use crate::site::drained::{Drained, Target};
+use crate::worker::{self, Command, Handle};
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration can't be carried out.
+    #[error("{0}")]
+    Config(#[from] Problems),
+    /// A thread, a runtime, randomness: what every program needs.
+    #[error("the gateway can't start: {0}")]
+    System(#[from] std::io::Error),
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] tls_acceptor::SetupError),
+    /// No keys for session tickets.
+    #[error(transparent)]
+    Tickets(#[from] tls_acceptor::TicketError),
+    /// There was a gateway to take over from, and it didn't come to that.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
+}
+
+/// A running gateway.
+pub(super) struct Gateway {
+    pub(super) source: Source,
+    pub(super) site: Arc<ArcSwap<Site>>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) tickets: Tickets,
+    pub(super) renewal: Renewal,
+    pub(super) expiries: Expiries,
+    pub(super) workers: Vec<Handle>,
+    /// By the address in the configuration.
+    pub(super) listening: HashMap<SocketAddr, SocketAddr>,
+    pub(super) generation: u64,
+    pub(super) program: Program,
+    pub(super) inherited: Inherited,
+    pub(super) notifier: Notifier,
+    pub(super) overview: Arc<Overview>,
+    /// What the control socket is answered from.
+    pub(super) access: Access,
+    pub(super) outside: Outside,
+    /// Which sessions are to end may have changed: a reload, an order that was taken back.
+    pub(super) choices: watch::Sender<()>,
+}
+
+/// What is bound, and not accepted on yet.
+pub(super) struct Closed {
+    pub(super) config: Config,
+    pub(super) ticket_keys: Option<TicketKeys>,
+    pub(super) listeners: Vec<Opened>,
+    pub(super) outside: outside::Opened,
+}
+
+/// A gateway that has begun to serve.
+pub(super) struct Begun {
+    pub(super) gateway: Gateway,
+    /// Who is being taken over.
+    pub(super) predecessor: Option<Predecessor>,
+    /// Each worker's end.
+    pub(super) ended: mpsc::Receiver<()>,
+    pub(super) demands: mpsc::Receiver<Demand>,
+}
+
+impl Gateway {
+    /// Does all that can fail. Nothing is accepted before [`open`](Self::open).
+    pub(super) async fn start(
+        source: Source,
+        program: Program,
+        mut inherited: Inherited,
+    ) -> Result<(Begun, Closed), StartError> {
+        let reading = source.clone();
+        let candidate =
+            spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
+        say_warnings(&candidate);
+        let Candidate { config, loaded, ticket_keys } = candidate;
+        let tickets = match inherited.tickets.take() {
+            Some(tickets) => tickets,
+            None => Tickets::new()?,
+        };
+        tickets.adopt(ticket_keys.as_ref());
+        let certificates = Certificates::new(loaded, 1);
+        let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
+        let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
+        let mut listeners = Vec::new();
+        let mut problems = Vec::new();
+        for listener in &config.listeners {
+            match inherited.listen(listener.address, workers) {
+                Ok(opened) => listeners.push(opened),
+                Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
+            }
+        }
+        let outside = Outside::new(inherited.predecessor.is_none());
+        let to_open = outside.open(&config, &mut inherited, &mut problems, cannot_listen);
+        if !problems.is_empty() {
+            problems.sort_by_key(|problem| problem.place);
+            return Err(Problems(problems).into());
+        }
+        inherited.close_unwanted();
+        let site = Arc::new(ArcSwap::from_pointee(site));
+        let casing = upgrade_handler::casing::canonical();
+        let (end, ended) = mpsc::channel(workers);
+        let drained = inherited.drained.iter().filter_map(|target| Target::parse(target).ok());
+        let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
+        let drained = Arc::new(ArcSwap::from_pointee(drained));
+        let shortage = Arc::<Shortage>::default();
+        let common = Common {
+            site: site.clone(),
+            certificates: certificates.clone(),
+            drained: drained.clone(),
+            shortage: shortage.clone(),
+            casing,
+        };
+        let workers = (0..workers)
+            .map(|n| worker::start((n, workers), common.clone(), end.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let overview = Arc::new(Overview {
+            site: site.clone(),
+            certificates: certificates.clone(),
+            drained,
+            sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
+            accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
+            shortage,
+            spares: Arc::default(),
+            reloads_taken: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            started: tokio::time::Instant::now(),
+            stage: Mutex::new(Stage::Starting),
+        });
+        let (tell, demands) = mpsc::channel(DEMANDS_MAX);
+        let access = Access { overview: overview.clone(), demands: tell };
+        let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
+        let gateway = Self {
+            source,
+            site,
+            certificates,
+            tickets,
+            renewal,
+            expiries: Expiries::default(),
+            workers,
+            listening: HashMap::new(),
+            generation: 1,
+            program,
+            inherited,
+            notifier: Notifier::default(),
+            overview,
+            access,
+            outside,
+            choices: watch::channel(()).0,
+        };
+        gateway.keep_drained();
+        let closed = Closed { config, ticket_keys, listeners, outside: to_open };
+        Ok((Begun { gateway, predecessor: None, ended, demands }, closed))
+    }
+
+    /// Begins to accept connections.
+    pub(super) fn open(&mut self, closed: Closed, started: Instant) {
+        let Closed { config, ticket_keys, listeners, outside } = closed;
+        self.outside.settle(&config, outside, &self.access);
+        for listener in listeners {
+            self.listen(listener);
+        }
+        self.overview.enter(Stage::Ready);
+        info!(
+            pid = std::process::id(),
+            generation = self.generation,
+            workers = self.workers.len(),
+            routes = self.site.load().route_ids().len(),
+            certificates = self.certificates.current().loaded.set.certificates().len(),
+            ticket_key = ticket_keys.as_ref().and_then(|keys| keys.names().next()),
+            took_ms = millis(started),
+            "ready"
+        );
+    }
+
+    /// Deals a listener's sockets to the workers.
+    pub(super) fn listen(&mut self, Opened { address, local, sockets }: Opened) {
+        for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
+            // A worker that is gone is noticed where it ended.
+            let _ = worker.commands.send(Command::Listen { address, socket });
+        }
+        self.listening.insert(address, local);
+        let tls = self.site.load().door(address).is_some_and(|door| door.acceptor.is_some());
+        info!(address = %local, tls, "listening");
+    }
+
+    /// Speaks for the service from here on.
+    pub(super) fn speak(&mut self) {
+        self.outside.speak(&self.access);
+        let status = self.status();
+        self.notifier.begin(self.commands(), &status);
+    }
+
+    /// For the service manager.
+    pub(super) fn status(&self) -> String {
+        let (generation, listeners) = (self.generation, self.listening.len());
+        let routes = self.site.load().route_ids().len();
+        format!("serving: generation {generation}, {listeners} listeners, {routes} routes")
+    }
+
+    /// Where the workers take commands.
+    pub(super) fn commands(&self) -> Vec<mpsc::UnboundedSender<Command>> {
+        self.workers.iter().map(|worker| worker.commands.clone()).collect()
+    }
+
+    /// A look at the certificates, without anybody's signal.
+    pub(super) fn renew(&mut self, look: Result<Look, JoinError>) {
+        let next = self.generation + 1;
+        if self.renewal.judge(look, &self.certificates, next) {
+            self.generation = next;
+        }
+        self.say_expiries();
+    }
+
+    /// Says which certificates have come nearer to their end.
+    pub(super) fn say_expiries(&mut self) {
+        let current = self.certificates.current();
+        for expiry in self.expiries.news(&current.loaded.set, unix_now()) {
+            let days_left = expiry.days_left;
+            match expiry.stage {
+                ExpiryStage::Within(_) => warn!(problem = %expiry, days_left, "a certificate expires"),
+                ExpiryStage::Expired(_) => error!(problem = %expiry, days_left, "a certificate has expired"),
+            }
+        }
+    }
+}
