@@ -9,7 +9,76 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use imports::{circle, imports};
+
+#[path = "structure/imports.rs"]
+mod imports;
+
 const LIBRARIES: [&str; 3] = ["tls-acceptor", "upgrade-handler", "frame-core"];
+
+/// The floors of each crate, from the lowest to the highest: a module names none that stands higher. What stands in
+/// a folder is written as the folder.
+const FLOORS: [(&str, &[&[&str]]); 3] = [
+    (
+        "crates/tls-acceptor/src",
+        &[
+            &[
+                "der",
+                "name",
+                "pem",
+                "chain_fault",
+                "error",
+                "memory",
+                "sweep",
+                "turn",
+                "ticket_key",
+                "waiting",
+            ],
+            &["certificate", "key_kind", "permits", "record", "tcp", "ticket_file"],
+            &["cert_set", "chain", "early_data", "hello", "material", "tickets"],
+            &["assembly", "handshake"],
+            &["directory", "stream"],
+            &["named"],
+            &["load"],
+            &["expiry", "places", "reload"],
+            &["resolver", "watch"],
+            &["acceptor"],
+        ],
+    ),
+    (
+        "crates/upgrade-handler/src",
+        &[
+            &["casing", "fields", "handoff", "key", "memory", "queued"],
+            &["extensions", "origin", "refusal", "tunnel"],
+            &["request", "upstream"],
+            &["response"],
+        ],
+    ),
+    (
+        "crates/gateway/src",
+        &[
+            &["net"],
+            &["site"],
+            &["config", "upstream"],
+            &["context"],
+            &["telemetry"],
+            &["session"],
+            &["request"],
+            &["edge"],
+            &["worker"],
+            &["ops"],
+            &["lifecycle"],
+            &["check", "demo"],
+            &["main"],
+        ],
+    ),
+];
+
+/// What a message, a request or a connection passes through.
+const DATA_PLANE: [&str; 8] =
+    ["net", "site", "upstream", "context", "telemetry", "session", "request", "edge"];
+/// What reads and changes how that is done.
+const CONTROL_PLANE: [&str; 6] = ["config", "worker", "ops", "lifecycle", "check", "demo"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -69,6 +138,41 @@ fn the_three_libraries_know_nothing_of_each_other_nor_of_the_gateway() {
             assert!(!dependencies.contains(&format!("{other}.")), "{name} depends on {other}");
         }
     }
+}
+
+#[test]
+fn every_module_stands_on_a_floor_and_looks_down() {
+    for (crate_, floors) in FLOORS {
+        let imports = imports(&root().join(crate_));
+        let floor_of = |module: &str| {
+            let top = module.split("::").next().unwrap();
+            floors.iter().position(|floor| floor.contains(&top))
+        };
+        for (module, named) in imports.iter().filter(|(module, _)| !module.is_empty()) {
+            let floor = floor_of(module).unwrap_or_else(|| panic!("{crate_}: {module} stands on no floor"));
+            for other in named {
+                assert!(
+                    floor_of(other) <= Some(floor),
+                    "{crate_}: {module} names {other}, which stands higher"
+                );
+            }
+        }
+        assert_eq!(circle(&imports), None, "{crate_}: a circle");
+        let known = |top: &&str| imports.keys().any(|module| module.split("::").next() == Some(top));
+        assert!(floors.iter().all(|floor| floor.iter().all(known)), "{crate_}: a floor of nothing");
+    }
+}
+
+#[test]
+fn the_data_plane_knows_nothing_of_the_control_plane() {
+    let imports = imports(&root().join("crates/gateway/src"));
+    let is_in = |module: &str, plane: &[&str]| plane.contains(&module.split("::").next().unwrap());
+    let data = imports.iter().filter(|(module, _)| is_in(module, &DATA_PLANE));
+    let arrows: Vec<_> = data
+        .flat_map(|(module, named)| named.iter().map(move |other| (module, other)))
+        .filter(|(_, other)| is_in(other, &CONTROL_PLANE))
+        .collect();
+    assert!(arrows.is_empty(), "{arrows:?}");
 }
 
 #[test]

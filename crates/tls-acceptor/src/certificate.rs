@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
 
-use crate::chain::ChainFault;
+use crate::chain_fault::ChainFault;
 use crate::der;
 use crate::name::CertName;
 

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use rustls::sign::SigningKey;
 use walkdir::WalkDir;
 
+use crate::assembly::assemble;
 use crate::certificate::{Certificate, Origin, Role};
 use crate::chain::{Link, Pool};
 use crate::material::{
     FILE_LEN_MAX, FileError, FileProblem, KnownKeys, is_hidden, is_listed, read, signing_key,
 };
-use crate::named::assemble;
 
 /// Files that are looked into although their names end in something else, to say so.
 const UNLISTED_MAX: usize = 256;

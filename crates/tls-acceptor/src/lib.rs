@@ -40,9 +40,11 @@
 //! ```
 
 pub mod acceptor;
+mod assembly;
 pub mod cert_set;
 pub mod certificate;
 pub mod chain;
+mod chain_fault;
 mod der;
 mod directory;
 mod early_data;
@@ -68,6 +70,7 @@ pub mod tcp;
 #[cfg(test)]
 mod test_rig;
 pub mod ticket_file;
+mod ticket_key;
 pub mod tickets;
 mod turn;
 pub mod waiting;
@@ -76,6 +79,7 @@ pub mod watch;
 pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Settings, SetupError};
 pub use self::cert_set::{CertSet, Selected};
 pub use self::certificate::{Certificate, KeyType, Leaf};
+pub use self::chain_fault::ChainFault;
 pub use self::error::AcceptError;
 pub use self::expiry::Expiries;
 pub use self::load::{Loaded, Named, Plan, Problem, Warning, load, renew};
@@ -84,6 +88,7 @@ pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
 pub use self::tcp::Tcp;
 pub use self::ticket_file::{TicketFileError, TicketKeys};
-pub use self::tickets::{TicketError, Tickets};
+pub use self::ticket_key::TicketError;
+pub use self::tickets::Tickets;
 pub use self::waiting::{Client, Place, Waiting};
 pub use self::watch::{Eye, Look, Watch};

@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use crate::cert_set::{CertSet, Lost};
 use crate::certificate::{Certificate, Flaw, Origin};
-use crate::chain::ChainFault;
+use crate::chain_fault::ChainFault;
 use crate::directory::{Scanned, scan};
 use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
 use crate::name::CertName;

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
 use rustls::sign::SigningKey;
 
-use crate::certificate::{Certificate, Origin, leaf};
-use crate::chain::{ChainFault, Link, Pool, chain};
+use crate::assembly::assemble;
+use crate::certificate::{Certificate, Origin};
+use crate::chain::{Link, Pool};
+use crate::chain_fault::ChainFault;
 use crate::directory::beside;
 use crate::material::{FileError, FileProblem, read, signing_key};
 
@@ -98,29 +99,4 @@ fn signing_keys(file: &Path) -> Result<SigningKeys, FileError> {
         return Err(notes.into_iter().next().unwrap_or(FileError::NoKey));
     }
     Ok((keys, notes))
-}
-
-/// The certificate whose leaf is `links[at]`, with its issuers from `links` and from `pool`.
-pub(crate) fn assemble(
-    links: &[Link],
-    at: usize,
-    pool: &Pool<'_>,
-    signing: Arc<dyn SigningKey>,
-    origin: Origin,
-    files: Vec<PathBuf>,
-    now: i64,
-) -> Result<Certificate, FileError> {
-    let in_chain = |error| FileError::Certificate { position: at + 1, error };
-    let leaf = leaf(&links[at].der).map_err(in_chain)?;
-    if leaf.names.is_empty() {
-        return Err(if leaf.names_ignored.is_empty() {
-            FileError::NoNames
-        } else {
-            FileError::BadNames(leaf.names_ignored)
-        });
-    }
-    let chain = chain(links, at, pool, now);
-    let key = Arc::new(CertifiedKey::new(chain.certs, signing));
-    key.keys_match().map_err(|_| FileError::Unpaired)?; // can't happen: the key was chosen because it fits
-    Ok(Certificate { key, leaf, origin, files, chain_faults: chain.faults })
 }

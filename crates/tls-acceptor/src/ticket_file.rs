@@ -13,7 +13,7 @@ use std::path::Path;
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-use crate::tickets::{KEYS_MAX, Key, SECRET_LEN, TicketError};
+use crate::ticket_key::{KEYS_MAX, Key, SECRET_LEN, TicketError};
 
 const FILE_LEN_MAX: u64 = 64 * 1024;
 /// 32 random bytes hold 30 different ones, give or take two.

@@ -16,42 +16,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{hkdf, rand};
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
+use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 use rustls_pki_types::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ticket_file::TicketKeys;
+use crate::ticket_key::{KEYS_MAX, Key, NAME_LEN, SALT_LEN, SECRET_LEN, TicketError};
 
 /// What clients are told, and how old a ticket may be, in seconds.
 const LIFETIME_SECS: u32 = 12 * 60 * 60;
 /// How long a key of our own seals, in seconds; for as long again it opens.
 const PERIOD_SECS: u64 = 6 * 60 * 60;
-/// The length of a ticket key.
-pub(crate) const SECRET_LEN: usize = 32;
-const NAME_LEN: usize = 16;
-const SALT_LEN: usize = 32;
 const ISSUED_LEN: usize = 8;
-/// More keys than anybody's rotation leaves behind.
-pub(crate) const KEYS_MAX: usize = 16;
 /// What an export begins with; the digit is the format's.
 const MAGIC: &[u8] = b"wssgate tickets 1";
 
 /// The ticket keys in use. Cheap to clone; clones share their keys.
 #[derive(Debug, Clone)]
 pub struct Tickets(Arc<Cell>);
-
-/// Why there are no ticket keys.
-#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
-pub enum TicketError {
-    /// The operating system gave no randomness.
-    #[error("no session ticket keys could be made: there is no randomness")]
-    Randomness,
-    /// What was to be imported is no export of this version.
-    #[error("the session ticket keys that were handed over are not in a format that is known here")]
-    Import,
-}
 
 impl Tickets {
     /// Fresh keys, which rotate.
@@ -219,57 +203,6 @@ impl Ring {
 /// Each key seals a single ticket.
 fn only_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
-}
-
-/// A ticket key: 256 random bits, and what it is called in tickets.
-#[derive(Clone)]
-pub(crate) struct Key {
-    name: [u8; NAME_LEN],
-    secret: Zeroizing<[u8; SECRET_LEN]>,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:02x?})", self.name)
-    }
-}
-
-impl Key {
-    pub(crate) fn new(secret: &[u8; SECRET_LEN]) -> Self {
-        let (prk, mut name) = (prk(secret), [0; SECRET_LEN]);
-        let filled = prk.expand(&[b"wssgate ticket key name"], hkdf::HKDF_SHA256);
-        let _ = filled.and_then(|okm| okm.fill(&mut name)); // can't fail: HKDF has as many bytes
-        let mut key = Self { name: [0; NAME_LEN], secret: Zeroizing::new(*secret) };
-        key.name.copy_from_slice(&name[..NAME_LEN]);
-        key
-    }
-
-    pub(crate) fn name(&self) -> &[u8; NAME_LEN] {
-        &self.name
-    }
-
-    /// Enough of the name for people to tell keys apart.
-    pub(crate) fn short_name(&self) -> String {
-        self.name.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    fn random() -> Result<Self, TicketError> {
-        let mut secret = Zeroizing::new([0; SECRET_LEN]);
-        rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
-        Ok(Self::new(&secret))
-    }
-
-    /// The key of one ticket.
-    fn for_ticket(&self, salt: &[u8; SALT_LEN]) -> Option<LessSafeKey> {
-        let info = [b"wssgate ticket", &salt[..]];
-        let key = prk(&self.secret).expand(&info, &AES_256_GCM).ok().map(UnboundKey::from);
-        key.map(LessSafeKey::new)
-    }
-}
-
-/// The secret is uniformly random, so that nothing needs to be extracted (RFC 5869 §3.3).
-fn prk(secret: &[u8; SECRET_LEN]) -> hkdf::Prk {
-    hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, secret)
 }
 
 #[cfg(test)]

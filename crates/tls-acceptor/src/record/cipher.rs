@@ -9,7 +9,8 @@ use aws_lc_rs::aead::{
 use rustls::{CipherSuite, CipherSuiteCommon, ConnectionTrafficSecrets, SupportedCipherSuite};
 use zeroize::Zeroize;
 
-use super::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX, Secret};
+use super::header::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX, VERSION};
+use super::secret::Secret;
 
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
@@ -257,7 +258,7 @@ impl Cipher {
         let mut aad = [0; 13];
         aad[..8].copy_from_slice(&self.sequence.to_be_bytes());
         aad[8] = content_type;
-        aad[9..11].copy_from_slice(&super::VERSION);
+        aad[9..11].copy_from_slice(&VERSION);
         let len = u16::try_from(len).unwrap_or(u16::MAX); // longer ones have been refused
         aad[11..].copy_from_slice(&len.to_be_bytes());
         aad

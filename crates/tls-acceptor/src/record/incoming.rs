@@ -1,6 +1,8 @@
 //! What a client may say after its handshake, and what it means. Pure.
 
-use super::{CLOSE_NOTIFY, Cipher, ContentType, Fault, Header, KEY_UPDATE, Secret, USER_CANCELED};
+use super::cipher::Cipher;
+use super::header::{CLOSE_NOTIFY, ContentType, Fault, Header, KEY_UPDATE, USER_CANCELED};
+use super::secret::Secret;
 
 /// Records without data that a client may send in a row.
 const QUIET_MAX: u32 = 32;

@@ -5,7 +5,7 @@
 use aws_lc_rs::hkdf::{HKDF_SHA256, HKDF_SHA384, KeyType, Prk};
 use zeroize::Zeroize;
 
-use super::Fault;
+use super::header::Fault;
 
 /// Of SHA-384; of SHA-256 it is 32.
 const LEN_MAX: usize = 48;
