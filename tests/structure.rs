@@ -185,6 +185,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "frame-core/src/violation.rs",
         "frame-core/src/scanner.rs",
         "frame-core/src/keepalive.rs",
+        "frame-core/src/relay/closing.rs",
         "frame-core/src/endpoint/assembly.rs",
         "tls-acceptor/src/name.rs",
         "tls-acceptor/src/cert_set.rs",

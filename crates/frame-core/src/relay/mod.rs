@@ -6,9 +6,10 @@
 //! any size needs no more memory than a ping. Frames of the gateway's own are put exactly between
 //! two others.
 //!
-//! One task serves both directions: each has a pump, and this module decides what an event in one
-//! means for the other (RFC 6455 §7).
+//! One task serves both directions: each has a [`pump`], this module notes what happened in each, and [`closing`]
+//! decides what follows from it (RFC 6455 §7).
 
+mod closing;
 mod pump;
 
 use std::future::poll_fn;
@@ -18,12 +19,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::closing::{Output, Peer, State, Step, Wait, next_step};
 use self::pump::{Event, Pump};
 use crate::clock::Clock;
 use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
 use crate::head::Sender;
 use crate::keepalive::{Due, Keepalive};
-use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
+use crate::outcome::{Cause, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
@@ -120,24 +122,6 @@ struct Broken {
     violation: Violation,
     /// Whether that peer was told so.
     told: bool,
-}
-
-/// What is known of one peer.
-#[derive(Debug, Default)]
-struct Peer {
-    /// Its Close has arrived.
-    closed: bool,
-    /// Its bytes have ended.
-    ended: Option<Ended>,
-    /// It takes no more bytes.
-    deaf: Option<Ended>,
-}
-
-impl Peer {
-    /// The orderly way to part with it.
-    fn shutdown(&self) -> Leg {
-        Leg::Shutdown { ended: self.ended.is_some() }
-    }
 }
 
 #[derive(Debug)]
@@ -417,7 +401,7 @@ impl<T: Clock> Relay<T> {
             }
             Event::SinkFailed(how) => {
                 // What the peer sent before it went is still worth reading: its Close, its end.
-                self.peer(other(party)).deaf = Some(how);
+                self.peer(other(party)).write_error = Some(how);
                 self.hurry(now);
             }
             Event::PingLeft => self.keepalive.on_ping_left(now),
@@ -455,78 +439,51 @@ impl<T: Clock> Relay<T> {
         true
     }
 
-    /// Decides whether the session is over, and if so how.
+    /// Takes the steps that follow from what has happened, by the table of [`closing`].
     fn advance(&mut self, now: Duration) {
-        if self.cause.is_none() && self.is_late(now) {
-            // Deaf, and silent since.
-            let (party, peer) = if self.client.deaf.is_some() {
-                (Party::Client, &self.client)
-            } else {
-                (Party::Backend, &self.backend)
-            };
-            self.cause = peer.deaf.map(|how| Box::new(Cause::Lost { party, how }));
+        if self.cause.is_none() && !self.is_late(now) {
+            return; // so it is nearly always
         }
-        if self.cause.is_none() || self.finish.is_some() {
-            return;
-        }
-        let both_closed = self.client.closed && self.backend.closed;
-        // A client that is gone for good: nothing can reach it, and the backend may know at once.
-        match self.client.ended {
-            Some(Ended::Reset) if !both_closed => {
-                return self.finish(now, Exit::Cut, Exit::Reset);
-            }
-            Some(Ended::Truncated | Ended::Failed(_)) if self.up.is_written() => {
-                return self.finish(now, Exit::Cut, Exit::Orderly);
-            }
-            _ => {}
-        }
-        if let Some(Broken { by: violator, violation, told: false }) = self.broken.as_deref().copied() {
-            let peer = self.peer(other(violator));
-            if peer.closed || peer.ended.is_some() || self.is_late(now) {
-                self.broken = Some(Box::new(Broken { by: violator, violation, told: true }));
-                self.deadline = Some(now + CLOSE_WAIT);
-                let (_, to_violator) = self.pumps(violator);
-                if !to_violator.at_frame_boundary() {
-                    return match violator {
-                        Party::Client => self.finish(now, Exit::Cut, Exit::Orderly),
-                        _ => self.finish(now, Exit::Orderly, Exit::Cut),
-                    };
+        while self.finish.is_none() {
+            match next_step(&self.state(now)) {
+                Step::Wait => return,
+                Step::SetLost(party) => {
+                    self.cause = self.peer(party).write_error.map(|how| Box::new(Cause::Lost { party, how }));
                 }
-                to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
-            }
-        } else if self.broken.is_none()
-            && self.client.ended.is_none()
-            && self.backend.ended.is_some()
-            && !self.backend.closed
-        {
-            if self.down.at_frame_boundary() {
-                self.down.send_close(BACKEND_LOST_CODE, "backend lost", Boundary::Frame);
-                self.up.watch();
-            } else if self.down.is_written() {
-                return self.finish(now, Exit::Cut, Exit::Orderly); // in the middle of a frame
+                Step::TellViolator(violator) => {
+                    let Some(broken) = self.broken.as_deref_mut() else { return };
+                    broken.told = true;
+                    let violation = broken.violation;
+                    self.deadline = Some(now + CLOSE_WAIT);
+                    let (_, to_violator) = self.pumps(violator);
+                    to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
+                }
+                Step::ReportLoss => {
+                    self.down.send_close(BACKEND_LOST_CODE, "backend lost", Boundary::Frame);
+                    self.up.watch();
+                }
+                Step::BeginWait => self.deadline = Some(now + CLOSE_WAIT),
+                Step::Finish { client, backend } => self.finish(now, client, backend),
             }
         }
-        if self.order.is_some() && self.up.close_written() && self.down.close_written() {
-            self.deadline.get_or_insert(now + CLOSE_WAIT);
-        }
+    }
 
-        let violator = self.broken.as_deref().map(|broken| broken.by);
-        let client_done = self.client.ended.is_some()
-            || self.down.sink_failed()
-            || (self.down.close_written() && (self.client.closed || violator == Some(Party::Client)));
-        let backend_done = self.backend.ended.is_some()
-            || self.up.sink_failed()
-            || (self.up.close_written() && (self.backend.closed || violator == Some(Party::Backend)));
-        let written = (self.up.is_written() || self.backend.ended.is_some()) && self.down.is_written();
-        if (client_done && backend_done && written) || self.is_late(now) {
-            let client = if !self.down.at_frame_boundary() || !self.down.is_written() {
-                Exit::Cut
-            } else if self.backend.ended == Some(Ended::Reset) && !both_closed {
-                Exit::Reset
-            } else {
-                Exit::Orderly
-            };
-            self.finish(now, client, Exit::Orderly);
+    /// What the steps depend on.
+    fn state(&self, now: Duration) -> State {
+        State {
+            has_cause: self.cause.is_some(),
+            client: self.client,
+            backend: self.backend,
+            to_client: output(&self.down),
+            to_backend: output(&self.up),
+            violator: self.broken.as_deref().map(|broken| (broken.by, broken.told)),
+            loss_is_unreported: self.down.takes_close() || self.up.is_relaying(),
+            ordered: self.order.is_some(),
+            wait: match self.deadline {
+                None => Wait::Unlimited,
+                Some(deadline) if now < deadline => Wait::Running,
+                Some(_) => Wait::Over,
+            },
         }
     }
 
@@ -542,11 +499,11 @@ impl<T: Clock> Relay<T> {
     fn finish(&mut self, now: Duration, client: Exit, backend: Exit) {
         let closed_in_order = self.up.close_written() && self.backend.closed;
         self.finish = Some(Box::new(Finish {
-            client: if client == Exit::Orderly { self.client.shutdown() } else { Leg::Done(client) },
+            client: if client == Exit::Orderly { shutdown(&self.client) } else { Leg::Done(client) },
             backend: match backend {
                 // The server closes TCP first (RFC 6455 §7.1.1).
                 Exit::Orderly if closed_in_order && self.backend.ended.is_none() => Leg::AwaitEnd,
-                Exit::Orderly => self.backend.shutdown(),
+                Exit::Orderly => shutdown(&self.backend),
                 exit => Leg::Done(exit),
             },
             deadline: self
@@ -596,6 +553,20 @@ impl<T: Clock> Relay<T> {
     fn pumps(&mut self, party: Party) -> (&mut Pump, &mut Pump) {
         if party == Party::Client { (&mut self.up, &mut self.down) } else { (&mut self.down, &mut self.up) }
     }
+}
+
+fn output(pump: &Pump) -> Output {
+    Output {
+        at_frame_boundary: pump.at_frame_boundary(),
+        written: pump.is_written(),
+        close_written: pump.close_written(),
+        failed: pump.sink_failed(),
+    }
+}
+
+/// The orderly way to end a peer's connection.
+fn shutdown(peer: &Peer) -> Leg {
+    Leg::Shutdown { ended: peer.ended.is_some() }
 }
 
 fn other(party: Party) -> Party {

@@ -173,6 +173,17 @@ impl Pump {
         self.sink == Sink::Open && !self.own.iter().chain(&self.own_next).any(|o| o.kind == Kind::Close)
     }
 
+    /// [`Self::send_close`] between two frames would still change something.
+    pub(super) fn takes_close(&self) -> bool {
+        let waits = |own: &Own| own.kind == Kind::Close && own.boundary == Boundary::Message;
+        self.can_close() || self.own.as_deref().is_some_and(waits)
+    }
+
+    /// What the source sends goes on to the sink.
+    pub(super) fn is_relaying(&self) -> bool {
+        self.source == Source::Relay
+    }
+
     /// Everything meant for the sink is on the network.
     pub(super) fn is_written(&self) -> bool {
         self.sink == Sink::Failed

@@ -16,6 +16,7 @@ use super::*;
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::head::{Scan, scan_head, unmask};
+use crate::outcome::Ended;
 use crate::policy::STALL_MAX;
 use crate::sequence::Limits;
 use crate::test_io::{Breaks, Drip, frame, masked, resets};
