@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use support::pki::{Key, Order, Pki};
 use support::tls::{TLS12, TLS13, Tls};
 use tempfile::TempDir;
-use tls_acceptor::{Acceptor, Certificates, Plan, Settings, Tickets};
+use tls_acceptor::{Acceptor, AcceptorSettings, Certificates, Plan, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -21,7 +21,8 @@ fn handshakes(c: &mut Criterion) {
         let temp = TempDir::new().unwrap();
         Pki::new().issue_as(&Order { key, ..Order::new(&["a.test"]) }).write(temp.path(), "a");
         let certificates = Certificates::load(&Plan::directory(temp.path())).unwrap();
-        let acceptor = Acceptor::new(&Settings::default(), certificates, &Tickets::new().unwrap()).unwrap();
+        let acceptor =
+            Acceptor::new(&AcceptorSettings::default(), certificates, &Tickets::new().unwrap()).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let one = async |client: &Tls| {

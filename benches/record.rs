@@ -15,7 +15,7 @@ use support::pki::{Issued, Pki};
 #[allow(dead_code, unused_imports, reason = "benches need a part of it")]
 mod layer;
 
-use layer::{Cipher, Content, ContentType, HEADER_LEN, Incoming, Opened};
+use layer::{Cipher, Content, ContentType, HEADER_LEN, Incoming, OpenedRecord};
 
 /// Bytes of content in one record at most.
 pub const CONTENT_MAX: usize = layer::PLAINTEXT_MAX;
@@ -60,7 +60,7 @@ impl Opener {
             let (record, rest) = wire.split_at(header.record_len());
             let body = &record[HEADER_LEN..];
             match self.0.open(header, body, &mut content[len..len + body.len()]).unwrap() {
-                Opened::Data(n) => len += n,
+                OpenedRecord::Data(n) => len += n,
                 other => unreachable!("{other:?}"),
             }
             wire = rest;

@@ -16,7 +16,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rustls_pki_types::ServerName;
 use support::pki::Pki;
 use tempfile::TempDir;
-use tls_acceptor::{Acceptor, Certificates, Plan, Settings, Tickets};
+use tls_acceptor::{Acceptor, AcceptorSettings, Certificates, Plan, Tickets};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -147,7 +147,7 @@ fn stream(c: &mut Criterion) {
     let temp = TempDir::new().unwrap();
     issued.write(temp.path(), "a");
     let certificates = Certificates::load(&Plan::directory(temp.path())).unwrap();
-    let ours = Acceptor::new(&Settings::default(), certificates, &Tickets::new().unwrap()).unwrap();
+    let ours = Acceptor::new(&AcceptorSettings::default(), certificates, &Tickets::new().unwrap()).unwrap();
     let theirs = TlsAcceptor::from(Arc::new(server_config(&issued)));
     let connector = TlsConnector::from(Arc::new(client_config(&pki)));
     let (listener, address) = runtime.block_on(async {

@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType
 use time::{Duration, OffsetDateTime};
 use tls_acceptor::Plan;
 
-use crate::lifecycle::Source;
+use crate::lifecycle::ConfigSource;
 
 /// The first of these that is free.
 const PORTS: std::ops::Range<u16> = 8443..8463;
@@ -50,7 +50,7 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Demo {
     /// What to run.
-    pub source: Source,
+    pub source: ConfigSource,
     /// The page to open.
     pub page: String,
     /// The WebSocket that echoes.
@@ -77,7 +77,7 @@ impl Demo {
         }
         let (addresses, port) = loopback();
         Ok(Self {
-            source: Source::BuiltIn { text: config(&directory, &addresses, port) },
+            source: ConfigSource::BuiltIn { text: config(&directory, &addresses, port) },
             page: format!("https://localhost:{port}/"),
             echo: format!("wss://localhost:{port}/wss"),
             certificate: directory.join(CHAIN),

@@ -8,9 +8,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gateway::check;
 use gateway::demo::Demo;
-use gateway::lifecycle::{self, Ending, Origin, Signals, Source};
+use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
 use gateway::ops::control;
-use gateway::ops::control::wire::Request;
+use gateway::ops::control::protocol::Request;
 use gateway::telemetry::log::{self, Format};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
@@ -42,11 +42,11 @@ struct Arguments {
     #[arg(long, default_value = "info", env = "WSSGATE_LOG")]
     log: String,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Check a configuration and its certificates, and show what they would do
     #[command(alias = "validate")]
     Check {
@@ -64,18 +64,18 @@ enum Command {
     /// as second line before it becomes the first.
     TicketKey,
     /// Show how the running gateway is
-    Status(Talk),
+    Status(ControlArgs),
     /// List live WebSocket sessions
-    Sessions(Talk),
+    Sessions(ControlArgs),
     /// Have everything read anew, as SIGHUP does, and say how it went
-    Reload(Talk),
+    Reload(ControlArgs),
     /// Send the sessions of a route or a server away, and let no new requests go there
     Drain {
         /// A route such as domain.com/wss or /wss, or a server such as 127.0.0.1:8282
         #[arg(value_name = "ROUTE|SERVER")]
         target: Option<String>,
         #[command(flatten)]
-        talk: Talk,
+        control_args: ControlArgs,
     },
     /// Let requests go there again
     Undrain {
@@ -83,20 +83,20 @@ enum Command {
         #[arg(value_name = "ROUTE|SERVER")]
         target: String,
         #[command(flatten)]
-        talk: Talk,
+        control_args: ControlArgs,
     },
     /// Close one WebSocket session in order
     Close {
         /// From `wssgate sessions`, or from the log
         id: u64,
         #[command(flatten)]
-        talk: Talk,
+        control_args: ControlArgs,
     },
 }
 
 /// How the running gateway is talked to.
 #[derive(Debug, Args)]
-struct Talk {
+struct ControlArgs {
     /// Its control socket, if the configuration doesn't say
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -122,12 +122,13 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     // The environment is read before there is any thread; then the signals: a SIGHUP that comes
     // early must not kill.
-    let origin = Origin::look()?;
+    let origin = LaunchContext::look()?;
     let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
     let arguments = Arguments::parse();
     let config = arguments.file.or(arguments.config);
-    let Some(command) = arguments.command.or(arguments.test.then_some(Command::Check { file: None })) else {
+    let Some(command) = arguments.command.or(arguments.test.then_some(CliCommand::Check { file: None }))
+    else {
         if let Some(word) = config.as_deref().and_then(meant_as_command) {
             anyhow::bail!(
                 "there is neither a command nor a file {word:?}; `wssgate --help` lists the commands"
@@ -147,36 +148,36 @@ fn run() -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn obey(command: Command, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
-    let (name, target, id, talk) = match command {
-        Command::Check { file } => {
+async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let (name, target, id, control_args) = match command {
+        CliCommand::Check { file } => {
             return tokio::task::spawn_blocking(move || check(file.or(config))).await?;
         }
-        Command::Version => {
+        CliCommand::Version => {
             writeln!(std::io::stdout(), "wssgate {}", env!("CARGO_PKG_VERSION")).context("stdout")?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::TicketKey => {
+        CliCommand::TicketKey => {
             let made = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
             let line = tls_acceptor::ticket_file::fresh_line(&format!("made {made}"))?;
             std::io::stdout().write_all(line.as_bytes()).context("stdout")?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Status(talk) => ("status", None, None, talk),
-        Command::Sessions(talk) => ("sessions", None, None, talk),
-        Command::Reload(talk) => ("reload", None, None, talk),
-        Command::Drain { target: None, .. } => anyhow::bail!(
+        CliCommand::Status(control_args) => ("status", None, None, control_args),
+        CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
+        CliCommand::Reload(control_args) => ("reload", None, None, control_args),
+        CliCommand::Drain { target: None, .. } => anyhow::bail!(
             "drain needs a route (domain.com/wss) or a server (127.0.0.1:8282); to end the whole gateway in \
              order send it SIGTERM (systemctl stop wssgate)"
         ),
-        Command::Drain { target, talk } => ("drain", target, None, talk),
-        Command::Undrain { target, talk } => ("undrain", Some(target), None, talk),
-        Command::Close { id, talk } => ("close", None, Some(id), talk),
+        CliCommand::Drain { target, control_args } => ("drain", target, None, control_args),
+        CliCommand::Undrain { target, control_args } => ("undrain", Some(target), None, control_args),
+        CliCommand::Close { id, control_args } => ("close", None, Some(id), control_args),
     };
-    let socket = talk.socket.unwrap_or_else(|| control::find(config.as_deref()));
+    let socket = control_args.socket.unwrap_or_else(|| control::find(config.as_deref()));
     let request = Request { command: name.to_owned(), target, id };
     let (out, err) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
-    let done = control::client::ask(&socket, &request, talk.json, out, err).await?;
+    let done = control::client::ask(&socket, &request, control_args.json, out, err).await?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -188,7 +189,7 @@ fn meant_as_command(file: &Path) -> Option<&str> {
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let file = config.context("check needs a configuration: wssgate check FILE")?;
-    let candidate = lifecycle::load(&Source::File(file), None).map_err(|problems| {
+    let candidate = lifecycle::load(&ConfigSource::File(file), None).map_err(|problems| {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
     })?;
@@ -197,9 +198,9 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Option<PathBuf>, origin: Origin, signals: Signals) -> ExitCode {
+async fn serve(config: Option<PathBuf>, origin: LaunchContext, signals: Signals) -> ExitCode {
     let (source, demo) = match config {
-        Some(file) => (Source::File(file), None),
+        Some(file) => (ConfigSource::File(file), None),
         None => match Demo::prepare() {
             Ok(demo) => (demo.source.clone(), Some(demo)),
             Err(e) => {

@@ -5,7 +5,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::{ConnectionTrafficSecrets, SupportedCipherSuite};
 
-use crate::record::{Cipher, ContentType, Fault, HEADER_LEN, Header, Incoming, Opened};
+use crate::record::{Cipher, ContentType, Fault, HEADER_LEN, Header, Incoming, OpenedRecord};
 
 const KEY: [u8; 32] = [7; 32];
 const IV: [u8; 12] = [9; 12];
@@ -54,7 +54,10 @@ impl Client {
 }
 
 /// What comes out of a wire: contents, other events, and how it ended.
-pub(crate) fn open_all(incoming: &mut Incoming, mut wire: &[u8]) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
+pub(crate) fn open_all(
+    incoming: &mut Incoming,
+    mut wire: &[u8],
+) -> (Vec<u8>, Vec<OpenedRecord>, Option<Fault>) {
     let (mut data, mut events) = (Vec::new(), Vec::new());
     loop {
         let header = match incoming.header(wire) {
@@ -65,7 +68,7 @@ pub(crate) fn open_all(incoming: &mut Incoming, mut wire: &[u8]) -> (Vec<u8>, Ve
         let body = &wire[HEADER_LEN..header.record_len()];
         let mut content = vec![0xEE; body.len()];
         match incoming.open(header, body, &mut content) {
-            Ok(Opened::Data(len)) => data.extend_from_slice(&content[..len]),
+            Ok(OpenedRecord::Data(len)) => data.extend_from_slice(&content[..len]),
             Ok(event) => events.push(event),
             Err(fault) => return (data, events, Some(fault)),
         }

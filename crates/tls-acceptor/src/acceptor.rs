@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cert_set::Selected;
 use crate::error::AcceptError;
-use crate::handshake::{Handshake, Overhear, Shared};
+use crate::handshake::{Handshake, SecretCapture, Shared};
 use crate::permits::Permits;
 use crate::record::{Fault, alert};
 use crate::reload::Certificates;
@@ -78,7 +78,7 @@ pub enum MinVersion {
 
 /// How an acceptor behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct AcceptorSettings {
     /// In the order of the server's preference. A client that offers none of them is refused; one
     /// that offers no protocol at all is taken to speak `http/1.1`.
     pub alpn: Vec<Alpn>,
@@ -92,7 +92,7 @@ pub struct Settings {
     pub handshakes_max: usize,
 }
 
-impl Default for Settings {
+impl Default for AcceptorSettings {
     fn default() -> Self {
         Self {
             alpn: vec![Alpn::H2, Alpn::Http11],
@@ -141,7 +141,7 @@ impl Acceptor {
     /// # Errors
     /// If the cryptographic library can't do what is asked of it; not to be expected.
     pub fn new(
-        settings: &Settings,
+        settings: &AcceptorSettings,
         certificates: Arc<Certificates>,
         tickets: &Tickets,
     ) -> Result<Self, SetupError> {
@@ -160,7 +160,7 @@ impl Acceptor {
         tls.alpn_protocols = settings.alpn.iter().flat_map(|alpn| alpn.names()).map(|&n| n.into()).collect();
         tls.ticketer = tickets.producer();
         tls.enable_secret_extraction = true; // for the records after the handshake
-        tls.key_log = Arc::new(Overhear);
+        tls.key_log = Arc::new(SecretCapture);
         tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
         tls.max_tls13_tickets = TICKETS_MAX;
         Ok(Self {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use rustls::sign::{CertifiedKey, SigningKey};
 
-use crate::certificate::{Certificate, Origin, leaf};
-use crate::chain::{Link, Pool, chain};
+use crate::certificate::{Certificate, CertificateSource, leaf};
+use crate::chain::{ChainLink, IssuerPool, chain};
 use crate::material::FileError;
 
 /// The certificate whose leaf is `links[at]`, with its issuers from `links` and from `pool`.
 pub(crate) fn assemble(
-    links: &[Link],
+    links: &[ChainLink],
     at: usize,
-    pool: &Pool<'_>,
+    pool: &IssuerPool<'_>,
     signing: Arc<dyn SigningKey>,
-    origin: Origin,
+    origin: CertificateSource,
     files: Vec<PathBuf>,
     now: i64,
 ) -> Result<Certificate, FileError> {

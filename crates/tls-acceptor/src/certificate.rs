@@ -39,7 +39,7 @@ impl KeyType {
 
 /// Where a certificate was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum CertificateSource {
     /// Named in the plan, by position.
     Named(usize),
     /// Found by scanning the directory.
@@ -54,7 +54,7 @@ pub struct Certificate {
     /// What the leaf says.
     pub leaf: Leaf,
     /// Where it was found.
-    pub origin: Origin,
+    pub origin: CertificateSource,
     /// The files of the chain, then the file of the key.
     pub files: Vec<PathBuf>,
     /// What is wrong with the issuers that are sent with it.

@@ -20,12 +20,12 @@ const LINKS_MAX: usize = 16;
 
 /// A certificate that may be part of a chain.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct ChainLink {
     pub(crate) der: CertificateDer<'static>,
     pub(crate) facts: Facts,
 }
 
-impl Link {
+impl ChainLink {
     pub(crate) fn read(der: CertificateDer<'static>) -> Result<Self, LeafError> {
         let facts = Facts::of(&der)?;
         Ok(Self { der, facts })
@@ -38,12 +38,12 @@ impl Link {
 
 /// The issuers of a directory, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Pool<'a> {
-    by_subject: HashMap<&'a [u8], Vec<&'a Link>>,
+pub(crate) struct IssuerPool<'a> {
+    by_subject: HashMap<&'a [u8], Vec<&'a ChainLink>>,
 }
 
-impl<'a> Pool<'a> {
-    pub(crate) fn of(links: impl Iterator<Item = &'a Link>) -> Self {
+impl<'a> IssuerPool<'a> {
+    pub(crate) fn of(links: impl Iterator<Item = &'a ChainLink>) -> Self {
         let mut by_subject: HashMap<_, Vec<_>> = HashMap::new();
         for link in links.filter(|link| link.facts.role != Role::Server) {
             by_subject.entry(&link.facts.subject[..]).or_default().push(link);
@@ -51,7 +51,7 @@ impl<'a> Pool<'a> {
         Self { by_subject }
     }
 
-    fn issuers(&self, link: &Link) -> impl Iterator<Item = &'a Link> {
+    fn issuers(&self, link: &ChainLink) -> impl Iterator<Item = &'a ChainLink> {
         self.by_subject.get(&link.facts.issuer[..]).into_iter().flatten().copied()
     }
 }
@@ -64,17 +64,17 @@ pub(crate) struct Chain {
 }
 
 /// The chain of `own[at]`, at `now` (seconds since 1970). `own` is the leaf's file, in its order.
-pub(crate) fn chain(own: &[Link], at: usize, pool: &Pool<'_>, now: i64) -> Chain {
-    let mut path: Vec<&Link> = vec![&own[at]];
+pub(crate) fn chain(own: &[ChainLink], at: usize, pool: &IssuerPool<'_>, now: i64) -> Chain {
+    let mut path: Vec<&ChainLink> = vec![&own[at]];
     let mut is_rooted = false;
     while let Some(last) = path.last().copied().filter(|_| path.len() < LINKS_MAX) {
         if last.is_self_issued() {
             is_rooted = true;
             break;
         }
-        let is_new = |link: &&Link| path.iter().all(|other| other.der != link.der) && issued(link, last);
+        let is_new = |link: &&ChainLink| path.iter().all(|other| other.der != link.der) && issued(link, last);
         // Of several with the same name and key the one that is valid.
-        let valid_first = |link: &&Link| !link.facts.is_valid(now);
+        let valid_first = |link: &&ChainLink| !link.facts.is_valid(now);
         if let Some(issuer) = own.iter().filter(is_new).min_by_key(valid_first) {
             path.push(issuer);
         } else if let Some(issuer) = pool.issuers(last).filter(is_new).min_by_key(valid_first) {
@@ -109,7 +109,7 @@ pub(crate) fn chain(own: &[Link], at: usize, pool: &Pool<'_>, now: i64) -> Chain
         all.push(more);
     }
     // A leaf of its own is judged by itself.
-    let mut strays: Vec<&Link> = Vec::new();
+    let mut strays: Vec<&ChainLink> = Vec::new();
     for link in own.iter().filter(|link| !link.facts.is_leaf()) {
         if all.iter().chain(&strays).all(|other| other.der != link.der) {
             strays.push(link);
@@ -122,7 +122,7 @@ pub(crate) fn chain(own: &[Link], at: usize, pool: &Pool<'_>, now: i64) -> Chain
 }
 
 /// `parent` has signed `child`.
-fn issued(parent: &Link, child: &Link) -> bool {
+fn issued(parent: &ChainLink, child: &ChainLink) -> bool {
     let same_id = match (&parent.facts.key_id, &child.facts.authority_key_id) {
         (Some(id), Some(authority)) => Some(id == authority),
         _ => None,

@@ -13,8 +13,8 @@ use rustls::sign::SigningKey;
 use walkdir::WalkDir;
 
 use crate::assembly::assemble;
-use crate::certificate::{Certificate, Origin, Role};
-use crate::chain::{Link, Pool};
+use crate::certificate::{Certificate, CertificateSource, Role};
+use crate::chain::{ChainLink, IssuerPool};
 use crate::material::{
     FILE_LEN_MAX, FileError, FileProblem, KnownKeys, is_hidden, is_listed, read, signing_key,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Scanned {
 /// The certificates of a file.
 struct ChainFile {
     path: PathBuf,
-    links: Vec<Link>,
+    links: Vec<ChainLink>,
 }
 
 /// By the public key: where the private one is.
@@ -96,7 +96,7 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys, now: i64) -> Result<
                     }
                 }
                 let links = contents.chain.into_iter().enumerate().map(|(i, der)| {
-                    Link::read(der).map_err(|error| FileError::Certificate { position: i + 1, error })
+                    ChainLink::read(der).map_err(|error| FileError::Certificate { position: i + 1, error })
                 });
                 match links.collect::<Result<Vec<_>, _>>() {
                     Ok(links) if links.is_empty() => {}
@@ -114,7 +114,7 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys, now: i64) -> Result<
 
 /// The certificates in the files beside `file` that a directory would be read for: its issuers may be
 /// among them.
-pub(crate) fn beside(file: &Path) -> Vec<Link> {
+pub(crate) fn beside(file: &Path) -> Vec<ChainLink> {
     let directory = file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> =
@@ -122,7 +122,7 @@ pub(crate) fn beside(file: &Path) -> Vec<Link> {
     paths.retain(|path| is_listed(path) && path.is_file());
     paths.sort_unstable();
     let contents = paths.iter().take(BESIDE_MAX).filter_map(|path| read(path).ok());
-    contents.flat_map(|contents| contents.chain).filter_map(|der| Link::read(der).ok()).collect()
+    contents.flat_map(|contents| contents.chain).filter_map(|der| ChainLink::read(der).ok()).collect()
 }
 
 impl Scanned {
@@ -147,7 +147,7 @@ impl Scanned {
         let mut fullest: HashMap<&[u8], (usize, usize)> = HashMap::new();
         let mut used: HashSet<&PathBuf> = HashSet::new();
         for (i, file) in chains.iter().enumerate() {
-            let with_key = |link: &Link| keys.get(&link.facts.public_key).map(|(key, _)| key);
+            let with_key = |link: &ChainLink| keys.get(&link.facts.public_key).map(|(key, _)| key);
             used.extend(file.links.iter().filter_map(with_key));
             let with_key = file.links.iter().enumerate().filter(|(_, link)| with_key(link).is_some());
             // Every server's own. An authority whose key lies here too is one only where there is none.
@@ -169,14 +169,14 @@ impl Scanned {
         for key in unpaired {
             self.fail(key, FileError::Unpaired);
         }
-        let pool = Pool::of(chains.iter().flat_map(|file| &file.links));
+        let pool = IssuerPool::of(chains.iter().flat_map(|file| &file.links));
         let mut found: Vec<(usize, usize)> = fullest.into_values().collect();
         found.sort_unstable();
         for (i, at) in found {
             let ChainFile { path, links } = &chains[i];
             let Some((key, signing)) = keys.get(&links[at].facts.public_key) else { continue };
             let files = if path == key { vec![path.clone()] } else { vec![path.clone(), key.clone()] };
-            match assemble(links, at, &pool, signing.clone(), Origin::Directory, files, now) {
+            match assemble(links, at, &pool, signing.clone(), CertificateSource::Directory, files, now) {
                 Ok(certificate) => {
                     if !certificate.leaf.names_ignored.is_empty() {
                         self.fail(path, FileError::BadNames(certificate.leaf.names_ignored.clone()));
@@ -192,9 +192,10 @@ impl Scanned {
     fn say_what_is_missed(&mut self, chains: &[ChainFile], keys: &Keys, unlisted: &[PathBuf]) {
         let sent: HashSet<&[u8]> =
             self.certificates.iter().flat_map(|c| &c.key.cert).map(AsRef::as_ref).collect();
-        let is_served = |link: &Link| keys.contains_key(&link.facts.public_key) || sent.contains(&*link.der);
+        let is_served =
+            |link: &ChainLink| keys.contains_key(&link.facts.public_key) || sent.contains(&*link.der);
         let mut said: HashSet<&[u8]> = HashSet::new();
-        let mut keyless: Vec<(&Path, &Link)> = Vec::new();
+        let mut keyless: Vec<(&Path, &ChainLink)> = Vec::new();
         for file in chains {
             for link in &file.links {
                 if is_meant_for_hosts(link) && !is_served(link) && said.insert(&link.der) {
@@ -216,7 +217,7 @@ impl Scanned {
         let known: HashSet<&str> =
             chains.iter().flat_map(|f| &f.links).flat_map(|l| &l.facts.hosts).map(String::as_str).collect();
         for Unread { path, links, .. } in &others {
-            let is_news = |link: &&Link| {
+            let is_news = |link: &&ChainLink| {
                 is_meant_for_hosts(link) && !link.facts.hosts.iter().all(|h| known.contains(&**h))
             };
             if let Some(link) = links.iter().find(is_news) {
@@ -228,7 +229,7 @@ impl Scanned {
 }
 
 /// A server's own certificate, or one that has signed itself and names hosts.
-fn is_meant_for_hosts(link: &Link) -> bool {
+fn is_meant_for_hosts(link: &ChainLink) -> bool {
     let facts = &link.facts;
     facts.is_leaf() || facts.role == Role::AuthorityWithHosts && facts.subject == facts.issuer
 }
@@ -236,7 +237,7 @@ fn is_meant_for_hosts(link: &Link) -> bool {
 /// A file that isn't read, since its name ends in something else.
 struct Unread {
     path: PathBuf,
-    links: Vec<Link>,
+    links: Vec<ChainLink>,
     keys: Vec<rustls_pki_types::PrivateKeyDer<'static>>,
 }
 
@@ -251,7 +252,8 @@ impl Unread {
 fn unread(path: &Path) -> Option<Unread> {
     fs::metadata(path).ok().filter(|found| found.is_file() && found.len() <= FILE_LEN_MAX)?;
     let contents = read(path).ok()?;
-    let links: Vec<Link> = contents.chain.into_iter().filter_map(|der| Link::read(der).ok()).collect();
+    let links: Vec<ChainLink> =
+        contents.chain.into_iter().filter_map(|der| ChainLink::read(der).ok()).collect();
     let is_any = !links.is_empty() || !contents.keys.is_empty();
     is_any.then(|| Unread { path: path.to_owned(), links, keys: contents.keys })
 }

@@ -15,7 +15,7 @@ const DAYS_BEFORE: [i64; 5] = [30, 14, 7, 3, 1];
 
 /// How near a certificate's end is. What comes later is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum ExpiryLevel {
     /// So many days are left at most: 30, 14, 7, 3 or 1.
     Within(Reverse<i64>),
     /// It has expired, so many whole days ago.
@@ -25,13 +25,13 @@ pub enum Stage {
 /// The stage of a certificate that is good until `not_after`; both in seconds since 1970. `None`: there
 /// is time.
 #[must_use]
-pub fn stage(not_after: i64, now: i64) -> Option<Stage> {
+pub fn stage(not_after: i64, now: i64) -> Option<ExpiryLevel> {
     let left = not_after.saturating_sub(now);
     if left < 0 {
-        return Some(Stage::Expired(-left / DAY_SECS));
+        return Some(ExpiryLevel::Expired(-left / DAY_SECS));
     }
     let within = DAYS_BEFORE.into_iter().rev().find(|days| left <= days * DAY_SECS);
-    within.map(|days| Stage::Within(Reverse(days)))
+    within.map(|days| ExpiryLevel::Within(Reverse(days)))
 }
 
 /// A certificate that has come to a stage.
@@ -40,7 +40,7 @@ pub struct Expiry {
     /// Which.
     pub certificate: Arc<Certificate>,
     /// Where it stands.
-    pub stage: Stage,
+    pub stage: ExpiryLevel,
     /// Whole days that are left, rounded down; negative when it has expired.
     pub days_left: i64,
 }
@@ -50,12 +50,14 @@ impl fmt::Display for Expiry {
         let (file, names) = (first_file(&self.certificate), names(&self.certificate));
         write!(f, "{file}: the certificate of {names} ")?;
         match (self.stage, self.days_left) {
-            (Stage::Expired(0), _) => f.write_str("HAS EXPIRED today; it is served all the same"),
-            (Stage::Expired(1), _) => f.write_str("HAS EXPIRED a day ago; it is served all the same"),
-            (Stage::Expired(days), _) => write!(f, "HAS EXPIRED {days} days ago; it is served all the same"),
-            (Stage::Within(_), 0) => f.write_str("expires in less than a day"),
-            (Stage::Within(_), 1) => f.write_str("expires in a day"),
-            (Stage::Within(_), days) => write!(f, "expires in {days} days"),
+            (ExpiryLevel::Expired(0), _) => f.write_str("HAS EXPIRED today; it is served all the same"),
+            (ExpiryLevel::Expired(1), _) => f.write_str("HAS EXPIRED a day ago; it is served all the same"),
+            (ExpiryLevel::Expired(days), _) => {
+                write!(f, "HAS EXPIRED {days} days ago; it is served all the same")
+            }
+            (ExpiryLevel::Within(_), 0) => f.write_str("expires in less than a day"),
+            (ExpiryLevel::Within(_), 1) => f.write_str("expires in a day"),
+            (ExpiryLevel::Within(_), days) => write!(f, "expires in {days} days"),
         }
     }
 }
@@ -64,7 +66,7 @@ impl fmt::Display for Expiry {
 #[derive(Debug, Default)]
 pub struct Expiries {
     /// By the certificate itself.
-    said: HashMap<Box<[u8]>, Stage>,
+    said: HashMap<Box<[u8]>, ExpiryLevel>,
 }
 
 impl Expiries {
@@ -102,17 +104,17 @@ mod tests {
         for (left, expect) in [
             (365 * day, None),
             (30 * day + 1, None),
-            (30 * day, Some(Stage::Within(Reverse(30)))),
-            (14 * day + 1, Some(Stage::Within(Reverse(30)))),
-            (14 * day, Some(Stage::Within(Reverse(14)))),
-            (7 * day, Some(Stage::Within(Reverse(7)))),
-            (4 * day, Some(Stage::Within(Reverse(7)))),
-            (3 * day, Some(Stage::Within(Reverse(3)))),
-            (day, Some(Stage::Within(Reverse(1)))),
-            (0, Some(Stage::Within(Reverse(1)))),
-            (-1, Some(Stage::Expired(0))),
-            (-day, Some(Stage::Expired(1))),
-            (-100 * day, Some(Stage::Expired(100))),
+            (30 * day, Some(ExpiryLevel::Within(Reverse(30)))),
+            (14 * day + 1, Some(ExpiryLevel::Within(Reverse(30)))),
+            (14 * day, Some(ExpiryLevel::Within(Reverse(14)))),
+            (7 * day, Some(ExpiryLevel::Within(Reverse(7)))),
+            (4 * day, Some(ExpiryLevel::Within(Reverse(7)))),
+            (3 * day, Some(ExpiryLevel::Within(Reverse(3)))),
+            (day, Some(ExpiryLevel::Within(Reverse(1)))),
+            (0, Some(ExpiryLevel::Within(Reverse(1)))),
+            (-1, Some(ExpiryLevel::Expired(0))),
+            (-day, Some(ExpiryLevel::Expired(1))),
+            (-100 * day, Some(ExpiryLevel::Expired(100))),
         ] {
             assert_eq!(stage(1_900_000_000, 1_900_000_000 - left), expect, "{left}");
         }

@@ -65,7 +65,7 @@ pub(crate) struct Secrets {
 
 /// The secrets that rustls has told so far.
 #[derive(Default)]
-struct Heard {
+struct CapturedSecrets {
     /// What the client seals the rest of its handshake with.
     handshake: Option<Secret>,
     client: Option<Secret>,
@@ -73,17 +73,17 @@ struct Heard {
 }
 
 thread_local! {
-    /// What rustls has told [`Overhear`] since somebody last looked.
-    static OVERHEARD: RefCell<Heard> = const { RefCell::new(Heard { handshake: None, client: None, server: None }) };
+    /// What rustls has told [`SecretCapture`] since somebody last looked.
+    static CAPTURED: RefCell<CapturedSecrets> = const { RefCell::new(CapturedSecrets { handshake: None, client: None, server: None }) };
 }
 
 /// rustls hands out keys, and tells the secrets that they are made of to nobody but its key log.
 #[derive(Debug)]
-pub(crate) struct Overhear;
+pub(crate) struct SecretCapture;
 
-impl KeyLog for Overhear {
+impl KeyLog for SecretCapture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        OVERHEARD.with_borrow_mut(|heard| match label {
+        CAPTURED.with_borrow_mut(|heard| match label {
             "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => heard.handshake = Secret::new(secret),
             "CLIENT_TRAFFIC_SECRET_0" => heard.client = Secret::new(secret),
             "SERVER_TRAFFIC_SECRET_0" => heard.server = Secret::new(secret),
@@ -92,10 +92,10 @@ impl KeyLog for Overhear {
     }
 }
 
-impl Heard {
+impl CapturedSecrets {
     /// Takes those of the connection that rustls has just worked for.
     fn listen(&mut self) {
-        let new = OVERHEARD.take();
+        let new = CAPTURED.take();
         self.handshake = new.handshake.or(self.handshake.take());
         self.client = new.client.or(self.client.take());
         self.server = new.server.or(self.server.take());
@@ -151,7 +151,7 @@ pub(crate) struct Handshake {
     is_sending: bool,
     /// Nothing has been said to the client yet.
     is_first: bool,
-    heard: Heard,
+    heard: CapturedSecrets,
     /// The front of the ClientHello, once it has come.
     glance: Option<Glance>,
     /// Early data that may still come.
@@ -173,7 +173,7 @@ impl Handshake {
             out: Vec::new(),
             is_sending: false,
             is_first: true,
-            heard: Heard::default(),
+            heard: CapturedSecrets::default(),
             glance: None,
             early: None,
             long_hello: None,

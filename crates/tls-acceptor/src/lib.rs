@@ -14,12 +14,12 @@
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
 //! ```no_run
-//! # use tls_acceptor::{Acceptor, Certificates, Plan, Settings, Tickets};
+//! # use tls_acceptor::{Acceptor, Certificates, Plan, AcceptorSettings, Tickets};
 //! # async fn serve(_: tls_acceptor::Accepted) {}
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! let plan = Plan::directory("certs");
 //! let certificates = Certificates::load(&plan).map_err(|problems| format!("{problems:?}"))?;
-//! let acceptor = Acceptor::new(&Settings::default(), certificates.clone(), &Tickets::new()?)?;
+//! let acceptor = Acceptor::new(&AcceptorSettings::default(), certificates.clone(), &Tickets::new()?)?;
 //! let listener = tokio::net::TcpListener::bind("[::]:8443").await?;
 //! let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
 //! loop {
@@ -76,13 +76,13 @@ mod turn;
 pub mod waiting;
 pub mod watch;
 
-pub use self::acceptor::{Accepted, Acceptor, Alpn, MinVersion, Settings, SetupError};
+pub use self::acceptor::{Accepted, Acceptor, AcceptorSettings, Alpn, MinVersion, SetupError};
 pub use self::cert_set::{CertSet, Selected};
 pub use self::certificate::{Certificate, KeyType, Leaf};
 pub use self::chain_fault::ChainFault;
 pub use self::error::AcceptError;
 pub use self::expiry::Expiries;
-pub use self::load::{Loaded, Named, Plan, Problem, Warning, load, renew};
+pub use self::load::{CertificateProblem, Loaded, Named, Plan, Warning, load, renew};
 pub use self::name::CertName;
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
@@ -91,4 +91,4 @@ pub use self::ticket_file::{TicketFileError, TicketKeys};
 pub use self::ticket_key::TicketError;
 pub use self::tickets::Tickets;
 pub use self::waiting::{Client, Place, Waiting};
-pub use self::watch::{Eye, Look, Watch};
+pub use self::watch::{FileScanner, Look, Watch};

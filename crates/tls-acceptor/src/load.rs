@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cert_set::{CertSet, Lost};
-use crate::certificate::{Certificate, Flaw, Origin};
+use crate::certificate::{Certificate, CertificateSource, Flaw};
 use crate::chain_fault::ChainFault;
 use crate::directory::{Scanned, scan};
 use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
@@ -50,7 +50,7 @@ pub struct Named {
 
 /// Why a plan can't be carried out. Nothing changes then.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum CertificateProblem {
     /// A certificate named in the plan.
     #[error("{problem}")]
     Named {
@@ -185,7 +185,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Every problem that forbids to use the result.
-pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Problem>> {
+pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<CertificateProblem>> {
     carry_out(plan, previous, None)
 }
 
@@ -195,7 +195,7 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Proble
 ///
 /// # Errors
 /// If nothing at all would be left.
-pub fn renew(plan: &Plan, served: &Loaded) -> Result<Loaded, Vec<Problem>> {
+pub fn renew(plan: &Plan, served: &Loaded) -> Result<Loaded, Vec<CertificateProblem>> {
     carry_out(plan, Some(served), Some(&served.set))
 }
 
@@ -204,7 +204,7 @@ fn carry_out(
     plan: &Plan,
     previous: Option<&Loaded>,
     fallback: Option<&CertSet>,
-) -> Result<Loaded, Vec<Problem>> {
+) -> Result<Loaded, Vec<CertificateProblem>> {
     let now = unix_now();
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
@@ -212,7 +212,7 @@ fn carry_out(
     let mut known_keys = KnownKeys::after(previous.map(|loaded| &loaded.known_keys));
 
     for (position, wanted) in plan.named.iter().enumerate() {
-        let origin = Origin::Named(position);
+        let origin = CertificateSource::Named(position);
         let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
         match (named(position, &wanted.chain, &wanted.key, now), before()) {
             (Ok((certificate, notes)), _) => {
@@ -225,7 +225,8 @@ fn carry_out(
                 certificates.push(kept.clone());
             }
             (Err(found), None) => {
-                problems.extend(found.into_iter().map(|problem| Problem::Named { position, problem }));
+                problems
+                    .extend(found.into_iter().map(|problem| CertificateProblem::Named { position, problem }));
             }
         }
     }
@@ -242,7 +243,7 @@ fn carry_out(
                 warnings.extend(kept.iter().cloned().map(Warning::Kept));
                 certificates.extend(kept);
             }
-            Err(error) => problems.push(Problem::Directory { path: path.clone(), error }),
+            Err(error) => problems.push(CertificateProblem::Directory { path: path.clone(), error }),
         }
     }
     let (mut set, mut lost) = CertSet::build(certificates, plan.default.as_ref(), now);
@@ -261,10 +262,11 @@ fn carry_out(
         };
         match &plan.default {
             _ if set.certificates().is_empty() => {
-                problems.push(Problem::Nothing { directory: plan.directory.clone(), files: files() });
+                problems
+                    .push(CertificateProblem::Nothing { directory: plan.directory.clone(), files: files() });
             }
             Some(name) if !set.has_default() => {
-                problems.push(Problem::Default { name: name.clone(), files: files() });
+                problems.push(CertificateProblem::Default { name: name.clone(), files: files() });
             }
             _ => {}
         }
@@ -300,7 +302,7 @@ fn kept(previous: &CertSet, scanned: &Scanned) -> Vec<Arc<Certificate>> {
     let found: HashSet<_> = scanned.certificates.iter().map(Certificate::der).collect();
     let is_kept = |old: &&Arc<Certificate>| {
         let mut unusable = old.files.iter().filter(|file| scanned.may_be_there(file) && !used.contains(file));
-        old.origin == Origin::Directory && !found.contains(&old.der()) && unusable.next().is_some()
+        old.origin == CertificateSource::Directory && !found.contains(&old.der()) && unusable.next().is_some()
     };
     previous.certificates().iter().filter(is_kept).cloned().collect()
 }

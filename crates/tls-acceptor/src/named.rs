@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::sign::SigningKey;
 
 use crate::assembly::assemble;
-use crate::certificate::{Certificate, Origin};
-use crate::chain::{Link, Pool};
+use crate::certificate::{Certificate, CertificateSource};
+use crate::chain::{ChainLink, IssuerPool};
 use crate::chain_fault::ChainFault;
 use crate::directory::beside;
 use crate::material::{FileError, FileProblem, read, signing_key};
@@ -36,7 +36,7 @@ pub(crate) fn named(
         }
         notes.extend(found.map(problem));
         for (i, der) in contents.chain.into_iter().enumerate() {
-            match Link::read(der) {
+            match ChainLink::read(der) {
                 Ok(link) => links.push(link),
                 Err(error) => problems.push(problem(FileError::Certificate { position: i + 1, error })),
             }
@@ -70,15 +70,15 @@ pub(crate) fn named(
     };
     let mut files = chain.to_vec();
     files.push(key.to_owned());
-    let assemble = |pool: &Pool<'_>| {
+    let assemble = |pool: &IssuerPool<'_>| {
         let (signing, files) = (signing.clone(), files.clone());
-        let certificate = assemble(&links, at, pool, signing, Origin::Named(position), files, now);
+        let certificate = assemble(&links, at, pool, signing, CertificateSource::Named(position), files, now);
         certificate.map_err(|error| vec![FileProblem { path: path.clone(), error }])
     };
-    let mut certificate = assemble(&Pool::default())?;
+    let mut certificate = assemble(&IssuerPool::default())?;
     if certificate.chain_faults.iter().any(|fault| matches!(fault, ChainFault::NoIssuer { .. })) {
         // Such as certbot's chain.pem beside its cert.pem.
-        certificate = assemble(&Pool::of(beside(&path).iter()))?;
+        certificate = assemble(&IssuerPool::of(beside(&path).iter()))?;
     }
     Ok((certificate, notes))
 }

@@ -43,7 +43,7 @@ pub(crate) struct Permit {
     _one: Option<OwnedSemaphorePermit>,
     _own: Option<OwnedSemaphorePermit>,
     /// Dropped behind the permit that came from it.
-    _share: Share,
+    _share: ClientShare,
 }
 
 impl Permits {
@@ -62,7 +62,7 @@ impl Permits {
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn acquire(&self, client: Client) -> Permit {
-        let share = Share::of(client, &self.shares, self.share);
+        let share = ClientShare::of(client, &self.shares, self.share);
         let own = one_of(&share.permits, || self.waiting.shed(Some(client), PATIENCE)).await;
         let one = one_of(&self.all, || self.waiting.shed(None, PATIENCE)).await;
         Permit { _one: one, _own: own, _share: share }
@@ -93,20 +93,20 @@ async fn one_of(permits: &Arc<Semaphore>, shed: impl Fn() -> bool) -> Option<Own
 
 /// A client's share, which is forgotten when the last of its handshakes has ended.
 #[derive(Debug)]
-struct Share {
+struct ClientShare {
     client: Client,
     permits: Arc<Semaphore>,
     shares: Arc<Shares>,
 }
 
-impl Share {
+impl ClientShare {
     fn of(client: Client, shares: &Arc<Shares>, share: usize) -> Self {
         let permits = lock(shares).entry(client).or_insert_with(|| Arc::new(Semaphore::new(share))).clone();
         Self { client, permits, shares: shares.clone() }
     }
 }
 
-impl Drop for Share {
+impl Drop for ClientShare {
     fn drop(&mut self) {
         let mut shares = lock(&self.shares);
         if Arc::strong_count(&self.permits) == 2 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::certificate::{Certificate, days_left};
-use crate::load::{Loaded, Plan, Problem, Warning, load, unix_now};
+use crate::load::{CertificateProblem, Loaded, Plan, Warning, load, unix_now};
 use crate::name::CertName;
 
 /// The cell that ClientHellos are answered from. Live connections hold nothing of it.
@@ -54,7 +54,7 @@ impl Certificates {
     ///
     /// # Errors
     /// See [`load`].
-    pub fn load(plan: &Plan) -> Result<Arc<Self>, Vec<Problem>> {
+    pub fn load(plan: &Plan) -> Result<Arc<Self>, Vec<CertificateProblem>> {
         Ok(Self::new(load(plan, None)?, 1))
     }
 
@@ -68,7 +68,7 @@ impl Certificates {
     ///
     /// # Errors
     /// See [`load`]; what was served is served on.
-    pub fn reload(&self, plan: &Plan) -> Result<ReloadReport, Vec<Problem>> {
+    pub fn reload(&self, plan: &Plan) -> Result<ReloadReport, Vec<CertificateProblem>> {
         let current = self.current();
         let loaded = load(plan, Some(&current.loaded))?;
         Ok(self.swap(loaded, current.generation + 1))

@@ -12,7 +12,7 @@ use crate::handshake::{Finished, Secrets};
 use crate::memory::Claim;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
-    OVERHEAD_MAX, Opened, PLAINTEXT_MAX, RECORD_MAX, alert,
+    OVERHEAD_MAX, OpenedRecord, PLAINTEXT_MAX, RECORD_MAX, alert,
 };
 use crate::tcp::Tcp;
 
@@ -66,12 +66,12 @@ pub struct TlsStream {
     /// task's waker, or has woken it because its budget is spent (tokio's `runtime/io/registration.rs`,
     /// `poll_ready`). tokio holds one waker for each direction (`runtime/io/scheduled_io.rs`, `Waiters`), so the
     /// same task has to read and to write.
-    owes: bool,
+    control_pending: bool,
     /// Nothing has been sent since the handshake: its last records, session tickets, are all that is unsent. They
     /// may come at any time (RFC 8446 §4.6.1), so a client that has asked for something gets them with the answer,
     /// and a flush has nothing to do until there is one. A new key is due before the next data and no earlier
     /// (§4.6.3); so it may wait for that answer too.
-    greets: bool,
+    tickets_pending: bool,
     /// The client wants to hear of a new key of ours. Said when what was unsent has left, or before the next data:
     /// then one answer does for all that were asked for meanwhile, and they don't pile up.
     key_wanted: bool,
@@ -147,8 +147,8 @@ impl TlsStream {
             reading: Reading::Open,
             wire,
             ahead: Pending::default(),
-            owes: !unsent.is_empty(),
-            greets: true,
+            control_pending: !unsent.is_empty(),
+            tickets_pending: true,
             unsent: Pending::new(unsent),
             key_wanted: false,
             close_sent: false,
@@ -199,7 +199,7 @@ impl TlsStream {
                             }
                             Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                             Poll::Pending => {
-                                if self.owes {
+                                if self.control_pending {
                                     let _ = self.poll_send(cx); // the next write reports a failure
                                 }
                                 return Poll::Pending;
@@ -255,7 +255,7 @@ impl TlsStream {
         let Some(body) = wire.get(HEADER_LEN..header.record_len()) else { return Ok(None) };
         let opened = if content.remaining() >= body.len() {
             let opened = self.incoming.open(header, body, content.initialize_unfilled_to(body.len()))?;
-            if let Opened::Data(len) = opened {
+            if let OpenedRecord::Data(len) = opened {
                 content.advance(len);
             }
             opened
@@ -264,28 +264,28 @@ impl TlsStream {
         } else {
             let mut bytes = vec![0; body.len()];
             let opened = self.incoming.open(header, body, &mut bytes)?;
-            if let Opened::Data(len) = opened {
+            if let OpenedRecord::Data(len) = opened {
                 bytes.truncate(len);
                 self.ahead = Pending::new(bytes);
             }
             opened
         };
-        let data = matches!(opened, Opened::Data(_));
+        let data = matches!(opened, OpenedRecord::Data(_));
         match opened {
-            Opened::Data(_) => self.owes &= !self.greets, // who has asked for something gets an answer
-            Opened::Quiet => {}
-            Opened::KeyUpdate { requested } => {
+            OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // who has asked for something gets an answer
+            OpenedRecord::Quiet => {}
+            OpenedRecord::KeyUpdate { requested } => {
                 let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
                 self.incoming.renew_key(&mut secrets.client)?;
                 self.key_wanted |= requested;
-                self.owes |= requested;
+                self.control_pending |= requested;
             }
-            Opened::Renegotiation if self.unsent.is_empty() && !self.close_sent => {
+            OpenedRecord::Renegotiation if self.unsent.is_empty() && !self.close_sent => {
                 self.say(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
             }
-            Opened::Renegotiation => {} // a client that doesn't read needs no answer; behind an end there is none
-            Opened::Closed => self.reading = Reading::Closed,
-            Opened::GivenUp(alert) => self.reading = Reading::GivenUp(alert),
+            OpenedRecord::Renegotiation => {} // a client that doesn't read needs no answer; behind an end there is none
+            OpenedRecord::Closed => self.reading = Reading::Closed,
+            OpenedRecord::GivenUp(alert) => self.reading = Reading::GivenUp(alert),
         }
         Ok(Some((header.record_len(), data)))
     }
@@ -308,7 +308,7 @@ impl TlsStream {
         if bytes.is_empty() {
             self.unsent = Pending::default();
         }
-        self.owes = true;
+        self.control_pending = true;
         sealed.map(|_| ())
     }
 
@@ -336,8 +336,8 @@ impl TlsStream {
                 self.unsent.take(n);
             }
             if !self.key_wanted || self.close_sent {
-                self.owes = false;
-                self.greets = false;
+                self.control_pending = false;
+                self.tickets_pending = false;
                 return Poll::Ready(Ok(()));
             }
             self.renew_key().map_err(io::Error::other)?;
@@ -449,7 +449,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if (this.greets && !this.owes) || this.parting {
+        if (this.tickets_pending && !this.control_pending) || this.parting {
             return Poll::Ready(Ok(())); // nothing was written yet, or it waits for the shutdown
         }
         this.poll_send(cx)
@@ -506,8 +506,8 @@ impl AsyncWrite for TlsStream {
                 sent => sent?,
             };
             this.unsent = Pending::new(wire[sent..len].to_vec());
-            this.owes &= !this.unsent.is_empty();
-            this.greets = false;
+            this.control_pending &= !this.unsent.is_empty();
+            this.tickets_pending = false;
             Poll::Ready(Ok(content_len))
         })
     }

@@ -33,7 +33,7 @@ sockopt_impl!(
 pub struct Tcp {
     io: TcpStream,
     /// Who is woken when there is something to read; `None`: that has happened, or nobody has asked.
-    reader: Option<Who>,
+    reader: Option<RegisteredWaker>,
 }
 
 /// A task, as long as the runtime holds a waker of it: until there is something to read, when it takes the
@@ -42,12 +42,12 @@ pub struct Tcp {
 /// That takes a runtime whose tasks run on the thread of its driver, as a worker's do; on another the taking and
 /// the telling could be seen in the other order, and a reader would wait for the second look.
 #[derive(Debug, PartialEq, Eq)]
-struct Who {
+struct RegisteredWaker {
     data: usize,
     vtable: NonZeroUsize,
 }
 
-impl Who {
+impl RegisteredWaker {
     /// A task that should have been woken: a second look has found what it waits for. (No vtable is there.)
     const SUSPECT: Self = Self { data: 0, vtable: NonZeroUsize::MIN };
 
@@ -128,7 +128,7 @@ impl Tcp {
         if !self.holds_something() {
             return Some(Poll::Pending);
         }
-        if self.reader.replace(Who::SUSPECT) != Some(Who::SUSPECT) {
+        if self.reader.replace(RegisteredWaker::SUSPECT) != Some(RegisteredWaker::SUSPECT) {
             return Some(Poll::Pending); // the runtime may be about to learn of it
         }
         sweep::found();
@@ -169,14 +169,17 @@ impl AsyncRead for Tcp {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         if sweep::is_looking()
-            && this.reader.as_ref().is_some_and(|who| [Who::of(cx.waker()), Who::SUSPECT].contains(who))
+            && this
+                .reader
+                .as_ref()
+                .is_some_and(|who| [RegisteredWaker::of(cx.waker()), RegisteredWaker::SUSPECT].contains(who))
             && let Some(looked) = this.look_again(buf)
         {
             return looked;
         }
         loop {
             if this.io.try_io(Interest::READABLE, || Ok(())).is_err() {
-                let who = Who::of(cx.waker());
+                let who = RegisteredWaker::of(cx.waker());
                 if this.reader.as_ref() == Some(&who) {
                     return Poll::Pending;
                 }

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client};
 
 use crate::load::Plan;
 use crate::name::CertName;
-use crate::{AcceptError, Accepted, Acceptor, Certificates, Settings, Tickets};
+use crate::{AcceptError, Accepted, Acceptor, AcceptorSettings, Certificates, Tickets};
 
 pub(crate) const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
 
@@ -42,7 +42,7 @@ impl Rig {
         Self { directory, pki, certificates, tickets: Tickets::new().unwrap() }
     }
 
-    pub(crate) fn acceptor(&self, settings: &Settings) -> Acceptor {
+    pub(crate) fn acceptor(&self, settings: &AcceptorSettings) -> Acceptor {
         Acceptor::new(settings, self.certificates.clone(), &self.tickets).unwrap()
     }
 
@@ -77,7 +77,7 @@ impl Rig {
     /// One handshake, as both sides see it.
     pub(crate) async fn meet(
         &self,
-        settings: &Settings,
+        settings: &AcceptorSettings,
         client: &Arc<ClientConfig>,
         name: &str,
     ) -> (Result<Accepted, AcceptError>, Client) {

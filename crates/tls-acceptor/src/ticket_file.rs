@@ -13,7 +13,7 @@ use std::path::Path;
 use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
-use crate::ticket_key::{KEYS_MAX, Key, SECRET_LEN, TicketError};
+use crate::ticket_key::{KEYS_MAX, SECRET_LEN, TicketError, TicketKey};
 
 const FILE_LEN_MAX: u64 = 64 * 1024;
 /// 32 random bytes hold 30 different ones, give or take two.
@@ -23,7 +23,7 @@ const DIFFERENT_BYTES_MIN: usize = 16;
 #[derive(Debug, Clone)]
 pub struct TicketKeys {
     /// Between 1 and [`KEYS_MAX`].
-    pub(crate) keys: Vec<Key>,
+    pub(crate) keys: Vec<TicketKey>,
     mode: Option<u32>,
 }
 
@@ -119,7 +119,7 @@ impl TicketKeys {
             match key(text) {
                 Err(error) => problems.push(LineProblem { line, error }),
                 Ok(key) => {
-                    if let Some(at) = keys.iter().position(|other: &Key| other.name() == key.name()) {
+                    if let Some(at) = keys.iter().position(|other: &TicketKey| other.name() == key.name()) {
                         problems.push(LineProblem { line, error: LineError::Twice { line: lines[at] } });
                     } else if keys.len() == KEYS_MAX {
                         problems.push(LineProblem { line, error: LineError::TooMany });
@@ -139,7 +139,7 @@ impl TicketKeys {
 
     /// What the keys are called, for people: the first seals. Not secret.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.keys.iter().map(Key::short_name)
+        self.keys.iter().map(TicketKey::short_name)
     }
 
     /// The file's permissions, if others than its owner and its group may use it.
@@ -156,7 +156,7 @@ impl TicketKeys {
 pub fn fresh_line(note: &str) -> Result<Zeroizing<String>, TicketError> {
     let mut secret = Zeroizing::new([0; SECRET_LEN]);
     rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
-    let name = Key::new(&secret).short_name();
+    let name = TicketKey::new(&secret).short_name();
     let mut line = Zeroizing::new(String::with_capacity(2 * SECRET_LEN + 16 + note.len()));
     for byte in *secret {
         for digit in [byte >> 4, byte & 0xf] {
@@ -167,7 +167,7 @@ pub fn fresh_line(note: &str) -> Result<Zeroizing<String>, TicketError> {
     Ok(line)
 }
 
-fn key(text: &[u8]) -> Result<Key, LineError> {
+fn key(text: &[u8]) -> Result<TicketKey, LineError> {
     let no_digit = |byte: &u8| !byte.is_ascii_hexdigit();
     if text.len() != 2 * SECRET_LEN {
         return Err(LineError::Length { len: String::from_utf8_lossy(text).chars().count() });
@@ -184,7 +184,7 @@ fn key(text: &[u8]) -> Result<Key, LineError> {
     if secret.iter().collect::<HashSet<_>>().len() < DIFFERENT_BYTES_MIN {
         return Err(LineError::NotRandom);
     }
-    Ok(Key::new(&secret))
+    Ok(TicketKey::new(&secret))
 }
 
 #[cfg(test)]

@@ -26,18 +26,18 @@ pub enum TicketError {
 
 /// A ticket key: 256 random bits, and what it is called in tickets.
 #[derive(Clone)]
-pub(crate) struct Key {
+pub(crate) struct TicketKey {
     pub(crate) name: [u8; NAME_LEN],
     pub(crate) secret: Zeroizing<[u8; SECRET_LEN]>,
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for TicketKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:02x?})", self.name)
+        write!(f, "TicketKey({:02x?})", self.name)
     }
 }
 
-impl Key {
+impl TicketKey {
     pub(crate) fn new(secret: &[u8; SECRET_LEN]) -> Self {
         let (prk, mut name) = (prk(secret), [0; SECRET_LEN]);
         let filled = prk.expand(&[b"wssgate ticket key name"], hkdf::HKDF_SHA256);

@@ -23,7 +23,7 @@ use rustls_pki_types::UnixTime;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ticket_file::TicketKeys;
-use crate::ticket_key::{KEYS_MAX, Key, NAME_LEN, SALT_LEN, SECRET_LEN, TicketError};
+use crate::ticket_key::{KEYS_MAX, NAME_LEN, SALT_LEN, SECRET_LEN, TicketError, TicketKey};
 
 /// What clients are told, and how old a ticket may be, in seconds.
 const LIFETIME_SECS: u32 = 12 * 60 * 60;
@@ -43,7 +43,7 @@ impl Tickets {
     /// # Errors
     /// If there is no randomness to be had.
     pub fn new() -> Result<Self, TicketError> {
-        let keys = vec![Key::random()?];
+        let keys = vec![TicketKey::random()?];
         Ok(Self::of(Ring { keys, rotate_at: Some(now() + PERIOD_SECS) }))
     }
 
@@ -74,7 +74,7 @@ impl Tickets {
         if secrets.is_empty() || secrets.len() > KEYS_MAX {
             return Err(TicketError::Import);
         }
-        let keys = secrets.iter().map(Key::new).collect();
+        let keys = secrets.iter().map(TicketKey::new).collect();
         Ok(Self::of(Ring { keys, rotate_at: Some(u64::from_be_bytes(*rotate_at)) }))
     }
 
@@ -113,7 +113,7 @@ impl Cell {
             return ring;
         }
         // Of several threads that find it due, one rotates. Without randomness the old keys go on.
-        self.0.rcu(|ring| match Key::random() {
+        self.0.rcu(|ring| match TicketKey::random() {
             Ok(key) if ring.is_due(now) => Arc::new(ring.rotated(key, now)),
             _ => ring.clone(),
         });
@@ -150,7 +150,7 @@ impl ProducesTickets for Cell {
 /// The keys at a moment. The first seals, all open; times are in seconds since 1970.
 #[derive(Debug)]
 struct Ring {
-    keys: Vec<Key>,
+    keys: Vec<TicketKey>,
     /// `None`: somebody else sees to it.
     rotate_at: Option<u64>,
 }
@@ -162,7 +162,7 @@ impl Ring {
     }
 
     /// `key` seals from now on. The last one still opens, if it did seal in the last period.
-    fn rotated(&self, key: Key, now: u64) -> Self {
+    fn rotated(&self, key: TicketKey, now: u64) -> Self {
         let was_in_use = self.rotate_at.is_some_and(|at| now < at.saturating_add(PERIOD_SECS));
         let last = self.keys.first().filter(|_| was_in_use).cloned();
         Self { keys: [key].into_iter().chain(last).collect(), rotate_at: Some(now + PERIOD_SECS) }
@@ -215,7 +215,7 @@ mod tests {
     const STATE: &[u8] = b"what rustls wants to know again";
 
     fn ring(secrets: &[u8], rotate_at: Option<u64>) -> Ring {
-        Ring { keys: secrets.iter().map(|&byte| Key::new(&[byte; SECRET_LEN])).collect(), rotate_at }
+        Ring { keys: secrets.iter().map(|&byte| TicketKey::new(&[byte; SECRET_LEN])).collect(), rotate_at }
     }
 
     #[test]
@@ -286,14 +286,14 @@ mod tests {
         assert!(first.is_due(NOW - 1), "a clock that was put back doesn't make a key last");
         assert!(!ring(&[1], None).is_due(u64::MAX));
         let ticket = first.seal(STATE, NOW).unwrap();
-        let second = first.rotated(Key::new(&[2; SECRET_LEN]), NOW + PERIOD_SECS);
+        let second = first.rotated(TicketKey::new(&[2; SECRET_LEN]), NOW + PERIOD_SECS);
         assert!(second.open(&ticket, NOW + PERIOD_SECS).is_some());
         assert_eq!(second.rotate_at, Some(NOW + 2 * PERIOD_SECS));
-        let third = second.rotated(Key::new(&[3; SECRET_LEN]), NOW + 2 * PERIOD_SECS);
+        let third = second.rotated(TicketKey::new(&[3; SECRET_LEN]), NOW + 2 * PERIOD_SECS);
         assert_eq!(third.keys.len(), 2);
         assert!(third.open(&ticket, NOW + 2 * PERIOD_SECS).is_none());
         // After a long silence nothing of before is left.
-        assert_eq!(first.rotated(Key::new(&[2; SECRET_LEN]), NOW + 2 * PERIOD_SECS).keys.len(), 1);
+        assert_eq!(first.rotated(TicketKey::new(&[2; SECRET_LEN]), NOW + 2 * PERIOD_SECS).keys.len(), 1);
     }
 
     #[test]
@@ -374,7 +374,8 @@ mod tests {
     #[test]
     fn nothing_secret_is_shown() {
         let secret = [0xa5; SECRET_LEN];
-        let shown = format!("{:?}", Tickets::of(Ring { keys: vec![Key::new(&secret)], rotate_at: None }));
+        let shown =
+            format!("{:?}", Tickets::of(Ring { keys: vec![TicketKey::new(&secret)], rotate_at: None }));
         assert!(!shown.contains("a5, a5") && !shown.contains("165, 165"), "{shown}");
     }
 }

@@ -3,8 +3,8 @@
 //! inotify tells of changes in directories; which directories those are is known by `places`, and
 //! asked anew at each look, since links and directories come and go. Where inotify can't (there is a limit
 //! on watches, or a directory that may be passed through but not read), or where a look has seen less than
-//! there is (no descriptor was left to open a file), [`Look::blind`] says so, and the owner has to look from
-//! time to time: [`Eye::look`] is cheap when nothing has changed.
+//! there is (no descriptor was left to open a file), [`Look::degraded`] says so, and the owner has to look from
+//! time to time: [`FileScanner::look`] is cheap when nothing has changed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::load::{Loaded, Plan, Problem, Warning, renew};
+use crate::load::{CertificateProblem, Loaded, Plan, Warning, renew};
 use crate::places::{Entries, Places};
 
 /// Looks in a row at files that change under our eyes.
@@ -29,7 +29,7 @@ const BUFFER_LEN: usize = 4096;
 pub struct Watch {
     /// `None`: there is no inotify to be had.
     events: Option<EventStream<Vec<u8>>>,
-    eye: Eye,
+    scanner: FileScanner,
 }
 
 impl fmt::Debug for Watch {
@@ -41,7 +41,7 @@ impl fmt::Debug for Watch {
 /// Looks at the files, and sees to it that [`Watch`] hears of them. Cheap to clone; for a thread
 /// that may block.
 #[derive(Clone)]
-pub struct Eye {
+pub struct FileScanner {
     /// Or why there are none.
     watches: Result<Watches, String>,
     watched: Arc<Mutex<HashMap<WatchDescriptor, Entries>>>,
@@ -49,9 +49,9 @@ pub struct Eye {
     seen: Arc<Mutex<Places>>,
 }
 
-impl fmt::Debug for Eye {
+impl fmt::Debug for FileScanner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Eye").field("watched", &lock(&self.watched).len()).finish_non_exhaustive()
+        f.debug_struct("FileScanner").field("watched", &lock(&self.watched).len()).finish_non_exhaustive()
     }
 }
 
@@ -59,11 +59,11 @@ impl fmt::Debug for Eye {
 #[derive(Debug)]
 pub struct Look {
     /// The plan carried out anew, as [`renew`] does it; `None` if nothing has changed.
-    pub renewed: Option<Result<Loaded, Vec<Problem>>>,
+    pub renewed: Option<Result<Loaded, Vec<CertificateProblem>>>,
     /// The files changed all the while: look again.
     pub restless: bool,
     /// Why the watch doesn't hear of every change, or of the end of what has hindered this look.
-    pub blind: Option<String>,
+    pub degraded: Option<String>,
 }
 
 impl Watch {
@@ -81,13 +81,13 @@ impl Watch {
             Ok((events, watches)) => (Some(events), Ok(watches)),
             Err(e) => (None, Err(format!("no inotify: {e} (fs.inotify.max_user_instances is a limit)"))),
         };
-        Self { events, eye: Eye { watches, watched: Arc::default(), seen: Arc::default() } }
+        Self { events, scanner: FileScanner { watches, watched: Arc::default(), seen: Arc::default() } }
     }
 
     /// What looks.
     #[must_use]
-    pub fn eye(&self) -> Eye {
-        self.eye.clone()
+    pub fn scanner(&self) -> FileScanner {
+        self.scanner.clone()
     }
 
     /// Waits until something has happened to one of the files, or where they were.
@@ -98,7 +98,7 @@ impl Watch {
         let Some(events) = &mut self.events else { return pending().await };
         while let Some(event) = events.next().await {
             // An error would be one again; a look shows what there is.
-            if event.is_err() || event.is_ok_and(|event| matters(&lock(&self.eye.watched), &event)) {
+            if event.is_err() || event.is_ok_and(|event| matters(&lock(&self.scanner.watched), &event)) {
                 return;
             }
         }
@@ -124,22 +124,22 @@ fn matters(watched: &HashMap<WatchDescriptor, Entries>, event: &EventOwned) -> b
     }
 }
 
-impl Eye {
+impl FileScanner {
     /// Looks at all files of `plan`, and watches where they are from now on; blocks. Unless `anyway`,
     /// files that stand as they did at the last look are not read.
     #[must_use]
     pub fn look(&self, plan: &Plan, previous: &Loaded, anyway: bool) -> Look {
         let mut places = Places::of(plan);
-        let mut look = Look { renewed: None, restless: false, blind: None };
+        let mut look = Look { renewed: None, restless: false, degraded: None };
         for _ in 0..LOOKS_MAX {
             // First the watch: what changes after it is heard of.
-            look.blind = self.watch(&places).err();
+            look.degraded = self.watch(&places).err();
             if anyway || *lock(&self.seen) != places {
                 let renewed = renew(plan, previous);
                 let hindered = hindrance(&renewed);
                 // What was not read is not seen.
                 *lock(&self.seen) = if hindered.is_none() { places.clone() } else { Places::default() };
-                look.blind = look.blind.or(hindered);
+                look.degraded = look.degraded.or(hindered);
                 look.renewed = Some(renewed);
             }
             let after = Places::of(plan);
@@ -177,7 +177,7 @@ impl Eye {
 }
 
 /// What has hindered a look, and may be over without a change that is heard of.
-fn hindrance(renewed: &Result<Loaded, Vec<Problem>>) -> Option<String> {
+fn hindrance(renewed: &Result<Loaded, Vec<CertificateProblem>>) -> Option<String> {
     let Ok(loaded) = renewed else { return None };
     loaded.warnings.iter().find_map(|warning| match warning {
         Warning::File(problem) if problem.error.may_pass() => Some(problem.to_string()),
@@ -234,7 +234,7 @@ mod tests {
 
     impl Rig {
         fn look(&self, watch: &Watch, anyway: bool) -> Look {
-            watch.eye().look(&self.plan, &self.served, anyway)
+            watch.scanner().look(&self.plan, &self.served, anyway)
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let rig = rig();
         let mut watch = Watch::new();
         let first = rig.look(&watch, false);
-        assert!(first.blind.is_none() && !first.restless && first.renewed.is_some());
+        assert!(first.degraded.is_none() && !first.restless && first.renewed.is_some());
         // Beside the directory anything may happen.
         fs::write(rig.temp.path().join("beside"), "x").unwrap();
         assert!(hears_nothing(&mut watch).await);
@@ -276,7 +276,7 @@ mod tests {
     async fn a_file_where_a_directory_should_be_is_no_reason_to_be_blind() {
         let mut rig = rig();
         rig.plan.directory = Some(rig.temp.path().join("certs/a.crt/below"));
-        assert_eq!(rig.look(&Watch::new(), false).blind, None);
+        assert_eq!(rig.look(&Watch::new(), false).degraded, None);
     }
 
     #[tokio::test]
@@ -288,17 +288,17 @@ mod tests {
         for _ in 0..2 {
             let look = rig.look(&watch, false);
             assert!(look.renewed.unwrap().is_ok());
-            let why = look.blind.unwrap();
+            let why = look.degraded.unwrap();
             assert!(why.contains("b.pem: can't be read: Input/output error"), "{why}");
         }
         fs::remove_file(file).unwrap();
         let look = rig.look(&watch, false);
-        assert!(look.renewed.is_some() && look.blind.is_none());
+        assert!(look.renewed.is_some() && look.degraded.is_none());
         assert!(rig.look(&watch, false).renewed.is_none());
         // What is forbidden, or no file at all, is no such error.
         fs::create_dir(rig.temp.path().join("certs/c.pem")).unwrap();
         std::os::unix::fs::symlink("..", rig.temp.path().join("certs/up")).unwrap();
-        assert_eq!(rig.look(&watch, false).blind, None);
+        assert_eq!(rig.look(&watch, false).degraded, None);
     }
 
     #[tokio::test]
@@ -306,7 +306,7 @@ mod tests {
         let rig = rig();
         let mut watch = Watch::of(Err(io::Error::other("too many watches")));
         let first = rig.look(&watch, false);
-        assert!(first.blind.unwrap().contains("too many watches") && first.renewed.is_some());
+        assert!(first.degraded.unwrap().contains("too many watches") && first.renewed.is_some());
         assert!(rig.look(&watch, false).renewed.is_none());
         rig.pki.issue(&["b.test"]).write(&rig.temp.path().join("certs"), "b");
         assert!(rig.look(&watch, false).renewed.is_some());

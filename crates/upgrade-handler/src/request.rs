@@ -28,7 +28,7 @@ pub enum Judgement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upgrade {
     /// How it came, and so how it is answered.
-    pub transport: Transport,
+    pub transport: HandshakeTransport,
     /// Subprotocols in the order of the client's preference.
     pub protocols: Vec<Box<str>>,
     /// What of the client's extensions may be offered onward.
@@ -37,7 +37,7 @@ pub struct Upgrade {
 
 /// How a handshake came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
+pub enum HandshakeTransport {
     /// By `Upgrade` (RFC 6455): answered 101 with a proof of having read the key.
     Http1 {
         /// The client's key.
@@ -81,7 +81,7 @@ fn upgrade(head: &Parts) -> Result<Upgrade, Refusal> {
         return Err(Refusal::Version); // 6
     }
     let key = only(head, SEC_WEBSOCKET_KEY).and_then(Key::parse).ok_or(Refusal::Key)?; // 5
-    Ok(with_offers(head, Transport::Http1 { key }))
+    Ok(with_offers(head, HandshakeTransport::Http1 { key }))
 }
 
 /// RFC 8441 §4–5. That `:scheme` and `:path` are there is h2's to check.
@@ -102,10 +102,10 @@ fn connect(head: &Parts) -> Result<Upgrade, Refusal> {
     {
         return Err(Refusal::Version);
     }
-    Ok(with_offers(head, Transport::Http2))
+    Ok(with_offers(head, HandshakeTransport::Http2))
 }
 
-fn with_offers(head: &Parts, transport: Transport) -> Upgrade {
+fn with_offers(head: &Parts, transport: HandshakeTransport) -> Upgrade {
     Upgrade {
         transport,
         protocols: elements(&head.headers, SEC_WEBSOCKET_PROTOCOL).map(Into::into).collect(),

@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use crate::request::{Transport, Upgrade};
+use crate::request::{HandshakeTransport, Upgrade};
 use crate::upstream::Agreed;
 
 /// Tells the client what was agreed. `headers` are the backend's other fields, if there are any:
@@ -15,13 +15,13 @@ use crate::upstream::Agreed;
 pub fn accept(upgrade: &Upgrade, agreed: &Agreed, mut headers: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
     match &upgrade.transport {
-        Transport::Http1 { key } => {
+        HandshakeTransport::Http1 { key } => {
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(SEC_WEBSOCKET_ACCEPT, key.accept());
         }
-        Transport::Http2 => {
+        HandshakeTransport::Http2 => {
             headers.remove(SEC_WEBSOCKET_ACCEPT); // RFC 8441 §5
         }
     }
@@ -48,8 +48,11 @@ mod tests {
     #[test]
     fn answers() {
         let key = Key::parse(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==")).unwrap();
-        let mut upgrade =
-            Upgrade { transport: Transport::Http1 { key }, protocols: vec![], extensions: Offer::default() };
+        let mut upgrade = Upgrade {
+            transport: HandshakeTransport::Http1 { key },
+            protocols: vec![],
+            extensions: Offer::default(),
+        };
         let agreed = Agreed { protocol: Some(HeaderValue::from_static("chat")), ..Agreed::default() };
         let mut headers = HeaderMap::new();
         headers.insert("set-cookie", HeaderValue::from_static("a=b"));
@@ -64,7 +67,7 @@ mod tests {
         assert_eq!(response.headers()["set-cookie"], "a=b");
         assert!(!response.headers().contains_key("sec-websocket-extensions"));
         assert!(!response.headers().contains_key("content-length"), "RFC 9110 §8.6");
-        upgrade.transport = Transport::Http2;
+        upgrade.transport = HandshakeTransport::Http2;
         let response = accept(&upgrade, &agreed, headers);
         assert_eq!(response.status(), 200);
         for absent in ["upgrade", "connection", "sec-websocket-accept", "sec-websocket-key", "content-length"]

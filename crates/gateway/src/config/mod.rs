@@ -130,7 +130,7 @@ pub struct Listener {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
     /// `None`: plain text, HTTP/1.1 only.
-    pub tls: Option<tls_acceptor::Settings>,
+    pub tls: Option<tls_acceptor::AcceptorSettings>,
     /// How long clients are waited for.
     pub limits: ClientLimits,
     /// Where the file says so.
@@ -140,14 +140,12 @@ pub struct Listener {
 impl Config {
     /// What requests are served by.
     #[must_use]
-    pub fn site(&self) -> site::Settings<'_> {
+    pub fn site(&self) -> site::SiteSettings<'_> {
         let listeners = self.listeners.iter();
-        let listeners = listeners.map(|Listener { address, tls, limits, .. }| site::listener::Settings {
-            address: *address,
-            tls: tls.clone(),
-            limits: *limits,
+        let listeners = listeners.map(|Listener { address, tls, limits, .. }| {
+            site::listener::ListenerSettings { address: *address, tls: tls.clone(), limits: *limits }
         });
-        site::Settings {
+        site::SiteSettings {
             listeners: listeners.collect(),
             routes: &self.routes,
             trusted_proxies: &self.trusted_proxies,
@@ -397,8 +395,8 @@ fn read_listeners(d: &mut Document<'_>, root: &mut Section<'_>) -> Vec<Listener>
                 d.problem(*place, "alpn: a protocol is listed twice");
             }
         }
-        let defaults = tls_acceptor::Settings::default();
-        let settings = tls_acceptor::Settings {
+        let defaults = tls_acceptor::AcceptorSettings::default();
+        let settings = tls_acceptor::AcceptorSettings {
             alpn: alpn.map_or(defaults.alpn, |at| at.value),
             min_version: min_version.map_or(defaults.min_version, |at| at.value),
             handshake_timeout: handshake_timeout.map_or(defaults.handshake_timeout, |at| at.value),

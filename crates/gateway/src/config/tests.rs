@@ -61,7 +61,7 @@ fn the_documented_file() {
     assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
     let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
     assert_eq!(listener.address, "0.0.0.0:443".parse().unwrap());
-    assert_eq!(listener.tls, Some(tls_acceptor::Settings::default()));
+    assert_eq!(listener.tls, Some(tls_acceptor::AcceptorSettings::default()));
     assert_eq!(listener.limits, ClientLimits::DEFAULT);
     let plan = &config.certificates;
     assert_eq!(plan.directory.as_deref(), Some(Path::new("/etc/wssgate/certs")));

@@ -1,8 +1,8 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
-pub mod crowd;
 pub mod registry;
 pub mod relief;
+pub mod shed_clients;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +16,8 @@ use tls_acceptor::{Certificates, Waiting};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::crowd::Crowd;
-use crate::context::registry::{Registered, Registry, Who};
+use crate::context::registry::{Registered, Registry, SessionOpener};
+use crate::context::shed_clients::ShedClients;
 use crate::net::budget::{Pressure, Share, held};
 use crate::net::limits::ClientLimits;
 use crate::net::shortage::Shortage;
@@ -55,7 +55,7 @@ pub struct Worker {
     /// Connections whose clients have said nothing yet.
     pub silent: Waiting,
     /// Clients whose places were needed for others.
-    pub crowd: Crowd,
+    pub shed_clients: ShedClients,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// What it tells of its memory.
@@ -81,7 +81,7 @@ impl Worker {
             draining: CancellationToken::new(),
             retiring: CancellationToken::new(),
             silent: Waiting::new(SILENT_MAX),
-            crowd: Crowd::default(),
+            shed_clients: ShedClients::default(),
             shortage,
             pressure: Arc::default(),
             casing,
@@ -121,7 +121,7 @@ impl Worker {
     /// route has gone or is drained meanwhile, or the gateway is going, the session's end is ordered at
     /// once.
     #[must_use]
-    pub fn enroll(&self, route: &Arc<Route>, who: Who) -> Registered {
+    pub fn enroll(&self, route: &Arc<Route>, who: SessionOpener) -> Registered {
         let registered = self.sessions.register(route, who);
         let site = self.site();
         let code = if self.draining.is_cancelled() || self.is_drained(route) {
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::site::drained::Target;
+    use crate::site::drained::DrainTarget;
 
     const ROUTE: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 
@@ -212,7 +212,7 @@ mod tests {
             casing: Extensions::new(),
         };
         let worker = Worker::new(common, Arc::new(Registry::new(0, 1)));
-        let who = Who {
+        let who = SessionOpener {
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
@@ -232,7 +232,7 @@ mod tests {
         let own = format!("drain_close_code = 4000\n{ROUTE}");
         assert_eq!(told(&own, |worker| worker.draining.cancel()), order(4000));
         let drain = |worker: &Worker| {
-            let target = Target::parse("/").unwrap();
+            let target = DrainTarget::parse("/").unwrap();
             worker.drained.store(Arc::new(Drained::default().with(target)));
         };
         assert_eq!(told(&own, drain), order(4000));

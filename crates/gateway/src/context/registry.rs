@@ -33,12 +33,12 @@ pub struct Entry {
     /// The route it was opened by.
     pub route: Arc<Route>,
     /// Who opened it.
-    pub who: Who,
+    pub who: SessionOpener,
 }
 
 /// Who opened a session, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Who {
+pub struct SessionOpener {
     /// The address at the other end of the connection.
     pub peer: SocketAddr,
     /// The client's, which differs behind a trusted proxy.
@@ -67,7 +67,7 @@ impl Registry {
 
     /// Adds a session of `route`.
     #[must_use]
-    pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: Who) -> Registered {
+    pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: SessionOpener) -> Registered {
         let control = SessionHandle::new();
         let mut inner = self.lock();
         let id = inner.next;
@@ -204,7 +204,7 @@ mod tests {
     async fn the_slowest_are_those_that_took_nothing_for_the_longest() {
         let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
         let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
-        let who = Who {
+        let who = SessionOpener {
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
@@ -235,7 +235,7 @@ mod tests {
         let text =
             "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n";
         let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
-        let who = Who {
+        let who = SessionOpener {
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",

@@ -16,31 +16,36 @@ use crate::context::{Connection, Tls, Worker};
 use crate::edge::opening::Opening;
 use crate::edge::{http1, http2};
 use crate::net::stream::Stream;
-use crate::site::listener::Door;
+use crate::site::listener::ListenerState;
 
 /// Waits for a connection's first bytes, and has it served. Who says nothing costs this small task and a place
 /// among the silent, which may be needed for somebody else.
-pub async fn greet(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
-    let patience = match &door.acceptor {
+pub async fn wait_for_first_bytes(
+    worker: Arc<Worker>,
+    state: Arc<ListenerState>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
+    let patience = match &state.acceptor {
         Some(acceptor) => acceptor.handshake_timeout(),
-        None => door.limits.header_timeout,
+        None => state.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
     let place = worker.silent.enter(peer.ip().into());
     tokio::select! {
         biased;
-        heard = hear(&tcp) => if heard.is_err() { return },
-        () = place.called_off() => return worker.crowd.gave_up(peer, "it has sent nothing"),
+        heard = readable(&tcp) => if heard.is_err() { return },
+        () = place.called_off() => return worker.shed_clients.gave_up(peer, "it has sent nothing"),
         () = sleep_until(deadline) => return debug!(%peer, "said nothing"),
         () = worker.draining.cancelled() => return,
     }
     drop(place);
     // Another task: this one is small.
-    worker.spawn(serve(worker.clone(), door, tcp, peer, deadline));
+    worker.spawn(serve(worker.clone(), state, tcp, peer, deadline));
 }
 
 /// Waits for something to read, or for the end.
-async fn hear(tcp: &TcpStream) -> io::Result<()> {
+async fn readable(tcp: &TcpStream) -> io::Result<()> {
     // tokio takes a new socket for readable until somebody has tried it.
     let peek = || Ok(recv(tcp, &mut [0; 1], RecvFlags::PEEK)?.0);
     match tcp.try_io(Interest::READABLE, peek) {
@@ -50,8 +55,14 @@ async fn hear(tcp: &TcpStream) -> io::Result<()> {
 }
 
 /// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
-async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr, deadline: Instant) {
-    let (stream, tls, alpn) = match &door.acceptor {
+async fn serve(
+    worker: Arc<Worker>,
+    state: Arc<ListenerState>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) {
+    let (stream, tls, alpn) = match &state.acceptor {
         // Boxed: it is larger than what comes after, and gone by then.
         Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
             Ok(accepted) => {
@@ -67,7 +78,7 @@ async fn serve(worker: Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: Socke
         },
         None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
     };
-    let connection = Arc::new(Connection { peer, tls, limits: door.limits, worker, own: OnceLock::new() });
+    let connection = Arc::new(Connection { peer, tls, limits: state.limits, worker, own: OnceLock::new() });
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
         Alpn::H2 => http2::serve(connection, stream).await,
@@ -79,7 +90,9 @@ fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
     match e {
         // Port scans, health checks, and people who close a tab.
         AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
-        AcceptError::Shed => worker.crowd.gave_up(peer, "it was silent in the middle of its TLS handshake"),
+        AcceptError::Shed => {
+            worker.shed_clients.gave_up(peer, "it was silent in the middle of its TLS handshake");
+        }
         AcceptError::NotTls { began } if let Some(opening) = Opening::of(began) => {
             info!(%peer, cause = opening.advice(true), "no TLS connection");
         }

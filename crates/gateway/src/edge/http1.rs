@@ -26,7 +26,7 @@ use crate::edge::linger;
 use crate::edge::opening::Opening;
 use crate::net::error::chain;
 use crate::net::limits::HEAD_LEN_MAX;
-use crate::net::patience::{Heard, Patient};
+use crate::net::patience::{HeadReading, StallTimeout};
 use crate::net::stream::Transport;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::exchange;
@@ -50,7 +50,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let limits = connection.limits;
     let interim = Arc::new(Interim::default());
     let keeps_names = connection.worker.site().keeps_names;
-    let io = Patient::new(transport);
+    let io = StallTimeout::new(transport);
     let each = Arc::new(Each {
         heard: io.heard(),
         peer: address_field(connection.peer.ip()),
@@ -117,7 +117,7 @@ struct Each {
     interim: Arc<Interim>,
     /// How they spell their field names is known.
     keeps_names: bool,
-    heard: Arc<Heard>,
+    heard: Arc<HeadReading>,
 }
 
 /// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
@@ -187,7 +187,7 @@ async fn answer<T: Transport>(
 async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
     match upgrading.await {
         Ok(upgraded) => {
-            if let Some(client) = from_hyper::<Interject<Patient<T>>>(upgraded) {
+            if let Some(client) = from_hyper::<Interject<StallTimeout<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 let client = client.map(|io| io.into_inner().into_inner());
                 let acknowledged = |client: &Handoff<T>| client.get_ref().acknowledged();

@@ -38,7 +38,7 @@ use crate::edge::lent::{Lent, lend};
 use crate::edge::linger;
 use crate::net::limits::HEAD_LEN_MAX;
 use crate::net::limits::STALL_MAX;
-use crate::net::patience::Patient;
+use crate::net::patience::StallTimeout;
 use crate::net::stream::Transport;
 use crate::request::body::ToClient;
 use crate::request::exchange;
@@ -89,7 +89,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(Counted::new(Patient::new(io), flooded.clone()));
+        .handshake::<_, Bytes>(Counted::new(StallTimeout::new(io), flooded.clone()));
     let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),

@@ -14,13 +14,13 @@ use hyper::rt;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::net::limits::ClientLimits;
-use crate::net::patience::Heard;
+use crate::net::patience::HeadReading;
 
 /// The timer of one connection, for hyper.
 #[derive(Debug)]
 pub(crate) struct HeadTimer {
     limits: ClientLimits,
-    heard: Arc<Heard>,
+    heard: Arc<HeadReading>,
     kept: Kept,
     /// What hyper is told of the time.
     created: std::time::Instant,
@@ -32,7 +32,7 @@ type Kept = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 
 impl HeadTimer {
     /// `heard` is the stream's.
-    pub(crate) fn new(limits: ClientLimits, heard: Arc<Heard>) -> Self {
+    pub(crate) fn new(limits: ClientLimits, heard: Arc<HeadReading>) -> Self {
         Self { limits, heard, kept: Kept::default(), created: std::time::Instant::now() }
     }
 
@@ -82,7 +82,7 @@ struct HeadWait {
     kept: Kept,
     header_timeout: Duration,
     /// `None`: a head has begun.
-    heard: Option<Arc<Heard>>,
+    heard: Option<Arc<HeadReading>>,
 }
 
 impl Drop for HeadWait {
@@ -119,7 +119,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::net::patience::Patient;
+    use crate::net::patience::StallTimeout;
 
     const LIMITS: ClientLimits = ClientLimits {
         header_timeout: Duration::from_secs(10),
@@ -129,7 +129,7 @@ mod tests {
 
     fn serve() -> (DuplexStream, JoinHandle<Duration>) {
         let (near, far) = duplex(1024);
-        let io = Patient::new(near);
+        let io = StallTimeout::new(near);
         let answer = async |_: Request<_>| Ok::<_, Infallible>(Response::new(Empty::<&[u8]>::new()));
         let serving = Builder::new()
             .timer(HeadTimer::new(LIMITS, io.heard()))

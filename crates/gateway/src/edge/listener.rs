@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::context::Worker;
 use crate::edge::connection;
 use crate::net::shortage::is_shortage;
-use crate::site::listener::Door;
+use crate::site::listener::ListenerState;
 
 /// How long nothing is accepted when there is nothing to accept it with.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
@@ -38,11 +38,11 @@ pub async fn accept(
     listener: Arc<TcpListener>,
     mut stop: oneshot::Receiver<Stop>,
 ) {
-    let mut door = worker.site().door(address);
-    if accept_all(&worker, address, &listener, &mut stop, &mut door).await == Stop::AfterQueue {
+    let mut state = worker.site().listener_state(address);
+    if accept_all(&worker, address, &listener, &mut stop, &mut state).await == Stop::AfterQueue {
         // The listener may have gone from the site.
-        if let Some(door) = worker.site().door(address).or(door) {
-            accept_queue(&worker, address, &listener, &door).await;
+        if let Some(state) = worker.site().listener_state(address).or(state) {
+            accept_queue(&worker, address, &listener, &state).await;
         }
     }
 }
@@ -53,7 +53,7 @@ async fn accept_all(
     address: SocketAddr,
     listener: &TcpListener,
     stop: &mut oneshot::Receiver<Stop>,
-    last: &mut Option<Arc<Door>>,
+    last: &mut Option<Arc<ListenerState>>,
 ) -> Stop {
     loop {
         let accepted = tokio::select! {
@@ -73,9 +73,9 @@ async fn accept_all(
         worker.shortage.succeeded();
         // A reload may have come while nobody did: the connection is received as it says now. A listener
         // that has gone from the site, whose stop is on its way, receives as it did last.
-        if let Some(door) = worker.site().door(address).or(last.take()) {
-            *last = Some(door.clone());
-            receive(worker, door, tcp, peer);
+        if let Some(state) = worker.site().listener_state(address).or(last.take()) {
+            *last = Some(state.clone());
+            receive(worker, state, tcp, peer);
         }
     }
 }
@@ -91,12 +91,17 @@ async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
     }
 }
 
-fn receive(worker: &Arc<Worker>, door: Arc<Door>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::greet(worker.clone(), door, tcp, peer));
+fn receive(worker: &Arc<Worker>, state: Arc<ListenerState>, tcp: TcpStream, peer: SocketAddr) {
+    worker.tasks.spawn(connection::wait_for_first_bytes(worker.clone(), state, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.
-async fn accept_queue(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpListener, door: &Arc<Door>) {
+async fn accept_queue(
+    worker: &Arc<Worker>,
+    address: SocketAddr,
+    listener: &TcpListener,
+    state: &Arc<ListenerState>,
+) {
     loop {
         // Not tokio's accept: it knows of what waits only after it was told by the system.
         let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
@@ -111,7 +116,7 @@ async fn accept_queue(worker: &Arc<Worker>, address: SocketAddr, listener: &TcpL
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         if let (Ok(tcp), Some(Ok(peer))) = (tcp, peer) {
-            receive(worker, door.clone(), tcp, peer);
+            receive(worker, state.clone(), tcp, peer);
         }
     }
 }

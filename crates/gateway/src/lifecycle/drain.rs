@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use super::signals::{Arrived, Ending, Signals};
-use crate::ops::overview::{Overview, Stage};
+use crate::ops::overview::{LifecycleStage, Overview};
 use crate::site::Drain;
 use crate::site::route::Route;
 use crate::worker::{Command, Handle};
@@ -23,7 +23,7 @@ pub(super) const CUT_WAIT: Duration = Duration::from_secs(3);
 
 /// When sessions that are ordered to end together are told, and by when they have ended.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct DrainPace {
     /// The moments are spread uniformly over it: clients that are all sent away at once come back all at
     /// once.
     pub(super) window: Duration,
@@ -40,11 +40,11 @@ pub(super) struct Pace {
 /// that is another order, with moments of its own.
 pub(super) fn end_sessions(
     workers: &[Handle],
-    pace: Pace,
+    pace: DrainPace,
     mut changed: watch::Receiver<()>,
     chosen: impl Fn(&Route) -> bool + Send + 'static,
 ) -> usize {
-    let Pace { window, timeout, code } = pace;
+    let DrainPace { window, timeout, code } = pace;
     let now = Instant::now();
     let last = now + timeout.max(window);
     let mut moments: Vec<(Instant, SessionHandle, Arc<Route>)> = workers
@@ -85,7 +85,7 @@ pub(super) async fn drain(
 ) -> Ending {
     let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
     // Who accepts nothing has nothing to wait for.
-    let retired = overview.stage() == Stage::Retired;
+    let retired = overview.stage() == LifecycleStage::Retired;
     let delay = if retired { Duration::ZERO } else { delay };
     let deadline = Instant::now() + timeout;
     let hurried = || {
@@ -93,7 +93,7 @@ pub(super) async fn drain(
         Ending::Hurried
     };
     if !delay.is_zero() {
-        overview.enter(Stage::Leaving);
+        overview.enter(LifecycleStage::Leaving);
         info!(
             drain_delay_s = delay.as_secs_f64(),
             "about to drain: not ready, but connections are accepted; SIGINT ends it at once"
@@ -104,7 +104,7 @@ pub(super) async fn drain(
             () = remaining.fewer() => {} // the others drain all the same
         }
     }
-    overview.enter(Stage::Draining);
+    overview.enter(LifecycleStage::Draining);
     for worker in workers {
         let _ = worker.commands.send(Command::Drain);
     }
@@ -113,7 +113,7 @@ pub(super) async fn drain(
     let window = window.min(half);
     // Nothing takes this order back.
     let (_, never) = watch::channel(());
-    let pace = Pace { window, timeout: timeout - delay, code };
+    let pace = DrainPace { window, timeout: timeout - delay, code };
     let sessions = end_sessions(workers, pace, never, |_| true);
     info!(
         sessions,
@@ -199,10 +199,10 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::context::registry::{Registered, Registry, Who};
+    use crate::context::registry::{Registered, Registry, SessionOpener};
 
-    fn who() -> Who {
-        Who {
+    fn who() -> SessionOpener {
+        SessionOpener {
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
@@ -234,7 +234,7 @@ mod tests {
         };
         let workers = [worker(&sessions)];
         let window = Duration::from_secs(10);
-        let pace = Pace { window, timeout: Duration::from_secs(30), code: 1001 };
+        let pace = DrainPace { window, timeout: Duration::from_secs(30), code: 1001 };
         let (changes, changed) = watch::channel(());
         let end = || end_sessions(&workers, pace, changed.clone(), is_gone(&gone));
         assert_eq!(end(), 100);
@@ -271,7 +271,7 @@ mod tests {
         let (changes, changed) = watch::channel(());
         let end = |window| {
             let gone = gone.clone();
-            let pace = Pace { window, timeout: 2 * window, code: 1001 };
+            let pace = DrainPace { window, timeout: 2 * window, code: 1001 };
             end_sessions(&workers, pace, changed.clone(), move |_| gone.load(Ordering::SeqCst))
         };
         let second = Duration::from_secs(1);

@@ -8,27 +8,27 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tls_acceptor::expiry::Stage as ExpiryStage;
+use tls_acceptor::expiry::ExpiryLevel;
 use tls_acceptor::load::unix_now;
 use tls_acceptor::{Certificates, Expiries, Look, TicketKeys, Tickets};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{error, info, warn};
 
-use super::load::{Candidate, Source, load};
+use super::load::{Candidate, ConfigSource, load};
 use super::messages::{cannot_listen, millis, say_warnings};
 use super::notify::Notifier;
 use super::outside::{self, Outside};
 use super::renewal::Renewal;
-use super::upgrade::new::{Inherited, Opened, Predecessor, SuccessionError};
+use super::upgrade::new::{BoundListener, Inherited, Predecessor, SuccessionError};
 use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
 use crate::context::Common;
 use crate::net::shortage::Shortage;
-use crate::ops::control::server::{Access, DEMANDS_MAX, Demand};
-use crate::ops::overview::{Overview, Stage};
+use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
+use crate::ops::overview::{LifecycleStage, Overview};
 use crate::site::Site;
-use crate::site::drained::{Drained, Target};
+use crate::site::drained::{DrainTarget, Drained};
 use crate::worker::{self, Command, Handle};
 
 /// Why the gateway did not start.
@@ -53,7 +53,7 @@ pub enum StartError {
 
 /// A running gateway.
 pub(super) struct Gateway {
-    pub(super) source: Source,
+    pub(super) source: ConfigSource,
     pub(super) site: Arc<ArcSwap<Site>>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) tickets: Tickets,
@@ -78,8 +78,8 @@ pub(super) struct Gateway {
 pub(super) struct Closed {
     pub(super) config: Config,
     pub(super) ticket_keys: Option<TicketKeys>,
-    pub(super) listeners: Vec<Opened>,
-    pub(super) outside: outside::Opened,
+    pub(super) listeners: Vec<BoundListener>,
+    pub(super) outside: outside::OpenedOutside,
 }
 
 /// A gateway that has begun to serve.
@@ -89,13 +89,13 @@ pub(super) struct Begun {
     pub(super) predecessor: Option<Predecessor>,
     /// Each worker's end.
     pub(super) ended: mpsc::Receiver<()>,
-    pub(super) demands: mpsc::Receiver<Demand>,
+    pub(super) demands: mpsc::Receiver<OperationRequest>,
 }
 
 impl Gateway {
     /// Does all that can fail. Nothing is accepted before [`open`](Self::open).
     pub(super) async fn start(
-        source: Source,
+        source: ConfigSource,
         program: Program,
         mut inherited: Inherited,
     ) -> Result<(Begun, Closed), StartError> {
@@ -130,7 +130,7 @@ impl Gateway {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
-        let drained = inherited.drained.iter().filter_map(|target| Target::parse(target).ok());
+        let drained = inherited.drained.iter().filter_map(|target| DrainTarget::parse(target).ok());
         let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
         let drained = Arc::new(ArcSwap::from_pointee(drained));
         let shortage = Arc::<Shortage>::default();
@@ -152,11 +152,11 @@ impl Gateway {
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
-            spares: Arc::default(),
+            reserve: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             started: tokio::time::Instant::now(),
-            stage: Mutex::new(Stage::Starting),
+            stage: Mutex::new(LifecycleStage::Starting),
         });
         let (tell, demands) = mpsc::channel(DEMANDS_MAX);
         let access = Access { overview: overview.clone(), demands: tell };
@@ -191,7 +191,7 @@ impl Gateway {
         for listener in listeners {
             self.listen(listener);
         }
-        self.overview.enter(Stage::Ready);
+        self.overview.enter(LifecycleStage::Ready);
         info!(
             pid = std::process::id(),
             generation = self.generation,
@@ -205,13 +205,13 @@ impl Gateway {
     }
 
     /// Deals a listener's sockets to the workers.
-    pub(super) fn listen(&mut self, Opened { address, local, sockets }: Opened) {
+    pub(super) fn listen(&mut self, BoundListener { address, local, sockets }: BoundListener) {
         for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             // A worker that is gone is noticed where it ended.
             let _ = worker.commands.send(Command::Listen { address, socket });
         }
         self.listening.insert(address, local);
-        let tls = self.site.load().door(address).is_some_and(|door| door.acceptor.is_some());
+        let tls = self.site.load().listener_state(address).is_some_and(|state| state.acceptor.is_some());
         info!(address = %local, tls, "listening");
     }
 
@@ -249,8 +249,8 @@ impl Gateway {
         for expiry in self.expiries.news(&current.loaded.set, unix_now()) {
             let days_left = expiry.days_left;
             match expiry.stage {
-                ExpiryStage::Within(_) => warn!(problem = %expiry, days_left, "a certificate expires"),
-                ExpiryStage::Expired(_) => error!(problem = %expiry, days_left, "a certificate has expired"),
+                ExpiryLevel::Within(_) => warn!(problem = %expiry, days_left, "a certificate expires"),
+                ExpiryLevel::Expired(_) => error!(problem = %expiry, days_left, "a certificate has expired"),
             }
         }
     }

@@ -22,9 +22,9 @@ impl Gateway {
             "takeover: starting the new process"
         );
         let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
-        let estate =
-            self.inherited.estate(self.tickets.clone(), drained, self.outside.lend(), self.commands());
-        Work::Takeover(Takeover::start(self.program.clone(), limit, estate))
+        let inheritance =
+            self.inherited.inheritance(self.tickets.clone(), drained, self.outside.lend(), self.commands());
+        Work::Takeover(Takeover::start(self.program.clone(), limit, inheritance))
     }
 
     /// Lets the new process go, accepts nothing more, and returns the process id of who does. Nothing

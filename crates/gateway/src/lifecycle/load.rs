@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use tls_acceptor::{Loaded, Problem as CertificateProblem, TicketFileError, TicketKeys};
+use tls_acceptor::{CertificateProblem, Loaded, TicketFileError, TicketKeys};
 
 use crate::config::across;
 use crate::config::{Config, Place, Problem, Problems};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum ConfigSource {
     /// A file.
     File(PathBuf),
     /// The program itself.
@@ -61,10 +61,10 @@ impl Candidate {
 ///
 /// # Errors
 /// Every problem: of the file and of the certificates it names.
-pub fn load(source: &Source, previous: Option<&Loaded>) -> Result<Candidate, Problems> {
+pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidate, Problems> {
     let (config, mut problems) = match source {
-        Source::File(file) => Config::read(file),
-        Source::BuiltIn { text } => Config::parse(&PathBuf::from("built-in.toml"), text),
+        ConfigSource::File(file) => Config::read(file),
+        ConfigSource::BuiltIn { text } => Config::parse(&PathBuf::from("built-in.toml"), text),
     };
     let plan = &config.certificates;
     let wants_certificates = plan.directory.is_some() || !plan.named.is_empty();
@@ -125,7 +125,7 @@ fn place(config: &Config, problem: &CertificateProblem) -> Problem {
     config.problem(place, problem.to_string())
 }
 
-impl Source {
+impl ConfigSource {
     /// A problem with the configuration as a whole.
     pub(super) fn problem(&self, what: String) -> Problem {
         let file = match self {

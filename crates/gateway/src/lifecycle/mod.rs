@@ -23,12 +23,12 @@ use tracing::{error, info, warn};
 use self::drain::Remaining;
 pub use self::gateway::StartError;
 use self::gateway::{Begun, Gateway};
-pub use self::load::{Candidate, Source, load};
+pub use self::load::{Candidate, ConfigSource, load};
 use self::messages::millis;
 pub use self::signals::{Arrived, Ending, Signals};
 pub use self::upgrade::new::SuccessionError;
 use self::upgrade::new::{Inherited, Predecessor};
-pub use self::upgrade::origin::{Origin, OriginError, launch};
+pub use self::upgrade::origin::{LaunchContext, LaunchContextError, launch};
 use self::upgrade::{old, retire};
 use self::work::{Done, Wanted, Work};
 
@@ -41,8 +41,8 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// # Errors
 /// If it can't start.
 pub async fn run(
-    source: Source,
-    origin: Origin,
+    source: ConfigSource,
+    origin: LaunchContext,
     mut signals: Signals,
     on_ready: impl FnOnce(&[SocketAddr]),
 ) -> Result<Ending, StartError> {
@@ -106,7 +106,11 @@ pub async fn run(
 }
 
 /// Starts, or takes over. `None` if a signal came before the old gateway let go.
-async fn begin(source: Source, origin: Origin, signals: &mut Signals) -> Result<Option<Begun>, StartError> {
+async fn begin(
+    source: ConfigSource,
+    origin: LaunchContext,
+    signals: &mut Signals,
+) -> Result<Option<Begun>, StartError> {
     let started = Instant::now();
     let Some(socket) = origin.predecessor else {
         let inherited = Inherited::new(origin.activated);

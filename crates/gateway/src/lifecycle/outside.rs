@@ -9,28 +9,28 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ControlSocket, Place, Problem};
 use crate::lifecycle::upgrade::new::Inherited;
-use crate::ops::admin::{Admin, Bound};
+use crate::ops::admin::{AdminServer, Bound};
 use crate::ops::control;
-use crate::ops::control::server::{Access, Control, Waiting};
+use crate::ops::control::server::{Access, Control, PendingControl};
 use crate::ops::control::socket::check_free;
 
 /// What is open.
 #[derive(Debug)]
 pub(super) struct Outside {
     /// With the address as the configuration has it.
-    admin: Option<(SocketAddr, Admin)>,
+    admin: Option<(SocketAddr, AdminServer)>,
     control: Option<Control>,
     /// A control socket that is to take its path.
-    waiting: Option<Waiting>,
+    waiting: Option<PendingControl>,
     /// No old gateway has a say in whose the control socket's path is.
     speaks: bool,
 }
 
 /// What a configuration wants beside what is open already.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedOutside {
     admin: Option<Bound>,
-    control: Option<Waiting>,
+    control: Option<PendingControl>,
 }
 
 impl Outside {
@@ -51,7 +51,7 @@ impl Outside {
         inherited: &mut Inherited,
         problems: &mut Vec<Problem>,
         explain: impl Fn(SocketAddr, &io::Error) -> String,
-    ) -> Opened {
+    ) -> OpenedOutside {
         let wanted = config.admin.filter(|wanted| {
             let open = self.admin.as_ref().map(|(address, _)| *address);
             open != Some(wanted.address)
@@ -65,10 +65,11 @@ impl Outside {
                 }
             }
         });
-        let open = self.waiting.as_ref().map(Waiting::path).or(self.control.as_ref().map(Control::path));
+        let open =
+            self.waiting.as_ref().map(PendingControl::path).or(self.control.as_ref().map(Control::path));
         let wanted = control_socket(config).filter(|wanted| open != Some(&wanted.path));
         let control = wanted.and_then(|ControlSocket { path, place }| {
-            match check_free(&path, inherited.predecessor).and_then(|()| Waiting::prepare(&path)) {
+            match check_free(&path, inherited.predecessor).and_then(|()| PendingControl::prepare(&path)) {
                 Ok(waiting) => Some(waiting),
                 Err(e) => {
                     problems.push(config.problem(place, e.to_string()));
@@ -76,7 +77,7 @@ impl Outside {
                 }
             }
         });
-        Opened { admin, control }
+        OpenedOutside { admin, control }
     }
 
     /// A duplicate of the admin listener's socket, with its address as the configuration has it.
@@ -114,7 +115,7 @@ impl Outside {
     }
 
     /// Serves what was opened for `config`, and closes what it doesn't want any more.
-    pub(super) fn settle(&mut self, config: &Config, opened: Opened, access: &Access) {
+    pub(super) fn settle(&mut self, config: &Config, opened: OpenedOutside, access: &Access) {
         match (config.admin, opened.admin) {
             (Some(wanted), Some(bound)) => match bound.serve(access.overview.clone()) {
                 Ok(admin) => {

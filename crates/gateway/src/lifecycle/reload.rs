@@ -9,14 +9,14 @@ use frame_core::close::GOING_AWAY;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
-use super::drain::{self, Pace};
+use super::drain::{self, DrainPace};
 use super::gateway::Gateway;
 use super::load::{Candidate, load};
 use super::messages::{cannot_listen, millis, say_warnings, shown};
 use super::work::{Asker, Read, Work};
 use crate::config::Problems;
 use crate::net::options;
-use crate::ops::control::wire::{Answer, Expiry, Reloaded};
+use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
 use crate::site::route::Route;
 use crate::worker::Command;
@@ -41,7 +41,7 @@ impl Gateway {
                 self.overview.reloads_taken.fetch_add(1, Ordering::Relaxed);
                 report.took_ms = millis(started);
                 say(&report);
-                Answer { reload: Some(report), ..Answer::done() }
+                ControlResponse { reload: Some(report), ..ControlResponse::done() }
             }
             Err(Problems(problems)) => {
                 self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Gateway {
                 );
                 let why = format!("reload refused: generation {} stays", self.generation);
                 let problems = problems.iter().map(ToString::to_string).collect();
-                Answer { problems, ..Answer::error(why) }
+                ControlResponse { problems, ..ControlResponse::error(why) }
             }
         };
         for asker in askers {
@@ -131,8 +131,12 @@ impl Gateway {
             self.listen(listener);
         }
         self.outside.settle(&config, outside, &self.access);
-        let gone: Vec<SocketAddr> =
-            self.listening.keys().copied().filter(|address| site.door(*address).is_none()).collect();
+        let gone: Vec<SocketAddr> = self
+            .listening
+            .keys()
+            .copied()
+            .filter(|address| site.listener_state(*address).is_none())
+            .collect();
         for address in &gone {
             self.listening.remove(address);
             info!(%address, "no longer listening");
@@ -145,7 +149,7 @@ impl Gateway {
         let current = self.site.clone();
         let has_gone = move |route: &Route| current.load().sends_away(&route.id);
         self.choices.send_replace(());
-        let pace = Pace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
+        let pace = DrainPace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
         self.keep_drained();
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();
@@ -158,7 +162,7 @@ impl Gateway {
             names_unchanged: certificates.unchanged,
             nearest_expiry: certificates
                 .nearest_expiry
-                .map(|(days, name)| Expiry { name: name.to_string(), days }),
+                .map(|(days, name)| ExpiryInfo { name: name.to_string(), days }),
             ticket_key: ticket_keys.and_then(|keys| keys.names().next()),
             routes: site.route_ids().len(),
             routes_added,

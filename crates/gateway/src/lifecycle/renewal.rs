@@ -37,7 +37,7 @@ pub(super) struct Renewal {
     doubted: Option<Instant>,
     /// Everything that was complained about when the certificates in use were loaded, or since.
     complaints: BTreeSet<String>,
-    blind: Option<String>,
+    degraded: Option<String>,
 }
 
 /// A look that is to be taken.
@@ -62,7 +62,7 @@ impl Renewal {
             looking: None,
             doubted: None,
             complaints: complaints(loaded),
-            blind: None,
+            degraded: None,
         }
     }
 
@@ -96,8 +96,8 @@ impl Renewal {
                 () = watch.changed() => self.next_look = Some(Pending::after(self.next_look, Instant::now())),
                 () = until(at) => {
                     let anyway = self.next_look.take().is_some_and(|look| look.anyway);
-                    let (eye, plan, certificates) = (watch.eye(), self.plan.clone(), certificates.clone());
-                    let look = move || eye.look(&plan, &certificates.current().loaded, anyway);
+                    let (scanner, plan, certificates) = (watch.scanner(), self.plan.clone(), certificates.clone());
+                    let look = move || scanner.look(&plan, &certificates.current().loaded, anyway);
                     self.looking = Some(spawn_blocking(look));
                 }
             }
@@ -121,7 +121,7 @@ impl Renewal {
                 return false;
             }
         };
-        self.mind(look.blind, now);
+        self.mind(look.degraded, now);
         if look.restless {
             self.next_look = Some(Pending::soon(now));
         }
@@ -160,11 +160,11 @@ impl Renewal {
     }
 
     /// A watch that doesn't hear of everything is said once, and its work done by looking.
-    fn mind(&mut self, blind: Option<String>, now: Instant) {
-        if blind.is_some() && self.next_look.is_none() {
+    fn mind(&mut self, degraded: Option<String>, now: Instant) {
+        if degraded.is_some() && self.next_look.is_none() {
             self.next_look = Some(Pending { heard: now, at: now + POLL_INTERVAL, anyway: false });
         }
-        match (&self.blind, &blind) {
+        match (&self.degraded, &degraded) {
             (None, Some(cause)) => {
                 let every_ms = POLL_INTERVAL.as_millis();
                 warn!(cause, every_ms, "certificates can't be watched; they are looked at from time to time");
@@ -172,7 +172,7 @@ impl Renewal {
             (Some(_), None) => info!("certificates are watched again"),
             _ => {}
         }
-        self.blind = blind;
+        self.degraded = degraded;
     }
 }
 
@@ -277,7 +277,7 @@ mod tests {
             self.renewal.next_look = None;
             let renewed = Some(tls_acceptor::renew(&self.plan, &self.certificates.current().loaded));
             let generation = self.certificates.current().generation + 1;
-            let look = Look { renewed, restless: false, blind: None };
+            let look = Look { renewed, restless: false, degraded: None };
             self.renewal.judge(Ok(look), &self.certificates, generation)
         }
 
@@ -333,7 +333,7 @@ mod tests {
     async fn who_is_blind_looks_from_time_to_time() {
         let mut rig = Rig::new();
         rig.renewal.next_look = None;
-        let look = Look { renewed: None, restless: false, blind: Some("no inotify".to_owned()) };
+        let look = Look { renewed: None, restless: false, degraded: Some("no inotify".to_owned()) };
         assert!(!rig.renewal.judge(Ok(look), &rig.certificates, 2));
         assert_eq!(rig.renewal.next_look.unwrap().at, Instant::now() + POLL_INTERVAL);
         assert!(QUIET_MAX.max(POLL_INTERVAL) + GRACE < Duration::from_secs(2), "as the README promises");

@@ -6,13 +6,13 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::{info, warn};
 
-use super::load::{Candidate, Source};
+use super::load::{Candidate, ConfigSource};
 use super::upgrade::old::{self, Successor, Takeover, TakeoverError};
 use crate::config::Problems;
-use crate::ops::control::wire::Answer;
+use crate::ops::control::protocol::ControlResponse;
 
 /// Who wants to know how a reload went.
-pub(super) type Asker = oneshot::Sender<Answer>;
+pub(super) type Asker = oneshot::Sender<ControlResponse>;
 
 /// What is going on beside serving: one thing at a time.
 pub(super) enum Work {
@@ -57,7 +57,7 @@ impl Wanted {
         self.reload = true;
     }
 
-    pub(super) fn takeover(&mut self, work: &Work, source: &Source) {
+    pub(super) fn takeover(&mut self, work: &Work, source: &ConfigSource) {
         let is_going_on = matches!(work, Work::Takeover(_));
         match old::refusal(std::process::id(), source, is_going_on) {
             Some(why) => warn!("SIGUSR2 refused: {why}"),

@@ -23,13 +23,13 @@ const PACE_GRACE: Duration = Duration::from_secs(20);
 /// How slow a body may come: after the first 20 s of waiting for it, each further second has to be bought by so
 /// many bytes. Only time counts in which the client is waited for.
 #[derive(Debug)]
-pub struct Pace {
+pub struct BodyPace {
     rate: Option<NonZeroU64>,
     /// Still to be waited.
     left: Duration,
 }
 
-impl Pace {
+impl BodyPace {
     /// Bytes a second; `None`: no bound.
     #[must_use]
     pub fn new(rate: Option<NonZeroU64>) -> Self {
@@ -57,9 +57,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs while somebody is waited for.
 #[derive(Debug, Default)]
-pub struct Stall(Option<(Instant, Pin<Box<Sleep>>)>);
+pub struct StallTimer(Option<(Instant, Pin<Box<Sleep>>)>);
 
-impl Stall {
+impl StallTimer {
     /// Something has moved, after so long.
     pub fn moved(&mut self) -> Duration {
         self.0.take().map_or(Duration::ZERO, |(since, _)| since.elapsed())
@@ -75,15 +75,15 @@ impl Stall {
 /// A stream whose other end must take something of what is written, or its machine acknowledge something, within
 /// [`STALL_MAX`], or the write fails with [`io::ErrorKind::TimedOut`].
 #[derive(Debug)]
-pub struct Patient<T> {
+pub struct StallTimeout<T> {
     io: T,
-    stall: Stall,
+    stall: StallTimer,
     /// How long it has taken nothing, up to the last look.
     waited: Duration,
     /// What its machine had acknowledged at the last look.
     acknowledged: Option<u64>,
-    heard: Arc<Heard>,
-    /// The head that is being read, as [`Heard`] numbers them, and its bytes so far.
+    heard: Arc<HeadReading>,
+    /// The head that is being read, as [`HeadReading`] numbers them, and its bytes so far.
     head: (u32, Claim),
     /// What HTTP has buffered for a client that takes nothing.
     unsent: Claim,
@@ -91,14 +91,14 @@ pub struct Patient<T> {
 
 /// What HTTP/1.1 and its stream know of each other.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct HeadReading {
     /// Something was read.
     pub anything: AtomicBool,
     /// Odd while a head is read; each has another number.
     head: AtomicU32,
 }
 
-impl Heard {
+impl HeadReading {
     /// What is read from now on is a request's head.
     pub fn head_begins(&self) {
         self.head.store((self.head.load(Ordering::Relaxed) | 1).wrapping_add(2), Ordering::Relaxed);
@@ -113,12 +113,12 @@ impl Heard {
 /// What hyper or h2 has buffered at most for a client that takes nothing.
 const UNSENT_LEN: usize = HEAD_LEN_MAX;
 
-impl<T> Patient<T> {
+impl<T> StallTimeout<T> {
     /// Watches what is written to `io`.
     pub fn new(io: T) -> Self {
         Self {
             io,
-            stall: Stall::default(),
+            stall: StallTimer::default(),
             waited: Duration::ZERO,
             acknowledged: None,
             heard: Arc::default(),
@@ -128,7 +128,7 @@ impl<T> Patient<T> {
     }
 
     /// What was read, and is to be.
-    pub fn heard(&self) -> Arc<Heard> {
+    pub fn heard(&self) -> Arc<HeadReading> {
         self.heard.clone()
     }
 
@@ -138,7 +138,7 @@ impl<T> Patient<T> {
     }
 }
 
-impl<T: Transport> Patient<T> {
+impl<T: Transport> StallTimeout<T> {
     /// Its machine has acknowledged something since the last look: a kernel holds megabytes for a slow link.
     fn acknowledges(&mut self) -> bool {
         let now = self.io.acknowledged();
@@ -174,7 +174,7 @@ impl<T: Transport> Patient<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for StallTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -196,7 +196,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: Transport> AsyncWrite for Patient<T> {
+impl<T: Transport> AsyncWrite for StallTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.io).poll_write(cx, buf);
         self.judge(cx, write)
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_body_buys_its_time() {
         let second = Duration::from_secs(1);
-        let mut pace = Pace::new(NonZeroU64::new(500));
+        let mut pace = BodyPace::new(NonZeroU64::new(500));
         assert_eq!(pace.left(), 20 * second);
         pace.moved(5 * second, 1250); // half the rate
         assert_eq!(pace.left(), 20 * second - 5 * second / 2);
@@ -249,7 +249,7 @@ mod tests {
         pace.moved(second, 0);
         assert_eq!(pace.left(), Duration::ZERO);
         pace.moved(Duration::MAX, u64::MAX);
-        let mut free = Pace::new(None);
+        let mut free = BodyPace::new(None);
         free.moved(1000 * second, 1);
         assert_eq!(free.left(), Duration::MAX);
     }
@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_memory_is_short_a_reader_that_takes_nothing_has_two_seconds() {
         let (near, _far) = duplex(10);
-        let mut near = Patient::new(near);
+        let mut near = StallTimeout::new(near);
         let started = Instant::now();
         budget::press(true);
         let error = near.write_all(&[0; 100]).await.unwrap_err();
@@ -268,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_slow_but_not_gone() {
         let (near, mut far) = duplex(10);
-        let mut near = Patient::new(near);
+        let mut near = StallTimeout::new(near);
         let started = Instant::now();
         let write = near.write_all(&[0; 100]);
         let read = async {
@@ -315,7 +315,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_whose_machine_takes_what_the_kernel_holds_is_not_gone() {
         let acknowledged = Arc::<AtomicU64>::default();
-        let mut near = Patient::new(Slow(acknowledged.clone()));
+        let mut near = StallTimeout::new(Slow(acknowledged.clone()));
         let started = Instant::now();
         let takes = async {
             for _ in 0..10 {

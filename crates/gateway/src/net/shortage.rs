@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// At the brink, each connection that ends lets one in: only so long without a failure is it over.
+/// When they are all in use, each connection that ends lets one in: only so long without a failure is it over.
 const OVER_AFTER: Duration = Duration::from_secs(1);
 
 /// What all listeners of the gateway know of a shortage.

@@ -26,7 +26,7 @@ use tracing::debug;
 
 use crate::ops::metrics;
 use crate::ops::overview::Overview;
-use crate::ops::reserve::Brink;
+use crate::ops::reserve::AcceptRetry;
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 32;
@@ -43,7 +43,7 @@ pub struct Bound(TcpListener);
 
 /// The admin listener at work; when dropped it accepts nothing more, and ends with its last answer.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminServer {
     /// Where it listens.
     pub local: SocketAddr,
     listener: Arc<TcpListener>,
@@ -65,15 +65,15 @@ impl Bound {
     ///
     /// # Errors
     /// If the socket has no address; not to be expected.
-    pub fn serve(self, overview: Arc<Overview>) -> io::Result<Admin> {
+    pub fn serve(self, overview: Arc<Overview>) -> io::Result<AdminServer> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
         let task = tokio::spawn(accept(listener.clone(), local, overview, stop.clone()));
-        Ok(Admin { local, listener, stop, task })
+        Ok(AdminServer { local, listener, stop, task })
     }
 }
 
-impl Admin {
+impl AdminServer {
     /// A duplicate of its socket.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Admin {
     }
 }
 
-impl Drop for Admin {
+impl Drop for AdminServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -102,21 +102,21 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
-    let mut brink = Brink::new(overview.spares.clone(), overview.shortage.clone(), local.to_string());
+    let mut retry = AcceptRetry::new(overview.reserve.clone(), overview.shortage.clone(), local.to_string());
     loop {
         let accepting = async {
-            brink.ready().await;
+            retry.ready().await;
             listener.accept().await
         };
         tokio::select! {
             accepted = accepting, if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((tcp, peer)) => {
-                    brink.accepted();
+                    retry.accepted();
                     connections.spawn(serve(tcp, peer, overview.clone()));
                 }
-                Err(e) => brink.failed(&e),
+                Err(e) => retry.failed(&e),
             },
-            Some(_) = connections.join_next() => brink.freed(),
+            Some(_) = connections.join_next() => retry.freed(),
             () = stop.cancelled() => break,
         }
     }

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use crate::context::registry::{Entry, Registry};
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
-use crate::ops::reserve::Spares;
+use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
 use crate::site::route::RouteId;
 
 /// How far the gateway has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum LifecycleStage {
     /// It does not listen everywhere yet.
     Starting,
     /// It serves.
@@ -33,7 +33,7 @@ pub enum Stage {
     Draining,
 }
 
-impl Stage {
+impl LifecycleStage {
     /// New connections are welcome.
     #[must_use]
     pub fn is_ready(self) -> bool {
@@ -71,7 +71,7 @@ pub struct Overview {
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// What is kept back for those who ask.
-    pub spares: Arc<Spares>,
+    pub reserve: Arc<DescriptorReserve>,
     /// Reloads that took.
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.
@@ -79,18 +79,18 @@ pub struct Overview {
     /// When the process was started.
     pub started: Instant,
     /// How far it has come.
-    pub stage: Mutex<Stage>,
+    pub stage: Mutex<LifecycleStage>,
 }
 
 impl Overview {
     /// How far the gateway has come.
     #[must_use]
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> LifecycleStage {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It has come so far.
-    pub fn enter(&self, stage: Stage) {
+    pub fn enter(&self, stage: LifecycleStage) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
     }
 

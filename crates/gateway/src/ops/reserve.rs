@@ -17,9 +17,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What all listeners for operators keep back together.
 #[derive(Debug, Default)]
-pub struct Spares(Mutex<Vec<OwnedFd>>);
+pub struct DescriptorReserve(Mutex<Vec<OwnedFd>>);
 
-impl Spares {
+impl DescriptorReserve {
     /// Takes as many as are to be had.
     fn fill(&self) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,8 +38,8 @@ impl Spares {
 
 /// A listener for operators, as far as accepting may fail.
 #[derive(Debug)]
-pub struct Brink {
-    spares: Arc<Spares>,
+pub struct AcceptRetry {
+    reserve: Arc<DescriptorReserve>,
     shortage: Arc<Shortage>,
     /// What the listener is called.
     place: String,
@@ -47,12 +47,12 @@ pub struct Brink {
     again: Instant,
 }
 
-impl Brink {
+impl AcceptRetry {
     /// For the listener that is called `place`.
     #[must_use]
-    pub fn new(spares: Arc<Spares>, shortage: Arc<Shortage>, place: String) -> Self {
-        spares.fill();
-        Self { spares, shortage, place, again: Instant::now() }
+    pub fn new(reserve: Arc<DescriptorReserve>, shortage: Arc<Shortage>, place: String) -> Self {
+        reserve.fill();
+        Self { reserve, shortage, place, again: Instant::now() }
     }
 
     /// Waits until accepting may be tried again.
@@ -62,7 +62,7 @@ impl Brink {
     pub async fn ready(&self) {
         if self.again > Instant::now() {
             sleep_until(self.again).await;
-            self.spares.fill();
+            self.reserve.fill();
         }
     }
 
@@ -77,14 +77,14 @@ impl Brink {
         if is_shortage {
             self.shortage.failed(&self.place, error);
         }
-        if !is_shortage || !self.spares.give() {
+        if !is_shortage || !self.reserve.give() {
             self.again = Instant::now() + PAUSE;
         }
     }
 
     /// A connection has ended: what it had is kept for the next one, before others take it.
     pub fn freed(&mut self) {
-        self.spares.fill();
+        self.reserve.fill();
         self.again = Instant::now();
     }
 }

@@ -12,7 +12,7 @@ use crate::net::error::BoxError;
 use crate::net::sweep;
 use crate::telemetry::access::Report;
 use crate::upstream::body::go_on;
-use crate::upstream::h1::connection::{Answer, BrokeOff};
+use crate::upstream::h1::connection::{BrokeOff, ResponseBody};
 use crate::upstream::pool::Lease;
 
 /// An answer's body on its way to the client. Its end, whichever way, ends the request's report.
@@ -38,7 +38,7 @@ pub enum AnswerBody {
     /// From a backend, whose connection goes back to the pool when the answer has ended.
     Backend {
         /// As it arrives.
-        answer: Answer,
+        answer: ResponseBody,
         /// Where its connection may go back to.
         lease: Option<Lease>,
     },

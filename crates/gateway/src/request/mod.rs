@@ -20,7 +20,7 @@ use upgrade_handler::request::{Judgement, Upgrade, judge};
 
 use crate::context::Connection;
 use crate::request::body::{AnswerBody, ToClient};
-use crate::request::reply::{Decline, Declined, Reply, Served, Upgraded};
+use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
 use crate::request::service::{console, echo};
 use crate::session::Session;
 use crate::site::Site;
@@ -53,9 +53,9 @@ pub async fn exchange(
     let version = head.version;
     let served = match serve(&connection, &peer, &site, &mut report, head, body, interim).await {
         Ok(served) => served,
-        Err(Declined::Here(decline)) => Served::Answer(decline.answer(&mut report)),
-        Err(Declined::Refused(refusal)) => {
-            Served::Answer(Decline::refusal(&refusal, version).answer(&mut report))
+        Err(RequestError::Here(decline)) => Served::Answer(decline.answer(&mut report)),
+        Err(RequestError::Refused(refusal)) => {
+            Served::Answer(ErrorResponse::refusal(&refusal, version).answer(&mut report))
         }
     };
     match served {
@@ -79,11 +79,11 @@ async fn serve(
     mut head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
-) -> Result<Served, Declined> {
+) -> Result<Served, RequestError> {
     let judgement = judge(&head);
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
-        let decline = Decline::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served");
+        let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served");
         return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
     }
     if judgement == Judgement::Refused(Refusal::Connect) {
@@ -110,7 +110,7 @@ async fn serve(
         .routes
         .find(&host.name, &path)
         .map_err(|e| bad(e.to_string()))?
-        .ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
+        .ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
         // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
@@ -127,7 +127,7 @@ async fn serve(
             if let Some(origins) = &route.origins {
                 origin::check(&head.headers, origins).map_err(|refusal| {
                     let cause = format!("{refusal}: {}", origin::shown(&head.headers));
-                    Decline::refusal(&refusal, head.version).because(cause)
+                    ErrorResponse::refusal(&refusal, head.version).because(cause)
                 })?;
             }
             open(connection, route, report, &hop, head, upgrade).await
@@ -144,22 +144,25 @@ async fn serve(
 }
 
 /// An operator has taken the route, or the server behind it, out of service.
-fn drained(connection: &Connection, route: &Route) -> Result<(), Decline> {
+fn drained(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> {
     if !connection.worker.is_drained(route) {
         return Ok(());
     }
-    Err(Decline::new(StatusCode::SERVICE_UNAVAILABLE, "this is out of service for a while; try again later")
-        .with(RETRY_AFTER, HeaderValue::from_static("10"))
-        .because("the route or its server is drained"))
+    Err(ErrorResponse::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "this is out of service for a while; try again later",
+    )
+    .with(RETRY_AFTER, HeaderValue::from_static("10"))
+    .because("the route or its server is drained"))
 }
 
 /// Slow peers have used up `max_memory`, nearly.
-fn short_of_memory(connection: &Connection) -> Result<(), Decline> {
+fn short_of_memory(connection: &Connection) -> Result<(), ErrorResponse> {
     if !connection.worker.is_short_of_memory() {
         return Ok(());
     }
     connection.worker.pressure.refused.fetch_add(1, Ordering::Relaxed);
-    Err(Decline::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is busy; try again later")
+    Err(ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "the gateway is busy; try again later")
         .with(RETRY_AFTER, HeaderValue::from_static("10"))
         .because("max_memory is nearly used up"))
 }
@@ -179,25 +182,25 @@ async fn open(
     hop: &Hop<'_>,
     head: Box<Parts>,
     upgrade: Upgrade,
-) -> Result<Served, Declined> {
+) -> Result<Served, RequestError> {
     match &route.action {
         Action::Proxy(upstream) => {
             proxy::upgrade(connection, route, upstream, report, hop, head, upgrade).await
         }
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         Action::Service(Service::Console) => {
-            Err(Decline::new(StatusCode::NOT_FOUND, "no WebSocket is served here").into())
+            Err(ErrorResponse::new(StatusCode::NOT_FOUND, "no WebSocket is served here").into())
         }
     }
 }
 
-fn bad(sentence: impl Into<Cow<'static, str>>) -> Decline {
-    Decline::new(StatusCode::BAD_REQUEST, sentence)
+fn bad(sentence: impl Into<Cow<'static, str>>) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::BAD_REQUEST, sentence)
 }
 
 /// Checks the form of a request's target, and gives it a path if it has none (RFC 9112 §3.2,
 /// RFC 9113 §8.3.1).
-fn target(head: &mut Parts) -> Result<(), Decline> {
+fn target(head: &mut Parts) -> Result<(), ErrorResponse> {
     match (head.uri.scheme_str(), head.uri.authority()) {
         (None, None) | (Some("http" | "https" | "ws" | "wss"), _) => {}
         (None, Some(_)) => return Err(bad("only CONNECT may name a host and nothing else")), // §3.2.3
@@ -218,7 +221,7 @@ fn target(head: &mut Parts) -> Result<(), Decline> {
 }
 
 /// A field value over HTTP/2 neither begins nor ends with a blank (RFC 9113 §8.2.1); h2 lets these through.
-fn blanks(head: &Parts) -> Result<(), Decline> {
+fn blanks(head: &Parts) -> Result<(), ErrorResponse> {
     if head.version == Version::HTTP_2 && head.headers.values().any(has_outer_blanks) {
         return Err(bad("a field value must not begin or end with a blank"));
     }
@@ -226,7 +229,7 @@ fn blanks(head: &Parts) -> Result<(), Decline> {
 }
 
 /// The host that a request is for (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn host(head: &Parts) -> Result<Host, Decline> {
+fn host(head: &Parts) -> Result<Host, ErrorResponse> {
     let mut fields = head.headers.get_all(HOST).into_iter();
     let field = fields.next();
     if fields.next().is_some() {
@@ -260,7 +263,7 @@ fn host(head: &Parts) -> Result<Host, Decline> {
 /// A client may use a connection for another host than it was opened for (RFC 9110 §7.4), but not
 /// for one that has a certificate of its own. Who asked for a name that has none got the default certificate,
 /// and may use it for what that one is for. Who asked for no name at all may be a balancer, and is served.
-fn misdirected(connection: &Connection, host: &Host) -> Result<(), Decline> {
+fn misdirected(connection: &Connection, host: &Host) -> Result<(), ErrorResponse> {
     let Some(server_name) = connection.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) else {
         return Ok(());
     };
@@ -273,12 +276,12 @@ fn misdirected(connection: &Connection, host: &Host) -> Result<(), Decline> {
         return Ok(());
     }
     let sentence = "this connection was opened for another host; use a new one";
-    Err(Decline::new(StatusCode::MISDIRECTED_REQUEST, sentence)
+    Err(ErrorResponse::new(StatusCode::MISDIRECTED_REQUEST, sentence)
         .because(format!("misdirected: the connection is {server_name}'s, the request is for {}", host.name)))
 }
 
 /// hyper decodes chunks, and nothing else (RFC 9112 §6.1).
-fn transfer_coding(head: &Parts) -> Result<(), Decline> {
+fn transfer_coding(head: &Parts) -> Result<(), ErrorResponse> {
     if head.headers.keys().all(|name| *name != TRANSFER_ENCODING) {
         return Ok(()); // comparing a few names costs less than a look-up
     }
@@ -290,7 +293,10 @@ fn transfer_coding(head: &Parts) -> Result<(), Decline> {
     if tokens(&head.headers, TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked")) {
         return Err(bad("a body is chunked once, and that is said once")); // RFC 9112 §7.1
     }
-    Err(Decline::new(StatusCode::NOT_IMPLEMENTED, "the only transfer coding understood here is chunked"))
+    Err(ErrorResponse::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "the only transfer coding understood here is chunked",
+    ))
 }
 
 #[cfg(test)]

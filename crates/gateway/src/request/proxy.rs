@@ -16,13 +16,13 @@ use tracing::debug;
 use upgrade_handler::casing::{Kept, Spelling};
 use upgrade_handler::handoff::Handoff;
 use upgrade_handler::key::Key;
-use upgrade_handler::request::{Transport, Upgrade};
+use upgrade_handler::request::{HandshakeTransport, Upgrade};
 use upgrade_handler::upstream::{FalseAnswer, ask, verify};
 
 use crate::context::Connection;
 use crate::net::error::{BoxError, chain};
 use crate::request::body::AnswerBody;
-use crate::request::reply::{Decline, Declined, Served, Upgraded};
+use crate::request::reply::{ErrorResponse, RequestError, Served, Upgraded};
 use crate::session::Other;
 use crate::site::route::Route;
 use crate::site::upstream::Upstream;
@@ -30,10 +30,10 @@ use crate::telemetry::access::Report;
 use crate::upstream::body::{CLIENT_STALLED, Gate, RequestBody, ToBackend};
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::forward::{self, Hop};
-use crate::upstream::h1::connection::{Answer, AskError, Wire};
+use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::encode::means_something;
-use crate::upstream::h1::request::Sending;
-use crate::upstream::h1::response::BadAnswer;
+use crate::upstream::h1::request::RequestWriter;
+use crate::upstream::h1::response::BadResponse;
 use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
@@ -59,9 +59,9 @@ enum Failure {
     #[error("the backend's connection broke before it answered: {0}")]
     Broke(std::io::Error),
     #[error("the backend's answer is not HTTP: {0}")]
-    NotHttp(BadAnswer),
+    NotHttp(BadResponse),
     #[error("the backend's answer can't be passed on: {0}")]
-    Bad(BadAnswer),
+    Bad(BadResponse),
     #[error("the backend's answer can't be true: {0}")]
     False(#[from] FalseAnswer),
     #[error("the backend answered 101 before it had the request")]
@@ -70,18 +70,18 @@ enum Failure {
     WouldOpen(StatusCode),
 }
 
-impl From<AskError> for Failure {
-    fn from(e: AskError) -> Self {
+impl From<SendRequestError> for Failure {
+    fn from(e: SendRequestError) -> Self {
         match e {
-            AskError::Again { why, .. } | AskError::Broke(why) => Self::Broke(why),
-            AskError::Body(e) => Self::Body(e),
-            AskError::Bad(bad) if bad.is_syntax() => Self::NotHttp(bad),
-            AskError::Bad(bad) => Self::Bad(bad),
+            SendRequestError::Retry { why, .. } | SendRequestError::Broke(why) => Self::Broke(why),
+            SendRequestError::Body(e) => Self::Body(e),
+            SendRequestError::Bad(bad) if bad.is_syntax() => Self::NotHttp(bad),
+            SendRequestError::Bad(bad) => Self::Bad(bad),
         }
     }
 }
 
-impl From<Failure> for Declined {
+impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         let (status, sentence) = match &failure {
             Failure::Dial(DialError::Timeout { .. }) | Failure::Timeout { .. } => {
@@ -102,7 +102,7 @@ impl From<Failure> for Declined {
                 (StatusCode::BAD_GATEWAY, "the server behind this gateway gave no proper answer")
             }
         };
-        Decline::new(status, sentence).because(failure.to_string()).into()
+        ErrorResponse::new(status, sentence).because(failure.to_string()).into()
     }
 }
 
@@ -118,10 +118,10 @@ pub(super) async fn request(
     head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
-) -> Result<Served, Declined> {
+) -> Result<Served, RequestError> {
     report.backend(upstream);
     let (mut head, answer, lease) =
-        ask_plainly(connection, upstream, report, hop, head, body, interim).await?;
+        send_pooled(connection, upstream, report, hop, head, body, interim).await?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::from(FalseAnswer::Unasked).into());
     }
@@ -130,7 +130,7 @@ pub(super) async fn request(
     Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
 }
 
-async fn ask_plainly(
+async fn send_pooled(
     connection: &Connection,
     upstream: &Arc<Upstream>,
     report: &mut Report,
@@ -138,7 +138,7 @@ async fn ask_plainly(
     mut head: Box<Parts>,
     mut body: RequestBody,
     interim: Option<&Interim>,
-) -> Result<(response::Parts, Answer, Lease), Failure> {
+) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
     if let RequestBody::Http2(body) = &mut body
         && body.size_hint().exact().is_none()
         && !means_something(&head.method)
@@ -168,25 +168,25 @@ async fn ask_plainly(
     let body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
-    let request = Sending::new(&head, &lines, body, told);
+    let request = RequestWriter::new(&head, &lines, body, told);
     drop(head);
 
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
     let asked = tokio::select! {
         biased;
-        asked = wire.ask(request, interim) => asked,
+        asked = wire.send_request(request, interim) => asked,
         () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
     let (head, answer) = match asked {
         Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
-        Err(AskError::Again { request, .. }) => {
+        Err(SendRequestError::Retry { request, .. }) => {
             let asking = async {
                 let (wire, fresh) = pool.lease_new(upstream).await?;
                 lease = fresh;
                 progress.touch();
                 tokio::select! {
                     biased;
-                    asked = wire.ask(*request, interim) => Ok(asked?),
+                    asked = wire.send_request(*request, interim) => Ok(asked?),
                     () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => Err(timeout()),
                 }
             };
@@ -240,7 +240,7 @@ pub(super) async fn upgrade(
     hop: &Hop<'_>,
     mut head: Box<Parts>,
     upgrade: Upgrade,
-) -> Result<Served, Declined> {
+) -> Result<Served, RequestError> {
     report.backend(upstream);
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
@@ -281,32 +281,32 @@ async fn shake_hands(
     upstream: &Arc<Upstream>,
     head: &Parts,
     lines: &[u8],
-) -> Result<(response::Parts, Answer<Tcp>), Failure> {
-    let request = Sending::new(head, lines, ToBackend::empty(), None);
-    let request = match Box::pin(own_wire(connection, upstream)).await {
-        Some(wire) => match ask_in_time(wire, upstream, request).await? {
-            Err(AskError::Again { request, .. }) => *request,
+) -> Result<(response::Parts, ResponseBody<Tcp>), Failure> {
+    let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
+    let request = match Box::pin(own_connection(connection, upstream)).await {
+        Some(wire) => match send_in_time(wire, upstream, request).await? {
+            Err(SendRequestError::Retry { request, .. }) => *request,
             asked => return Ok(asked?),
         },
         None => request,
     };
-    let wire = Wire::new(dial(upstream).await?);
-    Ok(ask_in_time(wire, upstream, request).await??)
+    let wire = IdleConnection::new(dial(upstream).await?);
+    Ok(send_in_time(wire, upstream, request).await??)
 }
 
-async fn ask_in_time(
-    wire: Wire<Tcp>,
+async fn send_in_time(
+    wire: IdleConnection<Tcp>,
     upstream: &Upstream,
-    request: Sending,
-) -> Result<Result<(response::Parts, Answer<Tcp>), AskError>, Failure> {
+    request: RequestWriter,
+) -> Result<Result<(response::Parts, ResponseBody<Tcp>), SendRequestError>, Failure> {
     // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
     // backend is our own.
-    let timed = timeout(upstream.response_timeout, wire.ask(request, None)).await;
+    let timed = timeout(upstream.response_timeout, wire.send_request(request, None)).await;
     timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
 }
 
 /// A connection that the client has logged in.
-async fn own_wire(connection: &Connection, upstream: &Arc<Upstream>) -> Option<Wire<Tcp>> {
+async fn own_connection(connection: &Connection, upstream: &Arc<Upstream>) -> Option<IdleConnection<Tcp>> {
     let (wire, _) = connection.own.get()?.lease_idle(upstream).await?;
     wire.downcast()
 }
@@ -315,15 +315,15 @@ async fn own_wire(connection: &Connection, upstream: &Arc<Upstream>) -> Option<W
 /// client that logs it in.
 fn declined(
     mut head: response::Parts,
-    answer: Answer<Tcp>,
+    answer: ResponseBody<Tcp>,
     upgrade: &Upgrade,
     lease: Option<Lease>,
 ) -> Result<Served, Failure> {
-    if upgrade.transport == Transport::Http2 && head.status.is_success() {
+    if upgrade.transport == HandshakeTransport::Http2 && head.status.is_success() {
         return Err(Failure::WouldOpen(head.status)); // RFC 8441 §5: any 2xx would
     }
     forward::response(&mut head.headers);
-    if head.status == StatusCode::UPGRADE_REQUIRED && upgrade.transport != Transport::Http2 {
+    if head.status == StatusCode::UPGRADE_REQUIRED && upgrade.transport != HandshakeTransport::Http2 {
         // RFC 9110 §15.5.22 wants it, and it went as a field of the hop.
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -24,7 +24,7 @@ pub enum Reply {
 
 /// Why the gateway itself answers, and what it says.
 #[derive(Debug)]
-pub struct Decline {
+pub struct ErrorResponse {
     pub(super) status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// A short sentence for the client.
@@ -33,7 +33,7 @@ pub struct Decline {
     cause: Option<String>,
 }
 
-impl Decline {
+impl ErrorResponse {
     /// A status and a sentence that anybody may read.
     pub fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
         Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
@@ -99,20 +99,20 @@ pub struct Upgraded {
 
 /// Why a request is not served.
 #[derive(Debug)]
-pub enum Declined {
+pub enum RequestError {
     /// The gateway's own answer.
-    Here(Decline),
+    Here(ErrorResponse),
     /// A handshake that can't be.
     Refused(Refusal),
 }
 
-impl From<Decline> for Declined {
-    fn from(decline: Decline) -> Self {
+impl From<ErrorResponse> for RequestError {
+    fn from(decline: ErrorResponse) -> Self {
         Self::Here(decline)
     }
 }
 
-impl From<Refusal> for Declined {
+impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }

@@ -12,7 +12,7 @@ fn head(method: &str, version: Version, target: &str, fields: &[(&str, &[u8])]) 
     request.body(()).unwrap().into_parts().0
 }
 
-fn status(checked: Result<(), Decline>) -> u16 {
+fn status(checked: Result<(), ErrorResponse>) -> u16 {
     checked.err().map_or(200, |decline| decline.status.as_u16())
 }
 

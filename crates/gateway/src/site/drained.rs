@@ -10,7 +10,7 @@ use crate::site::upstream::Upstream;
 
 /// What can be drained by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
+pub enum DrainTarget {
     /// One route.
     Route(RouteId),
     /// One backend, whichever routes lead to it.
@@ -22,7 +22,7 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl DrainTarget {
     /// Reads a route as the log shows it (`domain.com/wss`, `/wss`), or a server (`127.0.0.1:8282`,
     /// also with `http://` before it). A route has a slash, a server has none.
     ///
@@ -79,7 +79,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for DrainTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(id) => id.fmt(f),
@@ -90,24 +90,24 @@ impl fmt::Display for Target {
 
 /// What is drained now: a value, swapped whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Drained(Vec<Target>);
+pub struct Drained(Vec<DrainTarget>);
 
 impl Drained {
     /// What drains `route`, if anything does.
     #[must_use]
-    pub fn covers(&self, route: &Route) -> Option<&Target> {
+    pub fn covers(&self, route: &Route) -> Option<&DrainTarget> {
         self.0.iter().find(|target| target.covers(route))
     }
 
     /// It is drained by this very name.
     #[must_use]
-    pub fn contains(&self, target: &Target) -> bool {
+    pub fn contains(&self, target: &DrainTarget) -> bool {
         self.0.contains(target)
     }
 
     /// The same and `target`.
     #[must_use]
-    pub fn with(&self, target: Target) -> Self {
+    pub fn with(&self, target: DrainTarget) -> Self {
         let mut targets = self.without(&target).0;
         targets.push(target);
         Self(targets)
@@ -115,18 +115,18 @@ impl Drained {
 
     /// The same without `target`.
     #[must_use]
-    pub fn without(&self, target: &Target) -> Self {
+    pub fn without(&self, target: &DrainTarget) -> Self {
         self.filter(|drained| drained != target)
     }
 
     /// Those that `keep` picks.
     #[must_use]
-    pub fn filter(&self, keep: impl Fn(&Target) -> bool) -> Self {
+    pub fn filter(&self, keep: impl Fn(&DrainTarget) -> bool) -> Self {
         Self(self.0.iter().filter(|target| keep(target)).cloned().collect())
     }
 
     /// All of them, in the order they were drained.
-    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+    pub fn iter(&self) -> impl Iterator<Item = &DrainTarget> {
         self.0.iter()
     }
 }
@@ -151,10 +151,10 @@ mod tests {
             ("[::1]:8080", "[::1]:8080"),
             ("backend", "backend:80"),
         ] {
-            assert_eq!(Target::parse(text).map(|target| target.to_string()).as_deref(), Ok(expect));
+            assert_eq!(DrainTarget::parse(text).map(|target| target.to_string()).as_deref(), Ok(expect));
         }
         for bad in ["", "a b", "a b/c", "/../x", "/a?b", "a:99999", "https://a"] {
-            Target::parse(bad).expect_err(bad);
+            DrainTarget::parse(bad).expect_err(bad);
         }
     }
 
@@ -166,10 +166,10 @@ mod tests {
         let covered = |drained: &Drained| -> Vec<bool> {
             routes.iter().map(|route| drained.covers(route).is_some()).collect()
         };
-        let server = Target::parse("b:1").unwrap();
+        let server = DrainTarget::parse("b:1").unwrap();
         let drained = Drained::default().with(server.clone()).with(server.clone());
         assert_eq!(covered(&drained), [true, true, false, false]);
-        let both = drained.with(Target::parse("/e").unwrap());
+        let both = drained.with(DrainTarget::parse("/e").unwrap());
         assert_eq!(covered(&both), [true, true, false, true]);
         assert_eq!(covered(&both.without(&server)), [false, false, false, true]);
         assert_eq!(both.iter().count(), 2);

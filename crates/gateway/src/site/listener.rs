@@ -8,7 +8,7 @@ use crate::net::limits::ClientLimits;
 
 /// How connections of a listener are received.
 #[derive(Debug)]
-pub struct Door {
+pub struct ListenerState {
     /// `None`: plain text.
     pub acceptor: Option<Acceptor>,
     /// How long clients are waited for.
@@ -17,11 +17,11 @@ pub struct Door {
 
 /// What a listener is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct ListenerSettings {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
     /// `None`: plain text, HTTP/1.1 only.
-    pub tls: Option<tls_acceptor::Settings>,
+    pub tls: Option<tls_acceptor::AcceptorSettings>,
     /// How long clients are waited for.
     pub limits: ClientLimits,
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
-use crate::site::listener::Door;
+use crate::site::listener::ListenerState;
 use crate::site::route::{Action, Route, RouteId, Routes};
 
 /// How sessions are sent away: by a drain, or because their route has gone.
@@ -43,9 +43,9 @@ pub enum RemovedRoutes {
 
 /// What a site is built of.
 #[derive(Debug)]
-pub struct Settings<'a> {
+pub struct SiteSettings<'a> {
     /// Where connections are accepted; no address twice.
-    pub listeners: Vec<listener::Settings>,
+    pub listeners: Vec<listener::ListenerSettings>,
     /// What is served; no host and path twice.
     pub routes: &'a [Arc<Route>],
     /// Whose word about their clients is believed.
@@ -81,7 +81,7 @@ pub struct Site {
     pub takeover_timeout: Duration,
     all: Vec<Arc<Route>>,
     ids: HashSet<RouteId>,
-    doors: HashMap<SocketAddr, (listener::Settings, Arc<Door>)>,
+    states: HashMap<SocketAddr, (listener::ListenerSettings, Arc<ListenerState>)>,
 }
 
 impl Site {
@@ -91,26 +91,26 @@ impl Site {
     /// # Errors
     /// If the cryptographic library can't do what is asked of it; not to be expected.
     pub fn build(
-        settings: &Settings<'_>,
+        settings: &SiteSettings<'_>,
         generation: u64,
         previous: Option<&Self>,
         certificates: &Arc<Certificates>,
         tickets: &Tickets,
     ) -> Result<Self, tls_acceptor::SetupError> {
-        let mut doors = HashMap::new();
+        let mut states = HashMap::new();
         for listener in &settings.listeners {
             let kept = previous
-                .and_then(|site| site.doors.get(&listener.address))
+                .and_then(|site| site.states.get(&listener.address))
                 .filter(|(old, _)| old.tls == listener.tls && old.limits == listener.limits);
-            let door = match (kept, &listener.tls) {
-                (Some((_, door)), _) => door.clone(),
+            let state = match (kept, &listener.tls) {
+                (Some((_, state)), _) => state.clone(),
                 (None, Some(tls)) => {
                     let acceptor = Acceptor::new(tls, certificates.clone(), tickets)?;
-                    Arc::new(Door { acceptor: Some(acceptor), limits: listener.limits })
+                    Arc::new(ListenerState { acceptor: Some(acceptor), limits: listener.limits })
                 }
-                (None, None) => Arc::new(Door { acceptor: None, limits: listener.limits }),
+                (None, None) => Arc::new(ListenerState { acceptor: None, limits: listener.limits }),
             };
-            doors.insert(listener.address, (listener.clone(), door));
+            states.insert(listener.address, (listener.clone(), state));
         }
         Ok(Self {
             generation,
@@ -126,14 +126,14 @@ impl Site {
             takeover_timeout: settings.takeover_timeout,
             all: settings.routes.to_vec(),
             ids: settings.routes.iter().map(|route| route.id.clone()).collect(),
-            doors,
+            states,
         })
     }
 
     /// How connections to the listener with this address are received.
     #[must_use]
-    pub fn door(&self, address: SocketAddr) -> Option<Arc<Door>> {
-        self.doors.get(&address).map(|(_, door)| door.clone())
+    pub fn listener_state(&self, address: SocketAddr) -> Option<Arc<ListenerState>> {
+        self.states.get(&address).map(|(_, state)| state.clone())
     }
 
     /// Some route has this host and path.
@@ -157,7 +157,7 @@ impl Site {
     /// The listeners' addresses as the configuration has them, sorted.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<_> = self.doors.keys().copied().collect();
+        let mut addresses: Vec<_> = self.states.keys().copied().collect();
         addresses.sort_unstable();
         addresses
     }

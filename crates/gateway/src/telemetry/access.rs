@@ -11,11 +11,11 @@ use tracing::{info, warn};
 
 use super::peer::cut;
 use crate::context::Connection;
-use crate::context::registry::Who;
+use crate::context::registry::SessionOpener;
 use crate::net::error::chain;
 use crate::site::route::Route;
 use crate::site::upstream::Upstream;
-use crate::upstream::body::{CLIENT_STALLED, Progress};
+use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
 /// ended, or when it is dropped before that because the client went away.
@@ -33,7 +33,7 @@ pub struct Report {
     backend: Option<Arc<Upstream>>,
     status: Option<StatusCode>,
     cause: Option<String>,
-    received: Option<Arc<Progress>>,
+    received: Option<Arc<UploadProgress>>,
     /// The session's.
     id: Option<u64>,
     is_session: bool,
@@ -100,19 +100,19 @@ impl Report {
 
     /// How far the request's body has come, if it has one.
     #[must_use]
-    pub fn progress(&self) -> Option<Arc<Progress>> {
+    pub fn progress(&self) -> Option<Arc<UploadProgress>> {
         self.received.clone()
     }
 
     /// The request's body, for its length.
-    pub fn received(&mut self, progress: Arc<Progress>) {
+    pub fn received(&mut self, progress: Arc<UploadProgress>) {
         self.received = Some(progress);
     }
 
     /// The session that the request becomes, for the registry.
     #[must_use]
-    pub fn who(&self) -> Who {
-        Who {
+    pub fn who(&self) -> SessionOpener {
+        SessionOpener {
             peer: self.connection.peer,
             client: self.client,
             protocol: protocol(self.version),

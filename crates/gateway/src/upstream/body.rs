@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::net::error::BoxError;
 use crate::net::limits::STALL_MAX;
-use crate::net::patience::{Pace, Stall};
+use crate::net::patience::{BodyPace, StallTimer};
 use crate::upstream::forward::has_outer_blanks;
 
 /// What a client is told, and the log, that keeps its body to itself.
@@ -219,7 +219,7 @@ impl Body for RequestBody {
 
 /// What has become of a request's body, seen from outside.
 #[derive(Debug)]
-pub struct Progress {
+pub struct UploadProgress {
     bytes: AtomicU64,
     answered: AtomicBool,
     /// The body has been asked for: nothing holds it back.
@@ -235,7 +235,7 @@ pub struct Progress {
     moved: AtomicU64,
 }
 
-impl Progress {
+impl UploadProgress {
     fn new() -> Self {
         Self {
             bytes: AtomicU64::new(0),
@@ -309,7 +309,7 @@ impl Progress {
 
 /// Behind its answer's end a body goes on while the client sends and the backend takes: an early answer doesn't
 /// end a request (RFC 9112 §9.3).
-pub(crate) async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<Progress>) {
+pub(crate) async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<UploadProgress>) {
     let timer = pin!(sleep(STALL_MAX));
     progress.touch();
     tokio::select! {
@@ -323,9 +323,9 @@ pub(crate) async fn go_on(upload: AbortOnDropHandle<()>, progress: Arc<Progress>
 pub struct ToBackend {
     body: RequestBody,
     gate: Option<Gate>,
-    progress: Arc<Progress>,
-    pace: Pace,
-    stall: Stall,
+    progress: Arc<UploadProgress>,
+    pace: BodyPace,
+    stall: StallTimer,
 }
 
 /// Holds a body back until the backend says 100 Continue, since asking a client for its body is
@@ -356,11 +356,11 @@ impl Gate {
 }
 
 impl ToBackend {
-    /// Passes `body` on, through the gate if there is one, if it comes at this rate ([`Pace`]).
+    /// Passes `body` on, through the gate if there is one, if it comes at this rate ([`BodyPace`]).
     #[must_use]
     pub fn new(body: RequestBody, gate: Option<Gate>, rate: Option<NonZeroU64>) -> Self {
-        let progress = Arc::new(Progress::new());
-        Self { body, gate, progress, pace: Pace::new(rate), stall: Stall::default() }
+        let progress = Arc::new(UploadProgress::new());
+        Self { body, gate, progress, pace: BodyPace::new(rate), stall: StallTimer::default() }
     }
 
     /// No body.
@@ -371,13 +371,13 @@ impl ToBackend {
 
     /// A view of how far it has come.
     #[must_use]
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<UploadProgress> {
         self.progress.clone()
     }
 }
 
 impl ToBackend {
-    /// Ready when the client has been waited for too long: while nobody answers as [`Pace`] has it, after the
+    /// Ready when the client has been waited for too long: while nobody answers as [`BodyPace`] has it, after the
     /// answer's end for [`STALL_MAX`]. While an answer goes on, it is that which shows life (gRPC).
     fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

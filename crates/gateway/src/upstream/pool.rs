@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::site::upstream::Upstream;
 use crate::upstream::dial::{DialError, dial};
-use crate::upstream::h1::connection::{Answer, Io, Wire};
+use crate::upstream::h1::connection::{IdleConnection, Io, ResponseBody};
 
 /// Idle connections kept for one backend.
 const IDLE_MAX: usize = 64;
@@ -27,7 +27,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    wire: Wire,
+    wire: IdleConnection,
     timer: Pin<Box<Sleep>>,
     /// `None`: since the last [`Pool::prune`], so that a connection that is soon needed again costs no look at the
     /// clock.
@@ -48,7 +48,10 @@ impl Pool {
     ///
     /// # Errors
     /// If a new one can't be made.
-    pub async fn lease(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+    ) -> Result<(IdleConnection, Lease), DialError> {
         if upstream.pooled
             && let Some(leased) = self.lease_idle(upstream).await
         {
@@ -58,7 +61,7 @@ impl Pool {
     }
 
     /// The connection to `upstream` that was idle for the shortest time, if there is one.
-    pub async fn lease_idle(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Option<(Wire, Lease)> {
+    pub async fn lease_idle(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Option<(IdleConnection, Lease)> {
         while let Some(Idle { mut wire, timer, .. }) = self.take(&upstream.address) {
             if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
                 return Some((wire, self.leased(timer, upstream)));
@@ -71,18 +74,21 @@ impl Pool {
     ///
     /// # Errors
     /// If it can't be made.
-    pub async fn lease_new(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Result<(Wire, Lease), DialError> {
+    pub async fn lease_new(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+    ) -> Result<(IdleConnection, Lease), DialError> {
         let io: Box<dyn Io> = Box::new(dial(upstream).await?);
         let mut lease = self.leased(new_timer(), upstream);
         if !upstream.pooled {
             lease.pool = None;
         }
-        Ok((Wire::new(io), lease))
+        Ok((IdleConnection::new(io), lease))
     }
 
     /// Keeps a connection to `upstream` that somebody else has made.
     pub fn adopt(self: &Arc<Self>, upstream: &Arc<Upstream>, io: impl Io) {
-        self.leased(new_timer(), upstream).keep(Wire::new(Box::new(io)));
+        self.leased(new_timer(), upstream).keep(IdleConnection::new(Box::new(io)));
     }
 
     fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, upstream: &Arc<Upstream>) -> Lease {
@@ -124,13 +130,13 @@ impl Lease {
     }
 
     /// The answer has ended: another request may have the connection.
-    pub fn give_back(self, answer: Answer) {
-        if let Some(wire) = answer.into_wire() {
+    pub fn give_back(self, answer: ResponseBody) {
+        if let Some(wire) = answer.into_idle() {
             self.keep(wire);
         }
     }
 
-    fn keep(self, wire: Wire) {
+    fn keep(self, wire: IdleConnection) {
         let Some(pool) = self.pool else { return };
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = match idle.get_mut(&self.upstream.address) {

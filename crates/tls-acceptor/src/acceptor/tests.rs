@@ -19,7 +19,7 @@ use crate::test_rig::{BOTH, Rig, accept, plan, sockets};
 async fn the_acceptor_tells_what_was_asked_and_chosen() {
     let rig = Rig::new();
     let client = Arc::new(rig.client(BOTH, &["h2", "http/1.1"]));
-    let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+    let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
     let accepted = accepted.unwrap();
     assert_eq!(accepted.server_name.as_deref(), Some("a.test"));
     assert_eq!((accepted.selected, accepted.alpn), (Selected::Own, Alpn::H2));
@@ -28,9 +28,9 @@ async fn the_acceptor_tells_what_was_asked_and_chosen() {
     let group = connected.get_ref().1.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, NamedGroup::X25519MLKEM768);
 
-    let (accepted, _) = rig.meet(&Settings::default(), &client, "default.test").await;
+    let (accepted, _) = rig.meet(&AcceptorSettings::default(), &client, "default.test").await;
     assert_eq!(accepted.unwrap().selected, Selected::Own);
-    let (accepted, connected) = rig.meet(&Settings::default(), &client, "127.0.0.1").await;
+    let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "127.0.0.1").await;
     assert!(connected.is_err(), "the default certificate isn't for an address");
     drop(accepted);
 }
@@ -40,7 +40,7 @@ async fn unknown_names_without_a_default_are_refused() {
     let rig = Rig::new();
     rig.certificates.reload(&Plan::directory(rig.directory.path())).unwrap();
     let client = Arc::new(rig.client(BOTH, &[]));
-    let (accepted, connected) = rig.meet(&Settings::default(), &client, "nobody.test").await;
+    let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "nobody.test").await;
     match accepted.unwrap_err() {
         AcceptError::NoCertificate { server_name } => assert_eq!(server_name.as_deref(), Some("nobody.test")),
         other => panic!("{other}"),
@@ -52,8 +52,8 @@ async fn unknown_names_without_a_default_are_refused() {
 #[tokio::test]
 async fn application_protocols() {
     let rig = Rig::new();
-    let both = Settings::default();
-    let h1 = Settings { alpn: vec![Alpn::Http11], ..Settings::default() };
+    let both = AcceptorSettings::default();
+    let h1 = AcceptorSettings { alpn: vec![Alpn::Http11], ..AcceptorSettings::default() };
     for (settings, offer, expect) in [
         (&both, &["http/1.1", "h2"][..], Alpn::H2), // the server's preference
         (&both, &["http/1.1"], Alpn::Http11),
@@ -79,9 +79,9 @@ async fn application_protocols() {
 async fn versions() {
     let rig = Rig::new();
     let old = Arc::new(rig.client(&[&version::TLS12], &[]));
-    let (accepted, _) = rig.meet(&Settings::default(), &old, "a.test").await;
+    let (accepted, _) = rig.meet(&AcceptorSettings::default(), &old, "a.test").await;
     assert_eq!(accepted.unwrap().version, "TLSv1.2");
-    let strict = Settings { min_version: MinVersion::Tls13, ..Settings::default() };
+    let strict = AcceptorSettings { min_version: MinVersion::Tls13, ..AcceptorSettings::default() };
     let (accepted, _) = rig.meet(&strict, &old, "a.test").await;
     assert!(matches!(accepted, Err(AcceptError::Tls(_))), "{accepted:?}");
 }
@@ -91,12 +91,12 @@ async fn sessions_resume_across_reloads_and_acceptors_in_both_versions() {
     for versions in [&[&version::TLS13][..], &[&version::TLS12]] {
         let rig = Rig::new();
         let client = Arc::new(rig.client(versions, &[]));
-        let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+        let (accepted, _) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
         assert!(!accepted.unwrap().resumed);
         rig.pki.issue(&["a.test"]).write(rig.directory.path(), "a");
         rig.certificates.reload(&plan(rig.directory.path())).unwrap();
         // Every meeting has an acceptor of its own, as after a reload that changes a listener.
-        let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+        let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
         let accepted = accepted.unwrap();
         assert!(accepted.resumed, "{}", accepted.version);
         assert_eq!(accepted.generation, 2);
@@ -156,7 +156,7 @@ async fn a_client_gets_as_many_tickets_as_it_asks_for() {
         client.send_ticket_request = send_ticket_request;
         let client = Arc::new(client);
         for (resumed, tickets) in [(false, first), (true, later), (true, later)] {
-            let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+            let (accepted, _) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
             assert_eq!(accepted.unwrap().resumed, resumed);
             assert_eq!(counting.tickets.swap(0, Relaxed), tickets, "{send_ticket_request:?}, {resumed}");
         }
@@ -167,18 +167,18 @@ async fn a_client_gets_as_many_tickets_as_it_asks_for() {
 async fn a_name_that_was_removed_stops_resuming() {
     let rig = Rig::new();
     let client = Arc::new(rig.client(BOTH, &[]));
-    rig.meet(&Settings::default(), &client, "a.test").await.0.unwrap();
+    rig.meet(&AcceptorSettings::default(), &client, "a.test").await.0.unwrap();
     std::fs::remove_file(rig.directory.path().join("a.crt")).unwrap();
     std::fs::remove_file(rig.directory.path().join("a.key")).unwrap();
     rig.certificates.reload(&Plan::directory(rig.directory.path())).unwrap();
-    let (accepted, _) = rig.meet(&Settings::default(), &client, "a.test").await;
+    let (accepted, _) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
     assert!(matches!(accepted, Err(AcceptError::NoCertificate { .. })), "{accepted:?}");
 }
 
 #[tokio::test]
 async fn plain_text_is_answered_whole_and_without_an_alert() {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings::default());
+    let acceptor = rig.acceptor(&AcceptorSettings::default());
     let (near, mut far) = sockets().await;
     far.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
     let mut answer = String::new();
@@ -193,7 +193,8 @@ async fn plain_text_is_answered_whole_and_without_an_alert() {
 #[tokio::test]
 async fn a_client_that_says_nothing_runs_into_the_deadline() {
     let rig = Rig::new();
-    let settings = Settings { handshake_timeout: Duration::from_millis(50), ..Settings::default() };
+    let settings =
+        AcceptorSettings { handshake_timeout: Duration::from_millis(50), ..AcceptorSettings::default() };
     let acceptor = rig.acceptor(&settings);
     for begun in [&b""[..], b"\x16", b"\x16\x03\x01\x02\x00\x01"] {
         let (near, mut far) = sockets().await;

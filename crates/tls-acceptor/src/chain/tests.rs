@@ -32,29 +32,29 @@ fn intermediate(name: &str, by: &Issuer) -> Issuer {
     CertifiedIssuer::signed_by(ca(name, 500, true), KeyPair::generate().unwrap(), by).unwrap()
 }
 
-fn leaf_of(by: &Issuer, with_ids: bool) -> Link {
+fn leaf_of(by: &Issuer, with_ids: bool) -> ChainLink {
     let mut params = params("a server", 90);
     params.use_authority_key_identifier_extension = with_ids;
     params.subject_alt_names = vec![rcgen::SanType::DnsName("a.test".try_into().unwrap())];
     let key = KeyPair::generate().unwrap();
-    Link::read(params.signed_by(&key, by).unwrap().der().clone()).unwrap()
+    ChainLink::read(params.signed_by(&key, by).unwrap().der().clone()).unwrap()
 }
 
-fn link(issuer: &Issuer) -> Link {
-    Link::read(issuer.der().clone()).unwrap()
+fn link(issuer: &Issuer) -> ChainLink {
+    ChainLink::read(issuer.der().clone()).unwrap()
 }
 
-fn built(own: &[&Link], at: usize, pool: &[&Link]) -> (Vec<String>, Vec<ChainFault>) {
-    let copy = |link: &&Link| Link::read(link.der.clone()).unwrap();
-    let own: Vec<Link> = own.iter().map(copy).collect();
-    let pool: Vec<Link> = pool.iter().map(copy).collect();
-    let chain = chain(&own, at, &Pool::of(pool.iter()), unix_now());
-    let name = |der: CertificateDer<'static>| Link::read(der).unwrap().facts.subject_name;
+fn built(own: &[&ChainLink], at: usize, pool: &[&ChainLink]) -> (Vec<String>, Vec<ChainFault>) {
+    let copy = |link: &&ChainLink| ChainLink::read(link.der.clone()).unwrap();
+    let own: Vec<ChainLink> = own.iter().map(copy).collect();
+    let pool: Vec<ChainLink> = pool.iter().map(copy).collect();
+    let chain = chain(&own, at, &IssuerPool::of(pool.iter()), unix_now());
+    let name = |der: CertificateDer<'static>| ChainLink::read(der).unwrap().facts.subject_name;
     (chain.certs.into_iter().map(name).collect(), chain.faults)
 }
 
 #[track_caller]
-fn check(own: &[&Link], at: usize, pool: &[&Link], sent: &[&str], faults: &[ChainFault]) {
+fn check(own: &[&ChainLink], at: usize, pool: &[&ChainLink], sent: &[&str], faults: &[ChainFault]) {
     let (found, found_faults) = built(own, at, pool);
     assert_eq!(found, sent);
     assert_eq!(found_faults, faults);
@@ -116,7 +116,7 @@ fn ids_and_signatures_tell_what_names_do_not() {
             der[at + known.len() - 1] = 0x70;
         }
     }
-    let mut strange = Link { der: der.into(), facts: leaf.facts };
+    let mut strange = ChainLink { der: der.into(), facts: leaf.facts };
     assert!(issued(&link(&root), &strange), "the name is all there is");
     strange.facts.authority_key_id = link(&namesake).facts.key_id;
     assert!(!issued(&link(&root), &strange), "the id is another one's");
@@ -133,9 +133,9 @@ fn an_issuer_of_the_same_name_with_another_key_is_not_it() {
         let faults = [no_issuer("Issuing"), stray("Issuing")];
         check(&[&leaf, &old], 0, &[&root], &["a server"], &faults);
         check(&[&leaf, &old, &new], 0, &[&root], &["a server", "Issuing"], &[stray("Issuing")]);
-        let copy = |link: &Link| Link::read(link.der.clone()).unwrap();
+        let copy = |link: &ChainLink| ChainLink::read(link.der.clone()).unwrap();
         let (own, pool) = ([copy(&leaf)], [old, new]);
-        assert_eq!(chain(&own, 0, &Pool::of(pool.iter()), unix_now()).certs[1], pool[1].der);
+        assert_eq!(chain(&own, 0, &IssuerPool::of(pool.iter()), unix_now()).certs[1], pool[1].der);
     }
 }
 
@@ -172,10 +172,10 @@ fn an_issuer_that_has_expired_is_the_last_choice_and_told() {
     let (old, new) = (link(&old), link(&new));
     let expired = ChainFault::Expired { name: "Issuing".to_owned() };
     check(&[&leaf, &old], 0, &[], &["a server", "Issuing"], &[expired]);
-    let copy = |link: &Link| Link::read(link.der.clone()).unwrap();
+    let copy = |link: &ChainLink| ChainLink::read(link.der.clone()).unwrap();
     // Both are sent, the good one first; one that only lies in the directory is not added.
     let own = [copy(&leaf), copy(&old), copy(&new)];
-    let both = chain(&own, 0, &Pool::default(), unix_now());
+    let both = chain(&own, 0, &IssuerPool::default(), unix_now());
     assert_eq!(both.certs, [leaf.der.clone(), new.der.clone(), old.der.clone()]);
     assert_eq!(both.faults, []);
     let mut early = copy(&old);
@@ -189,7 +189,7 @@ fn an_issuer_that_has_expired_is_the_last_choice_and_told() {
         (last, vec![]),
         (last + 1, vec![ChainFault::Expired { name: name() }]),
     ] {
-        assert_eq!(chain(&own, 0, &Pool::default(), now).faults, faults);
+        assert_eq!(chain(&own, 0, &IssuerPool::default(), now).faults, faults);
     }
 }
 

@@ -13,7 +13,7 @@ use support::soon;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::acceptor::Settings;
+use crate::acceptor::AcceptorSettings;
 use crate::test_rig::{BOTH, Rig, accept, sockets};
 use crate::turn;
 use crate::{Accepted, Acceptor};
@@ -121,8 +121,8 @@ async fn a_handshake_that_fails_here_ends_with_its_alert() {
         ("half a header, and then nothing", begun[..3].to_vec(), &canceled),
     ] {
         // Only those that say nothing more have to be given up.
-        let in_time = Settings::default();
-        let hasty = Settings { handshake_timeout: HASTY, ..Settings::default() };
+        let in_time = AcceptorSettings::default();
+        let hasty = AcceptorSettings { handshake_timeout: HASTY, ..AcceptorSettings::default() };
         let acceptor = rig.acceptor(if words == canceled { &hasty } else { &in_time });
         let (near, mut far) = sockets().await;
         let serving = serve(&acceptor, near);
@@ -138,7 +138,8 @@ async fn a_handshake_that_fails_here_ends_with_its_alert() {
 #[tokio::test]
 async fn an_alert_behind_the_servers_flight_is_one_that_the_client_can_read() {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings { handshake_timeout: HASTY, ..Settings::default() });
+    let acceptor =
+        rig.acceptor(&AcceptorSettings { handshake_timeout: HASTY, ..AcceptorSettings::default() });
     let (near, far) = sockets().await;
     let serving = serve(&acceptor, near);
     let mut client = Raw::new(rig.client(&[&version::TLS13], &[]), far);
@@ -149,7 +150,7 @@ async fn an_alert_behind_the_servers_flight_is_one_that_the_client_can_read() {
     assert!(matches!(soon(serving).await.unwrap(), Err(AcceptError::Timeout)));
 
     // And a fault: data in the middle of its last message.
-    let acceptor = rig.acceptor(&Settings::default());
+    let acceptor = rig.acceptor(&AcceptorSettings::default());
     let (near, far) = sockets().await;
     let serving = serve(&acceptor, near);
     let mut client = Raw::new(rig.client(&[&version::TLS13], &[]), far);
@@ -209,7 +210,7 @@ async fn rejected_early_data_is_passed_over_whatever_its_records() {
                 }
             }
             // And a handshake here.
-            let acceptor = rig.acceptor(&Settings::default());
+            let acceptor = rig.acceptor(&AcceptorSettings::default());
             let (near, far) = sockets().await;
             let serving = serve(&acceptor, near);
             let mut client = Raw::new(config, far);
@@ -233,7 +234,7 @@ async fn rejected_early_data_is_passed_over_whatever_its_records() {
 #[tokio::test]
 async fn a_permit_is_held_from_the_first_byte_to_the_end_of_the_handshake() {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings { handshakes_max: 8, ..Settings::default() });
+    let acceptor = rig.acceptor(&AcceptorSettings { handshakes_max: 8, ..AcceptorSettings::default() });
     let (near, far) = sockets().await;
     let serving = serve(&acceptor, near);
     let mut client = Raw::new(rig.client(BOTH, &[]), far);
@@ -249,7 +250,7 @@ async fn a_permit_is_held_from_the_first_byte_to_the_end_of_the_handshake() {
 #[tokio::test]
 async fn when_all_permits_are_taken_the_handshake_that_lies_longest_is_given_up() {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings { handshakes_max: 1, ..Settings::default() });
+    let acceptor = rig.acceptor(&AcceptorSettings { handshakes_max: 1, ..AcceptorSettings::default() });
     let (near, mut silent) = sockets().await;
     let lying = serve(&acceptor, near);
     silent.write_all(&[22, 3, 1]).await.unwrap();
@@ -276,19 +277,19 @@ async fn first_flights_are_made_in_turn() {
         let before = turn::made();
         for n in 1..=6 {
             let (accepted, _) =
-                rig.meet(&Settings::default(), &Arc::new(rig.client(versions, &[])), "a.test").await;
+                rig.meet(&AcceptorSettings::default(), &Arc::new(rig.client(versions, &[])), "a.test").await;
             accepted.unwrap();
             assert_eq!(turn::made() - before, n, "one turn for each handshake");
         }
     }
     // Who has the turn makes its flight before the next one.
-    let acceptor = rig.acceptor(&Settings::default());
+    let acceptor = rig.acceptor(&AcceptorSettings::default());
     let held = turn::Turn::take().await;
     let (near, far) = sockets().await;
     let serving = serve(&acceptor, near);
     let mut client = Raw::new(rig.client(BOTH, &[]), far);
     client.send().await;
-    while acceptor.permits().free() == Settings::default().handshakes_max {
+    while acceptor.permits().free() == AcceptorSettings::default().handshakes_max {
         tokio::task::yield_now().await;
     }
     for _ in 0..100 {
@@ -304,7 +305,7 @@ async fn first_flights_are_made_in_turn() {
 #[tokio::test]
 async fn half_a_hello_costs_little_more_than_its_bytes_and_few_may_be_long() {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings::default());
+    let acceptor = rig.acceptor(&AcceptorSettings::default());
     let shared =
         Shared { permits: acceptor.permits(), client: std::net::IpAddr::from([127, 0, 0, 1]).into() };
     let long =
@@ -325,7 +326,7 @@ async fn half_a_hello_costs_little_more_than_its_bytes_and_few_may_be_long() {
 /// told why not.
 async fn any_lengths(shape: Shape) {
     let rig = Rig::new();
-    let acceptor = rig.acceptor(&Settings::default());
+    let acceptor = rig.acceptor(&AcceptorSettings::default());
     let (near, far) = sockets().await;
     let serving = serve(&acceptor, near);
     let names: Vec<_> = (0..shape.names).map(|n| format!("{n:0250}")).collect();

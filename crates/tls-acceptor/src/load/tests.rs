@@ -324,7 +324,7 @@ fn a_named_certificate_must_be_good_and_every_problem_is_told() {
     let kinds: Vec<(usize, &FileError)> = problems
         .iter()
         .map(|p| match p {
-            Problem::Named { position, problem } => (*position, &problem.error),
+            CertificateProblem::Named { position, problem } => (*position, &problem.error),
             other => panic!("{other}"),
         })
         .collect();

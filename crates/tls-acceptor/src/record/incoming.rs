@@ -10,7 +10,7 @@ const WARNING: u8 = 1;
 
 /// What one record was.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedRecord {
     /// Data: so many bytes.
     Data(usize),
     /// Nothing that matters.
@@ -59,7 +59,12 @@ impl Incoming {
     ///
     /// # Errors
     /// With the alert to be sent; nothing more of the client's is to be read.
-    pub(crate) fn open(&mut self, header: Header, body: &[u8], content: &mut [u8]) -> Result<Opened, Fault> {
+    pub(crate) fn open(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        content: &mut [u8],
+    ) -> Result<OpenedRecord, Fault> {
         let (content_type, len) = self.cipher.open(header, body, content)?;
         let content = &content[..len];
         if self.message.1 > 0 && content_type != ContentType::Handshake {
@@ -67,14 +72,14 @@ impl Incoming {
         }
         if content_type == ContentType::ApplicationData && len > 0 {
             self.quiet = 0;
-            return Ok(Opened::Data(len));
+            return Ok(OpenedRecord::Data(len));
         }
         self.quiet += 1;
         if self.quiet > QUIET_MAX {
             return Err(Fault::UNEXPECTED_MESSAGE);
         }
         match content_type {
-            ContentType::ApplicationData => Ok(Opened::Quiet),
+            ContentType::ApplicationData => Ok(OpenedRecord::Quiet),
             ContentType::ChangeCipherSpec => Err(Fault::UNEXPECTED_MESSAGE),
             // Only data may be empty (RFC 8446 §5.4).
             ContentType::Alert | ContentType::Handshake if content.is_empty() => {
@@ -82,24 +87,24 @@ impl Incoming {
             }
             ContentType::Alert => self.on_alert(content),
             ContentType::Handshake if self.cipher.is_tls13() => self.on_handshake(content),
-            ContentType::Handshake => Ok(Opened::Renegotiation),
+            ContentType::Handshake => Ok(OpenedRecord::Renegotiation),
         }
     }
 
-    fn on_alert(&self, content: &[u8]) -> Result<Opened, Fault> {
+    fn on_alert(&self, content: &[u8]) -> Result<OpenedRecord, Fault> {
         match *content {
-            [_, CLOSE_NOTIFY] => Ok(Opened::Closed),
-            [_, USER_CANCELED] => Ok(Opened::Quiet),
+            [_, CLOSE_NOTIFY] => Ok(OpenedRecord::Closed),
+            [_, USER_CANCELED] => Ok(OpenedRecord::Quiet),
             // In TLS 1.3 an alert is fatal whatever it says of itself (RFC 8446 §6).
-            [WARNING, _] if !self.cipher.is_tls13() => Ok(Opened::Quiet),
-            [_, description] => Ok(Opened::GivenUp(description)),
+            [WARNING, _] if !self.cipher.is_tls13() => Ok(OpenedRecord::Quiet),
+            [_, description] => Ok(OpenedRecord::GivenUp(description)),
             _ => Err(Fault::DECODE_ERROR), // neither split nor joined (RFC 8446 §5.1)
         }
     }
 
     /// The only message that a client may send now is a KeyUpdate (RFC 8446 §4.6), and nothing may
     /// follow it under the same key (§5.1).
-    fn on_handshake(&mut self, content: &[u8]) -> Result<Opened, Fault> {
+    fn on_handshake(&mut self, content: &[u8]) -> Result<OpenedRecord, Fault> {
         let (message, len) = &mut self.message;
         let room = &mut message[*len..];
         if content.len() > room.len() {
@@ -112,12 +117,12 @@ impl Incoming {
             return Err(Fault::UNEXPECTED_MESSAGE);
         }
         if *len < KEY_UPDATE.len() {
-            return Ok(Opened::Quiet);
+            return Ok(OpenedRecord::Quiet);
         }
         *len = 0;
         match (lengths, answer) {
-            ([0, 0, 1], 0) => Ok(Opened::KeyUpdate { requested: false }),
-            ([0, 0, 1], 1) => Ok(Opened::KeyUpdate { requested: true }),
+            ([0, 0, 1], 0) => Ok(OpenedRecord::KeyUpdate { requested: false }),
+            ([0, 0, 1], 1) => Ok(OpenedRecord::KeyUpdate { requested: true }),
             ([0, 0, 1], _) => Err(Fault::ILLEGAL_PARAMETER),
             _ => Err(Fault::DECODE_ERROR),
         }

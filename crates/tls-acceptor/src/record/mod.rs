@@ -15,7 +15,7 @@ pub(crate) use self::header::{
     CLOSE_NOTIFY, ContentType, Fault, HEADER_LEN, Header, KEY_UPDATE, NO_RENEGOTIATION, PLAINTEXT_MAX,
     RECORD_MAX, USER_CANCELED, alert,
 };
-pub(crate) use self::incoming::{Incoming, Opened};
+pub(crate) use self::incoming::{Incoming, OpenedRecord};
 pub(crate) use self::secret::Secret;
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const SUITES: [SupportedCipherSuite; 4] = [
     cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-fn verdict(client: &Client) -> (Vec<u8>, Vec<Opened>, Option<Fault>) {
+fn verdict(client: &Client) -> (Vec<u8>, Vec<OpenedRecord>, Option<Fault>) {
     open_all(&mut Incoming::new(cipher(TLS13)), &client.wire)
 }
 
@@ -43,7 +43,7 @@ fn what_is_sealed_opens_again_in_every_suite() {
         len += ours.seal(ContentType::ApplicationData, Content::Copied(&pieces), &mut wire[len..]).unwrap();
         let (data, events, fault) = open_all(&mut theirs, &wire[..len]);
         assert_eq!((data, fault), ([&contents.concat()[..], b"in pieces"].concat(), None), "{suite:?}");
-        assert_eq!(events, [Opened::Quiet]);
+        assert_eq!(events, [OpenedRecord::Quiet]);
     }
 }
 
@@ -121,7 +121,10 @@ fn padding_and_limits() {
     client.says(23, b"", 5);
     client.says(23, b"", 0);
     client.says(23, &full, 0);
-    assert_eq!(verdict(&client), ([b"padded", &full[..]].concat(), vec![Opened::Quiet, Opened::Quiet], None));
+    assert_eq!(
+        verdict(&client),
+        ([b"padded", &full[..]].concat(), vec![OpenedRecord::Quiet, OpenedRecord::Quiet], None)
+    );
 
     for (inner, fault) in [
         (vec![], Fault::UNEXPECTED_MESSAGE), // no content type
@@ -144,11 +147,11 @@ fn padding_and_limits() {
 #[test]
 fn alerts() {
     for (content, event) in [
-        ([1, 0], Opened::Closed),
-        ([2, 0], Opened::Closed),
-        ([1, 90], Opened::Quiet),
-        ([2, 40], Opened::GivenUp(40)),
-        ([1, 40], Opened::GivenUp(40)),
+        ([1, 0], OpenedRecord::Closed),
+        ([2, 0], OpenedRecord::Closed),
+        ([1, 90], OpenedRecord::Quiet),
+        ([2, 40], OpenedRecord::GivenUp(40)),
+        ([1, 40], OpenedRecord::GivenUp(40)),
     ] {
         let mut client = Client::new();
         client.says(21, &content, 0);
@@ -159,7 +162,7 @@ fn alerts() {
     let mut wire = vec![0; 100];
     let len = cipher(suite).seal(ContentType::Alert, Content::Elsewhere(&[1, 40]), &mut wire).unwrap();
     let (_, events, fault) = open_all(&mut Incoming::new(cipher(suite)), &wire[..len]);
-    assert_eq!((events, fault), (vec![Opened::Quiet], None));
+    assert_eq!((events, fault), (vec![OpenedRecord::Quiet], None));
 }
 
 #[test]
@@ -170,9 +173,13 @@ fn key_updates() {
     client.says(22, &update(1), 7);
     client.says(22, &[24, 0], 0);
     client.says(22, &[0, 1, 1], 0);
-    let (yes, no) = (Opened::KeyUpdate { requested: true }, Opened::KeyUpdate { requested: false });
-    let quiet = Opened::Quiet;
-    assert_eq!(verdict(&client), (vec![], vec![no, Opened::KeyUpdate { requested: true }, quiet, yes], None));
+    let (yes, no) =
+        (OpenedRecord::KeyUpdate { requested: true }, OpenedRecord::KeyUpdate { requested: false });
+    let quiet = OpenedRecord::Quiet;
+    assert_eq!(
+        verdict(&client),
+        (vec![], vec![no, OpenedRecord::KeyUpdate { requested: true }, quiet, yes], None)
+    );
 
     for (contents, fault) in [
         (&[(22, &[24, 0, 0, 1, 2][..])][..], Fault::ILLEGAL_PARAMETER),

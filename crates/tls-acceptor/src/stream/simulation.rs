@@ -296,7 +296,7 @@ struct Near {
     ends: bool,
     has_shut_down: bool,
     /// Nothing has been sent since the handshake: what it left may go along with the first answer.
-    greets: bool,
+    tickets_pending: bool,
 }
 
 impl Near {
@@ -309,7 +309,7 @@ impl Near {
             self.poll_write(cx)?;
         }
         let has_sent = self.tls.outgoing.is_tls13() && self.tls.unsent.is_empty();
-        self.greets &= self.written == 0 && !has_sent;
+        self.tickets_pending &= self.written == 0 && !has_sent;
         Ok(())
     }
 
@@ -392,8 +392,9 @@ impl Near {
         }
         let writes = self.must_flush || self.to_write > 0 || self.ends && !self.has_shut_down;
         // Tickets, and what was asked for before anything was answered, may go along with the answer.
-        let owes = tls.owes || !self.greets && (tls.key_wanted && !tls.close_sent || !tls.unsent.is_empty());
-        let waits = self.write_error.is_none() && (writes || reads && owes && !tls.parting);
+        let control_pending = tls.control_pending
+            || !self.tickets_pending && (tls.key_wanted && !tls.close_sent || !tls.unsent.is_empty());
+        let waits = self.write_error.is_none() && (writes || reads && control_pending && !tls.parting);
         (waits && ready_now(tls, PollFlags::OUT)).then_some("there is something to send")
     }
 }
@@ -480,8 +481,8 @@ impl World {
             reading: Reading::Open,
             wire,
             ahead: Pending::default(),
-            owes: !unsent.is_empty(),
-            greets: true,
+            control_pending: !unsent.is_empty(),
+            tickets_pending: true,
             unsent: Pending::new(unsent),
             key_wanted: false,
             close_sent: false,
@@ -499,7 +500,7 @@ impl World {
             must_flush: false,
             ends: false,
             has_shut_down: false,
-            greets: true,
+            tickets_pending: true,
         };
         Self { random, task: Task::new(), near, far }
     }
@@ -567,9 +568,9 @@ impl World {
                 let Near { tls, to_write, must_flush, ends, .. } = &self.near;
                 return Err(format!(
                     "it sleeps though {undone}: to write {to_write}, to flush {must_flush}, ends {ends}; \
-                     owes {}, greets {}, key wanted {}, close sent {}, parting {}, unsent {}",
-                    tls.owes,
-                    tls.greets,
+                     control_pending {}, tickets_pending {}, key wanted {}, close sent {}, parting {}, unsent {}",
+                    tls.control_pending,
+                    tls.tickets_pending,
                     tls.key_wanted,
                     tls.close_sent,
                     tls.parting,

@@ -15,7 +15,7 @@ use tokio::task::coop::{has_budget_remaining, poll_proceed};
 use tokio_rustls::{TlsConnector, client};
 
 use super::*;
-use crate::acceptor::Settings;
+use crate::acceptor::AcceptorSettings;
 use crate::record::Header;
 use crate::test_rig::{BOTH, Rig, accept, sockets};
 
@@ -25,7 +25,7 @@ type Client = client::TlsStream<TcpStream>;
 async fn pair(versions: &[&'static SupportedProtocolVersion]) -> (TlsStream, Client) {
     let rig = Rig::new();
     let client = Arc::new(rig.client(versions, &[]));
-    let (accepted, connected) = rig.meet(&Settings::default(), &client, "a.test").await;
+    let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
     (accepted.unwrap().io, connected.unwrap())
 }
 
@@ -71,7 +71,7 @@ async fn every_suite_carries_anything_both_ways() {
         let provider = CryptoProvider { cipher_suites: vec![*suite], ..default_provider() };
         let versions = if suite.tls13().is_some() { EACH[0] } else { EACH[1] };
         let config = rig.client_of(provider, versions, &[]);
-        let (accepted, connected) = rig.meet(&Settings::default(), &Arc::new(config), "a.test").await;
+        let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &Arc::new(config), "a.test").await;
         let (mut server, mut client) = (accepted.unwrap().io, connected.unwrap());
         for (len, step) in [(1, 1), (100, 7), (16_384, 64 * 1024), (16_385, 1000), (1 << 20, 64 * 1024)] {
             let data = noise(len);
@@ -205,7 +205,7 @@ async fn clients_renew_their_keys() {
     for round in 0..3 {
         client.get_mut().1.refresh_traffic_keys().unwrap();
         move_all(&mut client, &mut server, &noise(50_000), 4096).await;
-        assert!(server.owes || round > 0, "an answer is due until somebody writes or waits");
+        assert!(server.control_pending || round > 0, "an answer is due until somebody writes or waits");
         move_all(&mut server, &mut client, &noise(50_000), 4096).await;
         assert!(!server.key_wanted);
         assert!(server.outgoing.sequence() < 5, "the next key counts from 0");
@@ -225,7 +225,7 @@ async fn a_key_update_is_answered_by_who_only_reads() {
         _ = server.read(&mut byte) => unreachable!("nothing was sent"),
         () = std::future::ready(()) => {}
     }
-    assert!(!server.owes && server.unsent.is_empty());
+    assert!(!server.control_pending && server.unsent.is_empty());
     assert_eq!(server.outgoing.sequence(), 0);
 }
 
@@ -290,7 +290,7 @@ async fn in_tls12_a_key_that_is_used_up_ends_the_connection_in_order() {
 async fn a_network_that_gives_a_byte_at_a_time() {
     let rig = Rig::new();
     for versions in EACH {
-        let acceptor = rig.acceptor(&Settings::default());
+        let acceptor = rig.acceptor(&AcceptorSettings::default());
         let (near, mut far) = sockets().await;
         near.set_nodelay(true).unwrap();
         let (client_end, mut dribble) = tokio::io::duplex(1);
@@ -328,7 +328,7 @@ async fn what_idles_holds_no_bytes() {
 async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing() {
     let rig = Rig::new();
     for asks in [true, false] {
-        let acceptor = rig.acceptor(&Settings::default());
+        let acceptor = rig.acceptor(&AcceptorSettings::default());
         let (near, far) = sockets().await;
         let connector = TlsConnector::from(Arc::new(rig.client(EACH[0], &[])));
         let connect = connector.connect(ServerName::try_from("a.test").unwrap(), far);
@@ -392,7 +392,7 @@ async fn a_renegotiation_is_refused_and_the_connection_goes_on() {
     let rig = Rig::new();
     let mut config = rig.client(EACH[1], &[]);
     config.enable_secret_extraction = true;
-    let (accepted, connected) = rig.meet(&Settings::default(), &Arc::new(config), "a.test").await;
+    let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &Arc::new(config), "a.test").await;
     let mut server = accepted.unwrap().io;
     let (mut tcp, tls) = connected.unwrap().into_inner();
     let suite = tls.negotiated_cipher_suite().unwrap();
@@ -460,7 +460,7 @@ async fn a_reader_without_budget_or_room_sends_what_it_owes_later() {
     let (mut server, client) = pair(&[&version::TLS13]).await;
     let mut far = client.into_inner().0;
     fill(&server);
-    (server.key_wanted, server.owes) = (true, true);
+    (server.key_wanted, server.control_pending) = (true, true);
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
 }
 
@@ -472,7 +472,7 @@ async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
     fill(&server);
     server.say(ContentType::Handshake, &KEY_UPDATE).unwrap();
     assert_eq!(soon(server.write(b"data")).await.unwrap(), 4);
-    assert!(server.owes && !server.unsent.is_empty());
+    assert!(server.control_pending && !server.unsent.is_empty());
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
 }
 
@@ -480,7 +480,7 @@ async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
 async fn a_flush_sends_tickets_to_a_client_that_has_asked_nothing() {
     let (mut server, _client) = pair(&[&version::TLS13]).await;
     // As after the handshake.
-    server.greets = true;
+    server.tickets_pending = true;
     server.say(ContentType::Handshake, &[4, 0, 0, 0]).unwrap();
     server.flush().await.unwrap();
     assert!(server.unsent.is_empty());
@@ -493,7 +493,7 @@ async fn nothing_is_said_behind_close_notify() {
         server.shutdown().await.unwrap();
         client.get_mut().0.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert!(server.unsent.is_empty() && !server.owes);
+        assert!(server.unsent.is_empty() && !server.control_pending);
         assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
     }
 }

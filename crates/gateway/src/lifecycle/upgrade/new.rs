@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::lifecycle::upgrade::origin::Activated;
-use crate::lifecycle::upgrade::protocol::{Channel, Estate, Handed, Message, Whose};
+use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
 use crate::net::options;
 use crate::worker;
 
@@ -68,7 +68,7 @@ impl Predecessor {
             }
             Err(e) => {
                 // Whoever has gone needn't know.
-                let _ = channel.send(&Message::Failed { reason: e.to_string() }, &[]).await;
+                let _ = channel.send(&UpgradeMessage::Failed { reason: e.to_string() }, &[]).await;
                 Err(e)
             }
         }
@@ -76,9 +76,9 @@ impl Predecessor {
 
     async fn receive(channel: &Channel) -> Result<(u32, String, usize, Inherited), SuccessionError> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        channel.send(&Message::Hello { pid: std::process::id(), version }, &[]).await?;
+        channel.send(&UpgradeMessage::Hello { pid: std::process::id(), version }, &[]).await?;
         let (pid, version, expected, drained) = match next(channel).await? {
-            (Message::Offer { pid, version, sockets, drained }, _) => (pid, version, sockets, drained),
+            (UpgradeMessage::Offer { pid, version, sockets, drained }, _) => (pid, version, sockets, drained),
             (other, _) => return Err(SuccessionError::Strange(format!("{other:?}"))),
         };
         let (keys, _) = packet(channel).await?;
@@ -91,7 +91,7 @@ impl Predecessor {
         let (mut announced, mut arrived) = (0, 0);
         while announced < expected {
             let (whose, descriptors) = match next(channel).await? {
-                (Message::Sockets { whose, count }, descriptors) => {
+                (UpgradeMessage::Sockets { whose, count }, descriptors) => {
                     announced += count;
                     (whose, descriptors)
                 }
@@ -113,17 +113,17 @@ impl Predecessor {
     /// # Errors
     /// If it doesn't come.
     pub(crate) async fn ready(&self, listeners: Vec<SocketAddr>) -> Result<(), SuccessionError> {
-        let ready = Message::Ready { listeners };
+        let ready = UpgradeMessage::Ready { listeners };
         self.channel.send(&ready, &[]).await.map_err(|_| SuccessionError::Abandoned)?;
         match next(&self.channel).await? {
-            (Message::Go, _) => Ok(()),
+            (UpgradeMessage::Go, _) => Ok(()),
             (other, _) => Err(SuccessionError::Strange(format!("{other:?}"))),
         }
     }
 
     /// It will not be.
     pub(crate) async fn fail(&self, reason: String) {
-        let _ = self.channel.send(&Message::Failed { reason }, &[]).await; // as above
+        let _ = self.channel.send(&UpgradeMessage::Failed { reason }, &[]).await; // as above
     }
 
     /// Waits until the old gateway has told the service manager, or has ended.
@@ -132,7 +132,7 @@ impl Predecessor {
     }
 }
 
-async fn next(channel: &Channel) -> Result<(Message, Vec<OwnedFd>), SuccessionError> {
+async fn next(channel: &Channel) -> Result<(UpgradeMessage, Vec<OwnedFd>), SuccessionError> {
     patiently(channel.receive()).await
 }
 
@@ -149,7 +149,7 @@ async fn patiently<T>(receiving: impl Future<Output = io::Result<Option<T>>>) ->
 
 /// A listener's sockets, not accepted on yet.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct BoundListener {
     /// As the configuration calls it.
     pub(crate) address: SocketAddr,
     /// As it is.
@@ -181,10 +181,10 @@ impl Inherited {
         Self { activated, ..Self::default() }
     }
 
-    fn add(&mut self, whose: &Whose, socket: TcpListener) {
+    fn add(&mut self, whose: &SocketOwner, socket: TcpListener) {
         match whose {
-            Whose::Listener(address) => self.handed.push((*address, socket)),
-            Whose::ServiceManager(name) => {
+            SocketOwner::Listener(address) => self.handed.push((*address, socket)),
+            SocketOwner::ServiceManager(name) => {
                 self.activated.push(Activated { name: name.clone(), socket });
             }
         }
@@ -195,10 +195,10 @@ impl Inherited {
     ///
     /// # Errors
     /// As [`options::listen`].
-    pub(crate) fn listen(&mut self, address: SocketAddr, workers: usize) -> io::Result<Opened> {
+    pub(crate) fn listen(&mut self, address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
         let sockets = self.sockets(address, workers)?;
         let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Opened { address, local: first.local_addr()?, sockets })
+        Ok(BoundListener { address, local: first.local_addr()?, sockets })
     }
 
     fn sockets(&mut self, address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
@@ -255,18 +255,18 @@ impl Inherited {
     }
 
     /// What this gateway leaves to the next: its ticket keys, and every listening socket.
-    pub(crate) fn estate(
+    pub(crate) fn inheritance(
         &self,
         tickets: Tickets,
         drained: Vec<String>,
         admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
         workers: Vec<mpsc::UnboundedSender<worker::Command>>,
-    ) -> impl Future<Output = io::Result<Estate>> + use<> {
+    ) -> impl Future<Output = io::Result<Inheritance>> + use<> {
         let activated: Vec<_> = self
             .activated
             .iter()
             .map(|activated| {
-                let whose = Whose::ServiceManager(activated.name.clone());
+                let whose = SocketOwner::ServiceManager(activated.name.clone());
                 let local = activated.socket.local_addr();
                 local.and_then(|local| Ok((local, (whose, activated.socket.try_clone()?.into()))))
             })
@@ -278,12 +278,12 @@ impl Inherited {
             let mut sockets: Vec<Handed> = lent
                 .into_iter()
                 .filter(|(name, _)| !activated.iter().any(|(local, _)| local == name))
-                .map(|(name, socket)| (Whose::Listener(name), socket))
+                .map(|(name, socket)| (SocketOwner::Listener(name), socket))
                 .collect();
             // One socket, on which nobody's worker accepts.
-            sockets.extend(admin?.map(|(name, socket)| (Whose::Listener(name), socket)));
+            sockets.extend(admin?.map(|(name, socket)| (SocketOwner::Listener(name), socket)));
             sockets.extend(activated.into_iter().map(|(_, handed)| handed));
-            Ok(Estate { sockets, tickets, drained })
+            Ok(Inheritance { sockets, tickets, drained })
         }
     }
 }

@@ -15,16 +15,16 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::lifecycle::load::Source;
+use crate::lifecycle::load::ConfigSource;
 use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
-use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Estate, Message};
+use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Inheritance, UpgradeMessage};
 
 /// Why there is no takeover; `None` if there may be one.
-pub(crate) fn refusal(pid: u32, source: &Source, is_going_on: bool) -> Option<&'static str> {
+pub(crate) fn refusal(pid: u32, source: &ConfigSource, is_going_on: bool) -> Option<&'static str> {
     if pid == 1 {
         // The kernel ends every process of a container with its first.
         Some("this is process 1 of a container, which would end with it; start a new container instead")
-    } else if matches!(source, Source::BuiltIn { .. }) {
+    } else if matches!(source, ConfigSource::BuiltIn { .. }) {
         Some("the demonstration can't be taken over; give a configuration with --config FILE")
     } else if is_going_on {
         Some("a takeover is in progress already")
@@ -78,9 +78,9 @@ impl Takeover {
     pub(crate) fn start(
         program: Program,
         limit: Duration,
-        estate: impl Future<Output = io::Result<Estate>> + Send + 'static,
+        inheritance: impl Future<Output = io::Result<Inheritance>> + Send + 'static,
     ) -> Self {
-        let task = tokio::spawn(async move { prepare(&program, limit, estate).await });
+        let task = tokio::spawn(async move { prepare(&program, limit, inheritance).await });
         Self { task, started: Instant::now() }
     }
 
@@ -116,7 +116,7 @@ fn process_id(pid: u32) -> Option<Pid> {
 async fn prepare(
     program: &Program,
     limit: Duration,
-    estate: impl Future<Output = io::Result<Estate>>,
+    inheritance: impl Future<Output = io::Result<Inheritance>>,
 ) -> Result<Successor, TakeoverError> {
     let (channel, theirs) = Channel::pair()?;
     let mut child = Command::new(&program.path)
@@ -132,7 +132,7 @@ async fn prepare(
         .spawn()
         .map_err(|error| TakeoverError::Start { path: program.path.clone(), error })?;
     let mut process = None;
-    match timeout(limit, converse(&mut child, channel, &mut process, estate)).await {
+    match timeout(limit, converse(&mut child, channel, &mut process, inheritance)).await {
         Ok(result) => result,
         Err(_) => {
             if let Some(process) = process {
@@ -143,12 +143,12 @@ async fn prepare(
     }
 }
 
-/// Everything up to [`Message::Ready`]. `process` becomes the new gateway, so that it can be killed.
+/// Everything up to [`UpgradeMessage::Ready`]. `process` becomes the new gateway, so that it can be killed.
 async fn converse(
     child: &mut Child,
     channel: Channel,
     process: &mut Option<OwnedFd>,
-    estate: impl Future<Output = io::Result<Estate>>,
+    inheritance: impl Future<Output = io::Result<Inheritance>>,
 ) -> Result<Successor, TakeoverError> {
     // What was started starts the gateway and ends.
     let status = child.wait().await?;
@@ -156,38 +156,40 @@ async fn converse(
         return Err(TakeoverError::Ended(status));
     }
     let (pid, version) = match next(&channel).await? {
-        Some(Message::Hello { pid, version }) => (pid, version),
+        Some(UpgradeMessage::Hello { pid, version }) => (pid, version),
         None => return Err(TakeoverError::Ended(status)),
         Some(other) => return Err(TakeoverError::Strange(format!("{other:?}"))),
     };
     *process = process_id(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     info!(pid, version, "takeover: the new process runs and reads its configuration");
-    let estate = estate.await?;
-    let sockets = estate.sockets.len();
-    let handed = hand_over(&channel, &estate).await;
+    let inheritance = inheritance.await?;
+    let sockets = inheritance.sockets.len();
+    let handed = hand_over(&channel, &inheritance).await;
     match next(&channel).await? {
-        Some(Message::Ready { listeners }) => Ok(Successor { channel, pid, version, listeners, sockets }),
-        Some(Message::Failed { reason }) => Err(TakeoverError::Refused(reason)),
+        Some(UpgradeMessage::Ready { listeners }) => {
+            Ok(Successor { channel, pid, version, listeners, sockets })
+        }
+        Some(UpgradeMessage::Failed { reason }) => Err(TakeoverError::Refused(reason)),
         Some(other) => Err(TakeoverError::Strange(format!("{other:?}"))),
         None => handed.map_err(TakeoverError::from).and(Err(TakeoverError::Gone)),
     }
 }
 
-async fn hand_over(channel: &Channel, estate: &Estate) -> io::Result<()> {
+async fn hand_over(channel: &Channel, inheritance: &Inheritance) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let offer = Message::Offer {
+    let offer = UpgradeMessage::Offer {
         pid: std::process::id(),
         version,
-        sockets: estate.sockets.len(),
-        drained: estate.drained.clone(),
+        sockets: inheritance.sockets.len(),
+        drained: inheritance.drained.clone(),
     };
     channel.send(&offer, &[]).await?;
-    channel.send_bytes(&estate.tickets.export(), &[]).await?;
-    for same in estate.sockets.chunk_by(|(a, _), (b, _)| a == b) {
+    channel.send_bytes(&inheritance.tickets.export(), &[]).await?;
+    for same in inheritance.sockets.chunk_by(|(a, _), (b, _)| a == b) {
         for some in same.chunks(DESCRIPTORS_MAX) {
             let descriptors: Vec<BorrowedFd<'_>> = some.iter().map(|(_, socket)| socket.as_fd()).collect();
             if let Some((whose, _)) = some.first() {
-                let message = Message::Sockets { whose: whose.clone(), count: descriptors.len() };
+                let message = UpgradeMessage::Sockets { whose: whose.clone(), count: descriptors.len() };
                 channel.send(&message, &descriptors).await?;
             }
         }
@@ -195,7 +197,7 @@ async fn hand_over(channel: &Channel, estate: &Estate) -> io::Result<()> {
     Ok(())
 }
 
-async fn next(channel: &Channel) -> io::Result<Option<Message>> {
+async fn next(channel: &Channel) -> io::Result<Option<UpgradeMessage>> {
     Ok(channel.receive().await?.map(|(message, _)| message))
 }
 
@@ -205,7 +207,7 @@ impl Successor {
     /// # Errors
     /// If it has ended meanwhile; then nothing has changed.
     pub(crate) async fn go(&self) -> Result<(), TakeoverError> {
-        self.channel.send(&Message::Go, &[]).await.map_err(|_| TakeoverError::Gone)
+        self.channel.send(&UpgradeMessage::Go, &[]).await.map_err(|_| TakeoverError::Gone)
     }
 }
 
@@ -215,8 +217,8 @@ mod tests {
 
     #[test]
     fn when_there_is_no_takeover() {
-        let file = Source::File("wssgate.toml".into());
-        let built_in = Source::BuiltIn { text: String::new() };
+        let file = ConfigSource::File("wssgate.toml".into());
+        let built_in = ConfigSource::BuiltIn { text: String::new() };
         for (pid, source, is_going_on, expect) in [
             (7, &file, false, None),
             (1, &file, false, Some("process 1")),

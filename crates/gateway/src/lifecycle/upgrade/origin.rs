@@ -21,7 +21,7 @@ const TAKE: &str = "take";
 
 /// What this process was given when it was started.
 #[derive(Debug)]
-pub struct Origin {
+pub struct LaunchContext {
     /// Where the program is, and what it was told.
     pub(crate) program: Program,
     /// Listening sockets of the service manager's, with the names it gave them.
@@ -47,7 +47,7 @@ pub(crate) struct Activated {
 
 /// Why what the process was given is of no use.
 #[derive(Debug, thiserror::Error)]
-pub enum OriginError {
+pub enum LaunchContextError {
     /// Somebody set the variable by hand.
     #[error("{STEP} is set, but standard input is not a socket to a gateway: unset it ({0})")]
     NoPredecessor(io::Error),
@@ -63,14 +63,14 @@ pub enum OriginError {
     },
 }
 
-impl Origin {
+impl LaunchContext {
     /// Looks at the environment. To be called before there is any other thread.
     ///
     /// # Errors
     /// If something was given that is not what it should be.
-    pub fn look() -> Result<Self, OriginError> {
+    pub fn look() -> Result<Self, LaunchContextError> {
         let predecessor = match env::var_os(STEP) {
-            Some(_) => Some(take_standard_input().map_err(OriginError::NoPredecessor)?),
+            Some(_) => Some(take_standard_input().map_err(LaunchContextError::NoPredecessor)?),
             None => None,
         };
         Ok(Self { program: Program::running(), activated: activated()?, predecessor })
@@ -102,7 +102,7 @@ fn take_standard_input() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn activated() -> Result<Vec<Activated>, OriginError> {
+fn activated() -> Result<Vec<Activated>, LaunchContextError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_owned);
     let mut sockets = ListenFd::from_env(); // checks LISTEN_PID
@@ -118,7 +118,7 @@ fn activated() -> Result<Vec<Activated>, OriginError> {
             });
             match socket {
                 Ok(socket) => Ok(Activated { name, socket }),
-                Err(error) => Err(OriginError::Activated { name, error }),
+                Err(error) => Err(LaunchContextError::Activated { name, error }),
             }
         })
         .collect()

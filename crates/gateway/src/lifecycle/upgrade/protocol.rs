@@ -34,7 +34,7 @@ const LEN_MAX: usize = 128 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Message {
+pub(crate) enum UpgradeMessage {
     Hello {
         pid: u32,
         version: String,
@@ -50,7 +50,7 @@ pub(crate) enum Message {
     },
     /// So many descriptors come with it.
     Sockets {
-        whose: Whose,
+        whose: SocketOwner,
         count: usize,
     },
     Ready {
@@ -66,7 +66,7 @@ pub(crate) enum Message {
 /// What listening sockets belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Whose {
+pub(crate) enum SocketOwner {
     /// A listener, by its address in the configuration.
     Listener(SocketAddr),
     /// The service manager, by the name it gave the socket.
@@ -74,11 +74,11 @@ pub(crate) enum Whose {
 }
 
 /// A listening socket on its way.
-pub(crate) type Handed = (Whose, OwnedFd);
+pub(crate) type Handed = (SocketOwner, OwnedFd);
 
 /// What one gateway leaves to the next.
 #[derive(Debug)]
-pub(crate) struct Estate {
+pub(crate) struct Inheritance {
     /// The same owner's are neighbours.
     pub(crate) sockets: Vec<Handed>,
     pub(crate) tickets: Tickets,
@@ -112,7 +112,11 @@ impl Channel {
     ///
     /// # Cancel safety
     /// Safe: it is sent whole or not at all.
-    pub(crate) async fn send(&self, message: &Message, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(crate) async fn send(
+        &self,
+        message: &UpgradeMessage,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         self.send_bytes(&serde_json::to_vec(message)?, descriptors).await
     }
 
@@ -139,7 +143,7 @@ impl Channel {
     ///
     /// # Cancel safety
     /// Safe: none is lost.
-    pub(crate) async fn receive(&self) -> io::Result<Option<(Message, Vec<OwnedFd>)>> {
+    pub(crate) async fn receive(&self) -> io::Result<Option<(UpgradeMessage, Vec<OwnedFd>)>> {
         let Some((text, descriptors)) = self.receive_bytes().await? else { return Ok(None) };
         Ok(Some((serde_json::from_slice(&text)?, descriptors)))
     }
@@ -189,12 +193,13 @@ mod tests {
         let (old, new) = Channel::pair().unwrap();
         let new = Channel::new(new).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let whose = Whose::Listener("127.0.0.1:443".parse().unwrap());
-        let message = Message::Sockets { whose: whose.clone(), count: DESCRIPTORS_MAX };
+        let whose = SocketOwner::Listener("127.0.0.1:443".parse().unwrap());
+        let message = UpgradeMessage::Sockets { whose: whose.clone(), count: DESCRIPTORS_MAX };
         old.send(&message, &[listener.as_fd(); DESCRIPTORS_MAX]).await.unwrap();
         old.send_bytes(b"secret", &[]).await.unwrap();
-        old.send(&Message::Go, &[]).await.unwrap();
-        let (Message::Sockets { whose: seen, count }, sockets) = new.receive().await.unwrap().unwrap() else {
+        old.send(&UpgradeMessage::Go, &[]).await.unwrap();
+        let (UpgradeMessage::Sockets { whose: seen, count }, sockets) = new.receive().await.unwrap().unwrap()
+        else {
             panic!()
         };
         assert_eq!((seen, count, sockets.len()), (whose, DESCRIPTORS_MAX, DESCRIPTORS_MAX));
@@ -202,11 +207,11 @@ mod tests {
         assert_eq!(same.local_addr().unwrap(), listener.local_addr().unwrap());
         assert_eq!(*new.receive_bytes().await.unwrap().unwrap().0, b"secret");
         // What was said before the end is heard, even if the other end has left something unread.
-        new.send(&Message::Go, &[]).await.unwrap();
+        new.send(&UpgradeMessage::Go, &[]).await.unwrap();
         drop(old);
-        assert!(matches!(new.receive().await.unwrap(), Some((Message::Go, _))));
+        assert!(matches!(new.receive().await.unwrap(), Some((UpgradeMessage::Go, _))));
         assert!(new.receive().await.unwrap().is_none());
-        let error = new.send(&Message::Go, &[]).await.unwrap_err();
+        let error = new.send(&UpgradeMessage::Go, &[]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
@@ -220,6 +225,6 @@ mod tests {
         }
         // A field of another version is not in the way.
         old.send_bytes(br#"{"hello":{"pid":7,"version":"9","mood":"fine"}}"#, &[]).await.unwrap();
-        assert!(matches!(new.receive().await.unwrap(), Some((Message::Hello { pid: 7, .. }, _))));
+        assert!(matches!(new.receive().await.unwrap(), Some((UpgradeMessage::Hello { pid: 7, .. }, _))));
     }
 }

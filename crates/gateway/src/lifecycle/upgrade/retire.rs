@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::lifecycle::drain::{self, Remaining};
 use crate::lifecycle::signals::{Arrived, Ending, Signals};
-use crate::ops::overview::{Overview, Stage};
+use crate::ops::overview::{LifecycleStage, Overview};
 use crate::worker::{Command, Handle};
 
 /// Stops accepting, on all sockets at once.
@@ -31,7 +31,7 @@ pub(crate) async fn retire(
     successor: u32,
 ) -> Ending {
     let deadline = Instant::now() + overview.site.load().takeover_timeout;
-    overview.enter(Stage::Retired);
+    overview.enter(LifecycleStage::Retired);
     let mut remaining = Remaining::new(ended, workers.len());
     loop {
         tokio::select! {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::ops::control::protocol::{ControlResponse, Request, SessionLine};
 use crate::ops::control::tables;
-use crate::ops::control::wire::{Answer, Request, SessionLine};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum ClientError {
     HungUp,
     /// It is not a gateway of ours.
     #[error("the answer can't be understood: {0}")]
-    Answer(#[from] serde_json::Error),
+    ControlResponse(#[from] serde_json::Error),
     /// The operating system's word.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -93,7 +93,7 @@ pub async fn ask(
         }
         if is_last {
             out.write_all(&all)?;
-            let answer: Answer = serde_json::from_value(said)?;
+            let answer: ControlResponse = serde_json::from_value(said)?;
             if !json {
                 tables::write(&answer, &sessions, out, err)?;
             }

@@ -5,10 +5,10 @@
 //! siblings.
 
 pub mod client;
+pub mod protocol;
 pub mod server;
 pub mod socket;
 pub mod tables;
-pub mod wire;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

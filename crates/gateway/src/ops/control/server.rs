@@ -1,7 +1,7 @@
 //! The gateway's end of the control socket.
 //!
 //! What is only looked at is answered here, from the [`Overview`]; what changes something goes to
-//! the main loop as a [`Demand`], one after the other with reloads. Few clients at a time, requests
+//! the main loop as an [`OperationRequest`], one after the other with reloads. Few clients at a time, requests
 //! of bounded length, and answers that are written as they are read.
 
 use std::io;
@@ -24,14 +24,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::context::registry::Entry;
-use crate::ops::control::socket::{Claim, Prepared, SocketError};
-use crate::ops::control::wire::{
-    Answer, Expiry, REQUEST_LEN_MAX, Request, Route, Session, SessionLine, Status, Traffic,
+use crate::ops::control::protocol::{
+    ControlResponse, ExpiryInfo, REQUEST_LEN_MAX, Request, RouteInfo, SessionInfo, SessionLine, Status,
+    TrafficInfo,
 };
+use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
 use crate::ops::overview::Overview;
-use crate::ops::reserve::Brink;
+use crate::ops::reserve::AcceptRetry;
 use crate::site;
-use crate::site::drained::Target;
+use crate::site::drained::DrainTarget;
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -47,22 +48,22 @@ pub const DEMANDS_MAX: usize = 16;
 
 /// What only the main loop can do.
 #[derive(Debug)]
-pub struct Demand {
+pub struct OperationRequest {
     /// What is wanted.
-    pub what: Want,
+    pub what: Operation,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<ControlResponse>,
 }
 
-/// What a [`Demand`] is about.
+/// What an [`OperationRequest`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Want {
+pub enum Operation {
     /// Read everything anew.
     Reload,
     /// Send sessions away, and let no new ones come.
-    Drain(Target),
+    Drain(DrainTarget),
     /// Let them come again.
-    Undrain(Target),
+    Undrain(DrainTarget),
 }
 
 /// What answers are made of.
@@ -71,23 +72,23 @@ pub struct Access {
     /// For what is only looked at.
     pub overview: Arc<Overview>,
     /// For everything else.
-    pub demands: mpsc::Sender<Demand>,
+    pub demands: mpsc::Sender<OperationRequest>,
 }
 
 /// A control socket that has not taken its path yet.
 #[derive(Debug)]
-pub struct Waiting(Prepared);
+pub struct PendingControl(Prepared);
 
 /// The control socket at work. When it is dropped, its path goes if it still is its own; who waits for an
 /// answer gets it, and nobody else any more.
 #[derive(Debug)]
 pub struct Control {
-    claim: Claim,
+    claim: SocketClaim,
     /// After the claim: as long as the listener is open, the claim's inode is its own.
     _stop: DropGuard,
 }
 
-impl Waiting {
+impl PendingControl {
     /// Does all that can fail; see [`Prepared::new`].
     ///
     /// # Errors
@@ -125,31 +126,31 @@ impl Control {
 async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
     let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
-    let mut brink = Brink::new(
-        access.overview.spares.clone(),
+    let mut retry = AcceptRetry::new(
+        access.overview.reserve.clone(),
         access.overview.shortage.clone(),
         path.display().to_string(),
     );
     loop {
         let accepting = async {
-            brink.ready().await;
+            retry.ready().await;
             listener.accept().await
         };
         tokio::select! {
             accepted = accepting, if clients.len() < CLIENTS_MAX => match accepted {
                 Ok((stream, _)) if may_enter(&stream, owner) => {
-                    brink.accepted();
-                    let client = Client::new(stream, access.clone(), listing.clone(), stop.clone());
+                    retry.accepted();
+                    let client = ControlClient::new(stream, access.clone(), listing.clone(), stop.clone());
                     clients.spawn(async move {
                         if let Err(e) = client.serve().await {
                             debug!(cause = %e, "control connection ended");
                         }
                     });
                 }
-                Ok(_) => brink.freed(),
-                Err(e) => brink.failed(&e),
+                Ok(_) => retry.freed(),
+                Err(e) => retry.failed(&e),
             },
-            Some(_) = clients.join_next() => brink.freed(),
+            Some(_) = clients.join_next() => retry.freed(),
             () = stop.cancelled() => break,
         }
     }
@@ -170,7 +171,7 @@ fn may_enter(stream: &UnixStream, owner: u32) -> bool {
 }
 
 /// One connection.
-struct Client {
+struct ControlClient {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
     access: Access,
@@ -180,7 +181,7 @@ struct Client {
     stop: CancellationToken,
 }
 
-impl Client {
+impl ControlClient {
     fn new(stream: UnixStream, access: Access, listing: Arc<Mutex<()>>, stop: CancellationToken) -> Self {
         let (read, write) = stream.into_split();
         Self { read: BufReader::new(read), write, access, listing, stop }
@@ -201,11 +202,11 @@ impl Client {
             }
             if line.len() > REQUEST_LEN_MAX {
                 let why = format!("a request is one line of {REQUEST_LEN_MAX} bytes at most");
-                return self.say(&Answer::error(why)).await;
+                return self.say(&ControlResponse::error(why)).await;
             }
             let answer = match serde_json::from_slice(&line) {
                 Ok(request) => self.answer(&request).await?,
-                Err(e) => Answer::error(format!(
+                Err(e) => ControlResponse::error(format!(
                     "expected a request such as {{\"command\":\"status\"}} on one line: {e}"
                 )),
             };
@@ -213,15 +214,17 @@ impl Client {
         }
     }
 
-    async fn answer(&mut self, request: &Request) -> io::Result<Answer> {
+    async fn answer(&mut self, request: &Request) -> io::Result<ControlResponse> {
         Ok(match request.command.as_str() {
-            "status" => Answer { status: Some(status(&self.access.overview)), ..Answer::done() },
+            "status" => {
+                ControlResponse { status: Some(status(&self.access.overview)), ..ControlResponse::done() }
+            }
             "sessions" => self.list().await?,
-            "reload" => self.demand(Want::Reload).await,
-            "drain" => self.demand_of(request, Want::Drain).await,
-            "undrain" => self.demand_of(request, Want::Undrain).await,
+            "reload" => self.demand(Operation::Reload).await,
+            "drain" => self.demand_of(request, Operation::Drain).await,
+            "undrain" => self.demand_of(request, Operation::Undrain).await,
             "close" => close(&self.access.overview, request.id),
-            other => Answer::error(format!(
+            other => ControlResponse::error(format!(
                 "unknown command {other:?}; this is wssgate {}, which knows status, sessions, reload, drain, \
                  undrain and close",
                 env!("CARGO_PKG_VERSION")
@@ -229,25 +232,31 @@ impl Client {
         })
     }
 
-    async fn demand_of(&self, request: &Request, want: impl FnOnce(Target) -> Want) -> Answer {
-        match request.target.as_deref().map(Target::parse) {
+    async fn demand_of(
+        &self,
+        request: &Request,
+        want: impl FnOnce(DrainTarget) -> Operation,
+    ) -> ControlResponse {
+        match request.target.as_deref().map(DrainTarget::parse) {
             Some(Ok(target)) => self.demand(want(target)).await,
-            Some(Err(why)) => Answer::error(why),
-            None => Answer::error(format!("{} needs a target: a route or a server", request.command)),
+            Some(Err(why)) => ControlResponse::error(why),
+            None => {
+                ControlResponse::error(format!("{} needs a target: a route or a server", request.command))
+            }
         }
     }
 
-    async fn demand(&self, what: Want) -> Answer {
+    async fn demand(&self, what: Operation) -> ControlResponse {
         let (reply, answer) = oneshot::channel();
         // The main loop listens until the gateway drains, or another process has taken over.
-        let _ = self.access.demands.send(Demand { what, reply }).await;
-        answer
-            .await
-            .unwrap_or_else(|_| Answer::error("this process is about to end: nothing is changed any more"))
+        let _ = self.access.demands.send(OperationRequest { what, reply }).await;
+        answer.await.unwrap_or_else(|_| {
+            ControlResponse::error("this process is about to end: nothing is changed any more")
+        })
     }
 
     /// A line for every live session.
-    async fn list(&mut self) -> io::Result<Answer> {
+    async fn list(&mut self) -> io::Result<ControlResponse> {
         let registries = &self.access.overview.sessions;
         let mut ids: Vec<u64> = registries.iter().flat_map(|registry| registry.ids()).collect();
         ids.sort_unstable();
@@ -272,10 +281,10 @@ impl Client {
             drop(one_at_a_time); // who doesn't read holds up nobody else
             self.write(&lines).await?;
         }
-        Ok(Answer { sessions: Some(count), ..Answer::done() })
+        Ok(ControlResponse { sessions: Some(count), ..ControlResponse::done() })
     }
 
-    async fn say(&mut self, answer: &Answer) -> io::Result<()> {
+    async fn say(&mut self, answer: &ControlResponse) -> io::Result<()> {
         let mut line = Vec::new();
         append(&mut line, answer)?;
         self.write(&line).await
@@ -301,7 +310,7 @@ fn append(lines: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
 /// What is known of a session without asking it; nothing of it keeps the session's end from being
 /// seen.
 struct Seen {
-    session: Session,
+    session: SessionInfo,
     started: Instant,
 }
 
@@ -309,14 +318,14 @@ impl From<Entry> for Seen {
     fn from(Entry { control, route, who }: Entry) -> Self {
         let is_ordered = control.order().is_some();
         Self {
-            session: Session {
+            session: SessionInfo {
                 peer: who.peer.to_string(),
                 client: who.client.to_string(),
                 route: route.id.to_string(),
                 to: route.action.to_string(),
                 protocol: who.protocol.to_owned(),
                 state: state(is_ordered).to_owned(),
-                ..Session::default()
+                ..SessionInfo::default()
             },
             started: who.started,
         }
@@ -324,13 +333,13 @@ impl From<Entry> for Seen {
 }
 
 impl Seen {
-    fn session(self, id: u64, snapshot: Option<Snapshot>) -> Session {
-        let mut session = Session { id, age_ms: millis(self.started.elapsed()), ..self.session };
+    fn session(self, id: u64, snapshot: Option<Snapshot>) -> SessionInfo {
+        let mut session = SessionInfo { id, age_ms: millis(self.started.elapsed()), ..self.session };
         if let Some(Snapshot { from_client, from_backend, idle, is_closing }) = snapshot {
             if is_closing {
                 session.state = state(true).to_owned();
             }
-            session.traffic = Some(Traffic {
+            session.traffic = Some(TrafficInfo {
                 idle_ms: millis(idle),
                 received_messages: from_client.messages,
                 received_bytes: from_client.payload_bytes,
@@ -350,31 +359,33 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn close(overview: &Overview, id: Option<u64>) -> Answer {
-    let Some(id) = id else { return Answer::error("close needs the id of a session") };
+fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
+    let Some(id) = id else { return ControlResponse::error("close needs the id of a session") };
     let Some(entry) = overview.session(id) else {
-        return Answer::error(format!("there is no live session {id}; `wssgate sessions` lists them"));
+        return ControlResponse::error(format!(
+            "there is no live session {id}; `wssgate sessions` lists them"
+        ));
     };
     let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
     entry.control.end(Order { code, manner: Manner::AfterMessages { within: timeout } });
-    Answer { closed: Some(id), ..Answer::done() }
+    ControlResponse { closed: Some(id), ..ControlResponse::done() }
 }
 
 fn status(overview: &Overview) -> Status {
     let site = overview.site.load_full();
     let drained = overview.drained.load_full();
     let mut counts = overview.live_by_route();
-    let mut routes: Vec<Route> = site
+    let mut routes: Vec<RouteInfo> = site
         .all_routes()
         .iter()
-        .map(|route| Route {
+        .map(|route| RouteInfo {
             route: route.id.to_string(),
             to: route.action.to_string(),
             sessions: counts.remove(&route.id).unwrap_or_default(),
             state: if drained.covers(route).is_some() { "drained" } else { "served" }.to_owned(),
         })
         .collect();
-    routes.extend(counts.into_iter().map(|(id, sessions)| Route {
+    routes.extend(counts.into_iter().map(|(id, sessions)| RouteInfo {
         route: id.to_string(),
         to: "-".to_owned(),
         sessions,
@@ -401,7 +412,7 @@ fn status(overview: &Overview) -> Status {
         routes,
         drained: drained.iter().map(ToString::to_string).collect(),
         nearest_expiry: nearest
-            .map(|(_, name, c)| Expiry { name: name.to_string(), days: c.leaf.days_left(now) }),
+            .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),
     }
 }
 

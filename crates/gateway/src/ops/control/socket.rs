@@ -59,7 +59,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// A listening socket's hold on its path: when it is dropped, so is the path, unless another socket
 /// has taken it meanwhile.
 #[derive(Debug)]
-pub struct Claim {
+pub struct SocketClaim {
     path: PathBuf,
     /// Device and inode: no other socket has both as long as this one is open.
     identity: (u64, u64),
@@ -126,10 +126,10 @@ impl Prepared {
     ///
     /// # Errors
     /// The operating system's word.
-    pub fn claim(self) -> Result<(UnixListener, Claim), SocketError> {
+    pub fn claim(self) -> Result<(UnixListener, SocketClaim), SocketError> {
         let Self { listener, private, path } = self;
         match take(&private.path().join(NAME), &path) {
-            Ok((identity, owner)) => Ok((listener, Claim { path, identity, owner })),
+            Ok((identity, owner)) => Ok((listener, SocketClaim { path, identity, owner })),
             Err(error) => Err(SocketError::Io { path, error }),
         }
     }
@@ -156,7 +156,7 @@ fn take(made: &Path, path: &Path) -> io::Result<((u64, u64), u32)> {
     Ok(((metadata.dev(), metadata.ino()), metadata.uid()))
 }
 
-impl Claim {
+impl SocketClaim {
     /// The socket's path.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -170,7 +170,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SocketClaim {
     fn drop(&mut self) {
         if self.holds() {
             let _ = fs::remove_file(&self.path);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::ops::control::wire::{Answer, Drain, Expiry, Reloaded, Session, Status};
+use crate::ops::control::protocol::{
+    ControlResponse, DrainReport, ExpiryInfo, Reloaded, SessionInfo, Status,
+};
 use crate::ops::table::{section, table};
 
 /// Writes an answer with its sessions; what went wrong goes to `err`.
@@ -14,8 +16,8 @@ use crate::ops::table::{section, table};
 /// # Errors
 /// If it can't be written.
 pub fn write(
-    answer: &Answer,
-    sessions: &[Session],
+    answer: &ControlResponse,
+    sessions: &[SessionInfo],
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<()> {
@@ -72,12 +74,12 @@ fn status(status: &Status) -> String {
     text
 }
 
-fn expiry(first: &Expiry) -> String {
+fn expiry(first: &ExpiryInfo) -> String {
     let days = if first.days == 1 { "day" } else { "days" };
     format!("in {} {days} ({})", first.days, first.name)
 }
 
-fn list(sessions: &[Session]) -> String {
+fn list(sessions: &[SessionInfo]) -> String {
     let mut rows = table(&[
         "id", "peer", "client", "route", "goes to", "protocol", "state", "age", "idle", "received", "sent",
     ]);
@@ -139,8 +141,8 @@ fn reloaded(report: &Reloaded) -> String {
     text
 }
 
-fn drained(drain: &Drain) -> String {
-    let Drain { target, sessions, .. } = drain;
+fn drained(drain: &DrainReport) -> String {
+    let DrainReport { target, sessions, .. } = drain;
     if drain.drained {
         let window = humantime::format_duration(Duration::from_millis(drain.window_ms));
         format!(

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 use crate::request::body::AnswerBody;
-use crate::request::reply::{Decline, Served};
+use crate::request::reply::{ErrorResponse, Served};
 use crate::site::path::RequestPath;
 use crate::site::route::Route;
 
@@ -27,19 +27,19 @@ const FILES: [(&str, &str, &str); 3] = [
 ///
 /// # Errors
 /// 404 for any other path, 405 for any other method.
-pub(crate) fn page(route: &Route, head: &Parts, path: &RequestPath<'_>) -> Result<Served, Decline> {
+pub(crate) fn page(route: &Route, head: &Parts, path: &RequestPath<'_>) -> Result<Served, ErrorResponse> {
     if path.as_str() == route.id.path.to_string() && !path.as_str().ends_with('/') {
         // The page's files are relative to it.
-        let answer = Decline::new(StatusCode::PERMANENT_REDIRECT, "the page is one slash further");
+        let answer = ErrorResponse::new(StatusCode::PERMANENT_REDIRECT, "the page is one slash further");
         let location = HeaderValue::from_str(&format!("{}/", head.uri.path())).ok();
         return Err(location.into_iter().fold(answer, |answer, location| answer.with(LOCATION, location)));
     }
     let name = route.id.path.strip(path.as_str()).map(|rest| rest.strip_prefix('/').unwrap_or(rest));
     let file = FILES.iter().find(|(file, _, _)| Some(*file) == name);
     let (_, kind, content) =
-        file.ok_or_else(|| Decline::new(StatusCode::NOT_FOUND, "there is no such page"))?;
+        file.ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "there is no such page"))?;
     if head.method != Method::GET && head.method != Method::HEAD {
-        return Err(Decline::new(StatusCode::METHOD_NOT_ALLOWED, "this page can only be read")
+        return Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "this page can only be read")
             .with(ALLOW, HeaderValue::from_static("GET, HEAD")));
     }
     let mut answer = Response::new(AnswerBody::whole(*content));

@@ -1,6 +1,6 @@
 //! One connection to a backend, for one request at a time (RFC 9112).
 //!
-//! A [`Wire`] has nothing on it; asked, it becomes an [`Answer`], and that a wire again when it has ended.
+//! An [`IdleConnection`] that sends a request becomes a [`ResponseBody`], and that an idle connection again at its end.
 
 use std::any::Any;
 use std::fmt;
@@ -20,8 +20,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::net::error::BoxError;
 use crate::net::sweep;
 use crate::upstream::h1::decode::{BadChunk, Decoded, Decoder};
-use crate::upstream::h1::request::{SendError, Sending};
-use crate::upstream::h1::response::{BadAnswer, Framing, Repair, is_kept, take_head};
+use crate::upstream::h1::request::{RequestWriter, SendError};
+use crate::upstream::h1::response::{BadResponse, Framing, Repair, is_kept, take_head};
 use crate::upstream::interim::Interim;
 
 /// Bytes that are read at once.
@@ -41,14 +41,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {
 
 /// A connection without a request on it.
 #[derive(Debug)]
-pub struct Wire<T = Box<dyn Io>> {
+pub struct IdleConnection<T = Box<dyn Io>> {
     io: T,
     /// It has carried requests before.
     reused: bool,
 }
 
 /// An answer, from behind its head to its end. Dropped before, it closes its connection.
-pub struct Answer<T = Box<dyn Io>> {
+pub struct ResponseBody<T = Box<dyn Io>> {
     link: Link<T>,
     /// What has come and isn't taken.
     inbox: BytesMut,
@@ -71,12 +71,12 @@ enum Link<T> {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum SendRequestError {
     /// No byte of one has come, and the request may be sent over another connection: here it is.
     #[error("{why}")]
-    Again {
+    Retry {
         /// The request from its beginning.
-        request: Box<Sending>,
+        request: Box<RequestWriter>,
         /// What has become of this connection.
         why: io::Error,
     },
@@ -88,7 +88,7 @@ pub enum AskError {
     Body(BoxError),
     /// What came is no answer, or not one.
     #[error("{0}")]
-    Bad(#[from] BadAnswer),
+    Bad(#[from] BadResponse),
 }
 
 /// Why the rest of an answer will not come.
@@ -105,16 +105,16 @@ pub enum BrokeOff {
     Chunk(#[from] BadChunk),
 }
 
-impl Wire {
+impl IdleConnection {
     /// The same over the `T` that it is; `None` if it is another thing.
     #[must_use]
-    pub fn downcast<T: Io>(self) -> Option<Wire<T>> {
+    pub fn downcast<T: Io>(self) -> Option<IdleConnection<T>> {
         let io = self.io.into_any().downcast().ok()?;
-        Some(Wire { io: *io, reused: self.reused })
+        Some(IdleConnection { io: *io, reused: self.reused })
     }
 }
 
-impl<T: Io> Wire<T> {
+impl<T: Io> IdleConnection<T> {
     /// Over a new connection.
     #[must_use]
     pub fn new(io: T) -> Self {
@@ -140,11 +140,11 @@ impl<T: Io> Wire<T> {
     ///
     /// # Cancel safety
     /// A dropped call closes the connection.
-    pub async fn ask(
+    pub async fn send_request(
         self,
-        mut request: Sending,
+        mut request: RequestWriter,
         interim: Option<&Interim>,
-    ) -> Result<(response::Parts, Answer<T>), AskError> {
+    ) -> Result<(response::Parts, ResponseBody<T>), SendRequestError> {
         let Self { mut io, reused } = self;
         let mut inbox = BytesMut::new();
         let (mut sending, mut failure) = (true, None);
@@ -153,7 +153,7 @@ impl<T: Io> Wire<T> {
                 sending = false;
                 match sent {
                     Ok(()) => {}
-                    Err(SendError::Body(e)) => return Poll::Ready(Err(AskError::Body(e))),
+                    Err(SendError::Body(e)) => return Poll::Ready(Err(SendRequestError::Body(e))),
                     Err(SendError::Io(e)) if reused && request.is_whole() => {
                         return Poll::Ready(Err(e.into()));
                     }
@@ -166,13 +166,13 @@ impl<T: Io> Wire<T> {
         .await;
         let mut head = match got {
             Ok(head) => head,
-            Err(AskError::Broke(why)) => {
+            Err(SendRequestError::Broke(why)) => {
                 let why = failure.unwrap_or(why);
                 return Err(match request.again() {
                     Some(request) if reused && inbox.is_empty() => {
-                        AskError::Again { request: request.into(), why }
+                        SendRequestError::Retry { request: request.into(), why }
                     }
-                    _ => AskError::Broke(why),
+                    _ => SendRequestError::Broke(why),
                 });
             }
             Err(e) => return Err(e),
@@ -180,12 +180,12 @@ impl<T: Io> Wire<T> {
         let (framing, repairs) = Framing::of(&mut head, request.method())?;
         let kept = failure.is_none() && repairs.is_empty() && framing != Framing::UntilEnd && is_kept(&head);
         let link = if sending { Link::split(io, request) } else { Link::Whole(io) };
-        Ok((head, Answer { link, inbox, decoder: Decoder::new(framing), kept, repairs }))
+        Ok((head, ResponseBody { link, inbox, decoder: Decoder::new(framing), kept, repairs }))
     }
 }
 
 impl<T: Io> Link<T> {
-    fn split(io: T, mut request: Sending) -> Self {
+    fn split(io: T, mut request: RequestWriter) -> Self {
         let (read, mut write) = split(io);
         let upload = sweep::spawn(async move {
             if poll_fn(|cx| request.poll(cx, &mut write)).await.is_err() {
@@ -197,9 +197,9 @@ impl<T: Io> Link<T> {
     }
 }
 
-impl<T> fmt::Debug for Answer<T> {
+impl<T> fmt::Debug for ResponseBody<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("ResponseBody")
             .field("decoder", &self.decoder)
             .field("kept", &self.kept)
             .finish_non_exhaustive()
@@ -211,9 +211,9 @@ fn poll_head(
     cx: &mut Context<'_>,
     io: &mut (impl AsyncRead + Unpin),
     inbox: &mut BytesMut,
-    request: &mut Sending,
+    request: &mut RequestWriter,
     interim: Option<&Interim>,
-) -> Poll<Result<response::Parts, AskError>> {
+) -> Poll<Result<response::Parts, SendRequestError>> {
     loop {
         if !inbox.is_empty()
             && let Some(head) = take_head(inbox, request.is_spelt())?
@@ -248,7 +248,7 @@ fn poll_fill(
     Poll::Ready(Ok(read.filled().len()))
 }
 
-impl<T: Io> Answer<T> {
+impl<T: Io> ResponseBody<T> {
     /// What a careless server wrote and was put right.
     #[must_use]
     pub fn repairs(&self) -> &[Repair] {
@@ -264,10 +264,10 @@ impl<T: Io> Answer<T> {
     }
 
     /// The connection, when the answer has ended, if it can carry another request.
-    pub(crate) fn into_wire(self) -> Option<Wire<T>> {
+    pub(crate) fn into_idle(self) -> Option<IdleConnection<T>> {
         let ended = self.is_end_stream() && self.inbox.is_empty(); // nobody has asked for more
         match self.link {
-            Link::Whole(io) if ended && self.kept => Some(Wire { io, reused: true }),
+            Link::Whole(io) if ended && self.kept => Some(IdleConnection { io, reused: true }),
             Link::Whole(_) | Link::Split { .. } => None,
         }
     }
@@ -284,16 +284,22 @@ impl<T: Io> Answer<T> {
 
     /// The same over whatever it is.
     #[must_use]
-    pub fn boxed(self) -> Answer {
+    pub fn boxed(self) -> ResponseBody {
         let link = match self.link {
             Link::Whole(io) => Link::Whole(Box::new(io) as Box<dyn Io>),
             Link::Split { read, upload } => Link::Split { read, upload },
         };
-        Answer { link, inbox: self.inbox, decoder: self.decoder, kept: self.kept, repairs: self.repairs }
+        ResponseBody {
+            link,
+            inbox: self.inbox,
+            decoder: self.decoder,
+            kept: self.kept,
+            repairs: self.repairs,
+        }
     }
 }
 
-impl<T: Io> Body for Answer<T> {
+impl<T: Io> Body for ResponseBody<T> {
     type Data = Bytes;
     type Error = BrokeOff;
 
@@ -342,13 +348,13 @@ mod tests {
     use super::*;
     use crate::upstream::body::ToBackend;
 
-    fn request(method: &str) -> Sending {
+    fn request(method: &str) -> RequestWriter {
         let head = Request::builder().method(method).uri("/").body(()).unwrap().into_parts().0;
-        Sending::new(&head, b"", ToBackend::empty(), None)
+        RequestWriter::new(&head, b"", ToBackend::empty(), None)
     }
 
     /// A connection to a backend that reads a request before it says the next of `sayings`, and then closes.
-    fn wire(room: usize, sayings: &'static [&'static str]) -> Wire<DuplexStream> {
+    fn connection(room: usize, sayings: &'static [&'static str]) -> IdleConnection<DuplexStream> {
         let (near, mut far) = duplex(room);
         tokio::spawn(async move {
             for saying in sayings {
@@ -359,10 +365,10 @@ mod tests {
                 far.write_all(saying.as_bytes()).await.unwrap();
             }
         });
-        Wire::new(near)
+        IdleConnection::new(near)
     }
 
-    async fn read<T: Io>(answer: &mut Answer<T>) -> Result<(Bytes, Option<http::HeaderMap>), BrokeOff> {
+    async fn read<T: Io>(answer: &mut ResponseBody<T>) -> Result<(Bytes, Option<http::HeaderMap>), BrokeOff> {
         let body = answer.collect().await?;
         let trailers = body.trailers().cloned();
         Ok((body.to_bytes(), trailers))
@@ -371,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn one_answer_after_the_other_in_any_pieces() {
         for room in [1, 7, 1000] {
-            let mut wire = wire(
+            let mut connection = connection(
                 room,
                 &[
                     "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n\
@@ -381,18 +387,18 @@ mod tests {
                 ],
             );
             for round in 0..3 {
-                assert!(poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await);
-                let (head, mut answer) = wire.ask(request("GET"), None).await.unwrap();
+                assert!(poll_fn(|cx| Poll::Ready(connection.is_quiet(cx))).await);
+                let (head, mut answer) = connection.send_request(request("GET"), None).await.unwrap();
                 assert_eq!(head.status, 200);
                 assert!(!answer.is_end_stream());
                 assert_eq!(answer.size_hint().exact(), (round == 1).then_some(5));
                 let (body, trailers) = read(&mut answer).await.unwrap();
                 assert_eq!((&body[..], trailers.is_some()), (&b"hello"[..], round == 0));
-                let Some(kept) = answer.into_wire() else {
+                let Some(kept) = answer.into_idle() else {
                     assert_eq!(round, 2);
                     break;
                 };
-                wire = kept;
+                connection = kept;
             }
         }
     }
@@ -415,16 +421,16 @@ mod tests {
             &["HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\nok"],
             &["HTTP/1.1 777 OK\r\nContent-Length: 2\r\n\r\nok"],
         ] {
-            let (_, mut answer) = wire(1000, sayings).ask(request("GET"), None).await.unwrap();
+            let (_, mut answer) = connection(1000, sayings).send_request(request("GET"), None).await.unwrap();
             assert_eq!(read(&mut answer).await.unwrap().0, "ok", "{sayings:?}");
-            assert!(answer.into_wire().is_none(), "{sayings:?}");
+            assert!(answer.into_idle().is_none(), "{sayings:?}");
         }
         // Nor is one whose answer nobody has read to its end.
-        let (_, answer) = wire(1000, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
-            .ask(request("GET"), None)
+        let (_, answer) = connection(1000, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
+            .send_request(request("GET"), None)
             .await
             .unwrap();
-        assert!(answer.into_wire().is_none());
+        assert!(answer.into_idle().is_none());
     }
 
     /// Takes so many bytes and then no more, while its answer can be read.
@@ -465,9 +471,9 @@ mod tests {
         for (room, kept) in [(usize::MAX, true), (5, false)] {
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
             let (head, mut answer) =
-                Wire::new(Deaf { room, answer }).ask(request("GET"), None).await.unwrap();
+                IdleConnection::new(Deaf { room, answer }).send_request(request("GET"), None).await.unwrap();
             assert_eq!((head.status.as_u16(), &read(&mut answer).await.unwrap().0[..]), (200, &b"ok"[..]));
-            assert_eq!(answer.into_wire().is_some(), kept, "{room}");
+            assert_eq!(answer.into_idle().is_some(), kept, "{room}");
         }
     }
 
@@ -480,39 +486,39 @@ mod tests {
             (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"], false),
             (&["HTTP/1.1 200 OK\r\n\r\nok"], true),
         ] {
-            let (_, mut answer) = wire(1000, saying).ask(request("GET"), None).await.unwrap();
+            let (_, mut answer) = connection(1000, saying).send_request(request("GET"), None).await.unwrap();
             assert_eq!(read(&mut answer).await.is_ok(), whole, "{saying:?}");
         }
-        let cut = wire(1000, &["HTTP/1.1 200 O"]).ask(request("GET"), None).await;
-        assert!(matches!(cut, Err(AskError::Broke(_))), "{cut:?}");
-        let none = wire(1000, &["SSH-2.0-x\r\n"]).ask(request("GET"), None).await;
-        assert!(matches!(none, Err(AskError::Bad(bad)) if bad.is_syntax()), "{none:?}");
+        let cut = connection(1000, &["HTTP/1.1 200 O"]).send_request(request("GET"), None).await;
+        assert!(matches!(cut, Err(SendRequestError::Broke(_))), "{cut:?}");
+        let none = connection(1000, &["SSH-2.0-x\r\n"]).send_request(request("GET"), None).await;
+        assert!(matches!(none, Err(SendRequestError::Bad(bad)) if bad.is_syntax()), "{none:?}");
     }
 
     #[tokio::test]
     async fn only_a_used_connection_gives_a_request_back() {
         const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        async fn used(sayings: &'static [&'static str]) -> Wire<DuplexStream> {
-            let (_, answer) = wire(1000, sayings).ask(request("GET"), None).await.unwrap();
-            answer.into_wire().unwrap()
+        async fn used(sayings: &'static [&'static str]) -> IdleConnection<DuplexStream> {
+            let (_, answer) = connection(1000, sayings).send_request(request("GET"), None).await.unwrap();
+            answer.into_idle().unwrap()
         }
         // The backend has read it, or may have.
         for (method, again) in [("GET", true), ("POST", false)] {
-            let result = used(&[OK, ""]).await.ask(request(method), None).await;
-            assert_eq!(matches!(result, Err(AskError::Again { .. })), again, "{method} {result:?}");
-            let result = wire(1000, &[""]).ask(request(method), None).await;
-            assert!(matches!(result, Err(AskError::Broke(_))), "{method} {result:?}");
-            let result = used(&[OK, "HTTP/1.1 2"]).await.ask(request(method), None).await;
-            assert!(matches!(result, Err(AskError::Broke(_))), "{method} {result:?}");
+            let result = used(&[OK, ""]).await.send_request(request(method), None).await;
+            assert_eq!(matches!(result, Err(SendRequestError::Retry { .. })), again, "{method} {result:?}");
+            let result = connection(1000, &[""]).send_request(request(method), None).await;
+            assert!(matches!(result, Err(SendRequestError::Broke(_))), "{method} {result:?}");
+            let result = used(&[OK, "HTTP/1.1 2"]).await.send_request(request(method), None).await;
+            assert!(matches!(result, Err(SendRequestError::Broke(_))), "{method} {result:?}");
         }
         // It can't have.
-        let mut wire = used(&[OK]).await;
-        while poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
+        let mut connection = used(&[OK]).await;
+        while poll_fn(|cx| Poll::Ready(connection.is_quiet(cx))).await {
             tokio::task::yield_now().await;
         }
-        let result = wire.ask(request("POST"), None).await;
-        let Err(AskError::Again { request, .. }) = result else { panic!("{result:?}") };
-        let (head, _) = self::wire(1000, &[OK]).ask(*request, None).await.unwrap();
+        let result = connection.send_request(request("POST"), None).await;
+        let Err(SendRequestError::Retry { request, .. }) = result else { panic!("{result:?}") };
+        let (head, _) = self::connection(1000, &[OK]).send_request(*request, None).await.unwrap();
         assert_eq!(head.status, 200);
     }
 
@@ -521,7 +527,7 @@ mod tests {
     async fn a_connection_with_more_to_say_is_not_quiet() {
         for is_tired in [false, true] {
             let (near, mut far) = tokio::io::duplex(16);
-            let mut wire = Wire::new(near);
+            let mut connection = IdleConnection::new(near);
             let mut is_quiet = async || {
                 tokio::task::yield_now().await;
                 poll_fn(|cx| {
@@ -529,7 +535,7 @@ mod tests {
                         let Poll::Ready(proceed) = poll_proceed(cx) else { break };
                         proceed.made_progress();
                     }
-                    Poll::Ready(wire.is_quiet(cx))
+                    Poll::Ready(connection.is_quiet(cx))
                 })
                 .await
             };
@@ -543,8 +549,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_behind_a_101_is_handed_on() {
-        let answer =
-            wire(1000, &["HTTP/1.1 101 Switching Protocols\r\n\r\nframes"]).ask(request("GET"), None).await;
+        let answer = connection(1000, &["HTTP/1.1 101 Switching Protocols\r\n\r\nframes"])
+            .send_request(request("GET"), None)
+            .await;
         let (head, answer) = answer.unwrap();
         let (_, ahead) = answer.into_io().unwrap();
         assert_eq!((head.status.as_u16(), &ahead[..]), (101, &b"frames"[..]));

@@ -27,7 +27,7 @@ const WAITING_LEN: usize = 128 * 1024;
 
 /// A request that is being sent.
 #[derive(Debug)]
-pub struct Sending<B = ToBackend> {
+pub struct RequestWriter<B = ToBackend> {
     method: Method,
     /// Its names are as the client has spelt them, and the answer's are to be as the backend has.
     spelt: bool,
@@ -64,7 +64,7 @@ pub(crate) enum SendError {
     Body(BoxError),
 }
 
-impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Sending<B> {
+impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
     /// The request with this head, as far as it depends on nobody else: its version and its framing are made
     /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
     #[must_use]
@@ -289,14 +289,14 @@ mod tests {
         method: &str,
         len: Option<u64>,
         frames: impl IntoIterator<Item = Frame<Bytes>>,
-    ) -> Sending<Frames> {
+    ) -> RequestWriter<Frames> {
         let head = Request::builder().method(method).uri("/").header("trailer", "x-sum").body(()).unwrap();
         let frames = frames.into_iter().map(Ok).collect();
-        Sending::new(&head.into_parts().0, b"", Frames { frames, len, is_late: false }, None)
+        RequestWriter::new(&head.into_parts().0, b"", Frames { frames, len, is_late: false }, None)
     }
 
     /// What comes out of a connection that holds `room` bytes; nothing after the head if it failed.
-    async fn sent(mut request: Sending<Frames>, room: usize) -> (Vec<u8>, Result<(), SendError>) {
+    async fn sent(mut request: RequestWriter<Frames>, room: usize) -> (Vec<u8>, Result<(), SendError>) {
         let (mut near, mut far) = duplex(room);
         let mut wire = Vec::new();
         let sending = async move { poll_fn(|cx| request.poll(cx, &mut near)).await };

@@ -26,7 +26,7 @@ const FIELDS_OURS: usize = 4;
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadAnswer {
+pub enum BadResponse {
     /// Its syntax.
     #[error("{0}")]
     Syntax(#[from] httparse::Error),
@@ -71,7 +71,7 @@ pub enum Repair {
     NoBody,
 }
 
-impl BadAnswer {
+impl BadResponse {
     /// It isn't HTTP at all.
     #[must_use]
     pub fn is_syntax(self) -> bool {
@@ -84,9 +84,9 @@ impl BadAnswer {
 ///
 /// # Errors
 /// If it can't become one.
-pub(crate) fn take_head(wire: &mut BytesMut, spelt: bool) -> Result<Option<response::Parts>, BadAnswer> {
+pub(crate) fn take_head(wire: &mut BytesMut, spelt: bool) -> Result<Option<response::Parts>, BadResponse> {
     match take_head_of(wire, spelt, FIELDS_USUAL) {
-        Err(BadAnswer::Syntax(httparse::Error::TooManyHeaders)) => take_head_of(wire, spelt, FIELDS_MAX),
+        Err(BadResponse::Syntax(httparse::Error::TooManyHeaders)) => take_head_of(wire, spelt, FIELDS_MAX),
         taken => taken,
     }
 }
@@ -96,7 +96,7 @@ fn take_head_of(
     wire: &mut BytesMut,
     spelt: bool,
     fields_max: usize,
-) -> Result<Option<response::Parts>, BadAnswer> {
+) -> Result<Option<response::Parts>, BadResponse> {
     let mut usual = [const { MaybeUninit::uninit() }; FIELDS_USUAL];
     let mut many = Vec::new();
     let fields = if fields_max <= FIELDS_USUAL {
@@ -110,10 +110,10 @@ fn take_head_of(
     let len = match config.parse_response_with_uninit_headers(&mut answer, wire, fields)? {
         Status::Complete(len) if len <= HEAD_LEN_MAX => len,
         Status::Partial if wire.len() < HEAD_LEN_MAX => return Ok(None),
-        Status::Complete(_) | Status::Partial => return Err(BadAnswer::TooLong),
+        Status::Complete(_) | Status::Partial => return Err(BadResponse::TooLong),
     };
     let mut head = Response::new(()).into_parts().0;
-    head.status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(BadAnswer::Status)?;
+    head.status = answer.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(BadResponse::Status)?;
     head.version = if answer.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     if let Some(reason) = answer.reason.filter(|reason| head.status.canonical_reason() != Some(reason))
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
@@ -155,7 +155,10 @@ impl Framing {
     ///
     /// # Errors
     /// If somebody could see it otherwise.
-    pub(crate) fn of(head: &mut response::Parts, method: &Method) -> Result<(Self, Vec<Repair>), BadAnswer> {
+    pub(crate) fn of(
+        head: &mut response::Parts,
+        method: &Method,
+    ) -> Result<(Self, Vec<Repair>), BadResponse> {
         let mut repairs = Vec::new();
         if head.status.as_u16() >= 600 {
             repairs.push(Repair::Status);
@@ -196,14 +199,14 @@ impl Framing {
 }
 
 /// The length that is told, as a rule once. The same one over and over is one (RFC 9110 §8.6).
-fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u64>, BadAnswer> {
+fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u64>, BadResponse> {
     let mut length = None;
     let mut count = 0;
     for line in headers.get_all(CONTENT_LENGTH) {
         for digits in line.as_bytes().split(|&byte| byte == b',') {
-            let len = number(digits.trim_ascii()).ok_or(BadAnswer::Length)?;
+            let len = number(digits.trim_ascii()).ok_or(BadResponse::Length)?;
             if length.is_some_and(|length| length != len) {
-                return Err(BadAnswer::TwoLengths);
+                return Err(BadResponse::TwoLengths);
             }
             length = Some(len);
             count += 1;
@@ -223,18 +226,18 @@ fn number(digits: &[u8]) -> Option<u64> {
     rest.iter().try_fold(digit(first)?, |number, byte| number.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
-fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, BadAnswer> {
+fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, BadResponse> {
     let (mut chunked, mut identity) = (0, 0);
     if headers.keys().all(|name| *name != TRANSFER_ENCODING) {
         return Ok(false);
     }
     for line in headers.get_all(TRANSFER_ENCODING) {
-        for coding in line.to_str().map_err(|_| BadAnswer::Coding)?.split(',').map(str::trim) {
+        for coding in line.to_str().map_err(|_| BadResponse::Coding)?.split(',').map(str::trim) {
             match coding {
                 "" => {} // RFC 9110 §5.6.1.2
                 coding if coding.eq_ignore_ascii_case("chunked") => chunked += 1,
                 coding if coding.eq_ignore_ascii_case("identity") => identity += 1,
-                _ => return Err(BadAnswer::Coding),
+                _ => return Err(BadResponse::Coding),
             }
         }
     }
@@ -244,7 +247,7 @@ fn is_chunked(headers: &HeaderMap, repairs: &mut Vec<Repair>) -> Result<bool, Ba
     match (chunked, identity) {
         (1, _) => Ok(true),
         (0, 1..) => Ok(false),
-        _ => Err(BadAnswer::Coding), // RFC 9112 §6.1: chunked twice, or nothing at all
+        _ => Err(BadResponse::Coding), // RFC 9112 §6.1: chunked twice, or nothing at all
     }
 }
 
@@ -265,12 +268,16 @@ mod tests {
 
     use super::*;
 
-    fn take(wire: &[u8]) -> Result<Option<response::Parts>, BadAnswer> {
+    fn take(wire: &[u8]) -> Result<Option<response::Parts>, BadResponse> {
         take_head(&mut wire.into(), false)
     }
 
     /// What frames an answer, what was repaired, and the framing fields that are left.
-    fn framing(method: &str, head: &str, fields: &str) -> Result<(Framing, Vec<Repair>, String), BadAnswer> {
+    fn framing(
+        method: &str,
+        head: &str,
+        fields: &str,
+    ) -> Result<(Framing, Vec<Repair>, String), BadResponse> {
         let mut head = take(format!("HTTP/1.{head}\r\n{fields}\r\n").as_bytes())?.unwrap();
         let (framing, repairs) = Framing::of(&mut head, &method.parse().unwrap())?;
         let left = head.headers.get_all(CONTENT_LENGTH).into_iter().map(|len| len.to_str().unwrap());
@@ -306,12 +313,12 @@ mod tests {
         ] {
             assert!(take(wire.as_bytes()).unwrap_err().is_syntax(), "{wire:?}");
         }
-        for odd in [BadAnswer::TwoLengths, BadAnswer::Length, BadAnswer::Coding] {
+        for odd in [BadResponse::TwoLengths, BadResponse::Length, BadResponse::Coding] {
             assert!(!odd.is_syntax(), "{odd}: it is HTTP");
         }
         let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(HEAD_LEN_MAX));
-        assert_eq!(take(long.as_bytes()).unwrap_err(), BadAnswer::TooLong);
-        assert_eq!(take(format!("{long}\r\n\r\n").as_bytes()).unwrap_err(), BadAnswer::TooLong);
+        assert_eq!(take(long.as_bytes()).unwrap_err(), BadResponse::TooLong);
+        assert_eq!(take(format!("{long}\r\n\r\n").as_bytes()).unwrap_err(), BadResponse::TooLong);
         // As many fields as there is room for.
         for count in [FIELDS_USUAL, FIELDS_USUAL + 1, 5000] {
             let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
@@ -391,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_two_readers_could_see_otherwise_is_refused() {
-        use BadAnswer::{Coding, Length, TwoLengths};
+        use BadResponse::{Coding, Length, TwoLengths};
         for (method, fields, expect) in [
             ("GET", "Content-Length: 5\r\nContent-Length: 6\r\n", TwoLengths),
             ("GET", "Content-Length: 5, 6\r\n", TwoLengths),

@@ -24,7 +24,7 @@ pub struct Request {
 /// The last line of an answer. Beside `ok` there is what the command calls for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Answer {
+pub struct ControlResponse {
     /// It was done.
     pub ok: bool,
     /// Why not.
@@ -44,13 +44,13 @@ pub struct Answer {
     pub reload: Option<Reloaded>,
     /// Of `drain` and `undrain`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain: Option<Drain>,
+    pub drain: Option<DrainReport>,
     /// Of `close`: the session that was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u64>,
 }
 
-impl Answer {
+impl ControlResponse {
     /// It was done.
     #[must_use]
     pub fn done() -> Self {
@@ -91,18 +91,18 @@ pub struct Status {
     /// Addresses as the configuration has them.
     pub listeners: Vec<String>,
     /// By host and path.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteInfo>,
     /// Routes and servers that are drained.
     pub drained: Vec<String>,
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nearest_expiry: Option<Expiry>,
+    pub nearest_expiry: Option<ExpiryInfo>,
 }
 
 /// A route in [`Status`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Route {
+pub struct RouteInfo {
     /// Host and path.
     pub route: String,
     /// Its server or service.
@@ -116,7 +116,7 @@ pub struct Route {
 /// When a certificate ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Expiry {
+pub struct ExpiryInfo {
     /// One of its names.
     pub name: String,
     /// Whole days from now, rounded down.
@@ -128,13 +128,13 @@ pub struct Expiry {
 #[serde(default)]
 pub struct SessionLine {
     /// The session.
-    pub session: Session,
+    pub session: SessionInfo,
 }
 
 /// A live session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Session {
+pub struct SessionInfo {
     /// Unique in the process; also in its line in the log.
     pub id: u64,
     /// The address at the other end of the connection.
@@ -153,12 +153,12 @@ pub struct Session {
     pub age_ms: u64,
     /// What it has carried; missing if it was too busy to say.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub traffic: Option<Traffic>,
+    pub traffic: Option<TrafficInfo>,
 }
 
 /// What a session has carried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
+pub struct TrafficInfo {
     /// Since a message last moved.
     pub idle_ms: u64,
     /// Whole messages from the client.
@@ -189,7 +189,7 @@ pub struct Reloaded {
     pub names_unchanged: usize,
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub nearest_expiry: Option<Expiry>,
+    pub nearest_expiry: Option<ExpiryInfo>,
     /// What the sealing key of the ticket keys' file is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket_key: Option<String>,
@@ -214,7 +214,7 @@ pub struct Reloaded {
 /// What a `drain` or `undrain` has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Drain {
+pub struct DrainReport {
     /// The route or the server.
     pub target: String,
     /// It is drained now.
@@ -233,11 +233,15 @@ mod tests {
     fn versions_understand_each_other() {
         let request: Request = serde_json::from_str(r#"{"command":"status","later":[1]}"#).unwrap();
         assert_eq!(request, Request { command: "status".into(), target: None, id: None });
-        let answer: Answer = serde_json::from_str(r#"{"ok":true,"status":{"pid":7,"later":{}}}"#).unwrap();
+        let answer: ControlResponse =
+            serde_json::from_str(r#"{"ok":true,"status":{"pid":7,"later":{}}}"#).unwrap();
         assert_eq!(answer.status, Some(Status { pid: 7, ..Status::default() }));
         let line = r#"{"session":{"id":3,"idle_ms":1,"received_messages":2}}"#;
         let line: SessionLine = serde_json::from_str(line).unwrap();
         assert_eq!((line.session.id, line.session.traffic), (3, None), "an incomplete tally is none");
-        assert_eq!(serde_json::to_string(&Answer::error("x")).unwrap(), r#"{"ok":false,"error":"x"}"#);
+        assert_eq!(
+            serde_json::to_string(&ControlResponse::error("x")).unwrap(),
+            r#"{"ok":false,"error":"x"}"#
+        );
     }
 }

@@ -13,11 +13,11 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Those of a worker that nobody has been told of, and when somebody was.
 #[derive(Debug, Default)]
-pub struct Crowd {
+pub struct ShedClients {
     inner: Mutex<(u64, Option<Instant>)>,
 }
 
-impl Crowd {
+impl ShedClients {
     /// `peer` was given up; `cause` says in what it was.
     pub fn gave_up(&self, peer: SocketAddr, cause: &str) {
         debug!(%peer, cause, "given up for another client");
@@ -48,9 +48,10 @@ mod tests {
 
     #[test]
     fn the_first_is_told_and_then_their_number() {
-        let crowd = Crowd::default();
+        let shed_clients = ShedClients::default();
         let start = Instant::now();
-        let told: Vec<_> = [0, 1, 9, 10, 11, 25].map(|s| crowd.count(start + Duration::from_secs(s))).into();
+        let told: Vec<_> =
+            [0, 1, 9, 10, 11, 25].map(|s| shed_clients.count(start + Duration::from_secs(s))).into();
         assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
     }
 }
