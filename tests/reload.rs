@@ -138,7 +138,7 @@ async fn what_is_broken_changes_nothing_and_is_named() {
         ("syntax", rig.config.clone() + "\n[[route]\n", "this is not TOML"),
         ("unknown key", rig.config.replace("tls = false", "tsl = false"), "did you mean tls?"),
         ("missing certificate", rig.config.clone() + named, "named.crt"),
-        ("equal routes", rig.config.clone() + &route("/", backend.address), "there already"),
+        ("equal routes", rig.config.clone() + &route("/", backend.address), "exists already"),
         ("workers", format!("workers = 7\n{}", rig.config), "needs a restart"),
         (
             "taken address",

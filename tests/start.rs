@@ -43,6 +43,19 @@ fn it_tells_its_version() {
 }
 
 #[test]
+fn it_prints_its_options() {
+    let print = |command: &str| Command::new(BINARY).arg(command).output().unwrap();
+    let reference = print("reference");
+    assert!(reference.status.success());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+    assert_eq!(text(&reference.stdout), std::fs::read_to_string(file).unwrap());
+    let schema: serde_json::Value = serde_json::from_slice(&print("schema").stdout).unwrap();
+    assert_eq!(schema["properties"]["workers"]["maximum"], 1024);
+    let help = text(&print("--help").stdout);
+    assert!(help.contains("  reference ") && help.contains("  schema "), "{help}");
+}
+
+#[test]
 fn check_shows_what_a_configuration_would_do() {
     let temp = TempDir::new().unwrap();
     let pki = Pki::new();

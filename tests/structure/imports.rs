@@ -82,7 +82,9 @@ fn named(module: &str, code: &str, modules: &BTreeSet<String>) -> BTreeSet<Strin
     let here: Vec<&str> = module.split("::").filter(|name| !name.is_empty()).collect();
     let mut found = BTreeSet::new();
     for (at, token) in tokens.iter().enumerate() {
-        if tokens.get(at + 1) != Some(&"::") || at > 0 && tokens[at - 1] == "::" {
+        // The rest of a path, or the module in `pub(in crate::module)`.
+        let before = &tokens[..at];
+        if tokens.get(at + 1) != Some(&"::") || before.ends_with(&["::"]) || before.ends_with(&["(", "in"]) {
             continue;
         }
         let mut child = here.clone();
@@ -175,6 +177,7 @@ fn paths_are_followed() {
         ("c", "pub use self::d::X; fn f() { d::g() }", &["c::d"]),
         ("c", "// crate::a\nconst X: &str = \"crate::a\"; let x = crate::a::f();", &["a"]),
         ("c", "use crate::unknown::X; use std::a::b;", &[]),
+        ("c", "pub(in crate::a) fn f() {}", &[]),
         ("c", "fn f() {}\n#[cfg(test)]\nmod tests { use crate::a; }", &[]),
     ] {
         assert_eq!(named(module, text), expect, "{module}: {text}");

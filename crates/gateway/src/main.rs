@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gateway::check;
+use gateway::config;
 use gateway::demo::Demo;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
 use gateway::ops::control;
@@ -54,6 +55,10 @@ enum CliCommand {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Print all options of the configuration file, as Markdown
+    Reference,
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
     /// Print the version
     #[command(hide = true)]
     Version,
@@ -152,6 +157,14 @@ async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<Ex
     let (name, target, id, control_args) = match command {
         CliCommand::Check { file } => {
             return tokio::task::spawn_blocking(move || check(file.or(config))).await?;
+        }
+        CliCommand::Reference => {
+            std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        CliCommand::Schema => {
+            std::io::stdout().write_all(config::schema().as_bytes()).context("stdout")?;
+            return Ok(ExitCode::SUCCESS);
         }
         CliCommand::Version => {
             writeln!(std::io::stdout(), "wssgate {}", env!("CARGO_PKG_VERSION")).context("stdout")?;

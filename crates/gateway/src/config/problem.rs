@@ -1,10 +1,10 @@
-//! What is wrong with a configuration: where, what, and what to do about it.
+//! Problems of a configuration: where, what, and what to do about it.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// A place in the configuration file, as editors count: from 1.
+/// A place in the configuration file, as editors count: from 1. The default stands for no place at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Place {
     /// The line.
@@ -12,6 +12,9 @@ pub struct Place {
     /// The character in the line.
     pub column: usize,
 }
+
+/// Where something is missing that the whole file lacks.
+pub(super) const FIRST_LINE: Place = Place { line: 1, column: 1 };
 
 /// Where the lines of a text begin, so that a place costs the same in a file of any length.
 #[derive(Debug)]
@@ -39,10 +42,10 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// One thing that is wrong. Prints as `file:line:column: what; what to do`.
+/// One thing that is wrong. Prints as `file:line:column: what; what to do`, without the place where there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The configuration file; empty for the built-in configuration.
+    /// The configuration file; empty for a configuration that was made of values.
     pub file: PathBuf,
     /// Where in it.
     pub place: Place,
@@ -53,6 +56,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Place { line, column } = self.place;
+        if self.place == Place::default() {
+            return f.write_str(&self.what);
+        }
         write!(f, "{}:{line}:{column}: {}", self.file.display(), self.what)
     }
 }

@@ -1,7 +1,7 @@
-//! What may be a secret in a configuration is never repeated in a message. Pure.
+//! Messages never repeat what may be a secret in a configuration. Pure.
 //!
-//! A key pasted in the wrong place, a ticket key where its file should be named, a password in a URL: the
-//! message says where it stands, not what it is.
+//! A key in the wrong place, a ticket key in place of the name of its file, a password in a URL: the message says
+//! where it is, and not what it is.
 
 /// Base64 or hexadecimal digits in one piece. No key is shorter, and few names are as long.
 const RUN_MIN: usize = 32;

@@ -1,8 +1,18 @@
-//! The documented file, and every way to get it wrong.
+//! A file with most options, and every way to get it wrong.
 
+use std::time::Duration;
+
+use tls_acceptor::CertName;
+
+use super::spec::{Default, Shape, TOP_LEVEL};
 use super::*;
+use crate::net::limits::ClientLimits;
+use crate::site::route::Action;
+use crate::site::{Drain, RemovedRoutes};
 
-/// As the README has it.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A file with most options. The commented ones are the defaults.
 const DOCUMENTED: &str = r#"
 workers = 2                          # default: one per core
 drain_timeout = "30s"
@@ -167,7 +177,7 @@ fn each_mistake_is_named_with_its_place() {
     check(
         "# tls = false                        #",
         "tls = false\nalpn = [\"h2\"]\n#",
-        &["9:8: means nothing"],
+        &["9:8: has no meaning"],
     );
     check("directory", "dir", &["17:1: unknown key \"dir\""]);
     check("default = \"domain.com\"", "default = \"https://a\"", &["18:11: expected a host name"]);
@@ -181,10 +191,10 @@ fn each_mistake_is_named_with_its_place() {
     check("proxy = \"http://127.0.0.1:8282\"", "", &["24:1: needs proxy"]);
     check("service = \"echo\"", "service = \"ecco\"", &["43:11: expected \"echo\" or \"console\""]);
     check("service = \"echo\"", "service = \"echo\"\nproxy = \"http://a\"", &["43:11: not both"]);
-    check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["44:19: means nothing"]);
-    check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["44:8: means nothing"]);
+    check("service = \"echo\"", "service = \"echo\"\nconnect_timeout = \"1s\"", &["44:19: has no meaning"]);
+    check("service = \"echo\"", "service = \"echo\"\npool = \"off\"", &["44:8: has no meaning"]);
     check("connect_timeout = \"5s\"", "pool = \"no\"", &["28:8: expected \"on\" or \"off\""]);
-    check("service = \"echo\"", "service = \"echo\"\nfield_names = \"as-sent\"", &["44:15: means nothing"]);
+    check("service = \"echo\"", "service = \"echo\"\nfield_names = \"as-sent\"", &["44:15: has no meaning"]);
     check("connect_timeout = \"5s\"", "field_names = \"same\"", &["28:15: expected \"canonical\" or"]);
     check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: variables"]);
     check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: write \"/wss\""]);
@@ -207,11 +217,11 @@ fn each_mistake_is_named_with_its_place() {
     check("\"16MiB\"", "-1", &["34:15: expected a size"]);
     check("https://domain.com", "domain.com", &["35:12: expected an origin"]);
     check("[route.websocket]", "[route.websockets]", &["30:8: did you mean websocket?"]);
-    check("path = \"/echo\"", "path = \"/\"", &["41:1: the route / is there already (line 37)"]);
+    check("path = \"/echo\"", "path = \"/\"", &["41:1: the route / exists already (line 37)"]);
     check(
         "path = \"/echo\"",
         "path = \"/wss/\"\nhost = \"Domain.COM.\"",
-        &["41:1: domain.com/wss is there already"],
+        &["41:1: domain.com/wss exists already"],
     );
     check("# keep_alive_timeout = \"75s\"", "keep_alive_timeout = 75", &["13:22: such as \"75s\""]);
     check("# body_rate = \"500B/s\"", "body_rate = \"500B\"", &["14:13: expected a rate such as"]);
@@ -257,25 +267,80 @@ fn one_string_may_stand_for_a_list() {
     assert_eq!((config.trusted_proxies.len(), config.routes[0].origins.as_ref().unwrap().len()), (1, 1));
 }
 
-/// Every key that [`keys`] lists is understood in its section, and none is listed that isn't.
-#[test]
-fn the_list_of_keys_is_whole() {
-    for (section, keys) in keys::SECTIONS {
-        for key in *keys {
-            let head = match *section {
-                keys::TOP_LEVEL => String::new(),
-                "[route.websocket]" => "[[route]]\n[route.websocket]\n".to_owned(),
-                section => format!("{section}\n"),
-            };
-            // No key takes a date.
-            let (_, problems) = parse(&format!("{head}{key} = 1979-05-27\n"));
-            assert!(
-                problems.iter().any(|p| p.contains("expected"))
-                    && !problems.iter().any(|p| p.contains("unknown key")),
-                "{key} in {section}: {problems:#?}"
-            );
+/// A file with every section, and one line more at the beginning of `section`.
+pub(super) fn with_line(section: &str, line: &str) -> String {
+    const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
+        [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
+        [route.websocket]\n[admin]\n[control]\n";
+    let key = line.split('=').next().unwrap().trim();
+    // A route has one of the two.
+    let key = if key == "service" { "proxy" } else { key };
+    let mut file: Vec<String> = Vec::new();
+    let mut is_here = false;
+    for old in FILE.lines() {
+        if old == TOP_LEVEL || old.starts_with('[') {
+            is_here = old == section;
+            file.push(if old == TOP_LEVEL { String::new() } else { old.to_owned() });
+            file.extend(is_here.then(|| line.to_owned()));
+        } else if !(is_here && old.starts_with(&format!("{key} ="))) {
+            file.push(old.to_owned());
         }
     }
+    assert!(file.iter().any(|written| written == line), "no {section}");
+    file.join("\n") + "\n"
+}
+
+/// Every option that is declared is read in its section.
+#[test]
+fn every_option_is_read_in_its_section() {
+    let described = TopLevel::describe();
+    let mut count = 0;
+    for section in described.walk() {
+        for option in section.options.iter().filter(|option| matches!(option.shape, Shape::Value { .. })) {
+            let key = option.key;
+            let (_, problems) = parse(&with_line(section.name, &format!("{key} = 1979-05-27"))); // none is a date
+            assert!(
+                problems.len() == 1 && problems[0].contains(&format!("{key}: expected")),
+                "{key} in {}: {problems:#?}",
+                section.name
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
+}
+
+#[test]
+fn required_options_are_missed_and_their_examples_are_good() {
+    for section in TopLevel::describe().walk() {
+        for option in &section.options {
+            if let Default::Required(example) = option.default {
+                let good = with_line(section.name, &format!("{} = {example}", option.key));
+                assert_eq!(parse(&good).1, Vec::<String>::new());
+                let (_, problems) = parse(&good.replace(&format!("{} = {example}\n", option.key), ""));
+                assert!(
+                    problems.len() == 1 && problems[0].contains(&format!("needs {}", option.key)),
+                    "{problems:#?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_configuration_is_read_from_a_file_or_a_text() {
+    let text = "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n[control]\nsocket = \"x.sock\"\n\
+                [[route]]\npath = \"/\"\nservice = \"echo\"\n";
+    let config = Config::from_toml(text, Path::new("/etc/wssgate")).unwrap();
+    assert_eq!(config.control.unwrap().path, Path::new("/etc/wssgate/x.sock"));
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("wssgate.toml");
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(Config::from_file(&file).unwrap().routes.len(), 1);
+    std::fs::write(&file, "workers = 0\nworker = 1\n").unwrap();
+    let problems = Config::from_file(&file).unwrap_err();
+    assert_eq!(problems.0.len(), 4, "{problems}");
+    assert_eq!(problems.to_string().lines().count(), 4);
 }
 
 #[test]

@@ -1,18 +1,19 @@
-//! Values as people write them, and what to write where another program's syntax was meant.
+//! Values from their text, and what to write in place of another program's syntax. Pure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tls_acceptor::CertName;
 
 use crate::site::host::HostPattern;
 use crate::site::path::RoutePath;
 use crate::site::upstream::Upstream;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
-/// Times are added to the present, so there has to be an end.
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// Durations are added to the present time, so there has to be a longest one.
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 const SIZE: &str = "expected a size such as \"16MiB\" or \"64KB\"";
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -28,7 +29,7 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("a unit is missing in {text:?}: write \"{text}s\" for seconds, or \"{text}ms\""));
     }
-    // In this notation a capital M is a month, which people rarely mean.
+    // humantime reads a capital M as months, which is rarely meant.
     if let Some(number) = text.trim_end().strip_suffix('M').filter(|number| !number.is_empty()) {
         return Err(format!("M would be months in {text:?}: write \"{number}m\" for minutes"));
     }
@@ -37,11 +38,6 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is longer than ten years"));
     }
     Ok(duration)
-}
-
-/// A limit that may be lifted, which is then as long as any may be.
-pub(super) fn limit(text: &str) -> Result<Duration, String> {
-    Ok(duration_or_off(text)?.unwrap_or(LONGEST))
 }
 
 pub(super) fn duration_or_off(text: &str) -> Result<Option<Duration>, String> {
@@ -86,7 +82,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// What a number without a unit is told, where a duration is expected.
+/// The message for a number without a unit, where a duration is expected.
 pub(super) fn number_for_duration(digits: &str) -> String {
     format!(
         "expected a duration in quotes and with its unit, such as \"{digits}s\", found the number {digits}"
@@ -125,7 +121,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| match text {
-        "*" | "all" => format!("{text:?} would believe everybody; name the proxies, such as \"10.0.0.0/8\""),
+        "*" | "all" => format!("{text:?} would trust every client; name the proxies, such as \"10.0.0.0/8\""),
         _ => format!("expected an address or a network such as \"10.0.0.0/8\", found {text:?}"),
     })
 }
@@ -144,7 +140,7 @@ pub(super) fn host(text: &str) -> Result<HostPattern, String> {
 fn foreign_host(text: &str) -> Option<String> {
     let every = "to serve every host leave host out";
     Some(match text {
-        "_" => format!("\"_\" is nginx's name for no host in particular; {every}"),
+        "_" => format!("\"_\" stands for no certain host in nginx; {every}"),
         "*" | "" => format!("{every} in place of {text:?}"),
         _ if text.starts_with('~') => format!(
             "regular expressions are not supported, found {text:?}; write \"*.domain.com\" for every name \
@@ -167,13 +163,22 @@ fn foreign_host(text: &str) -> Option<String> {
     })
 }
 
-/// A name in letters that DNS doesn't have.
-pub(super) fn international(name: &str) -> Option<String> {
+/// The message for a name with letters that DNS doesn't have.
+fn international(name: &str) -> Option<String> {
     (!name.is_ascii()).then(|| {
         format!(
             "{name:?} is an internationalized name: write its ASCII form, which begins with xn-- (the \
              program idn2 prints it)"
         )
+    })
+}
+
+/// A name that certificates are issued for.
+pub(super) fn certificate_name(text: &str) -> Result<CertName, String> {
+    let ip = text.parse().map(CertName::Ip).ok();
+    ip.or_else(|| CertName::parse(text)).ok_or_else(|| {
+        international(text)
+            .unwrap_or_else(|| format!("expected a host name such as \"domain.com\", found {text:?}"))
     })
 }
 
@@ -269,7 +274,6 @@ mod tests {
     fn durations() {
         assert_eq!(duration("1h 30m").unwrap(), Duration::from_secs(5400));
         assert_eq!(duration_or_off("off").unwrap(), None);
-        assert_eq!(limit("off").unwrap(), LONGEST);
         assert_eq!(duration("87840h").unwrap(), LONGEST);
         for (text, says) in [
             ("30", "write \"30s\""),
@@ -334,8 +338,8 @@ mod tests {
     fn networks() {
         assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
         for (text, says) in [
-            ("*", "would believe everybody"),
-            ("all", "would believe everybody"),
+            ("*", "would trust every client"),
+            ("all", "would trust every client"),
             ("10.0.0.0/33", "expected an address or a network"),
             ("proxy", "expected an address or a network"),
         ] {

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::site::host::HostPattern;
-use crate::site::path::RoutePath;
 use crate::site::route::{Action, Route, RouteId};
 use crate::site::upstream::Upstream;
 
@@ -31,15 +29,8 @@ impl DrainTarget {
     pub fn parse(text: &str) -> Result<Self, String> {
         let address = if text.contains("://") {
             text.to_owned()
-        } else if let Some(slash) = text.find('/') {
-            let (host, path) = text.split_at(slash);
-            let host = match host {
-                "" => None,
-                host => Some(HostPattern::parse(host).ok_or_else(|| {
-                    format!("expected a route such as \"domain.com/wss\" or \"/wss\", found {text:?}")
-                })?),
-            };
-            return Ok(Self::Route(RouteId { host, path: RoutePath::parse(path)? }));
+        } else if text.contains('/') {
+            return RouteId::parse(text).map(Self::Route);
         } else {
             format!("http://{text}")
         };

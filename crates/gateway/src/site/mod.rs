@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_core::close::GOING_AWAY;
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
@@ -30,6 +31,16 @@ pub struct Drain {
     pub timeout: Duration,
     /// What a drain tells both ends of a session.
     pub close_code: u16,
+}
+
+impl Drain {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self = Self {
+        delay: Duration::ZERO,
+        window: Duration::from_secs(10),
+        timeout: Duration::from_secs(30),
+        close_code: GOING_AWAY,
+    };
 }
 
 /// What becomes of sessions whose route is no longer in the configuration.

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
 use frame_core::policy::Policy;
+use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::host::HostPattern;
@@ -22,6 +24,23 @@ pub struct RouteId {
     pub host: Option<HostPattern>,
     /// A prefix of the path.
     pub path: RoutePath,
+}
+
+impl RouteId {
+    /// Reads a route as the log shows it: `domain.com/wss`, or `/wss` for any host.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (host, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let host = match host {
+            "" => None,
+            host => Some(HostPattern::parse(host).ok_or_else(|| {
+                format!("expected a route such as \"domain.com/wss\" or \"/wss\", found {text:?}")
+            })?),
+        };
+        Ok(Self { host, path: RoutePath::parse(path)? })
+    }
 }
 
 impl fmt::Display for RouteId {
@@ -44,6 +63,33 @@ pub struct Route {
     pub policy: Policy,
     /// Pages that may open WebSockets; `None`: all.
     pub origins: Option<Vec<OriginPattern>>,
+}
+
+impl Route {
+    /// The rules for WebSockets where nothing is said. Messages have no limit.
+    pub const POLICY: Policy = Policy {
+        limits: Limits { message_max: u64::MAX, deflate: false }, // each handshake decides about `deflate`
+        idle_timeout: None,
+        ping_interval: Some(Duration::from_secs(30)),
+        pong_timeout: Duration::from_secs(10),
+    };
+    /// Messages that end at the gateway are held in memory, so they have a limit where nothing is said. In bytes.
+    pub const SERVICE_MESSAGE_MAX: u64 = 16 * 1024 * 1024;
+
+    /// A route with the default rules, for pages of every origin.
+    #[must_use]
+    pub fn new(id: RouteId, action: Action) -> Self {
+        let policy = Self::policy(matches!(action, Action::Service(_)));
+        Self { id, action, policy, origins: None }
+    }
+
+    /// The rules for WebSockets where nothing is said: for those that end at the gateway, or that a server has.
+    #[must_use]
+    pub fn policy(is_service: bool) -> Policy {
+        let message_max =
+            if is_service { Self::SERVICE_MESSAGE_MAX } else { Self::POLICY.limits.message_max };
+        Policy { limits: Limits { message_max, ..Self::POLICY.limits }, ..Self::POLICY }
+    }
 }
 
 /// Where requests go.

@@ -7,6 +7,11 @@ use http::HeaderValue;
 
 use crate::site::path::RoutePath;
 
+/// How long a connection to a server may take where nothing is said.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may keep a request waiting where nothing is said.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A backend as a route names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -28,8 +33,7 @@ pub struct Upstream {
 
 impl Upstream {
     /// Reads `http://host[:port]` or `ws://…`, which means the same. The route's own path may stand
-    /// behind it, as Apache's users write it. The timeouts, and whether connections are kept, are for the
-    /// caller to set.
+    /// behind it, as Apache's users write it. The timeouts and the other settings are the defaults.
     ///
     /// # Errors
     /// A sentence about what is wrong.
@@ -67,8 +71,8 @@ impl Upstream {
             host: authority.host().into(),
             port,
             address: format!("{}:{port}", authority.host()).into(),
-            connect_timeout: Duration::MAX,
-            response_timeout: Duration::MAX,
+            connect_timeout: CONNECT_TIMEOUT,
+            response_timeout: RESPONSE_TIMEOUT,
             pooled: true,
             keeps_names: false,
         })

@@ -1,67 +1,8 @@
-//! Every key of every section, and what other programs call them: for keys that are in the wrong place.
+//! Keys that a section doesn't have: where they belong, or what to write in place of another program's words.
 
-/// The part of the file above its first section.
-pub(super) const TOP_LEVEL: &str = "the top level";
+use super::spec::{SectionSpec, TOP_LEVEL};
 
-/// The sections, as the file calls them, with all their keys. [`Section`](super::raw::Section) asserts in
-/// tests that it is asked for no other, and a test asks for all of them.
-pub(super) const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        TOP_LEVEL,
-        &[
-            "admin",
-            "certificate",
-            "certificates",
-            "control",
-            "drain_close_code",
-            "drain_delay",
-            "drain_timeout",
-            "drain_window",
-            "listener",
-            "max_memory",
-            "removed_routes",
-            "route",
-            "takeover_timeout",
-            "ticket_keys",
-            "trusted_proxies",
-            "workers",
-        ],
-    ),
-    (
-        "[[listener]]",
-        &[
-            "address",
-            "alpn",
-            "body_rate",
-            "handshake_timeout",
-            "header_timeout",
-            "keep_alive_timeout",
-            "min_version",
-            "tls",
-        ],
-    ),
-    ("[certificates]", &["default", "directory", "watch"]),
-    ("[[certificate]]", &["chain", "key"]),
-    (
-        "[[route]]",
-        &[
-            "connect_timeout",
-            "field_names",
-            "host",
-            "path",
-            "pool",
-            "proxy",
-            "response_timeout",
-            "service",
-            "websocket",
-        ],
-    ),
-    ("[route.websocket]", &["idle_timeout", "max_message", "origins", "ping_interval", "pong_timeout"]),
-    ("[admin]", &["address"]),
-    ("[control]", &["socket"]),
-];
-
-/// What people write who come from nginx, Apache, HAProxy or Caddy, and what to write here.
+/// Words of nginx, Apache, HAProxy and Caddy, and what to write here.
 const FOREIGN: &[(&str, &str)] = &[
     ("alias", "files are not served yet"),
     ("backend", "write proxy = \"http://127.0.0.1:8080\" in [[route]]"),
@@ -91,13 +32,14 @@ const FOREIGN: &[(&str, &str)] = &[
     ("worker_processes", "write workers at the top level"),
 ];
 
-/// What to do about `key`, which `section` doesn't have, but another one or another program.
-pub(super) fn elsewhere(key: &str, section: &str) -> Option<String> {
-    let homes: Vec<_> =
-        SECTIONS.iter().filter(|(_, keys)| keys.contains(&key)).map(|(name, _)| *name).collect();
+/// Advice about `key`, which `section` doesn't have: another section has it, or another program.
+/// `file` describes every section.
+pub(super) fn elsewhere(key: &str, section: &str, file: &SectionSpec) -> Option<String> {
     if let Some((_, instead)) = FOREIGN.iter().find(|(word, _)| *word == key) {
         return Some((*instead).to_owned());
     }
+    let has = |spec: &&SectionSpec| spec.options.iter().any(|option| option.key == key);
+    let homes: Vec<_> = file.walk().into_iter().filter(has).map(|spec| spec.name).collect();
     match homes[..] {
         [] => None,
         [TOP_LEVEL] => Some(format!(

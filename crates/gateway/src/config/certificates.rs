@@ -1,0 +1,64 @@
+//! `[certificates]` and `[[certificate]]`: where the certificates are.
+
+use tls_acceptor::{Named, Plan};
+
+use super::document::Document;
+use super::kind::{self, List, Options};
+use super::model::{CertificatePlaces, NamedPlaces};
+use super::option::options;
+use super::problem::FIRST_LINE;
+use super::rules;
+use super::spec::At;
+
+options! {
+    /// Certificates of a directory. Their names are read from the certificates.
+    struct CertificatesOptions: "[certificates]";
+
+    /// Every chain and key in this directory and below it is used.
+    directory: kind::File, optional;
+    /// The name whose certificate is sent to clients that send no server name or an unknown one. Without it they
+    /// are refused.
+    default: kind::CertificateName, optional;
+    /// Whether changed certificate files are picked up without a signal.
+    watch: kind::Boolean, otherwise = "`true` with a `directory`, else `false`";
+}
+
+options! {
+    /// One certificate, beside those of the directory or instead of them.
+    struct CertificateOptions: "[[certificate]]";
+
+    /// The certificate and its issuers in PEM, in one file or in several.
+    chain: List<kind::File>, required = "\"/etc/ssl/domain.com/fullchain.pem\"";
+    /// The private key in PEM.
+    key: kind::File, required = "\"/etc/ssl/domain.com/privkey.pem\"";
+}
+
+/// Also: whether their files are watched.
+pub(super) fn read(
+    d: &mut Document<'_>,
+    section: Option<CertificatesOptions>,
+    named: Vec<CertificateOptions>,
+) -> (Plan, bool, CertificatePlaces) {
+    let mut plan = Plan::default();
+    let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
+    let mut watch = None;
+    if let Some(section) = section {
+        places.section = section.written().place;
+        (places.directory, places.default) = (section.place_of("directory"), section.place_of("default"));
+        plan.directory = section.directory.map(|at| at.value);
+        plan.default = section.default.map(|at| at.value);
+        watch = section.watch.map(|at| at.value);
+    }
+    for section in named {
+        let (Some(chain), Some(key)) = (section.chain, section.key) else { continue };
+        if let Some(what) = rules::chain(&chain.value) {
+            d.problem(chain.place, what);
+        }
+        let At { value, place } = key;
+        places.named.push(NamedPlaces { chain: chain.place, key: place });
+        plan.named.push(Named { chain: chain.value, key: value });
+    }
+    // Certificates that are named one by one are often replaced one by one, and are then read when a signal says so.
+    let watch = watch.unwrap_or(plan.directory.is_some());
+    (plan, watch, places)
+}

@@ -1,0 +1,87 @@
+//! Sections, and what the options of a section are to the parser.
+
+use std::marker::PhantomData;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::value::Kind;
+use crate::config::document::{Document, Section, describe};
+use crate::config::problem::Place;
+use crate::config::spec::{SectionSpec, Shape, Written};
+
+/// The options of one section, as a file has them.
+pub(in crate::config) trait Options: Sized {
+    /// As messages call the section: `[[listener]]`.
+    const NAME: &'static str;
+
+    /// Describes the section.
+    fn describe() -> SectionSpec;
+
+    /// Reads the section; what is wrong with it is noted in the document.
+    fn read(document: &mut Document<'_>, section: &Section<'_>) -> Self;
+
+    /// Where it is written, and which keys it has.
+    fn written(&self) -> &Written;
+
+    /// The key is there, whatever it holds.
+    fn has(&self, key: &str) -> bool {
+        self.written().keys.contains_key(key)
+    }
+
+    /// Where the value of the key is; the section's own place if it isn't there.
+    fn place_of(&self, key: &str) -> Place {
+        let Written { place, keys } = self.written();
+        keys.get(key).copied().unwrap_or(*place)
+    }
+}
+
+/// A table `[name]`.
+pub(in crate::config) struct Table<S>(PhantomData<S>);
+
+impl<S: Options> Kind for Table<S> {
+    type Value = S;
+
+    fn shape() -> Shape {
+        Shape::Section(S::describe())
+    }
+
+    fn read(document: &mut Document<'_>, _: &str, value: &Spanned<DeValue<'_>>) -> Option<S> {
+        table(document, value)
+    }
+}
+
+/// Tables `[[name]]`.
+pub(in crate::config) struct Tables<S>(PhantomData<S>);
+
+impl<S: Options> Kind for Tables<S> {
+    type Value = Vec<S>;
+
+    fn shape() -> Shape {
+        Shape::Sections(S::describe())
+    }
+
+    fn read(document: &mut Document<'_>, _: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<S>> {
+        let DeValue::Array(items) = value.get_ref() else {
+            let place = document.place(Some(value.span()));
+            let found = describe(value.get_ref());
+            document.problem(place, format!("expected tables {} (two brackets), found {found}", S::NAME));
+            return None;
+        };
+        Some(items.iter().filter_map(|item| table(document, item)).collect())
+    }
+}
+
+fn table<S: Options>(document: &mut Document<'_>, value: &Spanned<DeValue<'_>>) -> Option<S> {
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            let section = Section::new(document, S::NAME, value.span(), table);
+            Some(S::read(document, &section))
+        }
+        other => {
+            let (place, found) = (document.place(Some(value.span())), describe(other));
+            document.problem(place, format!("expected a table {}, found {found}", S::NAME));
+            None
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What is written as a string: words, files, addresses, names.
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::value::{Kind, Show, noted};
+use crate::config::document::{Document, describe};
+use crate::config::spec::Shape;
+use crate::config::{secret, values};
+
+/// A kind that is written as a string.
+pub(in crate::config) trait Text {
+    type Value;
+
+    /// What it is, in words.
+    fn words() -> String;
+
+    /// Reads it. Relative paths are relative to `base`.
+    fn parse(text: &str, base: &Path) -> Result<Self::Value, String>;
+
+    /// What to write in place of a value that is no string.
+    fn no_string(value: &DeValue<'_>) -> String {
+        format!("expected a string in quotes, found {}", describe(value))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+impl<T: Text> Kind for T {
+    type Value = T::Value;
+
+    fn shape() -> Shape {
+        Shape::Value { words: T::words(), schema: T::schema() }
+    }
+
+    fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Self::Value> {
+        let read = match value.get_ref() {
+            DeValue::String(text) => T::parse(text, document.base()),
+            other => Err(T::no_string(other)),
+        };
+        noted(document, key, value, read)
+    }
+}
+
+/// Words of which one is written.
+pub(in crate::config) trait Words {
+    type Value: Copy + PartialEq + 'static;
+    const WORDS: &'static [(&'static str, Self::Value)];
+    /// What to say besides to a word that is none of them.
+    const HINT: &'static str = "";
+}
+
+/// One of a few words.
+pub(in crate::config) struct OneOf<W>(PhantomData<W>);
+
+/// `a, b or c`, each between `quotes`.
+fn alternatives<W: Words>(before: &str, after: &str) -> String {
+    let words: Vec<_> = W::WORDS.iter().map(|(word, _)| format!("{before}{word}{after}")).collect();
+    match &words[..] {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        words => words.concat(),
+    }
+}
+
+impl<W: Words> Text for OneOf<W> {
+    type Value = W::Value;
+
+    fn words() -> String {
+        alternatives::<W>("`\"", "\"`")
+    }
+
+    fn parse(text: &str, _: &Path) -> Result<W::Value, String> {
+        let word = W::WORDS.iter().find(|(word, _)| *word == text);
+        word.map(|(_, value)| *value)
+            .ok_or_else(|| format!("expected {}, found {text:?}{}", alternatives::<W>("\"", "\""), W::HINT))
+    }
+
+    fn schema() -> Json {
+        json!({ "enum": W::WORDS.iter().map(|(word, _)| *word).collect::<Vec<_>>() })
+    }
+}
+
+impl<W: Words> Show for OneOf<W> {
+    fn show(value: &W::Value) -> Json {
+        W::WORDS.iter().find(|(_, other)| other == value).map(|(word, _)| *word).into()
+    }
+}
+
+/// The name of a file or directory, relative to the configuration.
+pub(in crate::config) struct File;
+
+impl Text for File {
+    type Value = PathBuf;
+
+    fn words() -> String {
+        "file".to_owned()
+    }
+
+    fn parse(text: &str, base: &Path) -> Result<PathBuf, String> {
+        let path = base.join(text);
+        // The name would be repeated in messages, so it must not be the secret itself.
+        if secret::is_likely(text) && !path.exists() {
+            return Err(
+                "expected the name of a file, found what may be the key itself; write it to a file that \
+                        only the gateway's user can read (chmod 600), and name that one here"
+                    .to_owned(),
+            );
+        }
+        Ok(path)
+    }
+}
+
+/// The path of a Unix socket, relative to the configuration.
+pub(in crate::config) struct SocketPath;
+
+impl Text for SocketPath {
+    type Value = PathBuf;
+
+    fn words() -> String {
+        "path".to_owned()
+    }
+
+    fn parse(text: &str, base: &Path) -> Result<PathBuf, String> {
+        match text {
+            "" => {
+                Err("expected a path such as \"/run/wssgate/control.sock\", found an empty string".to_owned())
+            }
+            text => File::parse(text, base),
+        }
+    }
+}
+
+impl Show for SocketPath {
+    fn show(value: &PathBuf) -> Json {
+        value.display().to_string().into()
+    }
+}
+
+/// A kind that is what one function reads, with nothing to add to it.
+macro_rules! text {
+    ($(#[doc = $doc:literal])+ $name:ident -> $value:ty, $words:literal, $parse:expr) => {
+        $(#[doc = $doc])+
+        pub(in crate::config) struct $name;
+
+        impl Text for $name {
+            type Value = $value;
+
+            fn words() -> String {
+                $words.to_owned()
+            }
+
+            fn parse(text: &str, _: &Path) -> Result<$value, String> {
+                $parse(text)
+            }
+        }
+    };
+}
+
+text!(
+    /// An IP address and a port.
+    Address -> std::net::SocketAddr, "IP address and port", values::socket_address
+);
+text!(
+    /// An IP address, or a network.
+    Network -> ipnet::IpNet, "IP address or network", values::network
+);
+text!(
+    /// A route's host.
+    Host -> crate::site::host::HostPattern, "host name, exact or `\"*.domain.com\"`", values::host
+);
+text!(
+    /// A route's path.
+    PathPrefix -> crate::site::path::RoutePath, "path", values::path
+);
+text!(
+    /// The server of a route, which is read when the route's path is known.
+    Server -> String, "`http://` or `ws://` address", |text: &str| Ok(text.to_owned())
+);
+text!(
+    /// A name that certificates are issued for.
+    CertificateName -> tls_acceptor::CertName, "host name or IP address", values::certificate_name
+);
+text!(
+    /// Where a page that opens a WebSocket may come from.
+    Origin -> upgrade_handler::origin::OriginPattern, "origin", upgrade_handler::origin::OriginPattern::parse
+);
+
+impl Show for Address {
+    fn show(value: &std::net::SocketAddr) -> Json {
+        value.to_string().into()
+    }
+}

@@ -1,0 +1,84 @@
+//! `[[listener]]`: where connections are accepted.
+
+use tls_acceptor::{AcceptorSettings, Alpn, MinVersion};
+
+use super::document::Document;
+use super::kind::{self, List, OneOf, Options, Words};
+use super::model::Listener;
+use super::option::options;
+use super::rules;
+use super::spec::At;
+use crate::net::limits::ClientLimits;
+
+pub(super) struct Protocol;
+
+impl Words for Protocol {
+    type Value = Alpn;
+    const WORDS: &'static [(&'static str, Alpn)] = &[("h2", Alpn::H2), ("http/1.1", Alpn::Http11)];
+}
+
+pub(super) struct Version;
+
+impl Words for Version {
+    type Value = MinVersion;
+    const WORDS: &'static [(&'static str, MinVersion)] =
+        &[("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
+    const HINT: &'static str = "; older versions are not safe";
+}
+
+options! {
+    /// Where connections are accepted. Write one section for each address; at least one is needed.
+    struct ListenerOptions: "[[listener]]";
+
+    /// The address to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only.
+    address: kind::Address, required = "\"0.0.0.0:443\"";
+    /// Whether the listener speaks TLS. Without TLS it speaks HTTP/1.1 only.
+    tls: kind::Boolean, default = true;
+    /// The protocols that are offered over TLS, the preferred one first.
+    alpn: List<OneOf<Protocol>>, default = AcceptorSettings::default().alpn;
+    /// The oldest version of TLS that is accepted.
+    min_version: OneOf<Version>, default = AcceptorSettings::default().min_version;
+    /// How long a client may take from the TCP connection to the end of the TLS handshake.
+    handshake_timeout: kind::Duration, default = AcceptorSettings::default().handshake_timeout;
+    /// How long a client may take to send the head of a request, from its first byte on.
+    header_timeout: kind::Duration, default = ClientLimits::DEFAULT.header_timeout;
+    /// How long an HTTP/1.1 connection is kept open for the next request.
+    keep_alive_timeout: kind::Duration, default = ClientLimits::DEFAULT.keep_alive_timeout;
+    /// How many bytes a second a client has to send of a request's body. The first 20 seconds of waiting are free.
+    body_rate: kind::RateOrOff, default = ClientLimits::DEFAULT.body_rate;
+}
+
+/// The options that only TLS has a use for.
+const TLS_ONLY: [&str; 3] = ["alpn", "min_version", "handshake_timeout"];
+
+pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for section in sections {
+        if !section.tls.value {
+            for key in TLS_ONLY.into_iter().filter(|key| section.has(key)) {
+                let what = format!("{key} has no meaning with tls = false; remove one of the two");
+                d.problem(section.place_of(key), what);
+            }
+        }
+        if let Some(what) = rules::alpn(&section.alpn.value) {
+            d.problem(section.alpn.place, what);
+        }
+        let tls = AcceptorSettings {
+            alpn: section.alpn.value,
+            min_version: section.min_version.value,
+            handshake_timeout: section.handshake_timeout.value,
+            ..AcceptorSettings::default()
+        };
+        let limits = ClientLimits {
+            header_timeout: section.header_timeout.value,
+            keep_alive_timeout: section.keep_alive_timeout.value,
+            body_rate: section.body_rate.value,
+        };
+        let Some(At { value: address, place }) = section.address else { continue };
+        if let Some(what) = rules::overlap(&listeners, address) {
+            d.problem(place, what);
+        }
+        listeners.push(Listener { address, tls: section.tls.value.then_some(tls), limits, place });
+    }
+    listeners
+}

@@ -1,0 +1,214 @@
+//! What a configuration says, as values.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tls_acceptor::{AcceptorSettings, Plan};
+
+use super::machine;
+use super::problem::{Place, Problem};
+use crate::net::limits::ClientLimits;
+use crate::site::route::Route;
+use crate::site::{self, Drain, RemovedRoutes};
+
+/// Where the control socket is if the configuration names no other path.
+pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
+
+/// A configuration that can be carried out, as far as can be known without its files.
+///
+/// It is read from TOML, or made of values:
+///
+/// ```
+/// use std::sync::Arc;
+/// use gateway::config::{Config, Listener};
+/// use gateway::site::route::{Action, Route, RouteId};
+/// use gateway::site::upstream::Upstream;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Upstream::parse("http://127.0.0.1:8282", None)?;
+/// let config = Config {
+///     listeners: vec![Listener::plain("127.0.0.1:8080".parse()?)],
+///     routes: vec![Arc::new(Route::new(RouteId::parse("/wss")?, Action::Proxy(Arc::new(server))))],
+///     ..Config::default()
+/// };
+/// config.check()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from; empty if it was made of values.
+    pub file: PathBuf,
+    /// Worker threads; `None`: one per core.
+    pub workers: Option<usize>,
+    /// Where the file says so.
+    pub workers_place: Place,
+    /// Bytes that may be held for peers; `None`: any number.
+    pub memory_max: Option<u64>,
+    /// How sessions are sent away.
+    pub drain: Drain,
+    /// What becomes of sessions whose route has gone.
+    pub removed_routes: RemovedRoutes,
+    /// Where health and metrics are served; `None`: nowhere.
+    pub admin: Option<Admin>,
+    /// Where operators control the gateway; `None`: the file doesn't say.
+    pub control: Option<ControlSocket>,
+    /// From a takeover to the moment when the old process drains what it still serves.
+    pub takeover_timeout: Duration,
+    /// The proxies whose statements about their clients are trusted.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The file of the ticket keys, and where the configuration names it; `None`: keys in memory.
+    pub ticket_keys: Option<(PathBuf, Place)>,
+    /// Where connections are accepted; no address twice, nor one that is part of another.
+    pub listeners: Vec<Listener>,
+    /// Where the certificates are.
+    pub certificates: Plan,
+    /// Whether their files are watched.
+    pub watch: bool,
+    /// Where the file says so.
+    pub certificate_places: CertificatePlaces,
+    /// What is served; no host and path twice.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// No listener and no route, and what holds where a file says nothing.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::new(),
+            workers: None,
+            workers_place: Place::default(),
+            memory_max: default_memory(None),
+            drain: Drain::DEFAULT,
+            removed_routes: RemovedRoutes::Drain,
+            admin: None,
+            control: None,
+            takeover_timeout: Self::TAKEOVER_TIMEOUT,
+            trusted_proxies: Vec::new(),
+            ticket_keys: None,
+            listeners: Vec::new(),
+            certificates: Plan::default(),
+            watch: false,
+            certificate_places: CertificatePlaces::default(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admin {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+/// The control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Its path.
+    pub path: PathBuf,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+impl Config {
+    pub(super) const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// What requests are served by.
+    #[must_use]
+    pub fn site(&self) -> site::SiteSettings<'_> {
+        let listeners = self.listeners.iter();
+        let listeners = listeners.map(|Listener { address, tls, limits, .. }| {
+            site::listener::ListenerSettings { address: *address, tls: tls.clone(), limits: *limits }
+        });
+        site::SiteSettings {
+            listeners: listeners.collect(),
+            routes: &self.routes,
+            trusted_proxies: &self.trusted_proxies,
+            drain: self.drain,
+            memory_max: self.memory_max,
+            removed_routes: self.removed_routes,
+            takeover_timeout: self.takeover_timeout,
+        }
+    }
+
+    /// A problem with this configuration.
+    pub fn problem(&self, place: Place, what: impl Into<String>) -> Problem {
+        Problem { file: self.file.clone(), place, what: what.into() }
+    }
+
+    /// Some listener speaks TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.tls.is_some())
+    }
+}
+
+/// A few full buffers each, in bytes.
+pub(super) const MEMORY_PER_WORKER_MIN: u64 = 4 * 1024 * 1024;
+
+/// The least `max_memory` for so many workers, in bytes; `None`: one per core.
+pub(super) fn memory_min(workers: Option<usize>) -> u64 {
+    let workers = workers.or_else(|| available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    MEMORY_PER_WORKER_MIN * workers as u64
+}
+
+/// A quarter of the memory there is, in bytes; `None` if that can't be found out.
+pub(super) fn default_memory(workers: Option<usize>) -> Option<u64> {
+    machine::memory().map(|bytes| (bytes / 4).max(memory_min(workers)))
+}
+
+/// Where the parts of [`Config::certificates`] are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificatePlaces {
+    /// `[certificates]`, or the first line.
+    pub section: Place,
+    /// Its `directory`.
+    pub directory: Place,
+    /// Its `default`.
+    pub default: Place,
+    /// Each `[[certificate]]`.
+    pub named: Vec<NamedPlaces>,
+}
+
+/// Where the parts of one [`tls_acceptor::Named`] are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedPlaces {
+    /// Its `chain`.
+    pub chain: Place,
+    /// Its `key`.
+    pub key: Place,
+}
+
+/// One address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// `None`: plain text, HTTP/1.1 only.
+    pub tls: Option<AcceptorSettings>,
+    /// How long clients are waited for.
+    pub limits: ClientLimits,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+impl Listener {
+    /// TLS with the default settings.
+    #[must_use]
+    pub fn tls(address: SocketAddr) -> Self {
+        Self { tls: Some(AcceptorSettings::default()), ..Self::plain(address) }
+    }
+
+    /// Plain text, HTTP/1.1 only.
+    #[must_use]
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None, limits: ClientLimits::DEFAULT, place: Place::default() }
+    }
+}

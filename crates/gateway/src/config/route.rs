@@ -1,0 +1,171 @@
+//! `[[route]]` and `[route.websocket]`: what is served.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use frame_core::policy::Policy;
+use upgrade_handler::origin::OriginPattern;
+
+use super::document::Document;
+use super::kind::{self, List, OneOf, Options, Table, Words};
+use super::option::options;
+use super::problem::Place;
+use super::spec::At;
+use super::{rules, values};
+use crate::site::route::{Action, Route, RouteId, Service};
+use crate::site::upstream::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Upstream};
+
+pub(super) struct ServiceName;
+
+impl Words for ServiceName {
+    type Value = Service;
+    const WORDS: &'static [(&'static str, Service)] =
+        &[("echo", Service::Echo), ("console", Service::Console)];
+}
+
+/// Whether connections are kept.
+pub(super) struct Pool;
+
+impl Words for Pool {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
+}
+
+/// Whether names are kept as they were sent.
+pub(super) struct FieldNames;
+
+impl Words for FieldNames {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("canonical", false), ("as-sent", true)];
+}
+
+options! {
+    /// What is served. Write one section for each host and path; at least one is needed, with either `proxy` or
+    /// `service`.
+    struct RouteOptions: "[[route]]";
+
+    /// The host that the route serves; `*` stands for one label.
+    host: kind::Host, otherwise = "every host";
+    /// The path that the route serves, with everything below it.
+    path: kind::PathPrefix, required = "\"/\"";
+    /// The server that requests and WebSockets are passed on to.
+    proxy: kind::Server, optional;
+    /// What the gateway does itself: `"echo"` sends every WebSocket message back, `"console"` is a page to try
+    /// WebSockets with.
+    service: OneOf<ServiceName>, optional;
+    /// How long a connection to the server may take, with the look-up of its name.
+    connect_timeout: kind::Duration, default = CONNECT_TIMEOUT;
+    /// How long the server may take no more of a request and send nothing of its response, before the client gets 504.
+    response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
+    /// Whether connections to the server are kept for later requests. With `"off"` each request gets its own.
+    pool: OneOf<Pool>, default = true;
+    /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
+    /// and old servers need. `"as-sent"` costs some microseconds a request.
+    field_names: OneOf<FieldNames>, default = false;
+    /// The rules for WebSockets.
+    websocket: Table<WebsocketOptions>, optional;
+}
+
+options! {
+    /// The rules for the WebSockets of the route above it.
+    struct WebsocketOptions: "[route.websocket]";
+
+    /// A session in which no message has moved for this time is closed with 1001.
+    idle_timeout: kind::DurationOrOff, default = Route::POLICY.idle_timeout;
+    /// A client that has sent nothing for this time gets a Ping from the gateway.
+    ping_interval: kind::DurationOrOff, default = Route::POLICY.ping_interval;
+    /// A client that answers a Ping with nothing for this time counts as gone.
+    pong_timeout: kind::Duration, default = Route::POLICY.pong_timeout;
+    /// A message with more bytes on the wire than this is refused with 1009. The bytes of all its fragments count.
+    max_message: kind::SizeOrOff, otherwise = "`\"off\"` with `proxy`, `\"16MiB\"` with `service`";
+    /// Pages of other origins get 403 when they open a WebSocket. Clients that send no origin are let in.
+    origins: List<kind::Origin>, otherwise = "every origin";
+}
+
+/// The options that only a server has a use for.
+const PROXY_ONLY: [&str; 4] = ["connect_timeout", "field_names", "pool", "response_timeout"];
+
+pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc<Route>> {
+    let mut routes = Vec::new();
+    let mut seen: HashMap<RouteId, Place> = HashMap::new();
+    for section in sections {
+        let place = section.written().place;
+        let action = read_action(d, &section);
+        let host_is_good = section.host.is_some() || !section.has("host");
+        let is_service = section.service.is_some();
+        let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
+        let (Some(path), Some(action), true) = (section.path, action, host_is_good) else { continue };
+        let id = RouteId { host: section.host.map(|at| at.value), path: path.value };
+        if let Some(other) = seen.get(&id) {
+            let line = other.line;
+            d.problem(
+                place,
+                format!("the route {id} exists already (line {line}); only one of them can be used"),
+            );
+        }
+        seen.entry(id.clone()).or_insert(place);
+        let mut route = Route::new(id, action);
+        if let Some((policy, origins)) = websocket {
+            (route.policy, route.origins) = (policy, origins);
+        }
+        routes.push(Arc::new(route));
+    }
+    routes
+}
+
+fn read_action(d: &mut Document<'_>, section: &RouteOptions) -> Option<Action> {
+    match (section.has("proxy"), section.has("service")) {
+        (true, true) => {
+            d.problem(section.place_of("service"), "a route has either proxy or service, not both");
+        }
+        (false, false) => d.missing(
+            section.written().place,
+            "a [[route]] needs proxy = \"http://127.0.0.1:8080\" or service = \"echo\"",
+        ),
+        (false, true) => {
+            for key in PROXY_ONLY.into_iter().filter(|key| section.has(key)) {
+                d.problem(section.place_of(key), format!("{key} has no meaning for a service; remove it"));
+            }
+        }
+        (true, false) => {}
+    }
+    let upstream = section.proxy.as_ref().and_then(|At { value, place }| {
+        let path = section.path.as_ref().map(|at| &at.value);
+        values::upstream(value, path).map_err(|what| d.problem(*place, format!("proxy: {what}"))).ok()
+    });
+    if let Some(At { value: service, .. }) = section.service {
+        return Some(Action::Service(service));
+    }
+    Some(Action::Proxy(Arc::new(Upstream {
+        connect_timeout: section.connect_timeout.value,
+        response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
+        pooled: section.pool.value,
+        keeps_names: section.field_names.value,
+        ..upstream?
+    })))
+}
+
+fn read_websocket(
+    d: &mut Document<'_>,
+    section: WebsocketOptions,
+    is_service: bool,
+) -> (Policy, Option<Vec<OriginPattern>>) {
+    let mut policy = Policy {
+        idle_timeout: section.idle_timeout.value,
+        ping_interval: section.ping_interval.value,
+        pong_timeout: section.pong_timeout.value,
+        ..Route::policy(is_service)
+    };
+    if let Some(At { value, place }) = section.max_message {
+        match rules::message_max(value.unwrap_or(u64::MAX), is_service) {
+            Some(what) => d.problem(place, what),
+            None => policy.limits.message_max = value.unwrap_or(u64::MAX),
+        }
+    }
+    if let Some(At { value, place }) = &section.origins
+        && let Some(what) = rules::origins(value)
+    {
+        d.problem(*place, what);
+    }
+    (policy, section.origins.map(|at| at.value))
+}

@@ -1,0 +1,157 @@
+//! What values have to obey that a type can't say, whether they come from a file or from a program.
+//!
+//! The readers of the sections call these rules with the place of each value; [`problems`] calls them for a
+//! configuration that was made of values.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tls_acceptor::Alpn;
+use upgrade_handler::origin::OriginPattern;
+
+use super::kind::CloseCode;
+use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
+use crate::net::options::collide;
+use crate::site::Drain;
+use crate::site::route::{Action, Route, RouteId};
+
+pub(super) const NO_LISTENER: &str = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
+pub(super) const NO_ROUTE: &str = "there is no [[route]]: nothing would be served";
+pub(super) const NO_CERTIFICATES: &str = "a listener with TLS needs certificates: add [certificates] with a \
+     directory, or a [[certificate]] with chain and key, or set tls = false";
+
+pub(super) fn memory(bytes: Option<u64>, workers: Option<usize>) -> Option<String> {
+    let (bytes, least) = (bytes?, memory_min(workers));
+    (bytes < least).then(|| {
+        format!(
+            "max_memory: {bytes} bytes are too little for {} workers; write \"{}MiB\" or more, or \"off\" for no \
+             limit",
+            least / MEMORY_PER_WORKER_MIN,
+            least >> 20
+        )
+    })
+}
+
+pub(super) fn drain_delay(Drain { delay, timeout, .. }: &Drain) -> Option<String> {
+    (!delay.is_zero() && delay >= timeout).then(|| {
+        let timeout = humantime::format_duration(*timeout);
+        format!("drain_delay: it is a part of drain_timeout ({timeout}), so it has to be shorter")
+    })
+}
+
+/// What is wrong with `address` beside the listeners that are there already.
+pub(super) fn overlap(listeners: &[Listener], address: SocketAddr) -> Option<String> {
+    let other = listeners.iter().find(|l| collide(l.address, address))?;
+    let line = match other.place.line {
+        0 => String::new(),
+        line => format!(" (line {line})"),
+    };
+    let other = other.address;
+    Some(if other == address {
+        format!("address: {address} is listened on already{line}")
+    } else {
+        let all = if address.ip().is_unspecified() { address.ip() } else { other.ip() };
+        format!(
+            "address: {address} overlaps with {other}{line}; {all} is every address of this machine, so keep one \
+             of the two"
+        )
+    })
+}
+
+pub(super) fn alpn(protocols: &[Alpn]) -> Option<String> {
+    if protocols.is_empty() {
+        return Some(
+            "alpn: an empty list would refuse every browser; leave it out for the default".to_owned(),
+        );
+    }
+    let is_twice = protocols.iter().enumerate().any(|(i, alpn)| protocols[..i].contains(alpn));
+    is_twice.then(|| "alpn: a protocol is listed twice".to_owned())
+}
+
+pub(super) fn chain(files: &[PathBuf]) -> Option<String> {
+    files.is_empty().then(|| "chain: the list is empty".to_owned())
+}
+
+pub(super) fn message_max(bytes: u64, is_service: bool) -> Option<String> {
+    match bytes {
+        0 => Some("max_message: 0 would refuse every message; write \"off\" for no limit".to_owned()),
+        u64::MAX if is_service => Some(
+            "max_message: messages that end at the gateway are held in memory, so there has to be a limit"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+pub(super) fn origins(origins: &[OriginPattern]) -> Option<String> {
+    origins.is_empty().then(|| {
+        "origins: an empty list would refuse every page; write those that may open WebSockets, such as \
+         [\"https://domain.com\"], or leave it out to let all in"
+            .to_owned()
+    })
+}
+
+/// A limit that has to be more than nothing.
+fn positive(key: &str, duration: Duration) -> Option<String> {
+    duration.is_zero().then(|| format!("{key}: expected more than no time at all"))
+}
+
+/// Everything that is wrong with a configuration, each with the part that it is in.
+pub(super) fn problems(config: &Config) -> Vec<String> {
+    let mut found: Vec<Option<String>> = vec![
+        memory(config.memory_max, config.workers),
+        (config.workers == Some(0)).then(|| "workers: expected at least one".to_owned()),
+        drain_delay(&config.drain),
+        CloseCode::judge(config.drain.close_code).err().map(|what| format!("drain_close_code: {what}")),
+        positive("drain_window", config.drain.window),
+        positive("drain_timeout", config.drain.timeout),
+        config.listeners.is_empty().then(|| NO_LISTENER.to_owned()),
+        config.routes.is_empty().then(|| NO_ROUTE.to_owned()),
+    ];
+    for (i, listener) in config.listeners.iter().enumerate() {
+        found.push(overlap(&config.listeners[..i], listener.address));
+        found.extend(listener_problems(listener));
+    }
+    if let Some(admin) = &config.admin {
+        found.push(overlap(&config.listeners, admin.address).map(|what| format!("[admin]: {what}")));
+    }
+    let plan = &config.certificates;
+    if config.has_tls() && plan.directory.is_none() && plan.named.is_empty() {
+        found.push(Some(NO_CERTIFICATES.to_owned()));
+    }
+    found.extend(plan.named.iter().map(|named| chain(&named.chain)));
+    let mut seen: HashSet<&RouteId> = HashSet::new();
+    for route in &config.routes {
+        let Route { id, action, policy, origins: pages } = &**route;
+        let is_service = matches!(action, Action::Service(_));
+        let twice = !seen.insert(id);
+        let problems = [
+            twice.then(|| "it exists already; only one of them can be used".to_owned()),
+            message_max(policy.limits.message_max, is_service),
+            pages.as_ref().and_then(|pages| origins(pages)),
+            policy.idle_timeout.and_then(|idle| positive("idle_timeout", idle)),
+            policy.ping_interval.and_then(|interval| positive("ping_interval", interval)),
+            positive("pong_timeout", policy.pong_timeout),
+        ];
+        found.extend(problems.into_iter().map(|what| what.map(|what| format!("route {id}: {what}"))));
+    }
+    found.into_iter().flatten().collect()
+}
+
+fn listener_problems(listener: &Listener) -> Vec<Option<String>> {
+    let limits = &listener.limits;
+    let tls = listener.tls.as_ref();
+    let problems = [
+        tls.and_then(|tls| alpn(&tls.alpn)),
+        tls.and_then(|tls| positive("handshake_timeout", tls.handshake_timeout)),
+        positive("header_timeout", limits.header_timeout),
+        positive("keep_alive_timeout", limits.keep_alive_timeout),
+    ];
+    let address = listener.address;
+    problems.into_iter().map(|what| what.map(|what| format!("listener {address}: {what}"))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! What stands above the first section, and the sections themselves.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use super::document::Document;
+use super::kind::{self, List, OneOf, Options, Table, Tables, Words};
+use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
+use super::option::options;
+use super::problem::FIRST_LINE;
+use super::spec::{At, TOP_LEVEL};
+use super::{certificates, listener, route, rules, values};
+use crate::site::{Drain, RemovedRoutes};
+
+const WORKERS_MAX: usize = 1024;
+/// The admin listener is for this machine alone unless the file names another address.
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+
+impl Words for RemovedRoutes {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] = &[("drain", Self::Drain), ("keep", Self::Keep)];
+}
+
+options! {
+    /// These options stand above the first section of the file.
+    struct TopLevel: TOP_LEVEL;
+
+    /// The number of worker threads.
+    workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
+    /// How much may wait in memory for slow clients and servers. Each worker needs at least 4 MiB.
+    max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
+    /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are trusted.
+    trusted_proxies: List<kind::Network>, otherwise = "none";
+    /// The file of the keys that encrypt session tickets. Without it the keys are kept in memory and changed
+    /// every six hours.
+    ticket_keys: kind::File, optional;
+    /// After SIGTERM, `/readyz` says no for this time while connections are still accepted. It is a part of
+    /// `drain_timeout`.
+    drain_delay: kind::DurationOrZero, default = Drain::DEFAULT.delay;
+    /// Closes that are ordered together, by a drain or because a route has gone, are spread evenly over this time.
+    drain_window: kind::Duration, default = Drain::DEFAULT.window;
+    /// How long a drain may take, from SIGTERM until what is left is cut.
+    drain_timeout: kind::Duration, default = Drain::DEFAULT.timeout;
+    /// The close code that clients and servers get when the gateway drains.
+    drain_close_code: kind::CloseCode, default = Drain::DEFAULT.close_code;
+    /// What happens to sessions whose route a reload has removed: they are closed with 1001, or kept.
+    removed_routes: OneOf<RemovedRoutes>, default = RemovedRoutes::Drain;
+    /// After SIGUSR2, how long the old process keeps its sessions before it drains them.
+    takeover_timeout: kind::DurationOrOff, default = Some(Config::TAKEOVER_TIMEOUT);
+    /// Where connections are accepted.
+    listener: Tables<listener::ListenerOptions>, optional;
+    /// Certificates of a directory.
+    certificates: Table<certificates::CertificatesOptions>, optional;
+    /// Certificates that are named one by one.
+    certificate: Tables<certificates::CertificateOptions>, optional;
+    /// What is served.
+    route: Tables<route::RouteOptions>, optional;
+    /// Health and metrics.
+    admin: Table<AdminOptions>, optional;
+    /// The control socket.
+    control: Table<ControlOptions>, optional;
+}
+
+options! {
+    /// Health and metrics: `/healthz`, `/readyz` and `/metrics`. Without this section they are not served.
+    struct AdminOptions: "[admin]";
+
+    /// The address to listen on. Port 0 lets the system choose a port.
+    address: kind::Address, default = ADMIN_ADDRESS;
+}
+
+options! {
+    /// The control socket, which `wssgate status` and the other commands use. Without this section there is none,
+    /// unless systemd sets `RUNTIME_DIRECTORY`: then it is `control.sock` in that directory.
+    struct ControlOptions: "[control]";
+
+    /// The path of the Unix socket.
+    socket: kind::SocketPath, default = CONTROL_SOCKET.into();
+}
+
+pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
+    let (workers_place, workers) = (top.place_of("workers"), top.workers.as_ref().map(|at| at.value));
+    let memory_max = match &top.max_memory {
+        Some(At { value, place }) => {
+            if let Some(what) = rules::memory(*value, workers) {
+                d.problem(*place, what);
+            }
+            *value
+        }
+        None => model::default_memory(workers),
+    };
+    let drain = Drain {
+        delay: top.drain_delay.value,
+        window: top.drain_window.value,
+        timeout: top.drain_timeout.value,
+        close_code: top.drain_close_code.value,
+    };
+    if let Some(what) = rules::drain_delay(&drain) {
+        d.problem(top.drain_delay.place, what);
+    }
+    let (has_listener, has_route) = (top.has("listener"), top.has("route"));
+    let has_named = top.has("certificate");
+    let has_certificates = has_named || top.has("certificates");
+    let sections = top.listener.map(|at| at.value);
+    if !has_listener || sections.as_ref().is_some_and(Vec::is_empty) {
+        d.missing(FIRST_LINE, rules::NO_LISTENER);
+    }
+    let listeners = listener::read(d, sections.unwrap_or_default());
+    if let Some(listener) = listeners.iter().find(|listener| listener.tls.is_some() && !has_certificates) {
+        d.missing(listener.place, rules::NO_CERTIFICATES);
+    }
+    let admin = top.admin.map(|section| {
+        let At { value: address, place } = section.value.address;
+        if let Some(what) = rules::overlap(&listeners, address) {
+            d.problem(place, what);
+        }
+        Admin { address, place }
+    });
+    let control = top.control.map(|section| {
+        let At { value: path, place } = section.value.socket;
+        ControlSocket { path, place }
+    });
+    if let Some(At { value: section, .. }) = top.certificates.as_ref()
+        && !section.has("directory")
+        && !has_named
+    {
+        let what = "[certificates] needs a directory, or add a [[certificate]] with chain and key";
+        d.missing(section.written().place, what);
+    }
+    let named = top.certificate.map(|at| at.value).unwrap_or_default();
+    let (certificates, watch, certificate_places) =
+        certificates::read(d, top.certificates.map(|at| at.value), named);
+    let sections = top.route.map(|at| at.value);
+    if !has_route || sections.as_ref().is_some_and(Vec::is_empty) {
+        d.missing(FIRST_LINE, rules::NO_ROUTE);
+    }
+    let routes = route::read(d, sections.unwrap_or_default());
+    Config {
+        file: file.to_owned(),
+        workers,
+        workers_place,
+        memory_max,
+        drain,
+        removed_routes: top.removed_routes.value,
+        admin,
+        control,
+        takeover_timeout: top.takeover_timeout.value.unwrap_or(values::LONGEST),
+        trusted_proxies: top.trusted_proxies.map(|at| at.value).unwrap_or_default(),
+        ticket_keys: top.ticket_keys.map(|at| (at.value, at.place)),
+        listeners,
+        certificates,
+        watch,
+        certificate_places,
+        routes,
+    }
+}
