@@ -18,7 +18,7 @@ const LIBRARIES: [&str; 3] = ["tls-acceptor", "upgrade-handler", "frame-core"];
 
 /// The floors of each crate, from the lowest to the highest: a module names none that stands higher. What stands in
 /// a folder is written as the folder.
-const FLOORS: [(&str, &[&[&str]]); 3] = [
+const FLOORS: [(&str, &[&[&str]]); 4] = [
     (
         "crates/tls-acceptor/src",
         &[
@@ -52,6 +52,19 @@ const FLOORS: [(&str, &[&[&str]]); 3] = [
             &["extensions", "origin", "refusal", "tunnel"],
             &["request", "upstream"],
             &["response"],
+        ],
+    ),
+    (
+        "benches/compare/src",
+        &[
+            &["child", "frame", "job", "process", "setup", "stats", "template"],
+            &["backend", "gateways", "rows", "syscalls"],
+            &["load"],
+            &["floor", "load_process"],
+            &["harness"],
+            &["report"],
+            &["flame", "reload", "scale"],
+            &["main"],
         ],
     ),
     (

@@ -27,7 +27,9 @@ const INPUT: usize = 256 << 10;
 const STEP_INPUT: usize = 64 << 10;
 /// A multiple of a mask's length.
 const BLOCK: usize = 4 << 10;
-/// Tokens from here on are ours, the rest belongs to whoever shares the loop.
+/// The token of the waker that tells the loop of a new order.
+pub(crate) const ORDERS: Token = Token(1 << 31);
+/// Tokens from here on are the backend's own; those below belong to the load that shares the loop.
 const OURS: usize = 1 << 32;
 const LISTENER: Token = Token(usize::MAX);
 

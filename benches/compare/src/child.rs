@@ -43,7 +43,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Until it has been waited for, the id is nobody else's.
+        // The id is not used again before it has been waited for.
         if self.process.id().is_some() {
             let _ = killpg(self.pid, Signal::SIGKILL);
         }

@@ -206,8 +206,8 @@ fn draw(row: &Row, folded: &str, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who the innermost frame belongs to that belongs to anybody: what the standard library or libc does,
-/// it does for whoever called it.
+/// The owner of the innermost frame that has one: the standard library and libc have none, what they do counts for
+/// their callers.
 fn spender(stack: &str) -> Spender {
     let kernel = |frame: &str| frame.ends_with("_[k]");
     if stack.rsplit(';').next().is_some_and(kernel) {

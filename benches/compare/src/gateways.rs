@@ -51,7 +51,7 @@ pub(crate) struct Gateway {
     pub(crate) optional: bool,
 }
 
-/// How it is told to read its files anew.
+/// How it is told to read its files again.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reload {

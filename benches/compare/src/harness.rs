@@ -49,7 +49,7 @@ impl Plan {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a handful of slices")]
     fn slices(&self, row: &Row) -> usize {
         match (row.how, row.work) {
-            (How::Timed, Work::Paced { .. } | Work::Beside { .. }) | (How::Memory | How::SystemCalls, _) => 1,
+            (How::Timed, Work::Paced { .. } | Work::Mixed { .. }) | (How::Memory | How::SystemCalls, _) => 1,
             (How::Timed, _) => (self.seconds / SLICE).ceil().max(1.0) as usize,
         }
     }

@@ -40,7 +40,7 @@ pub(crate) enum Work {
     Paced { sockets: usize, per_second: u32, size: usize },
     /// Short messages at fixed times over some sockets, `per_second` in all, with their latency taken; over
     /// others long ones as fast as they come, so many in flight on each.
-    Beside { short: Group, per_second: u32, long: Group, in_flight: u64 },
+    Mixed { short: Group, per_second: u32, long: Group, in_flight: u64 },
     /// Sockets that have had one message each and then nothing. Resumed: of clients that have been here
     /// before, but for the first few.
     Idle { sockets: usize, resumed: bool },
@@ -59,7 +59,7 @@ impl Work {
             | Self::Http1 { .. }
             | Self::Http2 { .. }
             | Self::Paced { .. }
-            | Self::Beside { .. } => true,
+            | Self::Mixed { .. } => true,
             Self::Idle { .. } | Self::Live { .. } | Self::Strict { .. } => false,
         }
     }
@@ -92,7 +92,7 @@ pub(crate) struct Sample {
     /// Of load generator and backend, without the time in which they only looked whether there was
     /// something to do.
     pub(crate) load_cpu: f64,
-    /// Of anybody else on their cores.
+    /// Of all other processes on their cores.
     pub(crate) others_cpu: f64,
     /// How often threads of the gateway, and of load and backend, went to sleep.
     #[serde(default)]

@@ -12,7 +12,7 @@ mod gateways;
 mod harness;
 mod job;
 mod load;
-mod opposite;
+mod load_process;
 mod process;
 mod reload;
 mod report;
@@ -186,7 +186,7 @@ fn run() -> anyhow::Result<()> {
     let runtime = || Builder::new_current_thread().enable_all().build();
     match part {
         Some(Part::Pin { cores, command }) => child::become_pinned(&cores.0, &command),
-        Some(Part::Backend) => opposite::serve(),
+        Some(Part::Backend) => load_process::serve(),
         Some(Part::Floor(options)) => floor::serve(&options),
         Some(Part::Load { job }) => {
             let job: Job = serde_json::from_str(&job)?;
@@ -194,7 +194,7 @@ fn run() -> anyhow::Result<()> {
                 return runtime()?.block_on(load::live::run(&job));
             }
             let result = runtime()?.block_on(load::run(&job));
-            Ok(writeln!(std::io::stdout(), "{}", opposite::line(result)?)?)
+            Ok(writeln!(std::io::stdout(), "{}", load_process::line(result)?)?)
         }
         Some(Part::Scale(options)) => runtime()?.block_on(until_stopped(scale(options))),
         Some(Part::Reload(options)) => runtime()?.block_on(until_stopped(reload(options))),

@@ -49,7 +49,7 @@ impl<'a> Line<'a> {
         let is_ours = |index: &usize| plan.gateways[*index].gateway.ours;
         let ours =
             medians().find(|(index, _)| is_ours(index)).and_then(|(index, median)| Some((index, median?)));
-        // What isn't there to be beaten counts only where there is nobody else.
+        // A gateway that is no peer is compared with only where there is no peer.
         let is_reference = |index: &usize| plan.gateways[*index].gateway.optional;
         let best = |references: bool| {
             medians()

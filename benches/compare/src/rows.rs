@@ -128,7 +128,7 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
         ),
         timed(
             "beside",
-            Work::Beside {
+            Work::Mixed {
                 short: Group { sockets: 16, size: 64 },
                 per_second: 500,
                 long: Group { sockets: 4, size: 1 << 20 },

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use anyhow::{bail, ensure};
 use tokio::select;
 
-use super::Shared;
-use super::wire::Wire;
+use super::connection::Connection;
+use super::shared::Shared;
 use crate::frame::{self, Head, HeadReader};
 
 /// A prime, so that no part of a long message is like its neighbour, whatever it is cut into.
@@ -19,42 +19,46 @@ const IDLE_SIZE: usize = 64;
 /// One message, then nothing but answers to pings; at the end another, to show that the socket lives.
 pub(super) async fn idle(shared: Rc<Shared>, index: usize, resumed: bool) -> anyhow::Result<()> {
     let mut messages = Messages::new(index, IDLE_SIZE);
-    let mut wire = match resumed {
+    let mut connection = match resumed {
         true => come_back(&shared, index).await?,
         false => connect(&shared, index).await?,
     };
-    messages.exchange(&mut wire).await?;
+    messages.exchange(&mut connection).await?;
     let ready = shared.ready();
     tokio::pin!(ready);
     loop {
         select! {
             () = &mut ready => break,
-            turn = wire.turn() => {
+            turn = connection.exchange() => {
                 let (input, outbox) = turn?;
                 messages.receive(input, outbox)?;
             }
         }
     }
-    messages.exchange(&mut wire).await?;
+    messages.exchange(&mut connection).await?;
     shared.count(1);
     Ok(())
 }
 
-pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
-    let _permit = shared.turn().await?;
+pub(super) async fn connect(shared: &Shared, index: usize) -> anyhow::Result<Connection> {
+    let _permit = shared.connection_permit().await?;
     shared.client.upgrade(index).await
 }
 
 /// The same with the ticket of a connection before, once there are as many as are made at a time.
-async fn come_back(shared: &Shared, index: usize) -> anyhow::Result<Wire> {
-    let _permit = shared.turn().await?;
+async fn come_back(shared: &Shared, index: usize) -> anyhow::Result<Connection> {
+    let _permit = shared.connection_permit().await?;
     let returning = shared.returning.borrow_mut().pop();
     let has_ticket = returning.is_some();
     let client = returning.unwrap_or_else(|| shared.client.resuming());
-    let wire = client.upgrade(index).await?;
-    ensure!(wire.resumed() == has_ticket, "resumed: {}; had a ticket: {has_ticket}", wire.resumed());
+    let connection = client.upgrade(index).await?;
+    ensure!(
+        connection.resumed() == has_ticket,
+        "resumed: {}; had a ticket: {has_ticket}",
+        connection.resumed()
+    );
     shared.returning.borrow_mut().push(client);
-    Ok(wire)
+    Ok(connection)
 }
 
 /// The messages of one socket: bytes that look random, the first eight of them the message's number.
@@ -210,10 +214,10 @@ impl Messages {
         }
     }
 
-    async fn exchange(&mut self, wire: &mut Wire) -> anyhow::Result<()> {
-        self.send(&mut wire.outbox);
+    async fn exchange(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
+        self.send(&mut connection.outbox);
         while self.under_way() > 0 {
-            let (input, outbox) = wire.turn().await?;
+            let (input, outbox) = connection.exchange().await?;
             self.receive(input, outbox)?;
         }
         Ok(())
@@ -254,7 +258,7 @@ fn halves(word: u64) -> [[u8; 4]; 2] {
     [[a, b, c, d], [e, f, g, h]]
 }
 
-/// Marsaglia's xorshift: nobody here needs to be surprised.
+/// Marsaglia's xorshift: good enough for test data.
 struct Random(u64);
 
 impl Random {
@@ -277,20 +281,20 @@ mod tests {
         let (head, len) = frame::Head::parse(&outbox).unwrap();
         let mut payload = outbox.split_off(len);
         frame::apply_mask(&mut payload, head.mask.unwrap(), 0);
-        let mut wire = Vec::new();
-        frame::Head { mask: None, ..head }.put(&mut wire);
-        wire.extend(payload);
-        wire
+        let mut bytes = Vec::new();
+        frame::Head { mask: None, ..head }.put(&mut bytes);
+        bytes.extend(payload);
+        bytes
     }
 
     #[test]
     fn echoes_are_accepted_in_any_split() {
         for cut in 1..200 {
             let mut messages = Messages::new(3, 200);
-            let mut wire = echo(&mut messages);
-            wire.extend(echo(&mut messages));
+            let mut bytes = echo(&mut messages);
+            bytes.extend(echo(&mut messages));
             let echoed: u64 =
-                wire.chunks(cut).map(|part| messages.receive(part, &mut Vec::new()).unwrap()).sum();
+                bytes.chunks(cut).map(|part| messages.receive(part, &mut Vec::new()).unwrap()).sum();
             assert_eq!((echoed, messages.under_way()), (400, 0));
         }
     }
@@ -312,8 +316,8 @@ mod tests {
         let size = 5 * PERIOD;
         let mut messages = Messages::new(3, size);
         for number in [0, 1] {
-            let wire = echo(&mut messages);
-            let payload = &wire[wire.len() - size..];
+            let bytes = echo(&mut messages);
+            let payload = &bytes[bytes.len() - size..];
             assert_eq!(payload[..NUMBER_LEN], u64::to_le_bytes(number));
             assert_eq!(payload[PERIOD + NUMBER_LEN..2 * PERIOD], payload[NUMBER_LEN..PERIOD]);
             for (offset, cut) in [(0, 3), (4, 9), (PERIOD - 1, PERIOD + 1), (3, size)] {
@@ -328,10 +332,10 @@ mod tests {
     fn any_other_byte_is_noticed() {
         for at in 0..66 {
             let mut messages = Messages::new(3, 64);
-            let mut wire = echo(&mut messages);
-            wire[at] ^= 1;
+            let mut bytes = echo(&mut messages);
+            bytes[at] ^= 1;
             let more = vec![0; 200];
-            let verdict = messages.receive(&wire, &mut Vec::new());
+            let verdict = messages.receive(&bytes, &mut Vec::new());
             assert!(verdict.and_then(|_| messages.receive(&more, &mut Vec::new())).is_err(), "byte {at}");
         }
     }

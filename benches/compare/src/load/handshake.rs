@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use anyhow::ensure;
 
-use super::Shared;
-use super::wire::Client;
+use super::connection::Client;
+use super::shared::Shared;
 use crate::frame;
 
 /// One after the other until it is told to stop. A resuming client has tickets of its own, and its
@@ -25,12 +25,12 @@ pub(super) async fn repeat(shared: Rc<Shared>, index: usize, resumed: bool) -> a
 
 /// Whether TLS resumed a session.
 async fn once(client: &Client, index: usize) -> anyhow::Result<bool> {
-    let mut wire = client.upgrade(index).await?;
-    let resumed = wire.resumed();
-    frame::put_masked(&mut wire.outbox, frame::CLOSE, &[&1000_u16.to_be_bytes()], [1, 2, 3, 4]);
+    let mut connection = client.upgrade(index).await?;
+    let resumed = connection.resumed();
+    frame::put_masked(&mut connection.outbox, frame::CLOSE, &[&1000_u16.to_be_bytes()], [1, 2, 3, 4]);
     let mut answer = Vec::new();
     loop {
-        let (input, _) = wire.turn().await?;
+        let (input, _) = connection.exchange().await?;
         if input.is_empty() {
             break;
         }

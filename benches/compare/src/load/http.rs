@@ -8,23 +8,23 @@ use h2::client::SendRequest;
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::Shared;
-use super::wire::Wire;
+use super::connection::Connection;
+use super::shared::Shared;
 use crate::backend::GREETING;
 use crate::setup::HOST;
 
 /// One request after the other on a kept connection.
 pub(super) async fn http1(shared: Rc<Shared>, index: usize) -> anyhow::Result<()> {
     let permit = shared.connecting.acquire().await?;
-    let mut wire = Wire::new(shared.client.connect(index).await?, 16 << 10);
+    let mut connection = Connection::new(shared.client.connect(index).await?, 16 << 10);
     drop(permit);
     shared.ready().await;
     let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut answer = Vec::new();
     while !shared.stopped.get() {
-        wire.outbox.extend_from_slice(request.as_bytes());
+        connection.outbox.extend_from_slice(request.as_bytes());
         while !is_whole(&answer)? {
-            let (input, _) = wire.turn().await?;
+            let (input, _) = connection.exchange().await?;
             ensure!(!input.is_empty(), "the gateway has closed the connection");
             answer.extend_from_slice(input);
         }

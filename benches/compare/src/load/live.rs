@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 
+use super::connection::{Client, Connection};
 use super::echo::Messages;
 use super::paced::ticks;
-use super::wire::{Client, Wire};
 use crate::job::{Job, Live, Work};
 use crate::stats::quantile;
 
@@ -34,10 +34,10 @@ struct Seen {
 
 /// Does what the lines say, until stdin ends.
 pub(crate) async fn run(job: &Job) -> anyhow::Result<()> {
-    LocalSet::new().run_until(obey(job)).await
+    LocalSet::new().run_until(follow_lines(job)).await
 }
 
-async fn obey(job: &Job) -> anyhow::Result<()> {
+async fn follow_lines(job: &Job) -> anyhow::Result<()> {
     let Work::Live { per_second } = job.work else { bail!("not a load of live sockets") };
     let seen = Rc::<RefCell<Seen>>::default();
     let mut sockets: Vec<mpsc::UnboundedSender<Instant>> = Vec::new();
@@ -50,9 +50,9 @@ async fn obey(job: &Job) -> anyhow::Result<()> {
             line = lines.next_line() => line?,
             Some(connected) = connecting.join_next() => {
                 match connected? {
-                    Ok(wire) => {
+                    Ok(connection) => {
                         let (tell, due) = mpsc::unbounded_channel();
-                        tokio::task::spawn_local(converse(wire, sockets.len(), due, seen.clone()));
+                        tokio::task::spawn_local(converse(connection, sockets.len(), due, seen.clone()));
                         sockets.push(tell);
                     }
                     Err(e) => {
@@ -107,7 +107,7 @@ async fn obey(job: &Job) -> anyhow::Result<()> {
 
 /// Sends when a message is due; counts the end of the socket, whatever it is, as a drop.
 async fn converse(
-    mut wire: Wire,
+    mut connection: Connection,
     index: usize,
     mut due: mpsc::UnboundedReceiver<Instant>,
     seen: Rc<RefCell<Seen>>,
@@ -119,12 +119,12 @@ async fn converse(
             biased;
             at = due.recv() => match at {
                 Some(at) => {
-                    messages.send(&mut wire.outbox);
+                    messages.send(&mut connection.outbox);
                     under_way.push_back(at);
                 }
                 None => return,
             },
-            turn = wire.turn() => {
+            turn = connection.exchange() => {
                 let received = turn.and_then(|(input, outbox)| messages.receive(input, outbox));
                 if let Err(e) = received {
                     break e;

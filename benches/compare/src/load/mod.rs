@@ -1,19 +1,21 @@
 //! The load generator: one thread that connects, drives one kind of [`Work`], compares every byte, and
 //! reads the CPU clocks of all three parties at both ends of the timed window.
 
-pub(crate) mod beside;
+mod connection;
 mod echo;
 mod handshake;
 mod http;
 pub(crate) mod live;
+pub(crate) mod mixed;
 mod paced;
-pub(crate) mod pump;
 mod reading;
 pub(crate) mod record;
+mod shared;
+pub(crate) mod socket;
 mod strict;
-mod wire;
+pub(crate) mod throughput;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::pin;
@@ -23,69 +25,17 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, LocalSet, yield_now};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backend::Backend;
-use crate::job::{Job, Latency, Sample, Work};
-use crate::stats::quantile;
-use reading::Reading;
-use wire::Client;
-
-/// How many connections are made at a time.
-const CONNECTING: usize = 32;
-/// How long connecting, or the end of what is in flight, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::job::{Job, Sample, Work};
+use connection::PATIENCE;
+use reading::{Reading, latency};
+use shared::Shared;
 
 type Workers = JoinSet<anyhow::Result<()>>;
-
-/// What the workers of a load share.
-struct Shared {
-    client: Client,
-    /// Those that have a ticket for their next connection.
-    returning: RefCell<Vec<Client>>,
-    connecting: Semaphore,
-    /// When the next connection may be begun, and how long after it the one behind it.
-    next: Cell<Instant>,
-    interval: Duration,
-    connected: mpsc::UnboundedSender<()>,
-    running: watch::Receiver<bool>,
-    stopped: Cell<bool>,
-    /// Bytes echoed, or handshakes or requests done.
-    done: Cell<u64>,
-    /// Nanoseconds, of paced messages in the window.
-    latencies: RefCell<Vec<u64>>,
-    /// For how long there was nothing to do.
-    idle: Rc<Cell<Duration>>,
-}
-
-impl Shared {
-    fn count(&self, done: u64) {
-        self.done.set(self.done.get() + done);
-    }
-
-    fn reading(&self, job: &Job) -> anyhow::Result<Reading> {
-        Reading::take(job, self.done.get(), self.idle.get())
-    }
-
-    /// Waits until another connection may be begun; it is being made while the permit is held.
-    async fn turn(&self) -> anyhow::Result<SemaphorePermit<'_>> {
-        let permit = self.connecting.acquire().await?;
-        let due = self.next.get();
-        self.next.set(due + self.interval);
-        if due > Instant::now() {
-            sleep_until(due).await;
-        }
-        Ok(permit)
-    }
-
-    /// Says that a worker is connected, and waits for the others.
-    async fn ready(&self) {
-        let _ = self.connected.send(());
-        let _ = self.running.clone().wait_for(|running| *running).await;
-    }
-}
 
 /// Does the job, in a process of its own; `ready` and the line that answers it pass on stdout and stdin.
 pub(crate) async fn run(job: &Job) -> anyhow::Result<Sample> {
@@ -93,7 +43,7 @@ pub(crate) async fn run(job: &Job) -> anyhow::Result<Sample> {
 }
 
 /// Does the job in the backend's thread, which never waits: see [`Backend::turn`].
-pub(crate) fn run_beside(job: &Job, backend: &mut Backend) -> anyhow::Result<Sample> {
+pub(crate) fn run_in_backend_thread(job: &Job, backend: &mut Backend) -> anyhow::Result<Sample> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let idle = Rc::<Cell<Duration>>::default();
     let local = LocalSet::new();
@@ -121,19 +71,7 @@ pub(crate) fn run_beside(job: &Job, backend: &mut Backend) -> anyhow::Result<Sam
 async fn drive(job: &Job, idle: Rc<Cell<Duration>>) -> anyhow::Result<Sample> {
     let (connected, mut connections) = mpsc::unbounded_channel();
     let (run, running) = watch::channel(false);
-    let shared = Rc::new(Shared {
-        client: Client::new(job)?,
-        returning: RefCell::default(),
-        connecting: Semaphore::new(CONNECTING),
-        next: Cell::new(Instant::now()),
-        interval: job.connections_per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate),
-        connected,
-        running,
-        stopped: Cell::new(false),
-        done: Cell::new(0),
-        latencies: RefCell::default(),
-        idle,
-    });
+    let shared = Rc::new(Shared::new(job, connected, running, idle)?);
     let mut workers = JoinSet::new();
     let count = spawn(job.work, &shared, &mut workers);
 
@@ -204,7 +142,7 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
             workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
             sockets
         }
-        Work::Echo { .. } | Work::Beside { .. } | Work::Live { .. } => 0, // they run elsewhere
+        Work::Echo { .. } | Work::Mixed { .. } | Work::Live { .. } => 0, // they run elsewhere
         Work::Strict { oversize } => each(1, shared, workers, |shared, _| strict::probe(shared, oversize)),
     }
 }
@@ -245,10 +183,4 @@ async fn gate() -> anyhow::Result<()> {
     let line = tokio::task::spawn_blocking(|| io::stdin().lines().next());
     line.await?.context("the harness has gone")??;
     Ok(())
-}
-
-fn latency(nanoseconds: &mut [u64]) -> Latency {
-    nanoseconds.sort_unstable();
-    let at = |share| quantile(nanoseconds, share).unwrap_or_default() as f64 / 1e6;
-    Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
 }

@@ -12,8 +12,8 @@ use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, yield_now};
 
-use super::Shared;
 use super::echo::{Messages, connect};
+use super::shared::Shared;
 
 type Due = mpsc::UnboundedReceiver<Instant>;
 
@@ -56,7 +56,7 @@ pub(super) async fn pace(
 }
 
 async fn socket(shared: Rc<Shared>, index: usize, size: usize, mut due: Due) -> anyhow::Result<()> {
-    let mut wire = connect(&shared, index).await?;
+    let mut connection = connect(&shared, index).await?;
     let mut messages = Messages::new(index, size);
     let mut under_way = VecDeque::new();
     shared.ready().await;
@@ -66,12 +66,12 @@ async fn socket(shared: Rc<Shared>, index: usize, size: usize, mut due: Due) -> 
             biased;
             at = due.recv(), if open => match at {
                 Some(at) => {
-                    messages.send(&mut wire.outbox);
+                    messages.send(&mut connection.outbox);
                     under_way.push_back(at);
                 }
                 None => open = false,
             },
-            turn = wire.turn() => {
+            turn = connection.exchange() => {
                 let (input, outbox) = turn?;
                 shared.count(messages.receive(input, outbox)?);
                 while under_way.len() as u64 > messages.under_way() {

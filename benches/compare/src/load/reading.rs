@@ -1,18 +1,19 @@
-//! The clocks and the count at one moment.
+//! The clocks and the count at one moment, and the quantiles of latencies.
 
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use crate::job::{Job, Sample};
+use crate::job::{Job, Latency, Sample};
 use crate::process::{busy, cpu_time, sleeps};
+use crate::stats::quantile;
 
 pub(super) struct Reading {
     at: Instant,
     gateway: Duration,
     /// Load and backend, which may be one process.
     load: Duration,
-    /// What our cores were doing, for whomever.
+    /// CPU time that all processes have spent on our cores.
     cores: Duration,
     /// How often gateway and load have slept.
     sleeps: [u64; 2],
@@ -52,4 +53,11 @@ impl Reading {
             ..Sample::default()
         }
     }
+}
+
+/// Quantiles of times that are given in nanoseconds.
+pub(super) fn latency(nanoseconds: &mut [u64]) -> Latency {
+    nanoseconds.sort_unstable();
+    let at = |share| quantile(nanoseconds, share).unwrap_or_default() as f64 / 1e6;
+    Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
 }

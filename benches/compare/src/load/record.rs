@@ -33,7 +33,7 @@ impl Records {
     /// Goes on where the handshake has stopped.
     pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> anyhow::Result<Self> {
         let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { bail!("another cipher suite") };
-        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).map_err(|_| anyhow!("a key that is none"))?;
+        let key = UnboundKey::new(&AES_128_GCM, key.as_ref()).map_err(|_| anyhow!("invalid key length"))?;
         Ok(Self { key: LessSafeKey::new(key), iv: iv.as_ref().try_into()?, sequence })
     }
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use anyhow::{bail, ensure};
 
-use super::Shared;
 use super::echo::connect;
+use super::shared::Shared;
 use crate::frame::{self, Head, HeadReader};
 
 pub(super) async fn probe(shared: Rc<Shared>, oversize: u64) -> anyhow::Result<()> {
@@ -22,13 +22,13 @@ pub(super) async fn probe(shared: Rc<Shared>, oversize: u64) -> anyhow::Result<(
 
 /// Sends a head and five bytes; the code of the Close that answers.
 async fn provoke(shared: &Shared, head: Head) -> anyhow::Result<u16> {
-    let mut wire = connect(shared, 0).await?;
-    head.put(&mut wire.outbox);
-    wire.outbox.extend_from_slice(b"hello");
+    let mut connection = connect(shared, 0).await?;
+    head.put(&mut connection.outbox);
+    connection.outbox.extend_from_slice(b"hello");
     let mut reader = HeadReader::default();
     let mut answer = Vec::new();
     loop {
-        let (input, _) = wire.turn().await?;
+        let (input, _) = connection.exchange().await?;
         ensure!(!input.is_empty(), "no Close before the end of the stream");
         answer.extend_from_slice(input);
         let mut rest = answer.as_slice();

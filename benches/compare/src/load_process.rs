@@ -1,6 +1,6 @@
-//! The process on the other side of the gateway: the backend and the load of whatever is timed, in one
-//! thread that polls as long as a job lasts. Two processes on that core would cost a change of context a
-//! batch, and one that sleeps each gateway a wake-up.
+//! The process on both outer sides of the gateway: the backend, and the load of each timed job, in one thread that
+//! polls while a job lasts. Two processes on that core would cost a context switch for each batch, and
+//! a process that sleeps would cost each gateway a wake-up.
 //!
 //! A job comes as a line on stdin, its sample or what went wrong goes to stdout.
 
@@ -9,17 +9,14 @@ use std::iter::Peekable;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use mio::{Token, Waker};
+use mio::Waker;
 use tokio::runtime::Builder;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, ORDERS};
 use crate::job::{Job, Sample, Work};
 use crate::load;
-use crate::load::beside;
-use crate::load::pump::{self, Socket};
-
-/// What wakes the loop when an order has come.
-pub(crate) const ORDERS: Token = Token(1 << 31);
+use crate::load::socket::{self, Socket};
+use crate::load::{mixed, throughput};
 
 /// What there is to be done.
 enum Order {
@@ -40,11 +37,11 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         backend.wait(|_| Ok(()))?;
         for order in orders.try_iter() {
             let result = order.and_then(|order| match order {
-                Order::Echo(job, sockets) if matches!(job.work, Work::Beside { .. }) => {
-                    beside::run(&job, sockets, &mut backend)
+                Order::Echo(job, sockets) if matches!(job.work, Work::Mixed { .. }) => {
+                    mixed::run(&job, sockets, &mut backend)
                 }
-                Order::Echo(job, sockets) => pump::run(&job, sockets, &mut backend),
-                Order::Other(job) => load::run_beside(&job, &mut backend),
+                Order::Echo(job, sockets) => throughput::run(&job, sockets, &mut backend),
+                Order::Other(job) => load::run_in_backend_thread(&job, &mut backend),
             });
             writeln!(io::stdout(), "{}", line(result)?)?;
         }
@@ -70,16 +67,16 @@ fn take_orders(sender: &Sender<anyhow::Result<Order>>, waker: &Waker) {
     }
 }
 
-/// Nothing if the harness thinks better of a job that is ready.
+/// Nothing if the harness cancels a job that is ready.
 fn prepare<L>(job: &str, lines: &mut Peekable<L>) -> anyhow::Result<Option<Order>>
 where
     L: Iterator<Item = String>,
 {
     let job: Box<Job> = serde_json::from_str(job)?;
-    if !matches!(job.work, Work::Echo { .. } | Work::Beside { .. }) {
+    if !matches!(job.work, Work::Echo { .. } | Work::Mixed { .. }) {
         return Ok(Some(Order::Other(job)));
     }
-    let sockets = Builder::new_current_thread().enable_all().build()?.block_on(pump::connect(&job))?;
+    let sockets = Builder::new_current_thread().enable_all().build()?.block_on(socket::connect(&job))?;
     if job.gate {
         writeln!(io::stdout(), "ready")?;
         if lines.next_if(|line| line == "go").is_none() {

@@ -1,21 +1,17 @@
-//! Echoes as fast as they come: the backend's loop, one buffer each way for all sockets, records sealed
-//! and opened in place. It costs no more than the gateway that it loads.
+//! A socket in the backend's loop: one buffer each way for all sockets, records sealed and opened in place. It
+//! costs no more than the gateway that it loads.
 
 use std::io::{self, ErrorKind, Read as _, Write};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 
-use super::PATIENCE;
+use super::connection::Client;
 use super::echo::Messages;
-use super::reading::Reading;
 use super::record::{CONTENT_MAX, OVERHEAD, Opened, RECORD_MAX, Records};
-use super::wire::Client;
 use crate::backend::Backend;
-use crate::job::{Group, Job, Packing, Sample, Work};
-use crate::opposite::ORDERS;
+use crate::job::{Group, Job, Packing, Work};
 
 /// Read by one call.
 const INBOX: usize = 256 << 10;
@@ -61,7 +57,7 @@ pub(crate) async fn connect(job: &Job) -> anyhow::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
     let kinds = match job.work {
         Work::Echo { sockets, size, packing, .. } => vec![(sockets, size, packing)],
-        Work::Beside { short, long, .. } => {
+        Work::Mixed { short, long, .. } => {
             [short, long].map(|Group { sockets, size }| (sockets, size, Packing::Single)).to_vec()
         }
         _ => bail!("not a load of echoes"),
@@ -72,75 +68,6 @@ pub(crate) async fn connect(job: &Job) -> anyhow::Result<Vec<Socket>> {
         }
     }
     Ok(sockets)
-}
-
-/// Keeps messages under way on each socket; answers to what came in one read leave in one write.
-pub(crate) fn run(job: &Job, sockets: Vec<Socket>, backend: &mut Backend) -> anyhow::Result<Sample> {
-    let Work::Echo { in_flight, size, .. } = job.work else { bail!("not a load of echoes") };
-    let mut pump = Pump::new(sockets, in_flight, backend)?;
-    if !job.gate {
-        pump.turn_for(job.warm_up)?;
-    }
-    let begin = pump.reading(job)?;
-    pump.turn_for(job.seconds)?;
-    let end = pump.reading(job)?;
-    pump.settle()?;
-    let end = if job.gate { pump.reading(job)? } else { end };
-    Ok(end.since(&begin, size as f64))
-}
-
-struct Pump<'a> {
-    backend: &'a mut Backend,
-    sockets: Vec<Socket>,
-    buffers: Buffers,
-    in_flight: u64,
-    /// Bytes of payload.
-    echoed: u64,
-}
-
-impl<'a> Pump<'a> {
-    fn new(mut sockets: Vec<Socket>, in_flight: u64, backend: &'a mut Backend) -> io::Result<Self> {
-        for (index, socket) in sockets.iter_mut().enumerate() {
-            socket.register(backend, Token(index))?;
-        }
-        Ok(Self { backend, sockets, buffers: Buffers::new(), in_flight, echoed: 0 })
-    }
-
-    fn turn_for(&mut self, seconds: f64) -> anyhow::Result<()> {
-        let end = Instant::now() + Duration::from_secs_f64(seconds);
-        while Instant::now() < end {
-            self.turn()?;
-        }
-        Ok(())
-    }
-
-    fn reading(&self, job: &Job) -> anyhow::Result<Reading> {
-        Reading::take(job, self.echoed, self.backend.idle())
-    }
-
-    /// Lets what is under way come home.
-    fn settle(&mut self) -> anyhow::Result<()> {
-        self.in_flight = 0;
-        let latest = Instant::now() + PATIENCE;
-        while self.sockets.iter().any(|socket| socket.under_way() > 0) {
-            ensure!(Instant::now() < latest, "echoes are missing at the end");
-            self.turn()?;
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self) -> anyhow::Result<()> {
-        let Self { backend, sockets, buffers, in_flight, echoed } = self;
-        backend.turn(|event| {
-            if event.token() == ORDERS {
-                return Ok(()); // of the order that is being carried out
-            }
-            let socket = sockets.get_mut(event.token().0).context("an event of no socket")?;
-            *echoed += socket.turn(event.is_readable(), *in_flight, buffers)?;
-            Ok(())
-        })?;
-        Ok(())
-    }
 }
 
 impl Socket {
@@ -172,7 +99,12 @@ impl Socket {
     }
 
     /// Reads what there is and answers it; the number of payload bytes that came home.
-    fn turn(&mut self, readable: bool, in_flight: u64, buffers: &mut Buffers) -> anyhow::Result<u64> {
+    pub(super) fn exchange(
+        &mut self,
+        readable: bool,
+        in_flight: u64,
+        buffers: &mut Buffers,
+    ) -> anyhow::Result<u64> {
         let mut echoed = 0;
         let mut more = readable;
         while more {

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustls::client::Resumption;
@@ -30,6 +31,9 @@ use crate::setup::HOST;
 
 /// Big reads for rustls, which takes 4 KiB at a time.
 pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
+
+/// How long connecting, or the end of what is in flight, may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -89,10 +93,10 @@ impl Client {
     }
 
     /// TCP, TLS and the upgrade.
-    pub(super) async fn upgrade(&self, index: usize) -> anyhow::Result<Wire> {
-        let mut wire = Wire::new(self.connect(index).await?, self.buffer);
-        wire.upgrade().await.context("upgrade")?;
-        Ok(wire)
+    pub(super) async fn upgrade(&self, index: usize) -> anyhow::Result<Connection> {
+        let mut connection = Connection::new(self.connect(index).await?, self.buffer);
+        connection.upgrade().await.context("upgrade")?;
+        Ok(connection)
     }
 }
 
@@ -142,14 +146,14 @@ impl ServerCertVerifier for Known {
 }
 
 /// Bytes both ways at once: what waits in `outbox` is written while the next bytes are awaited.
-pub(super) struct Wire {
+pub(super) struct Connection {
     stream: Stream,
     inbox: Vec<u8>,
     pub(super) outbox: Vec<u8>,
     written: usize,
 }
 
-impl Wire {
+impl Connection {
     pub(super) fn new(stream: Stream, buffer: usize) -> Self {
         Self { stream, inbox: vec![0; buffer], outbox: Vec::new(), written: 0 }
     }
@@ -169,7 +173,7 @@ impl Wire {
     ///
     /// # Cancel safety
     /// Safe: what is written is remembered, and bytes are read only when they are returned.
-    pub(super) async fn turn(&mut self) -> anyhow::Result<(&[u8], &mut Vec<u8>)> {
+    pub(super) async fn exchange(&mut self) -> anyhow::Result<(&[u8], &mut Vec<u8>)> {
         let Self { stream, inbox, outbox, written } = self;
         let read = poll_fn(|cx| {
             let mut stream = Pin::new(&mut *stream);
@@ -201,7 +205,7 @@ impl Wire {
         self.outbox.extend_from_slice(request.as_bytes());
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            let (input, _) = self.turn().await?;
+            let (input, _) = self.exchange().await?;
             if input.is_empty() {
                 bail!("end of stream in the answer");
             }

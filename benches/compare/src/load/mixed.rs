@@ -13,31 +13,28 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use mio::Token;
 
-use super::pump::{Buffers, Socket};
-use super::reading::Reading;
-use super::{PATIENCE, latency};
-use crate::backend::Backend;
+use super::connection::PATIENCE;
+use super::reading::{Reading, latency};
+use super::socket::{Buffers, Socket};
+use crate::backend::{Backend, ORDERS};
 use crate::job::{Job, Sample, Work};
-use crate::opposite::ORDERS;
 
 /// Most bytes of long messages that are read, or written, before short ones are looked for.
 const STEP: usize = 64 << 10;
 
 /// Does the job over sockets that are connected, those of short messages first.
 pub(crate) fn run(job: &Job, sockets: Vec<Socket>, backend: &mut Backend) -> anyhow::Result<Sample> {
-    let Work::Beside { short, per_second, in_flight, .. } = job.work else {
-        bail!("not a load of two kinds")
-    };
-    let mut pump = Pump::new(sockets, short.sockets, backend)?;
-    pump.interval = Some(Duration::from_secs(1) / per_second);
-    pump.in_flight = in_flight;
-    pump.turn_for(job.warm_up)?;
-    pump.times = Times::default();
-    let begin = (pump.reading(job)?, pump.long_bytes);
-    pump.turn_for(job.seconds)?;
-    let end = (pump.reading(job)?, pump.long_bytes);
-    let mut times = std::mem::take(&mut pump.times);
-    pump.settle()?;
+    let Work::Mixed { short, per_second, in_flight, .. } = job.work else { bail!("not a load of two kinds") };
+    let mut load = MixedLoad::new(sockets, short.sockets, backend)?;
+    load.interval = Some(Duration::from_secs(1) / per_second);
+    load.in_flight = in_flight;
+    load.run_for(job.warm_up)?;
+    load.times = Times::default();
+    let begin = (load.reading(job)?, load.long_bytes);
+    load.run_for(job.seconds)?;
+    let end = (load.reading(job)?, load.long_bytes);
+    let mut times = std::mem::take(&mut load.times);
+    load.settle()?;
     Ok(Sample {
         latency: latency(&mut times.latencies),
         load_turn: latency(&mut times.turns),
@@ -67,7 +64,7 @@ struct Long {
     is_readable: bool,
 }
 
-struct Pump<'a> {
+struct MixedLoad<'a> {
     backend: &'a mut Backend,
     short: Vec<Short>,
     long: Vec<Long>,
@@ -91,7 +88,7 @@ struct Pump<'a> {
     times: Times,
 }
 
-impl<'a> Pump<'a> {
+impl<'a> MixedLoad<'a> {
     fn new(mut sockets: Vec<Socket>, short: usize, backend: &'a mut Backend) -> anyhow::Result<Self> {
         for (index, socket) in sockets.iter_mut().enumerate() {
             socket.register(backend, Token(index))?;
@@ -122,7 +119,7 @@ impl<'a> Pump<'a> {
         Reading::take(job, self.echoed, self.idle)
     }
 
-    fn turn_for(&mut self, seconds: f64) -> anyhow::Result<()> {
+    fn run_for(&mut self, seconds: f64) -> anyhow::Result<()> {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         while Instant::now() < end {
             self.turn()?;
