@@ -1,6 +1,6 @@
 //! The control socket: how an operator on this machine sees and steers the running gateway.
 //!
-//! Requests and answers are JSON, one object a line; [`wire`] says what is in them. [`socket`] is
+//! Requests and answers are JSON, one object a line; [`protocol`] says what is in them. [`socket`] is
 //! the file system's part, [`server`] the gateway's, [`client`] that of `wssgate status` and its
 //! siblings.
 
