@@ -11,6 +11,7 @@ import conversations
 import handshakes
 import pages
 import renewal
+import schema
 
 SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
 
@@ -33,6 +34,7 @@ SCENARIOS = [
     pages.curl_keeps_its_connection_over_http2,
     pages.curl_upgrades_by_hand,
     pages.curl_is_told_to_use_https,
+    schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,
     browser.chromium_talks_to_a_python_backend_over_http1,

@@ -1,7 +1,6 @@
-//! What only shows when listeners, routes and certificates are looked at together. Pure.
+//! Warnings about listeners, routes and certificates that only show when they are looked at together. Pure.
 //!
-//! In: a configuration that can be carried out, and its certificates. Out: warnings, each with what to
-//! do. Nothing of it forbids to serve.
+//! In: a configuration without problems, and its certificates. Out: warnings, each with what to do.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ const TLS_PORTS: [u16; 2] = [443, 8443];
 /// Where they expect none.
 const PLAIN_PORTS: [u16; 2] = [80, 8080];
 
-/// Everything that is likely not meant so.
+/// Everything that is probably a mistake.
 #[must_use]
 pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     let hosts: BTreeSet<Option<&HostPattern>> =
@@ -28,7 +27,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     if !config.has_tls() {
         if !set.certificates().is_empty() {
             warnings.push(
-                "there are certificates, but every listener has tls = false: nobody is served by them"
+                "there are certificates, but every listener has tls = false, so no client gets them"
                     .to_owned(),
             );
         }
@@ -46,8 +45,8 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
                 let names: Vec<_> = names.iter().map(ToString::to_string).collect();
                 let names = names.join(", ");
                 warnings.push(format!(
-                    "{file}: nobody can be served by the certificate of {names}, since no route has one of its \
-                     names as host; add a [[route]], or remove the certificate"
+                    "{file}: the certificate of {names} can't be used, since no route has one of its names as \
+                     host; add a [[route]], or remove the certificate"
                 ));
             }
         }
@@ -77,13 +76,13 @@ fn listens_oddly(listener: &Listener, has_tls: bool) -> Option<String> {
     }
 }
 
-/// The host of a route that a client can't ask for over TLS.
+/// A warning if clients can't ask for the host of a route over TLS.
 fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
     let has = |name: &CertName| set.names().any(|(other, _)| other == *name);
     let hint = match host {
         HostPattern::Exact(name) => {
             if set.lookup(name).is_some() || is_address(name) {
-                return None; // who asks for an address sends no name
+                return None; // a client that asks for an address sends no name
             }
             let wildcard = || {
                 let above = || name.split_once('.').map(|(_, above)| above);
@@ -221,11 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_nobody_can_be_served_by() {
+    fn certificates_that_no_route_leads_to() {
         let all = |hosts: &[Option<&str>], certificates: &[&[&str]]| said(TLS, hosts, certificates, None);
         let lonely: &[&[&str]] = &[&["a.test"], &["b.test", "*.c.test"]];
-        let nobody = "nobody can be served by the certificate of b.test, *.c.test";
-        says(&all(&[Some("a.test")], lonely), &[nobody]);
+        let unused = "the certificate of b.test, *.c.test can't be used";
+        says(&all(&[Some("a.test")], lonely), &[unused]);
         for hosts in
             [&[None, Some("a.test")], &[Some("a.test"), Some("x.c.test")], &[Some("a.test"), Some("b.test")]]
         {
@@ -248,6 +247,6 @@ mod tests {
         says(&both(plain("127.0.0.1:8081")), &[]);
         says(&both(plain("0.0.0.0:80")), &["serves every route without encryption"]);
         says(&both(listener("0.0.0.0:80", true)), &["speaks TLS, but clients speak plain HTTP on port 80"]);
-        says(&said(&plain("127.0.0.1:1"), &[None], certificates, None), &["nobody is served by them"]);
+        says(&said(&plain("127.0.0.1:1"), &[None], certificates, None), &["so no client gets them"]);
     }
 }

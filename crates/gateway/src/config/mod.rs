@@ -3,8 +3,8 @@
 //! In: TOML, or values. Out: a checked [`Config`], or every [`Problem`] at once, each with its place. Unknown keys
 //! are errors.
 //!
-//! Each option is declared once, in the file of its section, by the macro of `option`. The parser, [`reference`](mod@reference)
-//! and [`schema`] come from that declaration.
+//! Each option is declared once, in the file of its section, by the macro of `option`. The parser, [`reference()`]
+//! and [`schema()`] come from that declaration.
 
 pub mod across;
 mod certificates;

@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const DOCUMENTED: &str = r#"
 workers = 2                          # default: one per core
 drain_timeout = "30s"
-trusted_proxies = ["10.0.0.0/8"]     # whose X-Forwarded-* are believed; default: nobody's
+trusted_proxies = ["10.0.0.0/8"]     # whose X-Forwarded-* are trusted; default: none
 
 [[listener]]
 address = "0.0.0.0:443"              # TLS; h2 and http/1.1
