@@ -24,13 +24,20 @@ pub(in crate::config) trait Options: Sized {
     /// Where it is written, and which keys it has.
     fn written(&self) -> &Written;
 
+    /// The section can have the key.
+    fn declares(key: &str) -> bool {
+        Self::describe().options.iter().any(|option| option.key == key)
+    }
+
     /// The key is there, whatever it holds.
     fn has(&self, key: &str) -> bool {
+        debug_assert!(Self::declares(key), "{} declares no {key}", Self::NAME);
         self.written().keys.contains_key(key)
     }
 
     /// Where the value of the key is; the section's own place if it isn't there.
     fn place_of(&self, key: &str) -> Place {
+        debug_assert!(Self::declares(key), "{} declares no {key}", Self::NAME);
         let Written { place, keys } = self.written();
         keys.get(key).copied().unwrap_or(*place)
     }
