@@ -20,3 +20,6 @@ pub mod telemetry;
 mod test_io;
 pub mod upstream;
 pub mod worker;
+
+pub use self::config::Config;
+pub use self::lifecycle::Gateway;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::{io, net};
 
 use tokio::net::TcpListener;
@@ -74,8 +74,6 @@ pub struct Handle {
     pub accepted: Arc<AtomicU64>,
     /// What it tells of its memory.
     pub pressure: Arc<Pressure>,
-    /// Its thread.
-    pub thread: JoinHandle<()>,
 }
 
 /// Tells the main thread that a worker has ended, however it ended.
@@ -97,13 +95,13 @@ pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sende
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
+    Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
         runtime.block_on(run(worker, inbox));
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, accepted, pressure, thread })
+    Ok(Handle { commands, sessions, accepted, pressure })
 }
 
 /// A socket on which connections are accepted.

@@ -216,7 +216,6 @@ mod tests {
             sessions: sessions.clone(),
             accepted: Arc::default(),
             pressure: Arc::default(),
-            thread: std::thread::spawn(|| {}),
         }
     }
 

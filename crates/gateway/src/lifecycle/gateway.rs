@@ -25,6 +25,7 @@ use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
 use crate::context::Common;
 use crate::net::shortage::Shortage;
+use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::site::Site;
@@ -52,7 +53,7 @@ pub enum StartError {
 }
 
 /// A running gateway.
-pub(super) struct Gateway {
+pub(super) struct RunningGateway {
     pub(super) source: ConfigSource,
     pub(super) site: Arc<ArcSwap<Site>>,
     pub(super) certificates: Arc<Certificates>,
@@ -84,7 +85,7 @@ pub(super) struct Closed {
 
 /// A gateway that has begun to serve.
 pub(super) struct Begun {
-    pub(super) gateway: Gateway,
+    pub(super) gateway: RunningGateway,
     /// Who is being taken over.
     pub(super) predecessor: Option<Predecessor>,
     /// Each worker's end.
@@ -92,7 +93,7 @@ pub(super) struct Begun {
     pub(super) demands: mpsc::Receiver<OperationRequest>,
 }
 
-impl Gateway {
+impl RunningGateway {
     /// Does all that can fail. Nothing is accepted before [`open`](Self::open).
     pub(super) async fn start(
         source: ConfigSource,
@@ -120,7 +121,14 @@ impl Gateway {
                 Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
             }
         }
-        let outside = Outside::new(inherited.predecessor.is_none());
+        let default_control = match source {
+            // Where systemd has made room for it.
+            ConfigSource::File(_) | ConfigSource::BuiltIn { .. } => {
+                control::in_runtime_directory(std::env::var_os("RUNTIME_DIRECTORY"))
+            }
+            ConfigSource::Given(_) => None,
+        };
+        let outside = Outside::new(inherited.predecessor.is_none(), default_control);
         let to_open = outside.open(&config, &mut inherited, &mut problems, cannot_listen);
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.place);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
-use super::gateway::Gateway;
+use super::gateway::RunningGateway;
 use super::messages::millis;
 use super::upgrade::old::{Successor, Takeover, TakeoverError};
 use super::upgrade::retire::stop_accepting;
@@ -13,7 +13,7 @@ use super::work::Work;
 /// The longest that a new gateway may take to become ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Gateway {
+impl RunningGateway {
     /// Begins to start the program anew.
     pub(crate) fn take_over(&self) -> Work {
         let limit = START_TIMEOUT.min(self.site.load().takeover_timeout);

@@ -1,11 +1,11 @@
 //! A configuration and its certificates, read and validated together; nothing is changed by it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tls_acceptor::{CertificateProblem, Loaded, TicketFileError, TicketKeys};
 
-use crate::config::across;
-use crate::config::{Config, Place, Problem, Problems};
+use crate::config::{Config, Place, Problem, Problems, across};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub enum ConfigSource {
         /// TOML.
         text: String,
     },
+    /// A program that this gateway is a part of.
+    Given(Arc<Config>),
 }
 
 /// A configuration that can be carried out, with its certificates at hand.
@@ -65,6 +67,10 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     let (config, mut problems) = match source {
         ConfigSource::File(file) => Config::read(file),
         ConfigSource::BuiltIn { text } => Config::parse(&PathBuf::from("built-in.toml"), text),
+        ConfigSource::Given(config) => {
+            let problems = config.check().err().map_or_else(Vec::new, |problems| problems.0);
+            (Config::clone(config), problems)
+        }
     };
     let plan = &config.certificates;
     let wants_certificates = plan.directory.is_some() || !plan.named.is_empty();
@@ -131,6 +137,7 @@ impl ConfigSource {
         let file = match self {
             Self::File(file) => file.clone(),
             Self::BuiltIn { .. } => PathBuf::new(),
+            Self::Given(config) => config.file.clone(),
         };
         Problem { file, place: Place { line: 1, column: 1 }, what }
     }

@@ -4,13 +4,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use tracing::{info, warn};
 
 use crate::config::{Config, ControlSocket, Place, Problem};
 use crate::lifecycle::upgrade::new::Inherited;
 use crate::ops::admin::{AdminServer, Bound};
-use crate::ops::control;
 use crate::ops::control::server::{Access, Control, PendingControl};
 use crate::ops::control::socket::check_free;
 
@@ -24,6 +24,8 @@ pub(super) struct Outside {
     waiting: Option<PendingControl>,
     /// No old gateway has a say in whose the control socket's path is.
     speaks: bool,
+    /// Where the control socket is if the configuration names no path.
+    default_control: Option<PathBuf>,
 }
 
 /// What a configuration wants beside what is open already.
@@ -35,8 +37,8 @@ pub(super) struct OpenedOutside {
 
 impl Outside {
     /// Nothing. Unless it `speaks` from the beginning, the control socket waits for [`Self::speak`].
-    pub(super) fn new(speaks: bool) -> Self {
-        Self { admin: None, control: None, waiting: None, speaks }
+    pub(super) fn new(speaks: bool, default_control: Option<PathBuf>) -> Self {
+        Self { admin: None, control: None, waiting: None, speaks, default_control }
     }
 
     /// Where the admin listener is.
@@ -67,7 +69,7 @@ impl Outside {
         });
         let open =
             self.waiting.as_ref().map(PendingControl::path).or(self.control.as_ref().map(Control::path));
-        let wanted = control_socket(config).filter(|wanted| open != Some(&wanted.path));
+        let wanted = self.control_socket(config).filter(|wanted| open != Some(&wanted.path));
         let control = wanted.and_then(|ControlSocket { path, place }| {
             match check_free(&path, inherited.predecessor).and_then(|()| PendingControl::prepare(&path)) {
                 Ok(waiting) => Some(waiting),
@@ -114,6 +116,14 @@ impl Outside {
         }
     }
 
+    fn control_socket(&self, config: &Config) -> Option<ControlSocket> {
+        let default = || {
+            let path = self.default_control.clone()?;
+            Some(ControlSocket { path, place: Place::default() })
+        };
+        config.control.clone().or_else(default)
+    }
+
     /// Serves what was opened for `config`, and closes what it doesn't want any more.
     pub(super) fn settle(&mut self, config: &Config, opened: OpenedOutside, access: &Access) {
         match (config.admin, opened.admin) {
@@ -127,7 +137,7 @@ impl Outside {
             (None, _) => self.admin = None,
             (Some(_), None) => {}
         }
-        match (control_socket(config), opened.control) {
+        match (self.control_socket(config), opened.control) {
             (Some(_), Some(waiting)) => self.waiting = Some(waiting),
             (Some(_), None) => {}
             (None, _) => self.close_control(),
@@ -136,13 +146,4 @@ impl Outside {
             self.speak(access);
         }
     }
-}
-
-/// Where the control socket is to be: as the file says, or else where systemd has made room for it.
-fn control_socket(config: &Config) -> Option<ControlSocket> {
-    let unsaid = || {
-        let path = control::in_runtime_directory(std::env::var_os("RUNTIME_DIRECTORY"))?;
-        Some(ControlSocket { path, place: Place { line: 1, column: 1 } })
-    };
-    config.control.clone().or_else(unsaid)
 }

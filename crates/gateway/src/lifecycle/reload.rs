@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::drain::{self, DrainPace};
-use super::gateway::Gateway;
+use super::gateway::RunningGateway;
 use super::load::{Candidate, load};
 use super::messages::{cannot_listen, millis, say_warnings, shown};
 use super::work::{Asker, Read, Work};
@@ -21,7 +21,7 @@ use crate::site::Site;
 use crate::site::route::Route;
 use crate::worker::Command;
 
-impl Gateway {
+impl RunningGateway {
     /// Begins to read everything anew.
     pub(super) fn read(&self, askers: Vec<Asker>) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());

@@ -1,6 +1,9 @@
 //! Signals. The only place that listens to them.
 
+use std::fmt;
+use std::future::pending;
 use std::io;
+use std::pin::Pin;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -15,14 +18,33 @@ pub enum Ending {
     Hurried,
     /// SIGUSR2, and everything that came through this process has ended.
     TakenOver,
-    /// Not a signal: something that must not happen.
+    /// A worker has ended by itself, which must not happen.
     Failed,
 }
 
-/// Every signal that is listened to. From its making on none of them kills; what arrives before
-/// anybody asks is kept.
+/// Where orders for the process as a whole come from.
 #[derive(Debug)]
-pub struct Signals {
+pub struct Signals(Orders);
+
+enum Orders {
+    Process(ProcessSignals),
+    /// Of a gateway within another program: its shutdown, until that has come.
+    Shutdown(Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
+}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(signals) => signals.fmt(f),
+            Self::Shutdown(shutdown) => f.debug_tuple("Shutdown").field(&shutdown.is_some()).finish(),
+        }
+    }
+}
+
+/// Every signal that is listened to. Once they are installed none of them kills, and one that arrives before
+/// [`Signals::next`] is called is kept.
+#[derive(Debug)]
+struct ProcessSignals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -30,17 +52,22 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers. Within a runtime.
+    /// Installs handlers for the signals of this process. Within a runtime.
     ///
     /// # Errors
     /// If the operating system refuses.
     pub fn install() -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self(Orders::Process(ProcessSignals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             takeover: signal(SignalKind::user_defined2())?,
-        })
+        })))
+    }
+
+    /// No signals: `shutdown` means what SIGTERM means.
+    pub(super) fn shutdown(shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Orders::Shutdown(Some(Box::pin(shutdown))))
     }
 
     /// The next one.
@@ -48,24 +75,40 @@ impl Signals {
     /// # Cancel safety
     /// Safe: none is lost; several of a kind that arrive together are one.
     pub async fn next(&mut self) -> Arrived {
-        tokio::select! {
-            _ = self.hangup.recv() => Arrived::Hangup,
-            _ = self.takeover.recv() => Arrived::Takeover,
-            _ = self.terminate.recv() => Arrived::Ending(Ending::Terminated),
-            _ = self.interrupt.recv() => Arrived::Ending(Ending::Interrupted),
+        match &mut self.0 {
+            Orders::Process(signals) => tokio::select! {
+                _ = signals.hangup.recv() => Arrived::Hangup,
+                _ = signals.takeover.recv() => Arrived::Takeover,
+                _ = signals.terminate.recv() => Arrived::Ending(Ending::Terminated),
+                _ = signals.interrupt.recv() => Arrived::Ending(Ending::Interrupted),
+            },
+            Orders::Shutdown(shutdown) => Arrived::Ending(finished(shutdown).await),
         }
     }
 
-    /// The next SIGTERM or SIGINT; what else arrives waits for [`next`](Self::next).
+    /// The next SIGTERM or SIGINT; other signals that arrive wait for [`next`](Self::next).
     ///
     /// # Cancel safety
     /// Safe: none is lost.
     pub async fn ending(&mut self) -> Ending {
-        tokio::select! {
-            _ = self.terminate.recv() => Ending::Terminated,
-            _ = self.interrupt.recv() => Ending::Interrupted,
+        match &mut self.0 {
+            Orders::Process(signals) => tokio::select! {
+                _ = signals.terminate.recv() => Ending::Terminated,
+                _ = signals.interrupt.recv() => Ending::Interrupted,
+            },
+            Orders::Shutdown(shutdown) => finished(shutdown).await,
         }
     }
+}
+
+/// Waits for a shutdown, which comes once.
+async fn finished(shutdown: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) -> Ending {
+    match shutdown {
+        Some(waiting) => waiting.await,
+        None => pending().await,
+    }
+    *shutdown = None;
+    Ending::Terminated
 }
 
 /// A signal that has arrived.

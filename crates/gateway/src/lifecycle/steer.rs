@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tracing::info;
 
 use super::drain::{DrainPace, end_sessions};
-use super::gateway::Gateway;
+use super::gateway::RunningGateway;
 use super::work::{Wanted, Work};
 use crate::ops::control::protocol::{ControlResponse, DrainReport};
 use crate::ops::control::server::{Operation, OperationRequest};
@@ -13,7 +13,7 @@ use crate::site;
 use crate::site::drained::DrainTarget;
 use crate::site::route::Route;
 
-impl Gateway {
+impl RunningGateway {
     /// Does what is wanted, or begins to.
     pub(super) fn obey(
         &mut self,

@@ -26,6 +26,8 @@ pub(crate) fn refusal(pid: u32, source: &ConfigSource, is_going_on: bool) -> Opt
         Some("this is process 1 of a container, which would end with it; start a new container instead")
     } else if matches!(source, ConfigSource::BuiltIn { .. }) {
         Some("the demonstration can't be taken over; give a configuration with --config FILE")
+    } else if matches!(source, ConfigSource::Given(_)) {
+        Some("this gateway is a part of another program")
     } else if is_going_on {
         Some("a takeover is in progress already")
     } else {

@@ -1,0 +1,90 @@
+//! The loop of the main thread: signals, reloads, renewals, orders from the control socket, one after the other.
+
+use tokio::time::{Duration, interval};
+use tracing::error;
+
+use super::drain::{self, Remaining};
+use super::gateway::{Begun, RunningGateway};
+use super::signals::{Arrived, Ending, Signals};
+use super::upgrade::new::Predecessor;
+use super::upgrade::{old, retire};
+use super::work::{Done, Wanted, Work};
+
+/// Stages of expiry are days long.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Serves until a signal ends it.
+pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
+    let Begun { mut gateway, mut predecessor, mut ended, mut demands } = begun;
+    let mut work = Work::Nothing;
+    let mut wanted = Wanted::default();
+    let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
+    loop {
+        if matches!(work, Work::Nothing) {
+            work = gateway.next_work(&mut wanted, predecessor.is_some());
+        }
+        tokio::select! {
+            arrived = signals.next() => match arrived {
+                Arrived::Hangup => wanted.reload(&work),
+                Arrived::Takeover => wanted.takeover(&work, &gateway.source),
+                Arrived::Ending(ending) => {
+                    drop(work); // a new process that isn't ready yet ends
+                    drop((wanted, demands)); // who waits is told that it is too late
+                    gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
+                    let RunningGateway { workers, overview, .. } = &gateway;
+                    let remaining = Remaining::new(ended, workers.len());
+                    return drain::drain(workers, overview, signals, remaining, ending).await;
+                }
+            },
+            done = work.done() => {
+                work = Work::Nothing;
+                match done {
+                    Done::Reload(read) => gateway.reload(read),
+                    Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
+                        if wanted.reload {
+                            old::pass_on_hangup(pid);
+                        }
+                        drop((wanted, demands));
+                        let RunningGateway { workers, overview, .. } = &gateway;
+                        return retire::retire(workers, overview, signals, ended, pid).await;
+                    }
+                }
+            },
+            Some(demand) = demands.recv() => gateway.obey(demand, &work, &mut wanted),
+            () = withdrawn(&mut predecessor) => gateway.speak(),
+            // Not in the middle of a reload: it reads the same files.
+            look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
+                gateway.renew(look);
+            }
+            _ = expiry_check.tick() => gateway.say_expiries(),
+            _ = ended.recv() => {
+                // Workers end when they are told to. A panic outside of every task ends here.
+                error!("a worker has died; the gateway ends so that it can be started anew");
+                return Ending::Failed;
+            }
+        }
+    }
+}
+
+/// When the old gateway no longer speaks for the service; never, if there is none.
+async fn withdrawn(predecessor: &mut Option<Predecessor>) {
+    match predecessor {
+        Some(old) => old.withdrawn().await,
+        None => std::future::pending().await,
+    }
+    *predecessor = None;
+}
+
+impl RunningGateway {
+    /// Begins what is wanted next. Nobody else takes over before the old gateway has withdrawn.
+    fn next_work(&self, wanted: &mut Wanted, is_taking_over: bool) -> Work {
+        if std::mem::take(&mut wanted.reload) {
+            self.notifier.reloading();
+            self.read(std::mem::take(&mut wanted.askers))
+        } else if !is_taking_over && std::mem::take(&mut wanted.takeover) {
+            self.take_over()
+        } else {
+            Work::Nothing
+        }
+    }
+}
