@@ -214,7 +214,10 @@ fn what_the_parser_takes_is_valid_and_what_the_schema_refuses_is_a_problem() {
             for value in VALUES {
                 let line = format!("{} = {value}", option.key);
                 let text = with_line(section.name, &line);
-                let (_, problems) = Config::parse(Path::new("/etc/wssgate.toml"), &text);
+                let (config, problems) = Config::parse(Path::new("/etc/wssgate.toml"), &text);
+                if problems.is_empty() {
+                    assert_eq!(config.check(), Ok(()), "{line} in {}", section.name);
+                }
                 let valid = is_valid(&text);
                 assert!(valid || !problems.is_empty(), "{line} in {} is read, but not valid", section.name);
                 taken += usize::from(problems.is_empty());
