@@ -2,7 +2,7 @@
 //!
 //! In: a receive buffer, as it grows. Out: how many bytes are good, and what stands behind them.
 //! Data frames pass in pieces of any size, so a message of any length needs no memory here.
-//! Control frames are at most [`CONTROL_FRAME_MAX`](crate::head::CONTROL_FRAME_MAX) bytes and are
+//! Control frames are at most 131 bytes and are
 //! handed over whole. Payloads of data frames are never looked at.
 
 use crate::close::Close;

@@ -97,7 +97,7 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()).ok())
 }
 
-/// Room for the lines of [`request`].
+/// Room for the lines of [`request`](fn@request).
 const LINES_LEN: usize = 256;
 
 /// Makes a client's request head one for a backend over HTTP/1.1. What we say ourselves about the client comes back
