@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use frame_core::relay::ClientStream;
 use gateway::net::stream::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -110,6 +111,8 @@ impl AsyncRead for Pipe {
         Poll::Ready(Ok(()))
     }
 }
+
+impl ClientStream for Pipe {}
 
 impl Transport for Pipe {}
 

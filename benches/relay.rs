@@ -32,11 +32,10 @@ async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
     let (control, policy) = (SessionHandle::new(), POLICY);
     match middle {
         Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &control, Exact::begin(), |_| (), |_| None).await;
+            relay(&mut client, &mut backend, policy, &control, Exact::begin()).await;
         }
         Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin(), |_| (), |_| None)
-                .await;
+            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin()).await;
         }
         Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();

@@ -12,6 +12,7 @@
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
 //!   [`handle`]: how it is ended from outside
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
+//! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
 //! - `guard`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
 
@@ -29,6 +30,7 @@ pub mod pool;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
+mod supervisor;
 #[cfg(test)]
 mod test_io;
 pub mod timer;

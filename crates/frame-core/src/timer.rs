@@ -41,23 +41,25 @@ impl SessionTimer {
     }
 
     /// It has fired, and was not polled since.
-    pub(crate) fn has_fired(&self) -> bool {
+    fn has_fired(&self) -> bool {
         self.set_for.is_some() && self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
     }
 
     /// Counts, for [`take_late_count`], a timer that was due long before `now`.
-    pub(crate) fn count_if_late(&self, now: Duration) {
+    fn count_if_late(&self, now: Duration) {
         if self.set_for.is_some_and(|at| now.saturating_sub(at) > LATE_AFTER) {
             LATE.set(LATE.get() + 1);
         }
     }
 
-    /// [`Self::count_if_late`] once, if it has fired; it is set for nothing then.
-    pub(crate) fn take_fired(&mut self, clock: &impl Clock) {
-        if self.has_fired() {
-            self.count_if_late(clock.now_exactly());
+    /// If it has fired: the time now, by which it is counted as late or not; it is set for nothing then.
+    pub(crate) fn take_fired(&mut self, clock: &impl Clock) -> Option<Duration> {
+        self.has_fired().then(|| {
+            let now = clock.now_exactly();
+            self.count_if_late(now);
             self.set_for = None;
-        }
+            now
+        })
     }
 
     /// Ready once `at` has come. A timer that was set for an earlier moment is left to fire first: moving it

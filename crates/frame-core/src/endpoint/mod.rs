@@ -23,16 +23,15 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Kind, Message};
-use crate::clock::{Clock, Exact};
+use crate::clock::Exact;
 use crate::close::Close;
 use crate::guard::{Guard, PART_LEN, Progress, Refused};
-use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
-use crate::keepalive::{Due, Keepalive};
+use crate::handle::SessionHandle;
 use crate::memory::Claim;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
-use crate::timer::SessionTimer;
+use crate::supervisor::{Due, Supervisor};
 use crate::turns::others_first;
 use crate::violation::Violation;
 
@@ -69,16 +68,8 @@ pub struct Endpoint<S> {
     read: ReusableBoxFuture<'static, Read<S>>,
     assembly: Assembly,
     outbox: Outbox<S>,
-    policy: Policy,
-    control: SessionHandle,
-    keepalive: Keepalive,
-    waker: RegisteredWaker,
-    /// When an order to end waits for no message any longer.
-    messages_until: Option<Duration>,
-    clock: Exact,
-    timer: SessionTimer,
-    /// When a message last moved.
-    moved: Duration,
+    handle: SessionHandle,
+    supervisor: Supervisor<Exact>,
     progress: Arc<Progress>,
     /// Bytes and messages up to the last look at the clock.
     heard: u64,
@@ -95,7 +86,7 @@ pub struct Endpoint<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
-    pub fn new(io: S, policy: Policy, control: SessionHandle) -> Self {
+    pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
         let (read, write) = tokio::io::split(io);
         let guard = Guard::new(read, policy.limits);
         let progress = guard.progress();
@@ -104,7 +95,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         read.set_auto_pong(false);
         // The guard keeps messages in bounds; no frame it lets through is longer than a part.
         read.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
-        let clock = Exact::begin();
         Self {
             read: ReusableBoxFuture::new(read_frame(read)),
             assembly: Assembly::default(),
@@ -116,19 +106,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 dirty: false,
                 progress: false,
             },
-            keepalive: Keepalive::new(
-                policy.ping_interval,
-                policy.pong_timeout,
-                rand::random(),
-                Duration::ZERO,
-            ),
-            policy,
-            control,
-            waker: RegisteredWaker::default(),
-            messages_until: None,
-            clock,
-            timer: SessionTimer::default(),
-            moved: Duration::ZERO,
+            handle,
+            supervisor: Supervisor::new(&policy, Exact::begin()),
             progress,
             heard: 0,
             counted: 0,
@@ -150,10 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.timer.take_fired(&self.clock); // here, since what comes may keep the timers waiting
+        self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
         loop {
             if self.cause.is_none() {
-                self.cause = self.ordered();
+                self.cause = self.ordered(self.progress.in_message());
             }
             if self.cause.is_some() {
                 return Poll::Ready(None);
@@ -178,26 +157,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
             let flushed = self.poll_outbox(cx).is_ready();
             let waits = !full || !flushed;
-            if waits && self.cause.is_none() && self.poll_timers(cx).is_pending() {
+            if waits
+                && self.cause.is_none()
+                && self.poll_wait(cx, !self.outbox.is_full(), self.progress.in_message()).is_pending()
+            {
                 return Poll::Pending;
             }
         }
     }
 
-    /// An order to end whose time has come.
-    fn ordered(&mut self) -> Option<Cause> {
-        let order = self.control.order()?;
-        let in_flight = self.progress.in_message() && !self.is_last_moment(order);
-        (!in_flight).then_some(Cause::Ordered { code: order.code })
-    }
-
-    /// `order` waits for no message any longer, neither for one that is open nor for one that isn't taken.
-    fn is_last_moment(&mut self, order: Order) -> bool {
-        let Manner::AfterMessages { within } = order.manner else { return true };
-        let now = self.clock.now();
-        let until = self.messages_until.map_or(now + within, |until| until.min(now + within));
-        self.messages_until = Some(until);
-        now >= until
+    /// An order to end whose time has come: it waits for a message in flight as long as it says.
+    fn ordered(&mut self, in_flight: bool) -> Option<Cause> {
+        let order = self.handle.order()?;
+        let now = self.supervisor.now();
+        self.supervisor.on_order(order, now);
+        let ends = !in_flight || self.supervisor.is_ordered_now(now);
+        ends.then_some(Cause::Ordered { code: order.code })
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
@@ -217,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 return Ok(None);
             }
             OpCode::Pong => {
-                self.keepalive.on_pong(&ControlPayload::new(&frame.payload, None));
+                self.supervisor.keepalive.on_pong(&ControlPayload::new(&frame.payload, None));
                 return Ok(None);
             }
             OpCode::Close => {
@@ -229,86 +204,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
     }
 
-    /// Ready when something is due; the caller then looks at everything again.
-    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.control.poll(cx, &mut self.waker);
-        if self.ordered().is_some() {
+    /// Waits until something is due; the caller then looks at everything again. `reading`: the client is read;
+    /// while it is not, its silence proves nothing.
+    fn poll_wait(&mut self, cx: &mut Context<'_>, reading: bool, in_flight: bool) -> Poll<()> {
+        self.supervisor.poll_order(cx, &self.handle);
+        self.cause = self.ordered(in_flight);
+        if self.cause.is_some() {
             return Poll::Ready(());
         }
         let now = self.catch_up();
         self.tell(now);
-        self.keepalive.on_reading(!self.outbox.is_full(), now);
-        self.keepalive.on_sending(!self.outbox.is_empty(), self.outbox.take_progress(), now);
-        if self.is_idle(now) {
-            return Poll::Ready(());
-        }
-        match self.keepalive.on_deadline(now, || None) {
-            Due::Nothing => {}
-            Due::Ping(payload) => {
-                self.outbox.push(OpCode::Ping, BytesMut::from(&payload[..]));
-                return Poll::Ready(());
+        let keepalive = &mut self.supervisor.keepalive;
+        keepalive.on_reading(reading, now);
+        keepalive.on_sending(!self.outbox.is_empty(), self.outbox.take_progress(), now);
+        match self.supervisor.due(now, || None) {
+            Due::Nothing => {
+                self.supervisor.poll_timer(cx);
+                return Poll::Pending;
             }
-            Due::Gone => {
-                self.cause = Some(Cause::PongTimeout);
-                return Poll::Ready(());
-            }
-            Due::Stalled => {
-                self.cause = Some(Cause::Stalled);
-                return Poll::Ready(());
-            }
+            Due::Ping(payload) => self.outbox.push(OpCode::Ping, BytesMut::from(&payload[..])),
+            Due::PongTimeout => self.cause = Some(Cause::PongTimeout),
+            Due::Stalled => self.cause = Some(Cause::Stalled),
+            Due::Idle => self.cause = Some(Cause::Idle),
+            Due::OrderTimeout { code } => self.cause = Some(Cause::Ordered { code }),
         }
-        match self.next_deadline() {
-            Some(next) => self.timer.poll(cx, next, &self.clock),
-            None => Poll::Pending,
-        }
+        Poll::Ready(())
     }
 
     /// Looks at the clock, and notes what has moved since the last time. Called before waiting and
     /// never per message: while messages flow nobody asks how long ago the last one was.
     fn catch_up(&mut self) -> Duration {
-        let now = self.clock.now();
+        let now = self.supervisor.now();
         let heard = self.progress.wire_bytes();
         if heard != self.heard {
             self.heard = heard;
-            self.keepalive.on_bytes(now);
+            self.supervisor.keepalive.on_bytes(now);
         }
         let messages = self.received.messages + self.sent.messages;
         let moved = messages != self.counted;
         if moved {
             self.counted = messages;
-            self.moved = now;
+            self.supervisor.on_message(now);
         }
         let held = self.assembly.len() + self.outbox.len();
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
-        self.control.on_stall(held > 0, moved || self.outbox.progress);
+        self.handle.on_stall(held > 0, moved || self.outbox.progress);
         now
     }
 
     /// Answers whoever asks how the session is.
     fn tell(&self, now: Duration) {
-        self.control.answer(|| Snapshot {
+        self.handle.answer(|| Snapshot {
             from_client: self.received,
             from_backend: self.sent,
-            idle: now.saturating_sub(self.moved),
+            idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         });
-    }
-
-    fn idle_at(&self) -> Option<Duration> {
-        self.policy.idle_timeout.map(|timeout| self.moved + timeout)
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        [self.idle_at(), self.keepalive.deadline(), self.messages_until].into_iter().flatten().min()
-    }
-
-    fn is_idle(&mut self, now: Duration) -> bool {
-        let idle = self.idle_at().is_some_and(|idle| now >= idle);
-        if idle {
-            self.cause = Some(Cause::Idle);
-        }
-        idle
     }
 
     /// Queues a message and, if the outbox is full, waits for the client to take some of it.
@@ -330,36 +282,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         };
         self.outbox.push(opcode, message.payload);
         poll_fn(|cx| {
-            self.timer.take_fired(&self.clock);
-            if !self.outbox.is_full() {
-                return Poll::Ready(());
-            }
-            // An order breaks in on a client that takes nothing only when its last moment has come.
-            let order = self.control.poll(cx, &mut self.waker);
-            if let Some(order) = order.filter(|order| self.is_last_moment(*order)) {
-                self.cause = Some(Cause::Ordered { code: order.code });
-                return Poll::Ready(());
-            }
-            if self.poll_outbox(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            // It isn't read meanwhile, so its silence proves nothing; but time passes.
-            let now = self.catch_up();
-            self.tell(now);
-            self.keepalive.on_reading(false, now);
-            self.keepalive.on_sending(true, self.outbox.take_progress(), now);
-            if self.keepalive.on_deadline(now, || None) == Due::Stalled {
-                self.cause = Some(Cause::Stalled);
-            }
-            if self.is_idle(now) || self.cause.is_some() {
-                return Poll::Ready(());
-            }
-            if let Some(at) = self.next_deadline()
-                && self.timer.poll(cx, at, &self.clock).is_ready()
-            {
-                cx.waker().wake_by_ref(); // with a new look at the clock
-            }
-            Poll::Pending
+            self.supervisor.take_fired();
+            // The client is not read meanwhile, and an order waits for this message too.
+            let ready = !self.outbox.is_full()
+                || self.poll_outbox(cx).is_ready()
+                || self.poll_wait(cx, false, true).is_ready();
+            if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         if self.cause.is_some() { Err(Over) } else { Ok(()) }
@@ -369,7 +297,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = ready!(self.outbox.poll_flush(cx));
         match flushed {
-            Ok(()) if self.keepalive.is_leaving() => self.keepalive.on_ping_left(self.clock.now()),
+            Ok(()) if self.supervisor.keepalive.is_leaving() => {
+                self.supervisor.keepalive.on_ping_left(self.supervisor.now());
+            }
             Ok(()) => {}
             Err(e) => {
                 let lost = Cause::Lost { party: Party::Client, how: Ended::from(&e) };

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::handle::Order;
+use crate::handle::{Manner, Order};
 use crate::policy::STALL_MAX;
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked};

@@ -9,6 +9,7 @@
 //! One task serves both directions: each has a [`pump`], this module notes what happened in each, and [`closing`]
 //! decides what follows from it (RFC 6455 §7).
 
+mod client;
 mod closing;
 mod pump;
 
@@ -19,100 +20,66 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use self::client::ClientStream;
 use self::closing::{Output, Peer, State, Step, Wait, next_step};
 use self::pump::{Event, Pump};
 use crate::clock::Clock;
-use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
+use crate::handle::{Order, SessionHandle};
 use crate::head::Sender;
-use crate::keepalive::{Due, Keepalive};
 use crate::outcome::{Cause, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
-use crate::timer::SessionTimer;
+use crate::supervisor::{Due, Supervisor};
 use crate::turns::{Turns, others_first};
 use crate::violation::Violation;
 
 /// Bytes that a session may read of each peer before others have their turn: what it moves beyond that, small
 /// messages of others wait for. A read that begins before is not cut short.
 const TURN_LEN: usize = BUFFER_LEN;
-/// How long a session that is to end at once is given for its Closes, and for the rest.
-const NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1500));
 /// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
 const BACKEND_LOST_CODE: u16 = 1011;
 
 /// Relays frames until the session is over; both streams are then shut down or, where
 /// [`Outcome::client`] or [`Outcome::backend`] says so, left to the caller to drop.
 ///
-/// Bytes that either side sent along with its handshake must come out of its stream first. `parting`
-/// tells the client's stream that what is written to it next is the last, and its shutdown follows at
-/// once; it may keep such bytes until then, and call them flushed. `acknowledged` says how many bytes the client's
-/// machine has acknowledged, if that is known: as long as it goes on doing so, a client that is slow to answer or
-/// to take more is not given up.
+/// Bytes that the backend sent along with its handshake must come out of its stream first.
 ///
 /// # Cancel safety
 /// None: a dropped relay leaves both streams in the middle of a frame, good only to be dropped.
-pub fn relay<'a, C, B, P, A, T>(
+pub fn relay<'a, C, B, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
-    control: &'a SessionHandle,
+    handle: &'a SessionHandle,
     clock: T,
-    parting: P,
-    acknowledged: A,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P, A, T>
+) -> impl Future<Output = Outcome> + use<'a, C, B, T>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
-    P: Fn(&mut C),
-    A: Fn(&C) -> Option<u64>,
     T: Clock,
 {
     let mut relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
-    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting, &acknowledged))
+    poll_fn(move |cx| relay.poll(cx, client, backend, handle))
 }
 
 /// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
 /// checked, counted, or answered, and none is the gateway's own.
 #[doc(hidden)]
-pub fn relay_unscanned<'a, C, B, P, A, T>(
+pub fn relay_unscanned<'a, C, B, T>(
     client: &'a mut C,
     backend: &'a mut B,
     policy: Policy,
-    control: &'a SessionHandle,
+    handle: &'a SessionHandle,
     clock: T,
-    parting: P,
-    acknowledged: A,
-) -> impl Future<Output = Outcome> + use<'a, C, B, P, A, T>
+) -> impl Future<Output = Outcome> + use<'a, C, B, T>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
-    P: Fn(&mut C),
-    A: Fn(&C) -> Option<u64>,
     T: Clock,
 {
     let mut relay = Relay::new(&policy, clock, Scanner::blind);
-    poll_fn(move |cx| relay.poll(cx, client, backend, control, &parting, &acknowledged))
-}
-
-/// An order to end, as it is being obeyed.
-#[derive(Debug)]
-struct Ordered {
-    order: Order,
-    /// When a message that is still open is waited for no longer; `None` once that is over.
-    messages_until: Option<Duration>,
-    /// When all has to be over.
-    end_by: Option<Duration>,
-}
-
-impl Ordered {
-    /// From now on a boundary between frames will do, and without one the connection is cut. Returns when
-    /// patience with the closing ends.
-    fn end_now(&mut self, now: Duration) -> Duration {
-        self.messages_until = None;
-        self.end_by = Some(now + NOW_WAIT.1);
-        now + NOW_WAIT.0
-    }
+    poll_fn(move |cx| relay.poll(cx, client, backend, handle))
 }
 
 /// A rule that a peer broke.
@@ -126,15 +93,9 @@ struct Broken {
 
 #[derive(Debug)]
 struct Relay<T> {
-    clock: T,
-    waker: RegisteredWaker,
-    timer: SessionTimer,
+    supervisor: Supervisor<T>,
     up: Pump,
     down: Pump,
-    keepalive: Keepalive,
-    idle_timeout: Option<Duration>,
-    /// When a message last moved.
-    moved: Duration,
     client: Peer,
     backend: Peer,
     turns: Turns,
@@ -143,9 +104,6 @@ struct Relay<T> {
     /// Boxed, as what follows: most of a session's life there is none.
     cause: Option<Box<Cause>>,
     broken: Option<Box<Broken>>,
-    order: Option<Box<Ordered>>,
-    /// When patience with the closing ends.
-    deadline: Option<Duration>,
     finish: Option<Box<Finish>>,
 }
 
@@ -154,24 +112,16 @@ const _: () = assert!(size_of::<Relay<()>>() <= 536);
 
 impl<T: Clock> Relay<T> {
     fn new(policy: &Policy, clock: T, scanner: impl Fn(Sender) -> Scanner) -> Self {
-        let now = clock.now();
         Self {
-            clock,
-            waker: RegisteredWaker::default(),
-            timer: SessionTimer::default(),
+            supervisor: Supervisor::new(policy, clock),
             up: Pump::new(scanner(Sender::Client)),
             down: Pump::new(scanner(Sender::Server)),
-            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random(), now),
-            idle_timeout: policy.idle_timeout,
-            moved: now,
             client: Peer::default(),
             backend: Peer::default(),
             turns: Turns::default(),
             took: false,
             cause: None,
             broken: None,
-            order: None,
-            deadline: None,
             finish: None,
         }
     }
@@ -181,64 +131,50 @@ impl<T: Clock> Relay<T> {
         cx: &mut Context<'_>,
         client: &mut C,
         backend: &mut B,
-        control: &SessionHandle,
-        parting: &impl Fn(&mut C),
-        acknowledged: &impl Fn(&C) -> Option<u64>,
+        handle: &SessionHandle,
     ) -> Poll<Outcome>
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: ClientStream,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        // The deadline that an alarm has rung for must not seem to be still to come.
-        let now = if self.timer.has_fired() {
-            let now = self.clock.now_exactly();
-            self.timer.count_if_late(now);
-            now
-        } else {
-            self.clock.now()
-        };
-        let silent = control.is_silent(cx, &self.waker);
+        let now = self.supervisor.take_fired().unwrap_or_else(|| self.supervisor.now());
+        let silent = self.supervisor.is_silent(cx, handle);
         if !silent
-            && let Some(order) = control.poll(cx, &mut self.waker)
+            && let Some(order) = self.supervisor.poll_order(cx, handle)
             && self.finish.is_none()
         {
             self.on_order(order, now);
         }
         if self.finish.is_none() {
-            let calm = self.poll_open(cx, client, backend, now, parting, acknowledged);
+            let calm = self.poll_open(cx, client, backend, now);
             if calm && silent {
                 return Poll::Pending;
             }
             let waits = !self.up.is_reading() || !self.down.is_reading();
-            control.on_stall(waits, std::mem::take(&mut self.took));
+            handle.on_stall(waits, std::mem::take(&mut self.took));
         }
-        control.answer(|| self.snapshot(now));
+        handle.answer(|| self.snapshot(now));
+        let late = self.supervisor.is_late(now);
         if let Some(finish) = &mut self.finish
-            && let Poll::Ready((client, backend)) = finish.poll(cx, client, backend, now)
+            && let Poll::Ready((client, backend)) = finish.poll(cx, client, backend, late)
         {
             return Poll::Ready(self.outcome(client, backend));
         }
-        if let Some(next) = self.next_deadline()
-            && self.timer.poll(cx, next, &self.clock).is_ready()
-        {
-            cx.waker().wake_by_ref(); // with a new look at the clock
-        }
+        self.supervisor.poll_timer(cx);
         Poll::Pending
     }
 
     /// Pumps both ways until nothing moves or the session is over. Says whether nothing happened but that
-    /// bytes moved: the alarm needs no look then.
+    /// bytes moved: the timer needs no look then.
     fn poll_open<C, B>(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut C,
         backend: &mut B,
         now: Duration,
-        parting: &impl Fn(&mut C),
-        acknowledged: &impl Fn(&C) -> Option<u64>,
     ) -> bool
     where
-        C: AsyncRead + AsyncWrite + Unpin,
+        C: ClientStream,
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let heard = self.up.wire_bytes();
@@ -250,15 +186,17 @@ impl<T: Clock> Relay<T> {
         let turn_len = if may_read { TURN_LEN } else { 0 };
         let mut left = (turn_len, turn_len);
         loop {
-            let up = self.up.poll(cx, client, backend, &mut self.keepalive, &mut spare, &mut left.0);
-            let down = self.down.poll(cx, backend, client, &mut self.keepalive, &mut spare, &mut left.1);
+            let up =
+                self.up.poll(cx, client, backend, &mut self.supervisor.keepalive, &mut spare, &mut left.0);
+            let down =
+                self.down.poll(cx, backend, client, &mut self.supervisor.keepalive, &mut spare, &mut left.1);
             let turn_is_over = may_read && (left.0 == 0 || left.1 == 0);
             if up.is_pending() && down.is_pending() && self.is_calm() {
                 if self.up.wire_bytes() != heard {
-                    self.keepalive.on_bytes(now);
+                    self.supervisor.keepalive.on_bytes(now);
                 }
                 if (self.up.tally(), self.down.tally()) != tallies {
-                    self.moved = now;
+                    self.supervisor.on_message(now);
                 }
                 if may_read {
                     self.turns.end(cx, 2 * TURN_LEN - left.0 - left.1, turn_is_over);
@@ -266,12 +204,12 @@ impl<T: Clock> Relay<T> {
                 return true;
             }
             if self.up.wire_bytes() != heard {
-                self.keepalive.on_bytes(now);
+                self.supervisor.keepalive.on_bytes(now);
             }
-            self.keepalive.on_reading(self.up.is_reading(), now);
+            self.supervisor.keepalive.on_reading(self.up.is_reading(), now);
             taken |= self.down.take_wrote();
             self.took |= taken | self.up.take_wrote();
-            self.keepalive.on_sending(!self.down.is_reading(), taken, now);
+            self.supervisor.keepalive.on_sending(!self.down.is_reading(), taken, now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
                 match event {
@@ -281,12 +219,12 @@ impl<T: Clock> Relay<T> {
                 }
             }
             if self.is_parting() {
-                parting(client);
+                client.begin_shutdown();
             }
             if (self.up.tally(), self.down.tally()) != tallies {
-                self.moved = now;
+                self.supervisor.on_message(now);
             }
-            let timers = self.on_timers(now, || acknowledged(client));
+            let timers = self.on_timers(now, client);
             self.advance(now);
             if self.finish.is_some() {
                 return false;
@@ -305,85 +243,45 @@ impl<T: Clock> Relay<T> {
         }
     }
 
-    /// Nothing is waited for but bytes and an alarm that is set and has not rung, and what these do can only
-    /// put the deadlines off. So it is nearly always.
+    /// Nothing is waited for but bytes and a timer that is armed, and what these do can only put off what is due.
+    /// So it is nearly always.
     fn is_calm(&self) -> bool {
-        self.cause.is_none()
-            && self.deadline.is_none()
-            && self.up.is_calm()
-            && self.down.is_calm()
-            && self.keepalive.is_calm()
-            && (self.timer.is_armed() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
+        self.cause.is_none() && self.up.is_calm() && self.down.is_calm() && self.supervisor.is_calm()
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {
-        if self.order.as_deref().is_some_and(|ordered| ordered.order == order) {
-            return;
-        }
-        let earlier = self.order.take();
-        let (messages_until, end_by) =
-            earlier.map_or((None, None), |earlier| (earlier.messages_until, earlier.end_by));
-        let ordered = self.order.insert(Box::new(Ordered { order, messages_until: None, end_by }));
-        let boundary = match order.manner {
-            Manner::AfterMessages { within } => {
-                let until = now + within;
-                ordered.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
-                Boundary::Message
-            }
-            Manner::Now => {
-                self.deadline = Some(ordered.end_now(now));
-                Boundary::Frame
-            }
-        };
+        let Some(boundary) = self.supervisor.on_order(order, now) else { return };
         if self.cause.is_none() {
             self.cause = Some(Box::new(Cause::Ordered { code: order.code }));
         }
         self.close_both(order.code, "", boundary);
     }
 
-    /// The order's last moment has come: a message that is kept open doesn't keep the session alive.
-    fn on_last_moment(&mut self, now: Duration) -> bool {
-        let Some(ordered) = self.order.as_deref_mut() else { return false };
-        if ordered.messages_until.is_none_or(|until| now < until) {
-            return false;
-        }
-        let code = ordered.order.code;
-        self.deadline = Some(ordered.end_now(now));
-        self.close_both(code, "", Boundary::Frame);
-        true
-    }
-
     fn close_both(&mut self, code: u16, reason: &str, boundary: Boundary) {
-        self.keepalive.on_close();
+        self.supervisor.on_close();
         self.up.send_close(code, reason, boundary);
         self.down.send_close(code, reason, boundary);
-    }
-
-    /// From now on the closing may take [`CLOSE_WAIT`] at most.
-    fn hurry(&mut self, now: Duration) {
-        let deadline = now + CLOSE_WAIT;
-        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
     fn on_event(&mut self, party: Party, event: Event, now: Duration) {
         match event {
             Event::Close { close, passed } => {
-                self.keepalive.on_close();
+                self.supervisor.on_close();
                 self.peer(party).closed = true;
                 self.cause.get_or_insert_with(|| Box::new(Cause::Closed { by: party, close }));
                 if passed {
-                    self.deadline.get_or_insert(now + CLOSE_ANSWER_WAIT);
+                    self.supervisor.deadline.get_or_insert(now + CLOSE_ANSWER_WAIT);
                 }
             }
             Event::Violation(violation) => {
-                self.keepalive.on_close();
+                self.supervisor.on_close();
                 if self.broken.is_some() {
                     self.peer(party).closed = true; // both misbehave: nothing to wait for
                     return;
                 }
                 self.broken = Some(Box::new(Broken { by: party, violation, told: false }));
                 self.cause.get_or_insert_with(|| Box::new(Cause::Violation { by: party, violation }));
-                self.hurry(now);
+                self.supervisor.limit_wait(now);
                 let (own, other) = self.pumps(party);
                 own.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
                 other.hold_close();
@@ -393,8 +291,8 @@ impl<T: Clock> Relay<T> {
                     self.cause.get_or_insert_with(|| Box::new(Cause::Lost { party, how: ended }));
                 }
                 self.peer(party).ended = Some(ended);
-                self.keepalive.on_close();
-                self.hurry(now);
+                self.supervisor.on_close();
+                self.supervisor.limit_wait(now);
                 if party == Party::Client {
                     self.up.shut_when_written();
                 }
@@ -402,46 +300,40 @@ impl<T: Clock> Relay<T> {
             Event::SinkFailed(how) => {
                 // What the peer sent before it went is still worth reading: its Close, its end.
                 self.peer(other(party)).write_error = Some(how);
-                self.hurry(now);
+                self.supervisor.limit_wait(now);
             }
-            Event::PingLeft => self.keepalive.on_ping_left(now),
+            Event::PingLeft => self.supervisor.keepalive.on_ping_left(now),
             Event::Yield => {}
         }
     }
 
-    /// Says whether something happened.
-    fn on_timers(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> bool {
-        if self.cause.is_some() {
-            return self.on_last_moment(now);
-        }
-        if self.idle_timeout.is_some_and(|timeout| now >= self.moved + timeout) {
-            self.cause = Some(Box::new(Cause::Idle));
-            self.hurry(now);
-            self.close_both(IDLE_CODE, "idle", Boundary::Frame);
-            return true;
-        }
-        match self.keepalive.on_deadline(now, acknowledged) {
-            Due::Nothing => false,
-            Due::Ping(payload) => {
-                self.down.send_ping(&payload);
-                true
-            }
-            Due::Gone => self.give_up(Cause::PongTimeout, now),
+    /// Says whether something was due.
+    fn on_timers(&mut self, now: Duration, client: &impl ClientStream) -> bool {
+        match self.supervisor.due(now, || client.acknowledged()) {
+            Due::Nothing => return false,
+            Due::Ping(payload) => self.down.send_ping(&payload),
+            Due::PongTimeout => self.give_up(Cause::PongTimeout, now),
             Due::Stalled => self.give_up(Cause::Stalled, now),
+            Due::Idle => {
+                self.cause = Some(Box::new(Cause::Idle));
+                self.supervisor.limit_wait(now);
+                self.close_both(IDLE_CODE, "idle", Boundary::Frame);
+            }
+            Due::OrderTimeout { code } => self.close_both(code, "", Boundary::Frame),
         }
+        true
     }
 
     /// Ends the session of a client that is gone. No Close to the backend: it is to see what it
     /// would have seen without us.
-    fn give_up(&mut self, cause: Cause, now: Duration) -> bool {
+    fn give_up(&mut self, cause: Cause, now: Duration) {
         self.cause = Some(Box::new(cause));
         self.finish(now, Exit::Cut, Exit::Orderly);
-        true
     }
 
     /// Takes the steps that follow from what has happened, by the table of [`closing`].
     fn advance(&mut self, now: Duration) {
-        if self.cause.is_none() && !self.is_late(now) {
+        if self.cause.is_none() && !self.supervisor.is_late(now) {
             return; // so it is nearly always
         }
         while self.finish.is_none() {
@@ -454,7 +346,7 @@ impl<T: Clock> Relay<T> {
                     let Some(broken) = self.broken.as_deref_mut() else { return };
                     broken.told = true;
                     let violation = broken.violation;
-                    self.deadline = Some(now + CLOSE_WAIT);
+                    self.supervisor.deadline = Some(now + CLOSE_WAIT);
                     let (_, to_violator) = self.pumps(violator);
                     to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
                 }
@@ -462,7 +354,7 @@ impl<T: Clock> Relay<T> {
                     self.down.send_close(BACKEND_LOST_CODE, "backend lost", Boundary::Frame);
                     self.up.watch();
                 }
-                Step::BeginWait => self.deadline = Some(now + CLOSE_WAIT),
+                Step::BeginWait => self.supervisor.deadline = Some(now + CLOSE_WAIT),
                 Step::Finish { client, backend } => self.finish(now, client, backend),
             }
         }
@@ -478,8 +370,8 @@ impl<T: Clock> Relay<T> {
             to_backend: output(&self.up),
             violator: self.broken.as_deref().map(|broken| (broken.by, broken.told)),
             loss_is_unreported: self.down.takes_close() || self.up.is_relaying(),
-            ordered: self.order.is_some(),
-            wait: match self.deadline {
+            ordered: self.supervisor.is_ordered(),
+            wait: match self.supervisor.deadline {
                 None => Wait::Unlimited,
                 Some(deadline) if now < deadline => Wait::Running,
                 Some(_) => Wait::Over,
@@ -492,10 +384,6 @@ impl<T: Clock> Relay<T> {
         self.client.closed && self.backend.closed && self.up.close_written() && self.down.is_answering()
     }
 
-    fn is_late(&self, now: Duration) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline)
-    }
-
     fn finish(&mut self, now: Duration, client: Exit, backend: Exit) {
         let closed_in_order = self.up.close_written() && self.backend.closed;
         self.finish = Some(Box::new(Finish {
@@ -506,19 +394,15 @@ impl<T: Clock> Relay<T> {
                 Exit::Orderly => shutdown(&self.backend),
                 exit => Leg::Done(exit),
             },
-            deadline: self
-                .order
-                .as_deref()
-                .and_then(|ordered| ordered.end_by)
-                .map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)),
         }));
+        self.supervisor.on_finish(now);
     }
 
     fn snapshot(&self, now: Duration) -> Snapshot {
         Snapshot {
             from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
             from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
-            idle: now.saturating_sub(self.moved),
+            idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         }
     }
@@ -532,17 +416,6 @@ impl<T: Clock> Relay<T> {
             client,
             backend,
         }
-    }
-
-    fn next_deadline(&self) -> Option<Duration> {
-        if let Some(finish) = &self.finish {
-            return Some(finish.deadline);
-        }
-        let open = self.cause.is_none();
-        let idle = self.idle_timeout.filter(|_| open).map(|timeout| self.moved + timeout);
-        let ping = self.keepalive.deadline().filter(|_| open);
-        let messages = self.order.as_deref().and_then(|ordered| ordered.messages_until);
-        [self.deadline, idle, ping, messages].into_iter().flatten().min()
     }
 
     fn peer(&mut self, party: Party) -> &mut Peer {
@@ -583,7 +456,6 @@ fn reason(violation: Violation) -> String {
 struct Finish {
     client: Leg,
     backend: Leg,
-    deadline: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -605,13 +477,12 @@ impl Finish {
         cx: &mut Context<'_>,
         client: &mut C,
         backend: &mut B,
-        now: Duration,
+        late: bool,
     ) -> Poll<(Exit, Exit)>
     where
         C: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        let late = now >= self.deadline;
         self.client.poll(cx, client, late);
         self.backend.poll(cx, backend, late);
         match (self.client, self.backend) {

@@ -17,6 +17,7 @@ use std::task::{Wake, Waker};
 use tokio::time::{Instant, advance};
 
 use super::*;
+use crate::handle::Manner;
 use crate::head::{Scan, scan_head, unmask};
 use crate::test_io::{frame, masked};
 
@@ -117,6 +118,8 @@ impl Stream {
         }
     }
 }
+
+impl ClientStream for Stream {}
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -332,6 +335,7 @@ impl Far {
 
 struct World {
     random: Random,
+    clock: Lagging,
     relay: Relay<Lagging>,
     task: Arc<Task>,
     budget: Rc<Cell<u32>>,
@@ -362,6 +366,7 @@ impl World {
         let clock = Lagging(Instant::now());
         Self {
             random,
+            clock,
             relay: Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits)),
             task: Arc::new(Task(AtomicBool::new(true))),
             budget,
@@ -427,10 +432,7 @@ impl World {
             let waker = Waker::from(self.task.clone());
             let cx = &mut Context::from_waker(&waker);
             let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
-            match self
-                .relay
-                .poll(cx, client, backend, &self.control, &|_: &mut Stream| {}, &|_: &Stream| None)
-            {
+            match self.relay.poll(cx, client, backend, &self.control) {
                 Poll::Ready(outcome) => self.outcome = Some(outcome),
                 Poll::Pending => {
                     tokio::task::yield_now().await;
@@ -447,8 +449,8 @@ impl World {
         if self.task.0.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let now = self.relay.clock.now_exactly();
-        if let Some(next) = self.relay.next_deadline()
+        let now = self.clock.now_exactly();
+        if let Some(next) = self.relay.supervisor.next_due()
             && now > next + LATE_MAX
         {
             return Err(format!("it sleeps at {now:?}, after its deadline {next:?}"));
@@ -495,7 +497,7 @@ impl World {
 
     /// From here on peers say all they have to say, take everything, and end when they should.
     async fn settle(&mut self) -> Result<(), String> {
-        self.is_sound &= self.relay.clock.now() < CLOSE_ANSWER_WAIT;
+        self.is_sound &= self.clock.now() < CLOSE_ANSWER_WAIT;
         self.order();
         let begun = Instant::now();
         while self.outcome.is_none() {

@@ -15,10 +15,12 @@ use tokio::time::{Instant, advance, timeout};
 use super::*;
 use crate::clock::Exact;
 use crate::close::Close;
+use crate::handle::Manner;
 use crate::head::{Scan, scan_head, unmask};
 use crate::outcome::Ended;
 use crate::policy::STALL_MAX;
 use crate::sequence::Limits;
+use crate::supervisor::END_NOW_WAIT;
 use crate::test_io::{Breaks, Drip, frame, masked, resets};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,12 +51,14 @@ struct Parts<C> {
     parted: Arc<AtomicBool>,
 }
 
-impl<C> Parts<C> {
-    fn part(&mut self) {
+impl<C: AsyncRead + AsyncWrite + Unpin> ClientStream for Parts<C> {
+    fn begin_shutdown(&mut self) {
         self.kept.get_or_insert_default();
         self.parted.store(true, Ordering::Relaxed);
     }
 }
+
+impl ClientStream for DuplexStream {}
 
 impl<C: AsyncRead + Unpin> AsyncRead for Parts<C> {
     fn poll_read(
@@ -182,9 +186,7 @@ where
     let control = SessionHandle::new();
     let relay = tokio::spawn({
         let control = control.clone();
-        async move {
-            relay(&mut client, &mut backend, policy, &control, Exact::begin(), Parts::part, |_| None).await
-        }
+        async move { relay(&mut client, &mut backend, policy, &control, Exact::begin()).await }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
@@ -222,7 +224,7 @@ async fn an_alarm_is_heard_whatever_the_clock_says() {
     let control = SessionHandle::new();
     let clock = Lagging(Exact::begin(), Duration::ZERO.into());
     let begun = Instant::now();
-    let session = relay(&mut client, &mut backend, policy, &control, clock, |_| {}, |_| None);
+    let session = relay(&mut client, &mut backend, policy, &control, clock);
     let hearing = async {
         let mut client = Far { io: client_far, hears: Sender::Server };
         let ping = client.hear().await.unwrap();
@@ -240,7 +242,7 @@ async fn a_session_with_a_deadline_is_not_calm() {
     let policy = policy();
     let mut relay = Relay::new(&policy, Exact::begin(), |sender| Scanner::new(sender, policy.limits));
     assert!(relay.is_calm());
-    relay.deadline = Some(SECOND);
+    relay.supervisor.deadline = Some(SECOND);
     assert!(!relay.is_calm());
 }
 
@@ -677,7 +679,7 @@ async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
         };
         assert_eq!((before.elapsed(), close.code), (5 * SECOND, Some(1001)), "{from_client}");
         let outcome = rig.relay.await.unwrap();
-        assert!(before.elapsed() <= 5 * SECOND + NOW_WAIT.1, "{:?}", before.elapsed());
+        assert!(before.elapsed() <= 5 * SECOND + END_NOW_WAIT.1, "{:?}", before.elapsed());
         assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
         endless.abort();
     }
@@ -694,7 +696,7 @@ async fn a_frame_that_is_kept_open_is_cut_at_an_orders_last_moment() {
     rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 4 * SECOND } });
     let outcome = rig.relay.await.unwrap();
     let took = before.elapsed();
-    assert!((5 * SECOND..=5 * SECOND + NOW_WAIT.1).contains(&took), "{took:?}: the earlier end counts");
+    assert!((5 * SECOND..=5 * SECOND + END_NOW_WAIT.1).contains(&took), "{took:?}: the earlier end counts");
     assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
 }
 
@@ -707,7 +709,7 @@ async fn a_client_that_takes_nothing_does_not_outlast_an_order() {
     let before = Instant::now();
     rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
     let outcome = rig.relay.await.unwrap();
-    assert!(before.elapsed() <= 5 * SECOND + NOW_WAIT.1, "{:?}", before.elapsed());
+    assert!(before.elapsed() <= 5 * SECOND + END_NOW_WAIT.1, "{:?}", before.elapsed());
     assert_eq!(outcome.client, Exit::Cut);
 }
 
@@ -788,7 +790,7 @@ async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));
     let before = Instant::now();
     let outcome = rig.relay.await.unwrap();
-    assert!(before.elapsed() <= NOW_WAIT.1);
+    assert!(before.elapsed() <= END_NOW_WAIT.1);
     assert_eq!(outcome.client, Exit::Cut);
     assert_eq!(rig.client.hear_out().await, half);
 }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 use upgrade_handler::casing::Kept;
 use upgrade_handler::fields::has_token;
-use upgrade_handler::handoff::{Handoff, from_hyper};
+use upgrade_handler::handoff::from_hyper;
 
 use crate::context::Connection;
 use crate::edge::idle::HeadTimer;
@@ -31,7 +31,7 @@ use crate::net::stream::Transport;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::exchange;
 use crate::request::reply::Reply;
-use crate::session::{Carrier, Session};
+use crate::session::{Carrier, Client, Session};
 use crate::upstream::body::{Http1Body, RequestBody};
 use crate::upstream::forward::address_field;
 use crate::upstream::interim::{Interim, Interject};
@@ -190,13 +190,7 @@ async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: B
             if let Some(client) = from_hyper::<Interject<StallTimeout<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 let client = client.map(|io| io.into_inner().into_inner());
-                let acknowledged = |client: &Handoff<T>| client.get_ref().acknowledged();
-                tasks.spawn(session.run(
-                    client,
-                    Carrier::Http1,
-                    |client| client.get_mut().part(),
-                    acknowledged,
-                ));
+                tasks.spawn(session.run(Client(client), Carrier::Http1));
             }
         }
         Err(e) => session.abandon(&e),

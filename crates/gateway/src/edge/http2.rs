@@ -43,7 +43,7 @@ use crate::net::stream::Transport;
 use crate::request::body::ToClient;
 use crate::request::exchange;
 use crate::request::reply::Reply;
-use crate::session::Carrier;
+use crate::session::{Carrier, Client};
 use crate::upstream::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest};
 use crate::upstream::forward::{address_field, expects_continue, remove_hop_by_hop};
 use crate::upstream::interim::Interim;
@@ -240,7 +240,7 @@ async fn stream(
             match respond.send_response(answer, false) {
                 Ok(send) => {
                     // A task of its own: this one is as large as a request needs it.
-                    let session = session.run(Tunnel::new(send, recv), Carrier::Http2, |_| (), |_| None);
+                    let session = session.run(Client(Tunnel::new(send, recv)), Carrier::Http2);
                     worker.tasks.spawn(async move {
                         session.await;
                         drop(open);

@@ -1,5 +1,6 @@
 //! A WebSocket session, from the answered handshake to its line in the log.
 
+mod client;
 mod echo;
 
 use std::sync::Arc;
@@ -8,16 +9,18 @@ use std::time::Duration;
 use frame_core::endpoint::Endpoint;
 use frame_core::outcome::{Exit, Outcome};
 use frame_core::policy::{CLOSE_WAIT, Policy};
+use frame_core::relay::ClientStream;
 #[cfg(not(unscanned))]
 use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
 use frame_core::sequence::Limits;
 use tls_acceptor::Tcp;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use upgrade_handler::handoff::Handoff;
 
+pub use self::client::Client;
 use crate::context::registry::Registered;
 use crate::net::clock::Coarse;
 use crate::net::options;
@@ -72,18 +75,14 @@ impl Session {
         Policy { limits: Limits { deflate: self.deflate, ..limits }, ..self.route.policy }
     }
 
-    /// Lives the session over the client's stream; for `parting` and `acknowledged` see [`relay`].
-    pub fn run<S, P, A>(
+    /// Runs the session over the client's stream.
+    pub fn run<C>(
         mut self: Box<Self>,
-        mut client: S,
+        mut client: C,
         carrier: Carrier,
-        parting: P,
-        acknowledged: A,
     ) -> impl Future<Output = ()> + Send + 'static
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        P: Fn(&mut S) + Send + 'static,
-        A: Fn(&S) -> Option<u64> + Send + 'static,
+        C: ClientStream + Send + 'static,
     {
         SweptSession::new(self.registered.control().clone(), async move {
             self.report.opened();
@@ -92,8 +91,7 @@ impl Session {
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome =
-                            relay(&mut client, backend, policy, control, Coarse, parting, acknowledged).await;
+                        let outcome = relay(&mut client, backend, policy, control, Coarse).await;
                         if outcome.backend == Exit::Reset {
                             options::reset_on_close(backend.get_ref());
                         }
@@ -129,10 +127,8 @@ impl Session {
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.
 const _: () = assert!(size_of::<Session>() <= 104);
-// Each of the two functions is 8 bytes, three times.
-const _: () =
-    assert!(output_len(Session::run::<Handoff<Stream>, fn(&mut _), fn(&_) -> Option<u64>>) <= 672 + 24);
+const _: () = assert!(output_len(Session::run::<Client<Handoff<Stream>>>) <= 672);
 
-const fn output_len<A, B, C, D, E, F>(_: fn(A, B, C, D, E) -> F) -> usize {
+const fn output_len<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
     size_of::<F>()
 }

@@ -170,7 +170,7 @@ async fn a_backend_that_answers_no_close_is_left_when_its_time_is_over() {
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));
     rig.client.send(&masked(0x88, &close(1001))).await;
     assert_eq!(rig.backend.hear().await, None);
-    assert_eq!(before.elapsed(), NOW_WAIT.0);
+    assert_eq!(before.elapsed(), END_NOW_WAIT.0);
 }
 
 #[tokio::test(start_paused = true)]

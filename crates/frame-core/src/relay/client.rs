@@ -1,0 +1,16 @@
+//! What the relay asks of a client's stream beyond reading and writing.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The stream of a client. Bytes that the client sent along with its handshake must come out of it first.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
+    /// What is written next is the last, and the shutdown follows at once. The stream may keep such bytes until
+    /// then, and call them flushed.
+    fn begin_shutdown(&mut self) {}
+
+    /// How many bytes the client's machine has acknowledged so far, if that is known. As long as it goes on doing
+    /// so, a client that is slow to answer or to take more is not given up.
+    fn acknowledged(&self) -> Option<u64> {
+        None
+    }
+}

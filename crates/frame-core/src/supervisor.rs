@@ -1,0 +1,341 @@
+//! What watches over a session, whether [`relay`](mod@crate::relay) serves it or [`endpoint`](crate::endpoint).
+//!
+//! In: what has moved, and orders from outside. Out: what is [`Due`]. It has the session's clock and its one timer,
+//! and the session's task is woken when the next of these is due:
+//!
+//! - a ping, the end of the wait for its answer, a client that takes nothing (`keepalive`)
+//! - the end of a session in which no message has moved for too long
+//! - the end of the time that an order leaves for messages in flight
+//! - the end of the wait for a session to close
+
+use std::task::Context;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
+use crate::keepalive::{self, Keepalive, PING_LEN};
+use crate::policy::{CLOSE_WAIT, Policy};
+use crate::scanner::Boundary;
+use crate::timer::SessionTimer;
+
+/// How long a session that is to end at once is given for its Closes, and for all of its end.
+pub(crate) const END_NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(1500));
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing at the moment.
+    Nothing,
+    /// A ping with this payload is to be put between two frames; see [`Keepalive::on_ping_left`].
+    Ping([u8; PING_LEN]),
+    /// The client did not answer a ping in time.
+    PongTimeout,
+    /// The client took nothing of what waits for it for [`STALL_MAX`](crate::policy::STALL_MAX).
+    Stalled,
+    /// No message has moved within the route's `idle_timeout`.
+    Idle,
+    /// The order with this close code leaves no more time for messages in flight.
+    OrderTimeout {
+        /// What both peers are told.
+        code: u16,
+    },
+}
+
+/// An order to end, as it is being obeyed.
+#[derive(Debug)]
+struct Obeyed {
+    order: Order,
+    /// When a message that is still open is waited for no longer; `None` once that is over.
+    messages_until: Option<Duration>,
+    /// When all has to be over.
+    end_by: Option<Duration>,
+}
+
+impl Obeyed {
+    /// From now on a boundary between frames is enough, and without one the connection is cut. Returns when the
+    /// closing is given up.
+    fn end_now(&mut self, now: Duration) -> Duration {
+        self.messages_until = None;
+        self.end_by = Some(now + END_NOW_WAIT.1);
+        now + END_NOW_WAIT.0
+    }
+}
+
+/// The clock, the timer, and what is timed.
+#[derive(Debug)]
+pub(crate) struct Supervisor<T> {
+    pub(crate) keepalive: Keepalive,
+    clock: T,
+    timer: SessionTimer,
+    waker: RegisteredWaker,
+    /// `None`: the session may idle, or its end has begun.
+    idle_timeout: Option<Duration>,
+    /// When a message last moved.
+    moved: Duration,
+    /// Boxed: most of a session's life there is none.
+    order: Option<Box<Obeyed>>,
+    /// When the end, which has begun, is waited for no longer.
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl<T: Clock> Supervisor<T> {
+    /// Watches over a session that begins now.
+    pub(crate) fn new(policy: &Policy, clock: T) -> Self {
+        let now = clock.now();
+        Self {
+            keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random(), now),
+            clock,
+            timer: SessionTimer::default(),
+            waker: RegisteredWaker::default(),
+            idle_timeout: policy.idle_timeout,
+            moved: now,
+            order: None,
+            deadline: None,
+        }
+    }
+
+    /// The time by the clock, which may lag.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// To be called first in each poll of the session: if the timer has fired, what it was set for must not seem
+    /// still to come, so this is the time without a lag.
+    pub(crate) fn take_fired(&mut self) -> Option<Duration> {
+        self.timer.take_fired(&self.clock)
+    }
+
+    /// Only bytes are waited for, and a timer that is armed; bytes can only put off what is due. So it is nearly
+    /// always.
+    pub(crate) fn is_calm(&self) -> bool {
+        self.deadline.is_none()
+            && self.keepalive.is_calm()
+            && (self.timer.is_armed() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
+    }
+
+    /// A message has moved.
+    pub(crate) fn on_message(&mut self, now: Duration) {
+        self.moved = now;
+    }
+
+    /// For how long no message has moved.
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.moved)
+    }
+
+    /// The end has begun: there are no pings any more, and the session is not idle.
+    pub(crate) fn on_close(&mut self) {
+        self.keepalive.on_close();
+        self.idle_timeout = None;
+    }
+
+    /// The end may take [`CLOSE_WAIT`] from now on at most.
+    pub(crate) fn limit_wait(&mut self, now: Duration) {
+        let deadline = now + CLOSE_WAIT;
+        self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
+    }
+
+    /// The end has been waited for long enough.
+    pub(crate) fn is_late(&self, now: Duration) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Nothing is left but to shut the connections down: in [`CLOSE_WAIT`], or when an order says so.
+    pub(crate) fn on_finish(&mut self, now: Duration) {
+        self.on_close();
+        let end_by = self.order.take().and_then(|obeyed| obeyed.end_by);
+        self.deadline = Some(end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)));
+    }
+
+    /// There is neither an order nor a question, and the task is woken when there is.
+    pub(crate) fn is_silent(&self, cx: &Context<'_>, handle: &SessionHandle) -> bool {
+        handle.is_silent(cx, &self.waker)
+    }
+
+    /// The order in force. The task is woken when it changes.
+    pub(crate) fn poll_order(&mut self, cx: &Context<'_>, handle: &SessionHandle) -> Option<Order> {
+        handle.poll(cx, &mut self.waker)
+    }
+
+    /// There is an order. If it is a new one, says where a Close may be put from now on. Of several orders the
+    /// earliest end counts.
+    pub(crate) fn on_order(&mut self, order: Order, now: Duration) -> Option<Boundary> {
+        if self.order.as_deref().is_some_and(|obeyed| obeyed.order == order) {
+            return None;
+        }
+        let earlier = self.order.take();
+        let (messages_until, end_by) =
+            earlier.map_or((None, None), |earlier| (earlier.messages_until, earlier.end_by));
+        let obeyed = self.order.insert(Box::new(Obeyed { order, messages_until: None, end_by }));
+        Some(match order.manner {
+            Manner::AfterMessages { within } => {
+                let until = now + within;
+                obeyed.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
+                Boundary::Message
+            }
+            Manner::Now => {
+                self.deadline = Some(obeyed.end_now(now));
+                Boundary::Frame
+            }
+        })
+    }
+
+    /// The session was ordered to end.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// The session was ordered to end, and messages in flight are waited for no longer.
+    pub(crate) fn is_ordered_now(&self, now: Duration) -> bool {
+        self.order.as_deref().is_some_and(|obeyed| obeyed.messages_until.is_none_or(|until| now >= until))
+    }
+
+    /// What is due at `now`. `acknowledged` says how many bytes the client's machine has acknowledged so far, if
+    /// that is known.
+    pub(crate) fn due(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
+        if let Some(obeyed) = self.order.as_deref_mut()
+            && obeyed.messages_until.is_some_and(|until| now >= until)
+        {
+            self.deadline = Some(obeyed.end_now(now));
+            return Due::OrderTimeout { code: obeyed.order.code };
+        }
+        if self.idle_at().is_some_and(|at| now >= at) {
+            return Due::Idle;
+        }
+        match self.keepalive.on_deadline(now, acknowledged) {
+            keepalive::Due::Nothing => Due::Nothing,
+            keepalive::Due::Ping(payload) => Due::Ping(payload),
+            keepalive::Due::Gone => Due::PongTimeout,
+            keepalive::Due::Stalled => Due::Stalled,
+        }
+    }
+
+    /// Has the task of `cx` woken when something is due. To be called last in each poll, unless
+    /// [`Self::is_calm`].
+    pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) {
+        if let Some(next) = self.next_due()
+            && self.timer.poll(cx, next, &self.clock).is_ready()
+        {
+            cx.waker().wake_by_ref(); // with a new look at the clock
+        }
+    }
+
+    /// When something is due next.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let messages = self.order.as_deref().and_then(|obeyed| obeyed.messages_until);
+        let moments = [self.deadline, self.idle_at(), self.keepalive.deadline(), messages];
+        moments.into_iter().flatten().min()
+    }
+
+    fn idle_at(&self) -> Option<Duration> {
+        self.idle_timeout.map(|timeout| self.moved + timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::clock::Exact;
+    use crate::policy::STALL_MAX;
+    use crate::sequence::Limits;
+
+    const POLICY: Policy = Policy {
+        limits: Limits { message_max: 1, deflate: false },
+        idle_timeout: None,
+        ping_interval: None,
+        pong_timeout: secs(10),
+    };
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn order(code: u16, within: u64) -> Order {
+        Order { code, manner: Manner::AfterMessages { within: secs(within) } }
+    }
+
+    /// It begins at 0.
+    fn supervisor(policy: Policy) -> Supervisor<Exact> {
+        Supervisor::new(&policy, Exact::begin())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_is_said_in_its_time() {
+        let policy = Policy { idle_timeout: Some(secs(40)), ping_interval: Some(secs(30)), ..POLICY };
+        let mut supervisor = supervisor(policy);
+        assert_eq!(supervisor.due(secs(29), || None), Due::Nothing);
+        assert!(matches!(supervisor.due(secs(30), || None), Due::Ping(_)));
+        supervisor.keepalive.on_ping_left(secs(30));
+        supervisor.on_message(secs(5));
+        assert_eq!(supervisor.idle(secs(30)), secs(25));
+        assert_eq!(supervisor.due(secs(39), || None), Due::Nothing);
+        assert_eq!(supervisor.due(secs(45), || None), Due::Idle, "and not the missing answer");
+        supervisor.on_message(secs(45));
+        assert_eq!(supervisor.due(secs(45), || None), Due::PongTimeout);
+        supervisor.keepalive.on_sending(true, false, secs(45));
+        supervisor.on_message(secs(45) + STALL_MAX);
+        assert_eq!(supervisor.due(secs(45) + STALL_MAX, || None), Due::Stalled);
+        supervisor.on_close();
+        assert_eq!(supervisor.due(secs(1000), || None), Due::Nothing, "it is ending");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_orders_the_earliest_end_counts() {
+        let mut supervisor = supervisor(POLICY);
+        assert!(!supervisor.is_ordered() && !supervisor.is_ordered_now(secs(9)));
+        assert_eq!(supervisor.on_order(order(1001, 20), secs(0)), Some(Boundary::Message));
+        assert_eq!(supervisor.on_order(order(1001, 20), secs(9)), None, "it is the same");
+        assert_eq!(supervisor.on_order(order(1001, 9), secs(1)), Some(Boundary::Message));
+        assert_eq!(supervisor.on_order(order(1001, 15), secs(2)), Some(Boundary::Message));
+        assert!(supervisor.is_ordered() && !supervisor.is_ordered_now(secs(9)));
+        assert_eq!(supervisor.due(secs(9), || None), Due::Nothing);
+        assert!(supervisor.is_ordered_now(secs(10)));
+        assert_eq!(supervisor.due(secs(10), || None), Due::OrderTimeout { code: 1001 });
+        assert_eq!(supervisor.due(secs(10), || None), Due::Nothing, "once");
+        assert_eq!(supervisor.deadline, Some(secs(10) + END_NOW_WAIT.0));
+        supervisor.on_finish(secs(10));
+        assert_eq!(supervisor.deadline, Some(secs(10) + END_NOW_WAIT.1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_to_end_now_leaves_no_time_for_messages() {
+        let mut supervisor = supervisor(POLICY);
+        let now = Order { code: 1012, manner: Manner::Now };
+        assert_eq!(supervisor.on_order(now, secs(3)), Some(Boundary::Frame));
+        assert!(supervisor.is_ordered_now(secs(3)));
+        assert_eq!(supervisor.deadline, Some(secs(3) + END_NOW_WAIT.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_waited_for_until_the_earliest_limit() {
+        let mut supervisor = supervisor(POLICY);
+        assert!(!supervisor.is_late(secs(1000)));
+        supervisor.limit_wait(secs(1));
+        supervisor.limit_wait(secs(2));
+        let limit = secs(1) + CLOSE_WAIT;
+        assert!(!supervisor.is_late(limit - Duration::from_nanos(1)) && supervisor.is_late(limit));
+        supervisor.on_finish(secs(5));
+        assert_eq!(supervisor.deadline, Some(secs(5) + CLOSE_WAIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_calm_while_its_timer_is_armed_or_has_nothing_to_do() {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(supervisor(POLICY).is_calm());
+        let mut idles = supervisor(Policy { idle_timeout: Some(secs(5)), ..POLICY });
+        assert!(!idles.is_calm());
+        idles.poll_timer(&mut cx);
+        assert!(idles.is_calm());
+        tokio::time::sleep(secs(5)).await;
+        assert!(!idles.is_calm(), "the timer has fired");
+        assert_eq!((idles.take_fired(), idles.take_fired()), (Some(secs(5)), None));
+        // The end of the wait must be noticed although nothing else happens any more.
+        idles.on_message(secs(5));
+        idles.poll_timer(&mut cx);
+        assert!(idles.is_calm());
+        idles.limit_wait(secs(5));
+        assert!(!idles.is_calm());
+    }
+}
