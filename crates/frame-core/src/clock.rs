@@ -1,4 +1,4 @@
-//! What a session reads the time from. It does so whenever it wakes, so a clock may be coarse, and cheap.
+//! The clock of a session. It is read whenever the session is polled, so it may be coarse, and must be cheap.
 
 use std::time::Duration;
 

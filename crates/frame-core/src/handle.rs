@@ -1,7 +1,7 @@
-//! The string by which a live session can be ended from outside, and asked how it is.
+//! The handle by which a live session is ended from outside, and asked what it has carried.
 //!
-//! Whoever pulls it wakes the session; a session that nobody pulls looks at one word whenever it
-//! is awake anyway.
+//! Each order and each question wakes the session. A session without either reads one atomic word whenever it is
+//! polled.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -14,27 +14,27 @@ use crate::outcome::Snapshot;
 
 /// How a session is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum EndMode {
     /// Finish the messages in flight, then close.
     AfterMessages {
-        /// What isn't finished so long after the order ends as with [`Manner::Now`]: one message that is
-        /// kept open must not keep the session. Whole milliseconds, 49 days at most.
+        /// When this time is over, the session ends as with [`EndMode::Now`]: a message that is kept open must not
+        /// keep the session alive. Whole milliseconds, 49 days at most.
         within: Duration,
     },
-    /// Close between two frames if the bytes sent so far allow it, else cut.
+    /// Close between two frames if the bytes sent so far end there, otherwise cut the connection.
     Now,
 }
 
-/// An order to end: the close code both peers are told, and the manner.
+/// An order to end: the close code both peers are told, and the mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     /// The close code, for instance 1001.
     pub code: u16,
     /// How soon.
-    pub manner: Manner,
+    pub mode: EndMode,
 }
 
-/// Shared by a session and whoever may end it. Cheap to clone.
+/// Shared by a session and all that may end it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct SessionHandle(Arc<Shared>);
 
@@ -53,7 +53,7 @@ struct Shared {
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// What a session remembers of its [`SessionHandle`]: which of its tasks is woken.
+/// The waker that a session has registered with its [`SessionHandle`].
 #[derive(Debug, Default)]
 pub struct RegisteredWaker(Option<Waker>);
 
@@ -64,17 +64,17 @@ impl RegisteredWaker {
     }
 }
 
-/// The order's manner is [`Manner::Now`].
+/// The order's mode is [`EndMode::Now`].
 const NOW: u64 = 1 << 16;
-/// There is a question.
-const ASKED: u64 = 1 << 17;
-/// The session is to look at its streams once more.
-const LOOK: u64 = 1 << 18;
+/// A snapshot was asked for.
+const SNAPSHOT_REQUESTED: u64 = 1 << 17;
+/// The session is to be polled once more.
+const POLL_REQUESTED: u64 = 1 << 18;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
 impl SessionHandle {
-    /// A session that nobody has asked to end.
+    /// The handle of a new session: there is no order yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -83,39 +83,36 @@ impl SessionHandle {
     /// Asks the session to end. Of several orders the first code counts, so that both peers are told the
     /// same, and the earliest end.
     pub fn end(&self, order: Order) {
-        let manner = match order.manner {
-            Manner::AfterMessages { within } => {
+        let mode = match order.mode {
+            EndMode::AfterMessages { within } => {
                 u64::from(u32::try_from(within.as_millis()).unwrap_or(u32::MAX)) << WITHIN_SHIFT
             }
-            Manner::Now => NOW,
+            EndMode::Now => NOW,
         };
         let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-            let (code, asked) = (old & 0xFFFF, old & (ASKED | LOOK));
+            let (code, asked) = (old & 0xFFFF, old & (SNAPSHOT_REQUESTED | POLL_REQUESTED));
             match code {
-                0 => Some(u64::from(order.code) | manner | asked),
+                0 => Some(u64::from(order.code) | mode | asked),
                 _ if old & NOW != 0 => None,
-                _ if manner == NOW || manner < old >> WITHIN_SHIFT << WITHIN_SHIFT => {
-                    Some(code | manner | asked)
-                }
+                _ if mode == NOW || mode < old >> WITHIN_SHIFT << WITHIN_SHIFT => Some(code | mode | asked),
                 _ => None,
             }
         });
         self.wake();
     }
 
-    /// Asks the session how it is. No answer comes from one that is over, or that is asked again
+    /// Asks the session for a [`Snapshot`]. No answer comes from a session that is over, or that is asked again
     /// before it has answered.
     #[must_use]
-    pub fn ask(&self) -> oneshot::Receiver<Snapshot> {
+    pub fn request_snapshot(&self) -> oneshot::Receiver<Snapshot> {
         let (reply, answer) = oneshot::channel();
         *lock(&self.0.question) = Some(reply);
-        self.0.word.fetch_or(ASKED, Ordering::AcqRel);
+        self.0.word.fetch_or(SNAPSHOT_REQUESTED, Ordering::AcqRel);
         self.wake();
         answer
     }
 
-    /// Something of the session waits in memory for one of its peers (`waits`), which has just taken some of
-    /// it (`took`) or not.
+    /// `waits`: bytes of the session wait in memory for one of its peers; `took`: it has just taken some of them.
     pub fn on_stall(&self, waits: bool, took: bool) {
         let since = self.0.stalled.load(Ordering::Relaxed);
         if waits && (took || since == 0) {
@@ -126,24 +123,24 @@ impl SessionHandle {
         }
     }
 
-    /// Since when a peer has taken nothing of what waits for it; `None`: nothing waits. To be compared with
-    /// another session's.
+    /// Since when a peer has taken nothing of what waits for it; `None`: nothing waits. Only for comparison with
+    /// other sessions.
     #[must_use]
     pub fn stalled_since(&self) -> Option<Duration> {
         self.0.stalled.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
-    /// Has the session polled, in case a wake-up was lost; [`Self::take_look`] tells it why.
-    pub fn look(&self) {
-        self.0.word.fetch_or(LOOK, Ordering::AcqRel);
+    /// Has the session polled, in case a wake-up was lost. [`Self::take_poll_request`] says so to the session.
+    pub fn request_poll(&self) {
+        self.0.word.fetch_or(POLL_REQUESTED, Ordering::AcqRel);
         self.wake();
     }
 
-    /// The session was woken by [`Self::look`], which this call takes note of.
+    /// Whether the session was woken by [`Self::request_poll`]; once.
     #[must_use]
-    pub fn take_look(&self) -> bool {
-        self.0.word.load(Ordering::Acquire) & LOOK != 0
-            && self.0.word.fetch_and(!LOOK, Ordering::AcqRel) & LOOK != 0
+    pub fn take_poll_request(&self) -> bool {
+        self.0.word.load(Ordering::Acquire) & POLL_REQUESTED != 0
+            && self.0.word.fetch_and(!POLL_REQUESTED, Ordering::AcqRel) & POLL_REQUESTED != 0
     }
 
     fn wake(&self) {
@@ -153,12 +150,12 @@ impl SessionHandle {
         }
     }
 
-    /// Answers the question, if there is one. To be called after [`Self::poll`].
-    pub(crate) fn answer(&self, tell: impl FnOnce() -> Snapshot) {
-        if self.0.word.load(Ordering::Acquire) & ASKED == 0 {
+    /// Answers [`Self::request_snapshot`], if it was called. To be called after [`Self::poll`].
+    pub(crate) fn answer_snapshot(&self, tell: impl FnOnce() -> Snapshot) {
+        if self.0.word.load(Ordering::Acquire) & SNAPSHOT_REQUESTED == 0 {
             return;
         }
-        self.0.word.fetch_and(!ASKED, Ordering::AcqRel);
+        self.0.word.fetch_and(!SNAPSHOT_REQUESTED, Ordering::AcqRel);
         if let Some(reply) = lock(&self.0.question).take() {
             let _ = reply.send(tell());
         }
@@ -168,13 +165,13 @@ impl SessionHandle {
     pub fn poll(&self, cx: &Context<'_>, registered: &mut RegisteredWaker) -> Option<Order> {
         if !registered.is_task_of(cx) {
             registered.0 = Some(cx.waker().clone());
-            // Before the word is read: who changes it later finds this.
+            // Before the word is read: a later change of it finds this waker.
             lock(&self.0.waker).clone_from(&registered.0);
         }
         self.order()
     }
 
-    /// There is neither an order nor a question, and the task of `cx` is woken when there is.
+    /// There is no order and no question, and the task of `cx` is woken when there is.
     #[must_use]
     pub(crate) fn is_silent(&self, cx: &Context<'_>, registered: &RegisteredWaker) -> bool {
         registered.is_task_of(cx) && self.0.word.load(Ordering::Acquire) == 0
@@ -186,8 +183,8 @@ impl SessionHandle {
         let word = self.0.word.load(Ordering::Acquire);
         let code = u16::try_from(word & 0xFFFF).ok().filter(|&code| code != 0)?;
         let within = Duration::from_millis(word >> WITHIN_SHIFT);
-        let manner = if word & NOW == 0 { Manner::AfterMessages { within } } else { Manner::Now };
-        Some(Order { code, manner })
+        let mode = if word & NOW == 0 { EndMode::AfterMessages { within } } else { EndMode::Now };
+        Some(Order { code, mode })
     }
 }
 
@@ -213,98 +210,98 @@ mod tests {
 
     #[test]
     fn orders_only_get_harsher() {
-        let control = SessionHandle::new();
-        assert_eq!(control.order(), None);
-        let within = |seconds| Manner::AfterMessages { within: Duration::from_secs(seconds) };
-        let gentle = Order { code: 1001, manner: within(9) };
-        control.end(Order { code: 1001, manner: within(20) });
-        for manner in [within(9), within(9), within(10)] {
-            control.end(Order { code: 1012, manner });
-            assert_eq!(control.order(), Some(gentle), "the first code, the earliest end");
+        let handle = SessionHandle::new();
+        assert_eq!(handle.order(), None);
+        let within = |seconds| EndMode::AfterMessages { within: Duration::from_secs(seconds) };
+        let gentle = Order { code: 1001, mode: within(9) };
+        handle.end(Order { code: 1001, mode: within(20) });
+        for mode in [within(9), within(9), within(10)] {
+            handle.end(Order { code: 1012, mode });
+            assert_eq!(handle.order(), Some(gentle), "the first code, the earliest end");
         }
-        let question = control.ask();
-        control.end(Order { manner: within(8), ..gentle });
-        assert_eq!(control.order(), Some(Order { manner: within(8), ..gentle }));
-        control.answer(Snapshot::default);
+        let question = handle.request_snapshot();
+        handle.end(Order { mode: within(8), ..gentle });
+        assert_eq!(handle.order(), Some(Order { mode: within(8), ..gentle }));
+        handle.answer_snapshot(Snapshot::default);
         drop(question);
-        control.end(Order { code: 1012, manner: Manner::Now });
-        assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
-        control.end(gentle);
-        assert_eq!(control.order(), Some(Order { code: 1001, manner: Manner::Now }));
+        handle.end(Order { code: 1012, mode: EndMode::Now });
+        assert_eq!(handle.order(), Some(Order { code: 1001, mode: EndMode::Now }));
+        handle.end(gentle);
+        assert_eq!(handle.order(), Some(Order { code: 1001, mode: EndMode::Now }));
     }
 
     #[test]
     fn a_peer_stalls_from_the_last_byte_that_it_took() {
-        let control = SessionHandle::new();
-        assert_eq!(control.stalled_since(), None);
-        control.on_stall(true, false);
-        let first = control.stalled_since().unwrap();
+        let handle = SessionHandle::new();
+        assert_eq!(handle.stalled_since(), None);
+        handle.on_stall(true, false);
+        let first = handle.stalled_since().unwrap();
         while EPOCH.elapsed() < first + Duration::from_millis(2) {}
-        control.on_stall(true, false);
-        assert_eq!(control.stalled_since(), Some(first));
-        control.on_stall(true, true);
-        assert!(control.stalled_since().unwrap() > first);
-        control.on_stall(false, true);
-        assert_eq!(control.stalled_since(), None);
+        handle.on_stall(true, false);
+        assert_eq!(handle.stalled_since(), Some(first));
+        handle.on_stall(true, true);
+        assert!(handle.stalled_since().unwrap() > first);
+        handle.on_stall(false, true);
+        assert_eq!(handle.stalled_since(), None);
     }
 
     #[test]
     fn the_task_that_looked_last_is_woken_each_time() {
-        let (control, mut registered) = (SessionHandle::new(), RegisteredWaker::default());
+        let (handle, mut registered) = (SessionHandle::new(), RegisteredWaker::default());
         let tasks: [Arc<Counts>; 2] = Default::default();
         let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
         let [first, second] = tasks.each_ref().map(|task| Waker::from(task.clone()));
         let (first, second) = (Context::from_waker(&first), Context::from_waker(&second));
-        assert_eq!(control.poll(&first, &mut registered), None);
-        assert!(control.is_silent(&first, &registered) && !control.is_silent(&second, &registered));
-        drop(control.ask());
+        assert_eq!(handle.poll(&first, &mut registered), None);
+        assert!(handle.is_silent(&first, &registered) && !handle.is_silent(&second, &registered));
+        drop(handle.request_snapshot());
         assert_eq!(woken(), [1, 0]);
-        assert!(!control.is_silent(&first, &registered));
-        control.answer(Snapshot::default);
-        assert!(control.is_silent(&first, &registered));
-        assert_eq!(control.poll(&second, &mut registered), None);
-        assert!(!control.is_silent(&first, &registered));
-        let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::MAX } };
-        control.end(order);
-        control.end(Order { manner: Manner::Now, ..order });
+        assert!(!handle.is_silent(&first, &registered));
+        handle.answer_snapshot(Snapshot::default);
+        assert!(handle.is_silent(&first, &registered));
+        assert_eq!(handle.poll(&second, &mut registered), None);
+        assert!(!handle.is_silent(&first, &registered));
+        let order = Order { code: 1001, mode: EndMode::AfterMessages { within: Duration::MAX } };
+        handle.end(order);
+        handle.end(Order { mode: EndMode::Now, ..order });
         assert_eq!(woken(), [1, 2]);
-        assert!(control.poll(&second, &mut registered).is_some() && !control.is_silent(&second, &registered));
+        assert!(handle.poll(&second, &mut registered).is_some() && !handle.is_silent(&second, &registered));
     }
 
     #[test]
     fn a_look_wakes_the_session_and_is_taken_once() {
-        let (control, mut registered, task) =
+        let (handle, mut registered, task) =
             (SessionHandle::new(), RegisteredWaker::default(), Arc::<Counts>::default());
         let waker = Waker::from(task.clone());
         let context = Context::from_waker(&waker);
-        assert_eq!(control.poll(&context, &mut registered), None);
-        assert!(!control.take_look());
-        control.look();
+        assert_eq!(handle.poll(&context, &mut registered), None);
+        assert!(!handle.take_poll_request());
+        handle.request_poll();
         assert_eq!(task.0.load(Ordering::Relaxed), 1);
-        assert_eq!((control.is_silent(&context, &registered), control.order()), (false, None));
-        let mut answer = control.ask();
-        let order = Order { code: 1001, manner: Manner::AfterMessages { within: Duration::from_secs(1) } };
-        control.end(order);
-        assert!(control.take_look() && !control.take_look());
-        control.answer(Snapshot::default);
-        assert_eq!((answer.try_recv(), control.order()), (Ok(Snapshot::default()), Some(order)));
+        assert_eq!((handle.is_silent(&context, &registered), handle.order()), (false, None));
+        let mut answer = handle.request_snapshot();
+        let order = Order { code: 1001, mode: EndMode::AfterMessages { within: Duration::from_secs(1) } };
+        handle.end(order);
+        assert!(handle.take_poll_request() && !handle.take_poll_request());
+        handle.answer_snapshot(Snapshot::default);
+        assert_eq!((answer.try_recv(), handle.order()), (Ok(Snapshot::default()), Some(order)));
     }
 
     #[test]
     fn a_question_is_answered_once_and_touches_no_order() {
-        let control = SessionHandle::new();
-        control.answer(|| panic!("nobody has asked"));
-        let mut answer = control.ask();
-        assert_eq!(control.order(), None);
-        let order = Order { code: 1001, manner: Manner::Now };
-        control.end(order);
-        assert_eq!(control.order(), Some(order));
+        let handle = SessionHandle::new();
+        handle.answer_snapshot(|| panic!("it was not asked for"));
+        let mut answer = handle.request_snapshot();
+        assert_eq!(handle.order(), None);
+        let order = Order { code: 1001, mode: EndMode::Now };
+        handle.end(order);
+        assert_eq!(handle.order(), Some(order));
         let snapshot = Snapshot { idle: Duration::from_secs(7), ..Snapshot::default() };
-        control.answer(|| snapshot);
-        assert_eq!((answer.try_recv(), control.order()), (Ok(snapshot), Some(order)));
-        control.answer(|| panic!("it is answered"));
-        let mut unanswered = control.ask();
-        drop(control);
+        handle.answer_snapshot(|| snapshot);
+        assert_eq!((answer.try_recv(), handle.order()), (Ok(snapshot), Some(order)));
+        handle.answer_snapshot(|| panic!("it is answered"));
+        let mut unanswered = handle.request_snapshot();
+        drop(handle);
         assert!(unanswered.try_recv().is_err());
     }
 }

@@ -148,7 +148,7 @@ pub fn scan_head(input: &[u8], sender: Sender) -> Result<Scan, Violation> {
     }))
 }
 
-/// What is missing of a length of `len` bytes and, where `masked`, a key, with `rest` there already.
+/// How many bytes are missing: a length of `len` bytes and, if `masked`, a key; `rest` has arrived.
 fn need(len: usize, masked: bool, rest: &[u8]) -> Scan {
     Scan::Need(len + usize::from(masked) * 4 - rest.len())
 }

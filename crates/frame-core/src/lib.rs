@@ -8,18 +8,18 @@
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
 //! - [`clock`], [`timer`], [`memory`], [`pool`]: time, counted memory, and receive buffers that idle connections
 //!   don't hold
-//! - [`turns`]: sessions that move much wait for each other, so that small messages don't
+//! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
 //!   [`handle`]: how it is ended from outside
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
-//! - `guard`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
+//! - `strict_reader`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
 
 pub mod clock;
 pub mod close;
 pub mod endpoint;
-mod guard;
+pub mod fair_queue;
 pub mod handle;
 pub mod head;
 mod keepalive;
@@ -30,11 +30,11 @@ pub mod pool;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
+mod strict_reader;
 mod supervisor;
 #[cfg(test)]
 mod test_io;
 pub mod timer;
-pub mod turns;
 mod utf8;
 pub mod violation;
 

@@ -1,8 +1,8 @@
-//! Bytes that wait in memory for a peer, counted thread by thread: what the gateway holds for those who
-//! are slow is to stay in bounds.
+//! Bytes that wait in memory for a peer, counted for each thread: what the gateway holds for slow peers must stay
+//! in bounds.
 //!
-//! Each thread has a counter of its own, so that no message touches what another thread writes. Bytes
-//! that move to another thread leave both counters wrong, and their sum right.
+//! Each thread has its own counter, so that no message touches memory that another thread writes. When bytes
+//! move to another thread, both counters are wrong, and their sum is right.
 
 use std::cell::Cell;
 
@@ -10,21 +10,21 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Bytes that this thread holds: buffers in use, messages of endpoints that are not whole or not sent, and what
-/// else has a [`Claim`].
+/// Bytes that this thread holds: buffers in use, messages of endpoints that are not whole or not sent, and all
+/// that has a [`Claim`].
 #[must_use]
 pub fn held() -> usize {
     HELD.get()
 }
 
-/// So many bytes more are held.
+/// `len` bytes more are held.
 pub(crate) fn count(len: usize) {
     HELD.set(HELD.get().wrapping_add(len));
 }
 
-/// So many less.
+/// `len` bytes less are held.
 pub(crate) fn forget(len: usize) {
-    // A thread that is going away counts no more.
+    // A thread that is ending does not count any more.
     let _ = HELD.try_with(|held| held.set(held.get().wrapping_sub(len)));
 }
 
@@ -33,13 +33,13 @@ pub(crate) fn forget(len: usize) {
 pub struct Claim(usize);
 
 impl Claim {
-    /// So many.
+    /// How many are counted.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.0
     }
 
-    /// It is so many now.
+    /// From now on `len` bytes are counted.
     pub fn set(&mut self, len: usize) {
         if len == self.0 {
             return;

@@ -1,4 +1,4 @@
-//! How a session ended, for the log line.
+//! How a session is, and how it ended.
 
 use std::fmt;
 use std::io;
@@ -8,7 +8,7 @@ use crate::close::{Close, GOING_AWAY};
 use crate::scanner::Tally;
 use crate::violation::Violation;
 
-/// One of the three that can end a session.
+/// Client, backend or gateway: each can end a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
     /// The browser or other client.
@@ -116,7 +116,7 @@ impl Cause {
         }
     }
 
-    /// The code a peer was told, or 1005 or 1006 as the peer that stayed sees it.
+    /// The close code that a peer was told; 1005 or 1006 where it was told none (RFC 6455 §7.1.5).
     #[must_use]
     pub fn close_code(&self) -> u16 {
         match self {
@@ -155,7 +155,7 @@ pub enum Exit {
     /// The other peer reset its connection between two frames: pass that on where the transport
     /// can say it (RFC 8441 §5), else close in order.
     Reset,
-    /// The stream stops in the middle of a frame, or nobody is there: drop it, and let nothing
+    /// The stream stops in the middle of a frame, or the peer is gone: drop it, so that it does not
     /// look like an orderly end.
     Cut,
 }
@@ -186,7 +186,7 @@ pub struct Snapshot {
     pub from_backend: Traffic,
     /// Since a message last moved.
     pub idle: Duration,
-    /// Something has made it end.
+    /// Its end has begun.
     pub is_closing: bool,
 }
 
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_to_people() {
+    fn causes_are_shown_in_words() {
         let close = Close { code: Some(4000), reason: "bye".into() };
         let lost = |how| Cause::Lost { party: Party::Backend, how };
         for (cause, text) in [

@@ -1,7 +1,7 @@
-//! Receive buffers, borrowed from the thread while bytes are there.
+//! Receive buffers, taken from the thread's pool while there are bytes.
 //!
-//! A connection that idles holds none. The free ones belong to the thread, so there is no lock;
-//! a buffer may be given back on another thread than it was taken on.
+//! An idle connection holds none. Free buffers belong to the thread, so there is no lock;
+//! a buffer may be given back on another thread.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,7 @@ thread_local! {
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// [`BUFFER_LEN`] bytes, given back on drop. What they hold is somebody's old traffic.
+/// 256 KiB, given back on drop. They still hold bytes of other connections.
 #[derive(Debug)]
 pub struct Buffer(Box<[u8]>);
 
@@ -35,7 +35,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         forget(BUFFER_LEN);
         let bytes = std::mem::take(&mut self.0);
-        // A thread that is going away has no use for it.
+        // A thread that is ending does not keep it.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
             if free.len() < FREE_MAX {

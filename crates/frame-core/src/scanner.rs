@@ -1,8 +1,8 @@
-//! How far the bytes of one direction may go on: heads checked, payloads stepped over.
+//! How far the bytes of one direction may go on: heads are checked, payloads are skipped.
 //!
-//! In: a receive buffer, as it grows. Out: how many bytes are good, and what stands behind them.
+//! In: a receive buffer, as it grows. Out: how many bytes may go on, and what follows them.
 //! Data frames pass in pieces of any size, so a message of any length needs no memory here.
-//! Control frames are at most 131 bytes and are
+//! Control frames are at most 131 bytes (a client's head of 6, a payload of 125) and are
 //! handed over whole. Payloads of data frames are never looked at.
 
 use crate::close::Close;
@@ -10,7 +10,7 @@ use crate::head::{CONTROL_PAYLOAD_MAX, FrameHead, OpCode, Scan, Sender, scan_hea
 use crate::sequence::{Limits, Sequence};
 use crate::violation::Violation;
 
-/// A place where a frame of the gateway's own may be put.
+/// A place where the gateway may insert a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boundary {
     /// Between two frames: enough for any control frame (RFC 6455 §5.4).
@@ -19,20 +19,20 @@ pub enum Boundary {
     Message,
 }
 
-/// What follows the good bytes.
+/// What follows the bytes that may go on.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Nothing can be said before this many more bytes arrive.
     Need(usize),
     /// A whole control frame. It counts as taken: the next scan starts behind it.
-    Control(Control),
+    Control(ControlFrame),
     /// The boundary that was asked for.
     Boundary,
 }
 
 /// A control frame that is whole and checked.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Control {
+pub struct ControlFrame {
     /// Head and payload, in bytes.
     pub frame_len: usize,
     /// What it says.
@@ -103,8 +103,8 @@ impl Scanner {
         Self { sender, sequence: Sequence::new(limits), payload_left: 0, tally: Tally::default() }
     }
 
-    /// One that sees nothing: whatever comes is payload of a frame without end.
-    pub(crate) fn blind(sender: Sender) -> Self {
+    /// One that checks nothing: all bytes are payload of one frame without end.
+    pub(crate) fn disabled(sender: Sender) -> Self {
         let nothing = Limits { message_max: u64::MAX, deflate: false };
         Self { payload_left: u64::MAX, ..Self::new(sender, nothing) }
     }
@@ -121,7 +121,7 @@ impl Scanner {
         self.tally
     }
 
-    /// The bytes passed so far end at such a place.
+    /// The bytes passed so far end at such a boundary.
     #[must_use]
     pub fn at(&self, boundary: Boundary) -> bool {
         self.payload_left == 0
@@ -131,11 +131,11 @@ impl Scanner {
             }
     }
 
-    /// Looks at `input`, whose first byte follows the last one passed or taken. Returns how many
-    /// of its bytes are good, and what stands behind them; it stops early at `stop_at`.
+    /// Scans `input`, whose first byte follows the last one passed or taken. Returns how many
+    /// of its bytes may go on, and what follows them; it stops early at `stop_at`.
     ///
     /// # Errors
-    /// The good bytes still count: they come from frames before the violation.
+    /// The bytes that may go on still count: they come from frames before the violation.
     /// The scanner must not be used afterwards.
     pub fn scan(&mut self, input: &[u8], stop_at: Option<Boundary>) -> (usize, Result<Next, Violation>) {
         let mut pos = 0;
@@ -194,7 +194,7 @@ impl Scanner {
             OpCode::Ping => ControlKind::Ping(payload),
             OpCode::Pong | OpCode::Continuation | OpCode::Text | OpCode::Binary => ControlKind::Pong(payload),
         };
-        Ok(Next::Control(Control { frame_len, kind }))
+        Ok(Next::Control(ControlFrame { frame_len, kind }))
     }
 }
 
@@ -286,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn a_blind_one_passes_anything_and_knows_no_boundary() {
-        let mut blind = Scanner::blind(Sender::Client);
+    fn a_disabled_one_passes_anything_and_has_no_boundary() {
+        let mut disabled = Scanner::disabled(Sender::Client);
         let wire = [&[0x82, 0x00, 0xFF][..], &frame(0x88, b"\x03\xE8")].concat();
-        assert_eq!(blind.scan(&wire, Some(Boundary::Frame)), (wire.len(), Ok(Next::Need(1))));
-        assert!(!blind.at(Boundary::Frame));
-        assert_eq!(blind.tally().messages, 0);
+        assert_eq!(disabled.scan(&wire, Some(Boundary::Frame)), (wire.len(), Ok(Next::Need(1))));
+        assert!(!disabled.at(Boundary::Frame));
+        assert_eq!(disabled.tally().messages, 0);
     }
 
     #[test]

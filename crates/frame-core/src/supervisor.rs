@@ -12,7 +12,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::handle::{Manner, Order, RegisteredWaker, SessionHandle};
+use crate::handle::{EndMode, Order, RegisteredWaker, SessionHandle};
 use crate::keepalive::{self, Keepalive, PING_LEN};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::Boundary;
@@ -26,7 +26,7 @@ pub(crate) const END_NOW_WAIT: (Duration, Duration) = (Duration::from_secs(1), D
 pub(crate) enum Due {
     /// Nothing at the moment.
     Nothing,
-    /// A ping with this payload is to be put between two frames; see [`Keepalive::on_ping_left`].
+    /// A ping with this payload is to be put between two frames; see [`Keepalive::on_ping_sent`].
     Ping([u8; PING_LEN]),
     /// The client did not answer a ping in time.
     PongTimeout,
@@ -147,7 +147,7 @@ impl<T: Clock> Supervisor<T> {
         self.deadline = Some(end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)));
     }
 
-    /// There is neither an order nor a question, and the task is woken when there is.
+    /// There is no order and no question, and the task is woken when there is.
     pub(crate) fn is_silent(&self, cx: &Context<'_>, handle: &SessionHandle) -> bool {
         handle.is_silent(cx, &self.waker)
     }
@@ -167,13 +167,13 @@ impl<T: Clock> Supervisor<T> {
         let (messages_until, end_by) =
             earlier.map_or((None, None), |earlier| (earlier.messages_until, earlier.end_by));
         let obeyed = self.order.insert(Box::new(Obeyed { order, messages_until: None, end_by }));
-        Some(match order.manner {
-            Manner::AfterMessages { within } => {
+        Some(match order.mode {
+            EndMode::AfterMessages { within } => {
                 let until = now + within;
                 obeyed.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
                 Boundary::Message
             }
-            Manner::Now => {
+            EndMode::Now => {
                 self.deadline = Some(obeyed.end_now(now));
                 Boundary::Frame
             }
@@ -205,7 +205,7 @@ impl<T: Clock> Supervisor<T> {
         match self.keepalive.on_deadline(now, acknowledged) {
             keepalive::Due::Nothing => Due::Nothing,
             keepalive::Due::Ping(payload) => Due::Ping(payload),
-            keepalive::Due::Gone => Due::PongTimeout,
+            keepalive::Due::PongTimeout => Due::PongTimeout,
             keepalive::Due::Stalled => Due::Stalled,
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn order(code: u16, within: u64) -> Order {
-        Order { code, manner: Manner::AfterMessages { within: secs(within) } }
+        Order { code, mode: EndMode::AfterMessages { within: secs(within) } }
     }
 
     /// It begins at 0.
@@ -267,14 +267,14 @@ mod tests {
         let mut supervisor = supervisor(policy);
         assert_eq!(supervisor.due(secs(29), || None), Due::Nothing);
         assert!(matches!(supervisor.due(secs(30), || None), Due::Ping(_)));
-        supervisor.keepalive.on_ping_left(secs(30));
+        supervisor.keepalive.on_ping_sent(secs(30));
         supervisor.on_message(secs(5));
         assert_eq!(supervisor.idle(secs(30)), secs(25));
         assert_eq!(supervisor.due(secs(39), || None), Due::Nothing);
         assert_eq!(supervisor.due(secs(45), || None), Due::Idle, "and not the missing answer");
         supervisor.on_message(secs(45));
         assert_eq!(supervisor.due(secs(45), || None), Due::PongTimeout);
-        supervisor.keepalive.on_sending(true, false, secs(45));
+        supervisor.keepalive.on_backlog(true, false, secs(45));
         supervisor.on_message(secs(45) + STALL_MAX);
         assert_eq!(supervisor.due(secs(45) + STALL_MAX, || None), Due::Stalled);
         supervisor.on_close();
@@ -302,7 +302,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_order_to_end_now_leaves_no_time_for_messages() {
         let mut supervisor = supervisor(POLICY);
-        let now = Order { code: 1012, manner: Manner::Now };
+        let now = Order { code: 1012, mode: EndMode::Now };
         assert_eq!(supervisor.on_order(now, secs(3)), Some(Boundary::Frame));
         assert!(supervisor.is_ordered_now(secs(3)));
         assert_eq!(supervisor.deadline, Some(secs(3) + END_NOW_WAIT.0));

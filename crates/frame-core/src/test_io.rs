@@ -1,4 +1,4 @@
-//! Streams that misbehave, and frames to send over them.
+//! Streams that stall, break and go in small pieces, and frames to send over them.
 
 use std::io;
 use std::pin::Pin;

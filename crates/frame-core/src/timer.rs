@@ -69,8 +69,8 @@ impl SessionTimer {
             self.set(at, clock);
         }
         while let (Some(sleep), Some(set_for)) = (&mut self.sleep, self.set_for) {
-            // Without a budget: "pending" has to mean that the timer holds the task's waker, never that the
-            // task has had its share (tokio's `task/coop/mod.rs`, `poll_proceed`, in `Sleep::poll_elapsed`).
+            // Without a budget: "pending" must mean that the timer holds the task's waker, and never that the
+            // task has used up its budget (tokio's `task/coop/mod.rs`, `poll_proceed`, in `Sleep::poll_elapsed`).
             ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
             self.set_for = None;
             if set_for >= at {

@@ -1,4 +1,4 @@
-//! What a peer did wrong, and the close code it is told (RFC 6455 §7.4.1).
+//! The rules that a peer can break, and the close code it is told (RFC 6455 §7.4.1).
 
 /// A breach of RFC 6455, or of a limit, by the sender of a frame.
 ///

@@ -131,7 +131,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
     // Not two of the tasks that the worker's end waits for.
-    tokio::spawn(frame_core::turns::run());
+    tokio::spawn(frame_core::fair_queue::run());
     let sessions = worker.sessions.clone();
     tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.controls()));
     loop {

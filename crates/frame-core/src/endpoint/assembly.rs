@@ -1,4 +1,4 @@
-//! Fragments in, messages out: bounded by the guard, and UTF-8 across fragment borders.
+//! Fragments in, messages out: bounded by the strict reader, and UTF-8 across fragment borders.
 
 use bytes::BytesMut;
 
@@ -51,7 +51,7 @@ impl Assembly {
                 whole.unsplit(payload);
                 (kind, whole)
             }
-            // The guard lets neither pass.
+            // The strict reader passes neither.
             (None, None) => return Err(Violation::UnexpectedContinuation),
             (Some(_), Some(_)) => return Err(Violation::Interleaved),
         };

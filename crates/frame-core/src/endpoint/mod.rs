@@ -1,9 +1,9 @@
 //! A server endpoint: where a session ends at the gateway itself.
 //!
-//! fastwebsockets decodes, behind a [`Guard`] that makes it strict. Its `read_frame` loses bytes
+//! fastwebsockets decodes, behind a `StrictReader` that makes it strict. Its `read_frame` loses bytes
 //! when it is dropped, so the future that reads is kept here across calls: [`Endpoint::recv`] can
-//! be dropped at any point. What is sent waits in an outbox and leaves in one write when nothing
-//! more is there to be received.
+//! be dropped at any point. What is sent waits in an outbox and is written at once when there is nothing
+//! more to be received.
 
 mod assembly;
 
@@ -25,14 +25,14 @@ use self::assembly::Assembly;
 pub use self::assembly::{Kind, Message};
 use crate::clock::Exact;
 use crate::close::Close;
-use crate::guard::{Guard, PART_LEN, Progress, Refused};
+use crate::fair_queue::yield_to_driver;
 use crate::handle::SessionHandle;
 use crate::memory::Claim;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
+use crate::strict_reader::{PART_LEN, ReadProgress, RefusedFrame, StrictReader};
 use crate::supervisor::{Due, Supervisor};
-use crate::turns::others_first;
 use crate::violation::Violation;
 
 /// Queued bytes above which [`Endpoint::send`] waits for the client to take some.
@@ -40,18 +40,18 @@ const OUTBOX_LEN: usize = 64 * 1024;
 /// Payloads up to this length are copied behind one another; longer ones leave as they are.
 const COPY_MAX: usize = 4096;
 const HEAD_ROOM: usize = 16;
-/// What a session may read before others have their turn, in bytes of payload; each frame counts for
+/// What a session may read before other sessions are polled, in bytes of payload; each frame counts as
 /// [`FRAME_COST`] more.
-const TURN_LEN: usize = 256 * 1024;
+const QUANTUM_LEN: usize = 256 * 1024;
 /// Decoding a frame takes as long as copying so many bytes, or longer.
 const FRAME_COST: usize = 512;
 
-type Reader<S> = WebSocketRead<Guard<ReadHalf<S>>>;
-type Read<S> = (Reader<S>, Result<Received, WebSocketError>);
+type Reader<S> = WebSocketRead<StrictReader<ReadHalf<S>>>;
+type Read<S> = (Reader<S>, Result<RawFrame, WebSocketError>);
 
 /// A frame that owns its payload.
 #[derive(Debug)]
-struct Received {
+struct RawFrame {
     fin: bool,
     opcode: OpCode,
     payload: BytesMut,
@@ -60,7 +60,7 @@ struct Received {
 /// The session is over; [`Endpoint::end`] says why.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 #[error("the session is over")]
-pub struct Over;
+pub struct SessionOver;
 
 /// The server's end of a WebSocket.
 #[derive(Debug)]
@@ -70,15 +70,15 @@ pub struct Endpoint<S> {
     outbox: Outbox<S>,
     handle: SessionHandle,
     supervisor: Supervisor<Exact>,
-    progress: Arc<Progress>,
-    /// Bytes and messages up to the last look at the clock.
+    progress: Arc<ReadProgress>,
+    /// Bytes and messages up to [`Self::note_progress`].
     heard: u64,
     counted: u64,
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
-    /// What was read since others had their turn.
-    turn: usize,
+    /// What was read since other sessions were polled.
+    read_since_yield: usize,
     /// Of the message in progress, and of what is queued.
     held: Claim,
 }
@@ -88,12 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
     pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
         let (read, write) = tokio::io::split(io);
-        let guard = Guard::new(read, policy.limits);
-        let progress = guard.progress();
-        let (mut read, _) = after_handshake_split(guard, tokio::io::sink(), Role::Server);
+        let reader = StrictReader::new(read, policy.limits);
+        let progress = reader.progress();
+        let (mut read, _) = after_handshake_split(reader, tokio::io::sink(), Role::Server);
         read.set_auto_close(false);
         read.set_auto_pong(false);
-        // The guard keeps messages in bounds; no frame it lets through is longer than a part.
+        // The strict reader keeps messages in bounds; no frame that it passes is longer than a part.
         read.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
         Self {
             read: ReusableBoxFuture::new(read_frame(read)),
@@ -114,13 +114,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
-            turn: 0,
+            read_since_yield: 0,
             held: Claim::default(),
         }
     }
 
-    /// The next message, or `None` when the session is over. Pings are answered, the client is
-    /// pinged, and what was sent is flushed on the way, before it waits.
+    /// The next message, or `None` when the session is over. Before it waits, pings are answered, the client is
+    /// pinged, and what was sent is flushed.
     ///
     /// # Cancel safety
     /// Safe: a dropped call loses nothing.
@@ -137,11 +137,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             if self.cause.is_some() {
                 return Poll::Ready(None);
             }
-            // Pongs pile up only as far as the client takes them.
+            // Pongs are queued only while the client takes them.
             let full = self.outbox.is_full();
-            if !full && self.turn >= TURN_LEN {
-                self.turn = 0;
-                others_first(cx);
+            if !full && self.read_since_yield >= QUANTUM_LEN {
+                self.read_since_yield = 0;
+                yield_to_driver(cx);
                 return Poll::Pending;
             }
             if !full && let Poll::Ready(frame) = self.poll_frame(cx) {
@@ -175,14 +175,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         ends.then_some(Cause::Ordered { code: order.code })
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Cause>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<RawFrame, Cause>> {
         let (reader, result) = ready!(self.read.poll(cx));
         self.read.set(read_frame(reader));
-        self.turn += FRAME_COST + result.as_ref().map_or(0, |frame| frame.payload.len());
+        self.read_since_yield += FRAME_COST + result.as_ref().map_or(0, |frame| frame.payload.len());
         Poll::Ready(result.map_err(|e| cause_of(&e)))
     }
 
-    fn on_frame(&mut self, frame: Received) -> Result<Option<Message>, Cause> {
+    fn on_frame(&mut self, frame: RawFrame) -> Result<Option<Message>, Cause> {
         let first = match frame.opcode {
             OpCode::Text => Some(Kind::Text),
             OpCode::Binary => Some(Kind::Binary),
@@ -212,11 +212,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if self.cause.is_some() {
             return Poll::Ready(());
         }
-        let now = self.catch_up();
-        self.tell(now);
+        let now = self.note_progress();
+        self.answer_snapshot(now);
         let keepalive = &mut self.supervisor.keepalive;
         keepalive.on_reading(reading, now);
-        keepalive.on_sending(!self.outbox.is_empty(), self.outbox.take_progress(), now);
+        keepalive.on_backlog(!self.outbox.is_empty(), self.outbox.take_progress(), now);
         match self.supervisor.due(now, || None) {
             Due::Nothing => {
                 self.supervisor.poll_timer(cx);
@@ -231,9 +231,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         Poll::Ready(())
     }
 
-    /// Looks at the clock, and notes what has moved since the last time. Called before waiting and
-    /// never per message: while messages flow nobody asks how long ago the last one was.
-    fn catch_up(&mut self) -> Duration {
+    /// Reads the clock, and notes what has moved since the last time. Called before waiting and never for each
+    /// message: while messages flow, the time of the last one is not needed.
+    fn note_progress(&mut self) -> Duration {
         let now = self.supervisor.now();
         let heard = self.progress.wire_bytes();
         if heard != self.heard {
@@ -253,9 +253,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         now
     }
 
-    /// Answers whoever asks how the session is.
-    fn tell(&self, now: Duration) {
-        self.handle.answer(|| Snapshot {
+    /// Answers [`SessionHandle::request_snapshot`].
+    fn answer_snapshot(&self, now: Duration) {
+        self.handle.answer_snapshot(|| Snapshot {
             from_client: self.received,
             from_backend: self.sent,
             idle: self.supervisor.idle(now),
@@ -266,13 +266,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// Queues a message and, if the outbox is full, waits for the client to take some of it.
     ///
     /// # Errors
-    /// [`Over`] when the session has ended meanwhile.
+    /// [`SessionOver`] when the session has ended meanwhile.
     ///
     /// # Cancel safety
     /// Safe: the message is queued whole before the first wait.
-    pub async fn send(&mut self, message: Message) -> Result<(), Over> {
+    pub async fn send(&mut self, message: Message) -> Result<(), SessionOver> {
         if self.cause.is_some() {
-            return Err(Over);
+            return Err(SessionOver);
         }
         self.sent.messages += 1;
         self.sent.payload_bytes += message.payload.len() as u64;
@@ -290,15 +290,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             if ready { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        if self.cause.is_some() { Err(Over) } else { Ok(()) }
+        if self.cause.is_some() { Err(SessionOver) } else { Ok(()) }
     }
 
     /// Writes and flushes what is queued.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = ready!(self.outbox.poll_flush(cx));
         match flushed {
-            Ok(()) if self.supervisor.keepalive.is_leaving() => {
-                self.supervisor.keepalive.on_ping_left(self.supervisor.now());
+            Ok(()) if self.supervisor.keepalive.is_ping_queued() => {
+                self.supervisor.keepalive.on_ping_sent(self.supervisor.now());
             }
             Ok(()) => {}
             Err(e) => {
@@ -378,7 +378,7 @@ where
 {
     // Nothing is sent from here: automatic answers are off.
     let mut no_answer = |_: Frame<'_>| async { Ok::<(), Infallible>(()) };
-    let result = reader.read_frame(&mut no_answer).await.map(|frame| Received {
+    let result = reader.read_frame(&mut no_answer).await.map(|frame| RawFrame {
         fin: frame.fin,
         opcode: frame.opcode,
         payload: match frame.payload {
@@ -398,11 +398,11 @@ fn cause_of(e: &WebSocketError) -> Cause {
     let how = match e {
         WebSocketError::InvalidUTF8 => return violation(Violation::Utf8),
         WebSocketError::UnexpectedEOF => Ended::Eof,
-        WebSocketError::IoError(e) => match e.get_ref().and_then(|e| e.downcast_ref::<Refused>()) {
+        WebSocketError::IoError(e) => match e.get_ref().and_then(|e| e.downcast_ref::<RefusedFrame>()) {
             Some(refused) => return violation(refused.0),
             None => Ended::from(e),
         },
-        // The guard lets nothing else through that fastwebsockets minds.
+        // The strict reader passes nothing else that fastwebsockets refuses.
         _ => Ended::Failed(io::ErrorKind::InvalidData),
     };
     Cause::Lost { party: Party::Client, how }

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::handle::{Manner, Order};
+use crate::handle::{EndMode, Order};
 use crate::policy::STALL_MAX;
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked};
@@ -21,11 +21,11 @@ fn policy() -> Policy {
     }
 }
 
-async fn echo<S>(io: S, policy: Policy, control: SessionHandle) -> Outcome
+async fn echo<S>(io: S, policy: Policy, handle: SessionHandle) -> Outcome
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut endpoint = Endpoint::new(io, policy, control);
+    let mut endpoint = Endpoint::new(io, policy, handle);
     while let Some(message) = endpoint.recv().await {
         if endpoint.send(message).await.is_err() {
             break;
@@ -36,16 +36,16 @@ where
 
 struct Rig {
     client: DuplexStream,
-    control: SessionHandle,
+    handle: SessionHandle,
     echo: JoinHandle<Outcome>,
 }
 
 async fn rig(policy: Policy, room: usize) -> Rig {
     let (client, near) = duplex(room);
-    let control = SessionHandle::new();
-    let echo = tokio::spawn(echo(near, policy, control.clone()));
+    let handle = SessionHandle::new();
+    let echo = tokio::spawn(echo(near, policy, handle.clone()));
     tokio::task::yield_now().await; // the session's clock starts
-    Rig { client, control, echo }
+    Rig { client, handle, echo }
 }
 
 impl Rig {
@@ -210,7 +210,7 @@ async fn an_order_ends_a_session_without_a_message_in_flight_at_once() {
     rig.send(&[masked(0x01, b"to"), masked(0x80, b"m")].concat()).await;
     rig.hears(&frame(0x81, b"tom")).await;
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     rig.hears(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
@@ -218,7 +218,7 @@ async fn an_order_ends_a_session_without_a_message_in_flight_at_once() {
 #[tokio::test(start_paused = true)]
 async fn the_connection_ends_behind_the_answer_to_a_close() {
     let mut rig = rig(policy(), 1024).await;
-    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.handle.end(Order { code: 1001, mode: EndMode::Now });
     rig.hears(&frame(0x88, &close(1001))).await;
     for wire in [masked(0x81, b"on its way"), masked(0x89, b"")] {
         rig.send(&wire).await;
@@ -234,7 +234,7 @@ async fn the_connection_ends_behind_the_answer_to_a_close() {
 async fn a_client_that_leaves_a_close_unanswered_has_two_seconds() {
     let mut rig = rig(policy(), 1024).await;
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.handle.end(Order { code: 1001, mode: EndMode::Now });
     rig.hears(&frame(0x88, &close(1001))).await;
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.client, before.elapsed()), (Exit::Orderly, CLOSE_WAIT), "it has been told all");
@@ -245,7 +245,7 @@ async fn a_client_that_was_not_told_all_is_cut() {
     let mut rig = rig(policy(), 64).await;
     rig.send(&masked(0x82, &[7; 62])).await; // its echo fills the pipe
     tokio::task::yield_now().await;
-    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.handle.end(Order { code: 1001, mode: EndMode::Now });
     assert_eq!(rig.echo.await.unwrap().client, Exit::Cut);
 }
 
@@ -328,22 +328,22 @@ async fn a_client_that_takes_a_little_now_and_then_is_not_given_up() {
 #[tokio::test(start_paused = true)]
 async fn it_says_since_when_something_waits_for_the_client() {
     let mut rig = rig(policy(), 64).await;
-    assert_eq!(rig.control.stalled_since(), None);
+    assert_eq!(rig.handle.stalled_since(), None);
     rig.send(&masked(0x01, b"to")).await;
     tokio::task::yield_now().await;
-    assert!(rig.control.stalled_since().is_some(), "for the rest of its message");
+    assert!(rig.handle.stalled_since().is_some(), "for the rest of its message");
     rig.send(&masked(0x80, b"m")).await;
     rig.hears(&frame(0x81, b"tom")).await;
     tokio::time::sleep(SECOND).await;
-    assert_eq!(rig.control.stalled_since(), None);
+    assert_eq!(rig.handle.stalled_since(), None);
     rig.send(&masked(0x82, &[7; 1000])).await;
     tokio::time::sleep(SECOND).await;
-    let first = rig.control.stalled_since().unwrap();
+    let first = rig.handle.stalled_since().unwrap();
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_millis(2) {}
     rig.client.read_exact(&mut [0; 60]).await.unwrap();
     tokio::time::sleep(SECOND).await;
-    assert!(rig.control.stalled_since().unwrap() > first, "it has taken some");
+    assert!(rig.handle.stalled_since().unwrap() > first, "it has taken some");
 }
 
 #[tokio::test(start_paused = true)]
@@ -352,7 +352,7 @@ async fn an_order_waits_for_the_message_in_flight() {
     let wire = masked(0x81, b"in flight");
     rig.send(&wire[..8]).await;
     tokio::time::sleep(SECOND).await;
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     assert!(timeout(SECOND, rig.client.read_u8()).await.is_err());
     rig.send(&wire[8..]).await;
     rig.hears(&[frame(0x81, b"in flight"), frame(0x88, &close(1001))].concat()).await;
@@ -369,7 +369,7 @@ async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
     rig.send(&masked(0x01, b"a")).await;
     tokio::time::sleep(SECOND).await;
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
     let Rig { client, echo, .. } = rig;
     let (mut from, mut to) = tokio::io::split(client);
     let endless = tokio::spawn(async move {
@@ -391,9 +391,9 @@ async fn a_frame_that_is_kept_open_and_silent_does_not_outlast_an_order() {
     rig.send(&masked(0x82, b"half")[..7]).await;
     tokio::time::sleep(SECOND).await;
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 9 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 9 * SECOND } });
     tokio::time::sleep(SECOND).await;
-    rig.control.end(Order { code: 1012, manner: Manner::AfterMessages { within: 4 * SECOND } });
+    rig.handle.end(Order { code: 1012, mode: EndMode::AfterMessages { within: 4 * SECOND } });
     rig.hears(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), 5 * SECOND, "the earlier end counts");
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Ordered { code: 1001 });
@@ -405,7 +405,7 @@ async fn a_client_that_reads_nothing_does_not_outlast_an_order() {
     let message = masked(0x82, &[1; 3000]);
     while timeout(SECOND, rig.client.write_all(&message)).await.is_ok() {}
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
     let outcome = timeout(60 * SECOND, rig.echo).await.unwrap().unwrap();
     assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Cut));
     assert_eq!(before.elapsed(), 5 * SECOND + CLOSE_WAIT);
@@ -417,7 +417,7 @@ async fn it_tells_how_it_is_when_asked() {
     rig.send(&masked(0x81, b"abc")).await;
     rig.hears(&frame(0x81, b"abc")).await;
     tokio::time::sleep(7 * SECOND).await;
-    let snapshot = rig.control.ask().await.unwrap();
+    let snapshot = rig.handle.request_snapshot().await.unwrap();
     for traffic in [snapshot.from_client, snapshot.from_backend] {
         assert_eq!((traffic.messages, traffic.payload_bytes), (1, 3));
     }
@@ -425,7 +425,7 @@ async fn it_tells_how_it_is_when_asked() {
     // Also while its client takes nothing.
     rig.send(&masked(0x82, &[7; 1000])).await;
     tokio::time::sleep(SECOND).await;
-    assert_eq!(rig.control.ask().await.unwrap().from_client.messages, 2);
+    assert_eq!(rig.handle.request_snapshot().await.unwrap().from_client.messages, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,7 +437,7 @@ async fn a_client_that_reads_nothing_is_not_read_either_and_can_be_ended() {
         sent += message.len();
         assert!(sent < 8 * OUTBOX_LEN, "the echo takes everything");
     }
-    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.handle.end(Order { code: 1001, mode: EndMode::Now });
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Cut));
 }
@@ -515,7 +515,7 @@ async fn others_have_their_turn_between_many_frames() {
             receiving.as_mut().poll(cx)
         });
         assert_eq!(message.await.unwrap().payload.len(), fragments * payload.len());
-        let least = (fragments + 2) * (FRAME_COST + payload.len()) / TURN_LEN;
+        let least = (fragments + 2) * (FRAME_COST + payload.len()) / QUANTUM_LEN;
         assert!((least..least + 20).contains(&turns), "{turns} of {least}");
     }
 }

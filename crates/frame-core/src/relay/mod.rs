@@ -1,12 +1,12 @@
-//! The relay: frames between a client and a backend, seen but not touched.
+//! The relay: frames between a client and a backend, checked and passed on unchanged.
 //!
 //! In: two streams behind a finished handshake, and the policy of the route. Out: an [`Outcome`].
-//! Heads are scanned in the buffer that was read and the same bytes go on: payloads are neither
+//! Heads are scanned in the buffer that was read, and the same bytes go on: payloads are neither
 //! unmasked nor reassembled, masks and fragments stay as the client made them, and a message of
-//! any size needs no more memory than a ping. Frames of the gateway's own are put exactly between
+//! any size needs no more memory than a ping. Frames of the gateway are inserted exactly between
 //! two others.
 //!
-//! One task serves both directions: each has a [`pump`], this module notes what happened in each, and [`closing`]
+//! One task serves both directions: each has a `pump`, this module notes what happened in each, and `closing`
 //! decides what follows from it (RFC 6455 §7).
 
 mod client;
@@ -24,6 +24,7 @@ pub use self::client::ClientStream;
 use self::closing::{Output, Peer, State, Step, Wait, next_step};
 use self::pump::{Event, Pump};
 use crate::clock::Clock;
+use crate::fair_queue::{QueueState, yield_to_driver};
 use crate::handle::{Order, SessionHandle};
 use crate::head::Sender;
 use crate::outcome::{Cause, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
@@ -31,12 +32,11 @@ use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
 use crate::supervisor::{Due, Supervisor};
-use crate::turns::{Turns, others_first};
 use crate::violation::Violation;
 
-/// Bytes that a session may read of each peer before others have their turn: what it moves beyond that, small
-/// messages of others wait for. A read that begins before is not cut short.
-const TURN_LEN: usize = BUFFER_LEN;
+/// Bytes that a session may read from each peer before other sessions are polled: a small message of another
+/// session may have to wait for so many. A read that begins before is not cut short.
+const QUANTUM_LEN: usize = BUFFER_LEN;
 /// A lost backend is an unexpected condition (RFC 6455 §7.4.1).
 const BACKEND_LOST_CODE: u16 = 1011;
 
@@ -63,8 +63,8 @@ where
     poll_fn(move |cx| relay.poll(cx, client, backend, handle))
 }
 
-/// The same with the scanner off, so that benches can tell what seeing frames costs. No frame is
-/// checked, counted, or answered, and none is the gateway's own.
+/// The same without scanning, so that benches can measure what scanning costs. No frame is
+/// checked, counted or answered, and the gateway inserts none.
 #[doc(hidden)]
 pub fn relay_unscanned<'a, C, B, T>(
     client: &'a mut C,
@@ -78,13 +78,13 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let mut relay = Relay::new(&policy, clock, Scanner::blind);
+    let mut relay = Relay::new(&policy, clock, Scanner::disabled);
     poll_fn(move |cx| relay.poll(cx, client, backend, handle))
 }
 
 /// A rule that a peer broke.
 #[derive(Debug, Clone, Copy)]
-struct Broken {
+struct Breach {
     by: Party,
     violation: Violation,
     /// Whether that peer was told so.
@@ -98,13 +98,13 @@ struct Relay<T> {
     down: Pump,
     client: Peer,
     backend: Peer,
-    turns: Turns,
-    /// A peer has taken something since the last look.
-    took: bool,
-    /// Boxed, as what follows: most of a session's life there is none.
+    queue_state: QueueState,
+    /// A peer has taken something since [`SessionHandle::on_stall`] was told so.
+    peer_took: bool,
+    /// Boxed, as what follows: for most of a session's life there is none.
     cause: Option<Box<Cause>>,
-    broken: Option<Box<Broken>>,
-    finish: Option<Box<Finish>>,
+    breach: Option<Box<Breach>>,
+    shutdown: Option<Box<Shutdown>>,
 }
 
 // Every idle session holds one.
@@ -118,11 +118,11 @@ impl<T: Clock> Relay<T> {
             down: Pump::new(scanner(Sender::Server)),
             client: Peer::default(),
             backend: Peer::default(),
-            turns: Turns::default(),
-            took: false,
+            queue_state: QueueState::default(),
+            peer_took: false,
             cause: None,
-            broken: None,
-            finish: None,
+            breach: None,
+            shutdown: None,
         }
     }
 
@@ -141,22 +141,22 @@ impl<T: Clock> Relay<T> {
         let silent = self.supervisor.is_silent(cx, handle);
         if !silent
             && let Some(order) = self.supervisor.poll_order(cx, handle)
-            && self.finish.is_none()
+            && self.shutdown.is_none()
         {
             self.on_order(order, now);
         }
-        if self.finish.is_none() {
+        if self.shutdown.is_none() {
             let calm = self.poll_open(cx, client, backend, now);
             if calm && silent {
                 return Poll::Pending;
             }
             let waits = !self.up.is_reading() || !self.down.is_reading();
-            handle.on_stall(waits, std::mem::take(&mut self.took));
+            handle.on_stall(waits, std::mem::take(&mut self.peer_took));
         }
-        handle.answer(|| self.snapshot(now));
+        handle.answer_snapshot(|| self.snapshot(now));
         let late = self.supervisor.is_late(now);
-        if let Some(finish) = &mut self.finish
-            && let Poll::Ready((client, backend)) = finish.poll(cx, client, backend, late)
+        if let Some(shutdown) = &mut self.shutdown
+            && let Poll::Ready((client, backend)) = shutdown.poll(cx, client, backend, late)
         {
             return Poll::Ready(self.outcome(client, backend));
         }
@@ -164,8 +164,8 @@ impl<T: Clock> Relay<T> {
         Poll::Pending
     }
 
-    /// Pumps both ways until nothing moves or the session is over. Says whether nothing happened but that
-    /// bytes moved: the timer needs no look then.
+    /// Pumps both ways until nothing moves or the session is over. Returns whether nothing happened but that
+    /// bytes moved: then the timer need not be looked at.
     fn poll_open<C, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -177,39 +177,39 @@ impl<T: Clock> Relay<T> {
         C: ClientStream,
         B: AsyncRead + AsyncWrite + Unpin,
     {
-        let heard = self.up.wire_bytes();
+        let wire_bytes_before = self.up.wire_bytes();
         let mut taken = false;
-        let tallies = (self.up.tally(), self.down.tally());
+        let tallies_before = (self.up.tally(), self.down.tally());
         let mut yields = 0;
         let mut spare = None;
-        let may_read = self.turns.may_begin(cx);
-        let turn_len = if may_read { TURN_LEN } else { 0 };
-        let mut left = (turn_len, turn_len);
+        let may_read = self.queue_state.may_read(cx);
+        let quantum = if may_read { QUANTUM_LEN } else { 0 };
+        let mut left = (quantum, quantum);
         loop {
             let up =
                 self.up.poll(cx, client, backend, &mut self.supervisor.keepalive, &mut spare, &mut left.0);
             let down =
                 self.down.poll(cx, backend, client, &mut self.supervisor.keepalive, &mut spare, &mut left.1);
-            let turn_is_over = may_read && (left.0 == 0 || left.1 == 0);
+            let quantum_is_read = may_read && (left.0 == 0 || left.1 == 0);
             if up.is_pending() && down.is_pending() && self.is_calm() {
-                if self.up.wire_bytes() != heard {
+                if self.up.wire_bytes() != wire_bytes_before {
                     self.supervisor.keepalive.on_bytes(now);
                 }
-                if (self.up.tally(), self.down.tally()) != tallies {
+                if (self.up.tally(), self.down.tally()) != tallies_before {
                     self.supervisor.on_message(now);
                 }
                 if may_read {
-                    self.turns.end(cx, 2 * TURN_LEN - left.0 - left.1, turn_is_over);
+                    self.queue_state.on_read(cx, 2 * QUANTUM_LEN - left.0 - left.1, quantum_is_read);
                 }
                 return true;
             }
-            if self.up.wire_bytes() != heard {
+            if self.up.wire_bytes() != wire_bytes_before {
                 self.supervisor.keepalive.on_bytes(now);
             }
             self.supervisor.keepalive.on_reading(self.up.is_reading(), now);
-            taken |= self.down.take_wrote();
-            self.took |= taken | self.up.take_wrote();
-            self.supervisor.keepalive.on_sending(!self.down.is_reading(), taken, now);
+            taken |= self.down.take_progress();
+            self.peer_took |= taken | self.up.take_progress();
+            self.supervisor.keepalive.on_backlog(!self.down.is_reading(), taken, now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
                 match event {
@@ -218,33 +218,33 @@ impl<T: Clock> Relay<T> {
                     Poll::Pending => {}
                 }
             }
-            if self.is_parting() {
+            if self.is_last_close_next() {
                 client.begin_shutdown();
             }
-            if (self.up.tally(), self.down.tally()) != tallies {
+            if (self.up.tally(), self.down.tally()) != tallies_before {
                 self.supervisor.on_message(now);
             }
             let timers = self.on_timers(now, client);
             self.advance(now);
-            if self.finish.is_some() {
+            if self.shutdown.is_some() {
                 return false;
             }
             let wants_poll = timers || self.up.wants_poll() || self.down.wants_poll();
-            if idle && (turn_is_over || !wants_poll) {
+            if idle && (quantum_is_read || !wants_poll) {
                 if may_read {
-                    self.turns.end(cx, 2 * TURN_LEN - left.0 - left.1, turn_is_over);
+                    self.queue_state.on_read(cx, 2 * QUANTUM_LEN - left.0 - left.1, quantum_is_read);
                 }
                 return false;
             }
             if yields > 1 {
-                others_first(cx);
+                yield_to_driver(cx);
                 return false;
             }
         }
     }
 
-    /// Nothing is waited for but bytes and a timer that is armed, and what these do can only put off what is due.
-    /// So it is nearly always.
+    /// Only bytes are waited for, and a timer that is armed; bytes can only put off what is due. So it is nearly
+    /// always.
     fn is_calm(&self) -> bool {
         self.cause.is_none() && self.up.is_calm() && self.down.is_calm() && self.supervisor.is_calm()
     }
@@ -275,16 +275,16 @@ impl<T: Clock> Relay<T> {
             }
             Event::Violation(violation) => {
                 self.supervisor.on_close();
-                if self.broken.is_some() {
-                    self.peer(party).closed = true; // both misbehave: nothing to wait for
+                if self.breach.is_some() {
+                    self.peer(party).closed = true; // both broke a rule: no Close is awaited
                     return;
                 }
-                self.broken = Some(Box::new(Broken { by: party, violation, told: false }));
+                self.breach = Some(Box::new(Breach { by: party, violation, told: false }));
                 self.cause.get_or_insert_with(|| Box::new(Cause::Violation { by: party, violation }));
                 self.supervisor.limit_wait(now);
                 let (own, other) = self.pumps(party);
                 own.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
-                other.hold_close();
+                other.intercept_close();
             }
             Event::Ended(ended) => {
                 if !self.peer(party).closed {
@@ -298,22 +298,22 @@ impl<T: Clock> Relay<T> {
                 }
             }
             Event::SinkFailed(how) => {
-                // What the peer sent before it went is still worth reading: its Close, its end.
+                // What the peer sent before is still read: its Close, its end.
                 self.peer(other(party)).write_error = Some(how);
                 self.supervisor.limit_wait(now);
             }
-            Event::PingLeft => self.supervisor.keepalive.on_ping_left(now),
+            Event::PingSent => self.supervisor.keepalive.on_ping_sent(now),
             Event::Yield => {}
         }
     }
 
-    /// Says whether something was due.
+    /// Returns whether something was due.
     fn on_timers(&mut self, now: Duration, client: &impl ClientStream) -> bool {
         match self.supervisor.due(now, || client.acknowledged()) {
             Due::Nothing => return false,
             Due::Ping(payload) => self.down.send_ping(&payload),
-            Due::PongTimeout => self.give_up(Cause::PongTimeout, now),
-            Due::Stalled => self.give_up(Cause::Stalled, now),
+            Due::PongTimeout => self.abandon_client(Cause::PongTimeout, now),
+            Due::Stalled => self.abandon_client(Cause::Stalled, now),
             Due::Idle => {
                 self.cause = Some(Box::new(Cause::Idle));
                 self.supervisor.limit_wait(now);
@@ -324,9 +324,9 @@ impl<T: Clock> Relay<T> {
         true
     }
 
-    /// Ends the session of a client that is gone. No Close to the backend: it is to see what it
-    /// would have seen without us.
-    fn give_up(&mut self, cause: Cause, now: Duration) {
+    /// Ends the session of a client that is gone. The backend is sent no Close: it sees what it would have seen
+    /// without a gateway.
+    fn abandon_client(&mut self, cause: Cause, now: Duration) {
         self.cause = Some(Box::new(cause));
         self.finish(now, Exit::Cut, Exit::Orderly);
     }
@@ -336,23 +336,23 @@ impl<T: Clock> Relay<T> {
         if self.cause.is_none() && !self.supervisor.is_late(now) {
             return; // so it is nearly always
         }
-        while self.finish.is_none() {
+        while self.shutdown.is_none() {
             match next_step(&self.state(now)) {
                 Step::Wait => return,
                 Step::SetLost(party) => {
                     self.cause = self.peer(party).write_error.map(|how| Box::new(Cause::Lost { party, how }));
                 }
                 Step::TellViolator(violator) => {
-                    let Some(broken) = self.broken.as_deref_mut() else { return };
-                    broken.told = true;
-                    let violation = broken.violation;
+                    let Some(breach) = self.breach.as_deref_mut() else { return };
+                    breach.told = true;
+                    let violation = breach.violation;
                     self.supervisor.deadline = Some(now + CLOSE_WAIT);
                     let (_, to_violator) = self.pumps(violator);
                     to_violator.send_close(violation.close_code(), &reason(violation), Boundary::Frame);
                 }
                 Step::ReportLoss => {
                     self.down.send_close(BACKEND_LOST_CODE, "backend lost", Boundary::Frame);
-                    self.up.watch();
+                    self.up.discard_until_close();
                 }
                 Step::BeginWait => self.supervisor.deadline = Some(now + CLOSE_WAIT),
                 Step::Finish { client, backend } => self.finish(now, client, backend),
@@ -368,7 +368,7 @@ impl<T: Clock> Relay<T> {
             backend: self.backend,
             to_client: output(&self.down),
             to_backend: output(&self.up),
-            violator: self.broken.as_deref().map(|broken| (broken.by, broken.told)),
+            violator: self.breach.as_deref().map(|breach| (breach.by, breach.told)),
             loss_is_unreported: self.down.takes_close() || self.up.is_relaying(),
             ordered: self.supervisor.is_ordered(),
             wait: match self.supervisor.deadline {
@@ -379,20 +379,24 @@ impl<T: Clock> Relay<T> {
         }
     }
 
-    /// The backend's Close is all that is missing: it answers the client's, which it has got.
-    fn is_parting(&self) -> bool {
+    /// Only the backend's Close is left to be written: it answers the client's, which the backend has got.
+    fn is_last_close_next(&self) -> bool {
         self.client.closed && self.backend.closed && self.up.close_written() && self.down.is_answering()
     }
 
     fn finish(&mut self, now: Duration, client: Exit, backend: Exit) {
         let closed_in_order = self.up.close_written() && self.backend.closed;
-        self.finish = Some(Box::new(Finish {
-            client: if client == Exit::Orderly { shutdown(&self.client) } else { Leg::Done(client) },
+        self.shutdown = Some(Box::new(Shutdown {
+            client: if client == Exit::Orderly {
+                begin_shutdown(&self.client)
+            } else {
+                PeerShutdown::Done(client)
+            },
             backend: match backend {
                 // The server closes TCP first (RFC 6455 §7.1.1).
-                Exit::Orderly if closed_in_order && self.backend.ended.is_none() => Leg::AwaitEnd,
-                Exit::Orderly => shutdown(&self.backend),
-                exit => Leg::Done(exit),
+                Exit::Orderly if closed_in_order && self.backend.ended.is_none() => PeerShutdown::AwaitEnd,
+                Exit::Orderly => begin_shutdown(&self.backend),
+                exit => PeerShutdown::Done(exit),
             },
         }));
         self.supervisor.on_finish(now);
@@ -409,7 +413,7 @@ impl<T: Clock> Relay<T> {
 
     fn outcome(&self, client: Exit, backend: Exit) -> Outcome {
         Outcome {
-            // `finish` is only ever set with a cause.
+            // `shutdown` is only set when there is a cause.
             cause: self.cause.as_deref().cloned().unwrap_or(Cause::PongTimeout),
             from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
             from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
@@ -422,7 +426,7 @@ impl<T: Clock> Relay<T> {
         if party == Party::Client { &mut self.client } else { &mut self.backend }
     }
 
-    /// The pump that `party` feeds, and the one that feeds it.
+    /// The pump that reads from `party`, and the one that writes to it.
     fn pumps(&mut self, party: Party) -> (&mut Pump, &mut Pump) {
         if party == Party::Client { (&mut self.up, &mut self.down) } else { (&mut self.down, &mut self.up) }
     }
@@ -438,8 +442,8 @@ fn output(pump: &Pump) -> Output {
 }
 
 /// The orderly way to end a peer's connection.
-fn shutdown(peer: &Peer) -> Leg {
-    Leg::Shutdown { ended: peer.ended.is_some() }
+fn begin_shutdown(peer: &Peer) -> PeerShutdown {
+    PeerShutdown::Shutdown { ended: peer.ended.is_some() }
 }
 
 fn other(party: Party) -> Party {
@@ -451,27 +455,27 @@ fn reason(violation: Violation) -> String {
     violation.to_string()
 }
 
-/// The last step: both connections go, and neither loses what is still on its way.
+/// The last step: both connections are shut down, and neither loses what is still on its way.
 #[derive(Debug)]
-struct Finish {
-    client: Leg,
-    backend: Leg,
+struct Shutdown {
+    client: PeerShutdown,
+    backend: PeerShutdown,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Leg {
+enum PeerShutdown {
     /// The peer closes first.
     AwaitEnd,
     Shutdown {
         /// The peer's end has been read.
         ended: bool,
     },
-    /// Closing a socket with unread bytes would reset it and destroy what the peer hasn't read.
+    /// Closing a socket with unread bytes would reset it and destroy what the peer has not read.
     Drain,
     Done(Exit),
 }
 
-impl Finish {
+impl Shutdown {
     fn poll<C, B>(
         &mut self,
         cx: &mut Context<'_>,
@@ -486,13 +490,13 @@ impl Finish {
         self.client.poll(cx, client, late);
         self.backend.poll(cx, backend, late);
         match (self.client, self.backend) {
-            (Leg::Done(client), Leg::Done(backend)) => Poll::Ready((client, backend)),
+            (PeerShutdown::Done(client), PeerShutdown::Done(backend)) => Poll::Ready((client, backend)),
             _ => Poll::Pending,
         }
     }
 }
 
-impl Leg {
+impl PeerShutdown {
     fn poll<S: AsyncRead + AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut S, late: bool) {
         loop {
             let next = match *self {
@@ -501,7 +505,7 @@ impl Leg {
                 Self::Shutdown { ended } => Pin::new(&mut *io).poll_shutdown(cx).map(|done| match done {
                     Ok(()) if !ended => Self::Drain,
                     Ok(()) => Self::Done(Exit::Orderly),
-                    Err(_) => Self::Done(Exit::Orderly), // the peer is gone; so are we
+                    Err(_) => Self::Done(Exit::Orderly), // the peer is gone
                 }),
                 Self::Drain => poll_drain(cx, io).map(|()| Self::Done(Exit::Orderly)),
             };
@@ -516,7 +520,7 @@ impl Leg {
     }
 }
 
-/// Reads and forgets until the peer's end, whatever kind it is of.
+/// Reads and discards until the peer's end, of whatever kind.
 fn poll_drain<S: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut S) -> Poll<()> {
     let mut buffer = Buffer::take();
     loop {

@@ -1,10 +1,10 @@
-//! One direction of a relay: read, scan, write, and now and then a frame of our own in between.
+//! One direction of a relay: it reads, scans and writes, and inserts frames of the gateway between two others.
 //!
-//! The buffer holds three stretches: bytes the sink has taken, good bytes it hasn't, and bytes that
-//! can't be judged yet (at most the front of a head or of a control frame).
+//! The buffer holds three stretches: bytes that the sink has taken, scanned bytes that it has not taken, and bytes
+//! that are too few to be judged (at most the front of a head or of a control frame).
 //!
 //! ```text
-//!   0 ........ sent ........ good ........ filled ........ BUFFER_LEN
+//!   0 ........ sent ........ scanned ........ filled ........ BUFFER_LEN
 //!     gone           to write      to scan         to read
 //! ```
 
@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
 use crate::head::Sender;
-use crate::keepalive::{Answers, Keepalive};
+use crate::keepalive::{Keepalive, PongOwner};
 use crate::outcome::Ended;
 use crate::pool::Buffer;
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::violation::Violation;
 
-/// Full buffers one poll may move before the other direction has its turn.
+/// Rounds of reading or scanning in one poll, before the other direction is polled.
 pub(super) const ROUNDS_MAX: u32 = 8;
 
 /// What is done with the bytes of the source.
@@ -32,9 +32,9 @@ enum Source {
     /// They go on to the sink.
     Relay,
     /// They go nowhere, but a Close among them is awaited.
-    Watch,
+    AwaitClose,
     /// They go nowhere; only the end is awaited.
-    Drain,
+    Discard,
     /// They are not read (RFC 6455 §7.1.7).
     Stopped,
     /// There are no more.
@@ -51,7 +51,7 @@ enum Sink {
     Failed,
 }
 
-/// A frame of the gateway's own.
+/// A frame that the gateway inserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Ping,
@@ -59,28 +59,28 @@ enum Kind {
 }
 
 #[derive(Debug)]
-struct Own {
+struct Inserted {
     kind: Kind,
     boundary: Boundary,
     wire: Vec<u8>,
-    /// Bytes of `wire` that the sink has taken; `None` while it waits for its place.
+    /// Bytes of `wire` that the sink has taken; `None` while it waits for its boundary.
     sent: Option<usize>,
 }
 
-/// What the relay has to know.
+/// What the relay must be told.
 #[derive(Debug)]
 pub(super) enum Event {
     /// The source sent a Close, and it went on to the sink (`passed`) or not.
     Close { close: Close, passed: bool },
-    /// The source broke a rule. It is read no further; what came before goes on.
+    /// The source broke a rule. It is not read any more; what came before goes on.
     Violation(Violation),
     /// The source has ended.
     Ended(Ended),
-    /// The sink takes no more.
+    /// The sink takes no more bytes.
     SinkFailed(Ended),
     /// The gateway's ping is on the network.
-    PingLeft,
-    /// Bytes were moved for long enough; the other direction is next.
+    PingSent,
+    /// The rounds of this poll are used up; the other direction is next.
     Yield,
 }
 
@@ -91,31 +91,31 @@ pub(super) struct Pump {
     sink: Sink,
     buffer: Option<Buffer>,
     sent: usize,
-    good: usize,
+    scanned: usize,
     filled: usize,
-    /// Bytes behind `good` that are left out of the stream once all before them is written.
-    cut: usize,
-    /// The unjudged bytes while no buffer is held.
-    carry: Option<Box<[u8]>>,
-    own: Option<Box<Own>>,
+    /// Bytes behind `scanned` that are left out of the stream once all before them is written.
+    omitted: usize,
+    /// The unscanned bytes while no buffer is held.
+    unscanned: Option<Box<[u8]>>,
+    inserted: Option<Box<Inserted>>,
     /// A Close queued behind a ping that is half written.
-    own_next: Option<Box<Own>>,
+    inserted_next: Option<Box<Inserted>>,
     /// Something was written since the last flush.
-    dirty: bool,
+    needs_flush: bool,
     /// The scanner wants more bytes than there are.
-    starved: bool,
-    /// The sink takes nothing at the moment, so the source isn't read.
+    needs_bytes: bool,
+    /// The sink takes nothing at the moment, so the source is not read.
     blocked: bool,
-    /// A Close of the source stops here: the sink gets one of the gateway's own.
-    hold_close: bool,
+    /// A Close of the source does not go on: the sink gets one from the gateway.
+    intercept_close: bool,
     shut_when_written: bool,
     wire_bytes: u64,
-    /// The sink has taken something since somebody last looked.
-    wrote: bool,
+    /// The sink has taken something since [`Self::take_progress`].
+    progress: bool,
 }
 
 impl Pump {
-    /// The direction whose frames `scanner` sees.
+    /// The direction whose frames `scanner` scans.
     pub(super) fn new(scanner: Scanner) -> Self {
         Self {
             scanner,
@@ -123,19 +123,19 @@ impl Pump {
             sink: Sink::Open,
             buffer: None,
             sent: 0,
-            good: 0,
+            scanned: 0,
             filled: 0,
-            cut: 0,
-            carry: None,
-            own: None,
-            own_next: None,
-            dirty: false,
-            starved: true,
+            omitted: 0,
+            unscanned: None,
+            inserted: None,
+            inserted_next: None,
+            needs_flush: false,
+            needs_bytes: true,
             blocked: false,
-            hold_close: false,
+            intercept_close: false,
             shut_when_written: false,
             wire_bytes: 0,
-            wrote: false,
+            progress: false,
         }
     }
 
@@ -149,8 +149,8 @@ impl Pump {
     }
 
     /// Whether the sink has taken something since this was last asked.
-    pub(super) fn take_wrote(&mut self) -> bool {
-        std::mem::take(&mut self.wrote)
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progress)
     }
 
     /// The sink has room, so the source is read.
@@ -158,9 +158,9 @@ impl Pump {
         !self.blocked
     }
 
-    /// Nothing waits for the sink, and nothing is to be said to it but what comes from the source.
+    /// Nothing waits for the sink, and the gateway inserts nothing.
     pub(super) fn is_calm(&self) -> bool {
-        !self.blocked && self.own.is_none()
+        !self.blocked && self.inserted.is_none()
     }
 
     /// What the sink was given ends between two frames.
@@ -170,13 +170,14 @@ impl Pump {
 
     /// No Close has been given to the sink, and it can still take one.
     pub(super) fn can_close(&self) -> bool {
-        self.sink == Sink::Open && !self.own.iter().chain(&self.own_next).any(|o| o.kind == Kind::Close)
+        self.sink == Sink::Open
+            && !self.inserted.iter().chain(&self.inserted_next).any(|o| o.kind == Kind::Close)
     }
 
     /// [`Self::send_close`] between two frames would still change something.
     pub(super) fn takes_close(&self) -> bool {
-        let waits = |own: &Own| own.kind == Kind::Close && own.boundary == Boundary::Message;
-        self.can_close() || self.own.as_deref().is_some_and(waits)
+        let waits = |own: &Inserted| own.kind == Kind::Close && own.boundary == Boundary::Message;
+        self.can_close() || self.inserted.as_deref().is_some_and(waits)
     }
 
     /// What the source sends goes on to the sink.
@@ -187,40 +188,43 @@ impl Pump {
     /// Everything meant for the sink is on the network.
     pub(super) fn is_written(&self) -> bool {
         self.sink == Sink::Failed
-            || (self.sent == self.good && self.own.is_none() && self.own_next.is_none() && !self.dirty)
+            || (self.sent == self.scanned
+                && self.inserted.is_none()
+                && self.inserted_next.is_none()
+                && !self.needs_flush)
     }
 
-    /// A Close, passed on or our own, is on the network.
+    /// A Close, passed on or inserted, is on the network.
     pub(super) fn close_written(&self) -> bool {
         matches!(self.sink, Sink::Closed | Sink::Shut) && self.is_written()
     }
 
     /// A Close of the source is next for the sink, and the last.
     pub(super) fn is_answering(&self) -> bool {
-        self.sink == Sink::Closed && self.sent < self.good && self.own.is_none()
+        self.sink == Sink::Closed && self.sent < self.scanned && self.inserted.is_none()
     }
 
     /// Something was queued since the last poll that can be written right away.
     pub(super) fn wants_poll(&self) -> bool {
-        !self.blocked && self.own_has_place()
+        !self.blocked && self.inserted_has_place()
     }
 
     pub(super) fn sink_failed(&self) -> bool {
         self.sink == Sink::Failed
     }
 
-    /// Puts a ping between two frames.
+    /// Inserts a ping between two frames.
     pub(super) fn send_ping(&mut self, payload: &[u8]) {
-        if self.own.is_none() && self.sink == Sink::Open {
+        if self.inserted.is_none() && self.sink == Sink::Open {
             let frame = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(payload));
-            self.own = Some(self.own_frame(Kind::Ping, Boundary::Frame, frame));
+            self.inserted = Some(self.inserted_frame(Kind::Ping, Boundary::Frame, frame));
         }
     }
 
-    /// Puts a Close at the next `boundary`; from there on nothing of the source's goes on, and
-    /// only its own Close is awaited. Nothing happens if the sink has a Close already.
+    /// Inserts a Close at the next `boundary`. From there on nothing from the source goes on, and only its own Close
+    /// is awaited. Nothing happens if the sink has a Close already.
     pub(super) fn send_close(&mut self, code: u16, reason: &str, boundary: Boundary) {
-        if let Some(own) = self.own.as_mut().filter(|own| own.kind == Kind::Close) {
+        if let Some(own) = self.inserted.as_mut().filter(|own| own.kind == Kind::Close) {
             if boundary == Boundary::Frame {
                 own.boundary = boundary;
             }
@@ -229,32 +233,32 @@ impl Pump {
         if !self.can_close() {
             return;
         }
-        let own = self.own_frame(Kind::Close, boundary, Frame::close(code, reason.as_bytes()));
-        match &self.own {
-            Some(ping) if ping.sent.is_some() => self.own_next = Some(own),
-            _ => self.own = Some(own), // a ping that has no place yet is not needed any more
+        let own = self.inserted_frame(Kind::Close, boundary, Frame::close(code, reason.as_bytes()));
+        match &self.inserted {
+            Some(ping) if ping.sent.is_some() => self.inserted_next = Some(own),
+            _ => self.inserted = Some(own), // a ping that still waits is not needed any more
         }
     }
 
-    fn own_frame(&self, kind: Kind, boundary: Boundary, mut frame: Frame<'_>) -> Box<Own> {
+    fn inserted_frame(&self, kind: Kind, boundary: Boundary, mut frame: Frame<'_>) -> Box<Inserted> {
         if self.scanner.sender() == Sender::Client {
             frame.mask(); // towards the backend the gateway is the client (RFC 6455 §5.1)
         }
         let mut wire = Vec::new();
         let len = frame.write(&mut wire).len();
         wire.truncate(len);
-        Box::new(Own { kind, boundary, wire, sent: None })
+        Box::new(Inserted { kind, boundary, wire, sent: None })
     }
 
     /// A Close of the source is noted but not passed on.
-    pub(super) fn hold_close(&mut self) {
-        self.hold_close = true;
+    pub(super) fn intercept_close(&mut self) {
+        self.intercept_close = true;
     }
 
-    /// Nothing more of the source's goes on; its Close is still awaited.
-    pub(super) fn watch(&mut self) {
+    /// Nothing more from the source goes on; its Close is still awaited.
+    pub(super) fn discard_until_close(&mut self) {
         if self.source == Source::Relay {
-            self.source = Source::Watch;
+            self.source = Source::AwaitClose;
         }
     }
 
@@ -264,8 +268,8 @@ impl Pump {
     }
 
     /// Moves bytes until nothing moves, or something happens that the relay must know. A buffer that is
-    /// needed is taken from `spare`, if there is one, and one that isn't any more is put there. What is read
-    /// is taken from `left`, and once that is used up nothing more is read.
+    /// needed is taken from `spare`, if there is one, and one that is not needed any more is put there. `left` is how
+    /// many bytes may still be read; when it is 0, nothing is read.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -281,21 +285,21 @@ impl Pump {
     {
         self.blocked = false;
         for _ in 0..ROUNDS_MAX {
-            if self.sent < self.good || self.cut > 0 || self.own.is_some() {
+            if self.sent < self.scanned || self.omitted > 0 || self.inserted.is_some() {
                 match ready!(self.poll_write_all(cx, sink)) {
                     Ok(None) => {}
                     Ok(Some(event)) => return Poll::Ready(event),
                     Err(e) => return Poll::Ready(self.fail_sink(&e)),
                 }
             }
-            if !self.starved
-                && matches!(self.source, Source::Relay | Source::Watch)
+            if !self.needs_bytes
+                && matches!(self.source, Source::Relay | Source::AwaitClose)
                 && let Some(event) = self.scan(keepalive)
             {
                 return Poll::Ready(event);
             }
-            let unwritten = self.sent < self.good || self.cut > 0;
-            if unwritten || !self.starved || self.own_has_place() {
+            let unwritten = self.sent < self.scanned || self.omitted > 0;
+            if unwritten || !self.needs_bytes || self.inserted_has_place() {
                 continue;
             }
             if let Some(event) = ready!(self.poll_read(cx, source, sink, spare, left)) {
@@ -305,89 +309,89 @@ impl Pump {
         Poll::Ready(Event::Yield)
     }
 
-    /// Writes the good bytes, then our own frame if this is its place.
+    /// Writes the scanned bytes, then the inserted frame if this is its boundary.
     fn poll_write_all<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut W,
     ) -> Poll<io::Result<Option<Event>>> {
         if self.sink == Sink::Failed {
-            self.sent = self.good;
-            self.own = None;
-            self.own_next = None;
+            self.sent = self.scanned;
+            self.inserted = None;
+            self.inserted_next = None;
         }
-        while self.sent < self.good {
+        while self.sent < self.scanned {
             let Some(buffer) = &self.buffer else { break };
-            let write = Pin::new(&mut *sink).poll_write(cx, &buffer[self.sent..self.good]);
+            let write = Pin::new(&mut *sink).poll_write(cx, &buffer[self.sent..self.scanned]);
             self.blocked = write.is_pending();
             let n = ready!(write).and_then(not_zero)?;
             self.sent += n;
-            self.wrote = true;
-            self.dirty = true;
+            self.progress = true;
+            self.needs_flush = true;
         }
-        if self.cut > 0 {
-            self.good += self.cut;
-            self.sent = self.good;
-            self.cut = 0;
+        if self.omitted > 0 {
+            self.scanned += self.omitted;
+            self.sent = self.scanned;
+            self.omitted = 0;
         }
-        while self.own_has_place() {
-            let Some(own) = self.own.as_mut() else { break };
+        while self.inserted_has_place() {
+            let Some(own) = self.inserted.as_mut() else { break };
             let sent = own.sent.get_or_insert(0);
             if own.kind == Kind::Close && self.sink == Sink::Open {
                 self.sink = Sink::Closed;
                 if self.source == Source::Relay {
-                    self.source = Source::Watch;
+                    self.source = Source::AwaitClose;
                 }
             }
             while *sent < own.wire.len() {
                 let write = Pin::new(&mut *sink).poll_write(cx, &own.wire[*sent..]);
                 self.blocked = write.is_pending();
                 *sent += ready!(write).and_then(not_zero)?;
-                self.dirty = true;
+                self.needs_flush = true;
             }
             let flush = Pin::new(&mut *sink).poll_flush(cx);
             self.blocked = flush.is_pending();
             ready!(flush)?;
-            self.dirty = false;
+            self.needs_flush = false;
             let kind = own.kind;
-            self.own = self.own_next.take();
+            self.inserted = self.inserted_next.take();
             if kind == Kind::Ping {
-                return Poll::Ready(Ok(Some(Event::PingLeft)));
+                return Poll::Ready(Ok(Some(Event::PingSent)));
             }
         }
         Poll::Ready(Ok(None))
     }
 
-    /// Our own frame is next on the wire: begun, or at the boundary it waits for.
-    fn own_has_place(&self) -> bool {
-        self.sent == self.good
-            && self.own.as_ref().is_some_and(|own| own.sent.is_some() || self.scanner.at(own.boundary))
+    /// The inserted frame is next on the wire: it has begun, or this is the boundary it waits for.
+    fn inserted_has_place(&self) -> bool {
+        self.sent == self.scanned
+            && self.inserted.as_ref().is_some_and(|own| own.sent.is_some() || self.scanner.at(own.boundary))
     }
 
     fn scan(&mut self, keepalive: &mut Keepalive) -> Option<Event> {
         let buffer = self.buffer.as_ref()?;
-        let stop_at = self.own.as_ref().filter(|own| own.sent.is_none()).map(|own| own.boundary);
-        let (passed, next) = self.scanner.scan(&buffer[self.good..self.filled], stop_at);
+        let stop_at = self.inserted.as_ref().filter(|own| own.sent.is_none()).map(|own| own.boundary);
+        let (passed, next) = self.scanner.scan(&buffer[self.scanned..self.filled], stop_at);
         let relayed = self.source == Source::Relay;
-        self.good += passed;
+        self.scanned += passed;
         if !relayed {
-            self.sent = self.good;
+            self.sent = self.scanned;
         }
-        let control = match next {
+        let frame = match next {
             Ok(Next::Need(_)) => {
-                self.starved = true;
+                self.needs_bytes = true;
                 return None;
             }
             Ok(Next::Boundary) => return None,
-            Ok(Next::Control(control)) => control,
+            Ok(Next::Control(frame)) => frame,
             Err(violation) => {
-                self.filled = self.good;
-                self.starved = true;
-                self.source = if relayed { Source::Stopped } else { Source::Drain };
+                self.filled = self.scanned;
+                self.needs_bytes = true;
+                self.source = if relayed { Source::Stopped } else { Source::Discard };
                 return relayed.then_some(Event::Violation(violation));
             }
         };
-        let (passed, event) = match control.kind {
+        let (passed, event) = match frame.kind {
             ControlKind::Ping(_) => {
                 if relayed && self.scanner.sender() == Sender::Server {
                     keepalive.on_backend_ping();
@@ -396,35 +400,35 @@ impl Pump {
             }
             ControlKind::Pong(payload) => {
                 let client = self.scanner.sender() == Sender::Client;
-                let ours = client && keepalive.on_pong(&payload) == Answers::Gateway;
+                let ours = client && keepalive.on_pong(&payload) == PongOwner::Gateway;
                 (relayed && !ours, None)
             }
             ControlKind::Close(close) => {
-                let passed = relayed && !self.hold_close;
-                self.source = Source::Drain;
+                let passed = relayed && !self.intercept_close;
+                self.source = Source::Discard;
                 if passed {
                     self.sink = Sink::Closed;
-                    self.own = self.own.take().filter(|own| own.sent.is_some());
+                    self.inserted = self.inserted.take().filter(|own| own.sent.is_some());
                 }
                 (passed, Some(Event::Close { close, passed }))
             }
         };
         if passed {
-            self.good += control.frame_len;
-        } else if self.sent == self.good {
-            self.good += control.frame_len;
-            self.sent = self.good;
+            self.scanned += frame.frame_len;
+        } else if self.sent == self.scanned {
+            self.scanned += frame.frame_len;
+            self.sent = self.scanned;
         } else {
-            self.cut = control.frame_len;
+            self.omitted = frame.frame_len;
         }
-        if self.source == Source::Drain {
-            self.filled = self.good + self.cut;
-            self.starved = true;
+        if self.source == Source::Discard {
+            self.filled = self.scanned + self.omitted;
+            self.needs_bytes = true;
         }
         event
     }
 
-    /// Reads once. Before it sleeps it flushes, and gives its buffer back.
+    /// Reads once. If nothing is there to be read, it flushes, and gives its buffer back.
     fn poll_read<R, W>(
         &mut self,
         cx: &mut Context<'_>,
@@ -441,24 +445,24 @@ impl Pump {
             Poll::Pending
         } else {
             let buffer = self.buffer.get_or_insert_with(|| spare.take().unwrap_or_else(Buffer::take));
-            if let Some(carry) = self.carry.take() {
-                buffer[..carry.len()].copy_from_slice(&carry);
-                (self.sent, self.good, self.filled) = (0, 0, carry.len());
-            } else if self.good > 0 {
-                buffer.copy_within(self.good..self.filled, 0);
-                (self.sent, self.good, self.filled) = (0, 0, self.filled - self.good);
+            if let Some(unscanned) = self.unscanned.take() {
+                buffer[..unscanned.len()].copy_from_slice(&unscanned);
+                (self.sent, self.scanned, self.filled) = (0, 0, unscanned.len());
+            } else if self.scanned > 0 {
+                buffer.copy_within(self.scanned..self.filled, 0);
+                (self.sent, self.scanned, self.filled) = (0, 0, self.filled - self.scanned);
             }
             let mut free = ReadBuf::new(&mut buffer[self.filled..]);
             Pin::new(source).poll_read(cx, &mut free).map_ok(|()| free.filled().len())
         };
         match read {
             Poll::Pending => {
-                if let Some(buffer) = self.rest() {
+                if let Some(buffer) = self.release_buffer() {
                     *spare = Some(buffer);
                 }
-                if self.dirty && self.sink != Sink::Failed {
+                if self.needs_flush && self.sink != Sink::Failed {
                     match Pin::new(&mut *sink).poll_flush(cx) {
-                        Poll::Ready(Ok(())) => self.dirty = false,
+                        Poll::Ready(Ok(())) => self.needs_flush = false,
                         Poll::Ready(Err(e)) => return Poll::Ready(Some(self.fail_sink(&e))),
                         Poll::Pending => {}
                     }
@@ -475,11 +479,11 @@ impl Pump {
             Poll::Ready(Ok(n)) => {
                 self.wire_bytes += n as u64;
                 *left = left.saturating_sub(n);
-                if self.source == Source::Drain {
-                    (self.sent, self.good, self.filled) = (0, 0, 0);
+                if self.source == Source::Discard {
+                    (self.sent, self.scanned, self.filled) = (0, 0, 0);
                 } else {
                     self.filled += n;
-                    self.starved = false;
+                    self.needs_bytes = false;
                 }
                 Poll::Ready(None)
             }
@@ -487,19 +491,19 @@ impl Pump {
         }
     }
 
-    /// Gives the buffer away; what can't be judged yet is kept, it is short.
-    fn rest(&mut self) -> Option<Buffer> {
+    /// Gives the buffer back; bytes that are not scanned are kept in a small one of their own.
+    fn release_buffer(&mut self) -> Option<Buffer> {
         let buffer = self.buffer.take()?;
-        let unjudged = &buffer[self.good..self.filled];
-        self.carry = (!unjudged.is_empty()).then(|| unjudged.into());
-        (self.sent, self.good, self.filled) = (0, 0, 0);
+        let unscanned = &buffer[self.scanned..self.filled];
+        self.unscanned = (!unscanned.is_empty()).then(|| unscanned.into());
+        (self.sent, self.scanned, self.filled) = (0, 0, 0);
         Some(buffer)
     }
 
     fn end_source(&mut self, ended: Ended) -> Event {
         self.source = Source::Ended;
-        self.filled = self.good;
-        drop(self.rest());
+        self.filled = self.scanned;
+        drop(self.release_buffer());
         Event::Ended(ended)
     }
 
@@ -507,12 +511,12 @@ impl Pump {
         self.sink = Sink::Failed;
         self.shut_when_written = false;
         self.blocked = false;
-        self.watch();
+        self.discard_until_close();
         Event::SinkFailed(Ended::from(e))
     }
 }
 
-/// A sink that takes nothing of a non-empty slice never will.
+/// A sink that takes no byte of a slice that has some will never take any.
 fn not_zero(n: usize) -> io::Result<usize> {
     if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
 }

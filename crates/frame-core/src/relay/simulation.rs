@@ -17,7 +17,7 @@ use std::task::{Wake, Waker};
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::handle::Manner;
+use crate::handle::EndMode;
 use crate::head::{Scan, scan_head, unmask};
 use crate::test_io::{frame, masked};
 
@@ -342,7 +342,7 @@ struct World {
     client: Far,
     backend: Far,
     streams: (Stream, Stream),
-    control: SessionHandle,
+    handle: SessionHandle,
     outcome: Option<Outcome>,
     /// Nothing was broken, ended by order, or slow for long enough to be given up.
     is_sound: bool,
@@ -373,7 +373,7 @@ impl World {
             client,
             backend,
             streams,
-            control: SessionHandle::new(),
+            handle: SessionHandle::new(),
             outcome: None,
             is_sound: true,
         }
@@ -385,7 +385,7 @@ impl World {
 
     fn order(&mut self) {
         let within = self.random.millis(8000);
-        self.control.end(Order { code: 1001, manner: Manner::AfterMessages { within } });
+        self.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within } });
     }
 
     /// One of the things that happen to a session.
@@ -409,7 +409,7 @@ impl World {
                 self.is_sound = false;
                 self.order();
             }
-            55..=57 => drop(self.control.ask()),
+            55..=57 => drop(self.handle.request_snapshot()),
             58 if self.random.one_in(4) => {
                 self.is_sound = false;
                 let reset = self.random.one_in(2).then_some(io::ErrorKind::ConnectionReset);
@@ -432,7 +432,7 @@ impl World {
             let waker = Waker::from(self.task.clone());
             let cx = &mut Context::from_waker(&waker);
             let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
-            match self.relay.poll(cx, client, backend, &self.control) {
+            match self.relay.poll(cx, client, backend, &self.handle) {
                 Poll::Ready(outcome) => self.outcome = Some(outcome),
                 Poll::Pending => {
                     tokio::task::yield_now().await;
@@ -444,7 +444,7 @@ impl World {
         self.backend.hear(&self.client.sent)
     }
 
-    /// Who sleeps has nothing to do.
+    /// A session that sleeps has nothing to do.
     fn look(&self) -> Result<(), String> {
         if self.task.0.load(Ordering::Relaxed) {
             return Ok(());
@@ -455,7 +455,7 @@ impl World {
         {
             return Err(format!("it sleeps at {now:?}, after its deadline {next:?}"));
         }
-        if self.relay.finish.is_some() || self.relay.cause.is_some() {
+        if self.relay.shutdown.is_some() || self.relay.cause.is_some() {
             return Ok(());
         }
         for (from, to) in [(&self.client, &self.backend), (&self.backend, &self.client)] {

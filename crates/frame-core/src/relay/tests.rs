@@ -15,7 +15,7 @@ use tokio::time::{Instant, advance, timeout};
 use super::*;
 use crate::clock::Exact;
 use crate::close::Close;
-use crate::handle::Manner;
+use crate::handle::EndMode;
 use crate::head::{Scan, scan_head, unmask};
 use crate::outcome::Ended;
 use crate::policy::STALL_MAX;
@@ -38,7 +38,7 @@ fn policy() -> Policy {
 struct Rig {
     client: Far,
     backend: Far,
-    control: SessionHandle,
+    handle: SessionHandle,
     relay: JoinHandle<Outcome>,
     /// The client's stream was told that its last bytes come.
     parted: Arc<AtomicBool>,
@@ -183,22 +183,22 @@ where
     let parted = Arc::<AtomicBool>::default();
     let mut client = Parts { io: client(client_near), kept: None, parted: parted.clone() };
     let mut backend = backend(backend_near);
-    let control = SessionHandle::new();
+    let handle = SessionHandle::new();
     let relay = tokio::spawn({
-        let control = control.clone();
-        async move { relay(&mut client, &mut backend, policy, &control, Exact::begin()).await }
+        let handle = handle.clone();
+        async move { relay(&mut client, &mut backend, policy, &handle, Exact::begin()).await }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
         client: Far { io: client_far, hears: Sender::Server },
         backend: Far { io: backend_far, hears: Sender::Client },
-        control,
+        handle,
         relay,
         parted,
     }
 }
 
-/// A clock that nobody sets: its time is that of the last exact look.
+/// A clock that shows the time at which it was last read exactly.
 struct Lagging(Exact, std::cell::Cell<Duration>);
 
 impl Clock for Lagging {
@@ -217,14 +217,14 @@ impl Clock for Lagging {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_alarm_is_heard_whatever_the_clock_says() {
+async fn a_timer_that_fired_counts_whatever_the_clock_says() {
     let (client_far, mut client) = duplex(1 << 10);
     let (_backend_far, mut backend) = duplex(1 << 10);
     let policy = Policy { idle_timeout: Some(45 * SECOND), ..pinging() };
-    let control = SessionHandle::new();
+    let handle = SessionHandle::new();
     let clock = Lagging(Exact::begin(), Duration::ZERO.into());
     let begun = Instant::now();
-    let session = relay(&mut client, &mut backend, policy, &control, clock);
+    let session = relay(&mut client, &mut backend, policy, &handle, clock);
     let hearing = async {
         let mut client = Far { io: client_far, hears: Sender::Server };
         let ping = client.hear().await.unwrap();
@@ -569,7 +569,7 @@ async fn the_pong_clock_stops_while_the_client_is_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_nothing_is_gone_in_the_end_though_nobody_pings_it() {
+async fn a_client_that_takes_nothing_is_gone_in_the_end_though_it_is_not_pinged() {
     let unpinged = Policy { ping_interval: None, idle_timeout: None, ..policy() };
     let mut rig = rig_over(unpinged, 64, |near| near, |near| near).await;
     let started = Instant::now();
@@ -628,7 +628,7 @@ async fn an_order_lets_messages_in_flight_finish() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&frame(0x01, b"begun")).await;
     assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     assert_eq!(rig.backend.hear_close().await.code, Some(1001)); // this way nothing was in flight
     assert!(rig.client.is_silent().await);
     rig.backend.send(&[frame(0x80, b"done"), frame(0x81, b"a new one")].concat()).await;
@@ -666,10 +666,10 @@ async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
         let endless = tokio::spawn(async move { never_finishes(&mut to, &fragment).await });
         tokio::time::sleep(SECOND).await;
         let before = Instant::now();
-        rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+        rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
         // Other orders, earlier and later ones, put it off no further.
         tokio::time::sleep(SECOND).await;
-        rig.control.end(Order { code: 1012, manner: Manner::AfterMessages { within: 30 * SECOND } });
+        rig.handle.end(Order { code: 1012, mode: EndMode::AfterMessages { within: 30 * SECOND } });
         let mut hearer = hearer;
         let close = loop {
             let heard = hearer.hear().await.expect("a Close, not the end");
@@ -691,9 +691,9 @@ async fn a_frame_that_is_kept_open_is_cut_at_an_orders_last_moment() {
     rig.client.send(&masked(0x82, &[1; 60_000])[..1000]).await;
     tokio::time::sleep(SECOND).await;
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 9 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 9 * SECOND } });
     tokio::time::sleep(SECOND).await;
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 4 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 4 * SECOND } });
     let outcome = rig.relay.await.unwrap();
     let took = before.elapsed();
     assert!((5 * SECOND..=5 * SECOND + END_NOW_WAIT.1).contains(&took), "{took:?}: the earlier end counts");
@@ -707,14 +707,14 @@ async fn a_client_that_takes_nothing_does_not_outlast_an_order() {
     let far = &mut rig.backend.io;
     assert!(timeout(SECOND, far.write_all(&big)).await.is_err());
     let before = Instant::now();
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 5 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
     let outcome = rig.relay.await.unwrap();
     assert!(before.elapsed() <= 5 * SECOND + END_NOW_WAIT.1, "{:?}", before.elapsed());
     assert_eq!(outcome.client, Exit::Cut);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_tells_how_it_is_when_asked() {
+async fn a_session_answers_a_request_for_a_snapshot() {
     let mut rig = rig(policy()).await;
     rig.client.send(&masked(0x81, b"up")).await;
     assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"up")));
@@ -723,25 +723,25 @@ async fn a_session_tells_how_it_is_when_asked() {
         assert_eq!(rig.client.hear().await, Some(expect));
     }
     tokio::time::sleep(7 * SECOND).await;
-    let snapshot = rig.control.ask().await.unwrap();
+    let snapshot = rig.handle.request_snapshot().await.unwrap();
     assert_eq!((snapshot.from_client.messages, snapshot.from_client.payload_bytes), (1, 2));
     assert_eq!(snapshot.from_backend.messages, 2, "the third is not whole");
     assert_eq!((snapshot.idle, snapshot.is_closing), (7 * SECOND, false));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
-    assert!(rig.control.ask().await.unwrap().is_closing);
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
+    assert!(rig.handle.request_snapshot().await.unwrap().is_closing);
     drop((rig.client, rig.backend));
     rig.relay.await.unwrap();
-    let answer = rig.control.ask();
-    drop(rig.control);
+    let answer = rig.handle.request_snapshot();
+    drop(rig.handle);
     assert!(answer.await.is_err(), "it is over");
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_says_since_when_something_waits_for_a_peer() {
+async fn it_notes_since_when_something_waits_for_a_peer() {
     for (up, down) in [(true, false), (false, true), (true, true)] {
-        let Rig { client, backend, control, relay, .. } =
+        let Rig { client, backend, handle, relay, .. } =
             rig_over(policy(), 64, |near| near, |near| near).await;
-        assert_eq!(control.stalled_since(), None);
+        assert_eq!(handle.stalled_since(), None);
         let (mut from_client, mut to_client) = tokio::io::split(client.io);
         let (mut from_backend, mut to_backend) = tokio::io::split(backend.io);
         let senders = tokio::spawn(async move {
@@ -751,12 +751,12 @@ async fn it_says_since_when_something_waits_for_a_peer() {
             (to_client, to_backend)
         });
         tokio::time::sleep(SECOND).await;
-        let first = control.stalled_since().unwrap();
+        let first = handle.stalled_since().unwrap();
         let begun = std::time::Instant::now();
         while begun.elapsed() < Duration::from_millis(2) {}
         let mut some = [0; 32];
         tokio::time::sleep(SECOND).await;
-        assert_eq!(control.stalled_since(), Some(first), "{up} {down}");
+        assert_eq!(handle.stalled_since(), Some(first), "{up} {down}");
         if up {
             from_backend.read_exact(&mut some).await.unwrap();
         }
@@ -764,14 +764,14 @@ async fn it_says_since_when_something_waits_for_a_peer() {
             from_client.read_exact(&mut some).await.unwrap();
         }
         tokio::time::sleep(SECOND).await;
-        assert!(control.stalled_since().unwrap() > first, "it has taken some: {up} {down}");
+        assert!(handle.stalled_since().unwrap() > first, "it has taken some: {up} {down}");
         let (mut at_backend, mut at_client) =
             (vec![0; if up { 1008 - 32 } else { 0 }], vec![0; if down { 1004 - 32 } else { 0 }]);
         let (a, b) =
             tokio::join!(from_backend.read_exact(&mut at_backend), from_client.read_exact(&mut at_client));
         a.and(b).unwrap();
         tokio::time::sleep(SECOND).await;
-        assert_eq!(control.stalled_since(), None, "{up} {down}");
+        assert_eq!(handle.stalled_since(), None, "{up} {down}");
         assert!(!relay.is_finished());
         drop(senders.await.unwrap());
     }
@@ -784,9 +784,9 @@ async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     rig.backend.send(half).await;
     rig.client.send(&masked(0x01, b"fragment")).await;
     assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"fragment")));
-    rig.control.end(Order { code: 1001, manner: Manner::AfterMessages { within: 30 * SECOND } });
+    rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     assert!(rig.backend.is_silent().await);
-    rig.control.end(Order { code: 1001, manner: Manner::Now });
+    rig.handle.end(Order { code: 1001, mode: EndMode::Now });
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));
     let before = Instant::now();
     let outcome = rig.relay.await.unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER};
-use frame_core::handle::{Manner, Order};
+use frame_core::handle::{EndMode, Order};
 use http::Extensions;
 use tls_acceptor::{Certificates, Waiting};
 use tokio_util::sync::CancellationToken;
@@ -133,8 +133,8 @@ impl Worker {
             site.sends_away(&route.id).then_some(GOING_AWAY)
         };
         if let Some(code) = code {
-            let manner = Manner::AfterMessages { within: site.drain.timeout };
-            registered.control().end(Order { code, manner });
+            let mode = EndMode::AfterMessages { within: site.drain.timeout };
+            registered.control().end(Order { code, mode });
         }
         registered
     }
@@ -226,8 +226,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_comes_too_late_is_sent_away_at_once() {
-        let manner = Manner::AfterMessages { within: Duration::from_secs(30) };
-        let order = |code| Some(Order { code, manner });
+        let mode = EndMode::AfterMessages { within: Duration::from_secs(30) };
+        let order = |code| Some(Order { code, mode });
         assert_eq!(told(ROUTE, |_| {}), None);
         let own = format!("drain_close_code = 4000\n{ROUTE}");
         assert_eq!(told(&own, |worker| worker.draining.cancel()), order(4000));

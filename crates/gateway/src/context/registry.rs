@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use frame_core::handle::{Manner, SessionHandle};
+use frame_core::handle::{EndMode, SessionHandle};
 use tokio::time::Instant;
 
 use crate::site::route::{Route, RouteId};
@@ -94,7 +94,7 @@ impl Registry {
     pub fn slowest(&self, count: usize) -> Vec<SessionHandle> {
         let inner = self.lock();
         let is_going =
-            |control: &SessionHandle| control.order().is_some_and(|order| order.manner == Manner::Now);
+            |control: &SessionHandle| control.order().is_some_and(|order| order.mode == EndMode::Now);
         let mut stalled: Vec<_> = inner
             .live
             .values()
@@ -217,7 +217,7 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
         }
         live[2].control().on_stall(true, true);
-        live[1].control().end(frame_core::handle::Order { code: 1013, manner: Manner::Now });
+        live[1].control().end(frame_core::handle::Order { code: 1013, mode: EndMode::Now });
         let since = |count| {
             let mut since: Vec<_> =
                 registry.slowest(count).iter().map(|control| control.stalled_since().unwrap()).collect();

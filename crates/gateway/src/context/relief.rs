@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use frame_core::close::TRY_AGAIN_LATER;
-use frame_core::handle::{Manner, Order};
+use frame_core::handle::{EndMode, Order};
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -59,7 +59,7 @@ impl Relief {
             let count = (held - share.shed_to()).div_ceil(STALLED_LEN);
             let slowest = sessions.slowest(usize::try_from(count).unwrap_or(usize::MAX));
             for control in &slowest {
-                control.end(Order { code: TRY_AGAIN_LATER, manner: Manner::Now });
+                control.end(Order { code: TRY_AGAIN_LATER, mode: EndMode::Now });
             }
             if !slowest.is_empty() {
                 pressure.shed.fetch_add(slowest.len() as u64, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_core::handle::{Manner, Order, SessionHandle};
+use frame_core::handle::{EndMode, Order, SessionHandle};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
@@ -64,7 +64,7 @@ pub(super) fn end_sessions(
                     let Some((_, control, route)) = moments.pop() else { break };
                     if chosen(&route) {
                         let within = last.saturating_duration_since(Instant::now());
-                        control.end(Order { code, manner: Manner::AfterMessages { within } });
+                        control.end(Order { code, mode: EndMode::AfterMessages { within } });
                     }
                 }
             }
@@ -131,7 +131,7 @@ pub(super) async fn drain(
         () = sleep_until(deadline - LAST_CALL.min(half)) => {}
     }
     for (control, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
-        control.end(Order { code, manner: Manner::Now });
+        control.end(Order { code, mode: EndMode::Now });
     }
     tokio::select! {
         () = remaining.none() => info!("drained: nothing is left"),
@@ -248,8 +248,8 @@ mod tests {
         assert_eq!(end(), 100 - by_then);
         sleep(window).await;
         assert_eq!(told(), 100);
-        let in_time = |session: &Registered| match session.control().order().map(|order| order.manner) {
-            Some(Manner::AfterMessages { within }) => {
+        let in_time = |session: &Registered| match session.control().order().map(|order| order.mode) {
+            Some(EndMode::AfterMessages { within }) => {
                 (pace.timeout - window..=pace.timeout).contains(&within)
             }
             _ => false,

@@ -153,7 +153,7 @@ impl<F: Future> Future for SweptSession<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if this.control.take_look() {
+        if this.control.take_poll_request() {
             return looking(|| this.session.poll(cx));
         }
         this.session.poll(cx)
@@ -171,7 +171,7 @@ pub async fn run(sweep: Arc<Sweep>, controls: impl Fn() -> Vec<SessionHandle>) {
 
 async fn round(sweep: &Sweep, controls: &[SessionHandle]) {
     for slice in controls.chunks(SLICE) {
-        slice.iter().for_each(SessionHandle::look);
+        slice.iter().for_each(SessionHandle::request_poll);
         yield_now().await;
     }
     for slice in sweep.spots().chunks(SLICE) {
@@ -225,10 +225,10 @@ mod tests {
         });
         let looks = async {
             yield_now().await;
-            control.look();
+            control.request_poll();
         };
         tokio::join!(SweptSession::new(control.clone(), session), looks);
         assert_eq!(polls, 2);
-        assert!(!control.take_look());
+        assert!(!control.take_poll_request());
     }
 }

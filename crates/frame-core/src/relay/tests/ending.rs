@@ -1,10 +1,10 @@
 //! Endings take no longer than they must, lose nothing, and are what they look like. And frames of the
-//! gateway's own in odd places.
+//! gateway in unusual places.
 
 use super::*;
 
-fn order(manner: Manner) -> Order {
-    Order { code: 1001, manner }
+fn order(mode: EndMode) -> Order {
+    Order { code: 1001, mode }
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ async fn a_client_that_resets_before_the_answer_to_its_close_resets_the_backend(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_resets_after_both_closes_resets_nobody() {
+async fn a_reset_of_the_client_after_both_closes_is_not_passed_on() {
     let mut rig = rig_over(policy(), 64, resets, |near| near).await;
     rig.client.send(&masked(0x88, &close(1000))).await;
     assert_eq!(rig.backend.hear_close().await.code, Some(1000));
@@ -143,7 +143,7 @@ async fn a_message_in_flight_may_take_longer_than_a_close() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&frame(0x01, b"begun")).await;
     assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
-    rig.control.end(order(Manner::AfterMessages { within: 30 * SECOND }));
+    rig.handle.end(order(EndMode::AfterMessages { within: 30 * SECOND }));
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));
     tokio::time::sleep(5 * CLOSE_WAIT).await;
     rig.backend.send(&frame(0x80, b"done")).await;
@@ -157,7 +157,7 @@ async fn a_client_that_takes_no_whole_frames_is_cut_too() {
     rig.backend.send(&frame(0x82, &[1; 60])).await;
     rig.backend.send(&frame(0x82, &[2; 60])).await;
     tokio::time::sleep(SECOND).await;
-    rig.control.end(order(Manner::Now));
+    rig.handle.end(order(EndMode::Now));
     assert_eq!(rig.relay.await.unwrap().client, Exit::Cut);
 }
 
@@ -165,7 +165,7 @@ async fn a_client_that_takes_no_whole_frames_is_cut_too() {
 async fn a_backend_that_answers_no_close_is_left_when_its_time_is_over() {
     let mut rig = rig(policy()).await;
     let before = Instant::now();
-    rig.control.end(order(Manner::Now));
+    rig.handle.end(order(EndMode::Now));
     assert_eq!(rig.client.hear_close().await.code, Some(1001));
     assert_eq!(rig.backend.hear_close().await.code, Some(1001));
     rig.client.send(&masked(0x88, &close(1001))).await;
@@ -179,7 +179,7 @@ async fn a_ping_that_has_no_place_yet_gives_way_to_a_close() {
     let wire = frame(0x82, b"a long frame");
     rig.backend.send(&wire[..6]).await;
     tokio::time::sleep(31 * SECOND).await;
-    rig.control.end(order(Manner::AfterMessages { within: 30 * SECOND }));
+    rig.handle.end(order(EndMode::AfterMessages { within: 30 * SECOND }));
     rig.backend.send(&wire[6..]).await;
     assert_eq!(rig.client.hear().await, Some(heard(0x82, b"a long frame")));
     assert_eq!(rig.client.hear_close().await.code, Some(1001));
@@ -189,7 +189,7 @@ async fn a_ping_that_has_no_place_yet_gives_way_to_a_close() {
 async fn a_ping_that_is_half_written_is_finished_before_a_close() {
     let mut rig = rig_over(pinging(), 4, |near| near, |near| near).await;
     tokio::time::sleep(31 * SECOND).await;
-    rig.control.end(order(Manner::Now));
+    rig.handle.end(order(EndMode::Now));
     tokio::task::yield_now().await;
     let ping = rig.client.hear().await.unwrap();
     assert_eq!((ping.b0, ping.payload.len()), (0x89, 8));

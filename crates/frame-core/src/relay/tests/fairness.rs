@@ -1,4 +1,4 @@
-//! Sessions that move much let others go first; a session that moves little does not wait.
+//! Sessions that move many bytes wait for each other; a session that moves few does not wait.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -7,7 +7,7 @@ use super::*;
 /// Has always more to be read, and takes everything.
 struct Endless {
     read: Arc<AtomicUsize>,
-    /// Then it is silent: a session that doesn't let others have their turn is to fail and not to hang.
+    /// Then it is silent, so that a session that never yields makes the test fail and not hang.
     most: usize,
     /// Bytes of one read at most.
     piece: usize,
@@ -48,31 +48,31 @@ impl AsyncWrite for Endless {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_never_runs_dry_lets_others_have_their_turn() {
-    const TURNS: usize = 10;
+async fn a_session_with_endless_bytes_lets_other_tasks_run() {
+    const POLLS: usize = 10;
     let read = Arc::<AtomicUsize>::default();
     let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
     let (mut client, mut backend) = (endless(0), endless(1 << 28));
     let relay = tokio::spawn(async move {
-        let control = SessionHandle::new();
-        relay(&mut client, &mut backend, policy(), &control, Exact::begin()).await
+        let handle = SessionHandle::new();
+        relay(&mut client, &mut backend, policy(), &handle, Exact::begin()).await
     });
-    for _ in 0..TURNS {
+    for _ in 0..POLLS {
         tokio::task::yield_now().await;
     }
     let read = read.load(Ordering::Relaxed);
-    assert!(read >= (TURNS - 1) * TURN_LEN, "{read}: it goes on by itself");
-    assert!(read <= (TURNS + 1) * (TURN_LEN + BUFFER_LEN), "{read}");
+    assert!(read >= (POLLS - 1) * QUANTUM_LEN, "{read}: it goes on by itself");
+    assert!(read <= (POLLS + 1) * (QUANTUM_LEN + BUFFER_LEN), "{read}");
     relay.abort();
 }
 
-/// Between two looks of the runtime at what is ready, a small message waits for one session that moves much,
-/// however many there are.
+/// Between two polls of the driver, a small message waits for one session that moves many bytes, however many there
+/// are.
 #[tokio::test(start_paused = true)]
-async fn sessions_that_never_run_dry_take_turns_one_a_look() {
+async fn of_sessions_with_endless_bytes_one_reads_between_two_polls_of_the_driver() {
     const SESSIONS: usize = 8;
-    const LOOKS: usize = 40;
-    let caller = tokio::spawn(crate::turns::run());
+    const POLLS: usize = 40;
+    let caller = tokio::spawn(crate::fair_queue::run());
     let reads: Vec<_> = (0..SESSIONS).map(|_| Arc::<AtomicUsize>::default()).collect();
     let tasks: Vec<_> = reads
         .iter()
@@ -80,25 +80,25 @@ async fn sessions_that_never_run_dry_take_turns_one_a_look() {
             let endless = |most| Endless { read: read.clone(), most, piece: usize::MAX };
             let (mut client, mut backend) = (endless(0), endless(1 << 28));
             tokio::spawn(async move {
-                let control = SessionHandle::new();
-                relay(&mut client, &mut backend, policy(), &control, Exact::begin()).await
+                let handle = SessionHandle::new();
+                relay(&mut client, &mut backend, policy(), &handle, Exact::begin()).await
             })
         })
         .collect();
     let all = || reads.iter().map(|read| read.load(Ordering::Relaxed)).sum::<usize>();
     for _ in 0..2 {
-        tokio::task::yield_now().await; // the first turns: nothing is known of them yet
+        tokio::task::yield_now().await; // each reads once before it is known to move many bytes
     }
     let mut before = all();
-    for look in 0..LOOKS {
+    for poll in 0..POLLS {
         tokio::task::yield_now().await;
         let read = all() - before;
-        assert!(read <= TURN_LEN + BUFFER_LEN, "{read} in look {look}");
+        assert!(read <= QUANTUM_LEN + BUFFER_LEN, "{read} in poll {poll}");
         before += read;
     }
     let shares: Vec<_> = reads.iter().map(|read| read.load(Ordering::Relaxed)).collect();
-    let fair = LOOKS / SESSIONS * TURN_LEN;
-    assert!(shares.iter().all(|share| *share >= fair), "{shares:?}: everybody has his turn");
+    let fair = POLLS / SESSIONS * QUANTUM_LEN;
+    assert!(shares.iter().all(|share| *share >= fair), "{shares:?}: each has its turn");
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     caller.abort();
 }
@@ -111,7 +111,7 @@ async fn read_in_one_poll(pieces: [Option<usize>; 2]) -> [usize; 2] {
         most: pieces[n].map_or(0, |_| 1 << 20),
         piece: pieces[n].unwrap_or(0),
     });
-    let mut relay = Relay::new(&policy(), Exact::begin(), Scanner::blind);
+    let mut relay = Relay::new(&policy(), Exact::begin(), Scanner::disabled);
     poll_once(&mut relay, &mut client, &mut backend).await;
     reads.map(|read| read.load(Ordering::Relaxed))
 }
@@ -121,18 +121,18 @@ where
     C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let control = SessionHandle::new();
+    let handle = SessionHandle::new();
     poll_fn(|cx| {
-        assert!(relay.poll(cx, client, backend, &control).is_pending());
+        assert!(relay.poll(cx, client, backend, &handle).is_pending());
         Poll::Ready(())
     })
     .await;
 }
 
-/// Pieces that are small must not make a turn longer than reads that are large: it ends when both directions, or
-/// one of them twice, have used up the rounds that a pump has.
+/// A poll ends when both directions, or one of them twice, have used up the rounds of a pump: many small reads must
+/// not take longer than one large read.
 #[tokio::test(start_paused = true)]
-async fn a_turn_of_small_reads_is_short_too() {
+async fn small_reads_end_a_poll_early() {
     let len = 20;
     // Every second round reads, the one behind it scans.
     let read = usize::try_from(pump::ROUNDS_MAX).unwrap() / 2 * len;
@@ -141,16 +141,16 @@ async fn a_turn_of_small_reads_is_short_too() {
     assert_eq!(read_in_one_poll([Some(len), None]).await, [2 * read, 0]);
 }
 
-/// Of both directions, and whether the alarm had to be looked at or not.
+/// Both directions count, whether the timer had to be looked at or not.
 #[tokio::test(start_paused = true)]
-async fn how_much_a_session_has_read_decides_whether_it_takes_turns() {
+async fn how_much_a_session_has_read_decides_whether_it_is_queued() {
     for policy in [policy(), pinging()] {
         for (up, down, expected) in [
-            (100, 100, Turns::Short),
-            (0, 40 << 10, Turns::Short),
-            (40 << 10, 0, Turns::Short),
-            (40 << 10, 40 << 10, Turns::Long),
-            (70 << 10, 0, Turns::Long),
+            (100, 100, QueueState::Light),
+            (0, 40 << 10, QueueState::Light),
+            (40 << 10, 0, QueueState::Light),
+            (40 << 10, 40 << 10, QueueState::Bulk),
+            (70 << 10, 0, QueueState::Bulk),
         ] {
             let (mut client_far, mut client) = duplex(1 << 20);
             let (mut backend_far, mut backend) = duplex(1 << 20);
@@ -159,7 +159,7 @@ async fn how_much_a_session_has_read_decides_whether_it_takes_turns() {
             let scanner = |sender| Scanner::new(sender, policy.limits);
             let mut relay = Relay::new(&policy, Exact::begin(), scanner);
             poll_once(&mut relay, &mut client, &mut backend).await;
-            assert_eq!(relay.turns, expected, "{up} {down} {policy:?}");
+            assert_eq!(relay.queue_state, expected, "{up} {down} {policy:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use frame_core::handle::{Manner, Order};
+use frame_core::handle::{EndMode, Order};
 use frame_core::outcome::Snapshot;
 use serde::Serialize;
 use tls_acceptor::load::unix_now;
@@ -267,7 +267,9 @@ impl ControlClient {
             let asked: Vec<_> = ids
                 .iter()
                 .filter_map(|&id| {
-                    overview.session(id).map(|entry| (id, entry.control.ask(), Seen::from(entry)))
+                    overview
+                        .session(id)
+                        .map(|entry| (id, entry.control.request_snapshot(), Seen::from(entry)))
                 })
                 .collect();
             let deadline = Instant::now() + SESSION_TIME;
@@ -367,7 +369,7 @@ fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
         ));
     };
     let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
-    entry.control.end(Order { code, manner: Manner::AfterMessages { within: timeout } });
+    entry.control.end(Order { code, mode: EndMode::AfterMessages { within: timeout } });
     ControlResponse { closed: Some(id), ..ControlResponse::done() }
 }
 

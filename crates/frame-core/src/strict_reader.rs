@@ -1,6 +1,6 @@
-//! What fastwebsockets doesn't check, checked before it reads.
+//! Checks what fastwebsockets does not check, before it reads.
 //!
-//! In: a client's bytes. Out: the same frames, for fastwebsockets to decode. Refused: whatever
+//! In: a client's bytes. Out: the same frames, for fastwebsockets to decode. Refused: all that
 //! [`head`](crate::head) and [`sequence`](crate::sequence) refuse; the frames before it come out
 //! first, then one error that carries the [`Violation`].
 //!
@@ -30,11 +30,11 @@ const DIRECT_MIN: usize = 4096;
 /// Says whose fault a failed read is.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub(crate) struct Refused(#[from] pub(crate) Violation);
+pub(crate) struct RefusedFrame(#[from] pub(crate) Violation);
 
 /// A checking `AsyncRead` for a client's frames.
 #[derive(Debug)]
-pub(crate) struct Guard<R> {
+pub(crate) struct StrictReader<R> {
     inner: Take<R>,
     sequence: Sequence,
     /// Bytes read ahead: `inbox[start..end]`.
@@ -46,18 +46,18 @@ pub(crate) struct Guard<R> {
     head_sent: usize,
     frame: Frame,
     /// After a Close or a violation, bytes are only counted (RFC 6455 §7.1.7).
-    deaf: bool,
-    progress: Arc<Progress>,
+    discarding: bool,
+    progress: Arc<ReadProgress>,
 }
 
-/// How far a guard has come, for whoever can't ask it because it is being read.
+/// How far a [`StrictReader`] has come, for code that can not ask it because it is being read.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct ReadProgress {
     wire_bytes: AtomicU64,
     in_message: AtomicBool,
 }
 
-impl Progress {
+impl ReadProgress {
     /// Bytes received so far: signs of life.
     #[must_use]
     pub(crate) fn wire_bytes(&self) -> u64 {
@@ -83,7 +83,7 @@ struct Frame {
     is_close: bool,
 }
 
-impl<R: AsyncRead + Unpin> Guard<R> {
+impl<R: AsyncRead + Unpin> StrictReader<R> {
     /// Checks what a client sends over `inner`.
     pub(crate) fn new(inner: R, limits: Limits) -> Self {
         Self {
@@ -95,14 +95,14 @@ impl<R: AsyncRead + Unpin> Guard<R> {
             head: Vec::with_capacity(HEAD_MAX),
             head_sent: 0,
             frame: Frame { fin: true, mask: None, left: 0, part_left: 0, is_close: false },
-            deaf: false,
+            discarding: false,
             progress: Arc::default(),
         }
     }
 
     /// A view of how far it has come.
     #[must_use]
-    pub(crate) fn progress(&self) -> Arc<Progress> {
+    pub(crate) fn progress(&self) -> Arc<ReadProgress> {
         Arc::clone(&self.progress)
     }
 
@@ -128,7 +128,7 @@ impl<R: AsyncRead + Unpin> Guard<R> {
                 self.passed(n);
             } else if self.frame.left > 0 {
                 self.next_part(OpCode::Continuation, false);
-            } else if self.deaf {
+            } else if self.discarding {
                 return Ok(());
             } else {
                 let Scan::Head(head) = scan_head(ahead, Sender::Client)? else { return Ok(()) };
@@ -191,17 +191,17 @@ impl<R: AsyncRead + Unpin> Guard<R> {
         let in_message = self.frame.left > 0 || self.sequence.in_message();
         self.progress.in_message.store(in_message, Ordering::Relaxed);
         if self.frame.left == 0 && self.frame.is_close {
-            self.deaf = true;
+            self.discarding = true;
         }
     }
 
     /// Nothing is held that has to come out yet.
     fn is_empty(&self) -> bool {
-        self.head_sent == self.head.len() && (self.deaf || self.start == self.end)
+        self.head_sent == self.head.len() && (self.discarding || self.start == self.end)
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Guard<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for StrictReader<R> {
     /// # Cancel safety
     /// Safe: all progress is in `self`.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -213,8 +213,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Guard<R> {
                 return Poll::Ready(Ok(())); // a violation shows again when these are taken
             }
             if let Err(violation) = verdict {
-                this.deaf = true;
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, Refused(violation))));
+                this.discarding = true;
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, RefusedFrame(violation))));
             }
             let direct = len(this.frame.part_left).min(buf.remaining());
             if direct >= DIRECT_MIN && this.is_empty() {
@@ -227,7 +227,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Guard<R> {
                 return Poll::Ready(Ok(()));
             }
             let inbox = this.inbox.get_or_insert_with(Buffer::take);
-            if this.deaf {
+            if this.discarding {
                 (this.start, this.end) = (0, 0);
             }
             inbox.copy_within(this.start..this.end, 0);
@@ -272,11 +272,11 @@ mod tests {
     async fn pass(wire: &[u8], drip: Option<u64>) -> (Vec<u8>, Option<Violation>) {
         let mut out = Vec::new();
         let result = match drip {
-            None => Guard::new(wire, LIMITS).read_to_end(&mut out).await,
-            Some(seed) => Guard::new(Drip::new(wire, seed), LIMITS).read_to_end(&mut out).await,
+            None => StrictReader::new(wire, LIMITS).read_to_end(&mut out).await,
+            Some(seed) => StrictReader::new(Drip::new(wire, seed), LIMITS).read_to_end(&mut out).await,
         };
         let violation = result.err().map(|e| {
-            let refused = e.into_inner().unwrap().downcast::<Refused>().unwrap();
+            let refused = e.into_inner().unwrap().downcast::<RefusedFrame>().unwrap();
             refused.0
         });
         (out, violation)
@@ -363,7 +363,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_buffer_is_held_only_while_bytes_wait_in_it() {
         let (mut client, near) = duplex(1024);
-        let mut guard = Guard::new(near, LIMITS);
+        let mut guard = StrictReader::new(near, LIMITS);
         let mut out = [0; 64];
         let wire = masked(0x81, b"ab");
         for (piece, holds) in [(&wire[..0], false), (&wire[..3], true)] {
@@ -381,7 +381,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_buffer_is_enough() {
         let wire = [masked(0x82, &[5; 70_000]), masked(0x81, b"x")].concat();
-        let mut guard = Guard::new(&wire[..], LIMITS);
+        let mut guard = StrictReader::new(&wire[..], LIMITS);
         let mut out: Vec<u8> = Vec::new();
         let mut three = [0; 3];
         while let Ok(n @ 1..) = guard.read(&mut three).await {
