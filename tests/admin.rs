@@ -48,7 +48,10 @@ async fn it_tells_how_the_gateway_is() {
     let admin = gateway.admin();
     assert_eq!(get(admin, "/healthz").await, (200, "alive\n".to_owned()));
     assert_eq!(get(admin, "/readyz?verbose").await, (200, "ready\n".to_owned()));
-    assert_eq!(get(admin, "/").await, (404, "here are /healthz, /readyz and /metrics\n".to_owned()));
+    assert_eq!(
+        get(admin, "/").await,
+        (404, "there is no such page; the pages are /healthz, /readyz and /metrics\n".to_owned())
+    );
     let refused = request(admin, "POST /readyz").await;
     assert_eq!((refused.status(), refused.head.get("allow")), (405, Some("GET, HEAD")));
     let head = request(admin, "HEAD /healthz").await;
@@ -114,12 +117,12 @@ async fn a_reload_opens_moves_and_closes_it() {
     // What can't be opened forbids the reload, and what was there stays.
     let taken = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
     for (address, expect) in [
-        (taken.local_addr().unwrap(), "something listens there already"),
+        (taken.local_addr().unwrap(), "another program listens there already"),
         (gateway.address(), "the gateway itself listens on"),
     ] {
         with(&format!("[admin]\naddress = \"{address}\"\n"));
         let line = gateway.reload();
-        assert_eq!(line["message"], "reload refused: kept the old generation");
+        assert_eq!(line["message"], "reload refused: the old generation stays in use");
         let first = line["first"].as_str().unwrap();
         assert!(first.contains("wssgate.toml:15:11: ") && first.contains(expect), "{first}");
         assert_eq!(get(second, "/readyz").await.0, 200);
@@ -136,7 +139,7 @@ fn an_address_that_is_taken_keeps_the_gateway_from_starting() {
     Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     let section = format!("[admin]\naddress = \"{}\"\n", taken.local_addr().unwrap());
     let mut gateway = setup.launch(&config("", &(ECHO.to_owned() + &section)));
-    let line = gateway.wait("the configuration can't be carried out");
+    let line = gateway.wait("the configuration can't be used");
     let problem = line["problem"].as_str().unwrap();
     assert!(problem.contains("wssgate.toml:15:11: can't listen on 127.0.0.5:"), "{problem}");
     assert!(!gateway.wait_end().success());

@@ -194,7 +194,7 @@ async fn the_answer_of_reload_is_the_report() {
         let mut lines = err.lines();
         let first = lines.next().unwrap();
         assert!(first.contains("/wssgate.toml:") && first.contains(expect), "{err}");
-        assert_eq!(lines.last(), Some("wssgate: reload refused: generation 3 stays"), "{err}");
+        assert_eq!(lines.last(), Some("wssgate: reload refused: generation 3 stays in use"), "{err}");
         let answer = run(gateway.path(), "reload --json").await.json();
         assert!(answer["problems"][0].as_str().unwrap().contains(expect), "{answer}");
     }
@@ -212,7 +212,10 @@ async fn a_route_is_drained_until_that_is_taken_back() {
     let mut going = [open(&gateway, "/a").await, open(&gateway, "/a").await];
     let mut staying = open(&gateway, "/b").await;
     let said = done(&gateway, "drain /a").await.out;
-    assert_eq!(said, "/a is drained: nothing new goes there; sessions told to end within 200ms: 2\n");
+    assert_eq!(
+        said,
+        "/a is drained: it gets no new requests; sessions that will be closed within 200ms: 2\n"
+    );
     for socket in &mut going {
         socket.hears_close(1012).await;
         socket.close(1012).await;
@@ -222,7 +225,7 @@ async fn a_route_is_drained_until_that_is_taken_back() {
         let asked = seen.count();
         let answer = get(&gateway, "/a/x").await;
         assert_eq!((answer.status(), answer.head.get("retry-after")), (503, Some("10")));
-        assert!(answer.text().contains("out of service for a while"), "{}", answer.text());
+        assert!(answer.text().contains("temporarily unavailable"), "{}", answer.text());
         let mut io = TcpStream::connect(plain(&gateway)).await.unwrap();
         io.write_all(handshake("default.test", "/a", "").as_bytes()).await.unwrap();
         assert_eq!(read_head(&mut io).await.unwrap().status(), 503);
@@ -237,7 +240,7 @@ async fn a_route_is_drained_until_that_is_taken_back() {
     staying.echoes("here").await;
     assert_eq!(done(&gateway, "undrain /a").await.out, "/a is served again\n");
     open(&gateway, "/a").await.echoes("back").await;
-    assert_eq!(refused(&gateway, "undrain /a").await, "wssgate: /a is not drained; nothing is\n");
+    assert_eq!(refused(&gateway, "undrain /a").await, "wssgate: /a is not drained; no route or server is\n");
     // It goes with its route.
     done(&gateway, "drain /a").await;
     gateway.write_config(&with_control(top, &route("/b", backend.address)));
@@ -374,13 +377,13 @@ async fn names_that_nobody_knows_are_told() {
         ),
         (
             "drain /nothing-like-it",
-            "there is no route /nothing-like-it; there is: /b, domain.test/wss".to_owned(),
+            "there is no route /nothing-like-it; the routes are: /b, domain.test/wss".to_owned(),
         ),
         (&format!("drain 127.0.0.2:{port}"), format!("did you mean 127.0.0.1:{port}?")),
         ("drain a@b", "expected a route such as".to_owned()),
-        ("undrain /b", "/b is not drained; nothing is".to_owned()),
+        ("undrain /b", "/b is not drained; no route or server is".to_owned()),
         ("close 4711", "there is no live session 4711; `wssgate sessions` lists them".to_owned()),
-        ("drain", "to end the whole gateway in order send it SIGTERM".to_owned()),
+        ("drain", "to drain the whole gateway, send it SIGTERM".to_owned()),
         ("close one", "invalid value 'one'".to_owned()),
     ] {
         let err = refused(&gateway, arguments).await;
@@ -420,7 +423,7 @@ async fn without_a_gateway_it_says_what_to_do() {
     assert!(err.contains(&format!("there is no control socket {}", path.display())), "{err}");
     drop(UnixListener::bind(&path).unwrap()); // as a killed gateway leaves it
     let err = run(temp.path(), "status").await.err;
-    assert!(err.contains("nobody answers") && err.contains("is not running any more"), "{err}");
+    assert!(err.contains("no process answers") && err.contains("is not running any more"), "{err}");
     let other = temp.path().join("other.sock");
     let err = run(temp.path(), &format!("status --socket {}", other.display())).await.err;
     assert!(err.contains(&format!("there is no control socket {}", other.display())), "{err}");
@@ -429,7 +432,7 @@ async fn without_a_gateway_it_says_what_to_do() {
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::os::unix::net::UnixStream::connect(&other).is_err() {
         let err = run(temp.path(), &format!("status --socket {}", other.display())).await.err;
-        assert!(err.contains("is not for this user"), "{err}");
+        assert!(err.contains("this user may not use the control socket"), "{err}");
     }
 }
 
@@ -445,7 +448,7 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_process() {
     // A second gateway doesn't take it away, nor does a reload put it over a file.
     let theirs = config("", &format!("{ECHO}[control]\nsocket = \"{}\"\n", path.display()));
     let mut second = self::setup().launch(&theirs);
-    let line = second.wait("the configuration can't be carried out");
+    let line = second.wait("the configuration can't be used");
     let problem = line["problem"].as_str().unwrap();
     let (line, pid) = (line_of(&theirs, "socket = "), gateway.pid());
     let expect = format!("wssgate.toml:{line}:10: another process ({pid}) listens on");
@@ -501,7 +504,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     // One that fails changes nothing.
     gateway.write_config(&with_control("", &routes.replace("proxy", "poxy")));
     gateway.signal("USR2");
-    gateway.wait("takeover failed: this process carries on, nothing has changed");
+    gateway.wait("takeover failed: this process continues to serve, and nothing has changed");
     assert_eq!(pid().await, u64::from(gateway.pid()));
     gateway.write_config(&with_control("", &routes));
     let new = gateway.take_over();
@@ -514,7 +517,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     live.close(1000).await;
     live.hears_close(1000).await;
     drop(live);
-    gateway.wait("retired: nothing is left");
+    gateway.wait("retired: the last connection has ended");
     assert_eq!(pid().await, u64::from(new), "the old process has left the path alone");
     done(&gateway, "undrain /a").await;
     assert_eq!(get(&gateway, "/a").await.status(), 200);
@@ -522,7 +525,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     for n in 2..8 {
         let new = gateway.take_over();
         gateway.wait_nth("control socket", n);
-        gateway.wait_nth("retired: nothing is left", n - 1);
+        gateway.wait_nth("retired: the last connection has ended", n - 1);
         assert_eq!(pid().await, u64::from(new));
     }
     let path = gateway.path().join("control.sock");
@@ -539,12 +542,12 @@ async fn while_it_drains_it_answers_and_changes_nothing() {
     let gateway = setup().start(&with_control(top, &route("/", backend.address)));
     let mut socket = open(&gateway, "/").await;
     gateway.signal("TERM");
-    gateway.wait("about to drain: not ready, but connections are accepted; SIGINT ends it at once");
+    gateway.wait("about to drain: not ready any more, but connections are still accepted; SIGINT ends the gateway at once");
     let status = done(&gateway, "status --json").await.json()["status"].clone();
     assert_eq!(status["state"], "about to drain: connections are still accepted");
     for arguments in ["reload", "drain /"] {
         let err = refused(&gateway, arguments).await;
-        assert_eq!(err, "wssgate: this process is about to end: nothing is changed any more\n");
+        assert_eq!(err, "wssgate: this process is ending and accepts no more changes\n");
     }
     let id = listed(&gateway).await[0]["id"].clone();
     done(&gateway, &format!("close {id}")).await;

@@ -70,7 +70,7 @@ async fn every_socket_gets_a_close_and_the_process_ends_with_the_last() {
         let sessions = gateway.lines("session");
         assert_eq!(sessions.len(), 11);
         assert!(sessions.iter().all(|line| line["ended_by"] == "gateway" && line["close_code"] == 1001));
-        gateway.wait("drained: nothing is left");
+        gateway.wait("drained: the last connection has ended");
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_fragmented_message_in_flight_is_finished_first() {
     client.send(0x01, "be").await;
     assert_eq!(server.hear().await.unwrap().b0, 0x01);
     gateway.signal("TERM");
-    gateway.wait("draining: nothing more is accepted; SIGINT ends it at once");
+    gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     let (mut from, mut to) = (client, server);
     for i in 0..9 {
         to.send(if i == 8 { 0x80 } else { 0x00 }, &fragment).await;
@@ -119,7 +119,7 @@ async fn a_client_in_the_middle_of_a_long_upload_gets_valid_frames_only() {
         assert_eq!((frame.b0, frame.payload.len()), (0x02, 1 << 20));
     }
     gateway.signal("TERM");
-    gateway.wait("draining: nothing more is accepted; SIGINT ends it at once");
+    gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     for i in 1..10 {
         for socket in &mut sockets {
             let b0 = if i == 9 { 0x80 } else { 0x00 };
@@ -155,7 +155,7 @@ async fn for_drain_delay_it_is_not_ready_and_serves_on() {
     assert_eq!(readyz().await.0, 200);
     let before = Instant::now();
     gateway.signal("TERM");
-    gateway.wait("about to drain: not ready, but connections are accepted; SIGINT ends it at once");
+    gateway.wait("about to drain: not ready any more, but connections are still accepted; SIGINT ends the gateway at once");
     assert_eq!(readyz().await, (503, "about to drain: connections are still accepted\n".to_owned()));
     let mut new = over_http1(&gateway).await;
     let mut plain = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
@@ -171,7 +171,7 @@ async fn for_drain_delay_it_is_not_ready_and_serves_on() {
         socket.hears_close(1012).await;
     }
     assert!(before.elapsed() >= DELAY);
-    assert_eq!(readyz().await, (503, "draining: nothing more is accepted\n".to_owned()));
+    assert_eq!(readyz().await, (503, "draining: no new connections are accepted\n".to_owned()));
     soon(async { while TcpStream::connect(gateway.address()).await.is_ok() {} }).await;
     for socket in [&mut old, &mut new] {
         socket.close(1012).await;
@@ -190,7 +190,7 @@ async fn a_second_signal_in_drain_delay_ends_it_at_once() {
     let top = "drain_delay = \"30m\"\ndrain_timeout = \"1h\"";
     let mut gateway = start(top, &route("/", backend.address));
     gateway.signal("TERM");
-    gateway.wait("about to drain: not ready, but connections are accepted; SIGINT ends it at once");
+    gateway.wait("about to drain: not ready any more, but connections are still accepted; SIGINT ends the gateway at once");
     gateway.signal("INT");
     assert!(!gateway.wait_end().success());
 }
@@ -260,7 +260,7 @@ async fn a_second_signal_ends_it_at_once() {
     let mut socket = over_http1(&gateway).await;
     socket.echoes("x").await;
     gateway.signal("TERM");
-    gateway.wait("draining: nothing more is accepted; SIGINT ends it at once");
+    gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     socket.echoes("still").await;
     gateway.signal("TERM");
     assert!(!gateway.wait_end().success());

@@ -223,7 +223,7 @@ async fn a_full_disk(disk: &Path) {
         };
         gateway.wait_for(matches, 0, words);
     };
-    says("certs/default.crt: is not proper PEM");
+    says("certs/default.crt: is not valid PEM");
     says("certs/default.crt and ");
     let report = gateway.reload();
     assert_eq!(report["message"], "reloaded");
@@ -235,15 +235,18 @@ async fn a_full_disk(disk: &Path) {
         open(address).await.echoes("new").await;
     }
     let answer = asked(&gateway, "reload");
-    assert!(answer.0 && answer.1.contains("certs/default.crt: is not proper PEM"), "{}", answer.1);
+    assert!(answer.0 && answer.1.contains("certs/default.crt: is not valid PEM"), "{}", answer.1);
 
     // Whoever tries it out is told what there is to do.
     let state = disk.join("state/wssgate/dev");
     let mut demo = Command::new(WSSGATE);
     let demo = demo.current_dir(gateway.path()).env("XDG_STATE_HOME", disk.join("state")).output().unwrap();
     let said = String::from_utf8_lossy(&demo.stderr);
-    let expect = format!("can't be kept in {}: No space left on device", state.display());
-    assert!(!demo.status.success() && said.contains(&expect) && said.contains("make room there"), "{said}");
+    let expect = format!("can't be stored in {}: No space left on device", state.display());
+    assert!(
+        !demo.status.success() && said.contains(&expect) && said.contains("free some space there"),
+        "{said}"
+    );
     assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "nothing half made is left behind");
 
     // There is room again: nobody has to be told.
@@ -260,12 +263,15 @@ async fn a_full_disk(disk: &Path) {
     let files = all_there_are.count();
     gateway.write_config(&control("other.sock"));
     let report = gateway.reload();
-    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert_eq!(report["message"], "reload refused: the old generation stays in use");
     let first = report["first"].as_str().unwrap();
-    assert!(first.contains("other.sock: No space left on device") && first.contains("make room"), "{first}");
+    assert!(
+        first.contains("other.sock: No space left on device") && first.contains("free some space"),
+        "{first}"
+    );
     gateway.signal("USR2");
-    let failed = gateway.wait("takeover failed: this process carries on, nothing has changed");
-    assert!(failed["cause"].as_str().unwrap().contains("make room there"), "{failed}");
+    let failed = gateway.wait("takeover failed: this process continues to serve, and nothing has changed");
+    assert!(failed["cause"].as_str().unwrap().contains("free some space there"), "{failed}");
     assert!(asked(&gateway, &format!("status --socket {}", disk.join("control.sock").display())).0);
     gateway.write_config(&control("control.sock"));
     (0..files).for_each(|n| fs::remove_file(disk.join(format!("file-{n}"))).unwrap());
@@ -279,7 +285,7 @@ async fn a_full_disk(disk: &Path) {
     live[1].close(1001).await;
     logging.ends_well();
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.ends_with("\"drained: nothing is left\"}\n"), "{log}");
+    assert!(log.ends_with("\"drained: the last connection has ended\"}\n"), "{log}");
 }
 
 /// Whether a subcommand succeeds, and what it says.
@@ -322,7 +328,7 @@ async fn a_certificate_directory_that_goes_keeps_its_certificates_until_it_is_ba
     let mut live = open(gateway.address()).await;
     fs::remove_dir_all(&certs).unwrap();
     let report = gateway.reload();
-    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert_eq!(report["message"], "reload refused: the old generation stays in use");
     assert!(
         report["first"].as_str().unwrap().contains(&format!("{}: can't be read", certs.display())),
         "{report}"
@@ -334,7 +340,7 @@ async fn a_certificate_directory_that_goes_keeps_its_certificates_until_it_is_ba
     let file = gateway.path().join("wssgate.toml");
     fs::rename(&file, file.with_extension("away")).unwrap();
     let report = gateway.reload();
-    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert_eq!(report["message"], "reload refused: the old generation stays in use");
     assert!(report["first"].as_str().unwrap().contains("wssgate.toml"), "{report}");
     fs::rename(file.with_extension("away"), &file).unwrap();
     let renewed = pki.issue(&["default.test"]);
@@ -344,8 +350,7 @@ async fn a_certificate_directory_that_goes_keeps_its_certificates_until_it_is_ba
     live.echoes("still").await;
 }
 
-const SHORTAGE: &str = "no connections are accepted for the moment, they wait in the kernel's queue: \
-                        raise the limit on open files, or the memory";
+const SHORTAGE: &str = "connections can't be accepted and wait in the kernel's queue: raise the limit on open files, or add memory";
 
 #[tokio::test]
 async fn without_descriptors_connections_wait_and_are_accepted_later() {
@@ -398,7 +403,7 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     live.echoes("still").await;
     // What can't be read is no reason to forget what was.
     let report = gateway.reload();
-    assert_eq!(report["message"], "reload refused: kept the old generation");
+    assert_eq!(report["message"], "reload refused: the old generation stays in use");
     assert!(report["first"].as_str().unwrap().contains("open files"), "{report}");
     live.echoes("still").await;
     // Some are free.
@@ -472,7 +477,8 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     ready.await;
     let renewed = pki.issue(&["default.test"]);
     renewed.write(&gateway.path().join("certs"), "default");
-    let line = gateway.wait("certificates can't be watched; they are looked at from time to time");
+    let line =
+        gateway.wait("certificate files can't be watched for changes; they are checked at intervals instead");
     assert!(line["cause"].as_str().unwrap().contains("certs: can't be read: Too many open files"), "{line}");
     live.echoes("still").await;
     assert_eq!(gateway.lines(SHORTAGE).len(), 1, "{}", gateway.log());
@@ -480,7 +486,7 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     drop(unfinished);
     let line = gateway.wait("renewed");
     assert_eq!(line["names_replaced"], "default.test", "{}", gateway.log());
-    gateway.wait("certificates are watched again");
+    gateway.wait("certificate files are watched for changes again");
     assert_eq!(served_leaf(tls).await, *renewed.der);
     let mut together = Vec::new();
     for _ in 0..4 {
@@ -670,7 +676,7 @@ async fn a_client_that_resets_its_requests_is_sent_away() {
         assert!(resets < 3000);
     }
     assert!(resets >= 200, "{resets}");
-    gateway.wait("a client that resets its requests before they are answered is sent away");
+    gateway.wait("connection closed: the client resets its requests before they are answered");
 }
 
 /// A client that a fault has reached, and another one; the gateway notices by pings, tells the log,

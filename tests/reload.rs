@@ -143,7 +143,7 @@ async fn what_is_broken_changes_nothing_and_is_named() {
         (
             "taken address",
             at(&strangers.local_addr().unwrap().to_string()),
-            "something listens there already",
+            "another program listens there already",
         ),
         ("own address", rig.config.replacen("127.0.0.2:0", &own.to_string(), 1), "needs a restart"),
         ("all addresses", all, itself.as_str()),
@@ -151,7 +151,7 @@ async fn what_is_broken_changes_nothing_and_is_named() {
     ] {
         rig.gateway.write_config(&config);
         let line = rig.gateway.reload();
-        assert_eq!(line["message"], "reload refused: kept the old generation", "{what}");
+        assert_eq!(line["message"], "reload refused: the old generation stays in use", "{what}");
         assert_eq!(line["generation"], 1);
         assert!(line["first"].as_str().unwrap().contains(expect), "{what}: {line}");
         live.echoes(what).await;

@@ -166,11 +166,11 @@ async fn half_a_pair_is_never_served() {
     let (before, issued) = (before.unwrap(), rig.pki.issue(&["default.test"]));
     fs::write(rig.path("certs/default.crt"), &issued.fullchain).unwrap();
     // Nobody goes on writing: that is said, and the last good one is served.
-    rig.complains("is kept", 0);
+    rig.complains("stays in use", 0);
     rig.serves("default.test", &before).await;
     // Half a file, too.
     fs::write(rig.path("certs/default.key"), &issued.key[..40]).unwrap();
-    rig.complains("not proper PEM", 0);
+    rig.complains("not valid PEM", 0);
     rig.serves("default.test", &before).await;
     fs::write(rig.path("certs/default.key"), &issued.key).unwrap();
     rig.has_renewed(0, &issued).await;
@@ -190,7 +190,7 @@ async fn names_come_and_go() {
     assert_ne!(leaf(&stream), more.der);
     // The last of all stays: a gateway without any certificate is of no use to anybody.
     fs::remove_file(rig.path("certs/default.pem")).unwrap();
-    let line = rig.gateway.wait("renewal refused: kept the last good certificates");
+    let line = rig.gateway.wait("renewal refused: the last good certificates stay in use");
     assert!(line["problem"].as_str().unwrap().contains("no certificate was found"), "{line}");
     rig.live.echoes("still here").await;
     let back = rig.pki.issue(&["default.test"]);
@@ -206,7 +206,7 @@ async fn the_default_stays_and_holds_up_nobody() {
     })
     .await;
     fs::remove_file(rig.path("certs/default.pem")).unwrap();
-    rig.complains("is kept", 0);
+    rig.complains("stays in use", 0);
     let other = rig.pki.issue(&["other.test"]);
     replace(&other, &rig.path("certs"), "other");
     let line = rig.gateway.wait_for(|line| line["names_replaced"] == "other.test", 0, "the renewal");
@@ -266,7 +266,7 @@ async fn certificates_alone_are_renewed_and_nothing_is_said_of_nothing() {
     rig.has_renewed(0, &issued).await;
     assert_eq!(rig.gateway.lines("certificates").len(), 0, "{}", rig.gateway.log());
     assert_eq!(rig.gateway.lines("renewed").len(), 1);
-    assert_eq!(rig.gateway.reload()["message"], "reload refused: kept the old generation");
+    assert_eq!(rig.gateway.reload()["message"], "reload refused: the old generation stays in use");
     // A refused reload leaves the watch as it was.
     let issued = rig.pki.issue(&["default.test"]);
     replace(&issued, &certs, "default");
@@ -367,11 +367,15 @@ fn without_inotify_files_are_looked_at() {
 }
 
 async fn looked_at() {
-    const BLIND: &str = "certificates can't be watched; they are looked at from time to time";
+    const BLIND: &str =
+        "certificate files can't be watched for changes; they are checked at intervals instead";
     let mut rig = start(flat).await;
     let line = rig.gateway.wait(BLIND);
     let cause = line["cause"].as_str().unwrap();
-    assert!(cause.contains("no inotify") && cause.contains("fs.inotify.max_user_instances"), "{line}");
+    assert!(
+        cause.contains("inotify can't be used") && cause.contains("fs.inotify.max_user_instances"),
+        "{line}"
+    );
     let mut took = Vec::new();
     for n in 0..5 {
         let issued = rig.pki.issue(&["default.test"]);
@@ -385,7 +389,7 @@ async fn looked_at() {
     assert!(took[2] < Duration::from_secs(2), "{took:?}");
     // Half a pair has its second, and is told.
     fs::write(rig.path("certs/default.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
-    rig.complains("is kept", 0);
+    rig.complains("stays in use", 0);
     let issued = rig.pki.issue(&["default.test"]);
     replace(&issued, &rig.path("certs"), "default");
     rig.has_renewed(5, &issued).await;

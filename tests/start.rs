@@ -81,7 +81,7 @@ fn check_shows_what_a_configuration_would_do() {
         "http://127.0.0.1:8282",
         "echo service",
         "idle 1h",
-        "messages to 16",
+        "messages up to 16",
         "origins https://default.test",
         "default.test (default)",
         "*.default.test",
@@ -90,8 +90,7 @@ fn check_shows_what_a_configuration_would_do() {
         "days left",
         "EXPIRED",
         "default.crt",
-        "because it",
-        "was issued earlier",
+        "it was issued earlier",
         "older.crt",
         "warning:",
         "HAS EXPIRED",
@@ -138,7 +137,7 @@ async fn check_looks_across() {
     assert!(output.status.success(), "{shown}");
     for expect in [
         "host domain.com: *.domain.com is not valid for domain.com itself; clients get the default's",
-        "default.key: everybody on this machine can get at the private key (mode 0644)",
+        "default.key: every user of this machine has access to the private key (mode 0644)",
         &format!("warning: {taken} is in use: another program listens there"),
     ] {
         assert!(shown.contains(expect), "no {expect:?} in\n{shown}");
@@ -208,7 +207,7 @@ fn problems_with_a_key_point_at_the_key() {
         ("default.crt", "broken.pem", &[(KEY, "broken.pem: ")]),
         ("default.crt", "default.crt", &[(CHAIN, "default.crt: holds no private key")]), // one file for both
         ("default.crt", "other.crt", &[(KEY, "other.crt: holds no private key")]),
-        ("default.crt", "other.key", &[(KEY, "other.key: does not fit the certificate in ")]),
+        ("default.crt", "other.key", &[(KEY, "other.key: does not match the certificate in ")]),
         ("words.pem", "default.key", &[(CHAIN, "words.pem: ")]),
         ("missing.crt", "missing.key", &[(CHAIN, "missing.crt: "), (KEY, "missing.key: ")]),
     ] {
@@ -245,7 +244,7 @@ fn commands_in_other_spellings() {
     let output = run(&["chekc"]);
     assert!(!output.status.success());
     assert!(
-        text(&output.stderr).contains("neither a command nor a file \"chekc\""),
+        text(&output.stderr).contains("\"chekc\" is neither a command nor a file"),
         "{}",
         text(&output.stderr)
     );
@@ -277,7 +276,7 @@ async fn a_port_that_is_taken_is_not_shared() {
     let taken = first.address().to_string();
     let mut second = start(&config("", ECHO).replacen("127.0.0.1:0", &taken, 1));
     assert_eq!(second.wait_end().code(), Some(1));
-    let line = second.wait("the configuration can't be carried out");
+    let line = second.wait("the configuration can't be used");
     let problem = line["problem"].as_str().unwrap();
     assert!(problem.contains(&taken) && problem.contains("listens there already"), "{line}");
     // The first goes on alone.
@@ -292,12 +291,12 @@ fn it_does_not_start_with_what_is_broken() {
     let setup = Setup::new(BINARY);
     let mut gateway = setup.launch(&config("", ECHO));
     assert_eq!(gateway.wait_end().code(), Some(1));
-    let line = gateway.wait("the configuration can't be carried out");
+    let line = gateway.wait("the configuration can't be used");
     let problem = line["problem"].as_str().unwrap();
     assert!(problem.contains(":8:13:") && problem.contains("certs: can't be read"), "{line}");
     let mut nothing = Setup::new(BINARY).launch("");
     assert_eq!(nothing.wait_end().code(), Some(1));
-    assert_eq!(nothing.lines("the configuration can't be carried out").len(), 2);
+    assert_eq!(nothing.lines("the configuration can't be used").len(), 2);
 }
 
 /// The configuration is a pipe, so the gateway stands still before it has read anything.

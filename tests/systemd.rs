@@ -230,8 +230,7 @@ async fn sockets_of_the_service_manager_are_used_and_handed_on() {
     let answer = ask(&mut early, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
     assert_eq!(answer.status(), 426);
     drop(early);
-    let nobody = "nobody accepts on this socket of the service manager's: \
-                  add a [[listener]] with this address, or remove it there";
+    let nobody = "no listener uses this socket of the service manager: add a [[listener]] with this address, or remove the socket there";
     let warning = gateway.wait(nobody);
     assert_eq!((&warning["name"], &warning["address"]), (&"second".into(), &other.to_string().into()));
     // A reload that wants the other one.
@@ -287,7 +286,7 @@ fn the_journal_is_told_how_important_a_line_is() {
         send_signal(gateway.id(), "HUP");
         begins_with(&line("reload refused"), "<3>");
         send_signal(gateway.id(), "TERM");
-        begins_with(&line("drained: nothing is left"), "<6>");
+        begins_with(&line("drained: the last connection has ended"), "<6>");
         assert!(gateway.wait().unwrap().success());
     }
 }

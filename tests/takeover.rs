@@ -37,8 +37,9 @@ use tokio::task::JoinSet;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
-const HANDED_OVER: &str = "handed over: this process accepts nothing more and ends with its last session";
-const FAILED: &str = "takeover failed: this process carries on, nothing has changed";
+const HANDED_OVER: &str =
+    "handed over: this process accepts no new connections and ends with its last session";
+const FAILED: &str = "takeover failed: this process continues to serve, and nothing has changed";
 
 fn setup() -> Setup {
     let setup = Setup::new(BINARY);
@@ -111,7 +112,7 @@ async fn live_sessions_stay_and_new_ones_go_to_the_new_process() {
     tunnel.close(1000).await;
     tunnel.hears_close(1000).await;
     drop((live, tunnel, client));
-    gateway.wait("retired: nothing is left");
+    gateway.wait("retired: the last connection has ended");
     fresh.echoes("alone").await;
     send_signal(new, "TERM");
     fresh.hears_close(1001).await;
@@ -144,7 +145,7 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
         live.hears_close(1001).await;
         live.close(1001).await;
         live.hears_end().await;
-        gateway.wait("drained: nothing is left");
+        gateway.wait("drained: the last connection has ended");
         assert!(is_running(new));
         assert_eq!(status(gateway.addresses()[1]).await, 200);
         end(gateway);
@@ -163,14 +164,14 @@ async fn a_second_sigterm_does_not_hurry_a_retired_process() {
     gateway.take_over();
     gateway.wait(HANDED_OVER);
     gateway.signal("TERM");
-    gateway.wait("draining: nothing more is accepted; SIGINT ends it at once");
+    gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     gateway.signal("TERM");
     for mut live in live {
         live.hears_close(1001).await;
         live.close(1001).await;
         live.hears_end().await;
     }
-    gateway.wait("drained: nothing is left");
+    gateway.wait("drained: the last connection has ended");
     end(gateway);
 }
 
@@ -213,13 +214,13 @@ async fn a_new_process_that_fails_changes_nothing() {
     let strangers = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = strangers.local_addr().unwrap().to_string();
     gateway.write_config(&text.replacen("127.0.0.2:0", &taken, 1));
-    fails("something listens there already");
+    fails("another program listens there already");
     gateway.write_config(&text);
     // Something else than a gateway.
     replace_by_script(&binary, "exit 3");
     fails("exit status: 3");
     replace_by_script(&binary, "exit 0");
-    fails("before it said anything");
+    fails("before it sent its first message");
     replace_by_script(&binary, "exec sleep 1000");
     let before = Instant::now();
     fails("was not ready after 3s and has been killed");
@@ -234,7 +235,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     live.echoes("still").await;
     assert_eq!(status(gateway.addresses()[1]).await, 426);
     drop(live);
-    gateway.wait("retired: nothing is left");
+    gateway.wait("retired: the last connection has ended");
     end(gateway);
 }
 
@@ -301,7 +302,7 @@ async fn a_drain_ends_a_takeover_that_is_not_done() {
     let runs = gateway.wait("takeover: the new process runs and reads its configuration");
     let new = u32::try_from(runs["pid"].as_u64().unwrap()).unwrap();
     gateway.signal("TERM");
-    gateway.wait("drained: nothing is left");
+    gateway.wait("drained: the last connection has ended");
     // It may be gone already, or open the file only now: a writer that doesn't wait finds out.
     while is_running(new) {
         let pipe =
@@ -346,10 +347,10 @@ async fn a_replaced_binary_is_picked_up() {
     let next = gateway.take_over();
     assert_eq!((of(next, "cmdline"), of(next, "environ")), given);
     // No descriptor leaks from one to the next. (This one has no old process to talk to any more.)
-    gateway.wait_nth("retired: nothing is left", 1);
+    gateway.wait_nth("retired: the last connection has ended", 1);
     let before = descriptors(next);
     let last = gateway.take_over();
-    gateway.wait_nth("retired: nothing is left", 2);
+    gateway.wait_nth("retired: the last connection has ended", 2);
     // The one between the two is closed when the new process has seen the old one's end of it go.
     soon(async {
         while descriptors(last) > before {
@@ -456,7 +457,7 @@ async fn clients_resume_at_the_new_process() {
         assert!(!resumes().await);
         for _ in 0..2 {
             gateway.take_over();
-            gateway.wait_nth("retired: nothing is left", gateway.successors().len() - 1);
+            gateway.wait_nth("retired: the last connection has ended", gateway.successors().len() - 1);
             assert!(resumes().await);
         }
         end(gateway);
@@ -597,7 +598,7 @@ fn twenty_takeovers_under_load_refuse_and_reset_nothing() {
     assert!(count(&tally.resumed) > 0);
     assert_eq!(gateway.successors().len(), load.takeovers);
     // Each of the twenty old ones has ended with what came through it.
-    gateway.wait_nth("retired: nothing is left", load.takeovers - 1);
+    gateway.wait_nth("retired: the last connection has ended", load.takeovers - 1);
     let handed = gateway.lines(HANDED_OVER);
     let slowest = handed.iter().map(|line| line["took_ms"].as_u64().unwrap()).max().unwrap();
     println!("the slowest took {slowest} ms from the signal");

@@ -180,12 +180,12 @@ async fn a_broken_key_file_is_refused_and_the_old_keys_stay() {
     let short = second.replacen(&second[..2], "", 1);
     for (keys, expect) in [
         (vec![&*short, &*first], "ticket.keys:1:1: expected a key of 64 hexadecimal digits, found 62"),
-        (vec!["\n", &*first, &*first], "ticket.keys:3:1: this key is there already (line 2)"),
-        (vec!["# all removed\n"], "ticket.keys:2:1: there is no key"),
+        (vec!["\n", &*first, &*first], "ticket.keys:3:1: this key is already in the file (line 2)"),
+        (vec!["# all removed\n"], "ticket.keys:2:1: the file has no key"),
     ] {
         site.write_keys(&keys);
         let line = gateway.reload();
-        assert_eq!(line["message"], "reload refused: kept the old generation");
+        assert_eq!(line["message"], "reload refused: the old generation stays in use");
         let said = line["first"].as_str().unwrap();
         assert!(said.contains(expect), "{said}");
         assert!(!gateway.log().contains(&first[..16]) && !gateway.log().contains(&second[2..16]));
@@ -215,7 +215,7 @@ fn keys_that_others_may_read_are_warned_about() {
     fs::write(&file, site.config()).unwrap();
     let said = check(&file);
     assert!(
-        said.contains("Ticket keys") && said.contains("seal and open") && !said.contains("warning"),
+        said.contains("Ticket keys") && said.contains("encrypt and decrypt") && !said.contains("warning"),
         "{said}"
     );
     fs::set_permissions(&site.keys, fs::Permissions::from_mode(0o644)).unwrap();

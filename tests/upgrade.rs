@@ -283,7 +283,7 @@ async fn foreign_origins_are_refused_before_any_backend() {
     }
     let mut client = http2(&gateway).await;
     let Err(refused) = client.websocket("/", &[("origin", "https://evil.test")]).await else {
-        panic!("welcome")
+        panic!("not allowed")
     };
     assert_eq!(refused.status(), 403);
 }
@@ -389,7 +389,7 @@ async fn careless_backends_open_a_tunnel() {
             "/twice",
             "Sec-WebSocket-Protocol: soap\r\nSec-WebSocket-Protocol: soap\r\n",
             Some("soap"),
-            Some("told once"),
+            Some("is forwarded once"),
         ),
     ];
     for (path, fields, ..) in cases {

@@ -26,7 +26,11 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
         section(&mut text, "Certificates", &certificates(config, loaded, now));
     }
     if !loaded.lost.is_empty() {
-        section(&mut text, "Not served although valid for the name", &lost(loaded));
+        section(
+            &mut text,
+            "Certificates that are not served, although they are valid for the name",
+            &lost(loaded),
+        );
     }
     if let Some(keys) = ticket_keys {
         section(&mut text, "Ticket keys", &tickets(keys));
@@ -46,11 +50,10 @@ fn ports(config: &Config) -> Vec<String> {
     let addresses = config.listeners.iter().map(|listener| listener.address).chain(admin);
     let taken = |address| match options::try_bind(address)?.kind() {
         ErrorKind::AddrInUse => Some(format!(
-            "{address} is in use: another program listens there (`ss -ltnp` shows which), or this gateway as \
-             another user, in which case nothing has to be done"
+            "{address} is in use: another program listens there (`ss -ltnp` shows which one). If it is this gateway under another user, there is nothing to do"
         )),
         ErrorKind::AddrNotAvailable => Some(format!(
-            "{} is not an address of this machine now, so that {address} can't be listened on",
+            "{} is not an address of this machine at the moment, so the gateway can't listen on {address}",
             address.ip()
         )),
         _ => None, // a service manager may be allowed what this user isn't
@@ -110,7 +113,7 @@ fn describe(policy: &Policy) -> Vec<String> {
         words.push(format!("idle {}", time(idle)));
     }
     if policy.limits.message_max != u64::MAX {
-        words.push(format!("messages to {}", bytesize::ByteSize(policy.limits.message_max)));
+        words.push(format!("messages up to {}", bytesize::ByteSize(policy.limits.message_max)));
     }
     words
 }
@@ -143,12 +146,12 @@ fn certificates(config: &Config, loaded: &Loaded, now: i64) -> Table {
 }
 
 fn lost(loaded: &Loaded) -> Table {
-    let mut table = table(&["name", "not served", "because it", "served instead"]);
+    let mut table = table(&["name", "not served", "reason", "served instead"]);
     for lost in &loaded.lost {
         table.add_row([
             lost.name.to_string(),
             files(&lost.loser).join("\n"),
-            lost.why.to_string(),
+            format!("it {}", lost.why),
             files(&lost.winner).join("\n"),
         ]);
     }
@@ -158,7 +161,7 @@ fn lost(loaded: &Loaded) -> Table {
 fn tickets(keys: &TicketKeys) -> Table {
     let mut table = table(&["key", "used to"]);
     for (i, name) in keys.names().enumerate() {
-        table.add_row([name, if i == 0 { "seal and open".to_owned() } else { "open".to_owned() }]);
+        table.add_row([name, if i == 0 { "encrypt and decrypt".to_owned() } else { "decrypt".to_owned() }]);
     }
     table
 }

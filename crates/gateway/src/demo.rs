@@ -21,10 +21,10 @@ const KEY: &str = "key.pem";
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// There is nowhere to keep the certificate.
-    #[error("there is no place for the development certificate: set XDG_STATE_HOME or HOME")]
+    #[error("there is no directory for the development certificate: set XDG_STATE_HOME or HOME")]
     NoPlace,
     /// The place can't be written to.
-    #[error("the development certificate can't be kept in {}: {error}{}", directory.display(), hint(error))]
+    #[error("the development certificate can't be stored in {}: {error}{}", directory.display(), hint(error))]
     Io {
         /// The place.
         directory: PathBuf,
@@ -38,9 +38,11 @@ pub enum DemoError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there, and start it again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space there, and start the gateway again"
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; this user has to be able to write there"
+            "; this user needs permission to write there"
         }
         _ => "",
     }

@@ -17,29 +17,29 @@ use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tracing::{error, info};
 
-/// Tasks are aligned to cache lines, which the system's allocator takes a detour for.
+/// Tasks are aligned to cache lines; the system's allocator is slow at such alignments.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// An edge gateway for WebSockets over TLS.
 ///
-/// Without a configuration file it runs a demonstration on https://localhost:8443/.
+/// Without a configuration file it runs a demonstration at https://localhost:8443/.
 #[derive(Debug, Parser)]
 #[command(name = "wssgate", version)]
 struct Arguments {
-    /// The configuration file; `wssgate FILE` does the same
+    /// Configuration file; `wssgate FILE` does the same
     #[arg(long, short, value_name = "FILE", env = "WSSGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// The configuration file
+    /// Configuration file
     #[arg(value_name = "FILE", hide = true)]
     file: Option<PathBuf>,
     /// Check the configuration, as `wssgate check` does
     #[arg(long, short, hide = true)]
     test: bool,
-    /// What log lines look like
+    /// Format of the log lines
     #[arg(long, value_enum, default_value = "text", env = "WSSGATE_LOG_FORMAT")]
     log_format: Format,
-    /// What is logged: error, warn, info, debug, trace, or directives of the tracing crate
+    /// Log level: error, warn, info, debug or trace, or directives of the tracing crate
     #[arg(long, default_value = "info", env = "WSSGATE_LOG")]
     log: String,
     #[command(subcommand)]
@@ -48,10 +48,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// Check a configuration and its certificates, and show what they would do
+    /// Check a configuration and its certificates, and show their effect
     #[command(alias = "validate")]
     Check {
-        /// The configuration file, if --config doesn't name it
+        /// Configuration file, if --config doesn't name it
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
@@ -62,19 +62,19 @@ enum CliCommand {
     /// Print the version
     #[command(hide = true)]
     Version,
-    /// Make a key for session tickets: a line for the file that `ticket_keys` names
+    /// Print a new key for session tickets: a line for the file that `ticket_keys` names
     ///
-    /// To rotate: put the new line first, reload, and remove the old one when its last tickets have
-    /// expired, 12 hours later. Where several gateways share the file, let all of them have the new key
-    /// as second line before it becomes the first.
+    /// To rotate the keys: put the new line first, reload, and remove the old line 12 hours later, when
+    /// its last tickets have expired. If several gateways share the keys, first add the new key as the
+    /// second line on all of them, and then move it to the first line.
     TicketKey,
-    /// Show how the running gateway is
+    /// Show the state of the running gateway
     Status(ControlArgs),
     /// List live WebSocket sessions
     Sessions(ControlArgs),
-    /// Have everything read anew, as SIGHUP does, and say how it went
+    /// Read the configuration and the certificates again, as SIGHUP does, and print the result
     Reload(ControlArgs),
-    /// Send the sessions of a route or a server away, and let no new requests go there
+    /// Close the sessions of a route or a server, and send no new requests to it
     Drain {
         /// A route such as domain.com/wss or /wss, or a server such as 127.0.0.1:8282
         #[arg(value_name = "ROUTE|SERVER")]
@@ -82,30 +82,30 @@ enum CliCommand {
         #[command(flatten)]
         control_args: ControlArgs,
     },
-    /// Let requests go there again
+    /// Send requests to a drained route or server again
     Undrain {
-        /// As it was drained
+        /// The route or server, as it was given to `drain`
         #[arg(value_name = "ROUTE|SERVER")]
         target: String,
         #[command(flatten)]
         control_args: ControlArgs,
     },
-    /// Close one WebSocket session in order
+    /// Close one WebSocket session with a Close frame
     Close {
-        /// From `wssgate sessions`, or from the log
+        /// The session's id, from `wssgate sessions` or from the log
         id: u64,
         #[command(flatten)]
         control_args: ControlArgs,
     },
 }
 
-/// How the running gateway is talked to.
+/// Options of the commands that talk to the running gateway.
 #[derive(Debug, Args)]
 struct ControlArgs {
-    /// Its control socket, if the configuration doesn't say
+    /// Path of the control socket, if the configuration doesn't name it
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Print its answer as it comes: JSON, one object a line
+    /// Print the answer as JSON, one object per line
     #[arg(long)]
     json: bool,
 }
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(e) => {
-            // Problems of a configuration are one a line, ready for an editor to jump to.
+            // Problems of a configuration are one per line, in the form that editors can jump to.
             let _ = writeln!(std::io::stderr(), "wssgate: {e:#}");
             ExitCode::FAILURE
         }
@@ -125,23 +125,22 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    // The environment is read before there is any thread; then the signals: a SIGHUP that comes
-    // early must not kill.
+    // The environment is read before there is any thread. Then the signal handlers are installed: a
+    // SIGHUP that arrives early must not end the process.
     let origin = LaunchContext::look()?;
-    let runtime = Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let mut signals = runtime.block_on(async { Signals::install() }).context("signal handlers")?;
+    let runtime = Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
+    let mut signals =
+        runtime.block_on(async { Signals::install() }).context("can't install signal handlers")?;
     let arguments = Arguments::parse();
     let config = arguments.file.or(arguments.config);
     let Some(command) = arguments.command.or(arguments.test.then_some(CliCommand::Check { file: None }))
     else {
         if let Some(word) = config.as_deref().and_then(meant_as_command) {
-            anyhow::bail!(
-                "there is neither a command nor a file {word:?}; `wssgate --help` lists the commands"
-            );
+            anyhow::bail!("{word:?} is neither a command nor a file; `wssgate --help` lists the commands");
         }
         let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
         let code = runtime.block_on(serve(config, origin, signals));
-        runtime.shutdown_background(); // a file system that hangs must not hold up the end
+        runtime.shutdown_background(); // a file system that hangs must not delay the end
         drop(guard); // writes what is left of the log
         return Ok(code);
     };
@@ -180,8 +179,8 @@ async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<Ex
         CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
         CliCommand::Reload(control_args) => ("reload", None, None, control_args),
         CliCommand::Drain { target: None, .. } => anyhow::bail!(
-            "drain needs a route (domain.com/wss) or a server (127.0.0.1:8282); to end the whole gateway in \
-             order send it SIGTERM (systemctl stop wssgate)"
+            "drain needs a route (domain.com/wss) or a server (127.0.0.1:8282); to drain the whole gateway, send \
+             it SIGTERM (systemctl stop wssgate)"
         ),
         CliCommand::Drain { target, control_args } => ("drain", target, None, control_args),
         CliCommand::Undrain { target, control_args } => ("undrain", Some(target), None, control_args),
@@ -194,7 +193,7 @@ async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<Ex
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A word that is no file, and looks like none.
+/// An argument that is not a file and doesn't look like a path: probably a misspelt command.
 fn meant_as_command(file: &Path) -> Option<&str> {
     let word = file.to_str()?;
     (!word.contains(['/', '.']) && !file.exists()).then_some(word)
@@ -217,7 +216,7 @@ async fn serve(config: Option<PathBuf>, origin: LaunchContext, signals: Signals)
         None => match Demo::prepare() {
             Ok(demo) => (demo.source.clone(), Some(demo)),
             Err(e) => {
-                error!(cause = %e, "the demonstration can't run; give a configuration with --config FILE");
+                error!(cause = %e, "the demonstration can't start; give a configuration with --config FILE");
                 return ExitCode::FAILURE;
             }
         },
@@ -232,7 +231,7 @@ async fn serve(config: Option<PathBuf>, origin: LaunchContext, signals: Signals)
         Ok(Ending::Hurried | Ending::Failed) => ExitCode::FAILURE,
         Err(lifecycle::StartError::Config(problems)) => {
             for problem in &problems.0 {
-                error!(problem = %problem, "the configuration can't be carried out");
+                error!(problem = %problem, "the configuration can't be used");
             }
             ExitCode::FAILURE
         }
@@ -243,14 +242,14 @@ async fn serve(config: Option<PathBuf>, origin: LaunchContext, signals: Signals)
     }
 }
 
-/// For people, so not a log line.
+/// Written to stdout, for people; the log goes to stderr.
 fn introduce(demo: &Demo) {
-    info!(certificate = %demo.certificate.display(), made = demo.made, "no configuration: this is the demonstration");
+    info!(certificate = %demo.certificate.display(), made = demo.made, "no configuration was given: this is the demonstration");
     let _ = writeln!(
         std::io::stdout(),
         "\n  No configuration file was given (--config FILE), so this is the demonstration.\n\n  \
          Open  {page}\n  Echo  {echo}\n\n  \
-         Its certificate is good for this machine only, and no browser knows it: accept its warning,\n  \
+         Its certificate is valid for this machine only, and browsers don't trust it: accept the warning,\n  \
          or trust the certificate. For instance:\n\n    \
          curl --cacert {file} {page}\n    \
          certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {file}   # Chromium on Linux\n",

@@ -60,7 +60,7 @@ impl fmt::Display for Why {
             Self::Unfit(Flaw::NotForServers) => "is not for servers and the other is",
             Self::Unfit(Flaw::NotForSignatures) => "may not sign handshakes and the other may",
             Self::Unfit(Flaw::WeakSignature(_)) => "is signed with a broken algorithm and the other isn't",
-            Self::Unfit(Flaw::MustStaple) => "demands a stapled OCSP response and the other doesn't",
+            Self::Unfit(Flaw::MustStaple) => "requires a stapled OCSP response and the other doesn't",
             Self::IssuedEarlier => "was issued earlier",
             Self::FoundLater => "has the same dates and was found later",
         })

@@ -130,7 +130,7 @@ impl fmt::Display for Flaw {
                 write!(f, "is signed with {algorithm}; clients refuse it: get one that is signed with SHA-256")
             }
             Self::MustStaple => f.write_str(
-                "demands a stapled OCSP response (must-staple), which the gateway doesn't send; some clients \
+                "requires a stapled OCSP response (must-staple), which the gateway doesn't send; some clients \
                  refuse it: get one without",
             ),
         }

@@ -41,8 +41,7 @@ impl fmt::Display for ChainFault {
         match self {
             Self::NoIssuer { issuer } => write!(
                 f,
-                "the certificate of its issuer {issuer} is not there, so that clients that don't have it refuse \
-                 the connection; add it behind the certificate in the file (the \"full chain\")"
+                "the certificate of its issuer {issuer} is missing, so clients that don't have it refuse the connection; add it after the certificate in the file (the \"full chain\")"
             ),
             Self::Stray { name, more } => {
                 write!(f, "the certificate of {name} in the file")?;
@@ -52,15 +51,14 @@ impl fmt::Display for ChainFault {
                 f.write_str(" is not part of the chain and is not sent; remove it")
             }
             Self::Expired { name } => {
-                write!(f, "the certificate of its issuer {name} HAS EXPIRED; get the new one from there")
+                write!(f, "the certificate of its issuer {name} HAS EXPIRED; get the new one from the issuer")
             }
             Self::NotYetValid { name } => {
                 write!(f, "the certificate of its issuer {name} IS NOT VALID YET")
             }
             Self::WeakSignature { name, algorithm } => write!(
                 f,
-                "the certificate of its issuer {name} is signed with {algorithm}, which clients refuse; get the \
-                 new one from there"
+                "the certificate of its issuer {name} is signed with {algorithm}, which clients refuse; get the new one from the issuer"
             ),
         }
     }

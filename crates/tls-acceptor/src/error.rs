@@ -9,7 +9,7 @@ pub enum AcceptError {
     #[error("the TLS handshake took too long")]
     Timeout,
     /// The client let its handshake lie while others waited for one.
-    #[error("the client was silent during the TLS handshake while others waited for one")]
+    #[error("the client was silent during its TLS handshake while other clients waited")]
     Shed,
     /// The client went away before the handshake was done.
     #[error("the client went away during the TLS handshake")]

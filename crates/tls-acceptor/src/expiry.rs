@@ -50,10 +50,10 @@ impl fmt::Display for Expiry {
         let (file, names) = (first_file(&self.certificate), names(&self.certificate));
         write!(f, "{file}: the certificate of {names} ")?;
         match (self.stage, self.days_left) {
-            (ExpiryLevel::Expired(0), _) => f.write_str("HAS EXPIRED today; it is served all the same"),
-            (ExpiryLevel::Expired(1), _) => f.write_str("HAS EXPIRED a day ago; it is served all the same"),
+            (ExpiryLevel::Expired(0), _) => f.write_str("HAS EXPIRED today; it is still served"),
+            (ExpiryLevel::Expired(1), _) => f.write_str("HAS EXPIRED a day ago; it is still served"),
             (ExpiryLevel::Expired(days), _) => {
-                write!(f, "HAS EXPIRED {days} days ago; it is served all the same")
+                write!(f, "HAS EXPIRED {days} days ago; it is still served")
             }
             (ExpiryLevel::Within(_), 0) => f.write_str("expires in less than a day"),
             (ExpiryLevel::Within(_), 1) => f.write_str("expires in a day"),
@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(days, [10, 26, 33, 37, 39, 40, 41, 42]);
         assert_eq!(a[0].1, "a.test expires in 29 days");
         assert_eq!(a[4].1, "a.test expires in less than a day");
-        assert_eq!(a[5].1, "a.test HAS EXPIRED today; it is served all the same");
-        assert_eq!(a[7].1, "a.test HAS EXPIRED 2 days ago; it is served all the same");
+        assert_eq!(a[5].1, "a.test HAS EXPIRED today; it is still served");
+        assert_eq!(a[7].1, "a.test HAS EXPIRED 2 days ago; it is still served");
         // At once for one that is there already; and nothing for one that isn't served.
         assert_eq!(said[0], (0, "b.test expires in 19 days".to_owned()));
         // A renewed certificate begins anew.

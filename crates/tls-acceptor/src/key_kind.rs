@@ -46,12 +46,12 @@ impl fmt::Display for KeyKind {
             ),
             Self::Curve(name) => write!(f, "it is an ECDSA key on {name}, which clients refuse; {ADVICE}"),
             Self::OtherCurve => {
-                write!(f, "it is an ECDSA key on another curve than P-256, P-384 and P-521; {ADVICE}")
+                write!(f, "it is an ECDSA key on a curve other than P-256, P-384 and P-521; {ADVICE}")
             }
             Self::Algorithm(name) => write!(f, "it is a key for {name}, which TLS clients refuse; {ADVICE}"),
             Self::Damaged(name) => write!(f, "it is {name} key that is damaged"),
             Self::Unknown => {
-                write!(f, "it is no private key, or one of an algorithm that isn't known here; {ADVICE}")
+                write!(f, "it is not a private key, or its algorithm is not supported; {ADVICE}")
             }
         }
     }

@@ -131,24 +131,26 @@ impl fmt::Display for Warning {
                 let files: Vec<_> = c.files.iter().map(|f| f.display().to_string()).collect();
                 write!(
                     f,
-                    "the last good certificate of {} is kept: {} can't be used as they are now",
+                    "the last good certificate of {} stays in use: {} can't be used at the moment",
                     names(c),
                     files.join(" and ")
                 )
             }
             Self::NotValidYet(certificate) => write!(
                 f,
-                "{}: the certificate of {} IS NOT VALID YET; it is served all the same",
+                "{}: the certificate of {} IS NOT VALID YET; it is still served",
                 first_file(certificate),
                 names(certificate)
             ),
             Self::Open { file, mode, more } => {
-                write!(f, "{}: everybody on this machine can get at the private key", file.display())?;
+                write!(f, "{}: every user of this machine has access to the private key", file.display())?;
                 write!(f, " (mode {mode:04o})")?;
                 if *more > 0 {
-                    write!(f, ", and at {more} more")?;
+                    write!(f, ", and to {more} more")?;
                 }
-                f.write_str("; chmod o= makes it right, and a new key if somebody may have")
+                f.write_str(
+                    "; run `chmod o=` on the file, and replace the key if another user may have read it",
+                )
             }
             Self::Unfit(certificate, flaw) => {
                 write!(f, "{}: the certificate of {} {flaw}", first_file(certificate), names(certificate))

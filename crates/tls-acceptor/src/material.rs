@@ -47,12 +47,11 @@ pub enum FileError {
     #[error("is UTF-16 text; write it as ASCII or UTF-8")]
     Utf16,
     /// A PEM section that is cut off or garbled.
-    #[error("is not proper PEM: {0}")]
+    #[error("is not valid PEM: {0}")]
     Pem(PemError),
     /// Two sections that were joined without a line break; they are read.
     #[error(
-        "has an END and a BEGIN line in one (line {line}); it is read, but other programs refuse it: put a \
-         line break between the hyphens"
+        "has an END and a BEGIN on the same line (line {line}); it is read, but other programs refuse it: put a line break between the hyphens"
     )]
     Glued {
         /// Counted from 1.
@@ -62,7 +61,7 @@ pub enum FileError {
     #[error("holds neither PEM nor a DER certificate or key")]
     Unknown,
     /// A PEM section that isn't read.
-    #[error("holds a PEM section (line {line}) that isn't read: it is {what}")]
+    #[error("holds a PEM section (line {line}) that is ignored: it is {what}")]
     Section {
         /// Counted from 1.
         line: usize,
@@ -93,7 +92,7 @@ pub enum FileError {
     #[error("holds no private key")]
     NoKey,
     /// A key in the directory that belongs to no certificate there.
-    #[error("holds a key that fits no certificate in the directory")]
+    #[error("holds a key that matches no certificate in the directory")]
     Unpaired,
     /// A certificate in the directory that no key there belongs to.
     #[error("holds the certificate of {names}, which is not served: {}", no_key(elsewhere.as_deref()))]
@@ -104,13 +103,13 @@ pub enum FileError {
         elsewhere: Option<PathBuf>,
     },
     /// A certificate in a file whose name ends in something else.
-    #[error("holds the certificate of {names} and is not read: rename it, so that it ends in {ENDINGS}")]
+    #[error("holds the certificate of {names} and is not read: rename it so that it ends in {ENDINGS}")]
     Ending {
         /// What it is for.
         names: String,
     },
     /// A chain and a key that were named together.
-    #[error("does not fit the certificate in {}: the key is of another one", chain.display())]
+    #[error("does not match the certificate in {}: the key belongs to another certificate", chain.display())]
     Mismatch {
         /// The chain's first file.
         chain: PathBuf,
@@ -127,10 +126,10 @@ fn no_key(elsewhere: Option<&Path>) -> String {
     match elsewhere {
         Some(path) => {
             let path = path.display();
-            format!("its key is in {path}, which is not read: rename that file, so that it ends in {ENDINGS}")
+            format!("its key is in {path}, which is not read: rename that file so that it ends in {ENDINGS}")
         }
         None => format!(
-            "no key in the directory fits it (files whose names end in {ENDINGS} are read); put its key there, \
+            "no key in the directory matches it (files whose names end in {ENDINGS} are read); put its key there, \
              or remove the certificate"
         ),
     }

@@ -70,31 +70,30 @@ pub enum PemFault {
     )]
     LineBreaks,
     /// BEGIN without an END.
-    #[error("a section begins and has no end; is the file whole?")]
+    #[error("a section has a BEGIN line but no END line; is the file complete?")]
     NoEnd,
     /// END without a BEGIN.
-    #[error("a section ends that has no beginning; is the file whole?")]
+    #[error("a section has an END line but no BEGIN line; is the file complete?")]
     NoBegin,
     /// A border that the file's end cuts off.
-    #[error("the file ends within a BEGIN or END line; is the file whole?")]
+    #[error("the file ends within a BEGIN or END line; is the file complete?")]
     Cut,
     /// Text before BEGIN or behind END.
-    #[error("BEGIN and END have to stand alone on their lines")]
+    #[error("BEGIN and END must be alone on their lines")]
     NotAlone,
     /// A line that was meant to be a border.
     #[error(
-        "it looks like a BEGIN or END line and is none: five hyphens, BEGIN or END, a blank, what the section \
-         is, and five hyphens, such as -----BEGIN CERTIFICATE-----"
+        "it looks like a BEGIN or END line but is not valid: such a line is five hyphens, BEGIN or END, a space, the kind of section, and five hyphens, as in -----BEGIN CERTIFICATE-----"
     )]
     Border,
     /// END of something else than what began.
-    #[error("END names another kind of section than its BEGIN")]
+    #[error("END names another kind of section than BEGIN")]
     OtherEnd,
     /// Nothing between BEGIN and END.
     #[error("the section is empty")]
     Empty,
     /// Something else between BEGIN and END.
-    #[error("the section is not proper base64")]
+    #[error("the section is not valid base64")]
     Base64,
 }
 
@@ -268,11 +267,11 @@ fn by_name(label: &[u8]) -> Label {
         }
         b"PKCS12" => Label::Foreign("PKCS #12; take it apart with openssl pkcs12 -nodes"),
         b"OPENSSH PRIVATE KEY" | b"SSH2 ENCRYPTED PRIVATE KEY" => {
-            Label::Foreign("an SSH key, which no certificate is made for")
+            Label::Foreign("an SSH key, which can't be used with TLS certificates")
         }
-        b"DSA PRIVATE KEY" => Label::Foreign("a DSA key, which no TLS client takes any more"),
+        b"DSA PRIVATE KEY" => Label::Foreign("a DSA key, which TLS clients no longer accept"),
         b"PGP PRIVATE KEY BLOCK" | b"PGP PUBLIC KEY BLOCK" | b"PGP MESSAGE" => {
-            Label::Foreign("PGP, which has no certificates for servers")
+            Label::Foreign("PGP data, which can't be used for TLS")
         }
         _ => Label::Unknown,
     }

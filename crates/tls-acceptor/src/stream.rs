@@ -431,7 +431,7 @@ impl AsyncRead for TlsStream {
             _ if buf.filled().len() > start => Poll::Ready(Ok(())),
             Reading::Open | Reading::Closed => Poll::Ready(Ok(())),
             Reading::GivenUp(alert) => {
-                let what = format!("the client gave up (TLS alert {alert})");
+                let what = format!("the client aborted the connection (TLS alert {alert})");
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
             }
             Reading::Failed(fault) => {

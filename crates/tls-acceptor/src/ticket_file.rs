@@ -34,7 +34,7 @@ pub enum TicketFileError {
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
     /// A directory, a pipe, or something much longer than all the keys it may hold.
-    #[error("is no file of ticket keys")]
+    #[error("is not a file of ticket keys")]
     NoKeyFile,
     /// Lines that can't be used, in their order.
     #[error("{} of its lines can't be used", .0.len())]
@@ -43,7 +43,7 @@ pub enum TicketFileError {
 
 /// What is wrong with a line.
 #[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
-#[error("{error}; `wssgate ticket-key` makes a line that is good")]
+#[error("{error}; `wssgate ticket-key` makes a valid line")]
 pub struct LineProblem {
     /// Counted from 1.
     pub line: usize,
@@ -67,19 +67,21 @@ pub enum LineError {
         column: usize,
     },
     /// Zeros, a pattern, a word repeated.
-    #[error("this key is not random, so anybody might know it")]
+    #[error("this key is not random, so it can be guessed")]
     NotRandom,
     /// One key twice.
-    #[error("this key is there already (line {line})")]
+    #[error("this key is already in the file (line {line})")]
     Twice {
         /// Where.
         line: usize,
     },
     /// Keys that were never removed.
-    #[error("more than {KEYS_MAX} keys; those that seal no more are of no use after 12 hours")]
+    #[error(
+        "more than {KEYS_MAX} keys; remove those at the end: 12 hours after a key stops encrypting it is useless"
+    )]
     TooMany,
     /// Nothing but comments.
-    #[error("there is no key")]
+    #[error("the file has no key")]
     Nothing,
 }
 

@@ -17,10 +17,10 @@ pub(crate) const KEYS_MAX: usize = 16;
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub enum TicketError {
     /// The operating system gave no randomness.
-    #[error("no session ticket keys could be made: there is no randomness")]
+    #[error("session ticket keys can't be made: the system provides no random numbers")]
     Randomness,
     /// What was to be imported is no export of this version.
-    #[error("the session ticket keys that were handed over are not in a format that is known here")]
+    #[error("the session ticket keys that were handed over have an unknown format")]
     Import,
 }
 

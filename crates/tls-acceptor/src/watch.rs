@@ -79,7 +79,9 @@ impl Watch {
     fn of(inotify: io::Result<(EventStream<Vec<u8>>, Watches)>) -> Self {
         let (events, watches) = match inotify {
             Ok((events, watches)) => (Some(events), Ok(watches)),
-            Err(e) => (None, Err(format!("no inotify: {e} (fs.inotify.max_user_instances is a limit)"))),
+            Err(e) => {
+                (None, Err(format!("inotify can't be used: {e} (fs.inotify.max_user_instances is a limit)")))
+            }
         };
         Self { events, scanner: FileScanner { watches, watched: Arc::default(), seen: Arc::default() } }
     }

@@ -99,7 +99,7 @@ impl OriginPattern {
     /// A sentence about what is wrong, and what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == "*" {
-            return Err("\"*\" would let every page in; for that leave origins out".to_owned());
+            return Err("\"*\" would allow every page; to allow every page, remove origins".to_owned());
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             if scheme.eq_ignore_ascii_case("ws") || scheme.eq_ignore_ascii_case("wss") {
@@ -311,7 +311,7 @@ mod tests {
             ("wss://domain.com", "write \"https://domain.com\""),
             ("WS://domain.com:8080", "write \"http://domain.com:8080\""),
             ("wss://*.domain.com", "write \"https://*.domain.com\""),
-            ("*", "leave origins out"),
+            ("*", "remove origins"),
             ("domain.com", "write \"https://domain.com\""),
             ("https://Domain.com/", "write \"https://domain.com\""),
             ("https://domain.com/app?x", "write \"https://domain.com\""),

@@ -13,19 +13,19 @@ pub enum Refusal {
     #[error("Sec-WebSocket-Key must be present once and be 16 bytes in base64")]
     Key,
     /// (RFC 6455 §4.2.1 item 6, §4.4)
-    #[error("only version 13 of the WebSocket protocol is spoken here")]
+    #[error("only version 13 of the WebSocket protocol is supported")]
     Version,
     /// Bytes behind the head would be taken for frames.
     #[error("a WebSocket handshake must not have a body")]
     Body,
     /// This is no forward proxy (RFC 9110 §9.3.6).
-    #[error("CONNECT is not served here")]
+    #[error("CONNECT is not supported")]
     Connect,
     /// (RFC 8441 §4, RFC 9220 §3)
-    #[error("this :protocol is not spoken here")]
+    #[error("this :protocol is not supported")]
     Protocol,
     /// Another page's script, or a page of another site (RFC 6455 §10.2).
-    #[error("WebSockets from this origin are not welcome")]
+    #[error("WebSockets from this origin are not allowed")]
     Origin,
 }
 

@@ -31,7 +31,7 @@ pub enum FalseAnswer {
     #[error("101 whose Sec-WebSocket-Accept is missing or wrong")]
     Accept,
     /// (item 5)
-    #[error("101 with an extension that can't be: {0}")]
+    #[error("101 with an invalid extension: {0}")]
     Extension(#[from] BadAnswer),
     /// (item 6: one of several can't be chosen.)
     #[error("101 with more than one subprotocol")]
@@ -42,10 +42,10 @@ pub enum FalseAnswer {
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// A client that minds fails the connection itself (RFC 6455 §4.1, answer item 6), as browsers do.
-    #[error("a subprotocol that was not offered is passed on")]
+    #[error("a subprotocol that was not offered is forwarded")]
     Protocol,
     /// The same one.
-    #[error("the same subprotocol more than once is told once")]
+    #[error("the same subprotocol was sent more than once and is forwarded once")]
     ProtocolTwice,
 }
 

@@ -306,7 +306,8 @@ impl Gateway {
     #[track_caller]
     pub fn reload(&self) -> Value {
         let is_end = |line: &Value| {
-            line["message"] == "reloaded" || line["message"] == "reload refused: kept the old generation"
+            line["message"] == "reloaded"
+                || line["message"] == "reload refused: the old generation stays in use"
         };
         let before = self.log.lock().all.iter().filter(|line| is_end(line)).count();
         self.signal("HUP");

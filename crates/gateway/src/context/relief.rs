@@ -80,13 +80,13 @@ impl Relief {
                 share_bytes = share.0,
                 closed = self.shed_untold,
                 refuses_new = refuses,
-                "max_memory is nearly used up: who has taken nothing for the longest is closed with 1013"
+                "max_memory is nearly used up: the clients that have read nothing for the longest time are closed with 1013"
             );
             self.tell_at = now + TELL_INTERVAL;
             self.shed_untold = 0;
             self.is_short = is_short;
         } else if self.is_short && held < share.shed_at() {
-            info!(held_bytes = held, share_bytes = share.0, "there is memory again");
+            info!(held_bytes = held, share_bytes = share.0, "memory use is well below max_memory again");
             self.is_short = false;
         }
     }

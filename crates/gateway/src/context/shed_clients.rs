@@ -20,11 +20,11 @@ pub struct ShedClients {
 impl ShedClients {
     /// `peer` was given up; `cause` says in what it was.
     pub fn gave_up(&self, peer: SocketAddr, cause: &str) {
-        debug!(%peer, cause, "given up for another client");
+        debug!(%peer, cause, "connection closed to make room for another client");
         if let Some(clients) = self.count(Instant::now()) {
             warn!(
                 clients, latest = %peer, cause,
-                "clients that say nothing are given up, since others need their places"
+                "clients that send nothing are disconnected, because other clients need their places"
             );
         }
     }

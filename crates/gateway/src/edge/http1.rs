@@ -99,7 +99,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         } else if e.is_parse() && !e.is_parse_too_large() {
             info!(%peer, cause = chain(&e), "not an HTTP/1.1 request");
         } else if e.is_parse() {
-            info!(%peer, cause = chain(&e), "a request head that is too long");
+            info!(%peer, cause = chain(&e), "the request head is too long");
         } else {
             // Clients that go away, and timeouts of clients that say nothing.
             debug!(%peer, cause = chain(&e), "connection ended");

@@ -93,7 +93,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
     let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
         Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
-        Err(_) => return debug!(%peer, "no HTTP/2 preface in time"),
+        Err(_) => return debug!(%peer, "the client sent no HTTP/2 preface in time"),
     };
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
@@ -121,7 +121,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
                     if resets > RESETS_MAX {
                         h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                         resets = 0;
-                        info!(%peer, "a client that resets its requests before they are answered is sent away");
+                        info!(%peer, "connection closed: the client resets its requests before they are answered");
                         continue;
                     }
                     let guard = open.enter();
@@ -134,7 +134,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
             },
             () = turns(&flooded) => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
-                info!(%peer, "a client that floods its connection with frames that carry nothing is sent away");
+                info!(%peer, "connection closed: the client floods it with frames that carry nothing");
             }
             () = open.pass_looks_on() => {}
             () = open.all_closed.notified() => {

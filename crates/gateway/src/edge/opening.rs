@@ -50,17 +50,17 @@ impl Opening {
     pub(crate) fn advice(self, tls: bool) -> &'static str {
         match (self, tls) {
             (Self::Proxy(_), _) => {
-                "the balancer in front sends the PROXY protocol, which is not understood yet: switch it off there"
+                "the load balancer in front sends the PROXY protocol, which is not supported: switch it off there"
             }
             (Self::Http1, true) => "the client speaks plain HTTP on a TLS port: it needs https:// or wss://",
             (Self::Http2, true) => {
                 "the client speaks HTTP/2 without TLS on a TLS port: it needs https:// or wss://"
             }
             (Self::Tls, false) => {
-                "the client speaks TLS on a plain-text port: it needs http:// or ws://, or the listener no tls = false"
+                "the client speaks TLS on a plain-text port: use http:// or ws://, or remove `tls = false` from the listener"
             }
             (Self::Http2, false) => {
-                "the client speaks HTTP/2 without TLS, of which only HTTP/1.1 is understood here"
+                "the client speaks HTTP/2 without TLS; without TLS only HTTP/1.1 is supported"
             }
             (Self::Http1, false) => "the client's request is not valid HTTP/1.1",
             (Self::Tls, true) => "the client's TLS is not valid",

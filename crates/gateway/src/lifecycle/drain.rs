@@ -89,14 +89,14 @@ pub(super) async fn drain(
     let delay = if retired { Duration::ZERO } else { delay };
     let deadline = Instant::now() + timeout;
     let hurried = || {
-        warn!(sessions = overview.live(), "a second signal: ended at once");
+        warn!(sessions = overview.live(), "second signal: the gateway ends at once");
         Ending::Hurried
     };
     if !delay.is_zero() {
         overview.enter(LifecycleStage::Leaving);
         info!(
             drain_delay_s = delay.as_secs_f64(),
-            "about to drain: not ready, but connections are accepted; SIGINT ends it at once"
+            "about to drain: not ready any more, but connections are still accepted; SIGINT ends the gateway at once"
         );
         tokio::select! {
             () = sleep(delay) => {}
@@ -120,11 +120,11 @@ pub(super) async fn drain(
         drain_timeout_s = timeout.as_secs_f64(),
         drain_window_s = window.as_secs_f64(),
         close_code = code,
-        "draining: nothing more is accepted; SIGINT ends it at once"
+        "draining: no new connections are accepted; SIGINT ends the gateway at once"
     );
     tokio::select! {
         () = remaining.none() => {
-            info!("drained: nothing is left");
+            info!("drained: the last connection has ended");
             return ending;
         }
         () = second(signals, retired) => return hurried(),
@@ -134,10 +134,10 @@ pub(super) async fn drain(
         control.end(Order { code, mode: EndMode::Now });
     }
     tokio::select! {
-        () = remaining.none() => info!("drained: nothing is left"),
+        () = remaining.none() => info!("drained: the last connection has ended"),
         () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline) => {
-            warn!(sessions = overview.live(), "drain_timeout: what is left is cut");
+            warn!(sessions = overview.live(), "drain_timeout: the connections that are left are cut");
             for worker in workers {
                 let _ = worker.commands.send(Command::Cut);
             }

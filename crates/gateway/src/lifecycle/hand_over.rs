@@ -43,7 +43,7 @@ impl RunningGateway {
             Err(e) => {
                 error!(
                     cause = %e, took_ms = millis(started),
-                    "takeover failed: this process carries on, nothing has changed"
+                    "takeover failed: this process continues to serve, and nothing has changed"
                 );
                 return None;
             }
@@ -57,7 +57,7 @@ impl RunningGateway {
             sessions = self.overview.live(),
             takeover_timeout_s = self.site.load().takeover_timeout.as_secs_f64(),
             took_ms = millis(started),
-            "handed over: this process accepts nothing more and ends with its last session"
+            "handed over: this process accepts no new connections and ends with its last session"
         );
         self.outside.close_admin().await;
         self.notifier.hand_over(successor.pid).await;

@@ -51,8 +51,7 @@ impl Candidate {
         let (file, _) = self.config.ticket_keys.as_ref()?;
         let mode = self.ticket_keys.as_ref()?.open_to_others()?;
         Some(format!(
-            "{}: everybody on this machine can get at the ticket keys (mode {mode:04o}); chmod o= makes it \
-             right, and new keys if somebody may have",
+            "{}: every user of this machine has access to the ticket keys (mode {mode:04o}); run `chmod o=` on the file, and replace the keys if another user may have read them",
             file.display()
         ))
     }

@@ -59,7 +59,7 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
             _ = expiry_check.tick() => gateway.say_expiries(),
             _ = ended.recv() => {
                 // Workers end when they are told to. A panic outside of every task ends here.
-                error!("a worker has died; the gateway ends so that it can be started anew");
+                error!("a worker thread has ended unexpectedly; the gateway exits, so that it can be restarted");
                 return Ending::Failed;
             }
         }

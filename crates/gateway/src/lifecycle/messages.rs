@@ -28,7 +28,7 @@ pub(super) fn say_warnings(candidate: &Candidate) {
 pub(super) fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {
     use std::io::ErrorKind as Kind;
     let hint = match e.kind() {
-        Kind::AddrInUse => "something listens there already; `ss -ltnp` shows what",
+        Kind::AddrInUse => "another program listens there already; `ss -ltnp` shows which one",
         Kind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"In production\""
         }

@@ -43,7 +43,9 @@ impl Notifier {
         // systemd tells reloads apart by this clock.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.say(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
-            Err(e) => debug!(cause = %e, "no clock for the service manager"),
+            Err(e) => {
+                debug!(cause = %e, "the service manager is not told of the reload: there is no clock");
+            }
         }
     }
 
@@ -76,7 +78,7 @@ impl Notifier {
         if self.speaks
             && let Err(e) = sd_notify::notify(states)
         {
-            warn!(cause = %e, "the service manager can't be told anything");
+            warn!(cause = %e, "the service manager can't be notified");
         }
     }
 }
@@ -98,7 +100,7 @@ async fn keep_alive(period: Duration, workers: Vec<mpsc::UnboundedSender<Command
         tick.tick().await;
         all_turn(&workers).await;
         if let Err(e) = sd_notify::notify(&[NotifyState::Watchdog]) {
-            warn!(cause = %e, "the watchdog can't be told anything");
+            warn!(cause = %e, "the watchdog can't be notified");
         }
     }
 }

@@ -112,7 +112,7 @@ impl Outside {
                 info!(path = %control.path().display(), "control socket");
                 self.control = Some(control); // the path of the one before goes with it
             }
-            Err(e) => warn!(cause = %e, "the control socket was lost"),
+            Err(e) => warn!(cause = %e, "the control socket can't be opened"),
         }
     }
 
@@ -132,7 +132,7 @@ impl Outside {
                     info!(address = %admin.local, "admin listener");
                     self.admin = Some((wanted.address, admin));
                 }
-                Err(e) => warn!(address = %wanted.address, cause = %e, "the admin listener was lost"),
+                Err(e) => warn!(address = %wanted.address, cause = %e, "the admin listener can't be opened"),
             },
             (None, _) => self.admin = None,
             (Some(_), None) => {}

@@ -46,15 +46,15 @@ impl RunningGateway {
             Err(Problems(problems)) => {
                 self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 for problem in &problems {
-                    error!(problem = %problem, "this forbids the reload");
+                    error!(problem = %problem, "this problem prevents the reload");
                 }
                 error!(
                     generation = self.generation,
                     problems = problems.len(),
                     first = problems.first().map(ToString::to_string),
-                    "reload refused: kept the old generation"
+                    "reload refused: the old generation stays in use"
                 );
-                let why = format!("reload refused: generation {} stays", self.generation);
+                let why = format!("reload refused: generation {} stays in use", self.generation);
                 let problems = problems.iter().map(ToString::to_string).collect();
                 ControlResponse { problems, ..ControlResponse::error(why) }
             }

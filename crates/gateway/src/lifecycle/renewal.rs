@@ -116,7 +116,7 @@ impl Renewal {
         let look = match look {
             Ok(look) => look,
             Err(e) => {
-                error!(cause = %e, "looking at the certificates failed; they are looked at again");
+                error!(cause = %e, "reading the certificates failed; they will be read again");
                 self.next_look = Some(Pending { at: now + POLL_INTERVAL, heard: now, anyway: true });
                 return false;
             }
@@ -152,7 +152,7 @@ impl Renewal {
             }
             Err(_) => {
                 for problem in news {
-                    error!(problem, "renewal refused: kept the last good certificates");
+                    error!(problem, "renewal refused: the last good certificates stay in use");
                 }
                 false
             }
@@ -167,9 +167,13 @@ impl Renewal {
         match (&self.degraded, &degraded) {
             (None, Some(cause)) => {
                 let every_ms = POLL_INTERVAL.as_millis();
-                warn!(cause, every_ms, "certificates can't be watched; they are looked at from time to time");
+                warn!(
+                    cause,
+                    every_ms,
+                    "certificate files can't be watched for changes; they are checked at intervals instead"
+                );
             }
-            (Some(_), None) => info!("certificates are watched again"),
+            (Some(_), None) => info!("certificate files are watched for changes again"),
             _ => {}
         }
         self.degraded = degraded;

@@ -28,7 +28,7 @@ impl RunningGateway {
             }
             // The new process knows what was drained when it was started.
             Operation::Drain(_) | Operation::Undrain(_) if matches!(work, Work::Takeover(_)) => {
-                ControlResponse::error("a takeover is in progress; ask again when it is done")
+                ControlResponse::error("a takeover is in progress; try again when it is done")
             }
             Operation::Drain(target) => self.drain(target),
             Operation::Undrain(target) => self.undrain(&target),
@@ -70,8 +70,11 @@ impl RunningGateway {
         let name = target.to_string();
         if !drained.contains(target) {
             let now: Vec<_> = drained.iter().map(ToString::to_string).collect();
-            let now =
-                if now.is_empty() { "nothing is".to_owned() } else { format!("drained: {}", now.join(", ")) };
+            let now = if now.is_empty() {
+                "no route or server is".to_owned()
+            } else {
+                format!("drained: {}", now.join(", "))
+            };
             return ControlResponse::error(format!("{name} is not drained; {now}"));
         }
         self.overview.drained.store(drained.without(target).into());
@@ -115,7 +118,7 @@ fn unknown(target: &DrainTarget, known: &BTreeSet<DrainTarget>) -> String {
     let near = names.iter().map(|known| (strsim::damerau_levenshtein(&name, known), known));
     match near.filter(|(distance, _)| *distance <= 1 + name.len() / 4).min() {
         Some((_, near)) => format!("there is no {kind} {name}; did you mean {near}?"),
-        None if names.is_empty() => format!("there is no {kind} {name}, nor any other {kind}"),
-        None => format!("there is no {kind} {name}; there is: {}", names.join(", ")),
+        None if names.is_empty() => format!("there is no {kind} {name}; there are no {kind}s"),
+        None => format!("there is no {kind} {name}; the {kind}s are: {}", names.join(", ")),
     }
 }

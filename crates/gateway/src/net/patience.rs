@@ -163,9 +163,9 @@ impl<T: Transport> StallTimeout<T> {
                 continue;
             }
             let what = if waited >= STALL_MAX {
-                format!("the client took nothing for {STALL_MAX:?}")
+                format!("the client read nothing for {STALL_MAX:?}")
             } else if budget::cuts() {
-                format!("the client took nothing for {waited:?}, and max_memory is nearly used up")
+                format!("the client read nothing for {waited:?}, and max_memory is nearly used up")
             } else {
                 continue;
             };

@@ -35,8 +35,7 @@ impl Shortage {
             warn!(
                 %address,
                 cause = %error,
-                "no connections are accepted for the moment, they wait in the kernel's queue: \
-                 raise the limit on open files, or the memory"
+                "connections can't be accepted and wait in the kernel's queue: raise the limit on open files, or add memory"
             );
             Lack { since: now, failed_last: now }
         });

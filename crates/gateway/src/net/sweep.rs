@@ -184,7 +184,7 @@ async fn round(sweep: &Sweep, controls: &[SessionHandle]) {
     let late = take_found() + take_late_count();
     if late > 0 {
         LATE_WAKEUPS.fetch_add(late, Ordering::Relaxed);
-        warn!(late, "connections or timers were served late: a wake-up was lost, or this worker was stuck");
+        warn!(late, "connections or timers were served late: a wake-up was lost, or this worker was blocked");
     }
 }
 

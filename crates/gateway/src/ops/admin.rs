@@ -144,7 +144,7 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
     let mut kind = "text/plain; charset=utf-8";
     let (status, text) = match path {
         _ if *method != Method::GET && *method != Method::HEAD => {
-            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n".to_owned())
+            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned())
         }
         // The main thread is alive, or nobody would answer.
         "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
@@ -158,7 +158,10 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
             kind = metrics::CONTENT_TYPE;
             (StatusCode::OK, metrics::render(overview))
         }
-        _ => (StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "there is no such page; the pages are /healthz, /readyz and /metrics\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;

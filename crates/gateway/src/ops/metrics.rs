@@ -15,53 +15,61 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[must_use]
 pub fn render(overview: &Overview) -> String {
     let mut page = Page::default();
-    page.family("wssgate_ready", "gauge", "1 if /readyz says so.");
+    page.family("wssgate_ready", "gauge", "1 if the gateway is ready, as /readyz answers.");
     page.sample(&[], u8::from(overview.stage().is_ready()));
-    page.family("wssgate_generation", "gauge", "Counts reloads and renewals, from 1.");
+    page.family(
+        "wssgate_generation",
+        "gauge",
+        "Number of the configuration and certificates in use; each reload or renewal adds 1.",
+    );
     page.sample(&[], overview.generation());
-    page.family("wssgate_reloads_total", "counter", "Reloads, by whether they took.");
+    page.family("wssgate_reloads_total", "counter", "Reloads of the configuration, by result.");
     page.sample(&[("result", "taken")], overview.reloads_taken.load(Ordering::Relaxed));
     page.sample(&[("result", "refused")], overview.reloads_refused.load(Ordering::Relaxed));
     page.family(
         "wssgate_log_lines_lost_total",
         "counter",
-        "Log lines that found no room on their way to stderr.",
+        "Log lines lost because stderr was read too slowly.",
     );
     page.sample(&[], log::lines_lost());
     page.family(
         "wssgate_late_wakeups_total",
         "counter",
-        "Sockets whose bytes no wake-up told of, and timers of sessions heard more than a second late.",
+        "Sockets with unread bytes but no wake-up, and session timers that fired more than a second late.",
     );
     page.sample(&[], sweep::late_wakeups());
     let sum = |of: fn(&Pressure) -> &AtomicU64| {
         overview.pressure.iter().map(|worker| of(worker).load(Ordering::Relaxed)).sum::<u64>()
     };
     if let Some(max) = overview.site.load().memory_max {
-        page.family("wssgate_memory_limit_bytes", "gauge", "max_memory: for buffers and unsent bytes.");
+        page.family(
+            "wssgate_memory_limit_bytes",
+            "gauge",
+            "Limit for buffers and unsent bytes (max_memory).",
+        );
         page.sample(&[], max);
     }
     page.family(
         "wssgate_memory_held_bytes",
         "gauge",
-        "Buffers in use, and bytes that clients and servers have not taken.",
+        "Buffers in use, and bytes that clients and servers have not read yet.",
     );
     page.sample(&[], sum(|worker| &worker.held));
     page.family(
         "wssgate_memory_refused_total",
         "counter",
-        "Requests and handshakes refused near max_memory.",
+        "Requests and handshakes refused because max_memory was nearly used up.",
     );
     page.sample(&[], sum(|worker| &worker.refused));
     page.family(
         "wssgate_memory_closed_total",
         "counter",
-        "Sessions and connections of slow readers closed near max_memory.",
+        "Sessions and connections of slow readers closed because max_memory was nearly used up.",
     );
     page.sample(&[], sum(|worker| &worker.shed));
-    page.family("wssgate_connections_accepted_total", "counter", "TCP connections of clients.");
+    page.family("wssgate_connections_accepted_total", "counter", "TCP connections accepted from clients.");
     page.sample(&[], overview.accepted());
-    page.family("wssgate_sessions", "gauge", "Live WebSocket sessions.");
+    page.family("wssgate_sessions", "gauge", "Live WebSocket sessions, by route.");
     let mut counts: Vec<_> =
         overview.live_by_route().into_iter().map(|(id, count)| (id.to_string(), count)).collect();
     counts.sort_unstable();
@@ -71,7 +79,7 @@ pub fn render(overview: &Overview) -> String {
     page.family(
         "wssgate_certificate_expiry_timestamp_seconds",
         "gauge",
-        "The last second in which a served certificate is valid, since 1970.",
+        "Unix time at which a served certificate expires.",
     );
     let current = overview.certificates.current();
     let mut served: Vec<_> = current
@@ -90,7 +98,7 @@ pub fn render(overview: &Overview) -> String {
     page.family(
         "wssgate_certificate_warnings",
         "gauge",
-        "What is wrong with the certificates in use; the log and `wssgate check` say what.",
+        "Number of warnings about the certificates in use; the log and `wssgate check` list them.",
     );
     page.sample(&[], current.loaded.warnings.len());
     page.text

@@ -48,7 +48,7 @@ impl LifecycleStage {
             Self::Ready => "ready",
             Self::Retired => "ready: another process has taken over",
             Self::Leaving => "about to drain: connections are still accepted",
-            Self::Draining => "draining: nothing more is accepted",
+            Self::Draining => "draining: no new connections are accepted",
         }
     }
 }

@@ -83,7 +83,7 @@ async fn serve(
     let judgement = judge(&head);
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
-        let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served");
+        let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not supported");
         return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
     }
     if judgement == Judgement::Refused(Refusal::Connect) {
@@ -150,7 +150,7 @@ fn drained(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> 
     }
     Err(ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "this is out of service for a while; try again later",
+        "this service is temporarily unavailable; try again later",
     )
     .with(RETRY_AFTER, HeaderValue::from_static("10"))
     .because("the route or its server is drained"))
@@ -189,7 +189,8 @@ async fn open(
         }
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         Action::Service(Service::Console) => {
-            Err(ErrorResponse::new(StatusCode::NOT_FOUND, "no WebSocket is served here").into())
+            Err(ErrorResponse::new(StatusCode::NOT_FOUND, "there is no WebSocket service at this path")
+                .into())
         }
     }
 }
@@ -203,7 +204,7 @@ fn bad(sentence: impl Into<Cow<'static, str>>) -> ErrorResponse {
 fn target(head: &mut Parts) -> Result<(), ErrorResponse> {
     match (head.uri.scheme_str(), head.uri.authority()) {
         (None, None) | (Some("http" | "https" | "ws" | "wss"), _) => {}
-        (None, Some(_)) => return Err(bad("only CONNECT may name a host and nothing else")), // §3.2.3
+        (None, Some(_)) => return Err(bad("only CONNECT may have a target that is only a host and a port")), // §3.2.3
         (Some(_), _) => return Err(bad("the target's scheme is neither http nor https")),
     }
     let whole = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -223,7 +224,7 @@ fn target(head: &mut Parts) -> Result<(), ErrorResponse> {
 /// A field value over HTTP/2 neither begins nor ends with a blank (RFC 9113 §8.2.1); h2 lets these through.
 fn blanks(head: &Parts) -> Result<(), ErrorResponse> {
     if head.version == Version::HTTP_2 && head.headers.values().any(has_outer_blanks) {
-        return Err(bad("a field value must not begin or end with a blank"));
+        return Err(bad("a field value must not begin or end with a space or a tab"));
     }
     Ok(())
 }
@@ -233,7 +234,7 @@ fn host(head: &Parts) -> Result<Host, ErrorResponse> {
     let mut fields = head.headers.get_all(HOST).into_iter();
     let field = fields.next();
     if fields.next().is_some() {
-        return Err(bad("more than one Host"));
+        return Err(bad("the request has more than one Host"));
     }
     let authority = head
         .uri
@@ -244,11 +245,11 @@ fn host(head: &Parts) -> Result<Host, ErrorResponse> {
         .flatten();
     let chosen = match (&authority, field) {
         (None, None) if head.version == Version::HTTP_10 => return Ok(Host::none()),
-        (None, None) => return Err(bad("a Host is needed")),
+        (None, None) => return Err(bad("the request has no Host")),
         (None, Some(field)) => field,
         (Some(authority), None) if head.version != Version::HTTP_11 => authority,
         // Over HTTP/1.1 Host is needed even beside an absolute target, which then wins.
-        (Some(_), None) => return Err(bad("a Host is needed")),
+        (Some(_), None) => return Err(bad("the request has no Host")),
         (Some(authority), Some(field)) => {
             if head.version == Version::HTTP_2 && !authority.as_bytes().eq_ignore_ascii_case(field.as_bytes())
             {
@@ -257,7 +258,7 @@ fn host(head: &Parts) -> Result<Host, ErrorResponse> {
             authority
         }
     };
-    Host::parse(chosen).ok_or_else(|| bad("Host is not a host name with perhaps a port"))
+    Host::parse(chosen).ok_or_else(|| bad("Host is not a valid host name with an optional port"))
 }
 
 /// A client may use a connection for another host than it was opened for (RFC 9110 §7.4), but not
@@ -291,12 +292,9 @@ fn transfer_coding(head: &Parts) -> Result<(), ErrorResponse> {
         return Ok(());
     }
     if tokens(&head.headers, TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked")) {
-        return Err(bad("a body is chunked once, and that is said once")); // RFC 9112 §7.1
+        return Err(bad("Transfer-Encoding must name chunked exactly once")); // RFC 9112 §7.1
     }
-    Err(ErrorResponse::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "the only transfer coding understood here is chunked",
-    ))
+    Err(ErrorResponse::new(StatusCode::NOT_IMPLEMENTED, "chunked is the only supported transfer coding"))
 }
 
 #[cfg(test)]

@@ -54,19 +54,21 @@ enum Failure {
     Timeout { after: Duration },
     #[error("{CLIENT_STALLED}")]
     ClientStalled,
-    #[error("the request's body broke off: {}", chain(&**.0))]
+    #[error("the request's body was cut off: {}", chain(&**.0))]
     Body(BoxError),
-    #[error("the backend's connection broke before it answered: {0}")]
+    #[error("the connection to the backend broke before it answered: {0}")]
     Broke(std::io::Error),
-    #[error("the backend's answer is not HTTP: {0}")]
+    #[error("the backend's answer is not valid HTTP: {0}")]
     NotHttp(BadResponse),
-    #[error("the backend's answer can't be passed on: {0}")]
+    #[error("the backend's answer can't be forwarded: {0}")]
     Bad(BadResponse),
-    #[error("the backend's answer can't be true: {0}")]
+    #[error("the backend's answer to the WebSocket handshake is invalid: {0}")]
     False(#[from] FalseAnswer),
     #[error("the backend answered 101 before it had the request")]
     Early,
-    #[error("the backend answered {0} to a handshake over HTTP/2, where it would open the tunnel")]
+    #[error(
+        "the backend answered {0} instead of 101 to a handshake over HTTP/2, where any 2xx opens the tunnel"
+    )]
     WouldOpen(StatusCode),
 }
 
@@ -88,18 +90,18 @@ impl From<Failure> for RequestError {
                 (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
-            Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body broke off"),
+            Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body was cut off"),
             Failure::Dial(DialError::Shortage { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection for now")
+                (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection at the moment")
             }
-            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway can't be reached"),
+            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway is unreachable"),
             Failure::Broke(_)
             | Failure::NotHttp(_)
             | Failure::Bad(_)
             | Failure::False(_)
             | Failure::Early
             | Failure::WouldOpen(_) => {
-                (StatusCode::BAD_GATEWAY, "the server behind this gateway gave no proper answer")
+                (StatusCode::BAD_GATEWAY, "the server behind this gateway sent an invalid response")
             }
         };
         ErrorResponse::new(status, sentence).because(failure.to_string()).into()

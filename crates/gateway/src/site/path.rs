@@ -17,11 +17,11 @@ impl RoutePath {
             return Err(format!("expected a path that begins with a slash, found {text:?}"));
         }
         if text.bytes().any(|b| b.is_ascii_control() || matches!(b, b' ' | b'?' | b'#')) || !text.is_ascii() {
-            return Err(format!("expected a path as it is in a URL, without ? # or blanks, found {text:?}"));
+            return Err(format!("expected a path as in a URL, without ?, # or spaces, found {text:?}"));
         }
         let path = RequestPath::parse(text).map_err(|e| format!("{e}, found {text:?}"))?;
         if path.matched.contains("//") {
-            return Err(format!("an empty segment would match nothing that people expect, found {text:?}"));
+            return Err(format!("a path must not have an empty segment (//), found {text:?}"));
         }
         if let Some(reading) = path.readings.first() {
             return Err(format!(

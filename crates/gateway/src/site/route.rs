@@ -141,7 +141,7 @@ struct Paths {
 
 /// A path whose route depends on who reads it.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
-#[error("this path can be read in two ways, which lead to different routes")]
+#[error("this path can be read in two ways that lead to different routes")]
 pub struct TwoRoutes;
 
 impl Routes {

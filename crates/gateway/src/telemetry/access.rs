@@ -95,7 +95,7 @@ impl Report {
         if self.received.as_ref().is_some_and(|progress| progress.is_stalled()) {
             return self.cause(CLIENT_STALLED);
         }
-        self.cause(format!("the backend's answer broke off: {}", chain(error)));
+        self.cause(format!("the backend's answer was cut off: {}", chain(error)));
     }
 
     /// How far the request's body has come, if it has one.

@@ -30,7 +30,7 @@ pub enum LogError {
     #[error("{0}")]
     Filter(#[from] ParseError),
     /// There is no thread to write it.
-    #[error("no thread for the log: {0}")]
+    #[error("the log's thread can't be started: {0}")]
     Thread(#[from] io::Error),
 }
 

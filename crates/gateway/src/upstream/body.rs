@@ -25,8 +25,7 @@ pub const CLIENT_STALLED: &str =
     "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
 
 /// What the log is told of trailers that end their stream.
-pub const MALFORMED_TRAILERS: &str =
-    "the request's trailers are malformed: a field value begins or ends with a blank (RFC 9113 §8.2.1)";
+pub const MALFORMED_TRAILERS: &str = "the request's trailers are malformed: a field value begins or ends with a space or a tab (RFC 9113 §8.2.1)";
 
 /// A request's body as it comes from the client.
 #[derive(Debug)]

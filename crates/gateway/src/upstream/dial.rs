@@ -74,7 +74,7 @@ pub enum DialError {
     },
     /// The gateway's own fault: no descriptor, or no memory for one.
     #[error(
-        "the gateway can't open a connection to the backend: {error}; raise the limit on open files, or the memory"
+        "the gateway can't open a connection to the backend: {error}; raise the limit on open files, or add memory"
     )]
     Shortage {
         /// What is short.

@@ -88,11 +88,11 @@ fn no_domain_goes_without_a_word() {
     }
     for (what, files, expect) in [
         ("a key of another name", vec![("a.crt", chain), ("a.priv", key)], "its key is in "),
-        ("an empty key", vec![("a.crt", chain), ("a.key", "")], "no key in the directory fits"),
-        ("an empty chain", vec![("a.crt", ""), ("a.key", key)], "fits no certificate"),
+        ("an empty key", vec![("a.crt", chain), ("a.key", "")], "no key in the directory matches"),
+        ("an empty chain", vec![("a.crt", ""), ("a.key", key)], "matches no certificate"),
         ("both of another name", vec![("a.pem.ecdsa", chain), ("a.priv", key)], "is not read: rename it"),
-        ("a forgotten key", vec![("a.crt", chain)], "no key in the directory fits"),
-        ("a leaf alone", vec![("a.pem", &issued.leaf)], "no key in the directory fits"),
+        ("a forgotten key", vec![("a.crt", chain)], "no key in the directory matches"),
+        ("a leaf alone", vec![("a.pem", &issued.leaf)], "no key in the directory matches"),
         ("a key that is none", vec![("a.crt", chain), ("a.key", "key")], "neither PEM nor"),
         ("another's key", vec![("a.crt", chain), ("a.key", &pki.issue(&["x.test"]).key)], "lost.test"),
     ] {
@@ -124,7 +124,10 @@ fn joined_files_are_read_and_told() {
     let served = loaded.set.resolve(Some("lost.test"), ALL).unwrap().1;
     assert_eq!(served.cert.len(), 2);
     let said = warnings(&loaded);
-    assert!(said.len() == 1 && said[0].contains("a.pem: has an END and a BEGIN line in one"), "{said:?}");
+    assert!(
+        said.len() == 1 && said[0].contains("a.pem: has an END and a BEGIN on the same line"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn an_issuer_in_the_directory_completes_a_chain() {
     assert_eq!(directory.load().set.resolve(Some("a.test"), ALL).unwrap().1.cert.len(), 2);
     let alone = load(&Plan::directory(files.path()), None).unwrap();
     let said = warnings(&alone);
-    assert!(said.len() == 1 && said[0].contains("issuer Test Intermediate is not there"), "{said:?}");
+    assert!(said.len() == 1 && said[0].contains("issuer Test Intermediate is missing"), "{said:?}");
     std::fs::write(files.path().join("ca.pem"), &issued.chain).unwrap();
     let found = load(&Plan::directory(files.path()), None).unwrap();
     assert_eq!(found.set.certificates()[0].key.cert.len(), 2);
@@ -291,7 +294,7 @@ fn keys_that_everybody_can_read_are_told() {
         assert!(
             said.len() == 1
                 && said[0].contains(&format!(
-                    "good.key: everybody on this machine can get at the private key (mode {mode:04o});"
+                    "good.key: every user of this machine has access to the private key (mode {mode:04o});"
                 )),
             "{said:?}"
         );
@@ -299,7 +302,7 @@ fn keys_that_everybody_can_read_are_told() {
     directory.pki.issue(&["a.test"]).write(directory.temp.path(), "a");
     set("a.key", 0o644);
     let said = warnings(&directory.load());
-    assert!(said[0].contains("and at 1 more"), "{said:?}");
+    assert!(said[0].contains("and to 1 more"), "{said:?}");
     // Nobody else gets that far.
     set("", 0o750);
     assert_eq!(warnings(&directory.load()), Vec::<String>::new());

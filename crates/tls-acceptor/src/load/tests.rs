@@ -385,7 +385,7 @@ fn a_broken_file_keeps_the_last_good_certificate_and_stops_nobody() {
             serves(&current.loaded, "a.test", &a);
             serves(&current.loaded, "b.test", &renewed);
             let warnings = texts(&current.loaded.warnings).join("\n");
-            assert!(warnings.contains("last good certificate of a.test is kept"), "{what}: {warnings}");
+            assert!(warnings.contains("last good certificate of a.test stays in use"), "{what}: {warnings}");
         }
         // At a start there is no last good one.
         assert!(load(&d.with_default("a.test"), None).is_err(), "{what}");
@@ -425,7 +425,7 @@ fn a_subdirectory_that_can_not_be_read_keeps_its_last_good_certificates() {
         assert_eq!(answer(&current.loaded.set, "gone.test"), None);
         let warnings = texts(&current.loaded.warnings).join("\n");
         assert!(warnings.contains("/sub: can't be read"), "{warnings}");
-        assert!(warnings.contains("last good certificate of a.test is kept"), "{warnings}");
+        assert!(warnings.contains("last good certificate of a.test stays in use"), "{warnings}");
     }
     // Readable again, or removed on purpose.
     fs::remove_file(&sub).unwrap();

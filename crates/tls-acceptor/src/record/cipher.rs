@@ -94,7 +94,7 @@ impl Cipher {
         let unfit = |_| rustls::Error::General("a key that doesn't fit its cipher suite".into());
         Ok(Self {
             key: LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(unfit)?),
-            iv: iv.as_ref().try_into().map_err(|_| rustls::Error::General("a strange nonce".into()))?,
+            iv: iv.as_ref().try_into().map_err(|_| rustls::Error::General("an invalid nonce".into()))?,
             sequence,
             limit: *confidentiality_limit,
             scheme,

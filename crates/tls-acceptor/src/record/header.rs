@@ -85,13 +85,14 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) const UNEXPECTED_MESSAGE: Self = Self::new(10, "the client sent a record out of place");
+    pub(crate) const UNEXPECTED_MESSAGE: Self = Self::new(10, "the client sent an unexpected record");
     pub(crate) const BAD_RECORD_MAC: Self = Self::new(20, "a record from the client can't be authenticated");
     pub(crate) const RECORD_OVERFLOW: Self = Self::new(22, "the client sent a record that is too long");
     pub(crate) const ILLEGAL_PARAMETER: Self =
-        Self::new(47, "the client sent a KeyUpdate that says neither yes nor no");
-    pub(crate) const DECODE_ERROR: Self = Self::new(50, "the client sent a record that can't be read");
-    pub(crate) const PROTOCOL_VERSION: Self = Self::new(70, "the client sent a record of no TLS version");
+        Self::new(47, "the client sent a KeyUpdate with an invalid request_update");
+    pub(crate) const DECODE_ERROR: Self = Self::new(50, "the client sent a malformed record");
+    pub(crate) const PROTOCOL_VERSION: Self =
+        Self::new(70, "the client sent a record with an invalid TLS version");
     pub(crate) const INTERNAL: Self = Self::new(80, "a record can't be protected");
 
     pub(crate) const USED_UP: Self = Self::new(0, "the keys of this TLS 1.2 connection are used up");

@@ -623,7 +623,9 @@ impl World {
         let is_due = match (far.end, &end) {
             (End::Reset, _) => return Ok(()),
             (End::CloseNotify, end) => end.is_ok(),
-            (End::GivenUp(alert), Err(e)) => *e == format!("the client gave up (TLS alert {alert})"),
+            (End::GivenUp(alert), Err(e)) => {
+                *e == format!("the client aborted the connection (TLS alert {alert})")
+            }
             (End::Junk, Err(e)) => *e == Fault::BAD_RECORD_MAC.to_string(),
             (End::Cut, Err(e)) => *e == io::Error::from(io::ErrorKind::UnexpectedEof).to_string(),
             _ => false,

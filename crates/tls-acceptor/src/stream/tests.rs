@@ -196,7 +196,7 @@ async fn a_client_that_gives_up_is_heard() {
     server.tcp.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
     client.read_u8().await.unwrap_err();
     let error = server.read_u8().await.unwrap_err();
-    assert_eq!(error.to_string(), "the client gave up (TLS alert 20)");
+    assert_eq!(error.to_string(), "the client aborted the connection (TLS alert 20)");
 }
 
 #[tokio::test]

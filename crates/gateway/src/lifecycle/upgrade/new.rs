@@ -24,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum SuccessionError {
     /// The old one has given up, or has ended.
-    #[error("the gateway that was to be taken over carries on without this one")]
+    #[error("the old gateway has given up the takeover, or has ended")]
     Abandoned,
     /// It has said something that this one doesn't understand.
-    #[error("the gateway that was to be taken over said something unexpected: {0}")]
+    #[error("the old gateway sent an unexpected message: {0}")]
     Strange(String),
     /// Descriptors are missing.
     #[error("{arrived} of {expected} sockets arrived: raise the limit on open files")]
@@ -38,7 +38,7 @@ pub enum SuccessionError {
         expected: usize,
     },
     /// The socket between the two.
-    #[error("talking to the gateway that was to be taken over: {0}")]
+    #[error("communication with the old gateway failed: {0}")]
     Talk(#[from] io::Error),
     /// The ticket keys.
     #[error(transparent)]
@@ -243,7 +243,7 @@ impl Inherited {
             {
                 warn!(
                     name, %address,
-                    "nobody accepts on this socket of the service manager's: add a [[listener]] with this address, or remove it there"
+                    "no listener uses this socket of the service manager: add a [[listener]] with this address, or remove the socket there"
                 );
             }
         }

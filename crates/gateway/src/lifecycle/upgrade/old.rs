@@ -40,7 +40,7 @@ pub(crate) fn refusal(pid: u32, source: &ConfigSource, is_going_on: bool) -> Opt
 pub(crate) enum TakeoverError {
     #[error("{} can't be started: {error}", path.display())]
     Start { path: PathBuf, error: io::Error },
-    #[error("the new process ended ({0}) before it said anything; if it is a gateway, its log says why")]
+    #[error("the new process ended ({0}) before it sent its first message; its log may say why")]
     Ended(ExitStatus),
     #[error("the new process ended before it was ready; its log says why")]
     Gone,
@@ -48,11 +48,11 @@ pub(crate) enum TakeoverError {
     Refused(String),
     #[error("the new process was not ready after {0:?} and has been killed")]
     Late(Duration),
-    #[error("talking to the new process: {0}")]
+    #[error("communication with the new process failed: {0}")]
     Talk(#[from] io::Error),
-    #[error("the new process said something unexpected: {0}")]
+    #[error("the new process sent an unexpected message: {0}")]
     Strange(String),
-    #[error("it panicked: {0}")]
+    #[error("the task of the takeover panicked: {0}")]
     Panic(#[from] JoinError),
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn pass_on_hangup(successor: u32) {
     let passed = process_id(successor).map(|pid| kill_process(pid, Signal::HUP));
     match passed {
         Some(Ok(())) => info!(successor, "SIGHUP is passed on to the new process"),
-        _ => warn!(successor, "SIGHUP is lost: send it to the new process"),
+        _ => warn!(successor, "SIGHUP could not be passed on: send it to the new process"),
     }
 }
 

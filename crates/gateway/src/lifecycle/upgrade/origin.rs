@@ -53,7 +53,7 @@ pub enum LaunchContextError {
     NoPredecessor(io::Error),
     /// A socket unit with something else than TCP.
     #[error(
-        "the service manager's socket {name:?} is of no use: {error}; only ListenStream= with an address and a port is"
+        "the service manager's socket {name:?} can't be used: {error}; only ListenStream= with an address and a port is supported"
     )]
     Activated {
         /// As the service manager calls it.
@@ -110,7 +110,8 @@ fn activated() -> Result<Vec<Activated>, LaunchContextError> {
         .map(|n| {
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("number {n}"));
             let socket = sockets.take_tcp_listener(n).and_then(|socket| {
-                let socket = socket.ok_or_else(|| io::Error::other("it was taken already"))?;
+                let socket = socket
+                    .ok_or_else(|| io::Error::other("it is not a TCP socket, or it was taken already"))?;
                 if !rustix::net::sockopt::socket_acceptconn(&socket)? {
                     return Err(io::Error::other("it does not listen"));
                 }

@@ -36,11 +36,11 @@ pub(crate) async fn retire(
     loop {
         tokio::select! {
             () = remaining.none() => {
-                info!(successor, "retired: nothing is left");
+                info!(successor, "retired: the last connection has ended");
                 return Ending::TakenOver;
             }
             () = sleep_until(deadline) => {
-                warn!(successor, sessions = overview.live(), "takeover_timeout: what is left is drained");
+                warn!(successor, sessions = overview.live(), "takeover_timeout: the sessions that are left are drained");
                 return drain::drain(workers, overview, signals, remaining, Ending::TakenOver).await;
             }
             arrived = signals.next() => match arrived {

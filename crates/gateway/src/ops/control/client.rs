@@ -15,22 +15,21 @@ use crate::ops::control::tables;
 pub enum ClientError {
     /// There is nothing at the path.
     #[error(
-        "there is no control socket {}: the gateway isn't running, or its socket is elsewhere ([control] \
-         in its configuration; --config FILE or --socket PATH say where)", path.display()
+        "there is no control socket {}: the gateway isn't running, or its socket has another path ([control] in its configuration): give --config FILE or --socket PATH", path.display()
     )]
     Absent {
         /// The path.
         path: PathBuf,
     },
     /// There is a socket, and nobody behind it.
-    #[error("nobody answers on the control socket {}: the gateway is not running any more", path.display())]
+    #[error("no process answers on the control socket {}: the gateway is not running any more", path.display())]
     Dead {
         /// The path.
         path: PathBuf,
     },
     /// It is somebody else's.
     #[error(
-        "the control socket {} is not for this user: ask as the gateway's own user, or as root (sudo)",
+        "this user may not use the control socket {}: run the command as the gateway's user, or as root (sudo)",
         path.display()
     )]
     Forbidden {
@@ -38,10 +37,10 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// It hung up.
-    #[error("the gateway ended the connection before its answer was whole; its log may say why")]
+    #[error("the gateway closed the connection before its answer was complete; its log may say why")]
     HungUp,
     /// It is not a gateway of ours.
-    #[error("the answer can't be understood: {0}")]
+    #[error("the gateway's answer is invalid: {0}")]
     ControlResponse(#[from] serde_json::Error),
     /// The operating system's word.
     #[error("{0}")]

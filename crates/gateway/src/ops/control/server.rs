@@ -163,7 +163,7 @@ fn may_enter(stream: &UnixStream, owner: u32) -> bool {
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == owner || peer.uid() == 0 => true,
         Ok(peer) => {
-            warn!(uid = peer.uid(), pid = peer.pid(), "a stranger on the control socket was not listened to");
+            warn!(uid = peer.uid(), pid = peer.pid(), "a control connection from another user was refused");
             false
         }
         Err(_) => false,
@@ -250,9 +250,9 @@ impl ControlClient {
         let (reply, answer) = oneshot::channel();
         // The main loop listens until the gateway drains, or another process has taken over.
         let _ = self.access.demands.send(OperationRequest { what, reply }).await;
-        answer.await.unwrap_or_else(|_| {
-            ControlResponse::error("this process is about to end: nothing is changed any more")
-        })
+        answer
+            .await
+            .unwrap_or_else(|_| ControlResponse::error("this process is ending and accepts no more changes"))
     }
 
     /// A line for every live session.

@@ -35,7 +35,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The operating system's word.
-    #[error("can't make the control socket {}: {error}{}", path.display(), hint(error))]
+    #[error("can't create the control socket {}: {error}{}", path.display(), hint(error))]
     Io {
         /// The path.
         path: PathBuf,
@@ -46,11 +46,11 @@ pub enum SocketError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => "; its directory has to be there (with systemd: RuntimeDirectory=wssgate)",
-        io::ErrorKind::PermissionDenied => "; its directory has to belong to the gateway's user",
-        io::ErrorKind::InvalidInput => "; such paths have less than 108 bytes",
+        io::ErrorKind::NotFound => "; its directory must exist (with systemd: RuntimeDirectory=wssgate)",
+        io::ErrorKind::PermissionDenied => "; its directory must belong to the gateway's user",
+        io::ErrorKind::InvalidInput => "; the path must be shorter than 108 bytes",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room there, or choose another path"
+            "; free some space there, or choose another path"
         }
         _ => "",
     }
@@ -214,9 +214,9 @@ mod tests {
         fs::write(&path, "a file").unwrap();
         assert!(matches!(check_free(&path, None), Err(SocketError::NotASocket { .. })));
         let error = Prepared::new(&temp.path().join("no/such/control.sock")).unwrap_err().to_string();
-        assert!(error.contains("its directory has to be there"), "{error}");
+        assert!(error.contains("its directory must exist"), "{error}");
         let error = Prepared::new(&temp.path().join("x".repeat(120))).unwrap_err().to_string();
-        assert!(error.contains("less than 108 bytes"), "{error}");
+        assert!(error.contains("shorter than 108 bytes"), "{error}");
     }
 
     #[tokio::test]

@@ -146,7 +146,7 @@ fn drained(drain: &DrainReport) -> String {
     if drain.drained {
         let window = humantime::format_duration(Duration::from_millis(drain.window_ms));
         format!(
-            "{target} is drained: nothing new goes there; sessions told to end within {window}: {sessions}"
+            "{target} is drained: it gets no new requests; sessions that will be closed within {window}: {sessions}"
         )
     } else {
         format!("{target} is served again")

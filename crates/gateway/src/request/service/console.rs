@@ -30,7 +30,8 @@ const FILES: [(&str, &str, &str); 3] = [
 pub(crate) fn page(route: &Route, head: &Parts, path: &RequestPath<'_>) -> Result<Served, ErrorResponse> {
     if path.as_str() == route.id.path.to_string() && !path.as_str().ends_with('/') {
         // The page's files are relative to it.
-        let answer = ErrorResponse::new(StatusCode::PERMANENT_REDIRECT, "the page is one slash further");
+        let answer =
+            ErrorResponse::new(StatusCode::PERMANENT_REDIRECT, "the address of this page ends with a slash");
         let location = HeaderValue::from_str(&format!("{}/", head.uri.path())).ok();
         return Err(location.into_iter().fold(answer, |answer, location| answer.with(LOCATION, location)));
     }
@@ -39,8 +40,11 @@ pub(crate) fn page(route: &Route, head: &Parts, path: &RequestPath<'_>) -> Resul
     let (_, kind, content) =
         file.ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "there is no such page"))?;
     if head.method != Method::GET && head.method != Method::HEAD {
-        return Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "this page can only be read")
-            .with(ALLOW, HeaderValue::from_static("GET, HEAD")));
+        return Err(ErrorResponse::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this page supports only GET and HEAD",
+        )
+        .with(ALLOW, HeaderValue::from_static("GET, HEAD")));
     }
     let mut answer = Response::new(AnswerBody::whole(*content));
     let headers = answer.headers_mut();

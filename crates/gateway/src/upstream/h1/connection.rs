@@ -98,7 +98,7 @@ pub enum BrokeOff {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It has ended.
-    #[error("its connection ended before it did")]
+    #[error("the connection ended before the answer was complete")]
     End,
     /// The rest can't be read.
     #[error("{0}")]
@@ -228,7 +228,7 @@ fn poll_head(
                 _ => return Poll::Ready(Ok(head)),
             }
         } else if ready!(poll_fill(cx, io, inbox))? == 0 {
-            let what = "it ended without an answer";
+            let what = "it was closed without an answer";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into()));
         }
     }

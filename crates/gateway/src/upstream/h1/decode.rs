@@ -19,13 +19,13 @@ const TRAILERS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadChunk {
     /// (RFC 9112 §7.1)
-    #[error("a chunk without a size")]
+    #[error("a chunk has no valid size")]
     Size,
     /// (the same)
-    #[error("a chunk that doesn't end where its size says")]
+    #[error("a chunk does not end where its size says")]
     End,
     /// (RFC 9112 §7.1.2)
-    #[error("trailers that are none")]
+    #[error("invalid trailers")]
     Trailers,
 }
 

@@ -215,7 +215,10 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
             put_chunk_size(data.len(), &mut self.out);
         } else {
             // Whoever gives us bodies sees to it; what is behind this one would be another request.
-            self.left = self.left.checked_sub(data.len() as u64).ok_or("the body is longer than was told")?;
+            self.left = self
+                .left
+                .checked_sub(data.len() as u64)
+                .ok_or("the body is longer than its Content-Length")?;
         }
         if data.len() > COPIED_MAX {
             self.data = data;
@@ -231,7 +234,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
 
     fn end(&mut self, trailers: &HeaderMap) -> Result<(), BoxError> {
         if self.left > 0 {
-            return Err("the body is shorter than was told".into());
+            return Err("the body is shorter than its Content-Length".into());
         }
         if self.coding == Coding::Chunked {
             put_last_chunk(&self.announced, trailers, &mut self.out);

@@ -31,16 +31,16 @@ pub enum BadResponse {
     #[error("{0}")]
     Syntax(#[from] httparse::Error),
     /// Its first digits don't tell.
-    #[error("a status that is none")]
+    #[error("invalid status code")]
     Status,
     /// More than [`HEAD_LEN_MAX`].
-    #[error("a head of more than {HEAD_LEN_MAX} bytes")]
+    #[error("the head is longer than {HEAD_LEN_MAX} bytes")]
     TooLong,
     /// (RFC 9112 §6.3 item 5)
-    #[error("it has two lengths")]
+    #[error("it has more than one Content-Length")]
     TwoLengths,
     /// (the same)
-    #[error("its length is no number")]
+    #[error("its Content-Length is not a number")]
     Length,
     /// (RFC 9112 §6.1)
     #[error("it has a transfer coding other than chunked")]
@@ -52,22 +52,22 @@ pub enum BadResponse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Repair {
     /// (RFC 9110 §15: like a 5xx.)
-    #[error("its status is above 599, and is passed on")]
+    #[error("its status code is above 599 and is forwarded")]
     Status,
     /// (RFC 9110 §8.6)
-    #[error("the same length more than once is told once")]
+    #[error("the same Content-Length was sent more than once and is forwarded once")]
     LengthTwice,
     /// (RFC 9112 §6.3 item 3)
-    #[error("a length beside chunks is left out")]
+    #[error("its Content-Length is removed, because its body is chunked")]
     LengthBesideChunks,
     /// (RFC 2616 §3.6 had it, RFC 7230 took it out.)
-    #[error("the transfer coding identity is left out")]
+    #[error("the transfer coding identity is removed")]
     Identity,
     /// (RFC 9112 §6.1)
-    #[error("chunks over HTTP/1.0 are read as chunks")]
+    #[error("its body is read as chunked, although it is HTTP/1.0")]
     ChunksInHttp10,
     /// (RFC 9110 §8.6, RFC 9112 §6.1, §6.3 item 1)
-    #[error("fields that frame a body are left out where there is none")]
+    #[error("its Content-Length and Transfer-Encoding are removed, because it has no body")]
     NoBody,
 }
 
