@@ -21,6 +21,8 @@ use gateway::edge::{http1, http2};
 use gateway::net::limits::ClientLimits;
 use gateway::site::Site;
 use gateway::site::route::Action;
+use gateway::telemetry::access::AccessLog;
+use gateway::telemetry::record::Sinks;
 use http::Request;
 use tls_acceptor::{Certificates, Loaded, Tickets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +51,8 @@ async fn connection(backends: usize) -> Arc<Connection> {
     let casing = upgrade_handler::casing::canonical();
     let site = Arc::new(ArcSwap::from_pointee(site));
     let (drained, shortage) = (Arc::default(), Arc::default());
-    let common = Common { site, certificates, drained, shortage, casing };
+    let sinks = Sinks::new(vec![Box::new(AccessLog)]);
+    let common = Common { site, certificates, drained, shortage, casing, sinks };
     let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
     let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
     for _ in 0..backends {

@@ -85,9 +85,8 @@ const FLOORS: [(&str, &[&[&str]]); 5] = [
         &[
             &["net"],
             &["site"],
-            &["config", "upstream"],
+            &["config", "upstream", "telemetry"],
             &["context"],
-            &["telemetry"],
             &["session"],
             &["request"],
             &["edge"],

@@ -28,6 +28,8 @@ use crate::net::sweep;
 use crate::site::Site;
 use crate::site::route::Action;
 use crate::site::upstream::Upstream;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::record::Sinks;
 
 const CONFIG: &str = r#"
 workers = 1
@@ -64,8 +66,9 @@ impl Scene {
         let certificates = Certificates::new(Loaded::default(), 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
         let site = Arc::new(ArcSwap::from_pointee(site));
+        let sinks = Sinks::new(vec![Box::new(AccessLog)]);
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
-        let common = Common { site, certificates, drained, shortage, casing };
+        let common = Common { site, certificates, drained, shortage, casing, sinks };
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
         let sessions = worker.sessions.clone();

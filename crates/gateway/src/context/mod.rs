@@ -25,6 +25,7 @@ use crate::net::sweep::Sweep;
 use crate::site::Site;
 use crate::site::drained::Drained;
 use crate::site::route::Route;
+use crate::telemetry::record::Sinks;
 use crate::upstream::pool::Pool;
 
 /// Connections of a worker whose clients have said nothing yet: some 30 MB at most, with what the kernel has.
@@ -62,13 +63,15 @@ pub struct Worker {
     pub pressure: Arc<Pressure>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
+    /// What takes the records of finished requests and sessions.
+    pub sinks: Sinks,
 }
 
 impl Worker {
     /// One without connections.
     #[must_use]
     pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
-        let Common { site, certificates, drained, shortage, casing } = common;
+        let Common { site, certificates, drained, shortage, casing, sinks } = common;
         Self {
             site,
             certificates,
@@ -85,6 +88,7 @@ impl Worker {
             shortage,
             pressure: Arc::default(),
             casing,
+            sinks,
         }
     }
 
@@ -153,6 +157,8 @@ pub struct Common {
     pub shortage: Arc<Shortage>,
     /// See [`Worker::casing`].
     pub casing: Extensions,
+    /// See [`Worker::sinks`].
+    pub sinks: Sinks,
 }
 
 /// What the requests of a connection have in common.
@@ -210,6 +216,7 @@ mod tests {
             drained: Arc::default(),
             shortage: Arc::default(),
             casing: Extensions::new(),
+            sinks: Sinks::new(Vec::new()),
         };
         let worker = Worker::new(common, Arc::new(Registry::new(0, 1)));
         let who = SessionOpener {

@@ -155,6 +155,7 @@ mod tests {
             drained: Arc::default(),
             shortage: Arc::default(),
             casing: Extensions::new(),
+            sinks: crate::telemetry::record::Sinks::new(Vec::new()),
         };
         let worker = Arc::new(Worker::new(common, sessions));
         let listener = options::listen(address, 1).unwrap().remove(0);

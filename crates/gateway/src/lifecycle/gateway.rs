@@ -30,6 +30,8 @@ use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::record::Sinks;
 use crate::worker::{self, Command, Handle};
 
 /// Why the gateway did not start.
@@ -148,6 +150,7 @@ impl RunningGateway {
             drained: drained.clone(),
             shortage: shortage.clone(),
             casing,
+            sinks: Sinks::new(vec![Box::new(AccessLog)]),
         };
         let workers = (0..workers)
             .map(|n| worker::start((n, workers), common.clone(), end.clone()))

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::net::error::BoxError;
 use crate::net::sweep;
-use crate::telemetry::access::Report;
+use crate::session::report::Report;
 use crate::upstream::body::go_on;
 use crate::upstream::h1::connection::{BrokeOff, ResponseBody};
 use crate::upstream::pool::Lease;

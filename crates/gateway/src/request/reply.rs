@@ -9,9 +9,9 @@ use upgrade_handler::refusal::Refusal;
 
 use crate::context::registry::Registered;
 use crate::request::body::{AnswerBody, ToClient};
+use crate::session::report::Report;
 use crate::session::{Other, Session};
 use crate::site::route::Route;
-use crate::telemetry::access::Report;
 
 /// What becomes of a request.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod client;
 mod echo;
+pub mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,8 @@ use crate::net::clock::Coarse;
 use crate::net::options;
 use crate::net::stream::Stream;
 use crate::net::sweep::SweptSession;
+use crate::session::report::Report;
 use crate::site::route::Route;
-use crate::telemetry::access::Report;
 
 /// A session that waits for its client's stream.
 #[derive(Debug)]

@@ -5,3 +5,4 @@ pub mod log;
 pub mod peer;
 mod priority;
 mod queue;
+pub mod record;

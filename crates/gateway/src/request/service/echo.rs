@@ -13,8 +13,8 @@ use crate::context::Connection;
 use crate::request::body::AnswerBody;
 use crate::request::reply::{Served, Upgraded};
 use crate::session::Other;
+use crate::session::report::Report;
 use crate::site::route::Route;
-use crate::telemetry::access::Report;
 
 /// Accepts a handshake. Of the subprotocols offered the first is spoken: an echo speaks them all,
 /// and browsers fail a connection whose server picks none.

@@ -1,0 +1,180 @@
+//! What is known of a request so far. It becomes a record when the answer or the session has ended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use frame_core::outcome::Outcome;
+use http::{Method, StatusCode, Version, request};
+use tokio::time::Instant;
+
+use crate::context::Connection;
+use crate::context::registry::SessionOpener;
+use crate::net::error::chain;
+use crate::site::route::Route;
+use crate::site::upstream::Upstream;
+use crate::telemetry::peer::cut;
+use crate::telemetry::record::{Kind, Record, protocol};
+use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
+
+/// What is known of a request so far. It turns into a line when the answer or the session has
+/// ended, or when it is dropped before that because the client went away.
+#[derive(Debug)]
+pub struct Report {
+    connection: Arc<Connection>,
+    started: Instant,
+    generation: u64,
+    method: Method,
+    version: Version,
+    path: Box<str>,
+    client: IpAddr,
+    host: Option<Arc<str>>,
+    route: Option<Arc<Route>>,
+    backend: Option<Arc<Upstream>>,
+    status: Option<StatusCode>,
+    cause: Option<String>,
+    received: Option<Arc<UploadProgress>>,
+    /// The session's.
+    id: Option<u64>,
+    is_session: bool,
+    written: bool,
+}
+
+impl Report {
+    /// Begins with the head of a request, served under a generation of the site.
+    #[must_use]
+    pub fn new(connection: Arc<Connection>, head: &request::Parts, generation: u64) -> Box<Self> {
+        Box::new(Self {
+            client: connection.peer.ip(),
+            connection,
+            started: Instant::now(),
+            generation,
+            method: head.method.clone(),
+            version: head.version,
+            path: cut(head.uri.path()).into(), // queries carry tokens, and logs are read by many
+            host: None,
+            route: None,
+            backend: None,
+            status: None,
+            cause: None,
+            received: None,
+            id: None,
+            is_session: false,
+            written: false,
+        })
+    }
+
+    /// Who the client is, and what it asked for.
+    pub fn asked(&mut self, client: IpAddr, host: &Arc<str>) {
+        self.client = client;
+        self.host = Some(host.clone());
+    }
+
+    /// Which route serves it.
+    pub fn routed(&mut self, route: &Arc<Route>) {
+        self.route = Some(route.clone());
+    }
+
+    /// Which backend was asked.
+    pub fn backend(&mut self, backend: &Arc<Upstream>) {
+        self.backend = Some(backend.clone());
+    }
+
+    /// What the client was told.
+    pub fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Why it went wrong. The first cause stays.
+    pub fn cause(&mut self, cause: impl Into<String>) {
+        self.cause.get_or_insert_with(|| cause.into());
+    }
+
+    /// The backend's answer has broken off, or the request that it belongs to has.
+    pub fn broke_off(&mut self, error: &(dyn std::error::Error + 'static)) {
+        if self.received.as_ref().is_some_and(|progress| progress.is_stalled()) {
+            return self.cause(CLIENT_STALLED);
+        }
+        self.cause(format!("the backend's answer was cut off: {}", chain(error)));
+    }
+
+    /// How far the request's body has come, if it has one.
+    #[must_use]
+    pub fn progress(&self) -> Option<Arc<UploadProgress>> {
+        self.received.clone()
+    }
+
+    /// The request's body, for its length.
+    pub fn received(&mut self, progress: Arc<UploadProgress>) {
+        self.received = Some(progress);
+    }
+
+    /// The session that the request becomes, for the registry.
+    #[must_use]
+    pub fn who(&self) -> SessionOpener {
+        SessionOpener {
+            peer: self.connection.peer,
+            client: self.client,
+            protocol: protocol(self.version),
+            started: self.started,
+        }
+    }
+
+    /// The session has this id.
+    pub fn registered(&mut self, id: u64) {
+        self.id = Some(id);
+    }
+
+    /// The tunnel is open: what comes is a session.
+    pub fn opened(&mut self) {
+        self.is_session = true;
+    }
+
+    /// The answer has ended: `whole`, or broken off.
+    pub fn answered(&mut self, bytes: u64, whole: bool) {
+        if !whole {
+            self.cause("the client went away before the answer's end");
+        }
+        self.written = true;
+        let cause = self.cause.as_deref();
+        self.hand_over(Kind::Request { sent_bytes: bytes, cause });
+    }
+
+    /// The session has ended.
+    pub fn session(mut self, outcome: &Outcome) {
+        self.written = true;
+        self.hand_over(Kind::Session { id: self.id, outcome: Some(outcome) });
+    }
+
+    fn hand_over(&self, kind: Kind<'_>) {
+        let tls = self.connection.tls.as_ref();
+        self.connection.worker.sinks.take(&Record {
+            peer: self.connection.peer,
+            client: self.client,
+            server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+            tls: tls.map(|tls| tls.version),
+            version: self.version,
+            method: &self.method,
+            host: self.host.as_deref(),
+            path: &self.path,
+            route: self.route.as_ref().map(|route| &route.id),
+            generation: self.generation,
+            backend: self.backend.as_ref().map(|backend| &*backend.address),
+            status: self.status,
+            request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
+            started: self.started,
+            kind,
+        });
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if self.written {
+        } else if self.is_session {
+            self.hand_over(Kind::Session { id: self.id, outcome: None });
+        } else {
+            self.cause("the client went away before the answer");
+            self.answered(0, true);
+        }
+    }
+}

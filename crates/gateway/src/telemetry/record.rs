@@ -1,0 +1,114 @@
+//! What is known of a finished request or session, as plain values, and what takes it.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use frame_core::outcome::Outcome;
+use http::{Method, StatusCode, Version};
+use tokio::time::{Duration, Instant};
+
+use crate::site::route::RouteId;
+
+/// A finished request or session. Values from peers are as they came, and may be long.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The address at the other end of the connection.
+    pub peer: SocketAddr,
+    /// The client's, which differs behind a trusted proxy.
+    pub client: IpAddr,
+    /// The name the client asked for in its TLS handshake.
+    pub server_name: Option<&'a str>,
+    /// The version of TLS; `None`: plain text.
+    pub tls: Option<&'static str>,
+    /// Of HTTP.
+    pub version: Version,
+    /// The request's method.
+    pub method: &'a Method,
+    /// The host that the request is for.
+    pub host: Option<&'a str>,
+    /// Without the query, and cut: queries carry tokens, and logs are read by many.
+    pub path: &'a str,
+    /// The route that serves it.
+    pub route: Option<&'a RouteId>,
+    /// The number of the configuration that it was served under.
+    pub generation: u64,
+    /// `host:port` of the backend that was asked.
+    pub backend: Option<&'a str>,
+    /// What the client was answered.
+    pub status: Option<StatusCode>,
+    /// Bytes of the request's body that were passed on.
+    pub request_bytes: Option<u64>,
+    /// When the request came.
+    pub started: Instant,
+    /// What it was.
+    pub kind: Kind<'a>,
+}
+
+/// A request, or the session that it became.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind<'a> {
+    /// A request that has been answered.
+    Request {
+        /// Bytes of the answer's body.
+        sent_bytes: u64,
+        /// What went wrong.
+        cause: Option<&'a str>,
+    },
+    /// A session that has ended.
+    Session {
+        /// Its number.
+        id: Option<u64>,
+        /// `None`: the gateway has ended in the middle of it.
+        outcome: Option<&'a Outcome>,
+    },
+}
+
+impl Record<'_> {
+    /// From the request to its end, or that of its session.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The version of HTTP, as it calls itself.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        protocol(self.version)
+    }
+}
+
+/// The version of HTTP, as it calls itself.
+#[must_use]
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Takes each record, on the thread of the worker: it must not block.
+pub trait Sink: Debug + Send + Sync {
+    /// Takes one.
+    fn take(&self, record: &Record<'_>);
+}
+
+/// Everything that takes records.
+#[derive(Debug, Clone)]
+pub struct Sinks(Arc<[Box<dyn Sink>]>);
+
+impl Sinks {
+    /// These.
+    #[must_use]
+    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Self(sinks.into())
+    }
+
+    /// Gives `record` to each of them.
+    pub fn take(&self, record: &Record<'_>) {
+        for sink in &*self.0 {
+            sink.take(record);
+        }
+    }
+}
