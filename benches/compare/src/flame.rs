@@ -254,7 +254,7 @@ fn owner(frame: &str) -> Option<Spender> {
         "sysmalloc",
         "systrim",
     ];
-    const CRATES: [(&str, Spender); 16] = [
+    const CRATES: [(&str, Spender); 17] = [
         ("aws_lc", Spender::Ciphers),
         ("[libcrypto", Spender::Ciphers),
         ("rustls", Spender::Rustls),
@@ -267,6 +267,7 @@ fn owner(frame: &str) -> Option<Spender> {
         ("gateway::", Spender::Ours),
         ("wssgate::", Spender::Ours),
         ("tls_acceptor::", Spender::Ours),
+        ("net_io::", Spender::Ours),
         ("upgrade_handler::", Spender::Ours),
         ("frame_core::", Spender::Ours),
         ("[nginx", Spender::Ours),

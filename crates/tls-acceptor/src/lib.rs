@@ -9,7 +9,7 @@
 //!   change by themselves; [`expiry`]: when to say that one should
 //! - [`waiting`]: clients that have said nothing yet, and which of them goes when there are too many
 //! - [`acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
-//!   comes out, records opened and sealed by this crate, over [`tcp`]; [`error`]: or what doesn't
+//!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
@@ -65,8 +65,6 @@ mod record;
 pub mod reload;
 mod resolver;
 pub mod stream;
-pub mod sweep;
-pub mod tcp;
 #[cfg(test)]
 mod test_rig;
 pub mod ticket_file;
@@ -86,7 +84,6 @@ pub use self::load::{CertificateProblem, Loaded, Named, Plan, Warning, load, ren
 pub use self::name::CertName;
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
-pub use self::tcp::Tcp;
 pub use self::ticket_file::{TicketFileError, TicketKeys};
 pub use self::ticket_key::TicketError;
 pub use self::tickets::Tickets;

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use net_io::Tcp;
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -14,7 +15,6 @@ use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
     OVERHEAD_MAX, OpenedRecord, PLAINTEXT_MAX, RECORD_MAX, alert,
 };
-use crate::tcp::Tcp;
 
 /// Records sealed for one write.
 const SEAL_MAX: usize = 16;

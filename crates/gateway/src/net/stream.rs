@@ -4,7 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tls_acceptor::{Tcp, TlsStream};
+use net_io::Tcp;
+use tls_acceptor::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What clients' HTTP can run over.

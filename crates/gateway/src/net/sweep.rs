@@ -2,7 +2,7 @@
 //! polled, and counted. A lost wake-up is a delay then, and never a connection that is silent for good.
 //!
 //! Every connection's task is wrapped in [`Swept`]; sessions, of which there are many, are reached by the
-//! [`SessionHandle`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`tls_acceptor::sweep`] says; kept connections to
+//! [`SessionHandle`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`net_io::sweep`] says; kept connections to
 //! backends are looked at every second by the pool.
 
 use std::cell::RefCell;
@@ -16,8 +16,8 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use frame_core::handle::SessionHandle;
 use frame_core::timer::take_late_count;
+use net_io::sweep::{looking, take_found};
 use pin_project_lite::pin_project;
-use tls_acceptor::sweep::{looking, take_found};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 use tracing::warn;

@@ -9,7 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use http_body::Body;
-use tls_acceptor::Tcp;
+use net_io::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;

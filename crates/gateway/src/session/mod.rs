@@ -16,7 +16,7 @@ use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
 use frame_core::sequence::Limits;
-use tls_acceptor::Tcp;
+use net_io::Tcp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use upgrade_handler::handoff::Handoff;

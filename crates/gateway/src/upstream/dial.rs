@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use net_io::Tcp;
 use socket2::SockRef;
-use tls_acceptor::Tcp;
 use tokio::net::{TcpSocket, lookup_host};
 use tokio::time::{Instant, timeout_at};
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use net_io::sweep;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{set_socket_linger, set_socket_send_buffer_size};
 use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
@@ -24,7 +25,6 @@ use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 use super::*;
 use crate::record::{Header, Secret};
-use crate::sweep;
 
 const SEEDS: u64 = 10_000;
 const THREADS: usize = 2;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use net_io::sweep::{is_looking, looking};
 use pin_project_lite::pin_project;
-use tls_acceptor::sweep::{is_looking, looking};
 use tokio::sync::Notify;
 
 /// What is known of them.

@@ -79,26 +79,17 @@ impl Tcp {
     /// Ready when the network seems to take something: the runtime was told so, and since then no call has found
     /// it full, or has been taken in part ([`Self::try_all`]), which alone makes `try_io` refuse (tokio's
     /// `runtime/io/registration.rs`, `try_io` and `clear_readiness`). It may be wrong; then sending says so.
-    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    #[inline]
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.io.try_io(Interest::WRITABLE, || Ok(())) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(_) => self.io.poll_write_ready(cx),
         }
     }
 
-    /// Waits until there is something to read.
-    #[cfg(test)]
-    pub(crate) async fn arrived(&self) -> io::Result<()> {
-        self.io.peek(&mut [0]).await.map(drop)
-    }
-
     /// Sends the front of `bytes`, and says how many that were.
-    pub(crate) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        flags: SendFlags,
-    ) -> Poll<io::Result<usize>> {
+    #[inline]
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], flags: SendFlags) -> Poll<io::Result<usize>> {
         loop {
             match self.try_send(bytes, flags) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.io.poll_write_ready(cx))?,
@@ -108,7 +99,8 @@ impl Tcp {
     }
 
     /// The same at once or not at all ([`io::ErrorKind::WouldBlock`]).
-    pub(crate) fn try_send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    #[inline]
+    pub fn try_send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         self.try_all(Interest::WRITABLE, bytes.len(), || {
             Ok(send(&self.io, bytes, flags | SendFlags::NOSIGNAL)?)
         })

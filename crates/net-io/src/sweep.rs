@@ -34,6 +34,7 @@ pub fn take_found() -> u64 {
 
 /// The poll that is going on is such a look.
 #[must_use]
+#[inline]
 pub fn is_looking() -> bool {
     LOOKING.get()
 }
