@@ -6,7 +6,7 @@
 //! - [`head`], [`sequence`], `utf8`, [`close`]: what the RFC says, pure; [`violation`]: what a peer that breaks it
 //!   is told
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
-//! - [`clock`], [`timer`], [`memory`], [`pool`]: time, counted memory, and receive buffers that idle connections
+//! - [`clock`], [`timer`], [`pool`]: time, and receive buffers that idle connections
 //!   don't hold
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
@@ -23,7 +23,6 @@ pub mod fair_queue;
 pub mod handle;
 pub mod head;
 mod keepalive;
-pub mod memory;
 pub mod outcome;
 pub mod policy;
 pub mod pool;

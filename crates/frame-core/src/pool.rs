@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use crate::memory::{count, forget};
+use net_io::memory::{count, forget};
 
 /// Bytes of one buffer: large enough that bulk costs few system calls.
 pub(crate) const BUFFER_LEN: usize = 256 * 1024;

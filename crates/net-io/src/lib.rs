@@ -1,10 +1,12 @@
-//! Plain sockets, below TLS, HTTP and frames, for every crate that reads or writes one.
+//! Plain sockets and the memory that waits for them, below TLS, HTTP and frames.
 //!
 //! This crate knows no protocol, no address and no crate of this workspace.
 //!
+//! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`sweep`]: a second look at sockets that have been silent
 //! - [`Tcp`]: a socket that is asked only when something has happened
 
+pub mod memory;
 pub mod sweep;
 mod tcp;
 

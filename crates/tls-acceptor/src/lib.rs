@@ -55,7 +55,6 @@ mod hello;
 pub mod key_kind;
 pub mod load;
 pub mod material;
-pub mod memory;
 pub mod name;
 mod named;
 pub mod pem;

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use net_io::Tcp;
+use net_io::memory::Claim;
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::handshake::{Finished, Secrets};
-use crate::memory::Claim;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
     OVERHEAD_MAX, OpenedRecord, PLAINTEXT_MAX, RECORD_MAX, alert,

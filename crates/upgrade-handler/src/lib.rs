@@ -16,7 +16,6 @@ pub mod extensions;
 pub mod fields;
 pub mod handoff;
 pub mod key;
-pub mod memory;
 pub mod origin;
 pub mod queued;
 pub mod refusal;

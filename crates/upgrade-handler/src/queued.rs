@@ -9,8 +9,7 @@ use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
-
-use crate::memory::Claim;
+use net_io::memory::Claim;
 
 /// What one stream has queued.
 #[derive(Debug, Default)]

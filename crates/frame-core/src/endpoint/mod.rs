@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use net_io::memory::Claim;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
@@ -27,7 +28,6 @@ use crate::clock::Exact;
 use crate::close::Close;
 use crate::fair_queue::yield_to_driver;
 use crate::handle::SessionHandle;
-use crate::memory::Claim;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;

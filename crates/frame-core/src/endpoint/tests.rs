@@ -278,13 +278,13 @@ async fn what_is_queued_is_counted_and_lets_go_of_its_memory() {
     assert_eq!(endpoint.outbox.len(), 102, "it waits for others to leave with it");
     assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
     assert_eq!(endpoint.outbox.len(), 38, "the pipe holds 64");
-    let held = crate::memory::held();
+    let held = net_io::memory::held();
     assert_eq!(timeout(SECOND, endpoint.send(binary(5000))).await.ok(), None, "a long one leaves by itself");
-    assert_eq!((endpoint.outbox.len(), crate::memory::held()), (38 + 4 + 5000, held + 4 + 5000));
+    assert_eq!((endpoint.outbox.len(), net_io::memory::held()), (38 + 4 + 5000, held + 4 + 5000));
     let mut seen = vec![0; 102 + 5004];
     let (read, _) = tokio::join!(client.read_exact(&mut seen), timeout(SECOND, endpoint.recv()));
     read.unwrap();
-    assert_eq!((endpoint.outbox.len(), crate::memory::held()), (0, held - 38));
+    assert_eq!((endpoint.outbox.len(), net_io::memory::held()), (0, held - 38));
     drop(client);
     let (_client, near) = duplex(1 << 20);
     let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());

@@ -27,10 +27,7 @@ pub fn cuts() -> bool {
 /// Bytes that this thread holds for peers.
 #[must_use]
 pub fn held() -> u64 {
-    let held = frame_core::memory::held()
-        .wrapping_add(tls_acceptor::memory::held())
-        .wrapping_add(upgrade_handler::memory::held());
-    held as u64
+    net_io::memory::held() as u64
 }
 
 /// A worker's part of `max_memory`, in bytes.

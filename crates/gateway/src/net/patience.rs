@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use frame_core::memory::Claim;
+use net_io::memory::Claim;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -111,7 +111,7 @@ impl HeadReading {
 }
 
 /// What hyper or h2 has buffered at most for a client that takes nothing.
-const UNSENT_LEN: usize = HEAD_LEN_MAX;
+pub(crate) const UNSENT_LEN: usize = HEAD_LEN_MAX;
 
 impl<T> StallTimeout<T> {
     /// Watches what is written to `io`.

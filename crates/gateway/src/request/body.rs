@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use frame_core::memory::Claim;
 use http_body::{Body, Frame, SizeHint};
+use net_io::memory::Claim;
 
 use crate::net::error::BoxError;
 use crate::net::sweep;

@@ -218,12 +218,12 @@ async fn a_ping_of_the_clients_own_does_not_stand_for_the_gateways() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_holds_no_buffer() {
-    let before = crate::memory::held();
+    let before = net_io::memory::held();
     let mut rig = rig(policy()).await;
     rig.client.send(&[&masked(0x81, b"whole")[..], &[0x81]].concat()).await;
     assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"whole")));
     rig.backend.send(&frame(0x81, b"answer")).await;
     assert_eq!(rig.client.hear().await, Some(heard(0x81, b"answer")));
     tokio::time::sleep(SECOND).await;
-    assert_eq!(crate::memory::held(), before);
+    assert_eq!(net_io::memory::held(), before);
 }

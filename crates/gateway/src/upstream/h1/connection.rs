@@ -25,7 +25,7 @@ use crate::upstream::h1::response::{BadResponse, Framing, Repair, is_kept, take_
 use crate::upstream::interim::Interim;
 
 /// Bytes that are read at once.
-const READ_LEN: usize = 64 * 1024;
+pub(crate) const READ_LEN: usize = 64 * 1024;
 
 /// What backends' HTTP can run over.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {

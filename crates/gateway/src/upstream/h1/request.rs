@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use frame_core::memory::Claim;
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, request};
 use http_body::{Body, Frame};
+use net_io::memory::Claim;
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use upgrade_handler::casing::Spelling;

@@ -10,20 +10,22 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Bytes that this thread holds: buffers in use, messages of endpoints that are not whole or not sent, and all
-/// that has a [`Claim`].
+/// Bytes that this thread holds for its peers: buffers in use, and all that has a [`Claim`].
 #[must_use]
+#[inline]
 pub fn held() -> usize {
     HELD.get()
 }
 
 /// `len` bytes more are held.
-pub(crate) fn count(len: usize) {
+#[inline]
+pub fn count(len: usize) {
     HELD.set(HELD.get().wrapping_add(len));
 }
 
 /// `len` bytes less are held.
-pub(crate) fn forget(len: usize) {
+#[inline]
+pub fn forget(len: usize) {
     // A thread that is ending does not count any more.
     let _ = HELD.try_with(|held| held.set(held.get().wrapping_sub(len)));
 }
@@ -33,13 +35,23 @@ pub(crate) fn forget(len: usize) {
 pub struct Claim(usize);
 
 impl Claim {
+    /// Counts `len` bytes.
+    #[must_use]
+    #[inline]
+    pub fn new(len: usize) -> Self {
+        count(len);
+        Self(len)
+    }
+
     /// How many are counted.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.0
     }
 
     /// From now on `len` bytes are counted.
+    #[inline]
     pub fn set(&mut self, len: usize) {
         if len == self.0 {
             return;
@@ -50,6 +62,7 @@ impl Claim {
 }
 
 impl Drop for Claim {
+    #[inline]
     fn drop(&mut self) {
         forget(self.0);
     }
@@ -62,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_held_is_counted_until_it_goes() {
         let before = held();
-        let (mut first, mut second) = (Claim::default(), Claim::default());
+        let (mut first, mut second) = (Claim::new(7), Claim::default());
         first.set(1000);
         second.set(500);
         assert_eq!(held(), before + 1500);
