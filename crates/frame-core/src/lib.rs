@@ -6,8 +6,7 @@
 //! - [`head`], [`sequence`], `utf8`, [`close`]: what the RFC says, pure; [`violation`]: what a peer that breaks it
 //!   is told
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
-//! - [`clock`], [`timer`], [`pool`]: time, and receive buffers that idle connections
-//!   don't hold
+//! - [`clock`], [`timer`]: time
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
 //!   [`handle`]: how it is ended from outside
@@ -25,7 +24,6 @@ pub mod head;
 mod keepalive;
 pub mod outcome;
 pub mod policy;
-pub mod pool;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;

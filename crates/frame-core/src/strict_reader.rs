@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
+use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 
 use crate::head::{FrameHead, HEAD_MAX, OpCode, Scan, Sender, scan_head};
-use crate::pool::Buffer;
 use crate::sequence::{Limits, Sequence};
 use crate::violation::Violation;
 

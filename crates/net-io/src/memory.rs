@@ -18,14 +18,12 @@ pub fn held() -> usize {
 }
 
 /// `len` bytes more are held.
-#[inline]
-pub fn count(len: usize) {
+pub(crate) fn count(len: usize) {
     HELD.set(HELD.get().wrapping_add(len));
 }
 
 /// `len` bytes less are held.
-#[inline]
-pub fn forget(len: usize) {
+pub(crate) fn forget(len: usize) {
     // A thread that is ending does not count any more.
     let _ = HELD.try_with(|held| held.set(held.get().wrapping_sub(len)));
 }

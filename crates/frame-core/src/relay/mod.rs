@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use self::client::ClientStream;
@@ -29,7 +30,6 @@ use crate::handle::{Order, SessionHandle};
 use crate::head::Sender;
 use crate::outcome::{Cause, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
-use crate::pool::{BUFFER_LEN, Buffer};
 use crate::scanner::{Boundary, Scanner};
 use crate::supervisor::{Due, Supervisor};
 use crate::violation::Violation;

@@ -13,13 +13,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use fastwebsockets::{Frame, OpCode, Payload};
+use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
 use crate::head::Sender;
 use crate::keepalive::{Keepalive, PongOwner};
 use crate::outcome::Ended;
-use crate::pool::Buffer;
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::violation::Violation;
 

@@ -803,7 +803,7 @@ async fn a_stalled_client_stalls_the_backend_and_not_the_memory() {
     while let Ok(n) = timeout(SECOND, rig.backend.io.write(&big[sent..])).await {
         sent += n.unwrap();
     }
-    let held = crate::pool::BUFFER_LEN + 2 * 1024;
+    let held = BUFFER_LEN + 2 * 1024;
     assert!(sent <= held, "{sent} bytes were taken");
     // And it goes on where it stopped.
     let (far, rest) = (&mut rig.client, &big[sent..]);

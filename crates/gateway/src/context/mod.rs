@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(told(&own, |worker| worker.site.store(Arc::new(site(&other)))), order(GOING_AWAY));
         let full = format!("workers = 1\nmax_memory = \"4MiB\"\n{ROUTE}");
         let mut buffers = Vec::new();
-        let fill = |_: &Worker| buffers.extend((0..16).map(|_| frame_core::pool::Buffer::take()));
+        let fill = |_: &Worker| buffers.extend((0..16).map(|_| net_io::Buffer::take()));
         assert_eq!(told(&full, fill), order(TRY_AGAIN_LATER));
         drop(buffers);
         assert_eq!(told(&full, |_| {}), None);

@@ -10,9 +10,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use frame_core::pool::Buffer;
 use http::{StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
+use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, split};
 use tokio::task::coop::unconstrained;
 use tokio_util::task::AbortOnDropHandle;

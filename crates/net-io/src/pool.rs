@@ -5,10 +5,10 @@
 
 use std::cell::RefCell;
 
-use net_io::memory::{count, forget};
+use crate::memory::{count, forget};
 
 /// Bytes of one buffer: large enough that bulk costs few system calls.
-pub(crate) const BUFFER_LEN: usize = 256 * 1024;
+pub const BUFFER_LEN: usize = 256 * 1024;
 
 /// Free buffers a thread keeps: enough for the sockets that are stalled or mid-burst at one time.
 const FREE_MAX: usize = 16;
@@ -47,12 +47,14 @@ impl Drop for Buffer {
 
 impl std::ops::Deref for Buffer {
     type Target = [u8];
+    #[inline]
     fn deref(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl std::ops::DerefMut for Buffer {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
