@@ -263,6 +263,18 @@ impl<T: Clock> Relay<T> {
         self.down.send_close(code, reason, boundary);
     }
 
+    /// Notes what has happened in the direction from `party`; [`Self::advance`] then takes the steps that follow.
+    ///
+    /// | event | the cause, if there is none yet | what is noted | what is done |
+    /// |---|---|---|---|
+    /// | Close | closed by `party` | its Close has arrived | if it goes on, its answer is waited for, for [`CLOSE_ANSWER_WAIT`] |
+    /// | violation | by `party` | the violation | the other peer is sent a Close; its own Close goes no further (RFC 6455 §7.1.7); [`CLOSE_WAIT`] |
+    /// | violation, after one of the other peer | | as if its Close had arrived | |
+    /// | end | loss of `party`, unless it has closed | how it ended | [`CLOSE_WAIT`]; an end of the client is passed on |
+    /// | failed sink | | the other peer takes no more bytes | [`CLOSE_WAIT`]; what it sent before is still read |
+    /// | ping sent | | the wait for its answer begins | |
+    ///
+    /// The first three and the end are also the end of pings and of the idle timeout.
     fn on_event(&mut self, party: Party, event: Event, now: Duration) {
         match event {
             Event::Close { close, passed } => {
@@ -298,7 +310,6 @@ impl<T: Clock> Relay<T> {
                 }
             }
             Event::SinkFailed(how) => {
-                // What the peer sent before is still read: its Close, its end.
                 self.peer(other(party)).write_error = Some(how);
                 self.supervisor.limit_wait(now);
             }

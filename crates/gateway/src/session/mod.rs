@@ -128,7 +128,7 @@ impl Session {
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.
 const _: () = assert!(size_of::<Session>() <= 104);
-const _: () = assert!(output_len(Session::run::<Client<Handoff<Stream>>>) <= 672);
+const _: () = assert!(output_len(Session::run::<Client<Handoff<Stream>>>) <= 648);
 
 const fn output_len<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
     size_of::<F>()
