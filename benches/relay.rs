@@ -29,13 +29,13 @@ const MIDDLES: [(&str, Middle); 3] =
     [("relay", Middle::Relay), ("unscanned", Middle::Unscanned), ("copy_bidirectional", Middle::Copy)];
 
 async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
-    let (control, policy) = (SessionHandle::new(), POLICY);
+    let (handle, policy) = (SessionHandle::new(), POLICY);
     match middle {
         Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &control, Exact::begin()).await;
+            relay(&mut client, &mut backend, policy, &handle, Exact::begin()).await;
         }
         Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &control, Exact::begin()).await;
+            relay_unscanned(&mut client, &mut backend, policy, &handle, Exact::begin()).await;
         }
         Middle::Copy => {
             copy_bidirectional(&mut client, &mut backend).await.unwrap();

@@ -14,7 +14,7 @@ pub(crate) const PING_LEN: usize = 8;
 
 /// What to do when the deadline has passed.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum Action {
     /// Not yet, or no longer.
     Nothing,
     /// Send a ping with this payload between two frames; call [`Keepalive::on_ping_sent`] when it
@@ -128,15 +128,19 @@ impl Keepalive {
 
     /// What is due at `now`. `acknowledged` says how many bytes the client's machine has acknowledged so far, if that
     /// is known.
-    pub(crate) fn on_deadline(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
+    pub(crate) fn on_deadline(
+        &mut self,
+        now: Duration,
+        acknowledged: impl FnOnce() -> Option<u64>,
+    ) -> Action {
         if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Due::Nothing;
+            return Action::Nothing;
         }
         let is_stalled = self.stall_end().is_some_and(|end| now >= end);
         let is_gone = matches!(self.state, State::AwaitingPong(end) if now >= end);
         if is_stalled || is_gone {
             if !self.acknowledges_more(acknowledged()) {
-                return if is_stalled { Due::Stalled } else { Due::PongTimeout };
+                return if is_stalled { Action::Stalled } else { Action::PongTimeout };
             }
             // Its link is slow, and it takes what was sent before.
             if is_stalled {
@@ -145,22 +149,22 @@ impl Keepalive {
             if is_gone {
                 self.state = State::AwaitingPong(now + self.timeout);
             }
-            return Due::Nothing;
+            return Action::Nothing;
         }
         match self.state {
             _ if self.is_half_over(now) => {
                 self.acknowledges_more(acknowledged());
                 self.half_checked = true;
-                Due::Nothing
+                Action::Nothing
             }
             _ if self.backend_ping_pending => {
                 self.await_pong(now + self.timeout);
-                Due::Nothing
+                Action::Nothing
             }
             _ => {
                 self.state = State::PingQueued;
                 self.count = self.count.wrapping_add(1);
-                Due::Ping(self.payload(self.count))
+                Action::Ping(self.payload(self.count))
             }
         }
     }
@@ -306,12 +310,12 @@ mod tests {
     fn a_silent_client_is_asked_and_then_gone() {
         let mut k = keepalive();
         assert_eq!(k.deadline(), Some(secs(30)));
-        assert_eq!(k.on_deadline(secs(29), || None), Due::Nothing);
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(29), || None), Action::Nothing);
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         assert_eq!(k.deadline(), None); // the ping may have to wait for its place
         k.on_ping_sent(secs(34));
         assert_eq!(end(&k), Some(secs(44)));
-        assert_eq!(k.on_deadline(secs(44), || None), Due::PongTimeout);
+        assert_eq!(k.on_deadline(secs(44), || None), Action::PongTimeout);
     }
 
     #[test]
@@ -319,23 +323,23 @@ mod tests {
         let mut k = keepalive();
         k.on_bytes(secs(7));
         assert_eq!(k.deadline(), Some(secs(37)));
-        assert_eq!(k.on_deadline(secs(37), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(37), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(37));
         k.on_bytes(secs(40)); // not even a pong
         assert_eq!(k.deadline(), Some(secs(70)));
-        assert_eq!(k.on_deadline(secs(70), || None), Due::Ping(ping(2)));
+        assert_eq!(k.on_deadline(secs(70), || None), Action::Ping(ping(2)));
     }
 
     #[test]
     fn only_our_own_pongs_are_ours_late_ones_too() {
         let mut k = keepalive();
         assert_eq!(k.on_pong(&pong(&ping(1))), PongOwner::Backend); // never sent
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(30));
         assert_eq!(k.on_pong(&pong(b"backend")), PongOwner::Backend);
         assert_eq!(k.on_pong(&pong(&[&TAG[..], b"\0\0\0\x02"].concat())), PongOwner::Backend);
         k.on_bytes(secs(31));
-        assert_eq!(k.on_deadline(secs(61), || None), Due::Ping(ping(2)));
+        assert_eq!(k.on_deadline(secs(61), || None), Action::Ping(ping(2)));
         assert_eq!(k.on_pong(&pong(&ping(1))), PongOwner::Gateway);
         assert_eq!(k.on_pong(&pong(&ping(2))), PongOwner::Gateway);
         // No ping has this number: it is the client's own, unsolicited (RFC 6455 §5.5.3).
@@ -347,11 +351,11 @@ mod tests {
     fn while_a_ping_of_the_backend_is_unanswered_the_gateway_sends_none() {
         let mut k = keepalive();
         k.on_backend_ping();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Nothing);
         assert_eq!(end(&k), Some(secs(40))); // the backend's ping has to be answered in time too
         k.on_bytes(secs(35));
         assert_eq!(k.on_pong(&pong(b"backend")), PongOwner::Backend);
-        assert_eq!(k.on_deadline(secs(65), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(65), || None), Action::Ping(ping(1)));
     }
 
     #[test]
@@ -361,7 +365,7 @@ mod tests {
         assert_eq!(k.deadline(), None);
         k.on_reading(true, secs(100));
         assert_eq!(k.deadline(), Some(secs(130)));
-        assert_eq!(k.on_deadline(secs(130), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(130), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(130));
         k.on_reading(false, secs(134));
         assert_eq!(k.deadline(), None);
@@ -372,7 +376,7 @@ mod tests {
     #[test]
     fn a_ping_that_leaves_while_the_client_is_not_read_waits_in_full() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_reading(false, secs(31));
         k.on_ping_sent(secs(32));
         assert_eq!(k.deadline(), None);
@@ -383,7 +387,7 @@ mod tests {
     #[test]
     fn bytes_while_the_ping_waits_do_not_lose_it() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_bytes(secs(31));
         k.on_ping_sent(secs(33));
         assert_eq!(end(&k), Some(secs(43)));
@@ -394,23 +398,23 @@ mod tests {
         let mut k = keepalive();
         k.on_backlog(true, true, secs(5));
         k.on_backlog(true, false, secs(20));
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         assert_eq!(end(&k), Some(secs(65))); // the ping can't leave
         k.on_backlog(true, true, secs(60)); // a slow client is not gone
-        assert_eq!(k.on_deadline(secs(65), || None), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(65), || None), Action::Nothing);
         assert_eq!(end(&k), Some(secs(120)));
-        assert_eq!(k.on_deadline(secs(120), || None), Due::Stalled);
+        assert_eq!(k.on_deadline(secs(120), || None), Action::Stalled);
         let mut k = keepalive();
         k.on_backlog(true, false, secs(0));
         k.on_backlog(false, false, secs(50));
         k.on_backlog(true, false, secs(59));
         k.on_bytes(secs(59));
-        assert_eq!(k.on_deadline(secs(60), || None), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(60), || None), Action::Nothing);
         let mut off = Keepalive::new(None, secs(10), TAG, Duration::ZERO);
         off.on_backlog(true, false, secs(0));
         off.on_reading(false, secs(1));
-        assert_eq!(off.on_deadline(secs(59), || None), Due::Nothing);
-        assert_eq!(off.on_deadline(secs(60), || None), Due::Stalled); // pings or not
+        assert_eq!(off.on_deadline(secs(59), || None), Action::Nothing);
+        assert_eq!(off.on_deadline(secs(60), || None), Action::Stalled); // pings or not
         off.on_backlog(false, true, secs(60));
         assert_eq!(off.deadline(), None);
     }
@@ -418,34 +422,34 @@ mod tests {
     #[test]
     fn a_client_that_takes_its_backlog_has_more_time_to_answer() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(30));
         for now in (40..200).step_by(40) {
             k.on_backlog(true, now % 80 == 0, secs(now));
-            assert_eq!(k.on_deadline(secs(now), || None), Due::Nothing);
+            assert_eq!(k.on_deadline(secs(now), || None), Action::Nothing);
         }
         k.on_backlog(false, true, secs(200));
         assert_eq!(end(&k), Some(secs(210))); // it has all
-        assert_eq!(k.on_deadline(secs(210), || None), Due::PongTimeout);
+        assert_eq!(k.on_deadline(secs(210), || None), Action::PongTimeout);
     }
 
     #[test]
     fn a_client_whose_machine_takes_what_was_sent_is_waited_for() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(30));
         assert_eq!(k.deadline(), Some(secs(35)));
-        assert_eq!(k.on_deadline(secs(35), || Some(1 << 32)), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(35), || Some(1 << 32)), Action::Nothing);
         assert_eq!(k.deadline(), Some(secs(40)));
-        assert_eq!(k.on_deadline(secs(40), || Some((1 << 32) + 1)), Due::Nothing);
+        assert_eq!(k.on_deadline(secs(40), || Some((1 << 32) + 1)), Action::Nothing);
         assert_eq!(k.deadline(), Some(secs(50)));
-        assert_eq!(k.on_deadline(secs(50), || Some((1 << 32) + 1)), Due::PongTimeout);
+        assert_eq!(k.on_deadline(secs(50), || Some((1 << 32) + 1)), Action::PongTimeout);
         // An answer ends the wait, and the next one begins with a look of its own.
         k.on_bytes(secs(50));
-        assert_eq!(k.on_deadline(secs(80), || None), Due::Ping(ping(2)));
+        assert_eq!(k.on_deadline(secs(80), || None), Action::Ping(ping(2)));
         k.on_ping_sent(secs(80));
-        assert_eq!(k.on_deadline(secs(85), || Some(7)), Due::Nothing);
-        assert_eq!(k.on_deadline(secs(90), || Some(7)), Due::PongTimeout);
+        assert_eq!(k.on_deadline(secs(85), || Some(7)), Action::Nothing);
+        assert_eq!(k.on_deadline(secs(90), || Some(7)), Action::PongTimeout);
     }
 
     #[test]
@@ -454,11 +458,11 @@ mod tests {
         off.on_backlog(true, false, secs(0));
         off.on_reading(false, secs(0));
         for (now, acknowledged, due) in [
-            (30, 1, Due::Nothing),
-            (60, 2, Due::Nothing),
-            (90, 2, Due::Nothing), // not yet
-            (120, 3, Due::Nothing),
-            (180, 3, Due::Stalled),
+            (30, 1, Action::Nothing),
+            (60, 2, Action::Nothing),
+            (90, 2, Action::Nothing), // not yet
+            (120, 3, Action::Nothing),
+            (180, 3, Action::Stalled),
         ] {
             assert_eq!(off.on_deadline(secs(now), || Some(acknowledged)), due, "{now}");
         }
@@ -468,9 +472,9 @@ mod tests {
     #[test]
     fn without_a_check_in_the_middle_nothing_is_known() {
         let mut k = keepalive();
-        assert_eq!(k.on_deadline(secs(30), || None), Due::Ping(ping(1)));
+        assert_eq!(k.on_deadline(secs(30), || None), Action::Ping(ping(1)));
         k.on_ping_sent(secs(30));
-        assert_eq!(k.on_deadline(secs(41), || Some(9)), Due::PongTimeout);
+        assert_eq!(k.on_deadline(secs(41), || Some(9)), Action::PongTimeout);
     }
 
     #[test]

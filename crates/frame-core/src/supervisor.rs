@@ -203,10 +203,10 @@ impl<T: Clock> Supervisor<T> {
             return Due::Idle;
         }
         match self.keepalive.on_deadline(now, acknowledged) {
-            keepalive::Due::Nothing => Due::Nothing,
-            keepalive::Due::Ping(payload) => Due::Ping(payload),
-            keepalive::Due::PongTimeout => Due::PongTimeout,
-            keepalive::Due::Stalled => Due::Stalled,
+            keepalive::Action::Nothing => Due::Nothing,
+            keepalive::Action::Ping(payload) => Due::Ping(payload),
+            keepalive::Action::PongTimeout => Due::PongTimeout,
+            keepalive::Action::Stalled => Due::Stalled,
         }
     }
 

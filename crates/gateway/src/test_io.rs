@@ -72,7 +72,7 @@ impl Scene {
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
         let sessions = worker.sessions.clone();
-        tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.controls()));
+        tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.handles()));
         Self { worker, upstream: upstream.clone() }
     }
 

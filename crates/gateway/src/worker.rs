@@ -133,7 +133,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     // Not two of the tasks that the worker's end waits for.
     tokio::spawn(frame_core::fair_queue::run());
     let sessions = worker.sessions.clone();
-    tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.controls()));
+    tokio::spawn(sweep::run(worker.sweep.clone(), move || sessions.handles()));
     loop {
         tokio::select! {
             command = inbox.recv() => match command {

@@ -7,7 +7,7 @@ use crate::violation::Violation;
 
 /// What a message's payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// Valid UTF-8.
     Text,
     /// Any bytes.
@@ -18,15 +18,15 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Text or binary.
-    pub kind: Kind,
-    /// Unmasked. Valid UTF-8 if `kind` is [`Kind::Text`].
+    pub kind: MessageKind,
+    /// Unmasked. Valid UTF-8 if `kind` is [`MessageKind::Text`].
     pub payload: BytesMut,
 }
 
 /// The message in progress.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
-    open: Option<(Kind, BytesMut)>,
+    open: Option<(MessageKind, BytesMut)>,
     utf8: Utf8,
 }
 
@@ -34,7 +34,7 @@ impl Assembly {
     /// Takes the next data frame; `first` says what it begins, `None` a continuation.
     pub(super) fn push(
         &mut self,
-        first: Option<Kind>,
+        first: Option<MessageKind>,
         fin: bool,
         payload: BytesMut,
     ) -> Result<Option<Message>, Violation> {
@@ -59,7 +59,7 @@ impl Assembly {
             self.open = Some((kind, whole));
             return Ok(None);
         }
-        if kind == Kind::Text {
+        if kind == MessageKind::Text {
             self.utf8.finish()?;
         }
         Ok(Some(Message { kind, payload: whole }))
@@ -70,10 +70,10 @@ impl Assembly {
         self.open.as_ref().map_or(0, |(_, payload)| payload.len())
     }
 
-    fn check(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Violation> {
+    fn check(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), Violation> {
         match kind {
-            Kind::Text => self.utf8.push(payload),
-            Kind::Binary => Ok(()),
+            MessageKind::Text => self.utf8.push(payload),
+            MessageKind::Binary => Ok(()),
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
 use self::assembly::Assembly;
-pub use self::assembly::{Kind, Message};
+pub use self::assembly::{Message, MessageKind};
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::fair_queue::yield_to_driver;
@@ -184,8 +184,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     fn on_frame(&mut self, frame: RawFrame) -> Result<Option<Message>, Cause> {
         let first = match frame.opcode {
-            OpCode::Text => Some(Kind::Text),
-            OpCode::Binary => Some(Kind::Binary),
+            OpCode::Text => Some(MessageKind::Text),
+            OpCode::Binary => Some(MessageKind::Binary),
             OpCode::Continuation => None,
             OpCode::Ping => {
                 self.outbox.push(OpCode::Pong, frame.payload);
@@ -277,8 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         self.sent.messages += 1;
         self.sent.payload_bytes += message.payload.len() as u64;
         let opcode = match message.kind {
-            Kind::Text => OpCode::Text,
-            Kind::Binary => OpCode::Binary,
+            MessageKind::Text => OpCode::Text,
+            MessageKind::Binary => OpCode::Binary,
         };
         self.outbox.push(opcode, message.payload);
         poll_fn(|cx| {

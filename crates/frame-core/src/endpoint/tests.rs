@@ -117,7 +117,7 @@ async fn a_dropped_receive_loses_nothing() {
         client.write_all(&[byte]).await.unwrap();
     }
     let message = endpoint.recv().await.unwrap();
-    assert_eq!((message.kind, &message.payload[..]), (Kind::Binary, &b"slow"[..]));
+    assert_eq!((message.kind, &message.payload[..]), (MessageKind::Binary, &b"slow"[..]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ async fn the_owner_of_an_endpoint_says_how_it_closes() {
 }
 
 fn binary(len: usize) -> Message {
-    Message { kind: Kind::Binary, payload: BytesMut::zeroed(len) }
+    Message { kind: MessageKind::Binary, payload: BytesMut::zeroed(len) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -473,7 +473,7 @@ async fn late_alarms_are_counted() {
         let mut life = std::pin::pin!(async {
             if sends {
                 let payload = BytesMut::from(&[0; 1 << 20][..]);
-                let _ = endpoint.send(Message { kind: Kind::Binary, payload }).await;
+                let _ = endpoint.send(Message { kind: MessageKind::Binary, payload }).await;
             }
             while endpoint.recv().await.is_some() {}
         });

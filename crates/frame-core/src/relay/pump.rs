@@ -53,14 +53,14 @@ enum Sink {
 
 /// A frame that the gateway inserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum InsertedKind {
     Ping,
     Close,
 }
 
 #[derive(Debug)]
 struct Inserted {
-    kind: Kind,
+    kind: InsertedKind,
     boundary: Boundary,
     wire: Vec<u8>,
     /// Bytes of `wire` that the sink has taken; `None` while it waits for its boundary.
@@ -171,12 +171,12 @@ impl Pump {
     /// No Close has been given to the sink, and it can still take one.
     pub(super) fn can_close(&self) -> bool {
         self.sink == Sink::Open
-            && !self.inserted.iter().chain(&self.inserted_next).any(|o| o.kind == Kind::Close)
+            && !self.inserted.iter().chain(&self.inserted_next).any(|o| o.kind == InsertedKind::Close)
     }
 
     /// [`Self::send_close`] between two frames would still change something.
     pub(super) fn takes_close(&self) -> bool {
-        let waits = |own: &Inserted| own.kind == Kind::Close && own.boundary == Boundary::Message;
+        let waits = |own: &Inserted| own.kind == InsertedKind::Close && own.boundary == Boundary::Message;
         self.can_close() || self.inserted.as_deref().is_some_and(waits)
     }
 
@@ -217,14 +217,14 @@ impl Pump {
     pub(super) fn send_ping(&mut self, payload: &[u8]) {
         if self.inserted.is_none() && self.sink == Sink::Open {
             let frame = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(payload));
-            self.inserted = Some(self.inserted_frame(Kind::Ping, Boundary::Frame, frame));
+            self.inserted = Some(self.inserted_frame(InsertedKind::Ping, Boundary::Frame, frame));
         }
     }
 
     /// Inserts a Close at the next `boundary`. From there on nothing from the source goes on, and only its own Close
     /// is awaited. Nothing happens if the sink has a Close already.
     pub(super) fn send_close(&mut self, code: u16, reason: &str, boundary: Boundary) {
-        if let Some(own) = self.inserted.as_mut().filter(|own| own.kind == Kind::Close) {
+        if let Some(own) = self.inserted.as_mut().filter(|own| own.kind == InsertedKind::Close) {
             if boundary == Boundary::Frame {
                 own.boundary = boundary;
             }
@@ -233,14 +233,14 @@ impl Pump {
         if !self.can_close() {
             return;
         }
-        let own = self.inserted_frame(Kind::Close, boundary, Frame::close(code, reason.as_bytes()));
+        let own = self.inserted_frame(InsertedKind::Close, boundary, Frame::close(code, reason.as_bytes()));
         match &self.inserted {
             Some(ping) if ping.sent.is_some() => self.inserted_next = Some(own),
             _ => self.inserted = Some(own), // a ping that still waits is not needed any more
         }
     }
 
-    fn inserted_frame(&self, kind: Kind, boundary: Boundary, mut frame: Frame<'_>) -> Box<Inserted> {
+    fn inserted_frame(&self, kind: InsertedKind, boundary: Boundary, mut frame: Frame<'_>) -> Box<Inserted> {
         if self.scanner.sender() == Sender::Client {
             frame.mask(); // towards the backend the gateway is the client (RFC 6455 §5.1)
         }
@@ -337,7 +337,7 @@ impl Pump {
         while self.inserted_has_place() {
             let Some(own) = self.inserted.as_mut() else { break };
             let sent = own.sent.get_or_insert(0);
-            if own.kind == Kind::Close && self.sink == Sink::Open {
+            if own.kind == InsertedKind::Close && self.sink == Sink::Open {
                 self.sink = Sink::Closed;
                 if self.source == Source::Relay {
                     self.source = Source::AwaitClose;
@@ -355,7 +355,7 @@ impl Pump {
             self.needs_flush = false;
             let kind = own.kind;
             self.inserted = self.inserted_next.take();
-            if kind == Kind::Ping {
+            if kind == InsertedKind::Ping {
                 return Poll::Ready(Ok(Some(Event::PingSent)));
             }
         }

@@ -138,7 +138,7 @@ impl Worker {
         };
         if let Some(code) = code {
             let mode = EndMode::AfterMessages { within: site.drain.timeout };
-            registered.control().end(Order { code, mode });
+            registered.handle().end(Order { code, mode });
         }
         registered
     }
@@ -228,7 +228,7 @@ mod tests {
         // It was found before.
         let route = worker.site().all_routes()[0].clone();
         before(&worker);
-        worker.enroll(&route, who).control().order()
+        worker.enroll(&route, who).handle().order()
     }
 
     #[tokio::test]

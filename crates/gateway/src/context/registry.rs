@@ -29,7 +29,7 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// How it is ended.
-    pub control: SessionHandle,
+    pub handle: SessionHandle,
     /// The route it was opened by.
     pub route: Arc<Route>,
     /// Who opened it.
@@ -53,7 +53,7 @@ pub struct SessionOpener {
 #[derive(Debug)]
 pub struct Registered {
     id: u64,
-    control: SessionHandle,
+    handle: SessionHandle,
     registry: Arc<Registry>,
 }
 
@@ -68,44 +68,44 @@ impl Registry {
     /// Adds a session of `route`.
     #[must_use]
     pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: SessionOpener) -> Registered {
-        let control = SessionHandle::new();
+        let handle = SessionHandle::new();
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += self.step;
-        inner.live.insert(id, Entry { control: control.clone(), route: route.clone(), who });
+        inner.live.insert(id, Entry { handle: handle.clone(), route: route.clone(), who });
         match inner.by_route.get_mut(&route.id) {
             Some(count) => *count += 1,
             None => drop(inner.by_route.insert(route.id.clone(), 1)),
         }
-        Registered { id, control, registry: self.clone() }
+        Registered { id, handle, registry: self.clone() }
     }
 
-    /// The controls of all sessions whose route `chosen` picks, each with that route.
+    /// The handles of all sessions whose route `chosen` picks, each with that route.
     #[must_use]
     pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(SessionHandle, Arc<Route>)> {
         let inner = self.lock();
         let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
-        chosen.map(|entry| (entry.control.clone(), entry.route.clone())).collect()
+        chosen.map(|entry| (entry.handle.clone(), entry.route.clone())).collect()
     }
 
-    /// The controls of those `count` sessions at most whose peers have taken nothing for the longest while
+    /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
     /// something waits for them. Who has been told to go at once is left out.
     #[must_use]
     pub fn slowest(&self, count: usize) -> Vec<SessionHandle> {
         let inner = self.lock();
         let is_going =
-            |control: &SessionHandle| control.order().is_some_and(|order| order.mode == EndMode::Now);
+            |handle: &SessionHandle| handle.order().is_some_and(|order| order.mode == EndMode::Now);
         let mut stalled: Vec<_> = inner
             .live
             .values()
-            .filter_map(|entry| Some((entry.control.stalled_since()?, &entry.control)))
-            .filter(|(_, control)| !is_going(control))
+            .filter_map(|entry| Some((entry.handle.stalled_since()?, &entry.handle)))
+            .filter(|(_, handle)| !is_going(handle))
             .collect();
         if count < stalled.len() {
             stalled.select_nth_unstable_by_key(count, |(since, _)| *since);
             stalled.truncate(count);
         }
-        stalled.into_iter().map(|(_, control)| control.clone()).collect()
+        stalled.into_iter().map(|(_, handle)| handle.clone()).collect()
     }
 
     /// The number of workers, each of which has a registry.
@@ -114,10 +114,10 @@ impl Registry {
         self.step
     }
 
-    /// The controls of all sessions.
+    /// The handles of all sessions.
     #[must_use]
-    pub fn controls(&self) -> Vec<SessionHandle> {
-        self.lock().live.values().map(|entry| entry.control.clone()).collect()
+    pub fn handles(&self) -> Vec<SessionHandle> {
+        self.lock().live.values().map(|entry| entry.handle.clone()).collect()
     }
 
     /// The ids of all sessions.
@@ -174,8 +174,8 @@ impl Registered {
 
     /// How the session is ended.
     #[must_use]
-    pub fn control(&self) -> &SessionHandle {
-        &self.control
+    pub fn handle(&self) -> &SessionHandle {
+        &self.handle
     }
 }
 
@@ -213,18 +213,18 @@ mod tests {
         let registry = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who)).collect();
         for n in [4, 1, 2, 3] {
-            live[n].control().on_stall(true, false);
+            live[n].handle().on_stall(true, false);
             std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
         }
-        live[2].control().on_stall(true, true);
-        live[1].control().end(frame_core::handle::Order { code: 1013, mode: EndMode::Now });
+        live[2].handle().on_stall(true, true);
+        live[1].handle().end(frame_core::handle::Order { code: 1013, mode: EndMode::Now });
         let since = |count| {
             let mut since: Vec<_> =
-                registry.slowest(count).iter().map(|control| control.stalled_since().unwrap()).collect();
+                registry.slowest(count).iter().map(|handle| handle.stalled_since().unwrap()).collect();
             since.sort_unstable();
             since
         };
-        let of = |n: usize| live[n].control().stalled_since().unwrap();
+        let of = |n: usize| live[n].handle().stalled_since().unwrap();
         assert!(since(0).is_empty());
         assert_eq!(since(2), [of(4), of(3)]);
         assert_eq!(since(9), [of(4), of(3), of(2)]);

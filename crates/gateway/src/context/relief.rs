@@ -58,8 +58,8 @@ impl Relief {
         if held >= share.shed_at() && now >= self.next {
             let count = (held - share.shed_to()).div_ceil(STALLED_LEN);
             let slowest = sessions.slowest(usize::try_from(count).unwrap_or(usize::MAX));
-            for control in &slowest {
-                control.end(Order { code: TRY_AGAIN_LATER, mode: EndMode::Now });
+            for handle in &slowest {
+                handle.end(Order { code: TRY_AGAIN_LATER, mode: EndMode::Now });
             }
             if !slowest.is_empty() {
                 pressure.shed.fetch_add(slowest.len() as u64, Ordering::Relaxed);

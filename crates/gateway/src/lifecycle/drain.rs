@@ -50,9 +50,9 @@ pub(super) fn end_sessions(
     let mut moments: Vec<(Instant, SessionHandle, Arc<Route>)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
-        .map(|(control, route)| (now + window.mul_f64(rand::random::<f64>()), control, route))
+        .map(|(handle, route)| (now + window.mul_f64(rand::random::<f64>()), handle, route))
         .collect();
-    let count = moments.iter().filter(|(_, control, _)| control.order().is_none()).count();
+    let count = moments.iter().filter(|(_, handle, _)| handle.order().is_none()).count();
     moments.sort_by_key(|(moment, ..)| Reverse(*moment));
     changed.mark_unchanged();
     tokio::spawn(async move {
@@ -61,10 +61,10 @@ pub(super) fn end_sessions(
                 biased;
                 Ok(()) = changed.changed() => moments.retain(|(.., route)| chosen(route)),
                 () = sleep_until(*moment) => {
-                    let Some((_, control, route)) = moments.pop() else { break };
+                    let Some((_, handle, route)) = moments.pop() else { break };
                     if chosen(&route) {
                         let within = last.saturating_duration_since(Instant::now());
-                        control.end(Order { code, mode: EndMode::AfterMessages { within } });
+                        handle.end(Order { code, mode: EndMode::AfterMessages { within } });
                     }
                 }
             }
@@ -130,8 +130,8 @@ pub(super) async fn drain(
         () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline - LAST_CALL.min(half)) => {}
     }
-    for (control, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
-        control.end(Order { code, mode: EndMode::Now });
+    for (handle, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
+        handle.end(Order { code, mode: EndMode::Now });
     }
     tokio::select! {
         () = remaining.none() => info!("drained: the last connection has ended"),
@@ -225,7 +225,7 @@ mod tests {
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
         let sessions = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
-        let told = || live.iter().filter(|session| session.control().order().is_some()).count();
+        let told = || live.iter().filter(|session| session.handle().order().is_some()).count();
         let gone = Arc::new(AtomicBool::new(true));
         let is_gone = |gone: &Arc<AtomicBool>| {
             let gone = gone.clone();
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(end(), 100 - by_then);
         sleep(window).await;
         assert_eq!(told(), 100);
-        let in_time = |session: &Registered| match session.control().order().map(|order| order.mode) {
+        let in_time = |session: &Registered| match session.handle().order().map(|order| order.mode) {
             Some(EndMode::AfterMessages { within }) => {
                 (pace.timeout - window..=pace.timeout).contains(&within)
             }
@@ -264,7 +264,7 @@ mod tests {
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
         let sessions = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
-        let told = || live.iter().filter(|session| session.control().order().is_some()).count();
+        let told = || live.iter().filter(|session| session.handle().order().is_some()).count();
         let workers = [worker(&sessions)];
         let gone = Arc::new(AtomicBool::new(true));
         let (changes, changed) = watch::channel(());

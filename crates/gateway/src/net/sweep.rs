@@ -132,19 +132,19 @@ impl<F: Future> Future for Swept<F> {
 }
 
 pin_project! {
-    /// The task of a session, which is looked at by its control.
+    /// The task of a session, which is looked at by its handle.
     #[derive(Debug)]
     pub struct SweptSession<F> {
-        control: SessionHandle,
+        handle: SessionHandle,
         #[pin]
         session: F,
     }
 }
 
 impl<F> SweptSession<F> {
-    /// `session`, whose control this is.
-    pub fn new(control: SessionHandle, session: F) -> Self {
-        Self { control, session }
+    /// `session`, whose handle this is.
+    pub fn new(handle: SessionHandle, session: F) -> Self {
+        Self { handle, session }
     }
 }
 
@@ -153,24 +153,24 @@ impl<F: Future> Future for SweptSession<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if this.control.take_poll_request() {
+        if this.handle.take_poll_request() {
             return looking(|| this.session.poll(cx));
         }
         this.session.poll(cx)
     }
 }
 
-/// Looks at everything, round after round; `controls` are those of all sessions. To be run on the worker's own thread.
-pub async fn run(sweep: Arc<Sweep>, controls: impl Fn() -> Vec<SessionHandle>) {
+/// Looks at everything, round after round; `handles` are those of all sessions. To be run on the worker's own thread.
+pub async fn run(sweep: Arc<Sweep>, handles: impl Fn() -> Vec<SessionHandle>) {
     HERE.set(Some(sweep.clone()));
     loop {
         sleep(PAUSE).await;
-        round(&sweep, &controls()).await;
+        round(&sweep, &handles()).await;
     }
 }
 
-async fn round(sweep: &Sweep, controls: &[SessionHandle]) {
-    for slice in controls.chunks(SLICE) {
+async fn round(sweep: &Sweep, handles: &[SessionHandle]) {
+    for slice in handles.chunks(SLICE) {
         slice.iter().for_each(SessionHandle::request_poll);
         yield_now().await;
     }
@@ -215,20 +215,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_reached_by_its_control() {
-        let control = SessionHandle::new();
+    async fn a_session_is_reached_by_its_handle() {
+        let handle = SessionHandle::new();
         let mut polls = 0;
         let session = poll_fn(|cx: &mut Context<'_>| {
             polls += 1;
-            assert_eq!(control.poll(cx, &mut Default::default()), None);
+            assert_eq!(handle.poll(cx, &mut Default::default()), None);
             if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
         });
         let looks = async {
             yield_now().await;
-            control.request_poll();
+            handle.request_poll();
         };
-        tokio::join!(SweptSession::new(control.clone(), session), looks);
+        tokio::join!(SweptSession::new(handle.clone(), session), looks);
         assert_eq!(polls, 2);
-        assert!(!control.take_poll_request());
+        assert!(!handle.take_poll_request());
     }
 }

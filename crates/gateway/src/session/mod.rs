@@ -85,14 +85,14 @@ impl Session {
     where
         C: ClientStream + Send + 'static,
     {
-        SweptSession::new(self.registered.control().clone(), async move {
+        SweptSession::new(self.registered.handle().clone(), async move {
             self.report.opened();
             let policy = self.policy();
-            let control = self.registered.control();
+            let handle = self.registered.handle();
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome = relay(&mut client, backend, policy, control, Coarse).await;
+                        let outcome = relay(&mut client, backend, policy, handle, Coarse).await;
                         if outcome.backend == Exit::Reset {
                             options::reset_on_close(backend.get_ref());
                         }
@@ -105,7 +105,7 @@ impl Session {
                     }
                 }
                 Other::Echo => {
-                    let endpoint = Endpoint::new(client, policy, control.clone());
+                    let endpoint = Endpoint::new(client, policy, handle.clone());
                     let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
                     self.end(&outcome);
                 }

@@ -267,9 +267,7 @@ impl ControlClient {
             let asked: Vec<_> = ids
                 .iter()
                 .filter_map(|&id| {
-                    overview
-                        .session(id)
-                        .map(|entry| (id, entry.control.request_snapshot(), Seen::from(entry)))
+                    overview.session(id).map(|entry| (id, entry.handle.request_snapshot(), Seen::from(entry)))
                 })
                 .collect();
             let deadline = Instant::now() + SESSION_TIME;
@@ -317,8 +315,8 @@ struct Seen {
 }
 
 impl From<Entry> for Seen {
-    fn from(Entry { control, route, who }: Entry) -> Self {
-        let is_ordered = control.order().is_some();
+    fn from(Entry { handle, route, who }: Entry) -> Self {
+        let is_ordered = handle.order().is_some();
         Self {
             session: SessionInfo {
                 peer: who.peer.to_string(),
@@ -369,7 +367,7 @@ fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
         ));
     };
     let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
-    entry.control.end(Order { code, mode: EndMode::AfterMessages { within: timeout } });
+    entry.handle.end(Order { code, mode: EndMode::AfterMessages { within: timeout } });
     ControlResponse { closed: Some(id), ..ControlResponse::done() }
 }
 
