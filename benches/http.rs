@@ -58,7 +58,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
     for _ in 0..backends {
         let (near, far) = pipe(ROOM);
         tokio::spawn(serve(far));
-        worker.pool.adopt(upstream, near);
+        worker.pool.adopt(upstream.choose(), near);
     }
     Arc::new(Connection {
         peer: ([192, 0, 2, 7], 50_122).into(),

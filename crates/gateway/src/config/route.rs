@@ -13,7 +13,7 @@ use super::problem::Place;
 use super::spec::At;
 use super::{rules, values};
 use crate::site::route::{Action, Route, RouteId, Service};
-use crate::site::upstream::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Upstream};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT, Upstream};
 
 pub(super) struct ServiceName;
 
@@ -137,9 +137,8 @@ fn read_action(d: &mut Document<'_>, section: &RouteOptions) -> Option<Action> {
         return Some(Action::Service(service));
     }
     Some(Action::Proxy(Arc::new(Upstream {
-        connect_timeout: section.connect_timeout.value,
+        connector: Connector { connect_timeout: section.connect_timeout.value, pooled: section.pool.value },
         response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
-        pooled: section.pool.value,
         keeps_names: section.field_names.value,
         ..upstream?
     })))

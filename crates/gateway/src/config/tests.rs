@@ -82,7 +82,10 @@ fn the_documented_file() {
     assert_eq!(ids, ["domain.com/wss", "/", "/echo"]);
     let wss = &config.routes[0];
     let Action::Proxy(upstream) = &wss.action else { panic!("{wss:?}") };
-    assert_eq!((upstream.to_string().as_str(), upstream.connect_timeout), ("127.0.0.1:8282", 5 * SECOND));
+    assert_eq!(
+        (upstream.to_string().as_str(), upstream.connector.connect_timeout),
+        ("127.0.0.1:8282", 5 * SECOND)
+    );
     assert_eq!(wss.policy.idle_timeout, Some(3600 * SECOND));
     assert_eq!((wss.policy.ping_interval, wss.policy.pong_timeout), (Some(30 * SECOND), 10 * SECOND));
     assert_eq!(wss.policy.limits.message_max, 16 * 1024 * 1024);

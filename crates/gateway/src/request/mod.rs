@@ -114,7 +114,7 @@ async fn serve(
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
         // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
-        fallback = Host { field: upstream.field(), ..host.clone() };
+        fallback = Host { field: upstream.endpoint.field(), ..host.clone() };
         hop.host = &fallback;
     }
     report.routed(route);

@@ -25,6 +25,7 @@ use crate::request::body::AnswerBody;
 use crate::request::reply::{ErrorResponse, RequestError, Served, Upgraded};
 use crate::session::Other;
 use crate::session::report::Report;
+use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::upstream::Upstream;
 use crate::upstream::body::{CLIENT_STALLED, Gate, RequestBody, ToBackend};
@@ -121,7 +122,6 @@ pub(super) async fn request(
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
-    report.backend(upstream);
     let (mut head, answer, lease) =
         send_pooled(connection, upstream, report, hop, head, body, interim).await?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -152,14 +152,16 @@ async fn send_pooled(
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
+    let endpoint = upstream.choose();
+    report.backend(endpoint);
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
-        Some(own) => own.lease_idle(upstream).await,
+        Some(own) => own.lease_idle(endpoint).await,
         None => None,
     };
     let (wire, mut lease) = match own {
         Some(own) => own,
-        None => pool.lease(upstream).await?,
+        None => pool.lease(upstream.connector, endpoint).await?,
     };
     let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
         let (told, open) = oneshot::channel();
@@ -183,7 +185,9 @@ async fn send_pooled(
         Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
         Err(SendRequestError::Retry { request, .. }) => {
             let asking = async {
-                let (wire, fresh) = pool.lease_new(upstream).await?;
+                let endpoint = upstream.choose();
+                report.backend(endpoint);
+                let (wire, fresh) = pool.lease_new(upstream.connector, endpoint).await?;
                 lease = fresh;
                 progress.touch();
                 tokio::select! {
@@ -243,18 +247,19 @@ pub(super) async fn upgrade(
     mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
-    report.backend(upstream);
+    let endpoint = upstream.choose();
+    report.backend(endpoint);
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
-    let (mut head, answer) = shake_hands(connection, upstream, &head, &lines).await?;
+    let (mut head, answer) = shake_hands(connection, upstream, endpoint, &head, &lines).await?;
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let lease = if logs_in || identity::challenges(&head) {
-            own_pool(connection, version).map(|own| Lease::new(upstream, own))
+            own_pool(connection, version).map(|own| Lease::new(endpoint, own))
         } else {
             None
         };
@@ -280,19 +285,20 @@ pub(super) async fn upgrade(
 
 async fn shake_hands(
     connection: &Connection,
-    upstream: &Arc<Upstream>,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
     head: &Parts,
     lines: &[u8],
 ) -> Result<(response::Parts, ResponseBody<Tcp>), Failure> {
     let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
-    let request = match Box::pin(own_connection(connection, upstream)).await {
+    let request = match Box::pin(own_connection(connection, endpoint)).await {
         Some(wire) => match send_in_time(wire, upstream, request).await? {
             Err(SendRequestError::Retry { request, .. }) => *request,
             asked => return Ok(asked?),
         },
         None => request,
     };
-    let wire = IdleConnection::new(dial(upstream).await?);
+    let wire = IdleConnection::new(dial(upstream.connector, endpoint).await?);
     Ok(send_in_time(wire, upstream, request).await??)
 }
 
@@ -308,8 +314,8 @@ async fn send_in_time(
 }
 
 /// A connection that the client has logged in.
-async fn own_connection(connection: &Connection, upstream: &Arc<Upstream>) -> Option<IdleConnection<Tcp>> {
-    let (wire, _) = connection.own.get()?.lease_idle(upstream).await?;
+async fn own_connection(connection: &Connection, endpoint: &Arc<Endpoint>) -> Option<IdleConnection<Tcp>> {
+    let (wire, _) = connection.own.get()?.lease_idle(endpoint).await?;
     wire.downcast()
 }
 

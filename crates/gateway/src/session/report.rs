@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::context::Connection;
 use crate::context::registry::SessionOpener;
 use crate::net::error::chain;
+use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
-use crate::site::upstream::Upstream;
 use crate::telemetry::peer::cut;
 use crate::telemetry::record::{Kind, Record, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
@@ -29,7 +29,7 @@ pub struct Report {
     client: IpAddr,
     host: Option<Arc<str>>,
     route: Option<Arc<Route>>,
-    backend: Option<Arc<Upstream>>,
+    backend: Option<Arc<Endpoint>>,
     status: Option<StatusCode>,
     cause: Option<String>,
     received: Option<Arc<UploadProgress>>,
@@ -75,7 +75,7 @@ impl Report {
     }
 
     /// Which backend was asked.
-    pub fn backend(&mut self, backend: &Arc<Upstream>) {
+    pub fn backend(&mut self, backend: &Arc<Endpoint>) {
         self.backend = Some(backend.clone());
     }
 

@@ -44,7 +44,10 @@ impl DrainTarget {
     }
 
     fn of_upstream(upstream: &Upstream) -> Self {
-        Self::Server { host: upstream.host.to_ascii_lowercase().into(), port: upstream.port }
+        Self::Server {
+            host: upstream.endpoint.host.to_ascii_lowercase().into(),
+            port: upstream.endpoint.port,
+        }
     }
 
     /// Everything by which `route` can be drained.
@@ -63,7 +66,7 @@ impl DrainTarget {
         match (self, &route.action) {
             (Self::Route(id), _) => *id == route.id,
             (Self::Server { host, port }, Action::Proxy(upstream)) => {
-                upstream.port == *port && upstream.host.eq_ignore_ascii_case(host)
+                upstream.endpoint.port == *port && upstream.endpoint.host.eq_ignore_ascii_case(host)
             }
             (Self::Server { .. }, Action::Service(_)) => false,
         }

@@ -1,6 +1,7 @@
 //! The site: everything a request is served by, immutable, swapped whole.
 
 pub mod drained;
+pub mod endpoint;
 pub mod host;
 pub mod listener;
 pub mod path;

@@ -1,10 +1,10 @@
 //! Backends as routes name them. Pure.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-
+use crate::site::endpoint::Endpoint;
 use crate::site::path::RoutePath;
 
 /// How long a connection to a server may take where nothing is said.
@@ -12,21 +12,24 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may keep a request waiting where nothing is said.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A backend as a route names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// A name or an address; IPv6 in brackets.
-    pub host: Box<str>,
-    /// The port.
-    pub port: u16,
-    /// Both, as the log has them and the pool finds connections by.
-    pub address: Box<str>,
+/// How servers of an upstream are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connector {
     /// For a TCP connection, the look-up of the name included.
     pub connect_timeout: Duration,
-    /// From the request to the head of the answer.
-    pub response_timeout: Duration,
     /// Connections are kept for other requests.
     pub pooled: bool,
+}
+
+/// What a route names behind `proxy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its server.
+    pub endpoint: Arc<Endpoint>,
+    /// How its server is reached.
+    pub connector: Connector,
+    /// From the request to the head of the answer.
+    pub response_timeout: Duration,
     /// Field names are passed on over HTTP/1.1 as they were sent.
     pub keeps_names: bool,
 }
@@ -68,26 +71,23 @@ impl Upstream {
             return Err(format!("expected an address {EXAMPLE}, found {text:?}"));
         }
         Ok(Self {
-            host: authority.host().into(),
-            port,
-            address: format!("{}:{port}", authority.host()).into(),
-            connect_timeout: CONNECT_TIMEOUT,
+            endpoint: Arc::new(Endpoint::new(authority.host(), port)),
+            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true },
             response_timeout: RESPONSE_TIMEOUT,
-            pooled: true,
             keeps_names: false,
         })
     }
 
-    /// As a `Host` of its own.
+    /// The server that the next request goes to.
     #[must_use]
-    pub fn field(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.address).unwrap_or(HeaderValue::from_static(""))
+    pub fn choose(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
+        self.endpoint.fmt(f)
     }
 }
 

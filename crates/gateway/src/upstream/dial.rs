@@ -11,22 +11,23 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::net::options;
 use crate::net::shortage::is_shortage;
-use crate::site::upstream::Upstream;
+use crate::site::endpoint::Endpoint;
+use crate::site::upstream::Connector;
 
-/// Connects to `upstream`, trying each address of the name in turn, all under one deadline.
+/// Connects to a server, trying each address of the name in turn, all under one deadline.
 ///
 /// # Errors
 /// Why the last attempt failed.
 ///
 /// # Cancel safety
 /// A dropped call drops the attempt.
-pub async fn dial(upstream: &Upstream) -> Result<Tcp, DialError> {
-    let deadline = Instant::now() + upstream.connect_timeout;
-    let look_up = lookup_host((upstream.host.trim_matches(['[', ']']), upstream.port));
+pub async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Tcp, DialError> {
+    let deadline = Instant::now() + connector.connect_timeout;
+    let look_up = lookup_host((endpoint.host.trim_matches(['[', ']']), endpoint.port));
     let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(DialError::Name { error }),
-        Err(_) => return Err(DialError::Timeout { after: upstream.connect_timeout }),
+        Err(_) => return Err(DialError::Timeout { after: connector.connect_timeout }),
     };
     let mut failure = DialError::Name { error: io::ErrorKind::NotFound.into() };
     for (i, &address) in addresses.iter().enumerate() {
@@ -37,7 +38,7 @@ pub async fn dial(upstream: &Upstream) -> Result<Tcp, DialError> {
             Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
             Ok(Err(error)) => failure = DialError::Connect { address, error },
-            Err(_) => failure = DialError::Timeout { after: upstream.connect_timeout },
+            Err(_) => failure = DialError::Timeout { after: connector.connect_timeout },
         }
     }
     Err(failure)
@@ -89,12 +90,10 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_refused_and_a_name_without_address_is_told() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let upstream = Upstream {
-            connect_timeout: Duration::from_secs(5),
-            ..Upstream::parse(&format!("http://{free}"), None).unwrap()
-        };
-        assert!(matches!(dial(&upstream).await, Err(DialError::Connect { .. })));
-        let upstream = Upstream { host: "name.invalid".into(), ..upstream };
-        assert!(matches!(dial(&upstream).await, Err(DialError::Name { .. })));
+        let connector = Connector { connect_timeout: Duration::from_secs(5), pooled: true };
+        let refused = dial(connector, &Endpoint::new("127.0.0.1", free.port())).await;
+        assert!(matches!(refused, Err(DialError::Connect { .. })));
+        let nameless = dial(connector, &Endpoint::new("name.invalid", free.port())).await;
+        assert!(matches!(nameless, Err(DialError::Name { .. })));
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::site::upstream::Upstream;
+use crate::site::endpoint::Endpoint;
+use crate::site::upstream::Connector;
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::h1::connection::{IdleConnection, Io, ResponseBody};
 
@@ -20,10 +21,10 @@ const IDLE_MAX: usize = 64;
 /// How long one is kept.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
-/// Idle connections, by `host:port`: so few that comparing costs less than hashing.
+/// Idle connections, by endpoint: so few that comparing costs less than hashing.
 #[derive(Default)]
 pub struct Pool {
-    idle: Mutex<BTreeMap<Box<str>, Vec<Idle>>>,
+    idle: Mutex<BTreeMap<Arc<Endpoint>, Vec<Idle>>>,
 }
 
 struct Idle {
@@ -38,65 +39,67 @@ struct Idle {
 pub struct Lease {
     /// For whoever waits for the answer: set to a later time over and over, it costs next to nothing.
     pub timer: Pin<Box<Sleep>>,
-    upstream: Arc<Upstream>,
+    endpoint: Arc<Endpoint>,
     /// `None`: it is closed after this answer.
     pool: Option<Arc<Pool>>,
 }
 
 impl Pool {
-    /// The connection to `upstream` that was idle for the shortest time, or a new one.
+    /// The connection to `endpoint` that was idle for the shortest time, or a new one.
     ///
     /// # Errors
     /// If a new one can't be made.
     pub async fn lease(
         self: &Arc<Self>,
-        upstream: &Arc<Upstream>,
+        connector: Connector,
+        endpoint: &Arc<Endpoint>,
     ) -> Result<(IdleConnection, Lease), DialError> {
-        if upstream.pooled
-            && let Some(leased) = self.lease_idle(upstream).await
+        if connector.pooled
+            && let Some(leased) = self.lease_idle(endpoint).await
         {
             return Ok(leased);
         }
-        Box::pin(self.lease_new(upstream)).await // rare, and much larger than the rest
+        Box::pin(self.lease_new(connector, endpoint)).await // rare, and much larger than the rest
     }
 
-    /// The connection to `upstream` that was idle for the shortest time, if there is one.
-    pub async fn lease_idle(self: &Arc<Self>, upstream: &Arc<Upstream>) -> Option<(IdleConnection, Lease)> {
-        while let Some(Idle { mut wire, timer, .. }) = self.take(&upstream.address) {
+    /// The connection to `endpoint` that was idle for the shortest time, if there is one.
+    pub async fn lease_idle(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<(IdleConnection, Lease)> {
+        while let Some(Idle { mut wire, timer, .. }) = self.take(endpoint) {
             if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
-                return Some((wire, self.leased(timer, upstream)));
+                return Some((wire, self.leased(timer, endpoint)));
             }
         }
         None
     }
 
-    /// A new connection to `upstream`.
+    /// A new connection to `endpoint`.
     ///
     /// # Errors
     /// If it can't be made.
     pub async fn lease_new(
         self: &Arc<Self>,
-        upstream: &Arc<Upstream>,
+        connector: Connector,
+        endpoint: &Arc<Endpoint>,
     ) -> Result<(IdleConnection, Lease), DialError> {
-        let io: Box<dyn Io> = Box::new(dial(upstream).await?);
-        let mut lease = self.leased(new_timer(), upstream);
-        if !upstream.pooled {
+        let io: Box<dyn Io> = Box::new(dial(connector, endpoint).await?);
+        let mut lease = self.leased(new_timer(), endpoint);
+        if !connector.pooled {
             lease.pool = None;
         }
         Ok((IdleConnection::new(io), lease))
     }
 
-    /// Keeps a connection to `upstream` that somebody else has made.
-    pub fn adopt(self: &Arc<Self>, upstream: &Arc<Upstream>, io: impl Io) {
-        self.leased(new_timer(), upstream).keep(IdleConnection::new(Box::new(io)));
+    /// Keeps a connection to `endpoint` that somebody else has made.
+    pub fn adopt(self: &Arc<Self>, endpoint: &Arc<Endpoint>, io: impl Io) {
+        self.leased(new_timer(), endpoint).keep(IdleConnection::new(Box::new(io)));
     }
 
-    fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, upstream: &Arc<Upstream>) -> Lease {
-        Lease { timer, upstream: upstream.clone(), pool: Some(self.clone()) }
+    fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, endpoint: &Arc<Endpoint>) -> Lease {
+        Lease { timer, endpoint: endpoint.clone(), pool: Some(self.clone()) }
     }
 
-    fn take(&self, backend: &str) -> Option<Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(backend)?.pop()
+    fn take(&self, endpoint: &Endpoint) -> Option<Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).get_mut(endpoint)?.pop()
     }
 
     /// Closes what was idle for too long, or is closed by the backend.
@@ -118,10 +121,10 @@ fn new_timer() -> Pin<Box<Sleep>> {
 }
 
 impl Lease {
-    /// For a connection to `upstream` that somebody else has made, to be kept in `pool`.
+    /// For a connection to `endpoint` that somebody else has made, to be kept in `pool`.
     #[must_use]
-    pub fn new(upstream: &Arc<Upstream>, pool: &Arc<Pool>) -> Self {
-        pool.leased(new_timer(), upstream)
+    pub fn new(endpoint: &Arc<Endpoint>, pool: &Arc<Pool>) -> Self {
+        pool.leased(new_timer(), endpoint)
     }
 
     /// The connection goes back to `pool`, or nowhere, and not to where it came from.
@@ -139,9 +142,9 @@ impl Lease {
     fn keep(self, wire: IdleConnection) {
         let Some(pool) = self.pool else { return };
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = match idle.get_mut(&self.upstream.address) {
+        let list = match idle.get_mut(&self.endpoint) {
             Some(list) => list,
-            None => idle.entry(self.upstream.address.clone()).or_default(),
+            None => idle.entry(self.endpoint.clone()).or_default(),
         };
         if list.len() < IDLE_MAX {
             list.push(Idle { wire, timer: self.timer, since: None });
@@ -157,6 +160,6 @@ impl fmt::Debug for Pool {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("upstream", &self.upstream).finish_non_exhaustive()
+        f.debug_struct("Lease").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
