@@ -519,3 +519,19 @@ async fn others_have_their_turn_between_many_frames() {
         assert!((least..least + 20).contains(&turns), "{turns} of {least}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outbox_has_room_again_when_a_part_of_it_is_taken() {
+    let (_client, near) = duplex(50_000);
+    let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
+    for _ in 0..17 {
+        endpoint.outbox.push(OpCode::Binary, BytesMut::from(&[0; COPY_MAX][..]));
+    }
+    assert!(endpoint.outbox.is_full());
+    poll_fn(|cx| {
+        assert!(endpoint.outbox.poll_flush(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    assert!(!endpoint.outbox.is_full());
+}

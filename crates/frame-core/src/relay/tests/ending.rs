@@ -151,6 +151,19 @@ async fn a_message_in_flight_may_take_longer_than_a_close() {
     assert_eq!(rig.client.hear_close().await.code, Some(1001));
 }
 
+/// The rest of the message that the order waits for can not come any more.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_ends_inside_a_message_ends_the_wait_of_an_order() {
+    let mut rig = rig(policy()).await;
+    rig.backend.send(&frame(0x01, b"begun")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
+    rig.handle.end(order(EndMode::AfterMessages { within: 30 * SECOND }));
+    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    let before = Instant::now();
+    drop(rig.backend);
+    assert_eq!((rig.client.hear_close().await.code, before.elapsed()), (Some(1001), Duration::ZERO));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_whole_frames_is_cut_too() {
     let mut rig = rig_over(policy(), 64, |near| near, |near| near).await;
