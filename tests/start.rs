@@ -7,6 +7,7 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -21,6 +22,7 @@ use support::soon;
 use support::tls::{TLS12, TLS13, Tls, leaf};
 use support::ws::WebSocket;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
@@ -440,4 +442,53 @@ async fn the_line_in_the_readme_is_what_it_prints() {
     let sample: Vec<&str> = sample.split_whitespace().collect();
     let printed = line.split_once("INFO ").unwrap().1;
     assert_eq!(shape(&sample.join(" ")), shape(printed), "{line}");
+}
+
+/// Whatever clients send and files hold.
+#[tokio::test]
+async fn lines_of_text_are_logfmt() {
+    let setup = Setup::new(BINARY).with_text_log();
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let gone = "[[route]]\npath = \"/gone\"\nproxy = \"http://127.0.0.1:1\"\n";
+    let gateway = setup.start(&config("", &(ECHO.to_owned() + gone)));
+    let (tls, plain) = (gateway.addresses()[0], gateway.addresses()[1]);
+    for request in [
+        "GET /a=b\"c HTTP/1.1\r\nHost: default.test\r\n\r\n",
+        "GET /gone HTTP/1.1\r\nHost: default.test\r\n\r\n",
+        "G=T /\\ HTTP/1.1\r\nHost: default.test\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a=\"b\"\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "not HTTP\r\n\r\n",
+    ] {
+        let mut io = TcpStream::connect(plain).await.unwrap();
+        ask(&mut io, request).await;
+    }
+    ask(&mut TcpStream::connect(tls).await.unwrap(), "GET / HTTP/1.1\r\n\r\n").await;
+    let tcp = TcpStream::connect(plain).await.unwrap();
+    let mut socket = WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0;
+    socket.close(1001).await;
+    let session = gateway.wait("session");
+    assert_eq!((&session["close_code"], &session["ended_by"]), (&"1001".into(), &"client".into()));
+    gateway.write_config(&config("nonsense = \"a \\n=\"", ECHO));
+    assert!(gateway.reload()["message"].as_str().unwrap().starts_with("reload refused"));
+    std::fs::write(gateway.path().join("certs/a=b.pem"), "-----BEGIN").unwrap();
+    gateway.write_config(&config("", ECHO));
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    gateway.signal("TERM");
+    gateway.wait("drained: the last connection has ended");
+    // The same field is always written the same way.
+    let mut quoted = HashMap::new();
+    let lines = gateway.all_lines();
+    for line in &lines {
+        let text = line["line"].as_str().unwrap_or_else(|| panic!("not logfmt: {line}"));
+        for (name, value) in line.as_object().unwrap() {
+            let is_quoted = text.contains(&format!(" {name}=\""));
+            if is_quoted || text.contains(&format!(" {name}={}", value.as_str().unwrap())) {
+                assert_eq!(*quoted.entry(name.clone()).or_insert(is_quoted), is_quoted, "{name} in {text}");
+            }
+        }
+    }
+    assert!(quoted["cause"] && quoted["path"] && !quoted["peer"] && quoted.len() > 20, "{quoted:?}");
+    let requests = lines.iter().filter(|line| line["message"] == "request").count();
+    assert_eq!(requests, 4, "{}", gateway.log());
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, logfmt};
 
 /// A running gateway; killed when dropped.
 pub struct Gateway {
@@ -53,6 +53,7 @@ pub struct Setup {
     directory: TempDir,
     descriptors: Option<usize>,
     environment: Vec<(String, PathBuf)>,
+    log_format: &'static str,
     activated: Option<[TcpListener; 2]>,
 }
 
@@ -63,7 +64,14 @@ impl Setup {
         let directory = TempDir::new().unwrap();
         // Nobody else gets at the keys in it.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self { binary: binary.into(), directory, descriptors: None, environment: Vec::new(), activated: None }
+        Self {
+            binary: binary.into(),
+            directory,
+            descriptors: None,
+            environment: Vec::new(),
+            log_format: "json",
+            activated: None,
+        }
     }
 
     /// It may have so many files open and no more.
@@ -89,6 +97,13 @@ impl Setup {
     pub fn with(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         self.environment.push((name.to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// With a log as people read it. Each line that is logfmt becomes an object of strings, with the line
+    /// itself as `line`.
+    #[must_use]
+    pub fn with_text_log(self) -> Self {
+        Self { log_format: "text", ..self }
     }
 
     /// With listening sockets, as a service manager would hand them over.
@@ -129,9 +144,11 @@ impl Setup {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::<Log>::default();
         let reader = log.clone();
+        let is_text = self.log_format == "text";
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                let value = if is_text { read_text(&line) } else { serde_json::from_str(&line).ok() };
+                let value = value.unwrap_or(Value::String(line));
                 reader.lock().all.push(value);
                 reader.changed.notify_all();
             }
@@ -183,7 +200,7 @@ impl Setup {
         command
             .args([
                 "--log-format",
-                "json",
+                self.log_format,
                 "--log",
                 "debug,h2=info,rustls=info,hyper=info,mio=info",
                 "--config",
@@ -235,6 +252,12 @@ impl Gateway {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.lines("admin listener").last().expect("one")["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// All log lines so far.
+    #[must_use]
+    pub fn all_lines(&self) -> Vec<Value> {
+        self.log.lock().all.clone()
     }
 
     /// All log lines so far with this message.
@@ -442,6 +465,16 @@ impl Drop for Gateway {
             eprintln!("the gateway's log:\n{}", self.log());
         }
     }
+}
+
+/// A line of the log as text: the time, the level, the message, and pairs.
+fn read_text(line: &str) -> Option<Value> {
+    let pairs = logfmt::parse(line).ok()?;
+    let message: Vec<_> =
+        pairs.iter().skip(2).map_while(|(word, value)| value.is_none().then_some(&**word)).collect();
+    let fields = pairs.iter().filter_map(|(name, value)| Some((name.clone(), Value::from(value.clone()?))));
+    let whole = [("message".to_owned(), message.join(" ").into()), ("line".to_owned(), line.into())];
+    Some(fields.chain(whole).collect())
 }
 
 /// A configuration with a TLS listener, a plain one, and the certificates in `certs`, of which

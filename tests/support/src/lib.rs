@@ -3,6 +3,7 @@
 //!
 //! - [`pki`]: a certificate authority that lives as long as a test
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log
+//! - [`logfmt`]: the log's lines as text, read strictly
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
 //! - [`backend`]: servers behind the gateway, good and bad
 //! - [`cable`]: a way to the gateway that can be cut
@@ -22,6 +23,7 @@ pub mod cable;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
+pub mod logfmt;
 pub mod pki;
 pub mod swarm;
 pub mod tls;

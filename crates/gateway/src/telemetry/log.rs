@@ -8,6 +8,7 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::logfmt::Logfmt;
 use super::priority::{Lines, reads_journal};
 use super::queue::{self, Guard, Queue};
 
@@ -17,7 +18,7 @@ static QUEUE: OnceLock<Queue> = OnceLock::new();
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people: words, then pairs that are logfmt.
     Text,
     /// For machines: one object a line.
     Json,
@@ -51,7 +52,7 @@ pub fn start(format: Format, filter: &str) -> Result<Guard, LogError> {
         Lines { queue: QUEUE.get_or_init(|| queue).clone(), prioritized: reads_journal(), has_colors };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     match format {
-        Format::Text => subscriber.with_ansi(has_colors).init(),
+        Format::Text => subscriber.fmt_fields(Logfmt).with_ansi(has_colors).init(),
         Format::Json => subscriber.json().flatten_event(true).init(),
     }
     std::panic::set_hook(Box::new(|panic| {

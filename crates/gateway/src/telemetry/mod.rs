@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod log;
+mod logfmt;
 pub mod peer;
 mod priority;
 mod queue;

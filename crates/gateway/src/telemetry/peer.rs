@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::logfmt::escape_len;
+
 /// The longest value of a peer's in a log line, in bytes as they are written.
 const VALUE_LEN_MAX: usize = 1024;
-/// The most bytes that a log line needs for one byte: `\u{7f}`.
+/// The most bytes that a log line needs for one byte: `\u007f`.
 const ESCAPE_LEN: usize = 6;
 
 /// The front of `value`, as much as the log shows, with a mark if that is not all.
@@ -20,11 +22,7 @@ pub fn cut(value: &str) -> Cow<'_, str> {
     }
     let mut written = 0;
     for (at, char) in value.char_indices() {
-        // As a text line writes it; JSON needs no more.
-        written += if char.is_ascii_graphic() { 2 } else { char.escape_debug().count().max(char.len_utf8()) };
-        if matches!(char, '!' | '#'..='[' | ']'..='~') {
-            written -= 1;
-        }
+        written += escape_len(char); // JSON needs no more
         if written > VALUE_LEN_MAX {
             return format!("{}… (cut, {} bytes in all)", &value[..at], value.len()).into();
         }
