@@ -4,27 +4,16 @@
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Waker};
+use std::pin::pin;
 
 use benches::pipe::{Pipe, pipe};
-use benches::{LENGTHS, POLICY, messages, runtime};
+use benches::work::endpoint::{self, ROOM, step};
+use benches::{LENGTHS, messages, runtime};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use fastwebsockets::{Frame, OpCode, Role, WebSocket};
-use frame_core::endpoint::Endpoint;
-use frame_core::handle::SessionHandle;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::task::yield_now;
-
-const ROOM: usize = 2 << 20;
-
-async fn ours(io: Pipe) {
-    let mut endpoint = Endpoint::new(io, POLICY, SessionHandle::new());
-    while let Some(message) = endpoint.recv().await {
-        endpoint.send(message).await.unwrap();
-    }
-}
 
 async fn fastwebsockets(io: Pipe) {
     let mut socket = WebSocket::after_handshake(io, Role::Server);
@@ -67,17 +56,6 @@ async fn tokio_websockets(io: Pipe) {
     }
 }
 
-/// Puts messages in and polls until all their echoes have come out.
-fn step(mut echo: Pin<&mut impl Future<Output = ()>>, client: &Pipe, wire: &[u8], seen: &mut [u8]) {
-    let mut cx = Context::from_waker(Waker::noop());
-    assert_eq!(client.put(wire), wire.len());
-    let mut len = 0;
-    while len < seen.len() {
-        assert!(echo.as_mut().poll(&mut cx).is_pending());
-        len += client.take(&mut seen[len..]);
-    }
-}
-
 fn measure<F: Future<Output = ()>>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -103,7 +81,7 @@ fn echo(c: &mut Criterion) {
         let bytes = (wire.as_slice(), answer.as_slice());
         let mut group = c.benchmark_group(&name);
         group.throughput(Throughput::Elements(count as u64));
-        measure(&mut group, "ours", bytes, ours);
+        measure(&mut group, "ours", bytes, endpoint::echo);
         measure(&mut group, "bare_fastwebsockets", bytes, fastwebsockets);
         measure(&mut group, "tungstenite", bytes, tungstenite);
         measure(&mut group, "tokio_websockets", bytes, tokio_websockets);

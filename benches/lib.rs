@@ -4,6 +4,7 @@
 
 pub mod pipe;
 pub mod record;
+pub mod work;
 
 use std::time::Duration;
 

@@ -4,61 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Waker};
+use std::pin::pin;
 
-use benches::pipe::{Pipe, pipe};
-use benches::{LENGTHS, POLICY, messages, runtime};
+use benches::pipe::pipe;
+use benches::work::relay::{Middle, ROOM, run, step};
+use benches::{LENGTHS, messages, runtime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use frame_core::clock::Exact;
-use frame_core::handle::SessionHandle;
-use frame_core::relay::{relay, relay_unscanned};
-use tokio::io::copy_bidirectional;
-
-const ROOM: usize = 2 << 20;
-
-/// What sits in the middle.
-#[derive(Debug, Clone, Copy)]
-enum Middle {
-    Relay,
-    Unscanned,
-    Copy,
-}
 
 const MIDDLES: [(&str, Middle); 3] =
     [("relay", Middle::Relay), ("unscanned", Middle::Unscanned), ("copy_bidirectional", Middle::Copy)];
-
-async fn run(middle: Middle, mut client: Pipe, mut backend: Pipe) {
-    let (handle, policy) = (SessionHandle::new(), POLICY);
-    match middle {
-        Middle::Relay => {
-            relay(&mut client, &mut backend, policy, &handle, Exact::begin()).await;
-        }
-        Middle::Unscanned => {
-            relay_unscanned(&mut client, &mut backend, policy, &handle, Exact::begin()).await;
-        }
-        Middle::Copy => {
-            copy_bidirectional(&mut client, &mut backend).await.unwrap();
-        }
-    }
-}
-
-/// Puts `wire` in and polls until all of it has come out.
-fn step(
-    mut middle: Pin<&mut impl Future<Output = ()>>,
-    from: &Pipe,
-    to: &Pipe,
-    wire: &[u8],
-    seen: &mut [u8],
-) {
-    let mut cx = Context::from_waker(Waker::noop());
-    assert_eq!(from.put(wire), wire.len());
-    let mut len = 0;
-    while len < wire.len() {
-        assert!(middle.as_mut().poll(&mut cx).is_pending());
-        len += to.take(&mut seen[len..]);
-    }
-}
 
 fn steps(c: &mut Criterion) {
     let runtime = runtime();
