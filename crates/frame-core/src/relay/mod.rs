@@ -12,18 +12,19 @@
 mod client;
 mod closing;
 mod pump;
+mod shutdown;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use net_io::{BUFFER_LEN, Buffer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use net_io::BUFFER_LEN;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::client::ClientStream;
 use self::closing::{Output, Peer, State, Step, Wait, next_step};
 use self::pump::{Event, Pump};
+use self::shutdown::{PeerShutdown, Shutdown};
 use crate::clock::Clock;
 use crate::fair_queue::{QueueState, yield_to_driver};
 use crate::handle::{Order, SessionHandle};
@@ -399,14 +400,14 @@ impl<T: Clock> Relay<T> {
         let closed_in_order = self.up.close_written() && self.backend.closed;
         self.shutdown = Some(Box::new(Shutdown {
             client: if client == Exit::Orderly {
-                begin_shutdown(&self.client)
+                PeerShutdown::in_order(self.client.ended.is_some())
             } else {
                 PeerShutdown::Done(client)
             },
             backend: match backend {
                 // The server closes TCP first (RFC 6455 §7.1.1).
                 Exit::Orderly if closed_in_order && self.backend.ended.is_none() => PeerShutdown::AwaitEnd,
-                Exit::Orderly => begin_shutdown(&self.backend),
+                Exit::Orderly => PeerShutdown::in_order(self.backend.ended.is_some()),
                 exit => PeerShutdown::Done(exit),
             },
         }));
@@ -452,11 +453,6 @@ fn output(pump: &Pump) -> Output {
     }
 }
 
-/// The orderly way to end a peer's connection.
-fn begin_shutdown(peer: &Peer) -> PeerShutdown {
-    PeerShutdown::Shutdown { ended: peer.ended.is_some() }
-}
-
 fn other(party: Party) -> Party {
     if party == Party::Client { Party::Backend } else { Party::Client }
 }
@@ -464,84 +460,6 @@ fn other(party: Party) -> Party {
 /// At most 123 bytes: no violation's text is longer (asserted by a test).
 fn reason(violation: Violation) -> String {
     violation.to_string()
-}
-
-/// The last step: both connections are shut down, and neither loses what is still on its way.
-#[derive(Debug)]
-struct Shutdown {
-    client: PeerShutdown,
-    backend: PeerShutdown,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum PeerShutdown {
-    /// The peer closes first.
-    AwaitEnd,
-    Shutdown {
-        /// The peer's end has been read.
-        ended: bool,
-    },
-    /// Closing a socket with unread bytes would reset it and destroy what the peer has not read.
-    Drain,
-    Done(Exit),
-}
-
-impl Shutdown {
-    fn poll<C, B>(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: &mut C,
-        backend: &mut B,
-        late: bool,
-    ) -> Poll<(Exit, Exit)>
-    where
-        C: AsyncRead + AsyncWrite + Unpin,
-        B: AsyncRead + AsyncWrite + Unpin,
-    {
-        self.client.poll(cx, client, late);
-        self.backend.poll(cx, backend, late);
-        match (self.client, self.backend) {
-            (PeerShutdown::Done(client), PeerShutdown::Done(backend)) => Poll::Ready((client, backend)),
-            _ => Poll::Pending,
-        }
-    }
-}
-
-impl PeerShutdown {
-    fn poll<S: AsyncRead + AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut S, late: bool) {
-        loop {
-            let next = match *self {
-                Self::Done(_) => return,
-                Self::AwaitEnd => poll_drain(cx, io).map(|()| Self::Shutdown { ended: true }),
-                Self::Shutdown { ended } => Pin::new(&mut *io).poll_shutdown(cx).map(|done| match done {
-                    Ok(()) if !ended => Self::Drain,
-                    Ok(()) => Self::Done(Exit::Orderly),
-                    Err(_) => Self::Done(Exit::Orderly), // the peer is gone
-                }),
-                Self::Drain => poll_drain(cx, io).map(|()| Self::Done(Exit::Orderly)),
-            };
-            *self = match (next, *self) {
-                (Poll::Ready(next), _) => next,
-                (Poll::Pending, _) if !late => return,
-                (Poll::Pending, Self::AwaitEnd) => Self::Shutdown { ended: false },
-                (Poll::Pending, Self::Shutdown { .. }) => Self::Done(Exit::Cut),
-                (Poll::Pending, _) => Self::Done(Exit::Orderly),
-            };
-        }
-    }
-}
-
-/// Reads and discards until the peer's end, of whatever kind.
-fn poll_drain<S: AsyncRead + Unpin>(cx: &mut Context<'_>, io: &mut S) -> Poll<()> {
-    let mut buffer = Buffer::take();
-    loop {
-        let mut free = ReadBuf::new(&mut buffer);
-        match Pin::new(&mut *io).poll_read(cx, &mut free) {
-            Poll::Ready(Ok(())) if !free.filled().is_empty() => {}
-            Poll::Ready(_) => return Poll::Ready(()),
-            Poll::Pending => return Poll::Pending,
-        }
-    }
 }
 
 #[cfg(test)]
