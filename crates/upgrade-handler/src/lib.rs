@@ -4,22 +4,32 @@
 //! HTTP request in; accepted upgrade or refusal out. This crate knows neither TLS nor frames. In
 //! the order of a handshake:
 //!
-//! - [`request`]: is it one? [`refusal`]: or why not; [`origin`]: may this page?
-//! - [`upstream`]: what the backend is asked and whether its answer is true; [`key`],
-//!   [`extensions`], [`fields`]: the pieces; [`casing`]: as the RFC spells them
-//! - [`response`]: what the client is told
-//! - [`handoff`] (HTTP/1.1), [`tunnel`] (HTTP/2): the stream that is left when HTTP is done;
-//!   [`queued`]: what of it has left
+//! - [`judge`]: is it one? [`Refusal`]: or why not; [`origin`]: may this page?
+//! - [`ask`], [`verify`]: what the backend is asked and whether its answer is true; [`Key`], `extensions`,
+//!   [`fields`]: the pieces; [`casing`]: as the RFC spells them
+//! - [`accept`]: what the client is told
+//! - [`Handoff`] (HTTP/1.1), [`Tunnel`] (HTTP/2): the stream that is left when HTTP is done;
+//!   [`Queued`]: what of it has left
 
 pub mod casing;
-pub mod extensions;
+mod extensions;
 pub mod fields;
-pub mod handoff;
-pub mod key;
+mod handoff;
+mod key;
 pub mod origin;
-pub mod queued;
-pub mod refusal;
-pub mod request;
-pub mod response;
-pub mod tunnel;
-pub mod upstream;
+mod queued;
+mod refusal;
+mod request;
+mod response;
+mod tunnel;
+mod upstream;
+
+pub use self::extensions::{BadAnswer, Offer};
+pub use self::handoff::{Handoff, from_hyper};
+pub use self::key::Key;
+pub use self::queued::Queued;
+pub use self::refusal::Refusal;
+pub use self::request::{HandshakeTransport, Judgement, Upgrade, judge};
+pub use self::response::accept;
+pub use self::tunnel::Tunnel;
+pub use self::upstream::{Agreed, FalseAnswer, Repair, ask, verify};

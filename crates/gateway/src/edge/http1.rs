@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 use upgrade_handler::casing::Kept;
 use upgrade_handler::fields::has_token;
-use upgrade_handler::handoff::from_hyper;
+use upgrade_handler::from_hyper;
 
 use crate::context::Connection;
 use crate::edge::idle::HeadTimer;

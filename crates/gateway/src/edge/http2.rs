@@ -28,8 +28,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use upgrade_handler::queued::Queued;
-use upgrade_handler::tunnel::Tunnel;
+use upgrade_handler::{Queued, Tunnel};
 
 use crate::context::Connection;
 use crate::edge::http2::flood::Counted;

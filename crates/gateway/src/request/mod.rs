@@ -12,8 +12,7 @@ use std::sync::Arc;
 use http::header::{ALLOW, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use upgrade_handler::refusal::Refusal;
-use upgrade_handler::request::{Judgement, Upgrade, judge};
+use upgrade_handler::{Judgement, Refusal, Upgrade, judge};
 
 use crate::context::Connection;
 use crate::request::body::{AnswerBody, ToClient};

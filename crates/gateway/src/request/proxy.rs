@@ -14,10 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 use upgrade_handler::casing::{Kept, Spelling};
-use upgrade_handler::handoff::Handoff;
-use upgrade_handler::key::Key;
-use upgrade_handler::request::{HandshakeTransport, Upgrade};
-use upgrade_handler::upstream::{FalseAnswer, ask, verify};
+use upgrade_handler::{FalseAnswer, Handoff, HandshakeTransport, Key, Upgrade, ask, verify};
 
 use crate::context::Connection;
 use crate::net::error::{BoxError, chain};
@@ -269,7 +266,7 @@ pub(super) async fn upgrade(
     tell_repairs(upstream, &repairs);
     let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
-    let mut answer = upgrade_handler::response::accept(&upgrade, &agreed, head.headers);
+    let mut answer = upgrade_handler::accept(&upgrade, &agreed, head.headers);
     // Those of an answer whose names are kept spell them.
     *answer.extensions_mut() =
         if upstream.keeps_names { head.extensions } else { connection.worker.casing.clone() };

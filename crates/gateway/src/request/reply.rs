@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Response, StatusCode, Version};
-use upgrade_handler::refusal::Refusal;
+use upgrade_handler::Refusal;
 
 use crate::context::registry::Registered;
 use crate::request::body::{AnswerBody, ToClient};

@@ -6,8 +6,7 @@ use std::task::{Context, Poll};
 
 use frame_core::relay::ClientStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use upgrade_handler::handoff::Handoff;
-use upgrade_handler::tunnel::Tunnel;
+use upgrade_handler::{Handoff, Tunnel};
 
 use crate::net::stream::Transport;
 

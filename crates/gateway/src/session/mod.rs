@@ -19,7 +19,7 @@ use frame_core::sequence::Limits;
 use net_io::Tcp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
-use upgrade_handler::handoff::Handoff;
+use upgrade_handler::Handoff;
 
 pub use self::client::Client;
 use crate::context::registry::Registered;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Response, StatusCode, Version};
-use upgrade_handler::request::Upgrade;
-use upgrade_handler::response::accept;
-use upgrade_handler::upstream::Agreed;
+use upgrade_handler::{Agreed, Upgrade, accept};
 
 use crate::context::Connection;
 use crate::request::body::AnswerBody;
