@@ -105,7 +105,7 @@ fn directory(here: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<
 /// There is a certificate with its key, and it is valid for another week.
 fn is_good(directory: &Path) -> bool {
     let Ok(loaded) = tls_acceptor::load(&Plan::directory(directory), None) else { return false };
-    let now = tls_acceptor::load::unix_now();
+    let now = net_io::unix_now();
     loaded.set.lookup("localhost").unwrap_or_default().iter().any(|c| c.leaf.days_left(now) >= 7)
 }
 

@@ -205,7 +205,7 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
     })?;
-    let tables = check::tables(&candidate, tls_acceptor::load::unix_now());
+    let tables = check::tables(&candidate, net_io::unix_now());
     std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
     Ok(ExitCode::SUCCESS)
 }

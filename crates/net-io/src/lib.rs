@@ -2,15 +2,18 @@
 //!
 //! This crate knows no protocol, no address and no crate of this workspace.
 //!
+//! - [`unix_now`]: the time of day
 //! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`Buffer`]: memory of the thread's, which idle connections don't hold
 //! - [`sweep`]: a second look at sockets that have been silent
 //! - [`Tcp`]: a socket that is asked only when something has happened
 
+mod clock;
 pub mod memory;
 mod pool;
 pub mod sweep;
 mod tcp;
 
+pub use self::clock::unix_now;
 pub use self::pool::{BUFFER_LEN, Buffer};
 pub use self::tcp::Tcp;

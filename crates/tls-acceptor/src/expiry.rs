@@ -93,10 +93,11 @@ impl Expiries {
 
 #[cfg(test)]
 mod tests {
+    use net_io::unix_now;
     use support::pki::{Order, Pki};
 
     use super::*;
-    use crate::load::{Plan, load, unix_now};
+    use crate::load::{Plan, load};
 
     #[test]
     fn stages() {

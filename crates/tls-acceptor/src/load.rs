@@ -10,7 +10,6 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use crate::cert_set::{CertSet, Lost};
 use crate::certificate::{Certificate, CertificateSource, Flaw};
@@ -19,6 +18,7 @@ use crate::directory::{Scanned, scan};
 use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
 use crate::name::CertName;
 use crate::named::named;
+use net_io::unix_now;
 
 /// What is to be loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -307,13 +307,6 @@ fn kept(previous: &CertSet, scanned: &Scanned) -> Vec<Arc<Certificate>> {
         old.origin == CertificateSource::Directory && !found.contains(&old.der()) && unusable.next().is_some()
     };
     previous.certificates().iter().filter(is_kept).cloned().collect()
-}
-
-/// Seconds since 1970.
-#[must_use]
-pub fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use net_io::unix_now;
+
 use crate::certificate::{Certificate, days_left};
-use crate::load::{CertificateProblem, Loaded, Plan, Warning, load, unix_now};
+use crate::load::{CertificateProblem, Loaded, Plan, Warning, load};
 use crate::name::CertName;
 
 /// The cell that ClientHellos are answered from. Live connections hold nothing of it.

@@ -192,8 +192,8 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use tls_acceptor::Loaded;
     use tls_acceptor::Tickets;
-    use tls_acceptor::load::Loaded;
     use tokio::time::Instant;
 
     use super::*;

@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use net_io::unix_now;
 use tls_acceptor::expiry::ExpiryLevel;
-use tls_acceptor::load::unix_now;
 use tls_acceptor::{Certificates, Expiries, Look, TicketKeys, Tickets};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};

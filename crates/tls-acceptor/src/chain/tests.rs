@@ -5,7 +5,7 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 
 use super::*;
-use crate::load::unix_now;
+use net_io::unix_now;
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use frame_core::handle::{EndMode, Order};
 use frame_core::outcome::Snapshot;
+use net_io::unix_now;
 use serde::Serialize;
-use tls_acceptor::load::unix_now;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
