@@ -171,7 +171,7 @@ async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<Ex
         }
         CliCommand::TicketKey => {
             let made = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-            let line = tls_acceptor::ticket_file::fresh_line(&format!("made {made}"))?;
+            let line = tls_acceptor::TicketKeys::fresh_line(&format!("made {made}"))?;
             std::io::stdout().write_all(line.as_bytes()).context("stdout")?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -2,14 +2,15 @@
 //!
 //! This crate knows rustls and no HTTP. In the order of a connection:
 //!
-//! - [`pem`], [`material`], [`key_kind`]: files → certificates and keys; [`certificate`], [`chain`],
-//!   [`name`], [`cert_set`]: which of them answers for which name, with which issuers;
-//!   [`load`](mod@load) does it all at once or says everything that is wrong
-//! - [`reload`]: the cell that is swapped, and the report of what changed; [`watch`]: files that
-//!   change by themselves; [`expiry`]: when to say that one should
-//! - [`waiting`]: clients that have said nothing yet, and which of them goes when there are too many
-//! - [`acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`tickets`], [`ticket_file`]: resumption; [`stream`]: what
-//!   comes out, records opened and sealed by this crate; [`error`]: or what doesn't
+//! - `pem`, `material`, `key_kind`: files → certificates and keys; [`Certificate`], `chain`, [`CertName`], [`CertSet`]:
+//!   which of them answers for which name, with which issuers; [`load`] does it all at once or says everything
+//!   that is wrong
+//! - [`Certificates`]: the cell that is swapped, and the report of what changed; [`Watch`]: files that change by
+//!   themselves; [`Expiries`]: when to say that one should
+//! - [`Waiting`]: clients that have said nothing yet, and which of them goes when there are too many
+//! - [`Acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`Tickets`],
+//!   [`TicketKeys`]: resumption; [`TlsStream`]: what comes out, records opened and sealed by this crate;
+//!   [`AcceptError`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
@@ -39,51 +40,54 @@
 //! # }
 //! ```
 
-pub mod acceptor;
+mod acceptor;
 mod assembly;
-pub mod cert_set;
-pub mod certificate;
-pub mod chain;
+mod cert_set;
+mod certificate;
+mod chain;
 mod chain_fault;
 mod der;
 mod directory;
 mod early_data;
-pub mod error;
-pub mod expiry;
+mod error;
+mod expiry;
 mod handshake;
 mod hello;
-pub mod key_kind;
-pub mod load;
-pub mod material;
-pub mod name;
+mod key_kind;
+mod load;
+mod material;
+mod name;
 mod named;
-pub mod pem;
+mod pem;
 mod permits;
 mod places;
 mod record;
-pub mod reload;
+mod reload;
 mod resolver;
-pub mod stream;
+mod stream;
 #[cfg(test)]
 mod test_rig;
-pub mod ticket_file;
+mod ticket_file;
 mod ticket_key;
-pub mod tickets;
+mod tickets;
 mod turn;
-pub mod waiting;
-pub mod watch;
+mod waiting;
+mod watch;
 
 pub use self::acceptor::{Accepted, Acceptor, AcceptorSettings, Alpn, MinVersion, SetupError};
-pub use self::cert_set::{CertSet, Selected};
-pub use self::certificate::{Certificate, KeyType, Leaf};
+pub use self::cert_set::{CertSet, Lost, Selected, Why};
+pub use self::certificate::{Certificate, CertificateSource, Flaw, KeyType, Leaf, LeafError};
 pub use self::chain_fault::ChainFault;
 pub use self::error::AcceptError;
-pub use self::expiry::Expiries;
+pub use self::expiry::{Expiries, Expiry, ExpiryLevel};
+pub use self::key_kind::KeyKind;
 pub use self::load::{CertificateProblem, Loaded, Named, Plan, Warning, load, renew};
-pub use self::name::CertName;
+pub use self::material::{FileError, FileProblem};
+pub use self::name::{CertName, normalize};
+pub use self::pem::{PemError, PemFault};
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::stream::TlsStream;
-pub use self::ticket_file::{TicketFileError, TicketKeys};
+pub use self::ticket_file::{LineError, LineProblem, TicketFileError, TicketKeys};
 pub use self::ticket_key::TicketError;
 pub use self::tickets::Tickets;
 pub use self::waiting::{Client, Place, Waiting};

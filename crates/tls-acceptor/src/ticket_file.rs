@@ -149,24 +149,24 @@ impl TicketKeys {
     pub fn open_to_others(&self) -> Option<u32> {
         self.mode.filter(|mode| mode & 0o007 != 0)
     }
-}
 
-/// A line with a fresh key; `note` is said behind its name in the comment.
-///
-/// # Errors
-/// If there is no randomness to be had.
-pub fn fresh_line(note: &str) -> Result<Zeroizing<String>, TicketError> {
-    let mut secret = Zeroizing::new([0; SECRET_LEN]);
-    rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
-    let name = TicketKey::new(&secret).short_name();
-    let mut line = Zeroizing::new(String::with_capacity(2 * SECRET_LEN + 16 + note.len()));
-    for byte in *secret {
-        for digit in [byte >> 4, byte & 0xf] {
-            line.extend(char::from_digit(digit.into(), 16));
+    /// A line with a fresh key; `note` is said behind its name in the comment.
+    ///
+    /// # Errors
+    /// If there is no randomness to be had.
+    pub fn fresh_line(note: &str) -> Result<Zeroizing<String>, TicketError> {
+        let mut secret = Zeroizing::new([0; SECRET_LEN]);
+        rand::fill(&mut secret[..]).map_err(|_| TicketError::Randomness)?;
+        let name = TicketKey::new(&secret).short_name();
+        let mut line = Zeroizing::new(String::with_capacity(2 * SECRET_LEN + 16 + note.len()));
+        for byte in *secret {
+            for digit in [byte >> 4, byte & 0xf] {
+                line.extend(char::from_digit(digit.into(), 16));
+            }
         }
+        line.push_str(&format!(" # {name} {note}\n"));
+        Ok(line)
     }
-    line.push_str(&format!(" # {name} {note}\n"));
-    Ok(line)
 }
 
 fn key(text: &[u8]) -> Result<TicketKey, LineError> {
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn fresh_lines_are_good_and_differ() {
-        let lines = [(); 2].map(|()| fresh_line("made today").unwrap());
+        let lines = [(); 2].map(|()| TicketKeys::fresh_line("made today").unwrap());
         let text = lines[0].to_string() + &lines[1];
         let keys = TicketKeys::parse(text.as_bytes()).unwrap();
         let names: Vec<_> = keys.names().collect();

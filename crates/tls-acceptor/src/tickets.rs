@@ -360,7 +360,7 @@ mod tests {
         tickets.adopt(None);
         assert_eq!(tickets.producer().encrypt(STATE).unwrap()[..NAME_LEN], own[..NAME_LEN], "its own stay");
         assert!(opens(&own));
-        let file = TicketKeys::parse(crate::ticket_file::fresh_line("").unwrap().as_bytes()).unwrap();
+        let file = TicketKeys::parse(TicketKeys::fresh_line("").unwrap().as_bytes()).unwrap();
         tickets.adopt(Some(&file));
         let shared = tickets.producer().encrypt(STATE).unwrap();
         assert!(opens(&shared) && !opens(&own));

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use net_io::unix_now;
-use tls_acceptor::expiry::ExpiryLevel;
+use tls_acceptor::ExpiryLevel;
 use tls_acceptor::{Certificates, Expiries, Look, TicketKeys, Tickets};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tls_acceptor::name::normalize;
+use tls_acceptor::normalize;
 
 /// A valid `Host`: the field as the client wrote it, and the name in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
