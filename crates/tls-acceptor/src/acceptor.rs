@@ -61,7 +61,7 @@ impl Alpn {
 
     /// The protocol of that name.
     #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         [Self::H2, Self::Http11].into_iter().find(|alpn| alpn.as_str() == name)
     }
 }

@@ -89,7 +89,7 @@ impl CertSet {
     /// `default` names the certificate for clients that ask for no name or an unknown one; it is
     /// up to the caller to see that it exists ([`Self::has_default`]).
     #[must_use]
-    pub fn build(
+    pub(crate) fn build(
         certificates: Vec<Arc<Certificate>>,
         default: Option<&CertName>,
         now: i64,

@@ -64,13 +64,13 @@ pub struct Certificate {
 impl Certificate {
     /// The leaf itself: what makes two certificates the same, whatever chain and file they came with.
     #[must_use]
-    pub fn der(&self) -> &[u8] {
+    pub(crate) fn der(&self) -> &[u8] {
         self.key.cert.first().map(AsRef::as_ref).unwrap_or_default()
     }
 
     /// The file that the key was read from.
     #[must_use]
-    pub fn key_file(&self) -> Option<&Path> {
+    pub(crate) fn key_file(&self) -> Option<&Path> {
         self.files.last().map(PathBuf::as_path)
     }
 }
@@ -140,13 +140,13 @@ impl fmt::Display for Flaw {
 impl Leaf {
     /// `now` in seconds since 1970.
     #[must_use]
-    pub fn is_valid(&self, now: i64) -> bool {
+    pub(crate) fn is_valid(&self, now: i64) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
 
     /// It has no flaw.
     #[must_use]
-    pub fn is_fit(&self) -> bool {
+    pub(crate) fn is_fit(&self) -> bool {
         self.flaws.is_empty()
     }
 

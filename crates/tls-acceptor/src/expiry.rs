@@ -25,7 +25,7 @@ pub enum ExpiryLevel {
 /// The stage of a certificate that is good until `not_after`; both in seconds since 1970. `None`: there
 /// is time.
 #[must_use]
-pub fn stage(not_after: i64, now: i64) -> Option<ExpiryLevel> {
+pub(crate) fn stage(not_after: i64, now: i64) -> Option<ExpiryLevel> {
     let left = not_after.saturating_sub(now);
     if left < 0 {
         return Some(ExpiryLevel::Expired(-left / DAY_SECS));

@@ -107,7 +107,7 @@ impl TicketKeys {
     ///
     /// # Errors
     /// Every line that can't be used.
-    pub fn parse(text: &[u8]) -> Result<Self, Vec<LineProblem>> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Vec<LineProblem>> {
         let (mut keys, mut problems) = (Vec::new(), Vec::new());
         let mut lines: Vec<usize> = Vec::new();
         let mut count = 0;

@@ -68,15 +68,9 @@ impl Waiting {
     }
 
     /// Places that are taken.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.places().all.len()
-    }
-
-    /// Nobody is waited for.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn places(&self) -> MutexGuard<'_, Places> {
@@ -203,7 +197,7 @@ mod tests {
         its.clear();
         assert_eq!(waiting.len(), 1);
         drop(first);
-        assert!(waiting.is_empty() && waiting.places().of.is_empty());
+        assert!(waiting.len() == 0 && waiting.places().of.is_empty());
     }
 
     #[tokio::test]

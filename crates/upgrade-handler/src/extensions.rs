@@ -33,14 +33,14 @@ pub enum BadAnswer {
 impl Offer {
     /// Reads a client's offer; what may not pass is left out without a word (RFC 6455 §9.1).
     #[must_use]
-    pub fn parse(headers: &HeaderMap) -> Self {
+    pub(crate) fn parse(headers: &HeaderMap) -> Self {
         let offers = elements(headers, SEC_WEBSOCKET_EXTENSIONS);
         Self { deflate: offers.filter(|offer| name(offer) == DEFLATE).map(Into::into).collect() }
     }
 
     /// The field for the backend.
     #[must_use]
-    pub fn field(&self) -> Option<HeaderValue> {
+    pub(crate) fn field(&self) -> Option<HeaderValue> {
         if self.deflate.is_empty() { None } else { HeaderValue::from_str(&self.deflate.join(", ")).ok() }
     }
 
@@ -48,7 +48,7 @@ impl Offer {
     ///
     /// # Errors
     /// If the client would have to fail the connection over it (RFC 6455 §4.1, RFC 7692 §7.1).
-    pub fn check(&self, answer: &HeaderMap) -> Result<bool, BadAnswer> {
+    pub(crate) fn check(&self, answer: &HeaderMap) -> Result<bool, BadAnswer> {
         let mut deflate = false;
         for element in elements(answer, SEC_WEBSOCKET_EXTENSIONS) {
             if name(element) != DEFLATE || self.deflate.is_empty() {

@@ -31,7 +31,7 @@ pub fn has_token(headers: &HeaderMap<HeaderValue>, name: impl AsHeaderName, toke
 }
 
 /// Splits outside quoted strings; trims; leaves empty parts out.
-pub fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
+pub(crate) fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {
         match c {

@@ -25,20 +25,20 @@ impl Key {
 
     /// A client's; `None` unless it decodes to 16 bytes.
     #[must_use]
-    pub fn parse(value: &HeaderValue) -> Option<Self> {
+    pub(crate) fn parse(value: &HeaderValue) -> Option<Self> {
         let nonce = LENIENT.decode(value.as_bytes()).ok()?;
         (nonce.len() == 16).then(|| Self(value.clone()))
     }
 
     /// As the field is sent.
     #[must_use]
-    pub fn value(&self) -> &HeaderValue {
+    pub(crate) fn value(&self) -> &HeaderValue {
         &self.0
     }
 
     /// The `Sec-WebSocket-Accept` that proves the other side has read this key.
     #[must_use]
-    pub fn accept(&self) -> HeaderValue {
+    pub(crate) fn accept(&self) -> HeaderValue {
         let mut sha1 = Sha1::new();
         sha1.update(self.0.as_bytes());
         sha1.update(GUID);

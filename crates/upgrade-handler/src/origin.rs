@@ -21,7 +21,7 @@ pub struct Origin(Box<str>);
 impl Origin {
     /// Reads `scheme://host[:port]`, `file://` or `null`.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text == "null" {
             return Some(Self(text.into()));
         }
@@ -148,7 +148,7 @@ impl OriginPattern {
 
     /// The pattern allows this origin.
     #[must_use]
-    pub fn matches(&self, origin: &Origin) -> bool {
+    pub(crate) fn matches(&self, origin: &Origin) -> bool {
         match self {
             Self::Exact(exact) => exact == origin,
             Self::Wildcard { scheme, parent } => {
