@@ -1,6 +1,6 @@
 //! Many certificates: what a ClientHello costs, and a reload.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::hint::black_box;
 

@@ -2,7 +2,7 @@
 //! fastwebsockets, which checks none of it, and beside tungstenite and tokio-websockets, as their users
 //! write them: each message read is written, and flushed when nothing more is there to be read.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::pin::pin;
 
@@ -26,7 +26,7 @@ async fn fastwebsockets(io: Pipe) {
     }
 }
 
-/// It knows no async: when it would block, whoever polls comes again.
+/// It knows no async: when it would block, it is polled again.
 async fn tungstenite(io: Pipe) {
     let mut socket = tungstenite::WebSocket::from_raw_socket(io, tungstenite::protocol::Role::Server, None);
     loop {

@@ -1,5 +1,5 @@
 //! The pure layers: what one frame costs before any byte is moved.
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::hint::black_box;
 

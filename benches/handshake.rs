@@ -1,7 +1,7 @@
 //! A TLS handshake over loopback, both ends on one thread: the client's half is in the time, so
 //! only differences between rows mean something. Resumption leaves out the signature.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::time::Instant;
 

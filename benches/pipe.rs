@@ -42,7 +42,7 @@ impl Ring {
         to[..first].copy_from_slice(&self.bytes[self.start..self.start + first]);
         to[first..n].copy_from_slice(&self.bytes[..n - first]);
         self.len -= n;
-        // An empty ring begins anew, so that messages lie in one piece as they do in sockets.
+        // An empty ring begins again at its start, so that messages lie in one piece as they do in sockets.
         self.start = if self.len == 0 { 0 } else { (self.start + n) % self.bytes.len() };
         if n > 0
             && let Some(waker) = self.writer.take()

@@ -2,7 +2,7 @@
 //! then as a stream over loopback, ours and tokio-rustls, where the system calls are in the time.
 //! Bytes a second are content's.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::hint::black_box;
 use std::io::{Read, Write};

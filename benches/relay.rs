@@ -2,7 +2,7 @@
 //! and sockets are left out; the pipes don't allocate. The same relay with its scanner off shows what
 //! seeing frames costs, `copy_bidirectional` what pipes and a loop cost that can do nothing else.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::pin::pin;
 

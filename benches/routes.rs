@@ -1,6 +1,6 @@
 //! Which route serves a request, among few and many.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that are not called")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -427,7 +427,7 @@ async fn without_a_gateway_it_says_what_to_do() {
     let other = temp.path().join("other.sock");
     let err = run(temp.path(), &format!("status --socket {}", other.display())).await.err;
     assert!(err.contains(&format!("there is no control socket {}", other.display())), "{err}");
-    // Whoever may not connect is told so. Root may everything.
+    // A user that may not connect gets a clear error. Root may connect.
     let _live = UnixListener::bind(&other).unwrap();
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::os::unix::net::UnixStream::connect(&other).is_err() {
@@ -463,11 +463,11 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_process() {
     gateway.write_config(&with_control("", ECHO).replace("control.sock", "moved.sock"));
     let answer = done(&gateway, &format!("reload --json --socket {}", path.display())).await.json();
     assert_eq!(answer["reload"]["generation"], 2);
-    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0, "nobody else is listened to there");
+    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0, "other users are refused there");
     done(&gateway, "status").await;
     let moved = gateway.path().join("moved.sock");
     assert!(!path.exists() && moved.exists());
-    // Somebody else's socket at the path is left alone.
+    // Another process's socket at the path is left alone.
     let theirs = UnixListener::bind(gateway.path().join("theirs")).unwrap();
     std::fs::rename(gateway.path().join("theirs"), &moved).unwrap();
     gateway.write_config(&config("", ECHO));

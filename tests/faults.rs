@@ -237,7 +237,7 @@ async fn a_full_disk(disk: &Path) {
     let answer = asked(&gateway, "reload");
     assert!(answer.0 && answer.1.contains("certs/default.crt: is not valid PEM"), "{}", answer.1);
 
-    // Whoever tries it out is told what there is to do.
+    // The demonstration says what to do.
     let state = disk.join("state/wssgate/dev");
     let mut demo = Command::new(WSSGATE);
     let demo = demo.current_dir(gateway.path()).env("XDG_STATE_HOME", disk.join("state")).output().unwrap();
@@ -249,7 +249,7 @@ async fn a_full_disk(disk: &Path) {
     );
     assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "nothing half made is left behind");
 
-    // There is room again: nobody has to be told.
+    // There is room again: no signal is needed.
     filler.goes();
     renewed.write(&certs, "default");
     assert!(gateway.wait("renewed")["names_replaced"].as_str().unwrap().contains("default.test"));
@@ -386,7 +386,7 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     assert_eq!((last.1, seen.count()), (503, sessions.len() + 1), "no backend was asked for the last");
     let line = gateway.wait_for(|line| line["status"] == 503, 0, "the request");
     assert!(line["cause"].as_str().unwrap().contains("open files"), "{line}");
-    // None is left: whoever comes now waits, and the gateway with them.
+    // None is left: new clients wait, and so does the gateway.
     let mut waiting: Vec<TcpStream> = Vec::new();
     for _ in 0..20 {
         // Who says nothing would be given up for others.
@@ -426,7 +426,7 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     live.echoes("still").await;
 }
 
-/// Clients have taken every descriptor. Who asks how the gateway is has an answer all the same, or an
+/// Clients have taken every descriptor. A request for the state of the gateway is still answered, or an
 /// orchestrator would end it. A renewal is not forgotten.
 #[tokio::test]
 async fn without_descriptors_operators_are_answered_and_certificates_renewed_later() {
@@ -440,7 +440,7 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     let (tls, plain, admin) = (gateway.address(), gateway.addresses()[1], gateway.admin());
     let control = gateway.path().join("control.sock");
     let mut live = open(tls).await;
-    // Whoever says nothing would be given up for others.
+    // Silent clients would be disconnected for others.
     let mut unfinished = Vec::new();
     for _ in 0..LIMIT {
         let mut client = TcpStream::connect(plain).await.unwrap();
@@ -482,7 +482,7 @@ async fn without_descriptors_operators_are_answered_and_certificates_renewed_lat
     assert!(line["cause"].as_str().unwrap().contains("certs: can't be read: Too many open files"), "{line}");
     live.echoes("still").await;
     assert_eq!(gateway.lines(SHORTAGE).len(), 1, "{}", gateway.log());
-    // Some are free: nobody has to be told.
+    // Some are free again: no signal is needed.
     drop(unfinished);
     let line = gateway.wait("renewed");
     assert_eq!(line["names_replaced"], "default.test", "{}", gateway.log());
@@ -637,7 +637,7 @@ async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
         0,
         "about the memory",
     );
-    // Nobody waits any more: there is room again.
+    // No client waits any more: there is room again.
     drop(frozen);
     until(async || metric(&gateway, "wssgate_memory_held_bytes").await < LIMIT / 2).await;
     live.echoes("after").await;

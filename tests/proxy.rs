@@ -252,7 +252,7 @@ async fn a_connection_that_a_client_has_logged_in_is_its_own() {
             (ask(&mut bob, with("")).await.text(), ask(&mut alice, with("")).await.text()),
             ("bob".into(), "alice".into())
         );
-        // Over HTTP/2 the streams may be anybody's.
+        // Over HTTP/2 the streams may belong to different users.
         let mut request = client.request(Method::GET, "/");
         request.headers_mut().insert("authorization", "Negotiate carol".parse().unwrap());
         assert_eq!(client.ask(request).await.text(), "carol");
@@ -391,7 +391,7 @@ async fn bodies_stream_both_ways() {
 
 #[tokio::test]
 async fn an_upload_goes_on_while_nobody_reads_the_answer() {
-    const LEN: usize = 32 << 20; // more than everybody on the way holds
+    const LEN: usize = 32 << 20; // more than all buffers on the way hold
     let backend = Backend::start(|mut tcp| async move {
         read_head(&mut tcp).await.unwrap();
         let (mut read, mut write) = tcp.split();

@@ -408,7 +408,7 @@ fn never_rest(gateway: SocketAddr, busy: Arc<AtomicBool>) -> impl FnOnce() {
     }
 }
 
-/// A worker that never rests sees its timers between messages, or not at all: nobody may be forgotten.
+/// A worker that never rests sees its timers between messages, or not at all: no session may be forgotten.
 #[tokio::test]
 async fn idle_sessions_are_pinged_while_others_never_rest_and_behind_that() {
     const IDLE: usize = 2000;

@@ -197,7 +197,7 @@ async fn sessions_whose_route_has_gone_are_sent_away_and_no_others() {
         socket.hears_end().await;
     }
     staying.echoes("here").await;
-    // Back again, with another backend behind it: that touches nobody who is there.
+    // Back again, with another backend: live sessions are not affected.
     let (other, seen) = echo().await;
     rig.gateway.write_config(&without.replace(&backend.address.to_string(), &other.address.to_string()));
     assert_eq!(rig.gateway.reload()["sessions_ended"], 0);

@@ -165,7 +165,7 @@ async fn half_a_pair_is_never_served() {
     .await;
     let (before, issued) = (before.unwrap(), rig.pki.issue(&["default.test"]));
     fs::write(rig.path("certs/default.crt"), &issued.fullchain).unwrap();
-    // Nobody goes on writing: that is said, and the last good one is served.
+    // The file is not completed: that is logged, and the last good one is served.
     rig.complains("stays in use", 0);
     rig.serves("default.test", &before).await;
     // Half a file, too.
@@ -188,7 +188,7 @@ async fn names_come_and_go() {
     assert_eq!(line["names_unchanged"], 1);
     let stream = Tls::new("more.test", &[]).connect(rig.gateway.address()).await.unwrap();
     assert_ne!(leaf(&stream), more.der);
-    // The last of all stays: a gateway without any certificate is of no use to anybody.
+    // The last of all stays: a gateway without any certificate is useless.
     fs::remove_file(rig.path("certs/default.pem")).unwrap();
     let line = rig.gateway.wait("renewal refused: the last good certificates stay in use");
     assert!(line["problem"].as_str().unwrap().contains("no certificate was found"), "{line}");
@@ -255,7 +255,7 @@ async fn a_directory_that_is_a_link() {
 async fn certificates_alone_are_renewed_and_nothing_is_said_of_nothing() {
     let mut rig = start(flat).await;
     rig.gateway.write_config("this is [[ no configuration");
-    // The same bytes anew, a stranger's file, a hidden one.
+    // The same bytes again, an unrelated file, a hidden one.
     let certs = rig.path("certs");
     fs::copy(certs.join("default.pem"), certs.join(".aside")).unwrap();
     fs::rename(certs.join(".aside"), certs.join("default.pem")).unwrap();
@@ -355,7 +355,7 @@ async fn live_sockets_and_resumption_go_on_through_many_renewals() {
     }
 }
 
-/// A system that has no inotify to give: in a user namespace of its own nobody else has to do without.
+/// A system without free inotify instances, in a user namespace of its own, so that other tests have theirs.
 #[test]
 fn without_inotify_files_are_looked_at() {
     let ways: [&[&str]; 1] = [&["--user", "--map-root-user"]];

@@ -161,7 +161,7 @@ fn no_reload_is_noticed_by_any_live_socket() {
     assert!(sent > 2 * size.sockets as u64, "each socket has spoken");
     if full_size() {
         // At worst, the files are loaded on the very core that a message needs. One in a thousand, since
-        // the very worst of so many is as often the machine's own as anybody's.
+        // the very worst of so many is often caused by the machine.
         let most = quiet.1 + Duration::from_millis(took_ms);
         assert!(reloading.1 <= most, "{:?}, more than {most:?}", reloading.1);
     }
@@ -202,7 +202,7 @@ fn a_killed_backend() {
         assert_eq!((&line["level"], &line["route"]), (&"WARN".into(), &"/1".into()), "{line}");
     }
     assert_eq!(hurt.all_ended(), BTreeMap::from([("1011".to_owned(), sockets as u64)]));
-    // Whoever comes now is told at once, and the others never learn of it.
+    // New clients are refused at once, and the others don't notice.
     assert_eq!(status(&gateway, "/1"), 502);
     assert_eq!(status(&gateway, "/"), 200);
     others.go_on();
@@ -328,7 +328,7 @@ fn status(gateway: &Gateway, path: &str) -> u16 {
     })
 }
 
-/// The certificate that somebody new is shown.
+/// The certificate that a new client gets.
 fn served_leaf(gateway: &Gateway) -> Vec<u8> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -337,7 +337,7 @@ fn served_leaf(gateway: &Gateway) -> Vec<u8> {
     })
 }
 
-/// The configuration after `n` reloads: only the route that everybody uses stays as it is, but for
+/// The configuration after `n` reloads: only the route that the clients use stays as it is, but for
 /// its limits and the backend of those who come.
 fn generation(n: usize, backends: &[EchoProcess; 2]) -> String {
     let (here, there) = (backends[n % 2].address, backends[(n + 1) % 2].address);

@@ -149,12 +149,12 @@ fn the_watchdog_hears_from_whoever_is_the_service() {
     hears_watchdog();
 }
 
-/// A thread that hangs, as far as everybody else can tell, until this is dropped; by the test's own
+/// A thread that hangs, as others see it, until this is dropped; by the test's own
 /// thread, which is its debugger.
 struct Held(Pid);
 
 impl Held {
-    /// The first worker of `gateway`; `None` where nobody may debug.
+    /// The first worker of `gateway`; `None` where ptrace is forbidden.
     fn first_worker(gateway: &Gateway) -> Option<Self> {
         let threads = fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
         let worker = threads
@@ -191,7 +191,7 @@ async fn the_watchdog_hears_nothing_while_a_worker_hangs() {
         live.push(WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0);
     }
     let Some(held) = Held::first_worker(&gateway) else {
-        return eprintln!("no worker was made to hang: nobody may debug on this machine");
+        return eprintln!("no worker was made to hang: ptrace is forbidden on this machine");
     };
     // What was said before; a message may be on its way still, and then there would be twenty more.
     manager.socket.set_nonblocking(true).unwrap();
@@ -223,7 +223,7 @@ async fn sockets_of_the_service_manager_are_used_and_handed_on() {
     let (wanted, spare) = (bind(), bind());
     let (address, other) = (wanted.local_addr().unwrap(), spare.local_addr().unwrap());
     let text = config("workers = 3", ECHO).replacen("127.0.0.2:0", &address.to_string(), 1);
-    // Somebody is there before the gateway is.
+    // A client connects before the gateway runs.
     let mut early = TcpStream::connect(address).await.unwrap();
     let sockets = || [wanted.try_clone().unwrap(), spare.try_clone().unwrap()];
     let mut gateway = setup().activated(sockets()).start(&text);

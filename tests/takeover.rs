@@ -90,7 +90,7 @@ async fn live_sessions_stay_and_new_ones_go_to_the_new_process() {
     let taken = gateway.wait("taken over");
     assert_eq!((&taken["predecessor"], &taken["sockets"]), (&old.into(), &handed["sockets"]));
     assert!(taken["took_ms"].is_u64() && handed["took_ms"].is_u64());
-    // Nobody's child, as far as the old process is concerned.
+    // Not a child of the old process.
     let parent = fs::read_to_string(format!("/proc/{new}/status")).unwrap();
     assert!(!parent.contains(&format!("PPid:\t{old}\n")), "{parent}");
     begun.write_all(b"\r\n").await.unwrap();
@@ -210,7 +210,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     fails("absent.test");
     gateway.write_config(&format!("worker = 3\n{text}"));
     fails("did you mean workers?");
-    // An address that somebody else has.
+    // An address that is in use.
     let strangers = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = strangers.local_addr().unwrap().to_string();
     gateway.write_config(&text.replacen("127.0.0.2:0", &taken, 1));

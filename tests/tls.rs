@@ -91,7 +91,7 @@ async fn without_a_default_unknown_names_are_refused() {
         assert!(e.to_string().contains("AccessDenied"), "{e}");
     }
     assert!(Tls::new("a.test", &[]).connect(gateway.address()).await.is_ok());
-    // Each worker says it for itself: in which order is nobody's.
+    // Each worker says it for itself: the order is not defined.
     let names_it =
         |line: &serde_json::Value| line["cause"].as_str().is_some_and(|cause| cause.contains("unknown.test"));
     gateway.wait_for(names_it, 0, "the name that has no certificate");
@@ -243,14 +243,14 @@ async fn requests_for_a_host_with_another_certificate_are_misdirected() {
     assert_eq!(status(Some("a.test"), "x.wild.test").await, 421);
     assert_eq!(status(Some("a.test"), "default.test").await, 421);
     assert_eq!(status(Some("x.wild.test"), "y.wild.test").await, 426); // the same certificate
-    assert_eq!(status(Some("a.test"), "unknown.test").await, 426); // nobody's certificate
-    // A name that nobody has gets the default certificate, for what that is for.
+    assert_eq!(status(Some("a.test"), "unknown.test").await, 426); // no certificate has this name
+    // An unknown name gets the default certificate, for the names of that one.
     assert_eq!(status(Some("unknown.test"), "a.test").await, 421);
     assert_eq!(status(Some("unknown.test"), "default.test").await, 426);
     assert_eq!(status(Some("unknown.test"), "unknown.test").await, 426);
     assert_eq!(status(Some("unknown.test"), "other.test").await, 426);
     assert_eq!(status(Some("default.test"), "a.test").await, 421);
-    // A client that names nobody may be a balancer: routes alone decide.
+    // A client without SNI may be a load balancer: only routes decide.
     assert_eq!(status(None, "a.test").await, 426);
     // A renewal is not another certificate.
     let client = Tls::with(BOTH, Some("a.test"), &[], &[]);

@@ -100,7 +100,7 @@ async def talked(seen, gate, behind, deflated):
 
 
 async def closed(close, gate, behind):
-    """Whoever closes, the other side and the log read the same code and reason."""
+    """Whichever side closes, the other side and the log read the same code and reason."""
     code, reason = close["code"], close["reason"]
     for party in ("client", "backend"):
         path = f"/closed-by-{party}/{code}"

@@ -164,7 +164,7 @@ def environment(**more):
 
 @asynccontextmanager
 async def workplace():
-    """A directory to work in, until nobody does: helpers may outlive who started them by a moment."""
+    """A directory to work in, removed at the end: child processes may outlive their parent by a moment."""
     with TemporaryDirectory(prefix="interop-") as directory:
         try:
             yield directory
@@ -186,5 +186,5 @@ def working_in(directory):
             if os.readlink(cwd) == os.path.realpath(directory):
                 found.append(int(cwd.parent.name))
         except OSError:
-            pass  # it has ended, or is somebody else's
+            pass  # it has ended, or belongs to another user
     return found

@@ -85,7 +85,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
             let mut slices = vec![Vec::new(); count];
             for slice in 0..plan.slices(row) {
                 for turn in 0..count {
-                    // Nobody always comes first, or always after the same.
+                    // No gateway always comes first, or always after the same one.
                     let index = (turn + slice + round + row_index) % count;
                     let installed = &plan.gateways[index];
                     match bench.measure(row, slice, installed, &running[index]).await {

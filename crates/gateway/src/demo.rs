@@ -28,7 +28,7 @@ pub enum DemoError {
     Io {
         /// The place.
         directory: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         error: io::Error,
     },
     /// The certificate can't be made.

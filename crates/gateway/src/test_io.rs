@@ -40,7 +40,7 @@ tls = false
 
 [[route]]
 path = "/"
-proxy = "http://127.0.0.1:1" # nobody dials it: the pool holds connections
+proxy = "http://127.0.0.1:1" # never dialled: the pool holds connections
 
 [[route]]
 path = "/echo"

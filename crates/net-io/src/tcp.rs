@@ -32,7 +32,7 @@ sockopt_impl!(
 #[derive(Debug)]
 pub struct Tcp {
     io: TcpStream,
-    /// Who is woken when there is something to read; `None`: that has happened, or nobody has asked.
+    /// Who is woken when there is something to read; `None`: it has been woken, or no task waits.
     reader: Option<RegisteredWaker>,
 }
 
@@ -156,7 +156,7 @@ impl AsyncRead for Tcp {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if buf.initialized().len() < buf.capacity() {
-            // Somebody brings memory as it comes, which only tokio may read into.
+            // A part of the memory is uninitialised; only tokio may read into it.
             this.reader = None;
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
@@ -321,7 +321,7 @@ mod tests {
                         assert_eq!(read_now(&mut near, cx, true), None);
                     }
                 }
-                Poll::Pending // nobody polls it now unless it is woken
+                Poll::Pending // it is polled again only when it is woken
             })
             .await
         });

@@ -139,7 +139,7 @@ impl Acceptor {
     /// An acceptor that answers from `certificates` as they are at each handshake.
     ///
     /// # Errors
-    /// If the cryptographic library can't do what is asked of it; not to be expected.
+    /// If the cryptographic library lacks an algorithm; the one that is built in doesn't.
     pub fn new(
         settings: &AcceptorSettings,
         certificates: Arc<Certificates>,

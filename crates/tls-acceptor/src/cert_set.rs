@@ -35,7 +35,7 @@ pub struct CertSet {
 pub enum Selected {
     /// A certificate that is valid for the name the client asked for.
     Own,
-    /// The default one: the client asked for no name, or for one that nobody has.
+    /// The default one: the client sent no name, or one that no certificate has.
     Default,
 }
 
@@ -169,7 +169,7 @@ impl CertSet {
 
     /// Answers a ClientHello: own certificate, default, or `None`. Among an entry's key types the
     /// client's signature schemes choose; if it can use none, the handshake has to fail over the
-    /// certificate, so one is returned all the same.
+    /// certificate, so one is returned anyway.
     #[must_use]
     pub fn resolve(
         &self,

@@ -268,7 +268,7 @@ fn hosts(x509: &X509Certificate<'_>) -> Vec<String> {
     names.filter_map(host).collect()
 }
 
-/// The algorithm that it is signed with, if nobody trusts it any more. What is signed by itself is believed
+/// The algorithm that it is signed with, if it is no longer trusted. What is signed by itself is trusted
 /// or not, whatever its signature.
 fn weak_signature(x509: &X509Certificate<'_>) -> Option<&'static str> {
     if x509.issuer().as_raw() == x509.subject().as_raw() {

@@ -2,7 +2,7 @@
 //!
 //! The leaf comes first, then issuer after issuer (RFC 8446 §4.4.2), from the leaf's own file if it has
 //! them, else from the directory. What else of the file belongs to the chain, such as a cross-signed
-//! issuer, follows. Doubled certificates are sent once; those that belong to nobody are not sent.
+//! issuer, follows. Duplicate certificates are sent once; those that are not part of the chain are not sent.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

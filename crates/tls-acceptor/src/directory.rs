@@ -132,7 +132,7 @@ impl Scanned {
         Self { unwalked: vec![directory.to_owned()], problems: vec![problem], ..Self::default() }
     }
 
-    /// The file was looked at, or lies where nobody could look.
+    /// The file was read, or is in a directory that couldn't be read.
     pub(crate) fn may_be_there(&self, file: &Path) -> bool {
         self.files.contains(file) || self.unwalked.iter().any(|path| file.starts_with(path))
     }
@@ -188,7 +188,7 @@ impl Scanned {
         }
     }
 
-    /// Leaves that nobody can be served by, since their key is not there, or their file is not read.
+    /// Leaves that can't be served, since their key is missing, or their file is not read.
     fn say_what_is_missed(&mut self, chains: &[ChainFile], keys: &Keys, unlisted: &[PathBuf]) {
         let sent: HashSet<&[u8]> =
             self.certificates.iter().flat_map(|c| &c.key.cert).map(AsRef::as_ref).collect();
@@ -205,7 +205,7 @@ impl Scanned {
         }
         let others: Vec<_> = unlisted.iter().take(UNLISTED_MAX).filter_map(|path| unread(path)).collect();
         let other_keys: HashMap<Vec<u8>, &Path> = match keyless.is_empty() {
-            true => HashMap::new(), // nobody asks for them
+            true => HashMap::new(), // they are not needed
             false => others.iter().flat_map(Unread::public_keys).collect(),
         };
         let mut problems = Vec::new();

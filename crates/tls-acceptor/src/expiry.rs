@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(a[7].1, "a.test HAS EXPIRED 2 days ago; it is still served");
         // At once for one that is there already; and nothing for one that isn't served.
         assert_eq!(said[0], (0, "b.test expires in 19 days".to_owned()));
-        // A renewed certificate begins anew.
+        // For a renewed certificate it begins again.
         pki.issue_as(&Order { until_days: 5, ..Order::new(&["a.test"]) }).write(directory.path(), "a");
         let set = load(&Plan::directory(directory.path()), None).unwrap().set;
         assert_eq!(expiries.news(&set, start).len(), 1);

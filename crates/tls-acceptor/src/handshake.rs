@@ -73,11 +73,11 @@ struct CapturedSecrets {
 }
 
 thread_local! {
-    /// What rustls has told [`SecretCapture`] since somebody last looked.
+    /// What rustls has given to [`SecretCapture`] since the last look.
     static CAPTURED: RefCell<CapturedSecrets> = const { RefCell::new(CapturedSecrets { handshake: None, client: None, server: None }) };
 }
 
-/// rustls hands out keys, and tells the secrets that they are made of to nobody but its key log.
+/// rustls hands out keys, but the secrets that they are derived from only to its key log.
 #[derive(Debug)]
 pub(crate) struct SecretCapture;
 
@@ -216,7 +216,7 @@ impl Handshake {
             self.shown -= discard;
             match step.map_err(AcceptError::of_tls)? {
                 Step::Look => {}
-                // Nobody waits for tickets: they leave with the first answer, in one packet.
+                // Clients don't wait for tickets: they are sent with the first answer, in one packet.
                 Step::Send if !self.tls.is_handshaking() && self.tls.protocol_version() == Some(TLSv1_3) => {}
                 Step::Send => {
                     self.is_first = false;

@@ -64,7 +64,7 @@ pub enum CertificateProblem {
     Directory {
         /// Which.
         path: PathBuf,
-        /// The operating system's word.
+        /// The operating system's error.
         error: io::Error,
     },
     /// No certificate is valid for the default name.
@@ -108,7 +108,7 @@ pub enum Warning {
     Kept(Arc<Certificate>),
     /// A certificate that is served but not valid yet. (One that has expired is [`expiry`](crate::expiry)'s.)
     NotValidYet(Arc<Certificate>),
-    /// Files with private keys that everybody on this machine can get at.
+    /// Files with private keys that every user of this machine can read or write.
     Open {
         /// One of them.
         file: PathBuf,

@@ -31,7 +31,7 @@ const EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "key"];
 /// What is wrong with a file. Nothing of its text is ever part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system's word.
+    /// The operating system's error.
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
     /// It is no chain and no key, whatever it is.
@@ -71,7 +71,7 @@ pub enum FileError {
     /// DER that has to be converted.
     #[error("is {0}")]
     Foreign(&'static str),
-    /// There is nobody to type a passphrase.
+    /// The gateway can't ask for a passphrase.
     #[error("holds an encrypted key; write it without a passphrase (openssl pkey -in … -out …)")]
     EncryptedKey,
     /// A certificate in it can't be used.
@@ -114,7 +114,7 @@ pub enum FileError {
         /// The chain's first file.
         chain: PathBuf,
     },
-    /// Without a name nobody can ask for it.
+    /// Without a name no client can ask for it.
     #[error("names no host in its subjectAltName")]
     NoNames,
     /// Names that no client could send as SNI.
@@ -207,7 +207,7 @@ pub(crate) struct Permissions {
 }
 
 impl Permissions {
-    /// The file's mode, if everybody on this machine can read or write it.
+    /// The file's mode, if every user of this machine can read or write it.
     pub(crate) fn open_to_others(&mut self, file: &Path) -> Option<u32> {
         let mode = fs::metadata(file).ok()?.mode() & 0o7777;
         let file = (mode & 0o006 != 0).then(|| file.canonicalize().ok())??;

@@ -66,7 +66,7 @@ impl Certificates {
         self.current.load_full() // never a guard: arc-swap's are not for holding
     }
 
-    /// Carries out `plan` anew and, if all is well, serves the result. Blocks.
+    /// Carries out `plan` again and, if that succeeds, serves the result. Blocks.
     ///
     /// # Errors
     /// See [`load`]; what was served is served on.

@@ -30,7 +30,7 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lends the thread's scratch space, [`SCRATCH_LEN`] bytes of somebody's old traffic.
+/// Lends the thread's scratch space, [`SCRATCH_LEN`] bytes that hold other connections' old traffic.
 fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.resize(SCRATCH_LEN, 0); // once

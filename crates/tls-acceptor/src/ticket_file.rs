@@ -30,7 +30,7 @@ pub struct TicketKeys {
 /// Why a file of ticket keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TicketFileError {
-    /// The operating system's word.
+    /// The operating system's error.
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
     /// A directory, a pipe, or something much longer than all the keys it may hold.

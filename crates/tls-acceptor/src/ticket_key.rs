@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 pub(crate) const SECRET_LEN: usize = 32;
 pub(crate) const NAME_LEN: usize = 16;
 pub(crate) const SALT_LEN: usize = 32;
-/// More keys than anybody's rotation leaves behind.
+/// More keys than any rotation needs.
 pub(crate) const KEYS_MAX: usize = 16;
 
 /// Why there are no ticket keys.

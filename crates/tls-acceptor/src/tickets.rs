@@ -47,7 +47,7 @@ impl Tickets {
         Ok(Self::of(Ring { keys, rotate_at: Some(now() + PERIOD_SECS) }))
     }
 
-    /// The keys as another process takes them with [`Self::import`]. Secret: whoever has them can resume
+    /// The keys as another process takes them with [`Self::import`]. Secret: with them one can resume
     /// sessions as this server, and read what was said over TLS 1.2.
     #[must_use]
     pub fn export(&self) -> Zeroizing<Vec<u8>> {
@@ -151,7 +151,7 @@ impl ProducesTickets for Cell {
 #[derive(Debug)]
 struct Ring {
     keys: Vec<TicketKey>,
-    /// `None`: somebody else sees to it.
+    /// `None`: the keys come from a file.
     rotate_at: Option<u64>,
 }
 
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((new.producer().enabled(), new.producer().lifetime()), (true, LIFETIME_SECS));
         assert_eq!(new.0.0.load().rotate_at, old.0.0.load().rotate_at);
         assert!(Tickets::new().unwrap().producer().decrypt(&ticket).is_none());
-        // Keys that somebody else rotated rotate from now on.
+        // Keys that came from a file rotate from now on.
         let shared = Tickets::of(ring(&[1, 2, 3], None));
         let ticket = shared.producer().encrypt(STATE).unwrap();
         let new = Tickets::import(&shared.export()).unwrap();

@@ -18,7 +18,7 @@ thread_local! {
     static ALL_MADE: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The right to make a first flight. Nothing may be waited for that somebody else has to do.
+/// The right to make a first flight. Its holder must not wait for another task.
 pub(crate) struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
 }

@@ -79,7 +79,7 @@ impl Waiting {
 }
 
 impl Place {
-    /// Ready when the place is needed for somebody else.
+    /// Ready when the place is needed for another client.
     ///
     /// # Cancel safety
     /// Safe.
@@ -190,7 +190,7 @@ mod tests {
         let first = waiting.enter(b);
         let mut its: Vec<_> = (0..100).map(|_| waiting.enter(a)).collect();
         assert!(waiting.len() <= 6, "{}", waiting.len());
-        assert!(!is_called_off(&first), "it is somebody else's, though it waits longest");
+        assert!(!is_called_off(&first), "it belongs to another client, although it has waited longest");
         let gone = its.iter().filter(|place| is_called_off(place)).count();
         assert_eq!(gone, its.len() + 1 - waiting.len());
         assert!(its[..gone].iter().all(is_called_off), "the longest went first");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes: the bound holds, and nobody who has fewer places than another client is
+        /// Whatever comes and goes: the bound holds, and no client that has fewer places than another one is
         /// called off by that client.
         #[test]
         fn the_bound_holds(max in 1_usize..12, script in prop::collection::vec((0_u8..5, any::<bool>()), 1..200)) {

@@ -1,7 +1,7 @@
-//! Files that change → a look at them, without anybody's signal.
+//! Files that change → a look at them, without a signal.
 //!
 //! inotify tells of changes in directories; which directories those are is known by `places`, and
-//! asked anew at each look, since links and directories come and go. Where inotify can't (there is a limit
+//! determined again at each look, since links and directories come and go. Where inotify can't (there is a limit
 //! on watches, or a directory that may be passed through but not read), or where a look has seen less than
 //! there is (no descriptor was left to open a file), [`Look::degraded`] says so, and the owner has to look from
 //! time to time: [`FileScanner::look`] is cheap when nothing has changed.
@@ -58,7 +58,7 @@ impl fmt::Debug for FileScanner {
 /// What there was to be seen.
 #[derive(Debug)]
 pub struct Look {
-    /// The plan carried out anew, as [`renew`] does it; `None` if nothing has changed.
+    /// The plan carried out again, as [`renew`] does it; `None` if nothing has changed.
     pub renewed: Option<Result<Loaded, Vec<CertificateProblem>>>,
     /// The files changed all the while: look again.
     pub restless: bool,
@@ -95,7 +95,7 @@ impl Watch {
     /// Waits until something has happened to one of the files, or where they were.
     ///
     /// # Cancel safety
-    /// Safe: what nobody waits for is kept.
+    /// Safe: what happens between two calls is kept.
     pub async fn changed(&mut self) {
         let Some(events) = &mut self.events else { return pending().await };
         while let Some(event) = events.next().await {

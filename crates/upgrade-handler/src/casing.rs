@@ -1,4 +1,4 @@
-//! Field names as somebody spells them.
+//! Field names with upper and lower case.
 //!
 //! Names are case-insensitive (RFC 9110 §5.1), yet there are backends and clients that only find
 //! `Sec-WebSocket-Key` in exactly this spelling, and some that only find their own. hyper writes names in the

@@ -15,7 +15,7 @@ use crate::request::Upgrade;
 /// A 101 that is not one.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum FalseAnswer {
-    /// Nobody asked.
+    /// The request asked for no upgrade.
     #[error("101 to a request that asked for no upgrade")]
     Unasked,
     /// HTTP/1.0 has no upgrades (RFC 9110 §7.8).

@@ -1,4 +1,4 @@
-//! A test in namespaces of its own: there it may mount and set limits, and nobody else notices.
+//! A test in namespaces of its own: there it may mount and set limits without effect on other tests.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// Holds the path of a directory, for `prepare` to mount something on.
 const PLACE: &str = "WSSGATE_TEST_PLACE";
 
-/// Runs the calling test anew, as a process of its own in what one of `ways` (arguments of `unshare`)
+/// Runs the calling test again, as a process of its own in what one of `ways` (arguments of `unshare`)
 /// makes, after `prepare`, shell commands that may use `$WSSGATE_TEST_PLACE`, a directory.
 ///
 /// Returns that directory there, where the test goes on; here `None`, as it is over. A machine that

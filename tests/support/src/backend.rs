@@ -45,7 +45,7 @@ impl Backend {
         .await
     }
 
-    /// An address that nobody listens on.
+    /// An address on which nothing listens.
     #[must_use]
     pub fn nobody() -> SocketAddr {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

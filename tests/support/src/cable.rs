@@ -47,7 +47,7 @@ impl Namespaces {
                         ip(&["link", "set", "far", "up"]).unwrap();
                         let _ = answer.send(std::net::TcpStream::connect(address).unwrap());
                     }
-                    // What arrives is for nobody, and nothing can leave.
+                    // What arrives is dropped, and nothing can leave.
                     Order::Cut(answer) => {
                         ip(&["addr", "flush", "dev", "far"]).unwrap();
                         let _ = answer.send(());
@@ -85,7 +85,7 @@ fn ip(arguments: &[&str]) -> Option<()> {
     Command::new("ip").args(arguments).status().ok()?.success().then_some(())
 }
 
-/// What everybody may have: a relay that swallows what it reads.
+/// A way that every user may set up: a relay that drops what it reads.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,

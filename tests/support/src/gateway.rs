@@ -62,7 +62,7 @@ impl Setup {
     #[must_use]
     pub fn new(binary: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        // Nobody else gets at the keys in it.
+        // Other users can't read the keys in it.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         Self {
             binary: binary.into(),
@@ -207,7 +207,7 @@ impl Setup {
             ])
             .arg(self.config_file())
             .env("RUST_BACKTRACE", "0")
-            .env_remove("RUNTIME_DIRECTORY") // the test's own business, if anybody's
+            .env_remove("RUNTIME_DIRECTORY") // the environment of the test run must not matter
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -478,7 +478,7 @@ fn read_text(line: &str) -> Option<Value> {
 }
 
 /// A configuration with a TLS listener, a plain one, and the certificates in `certs`, of which
-/// `default.test` is the default; nobody watches them, so that a test knows what reads them. `top` are
+/// `default.test` is the default; they are not watched, so that a test knows when they are read. `top` are
 /// keys of the top level, `routes` all the rest.
 #[must_use]
 pub fn config(top: &str, routes: &str) -> String {

@@ -1,5 +1,5 @@
 //! What whole-gateway scenarios, benches and crate tests share. Nothing here leans on the code
-//! under test: frames, handshakes and HTTP are spelled out anew.
+//! under test: frames, handshakes and HTTP are implemented again.
 //!
 //! - [`pki`]: a certificate authority that lives as long as a test
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log

@@ -1,7 +1,7 @@
 //! Thousands of live clients, and the backend behind them, as processes of their own: a test that
 //! measures the gateway neither shares its descriptors with them nor its threads.
 //!
-//! A part is the test's own program started anew, so such a test has `harness = false` and calls
+//! A part is the test's own program started again, so such a test has `harness = false` and calls
 //! [`play_part`] first. It is asked by lines on stdin and answers by lines of JSON on stdout; when
 //! stdin ends, so does the part.
 
@@ -219,7 +219,7 @@ impl Clients {
         }
     }
 
-    /// Stops the process as it is: its sockets stay, and nobody is there.
+    /// Stops the process (SIGSTOP): its sockets stay open, but it doesn't read.
     pub fn freeze(&self) {
         let pid = Pid::from_raw(i32::try_from(self.part.child.id()).unwrap());
         kill(pid, Signal::SIGSTOP).unwrap();
@@ -424,7 +424,7 @@ impl Client {
 fn ending(frame: Option<Frame>) -> String {
     match frame {
         Some(frame) if frame.b0 == CLOSE => frame.close_code().to_string(),
-        Some(frame) => format!("a frame that nobody asked for: {:#04x}", frame.b0),
+        Some(frame) => format!("an unexpected frame: {:#04x}", frame.b0),
         None => "cut off".to_owned(),
     }
 }

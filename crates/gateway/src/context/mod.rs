@@ -172,7 +172,7 @@ pub struct Connection {
     pub limits: ClientLimits,
     /// Where it lives.
     pub worker: Arc<Worker>,
-    /// Connections to backends that its client has logged in: nobody else's requests go over them, and they end
+    /// Connections to backends that its client has logged in: no other client's requests go over them, and they end
     /// with it. Made when they are needed.
     pub own: OnceLock<Arc<Pool>>,
 }

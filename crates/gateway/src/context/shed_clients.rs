@@ -8,17 +8,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-/// How often the log is told.
+/// Between two lines of the log.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Those of a worker that nobody has been told of, and when somebody was.
+/// Those of a worker that have not been logged yet, and the time of the last line.
 #[derive(Debug, Default)]
 pub struct ShedClients {
     inner: Mutex<(u64, Option<Instant>)>,
 }
 
 impl ShedClients {
-    /// `peer` was given up; `cause` says in what it was.
+    /// `peer` was disconnected; `cause` says what it did not do.
     pub fn gave_up(&self, peer: SocketAddr, cause: &str) {
         debug!(%peer, cause, "connection closed to make room for another client");
         if let Some(clients) = self.count(Instant::now()) {

@@ -18,8 +18,8 @@ use crate::edge::{http1, http2};
 use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
 
-/// Waits for a connection's first bytes, and has it served. Who says nothing costs this small task and a place
-/// among the silent, which may be needed for somebody else.
+/// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
+/// place in `silent`, which it may have to give up for another client.
 pub async fn wait_for_first_bytes(
     worker: Arc<Worker>,
     state: Arc<ListenerState>,
@@ -46,7 +46,7 @@ pub async fn wait_for_first_bytes(
 
 /// Waits for something to read, or for the end.
 async fn readable(tcp: &TcpStream) -> io::Result<()> {
-    // tokio takes a new socket for readable until somebody has tried it.
+    // tokio reports a new socket as readable until the first read of it would block.
     let peek = || Ok(recv(tcp, &mut [0; 1], RecvFlags::PEEK)?.0);
     match tcp.try_io(Interest::READABLE, peek) {
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => tcp.readable().await,

@@ -42,7 +42,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// has (RFC 9113 §6.5.2). More get 431.
 const FIELDS_MAX: usize = HEAD_LEN_MAX / 32;
 
-/// hyper reads so much of a body that nobody wants, if it is there already; else it ends the connection.
+/// hyper reads so much of a body that is not used, if it has arrived already; else it ends the connection.
 const UNREAD_MAX: u64 = 8 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.

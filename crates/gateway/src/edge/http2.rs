@@ -49,7 +49,7 @@ use crate::upstream::interim::Interim;
 
 /// Streams a client may have open at once.
 const STREAMS_MAX: u32 = 256;
-/// What a client may send on a stream before somebody takes it.
+/// What a client may send on a stream before it is read.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The same for a connection: so many times a stream's that stalled streams don't stall others.
 const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
@@ -185,8 +185,8 @@ async fn stream(
         (RequestBody::Empty, None)
     } else {
         let length = head.headers.get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-        let wanted = expects_continue(&head.headers).then(|| told(&mut body_wanted));
-        (RequestBody::Http2(Http2Body::new(recv, length, wanted, told(&mut body_rest))), None)
+        let wanted = expects_continue(&head.headers).then(|| sender(&mut body_wanted));
+        (RequestBody::Http2(Http2Body::new(recv, length, wanted, sender(&mut body_rest))), None)
     };
     let worker = connection.worker.clone();
     let interim = Interim::default();
@@ -198,7 +198,7 @@ async fn stream(
                 // Before the exchange finds its body broken off: the report says so.
                 _ = poll_fn(|cx| respond.poll_reset(cx)) => return open.give_up(),
                 reply = &mut exchange => break reply,
-                // Nobody but the exchange, which was polled just now, has any.
+                // Only the exchange has any, and it was polled just now.
                 answers = taken(&interim) => send_informational(&mut respond, answers),
                 asked = hear(&mut body_wanted) => {
                     body_wanted = None;
@@ -268,14 +268,14 @@ fn send_informational(respond: &mut SendResponse<Bytes>, answers: Vec<Response<(
     }
 }
 
-/// One who can tell, heard by `receiver`.
-fn told<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> oneshot::Sender<T> {
+/// A new sender, whose receiver is put into `receiver`.
+fn sender<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> oneshot::Sender<T> {
     let (sender, hears) = oneshot::channel();
     *receiver = Some(hears);
     sender
 }
 
-/// Says whether it was told, or that it won't be; waits for ever if nobody can tell.
+/// Returns true when the sender has sent, false when it was dropped; waits for ever if there is none.
 async fn hear(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
     match receiver {
         Some(receiver) => receiver.await.is_ok(),
@@ -309,7 +309,7 @@ impl Upload {
         pending::<()>().await;
     }
 
-    /// The client may still be sending a body that nobody wants. Ending the stream now would be a RST_STREAM right
+    /// The client may still be sending a body that is not used. Ending the stream now would be a RST_STREAM right
     /// behind the answer (RFC 9113 §8.1), and some clients then report that instead.
     async fn read_rest(mut self, draining: &CancellationToken) {
         // Not before the backend has had of it what it takes.
@@ -329,7 +329,7 @@ impl Upload {
 }
 
 /// Sends an answer, and waits until the network has it; one that breaks off is reset, so that
-/// nobody takes it for the whole. Says whether the client has it all.
+/// the client doesn't take it for complete. Returns whether the client has all of it.
 async fn send_answer(
     respond: &mut SendResponse<Bytes>,
     mut head: Parts,

@@ -25,13 +25,13 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// How accepting ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// At once: somebody else accepts what waits in the queue, or nobody shall.
+    /// At once: another process accepts what waits in the queue, or it is to be dropped.
     AtOnce,
     /// When the queue is empty: the socket is about to be closed.
     AfterQueue,
 }
 
-/// Accepts connections until `stop`, or until nobody can say it any more.
+/// Accepts connections until `stop`, or until its sender is dropped.
 pub async fn accept(
     worker: Arc<Worker>,
     address: SocketAddr,
@@ -71,7 +71,7 @@ async fn accept_all(
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         worker.shortage.succeeded();
-        // A reload may have come while nobody did: the connection is received as it says now. A listener
+        // A reload may have come since the last connection: this one is served by the new settings. A listener
         // that has gone from the site, whose stop is on its way, receives as it did last.
         if let Some(state) = worker.site().listener_state(address).or(last.take()) {
             *last = Some(state.clone());

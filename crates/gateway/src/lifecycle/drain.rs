@@ -15,7 +15,7 @@ use crate::site::Drain;
 use crate::site::route::Route;
 use crate::worker::{Command, Handle};
 
-/// Sessions that have not ended in time get a Close all the same if they stand between two frames,
+/// Sessions that have not ended in time get a Close anyway if they are between two frames,
 /// so long before they are cut.
 const LAST_CALL: Duration = Duration::from_secs(2);
 /// After the cut, for what was written last to reach the network.
@@ -101,7 +101,7 @@ pub(super) async fn drain(
         tokio::select! {
             () = sleep(delay) => {}
             () = second(signals, retired) => return hurried(),
-            () = remaining.fewer() => {} // the others drain all the same
+            () = remaining.fewer() => {} // the other workers drain as usual
         }
     }
     overview.enter(LifecycleStage::Draining);

@@ -245,7 +245,7 @@ impl RunningGateway {
         self.workers.iter().map(|worker| worker.commands.clone()).collect()
     }
 
-    /// A look at the certificates, without anybody's signal.
+    /// A look at the certificates, without a signal.
     pub(super) fn renew(&mut self, look: Result<Look, JoinError>) {
         let next = self.generation + 1;
         if self.renewal.judge(look, &self.certificates, next) {

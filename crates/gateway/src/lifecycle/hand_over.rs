@@ -14,7 +14,7 @@ use super::work::Work;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl RunningGateway {
-    /// Begins to start the program anew.
+    /// Begins to start the program again.
     pub(crate) fn take_over(&self) -> Work {
         let limit = START_TIMEOUT.min(self.site.load().takeover_timeout);
         info!(

@@ -76,7 +76,7 @@ async fn withdrawn(predecessor: &mut Option<Predecessor>) {
 }
 
 impl RunningGateway {
-    /// Begins what is wanted next. Nobody else takes over before the old gateway has withdrawn.
+    /// Begins the next piece of work. There is no second takeover before the old gateway has withdrawn.
     fn next_work(&self, wanted: &mut Wanted, is_taking_over: bool) -> Work {
         if std::mem::take(&mut wanted.reload) {
             self.notifier.reloading();

@@ -1,4 +1,4 @@
-//! SIGHUP: everything is read anew, judged whole, and swapped; or nothing changes.
+//! SIGHUP: all files are read again, checked as a whole, and swapped in; or nothing changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::site::route::Route;
 use crate::worker::Command;
 
 impl RunningGateway {
-    /// Begins to read everything anew.
+    /// Begins to read all files again.
     pub(super) fn read(&self, askers: Vec<Asker>) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());
         let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));

@@ -1,8 +1,8 @@
-//! Certificates that change without a signal: heard of, looked at, believed, swapped. Nothing else is
-//! read anew by it, the configuration least of all.
+//! Certificates that change without a signal: the change is noticed, the files are read, checked and swapped in.
+//! Nothing else is read again, in particular not the configuration.
 //!
 //! A look that shows only additions and replacements is believed at once. One that shows something
-//! missing or broken is not: somebody may be in the middle of writing it. It counts if it is still so after
+//! missing or broken is not: it may be in the middle of being written. It counts if it is still so after
 //! a while; until then what was served is served.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use super::messages::shown;
 
-/// Without news for so long, whoever writes has come to an end.
+/// Without changes for so long, the writer has finished.
 const QUIET: Duration = Duration::from_millis(100);
 /// One look for so many news at most; some directories never are quiet.
 const QUIET_MAX: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The watch over the certificates in use.
 pub(super) struct Renewal {
-    /// `None`: nobody watches.
+    /// `None`: the files are not watched.
     watch: Option<Watch>,
     plan: Arc<Plan>,
     looking: Option<JoinHandle<Look>>,
@@ -199,7 +199,7 @@ impl Pending {
 }
 
 /// Swaps, and says what has changed: that is, whether the new generation is one. Where no name is served
-/// anything else, files may have other names all the same.
+/// anything else, files may still have other names.
 fn swap(certificates: &Certificates, loaded: Loaded, generation: u64, has_recovered: bool) -> bool {
     let is_news = has_recovered || certificates.compare(&loaded, generation).is_change();
     let generation = if is_news { generation } else { certificates.current().generation };

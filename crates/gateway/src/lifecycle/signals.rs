@@ -114,7 +114,7 @@ async fn finished(shutdown: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>
 /// A signal that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrived {
-    /// SIGHUP: read everything anew.
+    /// SIGHUP: read all files again.
     Hangup,
     /// SIGUSR2: let a new process take over.
     Takeover,

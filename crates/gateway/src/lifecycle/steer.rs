@@ -33,7 +33,7 @@ impl RunningGateway {
             Operation::Drain(target) => self.drain(target),
             Operation::Undrain(target) => self.undrain(&target),
         };
-        // A client that doesn't wait has been obeyed all the same.
+        // A client that doesn't wait for the answer has been served, too.
         let _ = reply.send(answer);
     }
 
@@ -44,7 +44,7 @@ impl RunningGateway {
         }
         let name = target.to_string();
         let drained = self.overview.drained.clone();
-        // First nothing new comes, then what is there is sent away: nobody slips through.
+        // First no new sessions come, then the existing ones are closed: none is missed.
         drained.store(drained.load_full().with(target.clone()).into());
         let chosen = move |route: &Route| target.covers(route) && drained.load().contains(&target);
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;

@@ -1,4 +1,4 @@
-//! How much and how long: what clients and backends are borne with.
+//! How much and how long: the limits for clients and backends.
 
 use std::num::NonZeroU64;
 use std::time::Duration;

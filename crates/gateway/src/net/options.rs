@@ -55,7 +55,7 @@ pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 /// Listens on `address`, `workers` times: the kernel spreads connections over the sockets.
 ///
 /// # Errors
-/// Also if somebody else listens there already, even somebody who would share the port.
+/// Also if another process listens there already, even if it would share the port.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
     // Two gateways that share a port silently would each lose half of the connections. So the
     // port has to be had alone once.
@@ -67,7 +67,7 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener
 }
 
 /// Why `address` can't be listened on now, if it can't; sockets of this user's that share the port are no
-/// obstacle. Nobody is listened to.
+/// obstacle. It doesn't listen.
 #[must_use]
 pub fn try_bind(address: SocketAddr) -> Option<io::Error> {
     open(address, true).err()
@@ -88,7 +88,7 @@ pub fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListener>> {
         .collect()
 }
 
-/// Makes a listening socket that somebody else has opened like one of our own.
+/// Sets the options of a listening socket that another process has opened as on one of our own.
 ///
 /// # Errors
 /// What the system says.

@@ -55,7 +55,7 @@ impl BodyPace {
 /// How often a client that takes nothing is looked at: it has so much time where memory is short.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Runs while somebody is waited for.
+/// Runs while the gateway waits for a peer.
 #[derive(Debug, Default)]
 pub struct StallTimer(Option<(Instant, Pin<Box<Sleep>>)>);
 

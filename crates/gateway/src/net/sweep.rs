@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// A task that nobody wakes is polled once a round, and no longer once it has ended.
+    /// A task without a wake-up is polled once a round, and not after it has ended.
     #[tokio::test(start_paused = true)]
     async fn a_task_whose_wake_up_is_lost_goes_on() {
         let sweep = Arc::<Sweep>::default();

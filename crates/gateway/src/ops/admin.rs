@@ -1,7 +1,7 @@
 //! The admin listener: how the gateway is, over plain HTTP, for orchestrators and Prometheus.
 //!
 //! It lives on the main thread, beside the workers. One request a connection, few connections, a
-//! short time for each: whatever is done to it, nobody is served worse.
+//! short time for each: whatever clients do to it, the service of other clients doesn't suffer.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The longest head of a request, in bytes; hyper wants as many at least.
 const HEAD_LEN_MAX: usize = 8192;
 
-/// A listening socket that nobody is served on yet.
+/// A listening socket on which nothing is accepted yet.
 #[derive(Debug)]
 pub struct Bound(TcpListener);
 
@@ -55,7 +55,7 @@ impl Bound {
     /// Takes the first of `sockets`, which listen. Within a runtime.
     ///
     /// # Errors
-    /// The operating system's word.
+    /// The operating system's error.
     pub fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
         let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self(TcpListener::from_std(socket)?))
@@ -64,7 +64,7 @@ impl Bound {
     /// Answers from now on.
     ///
     /// # Errors
-    /// If the socket has no address; not to be expected.
+    /// If the socket has no address; that doesn't happen to a listening socket.
     pub fn serve(self, overview: Arc<Overview>) -> io::Result<AdminServer> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
@@ -146,7 +146,7 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
         _ if *method != Method::GET && *method != Method::HEAD => {
             (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned())
         }
-        // The main thread is alive, or nobody would answer.
+        // The main thread is alive, or there would be no answer.
         "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => {
             let stage = overview.stage();

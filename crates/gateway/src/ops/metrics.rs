@@ -1,4 +1,4 @@
-//! Figures in Prometheus' text format, gathered when somebody asks.
+//! Metrics in Prometheus' text format, collected at each request.
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -24,7 +24,7 @@ pub enum LifecycleStage {
     Starting,
     /// It serves.
     Ready,
-    /// Another process has taken over: this one keeps what it has. Whoever asked it just before is
+    /// Another process has taken over: this one keeps its connections. A client that asked it just before is
     /// told of the service, which is ready.
     Retired,
     /// It is about to drain: it accepts connections, but wants no more to be sent to it.
@@ -40,7 +40,7 @@ impl LifecycleStage {
         matches!(self, Self::Ready | Self::Retired)
     }
 
-    /// A short sentence for whoever asks whether it is ready.
+    /// A short sentence, the answer of /readyz.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -36,7 +36,7 @@ use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
 
-/// How long a backend is given to say 100 Continue before it gets the body all the same.
+/// How long a backend is given to say 100 Continue before it is sent the body without that.
 const CONTINUE_TIME: Duration = Duration::from_secs(1);
 
 /// How long a client over HTTP/2 is given to show that a request in which a body means nothing has one, before it is

@@ -34,7 +34,7 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// A status and a sentence that anybody may read.
+    /// A status and a sentence, which clients may read.
     pub fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
         Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
     }

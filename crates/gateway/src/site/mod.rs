@@ -101,7 +101,7 @@ impl Site {
     /// its settings are the same: handshakes in flight count on.
     ///
     /// # Errors
-    /// If the cryptographic library can't do what is asked of it; not to be expected.
+    /// If the cryptographic library lacks an algorithm; the one that is built in doesn't.
     pub fn build(
         settings: &SiteSettings<'_>,
         generation: u64,

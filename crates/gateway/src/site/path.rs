@@ -91,7 +91,7 @@ impl<'a> RequestPath<'a> {
     }
 }
 
-/// Everybody reads this path in the same way: it has no encoded bytes, parameters, backslashes, empty
+/// All servers read this path in the same way: it has no encoded bytes, parameters, backslashes, empty
 /// segments, and none that begin with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let mut is_behind_slash = false;

@@ -28,7 +28,7 @@ pub(super) struct Line<'a> {
     priority: &'static str,
 }
 
-/// Whether stderr is the journal's, rather than where somebody sends it to: systemd.exec(5) has
+/// Whether stderr is the journal's, rather than redirected: systemd.exec(5) has
 /// `$JOURNAL_STREAM` for this.
 pub(super) fn reads_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };

@@ -17,7 +17,7 @@ const CHUNK_LEN: usize = 64 * 1024;
 /// What a pipe takes without mixing it with what another process writes (`PIPE_BUF`, pipe(7)): at a
 /// takeover two processes share one stderr.
 const WRITE_LEN: usize = 4096;
-/// For a stderr that is set to non-blocking by somebody else.
+/// For a stderr that another process has set to non-blocking.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the end of the process waits for a reader that is slow.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl Queue {
         let mut is_torn = false;
         loop {
             let mut state = self.0.lock();
-            // Whoever loses lines all the time is told once for each time the queue was emptied.
+            // If lines are lost all the time, that is logged once for each time the queue was emptied.
             if state.lost > state.told && (state.chunks.is_empty() || state.since >= self.0.len_max) {
                 let lost = state.lost - state.told;
                 state.told = state.lost;
@@ -262,7 +262,7 @@ mod tests {
         }
         assert_eq!(queue.lost(), 11);
         assert_eq!(queue.0.lock().len, 909);
-        assert!(told.try_recv().is_err(), "nobody can be told yet");
+        assert!(told.try_recv().is_err(), "the loss can't be logged yet");
         drop(open);
         assert_eq!(told.recv().unwrap(), 11);
         queue.push([b"", b"after\n"]);

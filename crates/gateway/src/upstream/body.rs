@@ -69,7 +69,7 @@ pub struct Http2Body {
     /// There until this is dropped.
     recv: Option<RecvStream>,
     length: Option<u64>,
-    /// Told when somebody first wants the body.
+    /// Notified when the body is first read.
     wanted: Option<oneshot::Sender<()>>,
     /// What was taken before it was asked for.
     first: Option<Result<Bytes, h2::Error>>,
@@ -81,7 +81,7 @@ pub struct Http2Body {
 /// How a body over HTTP/2 was left.
 #[derive(Debug)]
 pub enum Rest {
-    /// More of it may come, and nobody wants it.
+    /// More of it may arrive, but it is no longer read.
     Unread(RecvStream),
     /// Its trailers end the stream with an error (RFC 9113 §8.1.1).
     Malformed,
@@ -259,7 +259,7 @@ impl UploadProgress {
         self.moved.store(moved, Ordering::Relaxed);
     }
 
-    /// Waits until the backend has kept everybody waiting for `patience`: it has the whole body, or
+    /// Waits until the backend has been silent for `patience`: it has the whole body, or
     /// takes no more of it. A client that is slow to send is not the backend's fault.
     ///
     /// `timer` may be any: a timer that is there already costs less than a new one.
@@ -329,10 +329,10 @@ pub struct ToBackend {
 
 /// Holds a body back until the backend says 100 Continue, since asking a client for its body is
 /// what makes hyper say it to the client (RFC 9110 §10.1.1). A backend that says nothing for a
-/// while gets the body all the same.
+/// while is sent the body without it.
 #[derive(Debug)]
 pub struct Gate {
-    /// `None`: nobody will tell any more.
+    /// `None`: no more news will come.
     open: Option<oneshot::Receiver<()>>,
     patience: Pin<Box<Sleep>>,
 }
@@ -376,7 +376,7 @@ impl ToBackend {
 }
 
 impl ToBackend {
-    /// Ready when the client has been waited for too long: while nobody answers as [`BodyPace`] has it, after the
+    /// Ready when the client has been too slow: before there is an answer by the rule of [`BodyPace`], after the
     /// answer's end for [`STALL_MAX`]. While an answer goes on, it is that which shows life (gRPC).
     fn stalls(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {

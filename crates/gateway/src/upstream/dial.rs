@@ -59,13 +59,13 @@ pub enum DialError {
         /// The resolver's word.
         error: io::Error,
     },
-    /// Nobody answered in time.
+    /// The backend did not answer in time.
     #[error("no connection to the backend within {after:?} (connect_timeout)")]
     Timeout {
         /// The limit.
         after: Duration,
     },
-    /// The operating system's word, most often "connection refused".
+    /// The operating system's error, most often "connection refused".
     #[error("can't connect to {address}: {error}")]
     Connect {
         /// The address tried last.

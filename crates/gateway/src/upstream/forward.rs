@@ -30,7 +30,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
-/// What is known about whoever sent a request.
+/// What is known about the sender of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
     /// The address at the other end of the connection.
@@ -194,7 +194,7 @@ fn via(version: Version) -> &'static [u8] {
 }
 
 /// Whether a client's word on itself is passed on. With underscores these names mean the same to
-/// CGI and its heirs, and nobody honest writes them so.
+/// CGI and its successors, and honest clients don't send them.
 pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
     if !matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'x')) {

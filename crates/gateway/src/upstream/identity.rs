@@ -1,7 +1,7 @@
 //! Which exchanges tie an identity to a connection, and not to a request: NTLM, and what Negotiate makes of it
 //! (RFC 4559 §6). What comes next over such a connection is taken for the same user's.
 //!
-//! In: the head of a request, then that of its answer. Out: whether anybody else may have the connection. Pure.
+//! In: the head of a request, then that of its answer. Out: whether other clients' requests may use the connection. Pure.
 
 use http::header::{
     AUTHORIZATION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE,

@@ -123,7 +123,7 @@ impl Interim {
     }
 }
 
-/// A stream below hyper's server, into which interim answers are put where they harm nobody.
+/// A stream below hyper's server, into which interim answers are written at the places where that is allowed.
 ///
 /// hyper (1.12, `proto/h1/io.rs`, `poll_flush`) flushes its stream only when all that it wanted to write is written,
 /// and `proto/h1/dispatch.rs`, `poll_loop`, does so in every turn. While an exchange goes on, the answer before it

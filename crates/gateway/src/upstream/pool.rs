@@ -37,7 +37,7 @@ struct Idle {
 
 /// Where a connection in use comes from, and may go back to.
 pub struct Lease {
-    /// For whoever waits for the answer: set to a later time over and over, it costs next to nothing.
+    /// For waiting for the answer: setting it to a later time again and again costs nearly nothing.
     pub timer: Pin<Box<Sleep>>,
     endpoint: Arc<Endpoint>,
     /// `None`: it is closed after this answer.

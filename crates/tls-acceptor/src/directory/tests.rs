@@ -14,7 +14,7 @@ use crate::material::read;
 const ALL: &[rustls::SignatureScheme] =
     &[rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::RSA_PSS_SHA256];
 
-/// Nobody else gets into it.
+/// No other user may enter it.
 fn closed_directory() -> TempDir {
     let temp = TempDir::new().unwrap();
     set_permissions(temp.path(), Permissions::from_mode(0o700)).unwrap();
@@ -303,7 +303,7 @@ fn keys_that_everybody_can_read_are_told() {
     set("a.key", 0o644);
     let said = warnings(&directory.load());
     assert!(said[0].contains("and to 1 more"), "{said:?}");
-    // Nobody else gets that far.
+    // Other users can't reach it.
     set("", 0o750);
     assert_eq!(warnings(&directory.load()), Vec::<String>::new());
 }

@@ -168,7 +168,7 @@ async fn an_alert_behind_the_servers_flight_is_one_that_the_client_can_read() {
     soon(serving).await.unwrap().unwrap_err();
 }
 
-/// A server of somebody else's, whose tickets allow early data.
+/// Another kind of server, whose tickets allow early data.
 fn foreign(rig: &Rig) -> ServerConfig {
     let read = |name: &str| rig.directory.path().join(name);
     let chain = CertificateDer::pem_file_iter(read("a.crt")).unwrap().map(Result::unwrap).collect();
@@ -378,7 +378,7 @@ async fn any_lengths(shape: Shape) {
 #[derive(Debug, Clone)]
 struct Shape {
     tls13: bool,
-    /// Protocols of 250 bytes each that nobody speaks.
+    /// Unknown protocols of 250 bytes each.
     names: usize,
     record_len: usize,
     write_len: usize,

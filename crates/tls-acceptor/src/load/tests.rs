@@ -25,7 +25,7 @@ struct Directory {
 impl Directory {
     fn new() -> Self {
         let temp = TempDir::new().unwrap();
-        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o700)).unwrap(); // nobody else gets into it
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o700)).unwrap(); // no other user may enter it
         Self { temp, pki: Pki::new() }
     }
 
@@ -401,7 +401,7 @@ fn a_broken_file_keeps_the_last_good_certificate_and_stops_nobody() {
     }
 }
 
-/// A link to itself can't be walked by anybody, root included, who may read everything.
+/// A link to itself can't be followed by any user, not even by root, who may read everything.
 #[test]
 fn a_subdirectory_that_can_not_be_read_keeps_its_last_good_certificates() {
     let d = Directory::new();
@@ -444,7 +444,7 @@ fn a_chain_that_is_cut_short_anywhere_is_never_served() {
     let whole = load(&directory.plan(), None).unwrap();
     let links = |loaded: &Loaded| loaded.set.certificates()[0].key.cert.len();
     assert_eq!(links(&whole), 2);
-    // At this very place nobody can tell.
+    // At this position it can't be decided.
     let between = issued.leaf.len() - 1..=issued.leaf.len();
     // A last line without its end is a whole one.
     for len in (0..issued.fullchain.len() - 1).filter(|len| !between.contains(len)) {

@@ -8,7 +8,7 @@ pub(crate) const PLAINTEXT_MAX: usize = 1 << 14;
 const EXPANSION_MAX: (usize, usize) = (256, 2048);
 /// Bytes of one record on the wire at most.
 pub(crate) const RECORD_MAX: usize = HEADER_LEN + PLAINTEXT_MAX + EXPANSION_MAX.1;
-/// What records say is their version; nobody looks at it in TLS 1.3 (RFC 8446 §5.1).
+/// The version in a record's header; it is ignored in TLS 1.3 (RFC 8446 §5.1).
 pub(super) const VERSION: [u8; 2] = [3, 3];
 
 /// What a record carries.

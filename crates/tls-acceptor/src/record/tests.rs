@@ -97,7 +97,7 @@ fn headers() {
         (&[][..], true, Ok(None)),
         (&[23, 3, 3, 0], true, Ok(None)),
         (&data(0), true, Ok(Some(0))),
-        (&[23, 3, 1, 0, 9], true, Ok(Some(9))), // nobody looks at the minor version
+        (&[23, 3, 1, 0, 9], true, Ok(Some(9))), // the minor version is ignored
         (&data(16384 + 256), true, Ok(Some(16640))),
         (&data(16384 + 257), true, Err(Fault::RECORD_OVERFLOW)),
         (&data(16384 + 2048), false, Ok(Some(18432))),

@@ -206,7 +206,7 @@ async fn clients_renew_their_keys() {
     for round in 0..3 {
         client.get_mut().1.refresh_traffic_keys().unwrap();
         move_all(&mut client, &mut server, &noise(50_000), 4096).await;
-        assert!(server.control_pending || round > 0, "an answer is due until somebody writes or waits");
+        assert!(server.control_pending || round > 0, "an answer is due until the next write or read");
         move_all(&mut server, &mut client, &noise(50_000), 4096).await;
         assert!(!server.key_wanted);
         assert!(server.outgoing.sequence() < 5, "the next key counts from 0");
@@ -471,7 +471,7 @@ async fn a_reader_without_budget_or_room_sends_what_it_owes_later() {
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
 }
 
-/// A write goes along with what is owed, and none of it is taken. Nobody flushes.
+/// A write is combined with what is pending, and none of it is accepted. There is no flush.
 #[tokio::test]
 async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
     let (mut server, client) = pair(&[&version::TLS13]).await;

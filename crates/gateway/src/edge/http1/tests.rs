@@ -74,7 +74,7 @@ async fn a_silent_connection_ends() {
     }
 }
 
-/// A short body that nobody wants is read, since the next request stands behind it; the end of the connection is
+/// A short body that is not used is read, since the next request follows it; the end of the connection is
 /// told before a long one.
 #[tokio::test(start_paused = true)]
 async fn an_unwanted_body_is_read_if_it_is_short() {

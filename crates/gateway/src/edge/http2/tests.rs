@@ -236,7 +236,7 @@ async fn deaf(io: DuplexStream) -> (Raw<WriteHalf<DuplexStream>>, JoinHandle<Vec
     (Raw(write), reading)
 }
 
-/// Half the streams that the window allows may be full of small frames which nobody takes (see
+/// Half the streams that the window allows may be full of small frames which are not read (see
 /// [`SMALL_FRAMES_BUDGET`]), and no more.
 #[tokio::test(start_paused = true)]
 async fn small_frames_that_nobody_takes_have_a_bound() {
@@ -323,7 +323,7 @@ async fn a_drained_connection_ends_behind_its_streams() {
     assert_eq!(since.elapsed().as_secs(), END_WAIT.as_secs(), "nothing was asked");
 }
 
-/// A body that nobody wants is read behind its answer, but not for ever.
+/// A body that is not used is read after its answer, but not for ever.
 #[tokio::test(start_paused = true)]
 async fn an_unwanted_body_is_read_for_a_while() {
     let scene = Scene::new("");

@@ -67,7 +67,7 @@ impl Predecessor {
                 Ok((Self { channel, pid, version, sockets }, inherited))
             }
             Err(e) => {
-                // Whoever has gone needn't know.
+                // If the old gateway has ended, it needn't know.
                 let _ = channel.send(&UpgradeMessage::Failed { reason: e.to_string() }, &[]).await;
                 Err(e)
             }
@@ -280,7 +280,7 @@ impl Inherited {
                 .filter(|(name, _)| !activated.iter().any(|(local, _)| local == name))
                 .map(|(name, socket)| (SocketOwner::Listener(name), socket))
                 .collect();
-            // One socket, on which nobody's worker accepts.
+            // One socket, on which no worker accepts.
             sockets.extend(admin?.map(|(name, socket)| (SocketOwner::Listener(name), socket)));
             sockets.extend(activated.into_iter().map(|(_, handed)| handed));
             Ok(Inheritance { sockets, tickets, drained })

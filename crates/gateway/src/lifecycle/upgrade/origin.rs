@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 /// In the environment of a process that takes over: which step of it this process is. The socket
 /// to the old gateway is its standard input.
 pub(crate) const STEP: &str = "WSSGATE_TAKEOVER";
-/// Start the gateway and go, so that nobody's child takes over: the service manager sees it end.
+/// Start the gateway and exit, so that the new process has no parent that waits for it: the service manager sees it end.
 pub(crate) const LAUNCH: &str = "launch";
 /// Be the gateway.
 const TAKE: &str = "take";
@@ -48,7 +48,7 @@ pub(crate) struct Activated {
 /// Why what the process was given is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchContextError {
-    /// Somebody set the variable by hand.
+    /// The variable was set by hand.
     #[error("{STEP} is set, but standard input is not a socket to a gateway: unset it ({0})")]
     NoPredecessor(io::Error),
     /// A socket unit with something else than TCP.
@@ -172,7 +172,7 @@ mod tests {
         check("./wssgate", "/home/tom/./wssgate", Some("/home/tom/./wssgate"));
         check("wssgate", "/opt/bin/wssgate", Some("/opt/bin/wssgate"));
         check("wssgate", "/home/tom/bin/wssgate", Some("/home/tom/bin/wssgate"));
-        // Somebody gave it another name.
+        // It was renamed.
         check("/usr/bin/other", "/opt/bin/wssgate", None);
         check("other", "/opt/bin/wssgate", None);
         check("", "/opt/bin/wssgate", None);

@@ -21,13 +21,13 @@ pub enum ClientError {
         /// The path.
         path: PathBuf,
     },
-    /// There is a socket, and nobody behind it.
+    /// There is a socket, but no process listens on it.
     #[error("no process answers on the control socket {}: the gateway is not running any more", path.display())]
     Dead {
         /// The path.
         path: PathBuf,
     },
-    /// It is somebody else's.
+    /// It belongs to another user.
     #[error(
         "this user may not use the control socket {}: run the command as the gateway's user, or as root (sudo)",
         path.display()
@@ -42,7 +42,7 @@ pub enum ClientError {
     /// It is not a gateway of ours.
     #[error("the gateway's answer is invalid: {0}")]
     ControlResponse(#[from] serde_json::Error),
-    /// The operating system's word.
+    /// The operating system's error.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -50,7 +50,7 @@ pub enum ClientError {
 /// Asks the gateway behind the socket at `path` and writes its answer to `out`: tables for people, or
 /// with `json` the lines as they came. Says whether it was done; if not, what it says is in `err`.
 ///
-/// Nothing is written before all of it is here: whoever pages through it must not keep the gateway waiting.
+/// Nothing is written before all of it has arrived: a pager that stops must not keep the gateway waiting.
 ///
 /// # Errors
 /// If there is no whole answer.

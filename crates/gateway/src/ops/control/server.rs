@@ -58,7 +58,7 @@ pub struct OperationRequest {
 /// What an [`OperationRequest`] is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Read everything anew.
+    /// Read all files again.
     Reload,
     /// Send sessions away, and let no new ones come.
     Drain(DrainTarget),
@@ -80,7 +80,7 @@ pub struct Access {
 pub struct PendingControl(Prepared);
 
 /// The control socket at work. When it is dropped, its path goes if it still is its own; who waits for an
-/// answer gets it, and nobody else any more.
+/// answer gets it, and no other client does.
 #[derive(Debug)]
 pub struct Control {
     claim: SocketClaim,
@@ -92,7 +92,7 @@ impl PendingControl {
     /// Does all that can fail; see [`Prepared::new`].
     ///
     /// # Errors
-    /// The operating system's word.
+    /// The operating system's error.
     pub fn prepare(path: &Path) -> Result<Self, SocketError> {
         Prepared::new(path).map(Self)
     }
@@ -158,7 +158,7 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
     while clients.join_next().await.is_some() {}
 }
 
-/// The mode of the socket lets nobody else in; somebody may have changed it.
+/// The mode of the socket admits no other user, but the mode may have been changed.
 fn may_enter(stream: &UnixStream, owner: u32) -> bool {
     match stream.peer_cred() {
         Ok(peer) if peer.uid() == owner || peer.uid() == 0 => true,
@@ -278,7 +278,7 @@ impl ControlClient {
                 append(&mut lines, &SessionLine { session })?;
                 count += 1;
             }
-            drop(one_at_a_time); // who doesn't read holds up nobody else
+            drop(one_at_a_time); // a client that doesn't read must not block the others
             self.write(&lines).await?;
         }
         Ok(ControlResponse { sessions: Some(count), ..ControlResponse::done() })
@@ -420,7 +420,7 @@ fn status(overview: &Overview) -> Status {
 mod tests {
     use super::*;
 
-    /// The kernel tells who has connected, not the mode of the socket, which somebody may have changed.
+    /// The check is on the peer's user as the kernel knows it, not on the mode of the socket, which may have been changed.
     #[tokio::test]
     async fn a_stranger_is_not_listened_to() {
         let directory = tempfile::TempDir::new().unwrap();
@@ -432,7 +432,7 @@ mod tests {
         let own = rustix::process::getuid().as_raw();
         let connect = async |uid: u32| {
             let path = path.clone();
-            // Root connects as somebody else; who isn't root can't, and is a stranger to others anyway.
+            // Root connects as another user. A test that doesn't run as root can't; its user is refused by others anyway.
             let connecting = std::thread::spawn(move || {
                 if own == 0 {
                     rustix::thread::set_thread_res_uid(None, Some(rustix::process::Uid::from_raw(uid)), None)

@@ -1,7 +1,7 @@
 //! The control socket's place in the file system.
 //!
-//! A socket is made in a private directory beside its path and moved there with mode 0600, so nobody
-//! else can ever open it, and whoever comes next replaces it in one step. Whoever goes removes the
+//! A socket is made in a private directory beside its path and moved there with mode 0600, so no other user
+//! can ever open it, and the next process replaces it in one step. A process that ends removes the
 //! path only if the socket there is still its own.
 
 use std::fs::{self, Permissions};
@@ -34,12 +34,12 @@ pub enum SocketError {
         /// The path.
         path: PathBuf,
     },
-    /// The operating system's word.
+    /// The operating system's error.
     #[error("can't create the control socket {}: {error}{}", path.display(), hint(error))]
     Io {
         /// The path.
         path: PathBuf,
-        /// The word.
+        /// The operating system's error.
         error: io::Error,
     },
 }
@@ -75,11 +75,11 @@ pub struct Prepared {
     path: PathBuf,
 }
 
-/// Sees that nobody listens on `path`. What a dead process has left there is fine, and so is one that
+/// Checks that no process listens on `path`. What a dead process has left there is fine, and so is one that
 /// is about to leave. Within a runtime.
 ///
 /// # Errors
-/// If somebody does, or if what is there is no socket.
+/// If one does, or if what is there is not a socket.
 pub fn check_free(path: &Path, leaving: Option<u32>) -> Result<(), SocketError> {
     let failed = |error| SocketError::Io { path: path.to_owned(), error };
     match fs::symlink_metadata(path) {
@@ -108,10 +108,10 @@ pub fn check_free(path: &Path, leaving: Option<u32>) -> Result<(), SocketError> 
 }
 
 impl Prepared {
-    /// Listens beside `path`, where nobody finds it. Within a runtime.
+    /// Listens beside `path`, where no client finds it yet. Within a runtime.
     ///
     /// # Errors
-    /// The operating system's word.
+    /// The operating system's error.
     pub fn new(path: &Path) -> Result<Self, SocketError> {
         prepare(path).map_err(|error| SocketError::Io { path: path.to_owned(), error })
     }
@@ -125,7 +125,7 @@ impl Prepared {
     /// Takes the path, in place of whatever was there.
     ///
     /// # Errors
-    /// The operating system's word.
+    /// The operating system's error.
     pub fn claim(self) -> Result<(UnixListener, SocketClaim), SocketError> {
         let Self { listener, private, path } = self;
         match take(&private.path().join(NAME), &path) {
@@ -139,7 +139,7 @@ impl Prepared {
 const NAME: &str = "s";
 
 fn prepare(path: &Path) -> io::Result<Prepared> {
-    SockAddr::unix(path)?; // nobody could connect to one that is too long
+    SockAddr::unix(path)?; // clients can't connect to one that is too long
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let private = tempfile::Builder::new().prefix(".").rand_bytes(6).tempdir_in(parent)?; // mode 0700
     let made = private.path().join(NAME);

@@ -62,7 +62,7 @@ pub struct ResponseBody<T = Box<dyn Io>> {
 /// The connection below an answer.
 enum Link<T> {
     Whole(T),
-    /// The request's body is still on its way, and doesn't wait for anybody who reads the answer.
+    /// The request's body is still being sent, and doesn't wait until the answer is read.
     Split {
         read: Box<dyn AsyncRead + Unpin + Send>,
         upload: Option<AbortOnDropHandle<()>>,
@@ -121,7 +121,7 @@ impl<T: Io> IdleConnection<T> {
         Self { io, reused: false }
     }
 
-    /// Nothing has come since the last answer: neither the end, nor what nobody has asked for.
+    /// Nothing has arrived since the last answer: neither the end of the stream nor unexpected bytes.
     pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         // Without a budget: "pending" must not mean that this task has had its share (tokio's
         // `task/coop/mod.rs`, `poll_proceed`).
@@ -265,7 +265,7 @@ impl<T: Io> ResponseBody<T> {
 
     /// The connection, when the answer has ended, if it can carry another request.
     pub(crate) fn into_idle(self) -> Option<IdleConnection<T>> {
-        let ended = self.is_end_stream() && self.inbox.is_empty(); // nobody has asked for more
+        let ended = self.is_end_stream() && self.inbox.is_empty(); // bytes behind the answer are unexpected
         match self.link {
             Link::Whole(io) if ended && self.kept => Some(IdleConnection { io, reused: true }),
             Link::Whole(_) | Link::Split { .. } => None,
@@ -425,7 +425,7 @@ mod tests {
             assert_eq!(read(&mut answer).await.unwrap().0, "ok", "{sayings:?}");
             assert!(answer.into_idle().is_none(), "{sayings:?}");
         }
-        // Nor is one whose answer nobody has read to its end.
+        // Nor is one whose answer was not read to its end.
         let (_, answer) = connection(1000, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"])
             .send_request(request("GET"), None)
             .await

@@ -18,7 +18,7 @@ pub(crate) enum Coding {
     Empty,
     /// So many bytes.
     Length(u64),
-    /// Nobody knows how many.
+    /// How many is not known.
     Chunked,
 }
 

@@ -65,7 +65,7 @@ pub(crate) enum SendError {
 }
 
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
-    /// The request with this head, as far as it depends on nobody else: its version and its framing are made
+    /// The request with this head, without what depends on the connection: its version and its framing are made
     /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
     #[must_use]
     pub fn new(head: &request::Parts, lines: &[u8], body: B, told: Option<oneshot::Sender<()>>) -> Self {
@@ -214,7 +214,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
         if is_chunk {
             put_chunk_size(data.len(), &mut self.out);
         } else {
-            // Whoever gives us bodies sees to it; what is behind this one would be another request.
+            // Callers keep to the length; bytes behind this body would be read as another request.
             self.left = self
                 .left
                 .checked_sub(data.len() as u64)

@@ -154,7 +154,7 @@ impl Framing {
     /// That of the answer to a request of this method, whose head is repaired where that makes it one answer.
     ///
     /// # Errors
-    /// If somebody could see it otherwise.
+    /// If another recipient could read it in another way.
     pub(crate) fn of(
         head: &mut response::Parts,
         method: &Method,
