@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use frame_core::relay::ClientStream;
-use gateway::net::stream::Transport;
+use gateway::internals::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// One direction: a ring of bytes.

@@ -4,22 +4,43 @@
 //! Start reading at [`edge::connection`], the story of a connection; [`request`] is the
 //! story of a request, [`session`] that of a WebSocket, [`lifecycle`] that of the process.
 
-pub mod check;
+mod check;
 pub mod config;
-pub mod context;
-pub mod demo;
-pub mod edge;
+mod context;
+mod demo;
+mod edge;
 pub mod lifecycle;
-pub mod net;
-pub mod ops;
-pub mod request;
-pub mod session;
+mod net;
+mod ops;
+mod request;
+mod session;
 pub mod site;
-pub mod telemetry;
+mod telemetry;
 #[cfg(test)]
 mod test_io;
-pub mod upstream;
-pub mod worker;
+mod upstream;
+mod worker;
 
 pub use self::config::Config;
 pub use self::lifecycle::Gateway;
+
+/// What the command line is made of. Not for other programs: it changes without notice.
+#[doc(hidden)]
+pub mod command {
+    pub use crate::check::tables;
+    pub use crate::demo::Demo;
+    pub use crate::ops::control;
+    pub use crate::telemetry::log;
+}
+
+/// What the benches measure. Not for other programs: it changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::context::registry::Registry;
+    pub use crate::context::{Common, Connection, Worker};
+    pub use crate::edge::{http1, http2};
+    pub use crate::net::limits::ClientLimits;
+    pub use crate::net::stream::Transport;
+    pub use crate::telemetry::access::AccessLog;
+    pub use crate::telemetry::record::Sinks;
+}

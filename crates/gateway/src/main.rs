@@ -6,13 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use gateway::check;
+use gateway::command::control::protocol::Request;
+use gateway::command::log::Format;
+use gateway::command::{Demo, control, log, tables};
 use gateway::config;
-use gateway::demo::Demo;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
-use gateway::ops::control;
-use gateway::ops::control::protocol::Request;
-use gateway::telemetry::log::{self, Format};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tracing::{error, info};
@@ -205,7 +203,7 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
     })?;
-    let tables = check::tables(&candidate, net_io::unix_now());
+    let tables = tables(&candidate, net_io::unix_now());
     std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
     Ok(ExitCode::SUCCESS)
 }

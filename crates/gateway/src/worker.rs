@@ -27,7 +27,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the main thread tells a worker.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Accept connections on this socket; `address` is what the configuration calls it.
     Listen {
         /// The key of the listener's settings.
@@ -65,7 +65,7 @@ pub enum Command {
 
 /// A running worker, as the main thread sees it.
 #[derive(Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     /// Where it takes commands.
     pub commands: mpsc::UnboundedSender<Command>,
     /// Its live sessions.
@@ -89,7 +89,11 @@ impl Drop for TellEnd {
 ///
 /// # Errors
 /// If the operating system has no thread or no epoll for it.
-pub fn start((number, workers): (usize, usize), common: Common, end: mpsc::Sender<()>) -> io::Result<Handle> {
+pub(crate) fn start(
+    (number, workers): (usize, usize),
+    common: Common,
+    end: mpsc::Sender<()>,
+) -> io::Result<Handle> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));

@@ -3,7 +3,7 @@
 //! This crate knows rustls and no HTTP. In the order of a connection:
 //!
 //! - `pem`, `material`, `key_kind`: files → certificates and keys; [`Certificate`], `chain`, [`CertName`], [`CertSet`]:
-//!   which of them answers for which name, with which issuers; [`load`] does it all at once or says everything
+//!   which of them answers for which name, with which issuers; [`load`](fn@load) does it all at once or says everything
 //!   that is wrong
 //! - [`Certificates`]: the cell that is swapped, and the report of what changed; [`Watch`]: files that change by
 //!   themselves; [`Expiries`]: when to say that one should

@@ -1,8 +1,8 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
-pub mod registry;
-pub mod relief;
-pub mod shed_clients;
+pub(crate) mod registry;
+pub(crate) mod relief;
+pub(crate) mod shed_clients;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

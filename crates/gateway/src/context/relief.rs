@@ -11,7 +11,7 @@ use crate::context::registry::Registry;
 use crate::net::budget::{Pressure, Share, held, press, take_cut};
 
 /// How often a worker looks while it holds much.
-pub const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// A session that was told to go is gone after so long.
 const GONE_TIME: Duration = Duration::from_secs(2);
 /// The log is told of it no more often.
@@ -21,7 +21,7 @@ const STALLED_LEN: u64 = 512 * 1024;
 
 /// What a worker does about its memory.
 #[derive(Debug)]
-pub struct Relief {
+pub(crate) struct Relief {
     /// Much is held: the next look comes soon.
     pub is_urgent: bool,
     /// Those who were given up are still going until then.
@@ -41,7 +41,7 @@ impl Default for Relief {
 
 impl Relief {
     /// Looks at what is held, and gives up whom it must.
-    pub fn look(&mut self, pressure: &Pressure, share: Option<Share>, sessions: &Registry) {
+    pub(crate) fn look(&mut self, pressure: &Pressure, share: Option<Share>, sessions: &Registry) {
         let held = held();
         pressure.held.store(held, Ordering::Relaxed);
         let cut = take_cut();

@@ -20,7 +20,7 @@ use crate::site::listener::ListenerState;
 
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
 /// place in `silent`, which it may have to give up for another client.
-pub async fn wait_for_first_bytes(
+pub(crate) async fn wait_for_first_bytes(
     worker: Arc<Worker>,
     state: Arc<ListenerState>,
     tcp: TcpStream,

@@ -24,7 +24,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// How accepting ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// At once: another process accepts what waits in the queue, or it is to be dropped.
     AtOnce,
     /// When the queue is empty: the socket is about to be closed.
@@ -32,7 +32,7 @@ pub enum Stop {
 }
 
 /// Accepts connections until `stop`, or until its sender is dropped.
-pub async fn accept(
+pub(crate) async fn accept(
     worker: Arc<Worker>,
     address: SocketAddr,
     listener: Arc<TcpListener>,

@@ -1,10 +1,10 @@
 //! Clients' connections: accepted, read as TLS, served over HTTP/1.1 or HTTP/2.
 
-pub mod connection;
+pub(crate) mod connection;
 pub mod http1;
 pub mod http2;
 mod idle;
 mod lent;
 mod linger;
-pub mod listener;
+pub(crate) mod listener;
 mod opening;

@@ -16,7 +16,7 @@ thread_local! {
 
 /// Cuts a connection that takes nothing, if this thread holds so much that it has to: says whether.
 #[must_use]
-pub fn cuts() -> bool {
+pub(crate) fn cuts() -> bool {
     let is_pressed = IS_PRESSED.get();
     if is_pressed {
         CUT.set(CUT.get() + 1);
@@ -26,7 +26,7 @@ pub fn cuts() -> bool {
 
 /// Bytes that this thread holds for peers.
 #[must_use]
-pub fn held() -> u64 {
+pub(crate) fn held() -> u64 {
     net_io::memory::held() as u64
 }
 

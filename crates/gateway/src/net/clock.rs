@@ -19,7 +19,7 @@ thread_local! {
 /// The kernel's coarse clock. A look costs a few nanoseconds and no system call, and lags by a tick of the
 /// kernel's at most (1 to 10 ms), however busy the thread is.
 #[derive(Debug, Clone, Copy)]
-pub struct Coarse;
+pub(crate) struct Coarse;
 
 impl Clock for Coarse {
     fn now(&self) -> Duration {

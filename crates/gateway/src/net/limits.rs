@@ -3,10 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-pub use frame_core::policy::STALL_MAX;
+pub(crate) use frame_core::policy::STALL_MAX;
 
 /// The longest head of a request or an answer, in bytes. Longer ones get 431, or are a 502.
-pub const HEAD_LEN_MAX: usize = 64 * 1024;
+pub(crate) const HEAD_LEN_MAX: usize = 64 * 1024;
 
 /// What a listener bears with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Sockets and time: what connections to clients and to backends have in common.
 
-pub mod budget;
-pub mod clock;
-pub mod error;
-pub mod limits;
-pub mod options;
-pub mod patience;
-pub mod shortage;
-pub mod stream;
-pub mod sweep;
+pub(crate) mod budget;
+pub(crate) mod clock;
+pub(crate) mod error;
+pub(crate) mod limits;
+pub(crate) mod options;
+pub(crate) mod patience;
+pub(crate) mod shortage;
+pub(crate) mod stream;
+pub(crate) mod sweep;

@@ -16,14 +16,14 @@ const NOT_SENT_MAX: u32 = 128 * 1024;
 
 /// No delay for small messages, and probes for peers whose machine or network is gone. Options
 /// that can't be set are not worth a connection.
-pub fn tune(tcp: &SockRef<'_>) {
+pub(crate) fn tune(tcp: &SockRef<'_>) {
     let _ = tcp.set_tcp_nodelay(true);
     probe(tcp);
 }
 
 /// The same for a socket that is about to be connected to `peer`: one on this machine can't vanish
 /// without a word. The acknowledgement that ends TCP's handshake goes with the request, which is ready.
-pub fn tune_towards(tcp: &SockRef<'_>, peer: IpAddr) {
+pub(crate) fn tune_towards(tcp: &SockRef<'_>, peer: IpAddr) {
     let _ = tcp.set_tcp_nodelay(true);
     let _ = tcp.set_tcp_quickack(false);
     if !peer.is_loopback() {
@@ -40,14 +40,14 @@ fn probe(tcp: &SockRef<'_>) {
 }
 
 /// Makes the coming close a reset: for a peer that has to see that something was cut off.
-pub fn reset_on_close(tcp: &impl AsFd) {
+pub(crate) fn reset_on_close(tcp: &impl AsFd) {
     let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
 }
 
 /// Two listeners can't have these addresses: they are the same, or one is all of the machine's and
 /// the other is one of them.
 #[must_use]
-pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+pub(crate) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let all = a.ip().is_unspecified() || b.ip().is_unspecified();
     a == b || (all && a.is_ipv4() == b.is_ipv4() && a.port() == b.port() && a.port() != 0)
 }
@@ -56,7 +56,7 @@ pub fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 ///
 /// # Errors
 /// Also if another process listens there already, even if it would share the port.
-pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+pub(crate) fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
     // Two gateways that share a port silently would each lose half of the connections. So the
     // port has to be had alone once.
     let probe = open(address, false)?;
@@ -69,7 +69,7 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener
 /// Why `address` can't be listened on now, if it can't; sockets of this user's that share the port are no
 /// obstacle. It doesn't listen.
 #[must_use]
-pub fn try_bind(address: SocketAddr) -> Option<io::Error> {
+pub(crate) fn try_bind(address: SocketAddr) -> Option<io::Error> {
     open(address, true).err()
 }
 
@@ -77,7 +77,7 @@ pub fn try_bind(address: SocketAddr) -> Option<io::Error> {
 ///
 /// # Errors
 /// What the system says.
-pub fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListener>> {
+pub(crate) fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListener>> {
     (0..more)
         .map(|_| {
             let socket = open(address, true)?;
@@ -92,7 +92,7 @@ pub fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListener>> {
 ///
 /// # Errors
 /// What the system says.
-pub fn adopt(listener: &StdListener) -> io::Result<()> {
+pub(crate) fn adopt(listener: &StdListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     prepare(&SockRef::from(listener));
     Ok(())

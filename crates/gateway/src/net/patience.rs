@@ -23,7 +23,7 @@ const PACE_GRACE: Duration = Duration::from_secs(20);
 /// How slow a body may come: after the first 20 s of waiting for it, each further second has to be bought by so
 /// many bytes. Only time counts in which the client is waited for.
 #[derive(Debug)]
-pub struct BodyPace {
+pub(crate) struct BodyPace {
     rate: Option<NonZeroU64>,
     /// Still to be waited.
     left: Duration,
@@ -32,12 +32,12 @@ pub struct BodyPace {
 impl BodyPace {
     /// Bytes a second; `None`: no bound.
     #[must_use]
-    pub fn new(rate: Option<NonZeroU64>) -> Self {
+    pub(crate) fn new(rate: Option<NonZeroU64>) -> Self {
         Self { rate, left: PACE_GRACE }
     }
 
     /// After waiting so long so many bytes have come.
-    pub fn moved(&mut self, waited: Duration, bytes: u64) {
+    pub(crate) fn moved(&mut self, waited: Duration, bytes: u64) {
         if let Some(rate) = self.rate {
             let bought = Duration::from_secs(bytes / rate)
                 + Duration::from_secs(bytes % rate) / u32::try_from(rate.get()).unwrap_or(u32::MAX);
@@ -47,7 +47,7 @@ impl BodyPace {
 
     /// How much longer the client may be waited for.
     #[must_use]
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         if self.rate.is_some() { self.left } else { Duration::MAX }
     }
 }
@@ -57,16 +57,16 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs while the gateway waits for a peer.
 #[derive(Debug, Default)]
-pub struct StallTimer(Option<(Instant, Pin<Box<Sleep>>)>);
+pub(crate) struct StallTimer(Option<(Instant, Pin<Box<Sleep>>)>);
 
 impl StallTimer {
     /// Something has moved, after so long.
-    pub fn moved(&mut self) -> Duration {
+    pub(crate) fn moved(&mut self) -> Duration {
         self.0.take().map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
     /// Still nothing; ready when that was so for `patience`, as it was said first.
-    pub fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
         let begin = || (Instant::now(), Box::pin(sleep(patience)));
         self.0.get_or_insert_with(begin).1.as_mut().poll(cx)
     }
@@ -75,7 +75,7 @@ impl StallTimer {
 /// A stream whose other end must take something of what is written, or its machine acknowledge something, within
 /// [`STALL_MAX`], or the write fails with [`io::ErrorKind::TimedOut`].
 #[derive(Debug)]
-pub struct StallTimeout<T> {
+pub(crate) struct StallTimeout<T> {
     io: T,
     stall: StallTimer,
     /// How long it has taken nothing, up to the last look.
@@ -91,7 +91,7 @@ pub struct StallTimeout<T> {
 
 /// What HTTP/1.1 and its stream know of each other.
 #[derive(Debug, Default)]
-pub struct HeadReading {
+pub(crate) struct HeadReading {
     /// Something was read.
     pub anything: AtomicBool,
     /// Odd while a head is read; each has another number.
@@ -100,12 +100,12 @@ pub struct HeadReading {
 
 impl HeadReading {
     /// What is read from now on is a request's head.
-    pub fn head_begins(&self) {
+    pub(crate) fn head_begins(&self) {
         self.head.store((self.head.load(Ordering::Relaxed) | 1).wrapping_add(2), Ordering::Relaxed);
     }
 
     /// What is read from now on is not.
-    pub fn head_ends(&self) {
+    pub(crate) fn head_ends(&self) {
         self.head.store((self.head.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
     }
 }
@@ -115,7 +115,7 @@ pub(crate) const UNSENT_LEN: usize = HEAD_LEN_MAX;
 
 impl<T> StallTimeout<T> {
     /// Watches what is written to `io`.
-    pub fn new(io: T) -> Self {
+    pub(crate) fn new(io: T) -> Self {
         Self {
             io,
             stall: StallTimer::default(),
@@ -128,12 +128,12 @@ impl<T> StallTimeout<T> {
     }
 
     /// What was read, and is to be.
-    pub fn heard(&self) -> Arc<HeadReading> {
+    pub(crate) fn heard(&self) -> Arc<HeadReading> {
         self.heard.clone()
     }
 
     /// The stream itself, no longer watched.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.io
     }
 }

@@ -59,7 +59,7 @@ impl Shortage {
 
 /// The operating system is out of descriptors or memory: trying again at once would only spin.
 #[must_use]
-pub fn is_shortage(e: &io::Error) -> bool {
+pub(crate) fn is_shortage(e: &io::Error) -> bool {
     const ENOMEM: i32 = 12;
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

@@ -21,7 +21,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 /// The bytes below HTTP.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// TLS over TCP.
     Tls(Box<TlsStream>),
     /// TCP as it is.

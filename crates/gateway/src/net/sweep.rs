@@ -31,7 +31,7 @@ const SLICE: usize = 64;
 static LATE_WAKEUPS: AtomicU64 = AtomicU64::new(0);
 
 /// How often in this process something was polled more than a second after it should have been.
-pub fn late_wakeups() -> u64 {
+pub(crate) fn late_wakeups() -> u64 {
     LATE_WAKEUPS.load(Ordering::Relaxed)
 }
 
@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// Runs a task beside that of a connection, which is looked at too. For those that last: it costs a place.
-pub fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     match HERE.with_borrow(Clone::clone) {
         Some(sweep) => tokio::spawn(sweep.over(task)),
         None => tokio::spawn(task),
@@ -143,7 +143,7 @@ pin_project! {
 
 impl<F> SweptSession<F> {
     /// `session`, whose handle this is.
-    pub fn new(handle: SessionHandle, session: F) -> Self {
+    pub(crate) fn new(handle: SessionHandle, session: F) -> Self {
         Self { handle, session }
     }
 }
@@ -161,7 +161,7 @@ impl<F: Future> Future for SweptSession<F> {
 }
 
 /// Looks at everything, round after round; `handles` are those of all sessions. To be run on the worker's own thread.
-pub async fn run(sweep: Arc<Sweep>, handles: impl Fn() -> Vec<SessionHandle>) {
+pub(crate) async fn run(sweep: Arc<Sweep>, handles: impl Fn() -> Vec<SessionHandle>) {
     HERE.set(Some(sweep.clone()));
     loop {
         sleep(PAUSE).await;

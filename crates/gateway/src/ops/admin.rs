@@ -39,11 +39,11 @@ const HEAD_LEN_MAX: usize = 8192;
 
 /// A listening socket on which nothing is accepted yet.
 #[derive(Debug)]
-pub struct Bound(TcpListener);
+pub(crate) struct Bound(TcpListener);
 
 /// The admin listener at work; when dropped it accepts nothing more, and ends with its last answer.
 #[derive(Debug)]
-pub struct AdminServer {
+pub(crate) struct AdminServer {
     /// Where it listens.
     pub local: SocketAddr,
     listener: Arc<TcpListener>,
@@ -56,7 +56,7 @@ impl Bound {
     ///
     /// # Errors
     /// The operating system's error.
-    pub fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
+    pub(crate) fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
         let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
         Ok(Self(TcpListener::from_std(socket)?))
     }
@@ -65,7 +65,7 @@ impl Bound {
     ///
     /// # Errors
     /// If the socket has no address; that doesn't happen to a listening socket.
-    pub fn serve(self, overview: Arc<Overview>) -> io::Result<AdminServer> {
+    pub(crate) fn serve(self, overview: Arc<Overview>) -> io::Result<AdminServer> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
         let task = tokio::spawn(accept(listener.clone(), local, overview, stop.clone()));
@@ -78,12 +78,12 @@ impl AdminServer {
     ///
     /// # Errors
     /// If there is no descriptor for it.
-    pub fn lend(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
     }
 
     /// Accepts nothing more, and waits a moment for its last answer: the process may be about to end.
-    pub async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         self.stop.cancel();
         let _ = timeout(CLOSE_TIME, &mut self.task).await;
     }

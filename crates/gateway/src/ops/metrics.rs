@@ -9,11 +9,11 @@ use crate::ops::overview::Overview;
 use crate::telemetry::log;
 
 /// What [`render`] returns, as HTTP calls it.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All figures.
 #[must_use]
-pub fn render(overview: &Overview) -> String {
+pub(crate) fn render(overview: &Overview) -> String {
     let mut page = Page::default();
     page.family("wssgate_ready", "gauge", "1 if the gateway is ready, as /readyz answers.");
     page.sample(&[], u8::from(overview.stage().is_ready()));

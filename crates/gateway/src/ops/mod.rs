@@ -1,8 +1,8 @@
 //! The gateway as operators see it, and how they change it.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod control;
-pub mod metrics;
-pub mod overview;
-pub mod reserve;
-pub mod table;
+pub(crate) mod metrics;
+pub(crate) mod overview;
+pub(crate) mod reserve;
+pub(crate) mod table;

@@ -38,7 +38,7 @@ impl DescriptorReserve {
 
 /// A listener for operators, as far as accepting may fail.
 #[derive(Debug)]
-pub struct AcceptRetry {
+pub(crate) struct AcceptRetry {
     reserve: Arc<DescriptorReserve>,
     shortage: Arc<Shortage>,
     /// What the listener is called.
@@ -50,7 +50,7 @@ pub struct AcceptRetry {
 impl AcceptRetry {
     /// For the listener that is called `place`.
     #[must_use]
-    pub fn new(reserve: Arc<DescriptorReserve>, shortage: Arc<Shortage>, place: String) -> Self {
+    pub(crate) fn new(reserve: Arc<DescriptorReserve>, shortage: Arc<Shortage>, place: String) -> Self {
         reserve.fill();
         Self { reserve, shortage, place, again: Instant::now() }
     }
@@ -59,7 +59,7 @@ impl AcceptRetry {
     ///
     /// # Cancel safety
     /// Safe.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         if self.again > Instant::now() {
             sleep_until(self.again).await;
             self.reserve.fill();
@@ -67,12 +67,12 @@ impl AcceptRetry {
     }
 
     /// A connection was accepted.
-    pub fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         self.shortage.succeeded();
     }
 
     /// Accepting has failed. If this has made room, it is to be tried at once: others want it, too.
-    pub fn failed(&mut self, error: &io::Error) {
+    pub(crate) fn failed(&mut self, error: &io::Error) {
         let is_shortage = is_shortage(error);
         if is_shortage {
             self.shortage.failed(&self.place, error);
@@ -83,7 +83,7 @@ impl AcceptRetry {
     }
 
     /// A connection has ended: what it had is kept for the next one, before others take it.
-    pub fn freed(&mut self) {
+    pub(crate) fn freed(&mut self) {
         self.reserve.fill();
         self.again = Instant::now();
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{Table, presets};
 
 /// Appends a table under its title.
-pub fn section(text: &mut String, title: &str, table: &Table) {
+pub(crate) fn section(text: &mut String, title: &str, table: &Table) {
     let _ = writeln!(text, "{title}");
     for line in table.lines() {
         let _ = writeln!(text, "  {}", line.trim_end());
@@ -15,7 +15,7 @@ pub fn section(text: &mut String, title: &str, table: &Table) {
 
 /// A table without lines.
 #[must_use]
-pub fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     for column in table.column_iter_mut() {

@@ -17,7 +17,7 @@ use crate::upstream::pool::Lease;
 
 /// An answer's body on its way to the client. Its end, whichever way, ends the request's report.
 #[derive(Debug)]
-pub struct ToClient {
+pub(crate) struct ToClient {
     body: AnswerBody,
     report: Option<Box<Report>>,
     bytes: u64,
@@ -32,7 +32,7 @@ pub struct ToClient {
 
 /// Where an answer's body comes from.
 #[derive(Debug)]
-pub enum AnswerBody {
+pub(crate) enum AnswerBody {
     /// From the gateway itself.
     Whole(Option<Bytes>),
     /// From a backend, whose connection goes back to the pool when the answer has ended.
@@ -47,7 +47,7 @@ pub enum AnswerBody {
 impl AnswerBody {
     /// A body of the gateway's own.
     #[must_use]
-    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
@@ -56,7 +56,7 @@ impl AnswerBody {
 impl ToClient {
     /// A body whose end ends `report`.
     #[must_use]
-    pub fn new(body: AnswerBody, report: Box<Report>) -> Self {
+    pub(crate) fn new(body: AnswerBody, report: Box<Report>) -> Self {
         Self {
             body,
             report: Some(report),
@@ -70,23 +70,23 @@ impl ToClient {
 
     /// A body of an answer that ends nothing: a session reports on itself.
     #[must_use]
-    pub fn unreported(body: AnswerBody) -> Self {
+    pub(crate) fn unreported(body: AnswerBody) -> Self {
         Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false, held: Claim::default() }
     }
 
     /// The gateway's own answer.
     #[must_use]
-    pub fn is_own(&self) -> bool {
+    pub(crate) fn is_own(&self) -> bool {
         matches!(self.body, AnswerBody::Whole(_))
     }
 
     /// Says that what was taken from here has not reached the client.
-    pub fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.lost = true;
     }
 
     /// The request's own fault keeps the rest from the client.
-    pub fn withheld(&mut self, cause: &str) {
+    pub(crate) fn withheld(&mut self, cause: &str) {
         self.lost = true;
         if let Some(report) = &mut self.report {
             report.cause(cause);

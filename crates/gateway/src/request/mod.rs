@@ -1,10 +1,10 @@
 //! One request: judged, routed, and answered or upgraded. The same over HTTP/1.1 and HTTP/2.
 
 mod access;
-pub mod body;
+pub(crate) mod body;
 mod form;
 mod proxy;
-pub mod reply;
+pub(crate) mod reply;
 mod service;
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
-pub async fn exchange(
+pub(crate) async fn exchange(
     connection: Arc<Connection>,
     peer: HeaderValue,
     head: Box<Parts>,

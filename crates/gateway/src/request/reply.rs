@@ -15,7 +15,7 @@ use crate::site::route::Route;
 
 /// What becomes of a request.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// An answer, with its body.
     Answer(Response<ToClient>),
     /// The answer that opens a tunnel, and the session that lives in it.
@@ -24,7 +24,7 @@ pub enum Reply {
 
 /// Why the gateway itself answers, and what it says.
 #[derive(Debug)]
-pub struct ErrorResponse {
+pub(crate) struct ErrorResponse {
     pub(super) status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// A short sentence for the client.
@@ -35,27 +35,27 @@ pub struct ErrorResponse {
 
 impl ErrorResponse {
     /// A status and a sentence, which clients may read.
-    pub fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
         Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
     }
 
     /// What the log says instead of the sentence.
     #[must_use]
-    pub fn because(mut self, cause: impl Into<String>) -> Self {
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
     /// A field beside it.
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// A handshake that is refused.
     #[must_use]
-    pub fn refusal(refusal: &Refusal, version: Version) -> Self {
+    pub(crate) fn refusal(refusal: &Refusal, version: Version) -> Self {
         let (status, headers) = refusal.answer(version);
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
         Self { status, headers, sentence: refusal.to_string().into(), cause: None }
@@ -75,7 +75,7 @@ impl ErrorResponse {
 
 /// What a request has led to.
 #[derive(Debug)]
-pub enum Served {
+pub(crate) enum Served {
     /// An answer.
     Answer(Response<AnswerBody>),
     /// A session.
@@ -84,7 +84,7 @@ pub enum Served {
 
 /// An agreed session.
 #[derive(Debug)]
-pub struct Upgraded {
+pub(crate) struct Upgraded {
     /// Opens the tunnel.
     pub answer: Response<()>,
     /// By which it can be ended.
@@ -99,7 +99,7 @@ pub struct Upgraded {
 
 /// Why a request is not served.
 #[derive(Debug)]
-pub enum RequestError {
+pub(crate) enum RequestError {
     /// The gateway's own answer.
     Here(ErrorResponse),
     /// A handshake that can't be.

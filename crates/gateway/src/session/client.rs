@@ -12,7 +12,7 @@ use crate::net::stream::Transport;
 
 /// The stream of an accepted WebSocket.
 #[derive(Debug)]
-pub struct Client<S>(pub S);
+pub(crate) struct Client<S>(pub S);
 
 impl<T: Transport> ClientStream for Client<Handoff<T>> {
     fn begin_shutdown(&mut self) {

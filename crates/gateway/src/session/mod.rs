@@ -2,7 +2,7 @@
 
 mod client;
 mod echo;
-pub mod report;
+pub(crate) mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use upgrade_handler::Handoff;
 
-pub use self::client::Client;
+pub(crate) use self::client::Client;
 use crate::context::registry::Registered;
 use crate::net::clock::Coarse;
 use crate::net::options;
@@ -32,7 +32,7 @@ use crate::site::route::Route;
 
 /// A session that waits for its client's stream.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     report: Box<Report>,
     registered: Registered,
     route: Arc<Route>,
@@ -42,7 +42,7 @@ pub struct Session {
 
 /// Who is at the other end.
 #[derive(Debug)]
-pub enum Other {
+pub(crate) enum Other {
     /// A backend, behind a finished handshake.
     Backend(Handoff<Tcp>),
     /// The gateway itself.
@@ -51,7 +51,7 @@ pub enum Other {
 
 /// What a client's stream runs over: what can be said at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
+pub(crate) enum Carrier {
     /// A TCP connection of its own.
     Http1,
     /// A stream of an HTTP/2 connection; dropped, it is reset (RFC 8441 §5).
@@ -61,7 +61,7 @@ pub enum Carrier {
 impl Session {
     /// A session to be run, as the route's policy has it; `deflate`: the extension was agreed upon.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         report: Box<Report>,
         registered: Registered,
         route: Arc<Route>,
@@ -77,7 +77,7 @@ impl Session {
     }
 
     /// Runs the session over the client's stream.
-    pub fn run<C>(
+    pub(crate) fn run<C>(
         mut self: Box<Self>,
         mut client: C,
         carrier: Carrier,
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// The client went away before its stream was there.
-    pub fn abandon(mut self, why: &dyn std::error::Error) {
+    pub(crate) fn abandon(mut self, why: &dyn std::error::Error) {
         self.report.cause(format!("the client went away during the handshake: {why}"));
     }
 }

@@ -19,7 +19,7 @@ use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
 /// What is known of a request so far. It turns into a line when the answer or the session has
 /// ended, or when it is dropped before that because the client went away.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     connection: Arc<Connection>,
     started: Instant,
     generation: u64,
@@ -42,7 +42,7 @@ pub struct Report {
 impl Report {
     /// Begins with the head of a request, served under a generation of the site.
     #[must_use]
-    pub fn new(connection: Arc<Connection>, head: &request::Parts, generation: u64) -> Box<Self> {
+    pub(crate) fn new(connection: Arc<Connection>, head: &request::Parts, generation: u64) -> Box<Self> {
         Box::new(Self {
             client: connection.peer.ip(),
             connection,
@@ -64,33 +64,33 @@ impl Report {
     }
 
     /// Who the client is, and what it asked for.
-    pub fn asked(&mut self, client: IpAddr, host: &Arc<str>) {
+    pub(crate) fn asked(&mut self, client: IpAddr, host: &Arc<str>) {
         self.client = client;
         self.host = Some(host.clone());
     }
 
     /// Which route serves it.
-    pub fn routed(&mut self, route: &Arc<Route>) {
+    pub(crate) fn routed(&mut self, route: &Arc<Route>) {
         self.route = Some(route.clone());
     }
 
     /// Which backend was asked.
-    pub fn backend(&mut self, backend: &Arc<Endpoint>) {
+    pub(crate) fn backend(&mut self, backend: &Arc<Endpoint>) {
         self.backend = Some(backend.clone());
     }
 
     /// What the client was told.
-    pub fn status(&mut self, status: StatusCode) {
+    pub(crate) fn status(&mut self, status: StatusCode) {
         self.status = Some(status);
     }
 
     /// Why it went wrong. The first cause stays.
-    pub fn cause(&mut self, cause: impl Into<String>) {
+    pub(crate) fn cause(&mut self, cause: impl Into<String>) {
         self.cause.get_or_insert_with(|| cause.into());
     }
 
     /// The backend's answer has broken off, or the request that it belongs to has.
-    pub fn broke_off(&mut self, error: &(dyn std::error::Error + 'static)) {
+    pub(crate) fn broke_off(&mut self, error: &(dyn std::error::Error + 'static)) {
         if self.received.as_ref().is_some_and(|progress| progress.is_stalled()) {
             return self.cause(CLIENT_STALLED);
         }
@@ -99,18 +99,18 @@ impl Report {
 
     /// How far the request's body has come, if it has one.
     #[must_use]
-    pub fn progress(&self) -> Option<Arc<UploadProgress>> {
+    pub(crate) fn progress(&self) -> Option<Arc<UploadProgress>> {
         self.received.clone()
     }
 
     /// The request's body, for its length.
-    pub fn received(&mut self, progress: Arc<UploadProgress>) {
+    pub(crate) fn received(&mut self, progress: Arc<UploadProgress>) {
         self.received = Some(progress);
     }
 
     /// The session that the request becomes, for the registry.
     #[must_use]
-    pub fn who(&self) -> SessionOpener {
+    pub(crate) fn who(&self) -> SessionOpener {
         SessionOpener {
             peer: self.connection.peer,
             client: self.client,
@@ -120,17 +120,17 @@ impl Report {
     }
 
     /// The session has this id.
-    pub fn registered(&mut self, id: u64) {
+    pub(crate) fn registered(&mut self, id: u64) {
         self.id = Some(id);
     }
 
     /// The tunnel is open: what comes is a session.
-    pub fn opened(&mut self) {
+    pub(crate) fn opened(&mut self) {
         self.is_session = true;
     }
 
     /// The answer has ended: `whole`, or broken off.
-    pub fn answered(&mut self, bytes: u64, whole: bool) {
+    pub(crate) fn answered(&mut self, bytes: u64, whole: bool) {
         if !whole {
             self.cause("the client went away before the answer's end");
         }
@@ -140,7 +140,7 @@ impl Report {
     }
 
     /// The session has ended.
-    pub fn session(mut self, outcome: &Outcome) {
+    pub(crate) fn session(mut self, outcome: &Outcome) {
         self.written = true;
         self.hand_over(Kind::Session { id: self.id, outcome: Some(outcome) });
     }

@@ -1,9 +1,9 @@
 //! What an operator sees: one line per finished request or session, and what else happens.
 
-pub mod access;
+pub(crate) mod access;
 pub mod log;
 mod logfmt;
-pub mod peer;
+pub(crate) mod peer;
 mod priority;
 mod queue;
-pub mod record;
+pub(crate) mod record;

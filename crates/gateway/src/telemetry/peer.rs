@@ -16,7 +16,7 @@ const ESCAPE_LEN: usize = 6;
 
 /// The front of `value`, as much as the log shows, with a mark if that is not all.
 #[must_use]
-pub fn cut(value: &str) -> Cow<'_, str> {
+pub(crate) fn cut(value: &str) -> Cow<'_, str> {
     if value.len() <= VALUE_LEN_MAX / ESCAPE_LEN {
         return value.into();
     }

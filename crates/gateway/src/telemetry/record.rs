@@ -80,7 +80,7 @@ impl Record<'_> {
 
 /// The version of HTTP, as it calls itself.
 #[must_use]
-pub fn protocol(version: Version) -> &'static str {
+pub(crate) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",

@@ -21,11 +21,11 @@ use crate::net::patience::{BodyPace, StallTimer};
 use crate::upstream::forward::has_outer_blanks;
 
 /// What a client is told, and the log, that keeps its body to itself.
-pub const CLIENT_STALLED: &str =
+pub(crate) const CLIENT_STALLED: &str =
     "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
 
 /// What the log is told of trailers that end their stream.
-pub const MALFORMED_TRAILERS: &str = "the request's trailers are malformed: a field value begins or ends with a space or a tab (RFC 9113 §8.2.1)";
+pub(crate) const MALFORMED_TRAILERS: &str = "the request's trailers are malformed: a field value begins or ends with a space or a tab (RFC 9113 §8.2.1)";
 
 /// A request's body as it comes from the client.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::site::upstream::Connector;
 ///
 /// # Cancel safety
 /// A dropped call drops the attempt.
-pub async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Tcp, DialError> {
+pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Tcp, DialError> {
     let deadline = Instant::now() + connector.connect_timeout;
     let look_up = lookup_host((endpoint.host.trim_matches(['[', ']']), endpoint.port));
     let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {

@@ -32,7 +32,7 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 
 /// What is known about the sender of a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Hop<'a> {
+pub(crate) struct Hop<'a> {
     /// The address at the other end of the connection.
     pub peer: IpAddr,
     /// The same as backends are told it.
@@ -48,13 +48,13 @@ pub struct Hop<'a> {
 impl Hop<'_> {
     /// The peer is one of the proxies whose word is believed.
     #[must_use]
-    pub fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         !self.trusted.is_empty() && is_in(self.trusted, self.peer)
     }
 
     /// Who the client is: the peer, or whom trusted proxies name, the nearest untrusted one.
     #[must_use]
-    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
         if !self.is_trusted() {
             return self.peer;
         }
@@ -74,13 +74,13 @@ impl Hop<'_> {
 
 /// The client waits for 100 Continue before it sends its body (RFC 9110 §10.1.1).
 #[must_use]
-pub fn expects_continue(headers: &HeaderMap) -> bool {
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// How many more hops an OPTIONS request may take (RFC 9110 §7.6.2); `None`: as many as it likes.
 #[must_use]
-pub fn hops_left(head: &request::Parts) -> Option<u32> {
+pub(crate) fn hops_left(head: &request::Parts) -> Option<u32> {
     let field = if head.method == Method::OPTIONS { head.headers.get(MAX_FORWARDS)? } else { return None };
     field.to_str().ok()?.parse().ok()
 }
@@ -103,7 +103,7 @@ const LINES_LEN: usize = 256;
 /// Makes a client's request head one for a backend over HTTP/1.1. What we say ourselves about the client comes back
 /// as lines for the wire, which stand behind the head's own: in the map they would cost three times as much.
 #[must_use]
-pub fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
+pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
     if let Some(hops @ 1..) = hops_left(head) {
         head.headers.insert(MAX_FORWARDS, (hops - 1).into());
     }
@@ -176,7 +176,7 @@ fn put_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) {
 
 /// An address as backends are told it.
 #[must_use]
-pub fn address_field(address: IpAddr) -> HeaderValue {
+pub(crate) fn address_field(address: IpAddr) -> HeaderValue {
     value(&address.to_canonical().to_string())
 }
 
@@ -236,7 +236,7 @@ fn has_hop_by_hop(headers: &HeaderMap) -> bool {
 }
 
 /// Removes the fields of one hop, and those that Connection names.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if !has_hop_by_hop(headers) {
         return;
     }
@@ -252,7 +252,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
 /// announces.
-pub fn response(headers: &mut HeaderMap) {
+pub(crate) fn response(headers: &mut HeaderMap) {
     if !has_hop_by_hop(headers) {
         return;
     }
@@ -264,7 +264,7 @@ pub fn response(headers: &mut HeaderMap) {
 }
 
 /// A value that begins or ends with a space or a tab.
-pub fn has_outer_blanks(value: &HeaderValue) -> bool {
+pub(crate) fn has_outer_blanks(value: &HeaderValue) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }

@@ -10,7 +10,7 @@ use http::{StatusCode, response};
 
 /// The request takes part in the login of a connection.
 #[must_use]
-pub fn logs_in(request: &HeaderMap) -> bool {
+pub(crate) fn logs_in(request: &HeaderMap) -> bool {
     // Comparing the few names of a request costs less than looking two of them up.
     request
         .keys()
@@ -19,7 +19,7 @@ pub fn logs_in(request: &HeaderMap) -> bool {
 
 /// The answer offers such a login. What goes on with one or ends it answers a request that [`logs_in`].
 #[must_use]
-pub fn challenges(answer: &response::Parts) -> bool {
+pub(crate) fn challenges(answer: &response::Parts) -> bool {
     let field = match answer.status {
         StatusCode::UNAUTHORIZED => WWW_AUTHENTICATE,
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => PROXY_AUTHENTICATE,

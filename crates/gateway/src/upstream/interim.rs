@@ -130,7 +130,7 @@ impl Interim {
 /// is complete (`proto/h1/conn.rs`, `try_keep_alive`), and its own has not begun: so what is written in a flush
 /// stands between two answers.
 #[derive(Debug)]
-pub struct Interject<T> {
+pub(crate) struct Interject<T> {
     io: T,
     interim: Arc<Interim>,
     /// Being written, of which `sent` bytes are.
@@ -140,12 +140,12 @@ pub struct Interject<T> {
 
 impl<T> Interject<T> {
     /// Puts `interim` into what is written to `io`.
-    pub fn new(io: T, interim: Arc<Interim>) -> Self {
+    pub(crate) fn new(io: T, interim: Arc<Interim>) -> Self {
         Self { io, interim, out: Vec::new(), sent: 0 }
     }
 
     /// The stream itself.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.io
     }
 }
