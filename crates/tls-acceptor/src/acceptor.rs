@@ -213,7 +213,7 @@ impl Acceptor {
             && !begins_record(first_byte)
         {
             drop(permit);
-            part(tcp, &plain_words(first_byte)).await;
+            send_last(tcp, &plain_words(first_byte)).await;
             wire.truncate(BEGAN_LEN_MAX);
             return Err(AcceptError::NotTls { began: wire.into() });
         }
@@ -225,7 +225,7 @@ impl Acceptor {
         };
         if let Err(e) = ended.unwrap_or(Err(AcceptError::Timeout)) {
             drop(permit);
-            part(tcp, handshake.last_words(&e)).await;
+            send_last(tcp, handshake.last_words(&e)).await;
             return Err(if selected.is_none() { AcceptError::NoCertificate { server_name } } else { e });
         }
         let Some(selected) = selected else { return Err(AcceptError::NoCertificate { server_name }) };
@@ -269,7 +269,7 @@ fn plain_words(first_byte: u8) -> Vec<u8> {
 
 /// Sends the last `words` and ends the connection. Closing it with unread bytes would reset it and may destroy
 /// the words, so some of what still comes is read.
-async fn part(mut tcp: TcpStream, words: &[u8]) {
+async fn send_last(mut tcp: TcpStream, words: &[u8]) {
     if words.is_empty() {
         return;
     }

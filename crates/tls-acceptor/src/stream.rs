@@ -77,7 +77,7 @@ pub struct TlsStream {
     key_wanted: bool,
     /// Nothing more may be said: close_notify or a fatal alert was the last (RFC 8446 §6.1).
     close_sent: bool,
-    /// What is written waits for the shutdown, which has been promised ([`Self::part`]) and sends all.
+    /// What is written waits for the shutdown, which has been promised ([`Self::begin_shutdown`]) and sends all.
     parting: bool,
 }
 
@@ -158,7 +158,7 @@ impl TlsStream {
 
     /// What is written from now on is little, and followed by a shutdown: up to 4 KiB of it may wait for
     /// that, and leave in one segment with close_notify and TCP's FIN. Until then it counts as flushed.
-    pub fn part(&mut self) {
+    pub fn begin_shutdown(&mut self) {
         self.parting = true;
     }
 

@@ -62,7 +62,24 @@ async fn serve(
     peer: SocketAddr,
     deadline: Instant,
 ) {
-    let (stream, tls, alpn) = match &state.acceptor {
+    let Some((stream, tls, alpn)) = handshake(&worker, &state, tcp, peer, deadline).await else { return };
+    let connection = Arc::new(Connection { peer, tls, limits: state.limits, worker, own: OnceLock::new() });
+    // What was negotiated is what is spoken: nothing is sniffed.
+    match alpn {
+        Alpn::H2 => http2::serve(connection, stream).await,
+        Alpn::Http11 => http1::serve(connection, stream).await,
+    }
+}
+
+/// The TLS handshake, on a listener that has one.
+async fn handshake(
+    worker: &Worker,
+    state: &ListenerState,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<(Stream, Option<Tls>, Alpn)> {
+    match &state.acceptor {
         // Boxed: it is larger than what comes after, and gone by then.
         Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
             Ok(accepted) => {
@@ -72,17 +89,14 @@ async fn serve(
                     "TLS handshake done"
                 );
                 let tls = Tls { server_name: accepted.server_name, version: accepted.version };
-                (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
+                Some((Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn))
             }
-            Err(e) => return refused(&worker, peer, &e),
+            Err(e) => {
+                refused(worker, peer, &e);
+                None
+            }
         },
-        None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
-    };
-    let connection = Arc::new(Connection { peer, tls, limits: state.limits, worker, own: OnceLock::new() });
-    // What was negotiated is what is spoken: nothing is sniffed.
-    match alpn {
-        Alpn::H2 => http2::serve(connection, stream).await,
-        Alpn::Http11 => http1::serve(connection, stream).await,
+        None => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What clients' HTTP can run over.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// What is written from now on is little, and followed by a shutdown: it may wait for that.
-    fn part(&mut self) {}
+    fn begin_shutdown(&mut self) {}
 
     /// How many bytes the peer's machine has acknowledged so far, if that is known.
     fn acknowledged(&self) -> Option<u64> {
@@ -29,9 +29,9 @@ pub(crate) enum Stream {
 }
 
 impl Transport for Stream {
-    fn part(&mut self) {
+    fn begin_shutdown(&mut self) {
         if let Self::Tls(io) = self {
-            io.part();
+            io.begin_shutdown();
         }
     }
 

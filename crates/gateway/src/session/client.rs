@@ -16,7 +16,7 @@ pub(crate) struct Client<S>(pub S);
 
 impl<T: Transport> ClientStream for Client<Handoff<T>> {
     fn begin_shutdown(&mut self) {
-        self.0.get_mut().part();
+        self.0.get_mut().begin_shutdown();
     }
 
     fn acknowledged(&self) -> Option<u64> {

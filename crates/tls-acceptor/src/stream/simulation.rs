@@ -533,7 +533,7 @@ impl World {
 
     fn end(&mut self) {
         if !self.near.ends && self.random.one_in(2) {
-            self.near.tls.part();
+            self.near.tls.begin_shutdown();
             self.near.to_write += self.random.some(8000);
         }
         self.near.ends = true;

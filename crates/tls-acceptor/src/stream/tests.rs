@@ -134,7 +134,7 @@ async fn ends_are_told_apart() {
 async fn last_words_wait_for_the_shutdown_and_leave_with_it() {
     for versions in EACH {
         let (mut server, mut client) = pair(versions).await;
-        server.part();
+        server.begin_shutdown();
         server.write_all(b"last").await.unwrap();
         server.write_all(b" words").await.unwrap();
         server.flush().await.unwrap();
@@ -147,7 +147,7 @@ async fn last_words_wait_for_the_shutdown_and_leave_with_it() {
         assert_eq!(words, "last words");
 
         let (mut server, mut client) = pair(versions).await;
-        server.part();
+        server.begin_shutdown();
         move_all(&mut server, &mut client, &noise(ALONG_MAX + 1), 1000).await; // too much to be kept
         server.shutdown().await.unwrap();
         assert_eq!(soon(client.read(&mut [0; 9])).await.unwrap(), 0);
