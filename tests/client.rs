@@ -59,7 +59,7 @@ async fn an_idle_connection_ends_with_close_notify_at_its_time() {
         let expect = Duration::from_millis(expect)..Duration::from_millis(expect + 450);
         assert!(expect.contains(&lived), "{begun:?}: {lived:?}");
     }
-    // Who never asked for anything has a head's time.
+    // A client that never sent a request has the time of a head.
     let mut io = tls(&gateway, "http/1.1").await;
     let connected = Instant::now();
     assert_eq!(soon(io.read(&mut [0; 1])).await.unwrap(), 0);

@@ -389,7 +389,7 @@ async fn without_descriptors_connections_wait_and_are_accepted_later() {
     // None is left: new clients wait, and so does the gateway.
     let mut waiting: Vec<TcpStream> = Vec::new();
     for _ in 0..20 {
-        // Who says nothing would be given up for others.
+        // Silent clients would be disconnected for others.
         let mut client = TcpStream::connect(plain).await.unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
         waiting.push(client);

@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     pub(crate) load_core: usize,
 }
 
-/// Who spends time.
+/// Where time is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Spender {
     KernelNetwork,

@@ -25,7 +25,7 @@ use crate::net::sweep::{self};
 /// to wake it.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the main thread tells a worker.
+/// Commands of the main thread to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept connections on this socket; `address` is what the configuration calls it.
@@ -46,18 +46,18 @@ pub(crate) enum Command {
         /// Where to.
         to: mpsc::UnboundedSender<(SocketAddr, io::Result<OwnedFd>)>,
     },
-    /// Drop this, to show that the worker turns.
+    /// Drop this, to show that the worker's loop runs.
     Turn {
         /// Nothing is sent.
         turned: mpsc::Sender<()>,
     },
-    /// Accept nothing more: another process does, on the same sockets. End when the last connection
+    /// Accept no more connections: another process does, on the same sockets. End when the last connection
     /// and session have.
     Retire {
         /// The listeners that go on there. The others end, as with `Unlisten`.
         kept: Arc<[SocketAddr]>,
     },
-    /// Accept nothing more, and end when the last connection and session have.
+    /// Accept no more connections, and end when the last connection and session have ended.
     Drain,
     /// End at once.
     Cut,
@@ -72,11 +72,11 @@ pub(crate) struct Handle {
     pub sessions: Arc<Registry>,
     /// Connections it has accepted.
     pub accepted: Arc<AtomicU64>,
-    /// What it tells of its memory.
+    /// Its use of memory.
     pub pressure: Arc<Pressure>,
 }
 
-/// Tells the main thread that a worker has ended, however it ended.
+/// Notifies the main thread that a worker has ended, also by a panic.
 struct TellEnd(mpsc::Sender<()>);
 
 impl Drop for TellEnd {
@@ -85,7 +85,7 @@ impl Drop for TellEnd {
     }
 }
 
-/// Starts the thread of worker `number`, counted from 0, of `workers`, which tells `end` when it ends.
+/// Starts the thread of worker `number`, counted from 0, of `workers`, which sends to `end` when it ends.
 ///
 /// # Errors
 /// If the operating system has no thread or no epoll for it.

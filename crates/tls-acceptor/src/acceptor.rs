@@ -25,7 +25,7 @@ use crate::tickets::Tickets;
 const FIRST_READ_LEN: usize = 4096;
 /// Bytes that are reported of what is no TLS.
 const BEGAN_LEN_MAX: usize = 16;
-/// How long, and how often, is read from a client that has been told why there is no connection.
+/// How long, and how often, is read from a client after it was sent why there is no connection.
 const PARTING_TIME: Duration = Duration::from_secs(1);
 const PARTING_READS: u32 = 64;
 /// Session tickets for a client that says how many it wants (RFC 9149 §3).
@@ -191,8 +191,8 @@ impl Acceptor {
     /// where it has a permit.
     ///
     /// # Errors
-    /// See [`AcceptError`]. The client has been told where TLS has an alert for it; one that spoke
-    /// plain text has been told so in plain text.
+    /// See [`AcceptError`]. The client was sent an alert where TLS has one for it; one that spoke
+    /// plain text was sent an answer in plain text.
     ///
     /// # Cancel safety
     /// A dropped call drops the connection.

@@ -48,7 +48,7 @@ pub enum Why {
     Unfit(Flaw),
     /// The other was issued later.
     IssuedEarlier,
-    /// Nothing tells them apart; the other was found first.
+    /// They don't differ; the other was found first.
     FoundLater,
 }
 

@@ -1,4 +1,4 @@
-//! The outermost layers of DER (X.690 §8.1), as far as they tell what something is. Pure.
+//! The outermost layers of DER (X.690 §8.1), as far as needed to see what something is. Pure.
 
 /// INTEGER.
 pub(crate) const INTEGER: u8 = 0x02;

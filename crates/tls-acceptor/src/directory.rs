@@ -1,7 +1,7 @@
 //! Everything in a directory → certificates, each file judged on its own.
 //!
 //! Any layout will do: a key is matched to a certificate by the public key itself, never by a file's
-//! name. What was meant to be served and isn't is told with its reason.
+//! name. What was meant to be served and isn't is reported with its reason.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

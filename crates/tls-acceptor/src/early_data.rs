@@ -8,7 +8,7 @@ use rustls::SupportedCipherSuite;
 
 use crate::record::{Cipher, Fault, HEADER_LEN, Header, Secret};
 
-/// Bytes of early data that a client may send: what OpenSSL's servers allow unless told otherwise. The ticket
+/// Bytes of early data that a client may send: what OpenSSL's servers allow by default. The ticket
 /// may be another server's, so the gateway can't know better.
 const LEN_MAX: usize = 16 * 1024;
 /// What TLS 1.3 adds to the content of a record: its type and the tag.

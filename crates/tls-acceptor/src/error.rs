@@ -14,7 +14,7 @@ pub enum AcceptError {
     /// The client went away before the handshake was done.
     #[error("the client went away during the TLS handshake")]
     Gone,
-    /// The first byte began no TLS record; the client was told so in plain text.
+    /// The first byte began no TLS record; the client was sent an answer in plain text.
     #[error("the client spoke plain text on a TLS port (first bytes \"{}\")", began.escape_ascii())]
     NotTls {
         /// What it began with: so much of it as came at once, 16 bytes at most.

@@ -63,7 +63,7 @@ pub(crate) struct Secrets {
     pub(crate) server: Secret,
 }
 
-/// The secrets that rustls has told so far.
+/// The secrets that rustls has given so far.
 #[derive(Default)]
 struct CapturedSecrets {
     /// What the client seals the rest of its handshake with.
@@ -183,7 +183,7 @@ impl Handshake {
     /// Does the handshake with the client at the other end of `tcp`.
     ///
     /// # Errors
-    /// See [`AcceptError`]. What the client is to be told of it is in [`Self::last_words`].
+    /// See [`AcceptError`]. The alert for the client is in [`Self::last_words`].
     ///
     /// # Cancel safety
     /// None: what is left to be done is to say the last words.

@@ -1,4 +1,4 @@
-//! A glance at a ClientHello, for what rustls doesn't tell (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2). Pure.
+//! A glance at a ClientHello, for what rustls doesn't pass on (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2). Pure.
 //!
 //! In: the first record. Out: whether the client speaks nothing newer than TLS 1.1, and whether data of its
 //! own follows at once (0-RTT). Nothing is refused here: rustls judges.

@@ -176,7 +176,7 @@ pub(crate) fn first_file(certificate: &Certificate) -> String {
 pub struct Loaded {
     /// What to serve from now on.
     pub set: CertSet,
-    /// What to tell the operator.
+    /// Warnings for the operator.
     pub warnings: Vec<Warning>,
     /// Which certificate lost to which other.
     pub lost: Vec<Lost>,

@@ -199,7 +199,7 @@ pub(crate) fn signing_key(key: &PrivateKeyDer<'_>) -> Result<Arc<dyn SigningKey>
     any_supported_type(key).map_err(|_| FileError::Key(key_kind::kind(key)))
 }
 
-/// Who may get at files, by the directories above them.
+/// Which users can reach files, by the directories above them.
 #[derive(Debug, Default)]
 pub(crate) struct Permissions {
     /// Others than its owner and its group may pass through it.

@@ -1,6 +1,6 @@
 //! rustls' question for a certificate, answered from the cell.
 //!
-//! rustls doesn't tell afterwards what was asked and answered, and the cell may have been swapped
+//! rustls doesn't report afterwards what was asked and answered, and the cell may have been swapped
 //! since. So the answer leaves a note for the handshake that is being polled on this thread: the
 //! resolver runs inside that very call.
 

@@ -272,7 +272,7 @@ impl TlsStream {
         };
         let data = matches!(opened, OpenedRecord::Data(_));
         match opened {
-            OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // who has asked for something gets an answer
+            OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // a client that has sent a request gets an answer
             OpenedRecord::Quiet => {}
             OpenedRecord::KeyUpdate { requested } => {
                 let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;

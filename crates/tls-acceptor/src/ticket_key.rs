@@ -51,7 +51,7 @@ impl TicketKey {
         &self.name
     }
 
-    /// Enough of the name for people to tell keys apart.
+    /// Enough of the name for people to distinguish keys.
     pub(crate) fn short_name(&self) -> String {
         self.name.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
     }

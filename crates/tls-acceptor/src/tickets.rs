@@ -25,7 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::ticket_file::TicketKeys;
 use crate::ticket_key::{KEYS_MAX, NAME_LEN, SALT_LEN, SECRET_LEN, TicketError, TicketKey};
 
-/// What clients are told, and how old a ticket may be, in seconds.
+/// The lifetime that clients get, and how old a ticket may be, in seconds.
 const LIFETIME_SECS: u32 = 12 * 60 * 60;
 /// How long a key of our own seals, in seconds; for as long again it opens.
 const PERIOD_SECS: u64 = 6 * 60 * 60;

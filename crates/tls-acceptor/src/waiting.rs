@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Who shares one share: an IPv4 address, or the 64 bits of an IPv6 address that name a network, since one
+/// What counts as one client: an IPv4 address, or the 64 bits of an IPv6 address that name a network, since one
 /// subscriber has all addresses of it (RFC 6177 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client(IpAddr);

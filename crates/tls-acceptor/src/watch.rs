@@ -1,6 +1,6 @@
 //! Files that change → a look at them, without a signal.
 //!
-//! inotify tells of changes in directories; which directories those are is known by `places`, and
+//! inotify reports changes in directories; which directories those are is known by `places`, and
 //! determined again at each look, since links and directories come and go. Where inotify can't (there is a limit
 //! on watches, or a directory that may be passed through but not read), or where a look has seen less than
 //! there is (no descriptor was left to open a file), [`Look::degraded`] says so, and the owner has to look from
@@ -165,7 +165,7 @@ impl FileScanner {
                     old.retain(|other| *other != watch);
                     lock(&self.watched).insert(watch, entries.clone());
                 }
-                // Has gone, or was none: the one above tells.
+                // It has gone, or was not a directory: the one above it reports that.
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(e) => result = Err(cannot_watch(path, &e)),
             }

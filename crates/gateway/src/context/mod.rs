@@ -59,7 +59,7 @@ pub struct Worker {
     pub shed_clients: ShedClients,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
-    /// What it tells of its memory.
+    /// Its use of memory.
     pub pressure: Arc<Pressure>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
@@ -208,7 +208,7 @@ mod tests {
         Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap()
     }
 
-    /// What a session is told that is enrolled after `before` has happened.
+    /// The order that a session gets which is enrolled after `before` has happened.
     fn told(text: &str, before: impl FnOnce(&Worker)) -> Option<Order> {
         let common = Common {
             site: Arc::new(ArcSwap::from_pointee(site(text))),

@@ -32,11 +32,11 @@ pub struct Entry {
     pub handle: SessionHandle,
     /// The route it was opened by.
     pub route: Arc<Route>,
-    /// Who opened it.
+    /// The client that opened it.
     pub who: SessionOpener,
 }
 
-/// Who opened a session, and how.
+/// The client that opened a session, and how it did.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOpener {
     /// The address at the other end of the connection.
@@ -89,7 +89,7 @@ impl Registry {
     }
 
     /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
-    /// something waits for them. Who has been told to go at once is left out.
+    /// something waits for them. Those that have been ordered to end at once are left out.
     #[must_use]
     pub fn slowest(&self, count: usize) -> Vec<SessionHandle> {
         let inner = self.lock();

@@ -12,9 +12,9 @@ use crate::net::budget::{Pressure, Share, held, press, take_cut};
 
 /// How often a worker looks while it holds much.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// A session that was told to go is gone after so long.
+/// A session that was ordered to end has ended after so long.
 const GONE_TIME: Duration = Duration::from_secs(2);
-/// The log is told of it no more often.
+/// Between two lines of the log about it.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session holds whose client doesn't read: a buffer, and as much in records.
 const STALLED_LEN: u64 = 512 * 1024;
@@ -26,7 +26,7 @@ pub(crate) struct Relief {
     pub is_urgent: bool,
     /// Those who were given up are still going until then.
     next: Instant,
-    /// The log may be told again.
+    /// When the next line of the log may be written.
     tell_at: Instant,
     shed_untold: usize,
     is_short: bool,

@@ -1,4 +1,4 @@
-//! Clients that were given up because others needed their places: told to the log with their number, and no more
+//! Clients that were disconnected because others needed their places: logged with their number, and no more
 //! often than every ten seconds.
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ impl ShedClients {
         }
     }
 
-    /// One more; their number if it is time to tell.
+    /// Counts one more; returns their number if it is time for a line of the log.
     fn count(&self, now: Instant) -> Option<u64> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (clients, told) = &mut *inner;

@@ -1,5 +1,5 @@
-//! The life of a connection: TCP, TLS, ALPN, HTTP. What its requests are is told in
-//! [`request`](crate::request), what becomes of an upgraded one in [`session`](crate::session).
+//! The life of a connection: TCP, TLS, ALPN, HTTP. Its requests are served by
+//! [`request`](crate::request), upgraded ones by [`session`](crate::session).
 
 use std::io;
 use std::net::SocketAddr;

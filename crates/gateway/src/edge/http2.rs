@@ -68,7 +68,7 @@ const CHUNK_LEN: usize = 16 * 1024;
 /// How long a client is given to acknowledge the end of the connection.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// Serves the streams of a connection until it ends. However it does, the client is told (RFC 8446 §6.1).
+/// Serves the streams of a connection until it ends. In each case the client gets a close_notify (RFC 8446 §6.1).
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let (io, back) = lend(transport);
     streams(&connection, io).await;

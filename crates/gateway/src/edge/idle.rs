@@ -22,7 +22,7 @@ pub(crate) struct HeadTimer {
     limits: ClientLimits,
     heard: Arc<HeadReading>,
     kept: Kept,
-    /// What hyper is told of the time.
+    /// The time that hyper sees.
     created: std::time::Instant,
 }
 

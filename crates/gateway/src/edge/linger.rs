@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a client is read that was told all it will be told. No number of bytes limits it.
+/// How long a client is read after everything has been sent to it. No number of bytes limits it.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
 /// How long it may send nothing meanwhile.
 pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(5);

@@ -103,7 +103,7 @@ async fn accept_queue(
     state: &Arc<ListenerState>,
 ) {
     loop {
-        // Not tokio's accept: it knows of what waits only after it was told by the system.
+        // Not tokio's accept: it knows of waiting connections only after an event of the system.
         let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
         let (tcp, peer) = match accepted.map_err(io::Error::from) {
             Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), peer.map(SocketAddr::try_from)),

@@ -21,7 +21,7 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 /// After the cut, for what was written last to reach the network.
 pub(super) const CUT_WAIT: Duration = Duration::from_secs(3);
 
-/// When sessions that are ordered to end together are told, and by when they have ended.
+/// When sessions that end together get their orders, and by when they have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DrainPace {
     /// The moments are spread uniformly over it: clients that are all sent away at once come back all at
@@ -33,10 +33,10 @@ pub(super) struct DrainPace {
     pub(super) code: u16,
 }
 
-/// Orders sessions of the chosen routes to end. Returns how many there are that were not told before.
+/// Orders sessions of the chosen routes to end. Returns how many there are that had no order before.
 ///
 /// `chosen` is asked at each moment, and whenever `changed` says that it may choose otherwise: a route that
-/// has come back keeps its sessions, but for those that were told already, also when it goes again later:
+/// has come back keeps its sessions, but for those that have their order already, also when it goes again later:
 /// that is another order, with moments of its own.
 pub(super) fn end_sessions(
     workers: &[Handle],
@@ -84,7 +84,7 @@ pub(super) async fn drain(
     ending: Ending,
 ) -> Ending {
     let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
-    // Who accepts nothing has nothing to wait for.
+    // A gateway that accepts nothing has nothing to wait for.
     let retired = overview.stage() == LifecycleStage::Retired;
     let delay = if retired { Duration::ZERO } else { delay };
     let deadline = Instant::now() + timeout;
@@ -148,7 +148,7 @@ pub(super) async fn drain(
 }
 
 /// The next signal to end. When the main process has ended, systemd sends SIGTERM once more to what is
-/// left of the service: one that has been taken over, and was told the first time.
+/// left of the service: one that has been taken over, and got the first SIGTERM.
 async fn second(signals: &mut Signals, retired: bool) {
     loop {
         match signals.next().await {

@@ -88,7 +88,7 @@ pub(super) struct Closed {
 /// A gateway that has begun to serve.
 pub(super) struct Begun {
     pub(super) gateway: RunningGateway,
-    /// Who is being taken over.
+    /// The gateway that is being taken over.
     pub(super) predecessor: Option<Predecessor>,
     /// Each worker's end.
     pub(super) ended: mpsc::Receiver<()>,

@@ -61,7 +61,7 @@ impl RunningGateway {
         );
         self.outside.close_admin().await;
         self.notifier.hand_over(successor.pid).await;
-        self.outside.close_control(); // before the new process is told, and takes the path
+        self.outside.close_control(); // before the new process is notified, and takes the path
         Some(successor.pid)
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
                 Arrived::Takeover => wanted.takeover(&work, &gateway.source),
                 Arrived::Ending(ending) => {
                     drop(work); // a new process that isn't ready yet ends
-                    drop((wanted, demands)); // who waits is told that it is too late
+                    drop((wanted, demands)); // clients that wait get the answer that it is too late
                     gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
                     let RunningGateway { workers, overview, .. } = &gateway;
                     let remaining = Remaining::new(ended, workers.len());
@@ -58,7 +58,7 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
             }
             _ = expiry_check.tick() => gateway.say_expiries(),
             _ = ended.recv() => {
-                // Workers end when they are told to. A panic outside of every task ends here.
+                // Workers end when they are ordered to. A panic outside of every task ends here.
                 error!("a worker thread has ended unexpectedly; the gateway exits, so that it can be restarted");
                 return Ending::Failed;
             }

@@ -1,4 +1,4 @@
-//! What the service manager is told (systemd's `sd_notify`), if there is one: `NOTIFY_SOCKET` in the
+//! Notifications to the service manager (systemd's `sd_notify`), if there is one: `NOTIFY_SOCKET` in the
 //! environment says so.
 
 use std::io;
@@ -13,10 +13,10 @@ use tracing::{debug, warn};
 
 use crate::worker::Command;
 
-/// How long the service manager may take to read what it was told.
+/// How long the service manager may take to read what was sent to it.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Speaks for the service, or is silent: the service manager believes one process at a time.
+/// Speaks for the service, or is silent: the service manager listens to one process at a time.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
     speaks: bool,
@@ -40,7 +40,7 @@ impl Notifier {
 
     /// A reload begins.
     pub(super) fn reloading(&self) {
-        // systemd tells reloads apart by this clock.
+        // systemd distinguishes reloads by this clock.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.say(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
             Err(e) => {

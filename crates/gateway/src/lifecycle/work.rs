@@ -11,7 +11,7 @@ use super::upgrade::old::{self, Successor, Takeover, TakeoverError};
 use crate::config::Problems;
 use crate::ops::control::protocol::ControlResponse;
 
-/// Who wants to know how a reload went.
+/// Where the result of a reload is sent.
 pub(super) type Asker = oneshot::Sender<ControlResponse>;
 
 /// What is going on beside serving: one thing at a time.
@@ -44,7 +44,7 @@ pub(super) struct Read {
 #[derive(Default)]
 pub(super) struct Wanted {
     pub(super) reload: bool,
-    /// Who waits to hear of it.
+    /// Where its result is sent.
     pub(super) askers: Vec<Asker>,
     pub(super) takeover: bool,
 }

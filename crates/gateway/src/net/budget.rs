@@ -58,7 +58,7 @@ impl Share {
     }
 }
 
-/// What a worker tells of its memory.
+/// A worker's use of memory, as others see it.
 #[derive(Debug, Default)]
 pub struct Pressure {
     /// Bytes held at its last look.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 static EPOCH: LazyLock<(Instant, Duration)> = LazyLock::new(|| (Instant::now(), kernel(ClockId::Monotonic)));
 
 thread_local! {
-    /// The latest time that this thread was told: an exact one may be ahead of the coarse clock.
+    /// The latest time that this thread has read: an exact one may be ahead of the coarse clock.
     static LATEST: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 

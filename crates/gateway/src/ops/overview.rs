@@ -66,7 +66,7 @@ pub struct Overview {
     pub sessions: Vec<Arc<Registry>>,
     /// Connections accepted so far, worker by worker.
     pub accepted: Vec<Arc<AtomicU64>>,
-    /// What each worker tells of its memory.
+    /// Each worker's use of memory.
     pub pressure: Vec<Arc<Pressure>>,
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,

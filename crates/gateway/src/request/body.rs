@@ -22,7 +22,7 @@ pub(crate) struct ToClient {
     report: Option<Box<Report>>,
     bytes: u64,
     ended: bool,
-    /// Why the rest will not come, until that is told.
+    /// Why the rest will not come, until the reader has got it.
     broken: Option<BrokeOff>,
     /// The client went away before it had what was taken from here.
     lost: bool,

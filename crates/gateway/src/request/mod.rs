@@ -31,7 +31,7 @@ use crate::upstream::interim::Interim;
 /// What the gateway passes on.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Serves one request. `peer` is the client's address as backends are told it; `interim` gets the answers before
+/// Serves one request. `peer` is the client's address as it is sent to backends; `interim` gets the answers before
 /// the final one, if the client can hear them.
 ///
 /// # Cancel safety

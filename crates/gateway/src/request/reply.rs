@@ -89,11 +89,11 @@ pub(crate) struct Upgraded {
     pub answer: Response<()>,
     /// By which it can be ended.
     pub registered: Registered,
-    /// Whose policy it must obey.
+    /// Its route, whose policy it must obey.
     pub route: Arc<Route>,
     /// permessage-deflate was agreed upon.
     pub deflate: bool,
-    /// Who is at the other end.
+    /// What is at the other end.
     pub other: Other,
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct Session {
     other: Other,
 }
 
-/// Who is at the other end.
+/// What is at the other end.
 #[derive(Debug)]
 pub(crate) enum Other {
     /// A backend, behind a finished handshake.

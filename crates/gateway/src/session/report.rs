@@ -63,7 +63,7 @@ impl Report {
         })
     }
 
-    /// Who the client is, and what it asked for.
+    /// The client's address, and the host that it asked for.
     pub(crate) fn asked(&mut self, client: IpAddr, host: &Arc<str>) {
         self.client = client;
         self.host = Some(host.clone());
@@ -79,7 +79,7 @@ impl Report {
         self.backend = Some(backend.clone());
     }
 
-    /// What the client was told.
+    /// The status that the client got.
     pub(crate) fn status(&mut self, status: StatusCode) {
         self.status = Some(status);
     }

@@ -30,7 +30,7 @@ pub struct Drain {
     pub window: Duration,
     /// From SIGTERM to the moment when what is left is cut.
     pub timeout: Duration,
-    /// What a drain tells both ends of a session.
+    /// The close code that a drain sends to both ends of a session.
     pub close_code: u16,
 }
 
@@ -60,7 +60,7 @@ pub struct SiteSettings<'a> {
     pub listeners: Vec<listener::ListenerSettings>,
     /// What is served; no host and path twice.
     pub routes: &'a [Arc<Route>],
-    /// Whose word about their clients is believed.
+    /// Proxies whose fields about their clients are trusted.
     pub trusted_proxies: &'a [IpNet],
     /// How sessions are sent away.
     pub drain: Drain,
@@ -81,7 +81,7 @@ pub struct Site {
     pub routes: Routes,
     /// Some route passes field names on as they were sent.
     pub keeps_names: bool,
-    /// Whose word about their clients is believed.
+    /// Proxies whose fields about their clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// How sessions are sent away.
     pub drain: Drain,

@@ -38,7 +38,7 @@ pub enum LogError {
 /// Starts the log. What is still in its queue is written when the guard is dropped.
 ///
 /// Lines are written by a thread of their own: the reader of stderr may stall, but sockets must
-/// not. If it stalls for long, lines are lost rather than messages; their number is told.
+/// not. If it stalls for long, lines are lost rather than messages; their number is logged.
 ///
 /// # Errors
 /// If `filter` can't be understood, or the operating system has no thread.

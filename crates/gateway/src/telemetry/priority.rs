@@ -1,4 +1,4 @@
-//! Finished lines on their way to the queue. systemd's journal is told how important each is: `<4>`
+//! Finished lines on their way to the queue. For systemd's journal each begins with its priority: `<4>`
 //! before it (sd-daemon(3)).
 
 use std::env;

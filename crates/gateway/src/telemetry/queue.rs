@@ -47,10 +47,10 @@ struct State {
     spare: Option<Vec<u8>>,
     /// Bytes in `chunks` and in the writer's hands.
     len: usize,
-    /// Lines lost so far, and how many of them the log has told.
+    /// Lines lost so far, and how many of them have been logged as lost.
     lost: u64,
     told: u64,
-    /// Bytes written since the log told it last.
+    /// Bytes written since that was logged last.
     since: usize,
     writer: Option<ThreadId>,
     is_waiting: bool,
@@ -140,7 +140,7 @@ impl Queue {
             state.len -= chunk.len();
             state.since = state.since.saturating_add(chunk.len());
             state.lost += failed;
-            // A disk that is full is not told about each line that it has no room for.
+            // On a full disk there is no line about each line that it has no room for.
             state.told += failed;
             if chunk.capacity() <= CHUNK_LEN {
                 chunk.clear();

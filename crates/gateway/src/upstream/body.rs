@@ -20,11 +20,11 @@ use crate::net::limits::STALL_MAX;
 use crate::net::patience::{BodyPace, StallTimer};
 use crate::upstream::forward::has_outer_blanks;
 
-/// What a client is told, and the log, that keeps its body to itself.
+/// What a client and the log read if the client doesn't send its body.
 pub(crate) const CLIENT_STALLED: &str =
     "the client sent its request's body too slowly: nothing for a minute, or less than body_rate";
 
-/// What the log is told of trailers that end their stream.
+/// What the log says of trailers that end their stream.
 pub(crate) const MALFORMED_TRAILERS: &str = "the request's trailers are malformed: a field value begins or ends with a space or a tab (RFC 9113 §8.2.1)";
 
 /// A request's body as it comes from the client.
@@ -74,7 +74,7 @@ pub struct Http2Body {
     /// What was taken before it was asked for.
     first: Option<Result<Bytes, h2::Error>>,
     data_done: bool,
-    /// Told what is to be done about the stream, if it was not read to its end.
+    /// Gets what is to be done about the stream, if it was not read to its end.
     rest: Option<oneshot::Sender<Rest>>,
 }
 
@@ -88,9 +88,9 @@ pub enum Rest {
 }
 
 impl Http2Body {
-    /// `length` is the request's Content-Length; h2 sees to it that it is kept. `wanted` is told
+    /// `length` is the request's Content-Length; h2 checks it. `wanted` is notified
     /// when the body is first asked for: a client may wait for that (RFC 9110 §10.1.1). `rest` is
-    /// told if the body is dropped before its end, or is malformed.
+    /// notified if the body is dropped before its end, or is malformed.
     #[must_use]
     pub fn new(
         recv: RecvStream,
@@ -338,7 +338,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Opens when `open` is told, or at `until`.
+    /// Opens when `open` is notified, or at `until`.
     #[must_use]
     pub fn new(open: oneshot::Receiver<()>, until: Instant) -> Self {
         Self { open: Some(open), patience: Box::pin(sleep_until(until)) }

@@ -35,13 +35,13 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 pub(crate) struct Hop<'a> {
     /// The address at the other end of the connection.
     pub peer: IpAddr,
-    /// The same as backends are told it.
+    /// The same as it is sent to backends.
     pub peer_field: &'a HeaderValue,
     /// The connection is encrypted.
     pub tls: bool,
     /// What was asked for.
     pub host: &'a Host,
-    /// Whose word is believed.
+    /// Proxies whose fields are trusted.
     pub trusted: &'a [IpNet],
 }
 
@@ -52,7 +52,7 @@ impl Hop<'_> {
         !self.trusted.is_empty() && is_in(self.trusted, self.peer)
     }
 
-    /// Who the client is: the peer, or whom trusted proxies name, the nearest untrusted one.
+    /// The client's address: the peer's, or the nearest untrusted one that trusted proxies name.
     #[must_use]
     pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
         if !self.is_trusted() {
@@ -174,7 +174,7 @@ fn put_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) {
     lines.extend_from_slice(b"\r\n");
 }
 
-/// An address as backends are told it.
+/// An address as it is sent to backends.
 #[must_use]
 pub(crate) fn address_field(address: IpAddr) -> HeaderValue {
     value(&address.to_canonical().to_string())
@@ -210,7 +210,7 @@ pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     trusted || !is_about_client(name)
 }
 
-/// The name of a field that tells who the client is.
+/// The name of a field that says who the client is.
 pub(crate) fn is_about_client(name: &str) -> bool {
     name == "x-real-ip" || name == FORWARDED.as_str() || name.starts_with("x-forwarded-")
 }
@@ -230,7 +230,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Most heads have none, which comparing tells sooner than looking each up.
+/// Most heads have none; comparing all names finds that faster than a look-up of each.
 fn has_hop_by_hop(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| HOP_BY_HOP.contains(name))
 }

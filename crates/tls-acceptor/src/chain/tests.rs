@@ -68,7 +68,7 @@ fn stray(name: &str) -> ChainFault {
     ChainFault::Stray { name: name.to_owned(), more: 0 }
 }
 
-/// With key identifiers and without, since then only the signature tells.
+/// With key identifiers and without, since then only the signature decides.
 #[test]
 fn chains_are_put_in_order_and_completed() {
     for with_ids in [true, false] {

@@ -282,7 +282,7 @@ async fn first_flights_are_made_in_turn() {
             assert_eq!(turn::made() - before, n, "one turn for each handshake");
         }
     }
-    // Who has the turn makes its flight before the next one.
+    // The holder of the turn makes its flight before the next one.
     let acceptor = rig.acceptor(&AcceptorSettings::default());
     let held = turn::Turn::take().await;
     let (near, far) = sockets().await;

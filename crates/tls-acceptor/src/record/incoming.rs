@@ -18,7 +18,7 @@ pub(crate) enum OpenedRecord {
     /// The client's next records are under its next key. If `requested`, so must ours be, after
     /// we have said so.
     KeyUpdate { requested: bool },
-    /// A client of TLS 1.2 wants another handshake. It is told that there is none.
+    /// A client of TLS 1.2 wants another handshake. It gets the alert no_renegotiation.
     Renegotiation,
     /// The client sends no more.
     Closed,

@@ -542,7 +542,7 @@ impl World {
 
     /// Polls the task if it was woken.
     async fn turn(&mut self) -> Result<(), String> {
-        tokio::task::yield_now().await; // the driver tells what has happened
+        tokio::task::yield_now().await; // the driver reports what has happened
         let sweeps = self.random.one_in(30);
         if self.task.0.swap(false, Ordering::Relaxed) || sweeps {
             if self.random.one_in(3) {
@@ -558,7 +558,7 @@ impl World {
         self.look().await
     }
 
-    /// Who sleeps has nothing to do. The kernel may be about to wake it.
+    /// A task that sleeps has nothing to do. The kernel may be about to wake it.
     async fn look(&self) -> Result<(), String> {
         let begun = Instant::now();
         while !self.task.0.load(Ordering::Relaxed)

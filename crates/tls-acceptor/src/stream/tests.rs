@@ -324,7 +324,7 @@ async fn what_idles_holds_no_bytes() {
     assert!(server.ahead.is_empty() && server.unsent.is_empty());
 }
 
-/// Waits until there is something to read, which the stream itself is not told.
+/// Waits until there is something to read, of which the stream itself is not notified.
 async fn arrived(server: &TlsStream) {
     let socket = server.tcp.as_fd().try_clone_to_owned().unwrap();
     TcpStream::from_std(socket.into()).unwrap().peek(&mut [0]).await.unwrap();

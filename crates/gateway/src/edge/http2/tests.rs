@@ -181,7 +181,7 @@ async fn a_connection_that_does_not_take_a_short_answer_is_given_up() {
     assert_eq!(since.elapsed().as_secs(), (STALL_MAX + linger::LINGER_SILENCE).as_secs());
 }
 
-/// The settings that the gateway tells.
+/// The settings that the gateway sends.
 async fn settings(client: &mut Raw) -> Vec<(u16, u32)> {
     let payload = client.wait(SETTINGS, 0).await;
     let pair = |pair: &[u8]| {
@@ -226,7 +226,7 @@ async fn streams_and_heads_beyond_the_limits_are_refused() {
     }
 }
 
-/// A client that only writes, and what it was told meanwhile.
+/// A client that only writes, and what it received meanwhile.
 async fn deaf(io: DuplexStream) -> (Raw<WriteHalf<DuplexStream>>, JoinHandle<Vec<u8>>) {
     let mut client = Raw::new(io).await;
     client.wait(SETTINGS, 0).await;

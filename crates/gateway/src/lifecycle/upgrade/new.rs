@@ -126,7 +126,7 @@ impl Predecessor {
         let _ = self.channel.send(&UpgradeMessage::Failed { reason }, &[]).await; // as above
     }
 
-    /// Waits until the old gateway has told the service manager, or has ended.
+    /// Waits until the old gateway has notified the service manager, or has ended.
     pub(crate) async fn withdrawn(&self) {
         while let Ok(Some(_)) = self.channel.receive().await {}
     }

@@ -1,6 +1,6 @@
 //! The old gateway's side of a takeover: starts the new one, hands over what it needs, and waits.
 //!
-//! Until the new one is told to go, nothing has changed here, and whatever goes wrong costs nothing.
+//! Until the new one is told to begin, nothing has changed here, and a failure has no effect.
 
 use std::io;
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ pub(crate) struct Takeover {
     pub(crate) started: Instant,
 }
 
-/// A new gateway that is ready, and waits to be told to go.
+/// A new gateway that is ready, and waits for the message to begin.
 #[derive(Debug)]
 pub(crate) struct Successor {
     channel: Channel,

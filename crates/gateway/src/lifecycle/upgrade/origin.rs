@@ -22,7 +22,7 @@ const TAKE: &str = "take";
 /// What this process was given when it was started.
 #[derive(Debug)]
 pub struct LaunchContext {
-    /// Where the program is, and what it was told.
+    /// The path of the program, and its arguments.
     pub(crate) program: Program,
     /// Listening sockets of the service manager's, with the names it gave them.
     pub(crate) activated: Vec<Activated>,

@@ -45,7 +45,7 @@ pub struct ControlResponse {
     /// Of `drain` and `undrain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainReport>,
-    /// Of `close`: the session that was told.
+    /// Of `close`: the session that will end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u64>,
 }
@@ -203,7 +203,7 @@ pub struct Reloaded {
     pub listeners_added: usize,
     /// Listeners that are closed now.
     pub listeners_removed: usize,
-    /// Sessions that will be told to end, because their route has gone.
+    /// Sessions that will be closed, because their route has gone.
     pub sessions_ended: usize,
     /// What is wrong and does not forbid the reload.
     pub warnings: Vec<String>,
@@ -219,7 +219,7 @@ pub struct DrainReport {
     pub target: String,
     /// It is drained now.
     pub drained: bool,
-    /// Sessions that will be told to end.
+    /// Sessions that will be closed.
     pub sessions: usize,
     /// Over how long.
     pub window_ms: u64,

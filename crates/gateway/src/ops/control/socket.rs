@@ -63,7 +63,7 @@ pub struct SocketClaim {
     path: PathBuf,
     /// Device and inode: no other socket has both as long as this one is open.
     identity: (u64, u64),
-    /// Whose the socket is.
+    /// The user id of the socket's owner.
     pub owner: u32,
 }
 
@@ -195,7 +195,7 @@ mod tests {
             SocketError::Taken { pid: Some(pid), .. } => assert_eq!(pid.unsigned_abs(), std::process::id()),
             e => panic!("{e}"),
         }
-        check_free(&path, Some(std::process::id())).unwrap(); // who is about to leave is no obstacle
+        check_free(&path, Some(std::process::id())).unwrap(); // a process that is about to end is no obstacle
         drop((claim, listener));
         assert!(!path.exists());
         drop(Prepared::new(&path).unwrap());

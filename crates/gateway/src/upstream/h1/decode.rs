@@ -119,7 +119,7 @@ impl Decoder {
     }
 }
 
-/// The length of the line and the size it tells; `None` if it isn't whole.
+/// The length of the line and the size that it names; `None` if it isn't whole.
 fn chunk_size(wire: &[u8]) -> Result<Option<(usize, u64)>, BadChunk> {
     if wire.first().is_some_and(|digit| !digit.is_ascii_hexdigit()) {
         return Err(BadChunk::Size); // httparse would take an empty line for 0

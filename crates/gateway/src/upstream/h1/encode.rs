@@ -64,7 +64,7 @@ pub(crate) fn put_head(head: &request::Parts, lines: &[u8], coding: Coding, out:
     match coding {
         Coding::Length(len) => put_field(&CONTENT_LENGTH, len.to_string().as_bytes(), out),
         Coding::Chunked => put_field(&TRANSFER_ENCODING, b"chunked", out),
-        // RFC 9110 §8.6: where a body would mean something, its absence is told.
+        // RFC 9110 §8.6: where a body would mean something, Content-Length: 0 is sent.
         Coding::Empty if tells_length => put_field(&CONTENT_LENGTH, b"0", out),
         Coding::Empty => {}
     }

@@ -22,7 +22,7 @@ use crate::upstream::h1::encode::{CHUNK_END, Coding, announced, put_chunk_size, 
 const COPIED_MAX: usize = 4096;
 
 /// What a client may have sent of a body that its backend doesn't take: a stream's window over HTTP/2; over HTTP/1.1
-/// hyper's buffer, and what it has handed out. Neither tells how much has come, so all of it counts.
+/// hyper's buffer, and what it has handed out. Neither shows how much has come, so all of it counts.
 const WAITING_LEN: usize = 128 * 1024;
 
 /// A request that is being sent.

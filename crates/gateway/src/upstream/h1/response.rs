@@ -2,7 +2,7 @@
 //!
 //! In: the front of what has come. Out: a head, or nothing yet. Refused: what is no HTTP/1.x, and what two
 //! readers could take for two different answers. What a careless server wrote and what can still be made one
-//! answer is repaired, and the repair is told. Pure.
+//! answer is repaired, and the repair is reported. Pure.
 
 use std::mem::MaybeUninit;
 
@@ -30,7 +30,7 @@ pub enum BadResponse {
     /// Its syntax.
     #[error("{0}")]
     Syntax(#[from] httparse::Error),
-    /// Its first digits don't tell.
+    /// It doesn't begin with three digits.
     #[error("invalid status code")]
     Status,
     /// More than [`HEAD_LEN_MAX`].
@@ -198,7 +198,7 @@ impl Framing {
     }
 }
 
-/// The length that is told, as a rule once. The same one over and over is one (RFC 9110 §8.6).
+/// The value of Content-Length, which is usually sent once. The same one repeated is one (RFC 9110 §8.6).
 fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u64>, BadResponse> {
     let mut length = None;
     let mut count = 0;
