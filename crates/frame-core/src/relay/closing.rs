@@ -54,7 +54,7 @@ pub(super) struct Output {
 /// How long it may still take until the session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// As long as it likes.
+    /// Without a limit.
     Unlimited,
     /// Until a moment that is still to come.
     Running,

@@ -1,5 +1,5 @@
-//! Descriptors kept back, so that who asks how the gateway is gets an answer when clients have taken all
-//! the others: an orchestrator that gets none ends the process, and every session with it.
+//! File descriptors in reserve, so that health checks are answered when clients have used up all others: an
+//! orchestrator whose check gets no answer ends the process, and every session with it.
 
 use std::io::{self, stderr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,17 +10,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::net::shortage::{Shortage, is_shortage};
 
-/// So many connections can be accepted with what is kept back.
+/// Descriptors in reserve: as many connections can be accepted with them.
 const COUNT: usize = 4;
 /// How long nothing is accepted after accepting has failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What all listeners for operators keep back together.
+/// The reserve that all listeners for operators share.
 #[derive(Debug, Default)]
 pub struct DescriptorReserve(Mutex<Vec<OwnedFd>>);
 
 impl DescriptorReserve {
-    /// Takes as many as are to be had.
+    /// Takes as many as are missing, if the process may have them.
     fn fill(&self) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         while kept.len() < COUNT
