@@ -5,7 +5,6 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use benches::POLICY;
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::site::host::HostPattern;
 use gateway::site::path::{RequestPath, RoutePath};
@@ -16,7 +15,7 @@ fn route(host: Option<String>, path: &str) -> Arc<Route> {
         host: host.map(|host| HostPattern::parse(&host).unwrap()),
         path: RoutePath::parse(path).unwrap(),
     };
-    Arc::new(Route { id, action: Action::Service(Service::Echo), policy: POLICY, origins: None })
+    Arc::new(Route::new(id, Action::Service(Service::Echo)))
 }
 
 /// So many hosts with a route each, a tenth of them wildcards, and one route for any host; or as many

@@ -83,10 +83,13 @@ fn listeners(config: &Config) -> Table {
 fn routes(config: &Config) -> Table {
     let mut table = table(&["host", "path", "goes to", "WebSockets"]);
     for route in &config.routes {
-        let Route { id, action, policy, origins } = &**route;
+        let Route { id, action, rewrite, policy, origins } = &**route;
         let host = id.host.as_ref().map_or("any".to_owned(), ToString::to_string);
         let target = match action {
-            Action::Proxy(upstream) => format!("http://{upstream}"),
+            Action::Proxy(upstream) => match rewrite {
+                Some(rewrite) => format!("http://{upstream}, {rewrite}"),
+                None => format!("http://{upstream}"),
+            },
             Action::Service(_) => action.to_string(),
         };
         let mut sockets = describe(policy);

@@ -29,7 +29,7 @@ pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
 /// use gateway::site::upstream::Upstream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let server = Upstream::parse("http://127.0.0.1:8282", None)?;
+/// let server = Upstream::parse("http://127.0.0.1:8282")?;
 /// let config = Config {
 ///     listeners: vec![Listener::plain("127.0.0.1:8080".parse()?)],
 ///     routes: vec![Arc::new(Route::new(RouteId::parse("/wss")?, Action::Proxy(Arc::new(server))))],

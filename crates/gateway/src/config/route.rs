@@ -12,6 +12,8 @@ use super::option::options;
 use super::problem::Place;
 use super::spec::At;
 use super::{rules, values};
+use crate::site::path::RoutePath;
+use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, RouteId, Service};
 use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT, Upstream};
 
@@ -48,8 +50,18 @@ options! {
     host: kind::Host, otherwise = "every host";
     /// The path that the route serves, with everything below it.
     path: kind::PathPrefix, required = "\"/\"";
-    /// The server that requests and WebSockets are passed on to.
+    /// The server that requests and WebSockets are passed on to. A path behind its address stands in place of the
+    /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the server gets `/wss/x` as `/x`. Without
+    /// one, not even a slash, or with the route's own path, it gets paths unchanged.
     proxy: kind::Server, optional;
+    /// This front of the path is for the gateway alone: the server gets what is behind it. The route's `path`, or the
+    /// front of it.
+    strip_prefix: kind::PathPrefix, optional;
+    /// The path that the server gets. `{rest}` is what is behind the route's `path`.
+    rewrite: kind::PathTemplate, optional;
+    /// Whether paths in answers of the server come back as clients know them: in Location, Content-Location, Refresh
+    /// and in the Path of cookies. Addresses of other hosts stay.
+    rewrite_location: kind::Boolean, otherwise = "`true` where the server gets another path";
     /// What the gateway does itself: `"echo"` sends every WebSocket message back, `"console"` is a page to try
     /// WebSockets with.
     service: OneOf<ServiceName>, optional;
@@ -83,7 +95,15 @@ options! {
 }
 
 /// The options that only a server has a use for.
-const PROXY_ONLY: [&str; 4] = ["connect_timeout", "field_names", "pool", "response_timeout"];
+const PROXY_ONLY: [&str; 7] = [
+    "connect_timeout",
+    "field_names",
+    "pool",
+    "response_timeout",
+    "rewrite",
+    "rewrite_location",
+    "strip_prefix",
+];
 
 pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
@@ -91,6 +111,7 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc
     for section in sections {
         let place = section.written().place;
         let action = read_action(d, &section);
+        let rewrite = read_rewrite(d, &section);
         let host_is_good = section.host.is_some() || !section.has("host");
         let is_service = section.service.is_some();
         let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
@@ -105,6 +126,7 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc
         }
         seen.entry(id.clone()).or_insert(place);
         let mut route = Route::new(id, action);
+        route.rewrite = rewrite;
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);
         }
@@ -129,10 +151,6 @@ fn read_action(d: &mut Document<'_>, section: &RouteOptions) -> Option<Action> {
         }
         (true, false) => {}
     }
-    let upstream = section.proxy.as_ref().and_then(|At { value, place }| {
-        let path = section.path.as_ref().map(|at| &at.value);
-        values::upstream(value, path).map_err(|what| d.problem(*place, format!("proxy: {what}"))).ok()
-    });
     if let Some(At { value: service, .. }) = section.service {
         return Some(Action::Service(service));
     }
@@ -140,8 +158,60 @@ fn read_action(d: &mut Document<'_>, section: &RouteOptions) -> Option<Action> {
         connector: Connector { connect_timeout: section.connect_timeout.value, pooled: section.pool.value },
         response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
         keeps_names: section.field_names.value,
-        ..upstream?
+        ..section.proxy.as_ref()?.value.clone()
     })))
+}
+
+/// How paths are rewritten, of which only one way can be written.
+fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite> {
+    let path = &section.path.as_ref()?.value;
+    let behind = section.proxy.as_ref().and_then(|proxy| proxy.value.path.as_ref());
+    let mut rewrite = match (behind, &section.strip_prefix, &section.rewrite) {
+        (None, None, None) => None,
+        (Some(new), None, None) => Rewrite::replace(path, new),
+        (None, Some(At { value: prefix, place }), None) => {
+            if prefix.strip(&path.to_string()).is_none() {
+                d.problem(
+                    *place,
+                    format!(
+                        "strip_prefix: expected the route's path ({path}) or the front of it, found {prefix}"
+                    ),
+                );
+            }
+            Rewrite::replace(prefix, &RoutePath::root())
+        }
+        (None, None, Some(At { value, place })) => {
+            Rewrite::template(path, value).map_err(|what| d.problem(*place, format!("rewrite: {what}"))).ok()
+        }
+        (_, strip_prefix, rewrite) => {
+            let (key, other) = match (strip_prefix, rewrite) {
+                (Some(_), Some(_)) => ("rewrite", "strip_prefix"),
+                (Some(_), None) => ("strip_prefix", "the path behind the address in proxy"),
+                _ => ("rewrite", "the path behind the address in proxy"),
+            };
+            d.problem(
+                section.place_of(key),
+                format!("{key}: {other} says already what the server gets in place of the route's path; keep one of the two"),
+            );
+            None
+        }
+    };
+    if let Some(At { value, place }) = section.rewrite_location {
+        match &mut rewrite {
+            Some(rewrite) => {
+                rewrite.location = value;
+                if let Some(what) = rules::rewrite_location(rewrite) {
+                    d.problem(place, what);
+                }
+            }
+            None if value && !section.has("rewrite") => d.problem(
+                place,
+                "rewrite_location: the server gets paths unchanged, so there is nothing to change in its answers; remove it",
+            ),
+            None => {}
+        }
+    }
+    rewrite
 }
 
 fn read_websocket(

@@ -15,6 +15,7 @@ use super::kind::CloseCode;
 use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
 use crate::net::options::collide;
 use crate::site::Drain;
+use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, RouteId};
 
 pub(super) const NO_LISTENER: &str = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
@@ -93,6 +94,14 @@ pub(super) fn origins(origins: &[OriginPattern]) -> Option<String> {
     })
 }
 
+pub(super) fn rewrite_location(rewrite: &Rewrite) -> Option<String> {
+    (rewrite.location && !rewrite.is_reversible()).then(|| {
+        "rewrite_location: a path of an answer can come back only if rewrite ends with {rest}; remove it, or set it \
+         to false"
+            .to_owned()
+    })
+}
+
 /// A limit that has to be more than nothing.
 fn positive(key: &str, duration: Duration) -> Option<String> {
     duration.is_zero().then(|| format!("{key}: expected more than no time at all"))
@@ -124,11 +133,12 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     found.extend(plan.named.iter().map(|named| chain(&named.chain)));
     let mut seen: HashSet<&RouteId> = HashSet::new();
     for route in &config.routes {
-        let Route { id, action, policy, origins: pages } = &**route;
+        let Route { id, action, rewrite, policy, origins: pages } = &**route;
         let is_service = matches!(action, Action::Service(_));
         let twice = !seen.insert(id);
         let problems = [
             twice.then(|| "it exists already; only one of them can be used".to_owned()),
+            rewrite.as_ref().and_then(rewrite_location),
             message_max(policy.limits.message_max, is_service),
             pages.as_ref().and_then(|pages| origins(pages)),
             policy.idle_timeout.and_then(|idle| positive("idle_timeout", idle)),

@@ -189,7 +189,17 @@ fn each_mistake_is_named_with_its_place() {
     check("path = \"/wss\"", "path = \"wss\"", &["26:8: begins with a slash"]);
     check("path = \"/wss\"", "", &["24:1: needs path"]);
     check("http://127.0.0.1:8282", "https://127.0.0.1:8282", &["27:9: not supported yet"]);
-    check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other", &["27:9: path unchanged"]);
+    check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other?x", &["27:9: without ?"]);
+    check("connect_timeout = \"5s\"", "strip_prefix = \"/ws\"", &["28:16: expected the route's path (/wss)"]);
+    check("connect_timeout = \"5s\"", "rewrite = \"/{path}\"", &["28:11: only placeholder"]);
+    let both = "strip_prefix = \"/wss\"\nrewrite = \"/new{rest}\"";
+    check("connect_timeout = \"5s\"", both, &["29:11: strip_prefix says already"]);
+    let both = "http://127.0.0.1:8282/\"\nstrip_prefix = \"/wss";
+    check("http://127.0.0.1:8282", both, &["28:16: the path behind the address in proxy says already"]);
+    check("connect_timeout = \"5s\"", "rewrite_location = true", &["28:20: gets paths unchanged"]);
+    let forgetful = "rewrite = \"/one\"\nrewrite_location = true";
+    check("connect_timeout = \"5s\"", forgetful, &["29:20: only if rewrite ends with {rest}"]);
+    check("service = \"echo\"", "service = \"echo\"\nstrip_prefix = \"/echo\"", &["44:16: has no meaning"]);
     check("http://127.0.0.1:8282", "127.0.0.1:8282", &["27:9: expected an address"]);
     check("proxy = \"http://127.0.0.1:8282\"", "", &["24:1: needs proxy"]);
     check("service = \"echo\"", "service = \"ecco\"", &["43:11: expected \"echo\" or \"console\""]);

@@ -222,16 +222,16 @@ fn foreign_path(text: &str) -> Option<String> {
     ))
 }
 
-/// The server of a route. `path` is the route's own.
-pub(super) fn upstream(text: &str, path: Option<&RoutePath>) -> Result<Upstream, String> {
+/// The server of a route.
+pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
     let text = text.trim();
     if let Some(what) = foreign_upstream(text) {
         return Err(what);
     }
     match text.split_once("://") {
         // A scheme may be in capitals (RFC 3986 §3.1).
-        Some((scheme, rest)) => Upstream::parse(&format!("{}://{rest}", scheme.to_ascii_lowercase()), path),
-        None => Upstream::parse(text, path),
+        Some((scheme, rest)) => Upstream::parse(&format!("{}://{rest}", scheme.to_ascii_lowercase())),
+        None => Upstream::parse(text),
     }
 }
 
@@ -256,7 +256,7 @@ fn foreign_upstream(text: &str) -> Option<String> {
         "" if rest.parse::<u16>().is_ok() => {
             Some(format!("expected an address with its scheme: write \"http://127.0.0.1:{rest}\""))
         }
-        "" if Upstream::parse(&format!("http://{rest}"), None).is_ok() => {
+        "" if Upstream::parse(&format!("http://{rest}")).is_ok() => {
             Some(format!("expected an address with its scheme: write \"http://{rest}\""))
         }
         "tcp" | "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
@@ -415,11 +415,11 @@ mod tests {
             ("ftp://a", "expected an address"),
             ("https://a", "TLS towards backends is not supported yet"),
         ] {
-            let what = upstream(text, None).unwrap_err();
+            let what = upstream(text).unwrap_err();
             assert!(what.contains(says), "{text}: {what}");
         }
         for text in ["HTTP://a:1", "Ws://a:1", " http://a:1"] {
-            assert_eq!(upstream(text, None).unwrap().to_string(), "a:1", "{text}");
+            assert_eq!(upstream(text).unwrap().to_string(), "a:1", "{text}");
         }
     }
 }

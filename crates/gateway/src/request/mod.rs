@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use upgrade_handler::{Judgement, Refusal, Upgrade, judge};
 
 use crate::context::Connection;
@@ -23,10 +23,12 @@ use crate::session::report::Report;
 use crate::site::Site;
 use crate::site::host::Host;
 use crate::site::path::RequestPath;
+use crate::site::rewrite::Asked;
 use crate::site::route::{Action, Route, Service};
 use crate::upstream::body::RequestBody;
 use crate::upstream::forward::{Hop, hops_left};
 use crate::upstream::interim::Interim;
+use crate::upstream::location;
 
 /// What the gateway passes on.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -124,7 +126,11 @@ async fn serve(
         Judgement::Plain => match &route.action {
             Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
             Action::Proxy(upstream) => {
-                proxy::request(connection, upstream, report, &hop, head, body, interim).await
+                let asked = rewrite_path(route, &mut head)?;
+                let mut served =
+                    proxy::request(connection, upstream, report, &hop, head, body, interim).await?;
+                rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
+                Ok(served)
             }
             Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
@@ -140,17 +146,42 @@ fn options() -> Served {
     Served::Answer(answer)
 }
 
+/// Gives the request the path that the server knows, and says what that is. `None`: the path of the client.
+fn rewrite_path(route: &Route, head: &mut Parts) -> Result<Option<Uri>, ErrorResponse> {
+    let Some(rewrite) = &route.rewrite else { return Ok(None) };
+    location::request(rewrite, &mut head.uri).map_err(|e| form::bad(e.to_string()))?;
+    Ok(Some(head.uri.clone()))
+}
+
+/// Gives the paths in an answer the prefix that clients know. `asked`: what the server was asked for.
+fn rewrite_location(route: &Route, asked: Option<&Uri>, hop: &Hop<'_>, report: &Report, served: &mut Served) {
+    let (Some(rewrite), Some(asked)) = (route.rewrite.as_ref().filter(|rewrite| rewrite.location), asked)
+    else {
+        return;
+    };
+    let headers = match served {
+        Served::Answer(answer) => answer.headers_mut(),
+        Served::Upgraded(upgraded) => upgraded.answer.headers_mut(),
+    };
+    let host = hop.host.field.to_str().unwrap_or_default();
+    let server = report.asked_backend().map(|endpoint| &*endpoint.address);
+    location::answer(rewrite, &Asked { path: asked.path(), host, server }, headers);
+}
+
 async fn open(
     connection: &Arc<Connection>,
     route: &Arc<Route>,
     report: &mut Report,
     hop: &Hop<'_>,
-    head: Box<Parts>,
+    mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
     match &route.action {
         Action::Proxy(upstream) => {
-            proxy::upgrade(connection, route, upstream, report, hop, head, upgrade).await
+            let asked = rewrite_path(route, &mut head)?;
+            let mut served = proxy::upgrade(connection, route, upstream, report, hop, head, upgrade).await?;
+            rewrite_location(route, asked.as_ref(), hop, report, &mut served);
+            Ok(served)
         }
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         Action::Service(Service::Console) => {

@@ -79,6 +79,12 @@ impl Report {
         self.backend = Some(backend.clone());
     }
 
+    /// The backend that was asked last.
+    #[must_use]
+    pub(crate) fn asked_backend(&self) -> Option<&Endpoint> {
+        self.backend.as_deref()
+    }
+
     /// The status that the client got.
     pub(crate) fn status(&mut self, status: StatusCode) {
         self.status = Some(status);

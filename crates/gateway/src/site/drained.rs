@@ -34,7 +34,7 @@ impl DrainTarget {
         } else {
             format!("http://{text}")
         };
-        match Upstream::parse(&address, None) {
+        match Upstream::parse(&address) {
             Ok(upstream) => Ok(Self::of_upstream(&upstream)),
             Err(_) => Err(format!(
                 "expected a route such as \"domain.com/wss\" or \"/wss\", or a server such as \

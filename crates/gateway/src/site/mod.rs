@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod host;
 pub mod listener;
 pub mod path;
+pub mod rewrite;
 pub mod route;
 pub mod upstream;
 

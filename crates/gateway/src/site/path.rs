@@ -32,6 +32,12 @@ impl RoutePath {
         Ok(Self(path.matched.strip_suffix('/').unwrap_or(&path.matched).into()))
     }
 
+    /// The path `/`, which all others are below.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Box::default())
+    }
+
     /// The part of a request's path behind this one; begins with a slash or is empty.
     #[must_use]
     pub fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {

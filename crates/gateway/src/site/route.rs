@@ -15,6 +15,7 @@ use upgrade_handler::origin::OriginPattern;
 
 use crate::site::host::HostPattern;
 use crate::site::path::{RequestPath, RoutePath};
+use crate::site::rewrite::Rewrite;
 use crate::site::upstream::Upstream;
 
 /// What makes a route the same route after a reload.
@@ -59,6 +60,8 @@ pub struct Route {
     pub id: RouteId,
     /// Where they go.
     pub action: Action,
+    /// How its server knows the paths of requests; `None`: as clients do.
+    pub rewrite: Option<Rewrite>,
     /// What WebSocket sessions must obey.
     pub policy: Policy,
     /// Pages that may open WebSockets; `None`: all.
@@ -80,7 +83,7 @@ impl Route {
     #[must_use]
     pub fn new(id: RouteId, action: Action) -> Self {
         let policy = Self::policy(matches!(action, Action::Service(_)));
-        Self { id, action, policy, origins: None }
+        Self { id, action, rewrite: None, policy, origins: None }
     }
 
     /// The rules for WebSockets where nothing is said: for those that end at the gateway, or that a server has.
@@ -213,14 +216,7 @@ mod tests {
     fn route(host: &str, path: &str) -> Arc<Route> {
         let host = (!host.is_empty()).then(|| HostPattern::parse(host).unwrap());
         let id = RouteId { host, path: RoutePath::parse(path).unwrap() };
-        let limits = frame_core::sequence::Limits { message_max: u64::MAX, deflate: false };
-        let policy = Policy {
-            limits,
-            idle_timeout: None,
-            ping_interval: None,
-            pong_timeout: std::time::Duration::from_secs(10),
-        };
-        Arc::new(Route { id, action: Action::Service(Service::Echo), policy, origins: None })
+        Arc::new(Route::new(id, Action::Service(Service::Echo)))
     }
 
     fn found(routes: &[(&str, &str)], host: &str, path: &str) -> Option<String> {

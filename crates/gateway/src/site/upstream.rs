@@ -30,17 +30,19 @@ pub struct Upstream {
     pub connector: Connector,
     /// From the request to the head of the answer.
     pub response_timeout: Duration,
+    /// What stands behind its address, in place of the route's own path; `None`: nothing, not even a slash.
+    pub path: Option<RoutePath>,
     /// Field names are passed on over HTTP/1.1 as they were sent.
     pub keeps_names: bool,
 }
 
 impl Upstream {
-    /// Reads `http://host[:port]` or `ws://…`, which means the same. The route's own path may stand
-    /// behind it, as Apache's users write it. The timeouts and the other settings are the defaults.
+    /// Reads `http://host[:port][/path]` or `ws://…`, which means the same. The timeouts and the other settings are the
+    /// defaults.
     ///
     /// # Errors
     /// A sentence about what is wrong.
-    pub fn parse(text: &str, path: Option<&RoutePath>) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\"";
         let rest = match text.split_once("://") {
             Some(("http" | "ws", rest)) => rest,
@@ -50,13 +52,15 @@ impl Upstream {
             _ => return Err(format!("expected an address {EXAMPLE}, found {text:?}")),
         };
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !rest.is_empty() && path.is_some_and(|path| RoutePath::parse(rest).as_ref() != Ok(path)) {
-            let path = path.map(ToString::to_string).unwrap_or_default();
-            return Err(format!(
-                "requests are passed on with their path unchanged, so the address can't have a path \
-                 other than the route's own ({path}); found {rest:?}: remove it"
-            ));
-        }
+        let path = match rest {
+            "" => None,
+            rest if rest.starts_with('/') => Some(
+                RoutePath::parse(rest).map_err(|what| format!("what stands behind the address: {what}"))?,
+            ),
+            rest => {
+                return Err(format!("an address ends with its path, found {rest:?} behind it: remove it"));
+            }
+        };
         let authority: http::uri::Authority =
             authority.parse().map_err(|_| format!("expected an address {EXAMPLE}, found {text:?}"))?;
         if authority.as_str().contains('@') {
@@ -74,6 +78,7 @@ impl Upstream {
             endpoint: Arc::new(Endpoint::new(authority.host(), port)),
             connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true },
             response_timeout: RESPONSE_TIMEOUT,
+            path,
             keeps_names: false,
         })
     }
@@ -97,20 +102,21 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let wss = RoutePath::parse("/wss").unwrap();
-        let root = RoutePath::parse("/").unwrap();
-        let parse = |text: &str, path| Upstream::parse(text, Some(path)).map(|u| u.to_string());
-        for (text, expect) in [
-            ("http://127.0.0.1:8282", "127.0.0.1:8282"),
-            ("ws://127.0.0.1:8282", "127.0.0.1:8282"),
-            ("http://backend", "backend:80"),
-            ("http://[::1]:8080", "[::1]:8080"),
-            ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282"),
-            ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282"),
+        let parse = |text: &str| {
+            Upstream::parse(text)
+                .map(|u| (u.to_string(), u.path.map_or(String::new(), |path| path.to_string())))
+        };
+        for (text, address, path) in [
+            ("http://127.0.0.1:8282", "127.0.0.1:8282", ""),
+            ("ws://127.0.0.1:8282", "127.0.0.1:8282", ""),
+            ("http://backend", "backend:80", ""),
+            ("http://[::1]:8080", "[::1]:8080", ""),
+            ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/"),
+            ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282", "/wss"),
+            ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282", "/wss"),
         ] {
-            assert_eq!(parse(text, &wss).as_deref(), Ok(expect));
+            assert_eq!(parse(text), Ok((address.to_owned(), path.to_owned())), "{text}");
         }
-        assert!(parse("http://127.0.0.1:8080/", &root).is_ok());
         for (bad, why) in [
             ("127.0.0.1:8080", "expected an address"),
             ("https://127.0.0.1", "not supported yet"),
@@ -118,12 +124,12 @@ mod tests {
             ("http://a:0", "expected an address"),
             ("http://a:99999", "port number"),
             ("http://user:secret@a", "user names"),
-            ("http://a/other", "path unchanged"),
-            ("http://a/", "path unchanged"),
-            ("http://a/wss?x", "path unchanged"),
+            ("http://a/../b", "behind the address"),
+            ("http://a/wss?x", "without ?"),
+            ("http://a?x", "ends with its path"),
             ("http://a b", "expected an address"),
         ] {
-            let error = parse(bad, &wss).expect_err(bad);
+            let error = parse(bad).expect_err(bad);
             assert!(error.contains(why), "{bad}: {error}");
         }
     }

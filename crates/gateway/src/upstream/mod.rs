@@ -6,4 +6,5 @@ pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod identity;
 pub(crate) mod interim;
+pub(crate) mod location;
 pub(crate) mod pool;

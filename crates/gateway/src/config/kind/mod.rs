@@ -12,6 +12,7 @@ pub(super) use self::amount::{Duration, DurationOrOff, DurationOrZero, RateOrOff
 pub(super) use self::basic::{Boolean, CloseCode, List, Number};
 pub(super) use self::section::{Options, Table, Tables};
 pub(super) use self::text::{
-    Address, CertificateName, File, Host, Network, OneOf, Origin, PathPrefix, Server, SocketPath, Words,
+    Address, CertificateName, File, Host, Network, OneOf, Origin, PathPrefix, PathTemplate, Server,
+    SocketPath, Words,
 };
 pub(super) use self::value::{Kind, Show, read};

@@ -179,8 +179,12 @@ text!(
     PathPrefix -> crate::site::path::RoutePath, "path", values::path
 );
 text!(
-    /// The server of a route, which is read when the route's path is known.
-    Server -> String, "`http://` or `ws://` address", |text: &str| Ok(text.to_owned())
+    /// The server of a route.
+    Server -> crate::site::upstream::Upstream, "`http://` or `ws://` address", values::upstream
+);
+text!(
+    /// What a path is rewritten to, which is read when the route's path is known.
+    PathTemplate -> String, "path, which may end with `{rest}`", |text: &str| Ok(text.to_owned())
 );
 text!(
     /// A name that certificates are issued for.

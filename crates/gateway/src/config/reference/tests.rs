@@ -63,6 +63,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         (TOP_LEVEL, "trusted_proxies", Some("trusted_proxies = []")),
         ("[certificates]", "watch", Some("watch = true")),
         ("[[route]]", "host", None),
+        ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
     ];

@@ -14,7 +14,7 @@ fn route(text: &str, action: Action) -> Arc<Route> {
 }
 
 fn proxy() -> Action {
-    Action::Proxy(Arc::new(Upstream::parse("http://127.0.0.1:8282", None).unwrap()))
+    Action::Proxy(Arc::new(Upstream::parse("http://127.0.0.1:8282").unwrap()))
 }
 
 fn config() -> Config {

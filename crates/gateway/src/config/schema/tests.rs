@@ -132,6 +132,7 @@ fn mistakes_are_not_valid() {
 /// Values of many kinds, good and bad.
 const VALUES: &[&str] = &[
     "true",
+    "false",
     "0",
     "1",
     "2",
@@ -189,6 +190,7 @@ const VALUES: &[&str] = &[
     "\"as-sent\"",
     "\"domain.com\"",
     "\"*.domain.com\"",
+    "\"/\"",
     "\"/wss\"",
     "\"http://127.0.0.1:8282\"",
     "\"HTTP://a\"",
