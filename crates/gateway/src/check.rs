@@ -90,7 +90,7 @@ fn routes(config: &Config) -> Table {
                 Some(rewrite) => format!("http://{upstream}, {rewrite}"),
                 None => format!("http://{upstream}"),
             },
-            Action::Service(_) => action.to_string(),
+            other => other.to_string(),
         };
         let mut sockets = describe(policy);
         if let Some(origins) = origins {

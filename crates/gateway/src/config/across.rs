@@ -8,6 +8,7 @@ use tls_acceptor::{CertName, CertSet};
 
 use crate::config::Config;
 use crate::config::Listener;
+use crate::config::redirects;
 use crate::site::host::HostPattern;
 
 /// Where browsers expect TLS.
@@ -24,6 +25,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     for listener in &config.listeners {
         warnings.extend(listens_oddly(listener, config.has_tls()));
     }
+    warnings.extend(redirects::loops(config));
     if !config.has_tls() {
         if !set.certificates().is_empty() {
             warnings.push(

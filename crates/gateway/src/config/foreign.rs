@@ -19,7 +19,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("proxy_connect_timeout", "write connect_timeout in [[route]]"),
     ("proxy_pass", "write proxy in [[route]]"),
     ("proxy_read_timeout", "write response_timeout in [[route]], and idle_timeout in [route.websocket]"),
-    ("redirect", "redirects are not supported yet"),
+    ("return", "write redirect or respond in [[route]]"),
     ("reverse_proxy", "write proxy in [[route]]"),
     ("root", "files are not served yet"),
     ("server_name", "write host in [[route]]; certificates bring their own names"),

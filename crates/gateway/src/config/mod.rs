@@ -7,6 +7,7 @@
 //! and [`schema()`] come from that declaration.
 
 pub mod across;
+mod answer;
 mod certificates;
 mod document;
 mod foreign;
@@ -16,6 +17,7 @@ mod machine;
 mod model;
 mod option;
 mod problem;
+mod redirects;
 mod reference;
 mod route;
 mod rules;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use frame_core::policy::Policy;
 use upgrade_handler::origin::OriginPattern;
 
+use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
-use super::kind::{self, List, OneOf, Options, Table, Words};
+use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
 use super::option::options;
 use super::problem::Place;
 use super::spec::At;
@@ -42,8 +43,8 @@ impl Words for FieldNames {
 }
 
 options! {
-    /// What is served. Write one section for each host and path; at least one is needed, with either `proxy` or
-    /// `service`.
+    /// What is served. Write one section for each host and path; at least one is needed, with one of `proxy`,
+    /// `service`, `redirect` and `respond`.
     struct RouteOptions: "[[route]]";
 
     /// The host that the route serves; `*` stands for one label.
@@ -65,6 +66,10 @@ options! {
     /// What the gateway does itself: `"echo"` sends every WebSocket message back, `"console"` is a page to try
     /// WebSockets with.
     service: OneOf<ServiceName>, optional;
+    /// Where clients are sent to, in place of `proxy`.
+    redirect: OrTable<RedirectOptions>, optional;
+    /// What every request is answered with, in place of `proxy`.
+    respond: OrTable<RespondOptions>, optional;
     /// How long a connection to the server may take, with the look-up of its name.
     connect_timeout: kind::Duration, default = CONNECT_TIMEOUT;
     /// How long the server may take no more of a request and send nothing of its response, before the client gets 504.
@@ -94,6 +99,9 @@ options! {
     origins: List<kind::Origin>, otherwise = "every origin";
 }
 
+/// The options of which a route has exactly one.
+const ACTIONS: [&str; 4] = ["proxy", "service", "redirect", "respond"];
+
 /// The options that only a server has a use for.
 const PROXY_ONLY: [&str; 7] = [
     "connect_timeout",
@@ -108,9 +116,9 @@ const PROXY_ONLY: [&str; 7] = [
 pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     let mut seen: HashMap<RouteId, Place> = HashMap::new();
-    for section in sections {
+    for mut section in sections {
         let place = section.written().place;
-        let action = read_action(d, &section);
+        let action = read_action(d, &mut section);
         let rewrite = read_rewrite(d, &section);
         let host_is_good = section.host.is_some() || !section.has("host");
         let is_service = section.service.is_some();
@@ -135,21 +143,29 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc
     routes
 }
 
-fn read_action(d: &mut Document<'_>, section: &RouteOptions) -> Option<Action> {
-    match (section.has("proxy"), section.has("service")) {
-        (true, true) => {
-            d.problem(section.place_of("service"), "a route has either proxy or service, not both");
+fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Action> {
+    let mut actions = ACTIONS.into_iter().filter(|key| section.has(key));
+    match (actions.next(), actions.next()) {
+        (Some(one), Some(other)) => {
+            d.problem(section.place_of(other), format!("a route has either {one} or {other}, not both"));
         }
-        (false, false) => d.missing(
+        (None, _) => d.missing(
             section.written().place,
             "a [[route]] needs proxy = \"http://127.0.0.1:8080\" or service = \"echo\"",
         ),
-        (false, true) => {
+        (Some("proxy"), None) => {}
+        (Some(action), None) => {
+            let action = if action == "service" { "a service" } else { action };
             for key in PROXY_ONLY.into_iter().filter(|key| section.has(key)) {
-                d.problem(section.place_of(key), format!("{key} has no meaning for a service; remove it"));
+                d.problem(section.place_of(key), format!("{key} has no meaning for {action}; remove it"));
             }
         }
-        (true, false) => {}
+    }
+    if let Some(At { value: redirect, .. }) = section.redirect.take() {
+        return answer::redirect(d, redirect);
+    }
+    if let Some(At { value: respond, .. }) = section.respond.take() {
+        return answer::respond(d, respond);
     }
     if let Some(At { value: service, .. }) = section.service {
         return Some(Action::Service(service));

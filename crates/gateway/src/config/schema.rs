@@ -40,6 +40,9 @@ fn property(option: &OptionSpec) -> Json {
         Shape::Sections(spec) => {
             json!({ "type": "array", "description": option.sentence, "items": object(spec) })
         }
+        Shape::Either { schema, section, .. } => {
+            json!({ "description": option.sentence, "anyOf": [schema, object(section)] })
+        }
         Shape::Value { words, schema } => {
             let mut property = schema.as_object().cloned().unwrap_or_default();
             let words = words.replace('`', "");

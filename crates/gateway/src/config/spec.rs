@@ -47,6 +47,15 @@ pub(super) enum Shape {
         /// The same in JSON Schema.
         schema: Json,
     },
+    /// A value, or a section of its own.
+    Either {
+        /// The type and range of both, in words.
+        words: String,
+        /// That of the value in JSON Schema.
+        schema: Json,
+        /// The section.
+        section: SectionSpec,
+    },
     /// A section of its own.
     Section(SectionSpec),
     /// Any number of sections.
@@ -69,7 +78,7 @@ impl SectionSpec {
     /// This section and those in it, in their order.
     pub(super) fn walk(&self) -> Vec<&Self> {
         let inner = self.options.iter().filter_map(|option| match &option.shape {
-            Shape::Section(spec) | Shape::Sections(spec) => Some(spec),
+            Shape::Section(spec) | Shape::Sections(spec) | Shape::Either { section: spec, .. } => Some(spec),
             Shape::Value { .. } => None,
         });
         std::iter::once(self).chain(inner.flat_map(Self::walk)).collect()

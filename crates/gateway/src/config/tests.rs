@@ -284,15 +284,16 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.websocket]\n[admin]\n[control]\n";
+        [route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+        [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n";
     let key = line.split('=').next().unwrap().trim();
-    // A route has one of the two.
-    let key = if key == "service" { "proxy" } else { key };
+    // A route has one of them.
+    let key = if matches!(key, "service" | "redirect" | "respond") { "proxy" } else { key };
     let mut file: Vec<String> = Vec::new();
     let mut is_here = false;
     for old in FILE.lines() {
         if old == TOP_LEVEL || old.starts_with('[') {
-            is_here = old == section;
+            is_here = old == section && !file.iter().any(|written| written == line);
             file.push(if old == TOP_LEVEL { String::new() } else { old.to_owned() });
             file.extend(is_here.then(|| line.to_owned()));
         } else if !(is_here && old.starts_with(&format!("{key} ="))) {
@@ -494,4 +495,41 @@ fn the_control_socket() {
         let problems = control(section).1;
         assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
     }
+}
+
+#[test]
+fn redirects_and_fixed_answers() {
+    let read = |line: &str| parse(&with_line("[[route]]", line));
+    for line in [
+        "redirect = \"https://{host}{path}{query}\"",
+        "redirect = { to = \"/new{rest}\", status = 308 }",
+        "respond = 404",
+        "respond = { body = \"{\\\"ok\\\": true}\", content_type = \"application/json\" }",
+        "respond = { status = 204 }",
+    ] {
+        assert_eq!(read(line).1, Vec::<String>::new(), "{line}");
+    }
+    for (line, says) in [
+        ("redirect = 5", "redirect: expected text, or a table, found the number 5"),
+        ("redirect = {}", "[route.redirect] needs to, for instance to ="),
+        ("redirect = \"new\"", "to: expected a URL such as"),
+        ("redirect = \"https://{path}\"", "to: expected a host behind \"https://\""),
+        ("redirect = \"/{uri}\"", "to: the placeholder {uri} is not known here"),
+        ("redirect = { to = \"/\", status = 300 }", "status: expected 301, 302, 303, 307 or 308, found 300"),
+        ("respond = 101", "status: expected a number from 200 to 599, found 101"),
+        ("respond = \"pong\"", "respond: expected number from 200 to 599, or a table"),
+        ("respond = { status = 204, body = \"x\" }", "body: an answer with status 204 No Content has none"),
+        ("respond = { body = \"{uri}\" }", "body: the placeholder {uri} is not known"),
+        ("respond = { content_type = \"text/html\" }", "content_type: without body"),
+        ("respond = { body = \"x\", content_type = \"html\" }", "content_type: expected a media type"),
+        ("respond = 404\nconnect_timeout = \"1s\"", "connect_timeout has no meaning for respond; remove it"),
+    ] {
+        let (_, problems) = read(line);
+        assert!(problems.len() == 1 && problems[0].contains(says), "{line}: {problems:#?}");
+    }
+    let (_, problems) = parse(
+        &with_line("[[route]]", "redirect = \"/\"")
+            .replace("path = \"/a\"", "path = \"/a\"\nproxy = \"http://a\""),
+    );
+    assert!(problems[0].contains("either proxy or redirect, not both"), "{problems:#?}");
 }

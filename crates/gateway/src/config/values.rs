@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use tls_acceptor::CertName;
 
@@ -264,6 +265,19 @@ fn foreign_upstream(text: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// A media type with its parameters.
+pub(super) fn media_type(text: &str) -> Result<HeaderValue, String> {
+    let is_token = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let is_type = essence.split_once('/').is_some_and(|(one, other)| is_token(one) && is_token(other));
+    HeaderValue::from_str(text)
+        .ok()
+        .filter(|_| is_type && text.is_ascii())
+        .ok_or_else(|| format!("expected a media type such as \"text/html; charset=utf-8\", found {text:?}"))
 }
 
 #[cfg(test)]

@@ -17,10 +17,11 @@ use upgrade_handler::{Judgement, Refusal, Upgrade, judge};
 use crate::context::Connection;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
-use crate::request::service::{console, echo};
+use crate::request::service::{console, echo, redirect, respond};
 use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
+use crate::site::answer::Requested;
 use crate::site::host::Host;
 use crate::site::path::RequestPath;
 use crate::site::rewrite::Asked;
@@ -134,6 +135,8 @@ async fn serve(
             }
             Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
+            Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, &host, route))?),
+            Action::Respond(fixed) => Ok(respond::answer(fixed, &requested(&head, &host, route))),
         },
     }
 }
@@ -168,6 +171,15 @@ fn rewrite_location(route: &Route, asked: Option<&Uri>, hop: &Hop<'_>, report: &
     location::answer(rewrite, &Asked { path: asked.path(), host, server }, headers);
 }
 
+/// What a request has to put into an answer of the gateway.
+fn requested<'a>(head: &'a Parts, host: &'a Host, route: &'a Route) -> Requested<'a> {
+    let path = match head.uri.path() {
+        "*" => "/",
+        path => path,
+    };
+    Requested { host: &host.name, path, query: head.uri.query(), route: &route.id.path }
+}
+
 async fn open(
     connection: &Arc<Connection>,
     route: &Arc<Route>,
@@ -184,7 +196,10 @@ async fn open(
             Ok(served)
         }
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
-        Action::Service(Service::Console) => {
+        // A client of WebSockets may follow it (RFC 6455 §4.1).
+        Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, hop.host, route))?),
+        // Over HTTP/2 each 2xx would open the tunnel (RFC 8441 §5).
+        Action::Service(Service::Console) | Action::Respond(_) => {
             Err(ErrorResponse::new(StatusCode::NOT_FOUND, "there is no WebSocket service at this path")
                 .into())
         }

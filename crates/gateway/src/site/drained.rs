@@ -68,7 +68,7 @@ impl DrainTarget {
             (Self::Server { host, port }, Action::Proxy(upstream)) => {
                 upstream.endpoint.port == *port && upstream.endpoint.host.eq_ignore_ascii_case(host)
             }
-            (Self::Server { .. }, Action::Service(_)) => false,
+            (Self::Server { .. }, Action::Service(_) | Action::Redirect(_) | Action::Respond(_)) => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The site: everything a request is served by, immutable, swapped whole.
 
+pub mod answer;
 pub mod drained;
 pub mod endpoint;
 pub mod host;
@@ -7,6 +8,7 @@ pub mod listener;
 pub mod path;
 pub mod rewrite;
 pub mod route;
+pub mod template;
 pub mod upstream;
 
 use std::collections::{HashMap, HashSet};

@@ -38,6 +38,14 @@ impl RoutePath {
         Self(Box::default())
     }
 
+    /// The part behind this one of a request's path as it was sent; begins with a slash or is empty. The path has
+    /// to be one that this route was found for: then both have the same segments in front.
+    #[must_use]
+    pub fn rest_of<'a>(&self, sent: &'a str) -> &'a str {
+        let segments = self.0.bytes().filter(|byte| *byte == b'/').count();
+        sent.match_indices('/').nth(segments).map_or("", |(at, _)| &sent[at..])
+    }
+
     /// The part of a request's path behind this one; begins with a slash or is empty.
     #[must_use]
     pub fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {

@@ -13,6 +13,7 @@ use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
 
+use crate::site::answer::{Redirect, Respond};
 use crate::site::host::HostPattern;
 use crate::site::path::{RequestPath, RoutePath};
 use crate::site::rewrite::Rewrite;
@@ -102,6 +103,10 @@ pub enum Action {
     Proxy(Arc<Upstream>),
     /// To the gateway itself.
     Service(Service),
+    /// To another place.
+    Redirect(Arc<Redirect>),
+    /// They all get the same answer.
+    Respond(Arc<Respond>),
 }
 
 /// What the gateway can do by itself.
@@ -119,6 +124,8 @@ impl fmt::Display for Action {
             Self::Proxy(upstream) => upstream.fmt(f),
             Self::Service(Service::Echo) => f.write_str("echo service"),
             Self::Service(Service::Console) => f.write_str("console page"),
+            Self::Redirect(redirect) => redirect.fmt(f),
+            Self::Respond(respond) => respond.fmt(f),
         }
     }
 }

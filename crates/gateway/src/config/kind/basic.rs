@@ -56,6 +56,12 @@ impl<const MIN: usize, const MAX: usize> Kind for Number<MIN, MAX> {
     }
 }
 
+impl<const MIN: usize, const MAX: usize> Show for Number<MIN, MAX> {
+    fn show(value: &usize) -> Json {
+        json!(value)
+    }
+}
+
 /// A close code that tells a client to come again, or that it has a meaning for itself.
 pub(in crate::config) struct CloseCode;
 

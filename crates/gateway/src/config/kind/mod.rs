@@ -10,9 +10,9 @@ mod value;
 
 pub(super) use self::amount::{Duration, DurationOrOff, DurationOrZero, RateOrOff, SizeOrOff};
 pub(super) use self::basic::{Boolean, CloseCode, List, Number};
-pub(super) use self::section::{Options, Table, Tables};
+pub(super) use self::section::{Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
-    Address, CertificateName, File, Host, Network, OneOf, Origin, PathPrefix, PathTemplate, Server,
-    SocketPath, Words,
+    Address, CertificateName, File, Host, MediaType, Network, OneOf, Origin, PathPrefix, PathTemplate,
+    PlainText, Server, SocketPath, Words,
 };
-pub(super) use self::value::{Kind, Show, read};
+pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

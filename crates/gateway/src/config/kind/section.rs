@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
-use super::value::Kind;
+use super::value::{Kind, noted};
 use crate::config::document::{Document, Section, describe};
 use crate::config::problem::Place;
 use crate::config::spec::{SectionSpec, Shape, Written};
@@ -76,6 +76,55 @@ impl<S: Options> Kind for Tables<S> {
             return None;
         };
         Some(items.iter().filter_map(|item| table(document, item)).collect())
+    }
+}
+
+/// Options of which one may stand in place of the whole table: `redirect = "/new"` is
+/// `redirect = { to = "/new" }`.
+pub(in crate::config) trait ShortForm: Options {
+    /// The option.
+    const KEY: &'static str;
+
+    /// A value of this type can stand for the table.
+    fn is_short(value: &DeValue<'_>) -> bool {
+        matches!(value, DeValue::String(_))
+    }
+}
+
+/// A table, or the value of its [`ShortForm::KEY`].
+pub(in crate::config) struct OrTable<S>(PhantomData<S>);
+
+impl<S: ShortForm> Kind for OrTable<S> {
+    type Value = S;
+
+    fn shape() -> Shape {
+        let section = S::describe();
+        let short = section.options.iter().find(|option| option.key == S::KEY);
+        match short.map(|option| &option.shape) {
+            Some(Shape::Value { words, schema }) => {
+                let (words, schema) = (format!("{words}, or a table"), schema.clone());
+                Shape::Either { words, schema, section }
+            }
+            _ => Shape::Section(section),
+        }
+    }
+
+    fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<S> {
+        match value.get_ref() {
+            DeValue::Table(_) => table(document, value),
+            short if S::is_short(short) => {
+                let mut table = DeTable::new();
+                table.insert(Spanned::new(value.span(), S::KEY.into()), value.clone());
+                Some(S::read(document, &Section::new(document, S::NAME, value.span(), &table)))
+            }
+            other => {
+                let words = match Self::shape() {
+                    Shape::Either { words, .. } => words.replace('`', ""),
+                    _ => "a table".to_owned(),
+                };
+                noted(document, key, value, Err(format!("expected {words}, found {}", describe(other))))
+            }
+        }
     }
 }
 

@@ -187,6 +187,14 @@ text!(
     PathTemplate -> String, "path, which may end with `{rest}`", |text: &str| Ok(text.to_owned())
 );
 text!(
+    /// A text that is read when more is known.
+    PlainText -> String, "text", |text: &str| Ok(text.to_owned())
+);
+text!(
+    /// A media type (RFC 9110 §8.3.1).
+    MediaType -> http::HeaderValue, "media type", values::media_type
+);
+text!(
     /// A name that certificates are issued for.
     CertificateName -> tls_acceptor::CertName, "host name or IP address", values::certificate_name
 );

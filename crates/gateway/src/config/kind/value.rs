@@ -24,7 +24,7 @@ pub(in crate::config) trait Show: Kind {
 }
 
 /// Notes what is wrong with the value of `key`.
-pub(super) fn noted<T>(
+pub(in crate::config) fn noted<T>(
     document: &mut Document<'_>,
     key: &str,
     value: &Spanned<DeValue<'_>>,
@@ -44,13 +44,13 @@ pub(in crate::config) fn read<K: Kind>(
     K::read(document, key, value).map(|value| At { value, place })
 }
 
-pub(super) fn integer<T: TryFrom<u64>>(value: &DeValue<'_>) -> Option<T> {
+pub(in crate::config) fn integer<T: TryFrom<u64>>(value: &DeValue<'_>) -> Option<T> {
     let DeValue::Integer(digits) = value else { return None };
     u64::from_str_radix(digits.as_str(), digits.radix()).ok()?.try_into().ok()
 }
 
 /// A number is called by its digits where a number is expected.
-pub(super) fn found_number(value: &DeValue<'_>) -> String {
+pub(in crate::config) fn found_number(value: &DeValue<'_>) -> String {
     match value {
         DeValue::Integer(digits) => digits.to_string(),
         other => describe(other),

@@ -64,6 +64,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[certificates]", "watch", Some("watch = true")),
         ("[[route]]", "host", None),
         ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
+        ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
     ];

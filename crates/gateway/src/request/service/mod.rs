@@ -2,3 +2,5 @@
 
 pub(super) mod console;
 pub(super) mod echo;
+pub(super) mod redirect;
+pub(super) mod respond;

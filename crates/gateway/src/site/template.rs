@@ -1,0 +1,200 @@
+//! Texts with placeholders, such as `https://{host}{path}`: read once, filled in for each request. Pure.
+//!
+//! A value is put in as it is, never decoded. `{` before anything but a name in small letters is itself, so that JSON
+//! can be written; `{{` is one `{`.
+
+use std::fmt;
+
+/// What a placeholder stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placeholder {
+    /// The host that was asked for, without its port.
+    Host,
+    /// The path as it was sent.
+    Path,
+    /// The query as it was sent, with its `?`; nothing where there is none.
+    Query,
+    /// The part of the path behind the route's own, as it was sent.
+    Rest,
+}
+
+/// Names of placeholders, as a configuration writes them.
+const NAMES: [(&str, Placeholder); 4] = [
+    ("host", Placeholder::Host),
+    ("path", Placeholder::Path),
+    ("query", Placeholder::Query),
+    ("rest", Placeholder::Rest),
+];
+
+/// What a request for a redirect or a fixed answer has to put in.
+pub const OF_TARGET: &[Placeholder] =
+    &[Placeholder::Host, Placeholder::Path, Placeholder::Query, Placeholder::Rest];
+
+/// A text with placeholders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Box<[Piece]>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Value(Placeholder),
+}
+
+impl Template {
+    /// Reads a text in which the placeholders that are `known` may stand.
+    ///
+    /// # Errors
+    /// A sentence about a placeholder that is not known.
+    pub fn parse(text: &str, known: &[Placeholder]) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            plain.push_str(&rest[..at]);
+            let behind = &rest[at + 1..];
+            if let Some(escaped) = behind.strip_prefix('{') {
+                plain.push('{');
+                rest = escaped;
+                continue;
+            }
+            let Some(name) = name_of(behind) else {
+                plain.push('{');
+                rest = behind;
+                continue;
+            };
+            let value = NAMES.iter().find(|(other, value)| *other == name && known.contains(value));
+            let Some((_, value)) = value else { return Err(unknown(name, known)) };
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain).into()));
+            }
+            pieces.push(Piece::Value(*value));
+            rest = &behind[name.len() + 1..];
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain.into()));
+        }
+        Ok(Self(pieces.into()))
+    }
+
+    /// The text, if it has no placeholder.
+    #[must_use]
+    pub fn constant(&self) -> Option<&str> {
+        match &*self.0 {
+            [] => Some(""),
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The placeholder stands in it.
+    #[must_use]
+    pub fn contains(&self, placeholder: Placeholder) -> bool {
+        self.0.contains(&Piece::Value(placeholder))
+    }
+
+    /// The text up to the first placeholder.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The text with every value in its place.
+    #[must_use]
+    pub fn fill<'a>(&'a self, value: impl Fn(Placeholder) -> &'a str) -> String {
+        let mut filled = String::new();
+        for piece in &self.0 {
+            filled.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Value(placeholder) => value(*placeholder),
+            });
+        }
+        filled
+    }
+}
+
+/// The name at the beginning of `text`, if a placeholder stands there.
+fn name_of(text: &str) -> Option<&str> {
+    let name = &text[..text.find('}')?];
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    is_name.then_some(name)
+}
+
+fn unknown(name: &str, known: &[Placeholder]) -> String {
+    let known: Vec<_> = known.iter().map(|placeholder| format!("{{{}}}", placeholder.name())).collect();
+    format!(
+        "the placeholder {{{name}}} is not known here; known are {}; write {{{{ for a brace that is no placeholder",
+        known.join(", ")
+    )
+}
+
+impl Placeholder {
+    fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, value)| *value == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(text)?,
+                Piece::Value(placeholder) => write!(f, "{{{}}}", placeholder.name())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(text: &str) -> Result<String, String> {
+        let template = Template::parse(text, OF_TARGET)?;
+        Ok(template.fill(|placeholder| match placeholder {
+            Placeholder::Host => "domain.com",
+            Placeholder::Path => "/a%2fb",
+            Placeholder::Query => "?c={path}",
+            Placeholder::Rest => "",
+        }))
+    }
+
+    #[test]
+    fn values_are_put_in_and_never_read_again() {
+        for (text, expect) in [
+            ("", ""),
+            ("plain", "plain"),
+            ("https://{host}{path}{query}", "https://domain.com/a%2fb?c={path}"),
+            ("{rest}{rest}/", "/"),
+            ("{\"ok\": {\"a\": 1}}", "{\"ok\": {\"a\": 1}}"),
+            ("{{host}", "{host}"),
+            ("{} {", "{} {"),
+            ("${HOME}", "${HOME}"),
+            ("a}{host}", "a}domain.com"),
+        ] {
+            assert_eq!(filled(text).as_deref(), Ok(expect), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_is_not_known_is_named() {
+        for text in ["{uri}", "a{hosts}", "{path_regex}"] {
+            let what = filled(text).unwrap_err();
+            assert!(what.contains("known are {host}, {path}, {query}, {rest}"), "{what}");
+        }
+        assert!(Template::parse("{host}", &[Placeholder::Path]).is_err());
+    }
+
+    #[test]
+    fn it_shows_what_was_written() {
+        let template = Template::parse("https://{host}/new{rest}", OF_TARGET).unwrap();
+        assert_eq!(template.to_string(), "https://{host}/new{rest}");
+        assert_eq!((template.prefix(), template.constant()), ("https://", None));
+        assert_eq!(Template::parse("/new", OF_TARGET).unwrap().constant(), Some("/new"));
+        assert!(template.contains(Placeholder::Host) && !template.contains(Placeholder::Path));
+    }
+}
