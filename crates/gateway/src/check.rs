@@ -86,10 +86,10 @@ fn routes(config: &Config) -> Table {
         let Route { id, action, rewrite, policy, origins } = &**route;
         let host = id.host.as_ref().map_or("any".to_owned(), ToString::to_string);
         let target = match action {
-            Action::Proxy(upstream) => match rewrite {
-                Some(rewrite) => format!("http://{upstream}, {rewrite}"),
-                None => format!("http://{upstream}"),
-            },
+            Action::Proxy(upstream) => {
+                let address = upstream.endpoint.url();
+                rewrite.as_ref().map_or(address.clone(), |rewrite| format!("{address}, {rewrite}"))
+            }
             other => other.to_string(),
         };
         let mut sockets = describe(policy);

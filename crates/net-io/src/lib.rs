@@ -6,7 +6,7 @@
 //! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`Buffer`]: memory of the thread's, which idle connections don't hold
 //! - [`sweep`]: a second look at sockets that have been silent
-//! - [`Tcp`]: a socket that is asked only when something has happened
+//! - [`Tcp`], [`Unix`]: sockets that are asked only when something has happened
 
 mod clock;
 pub mod memory;
@@ -16,4 +16,4 @@ mod tcp;
 
 pub use self::clock::unix_now;
 pub use self::pool::{BUFFER_LEN, Buffer};
-pub use self::tcp::Tcp;
+pub use self::tcp::{Socket, Tcp, TokioStream, Unix};

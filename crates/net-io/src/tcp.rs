@@ -1,5 +1,5 @@
-//! TCP by the shortest way: no system call that can only say "nothing yet", and no more than a look at what
-//! the runtime knows where nothing has happened.
+//! Stream sockets by the shortest way: no system call that can only say "nothing yet", and no more than a look at
+//! what the runtime knows where nothing has happened. They are TCP's, and Unix sockets, which differ in nothing here.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use nix::{getsockopt_impl, libc, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 use crate::sweep;
@@ -28,13 +28,53 @@ sockopt_impl!(
     /// What the kernel knows of a connection.
     Info, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfo);
 
-/// A [`TcpStream`] that costs less.
+/// A stream socket of tokio's that costs less.
 #[derive(Debug)]
-pub struct Tcp {
-    io: TcpStream,
+pub struct Socket<S> {
+    io: S,
     /// Who is woken when there is something to read; `None`: it has been woken, or no task waits.
     reader: Option<RegisteredWaker>,
 }
+
+/// A [`TcpStream`] that costs less.
+pub type Tcp = Socket<TcpStream>;
+
+/// A [`UnixStream`] that costs less.
+pub type Unix = Socket<UnixStream>;
+
+/// What a [`Socket`] needs of tokio's sockets, which have these methods each for itself.
+pub trait TokioStream: AsyncRead + AsyncWrite + AsFd + Unpin {
+    /// Does `work` if the runtime thinks that the socket is ready ([`TcpStream::try_io`]).
+    fn try_io<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R>;
+    /// Ready when there may be something to read ([`TcpStream::poll_read_ready`]).
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when something may be taken ([`TcpStream::poll_write_ready`]).
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+macro_rules! tokio_stream {
+    ($stream:ty) => {
+        impl TokioStream for $stream {
+            #[inline]
+            fn try_io<R>(&self, interest: Interest, work: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+                <$stream>::try_io(self, interest, work)
+            }
+
+            #[inline]
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$stream>::poll_read_ready(self, cx)
+            }
+
+            #[inline]
+            fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                <$stream>::poll_write_ready(self, cx)
+            }
+        }
+    };
+}
+
+tokio_stream!(TcpStream);
+tokio_stream!(UnixStream);
 
 /// A task, as long as the runtime holds a waker of it: until there is something to read, when it takes the
 /// waker and says so to [`TcpStream::try_io`] (tokio's `runtime/io/scheduled_io.rs`, `wake` and
@@ -56,13 +96,13 @@ impl RegisteredWaker {
     }
 }
 
-impl From<TcpStream> for Tcp {
-    fn from(io: TcpStream) -> Self {
+impl<S> From<S> for Socket<S> {
+    fn from(io: S) -> Self {
         Self { io, reader: None }
     }
 }
 
-impl AsFd for Tcp {
+impl<S: AsFd> AsFd for Socket<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.io.as_fd()
     }
@@ -75,7 +115,9 @@ impl Tcp {
     pub fn acknowledged(&self) -> Option<u64> {
         Info.get(&self.io).ok().map(|info| info[BYTES_ACKED])
     }
+}
 
+impl<S: TokioStream> Socket<S> {
     /// Ready when the network seems to take something: the runtime was told so, and since then no call has found
     /// it full, or has been taken in part ([`Self::try_all`]), which alone makes `try_io` refuse (tokio's
     /// `runtime/io/registration.rs`, `try_io` and `clear_readiness`). It may be wrong; then sending says so.
@@ -152,7 +194,7 @@ impl Tcp {
     }
 }
 
-impl AsyncRead for Tcp {
+impl<S: TokioStream> AsyncRead for Socket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if buf.initialized().len() < buf.capacity() {
@@ -204,7 +246,7 @@ impl AsyncRead for Tcp {
     }
 }
 
-impl AsyncWrite for Tcp {
+impl<S: TokioStream> AsyncWrite for Socket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_send(cx, buf, SendFlags::empty())
     }
@@ -247,13 +289,52 @@ mod tests {
     }
 
     /// Reads once into memory of either kind; `None` if there is nothing yet.
-    fn read_now(tcp: &mut Tcp, cx: &mut Context<'_>, is_initialized: bool) -> Option<usize> {
+    fn read_now<S: TokioStream>(
+        tcp: &mut Socket<S>,
+        cx: &mut Context<'_>,
+        is_initialized: bool,
+    ) -> Option<usize> {
         let (mut bytes, mut memory) = ([0; 16], [std::mem::MaybeUninit::uninit(); 16]);
         let mut buf = if is_initialized { ReadBuf::new(&mut bytes) } else { ReadBuf::uninit(&mut memory) };
         match Pin::new(tcp).poll_read(cx, &mut buf) {
             Poll::Ready(result) => Some(result.map(|()| buf.filled().len()).unwrap()),
             Poll::Pending => None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_wakes_its_reader_waits_for_room_and_is_looked_at() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut near = Unix::from(near);
+        let reading = tokio::spawn(async move {
+            let mut four = [0; 4];
+            near.read_exact(&mut four).await.unwrap();
+            (near, four)
+        });
+        far.write_all(b"ping").await.unwrap();
+        let (mut near, four) = timeout(Duration::from_secs(10), reading).await.unwrap().unwrap();
+        assert_eq!(&four, b"ping");
+        let sending = tokio::spawn(async move {
+            near.write_all(&[7; 1 << 20]).await.unwrap();
+            near
+        });
+        let mut all = vec![0; 1 << 20];
+        far.read_exact(&mut all).await.unwrap();
+        assert!(all.iter().all(|byte| *byte == 7));
+        let mut near = sending.await.unwrap();
+        let mut far = far.into_std().unwrap();
+        std::future::poll_fn(|cx| {
+            let mut look =
+                |near: &mut Unix| (sweep::looking(|| read_now(near, cx, true)), sweep::take_found());
+            assert_eq!(look(&mut near), (None, 0)); // registers
+            std::io::Write::write_all(&mut far, b"late").unwrap();
+            assert_eq!(look(&mut near), (None, 0)); // the runtime may be about to learn of it
+            assert_eq!(look(&mut near), (Some(4), 1));
+            Poll::Ready(())
+        })
+        .await;
+        drop(far);
+        assert_eq!(near.read(&mut [0; 4]).await.unwrap(), 0);
     }
 
     #[tokio::test]

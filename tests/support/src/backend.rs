@@ -1,12 +1,14 @@
 //! Servers behind the gateway, good and bad.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 
+use crate::Io;
 use crate::http1::{Head, read_head};
 use crate::ws::{CLOSE, PING, PONG, WebSocket, accept, encode};
 
@@ -112,8 +114,25 @@ pub async fn echo() -> (Backend, Seen) {
     (backend, seen)
 }
 
-async fn serve(tcp: TcpStream, seen: &Seen) {
-    let mut tcp = BufReader::new(tcp);
+/// The same on a Unix socket, until the task is aborted.
+#[must_use]
+pub fn echo_on(path: &Path) -> (JoinHandle<()>, Seen) {
+    let listener = UnixListener::bind(path).unwrap();
+    let seen = Seen::default();
+    let heads = seen.clone();
+    let task = tokio::spawn(async move {
+        loop {
+            let (unix, _) = listener.accept().await.unwrap();
+            let heads = heads.clone();
+            tokio::spawn(async move { serve(unix, &heads).await });
+        }
+    });
+    (task, seen)
+}
+
+/// The same over a connection that is there already.
+pub async fn serve(io: impl Io + 'static, seen: &Seen) {
+    let mut tcp = BufReader::new(io);
     while let Some(head) = read_head(&mut tcp).await {
         seen.push(head.clone());
         if let Some(key) = head.get("sec-websocket-key") {

@@ -244,8 +244,11 @@ fn foreign_upstream(text: &str) -> Option<String> {
              as \"http://127.0.0.1:8080\""
         ));
     }
-    if text.starts_with("unix:") || rest.starts_with("unix:") || text.starts_with('/') {
-        return Some(format!("Unix sockets of servers are not supported yet, found {text:?}"));
+    if text.starts_with('/') {
+        return Some(format!("expected an address: write \"unix:{text}\" for the server on this socket"));
+    }
+    if text.starts_with("unix:") || rest.starts_with("unix:") {
+        return None;
     }
     if text.contains([',', ' ', ';']) {
         return Some(format!(
@@ -421,8 +424,8 @@ mod tests {
             ("{{upstreams 80}}", "variables"),
             ("http://a:1, http://b:2", "one server"),
             ("http://a:1 http://b:2", "one server"),
-            ("unix:/run/a.sock", "Unix sockets"),
-            ("http://unix:/run/a.sock:/", "Unix sockets"),
+            ("/run/a.sock", "write \"unix:/run/a.sock\""),
+            ("unix:run/a.sock", "absolute path"),
             ("8282", "write \"http://127.0.0.1:8282\""),
             ("127.0.0.1:8282", "write \"http://127.0.0.1:8282\""),
             ("h2c://a:1", "h2c:// is not supported yet"),

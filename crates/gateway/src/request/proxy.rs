@@ -9,7 +9,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use http_body::Body;
-use net_io::Tcp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -35,6 +34,7 @@ use crate::upstream::h1::response::BadResponse;
 use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
+use crate::upstream::stream::BackendStream;
 
 /// How long a backend is given to say 100 Continue before it is sent the body without that.
 const CONTINUE_TIME: Duration = Duration::from_secs(1);
@@ -286,7 +286,7 @@ async fn shake_hands(
     endpoint: &Arc<Endpoint>,
     head: &Parts,
     lines: &[u8],
-) -> Result<(response::Parts, ResponseBody<Tcp>), Failure> {
+) -> Result<(response::Parts, ResponseBody<BackendStream>), Failure> {
     let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
     let request = match Box::pin(own_connection(connection, endpoint)).await {
         Some(wire) => match send_in_time(wire, upstream, request).await? {
@@ -300,10 +300,10 @@ async fn shake_hands(
 }
 
 async fn send_in_time(
-    wire: IdleConnection<Tcp>,
+    wire: IdleConnection<BackendStream>,
     upstream: &Upstream,
     request: RequestWriter,
-) -> Result<Result<(response::Parts, ResponseBody<Tcp>), SendRequestError>, Failure> {
+) -> Result<Result<(response::Parts, ResponseBody<BackendStream>), SendRequestError>, Failure> {
     // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
     // backend is our own.
     let timed = timeout(upstream.response_timeout, wire.send_request(request, None)).await;
@@ -311,7 +311,10 @@ async fn send_in_time(
 }
 
 /// A connection that the client has logged in.
-async fn own_connection(connection: &Connection, endpoint: &Arc<Endpoint>) -> Option<IdleConnection<Tcp>> {
+async fn own_connection(
+    connection: &Connection,
+    endpoint: &Arc<Endpoint>,
+) -> Option<IdleConnection<BackendStream>> {
     let (wire, _) = connection.own.get()?.lease_idle(endpoint).await?;
     wire.downcast()
 }
@@ -320,7 +323,7 @@ async fn own_connection(connection: &Connection, endpoint: &Arc<Endpoint>) -> Op
 /// client that logs it in.
 fn declined(
     mut head: response::Parts,
-    answer: ResponseBody<Tcp>,
+    answer: ResponseBody<BackendStream>,
     upgrade: &Upgrade,
     lease: Option<Lease>,
 ) -> Result<Served, Failure> {

@@ -16,7 +16,6 @@ use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
 use frame_core::sequence::Limits;
-use net_io::Tcp;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use upgrade_handler::Handoff;
@@ -29,6 +28,7 @@ use crate::net::stream::Stream;
 use crate::net::sweep::SweptSession;
 use crate::session::report::Report;
 use crate::site::route::Route;
+use crate::upstream::stream::BackendStream;
 
 /// A session that waits for its client's stream.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) enum Other {
     /// A backend, behind a finished handshake.
-    Backend(Handoff<Tcp>),
+    Backend(Handoff<BackendStream>),
     /// The gateway itself.
     Echo,
 }
@@ -127,7 +127,7 @@ impl Session {
 }
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.
-const _: () = assert!(size_of::<Session>() <= 104);
+const _: () = assert!(size_of::<Session>() <= 112);
 const _: () = assert!(output_len(Session::run::<Client<Handoff<Stream>>>) <= 648);
 
 const fn output_len<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
+use crate::site::endpoint::Endpoint;
 use crate::site::route::{Action, Route, RouteId};
-use crate::site::upstream::Upstream;
 
 /// What can be drained by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,41 +12,32 @@ pub enum DrainTarget {
     /// One route.
     Route(RouteId),
     /// One backend, whichever routes lead to it.
-    Server {
-        /// As the route writes it, in lower case.
-        host: Box<str>,
-        /// The port.
-        port: u16,
-    },
+    Server(
+        /// As the log has it, names in lower case.
+        Box<str>,
+    ),
 }
 
 impl DrainTarget {
     /// Reads a route as the log shows it (`domain.com/wss`, `/wss`), or a server (`127.0.0.1:8282`,
-    /// also with `http://` before it). A route has a slash, a server has none.
+    /// `unix:/run/app.sock`, also with `http://` before it). A route has a slash, a server on a port has none.
     ///
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let address = if text.contains("://") {
+        let address = if text.contains("://") || text.starts_with("unix:") {
             text.to_owned()
         } else if text.contains('/') {
             return RouteId::parse(text).map(Self::Route);
         } else {
             format!("http://{text}")
         };
-        match Upstream::parse(&address) {
-            Ok(upstream) => Ok(Self::of_upstream(&upstream)),
+        match Endpoint::parse(&address) {
+            Ok((endpoint, _)) => Ok(Self::Server(endpoint.name())),
             Err(_) => Err(format!(
                 "expected a route such as \"domain.com/wss\" or \"/wss\", or a server such as \
                  \"127.0.0.1:8282\", found {text:?}"
             )),
-        }
-    }
-
-    fn of_upstream(upstream: &Upstream) -> Self {
-        Self::Server {
-            host: upstream.endpoint.host.to_ascii_lowercase().into(),
-            port: upstream.endpoint.port,
         }
     }
 
@@ -55,7 +46,7 @@ impl DrainTarget {
     pub fn all_of(route: &Route) -> Vec<Self> {
         let mut all = vec![Self::Route(route.id.clone())];
         if let Action::Proxy(upstream) = &route.action {
-            all.push(Self::of_upstream(upstream));
+            all.push(Self::Server(upstream.endpoint.name()));
         }
         all
     }
@@ -65,10 +56,8 @@ impl DrainTarget {
     pub fn covers(&self, route: &Route) -> bool {
         match (self, &route.action) {
             (Self::Route(id), _) => *id == route.id,
-            (Self::Server { host, port }, Action::Proxy(upstream)) => {
-                upstream.endpoint.port == *port && upstream.endpoint.host.eq_ignore_ascii_case(host)
-            }
-            (Self::Server { .. }, Action::Service(_) | Action::Redirect(_) | Action::Respond(_)) => false,
+            (Self::Server(name), Action::Proxy(upstream)) => upstream.endpoint.name() == *name,
+            (Self::Server(_), Action::Service(_) | Action::Redirect(_) | Action::Respond(_)) => false,
         }
     }
 }
@@ -77,7 +66,7 @@ impl fmt::Display for DrainTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(id) => id.fmt(f),
-            Self::Server { host, port } => write!(f, "{host}:{port}"),
+            Self::Server(name) => f.write_str(name),
         }
     }
 }
@@ -143,7 +132,9 @@ mod tests {
             ("http://127.0.0.1:8282", "127.0.0.1:8282"),
             ("ws://backend/wss", "backend:80"),
             ("[::1]:8080", "[::1]:8080"),
-            ("backend", "backend:80"),
+            ("Backend", "backend:80"),
+            ("unix:/run/App.sock", "unix:/run/App.sock"),
+            ("http://unix:/run/app.sock:/x", "unix:/run/app.sock"),
         ] {
             assert_eq!(DrainTarget::parse(text).map(|target| target.to_string()).as_deref(), Ok(expect));
         }

@@ -4,29 +4,137 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use http::HeaderValue;
+use http::uri::Authority;
+
+use crate::site::path::RoutePath;
 
 /// A server. A connection to one of two equal endpoints serves requests for the other.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// A name or an address; IPv6 in brackets.
-    pub host: Box<str>,
-    /// The port.
-    pub port: u16,
-    /// Both, as the log has them. Endpoints are compared by this.
+    /// Where it listens.
+    pub place: Place,
+    /// The same as the log has it. Endpoints are compared by this.
     pub address: Box<str>,
 }
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On a port of a host.
+    Tcp {
+        /// A name or an address; IPv6 in brackets.
+        host: Box<str>,
+        /// The port.
+        port: u16,
+    },
+    /// On a Unix socket, whose path is absolute.
+    Unix(Box<str>),
+}
+
+/// The longest path of a Unix socket, without the NUL behind it (unix(7)).
+const UNIX_PATH_MAX: usize = 107;
 
 impl Endpoint {
     /// The server on this port of this host.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.into(), port, address: format!("{host}:{port}").into() }
+        Self { place: Place::Tcp { host: host.into(), port }, address: format!("{host}:{port}").into() }
     }
 
-    /// As a `Host` of its own.
+    /// The server on this Unix socket.
+    #[must_use]
+    pub fn unix(path: &str) -> Self {
+        Self { place: Place::Unix(path.into()), address: format!("unix:{path}").into() }
+    }
+
+    /// Reads `http://host[:port][/path]` or `ws://…`, which means the same, and `unix:/path[:/path]`, with or without
+    /// `http://` before it, as nginx writes it. The second path is what stands behind the address.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(text: &str) -> Result<(Self, Option<RoutePath>), String> {
+        const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\" or \"unix:/run/app.sock\"";
+        let unexpected = || format!("expected an address {EXAMPLE}, found {text:?}");
+        let rest = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => rest,
+            Some((scheme @ ("https" | "wss"), _)) => {
+                return Err(format!("TLS towards backends is not supported yet ({scheme}://); use http://"));
+            }
+            None if text.starts_with("unix:") => text,
+            _ => return Err(unexpected()),
+        };
+        if let Some(path) = rest.strip_prefix("unix:") {
+            return Self::parse_unix(path);
+        }
+        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let path = path_behind(rest)?;
+        let authority: Authority = authority.parse().map_err(|_| unexpected())?;
+        if authority.as_str().contains('@') {
+            return Err("user names and passwords in an address are not supported; remove them".into());
+        }
+        // `Authority::port` takes a number that is too large for none.
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| format!("expected a port number, found {port:?}"))?,
+            None => 80,
+        };
+        if authority.host().is_empty() || port == 0 {
+            return Err(unexpected());
+        }
+        Ok((Self::new(authority.host(), port), path))
+    }
+
+    fn parse_unix(text: &str) -> Result<(Self, Option<RoutePath>), String> {
+        let (socket, behind) = text.split_once(':').unwrap_or((text, ""));
+        if !socket.starts_with('/') || socket.ends_with('/') || socket.bytes().any(|b| b.is_ascii_control()) {
+            return Err(format!(
+                "expected the absolute path of a Unix socket, such as \"unix:/run/app.sock\", found {text:?}"
+            ));
+        }
+        if socket.len() > UNIX_PATH_MAX {
+            return Err(format!(
+                "the path of a Unix socket may have {UNIX_PATH_MAX} bytes, and this one has {}: {socket:?}",
+                socket.len()
+            ));
+        }
+        Ok((Self::unix(socket), path_behind(behind)?))
+    }
+
+    /// As a `Host` of its own; on a Unix socket that is "localhost".
     #[must_use]
     pub fn field(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.address).unwrap_or(HeaderValue::from_static(""))
+        let host = match self.place {
+            Place::Tcp { .. } => &self.address,
+            Place::Unix(_) => "localhost",
+        };
+        HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// The address with its scheme.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.place {
+            Place::Tcp { .. } => format!("http://{}", self.address),
+            Place::Unix(_) => self.address.to_string(),
+        }
+    }
+
+    /// The address in one spelling: names of hosts have no case.
+    #[must_use]
+    pub fn name(&self) -> Box<str> {
+        match self.place {
+            Place::Tcp { .. } => self.address.to_ascii_lowercase().into(),
+            Place::Unix(_) => self.address.clone(),
+        }
+    }
+}
+
+fn path_behind(rest: &str) -> Result<Option<RoutePath>, String> {
+    match rest {
+        "" => Ok(None),
+        rest if rest.starts_with('/') => {
+            RoutePath::parse(rest).map(Some).map_err(|what| format!("what stands behind the address: {what}"))
+        }
+        rest => Err(format!("an address ends with its path, found {rest:?} behind it: remove it")),
     }
 }
 
@@ -53,5 +161,54 @@ impl Ord for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let parse = |text: &str| {
+            Endpoint::parse(text)
+                .map(|(e, path)| (e.to_string(), path.map_or(String::new(), |path| path.to_string())))
+        };
+        for (text, address, path) in [
+            ("http://127.0.0.1:8282", "127.0.0.1:8282", ""),
+            ("ws://127.0.0.1:8282", "127.0.0.1:8282", ""),
+            ("http://backend", "backend:80", ""),
+            ("http://[::1]:8080", "[::1]:8080", ""),
+            ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/"),
+            ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282", "/wss"),
+            ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282", "/wss"),
+            ("unix:/run/app.sock", "unix:/run/app.sock", ""),
+            ("http://unix:/run/app.sock", "unix:/run/app.sock", ""),
+            ("http://unix:/run/app.sock:/", "unix:/run/app.sock", "/"),
+            ("ws://unix:/run/a b.sock:/x/y", "unix:/run/a b.sock", "/x/y"),
+        ] {
+            assert_eq!(parse(text), Ok((address.to_owned(), path.to_owned())), "{text}");
+        }
+        let long = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX));
+        for (bad, why) in [
+            ("127.0.0.1:8080", "expected an address"),
+            ("https://127.0.0.1", "not supported yet"),
+            ("http://", "expected an address"),
+            ("http://a:0", "expected an address"),
+            ("http://a:99999", "port number"),
+            ("http://user:secret@a", "user names"),
+            ("http://a/../b", "behind the address"),
+            ("http://a/wss?x", "without ?"),
+            ("http://a?x", "ends with its path"),
+            ("http://a b", "expected an address"),
+            ("unix:run/app.sock", "absolute path"),
+            ("unix:", "absolute path"),
+            ("unix:/run/", "absolute path"),
+            ("unix:/run/app.sock:x", "ends with its path"),
+            (&long, "may have 107 bytes"),
+        ] {
+            let error = parse(bad).expect_err(bad);
+            assert!(error.contains(why), "{bad}: {error}");
+        }
     }
 }

@@ -37,45 +37,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads `http://host[:port][/path]` or `ws://…`, which means the same. The timeouts and the other settings are the
-    /// defaults.
+    /// The server at an address as [`Endpoint::parse`] reads it. The timeouts and the other settings are the defaults.
     ///
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\"";
-        let rest = match text.split_once("://") {
-            Some(("http" | "ws", rest)) => rest,
-            Some((scheme @ ("https" | "wss"), _)) => {
-                return Err(format!("TLS towards backends is not supported yet ({scheme}://); use http://"));
-            }
-            _ => return Err(format!("expected an address {EXAMPLE}, found {text:?}")),
-        };
-        let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let path = match rest {
-            "" => None,
-            rest if rest.starts_with('/') => Some(
-                RoutePath::parse(rest).map_err(|what| format!("what stands behind the address: {what}"))?,
-            ),
-            rest => {
-                return Err(format!("an address ends with its path, found {rest:?} behind it: remove it"));
-            }
-        };
-        let authority: http::uri::Authority =
-            authority.parse().map_err(|_| format!("expected an address {EXAMPLE}, found {text:?}"))?;
-        if authority.as_str().contains('@') {
-            return Err("user names and passwords in an address are not supported; remove them".into());
-        }
-        // `Authority::port` takes a number that is too large for none.
-        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
-            Some(port) => port.parse().map_err(|_| format!("expected a port number, found {port:?}"))?,
-            None => 80,
-        };
-        if authority.host().is_empty() || port == 0 {
-            return Err(format!("expected an address {EXAMPLE}, found {text:?}"));
-        }
+        let (endpoint, path) = Endpoint::parse(text)?;
         Ok(Self {
-            endpoint: Arc::new(Endpoint::new(authority.host(), port)),
+            endpoint: Arc::new(endpoint),
             connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true },
             response_timeout: RESPONSE_TIMEOUT,
             path,
@@ -93,44 +62,5 @@ impl Upstream {
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.endpoint.fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses() {
-        let parse = |text: &str| {
-            Upstream::parse(text)
-                .map(|u| (u.to_string(), u.path.map_or(String::new(), |path| path.to_string())))
-        };
-        for (text, address, path) in [
-            ("http://127.0.0.1:8282", "127.0.0.1:8282", ""),
-            ("ws://127.0.0.1:8282", "127.0.0.1:8282", ""),
-            ("http://backend", "backend:80", ""),
-            ("http://[::1]:8080", "[::1]:8080", ""),
-            ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/"),
-            ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282", "/wss"),
-            ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282", "/wss"),
-        ] {
-            assert_eq!(parse(text), Ok((address.to_owned(), path.to_owned())), "{text}");
-        }
-        for (bad, why) in [
-            ("127.0.0.1:8080", "expected an address"),
-            ("https://127.0.0.1", "not supported yet"),
-            ("http://", "expected an address"),
-            ("http://a:0", "expected an address"),
-            ("http://a:99999", "port number"),
-            ("http://user:secret@a", "user names"),
-            ("http://a/../b", "behind the address"),
-            ("http://a/wss?x", "without ?"),
-            ("http://a?x", "ends with its path"),
-            ("http://a b", "expected an address"),
-        ] {
-            let error = parse(bad).expect_err(bad);
-            assert!(error.contains(why), "{bad}: {error}");
-        }
     }
 }

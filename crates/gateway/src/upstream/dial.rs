@@ -1,29 +1,45 @@
-//! A TCP connection to a backend, under a deadline.
+//! A connection to a backend, under a deadline.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net_io::Tcp;
+use net_io::{Tcp, Unix};
 use socket2::SockRef;
-use tokio::net::{TcpSocket, lookup_host};
-use tokio::time::{Instant, timeout_at};
+use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::options;
 use crate::net::shortage::is_shortage;
-use crate::site::endpoint::Endpoint;
+use crate::site::endpoint::{Endpoint, Place};
 use crate::site::upstream::Connector;
+use crate::upstream::stream::BackendStream;
 
-/// Connects to a server, trying each address of the name in turn, all under one deadline.
+/// The first wait before a Unix socket whose queue is full is tried again; each further one is twice as long.
+const QUEUE_WAIT: Duration = Duration::from_millis(1);
+
+/// Connects to a server, trying each address of a name in turn, all under one deadline.
 ///
 /// # Errors
 /// Why the last attempt failed.
 ///
 /// # Cancel safety
 /// A dropped call drops the attempt.
-pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Tcp, DialError> {
+pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<BackendStream, DialError> {
     let deadline = Instant::now() + connector.connect_timeout;
-    let look_up = lookup_host((endpoint.host.trim_matches(['[', ']']), endpoint.port));
+    match &endpoint.place {
+        Place::Tcp { host, port } => dial_tcp(connector, host, *port, deadline).await.map(BackendStream::Tcp),
+        Place::Unix(path) => match timeout_at(deadline, dial_unix(path)).await {
+            Ok(Ok(unix)) => Ok(BackendStream::Unix(unix)),
+            Ok(Err(error)) if is_shortage(&error) => Err(DialError::Shortage { error }),
+            Ok(Err(error)) => Err(DialError::Connect { address: endpoint.to_string(), error }),
+            Err(_) => Err(DialError::Timeout { after: connector.connect_timeout }),
+        },
+    }
+}
+
+async fn dial_tcp(connector: Connector, host: &str, port: u16, deadline: Instant) -> Result<Tcp, DialError> {
+    let look_up = lookup_host((host.trim_matches(['[', ']']), port));
     let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => return Err(DialError::Name { error }),
@@ -37,11 +53,23 @@ pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Tc
         match timeout_at(Instant::now() + share, connect(address)).await {
             Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
-            Ok(Err(error)) => failure = DialError::Connect { address, error },
+            Ok(Err(error)) => failure = DialError::Connect { address: address.to_string(), error },
             Err(_) => failure = DialError::Timeout { after: connector.connect_timeout },
         }
     }
     Err(failure)
+}
+
+/// A Unix socket whose queue is full doesn't make a connection wait as TCP does: it refuses with EAGAIN (connect(2)).
+async fn dial_unix(path: &str) -> io::Result<Unix> {
+    let mut wait = QUEUE_WAIT;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(wait).await,
+            connected => return Ok(connected?.into()),
+        }
+        wait *= 2;
+    }
 }
 
 async fn connect(address: SocketAddr) -> io::Result<Tcp> {
@@ -69,7 +97,7 @@ pub enum DialError {
     #[error("can't connect to {address}: {error}")]
     Connect {
         /// The address tried last.
-        address: SocketAddr,
+        address: String,
         /// Why not.
         error: io::Error,
     },
@@ -95,5 +123,27 @@ mod tests {
         assert!(matches!(refused, Err(DialError::Connect { .. })));
         let nameless = dial(connector, &Endpoint::new("name.invalid", free.port())).await;
         assert!(matches!(nameless, Err(DialError::Name { .. })));
+    }
+    #[tokio::test]
+    async fn a_unix_socket_with_a_full_queue_is_waited_for_and_one_that_is_not_there_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock").to_str().unwrap().to_owned();
+        let connector = Connector { connect_timeout: Duration::from_millis(50), pooled: true };
+        let missing = dial(connector, &Endpoint::unix(&path)).await.unwrap_err();
+        assert!(missing.to_string().contains(&format!("can't connect to unix:{path}: ")), "{missing}");
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let first = dial(connector, &Endpoint::unix(&path)).await.unwrap();
+        let full = dial(connector, &Endpoint::unix(&path)).await;
+        assert!(matches!(full, Err(DialError::Timeout { .. })), "{full:?}");
+        let patient = Connector { connect_timeout: Duration::from_secs(20), pooled: true };
+        let endpoint = Endpoint::unix(&path);
+        let waiting = dial(patient, &endpoint);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(5), &mut waiting).await.is_err());
+        socket.accept().unwrap();
+        waiting.await.unwrap();
+        drop(first);
     }
 }

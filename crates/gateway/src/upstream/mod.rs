@@ -8,3 +8,4 @@ pub(crate) mod identity;
 pub(crate) mod interim;
 pub(crate) mod location;
 pub(crate) mod pool;
+pub(crate) mod stream;

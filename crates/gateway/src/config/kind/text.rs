@@ -180,7 +180,7 @@ text!(
 );
 text!(
     /// The server of a route.
-    Server -> crate::site::upstream::Upstream, "`http://` or `ws://` address", values::upstream
+    Server -> crate::site::upstream::Upstream, "`http://`, `ws://` or `unix:` address", values::upstream
 );
 text!(
     /// What a path is rewritten to, which is read when the route's path is known.

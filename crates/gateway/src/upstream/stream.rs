@@ -1,0 +1,68 @@
+//! The bytes of a connection to a server, below HTTP and WebSockets.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use net_io::{Tcp, Unix};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A connection to a server.
+#[derive(Debug)]
+pub(crate) enum BackendStream {
+    /// TCP as it is.
+    Tcp(Tcp),
+    /// A Unix socket.
+    Unix(Unix),
+}
+
+/// Does the same over whatever it is.
+macro_rules! each {
+    ($stream:expr, $io:ident => $what:expr) => {
+        match $stream {
+            BackendStream::Tcp($io) => $what,
+            BackendStream::Unix($io) => $what,
+        }
+    };
+}
+
+impl AsFd for BackendStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        each!(self, io => io.as_fd())
+    }
+}
+
+impl AsyncRead for BackendStream {
+    #[inline]
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for BackendStream {
+    #[inline]
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        each!(self, io => io.is_write_vectored())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+}
