@@ -261,6 +261,75 @@ async fn connects_that_are_refused_over_http2_and_end_their_stream_alone() {
     assert_eq!(seen.count(), 1, "no other backend was asked");
 }
 
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, len, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// The next frame that is not for the whole connection: its kind, its stream and its payload. `heard` gets the others.
+async fn hear_frame(io: &mut BoxIo, heard: &mut Vec<(u8, Vec<u8>)>) -> (u8, u8, Vec<u8>) {
+    loop {
+        let mut head = [0; 9];
+        soon(io.read_exact(&mut head)).await.unwrap();
+        let [len0, len1, len2, kind, _, _, _, _, stream] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, len0, len1, len2]) as usize];
+        soon(io.read_exact(&mut payload)).await.unwrap();
+        match stream {
+            0 => heard.push((kind, payload)),
+            stream => return (kind, stream, payload),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listener_can_leave_websockets_to_http1() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    let (backend, seen) = echo().await;
+    let text = config("", &route("/", backend.address));
+    for (is_on, answer) in [(true, HEADERS), (false, RST_STREAM)] {
+        let word = if is_on { "on" } else { "off" };
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+        let to = format!("[[listener]]\nwebsocket_over_http2 = \"{word}\"\n");
+        let gateway = setup.start(&text.replacen("[[listener]]\n", &to, 1));
+        let mut io: BoxIo =
+            Box::new(Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap());
+        let field = |name: &str, value: &str| {
+            let [name_len, value_len] = [name, value].map(|text| u8::try_from(text.len()).unwrap());
+            // Literal, without indexing, with a new name (RFC 7541 §6.2.2).
+            [&[0, name_len], name.as_bytes(), &[value_len], value.as_bytes()].concat()
+        };
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "default.test"),
+            ("sec-websocket-version", "13"),
+        ];
+        let fields: Vec<u8> = fields.into_iter().flat_map(|(name, value)| field(name, value)).collect();
+        io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        io.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        io.write_all(&frame(HEADERS, 4, 1, &fields)).await.unwrap();
+        let mut of_connection = Vec::new();
+        let (kind, stream, payload) = hear_frame(&mut io, &mut of_connection).await;
+        assert_eq!((kind, stream), (answer, 1));
+        if kind == RST_STREAM {
+            assert_eq!(payload, [0, 0, 0, 1], "PROTOCOL_ERROR");
+        }
+        let settings = of_connection.iter().find(|(kind, _)| *kind == SETTINGS).unwrap();
+        // SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 §9.1).
+        assert_eq!(settings.1.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]), is_on);
+        let mut over_http1 =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/", "").await.unwrap().0;
+        over_http1.echoes("as ever").await;
+    }
+    assert_eq!(seen.count(), 3);
+}
+
 #[tokio::test]
 async fn foreign_origins_are_refused_before_any_backend() {
     let (backend, seen) = echo().await;

@@ -100,7 +100,7 @@ pub async fn http1(n: u64) -> Duration {
 /// HTTP/2 requests on so many streams; how long they took, but for the first.
 pub async fn http2(n: u64, at_once: usize) -> Duration {
     let (client, near) = pipe(ROOM);
-    tokio::spawn(http2::serve(connection(2 * at_once).await, near));
+    tokio::spawn(http2::serve(connection(2 * at_once).await, near, true));
     let (sender, connection) = h2::client::handshake(client).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     let rounds = |count: u64| {

@@ -116,7 +116,7 @@ impl Scene {
     /// The same, where so many bytes are on their way at most.
     pub(crate) fn narrow_http2(&self, room: usize) -> (DuplexStream, JoinHandle<()>) {
         let (client, near) = duplex(room);
-        (client, tokio::spawn(self.worker.sweep.over(http2::serve(self.connection(), near))))
+        (client, tokio::spawn(self.worker.sweep.over(http2::serve(self.connection(), near, true))))
     }
 
     /// The same, by the h2 crate's client, whose streams have this window.

@@ -26,6 +26,13 @@ impl Words for Version {
     const HINT: &'static str = "; older versions are not safe";
 }
 
+pub(super) struct OnOff;
+
+impl Words for OnOff {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
+}
+
 options! {
     /// Where connections are accepted. Write one section for each address; at least one is needed.
     struct ListenerOptions: "[[listener]]";
@@ -38,6 +45,9 @@ options! {
     alpn: List<OneOf<Protocol>>, default = AcceptorSettings::default().alpn;
     /// The oldest version of TLS that is accepted.
     min_version: OneOf<Version>, default = AcceptorSettings::default().min_version;
+    /// Whether a client may open WebSockets over HTTP/2 (RFC 8441). With `"off"` browsers open them over HTTP/1.1, and
+    /// a takeover can move them to the new process.
+    websocket_over_http2: OneOf<OnOff>, default = true;
     /// How long a client may take from the TCP connection to the end of the TLS handshake.
     handshake_timeout: kind::Duration, default = AcceptorSettings::default().handshake_timeout;
     /// How long a client may take to send the head of a request, from its first byte on.
@@ -49,7 +59,7 @@ options! {
 }
 
 /// The options that only TLS has a use for.
-const TLS_ONLY: [&str; 3] = ["alpn", "min_version", "handshake_timeout"];
+const TLS_ONLY: [&str; 4] = ["alpn", "min_version", "websocket_over_http2", "handshake_timeout"];
 
 pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
@@ -78,7 +88,9 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
         if let Some(what) = rules::overlap(&listeners, address) {
             d.problem(place, what);
         }
-        listeners.push(Listener { address, tls: section.tls.value.then_some(tls), limits, place });
+        let tls = section.tls.value.then_some(tls);
+        let websocket_over_http2 = section.websocket_over_http2.value;
+        listeners.push(Listener { address, tls, limits, websocket_over_http2, place });
     }
     listeners
 }

@@ -124,8 +124,13 @@ impl Config {
     #[must_use]
     pub fn site(&self) -> site::SiteSettings<'_> {
         let listeners = self.listeners.iter();
-        let listeners = listeners.map(|Listener { address, tls, limits, .. }| {
-            site::listener::ListenerSettings { address: *address, tls: tls.clone(), limits: *limits }
+        let listeners = listeners.map(|Listener { address, tls, limits, websocket_over_http2, .. }| {
+            site::listener::ListenerSettings {
+                address: *address,
+                tls: tls.clone(),
+                limits: *limits,
+                websocket_over_http2: *websocket_over_http2,
+            }
         });
         site::SiteSettings {
             listeners: listeners.collect(),
@@ -195,6 +200,8 @@ pub struct Listener {
     pub tls: Option<AcceptorSettings>,
     /// How long clients are waited for.
     pub limits: ClientLimits,
+    /// WebSockets may be opened over HTTP/2 (RFC 8441).
+    pub websocket_over_http2: bool,
     /// Where the file says so.
     pub place: Place,
 }
@@ -209,6 +216,12 @@ impl Listener {
     /// Plain text, HTTP/1.1 only.
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, limits: ClientLimits::DEFAULT, place: Place::default() }
+        Self {
+            address,
+            tls: None,
+            limits: ClientLimits::DEFAULT,
+            websocket_over_http2: true,
+            place: Place::default(),
+        }
     }
 }

@@ -182,6 +182,16 @@ fn each_mistake_is_named_with_its_place() {
         "tls = false\nalpn = [\"h2\"]\n#",
         &["9:8: has no meaning"],
     );
+    check(
+        "# tls = false                        #",
+        "websocket_over_http2 = \"no\" #",
+        &["8:24: expected \"on\" or \"off\""],
+    );
+    check(
+        "# tls = false                        #",
+        "tls = false\nwebsocket_over_http2 = \"off\"\n#",
+        &["9:24: has no meaning"],
+    );
     check("directory", "dir", &["17:1: unknown key \"dir\""]);
     check("default = \"domain.com\"", "default = \"https://a\"", &["18:11: expected a host name"]);
     check("key = \"/etc", "kye = \"/etc", &["20:1: needs key", "22:1: did you mean key?"]);

@@ -66,7 +66,7 @@ async fn serve(
     let connection = Arc::new(Connection { peer, tls, limits: state.limits, worker, own: OnceLock::new() });
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
-        Alpn::H2 => http2::serve(connection, stream).await,
+        Alpn::H2 => http2::serve(connection, stream, state.websocket_over_http2).await,
         Alpn::Http11 => http1::serve(connection, stream).await,
     }
 }

@@ -68,20 +68,24 @@ const CHUNK_LEN: usize = 16 * 1024;
 /// How long a client is given to acknowledge the end of the connection.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// Serves the streams of a connection until it ends. In each case the client gets a close_notify (RFC 8446 §6.1).
-pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
+/// Serves the streams of a connection until it ends; `websockets` may be opened on them. In each case the client gets a
+/// close_notify (RFC 8446 §6.1).
+pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, websockets: bool) {
     let (io, back) = lend(transport);
-    streams(&connection, io).await;
+    streams(&connection, io, websockets).await;
     if let Ok(io) = back.await {
         linger::end(io, &connection.worker.draining).await;
     }
 }
 
-async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>) {
+async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websockets: bool) {
     let (peer, limits) = (connection.peer, connection.limits);
     let flooded = Arc::<AtomicBool>::default();
-    let handshake = Builder::new()
-        .enable_connect_protocol() // RFC 8441 §3
+    let mut builder = Builder::new();
+    if websockets {
+        builder.enable_connect_protocol(); // RFC 8441 §3; without it h2 resets a stream with :protocol
+    }
+    let handshake = builder
         .max_concurrent_streams(STREAMS_MAX)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)

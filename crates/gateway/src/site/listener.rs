@@ -13,6 +13,8 @@ pub struct ListenerState {
     pub acceptor: Option<Acceptor>,
     /// How long clients are waited for.
     pub limits: ClientLimits,
+    /// WebSockets may be opened over HTTP/2 (RFC 8441).
+    pub websocket_over_http2: bool,
 }
 
 /// What a listener is made of.
@@ -24,4 +26,6 @@ pub struct ListenerSettings {
     pub tls: Option<tls_acceptor::AcceptorSettings>,
     /// How long clients are waited for.
     pub limits: ClientLimits,
+    /// WebSockets may be opened over HTTP/2 (RFC 8441).
+    pub websocket_over_http2: bool,
 }

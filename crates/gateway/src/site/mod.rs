@@ -116,14 +116,17 @@ impl Site {
         for listener in &settings.listeners {
             let kept = previous
                 .and_then(|site| site.states.get(&listener.address))
-                .filter(|(old, _)| old.tls == listener.tls && old.limits == listener.limits);
-            let state = match (kept, &listener.tls) {
-                (Some((_, state)), _) => state.clone(),
-                (None, Some(tls)) => {
-                    let acceptor = Acceptor::new(tls, certificates.clone(), tickets)?;
-                    Arc::new(ListenerState { acceptor: Some(acceptor), limits: listener.limits })
-                }
-                (None, None) => Arc::new(ListenerState { acceptor: None, limits: listener.limits }),
+                .filter(|(old, _)| old == listener);
+            let state = match kept {
+                Some((_, state)) => state.clone(),
+                None => Arc::new(ListenerState {
+                    acceptor: match &listener.tls {
+                        Some(tls) => Some(Acceptor::new(tls, certificates.clone(), tickets)?),
+                        None => None,
+                    },
+                    limits: listener.limits,
+                    websocket_over_http2: listener.websocket_over_http2,
+                }),
             };
             states.insert(listener.address, (listener.clone(), state));
         }
