@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 pub const POLICY: Policy = Policy {
     limits: Limits { message_max: 16 << 20, deflate: false },
     idle_timeout: Some(Duration::from_secs(3600)),
+    lifetime: None,
     ping_interval: Some(Duration::from_secs(30)),
     pong_timeout: Duration::from_secs(10),
 };

@@ -288,6 +288,36 @@ async fn idle_sessions_are_closed() {
 }
 
 #[tokio::test]
+async fn sessions_end_with_their_lifetime() {
+    let (backend, mut sessions) = handing_over("").await;
+    let rules = "[route.websocket]\nlifetime = \"700ms\"\nping_interval = \"off\"\n";
+    let routes =
+        route("/", backend.address) + rules + "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n" + rules;
+    let gateway = start(&routes);
+    for over in BOTH {
+        let mut client = open(&gateway, "/", over, "").await;
+        let mut server = soon(sessions.recv()).await.unwrap();
+        // A message that has begun is finished. Messages don't put the end off.
+        client.send(0x01, b"be").await;
+        assert_eq!(server.hear().await.unwrap().payload, b"be");
+        client.hears_close(1001).await;
+        client.send(0x80, b"gun").await;
+        assert_eq!(server.hear().await.unwrap().payload, b"gun");
+        server.hears_close(1001).await;
+        let line = gateway.wait("session");
+        assert_eq!((&line["ended_by"], &line["close_code"]), (&"gateway".into(), &1001.into()));
+        assert_eq!(line["cause"], "the session has reached its lifetime");
+    }
+    for over in BOTH {
+        let mut client = open(&gateway, "/echo", over, "").await;
+        client.echoes("x").await;
+        client.hears_close(1001).await;
+        client.send(CLOSE, &1001_u16.to_be_bytes()).await;
+        assert_eq!(gateway.wait("session")["cause"], "the session has reached its lifetime");
+    }
+}
+
+#[tokio::test]
 async fn the_echo_service() {
     let routes = "[[route]]\npath = \"/\"\nservice = \"echo\"\n\
                   [route.websocket]\nmax_message = \"1MiB\"\nping_interval = \"200ms\"\norigins = [\"https://a.test\"]\n";

@@ -92,6 +92,8 @@ pub enum Cause {
     },
     /// No message either way for the route's `idle_timeout`.
     Idle,
+    /// It has reached the route's `lifetime`.
+    Lifetime,
     /// The client answered no ping within `pong_timeout`.
     PongTimeout,
     /// The client took none of what was sent to it for a minute.
@@ -112,7 +114,7 @@ impl Cause {
                 *party
             }
             Self::PongTimeout | Self::Stalled => Party::Client,
-            Self::Idle | Self::Ordered { .. } => Party::Gateway,
+            Self::Idle | Self::Lifetime | Self::Ordered { .. } => Party::Gateway,
         }
     }
 
@@ -125,6 +127,7 @@ impl Cause {
             Self::Lost { .. } | Self::PongTimeout | Self::Stalled => 1006,
             Self::Violation { violation, .. } => violation.close_code(),
             Self::Idle => IDLE_CODE,
+            Self::Lifetime => LIFETIME_CODE,
             Self::Ordered { code } => *code,
         }
     }
@@ -132,6 +135,8 @@ impl Cause {
 
 /// An idle session is told the gateway is "going away" (RFC 6455 §7.4.1).
 pub(crate) const IDLE_CODE: u16 = GOING_AWAY;
+/// What is told when a session has reached its lifetime.
+pub(crate) const LIFETIME_CODE: u16 = GOING_AWAY;
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,6 +145,7 @@ impl fmt::Display for Cause {
             Self::Lost { party, how } => write!(f, "{} {how}", party.as_str()),
             Self::Violation { by, violation } => write!(f, "{} broke a rule: {violation}", by.as_str()),
             Self::Idle => f.write_str("idle: no message within idle_timeout"),
+            Self::Lifetime => f.write_str("the session has reached its lifetime"),
             Self::PongTimeout => f.write_str("client answered no ping within pong_timeout"),
             Self::Stalled => f.write_str("client took nothing of what waits for it for a minute"),
             Self::Ordered { .. } => f.write_str("ended by the gateway"),
@@ -221,6 +227,7 @@ mod tests {
             (lost(Ended::Reset), "backend reset the connection"),
             (lost(Ended::Failed(io::ErrorKind::TimedOut)), "backend failed: timed out"),
             (Cause::Idle, "idle: no message within idle_timeout"),
+            (Cause::Lifetime, "the session has reached its lifetime"),
             (Cause::Ordered { code: 1001 }, "ended by the gateway"),
         ] {
             assert_eq!(cause.to_string(), text);

@@ -5,16 +5,19 @@
 //!
 //! - a ping, the end of the wait for its answer, a client that takes nothing (`keepalive`)
 //! - the end of a session in which no message has moved for too long
+//! - the end of the session's lifetime, which is an order of its own
 //! - the end of the time that an order leaves for messages in flight
 //! - the end of the wait for a session to close
 
+use std::num::NonZeroU64;
 use std::task::Context;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::handle::{EndMode, Order, RegisteredWaker, SessionHandle};
 use crate::keepalive::{self, Keepalive, PING_LEN};
-use crate::policy::{CLOSE_WAIT, Policy};
+use crate::outcome::{Cause, LIFETIME_CODE};
+use crate::policy::{CLOSE_WAIT, LIFETIME_MESSAGES_WAIT, Policy};
 use crate::scanner::Boundary;
 use crate::timer::SessionTimer;
 
@@ -32,6 +35,8 @@ pub(crate) enum Due {
     PongTimeout,
     /// The client took nothing of what waits for it for [`STALL_MAX`](crate::policy::STALL_MAX).
     Stalled,
+    /// The session has reached the route's `lifetime`; see [`Supervisor::on_lifetime`].
+    Lifetime,
     /// No message has moved within the route's `idle_timeout`.
     Idle,
     /// The order with this close code leaves no more time for messages in flight.
@@ -41,10 +46,29 @@ pub(crate) enum Due {
     },
 }
 
+/// A duration in eight bytes, as each idle session holds them: nanoseconds, for 584 years.
+#[derive(Debug, Clone, Copy)]
+struct Nanos(NonZeroU64);
+
+impl From<Duration> for Nanos {
+    fn from(duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+impl From<Nanos> for Duration {
+    fn from(nanos: Nanos) -> Self {
+        Self::from_nanos(nanos.0.get())
+    }
+}
+
 /// An order to end, as it is being obeyed.
 #[derive(Debug)]
 struct Obeyed {
     order: Order,
+    /// Of the first order: what the session will have ended by.
+    cause: Cause,
     /// When a message that is still open is waited for no longer; `None` once that is over.
     messages_until: Option<Duration>,
     /// When all has to be over.
@@ -69,7 +93,9 @@ pub(crate) struct Supervisor<T> {
     timer: SessionTimer,
     waker: RegisteredWaker,
     /// `None`: the session may idle, or its end has begun.
-    idle_timeout: Option<Duration>,
+    idle_timeout: Option<Nanos>,
+    /// When the session has reached its lifetime; `None`: it has none, or its end has begun.
+    lifetime_end: Option<Nanos>,
     /// When a message last moved.
     moved: Duration,
     /// Boxed: most of a session's life there is none.
@@ -87,7 +113,8 @@ impl<T: Clock> Supervisor<T> {
             clock,
             timer: SessionTimer::default(),
             waker: RegisteredWaker::default(),
-            idle_timeout: policy.idle_timeout,
+            idle_timeout: policy.idle_timeout.map(Nanos::from),
+            lifetime_end: policy.lifetime.map(|lifetime| now.saturating_add(lifetime).into()),
             moved: now,
             order: None,
             deadline: None,
@@ -110,7 +137,8 @@ impl<T: Clock> Supervisor<T> {
     pub(crate) fn is_calm(&self) -> bool {
         self.deadline.is_none()
             && self.keepalive.is_calm()
-            && (self.timer.is_armed() || (self.idle_timeout.is_none() && !self.keepalive.is_on()))
+            && (self.timer.is_armed()
+                || (self.idle_timeout.is_none() && self.lifetime_end.is_none() && !self.keepalive.is_on()))
     }
 
     /// A message has moved.
@@ -127,6 +155,7 @@ impl<T: Clock> Supervisor<T> {
     pub(crate) fn on_close(&mut self) {
         self.keepalive.on_close();
         self.idle_timeout = None;
+        self.lifetime_end = None;
     }
 
     /// The end may take [`CLOSE_WAIT`] from now on at most.
@@ -158,15 +187,28 @@ impl<T: Clock> Supervisor<T> {
     }
 
     /// There is an order. If it is a new one, says where a Close may be put from now on. Of several orders the
-    /// earliest end counts.
+    /// first code and the earliest end count.
     pub(crate) fn on_order(&mut self, order: Order, now: Duration) -> Option<Boundary> {
+        self.obey(order, Cause::Ordered { code: order.code }, now)
+    }
+
+    /// The session has reached its lifetime: this is an order to end after the messages in flight. Says where a
+    /// Close may be put from now on.
+    pub(crate) fn on_lifetime(&mut self, now: Duration) -> Option<Boundary> {
+        let mode = EndMode::AfterMessages { within: LIFETIME_MESSAGES_WAIT };
+        self.obey(Order { code: LIFETIME_CODE, mode }, Cause::Lifetime, now)
+    }
+
+    fn obey(&mut self, order: Order, cause: Cause, now: Duration) -> Option<Boundary> {
         if self.order.as_deref().is_some_and(|obeyed| obeyed.order == order) {
             return None;
         }
-        let earlier = self.order.take();
-        let (messages_until, end_by) =
-            earlier.map_or((None, None), |earlier| (earlier.messages_until, earlier.end_by));
-        let obeyed = self.order.insert(Box::new(Obeyed { order, messages_until: None, end_by }));
+        self.lifetime_end = None;
+        let (cause, messages_until, end_by) = match self.order.take() {
+            Some(earlier) => (earlier.cause, earlier.messages_until, earlier.end_by),
+            None => (cause, None, None),
+        };
+        let obeyed = self.order.insert(Box::new(Obeyed { order, cause, messages_until: None, end_by }));
         Some(match order.mode {
             EndMode::AfterMessages { within } => {
                 let until = now + within;
@@ -185,6 +227,11 @@ impl<T: Clock> Supervisor<T> {
         self.order.is_some()
     }
 
+    /// Why the session ends, if it was ordered to.
+    pub(crate) fn order_cause(&self) -> Option<Cause> {
+        self.order.as_deref().map(|obeyed| obeyed.cause.clone())
+    }
+
     /// The session was ordered to end, and messages in flight are waited for no longer.
     pub(crate) fn is_ordered_now(&self, now: Duration) -> bool {
         self.order.as_deref().is_some_and(|obeyed| obeyed.messages_until.is_none_or(|until| now >= until))
@@ -197,7 +244,10 @@ impl<T: Clock> Supervisor<T> {
             && obeyed.messages_until.is_some_and(|until| now >= until)
         {
             self.deadline = Some(obeyed.end_now(now));
-            return Due::OrderTimeout { code: obeyed.order.code };
+            return Due::OrderTimeout { code: obeyed.cause.close_code() };
+        }
+        if self.has_reached_lifetime(now) {
+            return Due::Lifetime;
         }
         if self.idle_at().is_some_and(|at| now >= at) {
             return Due::Idle;
@@ -223,12 +273,18 @@ impl<T: Clock> Supervisor<T> {
     /// When something is due next.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         let messages = self.order.as_deref().and_then(|obeyed| obeyed.messages_until);
-        let moments = [self.deadline, self.idle_at(), self.keepalive.deadline(), messages];
+        let lifetime_end = self.lifetime_end.map(Duration::from);
+        let moments = [self.deadline, self.idle_at(), lifetime_end, self.keepalive.deadline(), messages];
         moments.into_iter().flatten().min()
     }
 
     fn idle_at(&self) -> Option<Duration> {
-        self.idle_timeout.map(|timeout| self.moved + timeout)
+        self.idle_timeout.map(|timeout| self.moved.saturating_add(timeout.into()))
+    }
+
+    /// [`Due::Lifetime`] is due.
+    pub(crate) fn has_reached_lifetime(&self, now: Duration) -> bool {
+        self.lifetime_end.is_some_and(|end| now >= end.into())
     }
 }
 
@@ -244,6 +300,7 @@ mod tests {
     const POLICY: Policy = Policy {
         limits: Limits { message_max: 1, deflate: false },
         idle_timeout: None,
+        lifetime: None,
         ping_interval: None,
         pong_timeout: secs(10),
     };
@@ -300,6 +357,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_lifetime_is_an_order() {
+        let policy = Policy { lifetime: Some(secs(3600)), ..POLICY };
+        let mut aged = supervisor(policy);
+        aged.on_message(secs(3599));
+        assert_eq!(aged.next_due(), Some(secs(3600)));
+        assert_eq!(
+            (aged.due(secs(3599), || None), aged.due(secs(3600), || None)),
+            (Due::Nothing, Due::Lifetime)
+        );
+        assert_eq!(aged.on_lifetime(secs(3600)), Some(Boundary::Message));
+        assert!(aged.is_ordered() && !aged.is_ordered_now(secs(3629)));
+        assert_eq!((aged.due(secs(3629), || None), aged.next_due()), (Due::Nothing, Some(secs(3630))));
+        // The order of an operator may bring its end forward. What the peers are told stays.
+        assert_eq!(aged.on_order(order(1012, 5), secs(3610)), Some(Boundary::Message));
+        assert_eq!(aged.order_cause(), Some(Cause::Lifetime));
+        assert_eq!(aged.due(secs(3615), || None), Due::OrderTimeout { code: 1001 });
+        // A session that was ordered to end before, or that is ending, has no other end.
+        let mut ordered = supervisor(policy);
+        ordered.on_order(order(1012, 20), secs(3599));
+        assert_eq!((ordered.due(secs(3600), || None), ordered.next_due()), (Due::Nothing, Some(secs(3619))));
+        assert_eq!(ordered.order_cause(), Some(Cause::Ordered { code: 1012 }));
+        let mut ending = supervisor(policy);
+        ending.on_close();
+        assert_eq!((ending.due(secs(3600), || None), ending.next_due()), (Due::Nothing, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn times_that_are_longer_than_a_clock_can_count_never_come() {
+        let policy = Policy { lifetime: Some(Duration::MAX), idle_timeout: Some(Duration::MAX), ..POLICY };
+        let mut supervisor = Supervisor::new(&policy, Exact::begin());
+        supervisor.on_message(secs(5));
+        assert!(supervisor.next_due() > Some(secs(500 * 365 * 86_400)));
+        assert_eq!(Duration::from(Nanos::from(Duration::ZERO)), Duration::from_nanos(1));
+        assert_eq!(Duration::from(Nanos::from(Duration::from_millis(1500))), Duration::from_millis(1500));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_order_to_end_now_leaves_no_time_for_messages() {
         let mut supervisor = supervisor(POLICY);
         let now = Order { code: 1012, mode: EndMode::Now };
@@ -324,6 +418,7 @@ mod tests {
     async fn it_is_calm_while_its_timer_is_armed_or_has_nothing_to_do() {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(supervisor(POLICY).is_calm());
+        assert!(!supervisor(Policy { lifetime: Some(secs(5)), ..POLICY }).is_calm());
         let mut idles = supervisor(Policy { idle_timeout: Some(secs(5)), ..POLICY });
         assert!(!idles.is_calm());
         idles.poll_timer(&mut cx);

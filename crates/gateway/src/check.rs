@@ -115,6 +115,9 @@ fn describe(policy: &Policy) -> Vec<String> {
     if let Some(idle) = policy.idle_timeout {
         words.push(format!("idle {}", time(idle)));
     }
+    if let Some(lifetime) = policy.lifetime {
+        words.push(format!("lifetime {}", time(lifetime)));
+    }
     if policy.limits.message_max != u64::MAX {
         words.push(format!("messages up to {}", bytesize::ByteSize(policy.limits.message_max)));
     }

@@ -141,6 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             let full = self.outbox.is_full();
             if !full && self.read_since_yield >= QUANTUM_LEN {
                 self.read_since_yield = 0;
+                let now = self.supervisor.now(); // what comes may keep the timers waiting
+                if self.supervisor.has_reached_lifetime(now) {
+                    self.supervisor.on_lifetime(now);
+                }
                 yield_to_driver(cx);
                 return Poll::Pending;
             }
@@ -168,11 +172,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     /// An order to end whose time has come: it waits for a message in flight as long as it says.
     fn ordered(&mut self, in_flight: bool) -> Option<Cause> {
-        let order = self.handle.order()?;
+        let order = self.handle.order();
+        if order.is_none() && !self.supervisor.is_ordered() {
+            return None;
+        }
         let now = self.supervisor.now();
-        self.supervisor.on_order(order, now);
+        if let Some(order) = order {
+            self.supervisor.on_order(order, now);
+        }
         let ends = !in_flight || self.supervisor.is_ordered_now(now);
-        ends.then_some(Cause::Ordered { code: order.code })
+        if ends { self.supervisor.order_cause() } else { None }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<RawFrame, Cause>> {
@@ -226,7 +235,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             Due::PongTimeout => self.cause = Some(Cause::PongTimeout),
             Due::Stalled => self.cause = Some(Cause::Stalled),
             Due::Idle => self.cause = Some(Cause::Idle),
-            Due::OrderTimeout { code } => self.cause = Some(Cause::Ordered { code }),
+            Due::Lifetime => {
+                self.supervisor.on_lifetime(now);
+            }
+            Due::OrderTimeout { .. } => self.cause = self.supervisor.order_cause(),
         }
         Poll::Ready(())
     }
@@ -330,7 +342,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 Some(Close { code: Some(violation.close_code()), reason: violation.to_string().into() })
             }
             Cause::Idle => Some(Close { code: Some(IDLE_CODE), reason: "idle".into() }),
-            Cause::Ordered { code } => Some(Close { code: Some(*code), reason: "".into() }),
+            Cause::Ordered { .. } | Cause::Lifetime => {
+                Some(Close { code: Some(cause.close_code()), reason: "".into() })
+            }
             Cause::Lost { .. } | Cause::PongTimeout | Cause::Stalled => None,
         };
         let client = match close {

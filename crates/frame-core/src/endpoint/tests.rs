@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::handle::{EndMode, Order};
-use crate::policy::STALL_MAX;
+use crate::policy::{LIFETIME_MESSAGES_WAIT, STALL_MAX};
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked};
 
@@ -16,6 +16,7 @@ fn policy() -> Policy {
     Policy {
         limits: Limits { message_max: 1 << 20, deflate: false },
         idle_timeout: None,
+        lifetime: None,
         ping_interval: None,
         pong_timeout: 10 * SECOND,
     }
@@ -202,6 +203,64 @@ async fn idle_counts_messages_that_are_not_answered_too() {
     assert_eq!(before.elapsed(), 100 * SECOND);
     drop(client);
     assert_eq!(session.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_lifetime_after_the_message_in_flight() {
+    let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }, 1024).await;
+    let before = Instant::now();
+    for _ in 0..59 {
+        tokio::time::sleep(SECOND).await;
+        rig.send(&masked(0x81, b"x")).await;
+        rig.hears(&frame(0x81, b"x")).await;
+    }
+    rig.send(&masked(0x01, b"be")).await;
+    assert!(timeout(10 * SECOND, rig.client.read_u8()).await.is_err(), "the message is waited for");
+    rig.send(&masked(0x80, b"gun")).await;
+    rig.hears(&[frame(0x81, b"begun"), frame(0x88, &close(1001))].concat()).await;
+    assert_eq!(before.elapsed(), 69 * SECOND);
+    rig.send(&masked(0x88, &close(1001))).await;
+    rig.hears_end().await;
+    drop(rig.client);
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::Lifetime);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_an_end_outlives_no_lifetime() {
+    let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }, 1024).await;
+    let before = Instant::now();
+    rig.send(&masked(0x01, b"begun")).await;
+    rig.hears(&frame(0x88, &close(1001))).await;
+    assert_eq!(before.elapsed(), 60 * SECOND + LIFETIME_MESSAGES_WAIT);
+    assert_eq!(rig.echo.await.unwrap().cause, Cause::Lifetime);
+}
+
+/// Its timers are not looked at while there is always more to be read.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_pauses_does_not_outlive_its_lifetime() {
+    struct Flood(Vec<u8>);
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(&self.0);
+            Poll::Ready(Ok(()))
+        }
+    }
+    let io = tokio::io::join(Flood(masked(0x82, &[7; 1000])), tokio::io::sink());
+    let mut endpoint =
+        Endpoint::new(io, Policy { lifetime: Some(60 * SECOND), ..policy() }, SessionHandle::new());
+    for _ in 0..100 {
+        endpoint.recv().await.unwrap();
+    }
+    tokio::time::advance(60 * SECOND).await;
+    let mut left = 1000;
+    while left > 0 && endpoint.recv().await.is_some() {
+        left -= 1;
+    }
+    assert_eq!(endpoint.cause, Some(Cause::Lifetime));
 }
 
 #[tokio::test(start_paused = true)]

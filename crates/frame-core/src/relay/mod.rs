@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::fair_queue::{QueueState, yield_to_driver};
 use crate::handle::{Order, SessionHandle};
 use crate::head::Sender;
-use crate::outcome::{Cause, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
+use crate::outcome::{Cause, Exit, IDLE_CODE, LIFETIME_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::scanner::{Boundary, Scanner};
 use crate::supervisor::{Due, Supervisor};
@@ -251,11 +251,17 @@ impl<T: Clock> Relay<T> {
     }
 
     fn on_order(&mut self, order: Order, now: Duration) {
-        let Some(boundary) = self.supervisor.on_order(order, now) else { return };
-        if self.cause.is_none() {
-            self.cause = Some(Box::new(Cause::Ordered { code: order.code }));
+        if let Some(boundary) = self.supervisor.on_order(order, now) {
+            self.obey(order.code, boundary);
         }
-        self.close_both(order.code, "", boundary);
+    }
+
+    /// There is a new order, whose cause the supervisor knows.
+    fn obey(&mut self, code: u16, boundary: Boundary) {
+        if self.cause.is_none() {
+            self.cause = self.supervisor.order_cause().map(Box::new);
+        }
+        self.close_both(code, "", boundary);
     }
 
     fn close_both(&mut self, code: u16, reason: &str, boundary: Boundary) {
@@ -330,6 +336,11 @@ impl<T: Clock> Relay<T> {
                 self.cause = Some(Box::new(Cause::Idle));
                 self.supervisor.limit_wait(now);
                 self.close_both(IDLE_CODE, "idle", Boundary::Frame);
+            }
+            Due::Lifetime => {
+                if let Some(boundary) = self.supervisor.on_lifetime(now) {
+                    self.obey(LIFETIME_CODE, boundary);
+                }
             }
             Due::OrderTimeout { code } => self.close_both(code, "", Boundary::Frame),
         }

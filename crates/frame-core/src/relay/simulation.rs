@@ -357,6 +357,7 @@ impl World {
         let policy = Policy {
             limits: crate::sequence::Limits { message_max: u64::MAX, deflate: false },
             idle_timeout: (!random.one_in(3)).then(|| seconds(&mut random, 40)),
+            lifetime: random.one_in(4).then(|| seconds(&mut random, 60)),
             ping_interval: (!random.one_in(3)).then(|| seconds(&mut random, 20)),
             pong_timeout: seconds(&mut random, 10),
         };

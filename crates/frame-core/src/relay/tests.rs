@@ -19,7 +19,7 @@ use crate::close::Close;
 use crate::handle::EndMode;
 use crate::head::{Scan, scan_head, unmask};
 use crate::outcome::Ended;
-use crate::policy::STALL_MAX;
+use crate::policy::{LIFETIME_MESSAGES_WAIT, STALL_MAX};
 use crate::sequence::Limits;
 use crate::supervisor::END_NOW_WAIT;
 use crate::test_io::{Breaks, Drip, frame, masked, resets};
@@ -30,6 +30,7 @@ fn policy() -> Policy {
     Policy {
         limits: Limits { message_max: u64::MAX, deflate: false },
         idle_timeout: None,
+        lifetime: None,
         ping_interval: None,
         pong_timeout: 10 * SECOND,
     }
@@ -622,6 +623,43 @@ async fn idle_counts_messages_and_not_pings() {
     rig.backend.send(&frame(0x88, &close(1001))).await;
     drop((rig.client, rig.backend));
     assert_eq!(rig.relay.await.unwrap().cause, Cause::Idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_lifetime_however_busy_it_is() {
+    let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }).await;
+    let before = Instant::now();
+    for _ in 0..59 {
+        advance(SECOND).await;
+        rig.client.send(&masked(0x81, b"x")).await;
+        assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"x")));
+    }
+    rig.backend.send(&frame(0x01, b"begun")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
+    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    assert_eq!(before.elapsed(), 60 * SECOND);
+    rig.client.send(&masked(0x88, &close(1001))).await;
+    advance(10 * SECOND).await;
+    rig.backend.send(&frame(0x80, b"finished")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x80, b"finished")));
+    let close_frame = rig.client.hear_close().await;
+    assert_eq!((close_frame.code, &*close_frame.reason), (Some(1001), ""));
+    rig.backend.send(&frame(0x88, &close(1001))).await;
+    drop((rig.client, rig.backend));
+    let outcome = rig.relay.await.unwrap();
+    assert_eq!((&outcome.cause, outcome.cause.close_code()), (&Cause::Lifetime, 1001));
+    assert_eq!((outcome.cause.ended_by(), outcome.client), (Party::Gateway, Exit::Orderly));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_an_end_outlives_no_lifetime() {
+    let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }).await;
+    let before = Instant::now();
+    rig.backend.send(&frame(0x01, b"begun")).await;
+    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
+    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    assert_eq!(before.elapsed(), 60 * SECOND + LIFETIME_MESSAGES_WAIT);
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::Lifetime);
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,6 +89,8 @@ options! {
 
     /// A session in which no message has moved for this time is closed with 1001.
     idle_timeout: kind::DurationOrOff, default = Route::POLICY.idle_timeout;
+    /// A session that is older than this is closed with 1001; messages in flight have 30 s.
+    lifetime: kind::DurationOrOff, default = Route::POLICY.lifetime;
     /// A client that has sent nothing for this time gets a Ping from the gateway.
     ping_interval: kind::DurationOrOff, default = Route::POLICY.ping_interval;
     /// A client that answers a Ping with nothing for this time counts as gone.
@@ -237,6 +239,7 @@ fn read_websocket(
 ) -> (Policy, Option<Vec<OriginPattern>>) {
     let mut policy = Policy {
         idle_timeout: section.idle_timeout.value,
+        lifetime: section.lifetime.value,
         ping_interval: section.ping_interval.value,
         pong_timeout: section.pong_timeout.value,
         ..Route::policy(is_service)

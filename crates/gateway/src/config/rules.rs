@@ -142,6 +142,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
             message_max(policy.limits.message_max, is_service),
             pages.as_ref().and_then(|pages| origins(pages)),
             policy.idle_timeout.and_then(|idle| positive("idle_timeout", idle)),
+            policy.lifetime.and_then(|lifetime| positive("lifetime", lifetime)),
             policy.ping_interval.and_then(|interval| positive("ping_interval", interval)),
             positive("pong_timeout", policy.pong_timeout),
         ];

@@ -255,6 +255,20 @@ fn each_mistake_is_named_with_its_place() {
 }
 
 #[test]
+fn sessions_may_have_a_lifetime() {
+    let with = |value: &str| {
+        let (config, problems) =
+            parse(&DOCUMENTED.replace("idle_timeout = \"1h\"", &format!("lifetime = {value}")));
+        (config.routes[0].policy.lifetime, problems)
+    };
+    assert_eq!(parse(DOCUMENTED).0.routes[0].policy.lifetime, None);
+    assert_eq!(with("\"1d\""), (Some(86_400 * SECOND), vec![]));
+    assert_eq!(with("\"off\""), (None, vec![]));
+    check("idle_timeout = \"1h\"", "lifetime = \"0s\"", &["31:12: lifetime"]);
+    check("idle_timeout = \"1h\"", "lifetime = 60", &["31:12: such as \"60s\""]);
+}
+
+#[test]
 fn limits_that_may_be_lifted() {
     let text = DOCUMENTED.replace("\"16MiB\"", "\"off\"").replace("\"1h\"", "\"off\"");
     let text = text.replace("connect_timeout = \"5s\"", "response_timeout = \"off\"");

@@ -74,6 +74,7 @@ impl Route {
     pub const POLICY: Policy = Policy {
         limits: Limits { message_max: u64::MAX, deflate: false }, // each handshake decides about `deflate`
         idle_timeout: None,
+        lifetime: None,
         ping_interval: Some(Duration::from_secs(30)),
         pong_timeout: Duration::from_secs(10),
     };
