@@ -56,6 +56,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
     }
     Arc::new(Connection {
         peer: ([192, 0, 2, 7], 50_122).into(),
+        listener: "bench".into(),
         tls: None,
         limits: ClientLimits::DEFAULT,
         worker,

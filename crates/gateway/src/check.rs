@@ -1,5 +1,7 @@
 //! `wssgate check`: what a configuration would do, as tables.
 
+mod choice;
+
 use std::fmt::Write;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use comfy_table::Table;
 use frame_core::policy::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
+pub use self::choice::choice;
 use crate::config::Config;
 use crate::config::Listener;
 use crate::lifecycle::Candidate;
@@ -81,10 +84,13 @@ fn listeners(config: &Config) -> Table {
 }
 
 fn routes(config: &Config) -> Table {
-    let mut table = table(&["host", "path", "goes to", "WebSockets"]);
+    let mut table = table(&["name", "host", "path", "goes to", "WebSockets"]);
     for route in &config.routes {
-        let Route { id, action, rewrite, policy, origins } = &**route;
-        let host = id.host.as_ref().map_or("any".to_owned(), ToString::to_string);
+        let Route { id, matcher, action, rewrite, policy, origins } = &**route;
+        let name = if *id == matcher.id() { "-" } else { id.as_str() };
+        let hosts: Vec<_> = matcher.hosts.iter().map(ToString::to_string).collect();
+        let host = if hosts.is_empty() { "any".to_owned() } else { hosts.join("\n") };
+        let path = format!("{}{}", matcher.path, matcher.conditions_shown());
         let target = match action {
             Action::Proxy(upstream) => {
                 let address = upstream.endpoint.url();
@@ -97,7 +103,7 @@ fn routes(config: &Config) -> Table {
             let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
             sockets.push(format!("origins {}", origins.join(" ")));
         }
-        table.add_row([host, id.path.to_string(), target, sockets.join(", ")]);
+        table.add_row([name.to_owned(), host, path, target, sockets.join(", ")]);
     }
     table
 }

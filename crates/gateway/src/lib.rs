@@ -27,7 +27,7 @@ pub use self::lifecycle::Gateway;
 /// What the command line is made of. Not for other programs: it changes without notice.
 #[doc(hidden)]
 pub mod command {
-    pub use crate::check::tables;
+    pub use crate::check::{choice, tables};
     pub use crate::demo::Demo;
     pub use crate::ops::control;
     pub use crate::telemetry::log;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
-use gateway::command::{Demo, control, log, tables};
+use gateway::command::{Demo, choice, control, log, tables};
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
 use mimalloc::MiMalloc;
@@ -52,6 +52,13 @@ enum CliCommand {
         /// Configuration file, if --config doesn't name it
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Show which route takes this request, such as "GET https://domain.com/x" or "wss://domain.com/x", and why the
+        /// others don't
+        #[arg(long, value_name = "REQUEST")]
+        request: Option<String>,
+        /// A field of that request, such as "X-Api: 2"
+        #[arg(long, short = 'H', value_name = "FIELD", requires = "request")]
+        header: Vec<String>,
     },
     /// Print all options of the configuration file, as Markdown
     Reference,
@@ -131,8 +138,11 @@ fn run() -> anyhow::Result<ExitCode> {
         runtime.block_on(async { Signals::install() }).context("can't install signal handlers")?;
     let arguments = Arguments::parse();
     let config = arguments.file.or(arguments.config);
-    let Some(command) = arguments.command.or(arguments.test.then_some(CliCommand::Check { file: None }))
-    else {
+    let Some(command) = arguments.command.or(arguments.test.then_some(CliCommand::Check {
+        file: None,
+        request: None,
+        header: Vec::new(),
+    })) else {
         if let Some(word) = config.as_deref().and_then(meant_as_command) {
             anyhow::bail!("{word:?} is neither a command nor a file; `wssgate --help` lists the commands");
         }
@@ -152,8 +162,9 @@ fn run() -> anyhow::Result<ExitCode> {
 
 async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let (name, target, id, control_args) = match command {
-        CliCommand::Check { file } => {
-            return tokio::task::spawn_blocking(move || check(file.or(config))).await?;
+        CliCommand::Check { file, request, header } => {
+            let check = move || check(file.or(config), request.as_deref(), &header);
+            return tokio::task::spawn_blocking(check).await?;
         }
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
@@ -197,12 +208,18 @@ fn meant_as_command(file: &Path) -> Option<&str> {
     (!word.contains(['/', '.']) && !file.exists()).then_some(word)
 }
 
-fn check(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+/// Fails, if no route takes the `request`.
+fn check(config: Option<PathBuf>, request: Option<&str>, fields: &[String]) -> anyhow::Result<ExitCode> {
     let file = config.context("check needs a configuration: wssgate check FILE")?;
     let candidate = lifecycle::load(&ConfigSource::File(file), None).map_err(|problems| {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
     })?;
+    if let Some(request) = request {
+        let (text, is_taken) = choice(&candidate.config, request, fields).map_err(anyhow::Error::msg)?;
+        std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
+        return Ok(if is_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let tables = tables(&candidate, net_io::unix_now());
     std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
     Ok(ExitCode::SUCCESS)

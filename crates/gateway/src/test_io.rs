@@ -95,6 +95,7 @@ impl Scene {
     pub(crate) fn connection(&self) -> Arc<Connection> {
         Arc::new(Connection {
             peer: ([192, 0, 2, 7], 50_122).into(),
+            listener: "test".into(),
             tls: None,
             limits: ClientLimits::DEFAULT,
             worker: self.worker.clone(),

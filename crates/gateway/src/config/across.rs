@@ -3,6 +3,7 @@
 //! In: a configuration without problems, and its certificates. Out: warnings, each with what to do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tls_acceptor::{CertName, CertSet};
 
@@ -10,6 +11,8 @@ use crate::config::Config;
 use crate::config::Listener;
 use crate::config::redirects;
 use crate::site::host::HostPattern;
+use crate::site::matcher::PathMatcher;
+use crate::site::route::Route;
 
 /// Where browsers expect TLS.
 const TLS_PORTS: [u16; 2] = [443, 8443];
@@ -19,9 +22,13 @@ const PLAIN_PORTS: [u16; 2] = [80, 8080];
 /// Everything that is probably a mistake.
 #[must_use]
 pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
-    let hosts: BTreeSet<Option<&HostPattern>> =
-        config.routes.iter().map(|route| route.id.host.as_ref()).collect();
+    let mut hosts: BTreeSet<Option<&HostPattern>> = BTreeSet::new();
+    for route in &config.routes {
+        hosts.extend(route.matcher.hosts.iter().map(Some));
+        hosts.extend(route.matcher.hosts.is_empty().then_some(None));
+    }
     let mut warnings = Vec::new();
+    warnings.extend(config.routes.iter().filter_map(|route| never_asked(route, &config.routes)));
     for listener in &config.listeners {
         warnings.extend(listens_oddly(listener, config.has_tls()));
     }
@@ -55,6 +62,28 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
         warnings.extend(hosts.iter().filter_map(|host| bare_name_left_out(host, &hosts, set)));
     }
     warnings
+}
+
+/// A pattern that a route for every path of the same hosts comes before.
+fn never_asked(route: &Route, routes: &[Arc<Route>]) -> Option<String> {
+    let Route { id, matcher, .. } = route;
+    if !matches!(matcher.path, PathMatcher::Regex(_)) {
+        return None;
+    }
+    let takes_all = |other: &&Arc<Route>| {
+        let hosts = &other.matcher.hosts;
+        let has_hosts = hosts.is_empty() && matcher.hosts.is_empty()
+            || !matcher.hosts.is_empty() && matcher.hosts.iter().all(|host| hosts.contains(host));
+        has_hosts
+            && other.matcher.conditions() == 0
+            && other.matcher.path.prefix().is_some_and(|prefix| prefix.to_string() == "/")
+    };
+    let other = routes.iter().find(takes_all)?;
+    Some(format!(
+        "the route {id} is never asked: a path comes before a path_regex, and {} takes every path of the same host; \
+         give that one longer paths, or a path_regex of its own",
+        other.id
+    ))
 }
 
 /// A port on which clients expect the opposite, or a way around TLS.
@@ -235,6 +264,24 @@ mod tests {
         says(&all(&[Some("192.0.2.1")], &[&["192.0.2.1"]]), &[]);
         let bare = all(&[Some("*.a.test")], &[&["a.test", "*.a.test"]]);
         says(&bare, &["no route takes a.test, although a certificate is valid for it"]);
+    }
+
+    #[test]
+    fn a_pattern_behind_a_route_for_every_path_is_never_asked() {
+        let said = |routes: &str| {
+            let text = format!("[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n{routes}");
+            let (config, problems) = Config::parse(Path::new("test.toml"), &text);
+            assert_eq!(problems, []);
+            warnings(&config, &tls_acceptor::Loaded::default().set)
+        };
+        let all = |keys: &str| format!("[[route]]\npath = \"/\"\nservice = \"echo\"\n{keys}");
+        let pattern =
+            "[[route]]\nhost = [\"a.test\", \"b.test\"]\npath_regex = \"/x.*\"\nservice = \"echo\"\n";
+        let hosts = "host = [\"b.test\", \"a.test\", \"c.test\"]\n";
+        says(&said(&(all(hosts) + pattern)), &["the route a.test,b.test~/x.* is never asked"]);
+        for others in ["", "host = \"a.test\"\n", &format!("{hosts}when = {{ upgrade = true }}\n")] {
+            says(&said(&(all(others) + pattern)), &[]);
+        }
     }
 
     #[test]

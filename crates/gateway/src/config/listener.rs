@@ -34,11 +34,13 @@ impl Words for OnOff {
 }
 
 options! {
-    /// Where connections are accepted. Write one section for each address; at least one is needed.
+    /// Where connections are accepted. At least one section is needed.
     struct ListenerOptions: "[[listener]]";
 
-    /// The address to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only.
-    address: kind::Address, required = "\"0.0.0.0:443\"";
+    /// The addresses to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only.
+    address: List<kind::Address>, required = "\"0.0.0.0:443\"";
+    /// What routes call it in their `listener`.
+    name: kind::Name, otherwise = "its address";
     /// Whether the listener speaks TLS. Without TLS it speaks HTTP/1.1 only.
     tls: kind::Boolean, default = true;
     /// The protocols that are offered over TLS, the preferred one first.
@@ -84,13 +86,25 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
             keep_alive_timeout: section.keep_alive_timeout.value,
             body_rate: section.body_rate.value,
         };
-        let Some(At { value: address, place }) = section.address else { continue };
-        if let Some(what) = rules::overlap(&listeners, address) {
-            d.problem(place, what);
+        if let Some(At { value: name, place }) = &section.name
+            && listeners.iter().any(|listener| listener.name == *name)
+        {
+            d.problem(*place, format!("name: another listener has the name {name:?} already"));
         }
-        let tls = section.tls.value.then_some(tls);
-        let websocket_over_http2 = section.websocket_over_http2.value;
-        listeners.push(Listener { address, tls, limits, websocket_over_http2, place });
+        let Some(At { value: addresses, place }) = section.address else { continue };
+        if addresses.is_empty() {
+            d.problem(place, "address: the list is empty");
+        }
+        for address in addresses {
+            if let Some(what) = rules::overlap(&listeners, address) {
+                d.problem(place, what);
+            }
+            let name = section.name.as_ref().map(|at| at.value.clone());
+            let name = name.unwrap_or_else(|| address.to_string().into());
+            let tls = section.tls.value.then(|| tls.clone());
+            let websocket_over_http2 = section.websocket_over_http2.value;
+            listeners.push(Listener { name, address, tls, limits, websocket_over_http2, place });
+        }
     }
     listeners
 }

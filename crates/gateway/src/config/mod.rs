@@ -26,6 +26,7 @@ mod secret;
 mod spec;
 mod top_level;
 mod values;
+mod when;
 
 use std::path::Path;
 

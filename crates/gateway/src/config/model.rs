@@ -25,14 +25,15 @@ pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
 /// ```
 /// use std::sync::Arc;
 /// use gateway::config::{Config, Listener};
-/// use gateway::site::route::{Action, Route, RouteId};
+/// use gateway::site::matcher::Matcher;
+/// use gateway::site::route::{Action, Route};
 /// use gateway::site::upstream::Upstream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let server = Upstream::parse("http://127.0.0.1:8282")?;
 /// let config = Config {
 ///     listeners: vec![Listener::plain("127.0.0.1:8080".parse()?)],
-///     routes: vec![Arc::new(Route::new(RouteId::parse("/wss")?, Action::Proxy(Arc::new(server))))],
+///     routes: vec![Arc::new(Route::new(Matcher::parse("/wss")?, Action::Proxy(Arc::new(server))))],
 ///     ..Config::default()
 /// };
 /// config.check()?;
@@ -71,7 +72,7 @@ pub struct Config {
     pub watch: bool,
     /// Where the file says so.
     pub certificate_places: CertificatePlaces,
-    /// What is served; no host and path twice.
+    /// What is served; no two for the same host, path and conditions.
     pub routes: Vec<Arc<Route>>,
 }
 
@@ -124,14 +125,16 @@ impl Config {
     #[must_use]
     pub fn site(&self) -> site::SiteSettings<'_> {
         let listeners = self.listeners.iter();
-        let listeners = listeners.map(|Listener { address, tls, limits, websocket_over_http2, .. }| {
-            site::listener::ListenerSettings {
-                address: *address,
-                tls: tls.clone(),
-                limits: *limits,
-                websocket_over_http2: *websocket_over_http2,
-            }
-        });
+        let listeners =
+            listeners.map(|Listener { name, address, tls, limits, websocket_over_http2, .. }| {
+                site::listener::ListenerSettings {
+                    name: name.clone(),
+                    address: *address,
+                    tls: tls.clone(),
+                    limits: *limits,
+                    websocket_over_http2: *websocket_over_http2,
+                }
+            });
         site::SiteSettings {
             listeners: listeners.collect(),
             routes: &self.routes,
@@ -194,6 +197,8 @@ pub struct NamedPlaces {
 /// One address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
+    /// What routes call it; listeners may share a name.
+    pub name: Arc<str>,
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
     /// `None`: plain text, HTTP/1.1 only.
@@ -217,6 +222,7 @@ impl Listener {
     #[must_use]
     pub fn plain(address: SocketAddr) -> Self {
         Self {
+            name: address.to_string().into(),
             address,
             tls: None,
             limits: ClientLimits::DEFAULT,

@@ -5,13 +5,16 @@
 
 use std::collections::HashSet;
 
-use http::Uri;
+use http::{HeaderMap, Method, Uri};
 
 use super::Config;
 use crate::site::answer::Requested;
 use crate::site::host::HostPattern;
+use crate::site::matcher::{Criteria, PathMatcher};
 use crate::site::path::RequestPath;
-use crate::site::route::{Action, Route, RouteId, Routes};
+use crate::site::route::{Action, Route};
+use crate::site::route_id::RouteId;
+use crate::site::routes::Routes;
 
 /// More redirects in a row than a site has for a reason; clients follow some twenty.
 const HOPS_MAX: usize = 10;
@@ -55,21 +58,34 @@ pub(super) fn loops(config: &Config) -> Vec<String> {
 
 /// Requests that the route takes.
 fn starts(config: &Config, route: &Route) -> Vec<Place> {
-    let host = match &route.id.host {
-        Some(HostPattern::Exact(name)) => name.to_string(),
-        Some(HostPattern::Wildcard(parent)) => format!("www.{parent}"),
-        None => "any-host.invalid".to_owned(),
+    let mut hosts: Vec<_> = route.matcher.hosts.iter().map(a_host).collect();
+    if hosts.is_empty() {
+        hosts.push("any-host.invalid".to_owned());
+    }
+    let paths = match &route.matcher.path {
+        PathMatcher::Prefix(path) => {
+            vec![path.to_string(), format!("{}/x", path.to_string().trim_end_matches('/'))]
+        }
+        PathMatcher::Exact(path) => vec![path.as_str().to_owned()],
+        PathMatcher::Regex(_) => Vec::new(),
     };
-    let path = route.id.path.to_string();
-    let below = format!("{}/x", path.trim_end_matches('/'));
     let mut seen = HashSet::new();
     let listeners = config.listeners.iter().map(|listener| (listener.tls.is_some(), listener.address.port()));
-    listeners
-        .filter(|listener| seen.insert(*listener))
-        .flat_map(|(tls, port)| {
-            [path.clone(), below.clone()].map(|path| Place { tls, port, host: host.clone(), path })
-        })
-        .collect()
+    let mut places = Vec::new();
+    for (tls, port) in listeners.filter(|listener| seen.insert(*listener)) {
+        for host in &hosts {
+            let place = |path: &String| Place { tls, port, host: host.clone(), path: path.clone() };
+            places.extend(paths.iter().map(place));
+        }
+    }
+    places
+}
+
+fn a_host(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(name) => name.to_string(),
+        HostPattern::Wildcard(parent) => format!("www.{parent}"),
+    }
 }
 
 /// The way from `place` until it comes to a place for the second time; `None` if it ends before.
@@ -92,9 +108,21 @@ fn step(config: &Config, routes: &Routes, place: &Place) -> Option<(Place, Route
         Some((path, query)) => (path, Some(query)),
         None => (&*place.path, None),
     };
-    let route = routes.find(&place.host, &RequestPath::parse(path).ok()?).ok()??;
+    let mut listeners = config.listeners.iter();
+    let listener = listeners
+        .find(|listener| listener.tls.is_some() == place.tls && listener.address.port() == place.port)?;
+    let criteria = Criteria {
+        listener: &listener.name,
+        host: &place.host,
+        path: &RequestPath::parse(path).ok()?,
+        method: &Method::GET,
+        headers: &HeaderMap::new(),
+        upgrade: false,
+    };
+    let route = routes.find(&criteria).ok()??;
     let Action::Redirect(redirect) = &route.action else { return None };
-    let target = redirect.target(&Requested { host: &place.host, path, query, route: &route.id.path });
+    let target =
+        redirect.target(&Requested { host: &place.host, path, query, route: route.matcher.path.prefix() });
     let target = target.split('#').next()?;
     let next = if target.starts_with('/') {
         Place { path: target.to_owned(), ..place.clone() }

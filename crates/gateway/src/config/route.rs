@@ -1,6 +1,6 @@
 //! `[[route]]` and `[route.websocket]`: what is served.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use frame_core::policy::Policy;
@@ -9,13 +9,17 @@ use upgrade_handler::origin::OriginPattern;
 use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
 use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
+use super::model::Listener;
 use super::option::options;
 use super::problem::Place;
 use super::spec::At;
+use super::when::{self, WhenOptions};
 use super::{rules, values};
+use crate::site::matcher::{Matcher, PathMatcher};
 use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
-use crate::site::route::{Action, Route, RouteId, Service};
+use crate::site::route::{Action, Route, Service};
+use crate::site::route_id::RouteId;
 use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT, Upstream};
 
 pub(super) struct ServiceName;
@@ -43,14 +47,30 @@ impl Words for FieldNames {
 }
 
 options! {
-    /// What is served. Write one section for each host and path; at least one is needed, with one of `proxy`,
-    /// `service`, `redirect` and `respond`.
+    /// What is served. At least one section is needed, with one of `proxy`,
+    /// `service`, `redirect` and `respond`. A request goes to the route
+    /// with its exact host, else to one with a wildcard, else to one for every host; among these to the one with its
+    /// exact path, else with the longest prefix, else with the first pattern in the file that matches; among these to
+    /// the one with more conditions (`listener`, and each of `when`), else to the first in the file. If a condition
+    /// isn't met, the next route in this order is asked.
     struct RouteOptions: "[[route]]";
 
-    /// The host that the route serves; `*` stands for one label.
-    host: kind::Host, otherwise = "every host";
-    /// The path that the route serves, with everything below it.
-    path: kind::PathPrefix, required = "\"/\"";
+    /// What the log and the commands call the route, and by what it stays the same route after a reload.
+    name: kind::Name, otherwise = "its listener, hosts, path and conditions";
+    /// The listeners whose requests the route serves, by their `name`.
+    listener: List<kind::ListenerName>, otherwise = "every listener";
+    /// The hosts that the route serves; `*` stands for one label.
+    host: List<kind::Host>, otherwise = "every host";
+    /// The path that the route serves, with everything below it. A route has either `path`, `path_exact` or
+    /// `path_regex`.
+    path: kind::PathPrefix, optional;
+    /// The only path that the route serves.
+    path_exact: kind::ExactPath, optional;
+    /// A regular expression. The route serves the paths that it matches from the first slash to the end. Each pattern
+    /// of a host is tried in turn, after all its other routes.
+    path_regex: kind::PathRegex, optional;
+    /// Further conditions.
+    when: Table<WhenOptions>, optional;
     /// The server that requests and WebSockets are passed on to. A path behind its address stands in place of the
     /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the server gets `/wss/x` as `/x`. Without
     /// one, not even a slash, or with the route's own path, it gets paths unchanged.
@@ -101,6 +121,8 @@ options! {
     origins: List<kind::Origin>, otherwise = "every origin";
 }
 
+/// Of these a route has one.
+const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 /// The options of which a route has exactly one.
 const ACTIONS: [&str; 4] = ["proxy", "service", "redirect", "respond"];
 
@@ -115,27 +137,47 @@ const PROXY_ONLY: [&str; 7] = [
     "strip_prefix",
 ];
 
-pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc<Route>> {
+pub(super) fn read(
+    d: &mut Document<'_>,
+    sections: Vec<RouteOptions>,
+    listeners: &[Listener],
+) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     let mut seen: HashMap<RouteId, Place> = HashMap::new();
     for mut section in sections {
         let place = section.written().place;
         let action = read_action(d, &mut section);
         let rewrite = read_rewrite(d, &section);
-        let host_is_good = section.host.is_some() || !section.has("host");
+        let matcher = read_matcher(d, &section, listeners);
         let is_service = section.service.is_some();
         let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
-        let (Some(path), Some(action), true) = (section.path, action, host_is_good) else { continue };
-        let id = RouteId { host: section.host.map(|at| at.value), path: path.value };
-        if let Some(other) = seen.get(&id) {
-            let line = other.line;
-            d.problem(
-                place,
-                format!("the route {id} exists already (line {line}); only one of them can be used"),
-            );
+        let (Some(matcher), Some(action)) = (matcher, action) else { continue };
+        let mut route = Route::new(matcher, action);
+        let mut is_twice = false;
+        for key in rules::keys(&route.matcher) {
+            let other = *seen.entry(key.clone()).or_insert(place);
+            if other != place {
+                is_twice = true;
+                let line = other.line;
+                let what =
+                    format!("the route {key} exists already (line {line}); only one of them can be used");
+                d.problem(place, what);
+            }
         }
-        seen.entry(id.clone()).or_insert(place);
-        let mut route = Route::new(id, action);
+        if let Some(At { value: name, place }) = section.name {
+            route.id = RouteId::named(&name);
+            let other = routes.iter().find(|other: &&Arc<Route>| other.id == route.id);
+            if other.is_some() {
+                d.problem(place, format!("name: another route has the name {name:?} already"));
+            }
+        } else if !is_twice && routes.iter().any(|other: &Arc<Route>| other.id.as_str() == route.id.as_str())
+        {
+            let what = format!(
+                "the log would show two routes as {}, since values of fields are not shown: give each a name",
+                route.id
+            );
+            d.problem(place, what);
+        }
         route.rewrite = rewrite;
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);
@@ -143,6 +185,55 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<RouteOptions>) -> Vec<Arc
         routes.push(Arc::new(route));
     }
     routes
+}
+
+/// `None` if something is wrong, which is noted.
+fn read_matcher(d: &mut Document<'_>, section: &RouteOptions, listeners: &[Listener]) -> Option<Matcher> {
+    let paths: Vec<_> = PATHS.into_iter().filter(|key| section.has(key)).collect();
+    match paths[..] {
+        [] => d.missing(section.written().place, "[[route]] needs path, for instance path = \"/\""),
+        [_] => {}
+        [_, second, ..] => {
+            d.problem(section.place_of(second), "a route has either path, path_exact or path_regex");
+        }
+    }
+    let prefix = section.path.as_ref().map(|at| PathMatcher::Prefix(at.value.clone()));
+    let exact = section.path_exact.as_ref().map(|at| PathMatcher::Exact(at.value.clone()));
+    let regex = section.path_regex.as_ref().map(|at| PathMatcher::Regex(at.value.clone()));
+    let path = prefix.or(exact).or(regex);
+    if let Some(At { value: Service::Console, place }) = section.service
+        && path.as_ref().is_some_and(|path| path.prefix().is_none())
+    {
+        d.problem(place, "service: the console has several files, so it needs path");
+    }
+    let mut good = true;
+    for key in ["host", "listener"] {
+        let is_empty = match key {
+            "host" => section.host.as_ref().map(|at| at.value.is_empty()),
+            _ => section.listener.as_ref().map(|at| at.value.is_empty()),
+        };
+        if is_empty == Some(true) {
+            d.problem(section.place_of(key), format!("{key}: the list is empty; leave it out for all"));
+        }
+        good &= is_empty.is_some() || !section.has(key);
+    }
+    if let Some(At { value: names, place }) = &section.listener {
+        for name in names.iter().filter(|name| listeners.iter().all(|listener| listener.name != **name)) {
+            let known: BTreeSet<&str> = listeners.iter().map(|listener| &*listener.name).collect();
+            let known: Vec<_> = known.into_iter().collect();
+            let what =
+                format!("listener: no listener has the name {name:?}; there are: {}", known.join(", "));
+            d.problem(*place, what);
+        }
+    }
+    let when = section.when.as_ref().map(|at| when::read(d, &at.value)).unwrap_or_default();
+    let matcher = Matcher {
+        listeners: section.listener.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+        hosts: section.host.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+        path: path?,
+        when,
+    };
+    good.then_some(matcher)
 }
 
 fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Action> {
@@ -182,8 +273,18 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
 
 /// How paths are rewritten, of which only one way can be written.
 fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite> {
-    let path = &section.path.as_ref()?.value;
     let behind = section.proxy.as_ref().and_then(|proxy| proxy.value.path.as_ref());
+    if section.has("path_regex") {
+        let key = ["strip_prefix", "rewrite"].into_iter().find(|key| section.has(key));
+        if let Some(key) = key.or(behind.map(|_| "proxy")) {
+            d.problem(
+                section.place_of(key),
+                format!("{key}: another path for the server needs path or path_exact"),
+            );
+        }
+    }
+    let exact = section.path_exact.as_ref().and_then(|at| RoutePath::parse(at.value.as_str()).ok());
+    let path = &section.path.as_ref().map(|at| at.value.clone()).or(exact)?;
     let mut rewrite = match (behind, &section.strip_prefix, &section.rewrite) {
         (None, None, None) => None,
         (Some(new), None, None) => Rewrite::replace(path, new),

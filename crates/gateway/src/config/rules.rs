@@ -15,8 +15,10 @@ use super::kind::CloseCode;
 use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
 use crate::net::options::collide;
 use crate::site::Drain;
+use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
-use crate::site::route::{Action, Route, RouteId};
+use crate::site::route::{Action, Route};
+use crate::site::route_id::RouteId;
 
 pub(super) const NO_LISTENER: &str = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
 pub(super) const NO_ROUTE: &str = "there is no [[route]]: nothing would be served";
@@ -102,6 +104,21 @@ pub(super) fn rewrite_location(rewrite: &Rewrite) -> Option<String> {
     })
 }
 
+/// What no two routes may have in common: the requests for one host, on one listener.
+pub(super) fn keys(matcher: &Matcher) -> Vec<RouteId> {
+    let hosts = matcher.hosts.iter().map(|host| vec![host.clone()]);
+    let hosts: Vec<_> = if matcher.hosts.is_empty() { vec![Vec::new()] } else { hosts.collect() };
+    let listeners = matcher.listeners.iter().map(|listener| vec![listener.clone()]);
+    let listeners: Vec<_> = if matcher.listeners.is_empty() { vec![Vec::new()] } else { listeners.collect() };
+    let mut keys = Vec::new();
+    for hosts in hosts {
+        for listeners in &listeners {
+            keys.push(Matcher { listeners: listeners.clone(), hosts: hosts.clone(), ..matcher.clone() }.id());
+        }
+    }
+    keys
+}
+
 /// A limit that has to be more than nothing.
 fn positive(key: &str, duration: Duration) -> Option<String> {
     duration.is_zero().then(|| format!("{key}: expected more than no time at all"))
@@ -131,11 +148,12 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         found.push(Some(NO_CERTIFICATES.to_owned()));
     }
     found.extend(plan.named.iter().map(|named| chain(&named.chain)));
-    let mut seen: HashSet<&RouteId> = HashSet::new();
+    let mut seen: HashSet<RouteId> = HashSet::new();
+    let mut ids: HashSet<&RouteId> = HashSet::new();
     for route in &config.routes {
-        let Route { id, action, rewrite, policy, origins: pages } = &**route;
+        let Route { id, matcher, action, rewrite, policy, origins: pages } = &**route;
         let is_service = matches!(action, Action::Service(_));
-        let twice = !seen.insert(id);
+        let twice = keys(matcher).into_iter().any(|key| !seen.insert(key)) || !ids.insert(id);
         let problems = [
             twice.then(|| "it exists already; only one of them can be used".to_owned()),
             rewrite.as_ref().and_then(rewrite_location),

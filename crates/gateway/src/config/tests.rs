@@ -220,7 +220,7 @@ fn each_mistake_is_named_with_its_place() {
     check("service = \"echo\"", "service = \"echo\"\nfield_names = \"as-sent\"", &["44:15: has no meaning"]);
     check("connect_timeout = \"5s\"", "field_names = \"same\"", &["28:15: expected \"canonical\" or"]);
     check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: variables"]);
-    check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: write \"/wss\""]);
+    check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: or \"/wss\""]);
     check("host = \"domain.com\"", "host = \"_\"", &["25:8: leave host out"]);
     check("connect_timeout = \"5s\"", "workers = 2", &["28:1: belongs to the top level"]);
     check("connect_timeout = \"5s\"", "ping_interval = \"5s\"", &["28:1: belongs to [route.websocket]"]);
@@ -308,11 +308,15 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
-        [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n";
+        [route.when]\n[route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+         [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n";
     let key = line.split('=').next().unwrap().trim();
-    // A route has one of them.
-    let key = if matches!(key, "service" | "redirect" | "respond") { "proxy" } else { key };
+    // Of these a route has one.
+    let key = match key {
+        "service" | "redirect" | "respond" => "proxy",
+        "path_exact" | "path_regex" => "path",
+        key => key,
+    };
     let mut file: Vec<String> = Vec::new();
     let mut is_here = false;
     for old in FILE.lines() {
@@ -556,4 +560,83 @@ fn redirects_and_fixed_answers() {
             .replace("path = \"/a\"", "path = \"/a\"\nproxy = \"http://a\""),
     );
     assert!(problems[0].contains("either proxy or redirect, not both"), "{problems:#?}");
+}
+
+#[test]
+fn what_a_route_takes_and_what_is_wrong_with_it() {
+    let said = |keys: &str| {
+        let text = format!(
+            "[[listener]]\nname = \"public\"\naddress = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\ntls = false\n\
+             [[route]]\nservice = \"echo\"\n{keys}\n"
+        );
+        parse(&text)
+    };
+    let (config, problems) = said(
+        "name = \"chat\"\nlistener = \"public\"\nhost = [\"a.test\", \"*.a.test\"]\npath_exact = \"/x/\"\n\
+         when = { upgrade = true, method = [\"GET\"], header = { X-Api = [\"2\", \"3\"] }, subprotocol = [\"mqtt\"] }",
+    );
+    assert_eq!(problems, Vec::<String>::new());
+    let addresses: Vec<_> = config.listeners.iter().map(|l| (&*l.name, l.address.port())).collect();
+    assert_eq!(addresses, [("public", 1), ("public", 2)]);
+    let route = &config.routes[0];
+    assert_eq!(route.id.as_str(), "chat");
+    let unnamed =
+        "*.a.test,a.test=/x/[listener=public,upgrade=true,method=GET,header=x-api,subprotocol=mqtt]";
+    assert_eq!(route.matcher.to_string(), unnamed);
+    for (keys, says) in [
+        ("", ":5:1: [[route]] needs path, for instance path = \"/\""),
+        ("path = \"/\"\npath_exact = \"/\"", ":8:14: a route has either path, path_exact or path_regex"),
+        ("path_regex = \"/(\"", "path_regex: this is no regular expression: unclosed group"),
+        ("path_regex = '\\.php'", "write \"/.*\\\\.php\""),
+        ("path_regex = \"~ ^/x\"", "write the pattern alone, \"^/x\""),
+        ("path_exact = \"= /x\"", "found \"= /x\""),
+        ("path = \"/\"\nhost = []", "host: the list is empty; leave it out for all"),
+        ("path = \"/\"\nhost = [\"a.test\", \"_\"]", "leave host out"),
+        (
+            "path = \"/\"\nlistener = [\"pubic\"]",
+            "listener: no listener has the name \"pubic\"; there are: public",
+        ),
+        (
+            "path = \"/\"\nname = \"a/b\"",
+            "name: expected a name of letters, digits, -, _ and ., found \"a/b\"",
+        ),
+        ("path = \"/\"\nwhen = { method = \"get\" }", "method: expected one of GET, HEAD"),
+        (
+            "path = \"/\"\nwhen = { upgrade = true, method = \"POST\" }",
+            "WebSockets are opened with GET alone",
+        ),
+        (
+            "path = \"/\"\nwhen = { upgrade = false, subprotocol = \"x\" }",
+            "only WebSockets have subprotocols",
+        ),
+        ("path = \"/\"\nwhen = { header = \"X-Api\" }", "header: expected { \"X-Api\" = \"2\" }"),
+        (
+            "path = \"/\"\nwhen = { header = { \"a b\" = \"2\" } }",
+            "header: a b: this is not the name of a field",
+        ),
+        ("path = \"/\"\nwhen = { header = { a = 2 } }", "header: a: expected a string in quotes"),
+        ("path = \"/\"\nwhen = { subprotocol = \"a b\" }", "subprotocol: expected a name such as \"mqtt\""),
+        (
+            "host = [\"a.test\", \"b.test\"]\npath = \"/\"\n[[route]]\nhost = \"b.test\"\npath = \"/\"\nservice = \"echo\"",
+            ":9:1: the route b.test/ exists already (line 5)",
+        ),
+        (
+            "name = \"x\"\npath = \"/\"\n[[route]]\nname = \"x\"\npath = \"/y\"\nservice = \"echo\"",
+            "name: another route has the name \"x\" already",
+        ),
+        (
+            "path = \"/\"\nwhen = { header = { a = \"1\" } }\n[[route]]\npath = \"/\"\nwhen = { header = { a = \"2\" } }\nservice = \"echo\"",
+            "would show two routes as /[header=a], since values of fields are not shown: give each a name",
+        ),
+    ] {
+        let (_, problems) = said(keys);
+        assert!(problems.iter().any(|problem| problem.contains(says)), "{keys}: {problems:?}");
+    }
+    let (_, problems) = parse(
+        "[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:1\"\ntls = false\n[[listener]]\nname = \"a\"\n\
+         address = \"127.0.0.1:2\"\ntls = false\n[[listener]]\naddress = []\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n",
+    );
+    for says in ["name: another listener has the name \"a\" already", "address: the list is empty"] {
+        assert!(problems.iter().any(|problem| problem.contains(says)), "{problems:?}");
+    }
 }

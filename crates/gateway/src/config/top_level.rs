@@ -134,7 +134,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     if !has_route || sections.as_ref().is_some_and(Vec::is_empty) {
         d.missing(FIRST_LINE, rules::NO_ROUTE);
     }
-    let routes = route::read(d, sections.unwrap_or_default());
+    let routes = route::read(d, sections.unwrap_or_default(), &listeners);
     Config {
         file: file.to_owned(),
         workers,

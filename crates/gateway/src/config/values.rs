@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -9,7 +10,8 @@ use ipnet::IpNet;
 use tls_acceptor::CertName;
 
 use crate::site::host::HostPattern;
-use crate::site::path::RoutePath;
+use crate::site::matcher::PathRegex;
+use crate::site::path::{ExactPath, RoutePath};
 use crate::site::upstream::Upstream;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
@@ -144,7 +146,7 @@ fn foreign_host(text: &str) -> Option<String> {
         "_" => format!("\"_\" stands for no certain host in nginx; {every}"),
         "*" | "" => format!("{every} in place of {text:?}"),
         _ if text.starts_with('~') => format!(
-            "regular expressions are not supported, found {text:?}; write \"*.domain.com\" for every name \
+            "regular expressions are not supported for hosts, found {text:?}; write \"*.domain.com\" for every name \
              with one label before domain.com"
         ),
         _ if text.contains(['$', '{']) => {
@@ -152,12 +154,12 @@ fn foreign_host(text: &str) -> Option<String> {
         }
         _ if text.contains("://") => format!("a host has no scheme, found {text:?}: write the name alone"),
         _ if text.contains([',', ' ']) => {
-            format!("a route has one host for now, found {text:?}: write a [[route]] for each")
+            format!("several hosts are a list, found {text:?}: write [\"a.com\", \"b.com\"]")
         }
         _ => match text.strip_prefix('.') {
             Some(name) if HostPattern::parse(name).is_some() => format!(
                 "{text:?} is written \"*.{name}\" here, which is every name with one label before it; for \
-                 {name} itself write another [[route]]"
+                 {name} itself, too, write [\"{name}\", \"*.{name}\"]"
             ),
             _ => return international(text),
         },
@@ -190,6 +192,57 @@ pub(super) fn path(text: &str) -> Result<RoutePath, String> {
     }
 }
 
+pub(super) fn exact_path(text: &str) -> Result<ExactPath, String> {
+    match foreign_path(text) {
+        Some(what) => Err(what),
+        None => ExactPath::parse(text),
+    }
+}
+
+/// A pattern of paths. One that can't match any path is a mistake.
+pub(super) fn path_regex(text: &str) -> Result<PathRegex, String> {
+    if let Some(modifier) = ["~*", "~"].into_iter().find(|modifier| text.starts_with(modifier)) {
+        let rest = text[modifier.len()..].trim_start();
+        return Err(format!("{modifier:?} is nginx's sign for a pattern; write the pattern alone, {rest:?}"));
+    }
+    let regex = PathRegex::parse(text)?;
+    let begin = text.trim_start_matches('^');
+    let is_literal = begin.starts_with(|c: char| c.is_ascii_alphanumeric()) && !begin.contains('|');
+    if is_literal || begin.starts_with("\\.") {
+        return Err(format!(
+            "the pattern has to match the whole path, which begins with a slash, so {text:?} never does; write \
+             {:?}",
+            format!("/.*{begin}")
+        ));
+    }
+    Ok(regex)
+}
+
+pub(super) fn method(text: &str) -> Result<http::Method, String> {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    match METHODS.contains(&text) {
+        true => text.parse().map_err(|_| format!("{text:?} is no method")),
+        false => Err(format!("expected one of {}, found {text:?}", METHODS.join(", "))),
+    }
+}
+
+/// A name that the configuration gives to one of its parts.
+pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(is_good) {
+        return Err(format!("expected a name of letters, digits, -, _ and ., found {text:?}"));
+    }
+    Ok(text.into())
+}
+
+pub(super) fn token(text: &str) -> Result<Box<str>, String> {
+    let is_good = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if text.is_empty() || !text.bytes().all(is_good) {
+        return Err(format!("expected a name such as \"mqtt\", found {text:?}"));
+    }
+    Ok(text.into())
+}
+
 /// A path in the syntax of another program: ours is a prefix, and every character means itself.
 fn foreign_path(text: &str) -> Option<String> {
     let modifier = ["~*", "~", "^~", "="].into_iter().find(|modifier| {
@@ -218,8 +271,8 @@ fn foreign_path(text: &str) -> Option<String> {
     let prefix = prefix.trim_end_matches('/');
     let example = if prefix.starts_with('/') { prefix } else { "/" };
     Some(format!(
-        "a path is a plain prefix here: it matches itself and everything below it, and patterns are not \
-         supported yet; found {text:?}: write {example:?}"
+        "a path is a plain prefix here: it matches itself and everything below it; found {text:?}, which is a \
+         pattern: write path_regex in place of path, or {example:?}"
     ))
 }
 
@@ -377,7 +430,7 @@ mod tests {
             (".domain.com", "is written \"*.domain.com\" here"),
             (".", "expected a host name"),
             ("https://domain.com", "write the name alone"),
-            ("a.com, b.com", "a [[route]] for each"),
+            ("a.com, b.com", "several hosts are a list"),
             ("bücher.de", "begins with xn--"),
             ("domain.com:443", "without a port"),
         ] {
@@ -408,7 +461,7 @@ mod tests {
             ("/a|/b", "/"),
         ] {
             let what = path(text).unwrap_err();
-            assert!(what.ends_with(&format!("write {write:?}")), "{text}: {what}");
+            assert!(what.ends_with(&format!("or {write:?}")), "{text}: {what}");
         }
         for text in ["/~user", "/c++", "/a(b)", "/odata/Users(1)", "/a$", "/$metadata/x"] {
             let refused = path(text).is_err();

@@ -168,6 +168,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// What its handshake found; `None`: plain text.
     pub tls: Option<Tls>,
+    /// The name of the listener that it came to.
+    pub listener: Arc<str>,
     /// How long it is waited for.
     pub limits: ClientLimits,
     /// Where it lives.
@@ -239,7 +241,7 @@ mod tests {
         let own = format!("drain_close_code = 4000\n{ROUTE}");
         assert_eq!(told(&own, |worker| worker.draining.cancel()), order(4000));
         let drain = |worker: &Worker| {
-            let target = DrainTarget::parse("/").unwrap();
+            let target = DrainTarget::parse("/", &[]).unwrap();
             worker.drained.store(Arc::new(Drained::default().with(target)));
         };
         assert_eq!(told(&own, drain), order(4000));

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use frame_core::handle::{EndMode, SessionHandle};
 use tokio::time::Instant;
 
-use crate::site::route::{Route, RouteId};
+use crate::site::route::Route;
+use crate::site::route_id::RouteId;
 
 /// The live sessions of one worker. Locked when a session begins or ends, never per message.
 #[derive(Debug)]

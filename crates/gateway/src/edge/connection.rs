@@ -63,7 +63,9 @@ async fn serve(
     deadline: Instant,
 ) {
     let Some((stream, tls, alpn)) = handshake(&worker, &state, tcp, peer, deadline).await else { return };
-    let connection = Arc::new(Connection { peer, tls, limits: state.limits, worker, own: OnceLock::new() });
+    let listener = state.name.clone();
+    let connection = Connection { peer, tls, listener, limits: state.limits, worker, own: OnceLock::new() };
+    let connection = Arc::new(connection);
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
         Alpn::H2 => http2::serve(connection, stream, state.websocket_over_http2).await,

@@ -140,7 +140,10 @@ impl RunningGateway {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
-        let drained = inherited.drained.iter().filter_map(|target| DrainTarget::parse(target).ok());
+        let drained = inherited
+            .drained
+            .iter()
+            .filter_map(|target| DrainTarget::parse(target, site.load().all_routes()).ok());
         let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
         let drained = Arc::new(ArcSwap::from_pointee(drained));
         let shortage = Arc::<Shortage>::default();

@@ -15,7 +15,7 @@ use crate::net::shortage::Shortage;
 use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
-use crate::site::route::RouteId;
+use crate::site::route_id::RouteId;
 
 /// How far the gateway has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use crate::session::report::Report;
 use crate::site::Site;
 use crate::site::answer::Requested;
 use crate::site::host::Host;
+use crate::site::matcher::Criteria;
 use crate::site::path::RequestPath;
 use crate::site::rewrite::Asked;
 use crate::site::route::{Action, Route, Service};
@@ -104,9 +105,19 @@ async fn serve(
         path => path,
     };
     let path = RequestPath::parse(path).map_err(|e| form::bad(e.to_string()))?;
+    // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
+    let upgrade = !matches!(judgement, Judgement::Plain);
+    let criteria = Criteria {
+        listener: &connection.listener,
+        host: &host.name,
+        path: &path,
+        method: if head.method == Method::CONNECT { &Method::GET } else { &head.method },
+        headers: &head.headers,
+        upgrade,
+    };
     let route = site
         .routes
-        .find(&host.name, &path)
+        .find(&criteria)
         .map_err(|e| form::bad(e.to_string()))?
         .ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
     let fallback;
@@ -177,7 +188,7 @@ fn requested<'a>(head: &'a Parts, host: &'a Host, route: &'a Route) -> Requested
         "*" => "/",
         path => path,
     };
-    Requested { host: &host.name, path, query: head.uri.query(), route: &route.id.path }
+    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix() }
 }
 
 async fn open(

@@ -16,8 +16,8 @@ pub struct Requested<'a> {
     pub path: &'a str,
     /// The query as it was sent, without its `?`.
     pub query: Option<&'a str>,
-    /// The path of the route.
-    pub route: &'a RoutePath,
+    /// The path of the route; `None` if it is for single paths.
+    pub route: Option<&'a RoutePath>,
 }
 
 impl<'a> Requested<'a> {
@@ -36,7 +36,7 @@ impl<'a> Requested<'a> {
     /// The part of the path behind the route's own, as it was sent; begins with a slash or is empty.
     #[must_use]
     pub fn rest(&self) -> &'a str {
-        self.route.rest_of(self.path)
+        self.route.map_or("", |route| route.rest_of(self.path))
     }
 }
 
@@ -141,7 +141,7 @@ mod tests {
     fn target(to: &str, route: &str, path: &str, query: Option<&str>) -> String {
         let redirect = Redirect::parse(to, StatusCode::FOUND).unwrap();
         let route = RoutePath::parse(route).unwrap();
-        redirect.target(&Requested { host: "a.test", path, query, route: &route })
+        redirect.target(&Requested { host: "a.test", path, query, route: Some(&route) })
     }
 
     #[test]

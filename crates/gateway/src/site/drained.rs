@@ -2,9 +2,12 @@
 //! goes to them until that is taken back. Pure.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::site::endpoint::Endpoint;
-use crate::site::route::{Action, Route, RouteId};
+use crate::site::matcher::Matcher;
+use crate::site::route::{Action, Route};
+use crate::site::route_id::RouteId;
 
 /// What can be drained by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,16 +22,20 @@ pub enum DrainTarget {
 }
 
 impl DrainTarget {
-    /// Reads a route as the log shows it (`domain.com/wss`, `/wss`), or a server (`127.0.0.1:8282`,
-    /// `unix:/run/app.sock`, also with `http://` before it). A route has a slash, a server on a port has none.
+    /// Reads what an operator calls a route of `routes`: by its name, as the log shows it, or by one of its hosts and
+    /// its path (`domain.com/wss`, `/wss`); or a server (`127.0.0.1:8282`, `unix:/run/app.sock`, also with `http://`
+    /// before it). A server on a port has no slash.
     ///
     /// # Errors
     /// A sentence about what is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, routes: &[Arc<Route>]) -> Result<Self, String> {
+        if let Some(route) = routes.iter().find(|route| route.id.as_str() == text) {
+            return Ok(Self::Route(route.id.clone()));
+        }
         let address = if text.contains("://") || text.starts_with("unix:") {
             text.to_owned()
         } else if text.contains('/') {
-            return RouteId::parse(text).map(Self::Route);
+            return Self::by_path(text, routes);
         } else {
             format!("http://{text}")
         };
@@ -38,6 +45,30 @@ impl DrainTarget {
                 "expected a route such as \"domain.com/wss\" or \"/wss\", or a server such as \
                  \"127.0.0.1:8282\", found {text:?}"
             )),
+        }
+    }
+
+    /// The only route with this host and path, whatever its name and its conditions are.
+    fn by_path(text: &str, routes: &[Arc<Route>]) -> Result<Self, String> {
+        let wanted = Matcher::parse(text)?;
+        let id = wanted.id();
+        if routes.iter().any(|route| route.id == id) {
+            return Ok(Self::Route(id));
+        }
+        let is_wanted = |route: &&Arc<Route>| {
+            let Matcher { hosts, path, .. } = &route.matcher;
+            *path == wanted.path
+                && wanted.hosts.iter().all(|host| hosts.contains(host))
+                && hosts.is_empty() == wanted.hosts.is_empty()
+        };
+        let found: Vec<_> = routes.iter().filter(is_wanted).collect();
+        match found[..] {
+            [] => Ok(Self::Route(id)), // it may have gone from the configuration
+            [route] => Ok(Self::Route(route.id.clone())),
+            _ => {
+                let ids: Vec<_> = found.iter().map(|route| route.id.as_str()).collect();
+                Err(format!("{text} may be one of several routes; write one of: {}", ids.join(", ")))
+            }
         }
     }
 
@@ -136,11 +167,30 @@ mod tests {
             ("unix:/run/App.sock", "unix:/run/App.sock"),
             ("http://unix:/run/app.sock:/x", "unix:/run/app.sock"),
         ] {
-            assert_eq!(DrainTarget::parse(text).map(|target| target.to_string()).as_deref(), Ok(expect));
+            assert_eq!(DrainTarget::parse(text, &[]).map(|target| target.to_string()).as_deref(), Ok(expect));
         }
         for bad in ["", "a b", "a b/c", "/../x", "/a?b", "a:99999", "https://a"] {
-            DrainTarget::parse(bad).expect_err(bad);
+            DrainTarget::parse(bad, &[]).expect_err(bad);
         }
+    }
+
+    #[test]
+    fn a_route_is_called_by_its_name_or_by_its_host_and_path() {
+        let text = "[[route]]\nname = \"chat\"\nhost = [\"a.test\", \"b.test\"]\npath = \"/wss\"\nservice = \"echo\"\n\
+                    [[route]]\npath = \"/x\"\nwhen = { upgrade = true }\nservice = \"echo\"\n\
+                    [[route]]\npath = \"/x\"\nwhen = { method = \"PUT\" }\nservice = \"echo\"\n\
+                    [[route]]\npath = \"/y\"\nwhen = { upgrade = true }\nservice = \"echo\"\n";
+        let (config, problems) = Config::parse(Path::new("wssgate.toml"), text);
+        assert!(problems.iter().all(|problem| problem.what.contains("[[listener]]")), "{problems:?}");
+        let parse = |text: &str| DrainTarget::parse(text, &config.routes).map(|target| target.to_string());
+        for text in ["chat", "a.test/wss", "B.test/wss/"] {
+            assert_eq!(parse(text).as_deref(), Ok("chat"), "{text}");
+        }
+        assert_eq!(parse("/y").as_deref(), Ok("/y[upgrade=true]"));
+        assert_eq!(parse("/x[upgrade=true]").as_deref(), Ok("/x[upgrade=true]"));
+        assert_eq!(parse("chat:80").as_deref(), Ok("chat:80"), "a server");
+        let why = parse("/x").unwrap_err();
+        assert!(why.contains("/x[upgrade=true], /x[method=PUT]"), "{why}");
     }
 
     #[test]
@@ -151,10 +201,10 @@ mod tests {
         let covered = |drained: &Drained| -> Vec<bool> {
             routes.iter().map(|route| drained.covers(route).is_some()).collect()
         };
-        let server = DrainTarget::parse("b:1").unwrap();
+        let server = DrainTarget::parse("b:1", &routes).unwrap();
         let drained = Drained::default().with(server.clone()).with(server.clone());
         assert_eq!(covered(&drained), [true, true, false, false]);
-        let both = drained.with(DrainTarget::parse("/e").unwrap());
+        let both = drained.with(DrainTarget::parse("/e", &routes).unwrap());
         assert_eq!(covered(&both), [true, true, false, true]);
         assert_eq!(covered(&both.without(&server)), [false, false, false, true]);
         assert_eq!(both.iter().count(), 2);

@@ -84,6 +84,17 @@ impl HostPattern {
         }
         Some(if wildcard { Self::Wildcard(host.name) } else { Self::Exact(host.name) })
     }
+
+    /// `host`, which is normalized, is one of those.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => **name == *host,
+            Self::Wildcard(parent) => {
+                host.split_once('.').is_some_and(|(label, above)| !label.is_empty() && *above == **parent)
+            }
+        }
+    }
 }
 
 impl fmt::Display for HostPattern {

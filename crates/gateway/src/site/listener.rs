@@ -1,6 +1,7 @@
 //! How connections of a listener are received.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tls_acceptor::Acceptor;
 
@@ -9,6 +10,8 @@ use crate::net::limits::ClientLimits;
 /// How connections of a listener are received.
 #[derive(Debug)]
 pub struct ListenerState {
+    /// What routes call it.
+    pub name: Arc<str>,
     /// `None`: plain text.
     pub acceptor: Option<Acceptor>,
     /// How long clients are waited for.
@@ -20,6 +23,8 @@ pub struct ListenerState {
 /// What a listener is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
+    /// What routes call it.
+    pub name: Arc<str>,
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
     /// `None`: plain text, HTTP/1.1 only.

@@ -5,9 +5,12 @@ pub mod drained;
 pub mod endpoint;
 pub mod host;
 pub mod listener;
+pub mod matcher;
 pub mod path;
 pub mod rewrite;
 pub mod route;
+pub mod route_id;
+pub mod routes;
 pub mod template;
 pub mod upstream;
 
@@ -21,7 +24,9 @@ use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
 use crate::site::listener::ListenerState;
-use crate::site::route::{Action, Route, RouteId, Routes};
+use crate::site::route::{Action, Route};
+use crate::site::route_id::RouteId;
+use crate::site::routes::Routes;
 
 /// How sessions are sent away: by a drain, or because their route has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,14 +124,15 @@ impl Site {
                 .filter(|(old, _)| old == listener);
             let state = match kept {
                 Some((_, state)) => state.clone(),
-                None => Arc::new(ListenerState {
-                    acceptor: match &listener.tls {
-                        Some(tls) => Some(Acceptor::new(tls, certificates.clone(), tickets)?),
-                        None => None,
-                    },
-                    limits: listener.limits,
-                    websocket_over_http2: listener.websocket_over_http2,
-                }),
+                None => {
+                    let new = |tls| Acceptor::new(tls, certificates.clone(), tickets);
+                    Arc::new(ListenerState {
+                        name: listener.name.clone(),
+                        acceptor: listener.tls.as_ref().map(new).transpose()?,
+                        limits: listener.limits,
+                        websocket_over_http2: listener.websocket_over_http2,
+                    })
+                }
             };
             states.insert(listener.address, (listener.clone(), state));
         }

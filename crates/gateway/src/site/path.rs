@@ -13,23 +13,8 @@ impl RoutePath {
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if !text.starts_with('/') {
-            return Err(format!("expected a path that begins with a slash, found {text:?}"));
-        }
-        if text.bytes().any(|b| b.is_ascii_control() || matches!(b, b' ' | b'?' | b'#')) || !text.is_ascii() {
-            return Err(format!("expected a path as in a URL, without ?, # or spaces, found {text:?}"));
-        }
-        let path = RequestPath::parse(text).map_err(|e| format!("{e}, found {text:?}"))?;
-        if path.matched.contains("//") {
-            return Err(format!("a path must not have an empty segment (//), found {text:?}"));
-        }
-        if let Some(reading) = path.readings.first() {
-            return Err(format!(
-                "servers read this path as {reading:?}, so that every request for it would get 400; \
-                 write the path as servers read it, found {text:?}"
-            ));
-        }
-        Ok(Self(path.matched.strip_suffix('/').unwrap_or(&path.matched).into()))
+        let path = checked(text)?;
+        Ok(Self(path.strip_suffix('/').unwrap_or(&path).into()))
     }
 
     /// The path `/`, which all others are below.
@@ -57,6 +42,47 @@ impl fmt::Display for RoutePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "/" } else { &self.0 })
     }
+}
+
+/// A route's path that matches itself alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExactPath(Box<str>);
+
+impl ExactPath {
+    /// Reads a path from a configuration. A slash at its end makes it another path.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(checked(text)?.into()))
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A path of a configuration as requests are compared with it, or what is wrong with it.
+fn checked(text: &str) -> Result<Cow<'_, str>, String> {
+    if !text.starts_with('/') {
+        return Err(format!("expected a path that begins with a slash, found {text:?}"));
+    }
+    if text.bytes().any(|b| b.is_ascii_control() || matches!(b, b' ' | b'?' | b'#')) || !text.is_ascii() {
+        return Err(format!("expected a path as in a URL, without ?, # or spaces, found {text:?}"));
+    }
+    let path = RequestPath::parse(text).map_err(|e| format!("{e}, found {text:?}"))?;
+    if path.matched.contains("//") {
+        return Err(format!("a path must not have an empty segment (//), found {text:?}"));
+    }
+    if let Some(reading) = path.readings.first() {
+        return Err(format!(
+            "servers read this path as {reading:?}, so that every request for it would get 400; \
+             write the path as servers read it, found {text:?}"
+        ));
+    }
+    Ok(path.matched)
 }
 
 /// A request's path, checked; only the copies that routes are matched with are ever changed.

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::peer::cut;
 use super::record::{Kind, Record, Sink};
+use crate::site::route_id::RouteId;
 
 /// Writes a line to the log for each record.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ macro_rules! line {
             method = %cut(record.method.as_str()),
             host = record.host,
             path = record.path,
-            route = record.route.map(ToString::to_string),
+            route = record.route.map(RouteId::as_str),
             generation = record.generation,
             backend = record.backend,
             status = record.status.map(|status| status.as_u16()),

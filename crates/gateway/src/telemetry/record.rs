@@ -8,7 +8,7 @@ use frame_core::outcome::Outcome;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Duration, Instant};
 
-use crate::site::route::RouteId;
+use crate::site::route_id::RouteId;
 
 /// A finished request or session. Values from peers are as they came, and may be long.
 #[derive(Debug, Clone, Copy)]

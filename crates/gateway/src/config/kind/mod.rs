@@ -4,15 +4,17 @@
 
 mod amount;
 mod basic;
+mod fields;
 mod section;
 mod text;
 mod value;
 
 pub(super) use self::amount::{Duration, DurationOrOff, DurationOrZero, RateOrOff, SizeOrOff};
 pub(super) use self::basic::{Boolean, CloseCode, List, Number};
+pub(super) use self::fields::FieldValues;
 pub(super) use self::section::{Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
-    Address, CertificateName, File, Host, MediaType, Network, OneOf, Origin, PathPrefix, PathTemplate,
-    PlainText, Server, SocketPath, Words,
+    Address, CertificateName, ExactPath, File, Host, ListenerName, MediaType, Method, Name, Network, OneOf,
+    Origin, PathPrefix, PathRegex, PathTemplate, PlainText, Server, SocketPath, Token, Words,
 };
 pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

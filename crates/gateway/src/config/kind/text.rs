@@ -195,6 +195,30 @@ text!(
     MediaType -> http::HeaderValue, "media type", values::media_type
 );
 text!(
+    /// A route's path that matches itself alone.
+    ExactPath -> crate::site::path::ExactPath, "path", values::exact_path
+);
+text!(
+    /// A pattern of paths.
+    PathRegex -> crate::site::matcher::PathRegex, "regular expression", values::path_regex
+);
+text!(
+    /// A method of requests.
+    Method -> http::Method, "method, such as `\"GET\"`", values::method
+);
+text!(
+    /// A name that the configuration gives to one of its parts.
+    Name -> std::sync::Arc<str>, "name", values::name
+);
+text!(
+    /// The name of a listener, which may be its address.
+    ListenerName -> std::sync::Arc<str>, "name of a listener", |text: &str| Ok(text.into())
+);
+text!(
+    /// A token (RFC 9110 §5.6.2), such as a subprotocol.
+    Token -> Box<str>, "name", values::token
+);
+text!(
     /// A name that certificates are issued for.
     CertificateName -> tls_acceptor::CertName, "host name or IP address", values::certificate_name
 );

@@ -61,9 +61,13 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         (TOP_LEVEL, "workers", None),
         (TOP_LEVEL, "max_memory", None),
         (TOP_LEVEL, "trusted_proxies", Some("trusted_proxies = []")),
+        ("[[listener]]", "name", None),
         ("[certificates]", "watch", Some("watch = true")),
+        ("[[route]]", "name", None),
+        ("[[route]]", "listener", None),
         ("[[route]]", "host", None),
         ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
+        ("[route.when]", "method", None),
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
@@ -88,7 +92,9 @@ fn the_defaults_in_words_are_those_of_the_parser() {
     assert!(config.memory_max.unwrap() <= (total * 1024 / 4).max(4 << 30));
     assert!(!config.watch, "without a directory");
     let route = &config.routes[0];
-    assert!(route.id.host.is_none() && route.origins.is_none());
+    assert!(route.matcher.hosts.is_empty() && route.origins.is_none());
+    assert_eq!((&*config.listeners[0].name, route.id.as_str()), ("127.0.0.1:80", "/"));
+    assert!(route.matcher.listeners.is_empty() && route.matcher.when.methods.is_empty());
     let limited = format!("{base}[route.websocket]\nmax_message = \"16MiB\"\n");
     assert_eq!(meaning(base), meaning(&limited));
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tls_acceptor::{AcceptorSettings, MinVersion, Named, Plan};
 
 use super::*;
+use crate::site::matcher::Matcher;
 use crate::site::route::Service;
 use crate::site::upstream::Upstream;
 
 fn route(text: &str, action: Action) -> Arc<Route> {
-    Arc::new(Route::new(RouteId::parse(text).unwrap(), action))
+    Arc::new(Route::new(Matcher::parse(text).unwrap(), action))
 }
 
 fn proxy() -> Action {
@@ -81,7 +82,7 @@ fn every_rule_is_asked_for_values() {
         (|c| c.routes.push(c.routes[0].clone()), "route domain.com/wss: it exists already"),
         (
             |c| {
-                let mut route = Route::new(RouteId::parse("/x").unwrap(), Action::Service(Service::Echo));
+                let mut route = Route::new(Matcher::parse("/x").unwrap(), Action::Service(Service::Echo));
                 route.policy.limits.message_max = u64::MAX;
                 c.routes.push(Arc::new(route));
             },
@@ -89,7 +90,7 @@ fn every_rule_is_asked_for_values() {
         ),
         (
             |c| {
-                let mut route = Route::new(RouteId::parse("/x").unwrap(), proxy());
+                let mut route = Route::new(Matcher::parse("/x").unwrap(), proxy());
                 (route.policy.limits.message_max, route.origins) = (0, Some(vec![]));
                 c.routes.push(Arc::new(route));
             },

@@ -36,10 +36,12 @@ fn accepts(schema: &Json, value: &Json) -> bool {
             rule.as_array().unwrap().iter().all(|key| object.contains_key(key.as_str().unwrap()))
         }),
         "additionalProperties" => {
-            assert_eq!(rule, false);
-            value
-                .as_object()
-                .is_none_or(|object| object.keys().all(|key| !keywords["properties"][key].is_null()))
+            let known = keywords.get("properties");
+            let is_known = |key: &str| known.is_some_and(|known| !known[key].is_null());
+            value.as_object().is_none_or(|object| {
+                let mut others = object.iter().filter(|(key, _)| !is_known(key));
+                others.all(|(_, value)| *rule != false && accepts(rule, value))
+            })
         }
         "properties" => value.as_object().is_none_or(|object| {
             object.iter().all(|(key, value)| rule.get(key).is_none_or(|one| accepts(one, value)))
@@ -207,6 +209,11 @@ const VALUES: &[&str] = &[
     "[5]",
     "{}",
     "[{}]",
+    "\"GET\"",
+    "[\"GET\", \"PUT\"]",
+    "\"127.0.0.1:443\"",
+    "{ X-Api = \"2\", X-B = [\"3\", \"4\"] }",
+    "{ X-Api = 2 }",
 ];
 
 #[test]

@@ -237,7 +237,8 @@ impl ControlClient {
         request: &Request,
         want: impl FnOnce(DrainTarget) -> Operation,
     ) -> ControlResponse {
-        match request.target.as_deref().map(DrainTarget::parse) {
+        let site = self.access.overview.site.load_full();
+        match request.target.as_deref().map(|target| DrainTarget::parse(target, site.all_routes())) {
             Some(Ok(target)) => self.demand(want(target)).await,
             Some(Err(why)) => ControlResponse::error(why),
             None => {

@@ -28,14 +28,15 @@ const FILES: [(&str, &str, &str); 3] = [
 /// # Errors
 /// 404 for any other path, 405 for any other method.
 pub(crate) fn page(route: &Route, head: &Parts, path: &RequestPath<'_>) -> Result<Served, ErrorResponse> {
-    if path.as_str() == route.id.path.to_string() && !path.as_str().ends_with('/') {
+    let rest = route.matcher.path.prefix().and_then(|prefix| prefix.strip(path.as_str()));
+    if rest == Some("") {
         // The page's files are relative to it.
         let answer =
             ErrorResponse::new(StatusCode::PERMANENT_REDIRECT, "the address of this page ends with a slash");
         let location = HeaderValue::from_str(&format!("{}/", head.uri.path())).ok();
         return Err(location.into_iter().fold(answer, |answer, location| answer.with(LOCATION, location)));
     }
-    let name = route.id.path.strip(path.as_str()).map(|rest| rest.strip_prefix('/').unwrap_or(rest));
+    let name = rest.map(|rest| rest.strip_prefix('/').unwrap_or(rest));
     let file = FILES.iter().find(|(file, _, _)| Some(*file) == name);
     let (_, kind, content) =
         file.ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "there is no such page"))?;
