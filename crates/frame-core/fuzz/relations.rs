@@ -55,7 +55,7 @@ fn encode(head: &FrameHead) -> Vec<u8> {
 
 /// Everything a stream has to say.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Story {
+struct Scanned {
     passed: usize,
     controls: Vec<ControlKind>,
     violation: Option<Violation>,
@@ -69,9 +69,9 @@ pub(crate) fn sequence(data: &[u8]) {
     let sender = if flags & 1 == 0 { Sender::Client } else { Sender::Server };
     let message_max = if flags & 2 == 0 { u64::MAX } else { u64::from(*limit) };
     let limits = Limits { message_max, deflate: flags & 4 != 0 };
-    let whole = tell(wire, wire.len().max(1), sender, limits);
+    let whole = scan_in_pieces(wire, wire.len().max(1), sender, limits);
     for step in [1, usize::from(*step).max(1)] {
-        assert_eq!(tell(wire, step, sender, limits), whole, "in steps of {step}");
+        assert_eq!(scan_in_pieces(wire, step, sender, limits), whole, "in steps of {step}");
     }
     // Asked to stop, the scanner stands at a boundary; and it stands at one after a violation.
     let mut scanner = Scanner::new(sender, limits);
@@ -84,19 +84,19 @@ pub(crate) fn sequence(data: &[u8]) {
     }
 }
 
-fn tell(wire: &[u8], step: usize, sender: Sender, limits: Limits) -> Story {
-    let (mut scanner, mut story) = (Scanner::new(sender, limits), Story::default());
+fn scan_in_pieces(wire: &[u8], step: usize, sender: Sender, limits: Limits) -> Scanned {
+    let (mut scanner, mut scanned) = (Scanner::new(sender, limits), Scanned::default());
     let (mut start, mut end) = (0, 0);
     while end < wire.len() {
         end = (end + step).min(wire.len());
         loop {
             let (passed, next) = scanner.scan(&wire[start..end], None);
-            story.passed += passed;
+            scanned.passed += passed;
             start += passed;
             match next {
                 Ok(Next::Control(control)) => {
                     start += control.frame_len;
-                    story.controls.push(control.kind);
+                    scanned.controls.push(control.kind);
                 }
                 Ok(Next::Need(n)) => {
                     assert!(n > 0);
@@ -104,13 +104,13 @@ fn tell(wire: &[u8], step: usize, sender: Sender, limits: Limits) -> Story {
                 }
                 Ok(Next::Boundary) => unreachable!("not asked for"),
                 Err(violation) => {
-                    story.violation = Some(violation);
-                    story.tally = scanner.tally();
-                    return story;
+                    scanned.violation = Some(violation);
+                    scanned.tally = scanner.tally();
+                    return scanned;
                 }
             }
         }
     }
-    story.tally = scanner.tally();
-    story
+    scanned.tally = scanner.tally();
+    scanned
 }

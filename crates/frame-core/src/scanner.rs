@@ -229,9 +229,9 @@ mod tests {
         wire
     }
 
-    /// Everything that a whole stream has to say, with the bytes that may go on.
+    /// What was found in a whole stream, with the bytes that may go on.
     #[derive(Debug, Default, PartialEq, Eq)]
-    struct Story {
+    struct Scanned {
         passed: Vec<u8>,
         controls: Vec<ControlKind>,
         violation: Option<Violation>,
@@ -239,19 +239,19 @@ mod tests {
     }
 
     /// Feeds `wire` in the given pieces, as a relay does: what is not passed is shown again.
-    fn tell(wire: &[u8], cuts: &[usize]) -> Story {
-        let (mut scanner, mut story) = (scanner(), Story::default());
+    fn scan_in_pieces(wire: &[u8], cuts: &[usize]) -> Scanned {
+        let (mut scanner, mut scanned) = (scanner(), Scanned::default());
         let (mut start, mut end) = (0, 0);
         for &cut in cuts.iter().chain([&wire.len()]) {
             end = end.max(cut);
             loop {
                 let (passed, next) = scanner.scan(&wire[start..end], None);
-                story.passed.extend(&wire[start..start + passed]);
+                scanned.passed.extend(&wire[start..start + passed]);
                 start += passed;
                 match next {
                     Ok(Next::Control(control)) => {
                         start += control.frame_len;
-                        story.controls.push(control.kind);
+                        scanned.controls.push(control.kind);
                     }
                     Ok(Next::Need(n)) => {
                         assert!(n > 0);
@@ -259,27 +259,27 @@ mod tests {
                     }
                     Ok(Next::Boundary) => unreachable!("not asked for"),
                     Err(violation) => {
-                        story.violation = Some(violation);
-                        story.tally = scanner.tally();
-                        return story;
+                        scanned.violation = Some(violation);
+                        scanned.tally = scanner.tally();
+                        return scanned;
                     }
                 }
             }
         }
-        story.tally = scanner.tally();
-        story
+        scanned.tally = scanner.tally();
+        scanned
     }
 
     #[test]
     fn data_passes_and_control_frames_are_shown() {
         let data = [frame(0x01, b"frag"), frame(0x80, b"ment"), frame(0x82, &[7; 300])].concat();
         let wire = [&data[..10], &frame(0x89, b"hi")[..], &data[10..], &frame(0x88, b"\x03\xE8")].concat();
-        let story = tell(&wire, &[]);
-        assert_eq!(story.passed, data);
-        assert_eq!(story.tally, Tally { messages: 2, payload_bytes: 308 });
-        assert_eq!(story.violation, None);
-        let [ControlKind::Ping(ping), ControlKind::Close(close)] = &story.controls[..] else {
-            panic!("{:?}", story.controls)
+        let scanned = scan_in_pieces(&wire, &[]);
+        assert_eq!(scanned.passed, data);
+        assert_eq!(scanned.tally, Tally { messages: 2, payload_bytes: 308 });
+        assert_eq!(scanned.violation, None);
+        let [ControlKind::Ping(ping), ControlKind::Close(close)] = &scanned.controls[..] else {
+            panic!("{:?}", scanned.controls)
         };
         assert_eq!(&ping[..], b"hi");
         assert_eq!(close.code, Some(1000));
@@ -297,13 +297,13 @@ mod tests {
     #[test]
     fn frames_before_a_violation_pass() {
         let good = frame(0x82, b"good");
-        let story = tell(&[&good[..], &[0x82, 0x00]].concat(), &[]);
-        assert_eq!(story.passed, good);
-        assert_eq!(story.violation, Some(Violation::Unmasked));
+        let scanned = scan_in_pieces(&[&good[..], &[0x82, 0x00]].concat(), &[]);
+        assert_eq!(scanned.passed, good);
+        assert_eq!(scanned.violation, Some(Violation::Unmasked));
         // A limit breaks at the head, so the other side is left at a boundary.
-        let story = tell(&[frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat(), &[]);
-        assert_eq!(story.passed, frame(0x02, &[0; 600]));
-        assert_eq!(story.violation, Some(Violation::MessageTooBig { len: 1001, max: 1000 }));
+        let scanned = scan_in_pieces(&[frame(0x02, &[0; 600]), frame(0x80, &[0; 401])].concat(), &[]);
+        assert_eq!(scanned.passed, frame(0x02, &[0; 600]));
+        assert_eq!(scanned.violation, Some(Violation::MessageTooBig { len: 1001, max: 1000 }));
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn an_empty_last_fragment_ends_the_message() {
         let wire = [frame(0x01, b"a"), frame(0x80, b"")].concat();
-        assert_eq!(tell(&wire, &[]).tally, Tally { messages: 1, payload_bytes: 1 });
+        assert_eq!(scan_in_pieces(&wire, &[]).tally, Tally { messages: 1, payload_bytes: 1 });
     }
 
     /// Streams in which good frames, control frames and violations are all common.
@@ -349,19 +349,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_split_tells_the_same_story(
+        fn any_split_gives_the_same_result(
             wire in streams(),
             cuts in proptest::collection::vec(any::<Index>(), 0..12),
         ) {
             let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(wire.len() + 1)).collect();
             cuts.sort_unstable();
-            prop_assert_eq!(tell(&wire, &cuts), tell(&wire, &[]));
+            prop_assert_eq!(scan_in_pieces(&wire, &cuts), scan_in_pieces(&wire, &[]));
         }
 
         #[test]
-        fn one_byte_at_a_time_tells_the_same_story(wire in streams()) {
+        fn one_byte_at_a_time_gives_the_same_result(wire in streams()) {
             let cuts: Vec<usize> = (0..wire.len()).collect();
-            prop_assert_eq!(tell(&wire, &cuts), tell(&wire, &[]));
+            prop_assert_eq!(scan_in_pieces(&wire, &cuts), scan_in_pieces(&wire, &[]));
         }
     }
 }

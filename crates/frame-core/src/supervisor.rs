@@ -63,9 +63,9 @@ impl From<Nanos> for Duration {
     }
 }
 
-/// An order to end, as it is being obeyed.
+/// An order to end, that is in force.
 #[derive(Debug)]
-struct Obeyed {
+struct OrderInForce {
     order: Order,
     /// Of the first order: what the session will have ended by.
     cause: Cause,
@@ -75,7 +75,7 @@ struct Obeyed {
     end_by: Option<Duration>,
 }
 
-impl Obeyed {
+impl OrderInForce {
     /// From now on a boundary between frames is enough, and without one the connection is cut. Returns when the
     /// closing is given up.
     fn end_now(&mut self, now: Duration) -> Duration {
@@ -99,7 +99,7 @@ pub(crate) struct Supervisor<T> {
     /// When a message last moved.
     moved: Duration,
     /// Boxed: most of a session's life there is none.
-    order: Option<Box<Obeyed>>,
+    order: Option<Box<OrderInForce>>,
     /// When the end, which has begun, is waited for no longer.
     pub(crate) deadline: Option<Duration>,
 }
@@ -172,7 +172,7 @@ impl<T: Clock> Supervisor<T> {
     /// Nothing is left but to shut the connections down: in [`CLOSE_WAIT`], or when an order says so.
     pub(crate) fn on_finish(&mut self, now: Duration) {
         self.on_close();
-        let end_by = self.order.take().and_then(|obeyed| obeyed.end_by);
+        let end_by = self.order.take().and_then(|current| current.end_by);
         self.deadline = Some(end_by.map_or(now + CLOSE_WAIT, |end_by| end_by.min(now + CLOSE_WAIT)));
     }
 
@@ -189,18 +189,18 @@ impl<T: Clock> Supervisor<T> {
     /// There is an order. If it is a new one, says where a Close may be put from now on. Of several orders the
     /// first code and the earliest end count.
     pub(crate) fn on_order(&mut self, order: Order, now: Duration) -> Option<Boundary> {
-        self.obey(order, Cause::Ordered { code: order.code }, now)
+        self.take_order(order, Cause::Ordered { code: order.code }, now)
     }
 
     /// The session has reached its lifetime: this is an order to end after the messages in flight. Says where a
     /// Close may be put from now on.
     pub(crate) fn on_lifetime(&mut self, now: Duration) -> Option<Boundary> {
         let mode = EndMode::AfterMessages { within: LIFETIME_MESSAGES_WAIT };
-        self.obey(Order { code: LIFETIME_CODE, mode }, Cause::Lifetime, now)
+        self.take_order(Order { code: LIFETIME_CODE, mode }, Cause::Lifetime, now)
     }
 
-    fn obey(&mut self, order: Order, cause: Cause, now: Duration) -> Option<Boundary> {
-        if self.order.as_deref().is_some_and(|obeyed| obeyed.order == order) {
+    fn take_order(&mut self, order: Order, cause: Cause, now: Duration) -> Option<Boundary> {
+        if self.order.as_deref().is_some_and(|current| current.order == order) {
             return None;
         }
         self.lifetime_end = None;
@@ -208,15 +208,16 @@ impl<T: Clock> Supervisor<T> {
             Some(earlier) => (earlier.cause, earlier.messages_until, earlier.end_by),
             None => (cause, None, None),
         };
-        let obeyed = self.order.insert(Box::new(Obeyed { order, cause, messages_until: None, end_by }));
+        let current =
+            self.order.insert(Box::new(OrderInForce { order, cause, messages_until: None, end_by }));
         Some(match order.mode {
             EndMode::AfterMessages { within } => {
                 let until = now + within;
-                obeyed.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
+                current.messages_until = Some(messages_until.map_or(until, |earlier| earlier.min(until)));
                 Boundary::Message
             }
             EndMode::Now => {
-                self.deadline = Some(obeyed.end_now(now));
+                self.deadline = Some(current.end_now(now));
                 Boundary::Frame
             }
         })
@@ -229,22 +230,22 @@ impl<T: Clock> Supervisor<T> {
 
     /// Why the session ends, if it was ordered to.
     pub(crate) fn order_cause(&self) -> Option<Cause> {
-        self.order.as_deref().map(|obeyed| obeyed.cause.clone())
+        self.order.as_deref().map(|current| current.cause.clone())
     }
 
     /// The session was ordered to end, and messages in flight are waited for no longer.
     pub(crate) fn is_ordered_now(&self, now: Duration) -> bool {
-        self.order.as_deref().is_some_and(|obeyed| obeyed.messages_until.is_none_or(|until| now >= until))
+        self.order.as_deref().is_some_and(|current| current.messages_until.is_none_or(|until| now >= until))
     }
 
     /// What is due at `now`. `acknowledged` says how many bytes the client's machine has acknowledged so far, if
     /// that is known.
     pub(crate) fn due(&mut self, now: Duration, acknowledged: impl FnOnce() -> Option<u64>) -> Due {
-        if let Some(obeyed) = self.order.as_deref_mut()
-            && obeyed.messages_until.is_some_and(|until| now >= until)
+        if let Some(current) = self.order.as_deref_mut()
+            && current.messages_until.is_some_and(|until| now >= until)
         {
-            self.deadline = Some(obeyed.end_now(now));
-            return Due::OrderTimeout { code: obeyed.cause.close_code() };
+            self.deadline = Some(current.end_now(now));
+            return Due::OrderTimeout { code: current.cause.close_code() };
         }
         if self.has_reached_lifetime(now) {
             return Due::Lifetime;
@@ -272,7 +273,7 @@ impl<T: Clock> Supervisor<T> {
 
     /// When something is due next.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        let messages = self.order.as_deref().and_then(|obeyed| obeyed.messages_until);
+        let messages = self.order.as_deref().and_then(|current| current.messages_until);
         let lifetime_end = self.lifetime_end.map(Duration::from);
         let moments = [self.deadline, self.idle_at(), lifetime_end, self.keepalive.deadline(), messages];
         moments.into_iter().flatten().min()
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_is_said_in_its_time() {
+    async fn what_is_due_is_returned_in_its_time() {
         let policy = Policy { idle_timeout: Some(secs(40)), ping_interval: Some(secs(30)), ..POLICY };
         let mut supervisor = supervisor(policy);
         assert_eq!(supervisor.due(secs(29), || None), Due::Nothing);

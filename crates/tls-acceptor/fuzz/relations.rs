@@ -48,7 +48,7 @@ impl Client {
         self.sequence += 1;
     }
 
-    pub(crate) fn says(&mut self, content_type: u8, content: &[u8], padding: usize) {
+    pub(crate) fn seals(&mut self, content_type: u8, content: &[u8], padding: usize) {
         self.inner(&[content, &[content_type], &vec![0; padding]].concat());
     }
 }
@@ -87,11 +87,11 @@ pub(crate) fn records(script: &[u8]) {
         rest = tail;
         match op % 8 {
             0..=2 => {
-                client.says(23, piece, usize::from(*len) / 32);
+                client.seals(23, piece, usize::from(*len) / 32);
                 data.extend_from_slice(piece);
             }
-            3 => client.says(22, &[&[24, 0, 0, 1][..], &piece[..piece.len().min(1)]].concat(), 0),
-            4 => client.says(op / 8, piece, 0),
+            3 => client.seals(22, &[&[24, 0, 0, 1][..], &piece[..piece.len().min(1)]].concat(), 0),
+            4 => client.seals(op / 8, piece, 0),
             5 => client.inner(piece),
             6 => client.wire.extend_from_slice(piece),
             _ => {

@@ -108,7 +108,7 @@ pub(crate) fn scan(directory: &Path, known: &mut KnownKeys, now: i64) -> Result<
         }
     }
     scanned.pair(&chains, &keys, now);
-    scanned.say_what_is_missed(&chains, &keys, &unlisted);
+    scanned.warn_of_unserved_leaves(&chains, &keys, &unlisted);
     Ok(scanned)
 }
 
@@ -189,16 +189,16 @@ impl Scanned {
     }
 
     /// Leaves that can't be served, since their key is missing, or their file is not read.
-    fn say_what_is_missed(&mut self, chains: &[ChainFile], keys: &Keys, unlisted: &[PathBuf]) {
+    fn warn_of_unserved_leaves(&mut self, chains: &[ChainFile], keys: &Keys, unlisted: &[PathBuf]) {
         let sent: HashSet<&[u8]> =
             self.certificates.iter().flat_map(|c| &c.key.cert).map(AsRef::as_ref).collect();
         let is_served =
             |link: &ChainLink| keys.contains_key(&link.facts.public_key) || sent.contains(&*link.der);
-        let mut said: HashSet<&[u8]> = HashSet::new();
+        let mut reported: HashSet<&[u8]> = HashSet::new();
         let mut keyless: Vec<(&Path, &ChainLink)> = Vec::new();
         for file in chains {
             for link in &file.links {
-                if is_meant_for_hosts(link) && !is_served(link) && said.insert(&link.der) {
+                if is_meant_for_hosts(link) && !is_served(link) && reported.insert(&link.der) {
                     keyless.push((&file.path, link));
                 }
             }

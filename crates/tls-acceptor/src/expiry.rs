@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn each_stage_is_said_once_and_an_expired_one_daily() {
+    fn each_stage_is_reported_once_and_an_expired_one_daily() {
         let directory = tempfile::TempDir::new().unwrap();
         let pki = Pki::new();
         pki.issue_as(&Order { until_days: 40, ..Order::new(&["a.test"]) }).write(directory.path(), "a");

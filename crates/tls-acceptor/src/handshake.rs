@@ -83,10 +83,10 @@ pub(crate) struct SecretCapture;
 
 impl KeyLog for SecretCapture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        CAPTURED.with_borrow_mut(|heard| match label {
-            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => heard.handshake = Secret::new(secret),
-            "CLIENT_TRAFFIC_SECRET_0" => heard.client = Secret::new(secret),
-            "SERVER_TRAFFIC_SECRET_0" => heard.server = Secret::new(secret),
+        CAPTURED.with_borrow_mut(|secrets| match label {
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET" => secrets.handshake = Secret::new(secret),
+            "CLIENT_TRAFFIC_SECRET_0" => secrets.client = Secret::new(secret),
+            "SERVER_TRAFFIC_SECRET_0" => secrets.server = Secret::new(secret),
             _ => {}
         });
     }
@@ -94,7 +94,7 @@ impl KeyLog for SecretCapture {
 
 impl CapturedSecrets {
     /// Takes those of the connection that rustls has just worked for.
-    fn listen(&mut self) {
+    fn take_captured(&mut self) {
         let new = CAPTURED.take();
         self.handshake = new.handshake.or(self.handshake.take());
         self.client = new.client.or(self.client.take());
@@ -145,13 +145,13 @@ pub(crate) struct Handshake {
     wire: Vec<u8>,
     /// How much of it rustls has been shown.
     shown: usize,
-    /// What rustls has to say.
+    /// The records that are to be sent.
     out: Vec<u8>,
     /// Some of it may have left.
     is_sending: bool,
     /// Nothing has been said to the client yet.
     is_first: bool,
-    heard: CapturedSecrets,
+    secrets: CapturedSecrets,
     /// The front of the ClientHello, once it has come.
     glance: Option<Glance>,
     /// Early data that may still come.
@@ -173,7 +173,7 @@ impl Handshake {
             out: Vec::new(),
             is_sending: false,
             is_first: true,
-            heard: CapturedSecrets::default(),
+            secrets: CapturedSecrets::default(),
             glance: None,
             early: None,
             long_hello: None,
@@ -186,14 +186,14 @@ impl Handshake {
     /// See [`AcceptError`]. The alert for the client is in [`Self::last_words`].
     ///
     /// # Cancel safety
-    /// None: what is left to be done is to say the last words.
+    /// None: after a dropped call, only the alert of [`Self::last_words`] can be sent.
     pub(crate) async fn run(&mut self, tcp: &mut TcpStream, shared: &Shared<'_>) -> Result<(), AcceptError> {
         let mut turn = None;
         loop {
             // No other connection has its turn on this thread before the secrets are taken.
             let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(shown);
-            self.heard.listen();
+            self.secrets.take_captured();
             let step = match state {
                 Ok(ConnectionState::EncodeTlsData(flight)) => {
                     encode(flight, &mut self.out).map(|()| Step::Look)
@@ -281,7 +281,7 @@ impl Handshake {
             return Ok(false);
         }
         let Some(early) = &mut self.early else { return Ok(false) };
-        let keys = self.tls.negotiated_cipher_suite().zip(self.heard.handshake.as_ref());
+        let keys = self.tls.negotiated_cipher_suite().zip(self.secrets.handshake.as_ref());
         let record = self.wire.get(..len).unwrap_or_default();
         match early.is(record, keys) {
             Ok(Some(is_early)) => {
@@ -302,18 +302,18 @@ impl Handshake {
         match why {
             _ if self.is_sending || nothing_came => return &[],
             AcceptError::Gone | AcceptError::Io(_) | AcceptError::NotTls { .. } => return &[],
-            AcceptError::Timeout | AcceptError::Shed => self.say(&[USER_CANCELED, CLOSE_NOTIFY]),
+            AcceptError::Timeout | AcceptError::Shed => self.queue_alerts(&[USER_CANCELED, CLOSE_NOTIFY]),
             AcceptError::NoCertificate { .. } | AcceptError::NoApplicationProtocol => {
-                self.say_what_is_queued();
+                self.queue_alert_of_rustls();
             }
             AcceptError::Tls(e) => match self.glance.and_then(|glance| glance.old) {
                 // rustls looks for signature_algorithms first, which such clients don't know.
-                Some(_) if self.is_first => self.say(&[Fault::PROTOCOL_VERSION.alert]),
+                Some(_) if self.is_first => self.queue_alerts(&[Fault::PROTOCOL_VERSION.alert]),
                 _ => {
                     let len = self.out.len();
-                    self.say_what_is_queued();
+                    self.queue_alert_of_rustls();
                     if self.out.len() == len {
-                        self.say(&[alert_of(e)]);
+                        self.queue_alerts(&[alert_of(e)]);
                     }
                 }
             },
@@ -322,7 +322,7 @@ impl Handshake {
     }
 
     /// rustls' alert, and what it has for the client before that.
-    fn say_what_is_queued(&mut self) {
+    fn queue_alert_of_rustls(&mut self) {
         loop {
             let start = self.out.len();
             let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
@@ -330,7 +330,7 @@ impl Handshake {
                 Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, &mut self.out).is_ok(),
                 _ => false,
             };
-            self.heard.listen(); // nobody else shall
+            self.secrets.take_captured(); // not for the next connection
             // Asked once more, rustls would look at the same record again, and fail again.
             if !queued || self.out.get(start..).is_some_and(is_alert) {
                 return;
@@ -340,8 +340,8 @@ impl Handshake {
 
     /// Alerts of our own. Behind the server's flight they are under the first keys of its data
     /// (RFC 8446 §4.4.4), which nothing has been sealed with yet.
-    fn say(&mut self, alerts: &[u8]) {
-        let keys = self.tls.negotiated_cipher_suite().zip(self.heard.server.as_ref());
+    fn queue_alerts(&mut self, alerts: &[u8]) {
+        let keys = self.tls.negotiated_cipher_suite().zip(self.secrets.server.as_ref());
         let mut cipher = keys.and_then(|(suite, secret)| Cipher::first(suite, secret).ok());
         for content in alerts.iter().map(|description| alert(*description)) {
             let start = self.out.len();
@@ -365,12 +365,12 @@ impl Handshake {
     /// # Errors
     /// If it has not.
     pub(crate) fn finish(self) -> Result<Finished, AcceptError> {
-        let Self { tls, wire, shown, out, heard, .. } = self;
+        let Self { tls, wire, shown, out, secrets, .. } = self;
         let alpn = tls.alpn_protocol().map(Into::into);
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = tls.protocol_version();
         let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
-        let secrets = heard.client.zip(heard.server).map(|(client, server)| Secrets { client, server });
+        let secrets = secrets.client.zip(secrets.server).map(|(client, server)| Secrets { client, server });
         if version == Some(TLSv1_3) && secrets.is_none() {
             return Err(AcceptError::Tls(Error::General("no traffic secrets".into())));
         }

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_told_by_its_algorithm() {
+    fn each_kind_is_known_by_its_algorithm() {
         let id = |content: &[u8]| tlv(OBJECT_ID, &[content]);
         for (bits, expect) in [
             (512, KeyKind::Rsa(512)),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_told_apart() {
+    fn containers_are_distinguished() {
         let id = |content: &[u8]| tlv(OBJECT_ID, &[content]);
         let content = tlv(SEQUENCE, &[&id(&[1])]);
         assert_eq!(container(&tlv(SEQUENCE, &[&tlv(INTEGER, &[&[3]]), &content])), Some(Container::Pkcs12));

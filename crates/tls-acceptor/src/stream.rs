@@ -72,7 +72,7 @@ pub struct TlsStream {
     /// and a flush has nothing to do until there is one. A new key is due before the next data and no earlier
     /// (§4.6.3); so it may wait for that answer too.
     tickets_pending: bool,
-    /// The client wants to hear of a new key of ours. Said when what was unsent has left, or before the next data:
+    /// The client has asked for a new key of ours. It is sent when what was unsent has left, or before the next data:
     /// then one answer does for all that were asked for meanwhile, and they don't pile up.
     key_wanted: bool,
     /// Nothing more may be said: close_notify or a fatal alert was the last (RFC 8446 §6.1).
@@ -281,7 +281,7 @@ impl TlsStream {
                 self.control_pending |= requested;
             }
             OpenedRecord::Renegotiation if self.unsent.is_empty() && !self.close_sent => {
-                self.say(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
+                self.queue_record(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
             }
             OpenedRecord::Renegotiation => {} // a client that doesn't read needs no answer; behind an end there is none
             OpenedRecord::Closed => self.reading = Reading::Closed,
@@ -293,13 +293,13 @@ impl TlsStream {
     fn fail(&mut self, fault: Fault) {
         self.reading = Reading::Failed(fault);
         if !self.close_sent {
-            let _ = self.say(ContentType::Alert, &alert(fault.alert));
+            let _ = self.queue_record(ContentType::Alert, &alert(fault.alert));
             self.close_sent = true; // nothing may follow it
         }
     }
 
     /// Queues a record of the stream's own.
-    fn say(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
+    fn queue_record(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
         let bytes = &mut self.unsent.0.get_or_insert_default().bytes;
         let start = bytes.len();
         bytes.resize(start + content.len() + OVERHEAD_MAX, 0);
@@ -314,7 +314,7 @@ impl TlsStream {
 
     /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
     fn renew_key(&mut self) -> Result<(), Fault> {
-        self.say(ContentType::Handshake, &KEY_UPDATE)?;
+        self.queue_record(ContentType::Handshake, &KEY_UPDATE)?;
         let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
         self.outgoing = self.outgoing.successor(&mut secrets.server)?;
         self.key_wanted = false;
@@ -355,7 +355,7 @@ impl TlsStream {
         // TLS 1.2 has no other key: this connection is over.
         if !self.close_sent {
             self.close_sent = true;
-            self.say(ContentType::Alert, &alert(CLOSE_NOTIFY))?;
+            self.queue_record(ContentType::Alert, &alert(CLOSE_NOTIFY))?;
         }
         Err(Fault::USED_UP)
     }
@@ -459,7 +459,7 @@ impl AsyncWrite for TlsStream {
         let this = self.get_mut();
         if !this.close_sent {
             this.close_sent = true;
-            let _ = this.say(ContentType::Alert, &alert(CLOSE_NOTIFY)); // RFC 8446 §6.1
+            let _ = this.queue_record(ContentType::Alert, &alert(CLOSE_NOTIFY)); // RFC 8446 §6.1
         }
         this.parting = false;
         // It waits in the kernel for the FIN, and both leave in one segment.

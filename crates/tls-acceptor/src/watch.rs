@@ -38,7 +38,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// Looks at the files, and sees to it that [`Watch`] hears of them. Cheap to clone; for a thread
+/// Looks at the files, and registers them with [`Watch`]. Cheap to clone; for a thread
 /// that may block.
 #[derive(Clone)]
 pub struct FileScanner {
@@ -62,7 +62,7 @@ pub struct Look {
     pub renewed: Option<Result<Loaded, Vec<CertificateProblem>>>,
     /// The files changed all the while: look again.
     pub restless: bool,
-    /// Why the watch doesn't hear of every change, or of the end of what has hindered this look.
+    /// Why the watch doesn't notice every change, or the end of what has hindered this look.
     pub degraded: Option<String>,
 }
 
@@ -240,19 +240,19 @@ mod tests {
         }
     }
 
-    async fn hears_nothing(watch: &mut Watch) -> bool {
+    async fn is_silent(watch: &mut Watch) -> bool {
         timeout(Duration::from_millis(50), watch.changed()).await.is_err()
     }
 
     #[tokio::test]
-    async fn what_matters_is_heard_and_nothing_else() {
+    async fn a_change_that_matters_is_reported_and_nothing_else() {
         let rig = rig();
         let mut watch = Watch::new();
         let first = rig.look(&watch, false);
         assert!(first.degraded.is_none() && !first.restless && first.renewed.is_some());
         // Beside the directory anything may happen.
         fs::write(rig.temp.path().join("beside"), "x").unwrap();
-        assert!(hears_nothing(&mut watch).await);
+        assert!(is_silent(&mut watch).await);
         // Something in it makes noise, but no difference.
         fs::write(rig.temp.path().join("certs/.hidden"), "x").unwrap();
         soon(watch.changed()).await;
@@ -266,9 +266,9 @@ mod tests {
         fs::rename(rig.temp.path().join("certs"), rig.temp.path().join("away")).unwrap();
         soon(watch.changed()).await;
         assert!(rig.look(&watch, false).renewed.unwrap().is_ok(), "kept");
-        while !hears_nothing(&mut watch).await {}
+        while !is_silent(&mut watch).await {}
         fs::write(rig.temp.path().join("away/a.key"), "x").unwrap();
-        assert!(hears_nothing(&mut watch).await, "not watched any more");
+        assert!(is_silent(&mut watch).await, "not watched any more");
         rig.pki.issue(&["c.test"]).write(&rig.temp.path().join("certs"), "c");
         soon(watch.changed()).await;
         assert!(rig.look(&watch, false).renewed.unwrap().unwrap().set.lookup("c.test").is_some());
@@ -312,6 +312,6 @@ mod tests {
         assert!(rig.look(&watch, false).renewed.is_none());
         rig.pki.issue(&["b.test"]).write(&rig.temp.path().join("certs"), "b");
         assert!(rig.look(&watch, false).renewed.is_some());
-        assert!(hears_nothing(&mut watch).await);
+        assert!(is_silent(&mut watch).await);
     }
 }

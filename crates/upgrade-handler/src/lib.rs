@@ -4,7 +4,7 @@
 //! HTTP request in; accepted upgrade or refusal out. This crate knows neither TLS nor frames. In
 //! the order of a handshake:
 //!
-//! - [`judge`]: is it one? [`Refusal`]: or why not; [`origin`]: may this page?
+//! - [`classify`]: is it one? [`Refusal`]: or why not; [`origin`]: may this page?
 //! - [`ask`], [`verify`]: what the backend is asked and whether its answer is true; [`Key`], `extensions`,
 //!   [`fields`]: the pieces; [`casing`]: as the RFC spells them
 //! - [`accept`]: what the client is told
@@ -29,7 +29,7 @@ pub use self::handoff::{Handoff, from_hyper};
 pub use self::key::Key;
 pub use self::queued::Queued;
 pub use self::refusal::Refusal;
-pub use self::request::{HandshakeTransport, Judgement, Upgrade, judge};
+pub use self::request::{HandshakeTransport, RequestKind, Upgrade, classify};
 pub use self::response::accept;
 pub use self::tunnel::Tunnel;
 pub use self::upstream::{Agreed, FalseAnswer, Repair, ask, verify};

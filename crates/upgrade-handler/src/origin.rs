@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_told_what_to_write() {
+    fn an_invalid_origin_is_an_error_that_names_the_valid_form() {
         for (bad, write) in [
             ("wss://domain.com", "write \"https://domain.com\""),
             ("WS://domain.com:8080", "write \"http://domain.com:8080\""),

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 
 /// What a request is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum RequestKind {
     /// To be served as it is. If it carries `Upgrade`, that must not be passed on.
     Plain,
     /// A proper WebSocket handshake.
@@ -49,7 +49,7 @@ pub enum HandshakeTransport {
 
 /// Judges a request head. `Host` is the caller's to check: every request needs one.
 #[must_use]
-pub fn judge(head: &Parts) -> Judgement {
+pub fn classify(head: &Parts) -> RequestKind {
     let judged = if head.method == Method::CONNECT {
         connect(head)
     } else if head.version == Version::HTTP_11
@@ -61,11 +61,11 @@ pub fn judge(head: &Parts) -> Judgement {
     } else {
         // RFC 9110 §7.8: ignored over HTTP/1.0, without the connection option, and for protocols
         // that are not spoken here.
-        return Judgement::Plain;
+        return RequestKind::Plain;
     };
     match judged {
-        Ok(upgrade) => Judgement::Upgrade(upgrade),
-        Err(refusal) => Judgement::Refused(refusal),
+        Ok(upgrade) => RequestKind::Upgrade(upgrade),
+        Err(refusal) => RequestKind::Refused(refusal),
     }
 }
 
@@ -155,11 +155,11 @@ mod tests {
     }
 
     fn is_upgrade(head: &Parts) -> bool {
-        matches!(judge(head), Judgement::Upgrade(_))
+        matches!(classify(head), RequestKind::Upgrade(_))
     }
 
-    fn refused(refusal: Refusal) -> Judgement {
-        Judgement::Refused(refusal)
+    fn refused(refusal: Refusal) -> RequestKind {
+        RequestKind::Refused(refusal)
     }
 
     #[test]
@@ -174,31 +174,31 @@ mod tests {
 
     #[test]
     fn requests_that_are_served_as_plain_ones() {
-        assert_eq!(judge(&head(("GET", Version::HTTP_11), &[])), Judgement::Plain);
-        assert_eq!(judge(&head(("GET", Version::HTTP_10), &GOOD)), Judgement::Plain);
-        assert_eq!(judge(&with("connection", &["keep-alive"])), Judgement::Plain);
-        assert_eq!(judge(&with("connection", &[])), Judgement::Plain);
-        assert_eq!(judge(&with("upgrade", &["h2c"])), Judgement::Plain);
-        assert_eq!(judge(&with("upgrade", &["websocket/13"])), Judgement::Plain);
-        assert_eq!(judge(&head(("GET", Version::HTTP_2), &GOOD)), Judgement::Plain);
+        assert_eq!(classify(&head(("GET", Version::HTTP_11), &[])), RequestKind::Plain);
+        assert_eq!(classify(&head(("GET", Version::HTTP_10), &GOOD)), RequestKind::Plain);
+        assert_eq!(classify(&with("connection", &["keep-alive"])), RequestKind::Plain);
+        assert_eq!(classify(&with("connection", &[])), RequestKind::Plain);
+        assert_eq!(classify(&with("upgrade", &["h2c"])), RequestKind::Plain);
+        assert_eq!(classify(&with("upgrade", &["websocket/13"])), RequestKind::Plain);
+        assert_eq!(classify(&head(("GET", Version::HTTP_2), &GOOD)), RequestKind::Plain);
     }
 
     #[test]
     fn handshakes_over_http1_that_are_refused() {
-        assert_eq!(judge(&head(("POST", Version::HTTP_11), &GOOD)), refused(Refusal::NotGet));
+        assert_eq!(classify(&head(("POST", Version::HTTP_11), &GOOD)), refused(Refusal::NotGet));
         for versions in [&[][..], &["12"], &["13, 8"], &["13", "13"], &["013"]] {
             assert_eq!(
-                judge(&with("sec-websocket-version", versions)),
+                classify(&with("sec-websocket-version", versions)),
                 refused(Refusal::Version),
                 "{versions:?}"
             );
         }
         for keys in [&[][..], &["AAAA"], &[KEY, KEY], &["not base64 at all!!!!!!=="]] {
-            assert_eq!(judge(&with("sec-websocket-key", keys)), refused(Refusal::Key), "{keys:?}");
+            assert_eq!(classify(&with("sec-websocket-key", keys)), refused(Refusal::Key), "{keys:?}");
         }
-        assert_eq!(judge(&with("content-length", &["5"])), refused(Refusal::Body));
-        assert_eq!(judge(&with("transfer-encoding", &["chunked"])), refused(Refusal::Body));
-        assert_eq!(judge(&head(("CONNECT", Version::HTTP_11), &[])), refused(Refusal::Connect));
+        assert_eq!(classify(&with("content-length", &["5"])), refused(Refusal::Body));
+        assert_eq!(classify(&with("transfer-encoding", &["chunked"])), refused(Refusal::Body));
+        assert_eq!(classify(&head(("CONNECT", Version::HTTP_11), &[])), refused(Refusal::Connect));
     }
 
     fn connect_to(protocol: Option<&'static str>, fields: &[(&'static str, &'static str)]) -> Parts {
@@ -213,17 +213,17 @@ mod tests {
     fn extended_connect() {
         assert!(is_upgrade(&connect_to(Some("websocket"), &[("sec-websocket-version", "13")])));
         assert!(is_upgrade(&connect_to(Some("websocket"), &[])));
-        assert_eq!(judge(&connect_to(None, &[])), refused(Refusal::Connect));
-        assert_eq!(judge(&connect_to(Some("connect-udp"), &[])), refused(Refusal::Protocol));
+        assert_eq!(classify(&connect_to(None, &[])), refused(Refusal::Connect));
+        assert_eq!(classify(&connect_to(Some("connect-udp"), &[])), refused(Refusal::Protocol));
         let old = connect_to(Some("websocket"), &[("sec-websocket-version", "8")]);
-        assert_eq!(judge(&old), refused(Refusal::Version));
+        assert_eq!(classify(&old), refused(Refusal::Version));
         let long = connect_to(Some("websocket"), &[("content-length", "5")]);
-        assert_eq!(judge(&long), refused(Refusal::Body));
+        assert_eq!(classify(&long), refused(Refusal::Body));
     }
 
     #[test]
     fn offers_are_read() {
-        let Judgement::Upgrade(upgrade) = judge(&with("sec-websocket-protocol", &["chat, soap", "v2"]))
+        let RequestKind::Upgrade(upgrade) = classify(&with("sec-websocket-protocol", &["chat, soap", "v2"]))
         else {
             panic!("refused")
         };

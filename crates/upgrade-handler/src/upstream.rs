@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::extensions::Offer;
-    use crate::request::{Judgement, judge};
+    use crate::request::{RequestKind, classify};
 
     fn upgrade() -> (request::Parts, Upgrade) {
         let head = Request::get("/chat")
@@ -160,7 +160,7 @@ mod tests {
             .unwrap()
             .into_parts()
             .0;
-        let Judgement::Upgrade(upgrade) = judge(&head) else { panic!("refused") };
+        let RequestKind::Upgrade(upgrade) = classify(&head) else { panic!("refused") };
         (head, upgrade)
     }
 

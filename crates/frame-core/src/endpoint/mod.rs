@@ -72,8 +72,8 @@ pub struct Endpoint<S> {
     supervisor: Supervisor<Exact>,
     progress: Arc<ReadProgress>,
     /// Bytes and messages up to [`Self::note_progress`].
-    heard: u64,
-    counted: u64,
+    read_bytes: u64,
+    counted_messages: u64,
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
@@ -109,8 +109,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             handle,
             supervisor: Supervisor::new(&policy, Exact::begin()),
             progress,
-            heard: 0,
-            counted: 0,
+            read_bytes: 0,
+            counted_messages: 0,
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -247,15 +247,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// message: while messages flow, the time of the last one is not needed.
     fn note_progress(&mut self) -> Duration {
         let now = self.supervisor.now();
-        let heard = self.progress.wire_bytes();
-        if heard != self.heard {
-            self.heard = heard;
+        let read_bytes = self.progress.wire_bytes();
+        if read_bytes != self.read_bytes {
+            self.read_bytes = read_bytes;
             self.supervisor.keepalive.on_bytes(now);
         }
         let messages = self.received.messages + self.sent.messages;
-        let moved = messages != self.counted;
+        let moved = messages != self.counted_messages;
         if moved {
-            self.counted = messages;
+            self.counted_messages = messages;
             self.supervisor.on_message(now);
         }
         let held = self.assembly.len() + self.outbox.len();

@@ -55,7 +55,7 @@ impl Rig {
     }
 
     #[track_caller]
-    fn hears(&mut self, wire: &[u8]) -> impl Future<Output = ()> {
+    fn expect(&mut self, wire: &[u8]) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
             let mut seen = vec![0; wire.len()];
@@ -67,7 +67,7 @@ impl Rig {
         }
     }
 
-    async fn hears_end(&mut self) {
+    async fn expect_end(&mut self) {
         assert_eq!(self.client.read(&mut [0]).await.unwrap(), 0);
     }
 }
@@ -81,13 +81,13 @@ async fn messages_come_back_whole() {
     let mut rig = rig(policy(), 1 << 20).await;
     let split = "κόσμε".as_bytes();
     rig.send(&[masked(0x01, &split[..3]), masked(0x89, b"p"), masked(0x80, &split[3..])].concat()).await;
-    rig.hears(&[frame(0x8A, b"p"), frame(0x81, split)].concat()).await;
+    rig.expect(&[frame(0x8A, b"p"), frame(0x81, split)].concat()).await;
     let big: Vec<u8> = (0..300_000u32).map(|i| i.to_le_bytes()[0]).collect();
     rig.send(&[masked(0x82, &big), masked(0x81, b""), masked(0x8A, b"unasked")].concat()).await;
-    rig.hears(&[frame(0x82, &big), frame(0x81, b"")].concat()).await;
+    rig.expect(&[frame(0x82, &big), frame(0x81, b"")].concat()).await;
     rig.send(&masked(0x88, b"\x0F\xA0bye")).await;
-    rig.hears(&frame(0x88, b"\x0F\xA0bye")).await;
-    rig.hears_end().await;
+    rig.expect(&frame(0x88, b"\x0F\xA0bye")).await;
+    rig.expect_end().await;
     drop(rig.client);
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Client, 4000));
@@ -137,7 +137,7 @@ async fn broken_rules_end_the_session_with_their_code() {
     for (wire, code) in cases {
         let mut rig = rig(policy(), 1 << 22).await;
         rig.send(&[&masked(0x81, b"good")[..], wire, &masked(0x81, b"ignored")].concat()).await;
-        rig.hears(&frame(0x81, b"good")).await;
+        rig.expect(&frame(0x81, b"good")).await;
         let mut rest = Vec::new();
         rig.client.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest[0], 0x88, "{wire:02x?}");
@@ -164,7 +164,7 @@ async fn a_silent_client_is_pinged_and_then_gone() {
     rig.send(&masked(0x81, b"half")[..4]).await;
     rig.client.read_exact(&mut ping).await.unwrap();
     assert_eq!(before.elapsed(), 95 * SECOND);
-    rig.hears_end().await;
+    rig.expect_end().await;
     assert_eq!(before.elapsed(), 105 * SECOND);
     assert_eq!(rig.echo.await.unwrap().cause, Cause::PongTimeout);
 }
@@ -175,14 +175,14 @@ async fn idle_counts_messages() {
     let before = Instant::now();
     tokio::time::sleep(20 * SECOND).await;
     rig.send(&masked(0x81, b"x")).await;
-    rig.hears(&frame(0x81, b"x")).await;
+    rig.expect(&frame(0x81, b"x")).await;
     tokio::time::sleep(20 * SECOND).await;
     rig.send(&masked(0x89, b"")).await;
-    rig.hears(&frame(0x8A, b"")).await;
-    rig.hears(&frame(0x88, b"\x03\xE9idle")).await;
+    rig.expect(&frame(0x8A, b"")).await;
+    rig.expect(&frame(0x88, b"\x03\xE9idle")).await;
     assert_eq!(before.elapsed(), 80 * SECOND);
     rig.send(&masked(0x88, &close(1001))).await;
-    rig.hears_end().await;
+    rig.expect_end().await;
     drop(rig.client);
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Idle);
 }
@@ -212,15 +212,15 @@ async fn a_session_ends_with_its_lifetime_after_the_message_in_flight() {
     for _ in 0..59 {
         tokio::time::sleep(SECOND).await;
         rig.send(&masked(0x81, b"x")).await;
-        rig.hears(&frame(0x81, b"x")).await;
+        rig.expect(&frame(0x81, b"x")).await;
     }
     rig.send(&masked(0x01, b"be")).await;
     assert!(timeout(10 * SECOND, rig.client.read_u8()).await.is_err(), "the message is waited for");
     rig.send(&masked(0x80, b"gun")).await;
-    rig.hears(&[frame(0x81, b"begun"), frame(0x88, &close(1001))].concat()).await;
+    rig.expect(&[frame(0x81, b"begun"), frame(0x88, &close(1001))].concat()).await;
     assert_eq!(before.elapsed(), 69 * SECOND);
     rig.send(&masked(0x88, &close(1001))).await;
-    rig.hears_end().await;
+    rig.expect_end().await;
     drop(rig.client);
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Lifetime);
 }
@@ -230,7 +230,7 @@ async fn a_message_without_an_end_outlives_no_lifetime() {
     let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }, 1024).await;
     let before = Instant::now();
     rig.send(&masked(0x01, b"begun")).await;
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), 60 * SECOND + LIFETIME_MESSAGES_WAIT);
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Lifetime);
 }
@@ -267,10 +267,10 @@ async fn a_client_that_never_pauses_does_not_outlive_its_lifetime() {
 async fn an_order_ends_a_session_without_a_message_in_flight_at_once() {
     let mut rig = rig(policy(), 1024).await;
     rig.send(&[masked(0x01, b"to"), masked(0x80, b"m")].concat()).await;
-    rig.hears(&frame(0x81, b"tom")).await;
+    rig.expect(&frame(0x81, b"tom")).await;
     let before = Instant::now();
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
@@ -278,13 +278,13 @@ async fn an_order_ends_a_session_without_a_message_in_flight_at_once() {
 async fn the_connection_ends_behind_the_answer_to_a_close() {
     let mut rig = rig(policy(), 1024).await;
     rig.handle.end(Order { code: 1001, mode: EndMode::Now });
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     for wire in [masked(0x81, b"on its way"), masked(0x89, b"")] {
         rig.send(&wire).await;
         assert!(timeout(SECOND / 2, rig.client.read_u8()).await.is_err(), "neither an end nor an echo");
     }
     rig.send(&masked(0x88, &close(1001))).await;
-    rig.hears_end().await;
+    rig.expect_end().await;
     drop(rig.client);
     assert_eq!(rig.echo.await.unwrap().client, Exit::Orderly);
 }
@@ -294,13 +294,13 @@ async fn a_client_that_leaves_a_close_unanswered_has_two_seconds() {
     let mut rig = rig(policy(), 1024).await;
     let before = Instant::now();
     rig.handle.end(Order { code: 1001, mode: EndMode::Now });
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.client, before.elapsed()), (Exit::Orderly, CLOSE_WAIT), "it has been told all");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_was_not_told_all_is_cut() {
+async fn a_client_that_has_not_received_everything_is_cut() {
     let mut rig = rig(policy(), 64).await;
     rig.send(&masked(0x82, &[7; 62])).await; // its echo fills the pipe
     tokio::task::yield_now().await;
@@ -309,7 +309,7 @@ async fn a_client_that_was_not_told_all_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_owner_of_an_endpoint_says_how_it_closes() {
+async fn the_owner_of_an_endpoint_chooses_the_close() {
     let (client, near) = duplex(1024);
     let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
     endpoint.close(4000, "bye");
@@ -385,14 +385,14 @@ async fn a_client_that_takes_a_little_now_and_then_is_not_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_says_since_when_something_waits_for_the_client() {
+async fn it_notes_since_when_something_waits_for_the_client() {
     let mut rig = rig(policy(), 64).await;
     assert_eq!(rig.handle.stalled_since(), None);
     rig.send(&masked(0x01, b"to")).await;
     tokio::task::yield_now().await;
     assert!(rig.handle.stalled_since().is_some(), "for the rest of its message");
     rig.send(&masked(0x80, b"m")).await;
-    rig.hears(&frame(0x81, b"tom")).await;
+    rig.expect(&frame(0x81, b"tom")).await;
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.handle.stalled_since(), None);
     rig.send(&masked(0x82, &[7; 1000])).await;
@@ -414,9 +414,9 @@ async fn an_order_waits_for_the_message_in_flight() {
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     assert!(timeout(SECOND, rig.client.read_u8()).await.is_err());
     rig.send(&wire[8..]).await;
-    rig.hears(&[frame(0x81, b"in flight"), frame(0x88, &close(1001))].concat()).await;
+    rig.expect(&[frame(0x81, b"in flight"), frame(0x88, &close(1001))].concat()).await;
     rig.send(&masked(0x88, &close(1001))).await;
-    rig.hears_end().await;
+    rig.expect_end().await;
     drop(rig.client);
     let outcome = rig.echo.await.unwrap();
     assert_eq!((outcome.cause, outcome.client), (Cause::Ordered { code: 1001 }, Exit::Orderly));
@@ -453,7 +453,7 @@ async fn a_frame_that_is_kept_open_and_silent_does_not_outlast_an_order() {
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 9 * SECOND } });
     tokio::time::sleep(SECOND).await;
     rig.handle.end(Order { code: 1012, mode: EndMode::AfterMessages { within: 4 * SECOND } });
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), 5 * SECOND, "the earlier end counts");
     assert_eq!(rig.echo.await.unwrap().cause, Cause::Ordered { code: 1001 });
 }
@@ -471,10 +471,10 @@ async fn a_client_that_reads_nothing_does_not_outlast_an_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_tells_how_it_is_when_asked() {
+async fn it_answers_a_snapshot_when_asked() {
     let mut rig = rig(policy(), 64).await;
     rig.send(&masked(0x81, b"abc")).await;
-    rig.hears(&frame(0x81, b"abc")).await;
+    rig.expect(&frame(0x81, b"abc")).await;
     tokio::time::sleep(7 * SECOND).await;
     let snapshot = rig.handle.request_snapshot().await.unwrap();
     for traffic in [snapshot.from_client, snapshot.from_backend] {

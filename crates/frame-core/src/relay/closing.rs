@@ -10,8 +10,8 @@
 //! | 3 | no cause yet | wait |
 //! | 4 | the client reset its connection, and one Close at least is missing | finish: client cut, backend reset |
 //! | 5 | the client's connection vanished or failed, and all that it sent is written | finish: client cut |
-//! | 6 | a peer broke a rule and is not told yet; the other has closed or ended, or the wait is over; the stream to the violator stands inside a frame | finish: violator cut |
-//! | 7 | the same, but between two frames | tell the violator (§7.1.7) |
+//! | 6 | a peer broke a rule and was sent no Close for it yet; the other has closed or ended, or the wait is over; the stream to the violator stands inside a frame | finish: violator cut |
+//! | 7 | the same, but between two frames | send the violator a Close (§7.1.7) |
 //! | 8 | no violation; the backend ended without a Close, the client has not ended; the stream to the client stands between two frames, and the loss is not reported yet | report it: Close 1011 (§7.4.1) |
 //! | 9 | the same, but inside a frame, and all is written | finish: client cut |
 //! | 10 | the gateway was ordered to end the session, both Closes are written, and no wait has begun | begin a wait |
@@ -71,7 +71,7 @@ pub(super) struct State {
     pub(super) backend: Peer,
     pub(super) to_client: Output,
     pub(super) to_backend: Output,
-    /// The peer that broke a rule, and whether it was told so.
+    /// The peer that broke a rule, and whether it was sent a Close for it.
     pub(super) violator: Option<(Party, bool)>,
     /// [`Step::ReportLoss`] would still change something.
     pub(super) loss_is_unreported: bool,
@@ -88,7 +88,7 @@ pub(super) enum Step {
     /// The cause of the end is that this peer is lost.
     SetLost(Party),
     /// A Close with the violation's code, and [`CLOSE_WAIT`](crate::policy::CLOSE_WAIT) from now on.
-    TellViolator(Party),
+    CloseToViolator(Party),
     /// A Close to the client; its bytes go nowhere from now on.
     ReportLoss,
     /// [`CLOSE_WAIT`](crate::policy::CLOSE_WAIT) from now on.
@@ -128,9 +128,9 @@ pub(super) fn next_step(state: &State) -> Step {
             };
             if other.closed || other.ended.is_some() || late {
                 return match violator {
-                    _ if to_violator.at_frame_boundary => Step::TellViolator(violator), // 7
+                    _ if to_violator.at_frame_boundary => Step::CloseToViolator(violator), // 7
                     Party::Client => Step::Finish { client: Exit::Cut, backend: Exit::Orderly }, // 6
-                    _ => Step::Finish { client: Exit::Orderly, backend: Exit::Cut },    // 6
+                    _ => Step::Finish { client: Exit::Orderly, backend: Exit::Cut },       // 6
                 };
             }
         }
@@ -268,7 +268,7 @@ mod tests {
                 (State { to_backend: UNWRITTEN, ..state }, Step::Wait),
             ]);
         }
-        // One that half-closed may still hear the rest.
+        // One that half-closed may still read the rest.
         check(&[(State { client: ended(Ended::Eof), ..ENDING }, Step::Wait)]);
     }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn row_7_a_violator_is_told_once_the_other_has_closed_or_ended_or_takes_too_long() {
+    fn row_7_a_violator_gets_its_close_once_the_other_has_closed_or_ended_or_takes_too_long() {
         for violator in [Party::Client, Party::Backend] {
             let untold = |state| State { violator: Some((violator, false)), ..state };
             let other = |peer| match violator {
@@ -310,7 +310,7 @@ mod tests {
                 Party::Client => State { client: peer, ..ENDING },
                 _ => State { backend: peer, ..ENDING },
             };
-            let told = Step::TellViolator(violator);
+            let told = Step::CloseToViolator(violator);
             check(&[
                 (untold(LATE), told),
                 (untold(other(CLOSED)), told),

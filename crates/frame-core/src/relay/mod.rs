@@ -88,8 +88,8 @@ where
 struct Breach {
     by: Party,
     violation: Violation,
-    /// Whether that peer was told so.
-    told: bool,
+    /// That peer was sent a Close for it.
+    is_reported: bool,
 }
 
 #[derive(Debug)]
@@ -252,12 +252,12 @@ impl<T: Clock> Relay<T> {
 
     fn on_order(&mut self, order: Order, now: Duration) {
         if let Some(boundary) = self.supervisor.on_order(order, now) {
-            self.obey(order.code, boundary);
+            self.close_by_order(order.code, boundary);
         }
     }
 
     /// There is a new order, whose cause the supervisor knows.
-    fn obey(&mut self, code: u16, boundary: Boundary) {
+    fn close_by_order(&mut self, code: u16, boundary: Boundary) {
         if self.cause.is_none() {
             self.cause = self.supervisor.order_cause().map(Box::new);
         }
@@ -298,7 +298,7 @@ impl<T: Clock> Relay<T> {
                     self.peer(party).closed = true; // both broke a rule: no Close is awaited
                     return;
                 }
-                self.breach = Some(Box::new(Breach { by: party, violation, told: false }));
+                self.breach = Some(Box::new(Breach { by: party, violation, is_reported: false }));
                 self.cause.get_or_insert_with(|| Box::new(Cause::Violation { by: party, violation }));
                 self.supervisor.limit_wait(now);
                 let (own, other) = self.pumps(party);
@@ -339,7 +339,7 @@ impl<T: Clock> Relay<T> {
             }
             Due::Lifetime => {
                 if let Some(boundary) = self.supervisor.on_lifetime(now) {
-                    self.obey(LIFETIME_CODE, boundary);
+                    self.close_by_order(LIFETIME_CODE, boundary);
                 }
             }
             Due::OrderTimeout { code } => self.close_both(code, "", Boundary::Frame),
@@ -365,9 +365,9 @@ impl<T: Clock> Relay<T> {
                 Step::SetLost(party) => {
                     self.cause = self.peer(party).write_error.map(|how| Box::new(Cause::Lost { party, how }));
                 }
-                Step::TellViolator(violator) => {
+                Step::CloseToViolator(violator) => {
                     let Some(breach) = self.breach.as_deref_mut() else { return };
-                    breach.told = true;
+                    breach.is_reported = true;
                     let violation = breach.violation;
                     self.supervisor.deadline = Some(now + CLOSE_WAIT);
                     let (_, to_violator) = self.pumps(violator);
@@ -391,7 +391,7 @@ impl<T: Clock> Relay<T> {
             backend: self.backend,
             to_client: output(&self.down),
             to_backend: output(&self.up),
-            violator: self.breach.as_deref().map(|breach| (breach.by, breach.told)),
+            violator: self.breach.as_deref().map(|breach| (breach.by, breach.is_reported)),
             loss_is_unreported: self.down.takes_close() || self.up.is_relaying(),
             ordered: self.supervisor.is_ordered(),
             wait: match self.supervisor.deadline {

@@ -172,7 +172,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// A client or a backend: what it says, and what it hears.
+/// A client or a backend: what it sends, and what it has received.
 struct Far {
     net: Rc<RefCell<Net>>,
     party: Party,
@@ -183,12 +183,12 @@ struct Far {
     /// Frames that must arrive at the other side, as they are.
     sent: Vec<Vec<u8>>,
     /// How many of the other side's have arrived here.
-    heard: usize,
-    heard_len: usize,
+    received: usize,
+    received_len: usize,
     /// It answers pings of the gateway's.
     answers: bool,
     closed: bool,
-    has_heard_close: bool,
+    has_received_close: bool,
 }
 
 impl Far {
@@ -210,11 +210,11 @@ impl Far {
             script: VecDeque::new(),
             rest: VecDeque::new(),
             sent: Vec::new(),
-            heard: 0,
-            heard_len: 0,
+            received: 0,
+            received_len: 0,
             answers: !random.one_in(4),
             closed: false,
-            has_heard_close: false,
+            has_received_close: false,
         };
         for number in 0..random.below(8) {
             let fragments = 1 + random.below(3);
@@ -240,7 +240,7 @@ impl Far {
     }
 
     /// Sends at most so many bytes of its script.
-    fn speak(&mut self, mut most: usize) {
+    fn send(&mut self, mut most: usize) {
         let net = &mut *self.net.borrow_mut();
         if net.end.is_some() {
             return;
@@ -289,15 +289,15 @@ impl Far {
 
     /// Looks at what has arrived: frames of the other side as they were sent and in their order, and
     /// between them those of the gateway.
-    fn hear(&mut self, other: &[Vec<u8>]) -> Result<(), String> {
+    fn receive(&mut self, other: &[Vec<u8>]) -> Result<(), String> {
         loop {
             let net = self.net.borrow();
-            let wire = &net.out[self.heard_len..];
-            let hears = if self.party == Party::Client { Sender::Server } else { Sender::Client };
-            let head = match scan_head(wire, hears) {
+            let wire = &net.out[self.received_len..];
+            let sender = if self.party == Party::Client { Sender::Server } else { Sender::Client };
+            let head = match scan_head(wire, sender) {
                 Ok(Scan::Head(head)) => head,
                 Ok(Scan::Need(_)) => return Ok(()),
-                Err(e) => return Err(format!("{:?} hears nonsense: {e}", self.party)),
+                Err(e) => return Err(format!("{:?} sender nonsense: {e}", self.party)),
             };
             let mask_len = if head.mask.is_some() { 4 } else { 0 };
             let extended = match wire[1] & 0x7F {
@@ -307,12 +307,12 @@ impl Far {
             };
             let head_len = 2 + extended + mask_len;
             let len = head_len + usize::try_from(head.payload_len).unwrap();
-            let Some(heard) = wire.get(..len).map(<[u8]>::to_vec) else { return Ok(()) };
+            let Some(received) = wire.get(..len).map(<[u8]>::to_vec) else { return Ok(()) };
             drop(net);
-            self.heard_len += len;
-            match heard[0] {
+            self.received_len += len;
+            match received[0] {
                 0x89 if self.answers => {
-                    let mut payload = heard[head_len..].to_vec();
+                    let mut payload = received[head_len..].to_vec();
                     if let Some(mask) = head.mask {
                         unmask(&mut payload, mask, 0);
                     }
@@ -322,14 +322,14 @@ impl Far {
                 }
                 0x89 => {}
                 0x88 => {
-                    self.has_heard_close = true;
+                    self.has_received_close = true;
                     self.script.clear();
                     if !self.closed {
                         self.script.push_back(self.encode(0x88, &1000_u16.to_be_bytes()));
                     }
                 }
-                _ if other.get(self.heard) == Some(&heard) => self.heard += 1,
-                b0 => return Err(format!("{:?} hears {b0:#x}, number {}", self.party, self.heard)),
+                _ if other.get(self.received) == Some(&received) => self.received += 1,
+                b0 => return Err(format!("{:?} sender {b0:#x}, number {}", self.party, self.received)),
             }
         }
     }
@@ -397,7 +397,7 @@ impl World {
             0..=23 => {
                 let most = if self.random.one_in(2) { 40 } else { 1 << 20 };
                 let most = self.random.below(most);
-                self.far().speak(most);
+                self.far().send(most);
             }
             24..=43 => {
                 let most = if self.random.one_in(2) { 100 } else { 1 << 20 };
@@ -443,8 +443,8 @@ impl World {
                 }
             }
         }
-        self.client.hear(&self.backend.sent)?;
-        self.backend.hear(&self.client.sent)
+        self.client.receive(&self.backend.sent)?;
+        self.backend.receive(&self.client.sent)
     }
 
     /// A session that sleeps has nothing to do.
@@ -508,7 +508,7 @@ impl World {
                 return Err(format!("it doesn't end: {:?}", self.relay));
             }
             for far in [&mut self.client, &mut self.backend] {
-                far.speak(1 << 20);
+                far.send(1 << 20);
                 far.make_room(1 << 20);
                 if far.net.borrow().shut {
                     far.end(None);
@@ -520,7 +520,7 @@ impl World {
                 advance(self.random.millis(400)).await;
             }
         }
-        let whole = |to: &Far, from: &Far| to.heard == from.sent.len();
+        let whole = |to: &Far, from: &Far| to.received == from.sent.len();
         let (client, backend) = (&self.client, &self.backend);
         let outcome = self.outcome.as_ref().unwrap();
         if self.is_sound

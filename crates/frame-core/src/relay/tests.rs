@@ -106,18 +106,18 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Parts<C> {
 struct Far {
     io: DuplexStream,
     /// Whose frames arrive here.
-    hears: Sender,
+    sender: Sender,
 }
 
-/// A frame as a peer hears it, unmasked.
+/// A frame as a peer receives it, unmasked.
 #[derive(Debug, PartialEq, Eq)]
-struct Heard {
+struct ReceivedFrame {
     b0: u8,
     payload: Vec<u8>,
 }
 
-fn heard(b0: u8, payload: &[u8]) -> Heard {
-    Heard { b0, payload: payload.into() }
+fn received(b0: u8, payload: &[u8]) -> ReceivedFrame {
+    ReceivedFrame { b0, payload: payload.into() }
 }
 
 impl Far {
@@ -126,10 +126,10 @@ impl Far {
     }
 
     /// The next frame, with its rules checked; `None` at the end of the stream.
-    async fn hear(&mut self) -> Option<Heard> {
+    async fn receive(&mut self) -> Option<ReceivedFrame> {
         let mut wire = Vec::new();
         loop {
-            match scan_head(&wire, self.hears).unwrap() {
+            match scan_head(&wire, self.sender).unwrap() {
                 Scan::Need(_) => match self.io.read_u8().await {
                     Ok(byte) => wire.push(byte),
                     Err(_) if wire.is_empty() => return None,
@@ -141,20 +141,20 @@ impl Far {
                     if let Some(mask) = head.mask {
                         unmask(&mut payload, mask, 0);
                     }
-                    return Some(Heard { b0: wire[0], payload });
+                    return Some(ReceivedFrame { b0: wire[0], payload });
                 }
             }
         }
     }
 
-    async fn hear_close(&mut self) -> Close {
-        let frame = self.hear().await.expect("a Close, not the end");
+    async fn receive_close(&mut self) -> Close {
+        let frame = self.receive().await.expect("a Close, not the end");
         assert_eq!(frame.b0, 0x88);
         Close::parse(&frame.payload).unwrap()
     }
 
     /// Everything until the end of the stream.
-    async fn hear_out(&mut self) -> Vec<u8> {
+    async fn receive_rest(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         self.io.read_to_end(&mut wire).await.unwrap();
         wire
@@ -192,8 +192,8 @@ where
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
-        client: Far { io: client_far, hears: Sender::Server },
-        backend: Far { io: backend_far, hears: Sender::Client },
+        client: Far { io: client_far, sender: Sender::Server },
+        backend: Far { io: backend_far, sender: Sender::Client },
         handle,
         relay,
         parted,
@@ -219,7 +219,7 @@ impl Clock for Lagging {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timer_that_fired_counts_whatever_the_clock_says() {
+async fn a_timer_that_fired_counts_even_if_the_clock_lags() {
     let (client_far, mut client) = duplex(1 << 10);
     let (_backend_far, mut backend) = duplex(1 << 10);
     let policy = Policy { idle_timeout: Some(45 * SECOND), ..pinging() };
@@ -227,14 +227,14 @@ async fn a_timer_that_fired_counts_whatever_the_clock_says() {
     let clock = Lagging(Exact::begin(), Duration::ZERO.into());
     let begun = Instant::now();
     let session = relay(&mut client, &mut backend, policy, &handle, clock);
-    let hearing = async {
-        let mut client = Far { io: client_far, hears: Sender::Server };
-        let ping = client.hear().await.unwrap();
+    let receiving = async {
+        let mut client = Far { io: client_far, sender: Sender::Server };
+        let ping = client.receive().await.unwrap();
         assert_eq!((begun.elapsed(), ping.b0), (30 * SECOND, 0x89));
         client.send(&masked(0x8A, &ping.payload)).await;
-        assert_eq!((client.hear_close().await.code, begun.elapsed()), (Some(1001), 45 * SECOND));
+        assert_eq!((client.receive_close().await.code, begun.elapsed()), (Some(1001), 45 * SECOND));
     };
-    let (outcome, ()) = tokio::join!(session, hearing);
+    let (outcome, ()) = tokio::join!(session, receiving);
     assert_eq!(outcome.cause, Cause::Idle);
 }
 
@@ -276,12 +276,12 @@ async fn bytes_go_on_as_they_are() {
 async fn the_closing_handshake_passes_through() {
     let mut rig = rig(policy()).await;
     rig.client.send(&masked(0x88, b"\x0F\xA0bye")).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x88, b"\x0F\xA0bye")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x88, b"\x0F\xA0bye")));
     rig.backend.send(&[frame(0x81, b"last"), frame(0x88, b"\x0F\xA0bye")].concat()).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"last")));
-    assert_eq!(rig.client.hear().await, Some(heard(0x88, b"\x0F\xA0bye")));
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"last")));
+    assert_eq!(rig.client.receive().await, Some(received(0x88, b"\x0F\xA0bye")));
     // The server side closes TCP first: the gateway towards the client, the backend towards us.
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, None);
     assert!(rig.backend.is_silent().await);
     rig.backend.io.shutdown().await.unwrap();
     rig.client.io.shutdown().await.unwrap();
@@ -296,27 +296,27 @@ async fn the_closing_handshake_passes_through() {
 async fn an_empty_close_stays_empty_and_nothing_follows_a_close() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&[frame(0x88, b""), frame(0x81, b"too late")].concat()).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x88, b"")));
+    assert_eq!(rig.client.receive().await, Some(received(0x88, b"")));
     rig.client.send(&[masked(0x88, b""), masked(0x81, b"too late")].concat()).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x88, b"")));
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.backend.receive().await, Some(received(0x88, b"")));
+    assert_eq!(rig.client.receive().await, None);
     drop(rig.client);
-    assert_eq!(rig.backend.hear().await, None);
+    assert_eq!(rig.backend.receive().await, None);
     assert_eq!(rig.relay.await.unwrap().cause.close_code(), 1005);
     assert!(!rig.parted.load(Ordering::Relaxed), "a Close that awaits its answer must not wait");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_closes_and_half_closes_still_hears_the_rest() {
+async fn a_client_that_closes_and_half_closes_still_receives_the_rest() {
     let mut rig = rig(policy()).await;
     rig.client.send(&masked(0x88, &close(1000))).await;
     rig.client.io.shutdown().await.unwrap();
-    assert_eq!(rig.backend.hear().await, Some(heard(0x88, &close(1000))));
-    assert_eq!(rig.backend.hear().await, None);
+    assert_eq!(rig.backend.receive().await, Some(received(0x88, &close(1000))));
+    assert_eq!(rig.backend.receive().await, None);
     rig.backend.send(&[frame(0x81, b"rest"), frame(0x88, &close(1000))].concat()).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"rest")));
-    assert_eq!(rig.client.hear().await, Some(heard(0x88, &close(1000))));
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"rest")));
+    assert_eq!(rig.client.receive().await, Some(received(0x88, &close(1000))));
+    assert_eq!(rig.client.receive().await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -324,7 +324,7 @@ async fn a_lost_client_ends_the_backend_without_a_close() {
     let mut rig = rig(policy()).await;
     rig.client.send(&[masked(0x81, b"whole"), masked(0x81, b"cut off")[..9].to_vec()].concat()).await;
     drop(rig.client);
-    let wire = rig.backend.hear_out().await;
+    let wire = rig.backend.receive_rest().await;
     assert_eq!(wire, [masked(0x81, b"whole"), masked(0x81, b"cut off")[..9].to_vec()].concat());
     drop(rig.backend);
     let outcome = rig.relay.await.unwrap();
@@ -347,11 +347,11 @@ async fn a_lost_backend_is_1011_at_a_boundary() {
     // Between two fragments is a boundary; half a head is not passed on.
     rig.backend.send(&[&frame(0x01, b"frag")[..], &[0x80]].concat()).await;
     drop(rig.backend);
-    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"frag")));
-    assert_eq!(rig.client.hear_close().await.code, Some(1011));
+    assert_eq!(rig.client.receive().await, Some(received(0x01, b"frag")));
+    assert_eq!(rig.client.receive_close().await.code, Some(1011));
     assert!(rig.client.is_silent().await); // the client may answer first
     rig.client.send(&masked(0x88, &close(1011))).await;
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, None);
     drop(rig.client);
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Eof });
@@ -362,7 +362,7 @@ async fn a_lost_backend_is_1011_at_a_boundary() {
 async fn a_backend_that_resets_at_a_boundary_is_1011_and_then_a_reset() {
     let mut rig = rig_over(policy(), 1024, |near| near, resets).await;
     drop(rig.backend);
-    assert_eq!(rig.client.hear_close().await.code, Some(1011));
+    assert_eq!(rig.client.receive_close().await.code, Some(1011));
     let before = Instant::now();
     let outcome = rig.relay.await.unwrap(); // the client doesn't answer
     assert_eq!(before.elapsed(), CLOSE_WAIT);
@@ -377,7 +377,7 @@ async fn a_backend_lost_inside_a_frame_cuts_the_client() {
     drop(rig.backend);
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.client, Exit::Cut);
-    assert_eq!(rig.client.hear_out().await, wire[..5]);
+    assert_eq!(rig.client.receive_rest().await, wire[..5]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -386,17 +386,17 @@ async fn a_client_that_breaks_a_rule() {
     rig.client
         .send(&[masked(0x81, b"good"), vec![0x81, 0x01, b'x'], masked(0x81, b"ignored")].concat())
         .await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"good")));
-    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    assert_eq!(rig.backend.receive().await, Some(received(0x81, b"good")));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
     // What the backend still sends is relayed until its Close.
     rig.backend.send(&frame(0x81, b"still")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"still")));
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"still")));
     assert!(rig.client.is_silent().await);
     rig.backend.send(&frame(0x88, &close(1002))).await;
-    let told = rig.client.hear_close().await;
+    let told = rig.client.receive_close().await;
     assert_eq!(told.code, Some(1002));
     assert!(told.reason.contains("not masked"), "{told}");
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, None);
     drop((rig.client, rig.backend));
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Violation { by: Party::Client, violation: Violation::Unmasked });
@@ -404,33 +404,33 @@ async fn a_client_that_breaks_a_rule() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violator_waits_two_seconds_for_a_backend_that_says_nothing() {
+async fn a_violator_waits_two_seconds_for_a_silent_backend() {
     let mut rig = rig(Policy { limits: Limits { message_max: 4, deflate: false }, ..policy() }).await;
     let before = Instant::now();
     rig.client.send(&masked(0x82, b"12345")).await;
-    assert_eq!(rig.backend.hear_close().await.code, Some(1009));
-    assert_eq!(rig.client.hear_close().await.code, Some(1009));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1009));
+    assert_eq!(rig.client.receive_close().await.code, Some(1009));
     assert_eq!(before.elapsed(), CLOSE_WAIT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violating_backend_waits_two_seconds_for_a_client_that_says_nothing() {
+async fn a_violating_backend_waits_two_seconds_for_a_silent_client() {
     let mut rig = rig(policy()).await;
     let before = Instant::now();
     rig.backend.send(&masked(0x81, b"bad")).await;
-    assert_eq!(rig.client.hear_close().await.code, Some(1002));
-    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    assert_eq!(rig.client.receive_close().await.code, Some(1002));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
     assert_eq!(before.elapsed(), CLOSE_WAIT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violator_is_told_at_once_when_the_backend_ends() {
+async fn a_violator_gets_its_close_at_once_when_the_backend_ends() {
     let mut rig = rig(policy()).await;
     rig.client.send(&[0xFF, 0x80]).await;
-    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
     let before = Instant::now();
     drop(rig.backend);
-    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    assert_eq!(rig.client.receive_close().await.code, Some(1002));
     assert_eq!(before.elapsed(), Duration::ZERO);
 }
 
@@ -444,19 +444,19 @@ async fn a_violator_whose_stream_stands_inside_a_frame_is_cut() {
     rig.client.send(&[0xFF, 0x80]).await;
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.client, Exit::Cut);
-    assert_eq!(rig.client.hear_out().await, b"");
+    assert_eq!(rig.client.receive_rest().await, b"");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_breaks_a_rule() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&[frame(0x81, b"good"), masked(0x81, b"bad")].concat()).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"good")));
-    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"good")));
+    assert_eq!(rig.client.receive_close().await.code, Some(1002));
     rig.client.send(&masked(0x81, b"still")).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"still")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x81, b"still")));
     rig.client.send(&masked(0x88, &close(1002))).await;
-    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
     drop((rig.client, rig.backend));
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Violation { by: Party::Backend, violation: Violation::Masked });
@@ -466,9 +466,9 @@ async fn a_backend_that_breaks_a_rule() {
 async fn a_bad_close_is_not_passed_on() {
     let mut rig = rig(policy()).await;
     rig.client.send(&masked(0x88, &close(1005))).await;
-    assert_eq!(rig.backend.hear_close().await.code, Some(1002));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
     rig.backend.send(&frame(0x88, &close(1002))).await;
-    assert_eq!(rig.client.hear_close().await.code, Some(1002));
+    assert_eq!(rig.client.receive_close().await.code, Some(1002));
 }
 
 #[test]
@@ -494,15 +494,15 @@ fn pinging() -> Policy {
 async fn a_silent_client_is_pinged_and_its_pong_taken_out() {
     let mut rig = rig(pinging()).await;
     let before = Instant::now();
-    let ping = rig.client.hear().await.unwrap();
+    let ping = rig.client.receive().await.unwrap();
     assert_eq!((before.elapsed(), ping.b0), (30 * SECOND, 0x89));
     // The answer between two messages, one of them split around it.
     let (a, b) = (masked(0x01, b"a"), masked(0x80, b"b"));
     rig.client.send(&[&a[..], &masked(0x8A, &ping.payload), &masked(0x8A, b"mine"), &b].concat()).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"a")));
-    assert_eq!(rig.backend.hear().await, Some(heard(0x8A, b"mine")));
-    assert_eq!(rig.backend.hear().await, Some(heard(0x80, b"b")));
-    let again = rig.client.hear().await.unwrap();
+    assert_eq!(rig.backend.receive().await, Some(received(0x01, b"a")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x8A, b"mine")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x80, b"b")));
+    let again = rig.client.receive().await.unwrap();
     assert_eq!((before.elapsed(), again.b0), (60 * SECOND, 0x89));
     assert_ne!(again.payload, ping.payload);
     // A pong that arrives byte by byte is taken out as well.
@@ -517,7 +517,7 @@ async fn a_silent_client_is_pinged_and_its_pong_taken_out() {
 async fn a_client_that_answers_no_ping_is_gone() {
     let mut rig = rig(pinging()).await;
     let before = Instant::now();
-    assert_eq!(rig.backend.hear().await, None); // no Close
+    assert_eq!(rig.backend.receive().await, None); // no Close
     assert_eq!(before.elapsed(), 40 * SECOND);
     drop(rig.backend);
     let outcome = rig.relay.await.unwrap();
@@ -539,20 +539,20 @@ async fn a_ping_waits_for_the_end_of_the_frame() {
     let mut rest = vec![0; back.len()];
     rig.client.io.read_exact(&mut rest).await.unwrap();
     assert_eq!([seen, rest].concat(), wire);
-    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"next")));
+    assert_eq!(rig.client.receive().await.unwrap().b0, 0x89);
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"next")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_a_ping_of_the_backends_is_unanswered_the_gateway_sends_none() {
     let mut rig = rig(pinging()).await;
     rig.backend.send(&frame(0x89, b"backend's")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x89, b"backend's")));
+    assert_eq!(rig.client.receive().await, Some(received(0x89, b"backend's")));
     advance(35 * SECOND).await;
     assert!(rig.client.is_silent().await);
     rig.client.send(&masked(0x8A, b"backend's")).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x8A, b"backend's")));
-    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+    assert_eq!(rig.backend.receive().await, Some(received(0x8A, b"backend's")));
+    assert_eq!(rig.client.receive().await.unwrap().b0, 0x89);
 }
 
 #[tokio::test(start_paused = true)]
@@ -567,7 +567,7 @@ async fn the_pong_clock_stops_while_the_client_is_not_read() {
     let mut seen = vec![0; stall.len()];
     rig.backend.io.read_exact(&mut seen).await.unwrap();
     assert_eq!(seen, stall);
-    assert_eq!(rig.client.hear().await.unwrap().b0, 0x89);
+    assert_eq!(rig.client.receive().await.unwrap().b0, 0x89);
 }
 
 #[tokio::test(start_paused = true)]
@@ -609,16 +609,16 @@ async fn idle_counts_messages_and_not_pings() {
     let before = Instant::now();
     advance(20 * SECOND).await;
     rig.backend.send(&frame(0x81, b"x")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"x")));
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"x")));
     for _ in 0..2 {
-        let ping = rig.client.hear().await.unwrap();
+        let ping = rig.client.receive().await.unwrap();
         rig.client.send(&masked(0x8A, &ping.payload)).await;
         rig.backend.send(&frame(0x8A, b"heartbeat")).await;
-        assert_eq!(rig.client.hear().await, Some(heard(0x8A, b"heartbeat")));
+        assert_eq!(rig.client.receive().await, Some(received(0x8A, b"heartbeat")));
     }
-    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    assert_eq!(rig.client.receive_close().await.code, Some(1001));
     assert_eq!(before.elapsed(), 80 * SECOND);
-    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1001));
     rig.client.send(&masked(0x88, &close(1001))).await;
     rig.backend.send(&frame(0x88, &close(1001))).await;
     drop((rig.client, rig.backend));
@@ -632,17 +632,17 @@ async fn a_session_ends_with_its_lifetime_however_busy_it_is() {
     for _ in 0..59 {
         advance(SECOND).await;
         rig.client.send(&masked(0x81, b"x")).await;
-        assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"x")));
+        assert_eq!(rig.backend.receive().await, Some(received(0x81, b"x")));
     }
     rig.backend.send(&frame(0x01, b"begun")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
-    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    assert_eq!(rig.client.receive().await, Some(received(0x01, b"begun")));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1001));
     assert_eq!(before.elapsed(), 60 * SECOND);
     rig.client.send(&masked(0x88, &close(1001))).await;
     advance(10 * SECOND).await;
     rig.backend.send(&frame(0x80, b"finished")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x80, b"finished")));
-    let close_frame = rig.client.hear_close().await;
+    assert_eq!(rig.client.receive().await, Some(received(0x80, b"finished")));
+    let close_frame = rig.client.receive_close().await;
     assert_eq!((close_frame.code, &*close_frame.reason), (Some(1001), ""));
     rig.backend.send(&frame(0x88, &close(1001))).await;
     drop((rig.client, rig.backend));
@@ -656,8 +656,8 @@ async fn a_message_without_an_end_outlives_no_lifetime() {
     let mut rig = rig(Policy { lifetime: Some(60 * SECOND), ..policy() }).await;
     let before = Instant::now();
     rig.backend.send(&frame(0x01, b"begun")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
-    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    assert_eq!(rig.client.receive().await, Some(received(0x01, b"begun")));
+    assert_eq!(rig.client.receive_close().await.code, Some(1001));
     assert_eq!(before.elapsed(), 60 * SECOND + LIFETIME_MESSAGES_WAIT);
     assert_eq!(rig.relay.await.unwrap().cause, Cause::Lifetime);
 }
@@ -666,16 +666,16 @@ async fn a_message_without_an_end_outlives_no_lifetime() {
 async fn an_order_lets_messages_in_flight_finish() {
     let mut rig = rig(policy()).await;
     rig.backend.send(&frame(0x01, b"begun")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x01, b"begun")));
+    assert_eq!(rig.client.receive().await, Some(received(0x01, b"begun")));
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
-    assert_eq!(rig.backend.hear_close().await.code, Some(1001)); // this way nothing was in flight
+    assert_eq!(rig.backend.receive_close().await.code, Some(1001)); // this way nothing was in flight
     assert!(rig.client.is_silent().await);
     rig.backend.send(&[frame(0x80, b"done"), frame(0x81, b"a new one")].concat()).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x80, b"done")));
-    assert_eq!(rig.client.hear_close().await.code, Some(1001));
+    assert_eq!(rig.client.receive().await, Some(received(0x80, b"done")));
+    assert_eq!(rig.client.receive_close().await.code, Some(1001));
     rig.client.send(&masked(0x88, &close(1001))).await;
     rig.backend.send(&frame(0x88, &close(1001))).await;
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, None);
     drop((rig.client, rig.backend));
     let outcome = rig.relay.await.unwrap();
     assert_eq!(outcome.cause, Cause::Ordered { code: 1001 });
@@ -711,9 +711,9 @@ async fn a_message_that_is_kept_open_does_not_outlast_an_order() {
         rig.handle.end(Order { code: 1012, mode: EndMode::AfterMessages { within: 30 * SECOND } });
         let mut hearer = hearer;
         let close = loop {
-            let heard = hearer.hear().await.expect("a Close, not the end");
-            if heard.b0 == 0x88 {
-                break Close::parse(&heard.payload).unwrap();
+            let received = hearer.receive().await.expect("a Close, not the end");
+            if received.b0 == 0x88 {
+                break Close::parse(&received.payload).unwrap();
             }
         };
         assert_eq!((before.elapsed(), close.code), (5 * SECOND, Some(1001)), "{from_client}");
@@ -756,10 +756,10 @@ async fn a_client_that_takes_nothing_does_not_outlast_an_order() {
 async fn a_session_answers_a_request_for_a_snapshot() {
     let mut rig = rig(policy()).await;
     rig.client.send(&masked(0x81, b"up")).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x81, b"up")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x81, b"up")));
     rig.backend.send(&[frame(0x81, b"a"), frame(0x81, b"bc"), frame(0x01, b"begun")].concat()).await;
-    for expect in [heard(0x81, b"a"), heard(0x81, b"bc"), heard(0x01, b"begun")] {
-        assert_eq!(rig.client.hear().await, Some(expect));
+    for expect in [received(0x81, b"a"), received(0x81, b"bc"), received(0x01, b"begun")] {
+        assert_eq!(rig.client.receive().await, Some(expect));
     }
     tokio::time::sleep(7 * SECOND).await;
     let snapshot = rig.handle.request_snapshot().await.unwrap();
@@ -822,16 +822,16 @@ async fn an_order_to_end_now_closes_between_fragments_and_cuts_frames() {
     let half = &frame(0x82, b"half")[..3];
     rig.backend.send(half).await;
     rig.client.send(&masked(0x01, b"fragment")).await;
-    assert_eq!(rig.backend.hear().await, Some(heard(0x01, b"fragment")));
+    assert_eq!(rig.backend.receive().await, Some(received(0x01, b"fragment")));
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 30 * SECOND } });
     assert!(rig.backend.is_silent().await);
     rig.handle.end(Order { code: 1001, mode: EndMode::Now });
-    assert_eq!(rig.backend.hear_close().await.code, Some(1001));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1001));
     let before = Instant::now();
     let outcome = rig.relay.await.unwrap();
     assert!(before.elapsed() <= END_NOW_WAIT.1);
     assert_eq!(outcome.client, Exit::Cut);
-    assert_eq!(rig.client.hear_out().await, half);
+    assert_eq!(rig.client.receive_rest().await, half);
 }
 
 #[tokio::test(start_paused = true)]
@@ -846,9 +846,9 @@ async fn a_stalled_client_stalls_the_backend_and_not_the_memory() {
     assert!(sent <= held, "{sent} bytes were taken");
     // And it goes on where it stopped.
     let (far, rest) = (&mut rig.client, &big[sent..]);
-    let reader = async { far.hear().await };
-    let (heard, ()) = tokio::join!(reader, async { rig.backend.io.write_all(rest).await.unwrap() });
-    assert_eq!(heard.unwrap().payload.len(), 1 << 20);
+    let reader = async { far.receive().await };
+    let (received, ()) = tokio::join!(reader, async { rig.backend.io.write_all(rest).await.unwrap() });
+    assert_eq!(received.unwrap().payload.len(), 1 << 20);
 }
 
 #[tokio::test(start_paused = true)]
@@ -858,10 +858,10 @@ async fn a_backend_that_stops_reading_and_then_goes() {
     rig.backend.send(&[frame(0x81, b"last"), frame(0x88, &close(1000))].concat()).await;
     drop(rig.backend);
     rig.client.send(&masked(0x81, b"into the void")).await;
-    assert_eq!(rig.client.hear().await, Some(heard(0x81, b"last")));
-    assert_eq!(rig.client.hear().await, Some(heard(0x88, &close(1000))));
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"last")));
+    assert_eq!(rig.client.receive().await, Some(received(0x88, &close(1000))));
     rig.client.send(&masked(0x88, &close(1000))).await;
-    assert_eq!(rig.client.hear().await, None);
+    assert_eq!(rig.client.receive().await, None);
     drop(rig.client);
     let outcome = rig.relay.await.unwrap();
     assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Backend, 1000));
@@ -913,7 +913,7 @@ async fn a_control_frame_is_never_compressed() {
                     _ => rig.backend.send(&frame(opcode, b"")).await,
                 }
                 let told = if by == Party::Client { &mut rig.backend } else { &mut rig.client };
-                assert_eq!(told.hear_close().await.code, Some(1002), "{opcode:#x} of {by:?}");
+                assert_eq!(told.receive_close().await.code, Some(1002), "{opcode:#x} of {by:?}");
                 drop((rig.client, rig.backend));
                 let violation = Violation::ReservedBits { bits: 4 };
                 assert_eq!(rig.relay.await.unwrap().cause, Cause::Violation { by, violation });
@@ -954,8 +954,8 @@ async fn a_peer_that_takes_nothing_more_and_stays_silent_is_lost_after_a_while()
     let mut rig = rig_over(policy(), 1 << 20, |near| near, Deaf).await;
     let before = Instant::now();
     rig.client.send(&masked(0x81, b"into the void")).await;
-    // The other peer hears of it when the time for last words is over.
-    assert_eq!(timeout(60 * SECOND, rig.client.hear()).await.expect("an end"), None);
+    // The other peer gets its Close when the time for its answer is over.
+    assert_eq!(timeout(60 * SECOND, rig.client.receive()).await.expect("an end"), None);
     assert_eq!(before.elapsed(), CLOSE_WAIT);
     drop((rig.client, rig.backend));
     let outcome = timeout(60 * SECOND, rig.relay).await.unwrap().unwrap();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::header::{ALLOW, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
-use upgrade_handler::{Judgement, Refusal, Upgrade, judge};
+use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 
 use crate::context::Connection;
 use crate::request::body::{AnswerBody, ToClient};
@@ -79,13 +79,13 @@ async fn serve(
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
-    let judgement = judge(&head);
+    let kind = classify(&head);
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
         let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not supported");
         return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
     }
-    if judgement == Judgement::Refused(Refusal::Connect) {
+    if kind == RequestKind::Refused(Refusal::Connect) {
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
     form::target(&mut head)?;
@@ -106,7 +106,7 @@ async fn serve(
     };
     let path = RequestPath::parse(path).map_err(|e| form::bad(e.to_string()))?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
-    let upgrade = !matches!(judgement, Judgement::Plain);
+    let upgrade = !matches!(kind, RequestKind::Plain);
     let criteria = Criteria {
         listener: &connection.listener,
         host: &host.name,
@@ -129,13 +129,13 @@ async fn serve(
     report.routed(route);
     access::available(connection, route)?;
     form::transfer_coding(&head)?;
-    match judgement {
-        Judgement::Refused(refusal) => Err(refusal.into()),
-        Judgement::Upgrade(upgrade) => {
+    match kind {
+        RequestKind::Refused(refusal) => Err(refusal.into()),
+        RequestKind::Upgrade(upgrade) => {
             access::allowed(route, &head)?;
             open(connection, route, report, &hop, head, upgrade).await
         }
-        Judgement::Plain => match &route.action {
+        RequestKind::Plain => match &route.action {
             Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
             Action::Proxy(upstream) => {
                 let asked = rewrite_path(route, &mut head)?;

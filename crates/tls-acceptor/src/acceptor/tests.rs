@@ -16,7 +16,7 @@ use crate::load::Plan;
 use crate::test_rig::{BOTH, Rig, accept, plan, sockets};
 
 #[tokio::test]
-async fn the_acceptor_tells_what_was_asked_and_chosen() {
+async fn the_acceptor_returns_what_was_asked_and_chosen() {
     let rig = Rig::new();
     let client = Arc::new(rig.client(BOTH, &["h2", "http/1.1"]));
     let (accepted, connected) = rig.meet(&AcceptorSettings::default(), &client, "a.test").await;
@@ -191,7 +191,7 @@ async fn plain_text_is_answered_whole_and_without_an_alert() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_runs_into_the_deadline() {
+async fn a_silent_client_runs_into_the_deadline() {
     let rig = Rig::new();
     let settings =
         AcceptorSettings { handshake_timeout: Duration::from_millis(50), ..AcceptorSettings::default() };

@@ -99,7 +99,7 @@ fn chains_are_put_in_order_and_completed() {
 
 /// Names of authorities may be written in two ways (RFC 5280 §7.1), and algorithms be unknown here.
 #[test]
-fn ids_and_signatures_tell_what_names_do_not() {
+fn ids_and_signatures_decide_where_names_do_not() {
     let (root, namesake) = (root("Root"), root("Root"));
     for (with_ids, told) in [(true, true), (false, false)] {
         let mut leaf = leaf_of(&root, with_ids);
@@ -161,7 +161,7 @@ fn signatures_of_every_usual_kind_are_understood() {
 }
 
 #[test]
-fn an_issuer_that_has_expired_is_the_last_choice_and_told() {
+fn an_issuer_that_has_expired_is_the_last_choice_and_reported() {
     let root = root("Root");
     let key = KeyPair::generate().unwrap();
     let pem = key.serialize_pem();

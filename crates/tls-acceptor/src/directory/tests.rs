@@ -115,7 +115,7 @@ fn no_domain_goes_without_a_word() {
 
 /// A script joins files that lack a line end.
 #[test]
-fn joined_files_are_read_and_told() {
+fn joined_files_are_read_and_reported() {
     let directory = Files::new();
     let issued = directory.pki.issue(&["lost.test"]);
     let joined = format!("{}{}{}", issued.leaf.trim_end(), issued.chain.trim_end(), issued.key);
@@ -278,7 +278,7 @@ fn an_unfit_leaf_is_never_preferred_to_a_fit_one() {
 }
 
 #[test]
-fn keys_that_everybody_can_read_are_told() {
+fn keys_that_all_users_can_read_are_reported() {
     let directory = Files::new();
     let set = |file: &str, mode| {
         set_permissions(directory.temp.path().join(file), Permissions::from_mode(mode)).unwrap();

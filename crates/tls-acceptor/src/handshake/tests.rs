@@ -33,7 +33,7 @@ impl Raw {
     }
 
     /// What it would send now.
-    fn says(&mut self) -> Vec<u8> {
+    fn output(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         while self.tls.wants_write() {
             self.tls.write_tls(&mut wire).unwrap();
@@ -42,12 +42,12 @@ impl Raw {
     }
 
     async fn send(&mut self) {
-        let wire = self.says();
+        let wire = self.output();
         self.tcp.write_all(&wire).await.unwrap();
     }
 
     /// Reads what there is; the number of bytes.
-    async fn hear(&mut self) -> Result<usize, Error> {
+    async fn receive(&mut self) -> Result<usize, Error> {
         let mut wire = vec![0; 64 * 1024];
         let len = soon(self.tcp.read(&mut wire)).await.unwrap_or(0);
         let mut wire = &wire[..len];
@@ -62,7 +62,7 @@ impl Raw {
     async fn greet(&mut self) {
         self.send().await;
         while self.tls.is_handshaking() {
-            assert!(self.hear().await.unwrap() > 0, "ended in its handshake");
+            assert!(self.receive().await.unwrap() > 0, "ended in its handshake");
             if self.tls.is_handshaking() {
                 self.send().await; // there was a HelloRetryRequest
             }
@@ -144,7 +144,7 @@ async fn an_alert_behind_the_servers_flight_is_one_that_the_client_can_read() {
     let serving = serve(&acceptor, near);
     let mut client = Raw::new(rig.client(&[&version::TLS13], &[]), far);
     client.greet().await;
-    while client.hear().await.unwrap() > 0 {}
+    while client.receive().await.unwrap() > 0 {}
     assert!(matches!(client.tls.reader().fill_buf(), Ok([])), "closed in order");
     drop(client);
     assert!(matches!(soon(serving).await.unwrap(), Err(AcceptError::Timeout)));
@@ -157,7 +157,7 @@ async fn an_alert_behind_the_servers_flight_is_one_that_the_client_can_read() {
     client.greet().await;
     client.tcp.write_all(&record(0, b"x")).await.unwrap();
     let told = loop {
-        match client.hear().await {
+        match client.receive().await {
             Ok(0) => panic!("nothing was said"),
             Ok(_) => {}
             Err(e) => break e,
@@ -204,7 +204,7 @@ async fn rejected_early_data_is_passed_over_whatever_its_records() {
             client.send().await;
             let mut server = issuing.await.unwrap().unwrap();
             server.write_all(b"!").await.unwrap();
-            while client.hear().await.unwrap() > 0 {
+            while client.receive().await.unwrap() > 0 {
                 if client.tls.reader().read_exact(&mut [0]).is_ok() {
                     break;
                 }
@@ -335,7 +335,7 @@ async fn any_lengths(shape: Shape) {
         if shape.tls13 { &[&version::TLS13] } else { &[&version::TLS12] };
     let mut client = Raw::new(rig.client(versions, &names), far);
     client.tcp.set_nodelay(true).unwrap();
-    let hello = client.says();
+    let hello = client.output();
     let hello = cut(&hello, shape.record_len);
     let fits = hello.len() <= UNREAD_MAX;
     for piece in hello.chunks(shape.write_len) {
@@ -346,12 +346,12 @@ async fn any_lengths(shape: Shape) {
     }
     let data: Vec<u8> = (0..=u8::MAX).cycle().take(shape.data_len).collect();
     if shape.tls13 {
-        match client.hear().await {
+        match client.receive().await {
             Ok(0) | Err(_) if !fits => return drop(client),
             heard => assert!(heard.unwrap() > 0),
         }
         while client.tls.is_handshaking() {
-            assert!(client.hear().await.unwrap() > 0);
+            assert!(client.receive().await.unwrap() > 0);
         }
     } else if fits {
         client.greet().await;
@@ -361,7 +361,7 @@ async fn any_lengths(shape: Shape) {
     client.tls.set_buffer_limit(None);
     client.tls.writer().write_all(&data).unwrap();
     // Finished and all the data at once.
-    let wire = client.says();
+    let wire = client.output();
     let read = async {
         let mut io = soon(serving).await.unwrap().unwrap().io;
         let (mut got, mut some) = (Vec::new(), vec![0; shape.read_len]);

@@ -293,7 +293,7 @@ fn files_that_are_of_no_use_are_reported_and_harm_nobody() {
 }
 
 #[test]
-fn a_named_certificate_must_be_good_and_every_problem_is_told() {
+fn a_named_certificate_must_be_good_and_every_problem_is_reported() {
     let d = Directory::new();
     let (a, b) = (d.pki.issue(&["a.test"]), d.pki.issue(&["b.test"]));
     d.write("a.leaf", &a.leaf);

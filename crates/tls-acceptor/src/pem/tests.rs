@@ -79,7 +79,7 @@ fn what_is_not_for_servers_has_its_label() {
 
 /// As environment variables, templates and JSON hold them.
 #[test]
-fn a_key_on_one_line_is_told_so() {
+fn a_key_on_one_line_is_named_as_such() {
     let line = KEY.trim_end();
     for text in [
         line.replace('\n', "\\n"),

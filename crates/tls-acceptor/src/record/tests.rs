@@ -117,10 +117,10 @@ fn headers() {
 fn padding_and_limits() {
     let full = vec![1; PLAINTEXT_MAX];
     let mut client = Client::new();
-    client.says(23, b"padded", 1000);
-    client.says(23, b"", 5);
-    client.says(23, b"", 0);
-    client.says(23, &full, 0);
+    client.seals(23, b"padded", 1000);
+    client.seals(23, b"", 5);
+    client.seals(23, b"", 0);
+    client.seals(23, &full, 0);
     assert_eq!(
         verdict(&client),
         ([b"padded", &full[..]].concat(), vec![OpenedRecord::Quiet, OpenedRecord::Quiet], None)
@@ -154,7 +154,7 @@ fn alerts() {
         ([1, 40], OpenedRecord::GivenUp(40)),
     ] {
         let mut client = Client::new();
-        client.says(21, &content, 0);
+        client.seals(21, &content, 0);
         assert_eq!(verdict(&client), (vec![], vec![event], None));
     }
     // TLS 1.2 still knows warnings.
@@ -169,10 +169,10 @@ fn alerts() {
 fn key_updates() {
     let update = |answer| [24, 0, 0, 1, answer];
     let mut client = Client::new();
-    client.says(22, &update(0), 0);
-    client.says(22, &update(1), 7);
-    client.says(22, &[24, 0], 0);
-    client.says(22, &[0, 1, 1], 0);
+    client.seals(22, &update(0), 0);
+    client.seals(22, &update(1), 7);
+    client.seals(22, &[24, 0], 0);
+    client.seals(22, &[0, 1, 1], 0);
     let (yes, no) =
         (OpenedRecord::KeyUpdate { requested: true }, OpenedRecord::KeyUpdate { requested: false });
     let quiet = OpenedRecord::Quiet;
@@ -192,7 +192,7 @@ fn key_updates() {
     ] {
         let mut client = Client::new();
         for (content_type, content) in contents {
-            client.says(*content_type, content, 0);
+            client.seals(*content_type, content, 0);
         }
         assert_eq!(verdict(&client).2, Some(fault), "{contents:?}");
     }
@@ -202,11 +202,11 @@ fn key_updates() {
 fn records_without_data_are_borne_for_a_while() {
     let mut client = Client::new();
     for _ in 0..3 {
-        (0..32).for_each(|_| client.says(23, b"", 0));
-        client.says(23, b"x", 0);
+        (0..32).for_each(|_| client.seals(23, b"", 0));
+        client.seals(23, b"x", 0);
     }
     assert_eq!((&verdict(&client).0[..], verdict(&client).2), (&b"xxx"[..], None));
-    (0..33).for_each(|_| client.says(22, &[24, 0, 0, 1, 1], 0));
+    (0..33).for_each(|_| client.seals(22, &[24, 0, 0, 1, 1], 0));
     assert_eq!(verdict(&client).2, Some(Fault::UNEXPECTED_MESSAGE));
 }
 
@@ -248,13 +248,13 @@ proptest! {
     }
 
     #[test]
-    fn any_inner_plaintext_is_judged(
+    fn any_inner_plaintext_is_accepted_or_refused(
         inner in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), 18_u8..26, 0_usize..4), 1..8),
     ) {
         let mut client = Client::new();
         let mut data = Vec::new();
         for (content, content_type, padding) in &inner {
-            client.says(*content_type, content, *padding);
+            client.seals(*content_type, content, *padding);
             if *content_type == 23 {
                 data.extend_from_slice(content);
             }

@@ -131,7 +131,7 @@ enum End {
     Reset,
 }
 
-/// The client: what it says, and what it hears.
+/// The client: what it sends, and what it has received.
 struct Far {
     socket: Option<std::net::TcpStream>,
     random: Random,
@@ -146,11 +146,11 @@ struct Far {
     /// Sealed, and not sent yet.
     wire: Vec<u8>,
     /// Bytes of data in what was sealed.
-    said: usize,
+    sent: usize,
     inbox: Vec<u8>,
-    heard: usize,
+    received: usize,
     has_ticket: bool,
-    told: Option<u8>,
+    alert: Option<u8>,
     at_end: bool,
 }
 
@@ -162,7 +162,7 @@ impl Far {
     }
 
     /// Seals what comes next, or says that nothing does.
-    fn say(&mut self) -> bool {
+    fn seal_next(&mut self) -> bool {
         if self.left == 0 {
             if self.has_ended {
                 return false;
@@ -202,8 +202,8 @@ impl Far {
             _ => {
                 self.quiet = 0;
                 let len = self.random.some(PLAINTEXT_MAX);
-                let data = bytes_at(self.said, len);
-                self.said += len;
+                let data = bytes_at(self.sent, len);
+                self.sent += len;
                 self.seal(ContentType::ApplicationData, data);
             }
         }
@@ -211,9 +211,9 @@ impl Far {
     }
 
     /// Sends so many bytes at most.
-    fn speak(&mut self, mut most: usize) {
+    fn send(&mut self, mut most: usize) {
         while most > 0 && self.socket.is_some() {
-            if self.wire.is_empty() && !self.say() {
+            if self.wire.is_empty() && !self.seal_next() {
                 return;
             }
             let front = &self.wire[..self.wire.len().min(most)];
@@ -237,7 +237,7 @@ impl Far {
     }
 
     /// Reads so many bytes at most, and looks at the records in them.
-    fn hear(&mut self, most: usize) -> Result<(), String> {
+    fn receive(&mut self, most: usize) -> Result<(), String> {
         let Some(mut socket) = self.socket.as_ref() else { return Ok(()) };
         let mut some = vec![0; most];
         match socket.read(&mut some) {
@@ -259,21 +259,21 @@ impl Far {
     }
 
     fn on_record(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), String> {
-        if let Some(told) = self.told.filter(|told| *told != NO_RENEGOTIATION) {
-            return Err(format!("a record follows the alert {told}"));
+        if let Some(alert) = self.alert.filter(|alert| *alert != NO_RENEGOTIATION) {
+            return Err(format!("a record follows the alert {alert}"));
         }
         match content_type {
-            ContentType::ApplicationData if content == bytes_at(self.heard, content.len()) => {
-                self.heard += content.len();
+            ContentType::ApplicationData if content == bytes_at(self.received, content.len()) => {
+                self.received += content.len();
             }
-            ContentType::Handshake if content == TICKET && self.heard == 0 && !self.has_ticket => {
+            ContentType::Handshake if content == TICKET && self.received == 0 && !self.has_ticket => {
                 self.has_ticket = true;
             }
             ContentType::Handshake if content == KEY_UPDATE => {
                 self.opens = self.opens.successor(&mut self.secrets.as_mut().unwrap().server).unwrap();
             }
-            ContentType::Alert => self.told = Some(content[1]),
-            _ => return Err(format!("{content_type:?} is not what was to come at {}", self.heard)),
+            ContentType::Alert => self.alert = Some(content[1]),
+            _ => return Err(format!("{content_type:?} is not what was to come at {}", self.received)),
         }
         Ok(())
     }
@@ -457,18 +457,18 @@ impl World {
             has_ended: false,
             quiet: 0,
             wire: Vec::new(),
-            said: 0,
+            sent: 0,
             inbox: Vec::new(),
-            heard: 0,
+            received: 0,
             has_ticket: false,
-            told: None,
+            alert: None,
             at_end: false,
         };
         // What came behind the handshake.
         let mut wire = Vec::new();
         if random.one_in(4) {
             while far.left > 0 && far.wire.len() < 300_000 && !random.one_in(30) {
-                far.say();
+                far.seal_next();
             }
             let len = if random.one_in(2) { far.wire.len() } else { random.below(far.wire.len() + 1) };
             wire = far.wire.drain(..len).collect();
@@ -510,11 +510,11 @@ impl World {
         match self.random.below(32) {
             0..=11 => {
                 let most = self.random.some(200_000);
-                self.far.speak(most);
+                self.far.send(most);
             }
             12..=19 => {
                 let most = self.random.some(100_000);
-                self.far.hear(most)?;
+                self.far.receive(most)?;
             }
             20..=24 if !self.near.ends => {
                 self.near.to_write += self.random.some(100_000);
@@ -592,7 +592,7 @@ impl World {
         Ok(())
     }
 
-    /// From here on the client says all it has to say and takes everything.
+    /// From here on the client sends all that it has and takes everything.
     async fn settle(&mut self) -> Result<(), String> {
         self.near.reads = true;
         self.task.clone().wake();
@@ -604,20 +604,20 @@ impl World {
         };
         while !is_over(self) {
             if begun.elapsed() > DELIVERY_MAX {
-                let (read, heard) = (self.near.read, self.far.heard);
-                return Err(format!("it doesn't end: {read} bytes read and {heard} heard"));
+                let (read, received) = (self.near.read, self.far.received);
+                return Err(format!("it doesn't end: {read} bytes read and {received} received"));
             }
-            self.far.speak(1 << 20);
-            self.far.hear(1 << 20)?;
+            self.far.send(1 << 20);
+            self.far.receive(1 << 20)?;
             self.turn().await?;
             if !self.near.ends && self.near.read_end.is_some() {
                 self.end();
             }
         }
-        self.judge()
+        self.check()
     }
 
-    fn judge(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let (near, far) = (&self.near, &self.far);
         let end = near.read_end.as_ref().unwrap().as_ref().map_err(ToString::to_string);
         let is_due = match (far.end, &end) {
@@ -633,24 +633,27 @@ impl World {
         if !is_due {
             return Err(format!("{:?} reads as {end:?}", far.end));
         }
-        if near.read != far.said {
-            return Err(format!("{} bytes of {} were read", near.read, far.said));
+        if near.read != far.sent {
+            return Err(format!("{} bytes of {} were read", near.read, far.sent));
         }
         let last = if far.end == End::Junk && near.read_end.is_some() {
             &[CLOSE_NOTIFY, 20][..]
         } else {
             &[CLOSE_NOTIFY]
         };
-        if !far.told.is_some_and(|told| last.contains(&told)) {
-            return Err(format!("the client heard {:?} at the end", far.told));
+        if !far.alert.is_some_and(|alert| last.contains(&alert)) {
+            return Err(format!("the client received {:?} at the end", far.alert));
         }
         if let Some(e) = &near.write_error
             && !(far.end == End::Junk && e.kind() == io::ErrorKind::BrokenPipe)
         {
             return Err(format!("a write failed: {e}"));
         }
-        if near.written != far.heard || far.has_ticket != far.opens.is_tls13() {
-            return Err(format!("{} bytes of {} were heard; {}", far.heard, near.written, far.has_ticket));
+        if near.written != far.received || far.has_ticket != far.opens.is_tls13() {
+            return Err(format!(
+                "{} bytes of {} were received; {}",
+                far.received, near.written, far.has_ticket
+            ));
         }
         Ok(())
     }
@@ -681,7 +684,7 @@ fn simulate(seeds: impl Iterator<Item = u64>) {
             world.settle().await
         };
         let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
-        let lived = lived.unwrap_or_else(|_| Err("it panics, as said above".into()));
+        let lived = lived.unwrap_or_else(|_| Err("it panics, as sent above".into()));
         if let Err(what) = lived {
             panic!("SIMULATION_SEED={seed}: {what}");
         }

@@ -104,7 +104,7 @@ async fn several_slices_become_one_record() {
 }
 
 #[tokio::test]
-async fn ends_are_told_apart() {
+async fn ends_are_distinguished() {
     for versions in EACH {
         let mut buf = [0; 10];
         let (mut server, mut client) = pair(versions).await;
@@ -191,7 +191,7 @@ async fn a_broken_record_is_answered_by_its_alert() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_is_heard() {
+async fn an_alert_of_the_client_is_read() {
     let (mut server, mut client) = pair(BOTH).await;
     // What rustls' client says about a record that it can't read.
     server.tcp.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
@@ -477,7 +477,7 @@ async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
     let (mut server, client) = pair(&[&version::TLS13]).await;
     let mut far = client.into_inner().0;
     fill(&server);
-    server.say(ContentType::Handshake, &KEY_UPDATE).unwrap();
+    server.queue_record(ContentType::Handshake, &KEY_UPDATE).unwrap();
     assert_eq!(soon(server.write(b"data")).await.unwrap(), 4);
     assert!(server.control_pending && !server.unsent.is_empty());
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
@@ -488,13 +488,13 @@ async fn a_flush_sends_tickets_to_a_client_that_has_asked_nothing() {
     let (mut server, _client) = pair(&[&version::TLS13]).await;
     // As after the handshake.
     server.tickets_pending = true;
-    server.say(ContentType::Handshake, &[4, 0, 0, 0]).unwrap();
+    server.queue_record(ContentType::Handshake, &[4, 0, 0, 0]).unwrap();
     server.flush().await.unwrap();
     assert!(server.unsent.is_empty());
 }
 
 #[tokio::test]
-async fn nothing_is_said_behind_close_notify() {
+async fn nothing_is_sent_behind_close_notify() {
     for versions in EACH {
         let (mut server, mut client) = pair(versions).await;
         server.shutdown().await.unwrap();
