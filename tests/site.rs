@@ -8,31 +8,13 @@
 
 use http::Method;
 use support::BoxIo;
+use support::both::{Answer, both, http1};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::Tls;
 use tokio::net::TcpStream;
-
-/// What came back, over either version of HTTP.
-struct Answer {
-    status: u16,
-    fields: http::HeaderMap,
-    body: Vec<u8>,
-    whole: bool,
-}
-
-impl Answer {
-    #[track_caller]
-    fn get(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).unwrap()
-    }
-}
 
 fn start(routes: &str) -> Gateway {
     start_in(Setup::new(env!("CARGO_BIN_EXE_wssgate")), routes)
@@ -41,40 +23,6 @@ fn start(routes: &str) -> Gateway {
 fn start_in(setup: Setup, routes: &str) -> Gateway {
     Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     setup.start(&config("", routes))
-}
-
-/// Asks over HTTP/1.1 and over HTTP/2, and shows both answers to `check`.
-async fn both(
-    gateway: &Gateway,
-    method: Method,
-    path: &str,
-    fields: &[(&'static str, &str)],
-    check: impl Fn(&Answer),
-) {
-    check(&http1(gateway, &method, path, fields).await);
-    check(&http2(gateway, method, path, fields).await);
-}
-
-async fn http1(gateway: &Gateway, method: &Method, path: &str, fields: &[(&'static str, &str)]) -> Answer {
-    let mut io: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
-    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let answer =
-        ask(&mut io, format!("{method} {path} HTTP/1.1\r\nHost: default.test\r\n{fields}\r\n")).await;
-    let fields = answer.head.fields.iter();
-    let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-    Answer { status: answer.status(), fields, body: answer.body, whole: answer.whole }
-}
-
-async fn http2(gateway: &Gateway, method: Method, path: &str, fields: &[(&'static str, &str)]) -> Answer {
-    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
-    let mut client = Http2::connect(io, "default.test").await;
-    let mut request = client.request(method, path);
-    for (name, value) in fields {
-        request.headers_mut().append(*name, value.parse().unwrap());
-    }
-    let answer = client.ask(request).await;
-    let (status, whole) = (answer.status(), answer.reset.is_none());
-    Answer { status, fields: answer.head.headers, body: answer.body, whole }
 }
 
 #[tokio::test]

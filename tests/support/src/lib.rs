@@ -19,6 +19,7 @@
 
 pub mod apart;
 pub mod backend;
+pub mod both;
 pub mod cable;
 pub mod gateway;
 pub mod http1;

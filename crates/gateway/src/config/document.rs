@@ -18,6 +18,8 @@ pub(super) struct Document<'a> {
     /// Every section that a file may have.
     described: SectionSpec,
     problems: Vec<Problem>,
+    /// Directories that have to be there, and where they are named.
+    directories: Vec<(PathBuf, Place)>,
     /// Where it stops being TOML.
     broken_at: Option<Place>,
 }
@@ -30,6 +32,7 @@ impl<'a> Document<'a> {
             lines: Lines::of(text),
             described,
             problems: Vec::new(),
+            directories: Vec::new(),
             broken_at: None,
         };
         let (tree, errors) = DeTable::parse_recoverable(text);
@@ -51,6 +54,16 @@ impl<'a> Document<'a> {
     /// The directory that relative paths start from.
     pub(super) fn base(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// A directory that has to be there when the configuration is carried out.
+    pub(super) fn directory(&mut self, directory: PathBuf, place: Place) {
+        self.directories.push((directory, place));
+    }
+
+    /// All such directories.
+    pub(super) fn take_directories(&mut self) -> Vec<(PathBuf, Place)> {
+        std::mem::take(&mut self.directories)
     }
 
     /// Something that is there and wrong. Behind a syntax error the places of values can't be trusted.

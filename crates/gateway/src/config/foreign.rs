@@ -4,7 +4,7 @@ use super::spec::{SectionSpec, TOP_LEVEL};
 
 /// Words of nginx, Apache, HAProxy and Caddy, and what to write here.
 const FOREIGN: &[(&str, &str)] = &[
-    ("alias", "files are not served yet"),
+    ("alias", "write files in [[route]]"),
     ("backend", "write proxy = \"http://127.0.0.1:8080\" in [[route]]"),
     ("bind", "write address in [[listener]]"),
     ("cert", "write chain in [[certificate]], or directory in [certificates]"),
@@ -21,7 +21,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("proxy_read_timeout", "write response_timeout in [[route]], and idle_timeout in [route.websocket]"),
     ("return", "write redirect or respond in [[route]]"),
     ("reverse_proxy", "write proxy in [[route]]"),
-    ("root", "files are not served yet"),
+    ("root", "write files in [[route]]"),
     ("server_name", "write host in [[route]]; certificates bring their own names"),
     ("ssl", "write tls in [[listener]]"),
     ("ssl_certificate", "write chain in [[certificate]], or directory in [certificates]"),

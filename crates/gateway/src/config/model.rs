@@ -72,6 +72,8 @@ pub struct Config {
     pub watch: bool,
     /// Where the file says so.
     pub certificate_places: CertificatePlaces,
+    /// The directories whose files are served, and where the file names them.
+    pub file_directories: Vec<(PathBuf, Place)>,
     /// What is served; no two for the same host, path and conditions.
     pub routes: Vec<Arc<Route>>,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             certificates: Plan::default(),
             watch: false,
             certificate_places: CertificatePlaces::default(),
+            file_directories: Vec::new(),
             routes: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ use upgrade_handler::origin::OriginPattern;
 
 use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
+use super::files::{self, FilesOptions};
 use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
 use super::model::Listener;
 use super::option::options;
@@ -48,7 +49,7 @@ impl Words for FieldNames {
 
 options! {
     /// What is served. At least one section is needed, with one of `proxy`,
-    /// `service`, `redirect` and `respond`. A request goes to the route
+    /// `service`, `files`, `redirect` and `respond`. A request goes to the route
     /// with its exact host, else to one with a wildcard, else to one for every host; among these to the one with its
     /// exact path, else with the longest prefix, else with the first pattern in the file that matches; among these to
     /// the one with more conditions (`listener`, and each of `when`), else to the first in the file. If a condition
@@ -88,6 +89,8 @@ options! {
     service: OneOf<ServiceName>, optional;
     /// Where clients are sent to, in place of `proxy`.
     redirect: OrTable<RedirectOptions>, optional;
+    /// The directory whose files are served, in place of `proxy`.
+    files: OrTable<FilesOptions>, optional;
     /// What every request is answered with, in place of `proxy`.
     respond: OrTable<RespondOptions>, optional;
     /// How long a connection to the server may take, with the look-up of its name.
@@ -124,7 +127,7 @@ options! {
 /// Of these a route has one.
 const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 /// The options of which a route has exactly one.
-const ACTIONS: [&str; 4] = ["proxy", "service", "redirect", "respond"];
+const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
 
 /// The options that only a server has a use for.
 const PROXY_ONLY: [&str; 7] = [
@@ -253,6 +256,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
                 d.problem(section.place_of(key), format!("{key} has no meaning for {action}; remove it"));
             }
         }
+    }
+    if let Some(At { value: files, .. }) = section.files.take() {
+        return files::read(d, files);
     }
     if let Some(At { value: redirect, .. }) = section.redirect.take() {
         return answer::redirect(d, redirect);

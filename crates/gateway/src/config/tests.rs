@@ -309,11 +309,12 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
         [route.when]\n[route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
-         [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n";
+         [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
+         [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n";
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.
     let key = match key {
-        "service" | "redirect" | "respond" => "proxy",
+        "service" | "files" | "redirect" | "respond" => "proxy",
         "path_exact" | "path_regex" => "path",
         key => key,
     };
@@ -639,4 +640,34 @@ fn what_a_route_takes_and_what_is_wrong_with_it() {
     for says in ["name: another listener has the name \"a\" already", "address: the list is empty"] {
         assert!(problems.iter().any(|problem| problem.contains(says)), "{problems:?}");
     }
+}
+
+#[test]
+fn files() {
+    let read = |line: &str| parse(&with_line("[[route]]", line));
+    for line in [
+        "files = \"www\"",
+        "files = { directory = \"www\", index = [\"index.html\", \"a.htm\"], fallback = \"/app/index.html\" }",
+        "files = { directory = \"/srv\", index = [], precompressed = true, cache = \"1h\", listing = true }",
+    ] {
+        assert_eq!(read(line).1, Vec::<String>::new(), "{line}");
+    }
+    for (line, says) in [
+        ("files = true", "files: expected file, or a table, found true"),
+        ("files = {}", "[route.files] needs directory"),
+        (
+            "files = { directory = \"www\", index = \"../x\" }",
+            "index: expected the name of a file in the directory",
+        ),
+        ("files = { directory = \"www\", fallback = \"/\" }", "fallback: expected the name of a file"),
+        ("files = { directory = \"www\", cache = \"off\" }", "cache: expected a duration"),
+        ("files = { directory = \"www\", root = \"x\" }", "unknown key \"root\" in [route.files]"),
+        ("files = \"www\"\npool = \"off\"", "pool has no meaning for files; remove it"),
+    ] {
+        let (_, problems) = read(line);
+        assert!(problems.len() == 1 && problems[0].contains(says), "{line}: {problems:#?}");
+    }
+    let (config, _) = read("files = \"www\"");
+    let (directory, place) = &config.file_directories[0];
+    assert_eq!((directory.ends_with("www"), place.column), (true, 9));
 }

@@ -151,6 +151,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         certificates,
         watch,
         certificate_places,
+        file_directories: d.take_directories(),
         routes,
     }
 }

@@ -84,6 +84,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     } else {
         Loaded::default()
     };
+    problems.extend(config.missing_directories());
     problems.sort_by_key(|problem| problem.place);
     let ticket_keys = config.ticket_keys.as_ref().and_then(|(file, place)| {
         let read = TicketKeys::read(file);

@@ -10,6 +10,7 @@ use net_io::memory::Claim;
 
 use crate::net::error::BoxError;
 use crate::net::sweep;
+use crate::request::file::body::{FileBody, FileError};
 use crate::session::report::Report;
 use crate::upstream::body::go_on;
 use crate::upstream::h1::connection::{BrokeOff, ResponseBody};
@@ -23,11 +24,20 @@ pub(crate) struct ToClient {
     bytes: u64,
     ended: bool,
     /// Why the rest will not come, until the reader has got it.
-    broken: Option<BrokeOff>,
+    broken: Option<Broken>,
     /// The client went away before it had what was taken from here.
     lost: bool,
     /// What was taken last: it waits for the client until more is asked for.
     held: Claim,
+}
+
+/// Why the rest of a body will not come.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("{0}")]
+    Backend(#[from] BrokeOff),
+    #[error("{0}")]
+    File(#[from] FileError),
 }
 
 /// Where an answer's body comes from.
@@ -35,6 +45,8 @@ pub(crate) struct ToClient {
 pub(crate) enum AnswerBody {
     /// From the gateway itself.
     Whole(Option<Bytes>),
+    /// From a file.
+    File(Box<FileBody>),
     /// From a backend, whose connection goes back to the pool when the answer has ended.
     Backend {
         /// As it arrives.
@@ -77,7 +89,7 @@ impl ToClient {
     /// The gateway's own answer.
     #[must_use]
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self.body, AnswerBody::Whole(_))
+        !matches!(self.body, AnswerBody::Backend { .. })
     }
 
     /// Says that what was taken from here has not reached the client.
@@ -123,13 +135,21 @@ impl Body for ToClient {
         if let Some(e) = self.broken.take() {
             // The client must not take this for the whole: hyper and h2 abort the answer.
             if let Some(report) = &mut self.report {
-                report.broke_off(&e);
+                match &e {
+                    Broken::Backend(e) => report.broke_off(e),
+                    Broken::File(e) => report.cause(e.to_string()),
+                }
             }
             return Poll::Ready(Some(Err(e.into())));
         }
         let frame = match &mut self.body {
             AnswerBody::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
-            AnswerBody::Backend { answer, .. } => ready!(Pin::new(answer).poll_frame(cx)).transpose(),
+            AnswerBody::Backend { answer, .. } => {
+                ready!(Pin::new(answer).poll_frame(cx)).transpose().map_err(Broken::from)
+            }
+            AnswerBody::File(file) => {
+                ready!(file.poll_next(cx)).map(|bytes| bytes.map(Frame::data)).map_err(Broken::from)
+            }
         };
         match frame {
             Ok(Some(frame)) => {
@@ -157,6 +177,7 @@ impl Body for ToClient {
     fn is_end_stream(&self) -> bool {
         match &self.body {
             AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::File(file) => file.left() == 0,
             AnswerBody::Backend { answer, .. } => answer.is_end_stream(),
         }
     }
@@ -164,6 +185,7 @@ impl Body for ToClient {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            AnswerBody::File(file) => SizeHint::with_exact(file.left()),
             AnswerBody::Backend { answer, .. } => answer.size_hint(),
         }
     }

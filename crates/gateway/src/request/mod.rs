@@ -2,6 +2,8 @@
 
 mod access;
 pub(crate) mod body;
+mod coding;
+mod file;
 mod form;
 mod proxy;
 pub(crate) mod reply;
@@ -17,7 +19,7 @@ use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 use crate::context::Connection;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
-use crate::request::service::{console, echo, redirect, respond};
+use crate::request::service::{console, echo, files, redirect, respond};
 use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
@@ -148,6 +150,7 @@ async fn serve(
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
             Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, &host, route))?),
             Action::Respond(fixed) => Ok(respond::answer(fixed, &requested(&head, &host, route))),
+            Action::Files(files) => Ok(files::answer(files, &head, &requested(&head, &host, route)).await?),
         },
     }
 }
@@ -210,7 +213,7 @@ async fn open(
         // A client of WebSockets may follow it (RFC 6455 §4.1).
         Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, hop.host, route))?),
         // Over HTTP/2 each 2xx would open the tunnel (RFC 8441 §5).
-        Action::Service(Service::Console) | Action::Respond(_) => {
+        Action::Service(Service::Console) | Action::Respond(_) | Action::Files(_) => {
             Err(ErrorResponse::new(StatusCode::NOT_FOUND, "there is no WebSocket service at this path")
                 .into())
         }

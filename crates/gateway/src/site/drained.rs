@@ -88,7 +88,7 @@ impl DrainTarget {
         match (self, &route.action) {
             (Self::Route(id), _) => *id == route.id,
             (Self::Server(name), Action::Proxy(upstream)) => upstream.endpoint.name() == *name,
-            (Self::Server(_), Action::Service(_) | Action::Redirect(_) | Action::Respond(_)) => false,
+            (Self::Server(_), _) => false,
         }
     }
 }

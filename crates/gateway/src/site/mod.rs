@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod drained;
 pub mod endpoint;
+pub mod files;
 pub mod host;
 pub mod listener;
 pub mod matcher;

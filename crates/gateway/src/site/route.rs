@@ -9,6 +9,7 @@ use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::answer::{Redirect, Respond};
+use crate::site::files::Files;
 use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
 use crate::site::route_id::RouteId;
@@ -70,6 +71,8 @@ pub enum Action {
     Redirect(Arc<Redirect>),
     /// They all get the same answer.
     Respond(Arc<Respond>),
+    /// To the files of a directory.
+    Files(Arc<Files>),
 }
 
 /// What the gateway can do by itself.
@@ -89,6 +92,7 @@ impl fmt::Display for Action {
             Self::Service(Service::Console) => f.write_str("console page"),
             Self::Redirect(redirect) => redirect.fmt(f),
             Self::Respond(respond) => respond.fmt(f),
+            Self::Files(files) => files.fmt(f),
         }
     }
 }

@@ -205,6 +205,7 @@ const VALUES: &[&str] = &[
     "\"https://domain.com\"",
     "\"null\"",
     "\"text/html\"",
+    "\"index.html\"",
     "[]",
     "[5]",
     "{}",

@@ -1,0 +1,4 @@
+//! Files that are sent to clients: opened and read without ever blocking a worker.
+
+pub(crate) mod body;
+pub(crate) mod open;

@@ -1,0 +1,80 @@
+//! The files of a route.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+
+/// A directory whose files are served.
+#[derive(Debug)]
+pub struct Files {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Names of the files that stand for a directory, the preferred one first.
+    pub index: Vec<Box<str>>,
+    /// The file that is served in place of one that isn't there, relative to the directory.
+    pub fallback: Option<Box<str>>,
+    /// Files with `.br`, `.zst` or `.gz` behind the name are the same in that coding.
+    pub precompressed: bool,
+    /// Cache-Control; `None`: no word about it.
+    pub cache: Option<HeaderValue>,
+    /// Directories without an index are listed.
+    pub listing: bool,
+    /// The directory, opened. It may be replaced by another one of the same name, so it isn't kept for long.
+    pub opened: ArcSwapOption<OpenedDirectory>,
+}
+
+/// A directory, and when it was opened.
+#[derive(Debug)]
+pub struct OpenedDirectory {
+    /// Good for looking up what is in it, and for nothing else (`O_PATH`).
+    pub directory: OwnedFd,
+    /// On the monotonic clock.
+    pub at: Duration,
+}
+
+impl Files {
+    /// A directory with the usual index, and nothing else.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            index: vec![Self::INDEX.into()],
+            fallback: None,
+            precompressed: false,
+            cache: None,
+            listing: false,
+            opened: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The file that stands for its directory where nothing is said.
+    pub const INDEX: &'static str = "index.html";
+
+    /// Checks the name of a file in the directory, as a configuration has it, and leaves out its first slash.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn name(text: &str) -> Result<&str, String> {
+        let name = text.strip_prefix('/').unwrap_or(text);
+        let is_good = !name.is_empty()
+            && !text.contains('\0')
+            && name.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+        if is_good {
+            Ok(name)
+        } else {
+            Err(format!(
+                "expected the name of a file in the directory, such as \"index.html\", found {text:?}"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "files in {}", self.directory.display())
+    }
+}
