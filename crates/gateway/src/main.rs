@@ -154,13 +154,13 @@ fn run() -> anyhow::Result<ExitCode> {
     };
     runtime.block_on(async {
         tokio::select! {
-            code = obey(command, config) => code,
+            code = run_command(command, config) => code,
             _ = signals.ending() => Ok(ExitCode::FAILURE),
         }
     })
 }
 
-async fn obey(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let (name, target, id, control_args) = match command {
         CliCommand::Check { file, request, header } => {
             let check = move || check(file.or(config), request.as_deref(), &header);

@@ -193,8 +193,8 @@ mod tests {
 
     const TLS: &str = "[[listener]]\naddress = \"127.0.0.1:4433\"\n";
 
-    /// What is said of these listeners, hosts of routes, and certificates.
-    fn said(
+    /// The warnings for these listeners, hosts of routes, and certificates.
+    fn warnings_for(
         listeners: &str,
         hosts: &[Option<&str>],
         certificates: &[&[&str]],
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn says(found: &[String], expect: &[&str]) {
+    fn assert_contains(found: &[String], expect: &[&str]) {
         assert_eq!(found.len(), expect.len(), "{found:?}");
         for (found, expect) in found.iter().zip(expect) {
             assert!(found.contains(expect), "{found} lacks {expect}");
@@ -233,42 +233,52 @@ mod tests {
 
     #[test]
     fn hosts_of_routes_that_no_certificate_is_valid_for() {
-        let tls = |hosts: &[Option<&str>], names: &[&str]| said(TLS, hosts, &[names], None);
-        says(&tls(&[Some("a.test")], &["a.test"]), &[]);
-        says(&tls(&[Some("x.a.test")], &["*.a.test"]), &[]);
-        says(&tls(&[Some("*.a.test")], &["*.a.test"]), &[]);
-        says(&tls(&[Some("*.a.test")], &["x.a.test"]), &[]);
-        says(&tls(&[Some("192.0.2.1"), None], &["a.test"]), &[]);
-        says(
+        let tls = |hosts: &[Option<&str>], names: &[&str]| warnings_for(TLS, hosts, &[names], None);
+        assert_contains(&tls(&[Some("a.test")], &["a.test"]), &[]);
+        assert_contains(&tls(&[Some("x.a.test")], &["*.a.test"]), &[]);
+        assert_contains(&tls(&[Some("*.a.test")], &["*.a.test"]), &[]);
+        assert_contains(&tls(&[Some("*.a.test")], &["x.a.test"]), &[]);
+        assert_contains(&tls(&[Some("192.0.2.1"), None], &["a.test"]), &[]);
+        assert_contains(
             &tls(&[Some("b.test"), None], &["a.test"]),
             &["for the route's host b.test; TLS clients that ask"],
         );
-        says(&tls(&[Some("a.test"), None], &["*.a.test"]), &["*.a.test is not valid for a.test itself"]);
-        says(&tls(&[Some("x.y.a.test"), None], &["*.a.test"]), &["valid for one label before a.test"]);
-        says(&tls(&[Some("*.a.test"), None], &["a.test"]), &["that of a.test is valid for a.test alone"]);
-        let with_default = said(TLS, &[Some("b.test"), None], &[&["a.test"]], Some("a.test"));
-        says(&with_default, &["clients get the default's certificate"]);
+        assert_contains(
+            &tls(&[Some("a.test"), None], &["*.a.test"]),
+            &["*.a.test is not valid for a.test itself"],
+        );
+        assert_contains(
+            &tls(&[Some("x.y.a.test"), None], &["*.a.test"]),
+            &["valid for one label before a.test"],
+        );
+        assert_contains(
+            &tls(&[Some("*.a.test"), None], &["a.test"]),
+            &["that of a.test is valid for a.test alone"],
+        );
+        let with_default = warnings_for(TLS, &[Some("b.test"), None], &[&["a.test"]], Some("a.test"));
+        assert_contains(&with_default, &["clients get the default's certificate"]);
     }
 
     #[test]
     fn certificates_that_no_route_leads_to() {
-        let all = |hosts: &[Option<&str>], certificates: &[&[&str]]| said(TLS, hosts, certificates, None);
+        let all =
+            |hosts: &[Option<&str>], certificates: &[&[&str]]| warnings_for(TLS, hosts, certificates, None);
         let lonely: &[&[&str]] = &[&["a.test"], &["b.test", "*.c.test"]];
         let unused = "the certificate of b.test, *.c.test can't be used";
-        says(&all(&[Some("a.test")], lonely), &[unused]);
+        assert_contains(&all(&[Some("a.test")], lonely), &[unused]);
         for hosts in
             [&[None, Some("a.test")], &[Some("a.test"), Some("x.c.test")], &[Some("a.test"), Some("b.test")]]
         {
-            says(&all(hosts, lonely), &[]);
+            assert_contains(&all(hosts, lonely), &[]);
         }
-        says(&all(&[Some("192.0.2.1")], &[&["192.0.2.1"]]), &[]);
+        assert_contains(&all(&[Some("192.0.2.1")], &[&["192.0.2.1"]]), &[]);
         let bare = all(&[Some("*.a.test")], &[&["a.test", "*.a.test"]]);
-        says(&bare, &["no route takes a.test, although a certificate is valid for it"]);
+        assert_contains(&bare, &["no route takes a.test, although a certificate is valid for it"]);
     }
 
     #[test]
     fn a_pattern_behind_a_route_for_every_path_is_never_asked() {
-        let said = |routes: &str| {
+        let warnings_for = |routes: &str| {
             let text = format!("[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n{routes}");
             let (config, problems) = Config::parse(Path::new("test.toml"), &text);
             assert_eq!(problems, []);
@@ -278,9 +288,12 @@ mod tests {
         let pattern =
             "[[route]]\nhost = [\"a.test\", \"b.test\"]\npath_regex = \"/x.*\"\nservice = \"echo\"\n";
         let hosts = "host = [\"b.test\", \"a.test\", \"c.test\"]\n";
-        says(&said(&(all(hosts) + pattern)), &["the route a.test,b.test~/x.* is never asked"]);
+        assert_contains(
+            &warnings_for(&(all(hosts) + pattern)),
+            &["the route a.test,b.test~/x.* is never asked"],
+        );
         for others in ["", "host = \"a.test\"\n", &format!("{hosts}when = {{ upgrade = true }}\n")] {
-            says(&said(&(all(others) + pattern)), &[]);
+            assert_contains(&warnings_for(&(all(others) + pattern)), &[]);
         }
     }
 
@@ -289,13 +302,22 @@ mod tests {
         let listener =
             |address: &str, tls: bool| format!("[[listener]]\naddress = \"{address}\"\ntls = {tls}\n");
         let plain = |address| listener(address, false);
-        says(&said(&plain("0.0.0.0:80"), &[None], &[], None), &[]);
-        says(&said(&plain("0.0.0.0:443"), &[None], &[], None), &["has tls = false, but clients speak TLS"]);
+        assert_contains(&warnings_for(&plain("0.0.0.0:80"), &[None], &[], None), &[]);
+        assert_contains(
+            &warnings_for(&plain("0.0.0.0:443"), &[None], &[], None),
+            &["has tls = false, but clients speak TLS"],
+        );
         let certificates: &[&[&str]] = &[&["a.test"]];
-        let both = |other: String| said(&(TLS.to_owned() + &other), &[None], certificates, None);
-        says(&both(plain("127.0.0.1:8081")), &[]);
-        says(&both(plain("0.0.0.0:80")), &["serves every route without encryption"]);
-        says(&both(listener("0.0.0.0:80", true)), &["speaks TLS, but clients speak plain HTTP on port 80"]);
-        says(&said(&plain("127.0.0.1:1"), &[None], certificates, None), &["so no client gets them"]);
+        let both = |other: String| warnings_for(&(TLS.to_owned() + &other), &[None], certificates, None);
+        assert_contains(&both(plain("127.0.0.1:8081")), &[]);
+        assert_contains(&both(plain("0.0.0.0:80")), &["serves every route without encryption"]);
+        assert_contains(
+            &both(listener("0.0.0.0:80", true)),
+            &["speaks TLS, but clients speak plain HTTP on port 80"],
+        );
+        assert_contains(
+            &warnings_for(&plain("127.0.0.1:1"), &[None], certificates, None),
+            &["so no client gets them"],
+        );
     }
 }

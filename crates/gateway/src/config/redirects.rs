@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn circles_are_told_once_each() {
+    fn circles_are_reported_once_each() {
         for (routes, circle) in [
             (&["/a /a"][..], "http://any-host.invalid/a -> http://any-host.invalid/a;"),
             (&["/a /b", "/b /a"], "/a -> http://any-host.invalid/b -> http://any-host.invalid/a;"),

@@ -130,7 +130,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         memory(config.memory_max, config.workers),
         (config.workers == Some(0)).then(|| "workers: expected at least one".to_owned()),
         drain_delay(&config.drain),
-        CloseCode::judge(config.drain.close_code).err().map(|what| format!("drain_close_code: {what}")),
+        CloseCode::check(config.drain.close_code).err().map(|what| format!("drain_close_code: {what}")),
         positive("drain_window", config.drain.window),
         positive("drain_timeout", config.drain.timeout),
         config.listeners.is_empty().then(|| NO_LISTENER.to_owned()),

@@ -387,7 +387,7 @@ fn a_configuration_is_read_from_a_file_or_a_text() {
 }
 
 #[test]
-fn everything_is_told_at_once_and_in_order() {
+fn all_problems_are_reported_at_once_and_in_order() {
     let text = "workers = 0\nworker = 1\n[[listener]]\naddress = \"x\"\ntsl = true\n[[route]]\npath = \"x\"\n\
                 [[route]]\nproxy = 5\n[route.websocket]\npong_timeout = false\norigins = [\"a\", 5]\n";
     let (_, problems) = parse(text);

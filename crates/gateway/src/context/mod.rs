@@ -211,7 +211,7 @@ mod tests {
     }
 
     /// The order that a session gets which is enrolled after `before` has happened.
-    fn told(text: &str, before: impl FnOnce(&Worker)) -> Option<Order> {
+    fn order_after(text: &str, before: impl FnOnce(&Worker)) -> Option<Order> {
         let common = Common {
             site: Arc::new(ArcSwap::from_pointee(site(text))),
             certificates: Certificates::new(Loaded::default(), 1),
@@ -237,21 +237,21 @@ mod tests {
     async fn a_session_that_comes_too_late_is_sent_away_at_once() {
         let mode = EndMode::AfterMessages { within: Duration::from_secs(30) };
         let order = |code| Some(Order { code, mode });
-        assert_eq!(told(ROUTE, |_| {}), None);
+        assert_eq!(order_after(ROUTE, |_| {}), None);
         let own = format!("drain_close_code = 4000\n{ROUTE}");
-        assert_eq!(told(&own, |worker| worker.draining.cancel()), order(4000));
+        assert_eq!(order_after(&own, |worker| worker.draining.cancel()), order(4000));
         let drain = |worker: &Worker| {
             let target = DrainTarget::parse("/", &[]).unwrap();
             worker.drained.store(Arc::new(Drained::default().with(target)));
         };
-        assert_eq!(told(&own, drain), order(4000));
+        assert_eq!(order_after(&own, drain), order(4000));
         let other = ROUTE.replace("\"/\"", "\"/other\"");
-        assert_eq!(told(&own, |worker| worker.site.store(Arc::new(site(&other)))), order(GOING_AWAY));
+        assert_eq!(order_after(&own, |worker| worker.site.store(Arc::new(site(&other)))), order(GOING_AWAY));
         let full = format!("workers = 1\nmax_memory = \"4MiB\"\n{ROUTE}");
         let mut buffers = Vec::new();
         let fill = |_: &Worker| buffers.extend((0..16).map(|_| net_io::Buffer::take()));
-        assert_eq!(told(&full, fill), order(TRY_AGAIN_LATER));
+        assert_eq!(order_after(&full, fill), order(TRY_AGAIN_LATER));
         drop(buffers);
-        assert_eq!(told(&full, |_| {}), None);
+        assert_eq!(order_after(&full, |_| {}), None);
     }
 }

@@ -15,7 +15,7 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// A session that was ordered to end has ended after so long.
 const GONE_TIME: Duration = Duration::from_secs(2);
 /// Between two lines of the log about it.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session holds whose client doesn't read: a buffer, and as much in records.
 const STALLED_LEN: u64 = 512 * 1024;
 
@@ -27,15 +27,15 @@ pub(crate) struct Relief {
     /// Those who were given up are still going until then.
     next: Instant,
     /// When the next line of the log may be written.
-    tell_at: Instant,
-    shed_untold: usize,
+    log_at: Instant,
+    shed_unlogged: usize,
     is_short: bool,
 }
 
 impl Default for Relief {
     fn default() -> Self {
         let now = Instant::now();
-        Self { is_urgent: false, next: now, tell_at: now, shed_untold: 0, is_short: false }
+        Self { is_urgent: false, next: now, log_at: now, shed_unlogged: 0, is_short: false }
     }
 }
 
@@ -46,7 +46,7 @@ impl Relief {
         pressure.held.store(held, Ordering::Relaxed);
         let cut = take_cut();
         pressure.shed.fetch_add(cut, Ordering::Relaxed);
-        self.shed_untold += usize::try_from(cut).unwrap_or(usize::MAX);
+        self.shed_unlogged += usize::try_from(cut).unwrap_or(usize::MAX);
         let Some(share) = share else {
             self.is_urgent = false;
             press(false);
@@ -63,27 +63,27 @@ impl Relief {
             }
             if !slowest.is_empty() {
                 pressure.shed.fetch_add(slowest.len() as u64, Ordering::Relaxed);
-                self.shed_untold += slowest.len();
+                self.shed_unlogged += slowest.len();
                 self.next = now + GONE_TIME;
             }
         }
-        self.tell(share, held, now);
+        self.log(share, held, now);
     }
 
-    fn tell(&mut self, share: Share, held: u64, now: Instant) {
+    fn log(&mut self, share: Share, held: u64, now: Instant) {
         let is_short = share.is_short(held);
-        let is_new = (is_short && !self.is_short) || self.shed_untold > 0;
-        if is_new && now >= self.tell_at {
+        let is_new = (is_short && !self.is_short) || self.shed_unlogged > 0;
+        if is_new && now >= self.log_at {
             let refuses = if is_short { "yes" } else { "no" };
             warn!(
                 held_bytes = held,
                 share_bytes = share.0,
-                closed = self.shed_untold,
+                closed = self.shed_unlogged,
                 refuses_new = refuses,
                 "max_memory is nearly used up: the clients that have read nothing for the longest time are closed with 1013"
             );
-            self.tell_at = now + TELL_INTERVAL;
-            self.shed_untold = 0;
+            self.log_at = now + LOG_INTERVAL;
+            self.shed_unlogged = 0;
             self.is_short = is_short;
         } else if self.is_short && held < share.shed_at() {
             info!(held_bytes = held, share_bytes = share.0, "memory use is well below max_memory again");

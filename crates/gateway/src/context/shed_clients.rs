@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// Between two lines of the log.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Those of a worker that have not been logged yet, and the time of the last line.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct ShedClients {
 
 impl ShedClients {
     /// `peer` was disconnected; `cause` says what it did not do.
-    pub fn gave_up(&self, peer: SocketAddr, cause: &str) {
+    pub fn record(&self, peer: SocketAddr, cause: &str) {
         debug!(%peer, cause, "connection closed to make room for another client");
         if let Some(clients) = self.count(Instant::now()) {
             warn!(
@@ -32,12 +32,12 @@ impl ShedClients {
     /// Counts one more; returns their number if it is time for a line of the log.
     fn count(&self, now: Instant) -> Option<u64> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let (clients, told) = &mut *inner;
+        let (clients, logged) = &mut *inner;
         *clients += 1;
-        if told.is_some_and(|told| now.duration_since(told) < TELL_INTERVAL) {
+        if logged.is_some_and(|logged| now.duration_since(logged) < LOG_INTERVAL) {
             return None;
         }
-        *told = Some(now);
+        *logged = Some(now);
         Some(std::mem::take(clients))
     }
 }
@@ -47,11 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_and_then_their_number() {
+    fn the_first_is_logged_and_then_their_number() {
         let shed_clients = ShedClients::default();
         let start = Instant::now();
-        let told: Vec<_> =
+        let logged: Vec<_> =
             [0, 1, 9, 10, 11, 25].map(|s| shed_clients.count(start + Duration::from_secs(s))).into();
-        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
+        assert_eq!(logged, [Some(1), None, None, Some(3), None, Some(2)]);
     }
 }

@@ -34,8 +34,8 @@ pub(crate) async fn wait_for_first_bytes(
     let place = worker.silent.enter(peer.ip().into());
     tokio::select! {
         biased;
-        heard = readable(&tcp) => if heard.is_err() { return },
-        () = place.called_off() => return worker.shed_clients.gave_up(peer, "the client has sent nothing"),
+        readable = readable(&tcp) => if readable.is_err() { return },
+        () = place.called_off() => return worker.shed_clients.record(peer, "the client has sent nothing"),
         () = sleep_until(deadline) => return debug!(%peer, "the client sent nothing in time"),
         () = worker.draining.cancelled() => return,
     }
@@ -107,7 +107,7 @@ fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
         // Port scans, health checks, and people who close a tab.
         AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
         AcceptError::Shed => {
-            worker.shed_clients.gave_up(peer, "the client stopped in the middle of its TLS handshake");
+            worker.shed_clients.record(peer, "the client stopped in the middle of its TLS handshake");
         }
         AcceptError::NotTls { began } if let Some(opening) = Opening::of(began) => {
             info!(%peer, cause = opening.advice(true), "no TLS connection");

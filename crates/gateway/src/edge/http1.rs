@@ -52,7 +52,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let keeps_names = connection.worker.site().keeps_names;
     let io = StallTimeout::new(transport);
     let each = Arc::new(Each {
-        heard: io.heard(),
+        head_reading: io.head_reading(),
         peer: address_field(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
@@ -62,7 +62,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     });
     let service = service_fn(|request| answer::<T>(each.clone(), request));
     let mut serving = Builder::new()
-        .timer(HeadTimer::new(limits, io.heard()))
+        .timer(HeadTimer::new(limits, io.head_reading()))
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)
@@ -117,7 +117,7 @@ struct Each {
     interim: Arc<Interim>,
     /// How they spell their field names is known.
     keeps_names: bool,
-    heard: Arc<HeadReading>,
+    head_reading: Arc<HeadReading>,
 }
 
 /// How long a client may count on the connection (RFC 2068 §19.7.1.1): a second less than it is kept, since its
@@ -132,8 +132,8 @@ async fn answer<T: Transport>(
     each: Arc<Each>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread, interim, keeps_names, heard } = &*each;
-    heard.head_ends();
+    let Each { connection, peer, keep_alive, unread, interim, keeps_names, head_reading } = &*each;
+    head_reading.head_ends();
     let upgrading = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     if *keeps_names {
@@ -153,8 +153,8 @@ async fn answer<T: Transport>(
     };
     interim.begin();
     // RFC 9110 §15.2: a client of HTTP/1.0 must not get any.
-    let hears = (head.version != Version::HTTP_10).then_some(&**interim);
-    let reply = exchange(connection.clone(), peer.clone(), Box::new(head), body, hears).await;
+    let takes_interim = (head.version != Version::HTTP_10).then_some(&**interim);
+    let reply = exchange(connection.clone(), peer.clone(), Box::new(head), body, takes_interim).await;
     poll_fn(|cx| interim.poll_left(cx)).await; // the final answer is the last
     Ok(match reply {
         Reply::Answer(mut answer) => {

@@ -1,6 +1,6 @@
 //! HTTP/2 with clients, by h2: hyper's own engine, without hyper around it.
 //!
-//! A tunnel has to say RST_STREAM where its backend said RST, and to hear it (RFC 8441 §5); one
+//! A tunnel has to send RST_STREAM when its backend sent RST, and to notice that of the client (RFC 8441 §5); one
 //! malformed CONNECT must not end the connection that other WebSockets live on; and small DATA
 //! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
 //! way to say any of this.
@@ -204,7 +204,7 @@ async fn stream(
                 reply = &mut exchange => break reply,
                 // Only the exchange has any, and it was polled just now.
                 answers = taken(&interim) => send_informational(&mut respond, answers),
-                asked = hear(&mut body_wanted) => {
+                asked = received(&mut body_wanted) => {
                     body_wanted = None;
                     if asked {
                         let mut go_on = Response::new(());
@@ -274,13 +274,13 @@ fn send_informational(respond: &mut SendResponse<Bytes>, answers: Vec<Response<(
 
 /// A new sender, whose receiver is put into `receiver`.
 fn sender<T>(receiver: &mut Option<oneshot::Receiver<T>>) -> oneshot::Sender<T> {
-    let (sender, hears) = oneshot::channel();
-    *receiver = Some(hears);
+    let (sender, its_receiver) = oneshot::channel();
+    *receiver = Some(its_receiver);
     sender
 }
 
 /// Returns true when the sender has sent, false when it was dropped; waits for ever if there is none.
-async fn hear(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
+async fn received(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
     match receiver {
         Some(receiver) => receiver.await.is_ok(),
         None => pending().await,

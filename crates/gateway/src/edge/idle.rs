@@ -20,7 +20,7 @@ use crate::net::patience::HeadReading;
 #[derive(Debug)]
 pub(crate) struct HeadTimer {
     limits: ClientLimits,
-    heard: Arc<HeadReading>,
+    head_reading: Arc<HeadReading>,
     kept: Kept,
     /// The time that hyper sees.
     created: std::time::Instant,
@@ -31,14 +31,14 @@ pub(crate) struct HeadTimer {
 type Kept = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 
 impl HeadTimer {
-    /// `heard` is the stream's.
-    pub(crate) fn new(limits: ClientLimits, heard: Arc<HeadReading>) -> Self {
-        Self { limits, heard, kept: Kept::default(), created: std::time::Instant::now() }
+    /// `head_reading` is the stream's.
+    pub(crate) fn new(limits: ClientLimits, head_reading: Arc<HeadReading>) -> Self {
+        Self { limits, head_reading, kept: Kept::default(), created: std::time::Instant::now() }
     }
 
     fn wait(&self) -> HeadWait {
-        self.heard.anything.store(false, Ordering::Relaxed);
-        self.heard.head_begins();
+        self.head_reading.anything.store(false, Ordering::Relaxed);
+        self.head_reading.head_begins();
         let ClientLimits { header_timeout, keep_alive_timeout, .. } = self.limits;
         let sleep = match lock(&self.kept).take() {
             Some(mut sleep) => {
@@ -51,7 +51,7 @@ impl HeadTimer {
             sleep: Some(sleep),
             kept: self.kept.clone(),
             header_timeout,
-            heard: Some(self.heard.clone()),
+            head_reading: Some(self.head_reading.clone()),
         }
     }
 }
@@ -82,7 +82,7 @@ struct HeadWait {
     kept: Kept,
     header_timeout: Duration,
     /// `None`: a head has begun.
-    heard: Option<Arc<HeadReading>>,
+    head_reading: Option<Arc<HeadReading>>,
 }
 
 impl Drop for HeadWait {
@@ -99,7 +99,7 @@ impl Future for HeadWait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let Some(sleep) = &mut this.sleep else { return Poll::Pending };
-        if this.heard.take_if(|heard| heard.anything.load(Ordering::Relaxed)).is_some() {
+        if this.head_reading.take_if(|head_reading| head_reading.anything.load(Ordering::Relaxed)).is_some() {
             sleep.as_mut().reset(Instant::now() + this.header_timeout);
         }
         sleep.as_mut().poll(cx)
@@ -132,7 +132,7 @@ mod tests {
         let io = StallTimeout::new(near);
         let answer = async |_: Request<_>| Ok::<_, Infallible>(Response::new(Empty::<&[u8]>::new()));
         let serving = Builder::new()
-            .timer(HeadTimer::new(LIMITS, io.heard()))
+            .timer(HeadTimer::new(LIMITS, io.head_reading()))
             .header_read_timeout(LIMITS.header_timeout)
             .serve_connection(TokioIo::new(io), service_fn(answer));
         let started = Instant::now();

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_begun_to_speak_is_looked_at_now_and_then() {
+    async fn connections_that_have_sent_something_are_polled_by_the_sweep() {
         let (worker, _clients) = accept_three(Stop::AfterQueue, b"GET").await;
         let all = async {
             while worker.sweep.len() < 3 {

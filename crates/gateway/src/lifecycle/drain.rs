@@ -220,12 +220,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_route_that_comes_back_keeps_the_sessions_that_were_not_told_yet() {
+    async fn a_route_that_comes_back_keeps_the_sessions_that_were_not_ordered_to_end_yet() {
         let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
         let sessions = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
-        let told = || live.iter().filter(|session| session.handle().order().is_some()).count();
+        let ordered = || live.iter().filter(|session| session.handle().order().is_some()).count();
         let gone = Arc::new(AtomicBool::new(true));
         let is_gone = |gone: &Arc<AtomicBool>| {
             let gone = gone.clone();
@@ -239,15 +239,15 @@ mod tests {
         assert_eq!(end(), 100);
         sleep(window / 2).await;
         gone.store(false, Ordering::SeqCst);
-        let by_then = told();
+        let by_then = ordered();
         assert!((1..100).contains(&by_then), "{by_then}");
         sleep(window).await;
-        assert_eq!(told(), by_then);
+        assert_eq!(ordered(), by_then);
         // Gone again: the rest follows.
         gone.store(true, Ordering::SeqCst);
         assert_eq!(end(), 100 - by_then);
         sleep(window).await;
-        assert_eq!(told(), 100);
+        assert_eq!(ordered(), 100);
         let in_time = |session: &Registered| match session.handle().order().map(|order| order.mode) {
             Some(EndMode::AfterMessages { within }) => {
                 (pace.timeout - window..=pace.timeout).contains(&within)
@@ -264,7 +264,7 @@ mod tests {
         let (config, _) = Config::parse(Path::new("wssgate.toml"), text);
         let sessions = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..100).map(|_| sessions.register(&config.routes[0], who())).collect();
-        let told = || live.iter().filter(|session| session.handle().order().is_some()).count();
+        let ordered = || live.iter().filter(|session| session.handle().order().is_some()).count();
         let workers = [worker(&sessions)];
         let gone = Arc::new(AtomicBool::new(true));
         let (changes, changed) = watch::channel(());
@@ -276,15 +276,15 @@ mod tests {
         let second = Duration::from_secs(1);
         end(100 * second);
         tokio::task::yield_now().await; // it waits
-        let before = told();
+        let before = ordered();
         gone.store(false, Ordering::SeqCst);
         changes.send_replace(());
         tokio::task::yield_now().await;
         gone.store(true, Ordering::SeqCst);
         end(100_000 * second);
         sleep(100 * second).await;
-        assert!(told() - before < 10, "{}: the first order still tells sessions", told() - before);
+        assert!(ordered() - before < 10, "{}: the first order still ends sessions", ordered() - before);
         sleep(100_000 * second).await;
-        assert_eq!(told(), 100);
+        assert_eq!(ordered(), 100);
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::load::{Candidate, ConfigSource, load};
-use super::messages::{cannot_listen, millis, say_warnings};
+use super::messages::{cannot_listen, log_warnings, millis};
 use super::notify::Notifier;
 use super::outside::{self, Outside};
 use super::renewal::Renewal;
@@ -105,7 +105,7 @@ impl RunningGateway {
         let reading = source.clone();
         let candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
-        say_warnings(&candidate);
+        log_warnings(&candidate);
         let Candidate { config, loaded, ticket_keys } = candidate;
         let tickets = match inherited.tickets.take() {
             Some(tickets) => tickets,
@@ -229,9 +229,9 @@ impl RunningGateway {
         info!(address = %local, tls, "listening");
     }
 
-    /// Speaks for the service from here on.
-    pub(super) fn speak(&mut self) {
-        self.outside.speak(&self.access);
+    /// From here on this process is the service: it has the control socket, and reports to the service manager.
+    pub(super) fn take_charge(&mut self) {
+        self.outside.take_control_path(&self.access);
         let status = self.status();
         self.notifier.begin(self.commands(), &status);
     }
@@ -251,14 +251,14 @@ impl RunningGateway {
     /// A look at the certificates, without a signal.
     pub(super) fn renew(&mut self, look: Result<Look, JoinError>) {
         let next = self.generation + 1;
-        if self.renewal.judge(look, &self.certificates, next) {
+        if self.renewal.on_look(look, &self.certificates, next) {
             self.generation = next;
         }
-        self.say_expiries();
+        self.log_expiries();
     }
 
-    /// Says which certificates have come nearer to their end.
-    pub(super) fn say_expiries(&mut self) {
+    /// Logs which certificates have come nearer to their end.
+    pub(super) fn log_expiries(&mut self) {
         let current = self.certificates.current();
         for expiry in self.expiries.news(&current.loaded.set, unix_now()) {
             let days_left = expiry.days_left;

@@ -50,13 +50,13 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
                     }
                 }
             },
-            Some(demand) = demands.recv() => gateway.obey(demand, &work, &mut wanted),
-            () = withdrawn(&mut predecessor) => gateway.speak(),
+            Some(demand) = demands.recv() => gateway.execute(demand, &work, &mut wanted),
+            () = withdrawn(&mut predecessor) => gateway.take_charge(),
             // Not in the middle of a reload: it reads the same files.
             look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
                 gateway.renew(look);
             }
-            _ = expiry_check.tick() => gateway.say_expiries(),
+            _ = expiry_check.tick() => gateway.log_expiries(),
             _ = ended.recv() => {
                 // Workers end when they are ordered to. A panic outside of every task ends here.
                 error!("a worker thread has ended unexpectedly; the gateway exits, so that it can be restarted");

@@ -13,7 +13,7 @@ pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn say_warnings(candidate: &Candidate) {
+pub(super) fn log_warnings(candidate: &Candidate) {
     for warning in &candidate.loaded.warnings {
         warn!(problem = %warning, "certificates");
     }

@@ -63,7 +63,7 @@ async fn begin(
         let inherited = Inherited::new(origin.activated);
         let (mut begun, closed) = RunningGateway::start(source, origin.program, inherited).await?;
         begun.gateway.open(closed, started);
-        begun.gateway.speak();
+        begun.gateway.take_charge();
         return Ok(Some(begun));
     };
     let (predecessor, inherited) = Predecessor::meet(socket).await?;

@@ -19,14 +19,14 @@ const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Speaks for the service, or is silent: the service manager listens to one process at a time.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
-    speaks: bool,
+    is_in_charge: bool,
     watchdog: Option<AbortHandle>,
 }
 
 impl Notifier {
     /// This process is the service now. Within a runtime.
     pub(super) fn begin(&mut self, workers: Vec<mpsc::UnboundedSender<Command>>, status: &str) {
-        self.speaks = true;
+        self.is_in_charge = true;
         self.ready(status);
         self.watchdog = sd_notify::watchdog_enabled()
             .filter(|limit| !limit.is_zero())
@@ -35,14 +35,14 @@ impl Notifier {
 
     /// Connections are accepted; a reload is over, however it went.
     pub(super) fn ready(&self, status: &str) {
-        self.say(&[NotifyState::Ready, NotifyState::Status(status)]);
+        self.notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// A reload begins.
     pub(super) fn reloading(&self) {
         // systemd distinguishes reloads by this clock.
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.say(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
+            Ok(now) => self.notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
             Err(e) => {
                 debug!(cause = %e, "the service manager is not told of the reload: there is no clock");
             }
@@ -52,7 +52,7 @@ impl Notifier {
     /// The end has begun, and may take so long.
     pub(super) fn stopping(&self, limit: Duration) {
         let limit_us = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
-        self.say(&[
+        self.notify(&[
             NotifyState::Stopping,
             NotifyState::ExtendTimeoutUsec(limit_us),
             NotifyState::Status("draining"),
@@ -62,11 +62,11 @@ impl Notifier {
     /// Another process is the service from here on; waits until the service manager knows, and says
     /// nothing more.
     pub(super) async fn hand_over(&mut self, pid: u32) {
-        self.say(&[NotifyState::MainPid(pid)]);
+        self.notify(&[NotifyState::MainPid(pid)]);
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.abort();
         }
-        if std::mem::take(&mut self.speaks) && std::env::var_os("NOTIFY_SOCKET").is_some() {
+        if std::mem::take(&mut self.is_in_charge) && std::env::var_os("NOTIFY_SOCKET").is_some() {
             match timeout(BARRIER_TIMEOUT, spawn_blocking(barrier)).await {
                 Ok(Ok(Ok(()))) => {}
                 _ => warn!(pid, "the service manager has not confirmed the new main process"),
@@ -74,8 +74,8 @@ impl Notifier {
         }
     }
 
-    fn say(&self, states: &[NotifyState<'_>]) {
-        if self.speaks
+    fn notify(&self, states: &[NotifyState<'_>]) {
+        if self.is_in_charge
             && let Err(e) = sd_notify::notify(states)
         {
             warn!(cause = %e, "the service manager can't be notified");

@@ -23,7 +23,7 @@ pub(super) struct Outside {
     /// A control socket that is to take its path.
     waiting: Option<PendingControl>,
     /// No old gateway has a say in whose the control socket's path is.
-    speaks: bool,
+    is_in_charge: bool,
     /// Where the control socket is if the configuration names no path.
     default_control: Option<PathBuf>,
 }
@@ -36,9 +36,9 @@ pub(super) struct OpenedOutside {
 }
 
 impl Outside {
-    /// Nothing. Unless it `speaks` from the beginning, the control socket waits for [`Self::speak`].
-    pub(super) fn new(speaks: bool, default_control: Option<PathBuf>) -> Self {
-        Self { admin: None, control: None, waiting: None, speaks, default_control }
+    /// Nothing. Unless it `is_in_charge` from the beginning, the control socket waits for [`Self::take_control_path`].
+    pub(super) fn new(is_in_charge: bool, default_control: Option<PathBuf>) -> Self {
+        Self { admin: None, control: None, waiting: None, is_in_charge, default_control }
     }
 
     /// Where the admin listener is.
@@ -104,8 +104,8 @@ impl Outside {
     }
 
     /// Takes the control socket's path, now that no old gateway has a say in whose it is.
-    pub(super) fn speak(&mut self, access: &Access) {
-        self.speaks = true;
+    pub(super) fn take_control_path(&mut self, access: &Access) {
+        self.is_in_charge = true;
         let Some(waiting) = self.waiting.take() else { return };
         match waiting.serve(access.clone()) {
             Ok(control) => {
@@ -142,8 +142,8 @@ impl Outside {
             (Some(_), None) => {}
             (None, _) => self.close_control(),
         }
-        if self.speaks {
-            self.speak(access);
+        if self.is_in_charge {
+            self.take_control_path(access);
         }
     }
 }

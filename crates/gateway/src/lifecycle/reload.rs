@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::drain::{self, DrainPace};
 use super::gateway::RunningGateway;
 use super::load::{Candidate, load};
-use super::messages::{cannot_listen, millis, say_warnings, shown};
+use super::messages::{cannot_listen, log_warnings, millis, shown};
 use super::work::{Asker, Read, Work};
 use crate::config::Problems;
 use crate::net::options;
@@ -40,7 +40,7 @@ impl RunningGateway {
             Ok(mut report) => {
                 self.overview.reloads_taken.fetch_add(1, Ordering::Relaxed);
                 report.took_ms = millis(started);
-                say(&report);
+                log_reload(&report);
                 ControlResponse { reload: Some(report), ..ControlResponse::done() }
             }
             Err(Problems(problems)) => {
@@ -118,13 +118,13 @@ impl RunningGateway {
         };
         // From here on nothing can fail: certificates, ticket keys, then site.
         self.generation = generation;
-        say_warnings(&candidate);
+        log_warnings(&candidate);
         let warnings = candidate.warnings().collect();
         let Candidate { config, loaded, ticket_keys } = candidate;
         let certificates = self.certificates.swap(loaded, generation);
         self.tickets.adopt(ticket_keys.as_ref());
         self.renewal.follow(config.watch, &config.certificates, &self.certificates.current().loaded);
-        self.say_expiries();
+        self.log_expiries();
         self.site.store(site.clone());
         let listeners_added = opened.len();
         for listener in opened {
@@ -177,7 +177,7 @@ impl RunningGateway {
 }
 
 /// One line.
-fn say(report: &Reloaded) {
+fn log_reload(report: &Reloaded) {
     info!(
         generation = report.generation,
         names_added = shown(&report.names_added),

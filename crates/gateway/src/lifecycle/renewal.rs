@@ -44,7 +44,7 @@ pub(super) struct Renewal {
 #[derive(Debug, Clone, Copy)]
 struct Pending {
     /// Of the first of the news.
-    heard: Instant,
+    changed: Instant,
     at: Instant,
     /// At files that look as they did, too.
     anyway: bool,
@@ -104,9 +104,9 @@ impl Renewal {
         }
     }
 
-    /// Believes a look, or doesn't. `generation` is the number of what is swapped in; returns whether
-    /// it was taken.
-    pub(super) fn judge(
+    /// Certificate files have been read. Certificates that are doubtful, or that lose a name, are used only if they are
+    /// the same a second later. `generation` is the number of what is swapped in; returns whether it was.
+    pub(super) fn on_look(
         &mut self,
         look: Result<Look, JoinError>,
         certificates: &Certificates,
@@ -117,30 +117,30 @@ impl Renewal {
             Ok(look) => look,
             Err(e) => {
                 error!(cause = %e, "reading the certificates failed; they will be read again");
-                self.next_look = Some(Pending { at: now + POLL_INTERVAL, heard: now, anyway: true });
+                self.next_look = Some(Pending { at: now + POLL_INTERVAL, changed: now, anyway: true });
                 return false;
             }
         };
-        self.mind(look.degraded, now);
+        self.on_watch_state(look.degraded, now);
         if look.restless {
             self.next_look = Some(Pending::soon(now));
         }
         let Some(renewed) = look.renewed else { return false };
-        let said = match &renewed {
+        let problems_now = match &renewed {
             Ok(loaded) => complaints(loaded),
             // Nothing at all would be left.
             Err(problems) => problems.iter().map(ToString::to_string).collect(),
         };
         let changes = renewed.as_ref().ok().map(|loaded| certificates.compare(loaded, generation));
         let loses = changes.is_some_and(|changes| !changes.removed.is_empty());
-        let is_doubtful = loses || !said.is_subset(&self.complaints);
+        let is_doubtful = loses || !problems_now.is_subset(&self.complaints);
         let since = *self.doubted.get_or_insert(now);
         if is_doubtful && now < since + GRACE {
-            self.next_look = Some(Pending { heard: now, at: since + GRACE, anyway: true });
+            self.next_look = Some(Pending { changed: now, at: since + GRACE, anyway: true });
             return false;
         }
         self.doubted = None;
-        let before = std::mem::replace(&mut self.complaints, said);
+        let before = std::mem::replace(&mut self.complaints, problems_now);
         let news = self.complaints.difference(&before);
         match renewed {
             Ok(loaded) => {
@@ -159,10 +159,10 @@ impl Renewal {
         }
     }
 
-    /// A watch that doesn't hear of everything is said once, and its work done by looking.
-    fn mind(&mut self, degraded: Option<String>, now: Instant) {
+    /// While the watch misses changes, the files are read at intervals. This is logged once.
+    fn on_watch_state(&mut self, degraded: Option<String>, now: Instant) {
         if degraded.is_some() && self.next_look.is_none() {
-            self.next_look = Some(Pending { heard: now, at: now + POLL_INTERVAL, anyway: false });
+            self.next_look = Some(Pending { changed: now, at: now + POLL_INTERVAL, anyway: false });
         }
         match (&self.degraded, &degraded) {
             (None, Some(cause)) => {
@@ -182,17 +182,17 @@ impl Renewal {
 
 impl Pending {
     fn soon(now: Instant) -> Self {
-        Self { heard: now, at: now + QUIET, anyway: false }
+        Self { changed: now, at: now + QUIET, anyway: false }
     }
 
     /// With one more piece of news.
     fn after(before: Option<Self>, now: Instant) -> Self {
         match before {
             None => Self::soon(now),
-            Some(Self { heard, at, anyway }) => {
+            Some(Self { changed, at, anyway }) => {
                 // A look that lies further ahead is overtaken by what has just happened.
-                let heard = if at > now + QUIET_MAX { now } else { heard };
-                Self { heard, at: (now + QUIET).min(heard + QUIET_MAX), anyway }
+                let changed = if at > now + QUIET_MAX { now } else { changed };
+                Self { changed, at: (now + QUIET).min(changed + QUIET_MAX), anyway }
             }
         }
     }
@@ -277,12 +277,12 @@ mod tests {
             Self { directory, pki, plan, certificates, renewal }
         }
 
-        fn judge(&mut self) -> bool {
+        fn on_look(&mut self) -> bool {
             self.renewal.next_look = None;
             let renewed = Some(tls_acceptor::renew(&self.plan, &self.certificates.current().loaded));
             let generation = self.certificates.current().generation + 1;
             let look = Look { renewed, restless: false, degraded: None };
-            self.renewal.judge(Ok(look), &self.certificates, generation)
+            self.renewal.on_look(Ok(look), &self.certificates, generation)
         }
 
         fn serves(&self, name: &str) -> bool {
@@ -299,23 +299,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_missing_has_a_while_to_come_back() {
         let mut rig = Rig::new();
-        assert!(!rig.judge() && rig.renewal.next_look.is_none(), "nothing has changed");
+        assert!(!rig.on_look() && rig.renewal.next_look.is_none(), "nothing has changed");
         rig.remove("b");
-        assert!(!rig.judge() && rig.serves("b.test"));
+        assert!(!rig.on_look() && rig.serves("b.test"));
         let second = rig.renewal.next_look.unwrap();
         assert_eq!((second.at, second.anyway), (Instant::now() + GRACE, true));
         // Other news in between change nothing about it.
         tokio::time::advance(GRACE / 2).await;
-        assert!(!rig.judge() && rig.serves("b.test"));
+        assert!(!rig.on_look() && rig.serves("b.test"));
         assert_eq!(rig.renewal.next_look.unwrap().at, second.at);
         // It comes back, so that it has a whole while again.
         rig.pki.issue(&["b.test"]).write(rig.directory.path(), "b");
-        assert!(rig.judge() && rig.renewal.next_look.is_none());
+        assert!(rig.on_look() && rig.renewal.next_look.is_none());
         rig.remove("b");
         tokio::time::advance(GRACE).await;
-        assert!(!rig.judge() && rig.serves("b.test"));
+        assert!(!rig.on_look() && rig.serves("b.test"));
         tokio::time::advance(GRACE).await;
-        assert!(rig.judge() && !rig.serves("b.test") && rig.serves("a.test"));
+        assert!(rig.on_look() && !rig.serves("b.test") && rig.serves("a.test"));
         assert_eq!(rig.certificates.current().generation, 3);
     }
 
@@ -323,14 +323,14 @@ mod tests {
     async fn what_is_broken_is_complained_of_once() {
         let mut rig = Rig::new();
         std::fs::write(rig.directory.path().join("b.key"), "-----BEGIN").unwrap();
-        assert!(!rig.judge() && rig.renewal.complaints.is_empty());
+        assert!(!rig.on_look() && rig.renewal.complaints.is_empty());
         tokio::time::advance(GRACE).await;
-        assert!(!rig.judge() && rig.serves("b.test"), "no name is served anything else");
+        assert!(!rig.on_look() && rig.serves("b.test"), "no name is served anything else");
         assert!(!rig.renewal.complaints.is_empty());
-        assert!(!rig.judge() && rig.renewal.next_look.is_none(), "nothing new");
+        assert!(!rig.on_look() && rig.renewal.next_look.is_none(), "nothing new");
         // That it is well again is news.
         rig.pki.issue(&["b.test"]).write(rig.directory.path(), "b");
-        assert!(rig.judge() && rig.renewal.complaints.is_empty());
+        assert!(rig.on_look() && rig.renewal.complaints.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,7 +338,7 @@ mod tests {
         let mut rig = Rig::new();
         rig.renewal.next_look = None;
         let look = Look { renewed: None, restless: false, degraded: Some("no inotify".to_owned()) };
-        assert!(!rig.renewal.judge(Ok(look), &rig.certificates, 2));
+        assert!(!rig.renewal.on_look(Ok(look), &rig.certificates, 2));
         assert_eq!(rig.renewal.next_look.unwrap().at, Instant::now() + POLL_INTERVAL);
         assert!(QUIET_MAX.max(POLL_INTERVAL) + GRACE < Duration::from_secs(2), "as the README promises");
     }
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn news_overtake_a_look_that_is_far_ahead() {
         let now = Instant::now();
-        let second = Pending { heard: now, at: now + GRACE, anyway: true };
+        let second = Pending { changed: now, at: now + GRACE, anyway: true };
         let overtaken = Pending::after(Some(second), now + 10 * MS);
         assert_eq!((overtaken.at, overtaken.anyway), (now + 10 * MS + QUIET, true));
     }

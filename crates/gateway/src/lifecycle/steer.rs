@@ -15,7 +15,7 @@ use crate::site::route::Route;
 
 impl RunningGateway {
     /// Does what is wanted, or begins to.
-    pub(super) fn obey(
+    pub(super) fn execute(
         &mut self,
         OperationRequest { what, reply }: OperationRequest,
         work: &Work,

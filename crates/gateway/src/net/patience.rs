@@ -82,7 +82,7 @@ pub(crate) struct StallTimeout<T> {
     waited: Duration,
     /// What its machine had acknowledged at the last look.
     acknowledged: Option<u64>,
-    heard: Arc<HeadReading>,
+    head_reading: Arc<HeadReading>,
     /// The head that is being read, as [`HeadReading`] numbers them, and its bytes so far.
     head: (u32, Claim),
     /// What HTTP has buffered for a client that takes nothing.
@@ -121,15 +121,15 @@ impl<T> StallTimeout<T> {
             stall: StallTimer::default(),
             waited: Duration::ZERO,
             acknowledged: None,
-            heard: Arc::default(),
+            head_reading: Arc::default(),
             head: (0, Claim::default()),
             unsent: Claim::default(),
         }
     }
 
-    /// What was read, and is to be.
-    pub(crate) fn heard(&self) -> Arc<HeadReading> {
-        self.heard.clone()
+    /// What has been read of the next request head.
+    pub(crate) fn head_reading(&self) -> Arc<HeadReading> {
+        self.head_reading.clone()
     }
 
     /// The stream itself, no longer watched.
@@ -146,7 +146,7 @@ impl<T: Transport> StallTimeout<T> {
         before.is_some() && before != now
     }
 
-    fn judge<O>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<O>>) -> Poll<io::Result<O>> {
+    fn watch_write<O>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<O>>) -> Poll<io::Result<O>> {
         if write.is_ready() {
             self.stall.moved();
             (self.waited, self.acknowledged) = (Duration::ZERO, None);
@@ -180,14 +180,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallTimeout<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let head = self.heard.head.load(Ordering::Relaxed);
+        let head = self.head_reading.head.load(Ordering::Relaxed);
         if head != self.head.0 {
             self.head.0 = head;
             self.head.1.set(0);
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.heard.anything.store(true, Ordering::Relaxed);
+        self.head_reading.anything.store(true, Ordering::Relaxed);
         if head % 2 == 1 {
             let len = self.head.1.bytes() + buf.filled().len() - before;
             self.head.1.set(len.min(HEAD_LEN_MAX));
@@ -199,17 +199,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallTimeout<T> {
 impl<T: Transport> AsyncWrite for StallTimeout<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.judge(cx, write)
+        self.watch_write(cx, write)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = Pin::new(&mut self.io).poll_flush(cx);
-        self.judge(cx, flush)
+        self.watch_write(cx, flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.judge(cx, shutdown)
+        self.watch_write(cx, shutdown)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -222,7 +222,7 @@ impl<T: Transport> AsyncWrite for StallTimeout<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.judge(cx, write)
+        self.watch_write(cx, write)
     }
 }
 

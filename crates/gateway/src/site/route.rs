@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_are_told_to_people() {
+    fn actions_are_shown_in_words() {
         let told = [Service::Echo, Service::Console].map(|service| Action::Service(service).to_string());
         assert_eq!(told, ["echo service", "console page"]);
     }

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_costs_lines_and_no_memory_and_is_told_how_many() {
+    fn a_reader_that_stalls_loses_lines_whose_number_is_logged() {
         let (asked, was_asked) = mpsc::channel();
         let (open, may) = mpsc::channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();

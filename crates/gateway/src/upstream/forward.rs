@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_about_itself_is_not_believed() {
+    fn forwarded_fields_of_a_client_are_not_trusted() {
         let headers = passed(
             &["10.0.0.0/8"],
             &[
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_believed() {
+    fn forwarded_fields_of_a_trusted_proxy_are_kept() {
         let headers = passed(
             &["192.0.2.0/24", "10.0.0.0/8"],
             &[
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_that_a_request_came_over_is_told() {
+    fn the_version_that_a_request_came_over_is_in_via() {
         for (version, expect) in [
             (Version::HTTP_10, "1.0 wssgate"),
             (Version::HTTP_11, "1.1 wssgate"),

@@ -69,8 +69,9 @@ impl CloseCode {
     const WORDS: &'static str = "1001 (going away), 1012 (service restart), 1013 (try again later), or a code of \
                                  your own from 3000 to 4999";
 
-    /// What is wrong with `code`.
-    pub(in crate::config) fn judge(code: u16) -> Result<u16, String> {
+    /// # Errors
+    /// If no client may get `code`, with those that it may.
+    pub(in crate::config) fn check(code: u16) -> Result<u16, String> {
         match code {
             1001 | 1012 | 1013 | 3000..=4999 => Ok(code),
             _ => Err(format!("expected {}, found {code}", Self::WORDS)),
@@ -89,7 +90,7 @@ impl Kind for CloseCode {
 
     fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<u16> {
         let read = match integer(value.get_ref()) {
-            Some(code) => Self::judge(code),
+            Some(code) => Self::check(code),
             None => Err(format!("expected {}, found {}", Self::WORDS, found_number(value.get_ref()))),
         };
         noted(document, key, value, read)

@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_tell_the_same(
+        fn pieces_give_the_same_result(
             frames in proptest::collection::vec((0..10u8, 0..300u16), 0..20),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..10),
         ) {

@@ -40,7 +40,7 @@ const CLIENTS_MAX: usize = 16;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take none of its answer.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// Sessions that are asked together what they have carried, and how long they have to say it.
+/// Sessions that are asked together what they have carried, and how long they have to answer.
 const SESSIONS_AT_ONCE: usize = 256;
 const SESSION_TIME: Duration = Duration::from_millis(200);
 /// Demands that wait for the main loop.
@@ -202,7 +202,7 @@ impl ControlClient {
             }
             if line.len() > REQUEST_LEN_MAX {
                 let why = format!("a request is one line of {REQUEST_LEN_MAX} bytes at most");
-                return self.say(&ControlResponse::error(why)).await;
+                return self.write_response(&ControlResponse::error(why)).await;
             }
             let answer = match serde_json::from_slice(&line) {
                 Ok(request) => self.answer(&request).await?,
@@ -210,7 +210,7 @@ impl ControlClient {
                     "expected a request such as {{\"command\":\"status\"}} on one line: {e}"
                 )),
             };
-            self.say(&answer).await?;
+            self.write_response(&answer).await?;
         }
     }
 
@@ -285,7 +285,7 @@ impl ControlClient {
         Ok(ControlResponse { sessions: Some(count), ..ControlResponse::done() })
     }
 
-    async fn say(&mut self, answer: &ControlResponse) -> io::Result<()> {
+    async fn write_response(&mut self, answer: &ControlResponse) -> io::Result<()> {
         let mut line = Vec::new();
         append(&mut line, answer)?;
         self.write(&line).await

@@ -213,7 +213,7 @@ fn cookies() {
 
 proptest! {
     #[test]
-    fn what_a_server_says_of_the_path_that_it_got_leads_back_to_it(
+    fn a_redirect_to_the_path_that_a_server_got_leads_back_to_it(
         prefix in "(/[a-z%/]{1,4}){0,2}",
         new in "(/[a-z]{1,2}){0,3}",
         rest in "(/([a-z0-9._~-]|%2F|%20|;|=|\u{e9}){1,4}){1,4}/?",

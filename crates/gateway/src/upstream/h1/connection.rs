@@ -219,7 +219,7 @@ fn poll_head(
             && let Some(head) = take_head(inbox, request.is_spelt())?
         {
             match head.status {
-                StatusCode::CONTINUE if request.told() => {}
+                StatusCode::CONTINUE if request.on_continue() => {}
                 status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
                     if let Some(interim) = interim {
                         interim.push(head);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_not_kept_when_somebody_says_so_or_more_has_come() {
+    async fn a_connection_is_not_kept_after_connection_close_or_with_unread_bytes() {
         for sayings in [
             &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"],
             &["HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"],
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_breaks_off_says_so() {
+    async fn what_breaks_off_is_an_error() {
         for (saying, whole) in [
             (&["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"], false),
             (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"], false),
@@ -524,7 +524,7 @@ mod tests {
 
     /// A task that has had its share reads nothing, and must not take that for an answer.
     #[tokio::test]
-    async fn a_connection_with_more_to_say_is_not_quiet() {
+    async fn a_connection_with_unread_bytes_is_not_quiet() {
         for is_tired in [false, true] {
             let (near, mut far) = tokio::io::duplex(16);
             let mut connection = IdleConnection::new(near);

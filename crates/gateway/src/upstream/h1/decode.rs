@@ -163,9 +163,9 @@ mod tests {
     use super::*;
 
     /// All that comes out of a wire in parts: the body, its trailers, what is left; or what is wrong.
-    type Story = Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>, bool), BadChunk>;
+    type DecodedBody = Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>, bool), BadChunk>;
 
-    fn tell(framing: Framing, wire: &[u8], cuts: &[usize]) -> Story {
+    fn decoded(framing: Framing, wire: &[u8], cuts: &[usize]) -> DecodedBody {
         let (mut decoder, mut inbox) = (Decoder::new(framing), BytesMut::new());
         let (mut body, mut trailers, mut ended, mut at) = (Vec::new(), None, false, 0);
         for &cut in cuts.iter().chain([&wire.len()]) {
@@ -188,23 +188,26 @@ mod tests {
 
     #[test]
     fn bodies_by_length_and_by_end() {
-        assert_eq!(tell(Framing::Length(0), b"next", &[]), Ok((vec![], None, b"next".to_vec(), true)));
-        assert_eq!(tell(Framing::Length(3), b"abcd", &[1]), Ok((b"abc".to_vec(), None, b"d".to_vec(), true)));
-        assert_eq!(tell(Framing::Length(3), b"ab", &[]), Ok((b"ab".to_vec(), None, vec![], false)));
-        assert_eq!(tell(Framing::UntilEnd, b"ab", &[1]), Ok((b"ab".to_vec(), None, vec![], false)));
+        assert_eq!(decoded(Framing::Length(0), b"next", &[]), Ok((vec![], None, b"next".to_vec(), true)));
+        assert_eq!(
+            decoded(Framing::Length(3), b"abcd", &[1]),
+            Ok((b"abc".to_vec(), None, b"d".to_vec(), true))
+        );
+        assert_eq!(decoded(Framing::Length(3), b"ab", &[]), Ok((b"ab".to_vec(), None, vec![], false)));
+        assert_eq!(decoded(Framing::UntilEnd, b"ab", &[1]), Ok((b"ab".to_vec(), None, vec![], false)));
     }
 
     #[test]
     fn chunks_extensions_and_trailers() {
         let wire = b"5;a=\"b\"\r\nhello\r\n00A \r\n0123456789\r\n0\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\nnext";
-        let (body, trailers, rest, ended) = tell(Framing::Chunked, wire, &[]).unwrap();
+        let (body, trailers, rest, ended) = decoded(Framing::Chunked, wire, &[]).unwrap();
         assert_eq!((&body[..], &rest[..], ended), (&b"hello0123456789"[..], &b"next"[..], true));
         assert_eq!(trailers.unwrap().get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
         let framing =
             b"0\r\nContent-Length: 9\r\nX-Sum: 1\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a=b\r\n\r\n";
-        let (_, trailers, ..) = tell(Framing::Chunked, framing, &[]).unwrap();
+        let (_, trailers, ..) = decoded(Framing::Chunked, framing, &[]).unwrap();
         assert_eq!(trailers.unwrap().keys().collect::<Vec<_>>(), ["x-sum"], "RFC 9110 §6.5.1");
-        assert_eq!(tell(Framing::Chunked, b"0\r\n\r\n", &[2]), Ok((vec![], None, vec![], true)));
+        assert_eq!(decoded(Framing::Chunked, b"0\r\n\r\n", &[2]), Ok((vec![], None, vec![], true)));
     }
 
     #[test]
@@ -218,14 +221,14 @@ mod tests {
             (b"1\r\na\n0\r\n", BadChunk::End),
             (b"0\r\nno trailer\r\n\r\n", BadChunk::Trailers),
         ] {
-            assert_eq!(tell(Framing::Chunked, wire, &[]), Err(expect), "{wire:?}");
+            assert_eq!(decoded(Framing::Chunked, wire, &[]), Err(expect), "{wire:?}");
         }
         let line = [b"1;", &[b'x'; SIZE_LINE_MAX][..]].concat();
-        assert_eq!(tell(Framing::Chunked, &line, &[]), Err(BadChunk::Size));
+        assert_eq!(decoded(Framing::Chunked, &line, &[]), Err(BadChunk::Size));
         let trailer = [b"0\r\nX: ", &[b'x'; TRAILERS_LEN_MAX][..]].concat();
-        assert_eq!(tell(Framing::Chunked, &trailer, &[]), Err(BadChunk::Trailers));
+        assert_eq!(decoded(Framing::Chunked, &trailer, &[]), Err(BadChunk::Trailers));
         let trailers = format!("0\r\n{}\r\n", "A: b\r\n".repeat(TRAILERS_MAX + 1));
-        assert_eq!(tell(Framing::Chunked, trailers.as_bytes(), &[]), Err(BadChunk::Trailers));
+        assert_eq!(decoded(Framing::Chunked, trailers.as_bytes(), &[]), Err(BadChunk::Trailers));
     }
 
     /// However a wire is cut, the same is too long.
@@ -239,15 +242,15 @@ mod tests {
         ] {
             let every_byte: Vec<usize> = (0..bad.len()).collect();
             for cuts in [&[][..], &every_byte] {
-                assert!(tell(Framing::Chunked, &good, &cuts[..cuts.len().min(good.len())]).unwrap().3);
-                assert!(tell(Framing::Chunked, &bad, cuts) == Err(what), "{what:?}, {} cuts", cuts.len());
+                assert!(decoded(Framing::Chunked, &good, &cuts[..cuts.len().min(good.len())]).unwrap().3);
+                assert!(decoded(Framing::Chunked, &bad, cuts) == Err(what), "{what:?}, {} cuts", cuts.len());
             }
         }
     }
 
     proptest! {
         #[test]
-        fn any_split_tells_the_same_story(
+        fn any_split_gives_the_same_result(
             chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..5),
             spoil in proptest::option::of((any::<Index>(), any::<u8>())),
             cuts in proptest::collection::vec(any::<Index>(), 0..10),
@@ -263,11 +266,11 @@ mod tests {
                 let at = at.index(wire.len());
                 wire[at] = byte;
             } else {
-                prop_assert_eq!(tell(Framing::Chunked, &wire, &[]).unwrap().0, chunks.concat());
+                prop_assert_eq!(decoded(Framing::Chunked, &wire, &[]).unwrap().0, chunks.concat());
             }
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
             cuts.sort_unstable();
-            prop_assert_eq!(tell(Framing::Chunked, &wire, &cuts), tell(Framing::Chunked, &wire, &[]));
+            prop_assert_eq!(decoded(Framing::Chunked, &wire, &cuts), decoded(Framing::Chunked, &wire, &[]));
         }
     }
 }

@@ -105,9 +105,9 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
         self.spelt
     }
 
-    /// The backend has said 100 Continue. Says whether that is done with: if the client waits for it, it hears it
-    /// when it is asked for its body.
-    pub(crate) fn told(&mut self) -> bool {
+    /// The backend has sent 100 Continue. Returns true if it needs no more: a client that waits for it gets it when
+    /// its body is read.
+    pub(crate) fn on_continue(&mut self) -> bool {
         if let Some(told) = self.told.take() {
             let _ = told.send(());
         }

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_unless_somebody_says_otherwise() {
+    fn connections_are_kept_unless_a_field_or_the_version_forbids_it() {
         for (head, kept) in [
             ("HTTP/1.1 200 OK\r\n", true),
             ("HTTP/1.1 200 OK\r\nConnection: keep-alive, Close\r\n", false),
