@@ -5,12 +5,14 @@
 //! - [`unix_now`]: the time of day
 //! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`Buffer`]: memory of the thread's, which idle connections don't hold
+//! - [`state`]: values as bytes, for a process that takes sessions over
 //! - [`sweep`]: a second look at sockets that have been silent
 //! - [`Tcp`], [`Unix`]: sockets that are asked only when something has happened
 
 mod clock;
 pub mod memory;
 mod pool;
+pub mod state;
 pub mod sweep;
 mod tcp;
 

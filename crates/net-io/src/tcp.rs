@@ -109,6 +109,26 @@ impl<S: AsFd> AsFd for Socket<S> {
 }
 
 impl Tcp {
+    /// Takes the socket out of this runtime. Nothing is read from it, and it stays non-blocking.
+    ///
+    /// # Errors
+    /// If the runtime's poller refuses to let go of it; the socket is closed then.
+    pub fn into_std(self) -> io::Result<std::net::TcpStream> {
+        let Self { io, reader: _ } = self; // the runtime wakes its task no more
+        io.into_std()
+    }
+
+    /// Puts a non-blocking socket into the runtime that this is called in.
+    ///
+    /// # Errors
+    /// If the runtime's poller does not take it.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn from_std(socket: std::net::TcpStream) -> io::Result<Self> {
+        TcpStream::from_std(socket).map(Self::from)
+    }
+
     /// How many bytes of ours the peer's machine has acknowledged so far (RFC 4898, `tcpEStatsAppHCThruOctetsAcked`).
     /// They may still wait there for the peer. A system call.
     #[must_use]
@@ -409,6 +429,33 @@ mod tests {
         has_asked.await.unwrap();
         far.write_all(b"ping").await.unwrap();
         assert_eq!(timeout(Duration::from_secs(10), reading).await.unwrap().unwrap(), 4);
+    }
+
+    #[test]
+    fn a_socket_goes_from_one_runtime_to_another_and_loses_nothing() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (first, second) = (runtime(), runtime());
+        let (socket, mut far) = first.block_on(async {
+            let (mut near, mut far) = pair().await;
+            far.write_all(b"one").await.unwrap();
+            near.read_exact(&mut [0; 3]).await.unwrap();
+            std::future::poll_fn(|cx| Poll::Ready(assert_eq!(read_now(&mut near, cx, true), None))).await;
+            far.write_all(b"two").await.unwrap();
+            (near.into_std().unwrap(), far.into_std().unwrap())
+        });
+        drop(first);
+        second.block_on(async {
+            let mut near = Tcp::from_std(socket).unwrap();
+            std::io::Write::write_all(&mut far, b"three").unwrap();
+            let mut got = [0; 8];
+            timeout(Duration::from_secs(10), near.read_exact(&mut got)).await.unwrap().unwrap();
+            assert_eq!(&got, b"twothree");
+            near.write_all(b"back").await.unwrap();
+        });
+        far.set_nonblocking(false).unwrap();
+        let mut back = [0; 4];
+        std::io::Read::read_exact(&mut far, &mut back).unwrap();
+        assert_eq!(&back, b"back");
     }
 
     /// Waits until the kernel has something to read. The runtime doesn't learn of it meanwhile: its driver has no

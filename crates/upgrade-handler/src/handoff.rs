@@ -28,6 +28,12 @@ impl<T> Handoff<T> {
         Handoff { ahead: self.ahead, io: into(self.io) }
     }
 
+    /// The stream, and what was read ahead and has not come out yet. [`Self::new`] is the way back.
+    pub fn into_parts(self) -> (T, Bytes) {
+        let Self { ahead, io } = self;
+        (io, ahead.map_or_else(Bytes::new, |ahead| *ahead))
+    }
+
     /// The stream itself, for socket options.
     pub fn get_ref(&self) -> &T {
         &self.io
@@ -106,6 +112,19 @@ mod tests {
         let mut rest = String::new();
         handoff.read_to_string(&mut rest).await.unwrap();
         assert_eq!(rest, "lo world");
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_apart_half_way_goes_on() {
+        let io = tokio::io::join(&b" world"[..], tokio::io::sink());
+        let mut handoff = Handoff::new(io, Bytes::from_static(b"hello"));
+        handoff.read_exact(&mut [0; 3]).await.unwrap();
+        let (io, ahead) = handoff.into_parts();
+        assert_eq!(ahead, "lo");
+        let mut rest = String::new();
+        Handoff::new(io, ahead).read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "lo world");
+        assert_eq!(Handoff::new((), Bytes::new()).into_parts(), ((), Bytes::new()));
     }
 
     #[tokio::test]
