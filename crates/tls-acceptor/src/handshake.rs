@@ -13,7 +13,7 @@ use rustls::ProtocolVersion::TLSv1_3;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
-    ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, KeyLog, PeerMisbehaved,
+    ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, KeyLog, PeerMisbehaved,
     ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,8 +43,8 @@ pub(crate) struct Finished {
     pub(crate) suite: SupportedCipherSuite,
     /// For both directions, with the numbers of their next records.
     pub(crate) keys: ExtractedSecrets,
-    /// What makes their successors, in TLS 1.3.
-    pub(crate) secrets: Option<Secrets>,
+    /// What they are made of.
+    pub(crate) secrets: Secrets,
     /// What the network is still to be given: tickets, for instance.
     pub(crate) unsent: Vec<u8>,
     /// Records that came behind the handshake.
@@ -55,7 +55,8 @@ pub(crate) struct Finished {
     pub(crate) resumed: bool,
 }
 
-/// The secrets of a TLS 1.3 connection.
+/// The secrets of a connection. In TLS 1.3 each makes a key and its successors; in TLS 1.2 each is the key, which can
+/// be asked of no AEAD.
 pub(crate) struct Secrets {
     /// What the client seals with.
     pub(crate) client: Secret,
@@ -370,14 +371,28 @@ impl Handshake {
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = tls.protocol_version();
         let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
-        let secrets = secrets.client.zip(secrets.server).map(|(client, server)| Secrets { client, server });
-        if version == Some(TLSv1_3) && secrets.is_none() {
-            return Err(AcceptError::Tls(Error::General("no traffic secrets".into())));
-        }
         // Its way to later keys is large; see `record::secret`.
         let (keys, _) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
+        let secrets = if version == Some(TLSv1_3) {
+            secrets.client.zip(secrets.server)
+        } else {
+            key_of(&keys.rx.1).zip(key_of(&keys.tx.1))
+        };
+        let (client, server) =
+            secrets.ok_or_else(|| AcceptError::Tls(Error::General("no traffic secrets".into())))?;
+        let secrets = Secrets { client, server };
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
         Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
+    }
+}
+
+/// The key alone.
+fn key_of(secrets: &ConnectionTrafficSecrets) -> Option<Secret> {
+    match secrets {
+        ConnectionTrafficSecrets::Aes128Gcm { key, .. }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, .. }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, .. } => Secret::of_key(key.as_ref()),
+        _ => None,
     }
 }
 

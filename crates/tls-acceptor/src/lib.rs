@@ -9,7 +9,8 @@
 //!   themselves; [`Expiries`]: when to say that one should
 //! - [`Waiting`]: clients that have said nothing yet, and which of them goes when there are too many
 //! - [`Acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`Tickets`],
-//!   [`TicketKeys`]: resumption; [`TlsStream`]: what comes out, records opened and sealed by this crate;
+//!   [`TicketKeys`]: resumption; [`TlsStream`]: what comes out, records opened and sealed by this crate, and
+//!   [`TlsState`]: the same on its way to another process;
 //!   [`AcceptError`]: or what doesn't
 //!
 //! A TLS listener that takes new certificates on SIGHUP:
@@ -86,7 +87,7 @@ pub use self::material::{FileError, FileProblem};
 pub use self::name::{CertName, normalize};
 pub use self::pem::{PemError, PemFault};
 pub use self::reload::{Certificates, Current, ReloadReport};
-pub use self::stream::TlsStream;
+pub use self::stream::{TlsState, TlsStream};
 pub use self::ticket_file::{LineError, LineProblem, TicketFileError, TicketKeys};
 pub use self::ticket_key::TicketError;
 pub use self::tickets::Tickets;

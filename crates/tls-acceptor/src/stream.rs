@@ -1,5 +1,7 @@
 //! The stream that leaves the handshake: records over TCP.
 
+mod frozen;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -10,6 +12,7 @@ use net_io::memory::Claim;
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use self::frozen::TlsState;
 use crate::handshake::{Finished, Secrets};
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
@@ -51,8 +54,9 @@ pub struct TlsStream {
     tcp: Tcp,
     incoming: Incoming,
     outgoing: Cipher,
-    /// What the next keys are made of; TLS 1.2 has no others.
-    secrets: Option<Secrets>,
+    /// What the next keys are made of; TLS 1.2 has no others, and these are its keys. Another process that takes the
+    /// connection over makes its ciphers from them.
+    secrets: Secrets,
     reading: Reading,
     /// Records that are not opened yet.
     wire: Vec<u8>,
@@ -80,6 +84,9 @@ pub struct TlsStream {
     /// What is written waits for the shutdown, which has been promised ([`Self::begin_shutdown`]) and sends all.
     parting: bool,
 }
+
+// Every session over TLS holds one.
+const _: () = assert!(size_of::<TlsStream>() <= 360);
 
 impl std::fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -275,8 +282,7 @@ impl TlsStream {
             OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // a client that has sent a request gets an answer
             OpenedRecord::Quiet => {}
             OpenedRecord::KeyUpdate { requested } => {
-                let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
-                self.incoming.renew_key(&mut secrets.client)?;
+                self.incoming.renew_key(&mut self.secrets.client)?;
                 self.key_wanted |= requested;
                 self.control_pending |= requested;
             }
@@ -315,8 +321,7 @@ impl TlsStream {
     /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
     fn renew_key(&mut self) -> Result<(), Fault> {
         self.queue_record(ContentType::Handshake, &KEY_UPDATE)?;
-        let secrets = self.secrets.as_mut().ok_or(Fault::INTERNAL)?;
-        self.outgoing = self.outgoing.successor(&mut secrets.server)?;
+        self.outgoing = self.outgoing.successor(&mut self.secrets.server)?;
         self.key_wanted = false;
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::header::{ContentType, Fault, HEADER_LEN, Header, PLAINTEXT_MAX, VERSI
 use super::secret::Secret;
 
 const TAG_LEN: usize = 16;
-const NONCE_LEN: usize = 12;
+pub(crate) const NONCE_LEN: usize = 12;
 const KEY_LEN_MAX: usize = 32;
 /// What AES-GCM in TLS 1.2 carries of the nonce in each record (RFC 5288 §3).
 const EXPLICIT_LEN: usize = 8;
@@ -30,6 +30,69 @@ enum Scheme {
     Tls12Gcm,
     /// RFC 7905.
     Tls12ChaCha,
+}
+
+/// Version and AEAD: what has to be known to make the same cipher from the same secret. The numbers are those of the
+/// format in which a connection goes to another process, and don't change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Protection {
+    Tls13Aes128Gcm = 1,
+    Tls13Aes256Gcm = 2,
+    Tls13ChaCha = 3,
+    Tls12Aes128Gcm = 4,
+    Tls12Aes256Gcm = 5,
+    Tls12ChaCha = 6,
+}
+
+impl Protection {
+    const ALL: [Self; 6] = [
+        Self::Tls13Aes128Gcm,
+        Self::Tls13Aes256Gcm,
+        Self::Tls13ChaCha,
+        Self::Tls12Aes128Gcm,
+        Self::Tls12Aes256Gcm,
+        Self::Tls12ChaCha,
+    ];
+
+    /// That of this number.
+    pub(crate) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|protection| *protection as u8 == number)
+    }
+
+    pub(crate) fn is_tls13(self) -> bool {
+        self.parts().0 == Scheme::Tls13
+    }
+
+    /// How long a secret of this protection is: in TLS 1.3 as long as the suite's hash, in TLS 1.2 as the key.
+    pub(crate) fn secret_len(self) -> usize {
+        match self {
+            Self::Tls13Aes128Gcm | Self::Tls13ChaCha | Self::Tls12Aes256Gcm | Self::Tls12ChaCha => 32,
+            Self::Tls13Aes256Gcm => 48,
+            Self::Tls12Aes128Gcm => 16,
+        }
+    }
+
+    fn parts(self) -> (Scheme, &'static Algorithm) {
+        match self {
+            Self::Tls13Aes128Gcm => (Scheme::Tls13, &AES_128_GCM),
+            Self::Tls13Aes256Gcm => (Scheme::Tls13, &AES_256_GCM),
+            Self::Tls13ChaCha => (Scheme::Tls13, &CHACHA20_POLY1305),
+            Self::Tls12Aes128Gcm => (Scheme::Tls12Gcm, &AES_128_GCM),
+            Self::Tls12Aes256Gcm => (Scheme::Tls12Gcm, &AES_256_GCM),
+            Self::Tls12ChaCha => (Scheme::Tls12ChaCha, &CHACHA20_POLY1305),
+        }
+    }
+}
+
+/// What makes the same cipher again, besides its secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CipherState {
+    pub(crate) protection: Protection,
+    /// In TLS 1.3 it comes from the secret as the key does.
+    pub(crate) iv: [u8; NONCE_LEN],
+    pub(crate) sequence: u64,
+    pub(crate) limit: u64,
 }
 
 /// What is to be sealed.
@@ -106,6 +169,9 @@ impl Cipher {
     /// # Errors
     /// If the suite's key can't be made of it.
     pub(crate) fn successor(&self, secret: &mut Secret) -> Result<Self, Fault> {
+        if !self.is_tls13() {
+            return Err(Fault::INTERNAL); // what is known as its secret is its key
+        }
         secret.advance()?;
         let (key, iv) = derive(self.key.algorithm(), secret)?;
         Ok(Self { key, iv, sequence: 0, limit: self.limit, scheme: self.scheme })
@@ -125,6 +191,36 @@ impl Cipher {
         };
         let (key, iv) = derive(algorithm, secret)?;
         Ok(Self { key, iv, sequence: 0, limit: common.confidentiality_limit, scheme: Scheme::Tls13 })
+    }
+
+    /// What makes the same again, with its secret.
+    ///
+    /// # Errors
+    /// If the AEAD is of an unknown kind, which [`Self::new`] has refused.
+    pub(crate) fn state(&self) -> Result<CipherState, Fault> {
+        let Self { key, iv, sequence, limit, scheme } = self;
+        let same = |protection: &Protection| protection.parts() == (*scheme, key.algorithm());
+        let protection = Protection::ALL.into_iter().find(same).ok_or(Fault::INTERNAL)?;
+        Ok(CipherState { protection, iv: *iv, sequence: *sequence, limit: *limit })
+    }
+
+    /// Goes on where a cipher of this state and secret left off.
+    ///
+    /// # Errors
+    /// If the secret is of another length than the protection needs.
+    pub(crate) fn from_state(state: CipherState, secret: &Secret) -> Result<Self, Fault> {
+        let CipherState { protection, iv, sequence, limit } = state;
+        let (scheme, algorithm) = protection.parts();
+        if secret.bytes().len() != protection.secret_len() {
+            return Err(Fault::INTERNAL);
+        }
+        let (key, iv) = if protection.is_tls13() {
+            derive(algorithm, secret)?
+        } else {
+            let unbound = UnboundKey::new(algorithm, secret.bytes()).map_err(|_| Fault::INTERNAL)?;
+            (LessSafeKey::new(unbound), iv)
+        };
+        Ok(Self { key, iv, sequence, limit, scheme })
     }
 
     /// TLS 1.3: types are inside, and keys can be renewed.

@@ -97,6 +97,21 @@ impl Fault {
 
     pub(crate) const USED_UP: Self = Self::new(0, "the keys of this TLS 1.2 connection are used up");
 
+    /// That of this alert.
+    pub(crate) fn of(alert: u8) -> Option<Self> {
+        let all = [
+            Self::UNEXPECTED_MESSAGE,
+            Self::BAD_RECORD_MAC,
+            Self::RECORD_OVERFLOW,
+            Self::ILLEGAL_PARAMETER,
+            Self::DECODE_ERROR,
+            Self::PROTOCOL_VERSION,
+            Self::INTERNAL,
+            Self::USED_UP,
+        ];
+        all.into_iter().find(|fault| fault.alert == alert)
+    }
+
     const fn new(alert: u8, what: &'static str) -> Self {
         Self { alert, what }
     }

@@ -1,6 +1,6 @@
 //! What a client may say after its handshake, and what it means. Pure.
 
-use super::cipher::Cipher;
+use super::cipher::{Cipher, CipherState};
 use super::header::{CLOSE_NOTIFY, ContentType, Fault, Header, KEY_UPDATE, USER_CANCELED};
 use super::secret::Secret;
 
@@ -35,7 +35,38 @@ pub(crate) struct Incoming {
     message: ([u8; KEY_UPDATE.len()], usize),
 }
 
+/// What makes the same again, besides the secret.
+pub(crate) struct IncomingState {
+    pub(crate) cipher: CipherState,
+    pub(crate) quiet: u32,
+    /// The front of a KeyUpdate.
+    pub(crate) message: Vec<u8>,
+}
+
 impl Incoming {
+    /// What makes the same again, with its secret.
+    ///
+    /// # Errors
+    /// See [`Cipher::state`].
+    pub(crate) fn state(&self) -> Result<IncomingState, Fault> {
+        let Self { cipher, quiet, message: (message, len) } = self;
+        Ok(IncomingState { cipher: cipher.state()?, quiet: *quiet, message: message[..*len].to_vec() })
+    }
+
+    /// Goes on where one of this state left off.
+    ///
+    /// # Errors
+    /// See [`Cipher::from_state`]; or if the state is one that no client can bring about.
+    pub(crate) fn from_state(state: IncomingState, secret: &Secret) -> Result<Self, Fault> {
+        let IncomingState { cipher, quiet, message: front } = state;
+        let mut message = [0; KEY_UPDATE.len()];
+        if quiet > QUIET_MAX || front.len() >= message.len() {
+            return Err(Fault::INTERNAL);
+        }
+        message[..front.len()].copy_from_slice(&front);
+        Ok(Self { cipher: Cipher::from_state(cipher, secret)?, quiet, message: (message, front.len()) })
+    }
+
     pub(crate) fn new(cipher: Cipher) -> Self {
         Self { cipher, quiet: 0, message: ([0; KEY_UPDATE.len()], 0) }
     }

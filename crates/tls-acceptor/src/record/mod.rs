@@ -10,12 +10,12 @@ mod header;
 mod incoming;
 mod secret;
 
-pub(crate) use self::cipher::{Cipher, Content, OVERHEAD_MAX};
+pub(crate) use self::cipher::{Cipher, CipherState, Content, OVERHEAD_MAX, Protection};
 pub(crate) use self::header::{
     CLOSE_NOTIFY, ContentType, Fault, HEADER_LEN, Header, KEY_UPDATE, NO_RENEGOTIATION, PLAINTEXT_MAX,
     RECORD_MAX, USER_CANCELED, alert,
 };
-pub(crate) use self::incoming::{Incoming, OpenedRecord};
+pub(crate) use self::incoming::{Incoming, IncomingState, OpenedRecord};
 pub(crate) use self::secret::Secret;
 
 #[cfg(test)]

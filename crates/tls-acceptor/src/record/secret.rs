@@ -1,4 +1,5 @@
-//! The secrets that the keys of TLS 1.3 come from, and their successors (RFC 8446 §7.1–7.3).
+//! The secrets that the keys of TLS 1.3 come from, and their successors (RFC 8446 §7.1–7.3). Of TLS 1.2, whose
+//! keys have no successors, the keys themselves.
 //!
 //! rustls' kernel API would do it, with 800 bytes for each connection; two secrets need 100.
 
@@ -10,7 +11,7 @@ use super::header::Fault;
 /// Of SHA-384; of SHA-256 it is 32.
 const LEN_MAX: usize = 48;
 
-/// One direction's application traffic secret.
+/// One direction's application traffic secret; in TLS 1.2 its key.
 pub(crate) struct Secret {
     bytes: [u8; LEN_MAX],
     len: u8,
@@ -29,6 +30,19 @@ impl Secret {
         let mut bytes = [0; LEN_MAX];
         bytes[..secret.len()].copy_from_slice(secret);
         Some(Self { bytes, len })
+    }
+
+    /// The key of a suite of TLS 1.2, of which there is no more to be known. `None` if no AEAD has such a key.
+    pub(crate) fn of_key(key: &[u8]) -> Option<Self> {
+        let len = u8::try_from(key.len()).ok().filter(|len| matches!(len, 16 | 32))?;
+        let mut bytes = [0; LEN_MAX];
+        bytes[..key.len()].copy_from_slice(key);
+        Some(Self { bytes, len })
+    }
+
+    /// As it is: for another process, or for an AEAD.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 
     /// Becomes its successor (RFC 8446 §7.2).
@@ -88,6 +102,9 @@ mod tests {
     fn only_lengths_of_known_hashes() {
         for (len, good) in [(0, false), (31, false), (32, true), (48, true), (49, false), (300, false)] {
             assert_eq!(Secret::new(&vec![0; len]).is_some(), good, "{len}");
+        }
+        for (len, good) in [(0, false), (15, false), (16, true), (32, true), (33, false), (48, false)] {
+            assert_eq!(Secret::of_key(&vec![0; len]).is_some(), good, "{len}");
         }
     }
 }

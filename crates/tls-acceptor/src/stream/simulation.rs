@@ -27,6 +27,8 @@ use super::*;
 use crate::record::{Header, Secret};
 
 const SEEDS: u64 = 10_000;
+/// Of connections that go from process to process.
+const MOVING_SEEDS: u64 = 4_000;
 const THREADS: usize = 2;
 /// One seed in so many is a connection over TCP; the others are pairs of sockets, which deliver at once.
 const TCP_EVERY: u64 = 16;
@@ -98,7 +100,7 @@ fn ready_now(fd: impl AsFd, flags: PollFlags) -> bool {
 /// The keys of both directions, for each end; and what makes the next ones.
 struct Keys {
     ciphers: [Cipher; 2],
-    secrets: Option<Secrets>,
+    secrets: Secrets,
 }
 
 impl Keys {
@@ -107,13 +109,14 @@ impl Keys {
             let secret = |byte| Secret::new(&[byte; 32]).unwrap();
             let secrets = Secrets { client: secret(1), server: secret(2) };
             let ciphers = [&secrets.client, &secrets.server].map(|one| Cipher::first(suite, one).unwrap());
-            return Self { ciphers, secrets: Some(secrets) };
+            return Self { ciphers, secrets };
         }
         let ciphers = [1, 2].map(|byte| {
             let (key, iv) = (AeadKey::from([byte; 32]), Iv::copy(&[byte; 12]));
             Cipher::new(suite, (1, ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv })).unwrap()
         });
-        Self { ciphers, secrets: None }
+        let [client, server] = [1, 2].map(|byte| Secret::of_key(&[byte; 32]).unwrap());
+        Self { ciphers, secrets: Secrets { client, server } }
     }
 }
 
@@ -137,7 +140,7 @@ struct Far {
     random: Random,
     seals: Cipher,
     opens: Cipher,
-    secrets: Option<Secrets>,
+    secrets: Secrets,
     /// Records until the end.
     left: usize,
     end: End,
@@ -196,7 +199,7 @@ impl Far {
                         self.seal(ContentType::Handshake, part);
                     }
                 }
-                self.seals = self.seals.successor(&mut self.secrets.as_mut().unwrap().client).unwrap();
+                self.seals = self.seals.successor(&mut self.secrets.client).unwrap();
             }
             2 => self.seal(ContentType::Handshake, &[1, 0, 0, 0]), // a renegotiation
             _ => {
@@ -270,7 +273,7 @@ impl Far {
                 self.has_ticket = true;
             }
             ContentType::Handshake if content == KEY_UPDATE => {
-                self.opens = self.opens.successor(&mut self.secrets.as_mut().unwrap().server).unwrap();
+                self.opens = self.opens.successor(&mut self.secrets.server).unwrap();
             }
             ContentType::Alert => self.alert = Some(content[1]),
             _ => return Err(format!("{content_type:?} is not what was to come at {}", self.received)),
@@ -582,18 +585,35 @@ impl World {
         Ok(())
     }
 
-    async fn live(&mut self) -> Result<(), String> {
+    /// The connection goes to another process, whose runtime knows nothing of it.
+    fn move_on(mut self) -> Result<Self, String> {
+        let (tcp, state) = self.near.tls.freeze();
+        let bytes = state.encode().map_err(|e| e.to_string())?;
+        drop(state);
+        let state = TlsState::decode(&bytes).map_err(|e| e.to_string())?;
+        assert_eq!(state.encode().unwrap(), bytes, "nothing is added or lost on the way");
+        let tcp = Tcp::from_std(tcp.into_std().unwrap()).unwrap();
+        self.near.tls = TlsStream::thaw(tcp, state);
+        self.task = Task::new();
+        Ok(self)
+    }
+
+    /// `moves`: now and then the connection goes to another process.
+    async fn live(mut self, moves: bool) -> Result<Self, String> {
         for _ in 0..10 + self.random.below(60) {
+            if moves && self.random.one_in(4) {
+                self = self.move_on()?;
+            }
             self.happen()?;
             if !self.random.one_in(8) {
                 self.turn().await?;
             }
         }
-        Ok(())
+        Ok(self)
     }
 
     /// From here on the client sends all that it has and takes everything.
-    async fn settle(&mut self) -> Result<(), String> {
+    async fn settle(mut self, moves: bool) -> Result<(), String> {
         self.near.reads = true;
         self.task.clone().wake();
         let begun = Instant::now();
@@ -602,7 +622,10 @@ impl World {
                 && world.near.has_shut_down
                 && (world.far.at_end || world.far.socket.is_none())
         };
-        while !is_over(self) {
+        while !is_over(&self) {
+            if moves && self.random.one_in(8) {
+                self = self.move_on()?;
+            }
             if begun.elapsed() > DELIVERY_MAX {
                 let (read, received) = (self.near.read, self.far.received);
                 return Err(format!("it doesn't end: {read} bytes read and {received} received"));
@@ -674,14 +697,13 @@ async fn spend_budget(left: usize) {
     .await;
 }
 
-fn simulate(seeds: impl Iterator<Item = u64>) {
+fn simulate(seeds: impl Iterator<Item = u64>, moves: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for seed in seeds {
         let life = async {
-            let mut world = World::new(seed, &listener);
-            world.live().await?;
-            world.settle().await
+            let world = World::new(seed, &listener).live(moves).await?;
+            world.settle(moves).await
         };
         let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
         let lived = lived.unwrap_or_else(|_| Err("it panics, as sent above".into()));
@@ -691,14 +713,24 @@ fn simulate(seeds: impl Iterator<Item = u64>) {
     }
 }
 
-#[test]
-fn ten_thousand_connections_lose_nothing_and_sleep_through_nothing() {
+/// All seeds below `end`, or the one that is asked for.
+fn simulate_all(end: u64, moves: bool) {
     if let Ok(seed) = std::env::var("SIMULATION_SEED") {
-        return simulate(std::iter::once(seed.parse().unwrap()));
+        return simulate(std::iter::once(seed.parse().unwrap()), moves);
     }
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
-            scope.spawn(move || simulate((thread..SEEDS).step_by(THREADS)));
+            scope.spawn(move || simulate((thread..end).step_by(THREADS), moves));
         }
     });
+}
+
+#[test]
+fn ten_thousand_connections_lose_nothing_and_sleep_through_nothing() {
+    simulate_all(SEEDS, false);
+}
+
+#[test]
+fn connections_that_go_from_process_to_process_lose_nothing_and_sleep_through_nothing() {
+    simulate_all(MOVING_SEEDS, true);
 }
