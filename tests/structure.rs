@@ -67,7 +67,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["sequence"],
             &["policy", "scanner", "strict_reader"],
             &["keepalive", "outcome"],
-            &["handle"],
+            &["cause_state", "handle"],
             &["supervisor"],
             &["endpoint", "relay"],
         ],

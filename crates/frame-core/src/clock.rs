@@ -14,6 +14,20 @@ pub trait Clock {
     fn instant(&self, at: Duration) -> Instant;
 }
 
+/// From one clock to another: the same moment is `from` by the one and `to` by the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shift {
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+}
+
+impl Shift {
+    /// A moment by the other clock; the beginning of that clock, if it was before.
+    pub(crate) fn apply(self, at: Duration) -> Duration {
+        (self.to + at).saturating_sub(self.from)
+    }
+}
+
 /// The runtime's own clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Exact(Instant);

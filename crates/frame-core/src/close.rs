@@ -9,6 +9,9 @@ pub const GOING_AWAY: u16 = 1001;
 /// The gateway can't serve the session at the moment (IANA's registry of close codes).
 pub const TRY_AGAIN_LATER: u16 = 1013;
 
+/// Bytes of a reason at most (RFC 6455 §5.5).
+pub(crate) const REASON_MAX: usize = 123;
+
 /// Why a session ended, as one side told the other: a code and a reason, or neither.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Close {

@@ -64,6 +64,11 @@ pub(crate) enum QueueState {
 }
 
 impl QueueState {
+    /// Of a session that goes to another thread or process, where no queue knows it. `is_bulk`: it moves many bytes.
+    pub(crate) fn unqueued(is_bulk: bool) -> Self {
+        if is_bulk { Self::Bulk } else { Self::Light }
+    }
+
     /// Whether the session may read now; if not, it is woken when it may.
     pub(crate) fn may_read(&mut self, cx: &Context<'_>) -> bool {
         if *self == Self::Light {

@@ -1,4 +1,4 @@
-//! The handle by which a live session is ended from outside, and asked what it has carried.
+//! The handle by which a live session is ended or frozen from outside, and asked what it has carried.
 //!
 //! Each order and each question wakes the session. A session without either reads one atomic word whenever it is
 //! polled.
@@ -32,6 +32,15 @@ pub struct Order {
     pub code: u16,
     /// How soon.
     pub mode: EndMode,
+}
+
+/// When a session may be frozen, that is, taken apart so that another process can go on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreezeMode {
+    /// Not before everything that it has to write is written: it is soon, unless a peer takes nothing.
+    BetweenWrites,
+    /// At once, with what is unwritten.
+    AsItIs,
 }
 
 /// Shared by a session and all that may end it. Cheap to clone.
@@ -70,6 +79,12 @@ const NOW: u64 = 1 << 16;
 const SNAPSHOT_REQUESTED: u64 = 1 << 17;
 /// The session is to be polled once more.
 const POLL_REQUESTED: u64 = 1 << 18;
+/// The session is to be frozen between two writes.
+const FREEZE_REQUESTED: u64 = 1 << 19;
+/// The session is to be frozen as it is.
+const FREEZE_AS_IT_IS: u64 = 1 << 20;
+/// All that is no order.
+const REQUESTS: u64 = SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
@@ -90,7 +105,7 @@ impl SessionHandle {
             EndMode::Now => NOW,
         };
         let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-            let (code, asked) = (old & 0xFFFF, old & (SNAPSHOT_REQUESTED | POLL_REQUESTED));
+            let (code, asked) = (old & 0xFFFF, old & REQUESTS);
             match code {
                 0 => Some(u64::from(order.code) | mode | asked),
                 _ if old & NOW != 0 => None,
@@ -110,6 +125,33 @@ impl SessionHandle {
         self.0.word.fetch_or(SNAPSHOT_REQUESTED, Ordering::AcqRel);
         self.wake();
         answer
+    }
+
+    /// Asks a relayed session to freeze: its future then ends with [`Frozen`](crate::relay::Ending::Frozen). A
+    /// session whose connections are being shut down doesn't freeze, nor does one that ends at the gateway.
+    pub fn freeze(&self, mode: FreezeMode) {
+        let mode = match mode {
+            FreezeMode::BetweenWrites => FREEZE_REQUESTED,
+            FreezeMode::AsItIs => FREEZE_REQUESTED | FREEZE_AS_IT_IS,
+        };
+        self.0.word.fetch_or(mode, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// The session need not freeze any more. It may have done so already.
+    pub fn cancel_freeze(&self) {
+        self.0.word.fetch_and(!(FREEZE_REQUESTED | FREEZE_AS_IT_IS), Ordering::AcqRel);
+    }
+
+    /// What [`Self::freeze`] asked for.
+    #[must_use]
+    pub(crate) fn freeze_mode(&self) -> Option<FreezeMode> {
+        let word = self.0.word.load(Ordering::Acquire);
+        match (word & FREEZE_REQUESTED != 0, word & FREEZE_AS_IT_IS != 0) {
+            (false, _) => None,
+            (true, false) => Some(FreezeMode::BetweenWrites),
+            (true, true) => Some(FreezeMode::AsItIs),
+        }
     }
 
     /// `waits`: bytes of the session wait in memory for one of its peers; `took`: it has just taken some of them.

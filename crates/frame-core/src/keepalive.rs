@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
+use crate::clock::Shift;
 use crate::policy::STALL_MAX;
 use crate::scanner::ControlPayload;
 
@@ -88,6 +91,90 @@ impl Keepalive {
             tag,
             count: 0,
         }
+    }
+
+    /// Writes what [`Self::read_state`] reads: moments as the time from or until `now`.
+    pub(crate) fn write_state(&self, out: &mut StateWriter, now: Duration) {
+        let Self {
+            interval,
+            timeout,
+            state,
+            reading,
+            backend_ping_pending,
+            stalled,
+            half_checked,
+            acknowledged,
+            tag,
+            count,
+        } = self;
+        out.section(|out| {
+            out.option(*interval, StateWriter::duration);
+            out.duration(*timeout);
+            let (kind, time) = match *state {
+                State::Heard(at) => (0, now.saturating_sub(at)),
+                State::PingQueued => (1, Duration::ZERO),
+                State::AwaitingPong(end) => (2, end.saturating_sub(now)),
+                State::Paused(left) => (3, left),
+                State::Closed => (4, Duration::ZERO),
+            };
+            out.u8(kind);
+            out.duration(time);
+            out.bool(*reading);
+            out.bool(*backend_ping_pending);
+            out.option(*stalled, |out, since| out.duration(now.saturating_sub(since)));
+            out.bool(*half_checked);
+            out.u32(*acknowledged);
+            out.array(tag);
+            out.u32(*count);
+        });
+    }
+
+    /// Goes on at `now` where another session's left off.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>, now: Duration) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let (interval, timeout) = (fields.option(StateReader::duration)?, fields.duration()?);
+        let (kind, time) = (fields.u8()?, fields.duration()?);
+        let state = match kind {
+            0 => State::Heard(now.saturating_sub(time)),
+            1 => State::PingQueued,
+            2 => State::AwaitingPong(now + time),
+            3 => State::Paused(time),
+            4 => State::Closed,
+            _ => return Err(StateError::Invalid("the state of pings")),
+        };
+        Ok(Self {
+            interval,
+            timeout,
+            state,
+            reading: fields.bool()?,
+            backend_ping_pending: fields.bool()?,
+            stalled: fields.option(StateReader::duration)?.map(|since| now.saturating_sub(since)),
+            half_checked: fields.bool()?,
+            acknowledged: fields.u32()?,
+            tag: fields.array()?,
+            count: fields.u32()?,
+        })
+    }
+
+    /// Goes on by another clock.
+    pub(crate) fn shift(&mut self, shift: Shift) {
+        let Self {
+            state,
+            stalled,
+            interval: _,
+            timeout: _,
+            reading: _,
+            backend_ping_pending: _,
+            half_checked: _,
+            acknowledged: _,
+            tag: _,
+            count: _,
+        } = self;
+        match state {
+            State::Heard(at) | State::AwaitingPong(at) => *at = shift.apply(*at),
+            State::PingQueued | State::Paused(_) | State::Closed => {}
+        }
+        *stalled = stalled.map(|since| shift.apply(since));
     }
 
     /// The gateway pings this client.

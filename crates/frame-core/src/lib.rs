@@ -9,12 +9,14 @@
 //! - [`clock`], [`timer`]: time
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
-//!   [`handle`]: how it is ended from outside
+//!   [`handle`]: how it is ended or frozen from outside
+//! - `cause_state`: why a session ends, as bytes for another process
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
 //! - `strict_reader`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
 
+mod cause_state;
 pub mod clock;
 pub mod close;
 pub mod endpoint;

@@ -5,6 +5,8 @@
 //! Control frames are at most 131 bytes (a client's head of 6, a payload of 125) and are
 //! handed over whole. Payloads of data frames are never looked at.
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 use crate::close::Close;
 use crate::head::{CONTROL_PAYLOAD_MAX, FrameHead, OpCode, Scan, Sender, scan_head, unmask};
 use crate::sequence::{Limits, Sequence};
@@ -107,6 +109,29 @@ impl Scanner {
     pub(crate) fn disabled(sender: Sender) -> Self {
         let nothing = Limits { message_max: u64::MAX, deflate: false };
         Self { payload_left: u64::MAX, ..Self::new(sender, nothing) }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { sender, sequence, payload_left, tally: Tally { messages, payload_bytes } } = self;
+        out.section(|out| {
+            out.bool(*sender == Sender::Client);
+            sequence.write_state(out);
+            out.u64(*payload_left);
+            out.u64(*messages);
+            out.u64(*payload_bytes);
+        });
+    }
+
+    /// Goes on where another scanner left off.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        Ok(Self {
+            sender: if fields.bool()? { Sender::Client } else { Sender::Server },
+            sequence: Sequence::read_state(&mut fields)?,
+            payload_left: fields.u64()?,
+            tally: Tally { messages: fields.count()?, payload_bytes: fields.count()? },
+        })
     }
 
     /// Whose frames these are.

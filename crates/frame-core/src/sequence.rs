@@ -3,6 +3,8 @@
 //! In: the frame heads of one direction, in order. Out: nothing, or the [`Violation`].
 //! A fragmented message is one message: the limit counts all its fragments.
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 use crate::head::{FrameHead, OpCode};
 use crate::violation::Violation;
 
@@ -28,6 +30,25 @@ impl Sequence {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { limits, message_len: None }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { limits: Limits { message_max, deflate }, message_len } = self;
+        out.section(|out| {
+            out.u64(*message_max);
+            out.bool(*deflate);
+            out.option(*message_len, StateWriter::u64);
+        });
+    }
+
+    /// Goes on where another sequence left off.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        Ok(Self {
+            limits: Limits { message_max: fields.u64()?, deflate: fields.bool()? },
+            message_len: fields.option(StateReader::u64)?,
+        })
     }
 
     /// A message has begun and not ended: only its continuations and control frames may follow.

@@ -13,7 +13,10 @@ use std::num::NonZeroU64;
 use std::task::Context;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use net_io::state::{StateError, StateReader, StateWriter};
+
+use crate::cause_state::{read_cause, write_cause};
+use crate::clock::{Clock, Shift};
 use crate::handle::{EndMode, Order, RegisteredWaker, SessionHandle};
 use crate::keepalive::{self, Keepalive, PING_LEN};
 use crate::outcome::{Cause, LIFETIME_CODE};
@@ -85,6 +88,34 @@ impl OrderInForce {
     }
 }
 
+impl OrderInForce {
+    fn write_state(&self, out: &mut StateWriter, now: Duration) {
+        let Self { order: Order { code, mode }, cause, messages_until, end_by } = self;
+        let left = |out: &mut StateWriter, until: Duration| out.duration(until.saturating_sub(now));
+        out.section(|out| {
+            out.u16(*code);
+            let within = if let EndMode::AfterMessages { within } = mode { Some(*within) } else { None };
+            out.option(within, StateWriter::duration);
+            write_cause(out, cause);
+            out.option(*messages_until, left);
+            out.option(*end_by, left);
+        });
+    }
+
+    fn read_state(fields: &mut StateReader<'_>, now: Duration) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let code = fields.u16()?;
+        let within = fields.option(StateReader::duration)?;
+        let mode = within.map_or(EndMode::Now, |within| EndMode::AfterMessages { within });
+        Ok(Self {
+            order: Order { code, mode },
+            cause: read_cause(&mut fields)?,
+            messages_until: fields.option(StateReader::duration)?.map(|left| now + left),
+            end_by: fields.option(StateReader::duration)?.map(|left| now + left),
+        })
+    }
+}
+
 /// The clock, the timer, and what is timed.
 #[derive(Debug)]
 pub(crate) struct Supervisor<T> {
@@ -104,6 +135,13 @@ pub(crate) struct Supervisor<T> {
     pub(crate) deadline: Option<Duration>,
 }
 
+impl<T> Supervisor<T> {
+    /// For how long no message has moved.
+    pub(crate) fn idle(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.moved)
+    }
+}
+
 impl<T: Clock> Supervisor<T> {
     /// Watches over a session that begins now.
     pub(crate) fn new(policy: &Policy, clock: T) -> Self {
@@ -118,6 +156,32 @@ impl<T: Clock> Supervisor<T> {
             moved: now,
             order: None,
             deadline: None,
+        }
+    }
+
+    /// The same without clock and timer. To be called once.
+    pub(crate) fn freeze(&mut self) -> Supervisor<()> {
+        let Self {
+            keepalive,
+            clock: _,
+            timer: _,
+            waker: _,
+            idle_timeout,
+            lifetime_end,
+            moved,
+            order,
+            deadline,
+        } = self;
+        Supervisor {
+            keepalive: keepalive.clone(),
+            clock: (),
+            timer: SessionTimer::default(), // it is armed again by the first poll
+            waker: RegisteredWaker::default(),
+            idle_timeout: *idle_timeout,
+            lifetime_end: *lifetime_end,
+            moved: *moved,
+            order: order.take(),
+            deadline: *deadline,
         }
     }
 
@@ -144,11 +208,6 @@ impl<T: Clock> Supervisor<T> {
     /// A message has moved.
     pub(crate) fn on_message(&mut self, now: Duration) {
         self.moved = now;
-    }
-
-    /// For how long no message has moved.
-    pub(crate) fn idle(&self, now: Duration) -> Duration {
-        now.saturating_sub(self.moved)
     }
 
     /// The end has begun: there are no pings any more, and the session is not idle.
@@ -200,7 +259,9 @@ impl<T: Clock> Supervisor<T> {
     }
 
     fn take_order(&mut self, order: Order, cause: Cause, now: Duration) -> Option<Boundary> {
-        if self.order.as_deref().is_some_and(|current| current.order == order) {
+        // One whose time is over leaves nothing to be shortened.
+        let is_over = |current: &OrderInForce| current.order == order || current.messages_until.is_none();
+        if self.order.as_deref().is_some_and(is_over) {
             return None;
         }
         self.lifetime_end = None;
@@ -286,6 +347,80 @@ impl<T: Clock> Supervisor<T> {
     /// [`Due::Lifetime`] is due.
     pub(crate) fn has_reached_lifetime(&self, now: Duration) -> bool {
         self.lifetime_end.is_some_and(|end| now >= end.into())
+    }
+}
+
+impl Supervisor<()> {
+    /// Goes on by this clock; by the one before the time was `frozen_at`.
+    pub(crate) fn thaw<T: Clock>(self, clock: T, frozen_at: Duration) -> Supervisor<T> {
+        let Self {
+            mut keepalive,
+            clock: (),
+            timer,
+            waker,
+            idle_timeout,
+            lifetime_end,
+            moved,
+            mut order,
+            deadline,
+        } = self;
+        let shift = Shift { from: frozen_at, to: clock.now() };
+        keepalive.shift(shift);
+        if let Some(current) = order.as_deref_mut() {
+            let OrderInForce { order: _, cause: _, messages_until, end_by } = current;
+            *messages_until = messages_until.map(|until| shift.apply(until));
+            *end_by = end_by.map(|end_by| shift.apply(end_by));
+        }
+        Supervisor {
+            keepalive,
+            clock,
+            timer,
+            waker,
+            idle_timeout,
+            lifetime_end: lifetime_end.map(|end| shift.apply(end.into()).into()),
+            moved: shift.apply(moved),
+            order,
+            deadline: deadline.map(|deadline| shift.apply(deadline)),
+        }
+    }
+
+    /// Writes what [`Self::read_state`] reads: moments as the time from or until `now`.
+    pub(crate) fn write_state(&self, out: &mut StateWriter, now: Duration) {
+        let Self {
+            keepalive,
+            clock: (),
+            timer: _,
+            waker: _,
+            idle_timeout,
+            lifetime_end,
+            moved,
+            order,
+            deadline,
+        } = self;
+        out.section(|out| {
+            keepalive.write_state(out, now);
+            out.option(idle_timeout.map(Duration::from), StateWriter::duration);
+            out.option(lifetime_end.map(Duration::from), |out, end| out.duration(end.saturating_sub(now)));
+            out.duration(now.saturating_sub(*moved));
+            out.option(order.as_deref(), |out, current| current.write_state(out, now));
+            out.option(*deadline, |out, deadline| out.duration(deadline.saturating_sub(now)));
+        });
+    }
+
+    /// One that was frozen at `now`.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>, now: Duration) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        Ok(Self {
+            keepalive: Keepalive::read_state(&mut fields, now)?,
+            clock: (),
+            timer: SessionTimer::default(),
+            waker: RegisteredWaker::default(),
+            idle_timeout: fields.option(StateReader::duration)?.map(Nanos::from),
+            lifetime_end: fields.option(StateReader::duration)?.map(|left| (now + left).into()),
+            moved: now.saturating_sub(fields.duration()?),
+            order: fields.option(|fields| OrderInForce::read_state(fields, now).map(Box::new))?,
+            deadline: fields.option(StateReader::duration)?.map(|left| now + left),
+        })
     }
 }
 

@@ -292,7 +292,10 @@ mod tests {
         let mut section = fields.section()?;
         assert_eq!((section.bool()?, section.bytes()?), (true, &[7; 1000][..]));
         assert_eq!((fields.u16()?, fields.option(StateReader::count)?), (2, Some(5)));
-        assert_eq!((fields.option(StateReader::u64)?, fields.duration()?), (None, Duration::from_nanos(u64::MAX)));
+        assert_eq!(
+            (fields.option(StateReader::u64)?, fields.duration()?),
+            (None, Duration::from_nanos(u64::MAX))
+        );
         assert_eq!(&fields.array()?, b"abc");
         Ok(())
     }

@@ -137,6 +137,28 @@ impl Tcp {
     }
 }
 
+impl Unix {
+    /// Takes the socket out of this runtime. Nothing is read from it, and it stays non-blocking.
+    ///
+    /// # Errors
+    /// If the runtime's poller refuses to let go of it; the socket is closed then.
+    pub fn into_std(self) -> io::Result<std::os::unix::net::UnixStream> {
+        let Self { io, reader: _ } = self; // the runtime wakes its task no more
+        io.into_std()
+    }
+
+    /// Puts a non-blocking socket into the runtime that this is called in.
+    ///
+    /// # Errors
+    /// If the runtime's poller does not take it.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn from_std(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        UnixStream::from_std(socket).map(Self::from)
+    }
+}
+
 impl<S: TokioStream> Socket<S> {
     /// Ready when the network seems to take something: the runtime was told so, and since then no call has found
     /// it full, or has been taken in part ([`Self::try_all`]), which alone makes `try_io` refuse (tokio's
@@ -439,7 +461,11 @@ mod tests {
             let (mut near, mut far) = pair().await;
             far.write_all(b"one").await.unwrap();
             near.read_exact(&mut [0; 3]).await.unwrap();
-            std::future::poll_fn(|cx| Poll::Ready(assert_eq!(read_now(&mut near, cx, true), None))).await;
+            std::future::poll_fn(|cx| {
+                assert_eq!(read_now(&mut near, cx, true), None);
+                Poll::Ready(())
+            })
+            .await;
             far.write_all(b"two").await.unwrap();
             (near.into_std().unwrap(), far.into_std().unwrap())
         });
@@ -456,6 +482,16 @@ mod tests {
         let mut back = [0; 4];
         std::io::Read::read_exact(&mut far, &mut back).unwrap();
         assert_eq!(&back, b"back");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_leaves_the_runtime_and_comes_back() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"kept").await.unwrap();
+        let mut near = Unix::from_std(Unix::from(near).into_std().unwrap()).unwrap();
+        let mut got = [0; 4];
+        timeout(Duration::from_secs(10), near.read_exact(&mut got)).await.unwrap().unwrap();
+        assert_eq!(&got, b"kept");
     }
 
     /// Waits until the kernel has something to read. The runtime doesn't learn of it meanwhile: its driver has no

@@ -13,8 +13,8 @@ use rustls::ProtocolVersion::TLSv1_3;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
-    ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage, KeyLog, PeerMisbehaved,
-    ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage,
+    KeyLog, PeerMisbehaved, ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,6 +1,6 @@
 //! The stream that leaves the handshake: records over TCP.
 
-mod frozen;
+pub(crate) mod frozen;
 
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +12,6 @@ use net_io::memory::Claim;
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use self::frozen::TlsState;
 use crate::handshake::{Finished, Secrets};
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,

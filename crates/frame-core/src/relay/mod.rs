@@ -6,15 +6,19 @@
 //! any size needs no more memory than a ping. Frames of the gateway are inserted exactly between
 //! two others.
 //!
+//! A relay can be frozen at any moment ([`SessionHandle::freeze`]): a [`RelayState`] is what it knows, and
+//! [`relay_from`] goes on with that, in this process or in another.
+//!
 //! One task serves both directions: each has a `pump`, this module notes what happened in each, and `closing`
 //! decides what follows from it (RFC 6455 §7).
 
 mod client;
 mod closing;
+mod frozen;
 mod pump;
 mod shutdown;
 
-use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,14 +58,65 @@ pub fn relay<'a, C, B, T>(
     policy: Policy,
     handle: &'a SessionHandle,
     clock: T,
-) -> impl Future<Output = Outcome> + use<'a, C, B, T>
+) -> Relaying<'a, C, B, T>
 where
     C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let mut relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
-    poll_fn(move |cx| relay.poll(cx, client, backend, handle))
+    let relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
+    Relaying { relay, client, backend, handle }
+}
+
+/// Goes on with a relay that was frozen, with the same two streams or with what became of them in another process. Its
+/// policy is in the state.
+pub fn relay_from<'a, C, B, T>(
+    state: Box<RelayState>,
+    client: &'a mut C,
+    backend: &'a mut B,
+    handle: &'a SessionHandle,
+    clock: T,
+) -> Relaying<'a, C, B, T>
+where
+    C: ClientStream,
+    B: AsyncRead + AsyncWrite + Unpin,
+    T: Clock,
+{
+    Relaying { relay: state.thaw(clock), client, backend, handle }
+}
+
+/// What [`relay`](fn@relay) and [`relay_from`] return.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Relaying<'a, C, B, T> {
+    relay: Relay<T>,
+    client: &'a mut C,
+    backend: &'a mut B,
+    handle: &'a SessionHandle,
+}
+
+impl<C, B, T> Future for Relaying<'_, C, B, T>
+where
+    C: ClientStream,
+    B: AsyncRead + AsyncWrite + Unpin,
+    T: Clock + Unpin,
+{
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ending> {
+        let Self { relay, client, backend, handle } = self.get_mut();
+        relay.poll(cx, *client, *backend, handle)
+    }
+}
+
+/// How the future of a relay ends.
+#[derive(Debug)]
+pub enum Ending {
+    /// The session is over.
+    Over(Outcome),
+    /// It was asked to freeze ([`SessionHandle::freeze`]). Both streams are as they were; nothing is read from them
+    /// or written to them until [`relay_from`] goes on.
+    Frozen(Box<RelayState>),
 }
 
 /// The same without scanning, so that benches can measure what scanning costs. No frame is
@@ -73,14 +128,13 @@ pub fn relay_unscanned<'a, C, B, T>(
     policy: Policy,
     handle: &'a SessionHandle,
     clock: T,
-) -> impl Future<Output = Outcome> + use<'a, C, B, T>
+) -> Relaying<'a, C, B, T>
 where
     C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let mut relay = Relay::new(&policy, clock, Scanner::disabled);
-    poll_fn(move |cx| relay.poll(cx, client, backend, handle))
+    Relaying { relay: Relay::new(&policy, clock, Scanner::disabled), client, backend, handle }
 }
 
 /// A rule that a peer broke.
@@ -90,6 +144,14 @@ struct Breach {
     violation: Violation,
     /// That peer was sent a Close for it.
     is_reported: bool,
+}
+
+/// A relay that was frozen. It goes on with [`relay_from`].
+#[derive(Debug)]
+pub struct RelayState {
+    relay: Relay<()>,
+    /// The time by the relay's clock.
+    at: Duration,
 }
 
 #[derive(Debug)]
@@ -110,6 +172,17 @@ struct Relay<T> {
 
 // Every idle session holds one.
 const _: () = assert!(size_of::<Relay<()>>() <= 536);
+
+impl<T> Relay<T> {
+    fn snapshot(&self, now: Duration) -> Snapshot {
+        Snapshot {
+            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
+            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
+            idle: self.supervisor.idle(now),
+            is_closing: self.cause.is_some(),
+        }
+    }
+}
 
 impl<T: Clock> Relay<T> {
     fn new(policy: &Policy, clock: T, scanner: impl Fn(Sender) -> Scanner) -> Self {
@@ -133,18 +206,22 @@ impl<T: Clock> Relay<T> {
         client: &mut C,
         backend: &mut B,
         handle: &SessionHandle,
-    ) -> Poll<Outcome>
+    ) -> Poll<Ending>
     where
         C: ClientStream,
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let now = self.supervisor.take_fired().unwrap_or_else(|| self.supervisor.now());
         let silent = self.supervisor.is_silent(cx, handle);
-        if !silent
-            && let Some(order) = self.supervisor.poll_order(cx, handle)
-            && self.shutdown.is_none()
-        {
-            self.on_order(order, now);
+        if !silent {
+            if let Some(order) = self.supervisor.poll_order(cx, handle)
+                && self.shutdown.is_none()
+            {
+                self.on_order(order, now);
+            }
+            if let Some(state) = self.freeze(handle, now) {
+                return Poll::Ready(Ending::Frozen(state));
+            }
         }
         if self.shutdown.is_none() {
             let calm = self.poll_open(cx, client, backend, now);
@@ -159,7 +236,10 @@ impl<T: Clock> Relay<T> {
         if let Some(shutdown) = &mut self.shutdown
             && let Poll::Ready((client, backend)) = shutdown.poll(cx, client, backend, late)
         {
-            return Poll::Ready(self.outcome(client, backend));
+            return Poll::Ready(Ending::Over(self.outcome(client, backend)));
+        }
+        if !silent && let Some(state) = self.freeze(handle, now) {
+            return Poll::Ready(Ending::Frozen(state));
         }
         self.supervisor.poll_timer(cx);
         Poll::Pending
@@ -423,15 +503,6 @@ impl<T: Clock> Relay<T> {
             },
         }));
         self.supervisor.on_finish(now);
-    }
-
-    fn snapshot(&self, now: Duration) -> Snapshot {
-        Snapshot {
-            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
-            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
-            idle: self.supervisor.idle(now),
-            is_closing: self.cause.is_some(),
-        }
     }
 
     fn outcome(&self, client: Exit, backend: Exit) -> Outcome {

@@ -13,7 +13,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use fastwebsockets::{Frame, OpCode, Payload};
-use net_io::Buffer;
+use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
@@ -26,29 +27,30 @@ use crate::violation::Violation;
 /// Rounds of reading or scanning in one poll, before the other direction is polled.
 pub(super) const ROUNDS_MAX: u32 = 8;
 
-/// What is done with the bytes of the source.
+/// What is done with the bytes of the source. The numbers are those of the format in which a session goes to another
+/// process, and don't change; so below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// They go on to the sink.
-    Relay,
+    Relay = 0,
     /// They go nowhere, but a Close among them is awaited.
-    AwaitClose,
+    AwaitClose = 1,
     /// They go nowhere; only the end is awaited.
-    Discard,
+    Discard = 2,
     /// They are not read (RFC 6455 §7.1.7).
-    Stopped,
+    Stopped = 3,
     /// There are no more.
-    Ended,
+    Ended = 4,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
-    Open,
+    Open = 0,
     /// A Close is on its way or there; nothing may follow it (RFC 6455 §5.5.1).
-    Closed,
+    Closed = 1,
     /// Its write half is shut down.
-    Shut,
-    Failed,
+    Shut = 2,
+    Failed = 3,
 }
 
 /// A frame that the gateway inserts.
@@ -82,6 +84,44 @@ pub(super) enum Event {
     PingSent,
     /// The rounds of this poll are used up; the other direction is next.
     Yield,
+}
+
+impl Source {
+    fn of(number: u8) -> Option<Self> {
+        [Self::Relay, Self::AwaitClose, Self::Discard, Self::Stopped, Self::Ended]
+            .into_iter()
+            .find(|source| *source as u8 == number)
+    }
+}
+
+impl Sink {
+    fn of(number: u8) -> Option<Self> {
+        [Self::Open, Self::Closed, Self::Shut, Self::Failed].into_iter().find(|sink| *sink as u8 == number)
+    }
+}
+
+impl Inserted {
+    fn write_state(&self, out: &mut StateWriter) {
+        let Self { kind, boundary, wire, sent } = self;
+        out.section(|out| {
+            out.bool(*kind == InsertedKind::Close);
+            out.bool(*boundary == Boundary::Message);
+            out.bytes(wire);
+            out.option(sent.and_then(|sent| u32::try_from(sent).ok()), StateWriter::u32);
+        });
+    }
+
+    fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let kind = if fields.bool()? { InsertedKind::Close } else { InsertedKind::Ping };
+        let boundary = if fields.bool()? { Boundary::Message } else { Boundary::Frame };
+        let wire = fields.bytes()?.to_vec();
+        let sent = fields.option(StateReader::u32)?.map(|sent| usize::try_from(sent).unwrap_or(usize::MAX));
+        if sent.is_some_and(|sent| sent > wire.len()) {
+            return Err(StateError::Invalid("an inserted frame"));
+        }
+        Ok(Self { kind, boundary, wire, sent })
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +177,108 @@ impl Pump {
             wire_bytes: 0,
             progress: false,
         }
+    }
+
+    /// Nothing that has begun to be written is unwritten.
+    pub(super) fn is_between_writes(&self) -> bool {
+        let has_begun = |own: &Inserted| own.sent.is_some();
+        self.sink == Sink::Failed
+            || (self.sent == self.scanned
+                && !self.needs_flush
+                && !self.inserted.as_deref().is_some_and(has_begun))
+    }
+
+    /// The pump as it is. What it leaves is of no use.
+    pub(super) fn freeze(&mut self) -> Self {
+        if self.sent == self.scanned && self.omitted == 0 && self.needs_bytes {
+            drop(self.release_buffer());
+        }
+        std::mem::replace(self, Self::new(Scanner::disabled(self.scanner.sender())))
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self {
+            scanner,
+            source,
+            sink,
+            buffer,
+            sent,
+            scanned,
+            filled,
+            omitted,
+            unscanned,
+            inserted,
+            inserted_next,
+            needs_flush,
+            needs_bytes,
+            blocked,
+            intercept_close,
+            shut_when_written,
+            wire_bytes,
+            progress,
+        } = self;
+        out.section(|out| {
+            scanner.write_state(out);
+            out.u8(*source as u8);
+            out.u8(*sink as u8);
+            out.bytes(buffer.as_deref().map_or(&[], |buffer| &buffer[*sent..*scanned]));
+            out.bytes(match (unscanned, buffer) {
+                (Some(unscanned), _) => unscanned,
+                (None, Some(buffer)) => &buffer[*scanned..*filled],
+                (None, None) => &[],
+            });
+            out.u32(u32::try_from(*omitted).unwrap_or(u32::MAX));
+            out.option(inserted.as_deref(), |out, own| own.write_state(out));
+            out.option(inserted_next.as_deref(), |out, own| own.write_state(out));
+            for flag in [needs_flush, needs_bytes, blocked, intercept_close, shut_when_written, progress] {
+                out.bool(*flag);
+            }
+            out.u64(*wire_bytes);
+        });
+    }
+
+    /// Goes on where another pump left off.
+    pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let mut pump = Self::new(Scanner::read_state(&mut fields)?);
+        pump.source = Source::of(fields.u8()?).ok_or(StateError::Invalid("the state of a source"))?;
+        pump.sink = Sink::of(fields.u8()?).ok_or(StateError::Invalid("the state of a sink"))?;
+        let (unsent, unscanned) = (fields.bytes()?, fields.bytes()?);
+        pump.omitted = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
+        if unsent.len() + unscanned.len() > BUFFER_LEN || pump.omitted > unscanned.len() {
+            return Err(StateError::Invalid("the bytes of a buffer"));
+        }
+        pump.inserted = fields.option(Inserted::read_state)?.map(Box::new);
+        pump.inserted_next = fields.option(Inserted::read_state)?.map(Box::new);
+        for flag in [
+            &mut pump.needs_flush,
+            &mut pump.needs_bytes,
+            &mut pump.blocked,
+            &mut pump.intercept_close,
+            &mut pump.shut_when_written,
+            &mut pump.progress,
+        ] {
+            *flag = fields.bool()?;
+        }
+        pump.wire_bytes = fields.count()?;
+        if !unsent.is_empty() || pump.omitted > 0 || !pump.needs_bytes {
+            let mut buffer = Buffer::take();
+            (pump.scanned, pump.filled) = (unsent.len(), unsent.len() + unscanned.len());
+            buffer[..pump.scanned].copy_from_slice(unsent);
+            buffer[pump.scanned..pump.filled].copy_from_slice(unscanned);
+            pump.buffer = Some(buffer);
+        } else if unscanned.len() < BUFFER_LEN {
+            pump.unscanned = (!unscanned.is_empty()).then(|| unscanned.into());
+        } else {
+            return Err(StateError::Invalid("a buffer without room")); // a read of nothing would look like an end
+        }
+        Ok(pump)
+    }
+
+    /// Whose frames these are.
+    pub(super) fn sender(&self) -> Sender {
+        self.scanner.sender()
     }
 
     /// Bytes read from the source so far.

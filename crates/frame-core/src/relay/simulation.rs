@@ -12,18 +12,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Wake, Waker};
 
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, advance};
 
 use super::*;
-use crate::handle::EndMode;
+use crate::handle::{EndMode, FreezeMode};
 use crate::head::{Scan, scan_head, unmask};
 use crate::test_io::{frame, masked};
 
 const SEEDS: u64 = 10_000;
+/// Of sessions that go from process to process.
+const MOVING_SEEDS: u64 = 2_000;
 const THREADS: usize = 2;
 /// How late an alarm may be seen: the clock's lag, and the millisecond that tokio's timers round up to.
 const LATE_MAX: Duration = Duration::from_millis(LAG_MS + 2);
@@ -55,14 +57,14 @@ impl Random {
     }
 }
 
-/// A clock that is behind by up to [`LAG_MS`].
+/// A clock that is behind by less than so many milliseconds.
 #[derive(Clone, Copy, Debug)]
-struct Lagging(Instant);
+struct Lagging(Instant, u64);
 
 impl Clock for Lagging {
     fn now(&self) -> Duration {
         let exact = u64::try_from(self.0.elapsed().as_millis()).unwrap();
-        Duration::from_millis(exact / LAG_MS * LAG_MS)
+        Duration::from_millis(exact / self.1 * self.1)
     }
 
     fn now_exactly(&self) -> Duration {
@@ -346,12 +348,16 @@ struct World {
     streams: (Stream, Stream),
     handle: SessionHandle,
     outcome: Option<Outcome>,
+    /// What says when the session goes to another process; `None`: never.
+    moves: Option<Random>,
+    /// How often it did.
+    moved: u32,
     /// Nothing was broken, ended by order, or slow for long enough to be given up.
     is_sound: bool,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, moves: bool, lag_ms: u64) -> Self {
         let mut random = Random(seed);
         let seconds = |random: &mut Random, end| Duration::from_secs(1 + random.below(end) as u64);
         let policy = Policy {
@@ -366,7 +372,7 @@ impl World {
         let budget = Rc::<Cell<u32>>::default();
         let stream = |far: &Far| Stream { net: far.net.clone(), budget: budget.clone() };
         let streams = (stream(&client), stream(&backend));
-        let clock = Lagging(Instant::now());
+        let clock = Lagging(Instant::now(), lag_ms);
         Self {
             random,
             clock,
@@ -378,6 +384,8 @@ impl World {
             streams,
             handle: SessionHandle::new(),
             outcome: None,
+            moves: moves.then_some(Random(seed ^ 3)),
+            moved: 0,
             is_sound: true,
         }
     }
@@ -426,6 +434,32 @@ impl World {
         }
     }
 
+    /// Now and then the session is asked to freeze; its task is woken.
+    fn ask_to_freeze(&mut self) {
+        if let Some(moves) = &mut self.moves
+            && moves.one_in(3)
+        {
+            let mode = if moves.one_in(2) { FreezeMode::BetweenWrites } else { FreezeMode::AsItIs };
+            self.handle.freeze(mode);
+        }
+    }
+
+    /// Another process takes the session over: it has a task, a handle and a runtime of its own.
+    fn take_over(&mut self, state: Box<RelayState>) -> Result<(), String> {
+        let (bytes, snapshot) = (state.encode(), state.snapshot());
+        drop(state);
+        let state = RelayState::decode(&bytes).map_err(|e| e.to_string())?;
+        assert_eq!(
+            (state.encode(), state.snapshot()),
+            (bytes, snapshot),
+            "nothing is added or lost on the way"
+        );
+        self.relay = state.thaw(self.clock);
+        (self.task, self.handle) = (Arc::new(Task(AtomicBool::new(true))), SessionHandle::new());
+        self.moved += 1;
+        Ok(())
+    }
+
     /// Polls the task if it was woken.
     async fn turn(&mut self) -> Result<(), String> {
         tokio::task::yield_now().await; // those that let others go first are woken
@@ -436,7 +470,8 @@ impl World {
             let cx = &mut Context::from_waker(&waker);
             let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
             match self.relay.poll(cx, client, backend, &self.handle) {
-                Poll::Ready(outcome) => self.outcome = Some(outcome),
+                Poll::Ready(Ending::Over(outcome)) => self.outcome = Some(outcome),
+                Poll::Ready(Ending::Frozen(state)) => self.take_over(state)?,
                 Poll::Pending => {
                     tokio::task::yield_now().await;
                     self.look()?;
@@ -482,6 +517,7 @@ impl World {
     async fn live(&mut self) -> Result<(), String> {
         for _ in 0..20 + self.random.below(100) {
             self.happen().await;
+            self.ask_to_freeze();
             if self.random.one_in(8) {
                 continue;
             }
@@ -514,6 +550,7 @@ impl World {
                     far.end(None);
                 }
             }
+            self.ask_to_freeze();
             self.turn().await?;
             self.look_when_asleep()?;
             if !self.task.0.load(Ordering::Relaxed) {
@@ -539,16 +576,102 @@ impl World {
     }
 }
 
-fn simulate(seeds: impl Iterator<Item = u64>) {
+/// What a session did, for comparison with another.
+#[derive(Debug, PartialEq, Eq)]
+struct Trace {
+    /// After each poll: what it has carried, and when something is due.
+    steps: Vec<(Snapshot, Option<Duration>)>,
+    outcome: Outcome,
+    /// All that each peer has received, without masks, which are drawn, and without the payloads of pings.
+    received: [Vec<(u8, Vec<u8>)>; 2],
+}
+
+impl World {
+    /// Everything happens at the same time and in the same polls, whether the session moves or not: whoever moves does
+    /// it between any two polls.
+    async fn trace(mut self) -> Result<(Trace, u32), String> {
+        let mut steps = Vec::new();
+        let lively = 20 + self.random.below(150);
+        let begun = Instant::now();
+        while self.outcome.is_none() {
+            if steps.len() < lively {
+                self.happen().await;
+            } else {
+                if steps.len() == lively {
+                    self.order();
+                }
+                if begun.elapsed() > 20 * END_MAX {
+                    return Err("it doesn't end".into());
+                }
+                for far in [&mut self.client, &mut self.backend] {
+                    far.send(1 << 20);
+                    far.make_room(1 << 20);
+                    if far.net.borrow().shut {
+                        far.end(None);
+                    }
+                }
+                advance(Duration::from_millis(20)).await;
+            }
+            self.task.0.store(true, Ordering::Relaxed); // a poll too many does no harm
+            self.poll_and_move()?;
+            self.client.receive(&self.backend.sent)?;
+            self.backend.receive(&self.client.sent)?;
+            let now = self.clock.now_exactly();
+            steps.push((self.relay.snapshot(now), self.relay.supervisor.next_due()));
+        }
+        let received = [&self.client, &self.backend].map(Far::received_frames);
+        Ok((Trace { steps, outcome: self.outcome.unwrap(), received }, self.moved))
+    }
+
+    fn poll_and_move(&mut self) -> Result<(), String> {
+        let budget = if self.random.one_in(3) { self.random.below(6) } else { 128 };
+        self.budget.set(u32::try_from(budget).unwrap());
+        let waker = Waker::from(self.task.clone());
+        let cx = &mut Context::from_waker(&waker);
+        let (client, backend) = (&mut self.streams.0, &mut self.streams.1);
+        match self.relay.poll(cx, client, backend, &self.handle) {
+            Poll::Ready(Ending::Over(outcome)) => self.outcome = Some(outcome),
+            Poll::Ready(Ending::Frozen(_)) => return Err("nothing has asked for it".into()),
+            Poll::Pending => {}
+        }
+        let now = self.clock.now_exactly();
+        if self.outcome.is_none() && self.moves.as_mut().is_some_and(|moves| moves.one_in(2)) {
+            self.handle.freeze(FreezeMode::AsItIs);
+            match self.relay.freeze(&self.handle, now) {
+                Some(state) => self.take_over(state)?,
+                None => self.handle.cancel_freeze(), // it is being shut down
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Far {
+    fn received_frames(&self) -> Vec<(u8, Vec<u8>)> {
+        let net = self.net.borrow();
+        let sender = if self.party == Party::Client { Sender::Server } else { Sender::Client };
+        let (mut wire, mut frames) = (&net.out[..], Vec::new());
+        while let Ok(Scan::Head(head)) = scan_head(wire, sender) {
+            let len = usize::try_from(head.payload_len).unwrap().min(wire.len() - head.head_len);
+            let mut payload = wire[head.head_len..head.head_len + len].to_vec();
+            if let Some(mask) = head.mask {
+                unmask(&mut payload, mask, 0);
+            }
+            if wire[0] == 0x89 || (len as u64) < head.payload_len {
+                payload.fill(0); // drawn; or perhaps not from the peer, if the frame was cut off
+            }
+            frames.push((wire[0], payload));
+            wire = &wire[head.head_len + len..];
+        }
+        frames
+    }
+}
+
+fn lives(seeds: impl Iterator<Item = u64>, live: impl AsyncFn(u64) -> Result<(), String>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     for seed in seeds {
-        let life = async {
-            let mut world = World::new(seed);
-            world.live().await?;
-            world.settle().await
-        };
-        let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
+        let lived = catch_unwind(AssertUnwindSafe(|| runtime.block_on(live(seed))));
         let lived = lived.unwrap_or_else(|_| Err("it panics, as said above".into()));
         if let Err(what) = lived {
             panic!("SIMULATION_SEED={seed}: {what}");
@@ -556,14 +679,72 @@ fn simulate(seeds: impl Iterator<Item = u64>) {
     }
 }
 
-#[test]
-fn ten_thousand_sessions_lose_nothing_and_sleep_through_nothing() {
+/// All seeds below `end`, or the one that is asked for.
+fn simulate(end: u64, live: impl AsyncFn(u64) -> Result<(), String> + Copy + Send) {
     if let Ok(seed) = std::env::var("SIMULATION_SEED") {
-        return simulate(std::iter::once(seed.parse().unwrap()));
+        return lives(std::iter::once(seed.parse().unwrap()), live);
     }
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {
-            scope.spawn(move || simulate((thread..SEEDS).step_by(THREADS)));
+            scope.spawn(move || lives((thread..end).step_by(THREADS), live));
         }
     });
+}
+
+#[test]
+fn ten_thousand_sessions_lose_nothing_and_sleep_through_nothing() {
+    simulate(SEEDS, async |seed| {
+        let mut world = World::new(seed, false, LAG_MS);
+        world.live().await?;
+        world.settle().await
+    });
+}
+
+#[test]
+fn sessions_that_go_from_process_to_process_lose_nothing_and_sleep_through_nothing() {
+    let moved = AtomicU32::new(0);
+    let moved_so_far = &moved;
+    simulate(MOVING_SEEDS, async move |seed| {
+        let mut world = World::new(seed, true, LAG_MS);
+        world.live().await?;
+        let settled = world.settle().await;
+        moved_so_far.fetch_add(world.moved, Ordering::Relaxed);
+        settled
+    });
+    let moved = moved.into_inner();
+    assert!(moved > 3, "{moved}");
+}
+
+/// Between any two polls. The clock is exact: a timer that has fired, and is set again, must not seem to be late.
+#[test]
+fn a_session_that_goes_from_process_to_process_does_what_it_would_have_done() {
+    let moved = AtomicU32::new(0);
+    let moved_so_far = &moved;
+    simulate(MOVING_SEEDS, async move |seed| {
+        let (stays, _) = World::new(seed, false, 1).trace().await?;
+        let (moves, moved) = World::new(seed, true, 1).trace().await?;
+        moved_so_far.fetch_add(moved, Ordering::Relaxed);
+        if stays.steps != moves.steps {
+            let differs = stays.steps.iter().zip(&moves.steps).position(|(a, b)| a != b);
+            let at = differs.unwrap_or_else(|| stays.steps.len().min(moves.steps.len()));
+            return Err(format!(
+                "step {at}: {:?} and, moved, {:?}",
+                stays.steps.get(at),
+                moves.steps.get(at)
+            ));
+        }
+        if stays.outcome != moves.outcome {
+            return Err(format!("{:?} and, moved, {:?}", stays.outcome, moves.outcome));
+        }
+        for (stays, moves) in stays.received.iter().zip(&moves.received) {
+            let differs = stays.iter().zip(moves).position(|(a, b)| a != b);
+            if stays != moves {
+                let at = differs.unwrap_or_else(|| stays.len().min(moves.len()));
+                return Err(format!("frame {at}: {:?} and, moved, {:?}", stays.get(at), moves.get(at)));
+            }
+        }
+        Ok(())
+    });
+    let moved = moved.into_inner();
+    assert!(moved > 3, "{moved}");
 }

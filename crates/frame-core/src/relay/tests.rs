@@ -188,7 +188,7 @@ where
     let handle = SessionHandle::new();
     let relay = tokio::spawn({
         let handle = handle.clone();
-        async move { relay(&mut client, &mut backend, policy, &handle, Exact::begin()).await }
+        async move { over(relay(&mut client, &mut backend, policy, &handle, Exact::begin()).await) }
     });
     tokio::task::yield_now().await; // the session's clock starts
     Rig {
@@ -234,7 +234,8 @@ async fn a_timer_that_fired_counts_even_if_the_clock_lags() {
         client.send(&masked(0x8A, &ping.payload)).await;
         assert_eq!((client.receive_close().await.code, begun.elapsed()), (Some(1001), 45 * SECOND));
     };
-    let (outcome, ()) = tokio::join!(session, receiving);
+    let (ending, ()) = tokio::join!(session, receiving);
+    let outcome = over(ending);
     assert_eq!(outcome.cause, Cause::Idle);
 }
 
@@ -246,6 +247,12 @@ async fn a_session_with_a_deadline_is_not_calm() {
     assert!(relay.is_calm());
     relay.supervisor.deadline = Some(SECOND);
     assert!(!relay.is_calm());
+}
+
+/// How a session that was not asked to freeze has ended.
+fn over(ending: Ending) -> Outcome {
+    let Ending::Over(outcome) = ending else { panic!("nothing asked for this: {ending:?}") };
+    outcome
 }
 
 fn close(code: u16) -> Vec<u8> {

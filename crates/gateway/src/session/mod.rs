@@ -10,11 +10,11 @@ use std::time::Duration;
 use frame_core::endpoint::Endpoint;
 use frame_core::outcome::{Exit, Outcome};
 use frame_core::policy::{CLOSE_WAIT, Policy};
-use frame_core::relay::ClientStream;
 #[cfg(not(unscanned))]
 use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
+use frame_core::relay::{ClientStream, Ending};
 use frame_core::sequence::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -92,7 +92,11 @@ impl Session {
             match &mut self.other {
                 Other::Backend(backend) => {
                     let exit = {
-                        let outcome = relay(&mut client, backend, policy, handle, Coarse).await;
+                        let relaying = relay(&mut client, backend, policy, handle, Coarse);
+                        let outcome = match relaying.await {
+                            Ending::Over(outcome) => outcome,
+                            Ending::Frozen(_) => return, // nothing asks for it
+                        };
                         if outcome.backend == Exit::Reset {
                             options::reset_on_close(backend.get_ref());
                         }

@@ -23,6 +23,7 @@ use rustls::{CipherSuite, ConnectionTrafficSecrets, SupportedCipherSuite};
 use tokio::net::TcpStream;
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
+use super::frozen::TlsState;
 use super::*;
 use crate::record::{Header, Secret};
 

@@ -1,5 +1,6 @@
 //! Sessions that move many bytes wait for each other; a session that moves few does not wait.
 
+use std::future::poll_fn;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
