@@ -240,7 +240,7 @@ async fn a_route_is_drained_until_that_is_taken_back() {
     staying.echoes("here").await;
     assert_eq!(done(&gateway, "undrain /a").await.out, "/a is served again\n");
     open(&gateway, "/a").await.echoes("back").await;
-    assert_eq!(refused(&gateway, "undrain /a").await, "wssgate: /a is not drained; no route or server is\n");
+    assert_eq!(refused(&gateway, "undrain /a").await, "wssgate: /a is not drained; no route or backend is\n");
     // It goes with its route.
     done(&gateway, "drain /a").await;
     gateway.write_config(&with_control(top, &route("/b", backend.address)));
@@ -381,7 +381,7 @@ async fn names_that_nobody_knows_are_told() {
         ),
         (&format!("drain 127.0.0.2:{port}"), format!("did you mean 127.0.0.1:{port}?")),
         ("drain a@b", "expected a route such as".to_owned()),
-        ("undrain /b", "/b is not drained; no route or server is".to_owned()),
+        ("undrain /b", "/b is not drained; no route or backend is".to_owned()),
         ("close 4711", "there is no live session 4711; `wssgate sessions` lists them".to_owned()),
         ("drain", "to drain the whole gateway, send it SIGTERM".to_owned()),
         ("close one", "invalid value 'one'".to_owned()),

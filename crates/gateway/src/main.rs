@@ -79,17 +79,17 @@ enum CliCommand {
     Sessions(ControlArgs),
     /// Read the configuration and the certificates again, as SIGHUP does, and print the result
     Reload(ControlArgs),
-    /// Close the sessions of a route or a server, and send no new requests to it
+    /// Close the sessions of a route or a backend, and send no new requests to it
     Drain {
-        /// A route such as domain.com/wss or /wss, or a server such as 127.0.0.1:8282
+        /// A route such as domain.com/wss or /wss, or a backend such as 127.0.0.1:8282
         #[arg(value_name = "ROUTE|SERVER")]
         target: Option<String>,
         #[command(flatten)]
         control_args: ControlArgs,
     },
-    /// Send requests to a drained route or server again
+    /// Send requests to a drained route or backend again
     Undrain {
-        /// The route or server, as it was given to `drain`
+        /// The route or backend, as it was given to `drain`
         #[arg(value_name = "ROUTE|SERVER")]
         target: String,
         #[command(flatten)]
@@ -188,7 +188,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
         CliCommand::Reload(control_args) => ("reload", None, None, control_args),
         CliCommand::Drain { target: None, .. } => anyhow::bail!(
-            "drain needs a route (domain.com/wss) or a server (127.0.0.1:8282); to drain the whole gateway, send \
+            "drain needs a route (domain.com/wss) or a backend (127.0.0.1:8282); to drain the whole gateway, send \
              it SIGTERM (systemctl stop wssgate)"
         ),
         CliCommand::Drain { target, control_args } => ("drain", target, None, control_args),

@@ -27,7 +27,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("ssl_certificate", "write chain in [[certificate]], or directory in [certificates]"),
     ("ssl_certificate_key", "write key in [[certificate]]"),
     ("ssl_protocols", "write min_version in [[listener]]"),
-    ("upstream", "write the server's address in [[route]]: proxy = \"http://127.0.0.1:8080\""),
+    ("upstream", "write the backend's address in [[route]]: proxy = \"http://127.0.0.1:8080\""),
     ("url", "write path in [[route]]"),
     ("worker_processes", "write workers at the top level"),
 ];

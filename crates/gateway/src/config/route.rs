@@ -72,18 +72,18 @@ options! {
     path_regex: kind::PathRegex, optional;
     /// Further conditions.
     when: Table<WhenOptions>, optional;
-    /// The server that requests and WebSockets are passed on to. A path behind its address stands in place of the
-    /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the server gets `/wss/x` as `/x`. Without
+    /// The backend that requests and WebSockets are passed on to. A path behind its address stands in place of the
+    /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the backend gets `/wss/x` as `/x`. Without
     /// one, not even a slash, or with the route's own path, it gets paths unchanged.
     proxy: kind::Server, optional;
-    /// This front of the path is for the gateway alone: the server gets what is behind it. The route's `path`, or the
+    /// This front of the path is for the gateway alone: the backend gets what is behind it. The route's `path`, or the
     /// front of it.
     strip_prefix: kind::PathPrefix, optional;
-    /// The path that the server gets. `{rest}` is what is behind the route's `path`.
+    /// The path that the backend gets. `{rest}` is what is behind the route's `path`.
     rewrite: kind::PathTemplate, optional;
-    /// Whether paths in answers of the server come back as clients know them: in Location, Content-Location, Refresh
+    /// Whether paths in answers of the backend come back as clients know them: in Location, Content-Location, Refresh
     /// and in the Path of cookies. Addresses of other hosts stay.
-    rewrite_location: kind::Boolean, otherwise = "`true` where the server gets another path";
+    rewrite_location: kind::Boolean, otherwise = "`true` where the backend gets another path";
     /// What the gateway does itself: `"echo"` sends every WebSocket message back, `"console"` is a page to try
     /// WebSockets with.
     service: OneOf<ServiceName>, optional;
@@ -93,11 +93,11 @@ options! {
     files: OrTable<FilesOptions>, optional;
     /// What every request is answered with, in place of `proxy`.
     respond: OrTable<RespondOptions>, optional;
-    /// How long a connection to the server may take, with the look-up of its name.
+    /// How long a connection to the backend may take, with the look-up of its name.
     connect_timeout: kind::Duration, default = CONNECT_TIMEOUT;
-    /// How long the server may take no more of a request and send nothing of its response, before the client gets 504.
+    /// How long the backend may take no more of a request and send nothing of its response, before the client gets 504.
     response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
-    /// Whether connections to the server are kept for later requests. With `"off"` each request gets its own.
+    /// Whether connections to the backend are kept for later requests. With `"off"` each request gets its own.
     pool: OneOf<Pool>, default = true;
     /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
     /// and old servers need. `"as-sent"` costs some microseconds a request.
@@ -129,7 +129,7 @@ const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 /// The options of which a route has exactly one.
 const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
 
-/// The options that only a server has a use for.
+/// The options that only a backend has a use for.
 const PROXY_ONLY: [&str; 7] = [
     "connect_timeout",
     "field_names",
@@ -285,7 +285,7 @@ fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite>
         if let Some(key) = key.or(behind.map(|_| "proxy")) {
             d.problem(
                 section.place_of(key),
-                format!("{key}: another path for the server needs path or path_exact"),
+                format!("{key}: another path for the backend needs path or path_exact"),
             );
         }
     }
@@ -316,7 +316,7 @@ fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite>
             };
             d.problem(
                 section.place_of(key),
-                format!("{key}: {other} says already what the server gets in place of the route's path; keep one of the two"),
+                format!("{key}: {other} says already what the backend gets in place of the route's path; keep one of the two"),
             );
             None
         }
@@ -331,7 +331,7 @@ fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite>
             }
             None if value && !section.has("rewrite") => d.problem(
                 place,
-                "rewrite_location: the server gets paths unchanged, so there is nothing to change in its answers; remove it",
+                "rewrite_location: the backend gets paths unchanged, so there is nothing to change in its answers; remove it",
             ),
             None => {}
         }

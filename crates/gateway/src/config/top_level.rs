@@ -27,7 +27,7 @@ options! {
 
     /// The number of worker threads.
     workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
-    /// How much may wait in memory for slow clients and servers. Each worker needs at least 4 MiB.
+    /// How much may wait in memory for slow clients and backends. Each worker needs at least 4 MiB.
     max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
     /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are trusted.
     trusted_proxies: List<kind::Network>, otherwise = "none";
@@ -41,7 +41,7 @@ options! {
     drain_window: kind::Duration, default = Drain::DEFAULT.window;
     /// How long a drain may take, from SIGTERM until what is left is cut.
     drain_timeout: kind::Duration, default = Drain::DEFAULT.timeout;
-    /// The close code that clients and servers get when the gateway drains.
+    /// The close code that clients and backends get when the gateway drains.
     drain_close_code: kind::CloseCode, default = Drain::DEFAULT.close_code;
     /// What happens to sessions whose route a reload has removed: they are closed with 1001, or kept.
     removed_routes: OneOf<RemovedRoutes>, default = RemovedRoutes::Drain;

@@ -276,7 +276,7 @@ fn foreign_path(text: &str) -> Option<String> {
     ))
 }
 
-/// The server of a route.
+/// The backend of a route.
 pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
     let text = text.trim();
     if let Some(what) = foreign_upstream(text) {
@@ -298,14 +298,14 @@ fn foreign_upstream(text: &str) -> Option<String> {
         ));
     }
     if text.starts_with('/') {
-        return Some(format!("expected an address: write \"unix:{text}\" for the server on this socket"));
+        return Some(format!("expected an address: write \"unix:{text}\" for the backend on this socket"));
     }
     if text.starts_with("unix:") || rest.starts_with("unix:") {
         return None;
     }
     if text.contains([',', ' ', ';']) {
         return Some(format!(
-            "a route has one server for now, found {text:?}; write one address, such as \
+            "a route has one backend for now, found {text:?}; write one address, such as \
              \"http://127.0.0.1:8080\""
         ));
     }
@@ -317,7 +317,7 @@ fn foreign_upstream(text: &str) -> Option<String> {
             Some(format!("expected an address with its scheme: write \"http://{rest}\""))
         }
         "tcp" | "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
-            Some(format!("{scheme}:// is not supported yet, found {text:?}; servers have to speak HTTP/1.1"))
+            Some(format!("{scheme}:// is not supported yet, found {text:?}; backends have to speak HTTP/1.1"))
         }
         _ => None,
     }
@@ -475,8 +475,8 @@ mod tests {
             ("http://$BACKEND", "variables"),
             ("${BACKEND}", "variables"),
             ("{{upstreams 80}}", "variables"),
-            ("http://a:1, http://b:2", "one server"),
-            ("http://a:1 http://b:2", "one server"),
+            ("http://a:1, http://b:2", "one backend"),
+            ("http://a:1 http://b:2", "one backend"),
             ("/run/a.sock", "write \"unix:/run/a.sock\""),
             ("unix:run/a.sock", "absolute path"),
             ("8282", "write \"http://127.0.0.1:8282\""),

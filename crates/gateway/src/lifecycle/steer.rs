@@ -71,7 +71,7 @@ impl RunningGateway {
         if !drained.contains(target) {
             let now: Vec<_> = drained.iter().map(ToString::to_string).collect();
             let now = if now.is_empty() {
-                "no route or server is".to_owned()
+                "no route or backend is".to_owned()
             } else {
                 format!("drained: {}", now.join(", "))
             };
@@ -110,7 +110,7 @@ impl RunningGateway {
 
 fn unknown(target: &DrainTarget, known: &BTreeSet<DrainTarget>) -> String {
     let name = target.to_string();
-    let kind = if matches!(target, DrainTarget::Route(_)) { "route" } else { "server" };
+    let kind = if matches!(target, DrainTarget::Route(_)) { "route" } else { "backend" };
     let is_kind = |other: &&DrainTarget| {
         matches!(other, DrainTarget::Route(_)) == matches!(target, DrainTarget::Route(_))
     };

@@ -52,7 +52,7 @@ pub(crate) fn render(overview: &Overview) -> String {
     page.family(
         "wssgate_memory_held_bytes",
         "gauge",
-        "Buffers in use, and bytes that clients and servers have not read yet.",
+        "Buffers in use, and bytes that clients and backends have not read yet.",
     );
     page.sample(&[], sum(|worker| &worker.held));
     page.family(

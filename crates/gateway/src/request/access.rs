@@ -34,7 +34,7 @@ pub(super) fn allowed(route: &Route, head: &Parts) -> Result<(), ErrorResponse> 
     })
 }
 
-/// An operator has taken the route, or the server behind it, out of service.
+/// An operator has taken the route, or the backend behind it, out of service.
 fn drained(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> {
     if !connection.worker.is_drained(route) {
         return Ok(());
@@ -44,7 +44,7 @@ fn drained(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> 
         "this service is temporarily unavailable; try again later",
     )
     .with(RETRY_AFTER, HeaderValue::from_static("10"))
-    .because("the route or its server is drained"))
+    .because("the route or its backend is drained"))
 }
 
 /// Slow peers have used up `max_memory`, nearly.

@@ -85,21 +85,21 @@ impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         let (status, sentence) = match &failure {
             Failure::Dial(DialError::Timeout { .. }) | Failure::Timeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "the server behind this gateway did not answer in time")
+                (StatusCode::GATEWAY_TIMEOUT, "the backend of this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
             Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body was cut off"),
             Failure::Dial(DialError::Shortage { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection at the moment")
             }
-            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the server behind this gateway is unreachable"),
+            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the backend of this gateway is unreachable"),
             Failure::Broke(_)
             | Failure::NotHttp(_)
             | Failure::Bad(_)
             | Failure::False(_)
             | Failure::Early
             | Failure::WouldOpen(_) => {
-                (StatusCode::BAD_GATEWAY, "the server behind this gateway sent an invalid response")
+                (StatusCode::BAD_GATEWAY, "the backend of this gateway sent an invalid response")
             }
         };
         ErrorResponse::new(status, sentence).because(failure.to_string()).into()

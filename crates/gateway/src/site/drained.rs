@@ -1,4 +1,4 @@
-//! Routes and servers that an operator has drained: their sessions are sent away, and nothing new
+//! Routes and backends that an operator has drained: their sessions are sent away, and nothing new
 //! goes to them until that is taken back. Pure.
 
 use std::fmt;
@@ -23,8 +23,8 @@ pub enum DrainTarget {
 
 impl DrainTarget {
     /// Reads what an operator calls a route of `routes`: by its name, as the log shows it, or by one of its hosts and
-    /// its path (`domain.com/wss`, `/wss`); or a server (`127.0.0.1:8282`, `unix:/run/app.sock`, also with `http://`
-    /// before it). A server on a port has no slash.
+    /// its path (`domain.com/wss`, `/wss`); or a backend (`127.0.0.1:8282`, `unix:/run/app.sock`, also with `http://`
+    /// before it). A backend on a port has no slash.
     ///
     /// # Errors
     /// A sentence about what is wrong.
@@ -42,7 +42,7 @@ impl DrainTarget {
         match Endpoint::parse(&address) {
             Ok((endpoint, _)) => Ok(Self::Server(endpoint.name())),
             Err(_) => Err(format!(
-                "expected a route such as \"domain.com/wss\" or \"/wss\", or a server such as \
+                "expected a route such as \"domain.com/wss\" or \"/wss\", or a backend such as \
                  \"127.0.0.1:8282\", found {text:?}"
             )),
         }
@@ -82,7 +82,7 @@ impl DrainTarget {
         all
     }
 
-    /// It is this route, or the server behind it.
+    /// It is this route, or the backend behind it.
     #[must_use]
     pub fn covers(&self, route: &Route) -> bool {
         match (self, &route.action) {
@@ -188,25 +188,25 @@ mod tests {
         }
         assert_eq!(parse("/y").as_deref(), Ok("/y[upgrade=true]"));
         assert_eq!(parse("/x[upgrade=true]").as_deref(), Ok("/x[upgrade=true]"));
-        assert_eq!(parse("chat:80").as_deref(), Ok("chat:80"), "a server");
+        assert_eq!(parse("chat:80").as_deref(), Ok("chat:80"), "a backend");
         let why = parse("/x").unwrap_err();
         assert!(why.contains("/x[upgrade=true], /x[method=PUT]"), "{why}");
     }
 
     #[test]
-    fn a_server_is_drained_for_all_routes_that_lead_to_it() {
+    fn a_backend_is_drained_for_all_routes_that_lead_to_it() {
         let text = "[[route]]\npath = \"/a\"\nproxy = \"http://b:1\"\n[[route]]\npath = \"/c\"\nproxy = \"http://B:1\"\n\
                     [[route]]\npath = \"/d\"\nproxy = \"http://b:2\"\n[[route]]\npath = \"/e\"\nservice = \"echo\"\n";
         let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
         let covered = |drained: &Drained| -> Vec<bool> {
             routes.iter().map(|route| drained.covers(route).is_some()).collect()
         };
-        let server = DrainTarget::parse("b:1", &routes).unwrap();
-        let drained = Drained::default().with(server.clone()).with(server.clone());
+        let backend = DrainTarget::parse("b:1", &routes).unwrap();
+        let drained = Drained::default().with(backend.clone()).with(backend.clone());
         assert_eq!(covered(&drained), [true, true, false, false]);
         let both = drained.with(DrainTarget::parse("/e", &routes).unwrap());
         assert_eq!(covered(&both), [true, true, false, true]);
-        assert_eq!(covered(&both.without(&server)), [false, false, false, true]);
+        assert_eq!(covered(&both.without(&backend)), [false, false, false, true]);
         assert_eq!(both.iter().count(), 2);
     }
 }

@@ -13,7 +13,7 @@ use crate::site::path::{RequestPath, RoutePath};
 /// Stands in a template for what is behind the prefix.
 const REST: &str = "{rest}";
 
-/// How a path is rewritten for a server.
+/// How a path is rewritten for a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
     /// What clients write and servers don't see.

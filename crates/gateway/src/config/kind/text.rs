@@ -179,7 +179,7 @@ text!(
     PathPrefix -> crate::site::path::RoutePath, "path", values::path
 );
 text!(
-    /// The server of a route.
+    /// The backend of a route.
     Server -> crate::site::upstream::Upstream, "`http://`, `ws://` or `unix:` address", values::upstream
 );
 text!(

@@ -13,7 +13,7 @@ pub const REQUEST_LEN_MAX: usize = 16 * 1024;
 pub struct Request {
     /// `status`, `sessions`, `reload`, `drain`, `undrain` or `close`.
     pub command: String,
-    /// Of `drain` and `undrain`: a route or a server.
+    /// Of `drain` and `undrain`: a route or a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Of `close`: a session.
@@ -92,7 +92,7 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// By host and path.
     pub routes: Vec<RouteInfo>,
-    /// Routes and servers that are drained.
+    /// Routes and backends that are drained.
     pub drained: Vec<String>,
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,7 +105,7 @@ pub struct Status {
 pub struct RouteInfo {
     /// Host and path.
     pub route: String,
-    /// Its server or service.
+    /// Its backend or service.
     pub to: String,
     /// Live sessions.
     pub sessions: usize,
@@ -143,7 +143,7 @@ pub struct SessionInfo {
     pub client: String,
     /// Host and path.
     pub route: String,
-    /// Its server or service.
+    /// Its backend or service.
     pub to: String,
     /// As HTTP calls it.
     pub protocol: String,
@@ -215,7 +215,7 @@ pub struct Reloaded {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DrainReport {
-    /// The route or the server.
+    /// The route or the backend.
     pub target: String,
     /// It is drained now.
     pub drained: bool,

@@ -242,7 +242,7 @@ impl ControlClient {
             Some(Ok(target)) => self.demand(want(target)).await,
             Some(Err(why)) => ControlResponse::error(why),
             None => {
-                ControlResponse::error(format!("{} needs a target: a route or a server", request.command))
+                ControlResponse::error(format!("{} needs a target: a route or a backend", request.command))
             }
         }
     }
