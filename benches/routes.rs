@@ -19,7 +19,7 @@ fn route(host: Option<String>, path: &str) -> Arc<Route> {
 }
 
 fn asked<'a>(host: &'a str, path: &'a RequestPath<'a>, headers: &'a HeaderMap) -> Criteria<'a> {
-    Criteria { listener: "any", host, path, method: &Method::GET, headers, upgrade: false }
+    Criteria { listener: "any", bound: false, host, path, method: &Method::GET, headers, upgrade: false }
 }
 
 /// So many hosts with a route each, a tenth of them wildcards, and one route for any host; or as many

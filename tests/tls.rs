@@ -183,7 +183,7 @@ async fn plain_text_on_the_tls_port_is_told_so() {
 /// What a balancer or a client in front has wrong is said in words that tell what to change.
 #[tokio::test]
 async fn another_protocol_is_named_in_the_log() {
-    const PROXY: &str = "sends the PROXY protocol, which is not supported: switch it off there";
+    const PROXY: &str = "sends the PROXY protocol: write its address in proxy_protocol of the listener";
     const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\nGET / HTTP/1.1\r\n\r\n";
     const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x13\x88\x01\xbb";
     const HELLO: &[u8] = b"\x16\x03\x01\0\x05\x01\0\0\x01\0";

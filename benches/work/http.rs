@@ -11,7 +11,7 @@ use gateway::internals::AccessLog;
 use gateway::internals::ClientLimits;
 use gateway::internals::Registry;
 use gateway::internals::Sinks;
-use gateway::internals::{Common, Connection, Worker};
+use gateway::internals::{Common, Connection, Redirect, Worker};
 use gateway::internals::{http1, http2};
 use gateway::site::Site;
 use gateway::site::route::Action;
@@ -58,6 +58,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
         peer: ([192, 0, 2, 7], 50_122).into(),
         listener: "bench".into(),
         tls: None,
+        redirect: Redirect::No,
         limits: ClientLimits::DEFAULT,
         worker,
         own: OnceLock::new(),

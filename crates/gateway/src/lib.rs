@@ -37,7 +37,7 @@ pub mod command {
 #[doc(hidden)]
 pub mod internals {
     pub use crate::context::registry::Registry;
-    pub use crate::context::{Common, Connection, Worker};
+    pub use crate::context::{Common, Connection, Redirect, Worker};
     pub use crate::edge::{http1, http2};
     pub use crate::net::limits::ClientLimits;
     pub use crate::net::stream::Transport;

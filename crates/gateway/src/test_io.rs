@@ -17,9 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use crate::config::Config;
-use crate::context::Connection;
 use crate::context::registry::Registry;
 use crate::context::{Common, Worker};
+use crate::context::{Connection, Redirect};
 use crate::edge::http1;
 use crate::edge::http2;
 use crate::net::limits::ClientLimits;
@@ -97,6 +97,7 @@ impl Scene {
             peer: ([192, 0, 2, 7], 50_122).into(),
             listener: "test".into(),
             tls: None,
+            redirect: Redirect::No,
             limits: ClientLimits::DEFAULT,
             worker: self.worker.clone(),
             own: OnceLock::new(),

@@ -41,6 +41,7 @@ pub fn choice(config: &Config, request: &str, fields: &[String]) -> Result<(Stri
     };
     let asked = Criteria {
         listener: &listener.name,
+        bound: listener.redirect && listener.tls.is_none(),
         host: &written.host.name,
         path: &path,
         method: &written.method,

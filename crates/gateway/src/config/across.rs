@@ -30,7 +30,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(config.routes.iter().filter_map(|route| never_asked(route, &config.routes)));
     for listener in &config.listeners {
-        warnings.extend(listens_oddly(listener, config.has_tls()));
+        warnings.extend(listens_oddly(listener, config));
     }
     warnings.extend(redirects::loops(config));
     if !config.has_tls() {
@@ -87,7 +87,10 @@ fn never_asked(route: &Route, routes: &[Arc<Route>]) -> Option<String> {
 }
 
 /// A port on which clients expect the opposite, or a way around TLS.
-fn listens_oddly(listener: &Listener, has_tls: bool) -> Option<String> {
+fn listens_oddly(listener: &Listener, config: &Config) -> Option<String> {
+    let has_tls = config.has_tls();
+    // Those that don't say where they are served are meant for TLS.
+    let has_open = config.routes.iter().any(|route| route.matcher.listeners.is_empty());
     let address = listener.address;
     let port = address.port();
     match listener.tls {
@@ -99,9 +102,10 @@ fn listens_oddly(listener: &Listener, has_tls: bool) -> Option<String> {
             "the listener {address} has tls = false, but clients speak TLS on port {port}; remove tls = false, \
              or write another port"
         )),
-        None if has_tls && !address.ip().is_loopback() => Some(format!(
+        None if has_tls && has_open && !listener.redirect && !address.ip().is_loopback() => Some(format!(
             "the listener {address} has tls = false and serves every route without encryption, beside those \
-             with TLS; if only a proxy on this machine is to use it, write 127.0.0.1 as its address"
+             with TLS; write redirect = \"https\" to send clients to TLS, or 127.0.0.1 as its address if only a proxy \
+             on this machine is to use it"
         )),
         _ => None,
     }
@@ -311,6 +315,7 @@ mod tests {
         let both = |other: String| warnings_for(&(TLS.to_owned() + &other), &[None], certificates, None);
         assert_contains(&both(plain("127.0.0.1:8081")), &[]);
         assert_contains(&both(plain("0.0.0.0:80")), &["serves every route without encryption"]);
+        assert_contains(&both(plain("0.0.0.0:80") + "redirect = \"https\"\n"), &[]);
         assert_contains(
             &both(listener("0.0.0.0:80", true)),
             &["speaks TLS, but clients speak plain HTTP on port 80"],

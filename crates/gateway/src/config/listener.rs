@@ -33,6 +33,22 @@ impl Words for OnOff {
     const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
 }
 
+/// Whether plain HTTP is sent to `https://`.
+pub(super) struct PlainHttp;
+
+impl Words for PlainHttp {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("refuse", false), ("redirect", true)];
+}
+
+pub(super) struct Https;
+
+impl Words for Https {
+    type Value = ();
+    const WORDS: &'static [(&'static str, ())] = &[("https", ())];
+    const HINT: &'static str = "; for other targets write redirect in a [[route]]";
+}
+
 options! {
     /// Where connections are accepted. At least one section is needed.
     struct ListenerOptions: "[[listener]]";
@@ -50,6 +66,14 @@ options! {
     /// Whether a client may open WebSockets over HTTP/2 (RFC 8441). With `"off"` browsers open them over HTTP/1.1, and
     /// a takeover can move them to the new process.
     websocket_over_http2: OneOf<OnOff>, default = true;
+    /// What happens to plain HTTP on a port that speaks TLS: it gets 400, or is sent to `https://` with 308.
+    plain_http: OneOf<PlainHttp>, default = false;
+    /// Where requests of a listener without TLS are sent to with 308, host and path kept. Routes that name the listener
+    /// come first. Hosts that no route of a listener with TLS serves get 404.
+    redirect: OneOf<Https>, optional;
+    /// The balancers whose connections begin with a header of the PROXY protocol, version 1 or 2. It is demanded from
+    /// them, and from no other client. The address in it counts as the client's.
+    proxy_protocol: List<kind::Network>, otherwise = "none";
     /// How long a client may take from the TCP connection to the end of the TLS handshake.
     handshake_timeout: kind::Duration, default = AcceptorSettings::default().handshake_timeout;
     /// How long a client may take to send the head of a request, from its first byte on.
@@ -61,7 +85,8 @@ options! {
 }
 
 /// The options that only TLS has a use for.
-const TLS_ONLY: [&str; 4] = ["alpn", "min_version", "websocket_over_http2", "handshake_timeout"];
+const TLS_ONLY: [&str; 5] =
+    ["alpn", "min_version", "websocket_over_http2", "plain_http", "handshake_timeout"];
 
 pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
@@ -71,6 +96,11 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
                 let what = format!("{key} has no meaning with tls = false; remove one of the two");
                 d.problem(section.place_of(key), what);
             }
+        }
+        if section.tls.value && section.redirect.is_some() {
+            let what =
+                "redirect is for listeners with tls = false; on this one write plain_http = \"redirect\"";
+            d.problem(section.place_of("redirect"), what);
         }
         if let Some(what) = rules::alpn(&section.alpn.value) {
             d.problem(section.alpn.place, what);
@@ -103,7 +133,19 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
             let name = name.unwrap_or_else(|| address.to_string().into());
             let tls = section.tls.value.then(|| tls.clone());
             let websocket_over_http2 = section.websocket_over_http2.value;
-            listeners.push(Listener { name, address, tls, limits, websocket_over_http2, place });
+            let redirect = section.redirect.is_some() || section.plain_http.value;
+            let proxy_protocol =
+                section.proxy_protocol.as_ref().map(|at| at.value.clone()).unwrap_or_default();
+            listeners.push(Listener {
+                name,
+                address,
+                tls,
+                limits,
+                websocket_over_http2,
+                proxy_protocol,
+                redirect,
+                place,
+            });
         }
     }
     listeners

@@ -128,16 +128,15 @@ impl Config {
     #[must_use]
     pub fn site(&self) -> site::SiteSettings<'_> {
         let listeners = self.listeners.iter();
-        let listeners =
-            listeners.map(|Listener { name, address, tls, limits, websocket_over_http2, .. }| {
-                site::listener::ListenerSettings {
-                    name: name.clone(),
-                    address: *address,
-                    tls: tls.clone(),
-                    limits: *limits,
-                    websocket_over_http2: *websocket_over_http2,
-                }
-            });
+        let listeners = listeners.map(|listener| site::listener::ListenerSettings {
+            name: listener.name.clone(),
+            address: listener.address,
+            tls: listener.tls.clone(),
+            limits: listener.limits,
+            websocket_over_http2: listener.websocket_over_http2,
+            proxy_protocol: listener.proxy_protocol.clone(),
+            redirect: listener.redirect,
+        });
         site::SiteSettings {
             listeners: listeners.collect(),
             routes: &self.routes,
@@ -210,6 +209,11 @@ pub struct Listener {
     pub limits: ClientLimits,
     /// WebSockets may be opened over HTTP/2 (RFC 8441).
     pub websocket_over_http2: bool,
+    /// Balancers whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Plain HTTP is sent to `https://`: by a listener without TLS for every host that one with TLS serves, by one with
+    /// TLS for its own hosts.
+    pub redirect: bool,
     /// Where the file says so.
     pub place: Place,
 }
@@ -230,6 +234,8 @@ impl Listener {
             tls: None,
             limits: ClientLimits::DEFAULT,
             websocket_over_http2: true,
+            proxy_protocol: Vec::new(),
+            redirect: false,
             place: Place::default(),
         }
     }

@@ -113,6 +113,7 @@ fn step(config: &Config, routes: &Routes, place: &Place) -> Option<(Place, Route
         .find(|listener| listener.tls.is_some() == place.tls && listener.address.port() == place.port)?;
     let criteria = Criteria {
         listener: &listener.name,
+        bound: false,
         host: &place.host,
         path: &RequestPath::parse(path).ok()?,
         method: &Method::GET,

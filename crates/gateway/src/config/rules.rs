@@ -21,6 +21,7 @@ use crate::site::route::{Action, Route};
 use crate::site::route_id::RouteId;
 
 pub(super) const NO_LISTENER: &str = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
+pub(super) const NO_TLS: &str = "redirect: no listener speaks TLS, so there is nothing to send clients to";
 pub(super) const NO_ROUTE: &str = "there is no [[route]]: nothing would be served";
 pub(super) const NO_CERTIFICATES: &str = "a listener with TLS needs certificates: add [certificates] with a \
      directory, or a [[certificate]] with chain and key, or set tls = false";
@@ -139,6 +140,9 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     for (i, listener) in config.listeners.iter().enumerate() {
         found.push(overlap(&config.listeners[..i], listener.address));
         found.extend(listener_problems(listener));
+    }
+    if config.listeners.iter().any(|listener| listener.redirect) && !config.has_tls() {
+        found.push(Some(NO_TLS.to_owned()));
     }
     if let Some(admin) = &config.admin {
         found.push(overlap(&config.listeners, admin.address).map(|what| format!("[admin]: {what}")));

@@ -330,7 +330,13 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         }
     }
     assert!(file.iter().any(|written| written == line), "no {section}");
-    file.join("\n") + "\n"
+    let file = file.join("\n") + "\n";
+    if section == "[[listener]]" && line.starts_with("redirect =") {
+        // For a listener without TLS, beside one with it.
+        return file.replace(line, &format!("tls = false\n{line}"))
+            + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
+    }
+    file
 }
 
 /// Every option that is declared is read in its section.
@@ -670,4 +676,36 @@ fn files() {
     let (config, _) = read("files = \"www\"");
     let (directory, place) = &config.file_directories[0];
     assert_eq!((directory.ends_with("www"), place.column), (true, 9));
+}
+
+#[test]
+fn plain_http_and_balancers_of_listeners() {
+    let said = |keys: &str| {
+        let file = "[[listener]]\naddress = \"127.0.0.1:1\"\n[certificates]\ndirectory = \"certs\"\n\
+                    [[listener]]\naddress = \"127.0.0.1:2\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let (tls, plain) = keys.split_once(" / ").unwrap();
+        let file = file.replace("127.0.0.1:1\"", &format!("127.0.0.1:1\"\n{tls}"));
+        parse(&file.replace("tls = false", &format!("tls = false\n{plain}")))
+    };
+    let (config, problems) =
+        said("plain_http = \"redirect\" / redirect = \"https\"\nproxy_protocol = \"10.0.0.0/8\"");
+    assert_eq!(problems, Vec::<String>::new());
+    assert!(config.listeners.iter().all(|listener| listener.redirect));
+    assert_eq!(config.listeners[1].proxy_protocol, ["10.0.0.0/8".parse().unwrap()]);
+    let (config, _) = said("plain_http = \"refuse\" / ");
+    assert!(config.listeners.iter().all(|listener| !listener.redirect));
+    for (keys, says) in [
+        ("redirect = \"https\" / ", "on this one write plain_http = \"redirect\""),
+        (" / plain_http = \"redirect\"", "plain_http has no meaning with tls = false"),
+        (
+            " / redirect = \"http\"",
+            "expected \"https\", found \"http\"; for other targets write redirect in a [[route]]",
+        ),
+        ("plain_http = \"serve\" / ", "plain_http: expected \"refuse\" or \"redirect\""),
+        (" / proxy_protocol = [\"balancer\"]", "proxy_protocol: expected an address or a network"),
+        ("tls = false / redirect = \"https\"", "redirect: no listener speaks TLS"),
+    ] {
+        let (_, problems) = said(keys);
+        assert!(problems.iter().any(|problem| problem.contains(says)), "{keys}: {problems:?}");
+    }
 }

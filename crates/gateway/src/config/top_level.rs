@@ -109,6 +109,11 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     if let Some(listener) = listeners.iter().find(|listener| listener.tls.is_some() && !has_certificates) {
         d.missing(listener.place, rules::NO_CERTIFICATES);
     }
+    if let Some(listener) = listeners.iter().find(|listener| listener.redirect)
+        && listeners.iter().all(|listener| listener.tls.is_none())
+    {
+        d.missing(listener.place, rules::NO_TLS);
+    }
     let admin = top.admin.map(|section| {
         let At { value: address, place } = section.value.address;
         if let Some(what) = rules::overlap(&listeners, address) {

@@ -170,6 +170,8 @@ pub struct Connection {
     pub tls: Option<Tls>,
     /// The name of the listener that it came to.
     pub listener: Arc<str>,
+    /// Whether its requests are sent to `https://`.
+    pub redirect: Redirect,
     /// How long it is waited for.
     pub limits: ClientLimits,
     /// Where it lives.
@@ -177,6 +179,17 @@ pub struct Connection {
     /// Connections to backends that its client has logged in: no other client's requests go over them, and they end
     /// with it. Made when they are needed.
     pub own: OnceLock<Arc<Pool>>,
+}
+
+/// Whether requests without TLS are sent to `https://`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redirect {
+    /// They are served.
+    No,
+    /// Those that no route takes which names the listener.
+    Unbound,
+    /// All of them: the listener speaks TLS.
+    All,
 }
 
 /// What a TLS handshake found.

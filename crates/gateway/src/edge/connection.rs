@@ -12,9 +12,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::context::{Connection, Tls, Worker};
+use crate::context::{Connection, Redirect, Tls, Worker};
 use crate::edge::opening::Opening;
+use crate::edge::proxied::{NoHeader, read_header};
 use crate::edge::{http1, http2};
+use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
 
@@ -31,17 +33,55 @@ pub(crate) async fn wait_for_first_bytes(
         None => state.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
+    if !is_heard(&worker, &tcp, peer, deadline).await {
+        return;
+    }
+    let mut client = peer;
+    if state.proxy_protocol.contains(peer.ip()) {
+        // Boxed, since other listeners' connections have no use for its room.
+        match Box::pin(proxied(&worker, &tcp, peer, deadline)).await {
+            Some(Header::Client(address)) => client = address,
+            Some(Header::Local) => {}
+            None => return,
+        }
+        if !is_heard(&worker, &tcp, client, deadline).await {
+            return;
+        }
+    }
+    // Another task: this one is small.
+    worker.spawn(serve(worker.clone(), state, tcp, client, deadline));
+}
+
+/// Waits for a client's first bytes; says whether there are any.
+async fn is_heard(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: Instant) -> bool {
     let place = worker.silent.enter(peer.ip().into());
     tokio::select! {
         biased;
-        readable = readable(&tcp) => if readable.is_err() { return },
-        () = place.called_off() => return worker.shed_clients.record(peer, "the client has sent nothing"),
-        () = sleep_until(deadline) => return debug!(%peer, "the client sent nothing in time"),
-        () = worker.draining.cancelled() => return,
+        readable = readable(tcp) => return readable.is_ok(),
+        () = place.called_off() => worker.shed_clients.record(peer, "the client has sent nothing"),
+        () = sleep_until(deadline) => debug!(%peer, "the client sent nothing in time"),
+        () = worker.draining.cancelled() => {}
     }
-    drop(place);
-    // Another task: this one is small.
-    worker.spawn(serve(worker.clone(), state, tcp, peer, deadline));
+    false
+}
+
+/// What the balancer says about the connection; `None`: nothing, and it is to be closed.
+async fn proxied(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: Instant) -> Option<Header> {
+    tokio::select! {
+        biased;
+        header = read_header(tcp) => match header {
+            Ok(header) => {
+                debug!(%peer, header = ?header, "header of the PROXY protocol");
+                return Some(header);
+            }
+            // Health checks that only connect.
+            Err(NoHeader::Io(e)) => debug!(%peer, cause = %e, "no header of the PROXY protocol"),
+            Err(NoHeader::Fault(fault)) => info!(%peer, cause = %fault, "no header of the PROXY protocol"),
+        },
+        () = sleep_until(deadline) => info!(%peer, cause = "it was not complete in time", "no header of the PROXY protocol"),
+        () = worker.draining.cancelled() => {}
+    }
+    None
 }
 
 /// Waits for something to read, or for the end.
@@ -62,15 +102,32 @@ async fn serve(
     peer: SocketAddr,
     deadline: Instant,
 ) {
-    let Some((stream, tls, alpn)) = handshake(&worker, &state, tcp, peer, deadline).await else { return };
-    let listener = state.name.clone();
-    let connection = Connection { peer, tls, listener, limits: state.limits, worker, own: OnceLock::new() };
+    let redirect = match &state.acceptor {
+        Some(_) if state.redirect && !begins_tls(&tcp) => Redirect::All,
+        None if state.redirect => Redirect::Unbound,
+        _ => Redirect::No,
+    };
+    let handshaken = match redirect {
+        Redirect::All => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
+        _ => handshake(&worker, &state, tcp, peer, deadline).await,
+    };
+    let Some((stream, tls, alpn)) = handshaken else { return };
+    let (listener, limits) = (state.name.clone(), state.limits);
+    let connection = Connection { peer, tls, listener, redirect, limits, worker, own: OnceLock::new() };
     let connection = Arc::new(connection);
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {
         Alpn::H2 => http2::serve(connection, stream, state.websocket_over_http2).await,
         Alpn::Http11 => http1::serve(connection, stream).await,
     }
+}
+
+/// The first byte, which is there, is that of TLS, or at least of no text.
+fn begins_tls(tcp: &TcpStream) -> bool {
+    let mut first = [0; 1];
+    let peek = || Ok(recv(tcp, &mut first, RecvFlags::PEEK)?.0);
+    let seen = tcp.try_io(Interest::READABLE, peek);
+    !matches!(seen, Ok(1..)) || !first[0].is_ascii_graphic()
 }
 
 /// The TLS handshake, on a listener that has one.

@@ -8,3 +8,4 @@ mod lent;
 mod linger;
 pub(crate) mod listener;
 mod opening;
+mod proxied;

@@ -50,7 +50,7 @@ impl Opening {
     pub(crate) fn advice(self, tls: bool) -> &'static str {
         match (self, tls) {
             (Self::Proxy(_), _) => {
-                "the load balancer in front sends the PROXY protocol, which is not supported: switch it off there"
+                "the load balancer in front sends the PROXY protocol: write its address in proxy_protocol of the listener"
             }
             (Self::Http1, true) => "the client speaks plain HTTP on a TLS port: it needs https:// or wss://",
             (Self::Http2, true) => {

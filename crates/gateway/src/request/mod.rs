@@ -11,12 +11,13 @@ mod service;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderValue};
+use http::header::{ALLOW, HeaderValue, LOCATION};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri};
 use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 
-use crate::context::Connection;
+use crate::context::{Connection, Redirect};
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
 use crate::request::service::{console, echo, files, redirect, respond};
@@ -111,17 +112,18 @@ async fn serve(
     let upgrade = !matches!(kind, RequestKind::Plain);
     let criteria = Criteria {
         listener: &connection.listener,
+        bound: connection.redirect == Redirect::Unbound,
         host: &host.name,
         path: &path,
         method: if head.method == Method::CONNECT { &Method::GET } else { &head.method },
         headers: &head.headers,
         upgrade,
     };
-    let route = site
-        .routes
-        .find(&criteria)
-        .map_err(|e| form::bad(e.to_string()))?
-        .ok_or_else(|| ErrorResponse::new(StatusCode::NOT_FOUND, "no route for this host and path"))?;
+    let route = match connection.redirect {
+        Redirect::All => None,
+        _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()))?,
+    };
+    let Some(route) = route else { return Err(unserved(connection, site, &host, &head).into()) };
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
         // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
@@ -152,6 +154,28 @@ async fn serve(
             Action::Respond(fixed) => Ok(respond::answer(fixed, &requested(&head, &host, route))),
             Action::Files(files) => Ok(files::answer(files, &head, &requested(&head, &host, route)).await?),
         },
+    }
+}
+
+/// No route takes the request: where it is sent to, or 404.
+fn unserved(connection: &Connection, site: &Site, host: &Host, head: &Parts) -> ErrorResponse {
+    let port = match connection.redirect {
+        Redirect::No => None,
+        Redirect::Unbound => site.tls_port(&host.name, None),
+        Redirect::All => site.tls_port(&host.name, Some(&connection.listener)),
+    };
+    let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = if path == "*" { "/" } else { path }; // about the server as a whole (RFC 9112 §3.2.4)
+    let location = port.filter(|_| !host.name.is_empty()).and_then(|port| {
+        let port = if matches!(port, 0 | 443) { String::new() } else { format!(":{port}") };
+        HeaderValue::from_str(&format!("https://{}{port}{path}", host.name)).ok()
+    });
+    match location {
+        Some(location) => {
+            ErrorResponse::new(StatusCode::PERMANENT_REDIRECT, "this site is served over https")
+                .with(LOCATION, location)
+        }
+        None => ErrorResponse::new(StatusCode::NOT_FOUND, "no route for this host and path"),
     }
 }
 

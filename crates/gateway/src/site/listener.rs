@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tls_acceptor::Acceptor;
 
 use crate::net::limits::ClientLimits;
+use crate::net::networks::Networks;
 
 /// How connections of a listener are received.
 #[derive(Debug)]
@@ -18,6 +20,10 @@ pub struct ListenerState {
     pub limits: ClientLimits,
     /// WebSockets may be opened over HTTP/2 (RFC 8441).
     pub websocket_over_http2: bool,
+    /// Balancers whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Networks,
+    /// Plain HTTP is sent to `https://`.
+    pub redirect: bool,
 }
 
 /// What a listener is made of.
@@ -33,4 +39,9 @@ pub struct ListenerSettings {
     pub limits: ClientLimits,
     /// WebSockets may be opened over HTTP/2 (RFC 8441).
     pub websocket_over_http2: bool,
+    /// Balancers whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
+    /// Plain HTTP is sent to `https://`: by a listener without TLS for every host that one with TLS serves, by one with
+    /// TLS for its own hosts.
+    pub redirect: bool,
 }

@@ -65,6 +65,8 @@ pub struct When {
 pub struct Criteria<'a> {
     /// The name of the listener.
     pub listener: &'a str,
+    /// Only routes that name the listener are asked.
+    pub bound: bool,
     /// Normalized, without a port.
     pub host: &'a str,
     /// The path.
@@ -173,7 +175,8 @@ impl Matcher {
     #[must_use]
     pub fn mismatch(&self, criteria: &Criteria<'_>) -> Option<Mismatch> {
         let Self { listeners, when: When { upgrade, methods, headers, subprotocols }, .. } = self;
-        if !listeners.is_empty() && listeners.iter().all(|name| **name != *criteria.listener) {
+        let is_open = listeners.is_empty() && !criteria.bound;
+        if !is_open && listeners.iter().all(|name| **name != *criteria.listener) {
             return Some(Mismatch::Listener);
         }
         if let Some(wanted) = *upgrade

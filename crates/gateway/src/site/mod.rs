@@ -24,6 +24,7 @@ use frame_core::close::GOING_AWAY;
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
+use crate::net::networks::Networks;
 use crate::site::listener::ListenerState;
 use crate::site::route::{Action, Route};
 use crate::site::route_id::RouteId;
@@ -100,6 +101,8 @@ pub struct Site {
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
     pub takeover_timeout: Duration,
+    /// Name and port of each listener with TLS, in the order of the configuration.
+    tls_listeners: Vec<(Arc<str>, u16)>,
     all: Vec<Arc<Route>>,
     ids: HashSet<RouteId>,
     states: HashMap<SocketAddr, (listener::ListenerSettings, Arc<ListenerState>)>,
@@ -132,6 +135,8 @@ impl Site {
                         acceptor: listener.tls.as_ref().map(new).transpose()?,
                         limits: listener.limits,
                         websocket_over_http2: listener.websocket_over_http2,
+                        proxy_protocol: Networks::new(&listener.proxy_protocol),
+                        redirect: listener.redirect,
                     })
                 }
             };
@@ -149,6 +154,12 @@ impl Site {
             memory_max: settings.memory_max,
             removed_routes: settings.removed_routes,
             takeover_timeout: settings.takeover_timeout,
+            tls_listeners: settings
+                .listeners
+                .iter()
+                .filter(|listener| listener.tls.is_some())
+                .map(|listener| (listener.name.clone(), listener.address.port()))
+                .collect(),
             all: settings.routes.to_vec(),
             ids: settings.routes.iter().map(|route| route.id.clone()).collect(),
             states,
@@ -171,6 +182,15 @@ impl Site {
     #[must_use]
     pub fn sends_away(&self, id: &RouteId) -> bool {
         self.removed_routes == RemovedRoutes::Drain && !self.has_route(id)
+    }
+
+    /// The port on which a listener with TLS serves `host`: the first one, or that which is called `listener`.
+    #[must_use]
+    pub fn tls_port(&self, host: &str, listener: Option<&str>) -> Option<u16> {
+        let mut listeners = self.tls_listeners.iter();
+        let serves =
+            |name: &str| listener.is_none_or(|wanted| wanted == name) && self.routes.takes_host(host, name);
+        listeners.find(|(name, _)| serves(name)).map(|(_, port)| *port)
     }
 
     /// Routes in the order of the configuration.

@@ -77,8 +77,21 @@ impl Routes {
         if criteria.path.readings.iter().all(is_same) { Ok(Some(route)) } else { Err(TwoRoutes) }
     }
 
+    /// Some route takes requests for `host` that come to `listener`, whatever else it asks for.
+    #[must_use]
+    pub fn takes_host(&self, host: &str, listener: &str) -> bool {
+        self.of_host(host).into_iter().flatten().flat_map(Paths::all).any(|route| {
+            let listeners = &route.matcher.listeners;
+            listeners.is_empty() || listeners.iter().any(|name| **name == *listener)
+        })
+    }
+
     fn find_one(&self, criteria: &Criteria<'_>, path: &str) -> Option<&Arc<Route>> {
-        let host = criteria.host;
+        self.of_host(criteria.host).into_iter().flatten().find_map(|paths| paths.find(criteria, path))
+    }
+
+    /// The routes of a host, the most exact ones first.
+    fn of_host(&self, host: &str) -> [Option<&Paths>; 3] {
         let exact = self.exact.get(host);
         let wildcard = if self.wildcard.is_empty() {
             None
@@ -86,7 +99,7 @@ impl Routes {
             let parent = host.split_once('.').filter(|(label, _)| !label.is_empty());
             parent.and_then(|(_, parent)| self.wildcard.get(parent))
         };
-        [exact, wildcard, Some(&self.any)].into_iter().flatten().find_map(|paths| paths.find(criteria, path))
+        [exact, wildcard, Some(&self.any)]
     }
 }
 
@@ -131,6 +144,13 @@ impl Paths {
     }
 }
 
+impl Paths {
+    fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        let ranked = iter::once(&self.root).chain(self.by_path.values()).chain(self.exact.values());
+        ranked.flat_map(|ranked| ranked.0.iter().map(|(route, _)| route)).chain(&self.by_regex)
+    }
+}
+
 impl Ranked {
     fn add(&mut self, route: &Arc<Route>) {
         let conditions = route.matcher.conditions();
@@ -139,7 +159,9 @@ impl Ranked {
     }
 
     fn find(&self, criteria: &Criteria<'_>) -> Option<&Arc<Route>> {
-        let fits = |route: &Route, conditions| conditions == 0 || route.matcher.mismatch(criteria).is_none();
+        let fits = |route: &Route, conditions| {
+            conditions == 0 && !criteria.bound || route.matcher.mismatch(criteria).is_none()
+        };
         self.0.iter().find(|(route, conditions)| fits(route, *conditions)).map(|(route, _)| route)
     }
 }

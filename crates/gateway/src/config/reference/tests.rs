@@ -62,6 +62,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         (TOP_LEVEL, "max_memory", None),
         (TOP_LEVEL, "trusted_proxies", Some("trusted_proxies = []")),
         ("[[listener]]", "name", None),
+        ("[[listener]]", "proxy_protocol", Some("proxy_protocol = []")),
         ("[certificates]", "watch", Some("watch = true")),
         ("[[route]]", "name", None),
         ("[[route]]", "listener", None),

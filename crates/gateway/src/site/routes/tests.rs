@@ -11,7 +11,7 @@ use crate::site::route::{Action, Service};
 
 /// A plain GET.
 fn get<'a>(host: &'a str, path: &'a RequestPath<'a>, headers: &'a HeaderMap) -> Criteria<'a> {
-    Criteria { listener: "any", host, path, method: &Method::GET, headers, upgrade: false }
+    Criteria { listener: "any", bound: false, host, path, method: &Method::GET, headers, upgrade: false }
 }
 
 fn route(host: &str, path: &str) -> Arc<Route> {
@@ -87,7 +87,8 @@ fn ask(toml: &str, request: &str) -> Option<String> {
     }
     let path = RequestPath::parse(path).unwrap();
     let method = method.parse().unwrap();
-    let asked = Criteria { listener, host, path: &path, method: &method, headers: &headers, upgrade };
+    let asked =
+        Criteria { listener, bound: false, host, path: &path, method: &method, headers: &headers, upgrade };
     let routes = Routes::new(&config.routes);
     let found = routes.find(&asked).unwrap();
     for route in &config.routes {

@@ -1,0 +1,178 @@
+//! Listeners: balancers in front, and the way from plain HTTP to TLS.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::net::SocketAddr;
+
+use support::backend::echo;
+use support::gateway::{Gateway, Setup, config, route};
+use support::http1::ask;
+use support::http2::Http2;
+use support::pki::Pki;
+use support::tls::Tls;
+use support::ws::WebSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Version 2 for this client, with TLVs of so many bytes.
+fn v2(client: [u8; 4], tlvs: u16) -> Vec<u8> {
+    let len = (12 + tlvs).to_be_bytes();
+    let addresses = [&client[..], &[127, 0, 0, 1], &5000_u16.to_be_bytes(), &[1, 0xbb]].concat();
+    let mut tlv = vec![0; usize::from(tlvs)];
+    if let [kind, high, low, ..] = &mut tlv[..] {
+        *kind = 0xe0;
+        [*high, *low] = (tlvs - 3).to_be_bytes();
+    }
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &len, &addresses, &tlv].concat()
+}
+
+fn start(listener: &str, routes: &str) -> Gateway {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test", "a.test"]).write(&setup.path().join("certs"), "default");
+    let text = config("trusted_proxies = [\"10.0.0.0/8\"]", routes);
+    let text = text.replacen("127.0.0.1:0\"", &format!("127.0.0.1:0\"\n{listener}"), 1);
+    setup.start(&text.replace("tls = false", &format!("tls = false\n{listener}")))
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: default.test\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+
+#[tokio::test]
+async fn the_address_in_the_header_is_the_clients_whatever_follows() {
+    let (backend, seen) = echo().await;
+    let gateway = start("proxy_protocol = [\"127.0.0.0/8\", \"::1\"]", &route("/", backend.address));
+    let v1 = b"PROXY TCP4 192.0.2.1 127.0.0.1 5000 443\r\n".to_vec();
+    let trusted = v2([10, 0, 0, 7], 5);
+    for (n, (header, real, client)) in [
+        (v1.clone(), "192.0.2.1", "192.0.2.1"),
+        (v2([192, 0, 2, 2], 0), "192.0.2.2", "192.0.2.2"),
+        (v2([192, 0, 2, 3], 16_000), "192.0.2.3", "192.0.2.3"),
+        // `trusted_proxies` are compared with the address in the header.
+        (trusted, "203.0.113.9", "203.0.113.9"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1", "127.0.0.1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // Plain text, in one piece with the request.
+        let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        assert_eq!(ask(&mut tcp, [&header[..], GET.as_bytes()].concat()).await.status(), 200);
+        assert_eq!(seen.last().get("x-real-ip"), Some(real));
+        assert_eq!(gateway.wait_nth("request", 2 * n)["client"], client);
+        // TLS, byte by byte.
+        let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        for piece in header.chunks(if header.len() < 100 { 1 } else { 997 }) {
+            tcp.write_all(piece).await.unwrap();
+            tcp.flush().await.unwrap();
+        }
+        let mut tls = Tls::new("default.test", &["http/1.1"]).over(tcp).await.unwrap();
+        assert_eq!(ask(&mut tls, GET).await.status(), 200);
+        assert_eq!(seen.last().get("x-real-ip"), Some(real));
+        assert_eq!(gateway.wait_nth("request", 2 * n + 1)["client"], client);
+    }
+    // The same over HTTP/2, and for a WebSocket.
+    let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
+    tcp.write_all(&v1).await.unwrap();
+    let tls = Tls::new("default.test", &["h2"]).over(tcp).await.unwrap();
+    let mut client = Http2::connect(tls, "default.test").await;
+    let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
+    socket.echoes("hello").await;
+    assert_eq!(seen.last().get("x-real-ip"), Some("192.0.2.1"));
+    socket.close(1000).await;
+    socket.hears_close(1000).await;
+    let line = gateway.wait("session");
+    assert_eq!((&line["client"], &line["peer"]), (&"192.0.2.1".into(), &"192.0.2.1:5000".into()));
+}
+
+#[tokio::test]
+async fn the_header_is_demanded_from_balancers_and_from_nobody_else() {
+    let (backend, _seen) = echo().await;
+    let strangers = start("proxy_protocol = [\"192.0.2.0/24\"]", &route("/", backend.address));
+    let mut tcp = TcpStream::connect(strangers.addresses()[1]).await.unwrap();
+    assert_eq!(ask(&mut tcp, GET).await.status(), 200);
+    let mut tcp = TcpStream::connect(strangers.addresses()[1]).await.unwrap();
+    let claimed = [&v2([192, 0, 2, 2], 0)[..], GET.as_bytes()].concat();
+    assert_eq!(ask(&mut tcp, claimed).await.status(), 400);
+    let line = strangers.wait("not an HTTP/1.1 request");
+    assert!(line["cause"].as_str().unwrap().contains("write its address in proxy_protocol"), "{line}");
+
+    let balancer =
+        start("proxy_protocol = \"127.0.0.1\"\nheader_timeout = \"300ms\"", &route("/", backend.address));
+    for (n, (bytes, cause)) in [
+        (GET.as_bytes(), "doesn't begin with a header"),
+        (b"\x16\x03\x01\0\x05", "doesn't begin with a header"),
+        (b"PROXY TCP4 192.0.2.1 127.0.0.1 +80 443\r\n", "version 1 is not valid"),
+        (b"PROXY TCP4 192.0.2.1 127", "not complete in time"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut tcp = TcpStream::connect(balancer.addresses()[1]).await.unwrap();
+        tcp.write_all(bytes).await.unwrap();
+        let ended = tcp.read_to_end(&mut Vec::new()).await;
+        assert!(ended.is_err() || ended.unwrap() == 0, "nothing is answered");
+        let line = balancer.wait_nth("no header of the PROXY protocol", n);
+        assert!(line["cause"].as_str().unwrap().contains(cause), "{line}");
+    }
+    // A health check that only connects.
+    drop(TcpStream::connect(balancer.addresses()[1]).await.unwrap());
+    let mut tcp = TcpStream::connect(balancer.addresses()[1]).await.unwrap();
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x13\x88\x01\xbb";
+    assert_eq!(ask(&mut tcp, [&local[..], GET.as_bytes()].concat()).await.status(), 200);
+    assert_eq!(balancer.wait("request")["client"], "127.0.0.1");
+}
+
+/// An address of its own, since the port has to be known before.
+fn own_address() -> SocketAddr {
+    let pid = std::process::id().to_be_bytes();
+    ([127, pid[2] | 64, pid[3], 77], 8443).into()
+}
+
+#[tokio::test]
+async fn plain_http_is_sent_to_tls() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test", "a.test", "b.test"]).write(&setup.path().join("certs"), "default");
+    let tls = own_address();
+    let text = format!(
+        "[[listener]]\nname = \"tls\"\naddress = \"{tls}\"\nplain_http = \"redirect\"\n\
+         [[listener]]\nname = \"plain\"\naddress = \"127.0.0.1:0\"\ntls = false\nredirect = \"https\"\n\
+         [certificates]\ndirectory = \"certs\"\ndefault = \"default.test\"\n\
+         [[route]]\nname = \"a\"\nhost = [\"a.test\", \"*.a.test\"]\npath = \"/\"\nservice = \"echo\"\n\
+         [[route]]\nname = \"inner\"\nhost = \"b.test\"\npath = \"/\"\nlistener = \"plain\"\nservice = \"echo\"\n\
+         [[route]]\nname = \"webroot\"\npath = \"/.well-known/acme-challenge\"\nlistener = \"plain\"\nservice = \"echo\"\n"
+    );
+    let gateway = setup.start(&text);
+    let plain = gateway.addresses()[1];
+    for (address, host, path, status, location) in [
+        (plain, "A.test:80", "/x/y?q=1&r=%2F", 308, Some("https://a.test:8443/x/y?q=1&r=%2F")),
+        (plain, "www.a.test", "//evil.test/x", 308, Some("https://www.a.test:8443//evil.test/x")),
+        (plain, "c.test", "/", 404, None),
+        (plain, "b.test", "/", 426, None),
+        (plain, "a.test", "/.well-known/acme-challenge/token", 426, None),
+        (tls, "a.test", "/x?y", 308, Some("https://a.test:8443/x?y")),
+        (tls, "b.test", "/", 404, None),
+        (
+            tls,
+            "a.test",
+            "/.well-known/acme-challenge/token",
+            308,
+            Some("https://a.test:8443/.well-known/acme-challenge/token"),
+        ),
+    ] {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        let answer = ask(&mut tcp, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!((answer.status(), answer.head.get("location")), (status, location), "{host}{path}");
+    }
+    // The same port speaks TLS.
+    let io = Tls::new("a.test", &["http/1.1"]).connect(tls).await.unwrap();
+    WebSocket::connect(io, "a.test", "/", "").await.unwrap().0.echoes("hello").await;
+    let mut tcp = TcpStream::connect(tls).await.unwrap();
+    tcp.write_all(b"\0\0\0\0").await.unwrap();
+    let mut alert = Vec::new();
+    tcp.read_to_end(&mut alert).await.unwrap();
+    assert_eq!(alert[0], 21, "what is no text gets an alert");
+}
