@@ -7,14 +7,18 @@
 )]
 
 use http::Method;
-use support::backend::echo_on;
+use std::sync::{Arc, Mutex};
+
+use support::backend::{Backend, Seen, echo_on, serve};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
-use support::tls::Tls;
+use support::tls::{TLS12, TLS13, Tls, acceptor};
 use support::ws::WebSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 fn setup() -> Setup {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
@@ -78,4 +82,142 @@ async fn a_server_on_a_unix_socket_gets_requests_and_websockets() {
     let cause = line["cause"].as_str().unwrap();
     assert!(cause.contains(&format!("can't connect to unix:{socket}.gone: No such file")), "{cause}");
     server.abort();
+}
+
+/// An echo server behind TLS: what it has seen, and the kinds of its handshakes.
+async fn tls_echo(tls: TlsAcceptor) -> (Backend, Seen, Arc<Mutex<Vec<String>>>) {
+    let (seen, kinds) = (Seen::default(), Arc::new(Mutex::new(Vec::new())));
+    let (heads, handshakes) = (seen.clone(), kinds.clone());
+    let backend = Backend::start(move |tcp| {
+        let (tls, heads, handshakes) = (tls.clone(), heads.clone(), handshakes.clone());
+        async move {
+            let Ok(stream) = tls.accept(tcp).await else { return };
+            let session = stream.get_ref().1;
+            let certificates = session.peer_certificates().map_or(0, <[_]>::len);
+            let kind = format!(
+                "{:?} {} {certificates}",
+                session.handshake_kind().unwrap(),
+                session.server_name().unwrap_or("-")
+            );
+            handshakes.lock().unwrap().push(kind);
+            serve(stream, &heads).await;
+        }
+    })
+    .await;
+    (backend, seen, kinds)
+}
+
+#[tokio::test]
+async fn a_server_behind_tls_gets_requests_and_websockets() {
+    for versions in [TLS13, TLS12] {
+        let setup = setup();
+        let pki = Pki::new();
+        std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+        pki.issue(&["gateway.test"]).write(setup.path(), "gateway");
+        let (server, seen, kinds) =
+            tls_echo(acceptor(versions, &pki.issue(&["app.internal"]), Some(pki.root()))).await;
+        let tls = "[route.tls]\nca = \"ca.pem\"\nserver_name = \"app.internal\"\n\
+                   client_certificate = { chain = \"gateway.crt\", key = \"gateway.key\" }\n";
+        let gateway = setup.start(&config(
+            "workers = 1",
+            &format!("[[route]]\npath = \"/\"\nproxy = \"https://{}\"\n{tls}", server.address),
+        ));
+        let mut h1 = http1(&gateway).await;
+        let mut h2 = http2(&gateway).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut h1, get("/x")).await.text(), "GET /x HTTP/1.1\n");
+            assert_eq!(h2.ask(h2.request(Method::GET, "/y")).await.text(), "GET /y HTTP/1.1\n");
+        }
+        assert_eq!(kinds.lock().unwrap().len(), 1, "the connection is kept");
+        assert_eq!(seen.last().get("x-forwarded-proto"), Some("https"));
+        let (mut first, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        let (mut second, _) = h2.websocket("/ws", &[]).await.unwrap();
+        for text in ["one".to_owned(), "two".to_owned(), "x".repeat(300_000)] {
+            first.echoes(&text).await;
+            second.echoes(&text).await;
+        }
+        let expect = ["Full app.internal 2", "Resumed app.internal 2", "Resumed app.internal 2"];
+        assert_eq!(*kinds.lock().unwrap(), expect);
+        first.close(1000).await;
+        first.hears_close(1000).await;
+        first.hears_end().await;
+        let line = gateway.wait("session");
+        assert_eq!(
+            (&line["backend"], &line["ended_by"]),
+            (&server.address.to_string().into(), &"client".into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_valid_is_a_502_that_says_why() {
+    let setup = setup();
+    let pki = Pki::new();
+    std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+    std::fs::write(setup.path().join("other.pem"), Pki::new().root_pem()).unwrap();
+    let (server, seen, _) = tls_echo(acceptor(TLS13, &pki.issue(&["app.internal"]), None)).await;
+    let plain = Backend::start(|mut tcp: TcpStream| async move {
+        assert!(tcp.read(&mut [0; 1024]).await.unwrap() > 0);
+        let _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let route = |path: &str, address, tls: &str| {
+        format!("[[route]]\npath = \"{path}\"\nproxy = \"https://{address}\"\n[route.tls]\n{tls}\n")
+    };
+    let routes = [
+        route("/name", server.address, "ca = \"ca.pem\""),
+        route("/issuer", server.address, "ca = \"other.pem\"\nserver_name = \"app.internal\""),
+        // No test is trusted by the system.
+        route("/system", server.address, "server_name = \"app.internal\""),
+        route("/plain", plain.address, "ca = \"ca.pem\""),
+    ];
+    // The system's authorities, wherever the test runs.
+    let setup = setup.with("SSL_CERT_FILE", "other.pem");
+    let gateway = setup.start(&config("", &routes.concat()));
+    for (path, says) in [
+        ("/name", "the server's certificate is for app.internal, and not for 127.0.0.1"),
+        ("/issuer", "the server's certificate for app.internal is not valid: "),
+        ("/system", "the server's certificate for app.internal is not valid: "),
+        ("/plain", "the server doesn't speak TLS on this port (first bytes \"HTTP/1.1 400 Bad\")"),
+    ] {
+        let answer = ask(&mut http1(&gateway).await, get(path)).await;
+        assert_eq!(answer.status(), 502, "{path}");
+        assert!(!answer.text().contains("internal"), "clients aren't told");
+        let line = gateway.wait_for(|line| line["path"] == path, 0, path);
+        assert!(line["cause"].as_str().unwrap().starts_with(says), "{line}");
+        let refused =
+            WebSocket::connect(http1(&gateway).await, "default.test", path, "").await.err().unwrap();
+        assert_eq!(refused.status(), 502);
+    }
+    assert_eq!(seen.count(), 0);
+}
+
+#[tokio::test]
+async fn files_for_tls_are_read_before_anything_starts_and_again_at_a_reload() {
+    let setup = setup();
+    let pki = Pki::new();
+    let ca = setup.path().join("ca.pem");
+    std::fs::write(&ca, pki.root_pem()).unwrap();
+    let (server, _, kinds) = tls_echo(acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None)).await;
+    let route = format!(
+        "[[route]]\npath = \"/\"\nproxy = \"wss://{}\"\n[route.tls]\nca = [\"ca.pem\"]\n",
+        server.address
+    );
+    let gateway = setup.start(&config("workers = 1", &route));
+    let mut io = http1(&gateway).await;
+    assert_eq!(ask(&mut io, get("/")).await.status(), 200);
+    // With the same authority the kept connection is used again.
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    assert_eq!(ask(&mut io, get("/")).await.status(), 200);
+    assert_eq!(kinds.lock().unwrap().len(), 1);
+    std::fs::write(&ca, "nothing").unwrap();
+    let refused = gateway.reload();
+    assert!(refused.to_string().contains("ca.pem"), "{refused}");
+    assert_eq!(ask(&mut io, get("/")).await.status(), 200);
+    // With another one it isn't, and the server is not trusted any more.
+    std::fs::write(&ca, Pki::new().root_pem()).unwrap();
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    assert_eq!(ask(&mut http1(&gateway).await, get("/")).await.status(), 502);
 }

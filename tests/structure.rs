@@ -35,6 +35,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["expiry", "places", "reload"],
             &["resolver", "watch"],
             &["acceptor"],
+            &["connector"],
         ],
     ),
     (

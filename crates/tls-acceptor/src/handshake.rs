@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use rustls::ProtocolVersion::TLSv1_3;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
     ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage,
@@ -35,7 +35,7 @@ use crate::waiting::Client;
 const READ_LEN: usize = 1024;
 /// Bytes of a handshake message and its records. The longest message that rustls takes, 65,535 bytes, fits in
 /// records of usual lengths, but not in one record for each byte.
-const UNREAD_MAX: usize = 8 * RECORD_MAX;
+pub(crate) const UNREAD_MAX: usize = 8 * RECORD_MAX;
 
 /// What a handshake leaves.
 pub(crate) struct Finished {
@@ -58,19 +58,19 @@ pub(crate) struct Finished {
 /// The secrets of a connection. In TLS 1.3 each makes a key and its successors; in TLS 1.2 each is the key, which can
 /// be asked of no AEAD.
 pub(crate) struct Secrets {
-    /// What the client seals with.
-    pub(crate) client: Secret,
+    /// What the peer seals with.
+    pub(crate) peer: Secret,
     /// What is sealed here with.
-    pub(crate) server: Secret,
+    pub(crate) own: Secret,
 }
 
 /// The secrets that rustls has given so far.
 #[derive(Default)]
-struct CapturedSecrets {
+pub(crate) struct CapturedSecrets {
     /// What the client seals the rest of its handshake with.
     handshake: Option<Secret>,
-    client: Option<Secret>,
-    server: Option<Secret>,
+    pub(crate) client: Option<Secret>,
+    pub(crate) server: Option<Secret>,
 }
 
 thread_local! {
@@ -95,7 +95,7 @@ impl KeyLog for SecretCapture {
 
 impl CapturedSecrets {
     /// Takes those of the connection that rustls has just worked for.
-    fn take_captured(&mut self) {
+    pub(crate) fn take_captured(&mut self) {
         let new = CAPTURED.take();
         self.handshake = new.handshake.or(self.handshake.take());
         self.client = new.client.or(self.client.take());
@@ -378,16 +378,16 @@ impl Handshake {
         } else {
             key_of(&keys.rx.1).zip(key_of(&keys.tx.1))
         };
-        let (client, server) =
+        let (peer, own) =
             secrets.ok_or_else(|| AcceptError::Tls(Error::General("no traffic secrets".into())))?;
-        let secrets = Secrets { client, server };
+        let secrets = Secrets { peer, own };
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
         Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
     }
 }
 
 /// The key alone.
-fn key_of(secrets: &ConnectionTrafficSecrets) -> Option<Secret> {
+pub(crate) fn key_of(secrets: &ConnectionTrafficSecrets) -> Option<Secret> {
     match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, .. }
         | ConnectionTrafficSecrets::Aes256Gcm { key, .. }
@@ -419,18 +419,18 @@ fn alert_of(e: &Error) -> u8 {
 
 /// Bytes of the record that `wire` begins with; `None` if it begins with none, which is rustls' to
 /// judge.
-fn record_len(wire: &[u8]) -> Option<usize> {
+pub(crate) fn record_len(wire: &[u8]) -> Option<usize> {
     let body_len = usize::from(u16::from_be_bytes([*wire.get(3)?, *wire.get(4)?]));
     Some(HEADER_LEN + body_len).filter(|len| *len <= RECORD_MAX)
 }
 
 /// Bytes without which the record at the front of `wire` can't be shown to rustls.
-fn missing(wire: &[u8]) -> Option<usize> {
+pub(crate) fn missing(wire: &[u8]) -> Option<usize> {
     let len = if wire.len() < HEADER_LEN { HEADER_LEN } else { record_len(wire)? };
     len.checked_sub(wire.len()).filter(|missing| *missing > 0)
 }
 
-fn encode(mut flight: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) -> Result<(), Error> {
+pub(crate) fn encode<D>(mut flight: EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Result<(), Error> {
     let start = out.len();
     loop {
         match flight.encode(&mut out[start..]) {

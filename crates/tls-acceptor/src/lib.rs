@@ -13,6 +13,9 @@
 //!   [`TlsState`]: the same on its way to another process;
 //!   [`AcceptError`]: or what doesn't
 //!
+//! The other way round there is [`TlsConnector`]: a TCP connection to a server in, the client's end of a [`TlsStream`]
+//! out.
+//!
 //! A TLS listener that takes new certificates on SIGHUP:
 //!
 //! ```no_run
@@ -47,6 +50,7 @@ mod cert_set;
 mod certificate;
 mod chain;
 mod chain_fault;
+mod connector;
 mod der;
 mod directory;
 mod early_data;
@@ -79,6 +83,9 @@ pub use self::acceptor::{Accepted, Acceptor, AcceptorSettings, Alpn, MinVersion,
 pub use self::cert_set::{CertSet, Lost, Selected, Why};
 pub use self::certificate::{Certificate, CertificateSource, Flaw, KeyType, Leaf, LeafError};
 pub use self::chain_fault::ChainFault;
+pub use self::connector::{
+    ClientCertificate, ConnectError, ConnectorError, ConnectorSettings, ServerName, TlsConnector,
+};
 pub use self::error::AcceptError;
 pub use self::expiry::{Expiries, Expiry, ExpiryLevel};
 pub use self::key_kind::KeyKind;

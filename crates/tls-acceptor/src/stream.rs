@@ -4,6 +4,7 @@ pub(crate) mod frozen;
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::handshake::{Finished, Secrets};
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, Incoming, KEY_UPDATE, NO_RENEGOTIATION,
-    OVERHEAD_MAX, OpenedRecord, PLAINTEXT_MAX, RECORD_MAX, alert,
+    OVERHEAD_MAX, OpenedRecord, PLAINTEXT_MAX, RECORD_MAX, TicketReader, alert,
 };
 
 /// Records sealed for one write.
@@ -40,12 +41,12 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     })
 }
 
-/// TLS over TCP, the server's end.
+/// TLS over TCP, the server's end or the client's.
 ///
-/// A clean end of the client's (close_notify) reads as the end of the stream, a TCP end without
+/// A clean end of the peer's (close_notify) reads as the end of the stream, a TCP end without
 /// it as [`io::ErrorKind::UnexpectedEof`], a broken record as [`io::ErrorKind::InvalidData`].
 /// `poll_shutdown` sends close_notify and ends TCP's write half; a drop sends nothing, which tells
-/// the client that something was cut off.
+/// the peer that something was cut off.
 ///
 /// Records are opened into the reader's buffer and sealed from the writer's; the stream holds bytes
 /// only of a record that has not come whole, or that the network does not take.
@@ -70,7 +71,8 @@ pub struct TlsStream {
     /// `poll_ready`). tokio holds one waker for each direction (`runtime/io/scheduled_io.rs`, `Waiters`), so the
     /// same task has to read and to write.
     control_pending: bool,
-    /// Nothing has been sent since the handshake: its last records, session tickets, are all that is unsent. They
+    /// Nothing has been sent since the handshake: its last records, session tickets or a client's Finished, are all
+    /// that is unsent. They
     /// may come at any time (RFC 8446 §4.6.1), so a client that has asked for something gets them with the answer,
     /// and a flush has nothing to do until there is one. A new key is due before the next data and no earlier
     /// (§4.6.3); so it may wait for that answer too.
@@ -85,7 +87,7 @@ pub struct TlsStream {
 }
 
 // Every session over TLS holds one.
-const _: () = assert!(size_of::<TlsStream>() <= 360);
+const _: () = assert!(size_of::<TlsStream>() <= 368);
 
 impl std::fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -143,11 +145,29 @@ impl Pending {
 }
 
 impl TlsStream {
+    /// The server's end.
     pub(crate) fn new(tcp: Tcp, finished: Finished) -> Result<Self, rustls::Error> {
+        Self::over(tcp, finished, Incoming::new)
+    }
+
+    /// The client's end.
+    pub(crate) fn of_client(
+        tcp: Tcp,
+        finished: Finished,
+        tickets: TicketReader,
+    ) -> Result<Self, rustls::Error> {
+        Self::over(tcp, finished, |cipher| Incoming::of_server(cipher, tickets))
+    }
+
+    fn over(
+        tcp: Tcp,
+        finished: Finished,
+        incoming: impl FnOnce(Cipher) -> Incoming,
+    ) -> Result<Self, rustls::Error> {
         let Finished { suite, keys, secrets, unsent, wire, .. } = finished;
         Ok(Self {
             tcp,
-            incoming: Incoming::new(Cipher::new(suite, keys.rx)?),
+            incoming: incoming(Cipher::new(suite, keys.rx)?),
             outgoing: Cipher::new(suite, keys.tx)?,
             secrets,
             reading: Reading::Open,
@@ -160,6 +180,12 @@ impl TlsStream {
             close_sent: false,
             parting: false,
         })
+    }
+
+    /// Session tickets that come now are kept.
+    #[cfg(test)]
+    pub(crate) fn keeps_tickets(&self) -> bool {
+        self.incoming.keeps_tickets()
     }
 
     /// What is written from now on is little, and followed by a shutdown: up to 4 KiB of it may wait for
@@ -281,7 +307,7 @@ impl TlsStream {
             OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // a client that has sent a request gets an answer
             OpenedRecord::Quiet => {}
             OpenedRecord::KeyUpdate { requested } => {
-                self.incoming.renew_key(&mut self.secrets.client)?;
+                self.incoming.renew_key(&mut self.secrets.peer)?;
                 self.key_wanted |= requested;
                 self.control_pending |= requested;
             }
@@ -320,7 +346,7 @@ impl TlsStream {
     /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
     fn renew_key(&mut self) -> Result<(), Fault> {
         self.queue_record(ContentType::Handshake, &KEY_UPDATE)?;
-        self.outgoing = self.outgoing.successor(&mut self.secrets.server)?;
+        self.outgoing = self.outgoing.successor(&mut self.secrets.own)?;
         self.key_wanted = false;
         Ok(())
     }
@@ -418,6 +444,12 @@ impl<'a> Contents<'a> {
     }
 }
 
+impl AsFd for TlsStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+}
+
 impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -435,7 +467,7 @@ impl AsyncRead for TlsStream {
             _ if buf.filled().len() > start => Poll::Ready(Ok(())),
             Reading::Open | Reading::Closed => Poll::Ready(Ok(())),
             Reading::GivenUp(alert) => {
-                let what = format!("the client aborted the connection (TLS alert {alert})");
+                let what = format!("the {} aborted the connection (TLS alert {alert})", this.incoming.peer());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
             }
             Reading::Failed(fault) => {

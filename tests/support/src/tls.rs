@@ -1,4 +1,4 @@
-//! A TLS client, by rustls.
+//! A TLS client, and a server's side of TLS, by rustls.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,12 +6,19 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion, version};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion, version,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::pki::Issued;
 
 /// Both versions.
 pub const BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
@@ -88,6 +95,33 @@ impl Tls {
         let name = self.server_name.clone().unwrap_or_else(|| "no.sni.test".into());
         TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), tcp).await
     }
+}
+
+/// A server's side of TLS with this certificate. With `clients`, clients need a certificate of that authority.
+#[must_use]
+pub fn acceptor(
+    versions: &[&'static SupportedProtocolVersion],
+    issued: &Issued,
+    clients: Option<CertificateDer<'static>>,
+) -> TlsAcceptor {
+    let provider = Arc::new(default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+    let builder = match clients {
+        Some(root) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(root).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let chain = CertificateDer::pem_slice_iter(issued.fullchain.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+    config.ticketer = Ticketer::new().unwrap();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// The leaf that the server has shown.

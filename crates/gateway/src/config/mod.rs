@@ -24,6 +24,7 @@ mod route;
 mod rules;
 mod schema;
 mod secret;
+mod server_tls;
 mod spec;
 mod top_level;
 mod values;

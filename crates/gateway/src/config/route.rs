@@ -13,6 +13,7 @@ use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
 use super::model::Listener;
 use super::option::options;
 use super::problem::Place;
+use super::server_tls::{self, TlsOptions};
 use super::spec::At;
 use super::when::{self, WhenOptions};
 use super::{rules, values};
@@ -104,6 +105,8 @@ options! {
     field_names: OneOf<FieldNames>, default = false;
     /// The rules for WebSockets.
     websocket: Table<WebsocketOptions>, optional;
+    /// TLS towards the backend.
+    tls: Table<TlsOptions>, optional;
 }
 
 options! {
@@ -130,7 +133,7 @@ const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
 
 /// The options that only a backend has a use for.
-const PROXY_ONLY: [&str; 7] = [
+const PROXY_ONLY: [&str; 8] = [
     "connect_timeout",
     "field_names",
     "pool",
@@ -138,6 +141,7 @@ const PROXY_ONLY: [&str; 7] = [
     "rewrite",
     "rewrite_location",
     "strip_prefix",
+    "tls",
 ];
 
 pub(super) fn read(
@@ -269,11 +273,15 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
     if let Some(At { value: service, .. }) = section.service {
         return Some(Action::Service(service));
     }
+    let mut upstream = section.proxy.as_ref()?.value.clone();
+    if let Some(At { value: tls, .. }) = section.tls.take() {
+        server_tls::apply(d, tls, Arc::make_mut(&mut upstream.endpoint));
+    }
     Some(Action::Proxy(Arc::new(Upstream {
         connector: Connector { connect_timeout: section.connect_timeout.value, pooled: section.pool.value },
         response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
         keeps_names: section.field_names.value,
-        ..section.proxy.as_ref()?.value.clone()
+        ..upstream
     })))
 }
 

@@ -198,7 +198,9 @@ fn each_mistake_is_named_with_its_place() {
     check("host = \"domain.com\"", "host = \"domain.com:443\"", &["25:8: without a port"]);
     check("path = \"/wss\"", "path = \"wss\"", &["26:8: begins with a slash"]);
     check("path = \"/wss\"", "", &["24:1: needs path"]);
-    check("http://127.0.0.1:8282", "https://127.0.0.1:8282", &["27:9: not supported yet"]);
+    check("connect_timeout = \"5s\"", "[route.tls]\nca = \"ca.pem\"", &["28:1: write https:// in proxy"]);
+    let empty = "connect_timeout = \"5s\"\n[route.tls]\nca = []";
+    check("connect_timeout = \"5s\"", empty, &["29:1: write https:// in proxy"]);
     check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other?x", &["27:9: without ?"]);
     check("connect_timeout = \"5s\"", "strip_prefix = \"/ws\"", &["28:16: expected the route's path (/wss)"]);
     check("connect_timeout = \"5s\"", "rewrite = \"/{path}\"", &["28:11: only placeholder"]);
@@ -269,6 +271,34 @@ fn sessions_may_have_a_lifetime() {
 }
 
 #[test]
+fn tls_towards_servers() {
+    let file = |tls: &str| {
+        DOCUMENTED
+            .replace("http://127.0.0.1:8282", "wss://10.0.0.1")
+            .replace("[route.websocket]", &format!("{tls}\n[route.websocket]"))
+    };
+    let endpoint = |config: &Config| {
+        let Action::Proxy(upstream) = &config.routes[0].action else { panic!("{:?}", config.routes[0]) };
+        upstream.endpoint.clone()
+    };
+    let (config, problems) = parse(&file(""));
+    assert_eq!(problems, Vec::<String>::new());
+    let tls = endpoint(&config).tls.clone().unwrap();
+    assert_eq!((tls.name.to_string().as_str(), tls.settings.authorities.len()), ("10.0.0.1", 0));
+    let (config, problems) = parse(&file(
+        "[route.tls]\nca = \"ca.pem\"\nserver_name = \"App.internal\"\nclient_certificate = { chain = \"c\", key = \"k\" }",
+    ));
+    assert_eq!(problems, Vec::<String>::new());
+    let tls = endpoint(&config).tls.clone().unwrap();
+    assert_eq!((tls.name.to_string().as_str(), tls.written_at), ("app.internal", (30, 1)));
+    assert_eq!(tls.settings.authorities, [Path::new("/etc/wssgate/ca.pem")]);
+    assert_eq!(tls.settings.client_certificate.as_ref().unwrap().key, Path::new("/etc/wssgate/k"));
+    let (_, problems) = parse(&file("[route.tls]\nca = []\nserver_name = \"a b\""));
+    assert!(problems[0].contains(":31:6: ca: an empty list would trust no backend"), "{problems:?}");
+    assert!(problems[1].contains(":32:15: server_name: expected a host name"), "{problems:?}");
+}
+
+#[test]
 fn limits_that_may_be_lifted() {
     let text = DOCUMENTED.replace("\"16MiB\"", "\"off\"").replace("\"1h\"", "\"off\"");
     let text = text.replace("connect_timeout = \"5s\"", "response_timeout = \"off\"");
@@ -310,7 +340,9 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
         [route.when]\n[route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
-         [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n";
+         [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
+        [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
+        [route.tls]\n[route.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n";
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.
     let key = match key {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use ipnet::IpNet;
-use tls_acceptor::CertName;
+use tls_acceptor::{CertName, ServerName};
 
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathRegex;
@@ -276,6 +276,14 @@ fn foreign_path(text: &str) -> Option<String> {
     ))
 }
 
+/// The name of a backend, for TLS.
+pub(super) fn tls_name(text: &str) -> Result<ServerName, String> {
+    ServerName::parse(text).ok_or_else(|| {
+        international(text)
+            .unwrap_or_else(|| format!("expected a host name such as \"app.internal\", found {text:?}"))
+    })
+}
+
 /// The backend of a route.
 pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
     let text = text.trim();
@@ -483,7 +491,7 @@ mod tests {
             ("127.0.0.1:8282", "write \"http://127.0.0.1:8282\""),
             ("h2c://a:1", "h2c:// is not supported yet"),
             ("ftp://a", "expected an address"),
-            ("https://a", "TLS towards backends is not supported yet"),
+            ("https://unix:/run/a.sock", "over a Unix socket"),
         ] {
             let what = upstream(text).unwrap_err();
             assert!(what.contains(says), "{text}: {what}");

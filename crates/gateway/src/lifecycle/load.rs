@@ -1,11 +1,15 @@
 //! A configuration and its certificates, read and validated together; nothing is changed by it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tls_acceptor::{CertificateProblem, Loaded, TicketFileError, TicketKeys};
+use tls_acceptor::{
+    CertificateProblem, ConnectorSettings, Loaded, TicketFileError, TicketKeys, TlsConnector,
+};
 
 use crate::config::{Config, Place, Problem, Problems, across};
+use crate::site::route::Action;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -85,6 +89,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
         Loaded::default()
     };
     problems.extend(config.missing_directories());
+    problems.extend(prepare_tls(&config));
     problems.sort_by_key(|problem| problem.place);
     let ticket_keys = config.ticket_keys.as_ref().and_then(|(file, place)| {
         let read = TicketKeys::read(file);
@@ -94,6 +99,26 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
         return Ok(Candidate { config, loaded, ticket_keys });
     }
     Err(Problems(problems))
+}
+
+/// Reads what TLS towards servers needs. Servers with the same settings share sessions that can be resumed.
+fn prepare_tls(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut known: HashMap<&ConnectorSettings, Option<TlsConnector>> = HashMap::new();
+    for route in &config.routes {
+        let Action::Proxy(upstream) = &route.action else { continue };
+        let Some(tls) = &upstream.endpoint.tls else { continue };
+        let connector = known.entry(&tls.settings).or_insert_with(|| {
+            let (line, column) = tls.written_at;
+            let what = |e| format!("TLS towards {}: {e}", upstream.endpoint);
+            let problem = |e| problems.push(config.problem(Place { line, column }, what(e)));
+            TlsConnector::new(&tls.settings).map_err(problem).ok()
+        });
+        if let Some(connector) = connector {
+            tls.prepare(connector.clone());
+        }
+    }
+    problems
 }
 
 /// In the configuration, if the file as a whole is the problem, else in the file itself.

@@ -84,7 +84,8 @@ impl From<SendRequestError> for Failure {
 impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         let (status, sentence) = match &failure {
-            Failure::Dial(DialError::Timeout { .. }) | Failure::Timeout { .. } => {
+            Failure::Dial(DialError::Timeout { .. } | DialError::TlsTimeout { .. })
+            | Failure::Timeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "the backend of this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),

@@ -162,6 +162,7 @@ mod tests {
             ("127.0.0.1:8282", "127.0.0.1:8282"),
             ("http://127.0.0.1:8282", "127.0.0.1:8282"),
             ("ws://backend/wss", "backend:80"),
+            ("https://backend", "backend:443"),
             ("[::1]:8080", "[::1]:8080"),
             ("Backend", "backend:80"),
             ("unix:/run/App.sock", "unix:/run/App.sock"),
@@ -169,7 +170,7 @@ mod tests {
         ] {
             assert_eq!(DrainTarget::parse(text, &[]).map(|target| target.to_string()).as_deref(), Ok(expect));
         }
-        for bad in ["", "a b", "a b/c", "/../x", "/a?b", "a:99999", "https://a"] {
+        for bad in ["", "a b", "a b/c", "/../x", "/a?b", "a:99999", "ftp://a"] {
             DrainTarget::parse(bad, &[]).expect_err(bad);
         }
     }

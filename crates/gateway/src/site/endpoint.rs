@@ -2,19 +2,24 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use http::uri::Authority;
+use tls_acceptor::{ConnectorSettings, ServerName};
 
 use crate::site::path::RoutePath;
+use crate::site::server_tls::ServerTls;
 
 /// A server. A connection to one of two equal endpoints serves requests for the other.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// Where it listens.
     pub place: Place,
-    /// The same as the log has it. Endpoints are compared by this.
+    /// The same as the log has it. Endpoints are compared by this, and by what their TLS trusts.
     pub address: Box<str>,
+    /// TLS towards it.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// Where a server listens.
@@ -38,32 +43,38 @@ impl Endpoint {
     /// The server on this port of this host.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
-        Self { place: Place::Tcp { host: host.into(), port }, address: format!("{host}:{port}").into() }
+        Self {
+            place: Place::Tcp { host: host.into(), port },
+            address: format!("{host}:{port}").into(),
+            tls: None,
+        }
     }
 
     /// The server on this Unix socket.
     #[must_use]
     pub fn unix(path: &str) -> Self {
-        Self { place: Place::Unix(path.into()), address: format!("unix:{path}").into() }
+        Self { place: Place::Unix(path.into()), address: format!("unix:{path}").into(), tls: None }
     }
 
-    /// Reads `http://host[:port][/path]` or `ws://…`, which means the same, and `unix:/path[:/path]`, with or without
-    /// `http://` before it, as nginx writes it. The second path is what stands behind the address.
+    /// Reads `http://host[:port][/path]` or `ws://…`, which means the same, `https://…` or `wss://…`, which is TLS with
+    /// the default settings, and `unix:/path[:/path]`, with or without `http://` before it, as nginx writes it. The
+    /// second path is what stands behind the address.
     ///
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<(Self, Option<RoutePath>), String> {
         const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\" or \"unix:/run/app.sock\"";
         let unexpected = || format!("expected an address {EXAMPLE}, found {text:?}");
-        let rest = match text.split_once("://") {
-            Some(("http" | "ws", rest)) => rest,
-            Some((scheme @ ("https" | "wss"), _)) => {
-                return Err(format!("TLS towards backends is not supported yet ({scheme}://); use http://"));
-            }
-            None if text.starts_with("unix:") => text,
+        let (is_tls, rest) = match text.split_once("://") {
+            Some(("http" | "ws", rest)) => (false, rest),
+            Some(("https" | "wss", rest)) => (true, rest),
+            None if text.starts_with("unix:") => (false, text),
             _ => return Err(unexpected()),
         };
         if let Some(path) = rest.strip_prefix("unix:") {
+            if is_tls {
+                return Err("TLS over a Unix socket is not supported: write http://, since no other machine can read along".into());
+            }
             return Self::parse_unix(path);
         }
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -75,12 +86,18 @@ impl Endpoint {
         // `Authority::port` takes a number that is too large for none.
         let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
             Some(port) => port.parse().map_err(|_| format!("expected a port number, found {port:?}"))?,
+            None if is_tls => 443,
             None => 80,
         };
         if authority.host().is_empty() || port == 0 {
             return Err(unexpected());
         }
-        Ok((Self::new(authority.host(), port), path))
+        let mut endpoint = Self::new(authority.host(), port);
+        if is_tls {
+            let name = ServerName::parse(authority.host()).ok_or_else(unexpected)?;
+            endpoint.tls = Some(Arc::new(ServerTls::new(name, ConnectorSettings::default())));
+        }
+        Ok((endpoint, path))
     }
 
     fn parse_unix(text: &str) -> Result<(Self, Option<RoutePath>), String> {
@@ -113,6 +130,7 @@ impl Endpoint {
     #[must_use]
     pub fn url(&self) -> String {
         match self.place {
+            Place::Tcp { .. } if self.tls.is_some() => format!("https://{}", self.address),
             Place::Tcp { .. } => format!("http://{}", self.address),
             Place::Unix(_) => self.address.to_string(),
         }
@@ -140,7 +158,7 @@ fn path_behind(rest: &str) -> Result<Option<RoutePath>, String> {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address
+        self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -154,7 +172,11 @@ impl PartialOrd for Endpoint {
 
 impl Ord for Endpoint {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.address.cmp(&other.address)
+        let by_tls = || match (&self.tls, &other.tls) {
+            (None, None) => Ordering::Equal,
+            (one, other) => one.as_ref().map(|tls| tls.key()).cmp(&other.as_ref().map(|tls| tls.key())),
+        };
+        self.address.cmp(&other.address).then_with(by_tls)
     }
 }
 
@@ -180,6 +202,8 @@ mod tests {
             ("http://backend", "backend:80", ""),
             ("http://[::1]:8080", "[::1]:8080", ""),
             ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/"),
+            ("https://backend/x", "backend:443", "/x"),
+            ("wss://[::1]", "[::1]:443", ""),
             ("ws://127.0.0.1:8282/wss", "127.0.0.1:8282", "/wss"),
             ("ws://127.0.0.1:8282/wss/", "127.0.0.1:8282", "/wss"),
             ("unix:/run/app.sock", "unix:/run/app.sock", ""),
@@ -192,7 +216,7 @@ mod tests {
         let long = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX));
         for (bad, why) in [
             ("127.0.0.1:8080", "expected an address"),
-            ("https://127.0.0.1", "not supported yet"),
+            ("https://unix:/run/app.sock", "over a Unix socket"),
             ("http://", "expected an address"),
             ("http://a:0", "expected an address"),
             ("http://a:99999", "port number"),

@@ -12,6 +12,7 @@ pub mod rewrite;
 pub mod route;
 pub mod route_id;
 pub mod routes;
+pub mod server_tls;
 pub mod template;
 pub mod upstream;
 

@@ -4,14 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net_io::{Tcp, Unix};
+use net_io::Unix;
 use socket2::SockRef;
-use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tls_acceptor::{ConnectError, TlsStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::options;
 use crate::net::shortage::is_shortage;
 use crate::site::endpoint::{Endpoint, Place};
+use crate::site::server_tls::ServerTls;
 use crate::site::upstream::Connector;
 use crate::upstream::stream::BackendStream;
 
@@ -28,7 +30,16 @@ const QUEUE_WAIT: Duration = Duration::from_millis(1);
 pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<BackendStream, DialError> {
     let deadline = Instant::now() + connector.connect_timeout;
     match &endpoint.place {
-        Place::Tcp { host, port } => dial_tcp(connector, host, *port, deadline).await.map(BackendStream::Tcp),
+        Place::Tcp { host, port } => {
+            let tcp = dial_tcp(connector, host, *port, deadline).await?;
+            let Some(tls) = &endpoint.tls else { return Ok(BackendStream::Tcp(tcp.into())) };
+            // Larger than the rest, and for few.
+            let handshake = Box::pin(shake_hands(tls, tcp));
+            match timeout_at(deadline, handshake).await {
+                Ok(done) => Ok(BackendStream::Tls(Box::new(done?))),
+                Err(_) => Err(DialError::TlsTimeout { after: connector.connect_timeout }),
+            }
+        }
         Place::Unix(path) => match timeout_at(deadline, dial_unix(path)).await {
             Ok(Ok(unix)) => Ok(BackendStream::Unix(unix)),
             Ok(Err(error)) if is_shortage(&error) => Err(DialError::Shortage { error }),
@@ -38,7 +49,17 @@ pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Ba
     }
 }
 
-async fn dial_tcp(connector: Connector, host: &str, port: u16, deadline: Instant) -> Result<Tcp, DialError> {
+async fn shake_hands(tls: &ServerTls, tcp: TcpStream) -> Result<TlsStream, DialError> {
+    let connector = tls.connector().ok_or(DialError::Unprepared)?;
+    Ok(connector.connect(tcp, &tls.name).await?)
+}
+
+async fn dial_tcp(
+    connector: Connector,
+    host: &str,
+    port: u16,
+    deadline: Instant,
+) -> Result<TcpStream, DialError> {
     let look_up = lookup_host((host.trim_matches(['[', ']']), port));
     let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
         Ok(Ok(addresses)) => addresses.collect(),
@@ -72,10 +93,10 @@ async fn dial_unix(path: &str) -> io::Result<Unix> {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<Tcp> {
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let tcp = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     options::tune_towards(&SockRef::from(&tcp), address.ip());
-    Ok(tcp.connect(address).await?.into())
+    tcp.connect(address).await
 }
 
 /// Why there is no connection to a backend.
@@ -101,6 +122,18 @@ pub enum DialError {
         /// Why not.
         error: io::Error,
     },
+    /// The server is not the one that is meant, or speaks no TLS.
+    #[error("{0}")]
+    Tls(#[from] ConnectError),
+    /// The server did not answer in time.
+    #[error("no TLS connection to the backend within {after:?} (connect_timeout)")]
+    TlsTimeout {
+        /// The limit.
+        after: Duration,
+    },
+    /// The files of its TLS were not read, which is done before requests are served.
+    #[error("the TLS settings of this backend were not prepared")]
+    Unprepared,
     /// The gateway's own fault: no descriptor, or no memory for one.
     #[error(
         "the gateway can't open a connection to the backend: {error}; raise the limit on open files, or add memory"

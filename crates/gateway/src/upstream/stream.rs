@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use net_io::{Tcp, Unix};
+use tls_acceptor::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection to a server.
@@ -15,6 +16,8 @@ pub(crate) enum BackendStream {
     Tcp(Tcp),
     /// A Unix socket.
     Unix(Unix),
+    /// TLS over TCP, its client's end.
+    Tls(Box<TlsStream>),
 }
 
 /// Does the same over whatever it is.
@@ -23,6 +26,7 @@ macro_rules! each {
         match $stream {
             BackendStream::Tcp($io) => $what,
             BackendStream::Unix($io) => $what,
+            BackendStream::Tls($io) => $what,
         }
     };
 }

@@ -1,8 +1,9 @@
-//! What a client may say after its handshake, and what it means. Pure.
+//! What a peer may say after its handshake, and what it means.
 
 use super::cipher::{Cipher, CipherState};
 use super::header::{CLOSE_NOTIFY, ContentType, Fault, Header, KEY_UPDATE, USER_CANCELED};
 use super::secret::Secret;
+use super::ticket::TicketReader;
 
 /// Records without data that a client may send in a row.
 const QUIET_MAX: u32 = 32;
@@ -26,13 +27,15 @@ pub(crate) enum OpenedRecord {
     GivenUp(u8),
 }
 
-/// The client's direction.
+/// The peer's direction.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     cipher: Cipher,
     quiet: u32,
     /// The front of a KeyUpdate whose rest is in a later record.
     message: ([u8; KEY_UPDATE.len()], usize),
+    /// What only a server may say; `None` with a client, which pays no more for it than the pointer.
+    tickets: Option<Box<TicketReader>>,
 }
 
 /// What makes the same again, besides the secret.
@@ -41,6 +44,8 @@ pub(crate) struct IncomingState {
     pub(crate) quiet: u32,
     /// The front of a KeyUpdate.
     pub(crate) message: Vec<u8>,
+    /// With a server: the head of a ticket as far as it has come, and bytes that are still to come.
+    pub(crate) tickets: Option<(Vec<u8>, u32)>,
 }
 
 impl Incoming {
@@ -49,8 +54,14 @@ impl Incoming {
     /// # Errors
     /// See [`Cipher::state`].
     pub(crate) fn state(&self) -> Result<IncomingState, Fault> {
-        let Self { cipher, quiet, message: (message, len) } = self;
-        Ok(IncomingState { cipher: cipher.state()?, quiet: *quiet, message: message[..*len].to_vec() })
+        let Self { cipher, quiet, message: (message, len), tickets } = self;
+        let tickets = tickets.as_ref().map(|tickets| tickets.state());
+        Ok(IncomingState {
+            cipher: cipher.state()?,
+            quiet: *quiet,
+            message: message[..*len].to_vec(),
+            tickets,
+        })
     }
 
     /// Goes on where one of this state left off.
@@ -58,17 +69,39 @@ impl Incoming {
     /// # Errors
     /// See [`Cipher::from_state`]; or if the state is one that no client can bring about.
     pub(crate) fn from_state(state: IncomingState, secret: &Secret) -> Result<Self, Fault> {
-        let IncomingState { cipher, quiet, message: front } = state;
+        let IncomingState { cipher, quiet, message: front, tickets } = state;
         let mut message = [0; KEY_UPDATE.len()];
         if quiet > QUIET_MAX || front.len() >= message.len() {
             return Err(Fault::INTERNAL);
         }
         message[..front.len()].copy_from_slice(&front);
-        Ok(Self { cipher: Cipher::from_state(cipher, secret)?, quiet, message: (message, front.len()) })
+        let tickets =
+            tickets.map(|(head, left)| TicketReader::from_state(&head, left).map(Box::new)).transpose()?;
+        Ok(Self {
+            cipher: Cipher::from_state(cipher, secret)?,
+            quiet,
+            message: (message, front.len()),
+            tickets,
+        })
     }
 
     pub(crate) fn new(cipher: Cipher) -> Self {
-        Self { cipher, quiet: 0, message: ([0; KEY_UPDATE.len()], 0) }
+        Self { cipher, quiet: 0, message: ([0; KEY_UPDATE.len()], 0), tickets: None }
+    }
+
+    /// The server's direction.
+    pub(crate) fn of_server(cipher: Cipher, tickets: TicketReader) -> Self {
+        Self { tickets: Some(Box::new(tickets)), ..Self::new(cipher) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keeps_tickets(&self) -> bool {
+        self.tickets.as_ref().is_some_and(|tickets| tickets.keeps())
+    }
+
+    /// As messages call the peer.
+    pub(crate) fn peer(&self) -> &'static str {
+        if self.tickets.is_some() { "server" } else { "client" }
     }
 
     /// What comes next is protected by the successor of the key. `secret` is what it was made of.
@@ -98,11 +131,16 @@ impl Incoming {
     ) -> Result<OpenedRecord, Fault> {
         let (content_type, len) = self.cipher.open(header, body, content)?;
         let content = &content[..len];
-        if self.message.1 > 0 && content_type != ContentType::Handshake {
+        let is_in_message =
+            self.message.1 > 0 || self.tickets.as_ref().is_some_and(|tickets| tickets.is_reading());
+        if is_in_message && content_type != ContentType::Handshake {
             return Err(Fault::UNEXPECTED_MESSAGE); // nothing may come between (RFC 8446 §5.1)
         }
         if content_type == ContentType::ApplicationData && len > 0 {
             self.quiet = 0;
+            if let Some(tickets) = &mut self.tickets {
+                tickets.stop();
+            }
             return Ok(OpenedRecord::Data(len));
         }
         self.quiet += 1;
@@ -136,6 +174,13 @@ impl Incoming {
     /// The only message that a client may send now is a KeyUpdate (RFC 8446 §4.6), and nothing may
     /// follow it under the same key (§5.1).
     fn on_handshake(&mut self, content: &[u8]) -> Result<OpenedRecord, Fault> {
+        let content = match &mut self.tickets {
+            Some(tickets) if self.message.1 == 0 => tickets.read(content)?,
+            _ => content,
+        };
+        if content.is_empty() {
+            return Ok(OpenedRecord::Quiet);
+        }
         let (message, len) = &mut self.message;
         let room = &mut message[*len..];
         if content.len() > room.len() {

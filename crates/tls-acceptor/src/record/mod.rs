@@ -9,6 +9,7 @@ mod cipher;
 mod header;
 mod incoming;
 mod secret;
+mod ticket;
 
 pub(crate) use self::cipher::{Cipher, CipherState, Content, OVERHEAD_MAX, Protection};
 pub(crate) use self::header::{
@@ -17,6 +18,7 @@ pub(crate) use self::header::{
 };
 pub(crate) use self::incoming::{Incoming, IncomingState, OpenedRecord};
 pub(crate) use self::secret::Secret;
+pub(crate) use self::ticket::TicketReader;
 
 #[cfg(test)]
 mod tests;

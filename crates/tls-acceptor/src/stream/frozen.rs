@@ -120,7 +120,7 @@ impl TlsState {
         let Self {
             incoming,
             outgoing,
-            secrets: Secrets { client, server },
+            secrets: Secrets { peer, own },
             reading,
             wire,
             ahead,
@@ -131,14 +131,18 @@ impl TlsState {
             close_sent,
             parting,
         } = self;
-        let IncomingState { cipher, quiet, message } = incoming.state().map_err(invalid)?;
+        let IncomingState { cipher, quiet, message, tickets } = incoming.state().map_err(invalid)?;
         let outgoing = outgoing.state().map_err(invalid)?;
         let mut out = StateWriter::new(NEEDS);
         out.u8(cipher.protection as u8);
-        write_direction(&mut out, &cipher, client);
-        write_direction(&mut out, &outgoing, server);
+        write_direction(&mut out, &cipher, peer);
+        write_direction(&mut out, &outgoing, own);
         out.u32(quiet);
         out.bytes(&message);
+        out.option(tickets.as_ref(), |out, (head, left)| {
+            out.bytes(head);
+            out.u32(*left);
+        });
         let (kind, alert) = match reading {
             Reading::Open => (0, 0),
             Reading::Closed => (1, 0),
@@ -163,21 +167,22 @@ impl TlsState {
     pub fn decode(state: &[u8]) -> Result<Self, StateError> {
         let mut fields = StateReader::new(state, VERSION)?;
         let protection = Protection::of(fields.u8()?).ok_or(StateError::Invalid("the cipher suite"))?;
-        let (cipher, client) = read_direction(&mut fields, protection)?;
-        let (outgoing, server) = read_direction(&mut fields, protection)?;
+        let (cipher, peer) = read_direction(&mut fields, protection)?;
+        let (outgoing, own) = read_direction(&mut fields, protection)?;
         let (quiet, message) = (fields.u32()?, fields.bytes()?.to_vec());
-        let incoming = IncomingState { cipher, quiet, message };
+        let tickets = fields.option(|fields| Ok((fields.bytes()?.to_vec(), fields.u32()?)))?;
+        let incoming = IncomingState { cipher, quiet, message, tickets };
         let reading = match (fields.u8()?, fields.u8()?) {
             (0, 0) => Reading::Open,
             (1, 0) => Reading::Closed,
             (2, alert) => Reading::GivenUp(alert),
             (3, alert) => Reading::Failed(Fault::of(alert).ok_or(StateError::Invalid("an alert"))?),
-            _ => return Err(StateError::Invalid("the end of what the client sends")),
+            _ => return Err(StateError::Invalid("the end of what the peer sends")),
         };
         Ok(Self {
-            incoming: Incoming::from_state(incoming, &client).map_err(invalid)?,
-            outgoing: Cipher::from_state(outgoing, &server).map_err(invalid)?,
-            secrets: Secrets { client, server },
+            incoming: Incoming::from_state(incoming, &peer).map_err(invalid)?,
+            outgoing: Cipher::from_state(outgoing, &own).map_err(invalid)?,
+            secrets: Secrets { peer, own },
             reading,
             wire: fields.bytes()?.to_vec(),
             ahead: Pending::new(fields.bytes()?.to_vec()),

@@ -108,8 +108,8 @@ impl Keys {
     fn new(suite: SupportedCipherSuite) -> Self {
         if suite.tls13().is_some() {
             let secret = |byte| Secret::new(&[byte; 32]).unwrap();
-            let secrets = Secrets { client: secret(1), server: secret(2) };
-            let ciphers = [&secrets.client, &secrets.server].map(|one| Cipher::first(suite, one).unwrap());
+            let secrets = Secrets { peer: secret(1), own: secret(2) };
+            let ciphers = [&secrets.peer, &secrets.own].map(|one| Cipher::first(suite, one).unwrap());
             return Self { ciphers, secrets };
         }
         let ciphers = [1, 2].map(|byte| {
@@ -117,7 +117,7 @@ impl Keys {
             Cipher::new(suite, (1, ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv })).unwrap()
         });
         let [client, server] = [1, 2].map(|byte| Secret::of_key(&[byte; 32]).unwrap());
-        Self { ciphers, secrets: Secrets { client, server } }
+        Self { ciphers, secrets: Secrets { peer: client, own: server } }
     }
 }
 
@@ -200,7 +200,7 @@ impl Far {
                         self.seal(ContentType::Handshake, part);
                     }
                 }
-                self.seals = self.seals.successor(&mut self.secrets.client).unwrap();
+                self.seals = self.seals.successor(&mut self.secrets.peer).unwrap();
             }
             2 => self.seal(ContentType::Handshake, &[1, 0, 0, 0]), // a renegotiation
             _ => {
@@ -274,7 +274,7 @@ impl Far {
                 self.has_ticket = true;
             }
             ContentType::Handshake if content == KEY_UPDATE => {
-                self.opens = self.opens.successor(&mut self.secrets.server).unwrap();
+                self.opens = self.opens.successor(&mut self.secrets.own).unwrap();
             }
             ContentType::Alert => self.alert = Some(content[1]),
             _ => return Err(format!("{content_type:?} is not what was to come at {}", self.received)),
@@ -400,12 +400,6 @@ impl Near {
             || !self.tickets_pending && (tls.key_wanted && !tls.close_sent || !tls.unsent.is_empty());
         let waits = self.write_error.is_none() && (writes || reads && control_pending && !tls.parting);
         (waits && ready_now(tls, PollFlags::OUT)).then_some("there is something to send")
-    }
-}
-
-impl AsFd for TlsStream {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.tcp.as_fd()
     }
 }
 

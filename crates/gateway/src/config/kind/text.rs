@@ -180,7 +180,11 @@ text!(
 );
 text!(
     /// The backend of a route.
-    Server -> crate::site::upstream::Upstream, "`http://`, `ws://` or `unix:` address", values::upstream
+    Server -> crate::site::upstream::Upstream, "`http://`, `https://`, `ws://`, `wss://` or `unix:` address", values::upstream
+);
+text!(
+    /// A backend's name for TLS.
+    TlsName -> tls_acceptor::ServerName, "host name or IP address", values::tls_name
 );
 text!(
     /// What a path is rewritten to, which is read when the route's path is known.

@@ -72,6 +72,8 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
+        ("[route.tls]", "ca", None),
+        ("[route.tls]", "server_name", Some("server_name = \"e\"")),
     ];
     assert_eq!(
         words.collect::<Vec<_>>(),
