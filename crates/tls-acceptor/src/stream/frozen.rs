@@ -20,18 +20,18 @@ const NEEDS: u8 = 1;
 /// A [`TlsStream`] without its socket. It seals nothing and opens nothing: the same sequence numbers must not be used
 /// twice, so of a state and what it was encoded to only one may become a stream again.
 pub struct TlsState {
-    incoming: Incoming,
-    outgoing: Cipher,
-    secrets: Secrets,
-    reading: Reading,
-    wire: Vec<u8>,
-    ahead: Pending,
-    unsent: Pending,
-    control_pending: bool,
-    tickets_pending: bool,
-    key_wanted: bool,
-    close_sent: bool,
-    parting: bool,
+    pub(super) incoming: Incoming,
+    pub(super) outgoing: Cipher,
+    pub(super) secrets: Secrets,
+    pub(super) reading: Reading,
+    pub(super) wire: Vec<u8>,
+    pub(super) ahead: Pending,
+    pub(super) unsent: Pending,
+    pub(super) control_pending: bool,
+    pub(super) tickets_pending: bool,
+    pub(super) key_wanted: bool,
+    pub(super) close_sent: bool,
+    pub(super) parting: bool,
 }
 
 impl std::fmt::Debug for TlsState {

@@ -20,6 +20,8 @@ use crate::acceptor::AcceptorSettings;
 use crate::record::Header;
 use crate::test_rig::{BOTH, Rig, accept, sockets};
 
+mod moving;
+
 type Client = client::TlsStream<TcpStream>;
 
 /// Both ends of a connection; the bytes of the first exchange are gone.
