@@ -8,7 +8,8 @@ use frame_core::clock::Clock;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
-/// The same moment, as timers and as the kernel's clock have it.
+/// The same moment, as timers and as the kernel's clock have it. That clock counts from the machine's start, so that
+/// what was before a session came from another process has its time too.
 static EPOCH: LazyLock<(Instant, Duration)> = LazyLock::new(|| (Instant::now(), kernel(ClockId::Monotonic)));
 
 thread_local! {
@@ -23,15 +24,15 @@ pub(crate) struct Coarse;
 
 impl Clock for Coarse {
     fn now(&self) -> Duration {
-        later(kernel(ClockId::MonotonicCoarse).saturating_sub(EPOCH.1))
+        later(kernel(ClockId::MonotonicCoarse))
     }
 
     fn now_exactly(&self) -> Duration {
-        later(EPOCH.0.elapsed())
+        later(EPOCH.1 + EPOCH.0.elapsed())
     }
 
     fn instant(&self, at: Duration) -> Instant {
-        EPOCH.0 + at
+        EPOCH.0 + at.saturating_sub(EPOCH.1)
     }
 }
 
@@ -55,12 +56,20 @@ mod tests {
         let begun = Coarse.now_exactly();
         let mut last = begun;
         while last < begun + Duration::from_millis(50) {
-            let before = EPOCH.0.elapsed();
+            let before = EPOCH.1 + EPOCH.0.elapsed();
             let now = Coarse.now();
-            assert!(now >= last && now <= EPOCH.0.elapsed(), "{last:?} {now:?}");
+            assert!(now >= last && now <= EPOCH.1 + EPOCH.0.elapsed(), "{last:?} {now:?}");
             assert!(before.saturating_sub(now) < Duration::from_millis(20), "{before:?} {now:?}");
             last = now;
         }
         assert!(Coarse.now_exactly() >= last);
+    }
+
+    #[test]
+    fn a_timer_is_set_for_the_moment_that_is_meant() {
+        let at = Coarse.now_exactly() + Duration::from_secs(5);
+        let left = Coarse.instant(at).saturating_duration_since(Instant::now());
+        assert!(left <= Duration::from_secs(5) && left > Duration::from_secs(4), "{left:?}");
+        assert!(Coarse.instant(Duration::ZERO) <= Instant::now(), "what was before the process is over");
     }
 }
