@@ -196,6 +196,12 @@ impl Pump {
         std::mem::replace(self, Self::new(Scanner::disabled(self.scanner.sender())))
     }
 
+    /// As if so many bytes were to be left out.
+    #[cfg(test)]
+    pub(super) fn omit_for_test(&mut self, len: usize) {
+        self.omitted = len;
+    }
+
     /// Writes what [`Self::read_state`] reads.
     pub(super) fn write_state(&self, out: &mut StateWriter) {
         let Self {

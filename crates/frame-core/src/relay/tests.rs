@@ -2,6 +2,7 @@
 
 mod ending;
 mod fairness;
+mod moving;
 
 use std::io;
 use std::pin::Pin;
