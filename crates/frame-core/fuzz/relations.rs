@@ -1,9 +1,17 @@
 //! What must hold for any bytes. Shared by the fuzz targets and the test that replays their corpus.
 
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use frame_core::clock::Exact;
+use frame_core::handle::{EndMode, FreezeMode, Order, SessionHandle};
 use frame_core::head::{FrameHead, HEAD_MAX, Scan, Sender, scan_head};
+use frame_core::relay::{ClientStream, Ending, RelayState, relay_from};
 use frame_core::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use frame_core::sequence::Limits;
 use frame_core::violation::Violation;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 /// A verdict never changes with more bytes, what is said to be missing really is, and a head is
 /// written in only one way.
@@ -113,4 +121,81 @@ fn scan_in_pieces(wire: &[u8], step: usize, sender: Sender, limits: Limits) -> S
     }
     scanned.tally = scanner.tally();
     scanned
+}
+
+/// A client's end of a stream.
+struct Client(DuplexStream);
+
+impl ClientStream for Client {}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What is taken for the state of a relay is written again as it was read, and the relay that it becomes does nothing
+/// worse than to end, whatever its peers send and however long it takes.
+pub(crate) fn relay_state(data: &[u8]) {
+    let Ok(state) = RelayState::decode(data) else { return };
+    let bytes = state.encode();
+    assert!(bytes.len() <= data.len(), "no state is larger than what it was made of");
+    let again = RelayState::decode(&bytes).expect("what was written is read");
+    assert_eq!((again.encode(), again.snapshot()), (bytes, state.snapshot()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(live(state, data));
+}
+
+async fn live(state: Box<RelayState>, data: &[u8]) {
+    let clock = Exact::begin();
+    let (mut client_far, client) = duplex(256);
+    let (mut backend_far, mut backend) = duplex(256);
+    let (mut client, handle) = (Client(client), SessionHandle::new());
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut relaying = relay_from(state, &mut client, &mut backend, &handle, clock);
+    for step in 0..40_u64 {
+        match Pin::new(&mut relaying).poll(cx) {
+            Poll::Ready(Ending::Over(_)) => return,
+            Poll::Ready(Ending::Frozen(_)) => unreachable!("it was not asked to"),
+            Poll::Pending => {}
+        }
+        let mut taken = [0; 64];
+        for far in [&mut client_far, &mut backend_far] {
+            let _ = Pin::new(&mut *far).poll_read(cx, &mut ReadBuf::new(&mut taken));
+            let _ = pin!(far.write_all(&data[..data.len().min(9)])).poll(cx);
+        }
+        tokio::time::advance(Duration::from_millis(10 << step.min(20))).await;
+        match step {
+            20 => handle.end(Order { code: 1001, mode: EndMode::Now }),
+            30 => {
+                handle.freeze(FreezeMode::AsItIs);
+                if Pin::new(&mut relaying).poll(cx).is_ready() {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Replays the fuzzing corpus: what was once found stays found.
-#![allow(clippy::unwrap_used, reason = "tests may be blunt, their helpers too")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may be blunt, their helpers too")]
 
 use std::path::Path;
 
@@ -24,4 +24,9 @@ fn heads() {
 #[test]
 fn sequences() {
     replay("sequence", relations::sequence);
+}
+
+#[test]
+fn states_of_relays() {
+    replay("relay_state", relations::relay_state);
 }

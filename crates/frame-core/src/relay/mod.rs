@@ -69,7 +69,8 @@ where
 }
 
 /// Goes on with a relay that was frozen, with the same two streams or with what became of them in another process. Its
-/// policy is in the state.
+/// policy is in the state. By `clock` it must be later than it was in the session's life: moments before the clock
+/// began count as its beginning.
 pub fn relay_from<'a, C, B, T>(
     state: Box<RelayState>,
     client: &'a mut C,

@@ -113,7 +113,8 @@ async fn what_is_half_read_and_half_sent_goes_along() {
         server = moved(server);
         let mut got = vec![0; sent.len()];
         let (flush, read) = soon(async { tokio::join!(server.flush(), client.read_exact(&mut got)) }).await;
-        (flush.unwrap(), read.unwrap());
+        flush.unwrap();
+        read.unwrap();
         assert!(got == sent, "{suite:?}");
         assert!(server.unsent.is_empty());
     }
