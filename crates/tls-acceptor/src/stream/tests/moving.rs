@@ -214,8 +214,9 @@ async fn an_end_is_still_the_end_elsewhere() {
 }
 
 /// Made-up secrets, which no connection ever had.
-const SAMPLES: [(&str, &str); 2] = [
+const SAMPLES: [(&str, &str); 3] = [
     ("TLS 1.3", include_str!("../../../tests/samples/tls13.hex")),
+    ("TLS 1.3 to a backend", include_str!("../../../tests/samples/backend.hex")),
     ("TLS 1.2", include_str!("../../../tests/samples/tls12.hex")),
 ];
 
@@ -227,17 +228,14 @@ fn bytes_of(sample: &str) -> Vec<u8> {
 
 /// The same ciphers at the client's end.
 fn client_of(state: &TlsState) -> (Cipher, Cipher) {
-    let Secrets { client, server } = &state.secrets;
+    let Secrets { peer, own } = &state.secrets;
     let same = |secret: &Secret| {
         if state.outgoing.is_tls13() { Secret::new(secret.bytes()) } else { Secret::of_key(secret.bytes()) }
             .unwrap()
     };
     let incoming = state.incoming.state().unwrap().cipher;
     let outgoing = state.outgoing.state().unwrap();
-    (
-        Cipher::from_state(incoming, &same(client)).unwrap(),
-        Cipher::from_state(outgoing, &same(server)).unwrap(),
-    )
+    (Cipher::from_state(incoming, &same(peer)).unwrap(), Cipher::from_state(outgoing, &same(own)).unwrap())
 }
 
 /// What this release and those before it have written is understood for ever.
@@ -249,11 +247,12 @@ async fn samples_of_the_format_are_understood() {
         assert_eq!((seals.sequence(), opens.sequence()), (5, 7), "{name}");
         assert_eq!((seals.limit(), opens.limit()), (1 << 24, 1 << 23));
         assert_eq!((state.ahead.left(), state.unsent.left()), (&b"ahead"[..], &b"unsent"[..]));
-        assert_eq!((state.tickets_pending, state.key_wanted), (false, name == "TLS 1.3"));
+        assert_eq!((state.tickets_pending, state.key_wanted), (false, name != "TLS 1.2"));
         let mut record = vec![0; 100];
         let len =
             seals.seal(ContentType::ApplicationData, Content::Elsewhere(b"hello"), &mut record).unwrap();
         assert_eq!(state.wire, record[..3], "its front has come");
+        assert_eq!(state.incoming.peer(), if name.contains("backend") { "server" } else { "client" });
 
         let (near, mut far) = sockets().await;
         let mut server = TlsStream::thaw(near.into(), state);
@@ -267,7 +266,7 @@ async fn samples_of_the_format_are_understood() {
         assert_eq!(&wire, b"unsent");
         // The client wants a new key first.
         let records = [ContentType::Handshake, ContentType::ApplicationData];
-        for expected in &records[usize::from(name != "TLS 1.3")..] {
+        for expected in &records[usize::from(name == "TLS 1.2")..] {
             let mut head = [0; HEADER_LEN];
             soon(far.read_exact(&mut head)).await.unwrap();
             let header = Header::parse(&head, opens.is_tls13()).unwrap().unwrap();
@@ -279,7 +278,7 @@ async fn samples_of_the_format_are_understood() {
             match expected {
                 ContentType::Handshake => {
                     let next = CipherState { sequence: 0, ..opens.state().unwrap() };
-                    opens = Cipher::from_state(next, &server.secrets.server).unwrap();
+                    opens = Cipher::from_state(next, &server.secrets.own).unwrap();
                 }
                 _ => assert_eq!(&content[..len], b"answer"),
             }
