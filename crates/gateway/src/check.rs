@@ -86,7 +86,7 @@ fn listeners(config: &Config) -> Table {
 fn routes(config: &Config) -> Table {
     let mut table = table(&["name", "host", "path", "goes to", "WebSockets"]);
     for route in &config.routes {
-        let Route { id, matcher, action, rewrite, policy, origins } = &**route;
+        let Route { id, matcher, action, rewrite, policy, origins, .. } = &**route;
         let name = if *id == matcher.id() { "-" } else { id.as_str() };
         let hosts: Vec<_> = matcher.hosts.iter().map(ToString::to_string).collect();
         let host = if hosts.is_empty() { "any".to_owned() } else { hosts.join("\n") };

@@ -10,6 +10,7 @@ pub mod across;
 mod answer;
 mod certificates;
 mod document;
+mod fields;
 mod files;
 mod foreign;
 mod kind;

@@ -32,6 +32,7 @@ macro_rules! options {
 
         impl $crate::config::kind::Options for $name {
             const NAME: &'static str = $section;
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
 
             fn describe() -> $crate::config::spec::SectionSpec {
                 $crate::config::spec::SectionSpec {

@@ -8,6 +8,7 @@ use upgrade_handler::origin::OriginPattern;
 
 use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
+use super::fields::{self, CorsOptions, RequestHeaderOptions, ResponseHeaderOptions};
 use super::files::{self, FilesOptions};
 use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
 use super::model::Listener;
@@ -17,6 +18,7 @@ use super::server_tls::{self, TlsOptions};
 use super::spec::At;
 use super::when::{self, WhenOptions};
 use super::{rules, values};
+use crate::site::extras::Extras;
 use crate::site::matcher::{Matcher, PathMatcher};
 use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
@@ -103,6 +105,12 @@ options! {
     /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
     /// and old servers need. `"as-sent"` costs some microseconds a request.
     field_names: OneOf<FieldNames>, default = false;
+    /// The fields that the backend gets.
+    request_headers: Table<RequestHeaderOptions>, optional;
+    /// The fields that clients get.
+    response_headers: Table<ResponseHeaderOptions>, optional;
+    /// What pages of other origins may do.
+    cors: Table<CorsOptions>, optional;
     /// The rules for WebSockets.
     websocket: Table<WebsocketOptions>, optional;
     /// TLS towards the backend.
@@ -133,10 +141,11 @@ const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
 
 /// The options that only a backend has a use for.
-const PROXY_ONLY: [&str; 8] = [
+const PROXY_ONLY: &[&str] = &[
     "connect_timeout",
     "field_names",
     "pool",
+    "request_headers",
     "response_timeout",
     "rewrite",
     "rewrite_location",
@@ -154,6 +163,7 @@ pub(super) fn read(
     for mut section in sections {
         let place = section.written().place;
         let action = read_action(d, &mut section);
+        let extras = read_extras(d, &mut section);
         let rewrite = read_rewrite(d, &section);
         let matcher = read_matcher(d, &section, listeners);
         let is_service = section.service.is_some();
@@ -186,12 +196,20 @@ pub(super) fn read(
             d.problem(place, what);
         }
         route.rewrite = rewrite;
+        route.extras = (!extras.is_empty()).then(|| Box::new(extras));
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);
         }
         routes.push(Arc::new(route));
     }
     routes
+}
+
+fn read_extras(d: &mut Document<'_>, section: &mut RouteOptions) -> Extras {
+    let request = section.request_headers.take().map(|at| fields::request(d, at.value));
+    let response = section.response_headers.take().map(|at| fields::response(d, at.value));
+    let cors = section.cors.take().and_then(|at| fields::cors(d, at.value));
+    Extras { request: request.unwrap_or_default(), response: response.unwrap_or_default(), cors }
 }
 
 /// `None` if something is wrong, which is noted.
@@ -256,7 +274,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
         (Some("proxy"), None) => {}
         (Some(action), None) => {
             let action = if action == "service" { "a service" } else { action };
-            for key in PROXY_ONLY.into_iter().filter(|key| section.has(key)) {
+            for key in PROXY_ONLY.iter().filter(|key| section.has(key)) {
                 d.problem(section.place_of(key), format!("{key} has no meaning for {action}; remove it"));
             }
         }

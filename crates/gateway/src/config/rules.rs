@@ -155,7 +155,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     let mut seen: HashSet<RouteId> = HashSet::new();
     let mut ids: HashSet<&RouteId> = HashSet::new();
     for route in &config.routes {
-        let Route { id, matcher, action, rewrite, policy, origins: pages } = &**route;
+        let Route { id, matcher, action, rewrite, policy, origins: pages, .. } = &**route;
         let is_service = matches!(action, Action::Service(_));
         let twice = keys(matcher).into_iter().any(|key| !seen.insert(key)) || !ids.insert(id);
         let problems = [

@@ -3,6 +3,9 @@
 mod access;
 pub(crate) mod body;
 mod coding;
+mod cors;
+mod extras;
+mod facts;
 mod file;
 mod form;
 mod proxy;
@@ -19,6 +22,7 @@ use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 
 use crate::context::{Connection, Redirect};
 use crate::request::body::{AnswerBody, ToClient};
+use crate::request::extras::Aside;
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
 use crate::request::service::{console, echo, files, redirect, respond};
 use crate::session::Session;
@@ -53,13 +57,18 @@ pub(crate) async fn exchange(
     let site = connection.worker.site();
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
-    let served = match serve(&connection, &peer, &site, &mut report, head, body, interim).await {
+    let mut aside = None;
+    let served = serve((&connection, &peer), &site, &mut report, &mut aside, head, body, interim).await;
+    let mut served = match served {
         Ok(served) => served,
         Err(RequestError::Here(decline)) => Served::Answer(decline.answer(&mut report)),
         Err(RequestError::Refused(refusal)) => {
             Served::Answer(ErrorResponse::refusal(&refusal, version).answer(&mut report))
         }
     };
+    if let Some(aside) = aside {
+        aside.finish(connection.tls.is_some(), &mut served);
+    }
     match served {
         Served::Answer(answer) => {
             report.status(answer.status());
@@ -73,11 +82,12 @@ pub(crate) async fn exchange(
     }
 }
 
+/// `aside` is what is to be done with the answer besides, if there is anything.
 async fn serve(
-    connection: &Arc<Connection>,
-    peer: &HeaderValue,
+    (connection, peer): (&Arc<Connection>, &HeaderValue),
     site: &Arc<Site>,
     report: &mut Report,
+    aside: &mut Option<Box<Aside>>,
     mut head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
@@ -100,6 +110,7 @@ async fn serve(
         tls: connection.tls.is_some(),
         host: &host,
         trusted: &site.trusted_proxies,
+        edits: None,
     };
     report.asked(hop.client(&head.headers), &host.name);
     access::misdirected(connection, &host)?;
@@ -133,6 +144,15 @@ async fn serve(
     report.routed(route);
     access::available(connection, route)?;
     form::transfer_coding(&head)?;
+    let edits;
+    if let Some(extras) = &route.extras {
+        let aside = aside.insert(Box::new(Aside::begin(connection, route, extras, &hop, &head, report)));
+        if let Some(answer) = aside.preflight(extras, &head)? {
+            return Ok(answer);
+        }
+        edits = aside.edits(extras, &hop, &head);
+        hop.edits = Some(&edits);
+    }
     match kind {
         RequestKind::Refused(refusal) => Err(refusal.into()),
         RequestKind::Upgrade(upgrade) => {

@@ -32,6 +32,7 @@ pub(crate) struct Report {
     backend: Option<Arc<Endpoint>>,
     status: Option<StatusCode>,
     cause: Option<String>,
+    request_id: Option<Box<str>>,
     received: Option<Arc<UploadProgress>>,
     /// The session's.
     id: Option<u64>,
@@ -56,6 +57,7 @@ impl Report {
             backend: None,
             status: None,
             cause: None,
+            request_id: None,
             received: None,
             id: None,
             is_session: false,
@@ -114,6 +116,11 @@ impl Report {
         self.received = Some(progress);
     }
 
+    /// The id that the request has on its way.
+    pub(crate) fn request_id(&mut self, id: &str) {
+        self.request_id = Some(id.into());
+    }
+
     /// The session that the request becomes, for the registry.
     #[must_use]
     pub(crate) fn who(&self) -> SessionOpener {
@@ -168,6 +175,7 @@ impl Report {
             status: self.status,
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
+            request_id: self.request_id.as_deref(),
             kind,
         });
     }

@@ -30,6 +30,7 @@ impl<'a> Requested<'a> {
             Placeholder::Path => self.path,
             Placeholder::Query => &query,
             Placeholder::Rest => self.rest(),
+            _ => "", // not in OF_TARGET
         })
     }
 

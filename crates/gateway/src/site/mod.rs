@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod drained;
 pub mod endpoint;
+pub mod extras;
 pub mod files;
 pub mod host;
 pub mod listener;

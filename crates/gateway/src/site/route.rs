@@ -9,6 +9,7 @@ use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::answer::{Redirect, Respond};
+use crate::site::extras::Extras;
 use crate::site::files::Files;
 use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
@@ -30,6 +31,8 @@ pub struct Route {
     pub policy: Policy,
     /// Pages that may open WebSockets; `None`: all.
     pub origins: Option<Vec<OriginPattern>>,
+    /// What is done besides; `None`: nothing.
+    pub extras: Option<Box<Extras>>,
 }
 
 impl Route {
@@ -48,7 +51,7 @@ impl Route {
     #[must_use]
     pub fn new(matcher: Matcher, action: Action) -> Self {
         let policy = Self::policy(matches!(action, Action::Service(_)));
-        Self { id: matcher.id(), matcher, action, rewrite: None, policy, origins: None }
+        Self { id: matcher.id(), matcher, action, rewrite: None, policy, origins: None, extras: None }
     }
 
     /// The rules for WebSockets where nothing is said: for those that end at the gateway, or that a server has.

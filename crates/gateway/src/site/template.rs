@@ -16,19 +16,59 @@ pub enum Placeholder {
     Query,
     /// The part of the path behind the route's own, as it was sent.
     Rest,
+    /// The client's address.
+    Client,
+    /// The port that was asked for.
+    Port,
+    /// The method.
+    Method,
+    /// `https` or `http`.
+    Scheme,
+    /// The name in the TLS handshake; empty without one.
+    ServerName,
+    /// The version of TLS; empty without TLS.
+    TlsVersion,
+    /// The id of the request.
+    RequestId,
+    /// The backend's own name, with its port.
+    Upstream,
 }
 
 /// Names of placeholders, as a configuration writes them.
-const NAMES: [(&str, Placeholder); 4] = [
+const NAMES: [(&str, Placeholder); 12] = [
     ("host", Placeholder::Host),
     ("path", Placeholder::Path),
     ("query", Placeholder::Query),
     ("rest", Placeholder::Rest),
+    ("client", Placeholder::Client),
+    ("port", Placeholder::Port),
+    ("method", Placeholder::Method),
+    ("scheme", Placeholder::Scheme),
+    ("server_name", Placeholder::ServerName),
+    ("tls_version", Placeholder::TlsVersion),
+    ("request_id", Placeholder::RequestId),
+    ("upstream", Placeholder::Upstream),
 ];
 
 /// What a request for a redirect or a fixed answer has to put in.
 pub const OF_TARGET: &[Placeholder] =
     &[Placeholder::Host, Placeholder::Path, Placeholder::Query, Placeholder::Rest];
+
+/// What a field may have.
+pub const OF_FIELD: &[Placeholder] = &[
+    Placeholder::Host,
+    Placeholder::Path,
+    Placeholder::Query,
+    Placeholder::Rest,
+    Placeholder::Client,
+    Placeholder::Port,
+    Placeholder::Method,
+    Placeholder::Scheme,
+    Placeholder::ServerName,
+    Placeholder::TlsVersion,
+    Placeholder::RequestId,
+    Placeholder::Upstream,
+];
 
 /// A text with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +199,7 @@ mod tests {
             Placeholder::Host => "domain.com",
             Placeholder::Path => "/a%2fb",
             Placeholder::Query => "?c={path}",
-            Placeholder::Rest => "",
+            _ => "",
         }))
     }
 

@@ -31,6 +31,7 @@ macro_rules! line {
             backend = record.backend,
             status = record.status.map(|status| status.as_u16()),
             request_bytes = record.request_bytes,
+            request_id = record.request_id,
             duration_ms = millis(record.duration()),
             $($fields)*,
             $message

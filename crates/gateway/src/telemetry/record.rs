@@ -41,6 +41,8 @@ pub struct Record<'a> {
     pub request_bytes: Option<u64>,
     /// When the request came.
     pub started: Instant,
+    /// The id that the request has on its way, if its route gives it one: at most 128 letters, digits, `.`, `_`, `-`.
+    pub request_id: Option<&'a str>,
     /// What it was.
     pub kind: Kind<'a>,
 }

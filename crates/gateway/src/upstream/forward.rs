@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use upgrade_handler::fields::{elements, has_token, tokens};
 
 use crate::site::host::Host;
+use crate::upstream::edits::Edits;
 
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -43,6 +44,8 @@ pub(crate) struct Hop<'a> {
     pub host: &'a Host,
     /// Proxies whose fields are trusted.
     pub trusted: &'a [IpNet],
+    /// What the route changes of the fields; `None`: nothing.
+    pub edits: Option<&'a Edits<'a>>,
 }
 
 impl Hop<'_> {
@@ -153,6 +156,9 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
         // RFC 9110 §6.5.1, §10.1.4: we do pass trailers on.
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+    }
+    if let Some(edits) = from.edits {
+        edits.apply(headers, &mut lines);
     }
     head.version = Version::HTTP_11;
     lines
@@ -296,7 +302,10 @@ mod tests {
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
         let peer = PEER.parse().unwrap();
         let peer_field = &address_field(peer);
-        super::request(head, &Hop { peer, peer_field, tls: true, host: &host, trusted: &trusted })
+        super::request(
+            head,
+            &Hop { peer, peer_field, tls: true, host: &host, trusted: &trusted, edits: None },
+        )
     }
 
     #[track_caller]

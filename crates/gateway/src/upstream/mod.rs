@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod dial;
+pub(crate) mod edits;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod identity;

@@ -14,6 +14,8 @@ use crate::config::spec::{SectionSpec, Shape, Written};
 pub(in crate::config) trait Options: Sized {
     /// As messages call the section: `[[listener]]`.
     const NAME: &'static str;
+    /// The options that the section can have.
+    const KEYS: &'static [&'static str];
 
     /// Describes the section.
     fn describe() -> SectionSpec;
@@ -26,7 +28,7 @@ pub(in crate::config) trait Options: Sized {
 
     /// The section can have the key.
     fn declares(key: &str) -> bool {
-        Self::describe().options.iter().any(|option| option.key == key)
+        Self::KEYS.contains(&key)
     }
 
     /// The key is there, whatever it holds.

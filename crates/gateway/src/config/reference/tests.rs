@@ -70,6 +70,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
         ("[route.when]", "method", None),
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
+        ("[route.cors]", "methods", Some("methods = [\"GET\", \"HEAD\", \"POST\"]")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
         ("[route.tls]", "ca", None),

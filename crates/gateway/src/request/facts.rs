@@ -1,0 +1,136 @@
+//! What is known of a request, as fields of a route put it in. Gathered only for routes that have such fields.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+use http::request::Parts;
+
+use crate::context::Connection;
+use crate::site::extras::Extras;
+use crate::site::route::Route;
+use crate::site::template::{Placeholder, Template};
+use crate::upstream::forward::Hop;
+
+const X_REQUEST_ID: &str = "x-request-id";
+/// The longest id of a trusted proxy that is kept.
+const ID_LEN_MAX: usize = 128;
+
+/// What is known of a request.
+#[derive(Debug)]
+pub(super) struct Facts {
+    client: IpAddr,
+    /// Empty if the request names none.
+    host: Box<str>,
+    port: Box<str>,
+    path: Box<str>,
+    /// With its `?`.
+    query: Box<str>,
+    rest: Box<str>,
+    method: Box<str>,
+    scheme: &'static str,
+    server_name: Box<str>,
+    tls_version: &'static str,
+    /// Empty if the route has no use for it.
+    pub request_id: Box<str>,
+    /// The backend's own name.
+    upstream: Box<str>,
+}
+
+impl Facts {
+    /// Gathers them.
+    pub(super) fn of(
+        connection: &Connection,
+        route: &Route,
+        extras: &Extras,
+        hop: &Hop<'_>,
+        head: &Parts,
+        upstream: Option<&HeaderValue>,
+    ) -> Self {
+        let path = match head.uri.path() {
+            "*" => "/",
+            path => path,
+        };
+        let tls = connection.tls.as_ref();
+        let rest = route.matcher.path.prefix().map_or("", |prefix| prefix.rest_of(path));
+        let wants_id = extras.request.request_id || extras.uses(Placeholder::RequestId);
+        let upstream = upstream.and_then(|name| name.to_str().ok()).unwrap_or_default();
+        Self {
+            client: hop.client(&head.headers).to_canonical(),
+            host: (&*hop.host.name).into(),
+            port: port(hop).into(),
+            path: path.into(),
+            query: head.uri.query().map(|query| format!("?{query}")).unwrap_or_default().into(),
+            rest: rest.into(),
+            method: head.method.as_str().into(),
+            scheme: if hop.tls { "https" } else { "http" },
+            server_name: tls.and_then(|tls| tls.server_name.clone()).unwrap_or_default(),
+            tls_version: tls.map_or("", |tls| tls.version),
+            request_id: if wants_id { request_id(hop, head) } else { Box::default() },
+            upstream: upstream.into(),
+        }
+    }
+
+    /// A field's value with what is known in its place; `None` if that is no value.
+    pub(super) fn fill(&self, template: &Template) -> Option<HeaderValue> {
+        if let Some(text) = template.constant() {
+            return HeaderValue::from_str(text).ok();
+        }
+        let client = self.client.to_string();
+        let filled = template.fill(|placeholder| match placeholder {
+            Placeholder::Client => &client,
+            Placeholder::Host => &self.host,
+            Placeholder::Port => &self.port,
+            Placeholder::Path => &self.path,
+            Placeholder::Query => &self.query,
+            Placeholder::Rest => &self.rest,
+            Placeholder::Method => &self.method,
+            Placeholder::Scheme => self.scheme,
+            Placeholder::ServerName => &self.server_name,
+            Placeholder::TlsVersion => self.tls_version,
+            Placeholder::RequestId => &self.request_id,
+            Placeholder::Upstream => &self.upstream,
+        });
+        HeaderValue::try_from(filled).ok()
+    }
+
+    /// The port that the client asked for.
+    pub(super) fn port(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.port).ok()
+    }
+
+    /// An element of Forwarded (RFC 7239 §4); a host with a port has to be quoted.
+    pub(super) fn forwarded(&self, hop: &Hop<'_>) -> Option<HeaderValue> {
+        let node = match hop.peer.to_canonical() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("\"[{ip}]\""), // §6.1
+        };
+        let host = hop.host.field.to_str().unwrap_or_default();
+        let host = if host.is_empty() { String::new() } else { format!(";host=\"{host}\"") };
+        HeaderValue::try_from(format!("for={node}{host};proto={}", self.scheme)).ok()
+    }
+}
+
+fn port<'a>(hop: &Hop<'a>) -> &'a str {
+    let field = hop.host.field.to_str().unwrap_or_default();
+    let port =
+        field.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    match port {
+        Some(port) if !port.is_empty() => port,
+        _ if hop.tls => "443",
+        _ => "80",
+    }
+}
+
+/// That of a trusted proxy, or a new one.
+fn request_id(hop: &Hop<'_>, head: &Parts) -> Box<str> {
+    let mut sent = head.headers.get_all(X_REQUEST_ID).into_iter();
+    let only = sent.next().filter(|_| sent.next().is_none() && hop.is_trusted());
+    let is_good = |id: &&str| {
+        (1..=ID_LEN_MAX).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    match only.and_then(|id| id.to_str().ok()).filter(is_good) {
+        Some(id) => id.into(),
+        None => format!("{:032x}", rand::random::<u128>()).into(),
+    }
+}

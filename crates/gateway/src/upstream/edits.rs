@@ -1,0 +1,72 @@
+//! Fields that a route gives to its backend. Pure.
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+
+/// What is changed of a request's fields, with every value in its place.
+#[derive(Debug, Default)]
+pub(crate) struct Edits<'a> {
+    /// Removed.
+    pub remove: Vec<&'a HeaderName>,
+    /// Put behind the others. Those with `true` stand in place of all others of their name.
+    pub put: Vec<(bool, &'a HeaderName, &'a str, HeaderValue)>,
+}
+
+impl Edits<'_> {
+    /// Changes a head, and the lines of ours that stand behind it.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, lines: &mut Vec<u8>) {
+        let removed = self.remove.iter().copied();
+        let replaced = self.put.iter().filter(|(replaces, name, ..)| *replaces && **name != HOST);
+        for name in removed.chain(replaced.map(|(_, name, ..)| *name)) {
+            headers.remove(name);
+            remove_line(name, lines);
+        }
+        for (_, name, spelled, value) in &self.put {
+            if **name == HOST {
+                headers.insert(HOST, value.clone()); // it has its place in front
+                continue;
+            }
+            for part in [spelled.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Takes the lines of a field out of ours.
+fn remove_line(name: &HeaderName, lines: &mut Vec<u8>) {
+    let is_other = |line: &&[u8]| {
+        let colon = line.iter().position(|byte| *byte == b':');
+        colon.is_none_or(|at| !line[..at].eq_ignore_ascii_case(name.as_str().as_bytes()))
+    };
+    if lines.split_inclusive(|byte| *byte == b'\n').all(|line| is_other(&line)) {
+        return;
+    }
+    *lines = lines.split_inclusive(|byte| *byte == b'\n').filter(is_other).flatten().copied().collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_are_changed_like_the_clients() {
+        let name = HeaderName::from_static;
+        let (a, b, real, via) = (name("x-a"), name("x-b"), name("x-real-ip"), name("via"));
+        let value = HeaderValue::from_static;
+        let mut headers: HeaderMap =
+            [(a.clone(), value("1")), (b.clone(), value("2")), (HOST, value("a.test"))].into_iter().collect();
+        let mut lines = b"X-Real-IP: 1.1.1.1\r\nVia: 1.1 wssgate\r\n".to_vec();
+        let edits = Edits {
+            remove: vec![&a, &via],
+            put: vec![
+                (true, &real, "X-Real-Ip", value("2.2.2.2")),
+                (false, &b, "X-B", value("3")),
+                (true, &HOST, "Host", value("b.test")),
+            ],
+        };
+        edits.apply(&mut headers, &mut lines);
+        assert_eq!(String::from_utf8(lines).unwrap(), "X-Real-Ip: 2.2.2.2\r\nX-B: 3\r\n");
+        assert!(!headers.contains_key("x-a"));
+        assert_eq!((&headers["x-b"], &headers["host"]), (&value("2"), &value("b.test")));
+    }
+}
