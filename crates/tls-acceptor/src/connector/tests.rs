@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::*;
+use crate::TlsState;
 
 const EACH: [&[&SupportedProtocolVersion]; 2] = [&[&version::TLS13], &[&version::TLS12]];
 
@@ -90,6 +91,59 @@ async fn meet(
         Ok(stream)
     };
     soon(async { tokio::join!(client, serving) }).await
+}
+
+/// A stream to a server may go to another process at any moment: before its tickets have come, between keys, in the
+/// middle of a record.
+#[tokio::test]
+async fn a_stream_goes_on_in_another_process() {
+    let move_on = |client: TlsStream| {
+        let (tcp, state) = client.freeze();
+        let state = TlsState::decode(&state.encode().unwrap()).unwrap();
+        TlsStream::thaw(Tcp::from_std(tcp.into_std().unwrap()).unwrap(), state)
+    };
+    let rig = Rig::new();
+    let issued = rig.pki.issue(&["a.test"]);
+    for versions in EACH {
+        let (connector, server) =
+            (TlsConnector::new(&rig.settings()).unwrap(), rig.server(versions, &issued, false));
+        let (client, server) = meet(&connector, &server, "a.test").await;
+        let (mut client, mut server) = (move_on(client.unwrap()), server.unwrap());
+        let mut welcome = [0; 7];
+        soon(client.read_exact(&mut welcome)).await.unwrap();
+        assert_eq!(&welcome, b"welcome", "behind tickets");
+        for round in 0..6_u8 {
+            client = move_on(client);
+            if versions == EACH[0] && round % 2 == 1 {
+                server.get_mut().1.refresh_traffic_keys().unwrap();
+            }
+            let answer = vec![round; 30_000];
+            let sends = async {
+                server.write_all(&answer).await.unwrap();
+                server.flush().await.unwrap();
+            };
+            let receives = async {
+                let mut first = [0; 1000];
+                client.read_exact(&mut first).await.unwrap();
+                let mut client = move_on(client);
+                let mut rest = vec![0; 29_000];
+                client.read_exact(&mut rest).await.unwrap();
+                assert!([&first[..], &rest].concat() == answer);
+                client
+            };
+            client = soon(async { tokio::join!(sends, receives) }).await.1;
+            client = move_on(client);
+            client.write_all(&[round; 100]).await.unwrap();
+            client = move_on(client);
+            client.flush().await.unwrap();
+            let mut question = [0; 100];
+            soon(server.read_exact(&mut question)).await.unwrap();
+            assert_eq!(question, [round; 100]);
+        }
+        server.shutdown().await.unwrap();
+        client = move_on(client);
+        assert_eq!(soon(client.read(&mut [0; 1])).await.unwrap(), 0);
+    }
 }
 
 #[tokio::test]
