@@ -207,7 +207,8 @@ fn problems_with_a_key_point_at_the_key() {
         ("default.crt", "empty.pem", &[(KEY, "empty.pem: ")]),
         ("default.crt", "encrypted.pem", &[(KEY, "encrypted.pem: ")]),
         ("default.crt", "broken.pem", &[(KEY, "broken.pem: ")]),
-        ("default.crt", "default.crt", &[(CHAIN, "default.crt: holds no private key")]), // one file for both
+        ("default.crt", "default.crt", &[(KEY, "default.crt: holds no private key")]), // one file for both
+        ("missing.pem", "missing.pem", &[(CHAIN, "missing.pem: can't be read")]),
         ("default.crt", "other.crt", &[(KEY, "other.crt: holds no private key")]),
         ("default.crt", "other.key", &[(KEY, "other.key: does not match the certificate in ")]),
         ("words.pem", "default.key", &[(CHAIN, "words.pem: ")]),

@@ -147,6 +147,12 @@ pub struct FileProblem {
 }
 
 impl FileError {
+    /// It is about the private key, not about a certificate.
+    #[must_use]
+    pub fn is_of_key(&self) -> bool {
+        matches!(self, Self::NoKey | Self::EncryptedKey | Self::Key(_) | Self::Mismatch { .. })
+    }
+
     /// It may be over without anything having changed on disk: file descriptors or memory are exhausted, or
     /// a disk doesn't answer. What has gone, or is forbidden, comes back by a change.
     pub(crate) fn may_pass(&self) -> bool {

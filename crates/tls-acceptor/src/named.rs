@@ -50,7 +50,11 @@ pub(crate) fn named(
             keys
         }
         Err(error) => {
-            problems.push(in_key(error));
+            let problem = in_key(error);
+            // A file that is chain and key may have been reported as the chain already.
+            if problems.iter().all(|other| other.to_string() != problem.to_string()) {
+                problems.push(problem);
+            }
             Vec::new()
         }
     };

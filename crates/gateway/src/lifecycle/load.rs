@@ -145,7 +145,8 @@ fn place(config: &Config, problem: &CertificateProblem) -> Problem {
         CertificateProblem::Named { position, problem } => {
             let named = config.certificates.named.get(*position).zip(places.named.get(*position));
             named.map_or(places.section, |(files, places)| {
-                let is_key = problem.path == files.key && !files.chain.contains(&problem.path);
+                let is_key = problem.path == files.key
+                    && (problem.error.is_of_key() || !files.chain.contains(&problem.path));
                 if is_key { places.key } else { places.chain }
             })
         }

@@ -317,6 +317,8 @@ fn a_named_certificate_must_be_good_and_every_problem_is_reported() {
             named(&["missing.crt"], "missing.key"),
             named(&["a.key"], "a.key"),
             named(&["broken.crt"], "a.key"),
+            named(&["missing.pem"], "missing.pem"),
+            named(&["b.crt"], "b.crt"),
         ],
         ..Plan::default()
     };
@@ -336,7 +338,9 @@ fn a_named_certificate_must_be_good_and_every_problem_is_reported() {
                 (2, FileError::Io(_)),
                 (2, FileError::Io(_)),
                 (3, FileError::NoCertificate),
-                (4, FileError::Certificate { position: 2, .. })
+                (4, FileError::Certificate { position: 2, .. }),
+                (5, FileError::Io(_)), // once, although it is chain and key
+                (6, FileError::NoKey),
             ]
         ),
         "{kinds:?}"
