@@ -13,7 +13,7 @@ use crate::violation::Violation;
 pub enum Party {
     /// The browser or other client.
     Client,
-    /// The server behind the gateway.
+    /// The backend, that is the server behind the gateway.
     Backend,
     /// The gateway itself.
     Gateway,

@@ -3,9 +3,9 @@
 //! The keys belong to the process, not to a set of certificates: one [`Tickets`] serves every
 //! acceptor, so that clients resume across reloads. By default they are made at random, seal for six
 //! hours, open for six more, and are gone; [`Tickets::export`] hands them to the process that takes
-//! over. Keys from a [file](crate::ticket_file) outlive the process and don't rotate by themselves. A ticket is bound to the server name it was issued under (rustls sees to it), and the
-//! certificate is resolved before resumption is considered, so a name that was removed stops resuming
-//! at once.
+//! over. Keys from a [file](crate::ticket_file) outlive the process and don't rotate by themselves. rustls
+//! binds a ticket to the server name it was issued under, and the certificate is resolved before resumption is
+//! considered, so a name that was removed stops resuming at once.
 //!
 //! A ticket: 16 bytes that name the key, 32 random bytes, then the time of issue and rustls' state under
 //! AES-256-GCM. Each ticket has a key of its own, derived from the ticket key and the random bytes (HKDF,

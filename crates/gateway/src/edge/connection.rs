@@ -1,5 +1,13 @@
-//! The life of a connection: TCP, TLS, ALPN, HTTP. Its requests are served by
-//! [`request`](crate::request), upgraded ones by [`session`](crate::session).
+//! The life of a client's connection, from accept to the log. Start reading here; the phases are:
+//!
+//! 1. [`listener`](crate::edge::listener) accepts it; [`wait_for_first_bytes`] waits for the client.
+//! 2. [`handshake`] has TLS done by [`tls_acceptor`]. The protocol that was negotiated chooses [`http1`] or [`http2`].
+//! 3. They give each request to `exchange` in [`request`](crate::request), which finds its route.
+//! 4. [`request::proxy`](crate::request) takes a connection to a backend from [`upstream`](crate::upstream), sends the
+//!    request, and passes the response on.
+//! 5. A WebSocket becomes a [`session`](crate::session) when the backend has accepted it: [`frame_core`] relays frames
+//!    in both directions until there is an outcome.
+//! 6. A request or session that has ended is a [`Record`](crate::telemetry::record::Record), and a line of the log.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,18 +41,18 @@ pub(crate) async fn wait_for_first_bytes(
         None => state.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
-    if !is_heard(&worker, &tcp, peer, deadline).await {
+    if !has_first_bytes(&worker, &tcp, peer, deadline).await {
         return;
     }
     let mut client = peer;
     if state.proxy_protocol.contains(peer.ip()) {
         // Boxed, since other listeners' connections have no use for its room.
-        match Box::pin(proxied(&worker, &tcp, peer, deadline)).await {
+        match Box::pin(read_balancer_header(&worker, &tcp, peer, deadline)).await {
             Some(Header::Client(address)) => client = address,
             Some(Header::Local) => {}
             None => return,
         }
-        if !is_heard(&worker, &tcp, client, deadline).await {
+        if !has_first_bytes(&worker, &tcp, client, deadline).await {
             return;
         }
     }
@@ -52,8 +60,8 @@ pub(crate) async fn wait_for_first_bytes(
     worker.spawn(serve(worker.clone(), state, tcp, client, deadline));
 }
 
-/// Waits for a client's first bytes; says whether there are any.
-async fn is_heard(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: Instant) -> bool {
+/// Waits for a client's first bytes; returns whether there are any.
+async fn has_first_bytes(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: Instant) -> bool {
     let place = worker.silent.enter(peer.ip().into());
     tokio::select! {
         biased;
@@ -65,8 +73,13 @@ async fn is_heard(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: 
     false
 }
 
-/// What the balancer says about the connection; `None`: nothing, and it is to be closed.
-async fn proxied(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, deadline: Instant) -> Option<Header> {
+/// The PROXY protocol's header, which a load balancer sends first; `None`: there is none, and the connection is closed.
+async fn read_balancer_header(
+    worker: &Worker,
+    tcp: &TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<Header> {
     tokio::select! {
         biased;
         header = read_header(tcp) => match header {
@@ -122,7 +135,7 @@ async fn serve(
     }
 }
 
-/// The first byte, which is there, is that of TLS, or at least of no text.
+/// The first byte, which has arrived, begins a TLS record; or at least it is no text.
 fn begins_tls(tcp: &TcpStream) -> bool {
     let mut first = [0; 1];
     let peek = || Ok(recv(tcp, &mut first, RecvFlags::PEEK)?.0);

@@ -2,8 +2,8 @@
 //! polled, and counted. A lost wake-up is a delay then, and never a connection that is silent for good.
 //!
 //! Every connection's task is wrapped in [`Swept`]; sessions, of which there are many, are reached by the
-//! [`SessionHandle`] that they have anyway, and requests over HTTP/2 by their connection. What a second look is, [`net_io::sweep`] says; kept connections to
-//! backends are looked at every second by the pool.
+//! [`SessionHandle`] that they have anyway, and requests over HTTP/2 by their connection. [`net_io::sweep`] is how a
+//! socket is read once more. Kept connections to backends are checked every second by the pool.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
