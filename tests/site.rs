@@ -8,6 +8,7 @@
 
 use http::Method;
 use support::BoxIo;
+use support::backend::Backend;
 use support::both::{Answer, both, http1};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
@@ -110,4 +111,72 @@ async fn check_tells_of_redirects_in_a_circle() {
     assert!(output.status.success(), "{shown}");
     assert!(shown.contains("warning: the redirect of the route /a leads clients in a circle"), "{shown}");
     assert!(shown.contains("redirect 302 to /b"), "{shown}");
+}
+
+#[tokio::test]
+async fn error_pages() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let www = setup.path().join("www");
+    std::fs::create_dir(&www).unwrap();
+    std::fs::write(www.join("404.html"), "<p>nothing here").unwrap();
+    std::fs::write(www.join("502.txt"), "be back soon").unwrap();
+    let failing = "HTTP/1.1 404 Not Found\r\nContent-Type: text/css\r\nETag: \"x\"\r\nX-Kept: 1\r\nContent-Length: 3\r\n\r\nown";
+    let backend = Backend::saying(failing).await;
+    let pages = "error_pages = { 404 = \"www/404.html\", 502 = \"www/502.txt\" }\n";
+    let proxy = |path: &str, address, more: &str| {
+        format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{address}\"\n{pages}{more}\n")
+    };
+    let gateway = start_in(
+        setup,
+        &(format!("[[route]]\npath = \"/\"\nfiles = {{ directory = \"www\", cache = \"1h\" }}\n{pages}")
+            + &proxy("/own", backend.address, "")
+            + &proxy("/intercepted", backend.address, "intercept_errors = true")
+            + &proxy("/down", Backend::nobody(), "[route.response_headers]\nset = { X-Too = \"1\" }")
+            + &format!("[[route]]\npath = \"/says\"\nrespond = {{ status = 404, body = \"so\" }}\n{pages}")
+            + &format!("[[route]]\npath = \"/empty\"\nrespond = 404\n{pages}")),
+    );
+    let html = "text/html; charset=utf-8";
+    for (path, accept, status, content_type, body) in [
+        ("/none", "*/*", 404, html, "<p>nothing here"),
+        ("/none", "application/json", 404, "application/json", "{\"status\":404,\"error\":\"Not Found\"}\n"),
+        ("/404.html", "*/*", 200, html, "<p>nothing here"),
+        ("/own", "text/html", 404, "text/css", "own"),
+        ("/intercepted", "text/html", 404, html, "<p>nothing here"),
+        (
+            "/intercepted",
+            "application/json",
+            404,
+            "application/json",
+            "{\"status\":404,\"error\":\"Not Found\"}\n",
+        ),
+        ("/down", "text/html", 502, "text/plain; charset=utf-8", "be back soon"),
+        ("/says", "*/*", 404, "text/plain; charset=utf-8", "so"),
+        ("/empty", "*/*", 404, html, "<p>nothing here"),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let is_head = method == Method::HEAD;
+            if is_head && path == "/own" {
+                continue; // the server of this test doesn't know HEAD
+            }
+            both(&gateway, method, path, &[("accept", accept)], |answer| {
+                assert_eq!(answer.status, status, "{path} {accept}");
+                assert_eq!(answer.get("content-type"), Some(content_type), "{path} {accept}");
+                assert!(
+                    answer.whole && answer.text() == if is_head { "" } else { body },
+                    "{path}: {answer:?}"
+                );
+                if path == "/intercepted" {
+                    assert_eq!((answer.get("etag"), answer.get("x-kept")), (None, Some("1")));
+                }
+                assert_eq!(answer.get("x-too").is_some(), path == "/down");
+            })
+            .await;
+        }
+    }
+    // Pages of other methods keep what belongs to the status.
+    both(&gateway, Method::POST, "/none", &[("accept", "application/json")], |answer| {
+        assert_eq!((answer.status, answer.get("allow")), (405, Some("GET, HEAD")));
+        assert_eq!(answer.text(), "{\"status\":405,\"error\":\"Method Not Allowed\"}\n");
+    })
+    .await;
 }

@@ -18,6 +18,7 @@ mod listener;
 mod machine;
 mod model;
 mod option;
+mod pages;
 mod problem;
 mod redirects;
 mod reference;

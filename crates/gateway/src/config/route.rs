@@ -10,15 +10,16 @@ use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
 use super::fields::{self, CorsOptions, RequestHeaderOptions, ResponseHeaderOptions};
 use super::files::{self, FilesOptions};
-use super::kind::{self, List, OneOf, Options, OrTable, Table, Words};
+use super::kind::{self, Boolean, List, OneOf, Options, OrTable, Table, Words};
 use super::model::Listener;
 use super::option::options;
+use super::pages::PageFiles;
 use super::problem::Place;
 use super::server_tls::{self, TlsOptions};
 use super::spec::At;
 use super::when::{self, WhenOptions};
 use super::{rules, values};
-use crate::site::extras::Extras;
+use crate::site::extras::{ErrorPages, Extras};
 use crate::site::matcher::{Matcher, PathMatcher};
 use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
@@ -111,6 +112,10 @@ options! {
     response_headers: Table<ResponseHeaderOptions>, optional;
     /// What pages of other origins may do.
     cors: Table<CorsOptions>, optional;
+    /// Pages in place of errors of the gateway, at most 1 MiB each. Clients that accept JSON and no page get that.
+    error_pages: PageFiles, optional;
+    /// Whether `error_pages` also stand in place of errors of the backend.
+    intercept_errors: Boolean, default = false;
     /// The rules for WebSockets.
     websocket: Table<WebsocketOptions>, optional;
     /// TLS towards the backend.
@@ -209,7 +214,13 @@ fn read_extras(d: &mut Document<'_>, section: &mut RouteOptions) -> Extras {
     let request = section.request_headers.take().map(|at| fields::request(d, at.value));
     let response = section.response_headers.take().map(|at| fields::response(d, at.value));
     let cors = section.cors.take().and_then(|at| fields::cors(d, at.value));
-    Extras { request: request.unwrap_or_default(), response: response.unwrap_or_default(), cors }
+    if section.intercept_errors.value && !section.has("error_pages") {
+        let what = "intercept_errors: without error_pages it has no meaning; remove it";
+        d.problem(section.intercept_errors.place, what);
+    }
+    let intercept = section.intercept_errors.value;
+    let pages = section.error_pages.take().map(|at| ErrorPages { pages: at.value, intercept });
+    Extras { request: request.unwrap_or_default(), response: response.unwrap_or_default(), cors, pages }
 }
 
 /// `None` if something is wrong, which is noted.

@@ -9,6 +9,7 @@ use http::request::Parts;
 use crate::context::Connection;
 use crate::request::cors::{self, Allowed};
 use crate::request::facts::Facts;
+use crate::request::pages;
 use crate::request::reply::{ErrorResponse, Served};
 use crate::session::report::Report;
 use crate::site::extras::{Extras, Field};
@@ -25,6 +26,7 @@ pub(super) struct Aside {
     route: Arc<Route>,
     facts: Facts,
     allowed: Option<Allowed>,
+    wants_json: bool,
 }
 
 impl Aside {
@@ -46,7 +48,8 @@ impl Aside {
             report.request_id(&facts.request_id);
         }
         let allowed = extras.cors.as_ref().map(|cors| Allowed::judge(cors, &head.headers));
-        Self { route: route.clone(), facts, allowed }
+        let wants_json = extras.pages.is_some() && pages::wants_json(&head.headers);
+        Self { route: route.clone(), facts, allowed, wants_json }
     }
 
     /// The answer to a preflight request; `None` if the request is none.
@@ -93,6 +96,11 @@ impl Aside {
     /// Finishes an answer. `is_tls`: the client's connection is encrypted.
     pub(super) fn finish(self, is_tls: bool, served: &mut Served) {
         let Some(extras) = &self.route.extras else { return };
+        if let (Some(pages), Served::Answer(answer)) = (&extras.pages, &mut *served) {
+            let explained =
+                matches!(&self.route.action, Action::Respond(fixed) if fixed.body.constant() != Some(""));
+            pages::replace(pages, self.wants_json, explained, answer);
+        }
         let headers = match served {
             Served::Answer(answer) => answer.headers_mut(),
             Served::Upgraded(upgraded) => upgraded.answer.headers_mut(),

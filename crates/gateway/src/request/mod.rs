@@ -8,6 +8,7 @@ mod extras;
 mod facts;
 mod file;
 mod form;
+mod pages;
 mod proxy;
 pub(crate) mod reply;
 mod service;

@@ -1,5 +1,8 @@
 //! What a route does besides its action: fields, and CORS. A route without any of it has none of this.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use upgrade_handler::origin::OriginPattern;
 
@@ -14,6 +17,8 @@ pub struct Extras {
     pub response: FieldEdits,
     /// Pages of other origins that may read the answers.
     pub cors: Option<Cors>,
+    /// Pages in place of errors.
+    pub pages: Option<ErrorPages>,
 }
 
 impl Extras {
@@ -22,7 +27,7 @@ impl Extras {
     pub fn is_empty(&self) -> bool {
         let RequestFields { edits, forwarded, forwarded_port, request_id } = &self.request;
         let is_plain = edits.is_empty() && !forwarded && !forwarded_port && !request_id;
-        is_plain && self.response.is_empty() && self.cors.is_none()
+        is_plain && self.response.is_empty() && self.cors.is_none() && self.pages.is_none()
     }
 
     /// Some field has the value of the placeholder.
@@ -77,6 +82,24 @@ pub struct Field {
     pub spelled: Box<str>,
     /// Its value.
     pub value: Template,
+}
+
+/// Pages in place of errors.
+#[derive(Debug, Default)]
+pub struct ErrorPages {
+    /// By status.
+    pub pages: BTreeMap<u16, Page>,
+    /// In place of errors of the backend, too.
+    pub intercept: bool,
+}
+
+/// A page.
+#[derive(Debug)]
+pub struct Page {
+    /// What it says.
+    pub body: Bytes,
+    /// What it is.
+    pub content_type: HeaderValue,
 }
 
 /// What pages of other origins may do (Fetch Standard, "CORS protocol").

@@ -1,5 +1,6 @@
 //! The files of a route.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -76,5 +77,51 @@ impl Files {
 impl fmt::Display for Files {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "files in {}", self.directory.display())
+    }
+}
+
+/// The media type by the extension of the name. Texts are UTF-8, which HTML says itself if it is not so.
+#[must_use]
+pub fn media_type(name: &OsStr) -> HeaderValue {
+    let guess = mime_guess::from_path(name).first_raw();
+    match guess {
+        None => HeaderValue::from_static("application/octet-stream"),
+        Some("text/html") => HeaderValue::from_static("text/html; charset=utf-8"),
+        Some("text/javascript" | "application/javascript") => {
+            HeaderValue::from_static("text/javascript; charset=utf-8")
+        }
+        Some("text/css") => HeaderValue::from_static("text/css; charset=utf-8"),
+        Some(text) if text.starts_with("text/") => {
+            HeaderValue::try_from(format!("{text}; charset=utf-8")).unwrap_or(HeaderValue::from_static(text))
+        }
+        Some(other) => HeaderValue::from_static(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_by_extension() {
+        for (name, expect) in [
+            ("index.html", "text/html; charset=utf-8"),
+            ("a/INDEX.HTM", "text/html; charset=utf-8"),
+            ("app.js", "text/javascript; charset=utf-8"),
+            ("app.mjs", "text/javascript; charset=utf-8"),
+            ("app.css", "text/css; charset=utf-8"),
+            ("a.txt", "text/plain; charset=utf-8"),
+            ("a.json", "application/json"),
+            ("a.svg", "image/svg+xml"),
+            ("a.wasm", "application/wasm"),
+            ("a.woff2", "font/woff2"),
+            ("a.webp", "image/webp"),
+            ("a.pdf", "application/pdf"),
+            ("a.tar.gz", "application/gzip"),
+            ("a.unknown-extension", "application/octet-stream"),
+            ("Makefile", "application/octet-stream"),
+        ] {
+            assert_eq!(media_type(OsStr::new(name)), expect, "{name}");
+        }
     }
 }

@@ -29,7 +29,7 @@ use crate::request::file::body::{FileBody, Part};
 use crate::request::file::open::{self, CHUNK_LEN, File, Found};
 use crate::request::reply::{ErrorResponse, Served};
 use crate::site::answer::{Requested, local};
-use crate::site::files::Files;
+use crate::site::files::{Files, media_type};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
@@ -261,49 +261,4 @@ fn validators(file: &File, coding: Option<Coding>, now: SystemTime) -> Validator
     // RFC 9110 §8.8.2.1: not in the future.
     let modified = version.modified_at().min(now);
     Validators { etag: HeaderValue::try_from(etag).unwrap_or(HeaderValue::from_static("\"\"")), modified }
-}
-
-/// The media type by the extension of the name. Texts are UTF-8, which HTML says itself if it is not so.
-fn media_type(name: &OsStr) -> HeaderValue {
-    let guess = mime_guess::from_path(name).first_raw();
-    match guess {
-        None => HeaderValue::from_static("application/octet-stream"),
-        Some("text/html") => HTML,
-        Some("text/javascript" | "application/javascript") => {
-            HeaderValue::from_static("text/javascript; charset=utf-8")
-        }
-        Some("text/css") => HeaderValue::from_static("text/css; charset=utf-8"),
-        Some(text) if text.starts_with("text/") => {
-            HeaderValue::try_from(format!("{text}; charset=utf-8")).unwrap_or(HeaderValue::from_static(text))
-        }
-        Some(other) => HeaderValue::from_static(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn media_types_by_extension() {
-        for (name, expect) in [
-            ("index.html", "text/html; charset=utf-8"),
-            ("a/INDEX.HTM", "text/html; charset=utf-8"),
-            ("app.js", "text/javascript; charset=utf-8"),
-            ("app.mjs", "text/javascript; charset=utf-8"),
-            ("app.css", "text/css; charset=utf-8"),
-            ("a.txt", "text/plain; charset=utf-8"),
-            ("a.json", "application/json"),
-            ("a.svg", "image/svg+xml"),
-            ("a.wasm", "application/wasm"),
-            ("a.woff2", "font/woff2"),
-            ("a.webp", "image/webp"),
-            ("a.pdf", "application/pdf"),
-            ("a.tar.gz", "application/gzip"),
-            ("a.unknown-extension", "application/octet-stream"),
-            ("Makefile", "application/octet-stream"),
-        ] {
-            assert_eq!(media_type(OsStr::new(name)), expect, "{name}");
-        }
-    }
 }
