@@ -25,7 +25,7 @@ use crate::test_io::{frame, masked};
 
 const SEEDS: u64 = 10_000;
 /// Of sessions that go from process to process.
-const MOVING_SEEDS: u64 = 2_000;
+const MOVING_SEEDS: u64 = 1_000;
 const THREADS: usize = 2;
 /// How late an alarm may be seen: the clock's lag, and the millisecond that tokio's timers round up to.
 const LATE_MAX: Duration = Duration::from_millis(LAG_MS + 2);

@@ -29,7 +29,7 @@ use crate::record::{Header, Secret};
 
 const SEEDS: u64 = 10_000;
 /// Of connections that go from process to process.
-const MOVING_SEEDS: u64 = 4_000;
+const MOVING_SEEDS: u64 = 2_000;
 const THREADS: usize = 2;
 /// One seed in so many is a connection over TCP; the others are pairs of sockets, which deliver at once.
 const TCP_EVERY: u64 = 16;

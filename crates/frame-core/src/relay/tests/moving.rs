@@ -147,6 +147,58 @@ async fn an_order_and_its_time_go_along() {
     assert_eq!(rig.relay.await.unwrap().cause, Cause::Ordered { code: 1012 });
 }
 
+/// A ping of the gateway's that is half written, and the Close that waits behind it.
+#[tokio::test(start_paused = true)]
+async fn frames_of_the_gateway_go_along_half_written_and_waiting() {
+    let mut still = still(pinging(), 8);
+    assert!(still.poll().is_pending());
+    advance(30 * SECOND).await;
+    assert!(still.poll().is_pending());
+    still.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 10 * SECOND } });
+    assert!(still.poll().is_pending());
+    let state = still.freeze(FreezeMode::AsItIs);
+    still.handle = SessionHandle::new();
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    let ping = rig.client.receive().await.unwrap();
+    assert_eq!((ping.b0, ping.payload.len()), (0x89, 8));
+    assert_eq!(rig.client.receive_close().await.code, Some(1001));
+    assert_eq!(rig.backend.receive_close().await.code, Some(1001));
+    drop((rig.client, rig.backend));
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::Ordered { code: 1001 });
+}
+
+/// A client that has not answered before the move has as long afterwards as it had left.
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_is_not_answered_counts_elsewhere() {
+    let mut still = still(pinging(), 1 << 10);
+    assert!(still.poll().is_pending());
+    advance(30 * SECOND).await;
+    assert!(still.poll().is_pending());
+    let ping = still.client.receive().await.unwrap();
+    assert_eq!(ping.b0, 0x89);
+    advance(4 * SECOND).await;
+    let state = still.freeze(FreezeMode::BetweenWrites);
+    let begun = Instant::now();
+    let rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::PongTimeout);
+    assert_eq!(begun.elapsed(), 6 * SECOND + CLOSE_WAIT, "and the wait for the backend's end");
+}
+
+/// Nor does the answer to a ping of before go on to the backend.
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_ping_of_before_is_known() {
+    let mut still = still(pinging(), 1 << 10);
+    assert!(still.poll().is_pending());
+    advance(30 * SECOND).await;
+    assert!(still.poll().is_pending());
+    let ping = still.client.receive().await.unwrap();
+    let state = still.freeze(FreezeMode::BetweenWrites);
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    rig.client.send(&masked(0x8A, &ping.payload)).await;
+    rig.client.send(&masked(0x8A, b"unasked")).await;
+    assert_eq!(rig.backend.receive().await, Some(received(0x8A, b"unasked")));
+}
+
 /// What each idle session holds in memory is not what it takes to move it.
 #[test]
 fn an_idle_session_is_a_few_hundred_bytes() {
