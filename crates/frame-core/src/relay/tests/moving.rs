@@ -184,7 +184,21 @@ async fn a_ping_that_is_not_answered_counts_elsewhere() {
     assert_eq!(begun.elapsed(), 6 * SECOND + CLOSE_WAIT, "and the wait for the backend's end");
 }
 
-/// Nor does the answer to a ping of before go on to the backend.
+/// A ping of the backend's that is unanswered does for one of the gateway's, elsewhere too.
+#[tokio::test(start_paused = true)]
+async fn a_ping_of_the_backends_counts_elsewhere() {
+    let mut still = still(pinging(), 1 << 10);
+    assert!(still.poll().is_pending());
+    still.backend.send(&frame(0x89, b"backend")).await;
+    assert!(still.poll().is_pending());
+    let state = still.freeze(FreezeMode::BetweenWrites);
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    assert_eq!(rig.client.receive().await, Some(received(0x89, b"backend")));
+    assert_eq!(rig.client.receive().await, None, "no other ping");
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::PongTimeout);
+}
+
+/// The answer to a ping of before does not go on to the backend.
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_a_ping_of_before_is_known() {
     let mut still = still(pinging(), 1 << 10);
@@ -197,6 +211,41 @@ async fn the_answer_to_a_ping_of_before_is_known() {
     rig.client.send(&masked(0x8A, &ping.payload)).await;
     rig.client.send(&masked(0x8A, b"unasked")).await;
     assert_eq!(rig.backend.receive().await, Some(received(0x8A, b"unasked")));
+}
+
+/// A client that broke a rule is told so, and not what the backend says then (RFC 6455 §7.1.7).
+#[tokio::test(start_paused = true)]
+async fn a_violation_is_told_elsewhere() {
+    let mut still = still(policy(), 1 << 10);
+    still.client.send(&frame(0x81, b"unmasked")).await;
+    assert!(still.poll().is_pending());
+    let state = still.freeze(FreezeMode::BetweenWrites);
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    assert_eq!(rig.backend.receive_close().await.code, Some(1002));
+    rig.backend.send(&frame(0x88, &close(4000))).await;
+    assert_eq!(rig.client.receive_close().await.code, Some(1002));
+    drop((rig.client, rig.backend));
+    let violation = Violation::Unmasked;
+    assert_eq!(rig.relay.await.unwrap().cause, Cause::Violation { by: Party::Client, violation });
+}
+
+/// A client that sends nothing more may still read: its end goes on to the backend behind what it has sent.
+#[tokio::test(start_paused = true)]
+async fn an_end_goes_on_behind_what_is_unwritten() {
+    let mut still = still(policy(), 16);
+    still.client.send(&masked(0x81, b"the last")).await;
+    still.client.io.shutdown().await.unwrap();
+    let backend_takes_nothing = [7; 16];
+    still.near.1.write_all(&backend_takes_nothing).await.unwrap();
+    assert!(still.poll().is_pending());
+    let state = still.freeze(FreezeMode::AsItIs);
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    let begun = Instant::now();
+    assert_eq!(rig.backend.io.read_exact(&mut [0; 16]).await.unwrap(), 16);
+    assert_eq!(rig.backend.receive().await, Some(received(0x81, b"the last")));
+    assert_eq!((rig.backend.receive().await, begun.elapsed()), (None, Duration::ZERO));
+    rig.backend.send(&frame(0x81, b"answer")).await;
+    assert_eq!(rig.client.receive().await, Some(received(0x81, b"answer")));
 }
 
 /// What each idle session holds in memory is not what it takes to move it.
