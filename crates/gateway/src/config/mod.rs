@@ -6,6 +6,7 @@
 //! Each option is declared once, in the file of its section, by the macro of `option`. The parser, [`reference()`]
 //! and [`schema()`] come from that declaration.
 
+mod access;
 pub mod across;
 mod answer;
 mod certificates;

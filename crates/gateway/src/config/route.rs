@@ -6,6 +6,7 @@ use std::sync::Arc;
 use frame_core::policy::Policy;
 use upgrade_handler::origin::OriginPattern;
 
+use super::access::{self, AccessOptions};
 use super::answer::{self, RedirectOptions, RespondOptions};
 use super::document::Document;
 use super::fields::{self, CorsOptions, RequestHeaderOptions, ResponseHeaderOptions};
@@ -120,6 +121,8 @@ options! {
     websocket: Table<WebsocketOptions>, optional;
     /// TLS towards the backend.
     tls: Table<TlsOptions>, optional;
+    /// Who may use the route, and how much.
+    access: Table<AccessOptions>, optional;
 }
 
 options! {
@@ -202,6 +205,7 @@ pub(super) fn read(
         }
         route.rewrite = rewrite;
         route.extras = (!extras.is_empty()).then(|| Box::new(extras));
+        route.access = section.access.map(|at| Box::new(access::read(d, &at.value)));
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);
         }

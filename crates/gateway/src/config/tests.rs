@@ -338,7 +338,7 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.when]\n[route.websocket]\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
@@ -738,6 +738,35 @@ fn plain_http_and_balancers_of_listeners() {
         ("plain_http = \"serve\" / ", "plain_http: expected \"refuse\" or \"redirect\""),
         (" / proxy_protocol = [\"balancer\"]", "proxy_protocol: expected an address or a network"),
         ("tls = false / redirect = \"https\"", "redirect: no listener speaks TLS"),
+    ] {
+        let (_, problems) = said(keys);
+        assert!(problems.iter().any(|problem| problem.contains(says)), "{keys}: {problems:?}");
+    }
+}
+
+#[test]
+fn who_may_use_a_route_and_how_much() {
+    let said = |keys: &str| {
+        let text = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        parse(&format!("{text}[route.access]\n{keys}\n"))
+    };
+    let (config, problems) = said(
+        "allow = [\"10.0.0.0/8\"]\ndeny = \"10.9.0.0/16\"\nrequests = \"50/s\"\nsessions = 100\nper = \"header:X-Key\"\n\
+         max_body = \"10MiB\"",
+    );
+    assert_eq!(problems, Vec::<String>::new());
+    let access = config.routes[0].access.as_ref().unwrap();
+    assert!(access.admits([10, 1, 0, 1].into()) && !access.admits([10, 9, 0, 1].into()));
+    assert_eq!((access.sessions, access.max_body), (Some(100), Some(10 << 20)));
+    for (keys, says) in [
+        ("allow = []", "allow: an empty list would refuse every client"),
+        ("deny = \"all\"", "deny: "),
+        ("requests = 50", "requests: expected a string in quotes"),
+        ("requests = \"50\"", "requests: expected a number of times such as \"50/s\""),
+        ("sessions = 0", "sessions: expected a number from 1"),
+        ("per = \"client\"", "per: nothing is counted"),
+        ("requests = \"1/s\"\nper = \"X-Key\"", "or a field such as \"header:X-Api-Key\""),
+        ("max_body = \"10\"", "max_body: "),
     ] {
         let (_, problems) = said(keys);
         assert!(problems.iter().any(|problem| problem.contains(says)), "{keys}: {problems:?}");

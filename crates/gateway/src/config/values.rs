@@ -9,6 +9,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use tls_acceptor::{CertName, ServerName};
 
+use crate::site::access::{Per, Rate};
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathRegex;
 use crate::site::path::{ExactPath, RoutePath};
@@ -233,6 +234,24 @@ pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
         return Err(format!("expected a name of letters, digits, -, _ and ., found {text:?}"));
     }
     Ok(text.into())
+}
+
+/// So many in so much time.
+pub(super) fn frequency(text: &str) -> Result<Rate, String> {
+    Rate::parse(text).ok_or_else(|| {
+        format!("expected a number of times such as \"50/s\", \"600/m\" or \"1000/h\", found {text:?}")
+    })
+}
+
+/// What is counted as one client.
+pub(super) fn per(text: &str) -> Result<Per, String> {
+    let header = text.strip_prefix("header:").and_then(|name| name.parse().ok());
+    match text {
+        "client" => Ok(Per::Client),
+        _ => header.map(Per::Header).ok_or_else(|| {
+            format!("expected \"client\", or a field such as \"header:X-Api-Key\", found {text:?}")
+        }),
+    }
 }
 
 pub(super) fn token(text: &str) -> Result<Box<str>, String> {

@@ -1,5 +1,6 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
+pub(crate) mod quotas;
 pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
@@ -16,6 +17,7 @@ use tls_acceptor::{Certificates, Waiting};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::context::quotas::Quotas;
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
 use crate::net::budget::{Pressure, Share, held};
@@ -61,6 +63,8 @@ pub struct Worker {
     pub shortage: Arc<Shortage>,
     /// Its use of memory.
     pub pressure: Arc<Pressure>,
+    /// How much clients use, of all workers.
+    pub quotas: Arc<Quotas>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
     /// What takes the records of finished requests and sessions.
@@ -71,7 +75,7 @@ impl Worker {
     /// One without connections.
     #[must_use]
     pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
-        let Common { site, certificates, drained, shortage, casing, sinks } = common;
+        let Common { site, certificates, drained, shortage, quotas, casing, sinks } = common;
         Self {
             site,
             certificates,
@@ -87,6 +91,7 @@ impl Worker {
             shed_clients: ShedClients::default(),
             shortage,
             pressure: Arc::default(),
+            quotas,
             casing,
             sinks,
         }
@@ -155,6 +160,8 @@ pub struct Common {
     pub drained: Arc<ArcSwap<Drained>>,
     /// See [`Worker::shortage`].
     pub shortage: Arc<Shortage>,
+    /// See [`Worker::quotas`].
+    pub quotas: Arc<Quotas>,
     /// See [`Worker::casing`].
     pub casing: Extensions,
     /// See [`Worker::sinks`].
@@ -230,6 +237,7 @@ mod tests {
             certificates: Certificates::new(Loaded::default(), 1),
             drained: Arc::default(),
             shortage: Arc::default(),
+            quotas: Arc::default(),
             casing: Extensions::new(),
             sinks: Sinks::new(Vec::new()),
         };

@@ -154,6 +154,7 @@ mod tests {
             certificates,
             drained: Arc::default(),
             shortage: Arc::default(),
+            quotas: Arc::default(),
             casing: Extensions::new(),
             sinks: crate::telemetry::record::Sinks::new(Vec::new()),
         };

@@ -24,6 +24,7 @@ use super::upgrade::new::{BoundListener, Inherited, Predecessor, SuccessionError
 use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
 use crate::context::Common;
+use crate::context::quotas::Quotas;
 use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
@@ -147,11 +148,13 @@ impl RunningGateway {
         let drained = drained.fold(Drained::default(), |drained, target| drained.with(target));
         let drained = Arc::new(ArcSwap::from_pointee(drained));
         let shortage = Arc::<Shortage>::default();
+        let quotas = Arc::<Quotas>::default();
         let common = Common {
             site: site.clone(),
             certificates: certificates.clone(),
             drained: drained.clone(),
             shortage: shortage.clone(),
+            quotas: quotas.clone(),
             casing,
             sinks: Sinks::new(vec![Box::new(AccessLog)]),
         };
@@ -166,6 +169,7 @@ impl RunningGateway {
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
+            quotas,
             reserve: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),

@@ -67,6 +67,18 @@ pub(crate) fn render(overview: &Overview) -> String {
         "Sessions and connections of slow readers closed because max_memory was nearly used up.",
     );
     page.sample(&[], sum(|worker| &worker.shed));
+    page.family(
+        "wssgate_requests_limited_total",
+        "counter",
+        "Requests and handshakes refused with 429, by requests or sessions in [route.access].",
+    );
+    page.sample(&[], overview.quotas.refused.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_rate_clients_forgotten_total",
+        "counter",
+        "Clients that were forgotten before their rate was free again, because the table of clients was full.",
+    );
+    page.sample(&[], overview.quotas.forgotten.load(Ordering::Relaxed));
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections accepted from clients.");
     page.sample(&[], overview.accepted());
     page.family("wssgate_sessions", "gauge", "Live WebSocket sessions, by route.");

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tls_acceptor::Certificates;
 use tokio::time::Instant;
 
+use crate::context::quotas::Quotas;
 use crate::context::registry::{Entry, Registry};
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
@@ -70,6 +71,8 @@ pub struct Overview {
     pub pressure: Vec<Arc<Pressure>>,
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,
+    /// How much clients use.
+    pub quotas: Arc<Quotas>,
     /// What is kept back for those who ask.
     pub reserve: Arc<DescriptorReserve>,
     /// Reloads that took.

@@ -1,16 +1,23 @@
 //! Whether a request may go on, between the choice of its route and what the route does.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use upgrade_handler::origin;
 
 use crate::context::Connection;
 use crate::request::reply::ErrorResponse;
+use crate::session::report::Report;
 use crate::site::host::Host;
 use crate::site::route::Route;
+use crate::upstream::body::{BODY_TOO_LONG, RequestBody};
+
+/// After how long a client with too many sessions may try again.
+const SESSIONS_WAIT: Duration = Duration::from_secs(10);
 
 /// Checks that the route is in service, and that there is memory for the request.
 ///
@@ -32,6 +39,67 @@ pub(super) fn allowed(route: &Route, head: &Parts) -> Result<(), ErrorResponse> 
         let cause = format!("{refusal}: {}", origin::shown(&head.headers));
         ErrorResponse::refusal(&refusal, head.version).because(cause)
     })
+}
+
+/// Checks that this client may use the route, and so much, by `[route.access]`: the lists, the rate, the number of
+/// sessions if it `opens` one, in this order.
+///
+/// # Errors
+/// 403, 429.
+pub(super) fn admitted(
+    connection: &Connection,
+    route: &Route,
+    client: IpAddr,
+    head: &Parts,
+    opens: bool,
+    report: &mut Report,
+) -> Result<(), ErrorResponse> {
+    let Some(access) = &route.access else { return Ok(()) };
+    if !access.admits(client) {
+        return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "this address may not use this service"));
+    }
+    let quotas = &connection.worker.quotas;
+    if access.requests.is_some() || access.sessions.is_some() {
+        let id = quotas.client(route, &access.per, client, &head.headers);
+        if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {
+            return Err(too_many(connection, route, "too many requests", wait, report));
+        }
+        if let Some(max) = access.sessions.filter(|_| opens) {
+            match quotas.session(id, max) {
+                Some(place) => report.counted(place),
+                None => return Err(too_many(connection, route, "too many sessions", SESSIONS_WAIT, report)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the length of a body, and bounds one without a length.
+///
+/// # Errors
+/// 413.
+pub(super) fn bounded(max: u64, head: &Parts, body: RequestBody) -> Result<RequestBody, ErrorResponse> {
+    let length =
+        head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max) {
+        return Err(ErrorResponse::new(StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LONG));
+    }
+    Ok(body.limited(max))
+}
+
+/// The answer to a client that wants too much (RFC 6585 §4). It has no line of its own in the log.
+fn too_many(
+    connection: &Connection,
+    route: &Route,
+    cause: &'static str,
+    wait: Duration,
+    report: &mut Report,
+) -> ErrorResponse {
+    connection.worker.quotas.refuse(connection.peer, route, cause);
+    report.omit();
+    let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, format!("{cause}; try again later"))
+        .with(RETRY_AFTER, secs.max(1).into())
 }
 
 /// An operator has taken the route, or the backend behind it, out of service.

@@ -113,7 +113,8 @@ async fn serve(
         trusted: &site.trusted_proxies,
         edits: None,
     };
-    report.asked(hop.client(&head.headers), &host.name);
+    let client = hop.client(&head.headers);
+    report.asked(client, &host.name);
     access::misdirected(connection, &host)?;
     let path = match head.uri.path() {
         "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
@@ -145,15 +146,23 @@ async fn serve(
     report.routed(route);
     access::available(connection, route)?;
     form::transfer_coding(&head)?;
-    let edits;
+    // The order of the phases is in the reference, at [route.access].
     if let Some(extras) = &route.extras {
-        let aside = aside.insert(Box::new(Aside::begin(connection, route, extras, &hop, &head, report)));
+        *aside = Some(Box::new(Aside::begin(connection, route, extras, &hop, &head, report)));
+    }
+    access::admitted(connection, route, client, &head, upgrade, report)?;
+    let edits;
+    if let (Some(extras), Some(aside)) = (&route.extras, aside) {
         if let Some(answer) = aside.preflight(extras, &head)? {
             return Ok(answer);
         }
         edits = aside.edits(extras, &hop, &head);
         hop.edits = Some(&edits);
     }
+    let body = match route.access.as_ref().and_then(|access| access.max_body) {
+        Some(max) => access::bounded(max, &head, body)?,
+        None => body,
+    };
     match kind {
         RequestKind::Refused(refusal) => Err(refusal.into()),
         RequestKind::Upgrade(upgrade) => {

@@ -24,7 +24,7 @@ use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::upstream::Upstream;
-use crate::upstream::body::{CLIENT_STALLED, Gate, RequestBody, ToBackend};
+use crate::upstream::body::{BODY_TOO_LONG, BodyTooLong, CLIENT_STALLED, Gate, RequestBody, ToBackend};
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
@@ -89,6 +89,7 @@ impl From<Failure> for RequestError {
                 (StatusCode::GATEWAY_TIMEOUT, "the backend of this gateway did not answer in time")
             }
             Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
+            Failure::Body(e) if e.is::<BodyTooLong>() => (StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LONG),
             Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body was cut off"),
             Failure::Dial(DialError::Shortage { .. }) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection at the moment")
@@ -139,7 +140,7 @@ async fn send_pooled(
     mut body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
-    if let RequestBody::Http2(body) = &mut body
+    if let Some(body) = body.http2()
         && body.size_hint().exact().is_none()
         && !means_something(&head.method)
         && !forward::expects_continue(&head.headers)

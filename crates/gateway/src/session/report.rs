@@ -8,6 +8,7 @@ use http::{Method, StatusCode, Version, request};
 use tokio::time::Instant;
 
 use crate::context::Connection;
+use crate::context::quotas::SessionPlace;
 use crate::context::registry::SessionOpener;
 use crate::net::error::chain;
 use crate::site::endpoint::Endpoint;
@@ -38,6 +39,9 @@ pub(crate) struct Report {
     id: Option<u64>,
     is_session: bool,
     written: bool,
+    is_omitted: bool,
+    /// Of a session: it counts as one of its client's until this is dropped.
+    place: Option<Box<SessionPlace>>,
 }
 
 impl Report {
@@ -62,6 +66,8 @@ impl Report {
             id: None,
             is_session: false,
             written: false,
+            is_omitted: false,
+            place: None,
         })
     }
 
@@ -132,6 +138,17 @@ impl Report {
         }
     }
 
+    /// The session that the request becomes is counted.
+    pub(crate) fn counted(&mut self, place: SessionPlace) {
+        self.place = Some(Box::new(place));
+    }
+
+    /// It was refused and counted elsewhere: there is no line for it.
+    pub(crate) fn omit(&mut self) {
+        self.written = true;
+        self.is_omitted = true;
+    }
+
     /// The session has this id.
     pub(crate) fn registered(&mut self, id: u64) {
         self.id = Some(id);
@@ -144,6 +161,9 @@ impl Report {
 
     /// The answer has ended: `whole`, or broken off.
     pub(crate) fn answered(&mut self, bytes: u64, whole: bool) {
+        if self.is_omitted {
+            return;
+        }
         if !whole {
             self.cause("the client went away before the answer's end");
         }

@@ -1,5 +1,6 @@
 //! The site: everything a request is served by, immutable, swapped whole.
 
+pub mod access;
 pub mod answer;
 pub mod drained;
 pub mod endpoint;

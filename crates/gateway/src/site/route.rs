@@ -8,6 +8,7 @@ use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
 
+use crate::site::access::Access;
 use crate::site::answer::{Redirect, Respond};
 use crate::site::extras::Extras;
 use crate::site::files::Files;
@@ -29,6 +30,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// What WebSocket sessions must obey.
     pub policy: Policy,
+    /// Who may use it, and how much; `None`: every client, as much as it likes.
+    pub access: Option<Box<Access>>,
     /// Pages that may open WebSockets; `None`: all.
     pub origins: Option<Vec<OriginPattern>>,
     /// What is done besides; `None`: nothing.
@@ -51,7 +54,16 @@ impl Route {
     #[must_use]
     pub fn new(matcher: Matcher, action: Action) -> Self {
         let policy = Self::policy(matches!(action, Action::Service(_)));
-        Self { id: matcher.id(), matcher, action, rewrite: None, policy, origins: None, extras: None }
+        Self {
+            id: matcher.id(),
+            matcher,
+            action,
+            rewrite: None,
+            policy,
+            access: None,
+            origins: None,
+            extras: None,
+        }
     }
 
     /// The rules for WebSockets where nothing is said: for those that end at the gateway, or that a server has.

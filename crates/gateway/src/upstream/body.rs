@@ -36,7 +36,38 @@ pub enum RequestBody {
     Http1(Http1Body),
     /// Over HTTP/2.
     Http2(Http2Body),
+    /// One without a length, of which so many bytes more may come.
+    Limited(Box<RequestBody>, u64),
 }
+
+impl RequestBody {
+    /// Ends with an error behind `max` bytes. A body with a length must have been checked.
+    #[must_use]
+    pub fn limited(self, max: u64) -> Self {
+        match self.size_hint().exact() {
+            Some(_) => self,
+            None => Self::Limited(Box::new(self), max),
+        }
+    }
+
+    /// The body over HTTP/2, if it is one.
+    #[must_use]
+    pub fn http2(&mut self) -> Option<&mut Http2Body> {
+        match self {
+            Self::Empty | Self::Http1(_) => None,
+            Self::Http2(body) => Some(body),
+            Self::Limited(body, _) => body.http2(),
+        }
+    }
+}
+
+/// What a client and the log read if a request's body is longer than `max_body`.
+pub(crate) const BODY_TOO_LONG: &str = "the request's body is too long";
+
+/// The body is longer than `max_body`.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{BODY_TOO_LONG}")]
+pub(crate) struct BodyTooLong;
 
 /// A body over HTTP/1.1.
 #[derive(Debug)]
@@ -196,6 +227,18 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
+            Self::Limited(body, left) => {
+                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                {
+                    match left.checked_sub(data.len() as u64) {
+                        Some(rest) => *left = rest,
+                        None => return Poll::Ready(Some(Err(BodyTooLong.into()))),
+                    }
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -204,6 +247,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Http1(body) => body.body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Limited(body, _) => body.is_end_stream(),
         }
     }
 
@@ -212,6 +256,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Limited(body, _) => body.size_hint(),
         }
     }
 }

@@ -14,7 +14,8 @@ pub(super) use self::basic::{Boolean, CloseCode, List, Number};
 pub(super) use self::fields::FieldValues;
 pub(super) use self::section::{Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
-    Address, CertificateName, ExactPath, File, Host, ListenerName, MediaType, Method, Name, Network, OneOf,
-    Origin, PathPrefix, PathRegex, PathTemplate, PlainText, Server, SocketPath, Text, TlsName, Token, Words,
+    Address, CertificateName, ExactPath, File, Frequency, Host, ListenerName, MediaType, Method, Name,
+    Network, OneOf, Origin, PathPrefix, PathRegex, PathTemplate, Per, PlainText, Server, SocketPath, Text,
+    TlsName, Token, Words,
 };
 pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

@@ -219,6 +219,14 @@ text!(
     ListenerName -> std::sync::Arc<str>, "name of a listener", |text: &str| Ok(text.into())
 );
 text!(
+    /// So many in so much time.
+    Frequency -> crate::site::access::Rate, "`\"50/s\"`, `\"600/m\"` or `\"1000/h\"`", values::frequency
+);
+text!(
+    /// What is counted as one client.
+    Per -> crate::site::access::Per, "`\"client\"` or `\"header:NAME\"`", values::per
+);
+text!(
     /// A token (RFC 9110 §5.6.2), such as a subprotocol.
     Token -> Box<str>, "name", values::token
 );
@@ -230,6 +238,15 @@ text!(
     /// Where a page that opens a WebSocket may come from.
     Origin -> upgrade_handler::origin::OriginPattern, "origin", upgrade_handler::origin::OriginPattern::parse
 );
+
+impl Show for Per {
+    fn show(value: &crate::site::access::Per) -> Json {
+        match value {
+            crate::site::access::Per::Client => "client".into(),
+            crate::site::access::Per::Header(name) => format!("header:{name}").into(),
+        }
+    }
+}
 
 impl Show for Address {
     fn show(value: &std::net::SocketAddr) -> Json {

@@ -75,6 +75,9 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.websocket]", "origins", None),
         ("[route.tls]", "ca", None),
         ("[route.tls]", "server_name", Some("server_name = \"e\"")),
+        ("[route.access]", "allow", None),
+        ("[route.access]", "deny", Some("deny = []")),
+        ("[route.access]", "max_body", Some("max_body = \"off\"")),
     ];
     assert_eq!(
         words.collect::<Vec<_>>(),
@@ -99,6 +102,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
     assert!(route.matcher.hosts.is_empty() && route.origins.is_none());
     assert_eq!((&*config.listeners[0].name, route.id.as_str()), ("127.0.0.1:80", "/"));
     assert!(route.matcher.listeners.is_empty() && route.matcher.when.methods.is_empty());
+    assert!(route.access.is_none(), "every address is let in");
     let limited = format!("{base}[route.websocket]\nmax_message = \"16MiB\"\n");
     assert_eq!(meaning(base), meaning(&limited));
 }

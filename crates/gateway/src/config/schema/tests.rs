@@ -1,8 +1,9 @@
 //! The schema and the parser say the same of a file.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 
 use regex::Regex;
 
@@ -26,9 +27,7 @@ fn accepts(schema: &Json, value: &Json) -> bool {
         },
         "enum" => rule.as_array().unwrap().contains(value),
         "anyOf" => rule.as_array().unwrap().iter().any(|one| accepts(one, value)),
-        "pattern" => {
-            value.as_str().is_none_or(|text| Regex::new(rule.as_str().unwrap()).unwrap().is_match(text))
-        }
+        "pattern" => value.as_str().is_none_or(|text| is_match(rule.as_str().unwrap(), text)),
         "minimum" => value.as_i64().is_none_or(|number| number >= rule.as_i64().unwrap()),
         "maximum" => value.as_i64().is_none_or(|number| number <= rule.as_i64().unwrap()),
         "items" => value.as_array().is_none_or(|items| items.iter().all(|item| accepts(rule, item))),
@@ -48,6 +47,14 @@ fn accepts(schema: &Json, value: &Json) -> bool {
         }),
         other => panic!("the keyword {other} is new"),
     })
+}
+
+/// Each pattern is compiled once: it takes much longer than to match a value.
+fn is_match(pattern: &str, text: &str) -> bool {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap();
+    let regex = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap());
+    regex.is_match(text)
 }
 
 fn is_valid(text: &str) -> bool {
@@ -211,6 +218,10 @@ const VALUES: &[&str] = &[
     "{}",
     "[{}]",
     "\"GET\"",
+    "\"50/s\"",
+    "\"600/m\"",
+    "\"client\"",
+    "\"header:X-Api\"",
     "\"redirect\"",
     "\"https\"",
     "[\"GET\", \"PUT\"]",

@@ -1,0 +1,177 @@
+//! Who may use a route, and how much.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use http::Method;
+use support::backend::{Backend, Seen, echo};
+use support::gateway::{Gateway, Setup, config};
+use support::http1::{Answer, ask, read_head};
+use support::http2::Http2;
+use support::pki::Pki;
+use support::tls::Tls;
+use support::ws::WebSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A gateway with one route to an echoing backend, for which this machine is a trusted proxy.
+async fn start(access: &str) -> (Gateway, Seen) {
+    let (backend, seen) = echo().await;
+    (start_before(backend, access), seen)
+}
+
+fn start_before(backend: Backend, access: &str) -> Gateway {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let route = format!(
+        "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\n[route.access]\n{access}\n",
+        backend.address
+    );
+    let route = route + "[admin]\naddress = \"127.0.0.3:0\"\n";
+    std::mem::forget(backend); // it serves as long as the test runs
+    setup.start(&config("trusted_proxies = [\"127.0.0.0/8\"]", &route))
+}
+
+async fn get(gateway: &Gateway, client: &str, fields: &str) -> Answer {
+    let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let head = format!("GET / HTTP/1.1\r\nHost: default.test\r\nX-Forwarded-For: {client}\r\n{fields}\r\n");
+    ask(&mut tcp, head).await
+}
+
+async fn http2(gateway: &Gateway) -> Http2 {
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    Http2::connect(io, "default.test").await
+}
+
+#[tokio::test]
+async fn address_lists_let_in_and_keep_out() {
+    let (gateway, seen) =
+        start("allow = [\"10.0.0.0/8\", \"2001:db8::/32\"]\ndeny = [\"10.9.0.0/16\"]").await;
+    for (client, status) in [
+        ("10.1.2.3", 200),
+        ("2001:db8::7", 200),
+        ("::ffff:10.1.2.3", 200),
+        ("10.9.0.1", 403),
+        ("11.0.0.1", 403),
+        ("2001:db9::1", 403),
+        ("", 403),
+    ] {
+        let before = seen.count();
+        assert_eq!(get(&gateway, client, "").await.status(), status, "{client}");
+        assert_eq!(seen.count() - before, usize::from(status == 200), "{client}");
+    }
+    let mut client = http2(&gateway).await;
+    let refused = client.websocket("/", &[("x-forwarded-for", "10.9.0.1")]).await;
+    assert_eq!(refused.err().map(|answer| answer.status()), Some(403));
+    let (mut socket, _) = client.websocket("/", &[("x-forwarded-for", "10.1.0.1")]).await.unwrap();
+    socket.echoes("hello").await;
+}
+
+async fn metric(gateway: &Gateway, name: &str) -> String {
+    let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
+    let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text();
+    let line = page.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+    line[name.len() + 1..].to_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
+    let (gateway, seen) = start("requests = \"5/h\"").await;
+    for _ in 0..5 {
+        assert_eq!(get(&gateway, "192.0.2.1", "").await.status(), 200);
+    }
+    for n in 0..20 {
+        let answer = get(&gateway, "192.0.2.1", "").await;
+        assert_eq!(answer.status(), 429, "{n}");
+        let wait: u64 = answer.head.get("retry-after").unwrap().parse().unwrap();
+        assert!((700..=720).contains(&wait), "{wait}");
+    }
+    assert_eq!(get(&gateway, "192.0.2.2", "").await.status(), 200);
+    // One network of IPv6 is one client. Handshakes count, too.
+    let mut client = http2(&gateway).await;
+    for n in 0..5 {
+        let address = format!("2001:db8:1:2::{n}");
+        drop(client.websocket("/", &[("x-forwarded-for", &address)]).await.unwrap());
+    }
+    let refused = client.websocket("/", &[("x-forwarded-for", "2001:db8:1:2:ffff::1")]).await;
+    assert_eq!(refused.err().map(|answer| answer.status()), Some(429));
+    assert_eq!(seen.count(), 11, "what is refused doesn't reach the backend");
+    assert_eq!(metric(&gateway, "wssgate_requests_limited_total").await, "21");
+    // A reload doesn't give it new ones.
+    gateway.reload();
+    assert_eq!(get(&gateway, "192.0.2.1", "").await.status(), 429);
+    let lines = gateway.lines("requests refused with 429");
+    assert!((1..20).contains(&lines.len()), "one line a second: {lines:?}");
+    let requests = gateway.lines("request");
+    assert!(requests.iter().all(|line| line["status"] != 429), "and none for each");
+}
+
+#[tokio::test]
+async fn live_sessions_are_counted_by_client_or_by_field() {
+    let (gateway, _seen) = start("sessions = 2\nper = \"header:X-Api-Key\"").await;
+    let mut client = http2(&gateway).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(client.websocket("/", &[("x-api-key", "a")]).await.unwrap().0);
+    }
+    let refused = client.websocket("/", &[("x-api-key", "a")]).await;
+    let refused = refused.err().unwrap();
+    assert_eq!((refused.status(), refused.head.headers.get("retry-after").is_some()), (429, true));
+    open.push(client.websocket("/", &[("x-api-key", "b")]).await.unwrap().0);
+    // Plain requests are no sessions.
+    assert_eq!(get(&gateway, "192.0.2.1", "X-Api-Key: a\r\n").await.status(), 200);
+    let mut first = open.remove(0);
+    first.close(1000).await;
+    first.hears_close(1000).await;
+    gateway.wait("session");
+    let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
+    let (mut socket, _) = WebSocket::connect(io, "default.test", "/", "X-Api-Key: a\r\n").await.unwrap();
+    socket.echoes("there is a place again").await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_gets_413() {
+    let seen = Seen::default();
+    let heads = seen.clone();
+    // It answers when it has all of the body: "0123456789", chunked or not.
+    let backend = Backend::start(move |mut tcp| {
+        let heads = heads.clone();
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                heads.push(head.clone());
+                let end = if head.get("content-length").is_some() { "9" } else { "0\r\n\r\n" };
+                let mut body = Vec::new();
+                while !body.ends_with(end.as_bytes()) {
+                    let Ok(byte) = tcp.read_u8().await else { return };
+                    body.push(byte);
+                }
+                tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = start_before(backend, "max_body = \"10B\"");
+    let mut client = http2(&gateway).await;
+    for (body, status) in [("0123456789", 200), ("0123456789x", 413)] {
+        let before = seen.count();
+        let length =
+            format!("POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        assert_eq!(ask(&mut tcp, length).await.status(), status, "{body}");
+        assert_eq!(seen.count() - before, usize::from(status == 200), "the backend isn't asked");
+        // Without a length it is known when it comes.
+        let chunked = format!(
+            "POST / HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        assert_eq!(ask(&mut tcp, chunked).await.status(), status, "{body}");
+        let request = client.request(Method::POST, "/");
+        let (answer, mut send) = client.begin(request, false).await;
+        send.send_data(body.to_owned().into(), true).unwrap();
+        assert_eq!(support::http2::read(answer.await.unwrap()).await.status(), status, "{body}");
+    }
+}
