@@ -221,3 +221,92 @@ async fn files_for_tls_are_read_before_anything_starts_and_again_at_a_reload() {
     assert_eq!(gateway.reload()["message"], "reloaded");
     assert_eq!(ask(&mut http1(&gateway).await, get("/")).await.status(), 502);
 }
+
+/// Takes a header of the PROXY protocol, and says it: in version 2, source and destination.
+async fn read_header(io: &mut TcpStream) -> String {
+    let mut head = [0; 16];
+    assert_eq!(io.read_exact(&mut head[..6]).await.unwrap(), 6);
+    if &head[..6] == b"PROXY " {
+        let mut line = Vec::from(&head[..6]);
+        while !line.ends_with(b"\r\n") {
+            line.push(io.read_u8().await.unwrap());
+        }
+        return String::from_utf8(line).unwrap().trim_end().to_owned();
+    }
+    io.read_exact(&mut head[6..]).await.unwrap();
+    assert_eq!(head, *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+    let mut rest = [0; 12];
+    io.read_exact(&mut rest).await.unwrap();
+    let ip = |at: usize| std::net::Ipv4Addr::from(*rest[at..].first_chunk::<4>().unwrap());
+    let port = |at: usize| u16::from_be_bytes([rest[at], rest[at + 1]]);
+    format!("v2 {} {} {} {}", ip(0), ip(4), port(8), port(10))
+}
+
+#[tokio::test]
+async fn backends_are_told_the_client_by_the_proxy_protocol() {
+    for (version, behind_tls) in [("v1", false), ("v2", false), ("v1", true)] {
+        let setup = setup();
+        let pki = Pki::new();
+        std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+        let (seen, headers) = (Seen::default(), Arc::new(Mutex::new(Vec::new())));
+        let (heads, told) = (seen.clone(), headers.clone());
+        let tls = acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None);
+        let backend = Backend::start(move |mut tcp: TcpStream| {
+            let (heads, told, tls) = (heads.clone(), told.clone(), tls.clone());
+            async move {
+                let header = read_header(&mut tcp).await;
+                told.lock().unwrap().push(header);
+                if behind_tls {
+                    serve(tls.accept(tcp).await.unwrap(), &heads).await;
+                } else {
+                    serve(tcp, &heads).await;
+                }
+            }
+        })
+        .await;
+        let scheme = if behind_tls { "https" } else { "http" };
+        let ca = if behind_tls { "[route.tls]\nca = \"ca.pem\"\n" } else { "" };
+        let gateway = setup.start(&config(
+            "workers = 1\ntrusted_proxies = [\"127.0.0.1\"]",
+            &format!(
+                "[[route]]\npath = \"/\"\nproxy = \"{scheme}://{}\"\nproxy_protocol = \"{version}\"\n{ca}",
+                backend.address
+            ),
+        ));
+        let expect = |client: &TcpStream, source: &str, port: u16| {
+            let to = client.peer_addr().unwrap();
+            match version {
+                "v1" => format!("PROXY TCP4 {source} {} {port} {}", to.ip(), to.port()),
+                _ => format!("v2 {source} {} {port} {}", to.ip(), to.port()),
+            }
+        };
+        // Each client has connections of its own, and keeps them.
+        let (mut first, mut second) = (http1(&gateway).await, http1(&gateway).await);
+        let mut all = Vec::new();
+        for client in [&mut first, &mut second] {
+            all.push(expect(client, "127.0.0.1", client.local_addr().unwrap().port()));
+        }
+        for _ in 0..3 {
+            assert_eq!(ask(&mut first, get("/")).await.status(), 200);
+            assert_eq!(ask(&mut second, get("/")).await.status(), 200);
+        }
+        assert_eq!(*headers.lock().unwrap(), all);
+        // A client of another proxy, whose port isn't known.
+        let other = "GET / HTTP/1.1\r\nHost: default.test\r\nX-Forwarded-For: 192.0.2.9\r\n\r\n";
+        assert_eq!(ask(&mut first, other).await.status(), 200);
+        assert_eq!(headers.lock().unwrap().last().unwrap(), &expect(&first, "192.0.2.9", 0));
+        // It is over when its client's connection is; the other one is used again.
+        assert_eq!(ask(&mut first, get("/")).await.status(), 200);
+        assert_eq!(headers.lock().unwrap().len(), 3);
+        let third = http1(&gateway).await;
+        let header = expect(&third, "127.0.0.1", third.local_addr().unwrap().port());
+        let (mut socket, _) = WebSocket::connect(third, "default.test", "/ws", "").await.unwrap();
+        socket.echoes("hello").await;
+        assert_eq!(headers.lock().unwrap().last().unwrap(), &header);
+        let mut h2 = http2(&gateway).await;
+        for _ in 0..2 {
+            assert_eq!(h2.ask(h2.request(Method::GET, "/x")).await.status(), 200);
+        }
+        assert_eq!(headers.lock().unwrap().len(), 5);
+    }
+}

@@ -56,6 +56,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
         worker.pool.adopt(upstream.choose(), near);
     }
     Arc::new(Connection {
+        local: ([192, 0, 2, 8], 443).into(),
         peer: ([192, 0, 2, 7], 50_122).into(),
         listener: "bench".into(),
         tls: None,

@@ -96,6 +96,7 @@ impl Scene {
     pub(crate) fn connection(&self) -> Arc<Connection> {
         Arc::new(Connection {
             peer: ([192, 0, 2, 7], 50_122).into(),
+            local: ([192, 0, 2, 8], 443).into(),
             listener: "test".into(),
             tls: None,
             redirect: Redirect::No,

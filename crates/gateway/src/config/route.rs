@@ -26,7 +26,7 @@ use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
-use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT, Upstream};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
 pub(super) struct ServiceName;
 
@@ -42,6 +42,15 @@ pub(super) struct Pool;
 impl Words for Pool {
     type Value = bool;
     const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
+}
+
+/// Versions of the PROXY protocol.
+pub(super) struct ProxyProtocol;
+
+impl Words for ProxyProtocol {
+    type Value = ProxyVersion;
+    const WORDS: &'static [(&'static str, ProxyVersion)] =
+        &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 }
 
 /// Whether names are kept as they were sent.
@@ -119,6 +128,9 @@ options! {
     intercept_errors: Boolean, default = false;
     /// The rules for WebSockets.
     websocket: Table<WebsocketOptions>, optional;
+    /// The version of the PROXY protocol in which the backend is told who the client is, in front of each connection.
+    /// Such a connection is used for the requests of one client connection only.
+    proxy_protocol: OneOf<ProxyProtocol>, optional;
     /// TLS towards the backend.
     tls: Table<TlsOptions>, optional;
     /// Who may use the route, and how much.
@@ -153,6 +165,7 @@ const PROXY_ONLY: &[&str] = &[
     "connect_timeout",
     "field_names",
     "pool",
+    "proxy_protocol",
     "request_headers",
     "response_timeout",
     "rewrite",
@@ -311,7 +324,11 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
         server_tls::apply(d, tls, Arc::make_mut(&mut upstream.endpoint));
     }
     Some(Action::Proxy(Arc::new(Upstream {
-        connector: Connector { connect_timeout: section.connect_timeout.value, pooled: section.pool.value },
+        connector: Connector {
+            connect_timeout: section.connect_timeout.value,
+            pooled: section.pool.value,
+            proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
+        },
         response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
         keeps_names: section.field_names.value,
         ..upstream

@@ -202,6 +202,7 @@ fn each_mistake_is_named_with_its_place() {
     let empty = "connect_timeout = \"5s\"\n[route.tls]\nca = []";
     check("connect_timeout = \"5s\"", empty, &["29:1: write https:// in proxy"]);
     check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other?x", &["27:9: without ?"]);
+    check("connect_timeout = \"5s\"", "proxy_protocol = \"v3\"", &["28:18: expected \"v1\" or \"v2\""]);
     check("connect_timeout = \"5s\"", "strip_prefix = \"/ws\"", &["28:16: expected the route's path (/wss)"]);
     check("connect_timeout = \"5s\"", "rewrite = \"/{path}\"", &["28:11: only placeholder"]);
     let both = "strip_prefix = \"/wss\"\nrewrite = \"/new{rest}\"";

@@ -173,6 +173,8 @@ pub struct Common {
 pub struct Connection {
     /// The address at its other end.
     pub peer: SocketAddr,
+    /// The address that it came to, for backends that are told it by the PROXY protocol.
+    pub local: SocketAddr,
     /// What its handshake found; `None`: plain text.
     pub tls: Option<Tls>,
     /// The name of the listener that it came to.

@@ -10,7 +10,7 @@
 //! 6. A request or session that has ended is a [`Record`](crate::telemetry::record::Record), and a line of the log.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use rustix::net::{RecvFlags, recv};
@@ -120,13 +120,15 @@ async fn serve(
         None if state.redirect => Redirect::Unbound,
         _ => Redirect::No,
     };
+    let local = tcp.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
     let handshaken = match redirect {
         Redirect::All => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
         _ => handshake(&worker, &state, tcp, peer, deadline).await,
     };
     let Some((stream, tls, alpn)) = handshaken else { return };
     let (listener, limits) = (state.name.clone(), state.limits);
-    let connection = Connection { peer, tls, listener, redirect, limits, worker, own: OnceLock::new() };
+    let connection =
+        Connection { peer, local, tls, listener, redirect, limits, worker, own: OnceLock::new() };
     let connection = Arc::new(connection);
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {

@@ -4,12 +4,14 @@
 //! In: bytes, in any split. Out: how many of them belong to the header, and in the end the client's address. Nothing
 //! behind the header is ever taken, and no TLV is kept.
 
+mod encode;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Section 2.2: how version 2 begins.
-const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Section 2.1: how version 1 begins.
-const WORD: &[u8; 6] = b"PROXY ";
+pub use self::encode::ProxyVersion;
+pub(crate) use self::encode::encode;
+use self::encode::{SIGNATURE, WORD};
+
 /// Section 2.1: the longest line of version 1, with its end.
 const LINE_LEN_MAX: usize = 107;
 /// Version 2: signature, version and command, family, length.

@@ -17,6 +17,7 @@ use upgrade_handler::{FalseAnswer, Handoff, HandshakeTransport, Key, Upgrade, as
 
 use crate::context::Connection;
 use crate::net::error::{BoxError, chain};
+use crate::net::proxy_protocol::encode;
 use crate::request::body::AnswerBody;
 use crate::request::reply::{ErrorResponse, RequestError, Served, Upgraded};
 use crate::session::Other;
@@ -149,9 +150,9 @@ async fn send_pooled(
         let _ = timeout(BODY_TIME, body.known()).await;
     }
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
+    let endpoint = &endpoint_for(connection, upstream, hop, &head);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
-    let endpoint = upstream.choose();
     report.backend(endpoint);
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
@@ -184,8 +185,6 @@ async fn send_pooled(
         Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
         Err(SendRequestError::Retry { request, .. }) => {
             let asking = async {
-                let endpoint = upstream.choose();
-                report.backend(endpoint);
                 let (wire, fresh) = pool.lease_new(upstream.connector, endpoint).await?;
                 lease = fresh;
                 progress.touch();
@@ -203,8 +202,20 @@ async fn send_pooled(
     tell_repairs(upstream, answer.repairs());
     if logs_in || identity::challenges(&head) {
         lease.belongs_to(own_pool(connection, version));
+    } else if endpoint.header.is_some() && upstream.connector.pooled {
+        lease.belongs_to(Some(connection.own.get_or_init(Arc::default)));
     }
     Ok((head, answer, lease))
+}
+
+/// The server that is to have the request; one that is told who the client is gets a connection for this client alone.
+fn endpoint_for(connection: &Connection, upstream: &Upstream, hop: &Hop<'_>, head: &Parts) -> Arc<Endpoint> {
+    let endpoint = upstream.choose().clone();
+    let Some(version) = upstream.connector.proxy_protocol else { return endpoint };
+    let client = hop.client(&head.headers);
+    // What port a client has at another proxy isn't known.
+    let port = if client == hop.peer { connection.peer.port() } else { 0 };
+    Arc::new(endpoint.for_client(encode(version, (client, port).into(), connection.local)))
 }
 
 /// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
@@ -246,7 +257,7 @@ pub(super) async fn upgrade(
     mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
-    let endpoint = upstream.choose();
+    let endpoint = &endpoint_for(connection, upstream, hop, &head);
     report.backend(endpoint);
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);

@@ -16,10 +16,12 @@ use crate::site::server_tls::ServerTls;
 pub struct Endpoint {
     /// Where it listens.
     pub place: Place,
-    /// The same as the log has it. Endpoints are compared by this, and by what their TLS trusts.
+    /// The same as the log has it. Endpoints are compared by this, by what their TLS trusts, and by their header.
     pub address: Box<str>,
     /// TLS towards it.
     pub tls: Option<Arc<ServerTls>>,
+    /// What each connection begins with, of the PROXY protocol: such a connection is one client's.
+    pub header: Option<Box<[u8]>>,
 }
 
 /// Where a server listens.
@@ -47,13 +49,19 @@ impl Endpoint {
             place: Place::Tcp { host: host.into(), port },
             address: format!("{host}:{port}").into(),
             tls: None,
+            header: None,
         }
     }
 
     /// The server on this Unix socket.
     #[must_use]
     pub fn unix(path: &str) -> Self {
-        Self { place: Place::Unix(path.into()), address: format!("unix:{path}").into(), tls: None }
+        Self {
+            place: Place::Unix(path.into()),
+            address: format!("unix:{path}").into(),
+            tls: None,
+            header: None,
+        }
     }
 
     /// Reads `http://host[:port][/path]` or `ws://…`, which means the same, `https://…` or `wss://…`, which is TLS with
@@ -116,6 +124,12 @@ impl Endpoint {
         Ok((Self::unix(socket), path_behind(behind)?))
     }
 
+    /// The same server for one client alone, who is told to it by `header`.
+    #[must_use]
+    pub fn for_client(&self, header: Vec<u8>) -> Self {
+        Self { header: Some(header.into()), ..self.clone() }
+    }
+
     /// As a `Host` of its own; on a Unix socket that is "localhost".
     #[must_use]
     pub fn field(&self) -> HeaderValue {
@@ -176,7 +190,7 @@ impl Ord for Endpoint {
             (None, None) => Ordering::Equal,
             (one, other) => one.as_ref().map(|tls| tls.key()).cmp(&other.as_ref().map(|tls| tls.key())),
         };
-        self.address.cmp(&other.address).then_with(by_tls)
+        self.address.cmp(&other.address).then_with(by_tls).then_with(|| self.header.cmp(&other.header))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::net::proxy_protocol::ProxyVersion;
 use crate::site::endpoint::Endpoint;
 use crate::site::path::RoutePath;
 
@@ -19,6 +20,8 @@ pub struct Connector {
     pub connect_timeout: Duration,
     /// Connections are kept for other requests.
     pub pooled: bool,
+    /// Servers are told by the PROXY protocol who the client is.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// What a route names behind `proxy`.
@@ -45,7 +48,7 @@ impl Upstream {
         let (endpoint, path) = Endpoint::parse(text)?;
         Ok(Self {
             endpoint: Arc::new(endpoint),
-            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true },
+            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true, proxy_protocol: None },
             response_timeout: RESPONSE_TIMEOUT,
             path,
             keeps_names: false,

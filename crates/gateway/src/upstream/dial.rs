@@ -7,6 +7,7 @@ use std::time::Duration;
 use net_io::Unix;
 use socket2::SockRef;
 use tls_acceptor::{ConnectError, TlsStream};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -29,9 +30,16 @@ const QUEUE_WAIT: Duration = Duration::from_millis(1);
 /// A dropped call drops the attempt.
 pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<BackendStream, DialError> {
     let deadline = Instant::now() + connector.connect_timeout;
+    let header = endpoint.header.as_deref().unwrap_or_default();
     match &endpoint.place {
         Place::Tcp { host, port } => {
-            let tcp = dial_tcp(connector, host, *port, deadline).await?;
+            let mut tcp = dial_tcp(connector, host, *port, deadline).await?;
+            if !header.is_empty() {
+                // A new socket takes so little at once.
+                tcp.write_all(header)
+                    .await
+                    .map_err(|error| DialError::Connect { address: endpoint.to_string(), error })?;
+            }
             let Some(tls) = &endpoint.tls else { return Ok(BackendStream::Tcp(tcp.into())) };
             // Larger than the rest, and for few.
             let handshake = Box::pin(shake_hands(tls, tcp));
@@ -40,7 +48,7 @@ pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Ba
                 Err(_) => Err(DialError::TlsTimeout { after: connector.connect_timeout }),
             }
         }
-        Place::Unix(path) => match timeout_at(deadline, dial_unix(path)).await {
+        Place::Unix(path) => match timeout_at(deadline, dial_unix(path, header)).await {
             Ok(Ok(unix)) => Ok(BackendStream::Unix(unix)),
             Ok(Err(error)) if is_shortage(&error) => Err(DialError::Shortage { error }),
             Ok(Err(error)) => Err(DialError::Connect { address: endpoint.to_string(), error }),
@@ -82,12 +90,16 @@ async fn dial_tcp(
 }
 
 /// A Unix socket whose queue is full doesn't make a connection wait as TCP does: it refuses with EAGAIN (connect(2)).
-async fn dial_unix(path: &str) -> io::Result<Unix> {
+async fn dial_unix(path: &str, header: &[u8]) -> io::Result<Unix> {
     let mut wait = QUEUE_WAIT;
     loop {
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(wait).await,
-            connected => return Ok(connected?.into()),
+            connected => {
+                let mut unix = connected?;
+                unix.write_all(header).await?;
+                return Ok(unix.into());
+            }
         }
         wait *= 2;
     }
@@ -151,7 +163,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_refused_and_a_name_without_address_is_told() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let connector = Connector { connect_timeout: Duration::from_secs(5), pooled: true };
+        let connector =
+            Connector { connect_timeout: Duration::from_secs(5), pooled: true, proxy_protocol: None };
         let refused = dial(connector, &Endpoint::new("127.0.0.1", free.port())).await;
         assert!(matches!(refused, Err(DialError::Connect { .. })));
         let nameless = dial(connector, &Endpoint::new("name.invalid", free.port())).await;
@@ -161,7 +174,8 @@ mod tests {
     async fn a_unix_socket_with_a_full_queue_is_waited_for_and_one_that_is_not_there_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.sock").to_str().unwrap().to_owned();
-        let connector = Connector { connect_timeout: Duration::from_millis(50), pooled: true };
+        let connector =
+            Connector { connect_timeout: Duration::from_millis(50), pooled: true, proxy_protocol: None };
         let missing = dial(connector, &Endpoint::unix(&path)).await.unwrap_err();
         assert!(missing.to_string().contains(&format!("can't connect to unix:{path}: ")), "{missing}");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -170,7 +184,8 @@ mod tests {
         let first = dial(connector, &Endpoint::unix(&path)).await.unwrap();
         let full = dial(connector, &Endpoint::unix(&path)).await;
         assert!(matches!(full, Err(DialError::Timeout { .. })), "{full:?}");
-        let patient = Connector { connect_timeout: Duration::from_secs(20), pooled: true };
+        let patient =
+            Connector { connect_timeout: Duration::from_secs(20), pooled: true, proxy_protocol: None };
         let endpoint = Endpoint::unix(&path);
         let waiting = dial(patient, &endpoint);
         tokio::pin!(waiting);

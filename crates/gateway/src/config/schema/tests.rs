@@ -198,6 +198,7 @@ const VALUES: &[&str] = &[
     "\"echo\"",
     "\"console\"",
     "\"canonical\"",
+    "\"v2\"",
     "\"as-sent\"",
     "\"domain.com\"",
     "\"*.domain.com\"",
