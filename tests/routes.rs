@@ -139,6 +139,30 @@ async fn a_route_with_a_name_is_the_same_whatever_else_changes() {
 }
 
 #[tokio::test]
+async fn operators_call_a_route_by_its_name_or_by_its_host_and_path() {
+    let routes =
+        route("chat", "host = [\"a.test\", \"b.test\"]\npath = \"/chat\"") + &route("rest", "path = \"/\"");
+    let (gateway, _) = start(&(routes + "[control]\nsocket = \"control.sock\"\n"));
+    let control = async |command: &str, target: &str| {
+        let socket = gateway.path().join("control.sock");
+        let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+        let output = process.args([command, target, "--socket"]).arg(socket).output().await.unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{command} {target}: {text}");
+    };
+    let status = async |path: &str| {
+        let mut plain = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        ask(&mut plain, format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await.status()
+    };
+    for (drain, undrain) in [("chat", "b.test/chat"), ("a.test/chat", "chat")] {
+        control("drain", drain).await;
+        assert_eq!((status("/chat").await, status("/x").await), (503, 426), "{drain}");
+        control("undrain", undrain).await;
+        assert_eq!(status("/chat").await, 426, "{undrain}");
+    }
+}
+
+#[tokio::test]
 async fn check_shows_which_route_takes_a_request() {
     let (gateway, _) =
         start(&(route("all", "path = \"/\"") + &route("x", "host = \"a.test\"\npath_exact = \"/x\"")));
