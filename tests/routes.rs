@@ -139,6 +139,25 @@ async fn a_route_with_a_name_is_the_same_whatever_else_changes() {
 }
 
 #[tokio::test]
+async fn groups_of_a_pattern_are_put_into_redirects() {
+    let routes = "[[route]]\npath_regex = '/user/(\\w+)(/.*)?'\nredirect = \"https://a.test/u/{1}{2}{query}\"\n\
+                  [[route]]\npath_regex = '/say/(.*)'\nrespond = { body = \"{1}!\" }\n";
+    let (gateway, _) = start(routes);
+    let mut client = http2(&gateway).await;
+    for (path, expect) in
+        [("/user/kim/x%2Fy?a=b", "https://a.test/u/kim/x%2Fy?a=b"), ("/user/kim", "https://a.test/u/kim")]
+    {
+        let answer = client.ask(client.request(Method::GET, path)).await;
+        assert_eq!((answer.status(), answer.head.headers["location"].to_str().unwrap()), (302, expect));
+    }
+    assert_eq!(client.ask(client.request(Method::GET, "/user/")).await.status(), 404);
+    assert_eq!(client.ask(client.request(Method::GET, "/say/hello")).await.text(), "hello!");
+    // The same for a handshake.
+    let refused = client.websocket("/user/kim/x", &[]).await.err().unwrap();
+    assert_eq!(refused.head.headers["location"], "https://a.test/u/kim/x");
+}
+
+#[tokio::test]
 async fn operators_call_a_route_by_its_name_or_by_its_host_and_path() {
     let routes =
         route("chat", "host = [\"a.test\", \"b.test\"]\npath = \"/chat\"") + &route("rest", "path = \"/\"");

@@ -22,7 +22,7 @@ options! {
     struct RedirectOptions: "[route.redirect]";
 
     /// A URL or a path, with `{host}`, `{path}`, `{query}` (with its `?`) and `{rest}` (the path behind the route's),
-    /// which are put in as they were sent.
+    /// which are put in as they were sent, and `{1}` to `{9}`, the groups of `path_regex`.
     to: kind::PlainText, required = "\"https://domain.com{path}{query}\"";
     /// Clients remember 301 and 308. They keep the method of the request with 307 and 308.
     status: RedirectStatus, default = StatusCode::FOUND;

@@ -111,19 +111,26 @@ fn step(config: &Config, routes: &Routes, place: &Place) -> Option<(Place, Route
     let mut listeners = config.listeners.iter();
     let listener = listeners
         .find(|listener| listener.tls.is_some() == place.tls && listener.address.port() == place.port)?;
+    let request_path = RequestPath::parse(path).ok()?;
     let criteria = Criteria {
         listener: &listener.name,
         bound: false,
         host: &place.host,
-        path: &RequestPath::parse(path).ok()?,
+        path: &request_path,
         method: &Method::GET,
         headers: &HeaderMap::new(),
         upgrade: false,
     };
     let route = routes.find(&criteria).ok()??;
+    let groups = route.matcher.path.groups_of(criteria.path);
     let Action::Redirect(redirect) = &route.action else { return None };
-    let target =
-        redirect.target(&Requested { host: &place.host, path, query, route: route.matcher.path.prefix() });
+    let target = redirect.target(&Requested {
+        host: &place.host,
+        path,
+        query,
+        route: route.matcher.path.prefix(),
+        groups: &groups,
+    });
     let target = target.split('#').next()?;
     let next = if target.starts_with('/') {
         Place { path: target.to_owned(), ..place.clone() }

@@ -183,6 +183,7 @@ pub(super) fn read(
     let mut seen: HashMap<RouteId, Place> = HashMap::new();
     for mut section in sections {
         let place = section.written().place;
+        let [redirect_place, respond_place] = ["redirect", "respond"].map(|key| section.place_of(key));
         let action = read_action(d, &mut section);
         let extras = read_extras(d, &mut section);
         let rewrite = read_rewrite(d, &section);
@@ -190,6 +191,18 @@ pub(super) fn read(
         let is_service = section.service.is_some();
         let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
         let (Some(matcher), Some(action)) = (matcher, action) else { continue };
+        let (wanted, place_of_groups) = match &action {
+            Action::Redirect(redirect) => (redirect.groups(), redirect_place),
+            Action::Respond(respond) => (respond.body.groups(), respond_place),
+            _ => (0, place),
+        };
+        let groups = matcher.path.groups();
+        if wanted > groups {
+            let what = format!(
+                "{{{wanted}}} is a group of path_regex, which has {groups} of them; write them in parentheses there"
+            );
+            d.problem(place_of_groups, what);
+        }
         let mut route = Route::new(matcher, action);
         let mut is_twice = false;
         for key in rules::keys(&route.matcher) {

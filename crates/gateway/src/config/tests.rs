@@ -629,6 +629,14 @@ fn what_a_route_takes_and_what_is_wrong_with_it() {
         ("", ":5:1: [[route]] needs path, for instance path = \"/\""),
         ("path = \"/\"\npath_exact = \"/\"", ":8:14: a route has either path, path_exact or path_regex"),
         ("path_regex = \"/(\"", "path_regex: this is no regular expression: unclosed group"),
+        (
+            "path_regex = '/(a)'\n[[route]]\npath_regex = '/(b)'\nredirect = \"/{2}\"",
+            "{2} is a group of path_regex, which has 1 of them",
+        ),
+        (
+            "path = \"/\"\n[[route]]\npath = \"/y\"\nrespond = { body = \"{1}\" }",
+            "{1} is a group of path_regex, which has 0 of them",
+        ),
         ("path_regex = '\\.php'", "write \"/.*\\\\.php\""),
         ("path_regex = \"~ ^/x\"", "write the pattern alone, \"^/x\""),
         ("path_exact = \"= /x\"", "found \"= /x\""),

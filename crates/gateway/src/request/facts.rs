@@ -89,6 +89,7 @@ impl Facts {
             Placeholder::TlsVersion => self.tls_version,
             Placeholder::RequestId => &self.request_id,
             Placeholder::Upstream => &self.upstream,
+            Placeholder::Group(_) => "", // not in OF_FIELD
         });
         HeaderValue::try_from(filled).ok()
     }

@@ -180,9 +180,17 @@ async fn serve(
             }
             Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
-            Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, &host, route))?),
-            Action::Respond(fixed) => Ok(respond::answer(fixed, &requested(&head, &host, route))),
-            Action::Files(files) => Ok(files::answer(files, &head, &requested(&head, &host, route)).await?),
+            Action::Redirect(to) => {
+                let groups = route.matcher.path.groups_of(&path);
+                Ok(redirect::answer(to, &requested(&head, &host, route, &groups))?)
+            }
+            Action::Respond(fixed) => {
+                let groups = route.matcher.path.groups_of(&path);
+                Ok(respond::answer(fixed, &requested(&head, &host, route, &groups)))
+            }
+            Action::Files(files) => {
+                Ok(files::answer(files, &head, &requested(&head, &host, route, &[])).await?)
+            }
         },
     }
 }
@@ -240,12 +248,12 @@ fn rewrite_location(route: &Route, asked: Option<&Uri>, hop: &Hop<'_>, report: &
 }
 
 /// What a request has to put into an answer of the gateway.
-fn requested<'a>(head: &'a Parts, host: &'a Host, route: &'a Route) -> Requested<'a> {
+fn requested<'a>(head: &'a Parts, host: &'a Host, route: &'a Route, groups: &'a [&'a str]) -> Requested<'a> {
     let path = match head.uri.path() {
         "*" => "/",
         path => path,
     };
-    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix() }
+    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix(), groups }
 }
 
 async fn open(
@@ -265,7 +273,11 @@ async fn open(
         }
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         // A client of WebSockets may follow it (RFC 6455 §4.1).
-        Action::Redirect(to) => Ok(redirect::answer(to, &requested(&head, hop.host, route))?),
+        Action::Redirect(to) => {
+            let path = RequestPath::parse(head.uri.path()).map_err(|e| form::bad(e.to_string()))?;
+            let groups = route.matcher.path.groups_of(&path);
+            Ok(redirect::answer(to, &requested(&head, hop.host, route, &groups))?)
+        }
         // Over HTTP/2 each 2xx would open the tunnel (RFC 8441 §5).
         Action::Service(Service::Console) | Action::Respond(_) | Action::Files(_) => {
             Err(ErrorResponse::new(StatusCode::NOT_FOUND, "there is no WebSocket service at this path")

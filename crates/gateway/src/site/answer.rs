@@ -18,6 +18,8 @@ pub struct Requested<'a> {
     pub query: Option<&'a str>,
     /// The path of the route; `None` if it is for single paths.
     pub route: Option<&'a RoutePath>,
+    /// What the groups of the route's pattern have matched.
+    pub groups: &'a [&'a str],
 }
 
 impl<'a> Requested<'a> {
@@ -30,6 +32,7 @@ impl<'a> Requested<'a> {
             Placeholder::Path => self.path,
             Placeholder::Query => &query,
             Placeholder::Rest => self.rest(),
+            Placeholder::Group(number) => self.groups.get(usize::from(number) - 1).unwrap_or(&""),
             _ => "", // not in OF_TARGET
         })
     }
@@ -63,6 +66,15 @@ impl Redirect {
             ));
         }
         let prefix = template.prefix();
+        let group = (1..=9).filter_map(|number| to.find(&format!("{{{number}}}"))).min();
+        if let Some((_, behind)) = group.and_then(|group| to[..group].split_once("://"))
+            && !behind.contains('/')
+        {
+            return Err(format!(
+                "a group of path_regex may stand only behind the host and a slash, or clients could choose the host; \
+                 found {to:?}"
+            ));
+        }
         let begins_with_path = ["/", "{path}", "{rest}"].iter().any(|start| to.starts_with(start));
         match prefix.split_once("://") {
             // What stands behind the scheme decides where clients go: a path there would let them choose the host.
@@ -88,6 +100,12 @@ impl Redirect {
     #[must_use]
     pub fn needs_host(&self) -> bool {
         self.to.contains(Placeholder::Host)
+    }
+
+    /// The number of groups that the route's pattern must have.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.to.groups()
     }
 
     /// Where a client is sent to.
@@ -142,7 +160,24 @@ mod tests {
     fn target(to: &str, route: &str, path: &str, query: Option<&str>) -> String {
         let redirect = Redirect::parse(to, StatusCode::FOUND).unwrap();
         let route = RoutePath::parse(route).unwrap();
-        redirect.target(&Requested { host: "a.test", path, query, route: Some(&route) })
+        redirect.target(&Requested { host: "a.test", path, query, route: Some(&route), groups: &[] })
+    }
+
+    #[test]
+    fn groups_are_put_in_behind_the_host() {
+        let target = |to: &str, groups: &[&str]| {
+            let redirect = Redirect::parse(to, StatusCode::FOUND)?;
+            let asked = Requested { host: "a.test", path: "/x", query: None, route: None, groups };
+            Ok::<_, String>(redirect.target(&asked))
+        };
+        assert_eq!(target("https://b.test/u/{2}?id={1}", &["17", "x"]).unwrap(), "https://b.test/u/x?id=17");
+        assert_eq!(target("/{1}", &["/evil.test"]).unwrap(), "/evil.test");
+        assert_eq!(target("/a{3}", &["1"]).unwrap(), "/a");
+        for to in
+            ["https://{1}/", "https://b.test{1}", "https://{host}{1}", "https://b.{1}/x", "{1}", "//{0}"]
+        {
+            assert!(target(to, &["x"]).is_err() || to == "//{0}", "{to}");
+        }
     }
 
     #[test]

@@ -228,6 +228,25 @@ impl PathMatcher {
     }
 }
 
+impl PathMatcher {
+    /// What the groups of the pattern stand for; nothing if it is none. A group that takes no part is empty.
+    #[must_use]
+    pub fn groups_of<'a>(&self, path: &'a RequestPath<'_>) -> Vec<&'a str> {
+        let Self::Regex(regex) = self else { return Vec::new() };
+        let Some(captures) = regex.captures(path) else { return Vec::new() };
+        captures.iter().skip(1).map(|group| group.map_or("", |group| group.as_str())).collect()
+    }
+
+    /// The number of groups.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        match self {
+            Self::Regex(regex) => regex.groups(),
+            Self::Prefix(_) | Self::Exact(_) => 0,
+        }
+    }
+}
+
 impl PathRegex {
     /// Reads a pattern; it has to match a path from its first slash to its end.
     ///

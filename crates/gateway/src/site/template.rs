@@ -1,7 +1,7 @@
 //! Texts with placeholders, such as `https://{host}{path}`: read once, filled in for each request. Pure.
 //!
-//! A value is put in as it is, never decoded. `{` before anything but a name in small letters is itself, so that JSON
-//! can be written; `{{` is one `{`.
+//! A value is put in as it is, never decoded. `{` before anything but a name in small letters or a digit is itself, so that
+//! JSON can be written; `{{` is one `{`.
 
 use std::fmt;
 
@@ -32,10 +32,12 @@ pub enum Placeholder {
     RequestId,
     /// The backend's own name, with its port.
     Upstream,
+    /// What a group of the route's `path_regex` has matched, counted from 1.
+    Group(u8),
 }
 
 /// Names of placeholders, as a configuration writes them.
-const NAMES: [(&str, Placeholder); 12] = [
+const NAMES: [(&str, Placeholder); 21] = [
     ("host", Placeholder::Host),
     ("path", Placeholder::Path),
     ("query", Placeholder::Query),
@@ -48,11 +50,33 @@ const NAMES: [(&str, Placeholder); 12] = [
     ("tls_version", Placeholder::TlsVersion),
     ("request_id", Placeholder::RequestId),
     ("upstream", Placeholder::Upstream),
+    ("1", Placeholder::Group(1)),
+    ("2", Placeholder::Group(2)),
+    ("3", Placeholder::Group(3)),
+    ("4", Placeholder::Group(4)),
+    ("5", Placeholder::Group(5)),
+    ("6", Placeholder::Group(6)),
+    ("7", Placeholder::Group(7)),
+    ("8", Placeholder::Group(8)),
+    ("9", Placeholder::Group(9)),
 ];
 
 /// What a request for a redirect or a fixed answer has to put in.
-pub const OF_TARGET: &[Placeholder] =
-    &[Placeholder::Host, Placeholder::Path, Placeholder::Query, Placeholder::Rest];
+pub const OF_TARGET: &[Placeholder] = &[
+    Placeholder::Host,
+    Placeholder::Path,
+    Placeholder::Query,
+    Placeholder::Rest,
+    Placeholder::Group(1),
+    Placeholder::Group(2),
+    Placeholder::Group(3),
+    Placeholder::Group(4),
+    Placeholder::Group(5),
+    Placeholder::Group(6),
+    Placeholder::Group(7),
+    Placeholder::Group(8),
+    Placeholder::Group(9),
+];
 
 /// What a field may have.
 pub const OF_FIELD: &[Placeholder] = &[
@@ -133,6 +157,16 @@ impl Template {
         self.0.contains(&Piece::Value(placeholder))
     }
 
+    /// The highest group of a pattern that stands in it; 0: none.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        let group = |piece: &Piece| match piece {
+            Piece::Value(Placeholder::Group(number)) => usize::from(*number),
+            _ => 0,
+        };
+        self.0.iter().map(group).max().unwrap_or(0)
+    }
+
     /// The text up to the first placeholder.
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -160,11 +194,13 @@ impl Template {
 fn name_of(text: &str) -> Option<&str> {
     let name = &text[..text.find('}')?];
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    is_name.then_some(name)
+    let is_group = matches!(name.as_bytes(), [b'1'..=b'9']);
+    (is_name || is_group).then_some(name)
 }
 
 fn unknown(name: &str, known: &[Placeholder]) -> String {
-    let known: Vec<_> = known.iter().map(|placeholder| format!("{{{}}}", placeholder.name())).collect();
+    let known = known.iter().filter(|placeholder| !matches!(placeholder, Placeholder::Group(2..)));
+    let known: Vec<_> = known.map(|placeholder| format!("{{{}}}", placeholder.name())).collect();
     format!(
         "the placeholder {{{name}}} is not known here; known are {}; write {{{{ for a brace that is no placeholder",
         known.join(", ")
