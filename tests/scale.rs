@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use support::gateway::{Gateway, Setup, config};
+use support::gateway::{Gateway, Setup, config, send_signal};
 use support::http1::ask;
 use support::pki::Pki;
 use support::swarm::{Clients, EchoProcess, Plan, SERVER_NAME, Seen, play_part};
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("no_reload_is_noticed_by_any_live_socket", no_reload_is_noticed_by_any_live_socket),
+        trial("no_takeover_is_noticed_by_any_live_socket", no_takeover_is_noticed_by_any_live_socket),
         trial("a_backend_that_is_killed_hurts_its_own_sessions_only", a_killed_backend),
         trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
         trial("any_number_of_sessions_is_listed_and_none_notices", listed_sessions),
@@ -167,6 +168,72 @@ fn no_reload_is_noticed_by_any_live_socket() {
     }
     let grown = memory_kib[&size.reloads].saturating_sub(memory_kib[&10]);
     assert!(grown <= size.growth_kib, "{grown} KiB more than after the 10th: {memory_kib:?}");
+}
+
+/// Sockets stay connected while one process takes over from the other, again and again.
+fn no_takeover_is_noticed_by_any_live_socket() {
+    let (sockets, per_second, takeovers) = if full_size() { (9000, 3000, 20) } else { (200, 1000, 5) };
+    let backends = [EchoProcess::start()];
+    let gateway = in_front_of(&backends, "");
+    let mut swarm: Vec<Clients> = (0..PROCESSES)
+        .map(|n| {
+            Clients::start(Plan {
+                gateway: gateway.address(),
+                path: "/",
+                sockets: sockets / PROCESSES,
+                first_source: n * 100,
+                per_second: per_second / u32::try_from(PROCESSES).unwrap(),
+            })
+        })
+        .collect();
+    swarm.iter_mut().for_each(Clients::connected);
+    swarm.iter_mut().for_each(Clients::go_on);
+    let quiet = worst_of(&mut swarm);
+    let resident = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let own_kib = resident(gateway.pid());
+    let (mut frozen_p99, mut frozen_max, mut took_ms, mut last) = (0.0, 0.0, 0, gateway.pid());
+    for n in 0..takeovers {
+        let began = Instant::now();
+        last = gateway.take_over();
+        let moved = gateway.wait_nth("sessions moved: they go on in the new process", n);
+        assert_eq!(
+            (&moved["sessions_moved"], &moved["sessions_left"]),
+            (&sockets.into(), &0.into()),
+            "{moved}"
+        );
+        gateway.wait_nth("retired: the last connection has ended", n);
+        assert!(began.elapsed() < Duration::from_secs(10), "the old process takes {:?}", began.elapsed());
+        let taken = gateway.wait_nth("sessions taken over", n);
+        frozen_p99 = f64::max(frozen_p99, taken["frozen_p99_ms"].as_f64().unwrap());
+        frozen_max = f64::max(frozen_max, taken["frozen_max_ms"].as_f64().unwrap());
+        took_ms = took_ms.max(moved["took_ms"].as_u64().unwrap());
+        swarm.iter_mut().for_each(Clients::go_on);
+    }
+    let moving = worst_of(&mut swarm);
+    let moved_kib = resident(last);
+    let ends: Vec<Seen> = swarm.into_iter().map(Clients::stop).collect();
+    let sum = |count: fn(&Seen) -> u64| ends.iter().map(count).sum::<u64>();
+    let (sent, echoed) = (sum(|end| end.sent), sum(|end| end.echoed));
+    eprintln!(
+        "{sockets} sockets, {takeovers} takeovers, {sent} messages; sessions moved in {took_ms} ms at most, each frozen \
+         for {frozen_p99:.1} ms (99 %), {frozen_max:.1} ms at most; worst latency {:?} (p99.9 {:?}), before {:?} \
+         ({:?}); resident: {own_kib} KiB with sessions of its own, {moved_kib} KiB with moved ones",
+        moving.0, moving.1, quiet.0, quiet.1,
+    );
+    for end in &ends {
+        let all = u64::try_from(sockets / PROCESSES).unwrap();
+        assert_eq!(end.ended, BTreeMap::from([("1000".to_owned(), all)]), "each ended as its client wished");
+        assert_eq!(end.wrong, [] as [String; 0]);
+    }
+    assert_eq!(sent, echoed, "none is lost");
+    if full_size() {
+        assert!(took_ms < 2000 && frozen_p99 < 50.0, "{took_ms} ms, {frozen_p99} ms");
+    }
+    send_signal(last, "TERM");
 }
 
 /// A gateway with one route to each backend: `/` to the first, `/1` to the second.

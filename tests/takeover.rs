@@ -9,34 +9,41 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use rustls::CipherSuite;
 use serde_json::Value;
-use support::backend::echo;
+use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{ask, read_answer};
 use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls};
-use support::ws::WebSocket;
-use support::{PATIENCE, full_size, soon};
+use support::ws::{self, WebSocket};
+use support::{BoxIo, PATIENCE, full_size, soon};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+/// Sessions stay in the process that has them.
+const KEEP: &str = "takeover_sessions = \"keep\"\n";
 const HANDED_OVER: &str =
     "handed over: this process accepts no new connections and ends with its last session";
 const FAILED: &str = "takeover failed: this process continues to serve, and nothing has changed";
@@ -72,7 +79,8 @@ fn is_running(pid: u32) -> bool {
 #[tokio::test]
 async fn live_sessions_stay_and_new_ones_go_to_the_new_process() {
     let (backend, _seen) = echo().await;
-    let gateway = setup().start(&config("drain_window = \"1ms\"", &route("/", backend.address)));
+    let gateway =
+        setup().start(&config(&format!("{KEEP}drain_window = \"1ms\""), &route("/", backend.address)));
     let mut live = over_http1(&gateway).await;
     let mut client = {
         let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
@@ -133,7 +141,7 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
     for by_signal in [false, true] {
         let (backend, _seen) = echo().await;
         let timeout = if by_signal { "1h" } else { "5s" };
-        let top = format!("takeover_timeout = \"{timeout}\"\ndrain_window = \"1ms\"");
+        let top = format!("{KEEP}takeover_timeout = \"{timeout}\"\ndrain_window = \"1ms\"");
         let gateway = setup().start(&config(&top, &route("/", backend.address)));
         let mut live = over_http1(&gateway).await;
         live.echoes("x").await;
@@ -152,11 +160,471 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
     }
 }
 
+const MOVED: &str = "sessions moved: they go on in the new process";
+
+#[tokio::test]
+async fn sessions_move_to_the_new_process() {
+    let (backend, seen) = echo().await;
+    let gateway = setup().start(&config("", &route("/", backend.address)));
+    let plain: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
+    let mut live = vec![WebSocket::connect(plain, "default.test", "/plain", "").await.unwrap().0];
+    for versions in [TLS12, TLS13] {
+        let tls = Tls::with(versions, Some("default.test"), &["http/1.1"], &[]);
+        let io: BoxIo = Box::new(tls.connect(gateway.address()).await.unwrap());
+        live.push(WebSocket::connect(io, "default.test", "/tls", "").await.unwrap().0);
+    }
+    for socket in &mut live {
+        socket.echoes("before").await;
+    }
+    let old = gateway.pid();
+    for round in 0..3 {
+        let last = gateway.take_over();
+        let moved = gateway.wait_nth(MOVED, round);
+        assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&3.into(), &0.into()));
+        let taken = gateway.wait_nth("sessions taken over", round);
+        assert_eq!(taken["sessions"], 3);
+        gateway.wait_nth("retired: the last connection has ended", round);
+        assert!(is_running(last));
+        for socket in &mut live {
+            socket.echoes("after").await;
+        }
+    }
+    soon(async {
+        while is_running(old) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for socket in &mut live {
+        socket.close(1000).await;
+        socket.hears_close(1000).await;
+        socket.hears_end().await;
+    }
+    assert_eq!(seen.count(), 3, "the connections to the server are the same");
+    let mut lines: Vec<_> = (0..3).map(|n| gateway.wait_nth("session", n)).collect();
+    lines.sort_by_key(|line| line["tls"].to_string());
+    for (line, (path, tls)) in
+        lines.iter().zip([("/tls", "TLSv1.2".into()), ("/tls", "TLSv1.3".into()), ("/plain", Value::Null)])
+    {
+        assert_eq!((&line["path"], line.get("tls").unwrap_or(&Value::Null)), (&path.into(), &tls), "{line}");
+        assert_eq!((&line["received_messages"], &line["sent_messages"]), (&4.into(), &4.into()));
+        assert_eq!(
+            (&line["ended_by"], &line["close_code"], &line["status"]),
+            (&"client".into(), &1000.into(), &101.into())
+        );
+    }
+    assert_eq!(gateway.lines("session").len(), 3);
+    end(gateway);
+}
+
+/// A client's stream that changes its keys (RFC 8446 §4.6.3) with every fourth write.
+struct Rekeying(TlsStream<TcpStream>, u32);
+
+impl AsyncRead for Rekeying {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Rekeying {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.1 += 1;
+        if self.1.is_multiple_of(4) {
+            self.0.get_mut().1.refresh_traffic_keys().unwrap();
+        }
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A socket of one of nine kinds: plain text, and TLS with each suite, and with changes of keys.
+async fn socket_of_kind(kind: usize, gateway: &Gateway) -> WebSocket {
+    let suites = [
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+        CipherSuite::TLS13_AES_256_GCM_SHA384,
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    let tls = Tls::new("default.test", &["http/1.1"]);
+    let io: BoxIo = match kind % 9 {
+        0 => Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap()),
+        n @ 1..=6 => Box::new(tls.with_suite(suites[n - 1]).connect(gateway.address()).await.unwrap()),
+        n => {
+            let tls = tls.with_suite(suites[n - 4]);
+            Box::new(Rekeying(tls.connect(gateway.address()).await.unwrap(), 0))
+        }
+    };
+    WebSocket::connect(io, "default.test", "/", "").await.unwrap().0
+}
+
+/// The message of this number on this socket.
+fn numbered(socket: usize, number: usize, len: usize) -> Vec<u8> {
+    let begin = format!("{socket} {number} ");
+    let pattern = (socket * 31 + number * 97) as u64;
+    let rest = (0..len.saturating_sub(begin.len()) as u64)
+        .map(|i| (i.wrapping_mul(pattern | 1) >> 3).to_le_bytes()[0]);
+    begin.into_bytes().into_iter().chain(rest).collect()
+}
+
+/// Sends numbered messages, some of them at once, and compares what comes back, until it is to stop. Returns how many.
+async fn converse(index: usize, mut socket: WebSocket, stop: Arc<AtomicBool>, count: Arc<AtomicU64>) -> u64 {
+    let (len, at_once) = match index {
+        0 => (10 << 20, 1),
+        n if n % 10 == 3 => (16 << 10, 8),
+        _ => (1 << 10, 2),
+    };
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) {
+        for n in number..number + at_once {
+            socket.send(ws::BINARY, numbered(index, n, len)).await;
+        }
+        if index % 10 == 3 {
+            tokio::time::sleep(Duration::from_millis(100)).await; // a slow reader
+        }
+        for n in number..number + at_once {
+            let frame = loop {
+                let frame = socket.hear().await.unwrap_or_else(|| panic!("socket {index} ended at {n}"));
+                match frame.b0 {
+                    ws::PING => socket.send(ws::PONG, frame.payload).await,
+                    _ => break frame,
+                }
+            };
+            assert!(frame.payload == numbered(index, n, len), "socket {index}, message {n}, {:#x}", frame.b0);
+        }
+        number += at_once;
+        count.fetch_add(at_once as u64, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    socket.close(1000).await;
+    while socket.hear().await.expect("a Close").b0 == ws::PING {} // of before
+    number as u64
+}
+
+#[tokio::test]
+async fn twenty_takeovers_lose_and_reorder_nothing() {
+    let (sockets, takeovers) = if full_size() { (500, 20) } else { (100, 20) };
+    let (backend, _seen) = echo().await;
+    let routes = route("/", backend.address) + "[route.websocket]\nping_interval = \"1s\"\n";
+    let gateway = Arc::new(setup().start(&config("workers = 2", &routes)));
+    let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+    let mut conversations = JoinSet::new();
+    for index in 0..sockets {
+        let socket = socket_of_kind(index, &gateway).await;
+        conversations.spawn(converse(index, socket, stop.clone(), count.clone()));
+    }
+    for round in 0..takeovers {
+        let before = count.load(Ordering::SeqCst);
+        let taken_over = gateway.clone();
+        let moved = tokio::task::spawn_blocking(move || {
+            taken_over.take_over();
+            taken_over.wait_nth("retired: the last connection has ended", round);
+            taken_over.wait_nth(MOVED, round)
+        });
+        let moved = moved.await.unwrap();
+        assert_eq!(
+            (&moved["sessions_moved"], &moved["sessions_left"]),
+            (&sockets.into(), &0.into()),
+            "{moved}"
+        );
+        soon(async {
+            while count.load(Ordering::SeqCst) < before + sockets as u64 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                assert!(conversations.try_join_next().is_none(), "a socket has ended");
+            }
+        })
+        .await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    let mut messages = 0;
+    while let Some(conversation) = soon(conversations.join_next()).await {
+        messages += conversation.unwrap();
+    }
+    let lines: Vec<_> = (0..sockets).map(|n| gateway.wait_nth("session", n)).collect();
+    let sum = |key: &str| lines.iter().map(|line| line[key].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("received_messages"), sum("sent_messages")), (messages, messages));
+    assert_eq!(gateway.lines("session").len(), sockets, "each has one line");
+    let frozen = |key: &str| {
+        let lines = gateway.lines("sessions taken over");
+        lines.iter().map(|line| line[key].as_f64().unwrap()).fold(0.0, f64::max)
+    };
+    println!(
+        "{takeovers} takeovers with {sockets} sockets, {messages} messages; frozen at most {:.1} ms, 99 %: {:.1} ms",
+        frozen("frozen_max_ms"),
+        frozen("frozen_p99_ms"),
+    );
+    end(Arc::into_inner(gateway).unwrap());
+}
+
+/// A backend that sends so many bytes at once when it is asked to, and what it sends.
+async fn flood(len: usize) -> Backend {
+    Backend::start(move |tcp| async move {
+        let (mut socket, _) = WebSocket::serve(tcp, "").await;
+        while let Some(frame) = socket.hear().await {
+            let answer = if frame.payload == b"flood" { numbered(7, 7, len) } else { frame.payload };
+            if frame.b0 == ws::CLOSE
+                || socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
+            {
+                break;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_session_in_the_middle_of_everything_moves_as_it_is() {
+    const LEN: usize = 8 << 20;
+    let backend = flood(LEN).await;
+    let top = "handover_wait = \"50ms\"\nworkers = 2";
+    let gateway = setup().start(&config(top, &route("/", backend.address)));
+    let mut live = Vec::new();
+    for kind in 0..9 {
+        let mut socket = socket_of_kind(kind, &gateway).await;
+        socket.text("flood").await; // and it is not read
+        // A frame that is half here when the session moves.
+        let frame = ws::encode(ws::TEXT, format!("kind {kind}").as_bytes(), true);
+        socket.send_raw(&frame[..1 + kind]).await;
+        live.push((socket, frame));
+    }
+    // Until the first bytes of each have filled what there is of buffers, it may still be idle.
+    for (socket, _) in &mut live {
+        assert_eq!(soon(socket.io.read_u8()).await.unwrap(), ws::TEXT);
+    }
+    for round in 0..3 {
+        gateway.take_over();
+        let moved = gateway.wait_nth(MOVED, round);
+        assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&9.into(), &0.into()), "{moved}");
+        gateway.wait_nth("retired: the last connection has ended", round);
+    }
+    for (kind, (socket, frame)) in live.iter_mut().enumerate() {
+        let heard = socket.hear_rest(ws::TEXT).await.unwrap();
+        assert!(heard.payload == numbered(7, 7, LEN), "kind {kind}");
+        socket.send_raw(&frame[1 + kind..]).await;
+        socket.hears_text(&format!("kind {kind}")).await;
+    }
+    drop(live);
+    end(gateway);
+}
+
+#[tokio::test]
+async fn a_new_process_that_is_killed_half_way_loses_what_it_has_and_nothing_else() {
+    const LEN: usize = 16 << 20;
+    let backend = flood(LEN).await;
+    let top = "handover_wait = \"30s\"";
+    let gateway = setup().start(&config(top, &route("/", backend.address)));
+    let mut quick = Vec::new();
+    for kind in 0..5 {
+        quick.push(socket_of_kind(kind, &gateway).await);
+        quick[kind].echoes("before").await;
+    }
+    let mut slow = socket_of_kind(4, &gateway).await;
+    slow.text("flood").await;
+    assert_eq!(soon(slow.io.read_u8()).await.unwrap(), ws::TEXT);
+    gateway.signal("USR2");
+    let runs = gateway.wait("takeover: the new process runs and reads its configuration");
+    // The slow one holds up the end, and no other.
+    gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 5, 0, "a batch");
+    for socket in &mut quick {
+        socket.echoes("in the new process").await;
+    }
+    send_signal(u32::try_from(runs["pid"].as_u64().unwrap()).unwrap(), "KILL");
+    let failed = gateway.wait(
+        "takeover failed: this process continues to serve, but the sessions that the new one had taken are lost",
+    );
+    assert_eq!(failed["sessions_lost"], 5, "{failed}");
+    for socket in &mut quick {
+        socket.hears_end().await;
+    }
+    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == numbered(7, 7, LEN));
+    slow.echoes("as if nothing had happened").await;
+    // Nor has anything else: this process accepts, and can be taken over.
+    let mut fresh = socket_of_kind(0, &gateway).await;
+    fresh.echoes("fresh").await;
+    gateway.take_over();
+    assert_eq!(gateway.wait(MOVED)["sessions_moved"], 2);
+    slow.echoes("moved").await;
+    fresh.echoes("moved").await;
+    drop((slow, fresh));
+    end(gateway);
+}
+
+#[tokio::test]
+async fn an_old_process_that_is_killed_half_way_has_been_taken_over() {
+    let backend = flood(16 << 20).await;
+    let gateway = setup().start(&config("handover_wait = \"30s\"", &route("/", backend.address)));
+    let mut quick = Vec::new();
+    for kind in 0..5 {
+        quick.push(socket_of_kind(kind, &gateway).await);
+        quick[kind].echoes("before").await;
+    }
+    let mut slow = socket_of_kind(4, &gateway).await;
+    slow.text("flood").await;
+    assert_eq!(soon(slow.io.read_u8()).await.unwrap(), ws::TEXT);
+    gateway.signal("USR2");
+    gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 5, 0, "a batch");
+    gateway.signal("KILL");
+    gateway.wait("the old process has ended in the middle of the takeover");
+    gateway.wait("taken over");
+    assert_eq!(gateway.wait("sessions taken over")["sessions"], 5);
+    for socket in &mut quick {
+        socket.echoes("in the new process").await;
+    }
+    let mut fresh = socket_of_kind(0, &gateway).await;
+    fresh.echoes("fresh").await;
+    drop((slow, quick, fresh));
+    send_signal(gateway.successors()[0], "TERM");
+    let mut gateway = gateway;
+    assert!(!gateway.wait_end().success(), "the first process was killed");
+}
+
+/// The lines of `wssgate sessions --json`.
+async fn sessions_of(gateway: &Gateway) -> Vec<Value> {
+    let config = gateway.path().join("wssgate.toml");
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new(BINARY).args(["sessions", "--json", "--config"]).arg(config).output().unwrap()
+    });
+    let output = soon(output).await.unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line.get("session").cloned()).collect()
+}
+
+#[tokio::test]
+async fn what_can_not_move_stays_and_operators_see_both() {
+    let (backend, _seen) = echo().await;
+    let more = "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n[admin]\naddress = \"127.0.0.3:0\"\n\
+                [control]\nsocket = \"control.sock\"\n";
+    let text = config("", &(route("/", backend.address) + more));
+    let gateway = setup().start(&text);
+    let mut moves = over_http1(&gateway).await;
+    moves.echoes("one").await;
+    let mut client = {
+        let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+        Http2::connect(io, "default.test").await
+    };
+    let (mut tunnel, _) = client.websocket("/", &[]).await.unwrap();
+    tunnel.echoes("over HTTP/2").await;
+    let plain = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let mut service = WebSocket::connect(plain, "default.test", "/echo", "").await.unwrap().0;
+    service.echoes("at the gateway").await;
+    let before = sessions_of(&gateway).await;
+    assert_eq!(before.len(), 3);
+    let was =
+        before.iter().find(|session| session["protocol"] == "HTTP/1.1" && session["route"] == "/").unwrap();
+    gateway.take_over();
+    let moved = gateway.wait(MOVED);
+    assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&1.into(), &2.into()), "{moved}");
+    assert_eq!(moved["left"], "http2: 1, service: 1");
+    gateway.wait_nth("control socket", 1);
+    let now = sessions_of(&gateway).await;
+    let [is] = &now[..] else { panic!("{now:?}") };
+    for key in ["id", "peer", "client", "route", "to", "protocol", "state", "received_messages", "sent_bytes"]
+    {
+        assert_eq!(is[key], was[key], "{key}");
+    }
+    assert!(is["age_ms"].as_u64() >= was["age_ms"].as_u64(), "{is}");
+    assert!(is["idle_ms"].as_u64() >= was["idle_ms"].as_u64(), "{is}");
+    let mut fresh = over_http1(&gateway).await;
+    fresh.echoes("new").await;
+    let ids: HashSet<_> = sessions_of(&gateway).await.iter().map(|session| session["id"].as_u64()).collect();
+    assert_eq!(ids.len(), 2);
+    assert!(before.iter().all(|old| old["id"] == was["id"] || !ids.contains(&old["id"].as_u64())));
+    let mut admin = TcpStream::connect(gateway.admin()).await.unwrap();
+    let page = ask(&mut admin, "GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.text();
+    for line in [
+        "wssgate_sessions_taken_over_total 1",
+        "wssgate_sessions_lost_total 0",
+        "wssgate_sessions_left_behind{reason=\"http2\"} 1",
+        "wssgate_sessions_left_behind{reason=\"service\"} 1",
+    ] {
+        assert!(page.contains(&format!("\n{line}\n")), "{line} in {page}");
+    }
+    for socket in [&mut moves, &mut tunnel, &mut service] {
+        socket.echoes("still").await;
+    }
+    for socket in [&mut tunnel, &mut service] {
+        socket.close(1000).await;
+        socket.hears_close(1000).await;
+    }
+    drop((tunnel, service, client));
+    gateway.wait("retired: the last connection has ended");
+    moves.echoes("alone").await;
+    drop((moves, fresh));
+    end(gateway);
+}
+
+#[tokio::test]
+async fn a_moved_session_is_treated_by_the_new_configuration() {
+    for removed in ["drain", "keep"] {
+        let (backend, _seen) = echo().await;
+        let top = format!("removed_routes = \"{removed}\"\ndrain_window = \"1ms\"");
+        let text = config(&top, &(route("/", backend.address) + &route("/gone", backend.address)));
+        let gateway = setup().start(&text);
+        let mut stays = socket_of_kind(4, &gateway).await;
+        stays.echoes("before").await;
+        let io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        let mut gone = WebSocket::connect(io, "default.test", "/gone", "").await.unwrap().0;
+        gone.echoes("before").await;
+        gateway.write_config(&config(&top, &route("/", backend.address)));
+        gateway.take_over();
+        let taken = gateway.wait("sessions taken over");
+        let ended = u64::from(removed == "drain");
+        assert_eq!((&taken["sessions"], &taken["sessions_ended"]), (&2.into(), &ended.into()));
+        if removed == "drain" {
+            gone.hears_close(1001).await;
+            gone.close(1001).await;
+            gone.hears_end().await;
+            assert_eq!(gateway.wait("session")["route"], "/gone");
+        } else {
+            gone.echoes("kept").await;
+        }
+        stays.echoes("after").await;
+        drop((stays, gone));
+        end(gateway);
+    }
+}
+
+#[tokio::test]
+async fn the_new_configuration_can_keep_sessions_where_they_are() {
+    let (backend, _seen) = echo().await;
+    let with = |what: &str| config(&format!("takeover_sessions = \"{what}\""), &route("/", backend.address));
+    let gateway = setup().start(&with("move"));
+    let old = gateway.pid();
+    let mut live = socket_of_kind(4, &gateway).await;
+    live.echoes("before").await;
+    gateway.write_config(&with("keep"));
+    gateway.take_over();
+    assert_eq!(gateway.wait(HANDED_OVER)["sessions"], 1);
+    live.echoes("in the old process").await;
+    assert!(is_running(old) && gateway.lines(MOVED).is_empty());
+    drop(live);
+    gateway.wait("retired: the last connection has ended");
+    end(gateway);
+}
+
 /// As systemd does, if the main process is the first to end.
 #[tokio::test]
 async fn a_second_sigterm_does_not_hurry_a_retired_process() {
     let (backend, _seen) = echo().await;
-    let gateway = setup().start(&config("drain_window = \"2s\"", &route("/", backend.address)));
+    let gateway =
+        setup().start(&config(&format!("{KEEP}drain_window = \"2s\""), &route("/", backend.address)));
     let mut live = Vec::new();
     for _ in 0..5 {
         live.push(over_http1(&gateway).await);

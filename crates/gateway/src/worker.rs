@@ -12,14 +12,17 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval, sleep};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
+use crate::context::transit::{ArrivingSession, FrozenSession};
 use crate::context::{Common, Worker};
 use crate::edge::listener::{self, Stop};
 use crate::net::budget::Pressure;
 use crate::net::sweep::{self};
+use crate::session::arrivals::{Arrivals, go_back};
 
 /// Also the longest that a worker sleeps: a timer for later than its next turn needs no system call
 /// to wake it.
@@ -46,6 +49,20 @@ pub(crate) enum Command {
         /// Where to.
         to: mpsc::UnboundedSender<(SocketAddr, io::Result<OwnedFd>)>,
     },
+    /// Put sessions of another process together, and wait with them.
+    Take {
+        /// They come from another process.
+        sessions: Vec<ArrivingSession>,
+        /// Gets the places of those that can't be put together, and why.
+        refused: oneshot::Sender<Vec<(usize, String)>>,
+    },
+    /// The sessions that were taken go on.
+    Begin {
+        /// Gets how long each was frozen.
+        frozen: oneshot::Sender<Vec<Duration>>,
+    },
+    /// Go on with a session of this worker that no other process has taken.
+    GoBack(FrozenSession),
     /// Drop this, to show that the worker's loop runs.
     Turn {
         /// Nothing is sent.
@@ -74,6 +91,8 @@ pub(crate) struct Handle {
     pub accepted: Arc<AtomicU64>,
     /// Its use of memory.
     pub pressure: Arc<Pressure>,
+    /// Its connections and sessions.
+    pub tasks: TaskTracker,
 }
 
 /// Notifies the main thread that a worker has ended, also by a panic.
@@ -98,6 +117,7 @@ pub(crate) fn start(
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
+    let tasks = worker.tasks.clone();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
@@ -105,7 +125,7 @@ pub(crate) fn start(
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, accepted, pressure })
+    Ok(Handle { commands, sessions, accepted, pressure, tasks })
 }
 
 /// A socket on which connections are accepted.
@@ -134,6 +154,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listening: Vec<Listening> = Vec::new();
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
+    let mut arrivals = Arrivals::default();
     // Not two of the tasks that the worker's end waits for.
     tokio::spawn(frame_core::fair_queue::run());
     let sessions = worker.sessions.clone();
@@ -153,6 +174,13 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Lend { to }) => for Listening { address, socket, .. } in &listening {
                     let _ = to.send((*address, socket.as_fd().try_clone_to_owned()));
                 }
+                Some(Command::Take { sessions, refused }) => {
+                    let _ = refused.send(arrivals.take(&worker, sessions));
+                }
+                Some(Command::Begin { frozen }) => {
+                    let _ = frozen.send(arrivals.begin(&worker));
+                }
+                Some(Command::GoBack(frozen)) => go_back(&worker, frozen),
                 Some(Command::Turn { turned }) => drop(turned),
                 Some(Command::Retire { kept }) => {
                     for socket in listening.drain(..) {

@@ -64,6 +64,26 @@ impl Tls {
         Self { config: Arc::new(config), server_name: server_name.map(Into::into) }
     }
 
+    /// The same with this cipher suite alone.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    #[must_use]
+    pub fn with_suite(self, suite: rustls::CipherSuite) -> Self {
+        let mut provider = default_provider();
+        provider.cipher_suites.retain(|supported| supported.suite() == suite);
+        let [supported] = provider.cipher_suites[..] else { panic!("no such suite: {suite:?}") };
+        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[supported.version()])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Any { schemes }))
+            .with_no_client_auth();
+        config.alpn_protocols.clone_from(&self.config.alpn_protocols);
+        Self { config: Arc::new(config), ..self }
+    }
+
     /// Connects and shakes hands.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
 use crate::site::route::Route;
-use crate::site::{self, Drain, RemovedRoutes};
+use crate::site::{self, Drain, RemovedRoutes, TakeoverSessions};
 
 /// Where the control socket is if the configuration names no other path.
 pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
@@ -60,6 +60,12 @@ pub struct Config {
     pub control: Option<ControlSocket>,
     /// From a takeover to the moment when the old process drains what it still serves.
     pub takeover_timeout: Duration,
+    /// What becomes of sessions when this configuration's process takes over from another.
+    pub takeover_sessions: TakeoverSessions,
+    /// At a takeover, how long sessions in the middle of a write are waited for.
+    pub handover_wait: Duration,
+    /// The memory of the process may be dumped, and read by debuggers of the same user.
+    pub core_dumps: bool,
     /// The proxies whose statements about their clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The file of the ticket keys, and where the configuration names it; `None`: keys in memory.
@@ -91,6 +97,9 @@ impl Default for Config {
             admin: None,
             control: None,
             takeover_timeout: Self::TAKEOVER_TIMEOUT,
+            takeover_sessions: TakeoverSessions::Move,
+            handover_wait: Self::HANDOVER_WAIT,
+            core_dumps: false,
             trusted_proxies: Vec::new(),
             ticket_keys: None,
             listeners: Vec::new(),
@@ -123,6 +132,7 @@ pub struct ControlSocket {
 
 impl Config {
     pub(super) const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(3600);
+    pub(super) const HANDOVER_WAIT: Duration = Duration::from_secs(2);
 
     /// What requests are served by.
     #[must_use]
@@ -145,6 +155,7 @@ impl Config {
             memory_max: self.memory_max,
             removed_routes: self.removed_routes,
             takeover_timeout: self.takeover_timeout,
+            handover_wait: self.handover_wait,
         }
     }
 

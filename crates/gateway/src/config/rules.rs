@@ -45,6 +45,17 @@ pub(super) fn drain_delay(Drain { delay, timeout, .. }: &Drain) -> Option<String
     })
 }
 
+/// The new process waits for the old one, which may not seem to have hung.
+pub(super) const HANDOVER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn handover_wait(wait: Duration) -> Option<String> {
+    (wait > HANDOVER_WAIT_MAX).then(|| {
+        "handover_wait: nothing else can be done meanwhile, so 30 seconds are the longest; what is unsent then moves, \
+         too"
+            .to_owned()
+    })
+}
+
 /// What is wrong with `address` beside the listeners that are there already.
 pub(super) fn overlap(listeners: &[Listener], address: SocketAddr) -> Option<String> {
     let other = listeners.iter().find(|l| collide(l.address, address))?;
@@ -134,6 +145,8 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         CloseCode::check(config.drain.close_code).err().map(|what| format!("drain_close_code: {what}")),
         positive("drain_window", config.drain.window),
         positive("drain_timeout", config.drain.timeout),
+        positive("handover_wait", config.handover_wait),
+        handover_wait(config.handover_wait),
         config.listeners.is_empty().then(|| NO_LISTENER.to_owned()),
         config.routes.is_empty().then(|| NO_ROUTE.to_owned()),
     ];

@@ -10,7 +10,7 @@ use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
 use super::{certificates, listener, route, rules, values};
-use crate::site::{Drain, RemovedRoutes};
+use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
 /// The admin listener is for this machine alone unless the file names another address.
@@ -19,6 +19,11 @@ const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 impl Words for RemovedRoutes {
     type Value = Self;
     const WORDS: &'static [(&'static str, Self)] = &[("drain", Self::Drain), ("keep", Self::Keep)];
+}
+
+impl Words for TakeoverSessions {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] = &[("move", Self::Move), ("keep", Self::Keep)];
 }
 
 options! {
@@ -45,8 +50,16 @@ options! {
     drain_close_code: kind::CloseCode, default = Drain::DEFAULT.close_code;
     /// What happens to sessions whose route a reload has removed: they are closed with 1001, or kept.
     removed_routes: OneOf<RemovedRoutes>, default = RemovedRoutes::Drain;
-    /// After SIGUSR2, how long the old process keeps its sessions before it drains them.
+    /// After SIGUSR2, how long the old process keeps what does not move before it drains it.
     takeover_timeout: kind::DurationOrOff, default = Some(Config::TAKEOVER_TIMEOUT);
+    /// What happens to WebSockets over HTTP/1.1 after SIGUSR2: they move to the new process, or they stay in the old one.
+    /// The new process's configuration counts.
+    takeover_sessions: OneOf<TakeoverSessions>, default = TakeoverSessions::Move;
+    /// How long a session that is in the middle of a write is waited for before it moves with what is unsent.
+    handover_wait: kind::Duration, default = Config::HANDOVER_WAIT;
+    /// Whether the memory of the process, which has keys in it, may be dumped, and read by debuggers of the same user.
+    /// A gateway that is a part of another program leaves this to the program.
+    core_dumps: kind::Boolean, default = false;
     /// Where connections are accepted.
     listener: Tables<listener::ListenerOptions>, optional;
     /// Certificates of a directory.
@@ -89,6 +102,9 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         }
         None => model::default_memory(workers),
     };
+    if let Some(what) = rules::handover_wait(top.handover_wait.value) {
+        d.problem(top.handover_wait.place, what);
+    }
     let drain = Drain {
         delay: top.drain_delay.value,
         window: top.drain_window.value,
@@ -150,6 +166,9 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         admin,
         control,
         takeover_timeout: top.takeover_timeout.value.unwrap_or(values::LONGEST),
+        takeover_sessions: top.takeover_sessions.value,
+        handover_wait: top.handover_wait.value,
+        core_dumps: top.core_dumps.value,
         trusted_proxies: top.trusted_proxies.map(|at| at.value).unwrap_or_default(),
         ticket_keys: top.ticket_keys.map(|at| (at.value, at.place)),
         listeners,

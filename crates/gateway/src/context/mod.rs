@@ -4,6 +4,7 @@ pub(crate) mod quotas;
 pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
+pub(crate) mod transit;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::context::quotas::Quotas;
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
+use crate::context::transit::Transit;
 use crate::net::budget::{Pressure, Share, held};
 use crate::net::limits::ClientLimits;
 use crate::net::shortage::Shortage;
@@ -55,6 +57,8 @@ pub struct Worker {
     pub draining: CancellationToken,
     /// Another process has taken over: connections end when they can do so unnoticed.
     pub retiring: CancellationToken,
+    /// Where sessions go that another process takes.
+    pub transit: Arc<Transit>,
     /// Connections whose clients have said nothing yet.
     pub silent: Waiting,
     /// Clients whose places were needed for others.
@@ -75,7 +79,7 @@ impl Worker {
     /// One without connections.
     #[must_use]
     pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
-        let Common { site, certificates, drained, shortage, quotas, casing, sinks } = common;
+        let Common { site, certificates, drained, transit, shortage, quotas, casing, sinks } = common;
         Self {
             site,
             certificates,
@@ -87,6 +91,7 @@ impl Worker {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             retiring: CancellationToken::new(),
+            transit,
             silent: Waiting::new(SILENT_MAX),
             shed_clients: ShedClients::default(),
             shortage,
@@ -158,6 +163,8 @@ pub struct Common {
     pub certificates: Arc<Certificates>,
     /// Routes and servers that are drained by order.
     pub drained: Arc<ArcSwap<Drained>>,
+    /// See [`Worker::transit`].
+    pub transit: Arc<Transit>,
     /// See [`Worker::shortage`].
     pub shortage: Arc<Shortage>,
     /// See [`Worker::quotas`].
@@ -238,6 +245,7 @@ mod tests {
             site: Arc::new(ArcSwap::from_pointee(site(text))),
             certificates: Certificates::new(Loaded::default(), 1),
             drained: Arc::default(),
+            transit: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
             casing: Extensions::new(),
@@ -249,6 +257,7 @@ mod tests {
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
             started: Instant::now(),
+            stays: None,
         };
         // It was found before.
         let route = worker.site().all_routes()[0].clone();

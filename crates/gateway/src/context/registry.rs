@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame_core::handle::{EndMode, SessionHandle};
 use tokio::time::Instant;
@@ -13,6 +13,8 @@ use crate::site::route_id::RouteId;
 /// The live sessions of one worker. Locked when a session begins or ends, never per message.
 #[derive(Debug)]
 pub struct Registry {
+    /// The number of its worker, from 0.
+    number: usize,
     /// Workers count in steps of their number, so that no two sessions of a process have one id.
     step: u64,
     inner: Mutex<Inner>,
@@ -48,6 +50,28 @@ pub struct SessionOpener {
     pub protocol: &'static str,
     /// When the request came.
     pub started: Instant,
+    /// Why no other process can take the session; `None`: one can.
+    pub stays: Option<StayReason>,
+}
+
+/// Why a session can't be moved to another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StayReason {
+    /// It is one of several streams of a connection over HTTP/2.
+    Http2,
+    /// It ends at the gateway itself.
+    Service,
+}
+
+impl StayReason {
+    /// Lower case, for logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http2 => "http2",
+            Self::Service => "service",
+        }
+    }
 }
 
 /// A session's place in the registry, until it is dropped.
@@ -63,16 +87,46 @@ impl Registry {
     #[must_use]
     pub fn new(number: usize, workers: usize) -> Self {
         let inner = Inner { next: number as u64 + 1, live: HashMap::new(), by_route: HashMap::new() };
-        Self { step: workers as u64, inner: Mutex::new(inner) }
+        Self { number, step: workers as u64, inner: Mutex::new(inner) }
     }
 
     /// Adds a session of `route`.
     #[must_use]
     pub fn register(self: &Arc<Self>, route: &Arc<Route>, who: SessionOpener) -> Registered {
-        let handle = SessionHandle::new();
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += self.step;
+        self.insert(inner, id, route, who)
+    }
+
+    /// Adds a session of `route` that had its id in another process, below what [`Self::number_from`] was told.
+    #[must_use]
+    pub fn register_again(self: &Arc<Self>, id: u64, route: &Arc<Route>, who: SessionOpener) -> Registered {
+        self.insert(self.lock(), id, route, who)
+    }
+
+    /// Gives new sessions ids above `id`, by all workers' registries together still none twice.
+    pub fn number_from(&self, id: u64) {
+        let mut inner = self.lock();
+        if inner.next <= id {
+            inner.next += (id - inner.next) / self.step * self.step + self.step;
+        }
+    }
+
+    /// The id that the next session gets.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.lock().next
+    }
+
+    fn insert(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        id: u64,
+        route: &Arc<Route>,
+        who: SessionOpener,
+    ) -> Registered {
+        let handle = SessionHandle::new();
         inner.live.insert(id, Entry { handle: handle.clone(), route: route.clone(), who });
         match inner.by_route.get_mut(&route.id) {
             Some(count) => *count += 1,
@@ -113,6 +167,19 @@ impl Registry {
     #[must_use]
     pub fn workers(&self) -> u64 {
         self.step
+    }
+
+    /// The number of its worker, from 0.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// The ids of all sessions with their handles, and why those that can't be moved stay.
+    #[must_use]
+    pub fn movable(&self) -> Vec<(u64, SessionHandle, Option<StayReason>)> {
+        let inner = self.lock();
+        inner.live.iter().map(|(id, entry)| (*id, entry.handle.clone(), entry.who.stays)).collect()
     }
 
     /// The handles of all sessions.
@@ -161,7 +228,7 @@ impl Registry {
         self.len() == 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,6 +244,18 @@ impl Registered {
     #[must_use]
     pub fn handle(&self) -> &SessionHandle {
         &self.handle
+    }
+
+    /// The number of its worker, from 0.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.registry.number
+    }
+
+    /// The route it was opened by.
+    #[must_use]
+    pub fn route(&self) -> Option<Arc<Route>> {
+        self.registry.get(self.id).map(|entry| entry.route)
     }
 }
 
@@ -210,6 +289,7 @@ mod tests {
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
             started: Instant::now(),
+            stays: None,
         };
         let registry = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who)).collect();
@@ -241,6 +321,7 @@ mod tests {
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
             started: Instant::now(),
+            stays: None,
         };
         let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
         let mut live: Vec<_> =

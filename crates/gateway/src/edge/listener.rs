@@ -153,6 +153,7 @@ mod tests {
             site,
             certificates,
             drained: Arc::default(),
+            transit: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
             casing: Extensions::new(),

@@ -207,6 +207,7 @@ mod tests {
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
             started: Instant::now(),
+            stays: None,
         }
     }
 
@@ -216,6 +217,7 @@ mod tests {
             sessions: sessions.clone(),
             accepted: Arc::default(),
             pressure: Arc::default(),
+            tasks: tokio_util::task::TaskTracker::new(),
         }
     }
 

@@ -15,20 +15,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{error, info, warn};
 
+use super::core_dumps;
 use super::load::{Candidate, ConfigSource, load};
 use super::messages::{cannot_listen, log_warnings, millis};
 use super::notify::Notifier;
 use super::outside::{self, Outside};
 use super::renewal::Renewal;
-use super::upgrade::new::{BoundListener, Inherited, Predecessor, SuccessionError};
+use super::upgrade::new::{BoundListener, Inherited, SuccessionError, Withdrawal};
 use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
 use crate::context::Common;
 use crate::context::quotas::Quotas;
+use crate::context::transit::Transit;
 use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
-use crate::ops::overview::{LifecycleStage, Overview};
+use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
 use crate::telemetry::access::AccessLog;
@@ -74,6 +76,8 @@ pub(super) struct RunningGateway {
     /// What the control socket is answered from.
     pub(super) access: Access,
     pub(super) outside: Outside,
+    /// Where sessions go that another process takes.
+    pub(super) transit: Arc<Transit>,
     /// Which sessions are to end may have changed: a reload, an order that was taken back.
     pub(super) choices: watch::Sender<()>,
 }
@@ -90,7 +94,7 @@ pub(super) struct Closed {
 pub(super) struct Begun {
     pub(super) gateway: RunningGateway,
     /// The gateway that is being taken over.
-    pub(super) predecessor: Option<Predecessor>,
+    pub(super) predecessor: Option<Withdrawal>,
     /// Each worker's end.
     pub(super) ended: mpsc::Receiver<()>,
     pub(super) demands: mpsc::Receiver<OperationRequest>,
@@ -116,6 +120,9 @@ impl RunningGateway {
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
         let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
+        if !matches!(source, ConfigSource::Given(_)) {
+            core_dumps::allow(config.core_dumps); // the process is ours, and not another program's
+        }
         let mut listeners = Vec::new();
         let mut problems = Vec::new();
         for listener in &config.listeners {
@@ -149,10 +156,12 @@ impl RunningGateway {
         let drained = Arc::new(ArcSwap::from_pointee(drained));
         let shortage = Arc::<Shortage>::default();
         let quotas = Arc::<Quotas>::default();
+        let transit = Arc::<Transit>::default();
         let common = Common {
             site: site.clone(),
             certificates: certificates.clone(),
             drained: drained.clone(),
+            transit: transit.clone(),
             shortage: shortage.clone(),
             quotas: quotas.clone(),
             casing,
@@ -173,6 +182,7 @@ impl RunningGateway {
             reserve: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            moves: MoveTotals::default(),
             started: tokio::time::Instant::now(),
             stage: Mutex::new(LifecycleStage::Starting),
         });
@@ -195,6 +205,7 @@ impl RunningGateway {
             overview,
             access,
             outside,
+            transit,
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();

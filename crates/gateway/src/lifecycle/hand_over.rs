@@ -1,11 +1,13 @@
 //! SIGUSR2, as this process lives it: it starts the program again, and lets it go on in its place.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
 use super::gateway::RunningGateway;
 use super::messages::millis;
+use super::upgrade::leave::MoveCount;
 use super::upgrade::old::{Successor, Takeover, TakeoverError};
 use super::upgrade::retire::stop_accepting;
 use super::work::Work;
@@ -27,24 +29,19 @@ impl RunningGateway {
         Work::Takeover(Takeover::start(self.program.clone(), limit, inheritance))
     }
 
-    /// Lets the new process go, accepts nothing more, and returns the process id of who does. Nothing
-    /// changes if there is none.
+    /// Moves sessions to the new process, lets it go, accepts nothing more, and returns the process id of who does.
+    /// Nothing changes if there is none, but that sessions which it had taken are lost.
     pub(crate) async fn hand_over(
         &mut self,
         result: Result<Successor, TakeoverError>,
         started: Instant,
     ) -> Option<u32> {
-        let gone = match result {
-            Ok(successor) => successor.go().await.map(|()| successor),
-            Err(e) => Err(e),
-        };
-        let successor = match gone {
+        let mut count = MoveCount::default();
+        let moving = Instant::now();
+        let successor = match self.let_go(result, &mut count).await {
             Ok(successor) => successor,
             Err(e) => {
-                error!(
-                    cause = %e, took_ms = millis(started),
-                    "takeover failed: this process continues to serve, and nothing has changed"
-                );
+                self.carry_on(&e, started, count.moved);
                 return None;
             }
         };
@@ -55,13 +52,77 @@ impl RunningGateway {
             successor_version = successor.version,
             sockets = successor.sockets,
             sessions = self.overview.live(),
+            sessions_moved = count.moved,
             takeover_timeout_s = self.site.load().takeover_timeout.as_secs_f64(),
             took_ms = millis(started),
             "handed over: this process accepts no new connections and ends with its last session"
         );
+        if successor.takes_sessions {
+            self.move_latecomers(&successor, &mut count, moving).await;
+        }
         self.outside.close_admin().await;
         self.notifier.hand_over(successor.pid).await;
         self.outside.close_control(); // before the new process is notified, and takes the path
         Some(successor.pid)
+    }
+
+    /// Moves sessions to the new process, and has it accept. Nearly all sessions move before it does: if they can't,
+    /// this process still accepts.
+    async fn let_go(
+        &self,
+        result: Result<Successor, TakeoverError>,
+        count: &mut MoveCount,
+    ) -> Result<Successor, TakeoverError> {
+        let successor = result?;
+        let wait = self.site.load().handover_wait;
+        successor.take_sessions(&self.workers, &self.transit, wait, count).await?;
+        successor.go().await?;
+        Ok(successor)
+    }
+
+    /// Moves the sessions that were opened while the others moved, and says what stays.
+    async fn move_latecomers(&self, successor: &Successor, count: &mut MoveCount, started: Instant) {
+        let wait = self.site.load().handover_wait;
+        let before = count.moved;
+        if let Err(e) = successor.take_sessions(&self.workers, &self.transit, wait, count).await {
+            error!(
+                successor = successor.pid, cause = %e, sessions_lost = count.moved,
+                "the new process has failed after it had taken over; start the gateway again"
+            );
+            return;
+        }
+        successor.say_left(count).await;
+        let sessions_left: usize = count.left.values().sum();
+        let reasons: Vec<_> = count.left.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
+        info!(
+            successor = successor.pid,
+            sessions_moved = count.moved,
+            after_handover = count.moved - before,
+            sessions_left,
+            left = (!reasons.is_empty()).then(|| reasons.join(", ")),
+            connections_left = self.connections(),
+            took_ms = millis(started),
+            "sessions moved: they go on in the new process"
+        );
+    }
+
+    /// Connections that serve requests, or may.
+    fn connections(&self) -> usize {
+        self.workers.iter().map(|worker| worker.tasks.len().saturating_sub(worker.sessions.len())).sum()
+    }
+
+    fn carry_on(&self, why: &TakeoverError, started: Instant, lost: usize) {
+        if lost == 0 {
+            error!(
+                cause = %why, took_ms = millis(started),
+                "takeover failed: this process continues to serve, and nothing has changed"
+            );
+            return;
+        }
+        self.overview.moves.lost.fetch_add(lost as u64, Ordering::Relaxed);
+        error!(
+            cause = %why, sessions_lost = lost, took_ms = millis(started),
+            "takeover failed: this process continues to serve, but the sessions that the new one had taken are lost"
+        );
     }
 }

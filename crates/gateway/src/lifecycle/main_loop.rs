@@ -6,7 +6,8 @@ use tracing::error;
 use super::drain::{self, Remaining};
 use super::gateway::{Begun, RunningGateway};
 use super::signals::{Arrived, Ending, Signals};
-use super::upgrade::new::Predecessor;
+use super::upgrade::arrive::Arrival;
+use super::upgrade::new::Withdrawal;
 use super::upgrade::{old, retire};
 use super::work::{Done, Wanted, Work};
 
@@ -51,7 +52,10 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
                 }
             },
             Some(demand) = demands.recv() => gateway.execute(demand, &work, &mut wanted),
-            () = withdrawn(&mut predecessor) => gateway.take_charge(),
+            arrival = withdrawn(&mut predecessor) => {
+                gateway.settle_arrivals(arrival);
+                gateway.take_charge();
+            }
             // Not in the middle of a reload: it reads the same files.
             look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
                 gateway.renew(look);
@@ -67,12 +71,13 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
 }
 
 /// When the old gateway no longer speaks for the service; never, if there is none.
-async fn withdrawn(predecessor: &mut Option<Predecessor>) {
-    match predecessor {
-        Some(old) => old.withdrawn().await,
+async fn withdrawn(predecessor: &mut Option<Withdrawal>) -> Option<Arrival> {
+    let arrival = match predecessor {
+        Some(old) => old.done().await,
         None => std::future::pending().await,
-    }
+    };
     *predecessor = None;
+    arrival
 }
 
 impl RunningGateway {

@@ -1,5 +1,7 @@
 //! From the first signal to the last session: start, reload, drain.
 
+mod arrivals;
+mod core_dumps;
 mod drain;
 mod embedded;
 mod gateway;
@@ -27,9 +29,12 @@ use self::gateway::{Begun, RunningGateway};
 pub use self::load::{Candidate, ConfigSource, load};
 use self::messages::millis;
 pub use self::signals::{Ending, Signals};
+use self::upgrade::arrive::Arrival;
 pub use self::upgrade::new::SuccessionError;
 use self::upgrade::new::{Inherited, Predecessor};
 pub use self::upgrade::origin::{LaunchContext, LaunchContextError, launch};
+
+use crate::site::TakeoverSessions;
 
 /// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
 /// listened on, when connections are accepted.
@@ -74,8 +79,10 @@ async fn begin(
             return Err(e);
         }
     };
+    let mut arrival = (closed.config.takeover_sessions == TakeoverSessions::Move)
+        .then(|| Arrival::new(&begun.gateway.workers));
     tokio::select! {
-        going = predecessor.ready(begun.gateway.inherited.taken()) => going?,
+        going = predecessor.ready(begun.gateway.inherited.taken(), &mut arrival) => going?,
         _ = signals.ending() => return Ok(None),
     }
     begun.gateway.open(closed, started);
@@ -87,7 +94,7 @@ async fn begin(
         took_ms = millis(started),
         "taken over"
     );
-    Ok(Some(Begun { predecessor: Some(predecessor), ..begun }))
+    Ok(Some(Begun { predecessor: Some(predecessor.withdraw(arrival)), ..begun }))
 }
 
 /// Every session holds two descriptors; the usual soft limit of 1,024 is for programs that use

@@ -10,8 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What clients' HTTP can run over.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// It is one that can be taken apart.
+    const IS_MOVABLE: bool = false;
+
     /// What is written from now on is little, and followed by a shutdown: it may wait for that.
     fn begin_shutdown(&mut self) {}
+
+    /// The stream itself, if it can be taken apart.
+    fn into_stream(self) -> Option<Stream>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// How many bytes the peer's machine has acknowledged so far, if that is known.
     fn acknowledged(&self) -> Option<u64> {
@@ -21,7 +32,7 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 
 /// The bytes below HTTP.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub enum Stream {
     /// TLS over TCP.
     Tls(Box<TlsStream>),
     /// TCP as it is.
@@ -29,10 +40,16 @@ pub(crate) enum Stream {
 }
 
 impl Transport for Stream {
+    const IS_MOVABLE: bool = true;
+
     fn begin_shutdown(&mut self) {
         if let Self::Tls(io) = self {
             io.begin_shutdown();
         }
+    }
+
+    fn into_stream(self) -> Option<Self> {
+        Some(self)
     }
 
     fn acknowledged(&self) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' text format, collected at each request.
 
 use std::fmt::{Display, Write};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::budget::Pressure;
@@ -87,6 +88,27 @@ pub(crate) fn render(overview: &Overview) -> String {
     counts.sort_unstable();
     for (route, count) in counts {
         page.sample(&[("route", &route)], count);
+    }
+    let moves = &overview.moves;
+    page.family(
+        "wssgate_sessions_taken_over_total",
+        "counter",
+        "WebSocket sessions that this process has taken from the one before it.",
+    );
+    page.sample(&[], moves.taken.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_sessions_lost_total",
+        "counter",
+        "WebSocket sessions that were lost with a new process that failed during a takeover.",
+    );
+    page.sample(&[], moves.lost.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_sessions_left_behind",
+        "gauge",
+        "WebSocket sessions that stayed in the old process at the takeover, by reason.",
+    );
+    for (reason, count) in moves.left.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.sample(&[("reason", reason)], count);
     }
     page.family(
         "wssgate_certificate_expiry_timestamp_seconds",

@@ -1,7 +1,7 @@
 //! What of the running gateway can be seen from outside of its workers: by the admin listener, and
 //! by the control socket. Nothing in it is touched by the path of a message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,6 +54,17 @@ impl LifecycleStage {
     }
 }
 
+/// What takeovers have done with sessions.
+#[derive(Debug, Default)]
+pub struct MoveTotals {
+    /// They came from the old process.
+    pub taken: AtomicU64,
+    /// A new process that failed had taken them.
+    pub lost: AtomicU64,
+    /// They stayed in the old process, by reason.
+    pub left: Mutex<BTreeMap<String, usize>>,
+}
+
 /// The running gateway, seen from outside.
 #[derive(Debug)]
 pub struct Overview {
@@ -79,6 +90,8 @@ pub struct Overview {
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.
     pub reloads_refused: AtomicU64,
+    /// Sessions that came from another process, or were to go to one.
+    pub moves: MoveTotals,
     /// When the process was started.
     pub started: Instant,
     /// How far it has come.

@@ -8,7 +8,7 @@ use frame_core::relay::ClientStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use upgrade_handler::{Handoff, Tunnel};
 
-use crate::net::stream::Transport;
+use crate::net::stream::{Stream, Transport};
 
 /// The stream of an accepted WebSocket.
 #[derive(Debug)]
@@ -26,6 +26,33 @@ impl<T: Transport> ClientStream for Client<Handoff<T>> {
 
 /// The connection below is shared with other streams, so neither is known of one of them.
 impl ClientStream for Client<Tunnel> {}
+
+/// A client's stream, which may be one that can be taken apart.
+pub(crate) trait MovableStream: ClientStream + Sized {
+    /// It can be.
+    const IS_MOVABLE: bool;
+
+    /// The stream below with what was read ahead; `None`: it is gone, since it could not be taken apart.
+    fn into_stream(self) -> Option<Handoff<Stream>>;
+}
+
+impl<T: Transport> MovableStream for Client<Handoff<T>> {
+    const IS_MOVABLE: bool = T::IS_MOVABLE;
+
+    fn into_stream(self) -> Option<Handoff<Stream>> {
+        let (io, ahead) = self.0.into_parts();
+        Some(Handoff::new(io.into_stream()?, ahead))
+    }
+}
+
+/// What the streams of a connection over HTTP/2 have in common can't be taken apart.
+impl MovableStream for Client<Tunnel> {
+    const IS_MOVABLE: bool = false;
+
+    fn into_stream(self) -> Option<Handoff<Stream>> {
+        None
+    }
+}
 
 impl<S: AsyncRead + Unpin> AsyncRead for Client<S> {
     fn poll_read(

@@ -1,7 +1,9 @@
 //! A WebSocket session, from the answered handshake to its line in the log.
 
+pub(crate) mod arrivals;
 mod client;
 mod echo;
+pub(crate) mod moved;
 pub(crate) mod report;
 
 use std::sync::Arc;
@@ -14,14 +16,19 @@ use frame_core::policy::{CLOSE_WAIT, Policy};
 use frame_core::relay::relay;
 #[cfg(unscanned)] // for benches/compare: what does seeing frames cost?
 use frame_core::relay::relay_unscanned as relay;
-use frame_core::relay::{ClientStream, Ending};
+use frame_core::relay::{Ending, RelayState, relay_from};
 use frame_core::sequence::Limits;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
+use tracing::warn;
 use upgrade_handler::Handoff;
 
 pub(crate) use self::client::Client;
+use self::client::MovableStream;
+use self::moved::StillSession;
 use crate::context::registry::Registered;
+use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
 use crate::net::options;
 use crate::net::stream::Stream;
@@ -45,8 +52,35 @@ pub(crate) struct Session {
 pub(crate) enum Other {
     /// A backend, behind a finished handshake.
     Backend(Handoff<BackendStream>),
+    /// The same in the middle of a session, and the state of its relay. Boxed: it is for a moment.
+    Frozen(Box<(Handoff<BackendStream>, Box<RelayState>)>),
     /// The gateway itself.
     Echo,
+}
+
+impl Other {
+    /// The state from which the relay is to go on, if it does not begin.
+    fn take_state(&mut self) -> Option<Box<RelayState>> {
+        match std::mem::replace(self, Self::Echo) {
+            Self::Frozen(frozen) => {
+                let (backend, state) = *frozen;
+                *self = Self::Backend(backend);
+                Some(state)
+            }
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The relay is to go on from `state`.
+    fn put_state(&mut self, state: Box<RelayState>) {
+        *self = match std::mem::replace(self, Self::Echo) {
+            Self::Backend(backend) => Self::Frozen(Box::new((backend, state))),
+            other => other,
+        };
+    }
 }
 
 /// What a client's stream runs over: what can be said at its end.
@@ -71,11 +105,6 @@ impl Session {
         Self { report, registered, route, deflate, other }
     }
 
-    fn policy(&self) -> Policy {
-        let Policy { limits, .. } = self.route.policy;
-        Policy { limits: Limits { deflate: self.deflate, ..limits }, ..self.route.policy }
-    }
-
     /// Runs the session over the client's stream.
     pub(crate) fn run<C>(
         mut self: Box<Self>,
@@ -83,38 +112,69 @@ impl Session {
         carrier: Carrier,
     ) -> impl Future<Output = ()> + Send + 'static
     where
-        C: ClientStream + Send + 'static,
+        C: MovableStream + Send + 'static,
     {
         SweptSession::new(self.registered.handle().clone(), async move {
             self.report.opened();
-            let policy = self.policy();
-            let handle = self.registered.handle();
-            match &mut self.other {
-                Other::Backend(backend) => {
-                    let exit = {
-                        let relaying = relay(&mut client, backend, policy, handle, Coarse);
-                        let outcome = match relaying.await {
-                            Ending::Over(outcome) => outcome,
-                            Ending::Frozen(_) => return, // nothing asks for it
-                        };
-                        if outcome.backend == Exit::Reset {
+            if matches!(self.other, Other::Echo) {
+                let policy = policy(&self.route, self.deflate);
+                let endpoint = Endpoint::new(client, policy, self.registered.handle().clone());
+                let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
+                return self.end(&outcome);
+            }
+            let exit = loop {
+                let relaying = {
+                    let state = self.other.take_state();
+                    let Other::Backend(backend) = &mut self.other else { return };
+                    let handle = self.registered.handle();
+                    match state {
+                        None => {
+                            relay(&mut client, backend, policy(&self.route, self.deflate), handle, Coarse)
+                        }
+                        Some(state) => relay_from(state, &mut client, backend, handle, Coarse),
+                    }
+                };
+                match relaying.await {
+                    Ending::Over(outcome) => {
+                        if let (Exit::Reset, Other::Backend(backend)) = (outcome.backend, &self.other) {
                             options::reset_on_close(backend.get_ref());
                         }
                         self.end(&outcome);
-                        outcome.client
-                    };
-                    if exit == Exit::Reset && carrier == Carrier::Http1 {
-                        // TLS has no way to say it: the Close it was given has to do.
-                        let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
+                        break outcome.client;
                     }
+                    Ending::Frozen(state) => match self.report.worker().transit.entrance() {
+                        Some(entrance) if C::IS_MOVABLE => return self.leave(client, state, &entrance),
+                        _ => self.other.put_state(state), // it goes on here
+                    },
                 }
-                Other::Echo => {
-                    let endpoint = Endpoint::new(client, policy, handle.clone());
-                    let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
-                    self.end(&outcome);
-                }
+            };
+            if exit == Exit::Reset && carrier == Carrier::Http1 {
+                // TLS has no way to say it: the Close it was given has to do.
+                let _ = timeout(CLOSE_WAIT.min(Duration::from_secs(1)), client.shutdown()).await;
             }
         })
+    }
+
+    /// Leaves for another process.
+    fn leave<C>(self, client: C, relay: Box<RelayState>, entrance: &UnboundedSender<FrozenSession>)
+    where
+        C: MovableStream,
+    {
+        let Self { report, registered, route, deflate, other } = self;
+        let (Other::Backend(backend), Some(client)) = (other, client.into_stream()) else { return };
+        let id = registered.id();
+        let session = StillSession { report, registered, route, deflate, client, backend, relay };
+        match moved::take_apart(session) {
+            Ok(frozen) => drop(entrance.send(frozen)), // it is received: who receives waits for all entrances
+            Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
+        }
+    }
+
+    /// A session that goes on, and its client's stream.
+    pub(crate) fn restored(session: StillSession) -> (Box<Self>, Client<Handoff<Stream>>) {
+        let StillSession { report, registered, route, deflate, client, backend, relay } = session;
+        let other = Other::Frozen(Box::new((backend, relay)));
+        (Box::new(Self { report, registered, route, deflate, other }), Client(client))
     }
 
     fn end(self, outcome: &Outcome) {
@@ -128,6 +188,12 @@ impl Session {
     pub(crate) fn abandon(mut self, why: &dyn std::error::Error) {
         self.report.cause(format!("the client went away during the handshake: {why}"));
     }
+}
+
+/// What the session has to obey; `deflate`: the extension was agreed upon.
+fn policy(route: &Route, deflate: bool) -> Policy {
+    let Policy { limits, .. } = route.policy;
+    Policy { limits: Limits { deflate, ..limits }, ..route.policy }
 }
 
 // Each idle session holds these: bytes here are gigabytes on a large gateway.

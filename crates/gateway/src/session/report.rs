@@ -1,5 +1,7 @@
 //! What is known of a request so far. It becomes a record when the answer or the session has ended.
 
+mod moved;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::context::Connection;
 use crate::context::quotas::SessionPlace;
-use crate::context::registry::SessionOpener;
+use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
@@ -135,6 +137,7 @@ impl Report {
             client: self.client,
             protocol: protocol(self.version),
             started: self.started,
+            stays: (self.version == Version::HTTP_2).then_some(StayReason::Http2),
         }
     }
 
@@ -157,6 +160,7 @@ impl Report {
     /// The tunnel is open: what comes is a session.
     pub(crate) fn opened(&mut self) {
         self.is_session = true;
+        self.written = false; // of one that has come from another process nothing was to be written before
     }
 
     /// The answer has ended: `whole`, or broken off.

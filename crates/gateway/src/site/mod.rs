@@ -66,6 +66,15 @@ pub enum RemovedRoutes {
     Keep,
 }
 
+/// What becomes of sessions when another process takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakeoverSessions {
+    /// Those that can be moved to the new process are.
+    Move,
+    /// They stay in the old one until they end, or for [`Site::takeover_timeout`].
+    Keep,
+}
+
 /// What a site is built of.
 #[derive(Debug)]
 pub struct SiteSettings<'a> {
@@ -83,6 +92,8 @@ pub struct SiteSettings<'a> {
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
     pub takeover_timeout: Duration,
+    /// At a takeover, how long sessions in the middle of a write are waited for.
+    pub handover_wait: Duration,
 }
 
 /// One generation of everything but the certificates.
@@ -104,6 +115,8 @@ pub struct Site {
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
     pub takeover_timeout: Duration,
+    /// At a takeover, how long sessions in the middle of a write are waited for.
+    pub handover_wait: Duration,
     /// Name and port of each listener with TLS, in the order of the configuration.
     tls_listeners: Vec<(Arc<str>, u16)>,
     all: Vec<Arc<Route>>,
@@ -157,6 +170,7 @@ impl Site {
             memory_max: settings.memory_max,
             removed_routes: settings.removed_routes,
             takeover_timeout: settings.takeover_timeout,
+            handover_wait: settings.handover_wait,
             tls_listeners: settings
                 .listeners
                 .iter()

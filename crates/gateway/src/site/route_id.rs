@@ -23,6 +23,16 @@ impl RouteId {
         Self::new(name, 0)
     }
 
+    /// An id of another process, of [`Self::as_str`] and [`Self::fields`].
+    pub(crate) fn from_parts(text: &str, fields: u64) -> Self {
+        Self::new(text, fields)
+    }
+
+    /// Stands for the values of fields, which are not shown. The same in processes of one release.
+    pub(crate) fn fields(&self) -> u64 {
+        self.fields
+    }
+
     /// As the log shows it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tls_acceptor::{TicketError, Tickets};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use crate::lifecycle::upgrade::arrive::Arrival;
 use crate::lifecycle::upgrade::origin::Activated;
 use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
 use crate::net::options;
@@ -108,16 +110,40 @@ impl Predecessor {
         Ok((pid, version, expected, inherited))
     }
 
-    /// All that can fail has been done. Waits for the moment to begin.
+    /// All that can fail has been done. Takes sessions, if there is an `arrival` for them, and waits for the moment to
+    /// begin.
     ///
     /// # Errors
     /// If it doesn't come.
-    pub(crate) async fn ready(&self, listeners: Vec<SocketAddr>) -> Result<(), SuccessionError> {
-        let ready = UpgradeMessage::Ready { listeners };
+    pub(crate) async fn ready(
+        &self,
+        listeners: Vec<SocketAddr>,
+        arrival: &mut Option<Arrival>,
+    ) -> Result<(), SuccessionError> {
+        let ready = UpgradeMessage::Ready { listeners, takes_sessions: arrival.is_some() };
         self.channel.send(&ready, &[]).await.map_err(|_| SuccessionError::Abandoned)?;
-        match next(&self.channel).await? {
-            (UpgradeMessage::Go, _) => Ok(()),
-            (other, _) => Err(SuccessionError::Strange(format!("{other:?}"))),
+        loop {
+            let received = match timeout(PATIENCE, self.channel.receive()).await {
+                Ok(received) => received?,
+                Err(_) => return Err(SuccessionError::Abandoned),
+            };
+            let Some((message, descriptors)) = received else {
+                // An old process that gives up kills this one first, if sessions have come.
+                if arrival.as_ref().is_some_and(Arrival::has_begun) {
+                    warn!("the old process has ended in the middle of the takeover");
+                    return Ok(());
+                }
+                return Err(SuccessionError::Abandoned);
+            };
+            let other = match arrival {
+                Some(arrival) => arrival.obey(&self.channel, message, descriptors).await?,
+                None => Some(message),
+            };
+            match other {
+                None => {}
+                Some(UpgradeMessage::Go) => return Ok(()),
+                Some(other) => return Err(SuccessionError::Strange(format!("{other:?}"))),
+            }
         }
     }
 
@@ -126,9 +152,34 @@ impl Predecessor {
         let _ = self.channel.send(&UpgradeMessage::Failed { reason }, &[]).await; // as above
     }
 
-    /// Waits until the old gateway has notified the service manager, or has ended.
-    pub(crate) async fn withdrawn(&self) {
-        while let Ok(Some(_)) = self.channel.receive().await {}
+    /// Takes what sessions still come, until the old gateway has notified the service manager, or has ended.
+    pub(crate) fn withdraw(self, mut arrival: Option<Arrival>) -> Withdrawal {
+        let Self { channel, .. } = self;
+        Withdrawal(tokio::spawn(async move {
+            while let Ok(Some((message, descriptors))) = channel.receive().await {
+                if let Some(arrival) = &mut arrival
+                    && let Err(e) = arrival.obey(&channel, message, descriptors).await
+                {
+                    warn!(cause = %e, "the old process sends no more sessions");
+                    break;
+                }
+            }
+            arrival
+        }))
+    }
+}
+
+/// An old gateway that still speaks for the service.
+#[derive(Debug)]
+pub(crate) struct Withdrawal(JoinHandle<Option<Arrival>>);
+
+impl Withdrawal {
+    /// Waits until it no longer does. Returns what sessions have come.
+    ///
+    /// # Cancel safety
+    /// Safe; not to be asked again after it has answered.
+    pub(crate) async fn done(&mut self) -> Option<Arrival> {
+        (&mut self.0).await.unwrap_or_default()
     }
 }
 

@@ -15,9 +15,12 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::context::transit::Transit;
 use crate::lifecycle::load::ConfigSource;
+use crate::lifecycle::upgrade::leave::{MoveCount, move_sessions};
 use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
 use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Inheritance, UpgradeMessage};
+use crate::worker::Handle;
 
 /// Why there is no takeover; `None` if there may be one.
 pub(crate) fn refusal(pid: u32, source: &ConfigSource, is_going_on: bool) -> Option<&'static str> {
@@ -50,6 +53,8 @@ pub(crate) enum TakeoverError {
     Late(Duration),
     #[error("communication with the new process failed: {0}")]
     Talk(#[from] io::Error),
+    #[error("the new process failed while sessions were moved to it, and has been killed: {0}")]
+    Move(io::Error),
     #[error("the new process sent an unexpected message: {0}")]
     Strange(String),
     #[error("the task of the takeover panicked: {0}")]
@@ -73,6 +78,9 @@ pub(crate) struct Successor {
     pub(crate) listeners: Vec<SocketAddr>,
     /// How many sockets it was given.
     pub(crate) sockets: usize,
+    /// Sessions may be moved to it.
+    pub(crate) takes_sessions: bool,
+    process: Option<OwnedFd>,
 }
 
 impl Takeover {
@@ -135,13 +143,17 @@ async fn prepare(
         .map_err(|error| TakeoverError::Start { path: program.path.clone(), error })?;
     let mut process = None;
     match timeout(limit, converse(&mut child, channel, &mut process, inheritance)).await {
-        Ok(result) => result,
+        Ok(result) => result.map(|successor| Successor { process, ..successor }),
         Err(_) => {
-            if let Some(process) = process {
-                let _ = pidfd_send_signal(&process, Signal::KILL); // it may have ended just now
-            }
+            kill(process.as_ref());
             Err(TakeoverError::Late(limit))
         }
+    }
+}
+
+fn kill(process: Option<&OwnedFd>) {
+    if let Some(process) = process {
+        let _ = pidfd_send_signal(process, Signal::KILL); // it may have ended just now
     }
 }
 
@@ -168,8 +180,8 @@ async fn converse(
     let sockets = inheritance.sockets.len();
     let handed = hand_over(&channel, &inheritance).await;
     match next(&channel).await? {
-        Some(UpgradeMessage::Ready { listeners }) => {
-            Ok(Successor { channel, pid, version, listeners, sockets })
+        Some(UpgradeMessage::Ready { listeners, takes_sessions }) => {
+            Ok(Successor { channel, pid, version, listeners, sockets, takes_sessions, process: None })
         }
         Some(UpgradeMessage::Failed { reason }) => Err(TakeoverError::Refused(reason)),
         Some(other) => Err(TakeoverError::Strange(format!("{other:?}"))),
@@ -204,6 +216,33 @@ async fn next(channel: &Channel) -> io::Result<Option<UpgradeMessage>> {
 }
 
 impl Successor {
+    /// Moves the sessions of `workers` to it, if it takes any.
+    ///
+    /// # Errors
+    /// If it fails. Then it is killed: it may not go on with sessions that go on here. What it had taken before is
+    /// lost, and in `count`.
+    pub(crate) async fn take_sessions(
+        &self,
+        workers: &[Handle],
+        transit: &Transit,
+        wait: Duration,
+        count: &mut MoveCount,
+    ) -> Result<(), TakeoverError> {
+        if !self.takes_sessions {
+            return Ok(());
+        }
+        let moving = move_sessions(&self.channel, workers, transit, wait, count);
+        moving.await.inspect_err(|_| kill(self.process.as_ref())).map_err(TakeoverError::Move)
+    }
+
+    /// Says which sessions stay.
+    pub(crate) async fn say_left(&self, count: &MoveCount) {
+        if self.takes_sessions {
+            let left = UpgradeMessage::Left { sessions: count.left.clone() };
+            let _ = self.channel.send(&left, &[]).await; // it is for the metrics only
+        }
+    }
+
     /// From here on it accepts connections. When the value is dropped, it speaks for the service.
     ///
     /// # Errors

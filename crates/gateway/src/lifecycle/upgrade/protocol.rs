@@ -5,12 +5,24 @@
 //! new ◄── Offer, ticket keys ───────── old     as they are
 //! new ◄── Sockets, Sockets, … ──────── old     with the descriptors
 //! new ── Ready ──────────────────────► old     or Failed: all that can fail has been done
+//!     (sessions, as below)
 //! new ◄── Go ───────────────────────── old     from here on the new one accepts, the old one no more
+//!     (sessions, as below: those that were opened meanwhile)
+//! new ◄── Left ─────────────────────── old     how many stay, and why
 //! new ◄── (closed) ─────────────────── old     the service manager knows the new one
 //! ```
 //!
-//! A message is a packet, of JSON but for the keys. A field that the other side doesn't know is ignored by it.
+//! If Ready says that the new one takes sessions, they come in batches, one after the other:
+//!
+//! ```text
+//! new ◄── Sessions, records, … ─────── old     frozen, with the descriptors
+//! new ── Taken ──────────────────────► old     but for those that can't be: they go on in the old one
+//! new ◄── Begin ────────────────────── old     the old one has let go of those that were taken
+//! ```
+//!
+//! A message is a packet, of JSON but for keys and records. A field that the other side doesn't know is ignored by it.
 
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -56,6 +68,27 @@ pub(crate) enum UpgradeMessage {
     Ready {
         /// Those of the offered listeners that it goes on with.
         listeners: Vec<SocketAddr>,
+        /// Sessions may be moved to it.
+        #[serde(default)]
+        takes_sessions: bool,
+    },
+    /// Frozen sessions: two descriptors of each come with it, and their records in the packets that follow.
+    Sessions {
+        count: usize,
+        /// Of all records together.
+        bytes: usize,
+        /// New sessions get ids above.
+        last_id: u64,
+    },
+    /// The sessions of the batch wait for their beginning, but for these, by their places in it.
+    Taken {
+        refused: Vec<(usize, String)>,
+    },
+    /// The sessions that were taken are the new one's.
+    Begin,
+    /// Sessions that stay, by reason.
+    Left {
+        sessions: BTreeMap<String, usize>,
     },
     Failed {
         reason: String,

@@ -1,0 +1,259 @@
+//! The old gateway's side of the moving of sessions: freezes them, sends them in batches, and lets go of what the new
+//! one has taken.
+//!
+//! A session is in one process at any moment: frozen here, then taken there, then let go of here, and only then does
+//! it go on there. If the new process fails before it has taken a session, the session goes on here.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use frame_core::handle::{FreezeMode, SessionHandle};
+use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use crate::context::registry::StayReason;
+use crate::context::transit::{FrozenSession, Transit};
+use crate::lifecycle::upgrade::batch::{self, SESSIONS_MAX, in_time};
+use crate::lifecycle::upgrade::protocol::{Channel, UpgradeMessage};
+use crate::worker::{Command, Handle};
+
+/// Sessions that are asked to freeze together are waited for so long before others are asked: nearly all freeze at
+/// once, and one that is in the middle of a write holds up no other.
+const FREEZE_WAIT: Duration = Duration::from_millis(5);
+/// For sessions that are to freeze as they are: they need no more than to be polled.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether what is waited for has ended by itself.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// Ids that this process may still give to sessions after it has said which was the last.
+const IDS_RESERVED: u64 = 1_000;
+/// The reason of sessions that did not freeze in time, or that the new process could not take.
+const BUSY: &str = "busy";
+const REFUSED: &str = "refused";
+
+/// What became of sessions.
+#[derive(Debug, Default)]
+pub(crate) struct MoveCount {
+    /// They are the new process's.
+    pub(crate) moved: usize,
+    /// They stay, by reason.
+    pub(crate) left: BTreeMap<String, usize>,
+}
+
+/// Moves every session that can be moved. Those in the middle of a write are waited for, for `wait`.
+///
+/// # Errors
+/// If the new process fails. Then sessions that it had taken are lost with it: they are counted in `count`.
+pub(crate) async fn move_sessions(
+    channel: &Channel,
+    workers: &[Handle],
+    transit: &Transit,
+    wait: Duration,
+    count: &mut MoveCount,
+) -> io::Result<()> {
+    count.left.clear();
+    let mut asked: HashMap<u64, SessionHandle> = HashMap::new();
+    let mut unasked = Vec::new();
+    for (id, handle, stays) in workers.iter().flat_map(|worker| worker.sessions.movable()) {
+        match stays {
+            Some(reason) => *count.left.entry(StayReason::as_str(reason).to_owned()).or_default() += 1,
+            None => unasked.push((id, handle)),
+        }
+    }
+    let from = transit.open();
+    let mut departure = Departure { channel, workers, from, count };
+    let result = departure.all(&mut asked, unasked, wait).await;
+    transit.close();
+    // Nothing that has frozen is forgotten.
+    let rest = departure.rest().await;
+    let (result, stranded) = match result {
+        Ok(()) => departure.transfer(rest).await,
+        Err(e) => (Err(e), rest),
+    };
+    departure.go_back(stranded);
+    for handle in asked.values() {
+        handle.cancel_freeze();
+    }
+    let is_live: HashSet<u64> = workers.iter().flat_map(|worker| worker.sessions.ids()).collect();
+    let busy = asked.keys().filter(|id| is_live.contains(id)).count();
+    if busy > 0 {
+        count.left.insert(BUSY.to_owned(), busy);
+    }
+    result
+}
+
+struct Departure<'a> {
+    channel: &'a Channel,
+    workers: &'a [Handle],
+    from: UnboundedReceiver<FrozenSession>,
+    count: &'a mut MoveCount,
+}
+
+impl Departure<'_> {
+    async fn all(
+        &mut self,
+        asked: &mut HashMap<u64, SessionHandle>,
+        mut unasked: Vec<(u64, SessionHandle)>,
+        wait: Duration,
+    ) -> io::Result<()> {
+        let deadline = Instant::now() + wait;
+        while !unasked.is_empty() {
+            let some = unasked.split_off(unasked.len().saturating_sub(SESSIONS_MAX));
+            for (_, handle) in &some {
+                handle.freeze(FreezeMode::BetweenWrites);
+            }
+            asked.extend(some);
+            let batch = self.gather(asked, Instant::now() + FREEZE_WAIT).await?;
+            self.transfer_whole(batch).await?;
+        }
+        for (end, is_last) in [(deadline, false), (deadline + LAST_WAIT, true)] {
+            if is_last {
+                asked.values().for_each(|handle| handle.freeze(FreezeMode::AsItIs));
+            }
+            while !asked.is_empty() && Instant::now() < end {
+                let batch = self.gather(asked, end.min(Instant::now() + LOOK_INTERVAL)).await?;
+                let is_idle = batch.is_empty();
+                self.transfer_whole(batch).await?;
+                if is_idle {
+                    self.forget_ended(asked);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sessions that have frozen, until there is a full batch, or no more are waited for, or it is `until`.
+    ///
+    /// # Errors
+    /// If the new process ends meanwhile; those that have frozen go back.
+    async fn gather(
+        &mut self,
+        asked: &mut HashMap<u64, SessionHandle>,
+        until: Instant,
+    ) -> io::Result<Vec<FrozenSession>> {
+        let mut batch: Vec<FrozenSession> = Vec::new();
+        while batch.len() < SESSIONS_MAX && !asked.is_empty() {
+            let frozen = tokio::select! {
+                biased;
+                frozen = self.from.recv() => frozen,
+                () = sleep_until(until) => None,
+                said = self.channel.receive() => {
+                    self.go_back(batch);
+                    return Err(said.map_or_else(|e| e, unexpected));
+                }
+            };
+            let Some(frozen) = frozen else { break };
+            asked.remove(&frozen.registered.id());
+            batch.push(frozen);
+        }
+        Ok(batch)
+    }
+
+    /// Sessions that have ended instead of freezing are not waited for.
+    fn forget_ended(&self, asked: &mut HashMap<u64, SessionHandle>) {
+        let live: HashSet<u64> = self.workers.iter().flat_map(|worker| worker.sessions.ids()).collect();
+        asked.retain(|id, _| live.contains(id));
+    }
+
+    /// What has frozen by the time that nothing more comes.
+    async fn rest(&mut self) -> Vec<FrozenSession> {
+        let mut rest = Vec::new();
+        loop {
+            match self.from.try_recv() {
+                Ok(frozen) => rest.push(frozen),
+                Err(TryRecvError::Disconnected) => return rest,
+                // A session that found the entrance is about to be here.
+                Err(TryRecvError::Empty) => rest.extend(self.from.recv().await),
+            }
+        }
+    }
+
+    async fn transfer_whole(&mut self, sessions: Vec<FrozenSession>) -> io::Result<()> {
+        let (result, stranded) = self.transfer(sessions).await;
+        self.go_back(stranded);
+        result
+    }
+
+    /// Moves sessions to the new process, in as many batches as it takes. Returns those that it has not taken.
+    async fn transfer(&mut self, sessions: Vec<FrozenSession>) -> (io::Result<()>, Vec<FrozenSession>) {
+        let mut stranded = Vec::new();
+        let mut result = Ok(());
+        let mut sessions = sessions.into_iter();
+        loop {
+            let batch: Vec<_> = sessions.by_ref().take(SESSIONS_MAX).collect();
+            if batch.is_empty() {
+                return (result, stranded);
+            }
+            if result.is_ok() {
+                result = self.transfer_one(batch, &mut stranded).await;
+            } else {
+                stranded.extend(batch);
+            }
+        }
+    }
+
+    async fn transfer_one(
+        &mut self,
+        batch: Vec<FrozenSession>,
+        stranded: &mut Vec<FrozenSession>,
+    ) -> io::Result<()> {
+        let last_id = self.workers.iter().map(|worker| worker.sessions.next_id()).max().unwrap_or_default();
+        let refused = match self.offer(&batch, last_id + IDS_RESERVED).await {
+            Ok(refused) => refused,
+            Err(e) => {
+                stranded.extend(batch);
+                return Err(e);
+            }
+        };
+        for (place, frozen) in batch.into_iter().enumerate() {
+            match refused.get(&place) {
+                None => {
+                    self.count.moved += 1;
+                    drop(frozen); // closes this process's descriptors; the connections are the new one's
+                }
+                Some(why) => {
+                    warn!(
+                        id = frozen.registered.id(),
+                        cause = why,
+                        "a session stays: the new process can't take it"
+                    );
+                    *self.count.left.entry(REFUSED.to_owned()).or_default() += 1;
+                    stranded.push(frozen);
+                }
+            }
+        }
+        in_time(self.channel.send(&UpgradeMessage::Begin, &[])).await?;
+        debug!(moved = self.count.moved, "sessions have moved");
+        Ok(())
+    }
+
+    /// Sends a batch. Returns what the new process can't take.
+    async fn offer(&self, batch: &[FrozenSession], last_id: u64) -> io::Result<HashMap<usize, String>> {
+        batch::send(self.channel, batch, last_id).await?;
+        match in_time(self.channel.receive()).await? {
+            Some((UpgradeMessage::Taken { refused }, _)) => Ok(refused.into_iter().collect()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn go_back(&self, sessions: Vec<FrozenSession>) {
+        for frozen in sessions {
+            if let Some(worker) = self.workers.get(frozen.registered.worker()) {
+                let _ = worker.commands.send(Command::GoBack(frozen)); // a worker doesn't end before its sessions
+            }
+        }
+    }
+}
+
+/// What a process says that should say nothing, or something else.
+fn unexpected(said: Option<(UpgradeMessage, Vec<OwnedFd>)>) -> io::Error {
+    match said {
+        Some((message, _)) => io::Error::other(format!("an unexpected message: {message:?}")),
+        None => io::ErrorKind::BrokenPipe.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

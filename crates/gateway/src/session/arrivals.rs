@@ -1,0 +1,117 @@
+//! Sessions that come from another process, on the worker that goes on with them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::moved::{StillSession, put_together};
+use super::{Carrier, Session};
+use crate::context::Worker;
+use crate::context::transit::{ArrivingSession, FrozenSession, machine_time};
+use crate::site::Site;
+use crate::site::drained::DrainTarget;
+use crate::site::endpoint::Endpoint;
+use crate::site::matcher::Matcher;
+use crate::site::route::{Action, Route};
+use crate::site::route_id::RouteId;
+use crate::site::upstream::Upstream;
+
+/// Sessions that have come and wait for their beginning, and the routes that they are of.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    /// Each with when it froze.
+    waiting: Vec<(StillSession, Duration)>,
+    /// The site that `routes` are of.
+    site: Option<Arc<Site>>,
+    routes: KnownRoutes,
+}
+
+impl Arrivals {
+    /// Puts sessions together, none of which goes on yet. Returns those that can't be, by their places, and why.
+    pub(crate) fn take(
+        &mut self,
+        worker: &Arc<Worker>,
+        sessions: Vec<ArrivingSession>,
+    ) -> Vec<(usize, String)> {
+        let site = worker.site();
+        if !self.site.as_ref().is_some_and(|known| Arc::ptr_eq(known, &site)) {
+            self.routes = KnownRoutes::of(&site);
+            self.site = Some(site);
+        }
+        let mut refused = Vec::new();
+        for ArrivingSession { place, sockets, state } in sessions {
+            let find = |id: &RouteId, server: Option<&Endpoint>| self.routes.find(id, server);
+            match put_together(worker, sockets, &state, None, find) {
+                Ok(session) => self.waiting.push(session),
+                Err(e) => refused.push((place, e.to_string())),
+            }
+        }
+        refused
+    }
+
+    /// The sessions go on: the other process has let go of them. Returns how long each was frozen.
+    pub(crate) fn begin(&mut self, worker: &Worker) -> Vec<Duration> {
+        self.waiting.drain(..).map(|(session, frozen_at)| go_on(worker, session, frozen_at)).collect()
+    }
+}
+
+/// A session goes on. Returns how long it was frozen.
+fn go_on(worker: &Worker, session: StillSession, frozen_at: Duration) -> Duration {
+    let frozen = machine_time().saturating_sub(frozen_at);
+    let (session, client) = Session::restored(session);
+    worker.tasks.spawn(session.run(client, Carrier::Http1));
+    frozen
+}
+
+/// A session goes on where it has frozen: no other process has taken it.
+pub(crate) fn go_back(worker: &Arc<Worker>, frozen: FrozenSession) {
+    let FrozenSession { sockets, state, registered, task: _task } = frozen;
+    let (id, route) = (registered.id(), registered.route());
+    match put_together(worker, sockets, &state, Some(registered), |_, _| route) {
+        Ok((session, frozen_at)) => drop(go_on(worker, session, frozen_at)),
+        Err(e) => warn!(id, cause = %e, "a session is lost: it can't go on after the takeover has failed"),
+    }
+}
+
+/// Routes as sessions name them.
+#[derive(Debug, Default)]
+struct KnownRoutes {
+    /// By their texts, which conditions that are not shown may tell apart.
+    of_site: HashMap<String, Vec<Arc<Route>>>,
+    /// Those that the site hasn't, or that lead elsewhere there: each with the address of the server.
+    former: HashMap<(RouteId, String), Arc<Route>>,
+}
+
+impl KnownRoutes {
+    fn of(site: &Site) -> Self {
+        let mut routes = Self::default();
+        for route in site.all_routes() {
+            routes.of_site.entry(route.id.to_string()).or_default().push(route.clone());
+        }
+        routes
+    }
+
+    /// The route of this id, if it leads to this server; else one as the old process has it. `None` if there can't
+    /// be any.
+    fn find(&mut self, id: &RouteId, server: Option<&Endpoint>) -> Option<Arc<Route>> {
+        let server = server?;
+        let target = DrainTarget::Server(server.name());
+        let same_text = self.of_site.get(id.as_str()).into_iter().flatten();
+        let mut same = same_text.filter(|route| target.covers(route));
+        if let Some(route) = same.clone().find(|route| route.id == *id).or_else(|| same.next()) {
+            return Some(route.clone());
+        }
+        Some(match self.former.entry((id.clone(), server.url())) {
+            Entry::Occupied(former) => former.get().clone(),
+            Entry::Vacant(place) => {
+                let upstream = Upstream::parse(&server.url()).ok()?;
+                let action = Action::Proxy(Arc::new(upstream));
+                let matcher = Matcher::parse("/").ok()?; // no request asks for it
+                place.insert(Arc::new(Route { id: id.clone(), ..Route::new(matcher, action) })).clone()
+            }
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! A session on its way from one process to another: its sockets, and a record of everything else.
+//!
+//! ```text
+//! take_apart   a session that has frozen -> sockets + record     in the old process
+//! put_together sockets + record -> a session that can go on      in the new one; or in the old one, if it stays
+//! ```
+//!
+//! The record has the format of [`net_io::state`]. It is made of values that are taken apart field by field, so that a
+//! new field doesn't compile until it is in the record, or is said not to be.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use frame_core::relay::RelayState;
+use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::{Tcp, Unix};
+use tls_acceptor::{TlsState, TlsStream};
+use upgrade_handler::Handoff;
+use zeroize::Zeroizing;
+
+use super::report::Report;
+use crate::context::Worker;
+use crate::context::registry::Registered;
+use crate::context::transit::{FrozenSession, machine_time};
+use crate::net::stream::Stream;
+use crate::site::endpoint::Endpoint;
+use crate::site::route::Route;
+use crate::site::route_id::RouteId;
+use crate::upstream::stream::BackendStream;
+
+/// What this release knows. Raised with each field that is added.
+pub(crate) const VERSION: u8 = 1;
+/// The least version that understands what this release writes.
+const NEEDS: u8 = 1;
+
+/// Why a session can't be moved, or put together again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MoveError {
+    /// Its record is not one, or is of a release that is too new.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// A socket.
+    #[error("a socket of the session: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// What a socket is wrapped in; numbers of the format.
+const PLAIN: u8 = 0;
+const TLS: u8 = 1;
+const UNIX: u8 = 2;
+
+/// A session that has frozen, and that no task runs. When it is dropped, its sockets are closed, and nothing else
+/// happens: another process may have them, too.
+#[derive(Debug)]
+pub(crate) struct StillSession {
+    pub(super) report: Box<Report>,
+    pub(super) registered: Registered,
+    pub(super) route: Arc<Route>,
+    /// The extension was agreed upon.
+    pub(super) deflate: bool,
+    pub(super) client: Handoff<Stream>,
+    pub(super) backend: Handoff<BackendStream>,
+    pub(super) relay: Box<RelayState>,
+}
+
+/// Takes a session apart. Nothing is written to its sockets, nor are they shut down.
+///
+/// # Errors
+/// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
+pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
+    let StillSession { report, registered, route, deflate, client, backend, relay } = session;
+    let mut out = StateWriter::new(NEEDS);
+    out.duration(machine_time());
+    out.u64(registered.id());
+    out.bytes(route.id.as_str().as_bytes());
+    out.u64(route.id.fields());
+    out.bool(deflate);
+    let task = report.worker().tasks.token();
+    report.leave(&mut out);
+    let client = write_client(&mut out, client)?;
+    let backend = write_backend(&mut out, backend)?;
+    out.bytes(&Zeroizing::new(relay.encode()));
+    Ok(FrozenSession { sockets: [client, backend], state: out.finish(), registered, task })
+}
+
+fn write_client(out: &mut StateWriter, client: Handoff<Stream>) -> Result<OwnedFd, MoveError> {
+    let (stream, ahead) = client.into_parts();
+    match stream {
+        Stream::Plain(tcp) => {
+            write_stream(out, PLAIN, &ahead, &[]);
+            Ok(tcp.into_std()?.into())
+        }
+        Stream::Tls(tls) => write_tls(out, *tls, &ahead),
+    }
+}
+
+fn write_backend(out: &mut StateWriter, backend: Handoff<BackendStream>) -> Result<OwnedFd, MoveError> {
+    let (stream, ahead) = backend.into_parts();
+    match stream {
+        BackendStream::Tcp(tcp) => {
+            write_stream(out, PLAIN, &ahead, &[]);
+            Ok(tcp.into_std()?.into())
+        }
+        BackendStream::Unix(unix) => {
+            write_stream(out, UNIX, &ahead, &[]);
+            Ok(unix.into_std()?.into())
+        }
+        BackendStream::Tls(tls) => write_tls(out, *tls, &ahead),
+    }
+}
+
+fn write_tls(out: &mut StateWriter, stream: TlsStream, ahead: &[u8]) -> Result<OwnedFd, MoveError> {
+    let (tcp, state) = stream.freeze();
+    write_stream(out, TLS, ahead, &state.encode()?);
+    Ok(tcp.into_std()?.into())
+}
+
+fn write_stream(out: &mut StateWriter, kind: u8, ahead: &[u8], tls: &[u8]) {
+    out.section(|out| {
+        out.u8(kind);
+        out.bytes(ahead);
+        out.bytes(tls);
+    });
+}
+
+/// A text field.
+///
+/// # Errors
+/// If it is not UTF-8, or cut off.
+pub(in crate::session) fn text<'a>(fields: &mut StateReader<'a>) -> Result<&'a str, StateError> {
+    std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))
+}
+
+/// Puts a session together that was taken apart, within the runtime of `worker`. It keeps its place in the registry
+/// if it has one, else it gets one under its old id; the duration is when it froze, by [`machine_time`]; `find_route` knows its route by id, and the server behind it.
+///
+/// # Errors
+/// If the record can't be read.
+pub(crate) fn put_together(
+    worker: &Arc<Worker>,
+    sockets: [OwnedFd; 2],
+    state: &[u8],
+    registered: Option<Registered>,
+    find_route: impl FnOnce(&RouteId, Option<&Endpoint>) -> Option<Arc<Route>>,
+) -> Result<(StillSession, Duration), MoveError> {
+    let mut fields = StateReader::new(state, VERSION)?;
+    let frozen_at = fields.duration()?;
+    let id = fields.u64()?;
+    let route = RouteId::from_parts(text(&mut fields)?, fields.u64()?);
+    let deflate = fields.bool()?;
+    let (mut report, counts) = Report::arrive(&mut fields, worker)?;
+    let route = find_route(&route, report.asked_backend()).ok_or(StateError::Invalid("a route"))?;
+    let [client, backend] = sockets;
+    let client = read_client(&mut fields.section()?, client)?;
+    let backend = read_backend(&mut fields.section()?, backend)?;
+    let relay = RelayState::decode(fields.bytes()?)?;
+    let registered = match registered {
+        Some(registered) => registered,
+        None => worker.sessions.register_again(id, &route, report.who()),
+    };
+    report.settle(registered.id(), &route, counts);
+    let session = StillSession { report, registered, route, deflate, client, backend, relay };
+    Ok((session, frozen_at))
+}
+
+fn read_client(fields: &mut StateReader<'_>, socket: OwnedFd) -> Result<Handoff<Stream>, MoveError> {
+    let (kind, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
+    let stream = match kind {
+        PLAIN => Stream::Plain(Tcp::from_std(socket.into())?),
+        TLS => Stream::Tls(Box::new(read_tls(socket, tls)?)),
+        _ => return Err(StateError::Invalid("the kind of a client's connection").into()),
+    };
+    Ok(Handoff::new(stream, ahead))
+}
+
+fn read_backend(fields: &mut StateReader<'_>, socket: OwnedFd) -> Result<Handoff<BackendStream>, MoveError> {
+    let (kind, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
+    let stream = match kind {
+        PLAIN => BackendStream::Tcp(Tcp::from_std(socket.into())?),
+        UNIX => BackendStream::Unix(Unix::from_std(socket.into())?),
+        TLS => BackendStream::Tls(Box::new(read_tls(socket, tls)?)),
+        _ => return Err(StateError::Invalid("the kind of a server's connection").into()),
+    };
+    Ok(Handoff::new(stream, ahead))
+}
+
+fn read_tls(socket: OwnedFd, state: &[u8]) -> Result<TlsStream, MoveError> {
+    let state = TlsState::decode(state)?;
+    Ok(TlsStream::thaw(Tcp::from_std(socket.into())?, state))
+}
+
+#[cfg(test)]
+mod tests;

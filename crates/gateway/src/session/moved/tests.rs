@@ -1,0 +1,77 @@
+//! Records of this release, and of those before it: a sample of each version has to be understood for ever.
+
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::site::matcher::Matcher;
+use crate::test_io::Scene;
+
+/// With secrets that no connection ever had.
+const SAMPLE: &str = include_str!("session.hex");
+/// Where there are times in it that count on: when the session froze, and its age.
+const TIMES: [usize; 2] = [5, 129];
+
+fn sample() -> Vec<u8> {
+    let lines = SAMPLE.lines().filter(|line| !line.starts_with('#'));
+    let digits: String = lines.flat_map(str::split_whitespace).collect();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Anything that can be polled for.
+fn socket() -> OwnedFd {
+    let (near, _far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    near.into()
+}
+
+fn restore(scene: &Scene, state: &[u8]) -> Result<(StillSession, Duration), MoveError> {
+    put_together(&scene.worker, [socket(), socket()], state, None, |id, backend| {
+        assert_eq!((id.as_str(), backend?.url().as_str()), ("domain.com/wss", "http://127.0.0.1:8282"));
+        let action = scene.worker.site().all_routes()[0].action.clone();
+        Some(Arc::new(Route { id: id.clone(), ..Route::new(Matcher::parse("/").unwrap(), action) }))
+    })
+}
+
+#[tokio::test]
+async fn a_sample_of_the_format_is_understood_and_written_again() {
+    let scene = Scene::new("");
+    let state = sample();
+    let (session, frozen_at) = restore(&scene, &state).unwrap();
+    assert_eq!((frozen_at, session.registered.id()), (Duration::from_secs(5), 4711));
+    let who = session.report.who();
+    assert_eq!(
+        (who.peer.to_string().as_str(), who.client.to_string().as_str()),
+        ("192.0.2.7:50122", "198.51.100.9")
+    );
+    assert!(session.deflate);
+    assert_eq!(session.relay.snapshot().from_client.messages, 1);
+    let again = take_apart(session).unwrap();
+    let (mut expect, mut written) = (state, again.state.to_vec());
+    for at in TIMES {
+        expect[at..at + 8].fill(0);
+        written[at..at + 8].fill(0);
+    }
+    assert_eq!(written, expect, "a field was added: keep the sample, and add one of the new version");
+    drop(again);
+    assert!(scene.worker.sessions.is_empty());
+}
+
+#[tokio::test]
+async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
+    let scene = Scene::new("");
+    let state = sample();
+    for len in 0..state.len() {
+        assert!(restore(&scene, &state[..len]).is_err(), "{len}");
+    }
+    let mut too_new = state.clone();
+    too_new[0] = VERSION + 1;
+    let error = restore(&scene, &too_new).unwrap_err().to_string();
+    assert!(error.contains("needs a reader of version 2"), "{error}");
+    // Fields of a later release that can be done without are skipped.
+    let mut longer = state;
+    longer.extend_from_slice(b"later");
+    let len = u32::try_from(longer.len() - 5).unwrap();
+    longer[1..5].copy_from_slice(&len.to_be_bytes());
+    assert!(restore(&scene, &longer).is_ok());
+    assert!(scene.worker.sessions.is_empty());
+}

@@ -1,0 +1,175 @@
+//! What is known of a session, on its way to another process.
+
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode, Version};
+use net_io::state::{StateError, StateReader, StateWriter};
+use tokio::time::Instant;
+
+use super::Report;
+use crate::context::{Connection, Redirect, Tls, Worker};
+use crate::net::limits::ClientLimits;
+use crate::session::moved::text;
+use crate::site::endpoint::Endpoint;
+use crate::site::route::Route;
+
+impl Report {
+    /// Writes what is known of a session. Another process writes its line in the log: this one writes none.
+    pub(in crate::session) fn leave(mut self, out: &mut StateWriter) {
+        self.written = true;
+        let Self {
+            connection,
+            started,
+            generation,
+            method,
+            version,
+            path,
+            client,
+            host,
+            route: _, // the session's
+            backend,
+            status,
+            cause,
+            request_id,
+            received: _, // a handshake has no body
+            id: _,       // the session's
+            is_session: _,
+            written: _,
+            is_omitted: _, // not a session
+            place,
+        } = &self;
+        let Connection {
+            peer,
+            local,
+            tls,
+            limits: _,   // of requests
+            redirect: _, // of requests
+            worker: _,
+            listener,
+            own: _, // what is left of it serves no more requests
+        } = &**connection;
+        out.section(|out| {
+            out.bytes(peer.to_string().as_bytes());
+            out.bytes(local.to_string().as_bytes());
+            out.bytes(listener.as_bytes());
+            out.option(tls.as_ref(), |out, Tls { server_name, version }| {
+                out.bytes(version.as_bytes());
+                out.option(server_name.as_deref(), |out, name| out.bytes(name.as_bytes()));
+            });
+            out.duration(started.elapsed());
+            out.u64(*generation);
+            out.bytes(method.as_str().as_bytes());
+            out.u8(match *version {
+                Version::HTTP_10 => 10,
+                Version::HTTP_2 => 20,
+                _ => 11,
+            });
+            out.bytes(path.as_bytes());
+            out.bytes(client.to_string().as_bytes());
+            out.option(host.as_deref(), |out, host| out.bytes(host.as_bytes()));
+            out.option(backend.as_deref(), |out, backend| out.bytes(backend.url().as_bytes()));
+            out.option(*status, |out, status| out.u16(status.as_u16()));
+            out.option(cause.as_deref(), |out, cause| out.bytes(cause.as_bytes()));
+            out.option(request_id.as_deref(), |out, id| out.bytes(id.as_bytes()));
+            out.bool(place.is_some());
+        });
+    }
+
+    /// What [`Self::leave`] wrote, and whether the session counts as one of its client's. It writes no line in the log
+    /// before [`Self::opened`] is called.
+    ///
+    /// # Errors
+    /// If it is not what that writes.
+    pub(in crate::session) fn arrive(
+        fields: &mut StateReader<'_>,
+        worker: &Arc<Worker>,
+    ) -> Result<(Box<Self>, bool), StateError> {
+        let mut fields = fields.section()?;
+        let peer = parse(text(&mut fields)?, "an address")?;
+        let local = parse(text(&mut fields)?, "an address")?;
+        let listener = text(&mut fields)?.into();
+        let tls = fields.option(|fields| {
+            let version = match text(fields)? {
+                "TLSv1.2" => "TLSv1.2",
+                "TLSv1.3" => "TLSv1.3",
+                _ => return Err(StateError::Invalid("a version of TLS")),
+            };
+            Ok(Tls { version, server_name: fields.option(text)?.map(Into::into) })
+        })?;
+        let age = fields.duration()?;
+        let report = Box::new(Self {
+            connection: Arc::new(Connection {
+                peer,
+                local,
+                tls,
+                limits: ClientLimits::DEFAULT,
+                redirect: Redirect::No,
+                worker: worker.clone(),
+                listener,
+                own: OnceLock::new(),
+            }),
+            started: before(age),
+            generation: fields.u64()?,
+            method: Method::from_bytes(fields.bytes()?).map_err(|_| StateError::Invalid("a method"))?,
+            version: match fields.u8()? {
+                10 => Version::HTTP_10,
+                11 => Version::HTTP_11,
+                20 => Version::HTTP_2,
+                _ => return Err(StateError::Invalid("a version of HTTP")),
+            },
+            path: text(&mut fields)?.into(),
+            client: parse(text(&mut fields)?, "an address")?,
+            host: fields.option(text)?.map(Into::into),
+            route: None,
+            backend: fields.option(endpoint)?.map(Arc::new),
+            status: fields
+                .option(StateReader::u16)?
+                .map(|code| StatusCode::from_u16(code).map_err(|_| StateError::Invalid("a status")))
+                .transpose()?,
+            cause: fields.option(text)?.map(Into::into),
+            request_id: fields.option(text)?.map(Into::into),
+            received: None,
+            id: None,
+            is_session: false,
+            written: true,
+            is_omitted: false,
+            place: None,
+        });
+        Ok((report, fields.bool()?))
+    }
+
+    /// The session has this id and this route; `counts`: as one of its client's, too many or not. The fields of its
+    /// request are not known any more: a client that is known by one counts by its address.
+    pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: bool) {
+        self.registered(id);
+        self.routed(route);
+        if let Some(access) = route.access.as_ref().filter(|_| counts) {
+            let quotas = &self.connection.worker.quotas;
+            let client = quotas.client(route, &access.per, self.client, &HeaderMap::new());
+            self.place = quotas.session(client, u32::MAX).map(Box::new);
+        }
+    }
+
+    /// The worker that it lives on.
+    pub(in crate::session) fn worker(&self) -> &Arc<Worker> {
+        &self.connection.worker
+    }
+}
+
+/// The moment so long ago; now, if the machine is younger than that.
+fn before(age: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(age).unwrap_or(now)
+}
+
+fn parse<T: FromStr>(text: &str, what: &'static str) -> Result<T, StateError> {
+    text.parse().map_err(|_| StateError::Invalid(what))
+}
+
+fn endpoint(fields: &mut StateReader<'_>) -> Result<Endpoint, StateError> {
+    let (endpoint, _) =
+        Endpoint::parse(text(fields)?).map_err(|_| StateError::Invalid("the address of a server"))?;
+    Ok(endpoint)
+}
