@@ -2,7 +2,7 @@
 
 import os
 import signal
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,7 @@ class Gateway:
         self.log = child
         self.directory = directory
         self.pki = pki
+        self.pid = child.process.pid
 
     @property
     def root(self):
@@ -41,6 +42,21 @@ class Gateway:
         self.log.process.send_signal(signal.SIGHUP)
         await self.log.line(message="reloaded", nth=count)
         return serial
+
+    async def take_over(self):
+        """A new process takes this one's place. Returns the line that says how many sessions it took along."""
+        count = len(self.log.find(message="taken over"))
+        os.kill(self.pid, signal.SIGUSR2)
+        self.pid = (await self.log.line(message="taken over", nth=count))["pid"]
+        moved = await self.log.line(message="sessions moved: they go on in the new process", nth=count)
+        await self.log.line(message="retired: the last connection has ended", nth=count)
+        return moved
+
+    def end_successor(self):
+        """Ends the process that has taken over, which no test has started."""
+        if self.pid != self.log.process.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
 
     async def session(self, **fields):
         """The line of the session that has these fields."""
@@ -72,7 +88,10 @@ default = "{NAME}"
         async with running(*command) as child:
             gateway = Gateway(child, directory, pki)
             await gateway.start()
-            yield gateway
+            try:
+                yield gateway
+            finally:
+                gateway.end_successor()
             same("the gateway's exit code", await child.end(), 0)
             for level in ("ERROR", "WARN"):
                 for line in child.find(level=level):

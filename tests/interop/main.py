@@ -12,6 +12,7 @@ import handshakes
 import pages
 import renewal
 import schema
+import takeover
 
 SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
 
@@ -26,6 +27,9 @@ SCENARIOS = [
     conversations.node_clients_talk_to_node_backends,
     conversations.a_quiet_node_client_answers_the_gateways_pings,
     renewal.python_clients_notice_nothing_of_a_renewal,
+    takeover.python_clients_notice_nothing_of_a_takeover,
+    takeover.a_node_client_notices_nothing_of_a_takeover,
+    takeover.openssl_notices_nothing_of_a_takeover,
     pages.curl_gets_files_from_nginx_over_http1,
     pages.curl_gets_files_from_nginx_over_http2,
     pages.curl_posts_to_nginx_over_http1,
