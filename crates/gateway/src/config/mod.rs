@@ -10,6 +10,7 @@ mod access;
 pub mod across;
 mod answer;
 mod certificates;
+mod compress;
 mod document;
 mod fields;
 mod files;

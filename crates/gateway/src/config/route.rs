@@ -8,6 +8,7 @@ use upgrade_handler::origin::OriginPattern;
 
 use super::access::{self, AccessOptions};
 use super::answer::{self, RedirectOptions, RespondOptions};
+use super::compress::{self, CompressOptions};
 use super::document::Document;
 use super::fields::{self, CorsOptions, RequestHeaderOptions, ResponseHeaderOptions};
 use super::files::{self, FilesOptions};
@@ -122,6 +123,9 @@ options! {
     response_headers: Table<ResponseHeaderOptions>, optional;
     /// What pages of other origins may do.
     cors: Table<CorsOptions>, optional;
+    /// Whether answers are compressed, by zstd or gzip. Leave it off where answers carry secrets beside what a client has
+    /// sent (BREACH).
+    compress: OrTable<CompressOptions>, optional;
     /// Pages in place of errors of the gateway, at most 1 MiB each. Clients that accept JSON and no page get that.
     error_pages: PageFiles, optional;
     /// Whether `error_pages` also stand in place of errors of the backend.
@@ -248,9 +252,16 @@ fn read_extras(d: &mut Document<'_>, section: &mut RouteOptions) -> Extras {
         let what = "intercept_errors: without error_pages it has no meaning; remove it";
         d.problem(section.intercept_errors.place, what);
     }
+    let compress = section.compress.take().and_then(|at| compress::read(d, at.value));
     let intercept = section.intercept_errors.value;
     let pages = section.error_pages.take().map(|at| ErrorPages { pages: at.value, intercept });
-    Extras { request: request.unwrap_or_default(), response: response.unwrap_or_default(), cors, pages }
+    Extras {
+        request: request.unwrap_or_default(),
+        response: response.unwrap_or_default(),
+        cors,
+        pages,
+        compress,
+    }
 }
 
 /// `None` if something is wrong, which is noted.

@@ -344,7 +344,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
         [route.tls]\n[route.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n\
-        [[route]]\npath = \"/f\"\nproxy = \"http://f\"\n[route.request_headers]\n[route.response_headers]\n\
+        [[route]]\npath = \"/f\"\nproxy = \"http://f\"\n[route.request_headers]\n[route.response_headers]\n[route.compress]\n\
         [route.cors]\norigins = \"https://a.test\"\n";
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.

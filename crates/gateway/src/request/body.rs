@@ -10,6 +10,7 @@ use net_io::memory::Claim;
 
 use crate::net::error::BoxError;
 use crate::net::sweep;
+use crate::request::coded::{CodedBody, Source};
 use crate::request::file::body::{FileBody, FileError};
 use crate::session::report::Report;
 use crate::upstream::body::go_on;
@@ -33,7 +34,9 @@ pub(crate) struct ToClient {
 
 /// Why the rest of a body will not come.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub(crate) enum Broken {
+    #[error("the answer can't be compressed: {0}")]
+    Codec(#[from] std::io::Error),
     #[error("{0}")]
     Backend(#[from] BrokeOff),
     #[error("{0}")]
@@ -47,6 +50,8 @@ pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
     /// From a file.
     File(Box<FileBody>),
+    /// From one of the others, compressed.
+    Coded(Box<CodedBody<Self>>),
     /// From a backend, whose connection goes back to the pool when the answer has ended.
     Backend {
         /// As it arrives.
@@ -62,6 +67,51 @@ impl AnswerBody {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// Where the bytes come from in the end.
+    fn source(&mut self) -> &mut Self {
+        match self {
+            Self::Coded(coded) => coded.source(),
+            other => other,
+        }
+    }
+
+    /// All of it has been read.
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::File(file) => file.left() == 0,
+            Self::Coded(coded) => coded.is_finished(),
+            Self::Backend { answer, .. } => answer.is_end_stream(),
+        }
+    }
+
+    /// What is known of its length.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::File(file) => SizeHint::with_exact(file.left()),
+            Self::Coded(_) => SizeHint::default(),
+            Self::Backend { answer, .. } => answer.size_hint(),
+        }
+    }
+}
+
+impl Source for AnswerBody {
+    type Error = Broken;
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
+        Poll::Ready(match self {
+            Self::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
+            Self::File(file) => {
+                ready!(file.poll_next(cx)).map(|bytes| bytes.map(Frame::data)).map_err(Broken::from)
+            }
+            Self::Coded(coded) => ready!(coded.poll_next(cx)),
+            Self::Backend { answer, .. } => {
+                ready!(Pin::new(answer).poll_frame(cx)).transpose().map_err(Broken::from)
+            }
+        })
     }
 }
 
@@ -107,7 +157,7 @@ impl ToClient {
 
     fn end(&mut self) {
         self.ended = true;
-        if let AnswerBody::Backend { answer, .. } = &mut self.body
+        if let AnswerBody::Backend { answer, .. } = self.body.source()
             && let Some(upload) = answer.take_upload()
             && let Some(progress) = self.report.as_ref().and_then(|report| report.progress())
             && progress.has_begun()
@@ -117,7 +167,7 @@ impl ToClient {
             sweep::spawn(go_on(upload, progress));
         }
         if let AnswerBody::Backend { answer, lease: Some(lease) } =
-            mem::replace(&mut self.body, AnswerBody::Whole(None))
+            mem::replace(self.body.source(), AnswerBody::Whole(None))
         {
             lease.give_back(answer);
         }
@@ -137,20 +187,12 @@ impl Body for ToClient {
             if let Some(report) = &mut self.report {
                 match &e {
                     Broken::Backend(e) => report.broke_off(e),
-                    Broken::File(e) => report.cause(e.to_string()),
+                    Broken::File(_) | Broken::Codec(_) => report.cause(e.to_string()),
                 }
             }
             return Poll::Ready(Some(Err(e.into())));
         }
-        let frame = match &mut self.body {
-            AnswerBody::Whole(bytes) => Ok(bytes.take().map(Frame::data)),
-            AnswerBody::Backend { answer, .. } => {
-                ready!(Pin::new(answer).poll_frame(cx)).transpose().map_err(Broken::from)
-            }
-            AnswerBody::File(file) => {
-                ready!(file.poll_next(cx)).map(|bytes| bytes.map(Frame::data)).map_err(Broken::from)
-            }
-        };
+        let frame = ready!(self.body.poll_next(cx));
         match frame {
             Ok(Some(frame)) => {
                 let len = frame.data_ref().map_or(0, Bytes::len);
@@ -175,19 +217,11 @@ impl Body for ToClient {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::File(file) => file.left() == 0,
-            AnswerBody::Backend { answer, .. } => answer.is_end_stream(),
-        }
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            AnswerBody::File(file) => SizeHint::with_exact(file.left()),
-            AnswerBody::Backend { answer, .. } => answer.size_hint(),
-        }
+        self.body.size_hint()
     }
 }
 

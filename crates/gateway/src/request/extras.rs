@@ -7,6 +7,8 @@ use http::header::{FORWARDED, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY}
 use http::request::Parts;
 
 use crate::context::Connection;
+use crate::request::coding::Coding;
+use crate::request::compress;
 use crate::request::cors::{self, Allowed};
 use crate::request::facts::Facts;
 use crate::request::pages;
@@ -27,6 +29,8 @@ pub(super) struct Aside {
     facts: Facts,
     allowed: Option<Allowed>,
     wants_json: bool,
+    /// How the client wants the answer compressed.
+    coding: Option<Coding>,
 }
 
 impl Aside {
@@ -49,7 +53,8 @@ impl Aside {
         }
         let allowed = extras.cors.as_ref().map(|cors| Allowed::judge(cors, &head.headers));
         let wants_json = extras.pages.is_some() && pages::wants_json(&head.headers);
-        Self { route: route.clone(), facts, allowed, wants_json }
+        let coding = extras.compress.as_ref().and_then(|_| compress::wanted(&head.headers, &head.method));
+        Self { route: route.clone(), facts, allowed, wants_json, coding }
     }
 
     /// The answer to a preflight request; `None` if the request is none.
@@ -100,6 +105,9 @@ impl Aside {
             let explained =
                 matches!(&self.route.action, Action::Respond(fixed) if fixed.body.constant() != Some(""));
             pages::replace(pages, self.wants_json, explained, answer);
+        }
+        if let (Some(settings), Served::Answer(answer)) = (&extras.compress, &mut *served) {
+            compress::compress(settings, self.coding, answer);
         }
         let headers = match served {
             Served::Answer(answer) => answer.headers_mut(),

@@ -2,7 +2,9 @@
 
 mod access;
 pub(crate) mod body;
+mod coded;
 mod coding;
+mod compress;
 mod cors;
 mod extras;
 mod facts;

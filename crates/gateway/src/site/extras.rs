@@ -19,6 +19,8 @@ pub struct Extras {
     pub cors: Option<Cors>,
     /// Pages in place of errors.
     pub pages: Option<ErrorPages>,
+    /// Which answers are compressed.
+    pub compress: Option<Compress>,
 }
 
 impl Extras {
@@ -27,7 +29,11 @@ impl Extras {
     pub fn is_empty(&self) -> bool {
         let RequestFields { edits, forwarded, forwarded_port, request_id } = &self.request;
         let is_plain = edits.is_empty() && !forwarded && !forwarded_port && !request_id;
-        is_plain && self.response.is_empty() && self.cors.is_none() && self.pages.is_none()
+        is_plain
+            && self.response.is_empty()
+            && self.cors.is_none()
+            && self.pages.is_none()
+            && self.compress.is_none()
     }
 
     /// Some field has the value of the placeholder.
@@ -82,6 +88,15 @@ pub struct Field {
     pub spelled: Box<str>,
     /// Its value.
     pub value: Template,
+}
+
+/// Which answers are compressed.
+#[derive(Debug)]
+pub struct Compress {
+    /// Media types; `text/*` stands for all of its kind.
+    pub types: Vec<Box<str>>,
+    /// Shorter answers are not worth it. In bytes.
+    pub min_length: u64,
 }
 
 /// Pages in place of errors.

@@ -71,6 +71,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.when]", "method", None),
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.cors]", "methods", Some("methods = [\"GET\", \"HEAD\", \"POST\"]")),
+        ("[route.compress]", "min_length", Some("min_length = \"1024B\"")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
         ("[route.websocket]", "origins", None),
         ("[route.tls]", "ca", None),

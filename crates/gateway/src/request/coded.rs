@@ -1,0 +1,231 @@
+//! A body in a content coding, made on its way.
+//!
+//! Whenever the source has nothing more at hand, what has come is flushed, so that events of a server arrive at once.
+//! More than a few bytes are compressed on a blocking thread, and no more of these than the machine has cores: the
+//! sockets of a worker don't wait for it. The codecs' memory is bounded in total.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use compression_codecs::core::Level;
+use compression_codecs::core::util::{PartialBuffer, WriteBuffer};
+use compression_codecs::zstd::params::CParameter;
+use compression_codecs::{EncodeV2, GzipEncoder, ZstdEncoder};
+use flate2::Compression;
+use http_body::Frame;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::spawn_blocking;
+
+use crate::request::coding::Coding;
+
+/// For all codecs together, in KiB.
+const MEMORY_KIB: usize = 64 * 1024;
+/// What one gzip codec takes, in KiB (measured: 371).
+const GZIP_KIB: u32 = 384;
+/// What one zstd codec with [`ZSTD_WINDOW_LOG`] takes, in KiB: the window, its buffers and tables.
+const ZSTD_KIB: u32 = 2048;
+/// A window of 512 KiB, far below the 8 MiB that HTTP allows (RFC 9659).
+const ZSTD_WINDOW_LOG: u32 = 19;
+/// So many bytes are compressed on the worker itself: some 20 µs of gzip.
+const INLINE_LEN_MAX: usize = 1024;
+/// So many at once on a blocking thread.
+const SLICE_LEN: usize = 64 * 1024;
+/// Room for output.
+const OUTPUT_LEN: usize = 16 * 1024;
+
+static MEMORY: Semaphore = Semaphore::const_new(MEMORY_KIB);
+/// Blocking threads that compress.
+static THREADS: Semaphore = Semaphore::const_new(2);
+
+type Codec = Box<dyn EncodeV2 + Send>;
+type Working = Pin<Box<dyn Future<Output = io::Result<(Codec, Bytes)>> + Send>>;
+
+/// What is done with the codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Encode,
+    Flush,
+    Finish,
+}
+
+/// Where a body comes from.
+pub(crate) trait Source {
+    /// Why the rest will not come; that of the codec is an [`io::Error`].
+    type Error: From<io::Error>;
+
+    /// The next frame; `None` at the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Self::Error>>;
+}
+
+/// A codec, for which there is memory.
+pub(crate) struct Reserved {
+    codec: Codec,
+    memory: SemaphorePermit<'static>,
+}
+
+/// A body that is compressed on its way.
+pub(crate) struct CodedBody<S> {
+    source: S,
+    /// Away while a blocking thread has it.
+    codec: Option<Codec>,
+    working: Option<Working>,
+    /// From the source, not compressed yet.
+    input: Bytes,
+    /// Something is in the codec that has not come out.
+    holds: bool,
+    /// The step that was taken last.
+    step: Step,
+    trailers: Option<Frame<Bytes>>,
+    source_ended: bool,
+    finished: bool,
+    _memory: SemaphorePermit<'static>,
+}
+
+impl Reserved {
+    /// A codec; `None` if the memory for codecs is used up.
+    pub(crate) fn new(coding: Coding) -> Option<Self> {
+        let kib = if coding == Coding::Zstd { ZSTD_KIB } else { GZIP_KIB };
+        let memory = MEMORY.try_acquire_many(kib).ok()?;
+        let codec: Codec = match coding {
+            Coding::Zstd => {
+                let window = CParameter::window_log(ZSTD_WINDOW_LOG);
+                Box::new(ZstdEncoder::new_with_params(CParameter::quality(Level::Precise(3)), &[window]))
+            }
+            Coding::Gzip | Coding::Br => Box::new(GzipEncoder::new(Compression::new(5).into())),
+        };
+        Some(Self { codec, memory })
+    }
+}
+
+impl<S: Source> CodedBody<S> {
+    /// Begins with a body.
+    pub(crate) fn new(reserved: Reserved, source: S) -> Self {
+        Self {
+            source,
+            codec: Some(reserved.codec),
+            working: None,
+            input: Bytes::new(),
+            holds: false,
+            step: Step::Encode,
+            trailers: None,
+            source_ended: false,
+            finished: false,
+            _memory: reserved.memory,
+        }
+    }
+
+    /// It is all read.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished && self.trailers.is_none()
+    }
+
+    /// What is compressed.
+    pub(crate) fn source(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    /// The next bytes, or the trailers; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the source, and of the codec.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, S::Error>> {
+        loop {
+            if let Some(working) = &mut self.working {
+                let (codec, output) = ready!(working.as_mut().poll(cx))?;
+                self.working = None;
+                self.codec = Some(codec);
+                self.holds = self.step == Step::Encode;
+                self.finished = self.step == Step::Finish;
+                if !output.is_empty() {
+                    return Poll::Ready(Ok(Some(Frame::data(output))));
+                }
+            }
+            if self.finished {
+                return Poll::Ready(Ok(self.trailers.take()));
+            }
+            let step = if !self.input.is_empty() {
+                Step::Encode
+            } else if self.source_ended {
+                Step::Finish
+            } else {
+                match self.source.poll_next(cx)? {
+                    Poll::Ready(Some(frame)) => {
+                        match frame.into_data() {
+                            Ok(data) => self.input = data,
+                            Err(trailers) => (self.trailers, self.source_ended) = (Some(trailers), true),
+                        }
+                        continue;
+                    }
+                    Poll::Ready(None) => {
+                        self.source_ended = true;
+                        continue;
+                    }
+                    Poll::Pending if self.holds => Step::Flush,
+                    Poll::Pending => return Poll::Pending,
+                }
+            };
+            let input = self.input.split_to(self.input.len().min(SLICE_LEN));
+            let Some(codec) = self.codec.take() else { return Poll::Ready(Ok(None)) };
+            self.step = step;
+            self.working = Some(Box::pin(work(codec, input, step)));
+        }
+    }
+}
+
+async fn work(codec: Codec, input: Bytes, step: Step) -> io::Result<(Codec, Bytes)> {
+    if input.len() <= INLINE_LEN_MAX && step != Step::Finish {
+        return run(codec, &input, step);
+    }
+    let _permit = THREADS.acquire().await.map_err(io::Error::other)?;
+    spawn_blocking(move || run(codec, &input, step)).await.map_err(io::Error::other)?
+}
+
+/// Takes one step with a codec; blocks as long as that takes.
+fn run(mut codec: Codec, input: &[u8], step: Step) -> io::Result<(Codec, Bytes)> {
+    let mut input = PartialBuffer::new(input);
+    let mut output = BytesMut::new();
+    loop {
+        let begins = output.len();
+        output.resize(begins + OUTPUT_LEN, 0);
+        let mut buffer = WriteBuffer::new_initialized(&mut output[begins..]);
+        let done = match step {
+            Step::Encode => {
+                codec.encode(&mut input, &mut buffer)?;
+                input.unwritten().is_empty()
+            }
+            Step::Flush => codec.flush(&mut buffer)?,
+            Step::Finish => codec.finish(&mut buffer)?,
+        };
+        let written = buffer.written_len();
+        output.truncate(begins + written);
+        if done {
+            return Ok((codec, output.freeze()));
+        }
+        if written == 0 && step != Step::Encode {
+            return Err(io::Error::other("the codec makes no progress"));
+        }
+    }
+}
+
+impl<S> fmt::Debug for CodedBody<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodedBody").field("finished", &self.finished).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_have_so_much_memory_and_no_more() {
+        let mut codecs: Vec<_> = std::iter::from_fn(|| Reserved::new(Coding::Zstd)).collect();
+        assert_eq!(codecs.len(), MEMORY_KIB / ZSTD_KIB as usize);
+        assert!(Reserved::new(Coding::Gzip).is_none());
+        codecs.pop();
+        assert!(Reserved::new(Coding::Gzip).is_some());
+    }
+}
