@@ -310,3 +310,52 @@ async fn backends_are_told_the_client_by_the_proxy_protocol() {
         assert_eq!(headers.lock().unwrap().len(), 5);
     }
 }
+
+#[tokio::test]
+async fn a_body_without_a_length_that_fits_is_sent_with_one() {
+    let (backend, seen) = support::backend::echo().await;
+    let gateway = setup().start(&config(
+        "",
+        &format!(
+            "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\nbuffer_request = \"1KiB\"\n",
+            backend.address
+        ),
+    ));
+    let mut h1 = http1(&gateway).await;
+    for (chunks, length) in [(&["hello ", "world"][..], "11"), (&[], "0"), (&[&"x".repeat(1024)], "1024")] {
+        let chunks: String = chunks.iter().map(|data| format!("{:x}\r\n{data}\r\n", data.len())).collect();
+        let request = format!(
+            "POST /x HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        );
+        assert_eq!(ask(&mut h1, request).await.status(), 200);
+        assert_eq!(seen.last().get("content-length"), Some(length));
+        assert_eq!(seen.last().get("transfer-encoding"), None);
+    }
+    let mut h2 = http2(&gateway).await;
+    let (answer, mut send) = h2.begin(h2.request(Method::POST, "/y"), false).await;
+    send.send_data("hello".into(), false).unwrap();
+    send.send_data(" again".into(), true).unwrap();
+    assert_eq!(support::soon(answer).await.unwrap().status(), 200);
+    assert_eq!(seen.last().get("content-length"), Some("11"));
+    // What doesn't fit, and what has trailers, goes on in chunks.
+    for (data, trailer) in [("x".repeat(1025), ""), ("x".to_owned(), "X-Sum: 1\r\n")] {
+        let request = format!(
+            "POST /z{} HTTP/1.1\r\nHost: default.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{data}\r\n0\r\n{trailer}\r\n",
+            data.len(),
+            data.len()
+        );
+        let mut io = http1(&gateway).await;
+        io.write_all(request.as_bytes()).await.unwrap();
+        let line = format!("POST /z{} HTTP/1.1", data.len());
+        // This backend takes chunks for further heads.
+        let head = loop {
+            match seen.all().into_iter().find(|head| head.line == line) {
+                Some(head) => break head,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        assert_eq!(head.get("transfer-encoding"), Some("chunked"));
+        assert_eq!(head.get("content-length"), None);
+    }
+}

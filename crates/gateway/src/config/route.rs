@@ -114,6 +114,10 @@ options! {
     response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
     /// Whether connections to the backend are kept for later requests. With `"off"` each request gets its own.
     pool: OneOf<Pool>, default = true;
+    /// Request bodies that clients send without a length, in chunks or over HTTP/2, are waited for up to this size and
+    /// sent with a `Content-Length`, which some backends need. Longer ones, those with trailers, and those of clients
+    /// that wait for 100 Continue are sent in chunks.
+    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`";
     /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
     /// and old servers need. `"as-sent"` costs some microseconds a request.
     field_names: OneOf<FieldNames>, default = false;
@@ -166,6 +170,7 @@ const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
 
 /// The options that only a backend has a use for.
 const PROXY_ONLY: &[&str] = &[
+    "buffer_request",
     "connect_timeout",
     "field_names",
     "pool",
@@ -355,6 +360,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
         },
         response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
         keeps_names: section.field_names.value,
+        buffer_request: section.buffer_request.as_ref().and_then(|at| at.value),
         ..upstream
     })))
 }

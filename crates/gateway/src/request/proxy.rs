@@ -154,6 +154,18 @@ async fn send_pooled(
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
     report.backend(endpoint);
+    let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
+        let (told, open) = oneshot::channel();
+        (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
+    } else {
+        (None, None)
+    };
+    let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
+    let progress = body.progress();
+    report.received(progress.clone());
+    if let (Some(max), None) = (upstream.buffer_request, &told) {
+        Box::pin(body.hold(max)).await; // larger than the rest, and for few
+    }
     let pool = &connection.worker.pool;
     let own = match connection.own.get() {
         Some(own) => own.lease_idle(endpoint).await,
@@ -163,15 +175,6 @@ async fn send_pooled(
         Some(own) => own,
         None => pool.lease(upstream.connector, endpoint).await?,
     };
-    let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
-        let (told, open) = oneshot::channel();
-        (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
-    } else {
-        (None, None)
-    };
-    let body = ToBackend::new(body, gate, connection.limits.body_rate);
-    let progress = body.progress();
-    report.received(progress.clone());
     let request = RequestWriter::new(&head, &lines, body, told);
     drop(head);
 

@@ -33,6 +33,8 @@ pub struct Upstream {
     pub connector: Connector,
     /// From the request to the head of the answer.
     pub response_timeout: Duration,
+    /// A body without a length that has at most so many bytes is waited for, and sent with one.
+    pub buffer_request: Option<u64>,
     /// What stands behind its address, in place of the route's own path; `None`: nothing, not even a slash.
     pub path: Option<RoutePath>,
     /// Field names are passed on over HTTP/1.1 as they were sent.
@@ -50,6 +52,7 @@ impl Upstream {
             endpoint: Arc::new(endpoint),
             connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true, proxy_protocol: None },
             response_timeout: RESPONSE_TIMEOUT,
+            buffer_request: None,
             path,
             keeps_names: false,
         })

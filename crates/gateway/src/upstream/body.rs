@@ -1,5 +1,6 @@
 //! Bodies of requests, on their way from clients to backends.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::num::NonZeroU64;
 use std::pin::{Pin, pin};
@@ -11,6 +12,7 @@ use bytes::{Buf, Bytes};
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use net_io::memory::Claim;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
@@ -370,6 +372,18 @@ pub struct ToBackend {
     progress: Arc<UploadProgress>,
     pace: BodyPace,
     stall: StallTimer,
+    /// Its front, where it was waited for.
+    held: Option<Box<Held>>,
+}
+
+/// The front of a body that is to get a length.
+#[derive(Debug, Default)]
+struct Held {
+    frames: VecDeque<Result<Frame<Bytes>, BoxError>>,
+    len: u64,
+    /// That is all of it, and there are no trailers, which need chunks (RFC 9112 §7.1.2).
+    is_whole: bool,
+    memory: Claim,
 }
 
 /// Holds a body back until the backend says 100 Continue, since asking a client for its body is
@@ -404,13 +418,41 @@ impl ToBackend {
     #[must_use]
     pub fn new(body: RequestBody, gate: Option<Gate>, rate: Option<NonZeroU64>) -> Self {
         let progress = Arc::new(UploadProgress::new());
-        Self { body, gate, progress, pace: BodyPace::new(rate), stall: StallTimer::default() }
+        Self { body, gate, progress, pace: BodyPace::new(rate), stall: StallTimer::default(), held: None }
     }
 
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
         Self::new(RequestBody::Empty, None, None)
+    }
+
+    /// Waits for a body without a length, until it has ended or more than `max` bytes of it have come. If all of it has
+    /// come, it has a length from then on.
+    ///
+    /// # Cancel safety
+    /// None: what has come is lost.
+    pub async fn hold(&mut self, max: u64) {
+        if self.is_end_stream() || self.size_hint().exact().is_some() {
+            return;
+        }
+        let mut held = Box::<Held>::default();
+        let is_whole = poll_fn(|cx| {
+            while held.len <= max {
+                let Some(frame) = ready!(self.poll_client(cx)) else { return Poll::Ready(true) };
+                let data_len = frame.as_ref().ok().and_then(Frame::data_ref).map(|data| data.len() as u64);
+                held.frames.push_back(frame);
+                match data_len {
+                    Some(len) => held.len += len,
+                    None => return Poll::Ready(false), // trailers, or an error
+                }
+                held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+            }
+            Poll::Ready(false)
+        })
+        .await;
+        held.is_whole = is_whole;
+        self.held = Some(held);
     }
 
     /// A view of how far it has come.
@@ -438,14 +480,8 @@ impl ToBackend {
     }
 }
 
-impl Body for ToBackend {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl ToBackend {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll(cx));
             if self.progress.answered.load(Ordering::Relaxed) {
@@ -470,12 +506,44 @@ impl Body for ToBackend {
         }
         Poll::Ready(frame)
     }
+}
+
+impl Body for ToBackend {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(held) = &mut self.held {
+            if let Some(frame) = held.frames.pop_front() {
+                let len = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                held.len -= len as u64;
+                held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+                return Poll::Ready(Some(frame));
+            }
+            if held.is_whole {
+                return Poll::Ready(None);
+            }
+            self.held = None;
+        }
+        self.poll_client(cx)
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.held {
+            Some(held) if !held.frames.is_empty() => false,
+            Some(held) if held.is_whole => true,
+            _ => self.body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.held {
+            Some(held) if held.is_whole => SizeHint::with_exact(held.len),
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }
