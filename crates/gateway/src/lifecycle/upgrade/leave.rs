@@ -22,7 +22,7 @@ use crate::worker::{Command, Handle};
 
 /// Sessions that are asked to freeze together are waited for so long before others are asked: nearly all freeze at
 /// once, and one that is in the middle of a write holds up no other.
-const FREEZE_WAIT: Duration = Duration::from_millis(5);
+const FREEZE_WAIT: Duration = Duration::from_millis(20);
 /// For sessions that are to freeze as they are: they need no more than to be polled.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether what is waited for has ended by itself.
