@@ -44,7 +44,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["casing", "fields", "handoff", "key", "queued"],
             &["extensions", "origin", "refusal", "tunnel"],
             &["request", "upstream"],
-            &["response"],
+            &["named", "response"],
         ],
     ),
     (
@@ -71,6 +71,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["cause_state", "handle"],
             &["supervisor"],
             &["endpoint", "relay"],
+            &["opaque"],
         ],
     ),
     (
@@ -226,6 +227,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/origin.rs",
         "upgrade-handler/src/upstream.rs",
         "upgrade-handler/src/response.rs",
+        "upgrade-handler/src/named.rs",
         "gateway/src/net/networks.rs",
         "gateway/src/net/proxy_protocol.rs",
         "gateway/src/site/access.rs",
@@ -234,6 +236,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/routes.rs",
         "gateway/src/site/matcher.rs",
         "gateway/src/site/path.rs",
+        "gateway/src/site/tcp.rs",
         "gateway/src/site/upstream.rs",
         "gateway/src/site/drained.rs",
         "gateway/src/site/host.rs",

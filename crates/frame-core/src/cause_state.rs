@@ -89,6 +89,7 @@ pub(crate) fn write_violation(out: &mut StateWriter, violation: Violation) {
         Violation::CloseCode { code } => (12, code.into(), 0),
         Violation::CloseReason => (13, 0, 0),
         Violation::Utf8 => (14, 0, 0),
+        Violation::NotBinary => (15, 0, 0),
     };
     out.u8(number);
     out.u64(first);
@@ -114,6 +115,7 @@ pub(crate) fn read_violation(fields: &mut StateReader<'_>) -> Result<Violation, 
         12 => Violation::CloseCode { code: u16::try_from(first).map_err(|_| INVALID)? },
         13 => Violation::CloseReason,
         14 => Violation::Utf8,
+        15 => Violation::NotBinary,
         _ => return Err(INVALID),
     })
 }
@@ -144,6 +146,10 @@ pub(crate) fn write_cause(out: &mut StateWriter, cause: &Cause) {
             out.u16(*code);
         }
         Cause::Lifetime => out.u8(7),
+        Cause::Finished { first } => {
+            out.u8(8);
+            write_party(out, *first);
+        }
     }
 }
 
@@ -163,6 +169,7 @@ pub(crate) fn read_cause(fields: &mut StateReader<'_>) -> Result<Cause, StateErr
         5 => Cause::Stalled,
         6 => Cause::Ordered { code: fields.u16()? },
         7 => Cause::Lifetime,
+        8 => Cause::Finished { first: read_party(fields)? },
         _ => return Err(StateError::Invalid("the cause of an end")),
     })
 }

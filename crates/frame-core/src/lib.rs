@@ -14,7 +14,9 @@
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
-//! - `strict_reader`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway
+//! - `strict_reader`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway;
+//!   [`bridge`](fn@bridge): those whose messages are the bytes of a stream
+//! - [`opaque`](mod@opaque): two directions of another protocol, of which nothing is known
 
 mod cause_state;
 pub mod clock;
@@ -24,6 +26,7 @@ pub mod fair_queue;
 pub mod handle;
 pub mod head;
 mod keepalive;
+pub mod opaque;
 pub mod outcome;
 pub mod policy;
 pub mod relay;
@@ -37,4 +40,6 @@ pub mod timer;
 mod utf8;
 pub mod violation;
 
+pub use self::endpoint::bridge::bridge;
+pub use self::opaque::opaque;
 pub use self::relay::relay;

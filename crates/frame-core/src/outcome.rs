@@ -76,7 +76,12 @@ pub enum Cause {
         /// Code and reason as sent.
         close: Close,
     },
-    /// This party's connection ended without a Close.
+    /// Both streams of another protocol have ended in order.
+    Finished {
+        /// Whose stream ended first.
+        first: Party,
+    },
+    /// This party's connection ended without a Close, or broke.
     Lost {
         /// Client or backend.
         party: Party,
@@ -110,9 +115,10 @@ impl Cause {
     #[must_use]
     pub fn ended_by(&self) -> Party {
         match self {
-            Self::Closed { by: party, .. } | Self::Lost { party, .. } | Self::Violation { by: party, .. } => {
-                *party
-            }
+            Self::Closed { by: party, .. }
+            | Self::Finished { first: party }
+            | Self::Lost { party, .. }
+            | Self::Violation { by: party, .. } => *party,
             Self::PongTimeout | Self::Stalled => Party::Client,
             Self::Idle | Self::Lifetime | Self::Ordered { .. } => Party::Gateway,
         }
@@ -123,6 +129,7 @@ impl Cause {
     pub fn close_code(&self) -> u16 {
         match self {
             Self::Closed { close, .. } => close.code.unwrap_or(1005),
+            Self::Finished { .. } => 1005,
             Self::Lost { party: Party::Backend, .. } => 1011,
             Self::Lost { .. } | Self::PongTimeout | Self::Stalled => 1006,
             Self::Violation { violation, .. } => violation.close_code(),
@@ -142,6 +149,9 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed { by, close } => write!(f, "closed by {} ({close})", by.as_str()),
+            Self::Finished { first } => {
+                write!(f, "both streams have ended, that of the {} first", first.as_str())
+            }
             Self::Lost { party, how } => write!(f, "{} {how}", party.as_str()),
             Self::Violation { by, violation } => write!(f, "{} broke a rule: {violation}", by.as_str()),
             Self::Idle => f.write_str("idle: no message within idle_timeout"),
@@ -226,6 +236,7 @@ mod tests {
             (lost(Ended::Truncated), "backend vanished (no close_notify)"),
             (lost(Ended::Reset), "backend reset the connection"),
             (lost(Ended::Failed(io::ErrorKind::TimedOut)), "backend failed: timed out"),
+            (Cause::Finished { first: Party::Client }, "both streams have ended, that of the client first"),
             (Cause::Idle, "idle: no message within idle_timeout"),
             (Cause::Lifetime, "the session has reached its lifetime"),
             (Cause::Ordered { code: 1001 }, "ended by the gateway"),

@@ -6,7 +6,7 @@
 //!
 //! A long frame comes out as several fragments of at most [`PART_LEN`] bytes, because
 //! fastwebsockets reserves memory for a whole payload as soon as it has seen its head: so memory
-//! grows with what a client sends, not with what it announces.
+//! grows with what a client sends, not with what it announces. No read returns bytes of two frames.
 
 use std::io;
 use std::pin::Pin;
@@ -106,8 +106,10 @@ impl<R: AsyncRead + Unpin> StrictReader<R> {
         Arc::clone(&self.progress)
     }
 
-    /// Moves what is at hand into `buf`.
+    /// Moves what is at hand of one frame into `buf`: the next one begins with another read, so that who decodes
+    /// them has nothing left over between two.
     fn drain(&mut self, buf: &mut ReadBuf<'_>) -> Result<(), Violation> {
+        let before = buf.filled().len();
         while buf.remaining() > 0 {
             let unsent = &self.head[self.head_sent..];
             if !unsent.is_empty() {
@@ -126,6 +128,8 @@ impl<R: AsyncRead + Unpin> StrictReader<R> {
                 buf.put_slice(&ahead[..n]);
                 self.start += n;
                 self.passed(n);
+            } else if buf.filled().len() > before {
+                return Ok(());
             } else if self.frame.left > 0 {
                 self.next_part(OpCode::Continuation, false);
             } else if self.discarding {

@@ -67,6 +67,9 @@ pub enum Violation {
     /// A text message that is not UTF-8.
     #[error("text message is not UTF-8 (RFC 6455 §8.1)")]
     Utf8,
+    /// A text message where messages carry the bytes of a stream.
+    #[error("text message, but this service takes binary messages only")]
+    NotBinary,
 }
 
 impl Violation {
@@ -76,6 +79,7 @@ impl Violation {
         match self {
             Self::MessageTooBig { .. } => 1009,
             Self::CloseReason | Self::Utf8 => 1007,
+            Self::NotBinary => 1003,
             Self::Unmasked
             | Self::Masked
             | Self::ReservedBits { .. }

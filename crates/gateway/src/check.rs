@@ -86,7 +86,7 @@ fn listeners(config: &Config) -> Table {
 fn routes(config: &Config) -> Table {
     let mut table = table(&["name", "host", "path", "goes to", "WebSockets"]);
     for route in &config.routes {
-        let Route { id, matcher, action, rewrite, policy, origins, .. } = &**route;
+        let Route { id, matcher, action, rewrite, policy, origins, upgrades, .. } = &**route;
         let name = if *id == matcher.id() { "-" } else { id.as_str() };
         let hosts: Vec<_> = matcher.hosts.iter().map(ToString::to_string).collect();
         let host = if hosts.is_empty() { "any".to_owned() } else { hosts.join("\n") };
@@ -102,6 +102,9 @@ fn routes(config: &Config) -> Table {
         if let Some(origins) = origins {
             let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
             sockets.push(format!("origins {}", origins.join(" ")));
+        }
+        if let Some(names) = upgrades {
+            sockets.push(format!("upgrade {}", names.join(" ")));
         }
         table.add_row([name.to_owned(), host, path, target, sockets.join(", ")]);
     }

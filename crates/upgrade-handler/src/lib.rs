@@ -8,6 +8,8 @@
 //! - [`ask`], [`verify`]: what the backend is asked and whether its answer is true; [`Key`], `extensions`,
 //!   [`fields`]: the pieces; [`casing`]: as the RFC spells them
 //! - [`accept`]: what the client is told
+//! - [`named`](fn@named), [`ask_named`], [`verify_named`], [`accept_named`]: the same for other protocols, of which only
+//!   the name is known
 //! - [`Handoff`] (HTTP/1.1), [`Tunnel`] (HTTP/2): the stream that is left when HTTP is done;
 //!   [`Queued`]: what of it has left
 
@@ -16,6 +18,7 @@ mod extensions;
 pub mod fields;
 mod handoff;
 mod key;
+mod named;
 pub mod origin;
 mod queued;
 mod refusal;
@@ -27,6 +30,7 @@ mod upstream;
 pub use self::extensions::{BadAnswer, Offer};
 pub use self::handoff::{Handoff, from_hyper};
 pub use self::key::Key;
+pub use self::named::{accept_named, ask_named, named, verify_named};
 pub use self::queued::Queued;
 pub use self::refusal::Refusal;
 pub use self::request::{HandshakeTransport, RequestKind, Upgrade, classify};

@@ -18,6 +18,8 @@ use crate::refusal::Refusal;
 pub enum RequestKind {
     /// To be served as it is. If it carries `Upgrade`, that must not be passed on.
     Plain,
+    /// It asks for an upgrade to other protocols than WebSocket (RFC 9110 §7.8).
+    Other,
     /// A proper WebSocket handshake.
     Upgrade(Upgrade),
     /// It wants a tunnel and can't have one.
@@ -54,13 +56,14 @@ pub fn classify(head: &Parts) -> RequestKind {
         connect(head)
     } else if head.version == Version::HTTP_11
         && head.headers.keys().any(|name| *name == UPGRADE) // comparing a few names costs less than a look-up
-        && has_token(&head.headers, UPGRADE, "websocket")
         && has_token(&head.headers, CONNECTION, "upgrade")
     {
+        if !has_token(&head.headers, UPGRADE, "websocket") {
+            return RequestKind::Other;
+        }
         upgrade(head)
     } else {
-        // RFC 9110 §7.8: ignored over HTTP/1.0, without the connection option, and for protocols
-        // that are not spoken here.
+        // RFC 9110 §7.8: ignored over HTTP/1.0, and without the connection option.
         return RequestKind::Plain;
     };
     match judged {
@@ -178,8 +181,8 @@ mod tests {
         assert_eq!(classify(&head(("GET", Version::HTTP_10), &GOOD)), RequestKind::Plain);
         assert_eq!(classify(&with("connection", &["keep-alive"])), RequestKind::Plain);
         assert_eq!(classify(&with("connection", &[])), RequestKind::Plain);
-        assert_eq!(classify(&with("upgrade", &["h2c"])), RequestKind::Plain);
-        assert_eq!(classify(&with("upgrade", &["websocket/13"])), RequestKind::Plain);
+        assert_eq!(classify(&with("upgrade", &["h2c"])), RequestKind::Other);
+        assert_eq!(classify(&with("upgrade", &["websocket/13"])), RequestKind::Other);
         assert_eq!(classify(&head(("GET", Version::HTTP_2), &GOOD)), RequestKind::Plain);
     }
 

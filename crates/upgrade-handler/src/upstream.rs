@@ -24,6 +24,9 @@ pub enum FalseAnswer {
     /// (RFC 6455 §4.1, answer item 2)
     #[error("101 without Upgrade: websocket")]
     NoUpgrade,
+    /// (RFC 9110 §7.8)
+    #[error("101 with a protocol that was not asked for, or with none")]
+    NotAsked,
     /// (item 3)
     #[error("101 without Connection: Upgrade")]
     NoConnection,

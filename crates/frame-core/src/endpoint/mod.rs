@@ -3,9 +3,10 @@
 //! fastwebsockets decodes, behind a `StrictReader` that makes it strict. Its `read_frame` loses bytes
 //! when it is dropped, so the future that reads is kept here across calls: [`Endpoint::recv`] can
 //! be dropped at any point. What is sent waits in an outbox and is written at once when there is nothing
-//! more to be received.
+//! more to be received. [`bridge`](mod@bridge) serves sessions whose messages are the bytes of a stream.
 
 mod assembly;
+pub mod bridge;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -16,9 +17,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, after_handshake_split};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, after_handshake_split};
 use net_io::memory::Claim;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -28,6 +29,7 @@ use crate::clock::Exact;
 use crate::close::Close;
 use crate::fair_queue::yield_to_driver;
 use crate::handle::SessionHandle;
+use crate::head::HEAD_MAX;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
@@ -46,7 +48,7 @@ const QUANTUM_LEN: usize = 256 * 1024;
 /// Decoding a frame takes as long as copying so many bytes, or longer.
 const FRAME_COST: usize = 512;
 
-type Reader<S> = WebSocketRead<StrictReader<ReadHalf<S>>>;
+type Reader<S> = StrictReader<ReadHalf<S>>;
 type Read<S> = (Reader<S>, Result<RawFrame, WebSocketError>);
 
 /// A frame that owns its payload.
@@ -71,17 +73,26 @@ pub struct Endpoint<S> {
     handle: SessionHandle,
     supervisor: Supervisor<Exact>,
     progress: Arc<ReadProgress>,
-    /// Bytes and messages up to [`Self::note_progress`].
+    /// What of it was seen by [`Self::note_progress`].
     read_bytes: u64,
-    counted_messages: u64,
+    /// Messages, or pieces of a stream, that have moved; and up to [`Self::note_progress`].
+    moved: u64,
+    counted: u64,
+    /// Bytes of the client's that wait outside of the endpoint.
+    waiting_outside: usize,
     cause: Option<Cause>,
     received: Traffic,
     sent: Traffic,
     /// What was read since other sessions were polled.
     read_since_yield: usize,
+    /// The last ping that came while the outbox was full (RFC 6455 §5.5.3: it is enough to answer that one).
+    unanswered: Option<BytesMut>,
     /// Of the message in progress, and of what is queued.
     held: Claim,
 }
+
+// Every idle session with an endpoint has one, and the future that reads, of some 600 bytes.
+const _: () = assert!(size_of::<Endpoint<()>>() <= 528);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
@@ -90,13 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         let (read, write) = tokio::io::split(io);
         let reader = StrictReader::new(read, policy.limits);
         let progress = reader.progress();
-        let (mut read, _) = after_handshake_split(reader, tokio::io::sink(), Role::Server);
-        read.set_auto_close(false);
-        read.set_auto_pong(false);
-        // The strict reader keeps messages in bounds; no frame that it passes is longer than a part.
-        read.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
         Self {
-            read: ReusableBoxFuture::new(read_frame(read)),
+            read: ReusableBoxFuture::new(read_frame(reader)),
             assembly: Assembly::default(),
             outbox: Outbox {
                 io: write,
@@ -110,11 +116,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             supervisor: Supervisor::new(&policy, Exact::begin()),
             progress,
             read_bytes: 0,
-            counted_messages: 0,
+            moved: 0,
+            counted: 0,
+            waiting_outside: 0,
             cause: None,
             received: Traffic::default(),
             sent: Traffic::default(),
             read_since_yield: 0,
+            unanswered: None,
             held: Claim::default(),
         }
     }
@@ -125,49 +134,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// # Cancel safety
     /// Safe: a dropped call loses nothing.
     pub async fn recv(&mut self) -> Option<Message> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+        // Pongs are queued only while the client takes them.
+        let reads = |endpoint: &Self| !endpoint.outbox.is_full();
+        poll_fn(|cx| {
+            self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
+            self.poll_next(cx, reads, Self::on_frame)
+        })
+        .await
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
+    /// What `take` makes of the next frames, or `None` when the session is over. The client is read while `reads` says
+    /// so.
+    fn poll_next<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reads: impl Fn(&Self) -> bool,
+        take: impl Fn(&mut Self, RawFrame) -> Result<Option<T>, Cause>,
+    ) -> Poll<Option<T>> {
         loop {
             if self.cause.is_none() {
-                self.cause = self.ordered(self.progress.in_message());
+                self.cause = self.ordered(self.is_in_message());
             }
             if self.cause.is_some() {
                 return Poll::Ready(None);
             }
-            // Pongs are queued only while the client takes them.
-            let full = self.outbox.is_full();
-            if !full && self.read_since_yield >= QUANTUM_LEN {
-                self.read_since_yield = 0;
-                let now = self.supervisor.now(); // what comes may keep the timers waiting
-                if self.supervisor.has_reached_lifetime(now) {
-                    self.supervisor.on_lifetime(now);
-                }
-                yield_to_driver(cx);
+            let reading = reads(self);
+            if reading && self.read_since_yield >= QUANTUM_LEN {
+                self.yield_turn(cx);
                 return Poll::Pending;
             }
-            if !full && let Poll::Ready(frame) = self.poll_frame(cx) {
-                match frame.and_then(|frame| self.on_frame(frame)) {
+            if reading && let Poll::Ready(frame) = self.poll_frame(cx) {
+                match frame.and_then(|frame| take(self, frame)) {
                     Ok(None) => {}
-                    Ok(Some(message)) => {
-                        self.received.messages += 1;
-                        return Poll::Ready(Some(message));
-                    }
+                    Ok(Some(taken)) => return Poll::Ready(Some(taken)),
                     Err(cause) => self.cause = Some(cause),
                 }
                 continue;
             }
+            let full = self.outbox.is_full();
             let flushed = self.poll_outbox(cx).is_ready();
             let waits = !full || !flushed;
             if waits
                 && self.cause.is_none()
-                && self.poll_wait(cx, !self.outbox.is_full(), self.progress.in_message()).is_pending()
+                && self.poll_wait(cx, reads(self), self.is_in_message()).is_pending()
             {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Others are next.
+    fn yield_turn(&mut self, cx: &mut Context<'_>) {
+        self.read_since_yield = 0;
+        let now = self.supervisor.now(); // what comes may keep the timers waiting
+        if self.supervisor.has_reached_lifetime(now) {
+            self.supervisor.on_lifetime(now);
+        }
+        yield_to_driver(cx);
+    }
+
+    /// The client has begun a message that isn't passed on yet.
+    fn is_in_message(&self) -> bool {
+        self.progress.in_message() || self.waiting_outside > 0
     }
 
     /// An order to end whose time has come: it waits for a message in flight as long as it says.
@@ -196,21 +224,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             OpCode::Text => Some(MessageKind::Text),
             OpCode::Binary => Some(MessageKind::Binary),
             OpCode::Continuation => None,
-            OpCode::Ping => {
-                self.outbox.push(OpCode::Pong, frame.payload);
-                return Ok(None);
-            }
+            OpCode::Ping | OpCode::Pong | OpCode::Close => return self.on_control(frame).map(|()| None),
+        };
+        self.count_received(&frame);
+        self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
+    }
+
+    /// Counts a data frame.
+    fn count_received(&mut self, frame: &RawFrame) {
+        self.received.payload_bytes += frame.payload.len() as u64;
+        self.received.messages += u64::from(frame.fin);
+        self.moved += u64::from(frame.fin);
+    }
+
+    fn on_control(&mut self, frame: RawFrame) -> Result<(), Cause> {
+        match frame.opcode {
+            OpCode::Ping if self.outbox.is_full() => self.unanswered = Some(frame.payload),
+            OpCode::Ping => self.outbox.push(OpCode::Pong, frame.payload),
             OpCode::Pong => {
                 self.supervisor.keepalive.on_pong(&ControlPayload::new(&frame.payload, None));
-                return Ok(None);
             }
-            OpCode::Close => {
+            _ => {
                 let close = Close::parse(&frame.payload).map_err(violation)?;
                 return Err(Cause::Closed { by: Party::Client, close });
             }
-        };
-        self.received.payload_bytes += frame.payload.len() as u64;
-        self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
+        }
+        Ok(())
     }
 
     /// Waits until something is due; the caller then looks at everything again. `reading`: the client is read;
@@ -252,13 +291,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             self.read_bytes = read_bytes;
             self.supervisor.keepalive.on_bytes(now);
         }
-        let messages = self.received.messages + self.sent.messages;
-        let moved = messages != self.counted_messages;
+        let moved = self.moved != self.counted;
         if moved {
-            self.counted_messages = messages;
+            self.counted = self.moved;
             self.supervisor.on_message(now);
         }
-        let held = self.assembly.len() + self.outbox.len();
+        let held = self.assembly.len() + self.outbox.len() + self.waiting_outside;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         self.handle.on_stall(held > 0, moved || self.outbox.progress);
@@ -286,13 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if self.cause.is_some() {
             return Err(SessionOver);
         }
-        self.sent.messages += 1;
-        self.sent.payload_bytes += message.payload.len() as u64;
-        let opcode = match message.kind {
-            MessageKind::Text => OpCode::Text,
-            MessageKind::Binary => OpCode::Binary,
-        };
-        self.outbox.push(opcode, message.payload);
+        self.queue(message);
         poll_fn(|cx| {
             self.supervisor.take_fired();
             // The client is not read meanwhile, and an order waits for this message too.
@@ -305,8 +337,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if self.cause.is_some() { Err(SessionOver) } else { Ok(()) }
     }
 
+    fn queue(&mut self, message: Message) {
+        self.sent.messages += 1;
+        self.sent.payload_bytes += message.payload.len() as u64;
+        self.moved += 1;
+        let opcode = match message.kind {
+            MessageKind::Text => OpCode::Text,
+            MessageKind::Binary => OpCode::Binary,
+        };
+        self.outbox.push(opcode, message.payload);
+    }
+
     /// Writes and flushes what is queued.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.outbox.is_full()
+            && let Some(ping) = self.unanswered.take()
+        {
+            self.outbox.push(OpCode::Pong, ping);
+        }
         let flushed = ready!(self.outbox.poll_flush(cx));
         match flushed {
             Ok(()) if self.supervisor.keepalive.is_ping_queued() => {
@@ -331,7 +379,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     /// Ends the session: the Close that its cause calls for, the client's answer, the end of the
     /// connection, each under a short deadline. Returns how it went.
-    pub async fn end(mut self) -> Outcome {
+    pub async fn end(self) -> Outcome {
+        self.end_into::<tokio::io::Sink>(None).await
+    }
+
+    /// The same; what the client still sends before its Close goes to `sink`, if there is one.
+    async fn end_into<W: AsyncWrite + Unpin>(mut self, sink: Option<&mut W>) -> Outcome {
         if self.cause.is_none() {
             self.close(1000, "");
         }
@@ -345,7 +398,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             Cause::Ordered { .. } | Cause::Lifetime => {
                 Some(Close { code: Some(cause.close_code()), reason: "".into() })
             }
-            Cause::Lost { .. } | Cause::PongTimeout | Cause::Stalled => None,
+            Cause::Lost { party: Party::Backend, .. } => {
+                Some(Close { code: Some(cause.close_code()), reason: "backend lost".into() })
+            }
+            Cause::Finished { .. } | Cause::Lost { .. } | Cause::PongTimeout | Cause::Stalled => None,
         };
         let client = match close {
             None => Exit::Cut,
@@ -356,7 +412,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 let answered =
                     matches!(cause, Cause::Closed { by: Party::Client, .. } | Cause::Violation { .. });
                 // RFC 6455 §7.1.1: both Closes, then the server ends TCP, and waits for the end.
-                match tokio::time::timeout_at(deadline, self.finish(answered)).await {
+                match tokio::time::timeout_at(deadline, self.finish(answered, sink)).await {
                     Ok(exit) => exit,
                     Err(_) if self.outbox.is_empty() => Exit::Orderly,
                     Err(_) => Exit::Cut,
@@ -367,14 +423,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         Outcome { cause, from_client: self.received, from_backend: self.sent, client, backend: Exit::Orderly }
     }
 
-    async fn finish(&mut self, answered: bool) -> Exit {
+    async fn finish<W: AsyncWrite + Unpin>(&mut self, answered: bool, mut sink: Option<&mut W>) -> Exit {
         if poll_fn(|cx| self.outbox.poll_flush(cx)).await.is_err() {
             return Exit::Cut;
         }
         let mut closed = answered;
         while !closed {
             match poll_fn(|cx| self.poll_frame(cx)).await {
-                Ok(frame) => closed = frame.opcode == OpCode::Close,
+                Ok(frame) if frame.opcode == OpCode::Close => closed = true,
+                Ok(frame) => {
+                    if matches!(frame.opcode, OpCode::Binary | OpCode::Continuation)
+                        && let Some(sink) = &mut sink
+                    {
+                        self.count_received(&frame);
+                        let _ = sink.write_all(&frame.payload).await; // it may be gone
+                    }
+                }
                 Err(_) => break,
             }
         }
@@ -386,21 +450,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 }
 
+/// The next frame. A reader of fastwebsockets keeps a buffer, so that each frame has a reader of its own: between
+/// frames a session holds none.
 async fn read_frame<S: AsyncRead + Unpin>(mut reader: Reader<S>) -> Read<S>
 where
     ReadHalf<S>: AsyncRead,
 {
+    let mut front = [0; HEAD_MAX];
+    let result = match reader.read(&mut front).await {
+        Ok(0) => Err(WebSocketError::UnexpectedEOF),
+        Ok(len) => decode(front[..len].chain(&mut reader)).await,
+        Err(e) => Err(e.into()),
+    };
+    (reader, result)
+}
+
+async fn decode(bytes: impl AsyncRead + Unpin) -> Result<RawFrame, WebSocketError> {
+    let (mut reader, _) = after_handshake_split(bytes, tokio::io::sink(), Role::Server);
+    reader.set_auto_close(false);
+    reader.set_auto_pong(false);
+    // The strict reader keeps messages in bounds; no frame that it passes is longer than a part.
+    reader.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
     // Nothing is sent from here: automatic answers are off.
     let mut no_answer = |_: Frame<'_>| async { Ok::<(), Infallible>(()) };
-    let result = reader.read_frame(&mut no_answer).await.map(|frame| RawFrame {
+    let frame = reader.read_frame(&mut no_answer).await?;
+    Ok(RawFrame {
         fin: frame.fin,
         opcode: frame.opcode,
         payload: match frame.payload {
             Payload::Bytes(bytes) => bytes,
             other => BytesMut::from(&other[..]),
         },
-    });
-    (reader, result)
+    })
 }
 
 fn violation(violation: Violation) -> Cause {

@@ -489,6 +489,7 @@ fn every_reason_fits_a_close() {
         Violation::CloseCode { code: u16::MAX },
         Violation::Interleaved,
         Violation::UnexpectedContinuation,
+        Violation::NotBinary,
     ] {
         assert!(reason(violation).len() <= 123, "{violation}");
     }

@@ -19,6 +19,7 @@ use super::pages::PageFiles;
 use super::problem::Place;
 use super::server_tls::{self, TlsOptions};
 use super::spec::At;
+use super::values::ServerAddress;
 use super::when::{self, WhenOptions};
 use super::{rules, values};
 use crate::site::extras::{ErrorPages, Extras};
@@ -27,6 +28,7 @@ use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
+use crate::site::tcp::TcpServer;
 use crate::site::upstream::{CONNECT_TIMEOUT, Connector, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
 pub(super) struct ServiceName;
@@ -89,7 +91,9 @@ options! {
     when: Table<WhenOptions>, optional;
     /// The backend that requests and WebSockets are passed on to. A path behind its address stands in place of the
     /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the backend gets `/wss/x` as `/x`. Without
-    /// one, not even a slash, or with the route's own path, it gets paths unchanged.
+    /// one, not even a slash, or with the route's own path, it gets paths unchanged. Behind `tcp://host:port` is a backend
+    /// that speaks no HTTP, such as a VNC server or an MQTT broker: the binary messages of a WebSocket are the bytes of
+    /// its stream, and back.
     proxy: kind::Server, optional;
     /// This front of the path is for the gateway alone: the backend gets what is behind it. The route's `path`, or the
     /// front of it.
@@ -134,6 +138,13 @@ options! {
     error_pages: PageFiles, optional;
     /// Whether `error_pages` also stand in place of errors of the backend.
     intercept_errors: Boolean, default = false;
+    /// With `tcp://`: subprotocols that clients may choose, such as `"binary"` or `"mqtt"`. A client gets the first of
+    /// its own that is listed here.
+    subprotocols: List<kind::Token>, otherwise = "none";
+    /// What requests over HTTP/1.1 may upgrade to, by the names in their `Upgrade` field. After the server's 101 the
+    /// bytes of other protocols than `"websocket"` are passed on as they are, such as those of `"tcp"` (Docker) or
+    /// `"SPDY/3.1"` (Kubernetes). A request for a protocol that is not listed is served without the upgrade.
+    upgrade: List<kind::Protocol>, otherwise = "`[\"websocket\"]`";
     /// The rules for WebSockets.
     websocket: Table<WebsocketOptions>, optional;
     /// The version of the PROXY protocol in which the backend is told who the client is, in front of each connection.
@@ -180,7 +191,22 @@ const PROXY_ONLY: &[&str] = &[
     "rewrite",
     "rewrite_location",
     "strip_prefix",
+    "subprotocols",
     "tls",
+    "upgrade",
+];
+
+/// The options that only a backend has a use for that speaks HTTP.
+const HTTP_ONLY: [&str; 9] = [
+    "buffer_request",
+    "field_names",
+    "pool",
+    "response_timeout",
+    "rewrite",
+    "rewrite_location",
+    "strip_prefix",
+    "tls",
+    "upgrade",
 ];
 
 pub(super) fn read(
@@ -241,6 +267,7 @@ pub(super) fn read(
         route.rewrite = rewrite;
         route.extras = (!extras.is_empty()).then(|| Box::new(extras));
         route.access = section.access.map(|at| Box::new(access::read(d, &at.value)));
+        route.upgrades = section.upgrade.and_then(|upgrade| read_upgrades(d, upgrade));
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);
         }
@@ -345,10 +372,35 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
     if let Some(At { value: respond, .. }) = section.respond.take() {
         return answer::respond(d, respond);
     }
+    let proxy = section.proxy.as_ref().map(|at| &at.value);
+    if let Some(ServerAddress::Tcp(upstream)) = proxy {
+        for key in HTTP_ONLY.into_iter().filter(|key| section.has(key)) {
+            d.problem(
+                section.place_of(key),
+                format!("{key} has no meaning for a backend behind tcp://; remove it"),
+            );
+        }
+        let connector = Connector {
+            connect_timeout: section.connect_timeout.value,
+            pooled: false,
+            proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
+        };
+        return Some(Action::Tcp(Arc::new(TcpServer {
+            upstream: Arc::new(Upstream { connector, ..upstream.clone() }),
+            subprotocols: section.subprotocols.as_ref().map(|at| at.value.clone().into()).unwrap_or_default(),
+        })));
+    }
+    if matches!(proxy, Some(ServerAddress::Http(_))) && section.subprotocols.is_some() {
+        d.problem(
+            section.place_of("subprotocols"),
+            "subprotocols are for backends behind tcp://: others choose one themselves; remove it",
+        );
+    }
     if let Some(At { value: service, .. }) = section.service {
         return Some(Action::Service(service));
     }
-    let mut upstream = section.proxy.as_ref()?.value.clone();
+    let Some(ServerAddress::Http(upstream)) = proxy else { return None };
+    let mut upstream = upstream.clone();
     if let Some(At { value: tls, .. }) = section.tls.take() {
         server_tls::apply(d, tls, Arc::make_mut(&mut upstream.endpoint));
     }
@@ -367,7 +419,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
 
 /// How paths are rewritten, of which only one way can be written.
 fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite> {
-    let behind = section.proxy.as_ref().and_then(|proxy| proxy.value.path.as_ref());
+    let behind = section.proxy.as_ref().and_then(|proxy| proxy.value.path());
     if section.has("path_regex") {
         let key = ["strip_prefix", "rewrite"].into_iter().find(|key| section.has(key));
         if let Some(key) = key.or(behind.map(|_| "proxy")) {
@@ -425,6 +477,21 @@ fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite>
         }
     }
     rewrite
+}
+
+/// `None` is what holds where nothing is said.
+fn read_upgrades(d: &mut Document<'_>, upgrade: At<Vec<Box<str>>>) -> Option<Box<[Box<str>]>> {
+    match &upgrade.value[..] {
+        [] => {
+            d.problem(
+                upgrade.place,
+                "upgrade: an empty list would refuse WebSockets, too; write [\"websocket\"], or leave it out",
+            );
+            None
+        }
+        [only] if only.eq_ignore_ascii_case("websocket") => None,
+        _ => Some(upgrade.value.into()),
+    }
 }
 
 fn read_websocket(

@@ -108,6 +108,48 @@ fn the_commented_keys_are_the_defaults() {
 }
 
 #[test]
+fn servers_behind_tcp_and_other_protocols() {
+    const LISTENER: &str = "[[listener]]\naddress = \"0.0.0.0:80\"\ntls = false\n";
+    let route = |lines: &str| parse(&format!("{LISTENER}[[route]]\npath = \"/x\"\n{lines}\n"));
+    let (config, problems) = route(
+        "proxy = \"TCP://vnc.internal:5900\"\nconnect_timeout = \"1s\"\nsubprotocols = [\"binary\", \"mqtt\"]",
+    );
+    assert_eq!(problems, Vec::<String>::new());
+    let Action::Tcp(server) = &config.routes[0].action else { panic!("{config:?}") };
+    assert_eq!((server.to_string().as_str(), server.subprotocols.len()), ("tcp://vnc.internal:5900", 2));
+    assert_eq!(
+        (server.upstream.connector.connect_timeout, server.upstream.connector.pooled),
+        (SECOND, false)
+    );
+    assert_eq!(config.routes[0].policy.limits.message_max, u64::MAX, "messages are passed on in parts");
+    let http = "proxy = \"http://a:1\"\n";
+    let (config, problems) = route(&format!("{http}upgrade = [\"WebSocket\", \"SPDY/3.1\"]"));
+    assert_eq!(problems, Vec::<String>::new());
+    assert!(config.routes[0].takes_websockets() && config.routes[0].upgrades.is_some());
+    let (config, _) = route(&format!("{http}upgrade = \"tcp\""));
+    assert!(!config.routes[0].takes_websockets());
+    let (config, _) = route(http);
+    assert!(config.routes[0].takes_websockets() && config.routes[0].upgrades.is_none());
+    for (lines, says) in [
+        ("proxy = \"tcp://a\"", "the port is missing"),
+        ("proxy = \"tcp://a:1/x\"", "a TCP stream has no path"),
+        ("proxy = \"tcp://a:1\"\nresponse_timeout = \"1s\"", "no meaning for a backend behind tcp://"),
+        ("proxy = \"tcp://a:1\"\nupgrade = \"tcp\"", "no meaning for a backend behind tcp://"),
+        ("proxy = \"tcp://a:1\"\nsubprotocols = \"a b\"", "expected a name such as \"mqtt\""),
+        ("proxy = \"http://a:1\"\nsubprotocols = \"binary\"", "subprotocols are for backends behind tcp://"),
+        ("service = \"echo\"\nsubprotocols = \"binary\"", "subprotocols has no meaning for a service"),
+        ("service = \"echo\"\nupgrade = \"tcp\"", "upgrade has no meaning for a service"),
+        ("proxy = \"http://a:1\"\nupgrade = \"SPDY 3\"", "expected a protocol"),
+        ("proxy = \"http://a:1\"\nupgrade = []", "an empty list"),
+        ("proxy = \"http://a:1\"\nupgrade = \"h2c\"", "requests that no rule of the gateway sees"),
+        ("proxy = \"http://a:1\"\nupgrade = \"TLS/1.2\"", "requests that no rule of the gateway sees"),
+    ] {
+        let (_, problems) = route(lines);
+        assert!(problems.len() == 1 && problems[0].contains(says), "{lines}: {problems:?}");
+    }
+}
+
+#[test]
 fn relative_paths_are_relative_to_the_file() {
     let text = DOCUMENTED.replace("/etc/wssgate/certs", "certs").replace("/etc/ssl/other/", "other/");
     let (config, _) = parse(&text);
@@ -353,9 +395,11 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         "path_exact" | "path_regex" => "path",
         key => key,
     };
+    // Only these servers have any.
+    let text = if key == "subprotocols" { FILE.replace("http://a", "tcp://a:1") } else { FILE.to_owned() };
     let mut file: Vec<String> = Vec::new();
     let mut is_here = false;
-    for old in FILE.lines() {
+    for old in text.lines() {
         if old == TOP_LEVEL || old.starts_with('[') {
             is_here = old == section && !file.iter().any(|written| written == line);
             file.push(if old == TOP_LEVEL { String::new() } else { old.to_owned() });

@@ -13,6 +13,7 @@ use crate::site::access::{Per, Rate};
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathRegex;
 use crate::site::path::{ExactPath, RoutePath};
+use crate::site::tcp::TcpServer;
 use crate::site::upstream::Upstream;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
@@ -303,7 +304,49 @@ pub(super) fn tls_name(text: &str) -> Result<ServerName, String> {
     })
 }
 
-/// The backend of a route.
+/// A protocol, with its version if it has one (RFC 9110 §7.8).
+pub(super) fn protocol(text: &str) -> Result<Box<str>, String> {
+    let what = "expected a protocol as it stands in the Upgrade field, such as \"websocket\" or \"SPDY/3.1\"";
+    let (name, version) = text.split_once('/').map_or((text, None), |(name, version)| (name, Some(version)));
+    if token(name).is_err() || version.is_some_and(|version| token(version).is_err()) {
+        return Err(format!("{what}, found {text:?}"));
+    }
+    // Request smuggling: what the server takes for requests would be checked by nothing here.
+    if ["h2c", "http", "tls"].iter().any(|hidden| name.eq_ignore_ascii_case(hidden)) {
+        return Err(format!("{text:?} would carry requests that no rule of the gateway sees; remove it"));
+    }
+    Ok(text.into())
+}
+
+/// The server of a route.
+#[derive(Debug, Clone)]
+pub(super) enum ServerAddress {
+    Http(Upstream),
+    /// It speaks no HTTP.
+    Tcp(Upstream),
+}
+
+impl ServerAddress {
+    /// What stands behind the address.
+    pub(super) fn path(&self) -> Option<&RoutePath> {
+        match self {
+            Self::Http(upstream) => upstream.path.as_ref(),
+            Self::Tcp(_) => None,
+        }
+    }
+}
+
+/// The server of a route.
+pub(super) fn server(text: &str) -> Result<ServerAddress, String> {
+    match text.trim().split_once("://") {
+        Some((scheme, address)) if scheme.eq_ignore_ascii_case("tcp") => {
+            TcpServer::parse(address).map(ServerAddress::Tcp)
+        }
+        _ => upstream(text).map(ServerAddress::Http),
+    }
+}
+
+/// The server of a route.
 pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
     let text = text.trim();
     if let Some(what) = foreign_upstream(text) {
@@ -343,7 +386,7 @@ fn foreign_upstream(text: &str) -> Option<String> {
         "" if Upstream::parse(&format!("http://{rest}")).is_ok() => {
             Some(format!("expected an address with its scheme: write \"http://{rest}\""))
         }
-        "tcp" | "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
+        "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
             Some(format!("{scheme}:// is not supported yet, found {text:?}; backends have to speak HTTP/1.1"))
         }
         _ => None,

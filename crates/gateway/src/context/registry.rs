@@ -61,6 +61,8 @@ pub enum StayReason {
     Http2,
     /// It ends at the gateway itself.
     Service,
+    /// It speaks another protocol than WebSocket, or leads to a backend behind `tcp://`.
+    Upgrade,
 }
 
 impl StayReason {
@@ -70,6 +72,7 @@ impl StayReason {
         match self {
             Self::Http2 => "http2",
             Self::Service => "service",
+            Self::Upgrade => "upgrade",
         }
     }
 }

@@ -39,6 +39,11 @@ fn probe(tcp: &SockRef<'_>) {
     let _ = tcp.set_tcp_keepalive(&probes);
 }
 
+/// Sends the acknowledgement that [`tune_towards`] holds back: this server speaks first, and nothing goes with it.
+pub(crate) fn acknowledge(tcp: &impl AsFd) {
+    let _ = SockRef::from(tcp).set_tcp_quickack(true);
+}
+
 /// Makes the coming close a reset: for a peer that has to see that something was cut off.
 pub(crate) fn reset_on_close(tcp: &impl AsFd) {
     let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));

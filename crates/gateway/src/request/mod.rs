@@ -14,6 +14,8 @@ mod pages;
 mod proxy;
 pub(crate) mod reply;
 mod service;
+mod tcp;
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::request::body::{AnswerBody, ToClient};
 use crate::request::extras::Aside;
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
 use crate::request::service::{console, echo, files, redirect, respond};
+use crate::request::tunnel::{Wanted, wanted};
 use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
@@ -124,7 +127,7 @@ async fn serve(
     };
     let path = RequestPath::parse(path).map_err(|e| form::bad(e.to_string()))?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
-    let upgrade = !matches!(kind, RequestKind::Plain);
+    let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
         listener: &connection.listener,
         bound: connection.redirect == Redirect::Unbound,
@@ -165,13 +168,22 @@ async fn serve(
         Some(max) => access::bounded(max, &head, body)?,
         None => body,
     };
-    match kind {
-        RequestKind::Refused(refusal) => Err(refusal.into()),
-        RequestKind::Upgrade(upgrade) => {
+    match wanted(connection, route, &head, kind) {
+        Wanted::Refused(refusal) => Err(refusal.into()),
+        Wanted::WebSocket(upgrade) => {
             access::allowed(route, &head)?;
             open(connection, route, report, &hop, head, upgrade).await
         }
-        RequestKind::Plain => match &route.action {
+        Wanted::Other(upstream, protocols) => {
+            access::allowed(route, &head)?;
+            let asked = rewrite_path(route, &mut head)?;
+            let to = (upstream, protocols);
+            let opening = tunnel::open(connection, route, to, report, &hop, head, body);
+            let mut served = Box::pin(opening).await?; // rare, and large
+            rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
+            Ok(served)
+        }
+        Wanted::Nothing => match &route.action {
             Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
             Action::Proxy(upstream) => {
                 let asked = rewrite_path(route, &mut head)?;
@@ -180,7 +192,7 @@ async fn serve(
                 rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
                 Ok(served)
             }
-            Action::Service(Service::Echo) => Ok(echo::page(&head)),
+            Action::Tcp(_) | Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
             Action::Redirect(to) => {
                 let groups = route.matcher.path.groups_of(&path);
@@ -273,6 +285,7 @@ async fn open(
             rewrite_location(route, asked.as_ref(), hop, report, &mut served);
             Ok(served)
         }
+        Action::Tcp(server) => tcp::upgrade(connection, route, server, report, hop, &head, &upgrade).await,
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         // A client of WebSockets may follow it (RFC 6455 §4.1).
         Action::Redirect(to) => {

@@ -46,7 +46,7 @@ const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// Why there is no answer from a backend that could be passed on.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("{0}")]
     Dial(#[from] DialError),
     #[error("the backend did not answer within {after:?} (response_timeout)")]
@@ -212,7 +212,12 @@ async fn send_pooled(
 }
 
 /// The server that is to have the request; one that is told who the client is gets a connection for this client alone.
-fn endpoint_for(connection: &Connection, upstream: &Upstream, hop: &Hop<'_>, head: &Parts) -> Arc<Endpoint> {
+pub(super) fn endpoint_for(
+    connection: &Connection,
+    upstream: &Upstream,
+    hop: &Hop<'_>,
+    head: &Parts,
+) -> Arc<Endpoint> {
     let endpoint = upstream.choose().clone();
     let Some(version) = upstream.connector.proxy_protocol else { return endpoint };
     let client = hop.client(&head.headers);
@@ -223,7 +228,7 @@ fn endpoint_for(connection: &Connection, upstream: &Upstream, hop: &Hop<'_>, hea
 
 /// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
 /// who the client is are ours, and keep our spelling.
-fn keep_names(upstream: &Upstream, head: &mut Parts) {
+pub(super) fn keep_names(upstream: &Upstream, head: &mut Parts) {
     if !upstream.keeps_names || head.extensions.get::<Kept>().is_none() {
         return;
     }

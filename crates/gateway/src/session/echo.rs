@@ -14,5 +14,5 @@ where
             break;
         }
     }
-    endpoint.end().await
+    Box::pin(endpoint.end()).await // in a box, since an idle session is as large as this future
 }

@@ -4,7 +4,9 @@ pub(crate) mod arrivals;
 mod client;
 mod echo;
 pub(crate) mod moved;
+mod opaque;
 pub(crate) mod report;
+mod tcp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +56,19 @@ pub(crate) enum Other {
     Backend(Handoff<BackendStream>),
     /// The same in the middle of a session, and the state of its relay. Boxed: it is for a moment.
     Frozen(Box<(Handoff<BackendStream>, Box<RelayState>)>),
+    /// Another protocol than WebSocket. In a box, so that sessions with backends are no larger for it.
+    Special(Box<Special>),
     /// The gateway itself.
     Echo,
+}
+
+/// What is at the other end of a session that is not relayed.
+#[derive(Debug)]
+pub(crate) enum Special {
+    /// A server that speaks no HTTP: binary messages are the bytes of its stream.
+    Tcp(BackendStream),
+    /// A server that has switched to another protocol.
+    Opaque(Handoff<BackendStream>),
 }
 
 impl Other {
@@ -120,6 +133,21 @@ impl Session {
                 let policy = policy(&self.route, self.deflate);
                 let endpoint = Endpoint::new(client, policy, self.registered.handle().clone());
                 let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
+                return self.end(&outcome);
+            }
+            if let Other::Special(special) = &mut self.other {
+                let policy = policy(&self.route, self.deflate);
+                let handle = self.registered.handle();
+                // In boxes: their sizes are not every session's.
+                let outcome = match &mut **special {
+                    Special::Tcp(backend) => {
+                        let endpoint = Box::new(Endpoint::new(client, policy, handle.clone()));
+                        Box::pin(tcp::run(endpoint, backend)).await
+                    }
+                    Special::Opaque(backend) => {
+                        Box::pin(opaque::run(&mut client, backend, policy, handle)).await
+                    }
+                };
                 return self.end(&outcome);
             }
             let exit = loop {

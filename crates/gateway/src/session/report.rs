@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use frame_core::outcome::Outcome;
-use http::{Method, StatusCode, Version, request};
+use http::{HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
 
 use crate::context::Connection;
@@ -36,6 +36,8 @@ pub(crate) struct Report {
     status: Option<StatusCode>,
     cause: Option<String>,
     request_id: Option<Box<str>>,
+    /// The protocol that the session speaks, if it is no WebSocket.
+    upgrade: Option<Box<str>>,
     received: Option<Arc<UploadProgress>>,
     /// The session's.
     id: Option<u64>,
@@ -64,6 +66,7 @@ impl Report {
             status: None,
             cause: None,
             request_id: None,
+            upgrade: None,
             received: None,
             id: None,
             is_session: false,
@@ -157,6 +160,11 @@ impl Report {
         self.id = Some(id);
     }
 
+    /// The session will speak this protocol, and not WebSocket's.
+    pub(crate) fn upgraded(&mut self, protocol: &HeaderValue) {
+        self.upgrade = Some(cut(&String::from_utf8_lossy(protocol.as_bytes())).into());
+    }
+
     /// The tunnel is open: what comes is a session.
     pub(crate) fn opened(&mut self) {
         self.is_session = true;
@@ -197,6 +205,7 @@ impl Report {
             generation: self.generation,
             backend: self.backend.as_ref().map(|backend| &*backend.address),
             status: self.status,
+            upgrade: self.upgrade.as_deref(),
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
             request_id: self.request_id.as_deref(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::site::endpoint::Endpoint;
 use crate::site::matcher::Matcher;
-use crate::site::route::{Action, Route};
+use crate::site::route::Route;
 use crate::site::route_id::RouteId;
 
 /// What can be drained by itself.
@@ -76,7 +76,7 @@ impl DrainTarget {
     #[must_use]
     pub fn all_of(route: &Route) -> Vec<Self> {
         let mut all = vec![Self::Route(route.id.clone())];
-        if let Action::Proxy(upstream) = &route.action {
+        if let Some(upstream) = route.action.upstream() {
             all.push(Self::Server(upstream.endpoint.name()));
         }
         all
@@ -85,10 +85,11 @@ impl DrainTarget {
     /// It is this route, or the backend behind it.
     #[must_use]
     pub fn covers(&self, route: &Route) -> bool {
-        match (self, &route.action) {
-            (Self::Route(id), _) => *id == route.id,
-            (Self::Server(name), Action::Proxy(upstream)) => upstream.endpoint.name() == *name,
-            (Self::Server(_), _) => false,
+        match self {
+            Self::Route(id) => *id == route.id,
+            Self::Server(name) => {
+                route.action.upstream().is_some_and(|upstream| upstream.endpoint.name() == *name)
+            }
         }
     }
 }

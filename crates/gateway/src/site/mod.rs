@@ -15,6 +15,7 @@ pub mod route;
 pub mod route_id;
 pub mod routes;
 pub mod server_tls;
+pub mod tcp;
 pub mod template;
 pub mod upstream;
 

@@ -15,6 +15,7 @@ use crate::site::files::Files;
 use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
 use crate::site::route_id::RouteId;
+use crate::site::tcp::TcpServer;
 use crate::site::upstream::Upstream;
 
 /// What is done with requests of a route.
@@ -36,6 +37,8 @@ pub struct Route {
     pub origins: Option<Vec<OriginPattern>>,
     /// What is done besides; `None`: nothing.
     pub extras: Option<Box<Extras>>,
+    /// Protocols that requests may upgrade to, by their names; `None`: WebSocket alone.
+    pub upgrades: Option<Box<[Box<str>]>>,
 }
 
 impl Route {
@@ -63,7 +66,15 @@ impl Route {
             access: None,
             origins: None,
             extras: None,
+            upgrades: None,
         }
+    }
+
+    /// WebSockets may be opened.
+    #[must_use]
+    pub fn takes_websockets(&self) -> bool {
+        let Some(names) = &self.upgrades else { return true };
+        names.iter().any(|name| name.eq_ignore_ascii_case("websocket"))
     }
 
     /// The rules for WebSockets where nothing is said: for those that end at the gateway, or that a server has.
@@ -80,6 +91,8 @@ impl Route {
 pub enum Action {
     /// To a backend.
     Proxy(Arc<Upstream>),
+    /// To a server that speaks no HTTP: binary messages are the bytes of its TCP stream.
+    Tcp(Arc<TcpServer>),
     /// To the gateway itself.
     Service(Service),
     /// To another place.
@@ -99,10 +112,23 @@ pub enum Service {
     Console,
 }
 
+impl Action {
+    /// The servers that requests go to.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::Proxy(upstream) => Some(upstream),
+            Self::Tcp(server) => Some(&server.upstream),
+            Self::Service(_) | Self::Redirect(_) | Self::Respond(_) | Self::Files(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proxy(upstream) => upstream.fmt(f),
+            Self::Tcp(server) => server.fmt(f),
             Self::Service(Service::Echo) => f.write_str("echo service"),
             Self::Service(Service::Console) => f.write_str("console page"),
             Self::Redirect(redirect) => redirect.fmt(f),

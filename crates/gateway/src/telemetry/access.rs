@@ -73,7 +73,11 @@ fn session(record: &Record<'_>, id: Option<u64>, outcome: &Outcome) {
     let (up, down) = (outcome.from_client, outcome.from_backend);
     let cause = outcome.cause.to_string(); // at most a Close's reason is a peer's: 123 bytes
     let ended_by = outcome.cause.ended_by().as_str();
-    let close_code = outcome.cause.close_code();
+    // Another protocol has neither codes nor messages.
+    let is_websocket = record.upgrade.is_none();
+    let close_code = is_websocket.then(|| outcome.cause.close_code());
+    let (received_messages, sent_messages) =
+        (is_websocket.then_some(up.messages), is_websocket.then_some(down.messages));
     macro_rules! session {
         ($level:ident) => {
             line!(
@@ -84,9 +88,10 @@ fn session(record: &Record<'_>, id: Option<u64>, outcome: &Outcome) {
                 ended_by,
                 close_code,
                 cause,
-                received_messages = up.messages,
+                upgrade = record.upgrade,
+                received_messages,
                 received_bytes = up.payload_bytes,
-                sent_messages = down.messages,
+                sent_messages,
                 sent_bytes = down.payload_bytes
             )
         };

@@ -37,6 +37,8 @@ pub struct Record<'a> {
     pub backend: Option<&'a str>,
     /// What the client was answered.
     pub status: Option<StatusCode>,
+    /// The protocol that its session speaks; `None`: WebSocket, or there is none.
+    pub upgrade: Option<&'a str>,
     /// Bytes of the request's body that were passed on.
     pub request_bytes: Option<u64>,
     /// When the request came.

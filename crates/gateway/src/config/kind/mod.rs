@@ -15,7 +15,7 @@ pub(super) use self::fields::FieldValues;
 pub(super) use self::section::{Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
     Address, CertificateName, ExactPath, File, Frequency, Host, ListenerName, MediaType, Method, Name,
-    Network, OneOf, Origin, PathPrefix, PathRegex, PathTemplate, Per, PlainText, Server, SocketPath, Text,
-    TlsName, Token, Words,
+    Network, OneOf, Origin, PathPrefix, PathRegex, PathTemplate, Per, PlainText, Protocol, Server,
+    SocketPath, Text, TlsName, Token, Words,
 };
 pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

@@ -180,7 +180,7 @@ text!(
 );
 text!(
     /// The backend of a route.
-    Server -> crate::site::upstream::Upstream, "`http://`, `https://`, `ws://`, `wss://` or `unix:` address", values::upstream
+    Server -> values::ServerAddress, "`http://`, `https://`, `ws://`, `wss://`, `unix:` or `tcp://` address", values::server
 );
 text!(
     /// A backend's name for TLS.
@@ -229,6 +229,10 @@ text!(
 text!(
     /// A token (RFC 9110 §5.6.2), such as a subprotocol.
     Token -> Box<str>, "name", values::token
+);
+text!(
+    /// A protocol that HTTP/1.1 can be upgraded to.
+    Protocol -> Box<str>, "protocol", values::protocol
 );
 text!(
     /// A name that certificates are issued for.

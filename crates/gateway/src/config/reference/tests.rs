@@ -69,6 +69,8 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[[route]]", "host", None),
         ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
         ("[[route]]", "buffer_request", Some("buffer_request = \"off\"")),
+        ("[[route]]", "subprotocols", None), // with a server behind tcp:// alone
+        ("[[route]]", "upgrade", Some("upgrade = [\"websocket\"]")),
         ("[route.when]", "method", None),
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.cors]", "methods", Some("methods = [\"GET\", \"HEAD\", \"POST\"]")),

@@ -33,6 +33,7 @@ impl Report {
             status,
             cause,
             request_id,
+            upgrade: _,  // such a session stays
             received: _, // a handshake has no body
             id: _,       // the session's
             is_session: _,
@@ -123,6 +124,7 @@ impl Report {
             client: parse(text(&mut fields)?, "an address")?,
             host: fields.option(text)?.map(Into::into),
             route: None,
+            upgrade: None,
             backend: fields.option(endpoint)?.map(Arc::new),
             status: fields
                 .option(StateReader::u16)?

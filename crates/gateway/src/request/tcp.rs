@@ -1,0 +1,52 @@
+//! WebSockets to servers behind `tcp://`: the gateway answers the handshake, and has a connection before it does.
+
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderValue};
+use http::request::Parts;
+use upgrade_handler::{Agreed, Upgrade, accept};
+
+use crate::context::Connection;
+use crate::context::registry::{SessionOpener, StayReason};
+use crate::net::options;
+use crate::request::proxy::{Failure, endpoint_for};
+use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::session::report::Report;
+use crate::session::{Other, Special};
+use crate::site::route::Route;
+use crate::site::tcp::TcpServer;
+use crate::upstream::dial::dial;
+use crate::upstream::forward::Hop;
+
+/// Connects to the server, and accepts the handshake if that succeeds.
+///
+/// # Errors
+/// 502 or 504, with the cause for the log.
+pub(super) async fn upgrade(
+    connection: &Connection,
+    route: &Arc<Route>,
+    server: &TcpServer,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    head: &Parts,
+    upgrade: &Upgrade,
+) -> Result<Served, RequestError> {
+    let endpoint = &endpoint_for(connection, &server.upstream, hop, head);
+    report.backend(endpoint);
+    let backend = dial(server.upstream.connector, endpoint).await.map_err(Failure::from)?;
+    options::acknowledge(&backend);
+    let protocol = server.subprotocol(&upgrade.protocols);
+    let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok());
+    let agreed = Agreed { protocol, ..Agreed::default() };
+    let mut answer = accept(upgrade, &agreed, HeaderMap::new());
+    *answer.extensions_mut() = connection.worker.casing.clone();
+    let registered =
+        connection.worker.enroll(route, SessionOpener { stays: Some(StayReason::Upgrade), ..report.who() });
+    Ok(Served::Upgraded(Upgraded {
+        answer,
+        registered,
+        route: route.clone(),
+        deflate: false,
+        other: Other::Special(Box::new(Special::Tcp(backend))),
+    }))
+}

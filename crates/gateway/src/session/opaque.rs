@@ -1,0 +1,26 @@
+//! The session of another protocol than WebSocket, of whose bytes nothing is known.
+
+use frame_core::handle::SessionHandle;
+use frame_core::outcome::{Exit, Outcome};
+use frame_core::policy::Policy;
+use frame_core::relay::ClientStream;
+use upgrade_handler::Handoff;
+
+use crate::net::clock::Coarse;
+use crate::net::options;
+use crate::upstream::stream::BackendStream;
+
+/// Passes bytes on until the session is over. A server that may miss some sees a reset, and not an end; a client's TLS
+/// then has no close_notify (RFC 8446 §6.1).
+pub(super) async fn run(
+    client: &mut impl ClientStream,
+    backend: &mut Handoff<BackendStream>,
+    policy: Policy,
+    handle: &SessionHandle,
+) -> Outcome {
+    let outcome = frame_core::opaque(client, backend, policy, handle, Coarse).await;
+    if outcome.backend == Exit::Reset {
+        options::reset_on_close(backend.get_ref());
+    }
+    outcome
+}
