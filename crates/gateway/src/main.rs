@@ -52,7 +52,7 @@ enum CliCommand {
         /// Configuration file, if --config doesn't name it
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Show which route takes this request, such as "GET https://domain.com/x" or "wss://domain.com/x", and why the
+        /// Show which route takes this request, such as `GET https://domain.com/x` or `wss://domain.com/x`, and why the
         /// others don't
         #[arg(long, value_name = "REQUEST")]
         request: Option<String>,
