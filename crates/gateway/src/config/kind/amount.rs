@@ -134,8 +134,9 @@ impl Kind for SizeOrOff {
 
     fn shape() -> Shape {
         let text = json!({ "type": "string", "pattern": r"^\s*[0-9. ]*[0-9][0-9. ]*([kmgtpeKMGTPE][iI]?)?[bB]\s*$" });
+        // Smaller numbers may be meant as something else than bytes, but for 0.
         let number = json!({ "type": "integer", "minimum": 1024 });
-        let schema = json!({ "anyOf": [off_schema(), text, number] });
+        let schema = json!({ "anyOf": [off_schema(), text, number, { "enum": [0] }] });
         Shape::Value { words: "size, or `\"off\"`".to_owned(), schema }
     }
 
