@@ -54,7 +54,7 @@ async fn connection(backends: usize) -> Arc<Connection> {
     for _ in 0..backends {
         let (near, far) = pipe(ROOM);
         tokio::spawn(serve(far));
-        worker.pool.adopt(upstream.choose(), near);
+        worker.pool.adopt(&upstream.first().endpoint, near);
     }
     Arc::new(Connection {
         local: ([192, 0, 2, 8], 443).into(),

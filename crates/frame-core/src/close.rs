@@ -8,6 +8,8 @@ use crate::violation::Violation;
 pub const GOING_AWAY: u16 = 1001;
 /// The gateway can't serve the session at the moment (IANA's registry of close codes).
 pub const TRY_AGAIN_LATER: u16 = 1013;
+/// The server restarts.
+pub const SERVICE_RESTART: u16 = 1012;
 
 /// Bytes of a reason at most (RFC 6455 §5.5).
 pub(crate) const REASON_MAX: usize = 123;

@@ -93,7 +93,10 @@ fn routes(config: &Config) -> Table {
         let path = format!("{}{}", matcher.path, matcher.conditions_shown());
         let target = match action {
             Action::Proxy(upstream) => {
-                let address = upstream.endpoint.url();
+                let address = match (&upstream.name, &upstream.servers[..]) {
+                    (None, [server]) => server.endpoint.url(),
+                    _ => upstream.to_string(),
+                };
                 rewrite.as_ref().map_or(address.clone(), |rewrite| format!("{address}, {rewrite}"))
             }
             other => other.to_string(),

@@ -77,6 +77,8 @@ enum CliCommand {
     Status(ControlArgs),
     /// List live WebSocket sessions
     Sessions(ControlArgs),
+    /// Show the servers that requests are passed on to
+    Upstreams(ControlArgs),
     /// Read the configuration and the certificates again, as SIGHUP does, and print the result
     Reload(ControlArgs),
     /// Close the sessions of a route or a backend, and send no new requests to it
@@ -186,6 +188,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         }
         CliCommand::Status(control_args) => ("status", None, None, control_args),
         CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
+        CliCommand::Upstreams(control_args) => ("upstreams", None, None, control_args),
         CliCommand::Reload(control_args) => ("reload", None, None, control_args),
         CliCommand::Drain { target: None, .. } => anyhow::bail!(
             "drain needs a route (domain.com/wss) or a backend (127.0.0.1:8282); to drain the whole gateway, send \

@@ -81,7 +81,7 @@ impl Scene {
     /// The backend's end of a connection that the next request may use.
     pub(crate) fn backend(&self) -> DuplexStream {
         let (near, far) = duplex(ROOM);
-        self.worker.pool.adopt(self.upstream.choose(), near);
+        self.worker.pool.adopt(&self.upstream.first().endpoint, near);
         far
     }
 
@@ -89,7 +89,7 @@ impl Scene {
     pub(crate) fn lossy_backend(&self) -> (DuplexStream, Arc<AtomicBool>) {
         let (io, far) = duplex(ROOM);
         let loses = Arc::<AtomicBool>::default();
-        self.worker.pool.adopt(self.upstream.choose(), Lossy { io, loses: loses.clone() });
+        self.worker.pool.adopt(&self.upstream.first().endpoint, Lossy { io, loses: loses.clone() });
         (far, loses)
     }
 

@@ -27,7 +27,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("ssl_certificate", "write chain in [[certificate]], or directory in [certificates]"),
     ("ssl_certificate_key", "write key in [[certificate]]"),
     ("ssl_protocols", "write min_version in [[listener]]"),
-    ("upstream", "write the backend's address in [[route]]: proxy = \"http://127.0.0.1:8080\""),
     ("url", "write path in [[route]]"),
     ("worker_processes", "write workers at the top level"),
 ];
@@ -46,10 +45,10 @@ pub(super) fn elsewhere(key: &str, section: &str, file: &SectionSpec) -> Option<
             "{key} belongs to the top level: write it above the first section, since a key belongs to the \
              section above it"
         )),
-        ["[[route]]"] if section == "[route.websocket]" => {
+        [home] => Some(format!("{key} belongs to {home}")),
+        _ if section == "[route.websocket]" && homes.contains(&"[[route]]") => {
             Some(format!("{key} belongs to [[route]]: write it above [route.websocket]"))
         }
-        [home] => Some(format!("{key} belongs to {home}")),
         _ => Some(format!("{key} belongs to {}", homes.join(" or "))),
     }
 }

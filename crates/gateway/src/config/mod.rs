@@ -31,6 +31,7 @@ mod secret;
 mod server_tls;
 mod spec;
 mod top_level;
+mod upstream;
 mod values;
 mod when;
 

@@ -36,7 +36,9 @@ fn section_of(page: &mut String, section: &SectionSpec) {
     let _ = write!(page, "\n## {title}\n\n{}\n\n", section.sentence);
     page.push_str("| option | type and range | default | what it does |\n|---|---|---|---|\n");
     for option in &section.options {
-        if let Shape::Value { words, .. } | Shape::Either { words, .. } = &option.shape {
+        if let Shape::Value { words, .. } | Shape::Either { words, .. } | Shape::Each { words, .. } =
+            &option.shape
+        {
             let cells = [&format!("`{}`", option.key), words, &default(option), &option.sentence];
             let _ = writeln!(page, "| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
         }

@@ -19,7 +19,7 @@ use super::pages::PageFiles;
 use super::problem::Place;
 use super::server_tls::{self, TlsOptions};
 use super::spec::At;
-use super::values::ServerAddress;
+use super::upstream::{self, FieldNames, Pool, Upstreams};
 use super::when::{self, WhenOptions};
 use super::{rules, values};
 use crate::site::extras::{ErrorPages, Extras};
@@ -29,7 +29,7 @@ use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::tcp::TcpServer;
-use crate::site::upstream::{CONNECT_TIMEOUT, Connector, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, ProxyVersion, RESPONSE_TIMEOUT};
 
 pub(super) struct ServiceName;
 
@@ -39,14 +39,6 @@ impl Words for ServiceName {
         &[("echo", Service::Echo), ("console", Service::Console)];
 }
 
-/// Whether connections are kept.
-pub(super) struct Pool;
-
-impl Words for Pool {
-    type Value = bool;
-    const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
-}
-
 /// Versions of the PROXY protocol.
 pub(super) struct ProxyProtocol;
 
@@ -54,14 +46,6 @@ impl Words for ProxyProtocol {
     type Value = ProxyVersion;
     const WORDS: &'static [(&'static str, ProxyVersion)] =
         &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
-}
-
-/// Whether names are kept as they were sent.
-pub(super) struct FieldNames;
-
-impl Words for FieldNames {
-    type Value = bool;
-    const WORDS: &'static [(&'static str, bool)] = &[("canonical", false), ("as-sent", true)];
 }
 
 options! {
@@ -89,12 +73,13 @@ options! {
     path_regex: kind::PathRegex, optional;
     /// Further conditions.
     when: Table<WhenOptions>, optional;
-    /// The backend that requests and WebSockets are passed on to. A path behind its address stands in place of the
+    /// The backend that requests and WebSockets are passed on to, a list of backends, or the name of an
+    /// `[[upstream]]`. A path behind its address stands in place of the
     /// route's `path`: with `path = "/wss"` and `http://127.0.0.1:8080/`, the backend gets `/wss/x` as `/x`. Without
     /// one, not even a slash, or with the route's own path, it gets paths unchanged. Behind `tcp://host:port` is a backend
     /// that speaks no HTTP, such as a VNC server or an MQTT broker: the binary messages of a WebSocket are the bytes of
     /// its stream, and back.
-    proxy: kind::Server, optional;
+    proxy: List<kind::Target>, optional;
     /// This front of the path is for the gateway alone: the backend gets what is behind it. The route's `path`, or the
     /// front of it.
     strip_prefix: kind::PathPrefix, optional;
@@ -213,15 +198,16 @@ pub(super) fn read(
     d: &mut Document<'_>,
     sections: Vec<RouteOptions>,
     listeners: &[Listener],
+    upstreams: &Upstreams,
 ) -> Vec<Arc<Route>> {
     let mut routes = Vec::new();
     let mut seen: HashMap<RouteId, Place> = HashMap::new();
     for mut section in sections {
         let place = section.written().place;
         let [redirect_place, respond_place] = ["redirect", "respond"].map(|key| section.place_of(key));
-        let action = read_action(d, &mut section);
+        let action = read_action(d, &mut section, upstreams);
         let extras = read_extras(d, &mut section);
-        let rewrite = read_rewrite(d, &section);
+        let rewrite = read_rewrite(d, &section, action.as_ref());
         let matcher = read_matcher(d, &section, listeners);
         let is_service = section.service.is_some();
         let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
@@ -345,7 +331,7 @@ fn read_matcher(d: &mut Document<'_>, section: &RouteOptions, listeners: &[Liste
     good.then_some(matcher)
 }
 
-fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Action> {
+fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Upstreams) -> Option<Action> {
     let mut actions = ACTIONS.into_iter().filter(|key| section.has(key));
     match (actions.next(), actions.next()) {
         (Some(one), Some(other)) => {
@@ -372,25 +358,27 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
     if let Some(At { value: respond, .. }) = section.respond.take() {
         return answer::respond(d, respond);
     }
-    let proxy = section.proxy.as_ref().map(|at| &at.value);
-    if let Some(ServerAddress::Tcp(upstream)) = proxy {
+    if let Some(address) = section.proxy.as_ref().and_then(|proxy| tcp_address(&proxy.value)) {
+        let place = section.place_of("proxy");
+        let mut upstream =
+            TcpServer::parse(address).map_err(|what| d.problem(place, format!("proxy: {what}"))).ok()?;
         for key in HTTP_ONLY.into_iter().filter(|key| section.has(key)) {
             d.problem(
                 section.place_of(key),
                 format!("{key} has no meaning for a backend behind tcp://; remove it"),
             );
         }
-        let connector = Connector {
+        upstream.connector = Connector {
             connect_timeout: section.connect_timeout.value,
             pooled: false,
             proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
         };
         return Some(Action::Tcp(Arc::new(TcpServer {
-            upstream: Arc::new(Upstream { connector, ..upstream.clone() }),
+            upstream: Arc::new(upstream),
             subprotocols: section.subprotocols.as_ref().map(|at| at.value.clone().into()).unwrap_or_default(),
         })));
     }
-    if matches!(proxy, Some(ServerAddress::Http(_))) && section.subprotocols.is_some() {
+    if section.has("proxy") && section.subprotocols.is_some() {
         d.problem(
             section.place_of("subprotocols"),
             "subprotocols are for backends behind tcp://: others choose one themselves; remove it",
@@ -399,27 +387,39 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions) -> Option<Actio
     if let Some(At { value: service, .. }) = section.service {
         return Some(Action::Service(service));
     }
-    let Some(ServerAddress::Http(upstream)) = proxy else { return None };
-    let mut upstream = upstream.clone();
-    if let Some(At { value: tls, .. }) = section.tls.take() {
-        server_tls::apply(d, tls, Arc::make_mut(&mut upstream.endpoint));
+    let At { value: targets, place } = section.proxy.take()?;
+    let named = upstream::named(&targets, upstreams);
+    let mut upstream = named.map_err(|what| d.problem(place, format!("proxy: {what}"))).ok()??;
+    if section.has("connect_timeout") || upstream.name.is_none() {
+        upstream.connector.connect_timeout = section.connect_timeout.value;
     }
-    Some(Action::Proxy(Arc::new(Upstream {
-        connector: Connector {
-            connect_timeout: section.connect_timeout.value,
-            pooled: section.pool.value,
-            proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
-        },
-        response_timeout: section.response_timeout.value.unwrap_or(values::LONGEST),
-        keeps_names: section.field_names.value,
-        buffer_request: section.buffer_request.as_ref().and_then(|at| at.value),
-        ..upstream
-    })))
+    if section.has("pool") || upstream.name.is_none() {
+        upstream.connector.pooled = section.pool.value;
+    }
+    if section.has("response_timeout") || upstream.name.is_none() {
+        upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
+    }
+    if section.has("field_names") || upstream.name.is_none() {
+        upstream.keeps_names = section.field_names.value;
+    }
+    upstream.connector.proxy_protocol = section.proxy_protocol.as_ref().map(|at| at.value);
+    upstream.buffer_request = section.buffer_request.as_ref().and_then(|at| at.value);
+    if let Some(At { value: tls, .. }) = section.tls.take() {
+        server_tls::apply(d, tls, &mut upstream.servers);
+    }
+    Some(Action::Proxy(Arc::new(upstream)))
+}
+
+/// What stands behind `tcp://`, if that is the scheme of the only address.
+fn tcp_address(targets: &[Box<str>]) -> Option<&str> {
+    let [one] = targets else { return None };
+    let (scheme, address) = one.split_once("://")?;
+    scheme.eq_ignore_ascii_case("tcp").then_some(address)
 }
 
 /// How paths are rewritten, of which only one way can be written.
-fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions) -> Option<Rewrite> {
-    let behind = section.proxy.as_ref().and_then(|proxy| proxy.value.path());
+fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions, action: Option<&Action>) -> Option<Rewrite> {
+    let behind = action.and_then(Action::upstream).and_then(|upstream| upstream.path.as_ref());
     if section.has("path_regex") {
         let key = ["strip_prefix", "rewrite"].into_iter().find(|key| section.has(key));
         if let Some(key) = key.or(behind.map(|_| "proxy")) {

@@ -43,6 +43,11 @@ fn property(option: &OptionSpec) -> Json {
         Shape::Either { schema, section, .. } => {
             json!({ "description": option.sentence, "anyOf": [schema, object(section)] })
         }
+        Shape::Each { schema, section, .. } => {
+            let one = json!({ "anyOf": [schema, object(section)] });
+            let list = json!({ "type": "array", "items": one });
+            json!({ "description": option.sentence, "anyOf": [schema, object(section), list] })
+        }
         Shape::Value { words, schema } => {
             let mut property = schema.as_object().cloned().unwrap_or_default();
             let words = words.replace('`', "");

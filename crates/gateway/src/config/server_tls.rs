@@ -8,7 +8,7 @@ use super::document::Document;
 use super::kind::{self, List, Options, Table};
 use super::option::options;
 use super::spec::At;
-use crate::site::endpoint::Endpoint;
+use crate::site::server::Server;
 use crate::site::server_tls::ServerTls;
 
 options! {
@@ -33,16 +33,16 @@ options! {
     key: kind::File, required = "\"gateway.key\"";
 }
 
-/// Gives the backend the settings of a section.
-pub(super) fn apply(d: &mut Document<'_>, section: TlsOptions, endpoint: &mut Endpoint) {
+/// Gives the backends the settings of a section.
+pub(super) fn apply(d: &mut Document<'_>, section: TlsOptions, servers: &mut [Server]) {
     let place = section.written().place;
-    let Some(tls) = &endpoint.tls else {
+    if servers.iter().all(|server| server.endpoint.tls.is_none()) {
         d.problem(
             place,
             "tls: the backend's address has no TLS: write https:// in proxy, or remove this section",
         );
         return;
-    };
+    }
     if let Some(At { value, place }) = &section.ca
         && value.is_empty()
     {
@@ -59,9 +59,12 @@ pub(super) fn apply(d: &mut Document<'_>, section: TlsOptions, endpoint: &mut En
         authorities: section.ca.map_or_else(Vec::new, |at| at.value),
         client_certificate,
     };
-    let name = section.server_name.map_or_else(|| tls.name.clone(), |at| at.value);
-    let written_at = (place.line, place.column);
-    let mut tls = ServerTls::new(name, settings);
-    tls.written_at = written_at;
-    endpoint.tls = Some(Arc::new(tls));
+    for server in servers {
+        let endpoint = Arc::make_mut(&mut server.endpoint);
+        let Some(old) = &endpoint.tls else { continue };
+        let name = section.server_name.as_ref().map_or_else(|| old.name.clone(), |at| at.value.clone());
+        let mut tls = ServerTls::new(name, settings.clone());
+        tls.written_at = (place.line, place.column);
+        endpoint.tls = Some(Arc::new(tls));
+    }
 }

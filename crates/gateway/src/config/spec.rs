@@ -56,6 +56,15 @@ pub(super) enum Shape {
         /// The section.
         section: SectionSpec,
     },
+    /// Any number of those, or one alone.
+    Each {
+        /// The type and range of all, in words.
+        words: String,
+        /// That of a value in JSON Schema.
+        schema: Json,
+        /// The section.
+        section: SectionSpec,
+    },
     /// A section of its own.
     Section(SectionSpec),
     /// Any number of sections.
@@ -78,7 +87,10 @@ impl SectionSpec {
     /// This section and those in it, in their order.
     pub(super) fn walk(&self) -> Vec<&Self> {
         let inner = self.options.iter().filter_map(|option| match &option.shape {
-            Shape::Section(spec) | Shape::Sections(spec) | Shape::Either { section: spec, .. } => Some(spec),
+            Shape::Section(spec)
+            | Shape::Sections(spec)
+            | Shape::Either { section: spec, .. }
+            | Shape::Each { section: spec, .. } => Some(spec),
             Shape::Value { .. } => None,
         });
         std::iter::once(self).chain(inner.flat_map(Self::walk)).collect()

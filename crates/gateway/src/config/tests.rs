@@ -322,7 +322,7 @@ fn tls_towards_servers() {
     };
     let endpoint = |config: &Config| {
         let Action::Proxy(upstream) = &config.routes[0].action else { panic!("{:?}", config.routes[0]) };
-        upstream.endpoint.clone()
+        upstream.first().endpoint.clone()
     };
     let (config, problems) = parse(&file(""));
     assert_eq!(problems, Vec::<String>::new());
@@ -387,7 +387,12 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
         [route.tls]\n[route.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n\
         [[route]]\npath = \"/f\"\nproxy = \"http://f\"\n[route.request_headers]\n[route.response_headers]\n[route.compress]\n\
-        [route.cors]\norigins = \"https://a.test\"\n";
+        [route.cors]\norigins = \"https://a.test\"\n\
+         [[upstream]]\nname = \"u\"\nservers = \"http://u\"\n\
+         [upstream.retry]\n[upstream.queue]\nlength = 1\ntimeout = \"1s\"\n\
+         [upstream.health]\nprobe = \"http\"\n[upstream.health.passive]\n\
+         [[upstream]]\nname = \"v\"\n[[upstream.servers]]\naddress = \"http://v\"\n\
+         [[route]]\npath = \"/u\"\nproxy = \"u\"\n[[route]]\npath = \"/v\"\nproxy = \"v\"\n";
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.
     let key = match key {
@@ -414,6 +419,9 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         // For a listener without TLS, beside one with it.
         return file.replace(line, &format!("tls = false\n{line}"))
             + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
+    }
+    if section == "[[upstream]]" && key == "name" {
+        return file.replace("[[route]]\npath = \"/u\"\nproxy = \"u\"\n", "");
     }
     file
 }
@@ -824,4 +832,78 @@ fn who_may_use_a_route_and_how_much() {
         let (_, problems) = said(keys);
         assert!(problems.iter().any(|problem| problem.contains(says)), "{keys}: {problems:?}");
     }
+}
+
+#[test]
+fn upstreams_and_what_is_wrong_with_them() {
+    let base = "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n";
+    let route = "[[route]]\npath = \"/\"\nproxy = \"pool\"\n";
+    let text = format!(
+        "{base}[[upstream]]\nname = \"pool\"\nservers = [\"http://a/x\", {{ address = \"http://b/x\", weight = 3, max_sessions = 9 }}]\n\
+         balance = \"hash\"\nhash = \"cookie:user\"\nretry = {{ attempts = 2, on = [\"connect\", \"503\"] }}\n\
+         queue = {{ length = 5, timeout = \"1s\" }}\nslow_start = \"30s\"\nconnect_timeout = \"1s\"\npool = \"off\"\n\
+         [upstream.health]\nprobe = \"http\"\npath = \"/h\"\nstatus = 204\npassive = \"off\"\non_down = \"close\"\n\
+         {route}connect_timeout = \"7s\"\n"
+    );
+    let (config, problems) = parse(&text);
+    assert_eq!(problems, Vec::<String>::new());
+    let upstream = config.routes[0].action.upstream().unwrap();
+    let servers: Vec<_> = upstream.servers.iter().map(|s| (s.endpoint.to_string(), s.weight.get())).collect();
+    assert_eq!(servers, [("a:80".to_owned(), 1), ("b:80".to_owned(), 3)]);
+    assert_eq!(upstream.path.as_ref().unwrap().to_string(), "/x");
+    assert_eq!((upstream.passive, upstream.retry.attempts), (None, 2));
+    assert_eq!((upstream.connector.connect_timeout.as_secs(), upstream.connector.pooled), (7, false));
+    assert!(config.routes[0].rewrite.is_some());
+    for (upstream, proxy, what) in [
+        ("", "\"pool\"", "no [[upstream]] has the name \"pool\"; there are: none"),
+        (
+            "name = \"other\"\nservers = \"http://a\"",
+            "\"pool\"",
+            "there are: other; for an address write \"http://pool\"",
+        ),
+        ("name = \"pool\"\nservers = []", "\"pool\"", "servers: the list is empty"),
+        ("name = \"pool\"\nservers = [\"http://a\", \"http://A\"]", "\"pool\"", "A:80 is there twice"),
+        (
+            "name = \"pool\"\nservers = [\"http://a\", \"http://b/\"]",
+            "\"pool\"",
+            "b:80 has /, the first one has none",
+        ),
+        ("name = \"pool\"\nservers = [{ weight = 2 }]", "\"pool\"", "needs address"),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nhash = \"header:x\"",
+            "\"pool\"",
+            "without balance = \"hash\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nhash = \"ip\"",
+            "\"pool\"",
+            "expected \"client\", \"header:NAME\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nretry = { on = [\"505\"] }",
+            "\"pool\"",
+            "a status from \"500\" to \"504\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\n[upstream.health]\nrise = 1",
+            "\"pool\"",
+            "rise: it has no meaning without probe",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\n[upstream.health]\nprobe = \"tcp\"\npath = \"/\"",
+            "\"pool\"",
+            "without probe = \"http\" or \"websocket\"",
+        ),
+        ("name = \"pool\"\nservers = \"http://a\"", "[\"pool\", \"http://b\"]", "a list has addresses only"),
+        ("name = \"pool\"\nservers = \"http://a\"", "[]", "the list is empty"),
+    ] {
+        let upstream =
+            if upstream.is_empty() { String::new() } else { format!("[[upstream]]\n{upstream}\n") };
+        let text = format!("{base}{upstream}[[route]]\npath = \"/\"\nproxy = {proxy}\n");
+        let (_, problems) = parse(&text);
+        assert!(problems.len() == 1 && problems[0].contains(what), "{what}: {problems:#?}");
+    }
+    let twice =
+        format!("{base}{}{route}", "[[upstream]]\nname = \"pool\"\nservers = \"http://a\"\n".repeat(2));
+    assert!(parse(&twice).1[0].contains("another upstream has the name"), "{:?}", parse(&twice).1);
 }

@@ -9,7 +9,7 @@ use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
-use super::{certificates, listener, route, rules, values};
+use super::{certificates, listener, route, rules, upstream, values};
 use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
@@ -66,6 +66,8 @@ options! {
     certificates: Table<certificates::CertificatesOptions>, optional;
     /// Certificates that are named one by one.
     certificate: Tables<certificates::CertificateOptions>, optional;
+    /// Servers that routes name together.
+    upstream: Tables<upstream::UpstreamOptions>, optional;
     /// What is served.
     route: Tables<route::RouteOptions>, optional;
     /// Health and metrics.
@@ -155,7 +157,8 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     if !has_route || sections.as_ref().is_some_and(Vec::is_empty) {
         d.missing(FIRST_LINE, rules::NO_ROUTE);
     }
-    let routes = route::read(d, sections.unwrap_or_default(), &listeners);
+    let upstreams = upstream::read(d, top.upstream.map(|at| at.value).unwrap_or_default());
+    let routes = route::read(d, sections.unwrap_or_default(), &listeners, &upstreams);
     Config {
         file: file.to_owned(),
         workers,

@@ -5,16 +5,16 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tls_acceptor::{CertName, ServerName};
 
 use crate::site::access::{Per, Rate};
+use crate::site::balance::HashKey;
+use crate::site::endpoint::Endpoint;
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathRegex;
 use crate::site::path::{ExactPath, RoutePath};
-use crate::site::tcp::TcpServer;
-use crate::site::upstream::Upstream;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
 /// Durations are added to the present time, so there has to be a longest one.
@@ -318,44 +318,16 @@ pub(super) fn protocol(text: &str) -> Result<Box<str>, String> {
     Ok(text.into())
 }
 
-/// The server of a route.
-#[derive(Debug, Clone)]
-pub(super) enum ServerAddress {
-    Http(Upstream),
-    /// It speaks no HTTP.
-    Tcp(Upstream),
-}
-
-impl ServerAddress {
-    /// What stands behind the address.
-    pub(super) fn path(&self) -> Option<&RoutePath> {
-        match self {
-            Self::Http(upstream) => upstream.path.as_ref(),
-            Self::Tcp(_) => None,
-        }
-    }
-}
-
-/// The server of a route.
-pub(super) fn server(text: &str) -> Result<ServerAddress, String> {
-    match text.trim().split_once("://") {
-        Some((scheme, address)) if scheme.eq_ignore_ascii_case("tcp") => {
-            TcpServer::parse(address).map(ServerAddress::Tcp)
-        }
-        _ => upstream(text).map(ServerAddress::Http),
-    }
-}
-
-/// The server of a route.
-pub(super) fn upstream(text: &str) -> Result<Upstream, String> {
+/// A server, and the path behind its address.
+pub(super) fn endpoint(text: &str) -> Result<(Endpoint, Option<RoutePath>), String> {
     let text = text.trim();
     if let Some(what) = foreign_upstream(text) {
         return Err(what);
     }
     match text.split_once("://") {
         // A scheme may be in capitals (RFC 3986 §3.1).
-        Some((scheme, rest)) => Upstream::parse(&format!("{}://{rest}", scheme.to_ascii_lowercase())),
-        None => Upstream::parse(text),
+        Some((scheme, rest)) => Endpoint::parse(&format!("{}://{rest}", scheme.to_ascii_lowercase())),
+        None => Endpoint::parse(text),
     }
 }
 
@@ -375,21 +347,45 @@ fn foreign_upstream(text: &str) -> Option<String> {
     }
     if text.contains([',', ' ', ';']) {
         return Some(format!(
-            "a route has one backend for now, found {text:?}; write one address, such as \
-             \"http://127.0.0.1:8080\""
+            "several servers are a list, found {text:?}: write [\"http://10.0.0.1:8080\", \
+             \"http://10.0.0.2:8080\"]"
         ));
     }
     match scheme.to_ascii_lowercase().as_str() {
         "" if rest.parse::<u16>().is_ok() => {
             Some(format!("expected an address with its scheme: write \"http://127.0.0.1:{rest}\""))
         }
-        "" if Upstream::parse(&format!("http://{rest}")).is_ok() => {
+        "" if Endpoint::parse(&format!("http://{rest}")).is_ok() => {
             Some(format!("expected an address with its scheme: write \"http://{rest}\""))
         }
         "h2c" | "fcgi" | "fastcgi" | "ajp" | "uwsgi" | "grpc" | "srv" => {
             Some(format!("{scheme}:// is not supported yet, found {text:?}; backends have to speak HTTP/1.1"))
         }
         _ => None,
+    }
+}
+
+/// Reads the path of a probe.
+pub(super) fn probe_path(text: &str) -> Result<Box<str>, String> {
+    if !text.starts_with('/') || text.parse::<http::uri::PathAndQuery>().is_err() {
+        return Err(format!("expected a path such as \"/healthz\", found {text:?}"));
+    }
+    Ok(text.into())
+}
+
+/// Reads what a hash is made of.
+pub(super) fn hash_key(text: &str) -> Result<HashKey, String> {
+    const EXPECTED: &str = "expected \"client\", \"header:NAME\", \"cookie:NAME\" or \"query:NAME\"";
+    let found = || format!("{EXPECTED}, found {text:?}");
+    match text.split_once(':') {
+        None if text == "client" => Ok(HashKey::Client),
+        Some((_, "")) | None => Err(found()),
+        Some(("header", name)) => {
+            HeaderName::from_bytes(name.as_bytes()).map(HashKey::Header).map_err(|_| found())
+        }
+        Some(("cookie", name)) => token(name).map(HashKey::Cookie),
+        Some(("query", name)) => Ok(HashKey::Query(name.into())),
+        Some(_) => Err(found()),
     }
 }
 
@@ -545,8 +541,8 @@ mod tests {
             ("http://$BACKEND", "variables"),
             ("${BACKEND}", "variables"),
             ("{{upstreams 80}}", "variables"),
-            ("http://a:1, http://b:2", "one backend"),
-            ("http://a:1 http://b:2", "one backend"),
+            ("http://a:1, http://b:2", "several servers are a list"),
+            ("http://a:1 http://b:2", "several servers are a list"),
             ("/run/a.sock", "write \"unix:/run/a.sock\""),
             ("unix:run/a.sock", "absolute path"),
             ("8282", "write \"http://127.0.0.1:8282\""),
@@ -555,11 +551,11 @@ mod tests {
             ("ftp://a", "expected an address"),
             ("https://unix:/run/a.sock", "over a Unix socket"),
         ] {
-            let what = upstream(text).unwrap_err();
+            let what = endpoint(text).unwrap_err();
             assert!(what.contains(says), "{text}: {what}");
         }
         for text in ["HTTP://a:1", "Ws://a:1", " http://a:1"] {
-            assert_eq!(upstream(text).unwrap().to_string(), "a:1", "{text}");
+            assert_eq!(endpoint(text).unwrap().0.to_string(), "a:1", "{text}");
         }
     }
 }

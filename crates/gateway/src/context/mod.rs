@@ -136,9 +136,10 @@ impl Worker {
     /// once.
     #[must_use]
     pub fn enroll(&self, route: &Arc<Route>, who: SessionOpener) -> Registered {
+        let is_drained = who.server.as_ref().is_some_and(|server| server.is_drained());
         let registered = self.sessions.register(route, who);
         let site = self.site();
-        let code = if self.draining.is_cancelled() || self.is_drained(route) {
+        let code = if self.draining.is_cancelled() || is_drained || self.is_drained(route) {
             Some(site.drain.close_code)
         } else if self.is_short_of_memory() {
             self.pressure.refused.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +259,7 @@ mod tests {
             protocol: "HTTP/1.1",
             started: Instant::now(),
             stays: None,
+            server: None,
         };
         // It was found before.
         let route = worker.site().all_routes()[0].clone();

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
+use crate::site::server::ServerState;
 
 /// The live sessions of one worker. Locked when a session begins or ends, never per message.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub struct Entry {
 }
 
 /// The client that opened a session, and how it did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SessionOpener {
     /// The address at the other end of the connection.
     pub peer: SocketAddr,
@@ -52,6 +53,8 @@ pub struct SessionOpener {
     pub started: Instant,
     /// Why no other process can take the session; `None`: one can.
     pub stays: Option<StayReason>,
+    /// Where it was passed on to; `None`: the gateway itself has it.
+    pub server: Option<Arc<ServerState>>,
 }
 
 /// Why a session can't be moved to another process.
@@ -138,12 +141,10 @@ impl Registry {
         Registered { id, handle, registry: self.clone() }
     }
 
-    /// The handles of all sessions whose route `chosen` picks, each with that route.
+    /// The sessions that `chosen` picks.
     #[must_use]
-    pub fn select(&self, chosen: impl Fn(&Route) -> bool) -> Vec<(SessionHandle, Arc<Route>)> {
-        let inner = self.lock();
-        let chosen = inner.live.values().filter(|entry| chosen(&entry.route));
-        chosen.map(|entry| (entry.handle.clone(), entry.route.clone())).collect()
+    pub fn select(&self, chosen: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.lock().live.values().filter(|entry| chosen(entry)).cloned().collect()
     }
 
     /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
@@ -293,9 +294,10 @@ mod tests {
             protocol: "HTTP/1.1",
             started: Instant::now(),
             stays: None,
+            server: None,
         };
         let registry = Arc::new(Registry::new(0, 1));
-        let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who)).collect();
+        let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who.clone())).collect();
         for n in [4, 1, 2, 3] {
             live[n].handle().on_stall(true, false);
             std::thread::sleep(std::time::Duration::from_millis(3)); // so that they differ
@@ -325,10 +327,11 @@ mod tests {
             protocol: "HTTP/1.1",
             started: Instant::now(),
             stays: None,
+            server: None,
         };
         let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
         let mut live: Vec<_> =
-            (0..12).map(|i| registries[i % 3].register(&routes[usize::from(i == 5)], who)).collect();
+            (0..12).map(|i| registries[i % 3].register(&routes[usize::from(i == 5)], who.clone())).collect();
         let mut ids: Vec<_> = live.iter().map(Registered::id).collect();
         ids.sort_unstable();
         assert_eq!(ids, Vec::from_iter(1..=12));

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 use super::drain::{DrainPace, end_sessions};
 use super::gateway::RunningGateway;
 use super::upgrade::arrive::Arrival;
+use crate::context::registry::Entry;
 use crate::site;
-use crate::site::route::Route;
 
 impl RunningGateway {
     /// No more sessions come. Those whose route this configuration hasn't, or that is drained, are sent away as after
@@ -23,8 +23,10 @@ impl RunningGateway {
         *moves.left.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut arrival.left);
         let site = self.site.clone();
         let drained = self.overview.drained.clone();
-        let chosen =
-            move |route: &Route| site.load().sends_away(&route.id) || drained.load().covers(route).is_some();
+        let chosen = move |Entry { route, who, .. }: &Entry| {
+            site.load().sends_away(&route.id)
+                || drained.load().iter().any(|target| target.takes(route, who.server.as_deref()))
+        };
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
         let pace = DrainPace { window: window.min(timeout / 2), timeout, code };
         let ended = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);

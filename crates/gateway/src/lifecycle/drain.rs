@@ -1,18 +1,17 @@
 //! The end: of sessions whose route has gone, and of the gateway.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::time::Duration;
 
-use frame_core::handle::{EndMode, Order, SessionHandle};
+use frame_core::handle::{EndMode, Order};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{info, warn};
 
 use super::signals::{Arrived, Ending, Signals};
+use crate::context::registry::Entry;
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::site::Drain;
-use crate::site::route::Route;
 use crate::worker::{Command, Handle};
 
 /// Sessions that have not ended in time get a Close anyway if they are between two frames,
@@ -33,7 +32,7 @@ pub(super) struct DrainPace {
     pub(super) code: u16,
 }
 
-/// Orders sessions of the chosen routes to end. Returns how many there are that had no order before.
+/// Orders the chosen sessions to end. Returns how many there are that had no order before.
 ///
 /// `chosen` is asked at each moment, and whenever `changed` says that it may choose otherwise: a route that
 /// has come back keeps its sessions, but for those that have their order already, also when it goes again later:
@@ -42,29 +41,29 @@ pub(super) fn end_sessions(
     workers: &[Handle],
     pace: DrainPace,
     mut changed: watch::Receiver<()>,
-    chosen: impl Fn(&Route) -> bool + Send + 'static,
+    chosen: impl Fn(&Entry) -> bool + Send + 'static,
 ) -> usize {
     let DrainPace { window, timeout, code } = pace;
     let now = Instant::now();
     let last = now + timeout.max(window);
-    let mut moments: Vec<(Instant, SessionHandle, Arc<Route>)> = workers
+    let mut moments: Vec<(Instant, Entry)> = workers
         .iter()
         .flat_map(|worker| worker.sessions.select(&chosen))
-        .map(|(handle, route)| (now + window.mul_f64(rand::random::<f64>()), handle, route))
+        .map(|entry| (now + window.mul_f64(rand::random::<f64>()), entry))
         .collect();
-    let count = moments.iter().filter(|(_, handle, _)| handle.order().is_none()).count();
+    let count = moments.iter().filter(|(_, entry)| entry.handle.order().is_none()).count();
     moments.sort_by_key(|(moment, ..)| Reverse(*moment));
     changed.mark_unchanged();
     tokio::spawn(async move {
         while let Some((moment, ..)) = moments.last() {
             tokio::select! {
                 biased;
-                Ok(()) = changed.changed() => moments.retain(|(.., route)| chosen(route)),
+                Ok(()) = changed.changed() => moments.retain(|(_, entry)| chosen(entry)),
                 () = sleep_until(*moment) => {
-                    let Some((_, handle, route)) = moments.pop() else { break };
-                    if chosen(&route) {
+                    let Some((_, entry)) = moments.pop() else { break };
+                    if chosen(&entry) {
                         let within = last.saturating_duration_since(Instant::now());
-                        handle.end(Order { code, mode: EndMode::AfterMessages { within } });
+                        entry.handle.end(Order { code, mode: EndMode::AfterMessages { within } });
                     }
                 }
             }
@@ -130,8 +129,8 @@ pub(super) async fn drain(
         () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline - LAST_CALL.min(half)) => {}
     }
-    for (handle, _) in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
-        handle.end(Order { code, mode: EndMode::Now });
+    for entry in workers.iter().flat_map(|worker| worker.sessions.select(|_| true)) {
+        entry.handle.end(Order { code, mode: EndMode::Now });
     }
     tokio::select! {
         () = remaining.none() => info!("drained: the last connection has ended"),
@@ -195,6 +194,7 @@ impl Remaining {
 mod tests {
     use std::net::Ipv4Addr;
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -208,6 +208,7 @@ mod tests {
             protocol: "HTTP/1.1",
             started: Instant::now(),
             stays: None,
+            server: None,
         }
     }
 
@@ -231,7 +232,7 @@ mod tests {
         let gone = Arc::new(AtomicBool::new(true));
         let is_gone = |gone: &Arc<AtomicBool>| {
             let gone = gone.clone();
-            move |_: &Route| gone.load(Ordering::SeqCst)
+            move |_: &Entry| gone.load(Ordering::SeqCst)
         };
         let workers = [worker(&sessions)];
         let window = Duration::from_secs(10);

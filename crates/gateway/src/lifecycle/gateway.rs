@@ -20,6 +20,7 @@ use super::load::{Candidate, ConfigSource, load};
 use super::messages::{cannot_listen, log_warnings, millis};
 use super::notify::Notifier;
 use super::outside::{self, Outside};
+use super::prober::{Down, Prober};
 use super::renewal::Renewal;
 use super::upgrade::new::{BoundListener, Inherited, SuccessionError, Withdrawal};
 use super::upgrade::origin::Program;
@@ -78,6 +79,7 @@ pub(super) struct RunningGateway {
     pub(super) outside: Outside,
     /// Where sessions go that another process takes.
     pub(super) transit: Arc<Transit>,
+    pub(super) prober: Prober,
     /// Which sessions are to end may have changed: a reload, an order that was taken back.
     pub(super) choices: watch::Sender<()>,
 }
@@ -98,6 +100,8 @@ pub(super) struct Begun {
     /// Each worker's end.
     pub(super) ended: mpsc::Receiver<()>,
     pub(super) demands: mpsc::Receiver<OperationRequest>,
+    /// Servers whose sessions are to be closed.
+    pub(super) downs: mpsc::UnboundedReceiver<Down>,
 }
 
 impl RunningGateway {
@@ -189,6 +193,7 @@ impl RunningGateway {
         let (tell, demands) = mpsc::channel(DEMANDS_MAX);
         let access = Access { overview: overview.clone(), demands: tell };
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
+        let (prober, downs) = Prober::new();
         let gateway = Self {
             source,
             site,
@@ -206,11 +211,12 @@ impl RunningGateway {
             access,
             outside,
             transit,
+            prober,
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();
         let closed = Closed { config, ticket_keys, listeners, outside: to_open };
-        Ok((Begun { gateway, predecessor: None, ended, demands }, closed))
+        Ok((Begun { gateway, predecessor: None, ended, demands, downs }, closed))
     }
 
     /// Begins to accept connections.
@@ -220,6 +226,7 @@ impl RunningGateway {
         for listener in listeners {
             self.listen(listener);
         }
+        self.prober.follow(&self.site.load_full());
         self.overview.enter(LifecycleStage::Ready);
         info!(
             pid = std::process::id(),

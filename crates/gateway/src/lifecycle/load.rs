@@ -9,7 +9,6 @@ use tls_acceptor::{
 };
 
 use crate::config::{Config, Place, Problem, Problems, across};
-use crate::site::route::Action;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -105,12 +104,12 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
 fn prepare_tls(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut known: HashMap<&ConnectorSettings, Option<TlsConnector>> = HashMap::new();
-    for route in &config.routes {
-        let Action::Proxy(upstream) = &route.action else { continue };
-        let Some(tls) = &upstream.endpoint.tls else { continue };
+    let upstreams = config.routes.iter().filter_map(|route| route.action.upstream());
+    for server in upstreams.flat_map(|upstream| &upstream.servers) {
+        let Some(tls) = &server.endpoint.tls else { continue };
         let connector = known.entry(&tls.settings).or_insert_with(|| {
             let (line, column) = tls.written_at;
-            let what = |e| format!("TLS towards {}: {e}", upstream.endpoint);
+            let what = |e| format!("TLS towards {}: {e}", server.endpoint);
             let problem = |e| problems.push(config.problem(Place { line, column }, what(e)));
             TlsConnector::new(&tls.settings).map_err(problem).ok()
         });

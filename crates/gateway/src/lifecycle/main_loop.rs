@@ -16,7 +16,7 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Serves until a signal ends it.
 pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
-    let Begun { mut gateway, mut predecessor, mut ended, mut demands } = begun;
+    let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs } = begun;
     let mut work = Work::Nothing;
     let mut wanted = Wanted::default();
     let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
@@ -52,6 +52,7 @@ pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
                 }
             },
             Some(demand) = demands.recv() => gateway.execute(demand, &work, &mut wanted),
+            Some(server) = downs.recv() => gateway.close_down(server),
             arrival = withdrawn(&mut predecessor) => {
                 gateway.settle_arrivals(arrival);
                 gateway.take_charge();

@@ -11,6 +11,7 @@ mod main_loop;
 mod messages;
 mod notify;
 mod outside;
+mod prober;
 mod reload;
 mod renewal;
 mod signals;

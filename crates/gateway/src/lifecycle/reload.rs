@@ -15,10 +15,10 @@ use super::load::{Candidate, load};
 use super::messages::{cannot_listen, log_warnings, millis, shown};
 use super::work::{Asker, Read, Work};
 use crate::config::Problems;
+use crate::context::registry::Entry;
 use crate::net::options;
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
-use crate::site::route::Route;
 use crate::worker::Command;
 
 impl RunningGateway {
@@ -147,11 +147,12 @@ impl RunningGateway {
         let routes_added = site.route_ids().difference(old.route_ids()).count();
         let routes_removed = old.route_ids().difference(site.route_ids()).count();
         let current = self.site.clone();
-        let has_gone = move |route: &Route| current.load().sends_away(&route.id);
+        let has_gone = move |entry: &Entry| current.load().sends_away(&entry.route.id);
         self.choices.send_replace(());
         let pace = DrainPace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
         self.keep_drained();
+        self.prober.follow(&site);
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();
         Ok(Reloaded {
             generation,

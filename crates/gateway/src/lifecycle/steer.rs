@@ -1,17 +1,21 @@
 //! What the control socket demands of the main loop.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use frame_core::close::SERVICE_RESTART;
 use tracing::info;
 
 use super::drain::{DrainPace, end_sessions};
 use super::gateway::RunningGateway;
+use super::prober::Down;
 use super::work::{Wanted, Work};
+use crate::context::registry::Entry;
+use crate::net::clock;
 use crate::ops::control::protocol::{ControlResponse, DrainReport};
 use crate::ops::control::server::{Operation, OperationRequest};
 use crate::site;
 use crate::site::drained::DrainTarget;
-use crate::site::route::Route;
 
 impl RunningGateway {
     /// Does what is wanted, or begins to.
@@ -46,7 +50,10 @@ impl RunningGateway {
         let drained = self.overview.drained.clone();
         // First no new sessions come, then the existing ones are closed: none is missed.
         drained.store(drained.load_full().with(target.clone()).into());
-        let chosen = move |route: &Route| target.covers(route) && drained.load().contains(&target);
+        self.mark_drained();
+        let chosen = move |entry: &Entry| {
+            target.takes(&entry.route, entry.who.server.as_deref()) && drained.load().contains(&target)
+        };
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
         let window = window.min(timeout / 2);
         let pace = DrainPace { window, timeout, code };
@@ -78,6 +85,7 @@ impl RunningGateway {
             return ControlResponse::error(format!("{name} is not drained; {now}"));
         }
         self.overview.drained.store(drained.without(target).into());
+        self.mark_drained();
         self.choices.send_replace(());
         info!(what = name, "served again by order");
         ControlResponse {
@@ -89,11 +97,41 @@ impl RunningGateway {
     /// What a reload leaves drained: what is still there.
     pub(super) fn keep_drained(&self) {
         let drained = self.overview.drained.load_full();
-        if drained.iter().next().is_none() {
-            return;
+        if drained.iter().next().is_some() {
+            let known = self.targets();
+            self.overview.drained.store(drained.filter(|target| known.contains(target)).into());
         }
-        let known = self.targets();
-        self.overview.drained.store(drained.filter(|target| known.contains(target)).into());
+        self.mark_drained();
+    }
+
+    /// Tells the servers which of them are drained.
+    fn mark_drained(&self) {
+        let drained = self.overview.drained.load_full();
+        let site = self.site.load_full();
+        for server in site.upstreams().into_iter().flat_map(|upstream| upstream.states()) {
+            let target = DrainTarget::Server(server.endpoint.name());
+            server.set_drained(drained.contains(&target), clock::now());
+        }
+    }
+
+    /// Closes the sessions of a server that is down.
+    pub(super) fn close_down(&self, server: Down) {
+        let address = server.endpoint.to_string();
+        let site::Drain { window, timeout, .. } = self.site.load().drain;
+        let window = window.min(timeout / 2);
+        // Those that are left when it is up again stay.
+        let chosen = move |entry: &Entry| {
+            server.is_down() && entry.who.server.as_ref().is_some_and(|its| Arc::ptr_eq(its, &server))
+        };
+        let pace = DrainPace { window, timeout, code: SERVICE_RESTART };
+        let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
+        info!(
+            backend = address,
+            sessions,
+            drain_window_s = window.as_secs_f64(),
+            close_code = SERVICE_RESTART,
+            "the sessions of a backend that is down are closed"
+        );
     }
 
     /// Everything that can be drained: what the site has, and what live sessions still use.

@@ -22,6 +22,11 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Coarse;
 
+/// The time by [`Coarse`].
+pub(crate) fn now() -> Duration {
+    Coarse.now()
+}
+
 impl Clock for Coarse {
     fn now(&self) -> Duration {
         later(kernel(ClockId::MonotonicCoarse))

@@ -9,8 +9,8 @@ mod encode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub use self::encode::ProxyVersion;
-pub(crate) use self::encode::encode;
 use self::encode::{SIGNATURE, WORD};
+pub(crate) use self::encode::{encode, encode_local};
 
 /// Section 2.1: the longest line of version 1, with its end.
 const LINE_LEN_MAX: usize = 107;

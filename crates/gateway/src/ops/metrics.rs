@@ -5,8 +5,9 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::budget::Pressure;
-use crate::net::sweep;
+use crate::net::{clock, sweep};
 use crate::ops::overview::Overview;
+use crate::site::server::ServerState;
 use crate::telemetry::log;
 
 /// What [`render`] returns, as HTTP calls it.
@@ -110,6 +111,7 @@ pub(crate) fn render(overview: &Overview) -> String {
     for (reason, count) in moves.left.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.sample(&[("reason", reason)], count);
     }
+    servers(&mut page, overview);
     page.family(
         "wssgate_certificate_expiry_timestamp_seconds",
         "gauge",
@@ -136,6 +138,48 @@ pub(crate) fn render(overview: &Overview) -> String {
     );
     page.sample(&[], current.loaded.warnings.len());
     page.text
+}
+
+fn servers(page: &mut Page, overview: &Overview) {
+    let (site, now) = (overview.site.load_full(), clock::now());
+    let upstreams = site.upstreams();
+    let mut family = |name: &'static str, kind: &str, help: &str, value: &dyn Fn(&ServerState) -> u64| {
+        page.family(name, kind, help);
+        for upstream in &upstreams {
+            let name = upstream.to_string();
+            for (server, state) in upstream.servers.iter().zip(upstream.states()) {
+                page.sample(&[("upstream", &name), ("backend", &server.endpoint.address)], value(state));
+            }
+        }
+    };
+    family(
+        "wssgate_backend_up",
+        "gauge",
+        "1 if the backend gets requests, 0 if it is down, ejected or drained.",
+        &|server| u64::from(server.state(now) == "up"),
+    );
+    family("wssgate_backend_sessions", "gauge", "Live WebSocket sessions, by backend.", &|server| {
+        server.sessions().into()
+    });
+    family("wssgate_backend_requests_in_flight", "gauge", "Requests in flight, by backend.", &|server| {
+        server.live().saturating_sub(server.sessions()).into()
+    });
+    family(
+        "wssgate_backend_requests_total",
+        "counter",
+        "Requests and handshakes, by backend.",
+        &ServerState::requests,
+    );
+    family(
+        "wssgate_backend_failures_total",
+        "counter",
+        "Requests that got no connection, no answer, or one from 500, by backend.",
+        &ServerState::failures,
+    );
+    page.family("wssgate_upstream_waiting", "gauge", "Requests that wait for a backend with max_sessions.");
+    for upstream in &upstreams {
+        page.sample(&[("upstream", &upstream.to_string())], upstream.waiting());
+    }
 }
 
 #[derive(Default)]

@@ -44,7 +44,7 @@ impl Aside {
         report: &mut Report,
     ) -> Self {
         let upstream = match &route.action {
-            Action::Proxy(upstream) => Some(upstream.endpoint.field()),
+            Action::Proxy(upstream) => Some(upstream.first().endpoint.field()),
             _ => None,
         };
         let facts = Facts::of(connection, route, extras, hop, head, upstream.as_ref());

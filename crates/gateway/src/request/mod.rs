@@ -1,6 +1,7 @@
 //! One request: judged, routed, and answered or upgraded. The same over HTTP/1.1 and HTTP/2.
 
 mod access;
+mod attempts;
 pub(crate) mod body;
 mod coded;
 mod coding;
@@ -145,7 +146,7 @@ async fn serve(
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
         // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
-        fallback = Host { field: upstream.endpoint.field(), ..host.clone() };
+        fallback = Host { field: upstream.first().endpoint.field(), ..host.clone() };
         hop.host = &fallback;
     }
     report.routed(route);

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, UPGRADE};
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use http_body::Body;
@@ -17,15 +17,18 @@ use upgrade_handler::{FalseAnswer, Handoff, HandshakeTransport, Key, Upgrade, as
 
 use crate::context::Connection;
 use crate::net::error::{BoxError, chain};
-use crate::net::proxy_protocol::encode;
+use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::reply::{ErrorResponse, RequestError, Served, Upgraded};
 use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
+use crate::site::retry::RetryOn;
 use crate::site::route::Route;
-use crate::site::upstream::Upstream;
-use crate::upstream::body::{BODY_TOO_LONG, BodyTooLong, CLIENT_STALLED, Gate, RequestBody, ToBackend};
+use crate::site::upstream::{Unavailable, Upstream};
+use crate::upstream::body::{
+    BODY_TOO_LONG, BodyTooLong, CLIENT_STALLED, Gate, RequestBody, ToBackend, UploadProgress,
+};
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
@@ -69,6 +72,31 @@ pub(super) enum Failure {
         "the backend answered {0} instead of 101 to a handshake over HTTP/2, where any 2xx opens the tunnel"
     )]
     WouldOpen(StatusCode),
+    #[error("{error}")]
+    Unavailable { error: Unavailable, retry_after: Duration },
+}
+
+impl Failure {
+    /// It is the server's, and no fault of the client's or of the gateway's.
+    fn is_servers(&self) -> bool {
+        !matches!(
+            self,
+            Self::Dial(DialError::Shortage { .. })
+                | Self::ClientStalled
+                | Self::Body(_)
+                | Self::Unavailable { .. }
+        )
+    }
+
+    /// As what another server may make it good.
+    fn retry_on(&self) -> Option<RetryOn> {
+        match self {
+            Self::Dial(DialError::Shortage { .. }) => None,
+            Self::Dial(_) => Some(RetryOn::Connect),
+            Self::Broke(_) => Some(RetryOn::Broken),
+            _ => None,
+        }
+    }
 }
 
 impl From<SendRequestError> for Failure {
@@ -85,6 +113,12 @@ impl From<SendRequestError> for Failure {
 impl From<Failure> for RequestError {
     fn from(failure: Failure) -> Self {
         let (status, sentence) = match &failure {
+            Failure::Unavailable { error: Unavailable::Full, .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the backends of this gateway have no room at the moment")
+            }
+            Failure::Unavailable { error: Unavailable::Down(_), .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no backend of this gateway is available")
+            }
             Failure::Dial(DialError::Timeout { .. } | DialError::TlsTimeout { .. })
             | Failure::Timeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "the backend of this gateway did not answer in time")
@@ -105,7 +139,13 @@ impl From<Failure> for RequestError {
                 (StatusCode::BAD_GATEWAY, "the backend of this gateway sent an invalid response")
             }
         };
-        ErrorResponse::new(status, sentence).because(failure.to_string()).into()
+        let answer = ErrorResponse::new(status, sentence).because(failure.to_string());
+        match &failure {
+            Failure::Unavailable { error: Unavailable::Full, retry_after } => {
+                answer.with(RETRY_AFTER, retry_after.as_secs().max(1).into()).into()
+            }
+            _ => answer.into(),
+        }
     }
 }
 
@@ -122,8 +162,10 @@ pub(super) async fn request(
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
-    let (mut head, answer, lease) =
-        send_pooled(connection, upstream, report, hop, head, body, interim).await?;
+    let mut attempts = begin(connection, upstream, report, hop, &head, false).await?;
+    let sent = send_pooled(connection, &mut attempts, report, hop, head, body, interim).await;
+    let (mut head, answer, lease) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+    attempts.answered(report, head.status);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::from(FalseAnswer::Unasked).into());
     }
@@ -132,9 +174,114 @@ pub(super) async fn request(
     Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
 }
 
+/// Gives the request to a server.
+pub(super) async fn begin<'a>(
+    connection: &Connection,
+    upstream: &'a Upstream,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    head: &Parts,
+    is_handshake: bool,
+) -> Result<Attempts<'a>, Failure> {
+    Attempts::begin(connection, upstream, report, head, hop, is_handshake).await.map_err(|error| {
+        let retry_after = upstream.queue.map_or(Duration::ZERO, |queue| queue.timeout);
+        Failure::Unavailable { error, retry_after }
+    })
+}
+
+/// Counts a failure at the server that had the request last.
+pub(super) fn note(attempts: &Attempts<'_>, report: &Report, failure: &Failure) {
+    if failure.is_servers() {
+        attempts.failed(report, failure);
+    }
+}
+
+/// A new connection to another server, after there is none to the first.
+async fn dial_next(
+    connection: &Connection,
+    attempts: &mut Attempts<'_>,
+    report: &mut Report,
+    mut failure: DialError,
+) -> Result<(IdleConnection, Lease), Failure> {
+    loop {
+        if matches!(failure, DialError::Shortage { .. }) || !attempts.next(report, RetryOn::Connect, &failure)
+        {
+            return Err(failure.into());
+        }
+        let pool = &connection.worker.pool;
+        match pool.lease(attempts.upstream().connector, attempts.endpoint()).await {
+            Ok(leased) => return Ok(leased),
+            Err(next) => failure = next,
+        }
+    }
+}
+
+/// What a request needs that is sent again.
+struct Again<'a> {
+    connection: &'a Connection,
+    progress: &'a UploadProgress,
+    /// Of a request without a body.
+    spare: Option<(Box<Parts>, Vec<u8>)>,
+    interim: Option<&'a Interim>,
+}
+
+impl Again<'_> {
+    /// Sends a request again as long as that may bring an answer: over a new connection to the same server if a kept
+    /// one had ended, else to another server.
+    async fn ask(
+        self,
+        mut asked: Result<(response::Parts, ResponseBody), SendRequestError>,
+        attempts: &mut Attempts<'_>,
+        report: &mut Report,
+        lease: &mut Lease,
+    ) -> Result<(response::Parts, ResponseBody), Failure> {
+        loop {
+            let request = match asked {
+                Err(_) if self.progress.is_stalled() => return Err(Failure::ClientStalled),
+                Err(SendRequestError::Retry { request, reused: true, .. }) => *request,
+                Err(SendRequestError::Retry { request, why, .. }) => {
+                    if !attempts.next(report, RetryOn::Broken, &why) {
+                        return Err(Failure::Broke(why));
+                    }
+                    *request
+                }
+                Ok((head, answer)) => match &self.spare {
+                    Some((spare, lines))
+                        if attempts.next(
+                            report,
+                            RetryOn::Status(head.status),
+                            &format_args!("it answered {}", head.status),
+                        ) =>
+                    {
+                        drop(answer);
+                        RequestWriter::new(spare, lines, ToBackend::empty(), None)
+                    }
+                    _ => return Ok((head, answer)),
+                },
+                Err(e) => return Err(e.into()),
+            };
+            let (pool, upstream) = (&self.connection.worker.pool, attempts.upstream());
+            let leased = match pool.lease_new(upstream.connector, attempts.endpoint()).await {
+                Err(failure) => dial_next(self.connection, attempts, report, failure).await,
+                leased => leased.map_err(Failure::from),
+            };
+            let (wire, fresh) = leased?;
+            *lease = fresh;
+            self.progress.touch();
+            asked = tokio::select! {
+                biased;
+                asked = wire.send_request(request, self.interim) => asked,
+                () = self.progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => {
+                    return Err(Failure::Timeout { after: upstream.response_timeout });
+                }
+            };
+        }
+    }
+}
+
 async fn send_pooled(
     connection: &Connection,
-    upstream: &Arc<Upstream>,
+    attempts: &mut Attempts<'_>,
     report: &mut Report,
     hop: &Hop<'_>,
     mut head: Box<Parts>,
@@ -149,31 +296,33 @@ async fn send_pooled(
         // There are servers that refuse a GET with a body, even an empty one.
         let _ = timeout(BODY_TIME, body.known()).await;
     }
+    let upstream = attempts.upstream();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
-    let endpoint = &endpoint_for(connection, upstream, hop, &head);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
-    report.backend(endpoint);
     let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
         let (told, open) = oneshot::channel();
         (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
     } else {
         (None, None)
     };
+    let spare = attempts.spares(&head, &body).then(|| (head.clone(), lines.clone()));
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
     if let (Some(max), None) = (upstream.buffer_request, &told) {
         Box::pin(body.hold(max)).await; // larger than the rest, and for few
     }
-    let pool = &connection.worker.pool;
     let own = match connection.own.get() {
-        Some(own) => own.lease_idle(endpoint).await,
+        Some(own) => own.lease_idle(attempts.endpoint()).await,
         None => None,
     };
     let (wire, mut lease) = match own {
         Some(own) => own,
-        None => pool.lease(upstream.connector, endpoint).await?,
+        None => match connection.worker.pool.lease(upstream.connector, attempts.endpoint()).await {
+            Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
+            leased => leased?,
+        },
     };
     let request = RequestWriter::new(&head, &lines, body, told);
     drop(head);
@@ -185,45 +334,20 @@ async fn send_pooled(
         () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
     let (head, answer) = match asked {
-        Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
-        Err(SendRequestError::Retry { request, .. }) => {
-            let asking = async {
-                let (wire, fresh) = pool.lease_new(upstream.connector, endpoint).await?;
-                lease = fresh;
-                progress.touch();
-                tokio::select! {
-                    biased;
-                    asked = wire.send_request(*request, interim) => Ok(asked?),
-                    () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => Err(timeout()),
-                }
-            };
-            Box::pin(asking).await? // rare, and large
+        Ok((head, answer)) if !attempts.counts(RetryOn::Status(head.status)) => (head, answer),
+        asked => {
+            let again = Again { connection, progress: &progress, spare, interim };
+            Box::pin(again.ask(asked, attempts, report, &mut lease)).await? // rare, and large
         }
-        asked => asked?,
     };
     progress.answered();
     tell_repairs(upstream, answer.repairs());
     if logs_in || identity::challenges(&head) {
         lease.belongs_to(own_pool(connection, version));
-    } else if endpoint.header.is_some() && upstream.connector.pooled {
+    } else if attempts.endpoint().header.is_some() && upstream.connector.pooled {
         lease.belongs_to(Some(connection.own.get_or_init(Arc::default)));
     }
     Ok((head, answer, lease))
-}
-
-/// The server that is to have the request; one that is told who the client is gets a connection for this client alone.
-pub(super) fn endpoint_for(
-    connection: &Connection,
-    upstream: &Upstream,
-    hop: &Hop<'_>,
-    head: &Parts,
-) -> Arc<Endpoint> {
-    let endpoint = upstream.choose().clone();
-    let Some(version) = upstream.connector.proxy_protocol else { return endpoint };
-    let client = hop.client(&head.headers);
-    // What port a client has at another proxy isn't known.
-    let port = if client == hop.peer { connection.peer.port() } else { 0 };
-    Arc::new(endpoint.for_client(encode(version, (client, port).into(), connection.local)))
 }
 
 /// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
@@ -265,25 +389,37 @@ pub(super) async fn upgrade(
     mut head: Box<Parts>,
     upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
-    let endpoint = &endpoint_for(connection, upstream, hop, &head);
-    report.backend(endpoint);
+    let mut attempts = begin(connection, upstream, report, hop, &head, true).await?;
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
     ask(&mut head, &upgrade, &key);
     head.headers.remove(CONTENT_LENGTH);
-    let (mut head, answer) = shake_hands(connection, upstream, endpoint, &head, &lines).await?;
+    let shaken = loop {
+        match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
+            Ok((head, _))
+                if let on = RetryOn::Status(head.status)
+                    && attempts.next(report, on, &format_args!("it answered {}", head.status)) => {}
+            Err(failure)
+                if let Some(on) = failure.retry_on()
+                    && attempts.next(report, on, &failure) => {}
+            shaken => break shaken,
+        }
+    };
+    let (mut head, answer) = shaken.inspect_err(|failure| note(&attempts, report, failure))?;
+    attempts.answered(report, head.status);
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let lease = if logs_in || identity::challenges(&head) {
-            own_pool(connection, version).map(|own| Lease::new(endpoint, own))
+            own_pool(connection, version).map(|own| Lease::new(attempts.endpoint(), own))
         } else {
             None
         };
         return Ok(declined(head, answer, &upgrade, lease)?);
     }
-    let (agreed, repairs) = verify(&head, &upgrade, &key).map_err(Failure::from)?;
+    let verified = verify(&head, &upgrade, &key).map_err(Failure::from);
+    let (agreed, repairs) = verified.inspect_err(|failure| note(&attempts, report, failure))?;
     tell_repairs(upstream, &repairs);
     let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);

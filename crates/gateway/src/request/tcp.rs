@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
 use upgrade_handler::{Agreed, Upgrade, accept};
@@ -9,7 +10,7 @@ use upgrade_handler::{Agreed, Upgrade, accept};
 use crate::context::Connection;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::options;
-use crate::request::proxy::{Failure, endpoint_for};
+use crate::request::proxy::{Failure, begin, note};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::session::report::Report;
 use crate::session::{Other, Special};
@@ -31,9 +32,10 @@ pub(super) async fn upgrade(
     head: &Parts,
     upgrade: &Upgrade,
 ) -> Result<Served, RequestError> {
-    let endpoint = &endpoint_for(connection, &server.upstream, hop, head);
-    report.backend(endpoint);
-    let backend = dial(server.upstream.connector, endpoint).await.map_err(Failure::from)?;
+    let attempts = begin(connection, &server.upstream, report, hop, head, true).await?;
+    let dialed = dial(server.upstream.connector, attempts.endpoint()).await.map_err(Failure::from);
+    let backend = dialed.inspect_err(|failure| note(&attempts, report, failure))?;
+    attempts.answered(report, StatusCode::SWITCHING_PROTOCOLS);
     options::acknowledge(&backend);
     let protocol = server.subprotocol(&upgrade.protocols);
     let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok());

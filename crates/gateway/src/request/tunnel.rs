@@ -15,7 +15,7 @@ use upgrade_handler::{
 use crate::context::Connection;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::body::AnswerBody;
-use crate::request::proxy::{Failure, endpoint_for, keep_names};
+use crate::request::proxy::{Failure, begin, keep_names, note};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::session::report::Report;
 use crate::session::{Other, Special};
@@ -88,8 +88,7 @@ pub(super) async fn open(
     mut head: Box<Parts>,
     body: RequestBody,
 ) -> Result<Served, RequestError> {
-    let endpoint = &endpoint_for(connection, upstream, hop, &head);
-    report.backend(endpoint);
+    let attempts = begin(connection, upstream, report, hop, &head, true).await?;
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
     ask_named(&mut head, &protocols);
@@ -98,20 +97,25 @@ pub(super) async fn open(
     report.received(progress.clone());
     let request = RequestWriter::new(&head, &lines, body, None);
     drop(head);
-    let wire = IdleConnection::new(dial(upstream.connector, endpoint).await.map_err(Failure::from)?);
-    progress.touch();
-    let timer = pin!(sleep_until(Instant::now() + upstream.response_timeout));
-    let sent = tokio::select! {
-        biased;
-        sent = wire.send_request(request, None) => sent,
-        () = progress.backend_idles(upstream.response_timeout, timer) => {
-            return Err(Failure::Timeout { after: upstream.response_timeout }.into());
+    let sent = async {
+        let idle = IdleConnection::new(dial(upstream.connector, attempts.endpoint()).await?);
+        progress.touch();
+        let timer = pin!(sleep_until(Instant::now() + upstream.response_timeout));
+        let sent = tokio::select! {
+            biased;
+            sent = idle.send_request(request, None) => sent,
+            () = progress.backend_idles(upstream.response_timeout, timer) => {
+                return Err(Failure::Timeout { after: upstream.response_timeout });
+            }
+        };
+        match sent {
+            Err(_) if progress.is_stalled() => Err(Failure::ClientStalled),
+            sent => sent.map_err(Failure::from),
         }
     };
-    let (mut head, answer) = match sent {
-        Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled.into()),
-        sent => sent.map_err(Failure::from)?,
-    };
+    let sent = sent.await;
+    let (mut head, answer) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+    attempts.answered(report, head.status);
     progress.answered();
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         forward::response(&mut head.headers);

@@ -15,6 +15,7 @@ use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
+use crate::site::server::{Assignment, ServerState};
 use crate::telemetry::peer::cut;
 use crate::telemetry::record::{Kind, Record, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
@@ -32,7 +33,8 @@ pub(crate) struct Report {
     client: IpAddr,
     host: Option<Arc<str>>,
     route: Option<Arc<Route>>,
-    backend: Option<Arc<Endpoint>>,
+    /// It counts there until this is dropped.
+    server: Option<Assignment>,
     status: Option<StatusCode>,
     cause: Option<String>,
     request_id: Option<Box<str>>,
@@ -62,7 +64,7 @@ impl Report {
             path: cut(head.uri.path()).into(), // queries carry tokens, and logs are read by many
             host: None,
             route: None,
-            backend: None,
+            server: None,
             status: None,
             cause: None,
             request_id: None,
@@ -87,15 +89,21 @@ impl Report {
         self.route = Some(route.clone());
     }
 
-    /// Which backend was asked.
-    pub(crate) fn backend(&mut self, backend: &Arc<Endpoint>) {
-        self.backend = Some(backend.clone());
+    /// Which server has it now.
+    pub(crate) fn assigned(&mut self, server: Assignment) {
+        self.server = Some(server);
     }
 
-    /// The backend that was asked last.
+    /// The server that was asked last.
+    #[must_use]
+    pub(crate) fn server(&self) -> Option<&Arc<ServerState>> {
+        self.server.as_ref().map(Assignment::server)
+    }
+
+    /// How it is reached.
     #[must_use]
     pub(crate) fn asked_backend(&self) -> Option<&Endpoint> {
-        self.backend.as_deref()
+        self.server().map(|server| &*server.endpoint)
     }
 
     /// The status that the client got.
@@ -141,6 +149,7 @@ impl Report {
             protocol: protocol(self.version),
             started: self.started,
             stays: (self.version == Version::HTTP_2).then_some(StayReason::Http2),
+            server: self.server().cloned(),
         }
     }
 
@@ -169,6 +178,9 @@ impl Report {
     pub(crate) fn opened(&mut self) {
         self.is_session = true;
         self.written = false; // of one that has come from another process nothing was to be written before
+        if let Some(server) = &mut self.server {
+            server.opened();
+        }
     }
 
     /// The answer has ended: `whole`, or broken off.
@@ -203,7 +215,7 @@ impl Report {
             path: &self.path,
             route: self.route.as_ref().map(|route| &route.id),
             generation: self.generation,
-            backend: self.backend.as_ref().map(|backend| &*backend.address),
+            backend: self.asked_backend().map(|endpoint| &*endpoint.address),
             status: self.status,
             upgrade: self.upgrade.as_deref(),
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),

@@ -8,6 +8,7 @@ use crate::site::endpoint::Endpoint;
 use crate::site::matcher::Matcher;
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
+use crate::site::server::{Server, ServerState};
 
 /// What can be drained by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,20 +78,29 @@ impl DrainTarget {
     pub fn all_of(route: &Route) -> Vec<Self> {
         let mut all = vec![Self::Route(route.id.clone())];
         if let Some(upstream) = route.action.upstream() {
-            all.push(Self::Server(upstream.endpoint.name()));
+            all.extend(upstream.servers.iter().map(|server| Self::Server(server.endpoint.name())));
         }
         all
     }
 
-    /// It is this route, or the backend behind it.
+    /// It is this route, or one of the backends behind it.
     #[must_use]
     pub fn covers(&self, route: &Route) -> bool {
+        let mut servers = route.action.upstream().into_iter().flat_map(|upstream| &upstream.servers);
+        matches!(self, Self::Route(id) if *id == route.id) || servers.any(|server| self.is_server(server))
+    }
+
+    /// It takes a session of `route` at `server` with it.
+    #[must_use]
+    pub fn takes(&self, route: &Route, server: Option<&ServerState>) -> bool {
         match self {
             Self::Route(id) => *id == route.id,
-            Self::Server(name) => {
-                route.action.upstream().is_some_and(|upstream| upstream.endpoint.name() == *name)
-            }
+            Self::Server(name) => server.is_some_and(|server| server.endpoint.name() == *name),
         }
+    }
+
+    fn is_server(&self, server: &Server) -> bool {
+        matches!(self, Self::Server(name) if server.endpoint.name() == *name)
     }
 }
 
@@ -111,7 +121,15 @@ impl Drained {
     /// What drains `route`, if anything does.
     #[must_use]
     pub fn covers(&self, route: &Route) -> Option<&DrainTarget> {
-        self.0.iter().find(|target| target.covers(route))
+        let mut all = self.0.iter();
+        all.find(|target| matches!(target, DrainTarget::Route(id) if *id == route.id)).or_else(|| {
+            // A route is served as long as one of its servers is.
+            let mut drains = None;
+            for server in &route.action.upstream()?.servers {
+                drains = Some(self.0.iter().find(|target| target.is_server(server))?);
+            }
+            drains
+        })
     }
 
     /// It is drained by this very name.

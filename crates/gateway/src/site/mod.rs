@@ -2,18 +2,23 @@
 
 pub mod access;
 pub mod answer;
+pub mod balance;
 pub mod drained;
 pub mod endpoint;
 pub mod extras;
 pub mod files;
+pub mod health;
 pub mod host;
 pub mod listener;
 pub mod matcher;
 pub mod path;
+pub mod queue;
+pub mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod route_id;
 pub mod routes;
+pub mod server;
 pub mod server_tls;
 pub mod tcp;
 pub mod template;
@@ -28,11 +33,13 @@ use frame_core::close::GOING_AWAY;
 use ipnet::IpNet;
 use tls_acceptor::{Acceptor, Certificates, Tickets};
 
+use crate::net::clock;
 use crate::net::networks::Networks;
 use crate::site::listener::ListenerState;
 use crate::site::route::{Action, Route};
 use crate::site::route_id::RouteId;
 use crate::site::routes::Routes;
+use crate::site::upstream::{Upstream, UpstreamState};
 
 /// How sessions are sent away: by a drain, or because their route has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +129,7 @@ pub struct Site {
     tls_listeners: Vec<(Arc<str>, u16)>,
     all: Vec<Arc<Route>>,
     ids: HashSet<RouteId>,
+    upstreams: HashMap<String, Arc<UpstreamState>>,
     states: HashMap<SocketAddr, (listener::ListenerSettings, Arc<ListenerState>)>,
 }
 
@@ -159,6 +167,13 @@ impl Site {
             };
             states.insert(listener.address, (listener.clone(), state));
         }
+        let mut upstreams = HashMap::new();
+        for upstream in settings.routes.iter().filter_map(|route| route.action.upstream()) {
+            let old = previous.and_then(|site| site.upstreams.get(&upstream.key()));
+            let since = if old.is_some() { clock::now() } else { Duration::ZERO };
+            let state = upstreams.entry(upstream.key()).or_insert_with(|| old.cloned().unwrap_or_default());
+            upstream.bind(state, since);
+        }
         Ok(Self {
             generation,
             routes: Routes::new(settings.routes),
@@ -180,6 +195,7 @@ impl Site {
                 .collect(),
             all: settings.routes.to_vec(),
             ids: settings.routes.iter().map(|route| route.id.clone()).collect(),
+            upstreams,
             states,
         })
     }
@@ -215,6 +231,14 @@ impl Site {
     #[must_use]
     pub fn all_routes(&self) -> &[Arc<Route>] {
         &self.all
+    }
+
+    /// The upstreams that routes name, each once, in the order of their routes.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
+        let mut seen = HashSet::new();
+        let all = self.all.iter().filter_map(|route| route.action.upstream());
+        all.filter(|upstream| seen.insert(upstream.key())).collect()
     }
 
     /// The listeners' addresses as the configuration has them, sorted.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::site::upstream::Upstream;
 
 /// What a route names behind `proxy` with `tcp://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct TcpServer {
     /// Its server, and how it is reached.
     pub upstream: Arc<Upstream>,

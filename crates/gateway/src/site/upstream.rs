@@ -1,12 +1,21 @@
-//! Backends as routes name them. Pure.
+//! What a route names behind `proxy`: one server, or several of which one is chosen.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::net::clock;
 pub use crate::net::proxy_protocol::ProxyVersion;
+use crate::site::balance::{Balance, Candidate, Draw, HashKey, choose, seed};
 use crate::site::endpoint::Endpoint;
+use crate::site::health::{OnDown, Passive, Probe};
 use crate::site::path::RoutePath;
+use crate::site::queue::{Freed, Queue};
+use crate::site::retry::{Budget, Retry};
+use crate::site::server::{Assignment, Server, ServerState};
 
 /// How long a connection to a server may take where nothing is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -25,11 +34,29 @@ pub struct Connector {
 }
 
 /// What a route names behind `proxy`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Upstream {
-    /// Its server.
-    pub endpoint: Arc<Endpoint>,
-    /// How its server is reached.
+    /// By what it stays the same after a reload; `None`: by its addresses.
+    pub name: Option<Arc<str>>,
+    /// At least one.
+    pub servers: Vec<Server>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// For [`Balance::Hash`].
+    pub hash: HashKey,
+    /// When another one is asked.
+    pub retry: Retry,
+    /// Servers that fail requests are ejected.
+    pub passive: Option<Passive>,
+    /// How servers are asked whether they are well; `None`: they aren't.
+    pub probe: Option<Probe>,
+    /// What becomes of the sessions of a server that is down.
+    pub on_down: OnDown,
+    /// Requests may wait for a server; `None`: they don't.
+    pub queue: Option<Queue>,
+    /// A server that comes back gets its part of the requests after this time.
+    pub slow_start: Duration,
+    /// How its servers are reached.
     pub connector: Connector,
     /// From the request to the head of the answer.
     pub response_timeout: Duration,
@@ -39,34 +66,275 @@ pub struct Upstream {
     pub path: Option<RoutePath>,
     /// Field names are passed on over HTTP/1.1 as they were sent.
     pub keeps_names: bool,
+    bound: OnceLock<Bound>,
+}
+
+/// Its state, which it shares with those of its name in earlier and later generations.
+#[derive(Debug, Clone)]
+struct Bound {
+    state: Arc<UpstreamState>,
+    /// In the order of `servers`.
+    servers: Vec<Arc<ServerState>>,
+    /// Numbers that belong to their addresses.
+    seeds: Vec<u64>,
+}
+
+impl Bound {
+    fn new(upstream: &Upstream, state: &Arc<UpstreamState>, since: Duration) -> Self {
+        let endpoints = || upstream.servers.iter().map(|server| &server.endpoint);
+        Self {
+            state: state.clone(),
+            servers: endpoints().map(|endpoint| state.server(endpoint, since)).collect(),
+            seeds: endpoints().map(|endpoint| seed(endpoint.name().as_bytes())).collect(),
+        }
+    }
+}
+
+/// What is known of the servers of an upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamState {
+    servers: Mutex<BTreeMap<Box<str>, Arc<ServerState>>>,
+    turn: AtomicU64,
+    budget: Mutex<Budget>,
+    freed: Arc<Freed>,
+}
+
+/// What of a request matters for the choice of its server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask<'a> {
+    /// Of [`Upstream::hash`].
+    pub key: u64,
+    /// The position of the server that it belongs to.
+    pub preferred: Option<usize>,
+    /// The positions of those that have failed it already.
+    pub tried: &'a [usize],
+}
+
+/// Why a request can't have a server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// None is up; it says what is wrong with each.
+    #[error("no backend is available: {0}")]
+    Down(String),
+    /// Each that is up has as much as it may have.
+    #[error("every backend has its max_sessions")]
+    Full,
 }
 
 impl Upstream {
+    /// One of these servers, with the default settings for everything else.
+    #[must_use]
+    pub fn new(servers: Vec<Server>) -> Self {
+        Self {
+            name: None,
+            servers,
+            balance: Balance::default(),
+            hash: HashKey::Client,
+            retry: Retry::default(),
+            passive: Some(Passive::DEFAULT),
+            probe: None,
+            on_down: OnDown::default(),
+            queue: None,
+            slow_start: Duration::ZERO,
+            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true, proxy_protocol: None },
+            response_timeout: RESPONSE_TIMEOUT,
+            buffer_request: None,
+            path: None,
+            keeps_names: false,
+            bound: OnceLock::new(),
+        }
+    }
+
     /// The server at an address as [`Endpoint::parse`] reads it. The timeouts and the other settings are the defaults.
     ///
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (endpoint, path) = Endpoint::parse(text)?;
-        Ok(Self {
-            endpoint: Arc::new(endpoint),
-            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true, proxy_protocol: None },
-            response_timeout: RESPONSE_TIMEOUT,
-            buffer_request: None,
-            path,
-            keeps_names: false,
-        })
+        Ok(Self { path, ..Self::new(vec![Server::new(endpoint)]) })
     }
 
-    /// The server that the next request goes to.
+    /// By what it stays the same after a reload.
     #[must_use]
-    pub fn choose(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+    pub fn key(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name:?}"), // never an address
+            None => self.to_string(),
+        }
     }
+
+    /// Shares `state` from now on, unless it has one. New servers begin at `since`; zero: they have been there for
+    /// long.
+    pub(crate) fn bind(&self, state: &Arc<UpstreamState>, since: Duration) {
+        self.bound.get_or_init(|| Bound::new(self, state, since));
+    }
+
+    fn bound(&self) -> &Bound {
+        self.bound.get_or_init(|| Bound::new(self, &Arc::default(), Duration::ZERO))
+    }
+
+    /// The state of its servers, in their order.
+    #[must_use]
+    pub fn states(&self) -> &[Arc<ServerState>] {
+        &self.bound().servers
+    }
+
+    /// Requests that wait for a server.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.bound().state.freed.waiting()
+    }
+
+    /// Who waits for a server, and how that is told.
+    #[must_use]
+    pub(crate) fn freed(&self) -> &Freed {
+        &self.bound().state.freed
+    }
+
+    /// The first of its servers.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn first(&self) -> &Server {
+        &self.servers[0]
+    }
+
+    /// Gives a request to one of its servers.
+    ///
+    /// # Errors
+    /// If none can take it.
+    pub fn choose(&self, ask: Ask<'_>) -> Result<(usize, Assignment), Unavailable> {
+        let Bound { state, servers, seeds } = self.bound();
+        if let ([server], [known], []) = (&self.servers[..], &servers[..], ask.tried) {
+            return match known.is_up(clock::now).then(|| known.assign(server.sessions_max)) {
+                Some(Some(assignment)) => Ok((0, assignment)),
+                Some(None) => Err(Unavailable::Full),
+                None => Err(self.unavailable(ask)),
+            };
+        }
+        let is_warm = self.slow_start.is_zero();
+        let candidate = |i: usize| {
+            let (server, known) = (&self.servers[i], &servers[i]);
+            if ask.tried.contains(&i) || !known.is_up(clock::now) {
+                return None;
+            }
+            let load = known.live();
+            if server.sessions_max.is_some_and(|max| load >= max.get()) {
+                return None;
+            }
+            let warmth = if is_warm { 1 } else { known.warmth(self.slow_start, clock::now()) };
+            Some(Candidate { weight: server.weight.get().saturating_mul(warmth), load })
+        };
+        if let Some(i) = ask.preferred
+            && candidate(i).is_some()
+            && let Some(assignment) = servers[i].assign(self.servers[i].sessions_max)
+        {
+            return Ok((i, assignment));
+        }
+        // Another worker may take the last place of a server in between.
+        for _ in 0..=servers.len() {
+            let draw = Draw {
+                turn: state.turn(self.balance),
+                random: if self.balance == Balance::RandomTwo { rand::random() } else { 0 },
+                key: ask.key,
+            };
+            let Some(i) = choose(self.balance, draw, seeds, candidate) else { break };
+            if let Some(assignment) = servers[i].assign(self.servers[i].sessions_max) {
+                return Ok((i, assignment));
+            }
+        }
+        Err(self.unavailable(ask))
+    }
+
+    fn unavailable(&self, ask: Ask<'_>) -> Unavailable {
+        let servers = &self.bound().servers;
+        let left = servers.iter().enumerate().filter(|(i, _)| !ask.tried.contains(i));
+        if left.clone().any(|(_, server)| server.is_up(clock::now)) {
+            return Unavailable::Full;
+        }
+        let now = clock::now();
+        let why = left.map(|(_, server)| {
+            let why = server.why(now);
+            format!(
+                "{} is {}{}",
+                server.endpoint,
+                server.state(now),
+                why.map_or(String::new(), |why| format!(" ({why})"))
+            )
+        });
+        Unavailable::Down(why.collect::<Vec<_>>().join("; "))
+    }
+
+    /// A session that lives already counts at the server with this address, if there is one.
+    #[must_use]
+    pub fn assign(&self, address: &str) -> Option<Assignment> {
+        self.bound().servers.iter().find(|server| *server.endpoint.address == *address)?.assign(None)
+    }
+
+    /// A server has failed a request: it may be ejected, but never the last one that is up. Returns for how long.
+    pub(crate) fn failed(&self, server: &Arc<ServerState>, cause: &dyn fmt::Display) -> Option<Duration> {
+        let now = clock::now();
+        let time = server.failed(cause, self.passive.as_ref(), now)?;
+        let others = self.bound().servers.iter().filter(|other| !Arc::ptr_eq(other, server));
+        if !others.into_iter().any(|other| other.is_up(clock::now)) {
+            return None;
+        }
+        server.eject(now + time);
+        Some(time)
+    }
+
+    /// One more request may be repeated.
+    pub(crate) fn may_retry(&self) -> bool {
+        let Bound { state, servers, .. } = self.bound();
+        let requests = servers.iter().map(|server| server.requests()).sum();
+        state.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(requests, clock::now())
+    }
+
+    /// The sum of the weights.
+    #[must_use]
+    pub fn weights(&self) -> u64 {
+        self.servers.iter().map(|server| NonZeroU32::get(server.weight)).map(u64::from).sum()
+    }
+}
+
+impl UpstreamState {
+    fn server(&self, endpoint: &Arc<Endpoint>, since: Duration) -> Arc<ServerState> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that the configuration no longer has are kept as long as they have sessions.
+        servers.retain(|_, server| Arc::strong_count(server) > 1);
+        let new = || Arc::new(ServerState::new(endpoint.clone(), self.freed.clone(), since));
+        servers.entry(endpoint.name()).or_insert_with(new).clone()
+    }
+
+    /// Counts choices, where it matters that no two get the same number; elsewhere no cache line is shared for it.
+    fn turn(&self, balance: Balance) -> u64 {
+        match balance {
+            Balance::RoundRobin => self.turn.fetch_add(1, Ordering::Relaxed),
+            Balance::LeastSessions => own_turn(),
+            Balance::RandomTwo | Balance::Hash => 0,
+        }
+    }
+}
+
+/// Counts the choices of this thread.
+fn own_turn() -> u64 {
+    thread_local! {
+        static TURN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+    let turn = TURN.get();
+    TURN.set(turn.wrapping_add(1));
+    turn
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.endpoint.fmt(f)
+        if let Some(name) = &self.name {
+            return f.write_str(name);
+        }
+        for (i, server) in self.servers.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, server.endpoint)?;
+        }
+        Ok(())
     }
 }

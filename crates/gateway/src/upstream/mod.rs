@@ -9,4 +9,5 @@ pub(crate) mod identity;
 pub(crate) mod interim;
 pub(crate) mod location;
 pub(crate) mod pool;
+pub(crate) mod probe;
 pub(crate) mod stream;

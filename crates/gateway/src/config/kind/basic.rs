@@ -1,6 +1,7 @@
 //! Booleans, numbers and lists.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 
 use serde_json::{Value as Json, json};
 use toml::Spanned;
@@ -59,6 +60,63 @@ impl<const MIN: usize, const MAX: usize> Kind for Number<MIN, MAX> {
 impl<const MIN: usize, const MAX: usize> Show for Number<MIN, MAX> {
     fn show(value: &usize) -> Json {
         json!(value)
+    }
+}
+
+/// How many of something, both ends included.
+pub(in crate::config) struct Count<const MIN: usize, const MAX: usize>;
+
+impl<const MIN: usize, const MAX: usize> Kind for Count<MIN, MAX> {
+    type Value = NonZeroU32;
+
+    fn shape() -> Shape {
+        Number::<MIN, MAX>::shape()
+    }
+
+    fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<NonZeroU32> {
+        let count = Number::<MIN, MAX>::read(document, key, value)?;
+        u32::try_from(count).ok().and_then(NonZeroU32::new)
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Show for Count<MIN, MAX> {
+    fn show(value: &NonZeroU32) -> Json {
+        json!(value)
+    }
+}
+
+/// The same, or `"off"`.
+pub(in crate::config) struct CountOrOff<const MIN: usize, const MAX: usize>;
+
+impl<const MIN: usize, const MAX: usize> Kind for CountOrOff<MIN, MAX> {
+    type Value = Option<NonZeroU32>;
+
+    fn shape() -> Shape {
+        let number = json!({ "type": "integer", "minimum": MIN, "maximum": MAX });
+        let words = format!("number from {MIN} to {MAX}, or `\"off\"`");
+        Shape::Value { words, schema: json!({ "anyOf": [{ "enum": ["off"] }, number] }) }
+    }
+
+    fn read(
+        document: &mut Document<'_>,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<Option<NonZeroU32>> {
+        match value.get_ref() {
+            DeValue::String(text) if text == "off" => Some(None),
+            DeValue::Integer(_) => Count::<MIN, MAX>::read(document, key, value).map(Some),
+            other => {
+                let what =
+                    format!("expected a number from {MIN} to {MAX}, or \"off\", found {}", describe(other));
+                noted(document, key, value, Err(what))
+            }
+        }
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Show for CountOrOff<MIN, MAX> {
+    fn show(value: &Option<NonZeroU32>) -> Json {
+        value.map_or("off".into(), |value| json!(value))
     }
 }
 

@@ -130,6 +130,32 @@ impl<S: ShortForm> Kind for OrTable<S> {
     }
 }
 
+/// A list in which each is what [`OrTable`] is, or one alone.
+pub(in crate::config) struct EachOrTable<S>(PhantomData<S>);
+
+impl<S: ShortForm> Kind for EachOrTable<S> {
+    type Value = Vec<S>;
+
+    fn shape() -> Shape {
+        match OrTable::<S>::shape() {
+            Shape::Either { words, schema, section } => {
+                Shape::Each { words: format!("{words}; or a list of them"), schema, section }
+            }
+            other => other,
+        }
+    }
+
+    fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<S>> {
+        match value.get_ref() {
+            DeValue::Array(items) => {
+                let read: Vec<_> = items.iter().map(|item| OrTable::<S>::read(document, key, item)).collect();
+                read.into_iter().collect()
+            }
+            _ => OrTable::<S>::read(document, key, value).map(|one| vec![one]),
+        }
+    }
+}
+
 fn table<S: Options>(document: &mut Document<'_>, value: &Spanned<DeValue<'_>>) -> Option<S> {
     match value.get_ref() {
         DeValue::Table(table) => {

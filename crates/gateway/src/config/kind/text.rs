@@ -179,8 +179,23 @@ text!(
     PathPrefix -> crate::site::path::RoutePath, "path", values::path
 );
 text!(
-    /// The backend of a route.
-    Server -> values::ServerAddress, "`http://`, `https://`, `ws://`, `wss://`, `unix:` or `tcp://` address", values::server
+    /// The address of a server, which is read when more is known.
+    Server -> Box<str>, "`http://`, `https://`, `ws://`, `wss://` or `unix:` address", |text: &str| Ok(text.trim().into())
+);
+text!(
+    /// The server of a route, or the name of an upstream.
+    Target -> Box<str>, "`http://`, `https://`, `ws://`, `wss://`, `unix:` or `tcp://` address, or the name of an `[[upstream]]`", |text: &str| {
+        Ok(text.trim().into())
+    }
+);
+text!(
+    /// The path of a probe.
+    ProbePath -> Box<str>, "path", values::probe_path
+);
+text!(
+    /// What a hash is made of.
+    HashBy -> crate::site::balance::HashKey, "`\"client\"`, `\"header:NAME\"`, `\"cookie:NAME\"` or `\"query:NAME\"`",
+    values::hash_key
 );
 text!(
     /// A backend's name for TLS.
@@ -254,6 +269,12 @@ impl Show for Per {
 
 impl Show for Address {
     fn show(value: &std::net::SocketAddr) -> Json {
+        value.to_string().into()
+    }
+}
+
+impl Show for HashBy {
+    fn show(value: &crate::site::balance::HashKey) -> Json {
         value.to_string().into()
     }
 }

@@ -42,6 +42,14 @@ pub(crate) fn encode(version: ProxyVersion, source: SocketAddr, destination: Soc
     }
 }
 
+/// The header of a connection that the gateway makes for itself: a probe.
+pub(crate) fn encode_local(version: ProxyVersion) -> Vec<u8> {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+        ProxyVersion::V2 => [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat(),
+    }
+}
+
 fn in_ipv6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),

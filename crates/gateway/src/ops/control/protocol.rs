@@ -11,7 +11,7 @@ pub const REQUEST_LEN_MAX: usize = 16 * 1024;
 /// What the gateway is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// `status`, `sessions`, `reload`, `drain`, `undrain` or `close`.
+    /// `status`, `sessions`, `upstreams`, `reload`, `drain`, `undrain` or `close`.
     pub command: String,
     /// Of `drain` and `undrain`: a route or a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,9 @@ pub struct ControlResponse {
     /// Of `sessions`: how many were listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions: Option<usize>,
+    /// Of `upstreams`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstreams: Option<Vec<UpstreamInfo>>,
     /// Of `reload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reloaded>,
@@ -92,6 +95,8 @@ pub struct Status {
     pub listeners: Vec<String>,
     /// By host and path.
     pub routes: Vec<RouteInfo>,
+    /// Backends that requests are passed on to.
+    pub upstreams: Vec<UpstreamInfo>,
     /// Routes and backends that are drained.
     pub drained: Vec<String>,
     /// The certificate that expires first.
@@ -111,6 +116,49 @@ pub struct RouteInfo {
     pub sessions: usize,
     /// `served`, `drained`, or `gone` if a reload has removed it and left sessions.
     pub state: String,
+}
+
+/// Servers of which one gets each request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpstreamInfo {
+    /// Its name; its addresses if it has none.
+    pub upstream: String,
+    /// How a server is chosen.
+    pub balance: String,
+    /// Requests that wait for a server.
+    pub waiting: u32,
+    /// In the order of the configuration.
+    pub servers: Vec<ServerInfo>,
+}
+
+/// A server in [`UpstreamInfo`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerInfo {
+    /// Its address.
+    pub server: String,
+    /// Its part of all requests.
+    pub weight: u32,
+    /// `up`, `down`, `ejected` or `drained`.
+    pub state: String,
+    /// Why it is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Live WebSockets.
+    pub sessions: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests and handshakes so far.
+    pub requests: u64,
+    /// How many of them failed.
+    pub failures: u64,
+    /// Since the last probe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probed_ms: Option<u64>,
+    /// What that found wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_problem: Option<String>,
 }
 
 /// When a certificate ends.

@@ -24,15 +24,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::context::registry::Entry;
+use crate::net::clock;
 use crate::ops::control::protocol::{
-    ControlResponse, ExpiryInfo, REQUEST_LEN_MAX, Request, RouteInfo, SessionInfo, SessionLine, Status,
-    TrafficInfo,
+    ControlResponse, ExpiryInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo, SessionLine,
+    Status, TrafficInfo, UpstreamInfo,
 };
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
 use crate::ops::overview::Overview;
 use crate::ops::reserve::AcceptRetry;
 use crate::site;
 use crate::site::drained::DrainTarget;
+use crate::site::server::{Server, ServerState};
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -220,13 +222,17 @@ impl ControlClient {
                 ControlResponse { status: Some(status(&self.access.overview)), ..ControlResponse::done() }
             }
             "sessions" => self.list().await?,
+            "upstreams" => ControlResponse {
+                upstreams: Some(upstreams(&self.access.overview)),
+                ..ControlResponse::done()
+            },
             "reload" => self.demand(Operation::Reload).await,
             "drain" => self.demand_of(request, Operation::Drain).await,
             "undrain" => self.demand_of(request, Operation::Undrain).await,
             "close" => close(&self.access.overview, request.id),
             other => ControlResponse::error(format!(
-                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, reload, drain, \
-                 undrain and close",
+                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, reload, \
+                 drain, undrain and close",
                 env!("CARGO_PKG_VERSION")
             )),
         })
@@ -372,6 +378,33 @@ fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
     ControlResponse { closed: Some(id), ..ControlResponse::done() }
 }
 
+fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
+    let site = overview.site.load_full();
+    let now = clock::now();
+    let server = |(server, state): (&Server, &Arc<ServerState>)| {
+        let probe = state.last_probe();
+        ServerInfo {
+            server: server.endpoint.to_string(),
+            weight: server.weight.get(),
+            state: state.state(now).to_owned(),
+            why: state.why(now),
+            sessions: state.sessions(),
+            in_flight: state.live().saturating_sub(state.sessions()),
+            requests: state.requests(),
+            failures: state.failures(),
+            probed_ms: probe.as_ref().map(|probe| millis(now.saturating_sub(probe.at))),
+            probe_problem: probe.and_then(|probe| probe.problem).map(Into::into),
+        }
+    };
+    let upstreams = site.upstreams().into_iter().map(|upstream| UpstreamInfo {
+        upstream: upstream.to_string(),
+        balance: upstream.balance.to_string(),
+        waiting: upstream.waiting(),
+        servers: upstream.servers.iter().zip(upstream.states()).map(server).collect(),
+    });
+    upstreams.collect()
+}
+
 fn status(overview: &Overview) -> Status {
     let site = overview.site.load_full();
     let drained = overview.drained.load_full();
@@ -411,6 +444,7 @@ fn status(overview: &Overview) -> Status {
         sessions: overview.live(),
         listeners: site.addresses().iter().map(ToString::to_string).collect(),
         routes,
+        upstreams: upstreams(overview),
         drained: drained.iter().map(ToString::to_string).collect(),
         nearest_expiry: nearest
             .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use comfy_table::Table;
 
 use crate::ops::control::protocol::{
-    ControlResponse, DrainReport, ExpiryInfo, Reloaded, SessionInfo, Status,
+    ControlResponse, DrainReport, ExpiryInfo, Reloaded, SessionInfo, Status, UpstreamInfo,
 };
 use crate::ops::table::{section, table};
 
@@ -32,6 +33,15 @@ pub fn write(
     }
     if answer.sessions.is_some() {
         out.write_all(list(sessions).as_bytes())?;
+    }
+    if let Some(upstreams) = &answer.upstreams {
+        out.write_all(
+            servers(upstreams)
+                .lines()
+                .map(|line| format!("{}\n", line.trim_end()))
+                .collect::<String>()
+                .as_bytes(),
+        )?;
     }
     if let Some(reloaded) = &answer.reload {
         out.write_all(crate::ops::control::tables::reloaded(reloaded).as_bytes())?;
@@ -71,7 +81,51 @@ fn status(status: &Status) -> String {
         routes.add_row([&route.route, &route.to, &route.sessions.to_string(), &route.state]);
     }
     section(&mut text, "Routes", &routes);
+    if !status.upstreams.is_empty() {
+        section(&mut text, "Servers", &servers(&status.upstreams));
+    }
     text
+}
+
+fn servers(upstreams: &[UpstreamInfo]) -> Table {
+    let mut rows = table(&[
+        "upstream",
+        "server",
+        "weight",
+        "state",
+        "sessions",
+        "in flight",
+        "requests",
+        "failures",
+        "last probe",
+        "why",
+    ]);
+    for upstream in upstreams {
+        let waiting = match upstream.waiting {
+            0 => String::new(),
+            waiting => format!(" ({waiting} waiting)"),
+        };
+        for server in &upstream.servers {
+            let probe = match (server.probed_ms, &server.probe_problem) {
+                (None, _) => "-".to_owned(),
+                (Some(ms), None) => format!("good, {} ago", age(ms / 1000)),
+                (Some(ms), Some(_)) => format!("bad, {} ago", age(ms / 1000)),
+            };
+            rows.add_row([
+                format!("{}{waiting}", upstream.upstream),
+                server.server.clone(),
+                server.weight.to_string(),
+                server.state.clone(),
+                server.sessions.to_string(),
+                server.in_flight.to_string(),
+                server.requests.to_string(),
+                server.failures.to_string(),
+                probe,
+                server.why.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+    }
+    rows
 }
 
 fn expiry(first: &ExpiryInfo) -> String {

@@ -14,6 +14,7 @@ use crate::net::limits::ClientLimits;
 use crate::session::moved::text;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
+use crate::site::server::Assignment;
 
 impl Report {
     /// Writes what is known of a session. Another process writes its line in the log: this one writes none.
@@ -29,7 +30,7 @@ impl Report {
             client,
             host,
             route: _, // the session's
-            backend,
+            server,
             status,
             cause,
             request_id,
@@ -70,7 +71,7 @@ impl Report {
             out.bytes(path.as_bytes());
             out.bytes(client.to_string().as_bytes());
             out.option(host.as_deref(), |out, host| out.bytes(host.as_bytes()));
-            out.option(backend.as_deref(), |out, backend| out.bytes(backend.url().as_bytes()));
+            out.option(server.as_ref(), |out, server| out.bytes(server.endpoint().url().as_bytes()));
             out.option(*status, |out, status| out.u16(status.as_u16()));
             out.option(cause.as_deref(), |out, cause| out.bytes(cause.as_bytes()));
             out.option(request_id.as_deref(), |out, id| out.bytes(id.as_bytes()));
@@ -125,7 +126,7 @@ impl Report {
             host: fields.option(text)?.map(Into::into),
             route: None,
             upgrade: None,
-            backend: fields.option(endpoint)?.map(Arc::new),
+            server: fields.option(endpoint)?.map(Assignment::elsewhere),
             status: fields
                 .option(StateReader::u16)?
                 .map(|code| StatusCode::from_u16(code).map_err(|_| StateError::Invalid("a status")))
@@ -147,6 +148,12 @@ impl Report {
     pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: bool) {
         self.registered(id);
         self.routed(route);
+        // It counts at its backend from now on.
+        if let (Some(upstream), Some(old)) = (route.action.upstream(), &self.server)
+            && let Some(server) = upstream.assign(&old.endpoint().address)
+        {
+            self.server = Some(server);
+        }
         if let Some(access) = route.access.as_ref().filter(|_| counts) {
             let quotas = &self.connection.worker.quotas;
             let client = quotas.client(route, &access.per, self.client, &HeaderMap::new());

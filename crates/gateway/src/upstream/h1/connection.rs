@@ -79,6 +79,8 @@ pub enum SendRequestError {
         request: Box<RequestWriter>,
         /// What has become of this connection.
         why: io::Error,
+        /// It had carried requests before: the backend may have closed it a moment ago.
+        reused: bool,
     },
     /// The connection has ended or is broken.
     #[error("{0}")]
@@ -135,8 +137,7 @@ impl<T: Io> IdleConnection<T> {
     /// is to see.
     ///
     /// # Errors
-    /// If there is none. A request is given back only by a connection that has carried others: the backend may
-    /// have closed it a moment ago.
+    /// If there is none.
     ///
     /// # Cancel safety
     /// A dropped call closes the connection.
@@ -147,7 +148,7 @@ impl<T: Io> IdleConnection<T> {
     ) -> Result<(response::Parts, ResponseBody<T>), SendRequestError> {
         let Self { mut io, reused } = self;
         let mut inbox = BytesMut::new();
-        let (mut sending, mut failure) = (true, None);
+        let (mut sending, mut failure, mut heard) = (true, None, false);
         let got = poll_fn(|cx| {
             if sending && let Poll::Ready(sent) = request.poll(cx, &mut io) {
                 sending = false;
@@ -161,7 +162,7 @@ impl<T: Io> IdleConnection<T> {
                     Err(SendError::Io(e)) => failure = Some(e),
                 }
             }
-            poll_head(cx, &mut io, &mut inbox, &mut request, interim)
+            poll_head(cx, &mut io, &mut inbox, &mut request, interim, &mut heard)
         })
         .await;
         let mut head = match got {
@@ -169,8 +170,8 @@ impl<T: Io> IdleConnection<T> {
             Err(SendRequestError::Broke(why)) => {
                 let why = failure.unwrap_or(why);
                 return Err(match request.again() {
-                    Some(request) if reused && inbox.is_empty() => {
-                        SendRequestError::Retry { request: request.into(), why }
+                    Some(request) if !heard && inbox.is_empty() => {
+                        SendRequestError::Retry { request: request.into(), why, reused }
                     }
                     _ => SendRequestError::Broke(why),
                 });
@@ -206,18 +207,20 @@ impl<T> fmt::Debug for ResponseBody<T> {
     }
 }
 
-/// The head of the final answer (RFC 9110 §15.2: others may come before it).
+/// The head of the final answer (RFC 9110 §15.2: others may come before it). `heard`: there has been one.
 fn poll_head(
     cx: &mut Context<'_>,
     io: &mut (impl AsyncRead + Unpin),
     inbox: &mut BytesMut,
     request: &mut RequestWriter,
     interim: Option<&Interim>,
+    heard: &mut bool,
 ) -> Poll<Result<response::Parts, SendRequestError>> {
     loop {
         if !inbox.is_empty()
             && let Some(head) = take_head(inbox, request.is_spelt())?
         {
+            *heard = true;
             match head.status {
                 StatusCode::CONTINUE if request.on_continue() => {}
                 status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {
@@ -496,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_used_connection_gives_a_request_back() {
+    async fn what_a_backend_may_have_carried_out_is_given_back_only_if_that_does_no_harm() {
         const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         async fn used(sayings: &'static [&'static str]) -> IdleConnection<DuplexStream> {
             let (_, answer) = connection(1000, sayings).send_request(request("GET"), None).await.unwrap();
@@ -507,6 +510,11 @@ mod tests {
             let result = used(&[OK, ""]).await.send_request(request(method), None).await;
             assert_eq!(matches!(result, Err(SendRequestError::Retry { .. })), again, "{method} {result:?}");
             let result = connection(1000, &[""]).send_request(request(method), None).await;
+            let is_given_back = matches!(result, Err(SendRequestError::Retry { reused: false, .. }));
+            assert_eq!(is_given_back, again, "{method} {result:?}");
+            let result = connection(1000, &["HTTP/1.1 103 Early Hints\r\n\r\n"])
+                .send_request(request(method), None)
+                .await;
             assert!(matches!(result, Err(SendRequestError::Broke(_))), "{method} {result:?}");
             let result = used(&[OK, "HTTP/1.1 2"]).await.send_request(request(method), None).await;
             assert!(matches!(result, Err(SendRequestError::Broke(_))), "{method} {result:?}");

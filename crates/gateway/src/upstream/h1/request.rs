@@ -244,7 +244,8 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
     }
 }
 
-fn is_idempotent(method: &Method) -> bool {
+/// A request may be sent again when it is not known what has become of it (RFC 9110 §9.2.2).
+pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 

@@ -1,0 +1,372 @@
+//! `[[upstream]]`: servers that routes name together, and how one of them is chosen.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::document::Document;
+use super::kind::{
+    self, Count, CountOrOff, EachOrTable, List, OneOf, Options, OrTable, ShortForm, Table, Words,
+};
+use super::option::options;
+use super::spec::At;
+use super::values;
+use crate::site::balance::{Balance, HashKey};
+use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
+use crate::site::queue::Queue;
+use crate::site::retry::{Retry, RetryOn};
+use crate::site::server::Server;
+use crate::site::upstream::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Upstream};
+
+/// Whether connections are kept.
+pub(super) struct Pool;
+
+impl Words for Pool {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
+}
+
+/// Whether names are kept as they were sent.
+pub(super) struct FieldNames;
+
+impl Words for FieldNames {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("canonical", false), ("as-sent", true)];
+}
+
+impl Words for Balance {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("least-sessions", Self::LeastSessions),
+        ("round-robin", Self::RoundRobin),
+        ("random-two", Self::RandomTwo),
+        ("hash", Self::Hash),
+    ];
+}
+
+options! {
+    /// Backends that routes name together: `proxy = "chat"` with the name of this section.
+    struct UpstreamOptions: "[[upstream]]";
+
+    /// What routes, the log and the commands call it. What is known of its backends survives a reload as long as the
+    /// name and their addresses are the same.
+    name: kind::Name, required = "\"chat\"";
+    /// The backends: addresses, or tables. Paths behind the addresses have to be the same.
+    servers: EachOrTable<ServerOptions>, required = "[\"http://10.0.0.1:8080\", \"http://10.0.0.2:8080\"]";
+    /// How the backend of a request is chosen: the one with the fewest live WebSockets and requests in flight for its
+    /// weight; each in its turn; the less loaded of two that are drawn; or by `hash`.
+    balance: OneOf<Balance>, default = Balance::LeastSessions;
+    /// What goes to the same backend, as long as that is up and has not much more than its share: `"client"` (the
+    /// address), `"header:NAME"`, `"cookie:NAME"` or `"query:NAME"`. A request that lacks it is known by its client.
+    hash: kind::HashBy, default = HashKey::Client;
+    /// When another backend is asked.
+    retry: Table<RetryOptions>, optional;
+    /// Requests wait for a backend when each that is up has its `max_sessions`. Without it they get 503 at once.
+    queue: Table<QueueOptions>, optional;
+    /// A backend that is new or has come back gets its full part of the requests after this time, and before that an
+    /// ever larger part.
+    slow_start: kind::DurationOrZero, default = Duration::ZERO;
+    /// How long a connection to a backend may take, with the look-up of its name. A route may have another.
+    connect_timeout: kind::Duration, default = CONNECT_TIMEOUT;
+    /// How long a backend may take no more of a request and send nothing of its response. A route may have another.
+    response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
+    /// Whether connections are kept for later requests. A route may say otherwise.
+    pool: OneOf<Pool>, default = true;
+    /// How field names are written over HTTP/1.1. A route may say otherwise.
+    field_names: OneOf<FieldNames>, default = false;
+    /// How backends are found to be down.
+    health: Table<HealthOptions>, optional;
+}
+
+options! {
+    /// A backend of the upstream above it. An address is short for a table with `address` alone.
+    struct ServerOptions: "[[upstream.servers]]";
+
+    /// Its address.
+    address: kind::Server, required = "\"http://10.0.0.1:8080\"";
+    /// Its part of all requests.
+    weight: Count<1, 1000>, default = NonZeroU32::MIN;
+    /// How many live WebSockets and requests in flight it may have. `"off"`: any number.
+    max_sessions: CountOrOff<1, 10_000_000>, default = None;
+}
+
+impl ShortForm for ServerOptions {
+    const KEY: &'static str = "address";
+}
+
+options! {
+    /// When another backend is asked, which happens before the client gets anything. It never happens to more than a
+    /// fifth of the requests, or ten of them in ten seconds.
+    struct RetryOptions: "[upstream.retry]";
+
+    /// How many backends are asked for one request at most, with the first.
+    attempts: Count<1, 10>, default = THREE;
+    /// After which failures: `"connect"` (there is no connection), `"broken"` (it broke before there was anything of an
+    /// answer), and the answers `"500"` to `"504"`. After anything but `"connect"`, a request is repeated only if its
+    /// method is GET, HEAD, OPTIONS, PUT or DELETE, and no part of its body is lost.
+    on: List<RetryOn>, otherwise = "`[\"connect\", \"broken\"]`; for WebSocket handshakes also `\"502\"`, `\"503\"` and `\"504\"`";
+}
+
+const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const THREE: NonZeroU32 = NonZeroU32::new(3).unwrap();
+
+/// A [`ProbeKind`] without its details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeWord {
+    Http,
+    Tcp,
+    WebSocket,
+}
+
+impl Words for ProbeWord {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("http", Self::Http), ("tcp", Self::Tcp), ("websocket", Self::WebSocket)];
+}
+
+impl Words for OnDown {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] = &[("keep", Self::Keep), ("close", Self::Close)];
+}
+
+impl kind::Text for RetryOn {
+    type Value = Self;
+
+    fn words() -> String {
+        "`\"connect\"`, `\"broken\"`, or a status from `\"500\"` to `\"504\"`".to_owned()
+    }
+
+    fn parse(text: &str, _: &std::path::Path) -> Result<Self, String> {
+        match text {
+            "connect" => Ok(Self::Connect),
+            "broken" => Ok(Self::Broken),
+            "500" | "501" | "502" | "503" | "504" => {
+                StatusCode::from_bytes(text.as_bytes()).map(Self::Status).map_err(|e| e.to_string())
+            }
+            _ => Err(format!(
+                "expected \"connect\", \"broken\", or a status from \"500\" to \"504\", found {text:?}"
+            )),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "enum": ["connect", "broken", "500", "501", "502", "503", "504"] })
+    }
+}
+
+options! {
+    /// The requests that wait for a backend. They are served in their order. One for which there is no place, or no
+    /// backend in time, gets 503 with Retry-After.
+    struct QueueOptions: "[upstream.queue]";
+
+    /// How many may wait.
+    length: Count<1, 1_000_000>, required = "1000";
+    /// How long each may wait.
+    timeout: kind::Duration, required = "\"5s\"";
+}
+
+options! {
+    /// How backends are found to be down.
+    struct HealthOptions: "[upstream.health]";
+
+    /// What each backend is asked again and again: `"http"` sends a GET, `"tcp"` opens a connection, `"websocket"` opens a
+    /// WebSocket and closes it.
+    probe: OneOf<ProbeWord>, optional;
+    /// The path of the request or the WebSocket.
+    path: kind::ProbePath, otherwise = "`\"/\"`";
+    /// The status that is expected of `"http"`.
+    status: kind::Number<100, 599>, otherwise = "any from 200 to 399";
+    /// From one probe to the next.
+    interval: kind::Duration, default = Duration::from_secs(5);
+    /// How long a probe may take.
+    timeout: kind::Duration, default = Duration::from_secs(2);
+    /// How many good probes in a row bring a backend back.
+    rise: Count<1, 100>, default = TWO;
+    /// How many bad probes in a row take a backend out.
+    fall: Count<1, 100>, default = THREE;
+    /// What becomes of the live sessions of a backend that probes find down: they stay, or they are closed with 1012,
+    /// spread over `drain_window`.
+    on_down: OneOf<OnDown>, default = OnDown::Keep;
+    /// Backends that fail requests get none for a while. `"off"` is short for a table with `failures = "off"`.
+    passive: OrTable<PassiveOptions>, optional;
+}
+
+options! {
+    /// A backend is ejected when requests fail one after the other: there is no connection, no answer, or one from 500.
+    /// The last backend that is up is never ejected.
+    struct PassiveOptions: "[upstream.health.passive]";
+
+    /// How many in a row.
+    failures: CountOrOff<1, 1000>, default = Some(Passive::DEFAULT.failures);
+    /// In what time.
+    within: kind::Duration, default = Passive::DEFAULT.within;
+    /// For how long it gets no requests. Each further time it is twice as long, up to 16 times.
+    eject: kind::Duration, default = Passive::DEFAULT.eject;
+}
+
+impl ShortForm for PassiveOptions {
+    const KEY: &'static str = "failures";
+}
+
+/// The upstreams of a file.
+#[derive(Default)]
+pub(super) struct Upstreams(Vec<Named>);
+
+struct Named {
+    name: Arc<str>,
+    /// `None`: something is wrong with it, which is noted.
+    upstream: Option<Upstream>,
+}
+
+pub(super) fn read(d: &mut Document<'_>, sections: Vec<UpstreamOptions>) -> Upstreams {
+    let mut upstreams: Vec<Named> = Vec::new();
+    for section in sections {
+        let name = section.name.as_ref().map(|at| (at.value.clone(), at.place));
+        let upstream = read_one(d, section);
+        let Some((name, place)) = name else { continue };
+        if upstreams.iter().any(|other| other.name == name) {
+            d.problem(place, format!("name: another upstream has the name {name:?} already"));
+            continue;
+        }
+        upstreams.push(Named { name, upstream });
+    }
+    Upstreams(upstreams)
+}
+
+fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> {
+    if section.hash.value != HashKey::Client && section.balance.value != Balance::Hash {
+        d.problem(section.hash.place, "hash: it has no meaning without balance = \"hash\"");
+    }
+    let At { value: servers, place } = section.servers?;
+    let mut parsed = Vec::new();
+    for server in servers {
+        let At { value: target, place } = server.address?;
+        let (endpoint, path) =
+            values::endpoint(&target).map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
+        let weight = server.weight.value;
+        parsed.push((
+            Server { endpoint: Arc::new(endpoint), weight, sessions_max: server.max_sessions.value },
+            path,
+        ));
+    }
+    let mut upstream = together(parsed).map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
+    upstream.name = Some(section.name?.value);
+    upstream.balance = section.balance.value;
+    upstream.hash = section.hash.value;
+    if let Some(At { value: retry, .. }) = section.retry {
+        upstream.retry = Retry { attempts: retry.attempts.value.get(), on: retry.on.map(|at| at.value) };
+    }
+    upstream.queue = section.queue.and_then(|At { value: queue, .. }| {
+        Some(Queue { length: queue.length?.value.get(), timeout: queue.timeout?.value })
+    });
+    upstream.slow_start = section.slow_start.value;
+    upstream.connector.connect_timeout = section.connect_timeout.value;
+    upstream.connector.pooled = section.pool.value;
+    upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
+    upstream.keeps_names = section.field_names.value;
+    if let Some(At { value: health, .. }) = section.health {
+        read_health(d, health, &mut upstream);
+    }
+    Some(upstream)
+}
+
+fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstream) {
+    let kind = health.probe.as_ref().map(|at| at.value);
+    for key in ["path", "status", "interval", "timeout", "rise", "fall", "on_down"] {
+        let is_possible = match key {
+            "path" => matches!(kind, Some(ProbeWord::Http | ProbeWord::WebSocket)),
+            "status" => kind == Some(ProbeWord::Http),
+            _ => kind.is_some(),
+        };
+        if health.has(key) && !is_possible && (kind.is_some() || !health.has("probe")) {
+            let probe = match key {
+                "status" => "probe = \"http\"",
+                "path" => "probe = \"http\" or \"websocket\"",
+                _ => "probe",
+            };
+            d.problem(health.place_of(key), format!("{key}: it has no meaning without {probe}"));
+        }
+    }
+    let path = health.path.map_or_else(|| "/".into(), |at| at.value);
+    let kind = kind.map(|kind| match kind {
+        ProbeWord::Tcp => ProbeKind::Tcp,
+        ProbeWord::WebSocket => ProbeKind::WebSocket { path },
+        ProbeWord::Http => {
+            let status =
+                health.status.and_then(|at| StatusCode::from_u16(u16::try_from(at.value).ok()?).ok());
+            ProbeKind::Http { path, status }
+        }
+    });
+    upstream.probe = kind.map(|kind| Probe {
+        kind,
+        interval: health.interval.value,
+        timeout: health.timeout.value,
+        rise: health.rise.value.get(),
+        fall: health.fall.value.get(),
+    });
+    upstream.on_down = health.on_down.value;
+    if let Some(At { value: passive, .. }) = health.passive {
+        let (within, eject) = (passive.within.value, passive.eject.value);
+        upstream.passive = passive.failures.value.map(|failures| Passive { failures, within, eject });
+    }
+}
+
+/// Servers that a route names together, each with the path behind its address.
+///
+/// # Errors
+/// If they can't stand together.
+pub(super) fn together(
+    servers: Vec<(Server, Option<crate::site::path::RoutePath>)>,
+) -> Result<Upstream, String> {
+    let Some((_, path)) = servers.first() else { return Err("the list is empty".to_owned()) };
+    let path = path.clone();
+    if let Some((server, other)) = servers.iter().find(|(_, other)| *other != path) {
+        let shown = |path: &Option<_>| path.as_ref().map_or("none".to_owned(), ToString::to_string);
+        return Err(format!(
+            "the path behind each address has to be the same: {} has {}, the first one has {}",
+            server.endpoint,
+            shown(other),
+            shown(&path)
+        ));
+    }
+    for (i, (server, _)) in servers.iter().enumerate() {
+        if servers[..i].iter().any(|(other, _)| other.endpoint.name() == server.endpoint.name()) {
+            return Err(format!("{} is there twice", server.endpoint));
+        }
+    }
+    let mut upstream = Upstream::new(servers.into_iter().map(|(server, _)| server).collect());
+    upstream.path = path;
+    Ok(upstream)
+}
+
+/// What `proxy` of a route names; `None`: something is wrong with it, which is noted.
+///
+/// # Errors
+/// A sentence about what is wrong.
+pub(super) fn named(
+    targets: &[Box<str>],
+    Upstreams(upstreams): &Upstreams,
+) -> Result<Option<Upstream>, String> {
+    if let [one] = targets {
+        if let Some(found) = upstreams.iter().find(|named| *named.name == **one) {
+            return Ok(found.upstream.clone());
+        }
+        if values::name(one).is_ok() && !one.bytes().all(|b| b.is_ascii_digit()) {
+            let known: Vec<_> = upstreams.iter().map(|named| &*named.name).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(format!(
+                "no [[upstream]] has the name {one:?}; there are: {known}; for an address write \"http://{one}\""
+            ));
+        }
+    }
+    let parsed = targets.iter().map(|target| {
+        if upstreams.iter().any(|named| *named.name == **target) {
+            return Err(format!("a list has addresses only, found the name {target:?}"));
+        }
+        let (endpoint, path) = values::endpoint(target)?;
+        Ok((Server::new(endpoint), path))
+    });
+    together(parsed.collect::<Result<_, _>>()?).map(Some)
+}

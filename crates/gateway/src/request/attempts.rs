@@ -1,0 +1,173 @@
+//! The servers that one request is given to, one after the other, until one serves it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use http::StatusCode;
+use http::request::Parts;
+use http_body::Body;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::context::Connection;
+use crate::net::proxy_protocol::encode;
+use crate::session::report::Report;
+use crate::site::balance::Balance;
+use crate::site::endpoint::Endpoint;
+use crate::site::retry::RetryOn;
+use crate::site::server::Assignment;
+use crate::site::upstream::{Ask, Unavailable, Upstream};
+use crate::upstream::body::RequestBody;
+use crate::upstream::forward::Hop;
+use crate::upstream::h1::request::is_idempotent;
+
+/// The server that has a request now, and those that have failed it.
+#[derive(Debug)]
+pub(super) struct Attempts<'a> {
+    upstream: &'a Upstream,
+    is_handshake: bool,
+    key: u64,
+    at: usize,
+    tried: Vec<usize>,
+    /// How the server is told who the client is, over connections for this client alone.
+    header: Option<Vec<u8>>,
+    /// The server for this client alone.
+    own: Option<Arc<Endpoint>>,
+}
+
+impl<'a> Attempts<'a> {
+    /// Gives a request to a server, which may have to be waited for.
+    ///
+    /// # Errors
+    /// If there is none that can take it.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves the queue.
+    pub(super) async fn begin(
+        connection: &Connection,
+        upstream: &'a Upstream,
+        report: &mut Report,
+        head: &Parts,
+        hop: &Hop<'_>,
+        is_handshake: bool,
+    ) -> Result<Self, Unavailable> {
+        let key = match upstream.balance {
+            Balance::Hash => upstream.hash.of(hop.client(&head.headers), &head.headers, head.uri.query()),
+            _ => 0,
+        };
+        let ask = Ask { key, ..Ask::default() };
+        let (at, assignment) = match upstream.queue {
+            // Those that wait already come first.
+            Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await?,
+            queue => match upstream.choose(ask) {
+                Err(Unavailable::Full) if queue.is_some() => Box::pin(wait(upstream, ask)).await?,
+                chosen => chosen?,
+            },
+        };
+        report.assigned(assignment);
+        let header = upstream.connector.proxy_protocol.map(|version| {
+            let client = hop.client(&head.headers);
+            // What port a client has at another proxy isn't known.
+            let port = if client == hop.peer { connection.peer.port() } else { 0 };
+            encode(version, (client, port).into(), connection.local)
+        });
+        let mut attempts = Self { upstream, is_handshake, key, at, tried: Vec::new(), header, own: None };
+        attempts.own_endpoint();
+        Ok(attempts)
+    }
+
+    fn own_endpoint(&mut self) {
+        if let Some(header) = &self.header {
+            self.own = Some(Arc::new(self.upstream.servers[self.at].endpoint.for_client(header.clone())));
+        }
+    }
+
+    /// Whose servers they are.
+    pub(super) fn upstream(&self) -> &'a Upstream {
+        self.upstream
+    }
+
+    /// The server that has the request now.
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.own.as_ref().unwrap_or(&self.upstream.servers[self.at].endpoint)
+    }
+
+    /// Its server has failed the request.
+    pub(super) fn failed(&self, report: &Report, cause: &dyn Display) {
+        let Some(server) = report.server() else { return };
+        if let Some(time) = self.upstream.failed(server, cause) {
+            warn!(
+                upstream = %self.upstream,
+                backend = %server.endpoint,
+                eject_s = time.as_secs_f64(),
+                cause = %cause,
+                "a backend is ejected"
+            );
+        }
+    }
+
+    /// Its server has answered with this status.
+    pub(super) fn answered(&self, report: &Report, status: StatusCode) {
+        if status.is_server_error() {
+            self.failed(report, &format_args!("it answered {status}"));
+        } else if let Some(server) = report.server() {
+            server.succeeded();
+        }
+    }
+
+    /// Another server may be asked after this failure.
+    pub(super) fn counts(&self, failure: RetryOn) -> bool {
+        let Upstream { servers, retry, .. } = self.upstream;
+        servers.len() > 1 && retry.on(self.is_handshake).contains(&failure)
+    }
+
+    /// The request is to be kept, since another server may get it after an answer: only one without a body can be.
+    pub(super) fn spares(&self, head: &Parts, body: &RequestBody) -> bool {
+        let is_status = |on: &RetryOn| matches!(on, RetryOn::Status(_));
+        let Upstream { servers, retry, .. } = self.upstream;
+        servers.len() > 1
+            && retry.on(self.is_handshake).iter().any(is_status)
+            && body.is_end_stream()
+            && is_idempotent(&head.method)
+    }
+
+    /// Gives the request to another server, if it may be repeated after this failure.
+    pub(super) fn next(&mut self, report: &mut Report, failure: RetryOn, cause: &dyn Display) -> bool {
+        let Upstream { retry, servers, .. } = self.upstream;
+        let asked = self.tried.len() + 1;
+        if !self.counts(failure) || asked >= servers.len().min(retry.attempts as usize) {
+            return false;
+        }
+        if !self.upstream.may_retry() {
+            debug!(upstream = %self.upstream, "not repeated: a fifth of the requests has been already");
+            return false;
+        }
+        self.tried.push(self.at);
+        let ask = Ask { key: self.key, preferred: None, tried: &self.tried };
+        let Ok((at, assignment)) = self.upstream.choose(ask) else {
+            return false;
+        };
+        debug!(
+            from = %self.endpoint(),
+            to = %assignment.endpoint(),
+            cause = %cause,
+            "the request goes to another backend"
+        );
+        self.failed(report, cause);
+        self.at = at;
+        self.own_endpoint();
+        report.assigned(assignment);
+        true
+    }
+}
+
+/// Waits until a server can take one more.
+async fn wait(upstream: &Upstream, ask: Ask<'_>) -> Result<(usize, Assignment), Unavailable> {
+    let Some(queue) = upstream.queue else { return upstream.choose(ask) };
+    let place = upstream.freed().wait(queue.length).ok_or(Unavailable::Full)?;
+    let attempt = || match upstream.choose(ask) {
+        Err(Unavailable::Full) => None,
+        chosen => Some(chosen),
+    };
+    timeout(queue.timeout, place.until(attempt)).await.unwrap_or(Err(Unavailable::Full))
+}
