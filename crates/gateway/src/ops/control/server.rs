@@ -347,7 +347,8 @@ impl Seen {
                 session.state = state(true).to_owned();
             }
             session.traffic = Some(TrafficInfo {
-                idle_ms: millis(idle),
+                // By another clock than the age, which it must not exceed.
+                idle_ms: millis(idle).min(session.age_ms),
                 received_messages: from_client.messages,
                 received_bytes: from_client.payload_bytes,
                 sent_messages: from_backend.messages,
