@@ -265,12 +265,12 @@ impl Again<'_> {
                 Err(failure) => dial_next(self.connection, attempts, report, failure).await,
                 leased => leased.map_err(Failure::from),
             };
-            let (wire, fresh) = leased?;
+            let (backend, fresh) = leased?;
             *lease = fresh;
             self.progress.touch();
             asked = tokio::select! {
                 biased;
-                asked = wire.send_request(request, self.interim) => asked,
+                asked = backend.send_request(request, self.interim) => asked,
                 () = self.progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => {
                     return Err(Failure::Timeout { after: upstream.response_timeout });
                 }
@@ -317,7 +317,7 @@ async fn send_pooled(
         Some(own) => own.lease_idle(attempts.endpoint()).await,
         None => None,
     };
-    let (wire, mut lease) = match own {
+    let (backend, mut lease) = match own {
         Some(own) => own,
         None => match connection.worker.pool.lease(upstream.connector, attempts.endpoint()).await {
             Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
@@ -330,7 +330,7 @@ async fn send_pooled(
     let timeout = || Failure::Timeout { after: upstream.response_timeout };
     let asked = tokio::select! {
         biased;
-        asked = wire.send_request(request, interim) => asked,
+        asked = backend.send_request(request, interim) => asked,
         () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
     let (head, answer) = match asked {
@@ -446,24 +446,24 @@ async fn shake_hands(
 ) -> Result<(response::Parts, ResponseBody<BackendStream>), Failure> {
     let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
     let request = match Box::pin(own_connection(connection, endpoint)).await {
-        Some(wire) => match send_in_time(wire, upstream, request).await? {
+        Some(backend) => match send_in_time(backend, upstream, request).await? {
             Err(SendRequestError::Retry { request, .. }) => *request,
             asked => return Ok(asked?),
         },
         None => request,
     };
-    let wire = IdleConnection::new(dial(upstream.connector, endpoint).await?);
-    Ok(send_in_time(wire, upstream, request).await??)
+    let backend = IdleConnection::new(dial(upstream.connector, endpoint).await?);
+    Ok(send_in_time(backend, upstream, request).await??)
 }
 
 async fn send_in_time(
-    wire: IdleConnection<BackendStream>,
+    backend: IdleConnection<BackendStream>,
     upstream: &Upstream,
     request: RequestWriter,
 ) -> Result<Result<(response::Parts, ResponseBody<BackendStream>), SendRequestError>, Failure> {
     // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
     // backend is our own.
-    let timed = timeout(upstream.response_timeout, wire.send_request(request, None)).await;
+    let timed = timeout(upstream.response_timeout, backend.send_request(request, None)).await;
     timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
 }
 
@@ -472,8 +472,8 @@ async fn own_connection(
     connection: &Connection,
     endpoint: &Arc<Endpoint>,
 ) -> Option<IdleConnection<BackendStream>> {
-    let (wire, _) = connection.own.get()?.lease_idle(endpoint).await?;
-    wire.downcast()
+    let (backend, _) = connection.own.get()?.lease_idle(endpoint).await?;
+    backend.downcast()
 }
 
 /// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a

@@ -28,7 +28,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    wire: IdleConnection,
+    connection: IdleConnection,
     timer: Pin<Box<Sleep>>,
     /// `None`: since the last [`Pool::prune`], so that a connection that is soon needed again costs no look at the
     /// clock.
@@ -64,9 +64,9 @@ impl Pool {
 
     /// The connection to `endpoint` that was idle for the shortest time, if there is one.
     pub async fn lease_idle(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<(IdleConnection, Lease)> {
-        while let Some(Idle { mut wire, timer, .. }) = self.take(endpoint) {
-            if poll_fn(|cx| Poll::Ready(wire.is_quiet(cx))).await {
-                return Some((wire, self.leased(timer, endpoint)));
+        while let Some(Idle { mut connection, timer, .. }) = self.take(endpoint) {
+            if poll_fn(|cx| Poll::Ready(connection.is_quiet(cx))).await {
+                return Some((connection, self.leased(timer, endpoint)));
             }
         }
         None
@@ -109,7 +109,7 @@ impl Pool {
         idle.retain(|_, list| {
             list.retain_mut(|idle| {
                 idle.since.get_or_insert_with(Instant::now).elapsed() < IDLE_TIME
-                    && idle.wire.is_quiet(&mut nobody)
+                    && idle.connection.is_quiet(&mut nobody)
             });
             !list.is_empty()
         });
@@ -134,12 +134,12 @@ impl Lease {
 
     /// The answer has ended: another request may have the connection.
     pub fn give_back(self, answer: ResponseBody) {
-        if let Some(wire) = answer.into_idle() {
-            self.keep(wire);
+        if let Some(connection) = answer.into_idle() {
+            self.keep(connection);
         }
     }
 
-    fn keep(self, wire: IdleConnection) {
+    fn keep(self, connection: IdleConnection) {
         let Some(pool) = self.pool else { return };
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let list = match idle.get_mut(&self.endpoint) {
@@ -147,7 +147,7 @@ impl Lease {
             None => idle.entry(self.endpoint.clone()).or_default(),
         };
         if list.len() < IDLE_MAX {
-            list.push(Idle { wire, timer: self.timer, since: None });
+            list.push(Idle { connection, timer: self.timer, since: None });
         }
     }
 }
