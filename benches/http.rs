@@ -3,7 +3,7 @@
 //! backend finds the end of a head and answers with bytes made before; so is the client of HTTP/1.1.
 //! The client of HTTP/2 is h2, whose cost is in its rows.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
-#![allow(missing_docs, reason = "criterion's macros make names that nobody calls")]
+#![allow(missing_docs, reason = "criterion's macros make names that nothing calls")]
 
 use benches::runtime;
 use benches::work::http::{http1, http2};

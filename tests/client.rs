@@ -116,7 +116,7 @@ async fn clients_are_told_how_long_a_connection_is_kept() {
 #[tokio::test]
 async fn every_end_over_http2_is_close_notify() {
     let keys = "header_timeout = \"200ms\"\nkeep_alive_timeout = \"200ms\"";
-    let gateway = start(keys, &route("/", Backend::nobody()));
+    let gateway = start(keys, &route("/", Backend::unreachable()));
     for said in ["", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n"] {
         let mut io = tls(&gateway, "h2").await;
         io.write_all(said.as_bytes()).await.unwrap();
@@ -157,7 +157,7 @@ async fn an_early_answer_reaches_a_client_that_sends_all_before_it_reads() {
     let (reads, closes) = (refusing(true).await, refusing(false).await);
     let routes = route("/reads", reads.address)
         + &route("/closes", closes.address)
-        + &route("/dead", Backend::nobody());
+        + &route("/dead", Backend::unreachable());
     let gateway = start("", &routes);
     let body = vec![7; UPLOAD_LEN];
     for (path, status) in [("/reads", 413), ("/closes", 413), ("/dead", 502), ("/none", 404)] {
@@ -334,7 +334,7 @@ async fn what_is_malformed_over_http2_ends_its_stream_alone() {
 
 #[tokio::test]
 async fn who_lingers_is_not_waited_for_at_a_drain() {
-    let mut gateway = start("", &route("/app", Backend::nobody()));
+    let mut gateway = start("", &route("/app", Backend::unreachable()));
     let mut io = tls(&gateway, "http/1.1").await;
     io.write_all(post("/none", UPLOAD_LEN).as_bytes()).await.unwrap();
     assert_eq!(read_answer(&mut io, false).await.unwrap().status(), 404);

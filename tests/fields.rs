@@ -158,7 +158,10 @@ async fn what_clients_get() {
         &(proxy(&backend, &fields)
             + &proxy(&sockets, &fields).replace("\"/\"", "\"/ws\"")
             + &format!("[[route]]\npath = \"/gone\"\nrespond = 410\n{fields}")
-            + &format!("[[route]]\npath = \"/down\"\nproxy = \"http://{}\"\n{fields}", Backend::nobody())),
+            + &format!(
+                "[[route]]\npath = \"/down\"\nproxy = \"http://{}\"\n{fields}",
+                Backend::unreachable()
+            )),
     );
     for (path, status) in [("/x", 200), ("/gone/x", 410), ("/down/x", 502)] {
         both(&gateway, Method::GET, path, &[], |answer| {

@@ -209,7 +209,7 @@ async fn answers_that_are_no_switch() {
         let line = gateway.wait("request");
         assert!(line["cause"].as_str().unwrap_or_default().contains(cause), "{line}");
     }
-    let gateway = start("", &route(Backend::nobody(), DOCKER));
+    let gateway = start("", &route(Backend::unreachable(), DOCKER));
     let answer = ask(&mut tls(&gateway, "http/1.1").await, request("POST /", TCP, "")).await;
     assert_eq!(answer.status(), 502);
 }

@@ -871,7 +871,7 @@ async fn an_early_answer_over_http2_is_not_followed_by_a_reset() {
         let _ = tcp.read_to_end(&mut Vec::new()).await;
     })
     .await;
-    let routes = route("/", backend.address) + &route("/dead", Backend::nobody());
+    let routes = route("/", backend.address) + &route("/dead", Backend::unreachable());
     let gateway = start(&routes);
     let mut client = http2(&gateway).await;
     for (path, status) in [("/", 413), ("/dead", 502)] {

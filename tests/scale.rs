@@ -304,8 +304,8 @@ fn frozen_clients() {
     assert_eq!((end.sent, end.wrong), (end.echoed, Vec::new()));
 }
 
-/// As many as one process may hold, each in the list, which is asked for again and again; beside somebody
-/// who asks for it and doesn't read at once, and few who have much to say.
+/// As many as one process may hold, each in the list, which is asked for again and again; beside a reader
+/// who asks for it and doesn't read at once, and a few clients that send much.
 fn listed_sessions() {
     let (idle, lists) = if full_size() { (18_000, 10) } else { (1000, 3) };
     let (talking, sockets) = (100, idle + 100);

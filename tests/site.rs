@@ -131,7 +131,7 @@ async fn error_pages() {
         &(format!("[[route]]\npath = \"/\"\nfiles = {{ directory = \"www\", cache = \"1h\" }}\n{pages}")
             + &proxy("/own", backend.address, "")
             + &proxy("/intercepted", backend.address, "intercept_errors = true")
-            + &proxy("/down", Backend::nobody(), "[route.response_headers]\nset = { X-Too = \"1\" }")
+            + &proxy("/down", Backend::unreachable(), "[route.response_headers]\nset = { X-Too = \"1\" }")
             + &format!("[[route]]\npath = \"/says\"\nrespond = {{ status = 404, body = \"so\" }}\n{pages}")
             + &format!("[[route]]\npath = \"/empty\"\nrespond = 404\n{pages}")),
     );

@@ -249,7 +249,7 @@ async fn a_plain_request_is_told_what_it_should_be() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_answer_and_no_session() {
-    let gateway = start("", &route(Backend::nobody(), ""));
+    let gateway = start("", &route(Backend::unreachable(), ""));
     let refused = WebSocket::connect(tls(&gateway, "http/1.1").await, "default.test", "/vnc", "").await;
     assert_eq!(refused.err().unwrap().status(), 502);
     let line = gateway.wait("request");

@@ -376,7 +376,7 @@ async fn backends_that_can_not_be_reached_or_say_nothing() {
     })
     .await;
     let closing = Backend::start(|tcp| async move { drop(tcp) }).await;
-    let routes = route("/refused", Backend::nobody())
+    let routes = route("/refused", Backend::unreachable())
         + &route("/silent", silent.address)
         + "response_timeout = \"300ms\"\n"
         + &route("/closing", closing.address)

@@ -159,7 +159,7 @@ async fn one_key_goes_to_one_server() {
 #[tokio::test]
 async fn another_server_is_asked_when_one_refuses_or_breaks() {
     let (good, seen) = echo().await;
-    let refuses = Backend::nobody();
+    let refuses = Backend::unreachable();
     let breaks = Backend::saying("").await;
     for bad in [refuses, breaks.address] {
         let gateway = start("balance = \"round-robin\"", &[bad, good.address]);
@@ -203,7 +203,7 @@ async fn what_may_not_be_repeated_is_not() {
         assert_eq!(backends(&gateway).keys().collect::<Vec<_>>(), [&bad.to_string()]);
     }
     // A body that was not sent goes to the other server whole.
-    let gateway = start("balance = \"round-robin\"", &[Backend::nobody(), good.address]);
+    let gateway = start("balance = \"round-robin\"", &[Backend::unreachable(), good.address]);
     for _ in 0..2 {
         let mut io = plain(&gateway).await;
         let body = "x".repeat(100_000);
@@ -446,7 +446,7 @@ async fn when_all_servers_are_down_the_log_says_why_of_each() {
     let (open_port, _) = echo().await;
     let plain_http = Backend::saying("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     for (probe, bad, cause) in [
-        ("tcp", Backend::nobody(), "can't connect to "),
+        ("tcp", Backend::unreachable(), "can't connect to "),
         ("websocket", plain_http.address, "it answered 200 OK, expected 101"),
     ] {
         let health = format!(

@@ -191,8 +191,8 @@ pub fn load(plan: &Plan, previous: Option<&Loaded>) -> Result<Loaded, Vec<Certif
     carry_out(plan, previous, None)
 }
 
-/// Reads all files of the `plan` that `served` came from; blocks. Nobody waits for the answer, so that
-/// here everything is judged alone: what is named, the directory, and the default keep their last good
+/// Reads all files of the `plan` that `served` came from; blocks. No operator waits for the answer, so
+/// everything is checked by itself here: what is named, the directory, and the default keep their last good
 /// certificate, with a warning.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Which pages may open a WebSocket (RFC 6455 §10.2): cookies come with the request whoever's
-//! script made it.
+//! Which pages may open a WebSocket (RFC 6455 §10.2): cookies come with a request of any
+//! page's script.
 //!
 //! In: what a configuration allows, and the `Origin` fields of a request. Out: yes or no. Pure.
 

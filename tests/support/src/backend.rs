@@ -49,7 +49,7 @@ impl Backend {
 
     /// An address on which nothing listens.
     #[must_use]
-    pub fn nobody() -> SocketAddr {
+    pub fn unreachable() -> SocketAddr {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 }

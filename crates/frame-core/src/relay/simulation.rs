@@ -587,8 +587,8 @@ struct Trace {
 }
 
 impl World {
-    /// Everything happens at the same time and in the same polls, whether the session moves or not: whoever moves does
-    /// it between any two polls.
+    /// Everything happens at the same time and in the same polls, whether the session moves or not: it
+    /// moves between any two polls.
     async fn trace(mut self) -> Result<(Trace, u32), String> {
         let mut steps = Vec::new();
         let lively = 20 + self.random.below(150);

@@ -24,7 +24,7 @@ pub(super) fn compress(settings: &Compress, wanted: Option<Coding>, answer: &mut
     if !may_be(settings, answer) {
         return;
     }
-    // Whoever asks with other fields gets another answer (RFC 9110 §12.5.5).
+    // A client that asks with other fields gets another answer (RFC 9110 §12.5.5).
     answer.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     let Some(coding) = wanted else { return };
     let Some(reserved) = Reserved::new(coding) else { return };

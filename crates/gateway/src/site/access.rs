@@ -12,7 +12,7 @@ use crate::net::networks::Networks;
 /// Who may use a route, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// Clients of other addresses are refused; empty: nobody is, for this.
+    /// Clients of other addresses are refused, unless this is empty.
     pub allow: Networks,
     /// Clients of these addresses are refused.
     pub deny: Networks,

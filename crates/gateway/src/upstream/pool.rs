@@ -89,7 +89,7 @@ impl Pool {
         Ok((IdleConnection::new(io), lease))
     }
 
-    /// Keeps a connection to `endpoint` that somebody else has made.
+    /// Keeps a connection to `endpoint` that was made elsewhere.
     pub fn adopt(self: &Arc<Self>, endpoint: &Arc<Endpoint>, io: impl Io) {
         self.leased(new_timer(), endpoint).keep(IdleConnection::new(Box::new(io)));
     }
@@ -104,12 +104,12 @@ impl Pool {
 
     /// Closes what was idle for too long, or is closed by the backend.
     pub fn prune(&self) {
-        let mut nobody = Context::from_waker(Waker::noop()); // this is called again and again
+        let mut no_waker = Context::from_waker(Waker::noop()); // this is called again and again
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, list| {
             list.retain_mut(|idle| {
                 idle.since.get_or_insert_with(Instant::now).elapsed() < IDLE_TIME
-                    && idle.connection.is_quiet(&mut nobody)
+                    && idle.connection.is_quiet(&mut no_waker)
             });
             !list.is_empty()
         });
@@ -121,7 +121,7 @@ fn new_timer() -> Pin<Box<Sleep>> {
 }
 
 impl Lease {
-    /// For a connection to `endpoint` that somebody else has made, to be kept in `pool`.
+    /// For a connection to `endpoint` that was made elsewhere, to be kept in `pool`.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>, pool: &Arc<Pool>) -> Self {
         pool.leased(new_timer(), endpoint)

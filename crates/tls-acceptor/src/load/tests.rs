@@ -124,8 +124,8 @@ fn names_are_exact_then_wildcard_then_default() {
     assert_eq!(answer(&loaded.set, "b.b.test.example"), None); // one label only
     assert_eq!(answer(&loaded.set, "test.example"), None);
     assert_eq!(answer(&loaded.set, ".test.example"), None);
-    for nobody in [None, Some("other.example")] {
-        let (selected, key) = loaded.set.resolve(nobody, ECDSA).unwrap();
+    for unknown in [None, Some("other.example")] {
+        let (selected, key) = loaded.set.resolve(unknown, ECDSA).unwrap();
         assert_eq!((selected, &key.cert[0]), (Selected::Default, &default.der));
     }
     let refusing = load(&d.plan(), None).unwrap();
