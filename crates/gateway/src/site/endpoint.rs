@@ -41,6 +41,8 @@ pub enum Place {
 /// The longest path of a Unix socket, without the NUL behind it (unix(7)).
 const UNIX_PATH_MAX: usize = 107;
 
+const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\" or \"unix:/run/app.sock\"";
+
 impl Endpoint {
     /// The server on this port of this host.
     #[must_use]
@@ -71,7 +73,17 @@ impl Endpoint {
     /// # Errors
     /// A sentence about what is wrong.
     pub fn parse(text: &str) -> Result<(Self, Option<RoutePath>), String> {
-        const EXAMPLE: &str = "such as \"http://127.0.0.1:8080\" or \"unix:/run/app.sock\"";
+        Self::parse_address(text).map_err(|what| {
+            // What seems to be a path may be the rest of a password, which no message may repeat.
+            if text.contains('@') {
+                format!("expected an address {EXAMPLE}; user names and passwords in it are not supported")
+            } else {
+                what
+            }
+        })
+    }
+
+    fn parse_address(text: &str) -> Result<(Self, Option<RoutePath>), String> {
         let unexpected = || format!("expected an address {EXAMPLE}, found {text:?}");
         let (is_tls, rest) = match text.split_once("://") {
             Some(("http" | "ws", rest)) => (false, rest),
@@ -227,6 +239,8 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok((address.to_owned(), path.to_owned())), "{text}");
         }
+        let error = parse("http://user:a//secret@127.0.0.1:1/").unwrap_err();
+        assert!(error.contains("user names") && !error.contains("secret"), "{error}");
         let long = format!("unix:/{}", "x".repeat(UNIX_PATH_MAX));
         for (bad, why) in [
             ("127.0.0.1:8080", "expected an address"),

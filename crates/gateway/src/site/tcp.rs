@@ -21,6 +21,12 @@ impl TcpServer {
     /// A sentence about what is wrong.
     pub fn parse(address: &str) -> Result<Upstream, String> {
         const EXAMPLE: &str = "such as \"tcp://127.0.0.1:5900\"";
+        if address.contains('@') {
+            // A message that quotes it would repeat a password.
+            return Err(format!(
+                "expected an address {EXAMPLE}; user names and passwords in it are not supported"
+            ));
+        }
         let found = format!("found \"tcp://{address}\"");
         if address.contains(['/', '?', '#']) {
             return Err(format!("a TCP stream has no path: expected an address {EXAMPLE}, {found}"));
