@@ -103,12 +103,43 @@ impl CapturedSecrets {
     }
 }
 
-/// What to do next.
-enum Step {
+/// What to do next, in a handshake of either end.
+pub(crate) enum Step {
     Look,
     Send,
     Read,
     Finish,
+}
+
+impl Step {
+    /// What rustls asks for; `None`: the peer has ended the connection. What is to be sent is put behind `out`.
+    ///
+    /// # Errors
+    /// Those of rustls, and data before the end of the handshake.
+    pub(crate) fn of<D>(
+        state: Result<ConnectionState<'_, '_, D>, Error>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Self>, Error> {
+        Ok(Some(match state? {
+            ConnectionState::EncodeTlsData(flight) => {
+                encode(flight, out)?;
+                Self::Look
+            }
+            ConnectionState::TransmitTlsData(flight) => {
+                flight.done();
+                Self::Send
+            }
+            ConnectionState::BlockedHandshake => Self::Read,
+            ConnectionState::WriteTraffic(_) => Self::Finish,
+            ConnectionState::PeerClosed | ConnectionState::Closed => return Ok(None),
+            _ => {
+                return Err(Error::InappropriateMessage {
+                    expect_types: vec![Kind::Handshake],
+                    got_type: Kind::ApplicationData,
+                });
+            }
+        }))
+    }
 }
 
 /// What a handshake shares with others.
@@ -195,22 +226,8 @@ impl Handshake {
             let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(shown);
             self.secrets.take_captured();
-            let step = match state {
-                Ok(ConnectionState::EncodeTlsData(flight)) => {
-                    encode(flight, &mut self.out).map(|()| Step::Look)
-                }
-                Ok(ConnectionState::TransmitTlsData(flight)) => {
-                    flight.done();
-                    Ok(Step::Send)
-                }
-                Ok(ConnectionState::BlockedHandshake) => Ok(Step::Read),
-                Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Finish),
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(AcceptError::Gone),
-                Ok(_) => Err(Error::InappropriateMessage {
-                    expect_types: vec![Kind::Handshake],
-                    got_type: Kind::ApplicationData,
-                }),
-                Err(e) => Err(e),
+            let Some(step) = Step::of(state, &mut self.out).transpose() else {
+                return Err(AcceptError::Gone);
             };
             let discard = discard.min(self.shown);
             self.wire.drain(..discard);

@@ -8,27 +8,21 @@ use std::sync::Arc;
 use rustls::ProtocolVersion::TLSv1_3;
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
-use rustls::{ClientConfig, ContentType as Kind, Error, HandshakeKind, InvalidMessage};
+use rustls::{ClientConfig, Error, HandshakeKind, InvalidMessage};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::error::ConnectError;
-use crate::handshake::{CapturedSecrets, Finished, Secrets, UNREAD_MAX, encode, key_of, missing, record_len};
+use crate::handshake::{
+    CapturedSecrets, Finished, Secrets, Step, UNREAD_MAX, encode, key_of, missing, record_len,
+};
 use crate::record::TicketReader;
 
 /// Bytes of room for each read: the flight of a server with a usual chain.
 const READ_LEN: usize = 8192;
 /// Bytes that are reported of what is no TLS.
 const BEGAN_LEN_MAX: usize = 16;
-
-/// What to do next.
-enum Step {
-    Look,
-    Send,
-    Read,
-    Finish,
-}
 
 /// A handshake in progress.
 pub(super) struct Handshake {
@@ -62,22 +56,8 @@ impl Handshake {
             let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(shown);
             self.secrets.take_captured();
-            let step = match state {
-                Ok(ConnectionState::EncodeTlsData(flight)) => {
-                    encode(flight, &mut self.out).map(|()| Step::Look)
-                }
-                Ok(ConnectionState::TransmitTlsData(flight)) => {
-                    flight.done();
-                    Ok(Step::Send)
-                }
-                Ok(ConnectionState::BlockedHandshake) => Ok(Step::Read),
-                Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Finish),
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => return Err(ConnectError::Gone),
-                Ok(_) => Err(Error::InappropriateMessage {
-                    expect_types: vec![Kind::Handshake],
-                    got_type: Kind::ApplicationData,
-                }),
-                Err(e) => Err(e),
+            let Some(step) = Step::of(state, &mut self.out).transpose() else {
+                return Err(ConnectError::Gone);
             };
             let discard = discard.min(self.shown);
             self.wire.drain(..discard);
