@@ -107,21 +107,32 @@ async fn tls_echo(tls: TlsAcceptor) -> (Backend, Seen, Arc<Mutex<Vec<String>>>) 
     (backend, seen, kinds)
 }
 
+/// A route to a server, whose settings are in the route or in an upstream.
+fn one_server(written: &str, scheme: &str, address: std::net::SocketAddr, lines: &str) -> String {
+    match written {
+        "route" => format!("[[route]]\npath = \"/\"\nproxy = \"{scheme}://{address}\"\n{lines}"),
+        _ => format!(
+            "[[upstream]]\nname = \"app\"\nservers = [\"{scheme}://{address}\"]\n{lines}\n\
+             [[route]]\npath = \"/\"\nproxy = \"app\"\n"
+        ),
+    }
+}
+
 #[tokio::test]
 async fn a_server_behind_tls_gets_requests_and_websockets() {
-    for versions in [TLS13, TLS12] {
+    for (versions, written) in [(TLS13, "route"), (TLS12, "route"), (TLS13, "upstream")] {
         let setup = setup();
         let pki = Pki::new();
         std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
         pki.issue(&["gateway.test"]).write(setup.path(), "gateway");
         let (server, seen, kinds) =
             tls_echo(acceptor(versions, &pki.issue(&["app.internal"]), Some(pki.root()))).await;
-        let tls = "[route.tls]\nca = \"ca.pem\"\nserver_name = \"app.internal\"\n\
-                   client_certificate = { chain = \"gateway.crt\", key = \"gateway.key\" }\n";
-        let gateway = setup.start(&config(
-            "workers = 1",
-            &format!("[[route]]\npath = \"/\"\nproxy = \"https://{}\"\n{tls}", server.address),
-        ));
+        let tls = format!(
+            "[{written}.tls]\nca = \"ca.pem\"\nserver_name = \"app.internal\"\n\
+             client_certificate = {{ chain = \"gateway.crt\", key = \"gateway.key\" }}\n"
+        );
+        let gateway =
+            setup.start(&config("workers = 1", &one_server(written, "https", server.address, &tls)));
         let mut h1 = http1(&gateway).await;
         let mut h2 = http2(&gateway).await;
         for _ in 0..3 {
@@ -174,7 +185,8 @@ async fn a_server_whose_certificate_is_not_valid_is_a_502_that_says_why() {
         route("/plain", plain.address, "ca = \"ca.pem\""),
     ];
     // The system's authorities, wherever the test runs.
-    let setup = setup.with("SSL_CERT_FILE", "other.pem");
+    let file = setup.path().join("other.pem");
+    let setup = setup.with("SSL_CERT_FILE", file);
     let gateway = setup.start(&config("", &routes.concat()));
     for (path, says) in [
         ("/name", "the server's certificate is for app.internal, and not for 127.0.0.1"),
@@ -192,6 +204,46 @@ async fn a_server_whose_certificate_is_not_valid_is_a_502_that_says_why() {
         assert_eq!(refused.status(), 502);
     }
     assert_eq!(seen.count(), 0);
+}
+
+#[tokio::test]
+async fn the_authorities_of_the_system_are_trusted() {
+    let setup = setup();
+    let pki = Pki::new();
+    std::fs::write(setup.path().join("system.pem"), pki.root_pem()).unwrap();
+    let (server, seen, _) = tls_echo(acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None)).await;
+    let file = setup.path().join("system.pem");
+    let setup = setup.with("SSL_CERT_FILE", file);
+    let gateway = setup.start(&config("workers = 1", &one_server("route", "https", server.address, "")));
+    let mut io = http1(&gateway).await;
+    assert_eq!(ask(&mut io, get("/x")).await.text(), "GET /x HTTP/1.1\n");
+    let (mut socket, _) = WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+    socket.echoes("hello").await;
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test]
+async fn without_a_pool_each_request_has_a_connection_of_its_own() {
+    for (written, route, connections) in
+        [("route", "pool = \"off\"\n", 3), ("upstream", "pool = \"off\"\n", 3), ("upstream", "", 1)]
+    {
+        let (seen, accepted) = (Seen::default(), Arc::new(Mutex::new(0)));
+        let (heads, count) = (seen.clone(), accepted.clone());
+        let backend = Backend::start(move |tcp: TcpStream| {
+            *count.lock().unwrap() += 1;
+            let heads = heads.clone();
+            async move { serve(tcp, &heads).await }
+        })
+        .await;
+        let gateway =
+            setup().start(&config("workers = 1", &one_server(written, "http", backend.address, route)));
+        let mut io = http1(&gateway).await;
+        for _ in 0..3 {
+            assert_eq!(ask(&mut io, get("/x")).await.status(), 200);
+        }
+        assert_eq!(*accepted.lock().unwrap(), connections, "{written} {route}");
+        assert_eq!(seen.count(), 3);
+    }
 }
 
 #[tokio::test]
@@ -244,7 +296,9 @@ async fn read_header(io: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn backends_are_told_the_client_by_the_proxy_protocol() {
-    for (version, behind_tls) in [("v1", false), ("v2", false), ("v1", true)] {
+    for (version, behind_tls, written) in
+        [("v1", false, "route"), ("v2", false, "route"), ("v1", true, "route"), ("v2", true, "upstream")]
+    {
         let setup = setup();
         let pki = Pki::new();
         std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
@@ -265,13 +319,11 @@ async fn backends_are_told_the_client_by_the_proxy_protocol() {
         })
         .await;
         let scheme = if behind_tls { "https" } else { "http" };
-        let ca = if behind_tls { "[route.tls]\nca = \"ca.pem\"\n" } else { "" };
+        let ca = if behind_tls { format!("[{written}.tls]\nca = \"ca.pem\"\n") } else { String::new() };
+        let lines = format!("proxy_protocol = \"{version}\"\n{ca}");
         let gateway = setup.start(&config(
             "workers = 1\ntrusted_proxies = [\"127.0.0.1\"]",
-            &format!(
-                "[[route]]\npath = \"/\"\nproxy = \"{scheme}://{}\"\nproxy_protocol = \"{version}\"\n{ca}",
-                backend.address
-            ),
+            &one_server(written, scheme, backend.address, &lines),
         ));
         let expect = |client: &TcpStream, source: &str, port: u16| {
             let to = client.peer_addr().unwrap();
@@ -313,15 +365,15 @@ async fn backends_are_told_the_client_by_the_proxy_protocol() {
 
 #[tokio::test]
 async fn a_body_without_a_length_that_fits_is_sent_with_one() {
-    let (backend, seen) = support::backend::echo().await;
-    let gateway = setup().start(&config(
-        "",
-        &format!(
-            "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\nbuffer_request = \"1KiB\"\n",
-            backend.address
-        ),
-    ));
-    let mut h1 = http1(&gateway).await;
+    for written in ["route", "upstream"] {
+        let (backend, seen) = support::backend::echo().await;
+        let text = one_server(written, "http", backend.address, "buffer_request = \"1KiB\"\n");
+        lengths_are_given(&setup().start(&config("", &text)), &seen).await;
+    }
+}
+
+async fn lengths_are_given(gateway: &Gateway, seen: &Seen) {
+    let mut h1 = http1(gateway).await;
     for (chunks, length) in [(&["hello ", "world"][..], "11"), (&[], "0"), (&[&"x".repeat(1024)], "1024")] {
         let chunks: String = chunks.iter().map(|data| format!("{:x}\r\n{data}\r\n", data.len())).collect();
         let request = format!(
@@ -331,7 +383,7 @@ async fn a_body_without_a_length_that_fits_is_sent_with_one() {
         assert_eq!(seen.last().get("content-length"), Some(length));
         assert_eq!(seen.last().get("transfer-encoding"), None);
     }
-    let mut h2 = http2(&gateway).await;
+    let mut h2 = http2(gateway).await;
     let (answer, mut send) = h2.begin(h2.request(Method::POST, "/y"), false).await;
     send.send_data("hello".into(), false).unwrap();
     send.send_data(" again".into(), true).unwrap();
@@ -345,7 +397,7 @@ async fn a_body_without_a_length_that_fits_is_sent_with_one() {
             data.len(),
             data.len()
         );
-        let mut io = http1(&gateway).await;
+        let mut io = http1(gateway).await;
         io.write_all(request.as_bytes()).await.unwrap();
         let line = format!("POST /z{} HTTP/1.1", data.len());
         // This backend takes chunks for further heads.

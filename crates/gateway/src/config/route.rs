@@ -19,7 +19,7 @@ use super::pages::PageFiles;
 use super::problem::Place;
 use super::server_tls::{self, TlsOptions};
 use super::spec::At;
-use super::upstream::{self, FieldNames, Pool, Upstreams};
+use super::upstream::{self, FieldNames, Pool, ProxyProtocol, Upstreams};
 use super::when::{self, WhenOptions};
 use super::{rules, values};
 use crate::site::extras::{ErrorPages, Extras};
@@ -29,7 +29,7 @@ use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::tcp::TcpServer;
-use crate::site::upstream::{CONNECT_TIMEOUT, Connector, ProxyVersion, RESPONSE_TIMEOUT};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT};
 
 pub(super) struct ServiceName;
 
@@ -37,15 +37,6 @@ impl Words for ServiceName {
     type Value = Service;
     const WORDS: &'static [(&'static str, Service)] =
         &[("echo", Service::Echo), ("console", Service::Console)];
-}
-
-/// Versions of the PROXY protocol.
-pub(super) struct ProxyProtocol;
-
-impl Words for ProxyProtocol {
-    type Value = ProxyVersion;
-    const WORDS: &'static [(&'static str, ProxyVersion)] =
-        &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 }
 
 options! {
@@ -402,8 +393,12 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     if section.has("field_names") || upstream.name.is_none() {
         upstream.keeps_names = section.field_names.value;
     }
-    upstream.connector.proxy_protocol = section.proxy_protocol.as_ref().map(|at| at.value);
-    upstream.buffer_request = section.buffer_request.as_ref().and_then(|at| at.value);
+    if let Some(At { value, .. }) = section.proxy_protocol {
+        upstream.connector.proxy_protocol = Some(value);
+    }
+    if let Some(At { value, .. }) = section.buffer_request {
+        upstream.buffer_request = value;
+    }
     if let Some(At { value: tls, .. }) = section.tls.take() {
         server_tls::apply(d, tls, &mut upstream.servers);
     }

@@ -8,6 +8,7 @@ use super::spec::{Default, Shape, TOP_LEVEL};
 use super::*;
 use crate::net::limits::ClientLimits;
 use crate::site::route::Action;
+use crate::site::upstream::ProxyVersion;
 use crate::site::{Drain, RemovedRoutes};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -240,9 +241,9 @@ fn each_mistake_is_named_with_its_place() {
     check("host = \"domain.com\"", "host = \"domain.com:443\"", &["25:8: without a port"]);
     check("path = \"/wss\"", "path = \"wss\"", &["26:8: begins with a slash"]);
     check("path = \"/wss\"", "", &["24:1: needs path"]);
-    check("connect_timeout = \"5s\"", "[route.tls]\nca = \"ca.pem\"", &["28:1: write https:// in proxy"]);
+    check("connect_timeout = \"5s\"", "[route.tls]\nca = \"ca.pem\"", &["28:1: write https:// there"]);
     let empty = "connect_timeout = \"5s\"\n[route.tls]\nca = []";
-    check("connect_timeout = \"5s\"", empty, &["29:1: write https:// in proxy"]);
+    check("connect_timeout = \"5s\"", empty, &["29:1: write https:// there"]);
     check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other?x", &["27:9: without ?"]);
     check("connect_timeout = \"5s\"", "proxy_protocol = \"v3\"", &["28:18: expected \"v1\" or \"v2\""]);
     check("connect_timeout = \"5s\"", "strip_prefix = \"/ws\"", &["28:16: expected the route's path (/wss)"]);
@@ -392,7 +393,10 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
          [upstream.retry]\n[upstream.queue]\nlength = 1\ntimeout = \"1s\"\n\
          [upstream.health]\nprobe = \"http\"\n[upstream.health.passive]\n\
          [[upstream]]\nname = \"v\"\n[[upstream.servers]]\naddress = \"http://v\"\n\
-         [[route]]\npath = \"/u\"\nproxy = \"u\"\n[[route]]\npath = \"/v\"\nproxy = \"v\"\n";
+         [[upstream]]\nname = \"w\"\nservers = \"https://w\"\n\
+         [upstream.tls]\n[upstream.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n\
+         [[route]]\npath = \"/u\"\nproxy = \"u\"\n[[route]]\npath = \"/v\"\nproxy = \"v\"\n\
+         [[route]]\npath = \"/w\"\nproxy = \"w\"\n";
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.
     let key = match key {
@@ -842,6 +846,7 @@ fn upstreams_and_what_is_wrong_with_them() {
         "{base}[[upstream]]\nname = \"pool\"\nservers = [\"http://a/x\", {{ address = \"http://b/x\", weight = 3, max_sessions = 9 }}]\n\
          balance = \"hash\"\nhash = \"cookie:user\"\nretry = {{ attempts = 2, on = [\"connect\", \"503\"] }}\n\
          queue = {{ length = 5, timeout = \"1s\" }}\nslow_start = \"30s\"\nconnect_timeout = \"1s\"\npool = \"off\"\n\
+         buffer_request = \"4KiB\"\nproxy_protocol = \"v2\"\n\
          [upstream.health]\nprobe = \"http\"\npath = \"/h\"\nstatus = 204\npassive = \"off\"\non_down = \"close\"\n\
          {route}connect_timeout = \"7s\"\n"
     );
@@ -853,6 +858,10 @@ fn upstreams_and_what_is_wrong_with_them() {
     assert_eq!(upstream.path.as_ref().unwrap().to_string(), "/x");
     assert_eq!((upstream.passive, upstream.retry.attempts), (None, 2));
     assert_eq!((upstream.connector.connect_timeout.as_secs(), upstream.connector.pooled), (7, false));
+    assert_eq!(
+        (upstream.buffer_request, upstream.connector.proxy_protocol),
+        (Some(4096), Some(ProxyVersion::V2))
+    );
     assert!(config.routes[0].rewrite.is_some());
     for (upstream, proxy, what) in [
         ("", "\"pool\"", "no [[upstream]] has the name \"pool\"; there are: none"),
@@ -896,6 +905,21 @@ fn upstreams_and_what_is_wrong_with_them() {
         ),
         ("name = \"pool\"\nservers = \"http://a\"", "[\"pool\", \"http://b\"]", "a list has addresses only"),
         ("name = \"pool\"\nservers = \"http://a\"", "[]", "the list is empty"),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\n[upstream.tls]\nserver_name = \"a\"",
+            "\"pool\"",
+            "tls: no address of a backend has TLS",
+        ),
+        (
+            "name = \"pool\"\nservers = \"https://a\"\n[upstream.tls]\nca = []",
+            "\"pool\"",
+            "ca: an empty list would trust no backend",
+        ),
+        (
+            "name = \"pool\"\nservers = \"https://a\"\n[upstream.tls]\nserver_name = \"a\"",
+            "\"pool\"\ntls = { server_name = \"b\" }",
+            "tls: the upstream has [upstream.tls] already",
+        ),
     ] {
         let upstream =
             if upstream.is_empty() { String::new() } else { format!("[[upstream]]\n{upstream}\n") };

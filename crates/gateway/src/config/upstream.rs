@@ -11,6 +11,7 @@ use super::kind::{
     self, Count, CountOrOff, EachOrTable, List, OneOf, Options, OrTable, ShortForm, Table, Words,
 };
 use super::option::options;
+use super::server_tls::{self, UpstreamTlsOptions};
 use super::spec::At;
 use super::values;
 use crate::site::balance::{Balance, HashKey};
@@ -18,7 +19,7 @@ use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
 use crate::site::queue::Queue;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::server::Server;
-use crate::site::upstream::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Upstream};
+use crate::site::upstream::{CONNECT_TIMEOUT, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
 /// Whether connections are kept.
 pub(super) struct Pool;
@@ -26,6 +27,15 @@ pub(super) struct Pool;
 impl Words for Pool {
     type Value = bool;
     const WORDS: &'static [(&'static str, bool)] = &[("on", true), ("off", false)];
+}
+
+/// Versions of the PROXY protocol.
+pub(super) struct ProxyProtocol;
+
+impl Words for ProxyProtocol {
+    type Value = ProxyVersion;
+    const WORDS: &'static [(&'static str, ProxyVersion)] =
+        &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 }
 
 /// Whether names are kept as they were sent.
@@ -76,6 +86,13 @@ options! {
     pool: OneOf<Pool>, default = true;
     /// How field names are written over HTTP/1.1. A route may say otherwise.
     field_names: OneOf<FieldNames>, default = false;
+    /// Request bodies without a length are waited for up to this size and sent with one. A route may say otherwise.
+    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`";
+    /// The version of the PROXY protocol in which backends are told who the client is, in front of each connection. A
+    /// route may have another.
+    proxy_protocol: OneOf<ProxyProtocol>, optional;
+    /// TLS towards the backends.
+    tls: Table<UpstreamTlsOptions>, optional;
     /// How backends are found to be down.
     health: Table<HealthOptions>, optional;
 }
@@ -266,6 +283,11 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     upstream.connector.pooled = section.pool.value;
     upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
     upstream.keeps_names = section.field_names.value;
+    upstream.buffer_request = section.buffer_request.and_then(|at| at.value);
+    upstream.connector.proxy_protocol = section.proxy_protocol.map(|at| at.value);
+    if let Some(At { value: tls, .. }) = section.tls {
+        server_tls::apply(d, tls, &mut upstream.servers);
+    }
     if let Some(At { value: health, .. }) = section.health {
         read_health(d, health, &mut upstream);
     }
