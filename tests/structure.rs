@@ -66,7 +66,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["clock", "fair_queue", "violation"],
             &["close", "head", "timer", "utf8"],
             &["sequence"],
-            &["policy", "scanner", "strict_reader"],
+            &["frame_reader", "policy", "scanner"],
             &["keepalive", "outcome"],
             &["cause_state", "handle"],
             &["supervisor"],

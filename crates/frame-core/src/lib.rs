@@ -14,7 +14,7 @@
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
-//! - `strict_reader`, [`endpoint`]: fastwebsockets made strict, for sessions that end at the gateway;
+//! - `frame_reader`, [`endpoint`]: frames and messages, for sessions that end at the gateway;
 //!   [`bridge`](fn@bridge): those whose messages are the bytes of a stream
 //! - [`opaque`](mod@opaque): two directions of another protocol, of which nothing is known
 
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod close;
 pub mod endpoint;
 pub mod fair_queue;
+mod frame_reader;
 pub mod handle;
 pub mod head;
 mod keepalive;
@@ -32,7 +33,6 @@ pub mod policy;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
-mod strict_reader;
 mod supervisor;
 #[cfg(test)]
 mod test_io;

@@ -26,7 +26,7 @@ impl Utf8 {
                 Err(_) => self.partial_len += 1,
             }
         }
-        let Err(e) = std::str::from_utf8(piece) else { return Ok(()) };
+        let Err(e) = simdutf8::compat::from_utf8(piece) else { return Ok(()) };
         if e.error_len().is_some() {
             return Err(Violation::Utf8);
         }
@@ -43,6 +43,14 @@ impl Utf8 {
     pub(crate) fn finish(self) -> Result<(), Violation> {
         if self.partial_len == 0 { Ok(()) } else { Err(Violation::Utf8) }
     }
+}
+
+/// Checks a text message that came as a whole.
+///
+/// # Errors
+/// [`Violation::Utf8`].
+pub(crate) fn check(text: &[u8]) -> Result<(), Violation> {
+    simdutf8::basic::from_utf8(text).map(drop).map_err(|_| Violation::Utf8)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Fragments in, messages out: bounded by the strict reader, and UTF-8 across fragment borders.
+//! Fragments in, messages out: bounded by the frame reader, and UTF-8 across fragment borders.
 
 use bytes::BytesMut;
 
-use crate::utf8::Utf8;
+use crate::utf8::{self, Utf8};
 use crate::violation::Violation;
 
 /// What a message's payload is.
@@ -39,8 +39,12 @@ impl Assembly {
         payload: BytesMut,
     ) -> Result<Option<Message>, Violation> {
         let (kind, whole) = match (self.open.take(), first) {
-            // A text frame that is a message of its own was checked by fastwebsockets.
-            (None, Some(kind)) if fin => return Ok(Some(Message { kind, payload })),
+            (None, Some(kind)) if fin => {
+                if kind == MessageKind::Text {
+                    utf8::check(&payload)?;
+                }
+                return Ok(Some(Message { kind, payload }));
+            }
             (None, Some(kind)) => {
                 self.utf8 = Utf8::default();
                 self.check(kind, &payload)?;
@@ -51,7 +55,7 @@ impl Assembly {
                 whole.unsplit(payload);
                 (kind, whole)
             }
-            // The strict reader passes neither.
+            // The frame reader passes neither.
             (None, None) => return Err(Violation::UnexpectedContinuation),
             (Some(_), Some(_)) => return Err(Violation::Interleaved),
         };

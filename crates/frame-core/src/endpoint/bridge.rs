@@ -18,13 +18,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use fastwebsockets::OpCode;
 use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Endpoint, FRAME_COST, Message, MessageKind, QUANTUM_LEN, RawFrame, violation};
+use super::{Endpoint, FRAME_COST, Message, MessageKind, QUANTUM_LEN, violation};
 use crate::close::Close;
+use crate::frame_reader::Frame;
+use crate::head::OpCode;
 use crate::outcome::{Cause, Ended, Exit, Outcome, Party};
 use crate::policy::CLOSE_WAIT;
 use crate::violation::Violation;
@@ -43,7 +44,7 @@ const NORMAL: u16 = 1000;
 /// None: a dropped bridge leaves both streams in the middle of something, good only to be dropped.
 pub async fn bridge<S, B>(endpoint: Box<Endpoint<S>>, backend: &mut B) -> Outcome
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bridge = Bridge {
@@ -76,7 +77,7 @@ struct Bridge<'a, S, B> {
 
 impl<S, B> Bridge<'_, S, B>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     /// Moves bytes both ways until the session has a cause to end.
@@ -223,15 +224,15 @@ where
         while self.backend_end.is_none() {
             let wait = deadline.min(Instant::now() + LAST_WORDS_WAIT);
             let Ok(Ok(true)) = timeout_at(wait, poll_fn(|cx| self.poll_message(cx))).await else { return };
-            let flushed = timeout_at(deadline, poll_fn(|cx| self.endpoint.outbox.poll_flush(cx))).await;
+            let flushed = timeout_at(deadline, poll_fn(|cx| self.endpoint.poll_flush(cx))).await;
             let Ok(Ok(())) = flushed else { return };
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Endpoint<S> {
     /// The bytes of a data frame.
-    fn take_bytes(&mut self, frame: RawFrame) -> Result<Option<BytesMut>, Cause> {
+    fn take_bytes(&mut self, frame: Frame) -> Result<Option<BytesMut>, Cause> {
         match frame.opcode {
             OpCode::Binary | OpCode::Continuation => {
                 self.count_received(&frame);

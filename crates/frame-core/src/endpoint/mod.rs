@@ -1,39 +1,35 @@
 //! A server endpoint: where a session ends at the gateway itself.
 //!
-//! fastwebsockets decodes, behind a `StrictReader` that makes it strict. Its `read_frame` loses bytes
-//! when it is dropped, so the future that reads is kept here across calls: [`Endpoint::recv`] can
-//! be dropped at any point. What is sent waits in an outbox and is written at once when there is nothing
-//! more to be received. [`bridge`](mod@bridge) serves sessions whose messages are the bytes of a stream.
+//! A `FrameReader` has all progress of what comes, so that [`Endpoint::recv`] can be dropped at any point. What is
+//! sent waits in an outbox and is written at once when there is nothing more to be received.
+//! [`bridge`](mod@bridge) serves sessions whose messages are the bytes of a stream.
 
 mod assembly;
 pub mod bridge;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, after_handshake_split};
+use fastwebsockets::Payload;
 use net_io::memory::Claim;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
-use tokio_util::sync::ReusableBoxFuture;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Message, MessageKind};
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::fair_queue::yield_to_driver;
+use crate::frame_reader::{Frame, FrameReader, ReadError};
 use crate::handle::SessionHandle;
-use crate::head::HEAD_MAX;
+use crate::head::OpCode;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
-use crate::strict_reader::{PART_LEN, ReadProgress, RefusedFrame, StrictReader};
 use crate::supervisor::{Due, Supervisor};
 use crate::violation::Violation;
 
@@ -48,17 +44,6 @@ const QUANTUM_LEN: usize = 256 * 1024;
 /// Decoding a frame takes as long as copying so many bytes, or longer.
 const FRAME_COST: usize = 512;
 
-type Reader<S> = StrictReader<ReadHalf<S>>;
-type Read<S> = (Reader<S>, Result<RawFrame, WebSocketError>);
-
-/// A frame that owns its payload.
-#[derive(Debug)]
-struct RawFrame {
-    fin: bool,
-    opcode: OpCode,
-    payload: BytesMut,
-}
-
 /// The session is over; [`Endpoint::end`] says why.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 #[error("the session is over")]
@@ -67,13 +52,13 @@ pub struct SessionOver;
 /// The server's end of a WebSocket.
 #[derive(Debug)]
 pub struct Endpoint<S> {
-    read: ReusableBoxFuture<'static, Read<S>>,
+    io: S,
+    reader: FrameReader,
     assembly: Assembly,
-    outbox: Outbox<S>,
+    outbox: Outbox,
     handle: SessionHandle,
     supervisor: Supervisor<Exact>,
-    progress: Arc<ReadProgress>,
-    /// What of it was seen by [`Self::note_progress`].
+    /// Bytes read up to [`Self::note_progress`].
     read_bytes: u64,
     /// Messages, or pieces of a stream, that have moved; and up to [`Self::note_progress`].
     moved: u64,
@@ -91,30 +76,20 @@ pub struct Endpoint<S> {
     held: Claim,
 }
 
-// Every idle session with an endpoint has one, and the future that reads, of some 600 bytes.
-const _: () = assert!(size_of::<Endpoint<()>>() <= 528);
+// Every idle session with an endpoint has one.
+const _: () = assert!(size_of::<Endpoint<()>>() <= 640);
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
     pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
-        let (read, write) = tokio::io::split(io);
-        let reader = StrictReader::new(read, policy.limits);
-        let progress = reader.progress();
         Self {
-            read: ReusableBoxFuture::new(read_frame(reader)),
+            io,
+            reader: FrameReader::new(policy.limits),
             assembly: Assembly::default(),
-            outbox: Outbox {
-                io: write,
-                bytes: Vec::new(),
-                sent: 0,
-                long: None,
-                dirty: false,
-                progress: false,
-            },
+            outbox: Outbox::default(),
             handle,
             supervisor: Supervisor::new(&policy, Exact::begin()),
-            progress,
             read_bytes: 0,
             moved: 0,
             counted: 0,
@@ -149,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         &mut self,
         cx: &mut Context<'_>,
         reads: impl Fn(&Self) -> bool,
-        take: impl Fn(&mut Self, RawFrame) -> Result<Option<T>, Cause>,
+        take: impl Fn(&mut Self, Frame) -> Result<Option<T>, Cause>,
     ) -> Poll<Option<T>> {
         loop {
             if self.cause.is_none() {
@@ -195,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
 
     /// The client has begun a message that isn't passed on yet.
     fn is_in_message(&self) -> bool {
-        self.progress.in_message() || self.waiting_outside > 0
+        self.reader.in_message() || self.waiting_outside > 0
     }
 
     /// An order to end whose time has come: it waits for a message in flight as long as it says.
@@ -212,14 +187,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         if ends { self.supervisor.order_cause() } else { None }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<RawFrame, Cause>> {
-        let (reader, result) = ready!(self.read.poll(cx));
-        self.read.set(read_frame(reader));
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Cause>> {
+        let result = ready!(self.reader.poll_frame(&mut self.io, cx));
         self.read_since_yield += FRAME_COST + result.as_ref().map_or(0, |frame| frame.payload.len());
-        Poll::Ready(result.map_err(|e| cause_of(&e)))
+        Poll::Ready(result.map_err(cause_of))
     }
 
-    fn on_frame(&mut self, frame: RawFrame) -> Result<Option<Message>, Cause> {
+    fn on_frame(&mut self, frame: Frame) -> Result<Option<Message>, Cause> {
         let first = match frame.opcode {
             OpCode::Text => Some(MessageKind::Text),
             OpCode::Binary => Some(MessageKind::Binary),
@@ -231,13 +205,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 
     /// Counts a data frame.
-    fn count_received(&mut self, frame: &RawFrame) {
+    fn count_received(&mut self, frame: &Frame) {
         self.received.payload_bytes += frame.payload.len() as u64;
         self.received.messages += u64::from(frame.fin);
         self.moved += u64::from(frame.fin);
     }
 
-    fn on_control(&mut self, frame: RawFrame) -> Result<(), Cause> {
+    fn on_control(&mut self, frame: Frame) -> Result<(), Cause> {
         match frame.opcode {
             OpCode::Ping if self.outbox.is_full() => self.unanswered = Some(frame.payload),
             OpCode::Ping => self.outbox.push(OpCode::Pong, frame.payload),
@@ -286,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     /// message: while messages flow, the time of the last one is not needed.
     fn note_progress(&mut self) -> Duration {
         let now = self.supervisor.now();
-        let read_bytes = self.progress.wire_bytes();
+        let read_bytes = self.reader.wire_bytes();
         if read_bytes != self.read_bytes {
             self.read_bytes = read_bytes;
             self.supervisor.keepalive.on_bytes(now);
@@ -296,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             self.counted = self.moved;
             self.supervisor.on_message(now);
         }
-        let held = self.assembly.len() + self.outbox.len() + self.waiting_outside;
+        let held = self.reader.held() + self.assembly.len() + self.outbox.len() + self.waiting_outside;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         self.handle.on_stall(held > 0, moved || self.outbox.progress);
@@ -355,7 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
         {
             self.outbox.push(OpCode::Pong, ping);
         }
-        let flushed = ready!(self.outbox.poll_flush(cx));
+        let flushed = ready!(self.poll_flush(cx));
         match flushed {
             Ok(()) if self.supervisor.keepalive.is_ping_queued() => {
                 self.supervisor.keepalive.on_ping_sent(self.supervisor.now());
@@ -367,6 +341,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
             }
         }
         Poll::Ready(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outbox.poll_flush(&mut self.io, cx)
     }
 
     /// Begins the closing handshake; [`Self::end`] finishes it.
@@ -419,12 +397,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 }
             }
         };
-        self.received.wire_bytes = self.progress.wire_bytes();
+        self.received.wire_bytes = self.reader.wire_bytes();
         Outcome { cause, from_client: self.received, from_backend: self.sent, client, backend: Exit::Orderly }
     }
 
     async fn finish<W: AsyncWrite + Unpin>(&mut self, answered: bool, mut sink: Option<&mut W>) -> Exit {
-        if poll_fn(|cx| self.outbox.poll_flush(cx)).await.is_err() {
+        if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
             return Exit::Cut;
         }
         let mut closed = answered;
@@ -442,7 +420,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
                 Err(_) => break,
             }
         }
-        if poll_fn(|cx| Pin::new(&mut self.outbox.io).poll_shutdown(cx)).await.is_err() {
+        if poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await.is_err() {
             return Exit::Orderly; // the client was faster
         }
         while poll_fn(|cx| self.poll_frame(cx)).await.is_ok() {}
@@ -450,63 +428,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Endpoint<S> {
     }
 }
 
-/// The next frame. A reader of fastwebsockets keeps a buffer, so that each frame has a reader of its own: between
-/// frames a session holds none.
-async fn read_frame<S: AsyncRead + Unpin>(mut reader: Reader<S>) -> Read<S>
-where
-    ReadHalf<S>: AsyncRead,
-{
-    let mut front = [0; HEAD_MAX];
-    let result = match reader.read(&mut front).await {
-        Ok(0) => Err(WebSocketError::UnexpectedEOF),
-        Ok(len) => decode(front[..len].chain(&mut reader)).await,
-        Err(e) => Err(e.into()),
-    };
-    (reader, result)
-}
-
-async fn decode(bytes: impl AsyncRead + Unpin) -> Result<RawFrame, WebSocketError> {
-    let (mut reader, _) = after_handshake_split(bytes, tokio::io::sink(), Role::Server);
-    reader.set_auto_close(false);
-    reader.set_auto_pong(false);
-    // The strict reader keeps messages in bounds; no frame that it passes is longer than a part.
-    reader.set_max_message_size(usize::try_from(PART_LEN).unwrap_or(usize::MAX).saturating_add(1));
-    // Nothing is sent from here: automatic answers are off.
-    let mut no_answer = |_: Frame<'_>| async { Ok::<(), Infallible>(()) };
-    let frame = reader.read_frame(&mut no_answer).await?;
-    Ok(RawFrame {
-        fin: frame.fin,
-        opcode: frame.opcode,
-        payload: match frame.payload {
-            Payload::Bytes(bytes) => bytes,
-            other => BytesMut::from(&other[..]),
-        },
-    })
-}
-
 fn violation(violation: Violation) -> Cause {
     Cause::Violation { by: Party::Client, violation }
 }
 
 /// Whose fault a failed read is.
-fn cause_of(e: &WebSocketError) -> Cause {
+fn cause_of(e: ReadError) -> Cause {
     let how = match e {
-        WebSocketError::InvalidUTF8 => return violation(Violation::Utf8),
-        WebSocketError::UnexpectedEOF => Ended::Eof,
-        WebSocketError::IoError(e) => match e.get_ref().and_then(|e| e.downcast_ref::<RefusedFrame>()) {
-            Some(refused) => return violation(refused.0),
-            None => Ended::from(e),
-        },
-        // The strict reader passes nothing else that fastwebsockets refuses.
-        _ => Ended::Failed(io::ErrorKind::InvalidData),
+        ReadError::Violation(broken) => return violation(broken),
+        ReadError::Eof => Ended::Eof,
+        ReadError::Io(e) => Ended::from(&e),
     };
     Cause::Lost { party: Party::Client, how }
 }
 
 /// Frames on their way to the client.
-#[derive(Debug)]
-struct Outbox<S> {
-    io: WriteHalf<S>,
+#[derive(Debug, Default)]
+struct Outbox {
     /// Frames one behind the other; if there is a `long` payload, its head is the last of them.
     bytes: Vec<u8>,
     sent: usize,
@@ -516,7 +454,7 @@ struct Outbox<S> {
     progress: bool,
 }
 
-impl<S: AsyncWrite> Outbox<S> {
+impl Outbox {
     /// The next frame has to wait.
     fn is_full(&self) -> bool {
         self.long.is_some() || self.bytes.len() - self.sent >= OUTBOX_LEN
@@ -561,33 +499,42 @@ impl<S: AsyncWrite> Outbox<S> {
         self.push(OpCode::Close, payload);
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
-            self.sent += ready!(self.poll_write(cx, true))?;
+            self.sent += ready!(self.poll_write(io, cx, true))?;
         }
         self.bytes.clear();
         self.sent = 0;
         self.bytes.shrink_to(OUTBOX_LEN / 8);
         while self.long.as_ref().is_some_and(|long| !long.is_empty()) {
-            let n = ready!(self.poll_write(cx, false))?;
+            let n = ready!(self.poll_write(io, cx, false))?;
             if let Some(long) = &mut self.long {
                 let _ = long.split_to(n);
             }
         }
         self.long = None;
         if self.dirty {
-            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            ready!(Pin::new(io).poll_flush(cx))?;
             self.dirty = false;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, short: bool) -> Poll<io::Result<usize>> {
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut S,
+        cx: &mut Context<'_>,
+        short: bool,
+    ) -> Poll<io::Result<usize>> {
         let wire = match &self.long {
             Some(long) if !short => &long[..],
             _ => &self.bytes[self.sent..],
         };
-        let n = ready!(Pin::new(&mut self.io).poll_write(cx, wire))?;
+        let n = ready!(Pin::new(io).poll_write(cx, wire))?;
         self.dirty = true;
         self.progress = true;
         Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
@@ -596,8 +543,20 @@ impl<S: AsyncWrite> Outbox<S> {
 
 fn append_head(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let mut head = [0; HEAD_ROOM];
-    let len = Frame::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+    let mut frame = fastwebsockets::Frame::new(true, wire_opcode(opcode), None, Payload::Borrowed(payload));
+    let len = frame.fmt_head(&mut head);
     wire.extend_from_slice(&head[..len]);
+}
+
+fn wire_opcode(opcode: OpCode) -> fastwebsockets::OpCode {
+    match opcode {
+        OpCode::Continuation => fastwebsockets::OpCode::Continuation,
+        OpCode::Text => fastwebsockets::OpCode::Text,
+        OpCode::Binary => fastwebsockets::OpCode::Binary,
+        OpCode::Close => fastwebsockets::OpCode::Close,
+        OpCode::Ping => fastwebsockets::OpCode::Ping,
+        OpCode::Pong => fastwebsockets::OpCode::Pong,
+    }
 }
 
 fn append(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {

@@ -588,7 +588,7 @@ async fn an_outbox_has_room_again_when_a_part_of_it_is_taken() {
     }
     assert!(endpoint.outbox.is_full());
     poll_fn(|cx| {
-        assert!(endpoint.outbox.poll_flush(cx).is_pending());
+        assert!(endpoint.poll_flush(cx).is_pending());
         Poll::Ready(())
     })
     .await;
