@@ -21,7 +21,7 @@ use crate::site::route::{Action, Route};
 /// Everything a configuration says and its certificates hold. `now` in seconds since 1970.
 #[must_use]
 pub fn tables(candidate: &Candidate, now: i64) -> String {
-    let Candidate { config, loaded, ticket_keys } = candidate;
+    let Candidate { config, loaded, ticket_keys, .. } = candidate;
     let mut text = String::new();
     section(&mut text, "Listeners", &listeners(config));
     section(&mut text, "Routes", &routes(config));

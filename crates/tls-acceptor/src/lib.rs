@@ -13,6 +13,8 @@
 //!   [`TlsState`]: the same on its way to another process;
 //!   [`AcceptError`]: or what doesn't
 //!
+//! [`SigningKeys`] sign what clients keep for a gateway.
+//!
 //! The other way round there is [`TlsConnector`]: a TCP connection to a server in, the client's end of a [`TlsStream`]
 //! out.
 //!
@@ -69,6 +71,7 @@ mod places;
 mod record;
 mod reload;
 mod resolver;
+mod signing;
 mod stream;
 #[cfg(test)]
 mod test_rig;
@@ -94,6 +97,7 @@ pub use self::material::{FileError, FileProblem};
 pub use self::name::{CertName, normalize};
 pub use self::pem::{PemError, PemFault};
 pub use self::reload::{Certificates, Current, ReloadReport};
+pub use self::signing::{MARK_LEN, SigningKeys};
 pub use self::stream::TlsStream;
 pub use self::stream::frozen::TlsState;
 pub use self::ticket_file::{LineError, LineProblem, TicketFileError, TicketKeys};

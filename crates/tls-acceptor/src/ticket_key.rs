@@ -62,6 +62,14 @@ impl TicketKey {
         Ok(Self::new(&secret))
     }
 
+    /// What signs with this key: none of its tickets is sealed with it.
+    pub(crate) fn for_signing(&self) -> Zeroizing<[u8; SECRET_LEN]> {
+        let (prk, mut secret) = (prk(&self.secret), Zeroizing::new([0; SECRET_LEN]));
+        let filled = prk.expand(&[b"wssgate signing"], hkdf::HKDF_SHA256);
+        let _ = filled.and_then(|okm| okm.fill(&mut secret[..])); // can't fail: HKDF has as many bytes
+        secret
+    }
+
     /// The key of one ticket.
     pub(crate) fn for_ticket(&self, salt: &[u8; SALT_LEN]) -> Option<LessSafeKey> {
         let info = [b"wssgate ticket", &salt[..]];

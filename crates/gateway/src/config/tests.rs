@@ -390,7 +390,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         [[route]]\npath = \"/f\"\nproxy = \"http://f\"\n[route.request_headers]\n[route.response_headers]\n[route.compress]\n\
         [route.cors]\norigins = \"https://a.test\"\n\
          [[upstream]]\nname = \"u\"\nservers = \"http://u\"\n\
-         [upstream.retry]\n[upstream.queue]\nlength = 1\ntimeout = \"1s\"\n\
+         [upstream.sticky]\n[upstream.retry]\n[upstream.queue]\nlength = 1\ntimeout = \"1s\"\n\
          [upstream.health]\nprobe = \"http\"\n[upstream.health.passive]\n\
          [[upstream]]\nname = \"v\"\n[[upstream.servers]]\naddress = \"http://v\"\n\
          [[upstream]]\nname = \"w\"\nservers = \"https://w\"\n\
@@ -847,6 +847,7 @@ fn upstreams_and_what_is_wrong_with_them() {
          balance = \"hash\"\nhash = \"cookie:user\"\nretry = {{ attempts = 2, on = [\"connect\", \"503\"] }}\n\
          queue = {{ length = 5, timeout = \"1s\" }}\nslow_start = \"30s\"\nconnect_timeout = \"1s\"\npool = \"off\"\n\
          buffer_request = \"4KiB\"\nproxy_protocol = \"v2\"\n\
+         sticky = {{ cookie = \"id\", max_age = \"1d\", key_file = \"keys\" }}\n\
          [upstream.health]\nprobe = \"http\"\npath = \"/h\"\nstatus = 204\npassive = \"off\"\non_down = \"close\"\n\
          {route}connect_timeout = \"7s\"\n"
     );
@@ -862,8 +863,12 @@ fn upstreams_and_what_is_wrong_with_them() {
         (upstream.buffer_request, upstream.connector.proxy_protocol),
         (Some(4096), Some(ProxyVersion::V2))
     );
+    let sticky = upstream.sticky.as_ref().unwrap();
+    assert_eq!((&*sticky.cookie, sticky.max_age), ("id", Some(SECOND * 86400)));
+    assert!(sticky.key_file.as_ref().unwrap().ends_with("keys") && sticky.written_at.0 > 1);
     assert!(config.routes[0].rewrite.is_some());
     for (upstream, proxy, what) in [
+        ("name = \"pool\"\nservers = \"http://a\"\nsticky = { cookie = \"a;b\" }", "\"pool\"", "cookie: "),
         ("", "\"pool\"", "no [[upstream]] has the name \"pool\"; there are: none"),
         (
             "name = \"other\"\nservers = \"http://a\"",

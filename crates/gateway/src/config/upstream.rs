@@ -19,6 +19,7 @@ use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
 use crate::site::queue::Queue;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::server::Server;
+use crate::site::sticky::Sticky;
 use crate::site::upstream::{CONNECT_TIMEOUT, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
 /// Whether connections are kept.
@@ -71,6 +72,8 @@ options! {
     /// What goes to the same backend, as long as that is up and has not much more than its share: `"client"` (the
     /// address), `"header:NAME"`, `"cookie:NAME"` or `"query:NAME"`. A request that lacks it is known by its client.
     hash: kind::HashBy, default = HashKey::Client;
+    /// Clients come back to the backend that they had, by a cookie.
+    sticky: Table<StickyOptions>, optional;
     /// When another backend is asked.
     retry: Table<RetryOptions>, optional;
     /// Requests wait for a backend when each that is up has its `max_sessions`. Without it they get 503 at once.
@@ -111,6 +114,22 @@ options! {
 
 impl ShortForm for ServerOptions {
     const KEY: &'static str = "address";
+}
+
+options! {
+    /// Clients come back to the backend that they had. A client gets a cookie with its first response, also with that to
+    /// a WebSocket handshake, and another one when its backend takes no more requests. The cookie is for this gateway
+    /// alone: backends don't see it. It says nothing about the backend, and can't be made without the key. It is `Secure`
+    /// (but on listeners without TLS), `HttpOnly` and `SameSite=Lax`, and its `Path` is the route's.
+    struct StickyOptions: "[upstream.sticky]";
+
+    /// Its name.
+    cookie: kind::Token, otherwise = "`\"wssgate_server\"`";
+    /// How long a client keeps it, from when it got it.
+    max_age: kind::Duration, otherwise = "until the client is closed";
+    /// The file with its keys, in lines as `wssgate ticket-key` prints them: the first signs, all are accepted. It is for
+    /// cookies that survive a restart, or that several gateways understand.
+    key_file: kind::File, otherwise = "a random key, which is lost at a restart";
 }
 
 options! {
@@ -272,6 +291,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     upstream.name = Some(section.name?.value);
     upstream.balance = section.balance.value;
     upstream.hash = section.hash.value;
+    upstream.sticky = section.sticky.map(|at| Arc::new(read_sticky(at.value)));
     if let Some(At { value: retry, .. }) = section.retry {
         upstream.retry = Retry { attempts: retry.attempts.value.get(), on: retry.on.map(|at| at.value) };
     }
@@ -292,6 +312,15 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
         read_health(d, health, &mut upstream);
     }
     Some(upstream)
+}
+
+fn read_sticky(section: StickyOptions) -> Sticky {
+    let place = section.key_file.as_ref().map_or(section.written().place, |at| at.place);
+    let mut sticky = Sticky::new(section.cookie.as_ref().map_or(Sticky::COOKIE, |at| &at.value));
+    sticky.max_age = section.max_age.map(|at| at.value);
+    sticky.key_file = section.key_file.map(|at| at.value);
+    sticky.written_at = (place.line, place.column);
+    sticky
 }
 
 fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstream) {

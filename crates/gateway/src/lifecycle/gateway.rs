@@ -115,7 +115,7 @@ impl RunningGateway {
         let candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
         log_warnings(&candidate);
-        let Candidate { config, loaded, ticket_keys } = candidate;
+        let Candidate { config, loaded, ticket_keys, .. } = candidate;
         let tickets = match inherited.tickets.take() {
             Some(tickets) => tickets,
             None => Tickets::new()?,

@@ -1,11 +1,11 @@
 //! A configuration and its certificates, read and validated together; nothing is changed by it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tls_acceptor::{
-    CertificateProblem, ConnectorSettings, Loaded, TicketFileError, TicketKeys, TlsConnector,
+    CertificateProblem, ConnectorSettings, Loaded, SigningKeys, TicketFileError, TicketKeys, TlsConnector,
 };
 
 use crate::config::{Config, Place, Problem, Problems, across};
@@ -33,13 +33,25 @@ pub struct Candidate {
     pub loaded: Loaded,
     /// What the file of ticket keys holds, if there is one.
     pub ticket_keys: Option<TicketKeys>,
+    /// Files of keys for cookies, and their permissions if every user has access to them.
+    pub cookie_keys: BTreeMap<PathBuf, Option<u32>>,
 }
 
 impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let certificates = self.loaded.warnings.iter().map(ToString::to_string);
-        certificates.chain(self.across()).chain(self.ticket_warning())
+        certificates.chain(self.across()).chain(self.ticket_warning()).chain(self.cookie_warnings())
+    }
+
+    /// What an operator should know of the files with keys of cookies.
+    pub fn cookie_warnings(&self) -> impl Iterator<Item = String> {
+        self.cookie_keys.iter().filter_map(|(file, mode)| {
+            let (file, mode) = (file.display(), (*mode)?);
+            Some(format!(
+                "{file}: every user of this machine has access to the keys of cookies (mode {mode:04o}); run `chmod o=` on the file, and replace the keys if another user may have read them"
+            ))
+        })
     }
 
     /// What shows when its parts are looked at together.
@@ -89,13 +101,15 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     };
     problems.extend(config.missing_directories());
     problems.extend(prepare_tls(&config));
+    let (cookie_keys, cookie_problems) = prepare_sticky(&config);
+    problems.extend(cookie_problems);
     problems.sort_by_key(|problem| problem.place);
     let ticket_keys = config.ticket_keys.as_ref().and_then(|(file, place)| {
         let read = TicketKeys::read(file);
         read.map_err(|error| problems.extend(ticket_problems(&config, file, *place, error))).ok()
     });
     if problems.is_empty() {
-        return Ok(Candidate { config, loaded, ticket_keys });
+        return Ok(Candidate { config, loaded, ticket_keys, cookie_keys });
     }
     Err(Problems(problems))
 }
@@ -120,8 +134,41 @@ fn prepare_tls(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// In the configuration, if the file as a whole is the problem, else in the file itself.
+/// Reads the keys of cookies. Returns the files with their permissions, if others have access to them.
+fn prepare_sticky(config: &Config) -> (BTreeMap<PathBuf, Option<u32>>, Vec<Problem>) {
+    let (mut files, mut problems) = (BTreeMap::new(), Vec::new());
+    let upstreams = config.routes.iter().filter_map(|route| route.action.upstream());
+    for sticky in upstreams.filter_map(|upstream| upstream.sticky.as_ref()) {
+        let Some(file) = &sticky.key_file else { continue };
+        match TicketKeys::read(file) {
+            Ok(keys) => {
+                sticky.prepare(SigningKeys::of(&keys));
+                files.insert(file.clone(), keys.open_to_others());
+            }
+            // Several routes may name the upstream.
+            Err(_) if files.contains_key(file) => {}
+            Err(error) => {
+                files.insert(file.clone(), None);
+                let (line, column) = sticky.written_at;
+                problems.extend(key_problems(config, "key_file", file, Place { line, column }, error));
+            }
+        }
+    }
+    (files, problems)
+}
+
 fn ticket_problems(config: &Config, file: &Path, place: Place, error: TicketFileError) -> Vec<Problem> {
+    key_problems(config, "ticket_keys", file, place, error)
+}
+
+/// In the configuration, if the file as a whole is the problem, else in the file itself.
+fn key_problems(
+    config: &Config,
+    key: &str,
+    file: &Path,
+    place: Place,
+    error: TicketFileError,
+) -> Vec<Problem> {
     match error {
         TicketFileError::Lines(lines) => lines
             .iter()
@@ -132,7 +179,7 @@ fn ticket_problems(config: &Config, file: &Path, place: Place, error: TicketFile
             })
             .collect(),
         TicketFileError::Io(_) | TicketFileError::NoKeyFile => {
-            vec![config.problem(place, format!("ticket_keys: {} {error}", file.display()))]
+            vec![config.problem(place, format!("{key}: {} {error}", file.display()))]
         }
     }
 }

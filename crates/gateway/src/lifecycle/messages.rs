@@ -23,6 +23,9 @@ pub(super) fn log_warnings(candidate: &Candidate) {
     if let Some(warning) = candidate.ticket_warning() {
         warn!(problem = warning, "ticket keys");
     }
+    for warning in candidate.cookie_warnings() {
+        warn!(problem = warning, "keys of cookies");
+    }
 }
 
 pub(super) fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {

@@ -120,7 +120,7 @@ impl RunningGateway {
         self.generation = generation;
         log_warnings(&candidate);
         let warnings = candidate.warnings().collect();
-        let Candidate { config, loaded, ticket_keys } = candidate;
+        let Candidate { config, loaded, ticket_keys, .. } = candidate;
         let certificates = self.certificates.swap(loaded, generation);
         self.tickets.adopt(ticket_keys.as_ref());
         self.renewal.follow(config.watch, &config.certificates, &self.certificates.current().loaded);

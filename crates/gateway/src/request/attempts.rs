@@ -55,7 +55,7 @@ impl<'a> Attempts<'a> {
             Balance::Hash => upstream.hash.of(hop.client(&head.headers), &head.headers, head.uri.query()),
             _ => 0,
         };
-        let ask = Ask { key, ..Ask::default() };
+        let ask = Ask { key, preferred: hop.preferred, tried: &[] };
         let (at, assignment) = match upstream.queue {
             // Those that wait already come first.
             Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await?,

@@ -15,6 +15,7 @@ mod pages;
 mod proxy;
 pub(crate) mod reply;
 mod service;
+mod sticky;
 mod tcp;
 mod tunnel;
 
@@ -31,6 +32,7 @@ use crate::request::body::{AnswerBody, ToClient};
 use crate::request::extras::Aside;
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
 use crate::request::service::{console, echo, files, redirect, respond};
+use crate::request::sticky::ServerCookie;
 use crate::request::tunnel::{Wanted, wanted};
 use crate::session::Session;
 use crate::session::report::Report;
@@ -118,6 +120,7 @@ async fn serve(
         host: &host,
         trusted: &site.trusted_proxies,
         edits: None,
+        preferred: None,
     };
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
@@ -173,24 +176,31 @@ async fn serve(
         Wanted::Refused(refusal) => Err(refusal.into()),
         Wanted::WebSocket(upgrade) => {
             access::allowed(route, &head)?;
-            open(connection, route, report, &hop, head, upgrade).await
+            let cookie = ServerCookie::take(route, &mut hop, &mut head);
+            let mut served = open(connection, route, report, &hop, head, upgrade).await?;
+            ServerCookie::give(cookie, route, report, &mut served);
+            Ok(served)
         }
         Wanted::Other(upstream, protocols) => {
             access::allowed(route, &head)?;
             let asked = rewrite_path(route, &mut head)?;
+            let cookie = ServerCookie::take(route, &mut hop, &mut head);
             let to = (upstream, protocols);
             let opening = tunnel::open(connection, route, to, report, &hop, head, body);
             let mut served = Box::pin(opening).await?; // rare, and large
             rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
+            ServerCookie::give(cookie, route, report, &mut served);
             Ok(served)
         }
         Wanted::Nothing => match &route.action {
             Action::Proxy(_) if hops_left(&head) == Some(0) => Ok(options()),
             Action::Proxy(upstream) => {
                 let asked = rewrite_path(route, &mut head)?;
+                let cookie = ServerCookie::take(route, &mut hop, &mut head);
                 let mut served =
                     proxy::request(connection, upstream, report, &hop, head, body, interim).await?;
                 rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
+                ServerCookie::give(cookie, route, report, &mut served);
                 Ok(served)
             }
             Action::Tcp(_) | Action::Service(Service::Echo) => Ok(echo::page(&head)),

@@ -20,6 +20,7 @@ pub mod route_id;
 pub mod routes;
 pub mod server;
 pub mod server_tls;
+pub mod sticky;
 pub mod tcp;
 pub mod template;
 pub mod upstream;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tls_acceptor::SigningKeys;
+
 use crate::net::clock;
 pub use crate::net::proxy_protocol::ProxyVersion;
 use crate::site::balance::{Balance, Candidate, Draw, HashKey, choose, seed};
@@ -16,6 +18,7 @@ use crate::site::path::RoutePath;
 use crate::site::queue::{Freed, Queue};
 use crate::site::retry::{Budget, Retry};
 use crate::site::server::{Assignment, Server, ServerState};
+use crate::site::sticky::{Marks, Sticky};
 
 /// How long a connection to a server may take where nothing is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +47,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// For [`Balance::Hash`].
     pub hash: HashKey,
+    /// Clients come back to the server that they had; `None`: they don't.
+    pub sticky: Option<Arc<Sticky>>,
     /// When another one is asked.
     pub retry: Retry,
     /// Servers that fail requests are ejected.
@@ -77,6 +82,8 @@ struct Bound {
     servers: Vec<Arc<ServerState>>,
     /// Numbers that belong to their addresses.
     seeds: Vec<u64>,
+    /// Of servers that clients come back to.
+    marks: Marks,
 }
 
 impl Bound {
@@ -86,6 +93,10 @@ impl Bound {
             state: state.clone(),
             servers: endpoints().map(|endpoint| state.server(endpoint, since)).collect(),
             seeds: endpoints().map(|endpoint| seed(endpoint.name().as_bytes())).collect(),
+            marks: upstream.sticky.as_ref().map_or_else(Marks::default, |sticky| {
+                let keys = sticky.keys().unwrap_or_else(|| state.signing_keys());
+                Marks::new(keys, &upstream.key(), endpoints().map(|endpoint| &**endpoint))
+            }),
         }
     }
 }
@@ -97,6 +108,8 @@ pub struct UpstreamState {
     turn: AtomicU64,
     budget: Mutex<Budget>,
     freed: Arc<Freed>,
+    /// Random ones, from when they are needed.
+    signing_keys: OnceLock<SigningKeys>,
 }
 
 /// What of a request matters for the choice of its server.
@@ -130,6 +143,7 @@ impl Upstream {
             servers,
             balance: Balance::default(),
             hash: HashKey::Client,
+            sticky: None,
             retry: Retry::default(),
             passive: Some(Passive::DEFAULT),
             probe: None,
@@ -205,7 +219,7 @@ impl Upstream {
     /// # Errors
     /// If none can take it.
     pub fn choose(&self, ask: Ask<'_>) -> Result<(usize, Assignment), Unavailable> {
-        let Bound { state, servers, seeds } = self.bound();
+        let Bound { state, servers, seeds, .. } = self.bound();
         if let ([server], [known], []) = (&self.servers[..], &servers[..], ask.tried) {
             return match known.is_up(clock::now).then(|| known.assign(server.sessions_max)) {
                 Some(Some(assignment)) => Ok((0, assignment)),
@@ -245,6 +259,19 @@ impl Upstream {
             }
         }
         Err(self.unavailable(ask))
+    }
+
+    /// The server that one of these cookies belongs to.
+    #[must_use]
+    pub(crate) fn marked(&self, cookies: &[u128]) -> Option<usize> {
+        cookies.iter().find_map(|cookie| self.bound().marks.find(*cookie))
+    }
+
+    /// The cookie for a client of `server`.
+    #[must_use]
+    pub(crate) fn mark(&self, server: &Arc<ServerState>) -> Option<u128> {
+        let Bound { servers, marks, .. } = self.bound();
+        marks.of(servers.iter().position(|other| Arc::ptr_eq(other, server))?)
     }
 
     fn unavailable(&self, ask: Ask<'_>) -> Unavailable {
@@ -299,6 +326,10 @@ impl Upstream {
 }
 
 impl UpstreamState {
+    fn signing_keys(&self) -> &SigningKeys {
+        self.signing_keys.get_or_init(|| SigningKeys::new(&rand::random()))
+    }
+
     fn server(&self, endpoint: &Arc<Endpoint>, since: Duration) -> Arc<ServerState> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that the configuration no longer has are kept as long as they have sessions.

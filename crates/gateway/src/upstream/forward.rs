@@ -46,6 +46,8 @@ pub(crate) struct Hop<'a> {
     pub trusted: &'a [IpNet],
     /// What the route changes of the fields; `None`: nothing.
     pub edits: Option<&'a Edits<'a>>,
+    /// The position of the server that the client comes back to.
+    pub preferred: Option<usize>,
 }
 
 impl Hop<'_> {
@@ -53,6 +55,13 @@ impl Hop<'_> {
     #[must_use]
     pub(crate) fn is_trusted(&self) -> bool {
         !self.trusted.is_empty() && is_in(self.trusted, self.peer)
+    }
+
+    /// The client's connection is encrypted: the peer's, or that to a trusted proxy, as it says.
+    #[must_use]
+    pub(crate) fn is_https(&self, headers: &HeaderMap) -> bool {
+        let told = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+        self.tls || self.is_trusted() && told()
     }
 
     /// The client's address: the peer's, or the nearest untrusted one that trusted proxies name.
@@ -304,7 +313,15 @@ mod tests {
         let peer_field = &address_field(peer);
         super::request(
             head,
-            &Hop { peer, peer_field, tls: true, host: &host, trusted: &trusted, edits: None },
+            &Hop {
+                peer,
+                peer_field,
+                tls: true,
+                host: &host,
+                trusted: &trusted,
+                edits: None,
+                preferred: None,
+            },
         )
     }
 
