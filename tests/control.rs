@@ -415,6 +415,33 @@ async fn one_session_is_closed_in_order() {
 }
 
 #[tokio::test]
+async fn the_sessions_of_a_client_are_closed() {
+    let (backend, _) = echo().await;
+    let trusted = "trusted_proxies = [\"127.0.0.0/8\"]";
+    let gateway = setup().start(&with_control(trusted, &route("/", backend.address)));
+    let open_for = async |client: &str| {
+        let tcp = TcpStream::connect(plain(&gateway)).await.unwrap();
+        let fields = format!("X-Forwarded-For: {client}\r\n");
+        WebSocket::connect(tcp, "default.test", "/", &fields).await.unwrap().0
+    };
+    let (mut first, mut second) = (open_for("192.0.2.1").await, open_for("192.0.2.1").await);
+    let mut other = open_for("192.0.2.2").await;
+    let said = done(&gateway, "close --client 192.0.2.1").await.out;
+    assert_eq!(said, "2 sessions will be closed after the messages in flight\n");
+    for socket in [&mut first, &mut second] {
+        socket.hears_close(3000).await;
+        socket.close(3000).await;
+        socket.hears_end().await;
+        assert_eq!(gateway.wait("session")["close_code"], 3000);
+    }
+    other.echoes("still here").await;
+    assert_eq!(done(&gateway, "close --client 192.0.2.9").await.out, "there is no such session\n");
+    assert_eq!(done(&gateway, "close --subject alice").await.out, "there is no such session\n");
+    let both = run(gateway.path(), "close 7 --subject alice").await;
+    assert!(both.err.contains("cannot be used with"), "{}", both.err);
+}
+
+#[tokio::test]
 async fn without_a_gateway_it_says_what_to_do() {
     let temp = tempfile::TempDir::new().unwrap();
     std::fs::write(temp.path().join("wssgate.toml"), with_control("", ECHO)).unwrap();

@@ -11,6 +11,9 @@ pub const TRY_AGAIN_LATER: u16 = 1013;
 /// The server restarts.
 pub const SERVICE_RESTART: u16 = 1012;
 
+/// The client is not, or no longer, allowed to have the session (IANA's registry of close codes).
+pub const UNAUTHORIZED: u16 = 3000;
+
 /// Bytes of a reason at most (RFC 6455 §5.5).
 pub(crate) const REASON_MAX: usize = 123;
 

@@ -97,10 +97,18 @@ enum CliCommand {
         #[command(flatten)]
         control_args: ControlArgs,
     },
-    /// Close one WebSocket session with a Close frame
+    /// Close WebSocket sessions with a Close frame
+    #[command(group = clap::ArgGroup::new("sessions").required(true))]
     Close {
         /// The session's id, from `wssgate sessions` or from the log
-        id: u64,
+        #[arg(group = "sessions")]
+        id: Option<u64>,
+        /// All sessions of this user, or of whom else the log calls the subject: with 3000
+        #[arg(long, value_name = "SUBJECT", group = "sessions")]
+        subject: Option<String>,
+        /// All sessions of the client with this address: with 3000
+        #[arg(long, value_name = "ADDRESS", group = "sessions")]
+        client: Option<std::net::IpAddr>,
         #[command(flatten)]
         control_args: ControlArgs,
     },
@@ -163,6 +171,7 @@ fn run() -> anyhow::Result<ExitCode> {
 }
 
 async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let mut whose = (None, None);
     let (name, target, id, control_args) = match command {
         CliCommand::Check { file, request, header } => {
             let check = move || check(file.or(config), request.as_deref(), &header);
@@ -196,10 +205,13 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         ),
         CliCommand::Drain { target, control_args } => ("drain", target, None, control_args),
         CliCommand::Undrain { target, control_args } => ("undrain", Some(target), None, control_args),
-        CliCommand::Close { id, control_args } => ("close", None, Some(id), control_args),
+        CliCommand::Close { id, subject, client, control_args } => {
+            whose = (subject, client);
+            ("close", None, id, control_args)
+        }
     };
     let socket = control_args.socket.unwrap_or_else(|| control::find(config.as_deref()));
-    let request = Request { command: name.to_owned(), target, id };
+    let request = Request { command: name.to_owned(), target, id, subject: whose.0, client: whose.1 };
     let (out, err) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
     let done = control::client::ask(&socket, &request, control_args.json, out, err).await?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

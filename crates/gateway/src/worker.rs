@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 use std::{io, net};
 
+use net_io::unix_now;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,7 @@ use tokio::time::{Duration, interval, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::context::authority;
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
 use crate::context::transit::{ArrivingSession, FrozenSession};
@@ -200,6 +202,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             () = worker.tasks.wait() => return, // closed and empty
             _ = prune.tick() => {
                 worker.pool.prune();
+                authority::end_expired(&worker.sessions, unix_now());
                 relief.look(&worker.pressure, worker.share(), &worker.sessions);
             }
             () = sleep(LOOK_INTERVAL), if relief.is_urgent => relief.look(&worker.pressure, worker.share(), &worker.sessions),

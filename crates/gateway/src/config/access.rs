@@ -52,6 +52,7 @@ pub(super) fn read(d: &mut Document<'_>, section: &AccessOptions) -> Access {
         requests: section.requests.as_ref().map(|at| at.value),
         sessions: section.sessions.as_ref().and_then(|at| u32::try_from(at.value).ok()),
         per: section.per.value.clone(),
+        auth: None,
         max_body: section.max_body.as_ref().and_then(|at| at.value),
     }
 }

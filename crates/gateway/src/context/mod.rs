@@ -1,5 +1,7 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
+pub(crate) mod authority;
+pub(crate) mod identity;
 pub(crate) mod quotas;
 pub(crate) mod registry;
 pub(crate) mod relief;
@@ -260,6 +262,7 @@ mod tests {
             started: Instant::now(),
             stays: None,
             server: None,
+            identity: None,
         };
         // It was found before.
         let route = worker.site().all_routes()[0].clone();

@@ -1,12 +1,13 @@
 //! Every live session of a worker, so that it can be seen and ended from outside.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame_core::handle::{EndMode, SessionHandle};
 use tokio::time::Instant;
 
+use crate::context::identity::Identity;
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
 use crate::site::server::ServerState;
@@ -27,6 +28,8 @@ struct Inner {
     live: HashMap<u64, Entry>,
     /// Kept by the way, so that to count them needs no walk.
     by_route: HashMap<RouteId, usize>,
+    /// When sessions are no longer authorized, in seconds of Unix time, and their ids.
+    expiring: BTreeSet<(u64, u64)>,
 }
 
 /// A live session, as it is seen from outside.
@@ -55,6 +58,20 @@ pub struct SessionOpener {
     pub stays: Option<StayReason>,
     /// Where it was passed on to; `None`: the gateway itself has it.
     pub server: Option<Arc<ServerState>>,
+    /// Who it is, where the route finds that out.
+    pub identity: Option<Arc<Identity>>,
+}
+
+impl SessionOpener {
+    /// What the route calls the client.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.identity.as_deref()?.subject.as_deref()
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.identity.as_deref()?.expiry
+    }
 }
 
 /// Why a session can't be moved to another process.
@@ -92,7 +109,12 @@ impl Registry {
     /// The registry of worker `number`, counted from 0, of `workers`.
     #[must_use]
     pub fn new(number: usize, workers: usize) -> Self {
-        let inner = Inner { next: number as u64 + 1, live: HashMap::new(), by_route: HashMap::new() };
+        let inner = Inner {
+            next: number as u64 + 1,
+            live: HashMap::new(),
+            by_route: HashMap::new(),
+            expiring: BTreeSet::new(),
+        };
         Self { number, step: workers as u64, inner: Mutex::new(inner) }
     }
 
@@ -133,6 +155,9 @@ impl Registry {
         who: SessionOpener,
     ) -> Registered {
         let handle = SessionHandle::new();
+        if let Some(at) = who.expiry() {
+            inner.expiring.insert((at, id));
+        }
         inner.live.insert(id, Entry { handle: handle.clone(), route: route.clone(), who });
         match inner.by_route.get_mut(&route.id) {
             Some(count) => *count += 1,
@@ -145,6 +170,18 @@ impl Registry {
     #[must_use]
     pub fn select(&self, chosen: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         self.lock().live.values().filter(|entry| chosen(entry)).cloned().collect()
+    }
+
+    /// The sessions whose authorization has ended at `now`, in seconds of Unix time; each once.
+    #[must_use]
+    pub fn take_expired(&self, now: u64) -> Vec<(u64, Entry)> {
+        let mut inner = self.lock();
+        if inner.expiring.first().is_none_or(|(at, _)| *at > now) {
+            return Vec::new();
+        }
+        let later = inner.expiring.split_off(&(now.saturating_add(1), 0));
+        let expired = std::mem::replace(&mut inner.expiring, later);
+        expired.into_iter().filter_map(|(_, id)| Some((id, inner.live.get(&id)?.clone()))).collect()
     }
 
     /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
@@ -266,7 +303,10 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
-        let Some(Entry { route, .. }) = inner.live.remove(&self.id) else { return };
+        let Some(Entry { route, who, .. }) = inner.live.remove(&self.id) else { return };
+        if let Some(at) = who.expiry() {
+            inner.expiring.remove(&(at, self.id));
+        }
         if let Some(count) = inner.by_route.get_mut(&route.id) {
             *count -= 1;
             if *count == 0 {
@@ -295,6 +335,7 @@ mod tests {
             started: Instant::now(),
             stays: None,
             server: None,
+            identity: None,
         };
         let registry = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who.clone())).collect();
@@ -328,6 +369,7 @@ mod tests {
             started: Instant::now(),
             stays: None,
             server: None,
+            identity: None,
         };
         let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
         let mut live: Vec<_> =

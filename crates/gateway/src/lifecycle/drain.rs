@@ -209,6 +209,7 @@ mod tests {
             started: Instant::now(),
             stays: None,
             server: None,
+            identity: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod attempts;
+mod auth;
 pub(crate) mod body;
 mod coded;
 mod coding;
@@ -28,6 +29,7 @@ use http::{Method, Response, StatusCode, Uri};
 use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 
 use crate::context::{Connection, Redirect};
+use crate::request::auth::Asker;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::extras::Aside;
 use crate::request::reply::{ErrorResponse, Reply, RequestError, Served, Upgraded};
@@ -44,6 +46,7 @@ use crate::site::path::RequestPath;
 use crate::site::rewrite::Asked;
 use crate::site::route::{Action, Route, Service};
 use crate::upstream::body::RequestBody;
+use crate::upstream::edits::Edits;
 use crate::upstream::forward::{Hop, hops_left};
 use crate::upstream::interim::Interim;
 use crate::upstream::location;
@@ -101,7 +104,7 @@ async fn serve(
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
-    let kind = classify(&head);
+    let mut kind = classify(&head);
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
         let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not supported");
@@ -125,11 +128,7 @@ async fn serve(
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
     access::misdirected(connection, &host)?;
-    let path = match head.uri.path() {
-        "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
-        path => path,
-    };
-    let path = RequestPath::parse(path).map_err(|e| form::bad(e.to_string()))?;
+    let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
     let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
@@ -160,12 +159,33 @@ async fn serve(
         *aside = Some(Box::new(Aside::begin(connection, route, extras, &hop, &head, report)));
     }
     access::admitted(connection, route, client, &head, upgrade, report)?;
-    let edits;
-    if let (Some(extras), Some(aside)) = (&route.extras, aside) {
-        if let Some(answer) = aside.preflight(extras, &head)? {
-            return Ok(answer);
+    if let (Some(extras), Some(aside)) = (&route.extras, &aside)
+        && let Some(answer) = aside.preflight(extras, &head)?
+    {
+        return Ok(answer);
+    }
+    let mut fields = Vec::new();
+    if let Some(access) = &route.access
+        && let Some(auth) = &access.auth
+    {
+        let asker = Asker { connection, route, client, hop };
+        let identifying = auth::identify(asker, auth, &mut head, &mut kind);
+        match Box::pin(identifying).await? {
+            Ok(found) => {
+                report.identified(found.identity);
+                fields = found.fields;
+            }
+            Err(answer) => return Ok(answer),
         }
+    }
+    let mut edits;
+    if let (Some(extras), Some(aside)) = (&route.extras, aside) {
         edits = aside.edits(extras, &hop, &head);
+        auth::tell(&fields, &mut edits);
+        hop.edits = Some(&edits);
+    } else if !fields.is_empty() {
+        edits = Edits::default();
+        auth::tell(&fields, &mut edits);
         hop.edits = Some(&edits);
     }
     let body = match route.access.as_ref().and_then(|access| access.max_body) {
@@ -204,12 +224,17 @@ async fn serve(
                 Ok(served)
             }
             Action::Tcp(_) | Action::Service(Service::Echo) => Ok(echo::page(&head)),
-            Action::Service(Service::Console) => Ok(console::page(route, &head, &path)?),
+            Action::Service(Service::Console) => {
+                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
+                Ok(console::page(route, &head, &path)?)
+            }
             Action::Redirect(to) => {
+                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
                 let groups = route.matcher.path.groups_of(&path);
                 Ok(redirect::answer(to, &requested(&head, &host, route, &groups))?)
             }
             Action::Respond(fixed) => {
+                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
                 let groups = route.matcher.path.groups_of(&path);
                 Ok(respond::answer(fixed, &requested(&head, &host, route, &groups)))
             }
@@ -217,6 +242,14 @@ async fn serve(
                 Ok(files::answer(files, &head, &requested(&head, &host, route, &[])).await?)
             }
         },
+    }
+}
+
+/// The path that was asked for.
+fn shown_path(head: &Parts) -> &str {
+    match head.uri.path() {
+        "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
+        path => path,
     }
 }
 

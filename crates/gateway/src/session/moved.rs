@@ -32,9 +32,11 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
+/// The same for a session that has to end when its client's identity is no longer valid.
+const NEEDS_IDENTITY: u8 = 2;
 
 /// Why a session can't be moved, or put together again.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,7 @@ pub(crate) struct StillSession {
 /// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
 pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
     let StillSession { report, registered, route, deflate, client, backend, relay } = session;
-    let mut out = StateWriter::new(NEEDS);
+    let mut out = StateWriter::new(if report.has_identity() { NEEDS_IDENTITY } else { NEEDS });
     out.duration(machine_time());
     out.u64(registered.id());
     out.bytes(route.id.as_str().as_bytes());

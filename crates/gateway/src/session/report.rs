@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
 
 use crate::context::Connection;
+use crate::context::identity::Identity;
 use crate::context::quotas::SessionPlace;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
@@ -48,6 +49,8 @@ pub(crate) struct Report {
     is_omitted: bool,
     /// Of a session: it counts as one of its client's until this is dropped.
     place: Option<Box<SessionPlace>>,
+    /// Who sends the request, where its route finds that out.
+    identity: Option<Arc<Identity>>,
 }
 
 impl Report {
@@ -75,6 +78,7 @@ impl Report {
             written: false,
             is_omitted: false,
             place: None,
+            identity: None,
         })
     }
 
@@ -150,12 +154,18 @@ impl Report {
             started: self.started,
             stays: (self.version == Version::HTTP_2).then_some(StayReason::Http2),
             server: self.server().cloned(),
+            identity: self.identity.clone(),
         }
     }
 
     /// The session that the request becomes is counted.
     pub(crate) fn counted(&mut self, place: SessionPlace) {
         self.place = Some(Box::new(place));
+    }
+
+    /// Who sends the request.
+    pub(crate) fn identified(&mut self, identity: Identity) {
+        self.identity = Some(Arc::new(identity));
     }
 
     /// It was refused and counted elsewhere: there is no line for it.
@@ -221,6 +231,7 @@ impl Report {
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
             request_id: self.request_id.as_deref(),
+            subject: self.identity.as_ref().and_then(|identity| identity.subject.as_deref()),
             kind,
         });
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use crate::net::networks::Networks;
+use crate::site::auth::Auth;
 
 /// Who may use a route, and how much.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Access {
     pub sessions: Option<u32>,
     /// What one client is.
     pub per: Per,
+    /// How it is found out who sends a request; `None`: it isn't.
+    pub auth: Option<Box<Auth>>,
     /// The longest body of a request, in bytes.
     pub max_body: Option<u64>,
 }

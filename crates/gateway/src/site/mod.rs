@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod answer;
+pub mod auth;
 pub mod balance;
 pub mod drained;
 pub mod endpoint;

@@ -32,6 +32,7 @@ macro_rules! line {
             status = record.status.map(|status| status.as_u16()),
             request_bytes = record.request_bytes,
             request_id = record.request_id,
+            subject = record.subject.map(cut).as_deref(),
             duration_ms = millis(record.duration()),
             $($fields)*,
             $message

@@ -45,6 +45,8 @@ pub struct Record<'a> {
     pub started: Instant,
     /// The id that the request has on its way, if its route gives it one: at most 128 letters, digits, `.`, `_`, `-`.
     pub request_id: Option<&'a str>,
+    /// Who sent it, where its route finds that out.
+    pub subject: Option<&'a str>,
     /// What it was.
     pub kind: Kind<'a>,
 }

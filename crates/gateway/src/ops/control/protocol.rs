@@ -3,6 +3,8 @@
 //! A request names a command. Its answer is any number of lines with a `session`, and then one with
 //! `ok`. Who reads skips the keys it doesn't know; keys are added, and never change their meaning.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -19,6 +21,12 @@ pub struct Request {
     /// Of `close`: a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
+    /// Of `close`: the sessions of this subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Of `close`: the sessions of the client with this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
 }
 
 /// The last line of an answer. Beside `ok` there is what the command calls for.
@@ -51,6 +59,9 @@ pub struct ControlResponse {
     /// Of `close`: the session that will end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed: Option<u64>,
+    /// Of `close` by a subject or a client: how many sessions will end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_sessions: Option<usize>,
 }
 
 impl ControlResponse {
@@ -195,6 +206,9 @@ pub struct SessionInfo {
     pub to: String,
     /// As HTTP calls it.
     pub protocol: String,
+    /// Who the client is, where the route finds that out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// `open` or `closing`.
     pub state: String,
     /// Since its request came.
@@ -280,7 +294,10 @@ mod tests {
     #[test]
     fn versions_understand_each_other() {
         let request: Request = serde_json::from_str(r#"{"command":"status","later":[1]}"#).unwrap();
-        assert_eq!(request, Request { command: "status".into(), target: None, id: None });
+        assert_eq!(
+            request,
+            Request { command: "status".into(), target: None, id: None, subject: None, client: None }
+        );
         let answer: ControlResponse =
             serde_json::from_str(r#"{"ok":true,"status":{"pid":7,"later":{}}}"#).unwrap();
         assert_eq!(answer.status, Some(Status { pid: 7, ..Status::default() }));

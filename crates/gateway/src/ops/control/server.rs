@@ -23,7 +23,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
-use crate::context::registry::Entry;
+use crate::context::authority;
+use crate::context::registry::{Entry, SessionOpener};
 use crate::net::clock;
 use crate::ops::control::protocol::{
     ControlResponse, ExpiryInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo, SessionLine,
@@ -229,7 +230,7 @@ impl ControlClient {
             "reload" => self.demand(Operation::Reload).await,
             "drain" => self.demand_of(request, Operation::Drain).await,
             "undrain" => self.demand_of(request, Operation::Undrain).await,
-            "close" => close(&self.access.overview, request.id),
+            "close" => close(&self.access.overview, request),
             other => ControlResponse::error(format!(
                 "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, reload, \
                  drain, undrain and close",
@@ -331,6 +332,7 @@ impl From<Entry> for Seen {
                 route: route.id.to_string(),
                 to: route.action.to_string(),
                 protocol: who.protocol.to_owned(),
+                subject: who.subject().map(Into::into),
                 state: state(is_ordered).to_owned(),
                 ..SessionInfo::default()
             },
@@ -367,8 +369,18 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
-    let Some(id) = id else { return ControlResponse::error("close needs the id of a session") };
+fn close(overview: &Overview, request: &Request) -> ControlResponse {
+    let Request { id, subject, client, .. } = request;
+    let id = match (*id, subject, client) {
+        (Some(id), None, None) => id,
+        (None, Some(subject), None) => {
+            return close_all(overview, |who| who.subject() == Some(&**subject));
+        }
+        (None, None, Some(client)) => {
+            return close_all(overview, |who| who.client.to_canonical() == client.to_canonical());
+        }
+        _ => return ControlResponse::error("close needs the id of a session, a subject, or a client"),
+    };
     let Some(entry) = overview.session(id) else {
         return ControlResponse::error(format!(
             "there is no live session {id}; `wssgate sessions` lists them"
@@ -377,6 +389,13 @@ fn close(overview: &Overview, id: Option<u64>) -> ControlResponse {
     let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
     entry.handle.end(Order { code, mode: EndMode::AfterMessages { within: timeout } });
     ControlResponse { closed: Some(id), ..ControlResponse::done() }
+}
+
+/// The sessions of these clients are no longer allowed.
+fn close_all(overview: &Overview, chosen: impl Fn(&SessionOpener) -> bool) -> ControlResponse {
+    let entries = overview.sessions.iter().flat_map(|registry| registry.select(|entry| chosen(&entry.who)));
+    let count = entries.map(|entry| authority::end(&entry)).count();
+    ControlResponse { closed_sessions: Some(count), ..ControlResponse::done() }
 }
 
 fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {

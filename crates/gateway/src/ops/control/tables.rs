@@ -52,6 +52,12 @@ pub fn write(
     if let Some(id) = answer.closed {
         writeln!(out, "session {id} will be closed after the message in flight")?;
     }
+    match answer.closed_sessions {
+        Some(0) => writeln!(out, "there is no such session")?,
+        Some(1) => writeln!(out, "1 session will be closed after the message in flight")?,
+        Some(count) => writeln!(out, "{count} sessions will be closed after the messages in flight")?,
+        None => {}
+    }
     Ok(())
 }
 
@@ -135,13 +141,15 @@ fn expiry(first: &ExpiryInfo) -> String {
 
 fn list(sessions: &[SessionInfo]) -> String {
     let mut rows = table(&[
-        "id", "peer", "client", "route", "goes to", "protocol", "state", "age", "idle", "received", "sent",
+        "id", "peer", "client", "subject", "route", "goes to", "protocol", "state", "age", "idle",
+        "received", "sent",
     ]);
     for session in sessions {
         let mut row = vec![
             session.id.to_string(),
             session.peer.clone(),
             session.client.clone(),
+            session.subject.clone().unwrap_or_else(|| "-".to_owned()),
             session.route.clone(),
             session.to.clone(),
             session.protocol.clone(),

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use super::*;
+use crate::context::identity::Identity;
 use crate::site::matcher::Matcher;
 use crate::test_io::Scene;
 
@@ -10,6 +11,8 @@ use crate::test_io::Scene;
 const SAMPLE: &str = include_str!("session.hex");
 /// Where there are times in it that count on: when the session froze, and its age.
 const TIMES: [usize; 2] = [5, 129];
+/// Where its report begins.
+const REPORT: usize = 48;
 
 fn sample() -> Vec<u8> {
     let lines = SAMPLE.lines().filter(|line| !line.starts_with('#'));
@@ -51,9 +54,43 @@ async fn a_sample_of_the_format_is_understood_and_written_again() {
         expect[at..at + 8].fill(0);
         written[at..at + 8].fill(0);
     }
-    assert_eq!(written, expect, "a field was added: keep the sample, and add one of the new version");
+    assert_eq!(
+        written,
+        with_no_identity(expect),
+        "a field was added: keep the sample, and read it as before"
+    );
     drop(again);
     assert!(scene.worker.sessions.is_empty());
+}
+
+/// What this release writes of the sample, which is of version 1: behind its report, that there is no identity.
+fn with_no_identity(mut sample: Vec<u8>) -> Vec<u8> {
+    let len = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
+    let report = REPORT;
+    let report_len = len(&sample, report);
+    sample.insert(report + 4 + usize::try_from(report_len).unwrap(), 0);
+    for (at, len) in [(1, len(&sample, 1) + 1), (report, report_len + 1)] {
+        sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    }
+    sample
+}
+
+#[tokio::test]
+async fn who_the_client_is_moves_and_is_not_left_to_an_earlier_release() {
+    let scene = Scene::new("");
+    let (mut session, _) = restore(&scene, &sample()).unwrap();
+    let identity =
+        Identity { subject: Some("alice".into()), expiry: Some(1_900_000_000), ..Identity::default() };
+    session.report.identified(identity.clone());
+    let state = take_apart(session).unwrap().state;
+    assert_eq!(state[0], 2, "the session would never end in a release that doesn't know when");
+    let (session, _) = restore(&scene, &state).unwrap();
+    assert_eq!(session.report.who().identity.as_deref(), Some(&identity));
+    // The registry knows it, too.
+    assert!(scene.worker.sessions.take_expired(1_899_999_999).is_empty());
+    let expired = scene.worker.sessions.take_expired(1_900_000_000);
+    assert_eq!(expired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [4711]);
+    assert!(scene.worker.sessions.take_expired(u64::MAX).is_empty(), "each once");
 }
 
 #[tokio::test]
@@ -66,7 +103,7 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 2"), "{error}");
+    assert!(error.contains("needs a reader of version 3"), "{error}");
     // Fields of a later release that can be done without are skipped.
     let mut longer = state;
     longer.extend_from_slice(b"later");

@@ -9,6 +9,7 @@ use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::time::Instant;
 
 use super::Report;
+use crate::context::identity::Identity;
 use crate::context::{Connection, Redirect, Tls, Worker};
 use crate::net::limits::ClientLimits;
 use crate::session::moved::text;
@@ -41,6 +42,7 @@ impl Report {
             written: _,
             is_omitted: _, // not a session
             place,
+            identity,
         } = &self;
         let Connection {
             peer,
@@ -76,6 +78,7 @@ impl Report {
             out.option(cause.as_deref(), |out, cause| out.bytes(cause.as_bytes()));
             out.option(request_id.as_deref(), |out, id| out.bytes(id.as_bytes()));
             out.bool(place.is_some());
+            out.option(identity.as_deref(), |out, identity| identity.write_state(out));
         });
     }
 
@@ -101,7 +104,7 @@ impl Report {
             Ok(Tls { version, server_name: fields.option(text)?.map(Into::into) })
         })?;
         let age = fields.duration()?;
-        let report = Box::new(Self {
+        let mut report = Box::new(Self {
             connection: Arc::new(Connection {
                 peer,
                 local,
@@ -139,8 +142,13 @@ impl Report {
             written: true,
             is_omitted: false,
             place: None,
+            identity: None,
         });
-        Ok((report, fields.bool()?))
+        let counts = fields.bool()?;
+        if !fields.is_at_end() {
+            report.identity = fields.option(Identity::read_state)?.map(Arc::new);
+        }
+        Ok((report, counts))
     }
 
     /// The session has this id and this route; `counts`: as one of its client's, too many or not. The fields of its
@@ -159,6 +167,11 @@ impl Report {
             let client = quotas.client(route, &access.per, self.client, &HeaderMap::new());
             self.place = quotas.session(client, u32::MAX).map(Box::new);
         }
+    }
+
+    /// Its line says who its client is, and it ends when that is no longer valid: an earlier release would not do it.
+    pub(in crate::session) fn has_identity(&self) -> bool {
+        self.identity.is_some()
     }
 
     /// The worker that it lives on.
