@@ -83,8 +83,11 @@ const POLL_REQUESTED: u64 = 1 << 18;
 const FREEZE_REQUESTED: u64 = 1 << 19;
 /// The session is to be frozen as it is.
 const FREEZE_AS_IT_IS: u64 = 1 << 20;
+/// The session is to leave its server for another.
+const REDIAL_REQUESTED: u64 = 1 << 21;
 /// All that is no order.
-const REQUESTS: u64 = SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS;
+const REQUESTS: u64 =
+    SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS | REDIAL_REQUESTED;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
@@ -183,6 +186,18 @@ impl SessionHandle {
     pub fn take_poll_request(&self) -> bool {
         self.0.word.load(Ordering::Acquire) & POLL_REQUESTED != 0
             && self.0.word.fetch_and(!POLL_REQUESTED, Ordering::AcqRel) & POLL_REQUESTED != 0
+    }
+
+    /// Asks a session whose server can be replaced to leave it for another one. No other session hears of it.
+    pub fn redial(&self) {
+        self.0.word.fetch_or(REDIAL_REQUESTED, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Whether [`Self::redial`] was called; once.
+    pub(crate) fn take_redial(&self) -> bool {
+        self.0.word.load(Ordering::Acquire) & REDIAL_REQUESTED != 0
+            && self.0.word.fetch_and(!REDIAL_REQUESTED, Ordering::AcqRel) & REDIAL_REQUESTED != 0
     }
 
     fn wake(&self) {

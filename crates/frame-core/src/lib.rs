@@ -14,6 +14,7 @@
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
+//! - [`redial`]: a server that can be replaced, as the relay's backend
 //! - `frame_reader`, [`endpoint`]: frames and messages, for sessions that end at the gateway;
 //!   [`bridge`](fn@bridge): those whose messages are the bytes of a stream
 //! - [`opaque`](mod@opaque): two directions of another protocol, of which nothing is known
@@ -30,6 +31,7 @@ mod keepalive;
 pub mod opaque;
 pub mod outcome;
 pub mod policy;
+pub mod redial;
 pub mod relay;
 pub mod scanner;
 pub mod sequence;
