@@ -296,7 +296,10 @@ fn each_thing_is_done_in_its_place() {
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
     only(&["UnixListener"], &["gateway/ops/control/"]);
-    only(&["h2::"], &["gateway/edge/http2.rs", "gateway/upstream/body.rs", "upgrade-handler/"]);
+    only(
+        &["h2::"],
+        &["gateway/edge/http2.rs", "gateway/upstream/body.rs", "gateway/upstream/http2/", "upgrade-handler/"],
+    );
 }
 
 #[test]

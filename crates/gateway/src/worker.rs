@@ -203,6 +203,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             _ = prune.tick() => {
                 worker.pool.prune();
                 authority::end_expired(&worker.sessions, unix_now());
+                worker.http2.prune();
                 relief.look(&worker.pressure, worker.share(), &worker.sessions);
             }
             () = sleep(LOOK_INTERVAL), if relief.is_urgent => relief.look(&worker.pressure, worker.share(), &worker.sessions),

@@ -1,11 +1,12 @@
 //! The WebSocket handshake, both halves: with clients over HTTP/1.1 (RFC 6455 §4) and HTTP/2
-//! (RFC 8441), with backends over HTTP/1.1.
+//! (RFC 8441), and with backends the same.
 //!
 //! HTTP request in; accepted upgrade or refusal out. This crate knows neither TLS nor frames. In
 //! the order of a handshake:
 //!
 //! - [`classify`]: is it one? [`Refusal`]: or why not; [`origin`]: may this page?
-//! - [`ask`], [`verify`]: what the backend is asked and whether its answer is true; [`Key`], `extensions`,
+//! - [`ask`], [`verify`], over HTTP/2 [`ask_http2`], [`verify_http2`]: what the backend is asked and whether its answer
+//!   is true; [`Key`], `extensions`,
 //!   [`fields`]: the pieces; [`casing`]: as the RFC spells them
 //! - [`accept`]: what the client is told
 //! - [`named`](fn@named), [`ask_named`], [`verify_named`], [`accept_named`]: the same for other protocols, of which only
@@ -36,4 +37,4 @@ pub use self::refusal::Refusal;
 pub use self::request::{HandshakeTransport, RequestKind, Upgrade, classify};
 pub use self::response::accept;
 pub use self::tunnel::Tunnel;
-pub use self::upstream::{Agreed, FalseAnswer, Repair, ask, verify};
+pub use self::upstream::{Agreed, FalseAnswer, Repair, ask, ask_http2, verify, verify_http2};

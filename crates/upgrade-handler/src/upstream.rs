@@ -79,6 +79,15 @@ pub fn ask(head: &mut request::Parts, upgrade: &Upgrade, key: &Key) {
     set(headers, &SEC_WEBSOCKET_EXTENSIONS, upgrade.extensions.field());
 }
 
+/// Turns a handshake that [`ask`] has made into one for HTTP/2, where a key proves nothing (RFC 8441 §4, §5). The stream's
+/// `:protocol` is for the caller to say.
+pub fn ask_http2(head: &mut request::Parts) {
+    head.method = Method::CONNECT;
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY] {
+        head.headers.remove(name);
+    }
+}
+
 fn set(headers: &mut HeaderMap, name: &http::HeaderName, value: Option<HeaderValue>) {
     match value {
         Some(value) if !value.is_empty() => drop(headers.insert(name, value)),
@@ -110,6 +119,21 @@ pub fn verify(
     if accepts.next() != Some(&key.accept()) || accepts.next().is_some() {
         return Err(FalseAnswer::Accept);
     }
+    agreed(headers, upgrade)
+}
+
+/// Checks a 2xx to a handshake over HTTP/2, where nothing but the two lists has a meaning (RFC 8441 §5).
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_http2(
+    answer: &response::Parts,
+    upgrade: &Upgrade,
+) -> Result<(Agreed, Vec<Repair>), FalseAnswer> {
+    agreed(&answer.headers, upgrade)
+}
+
+fn agreed(headers: &HeaderMap, upgrade: &Upgrade) -> Result<(Agreed, Vec<Repair>), FalseAnswer> {
     let mut repairs = Vec::new();
     let protocol = protocol(headers, &mut repairs)?;
     if let Some(protocol) = protocol
@@ -186,6 +210,35 @@ mod tests {
         for absent in ["sec-websocket-protocol", "sec-websocket-extensions"] {
             assert_eq!(head.headers.get(absent), None);
         }
+    }
+
+    #[test]
+    fn over_http2_only_the_lists_count() {
+        let (mut head, upgrade) = upgrade();
+        ask(&mut head, &upgrade, &Key::random());
+        ask_http2(&mut head);
+        assert_eq!(head.method, Method::CONNECT);
+        for absent in ["connection", "upgrade", "sec-websocket-key", "te"] {
+            assert_eq!(head.headers.get(absent), None, "{absent}");
+        }
+        assert_eq!(head.headers["sec-websocket-version"], "13");
+        assert_eq!(head.headers["sec-websocket-protocol"], "chat, v2");
+        let verify = |fields: &[(&'static str, &'static str)]| {
+            let mut response = Response::builder().status(200).version(Version::HTTP_2);
+            for &(name, value) in fields {
+                response = response.header(name, value);
+            }
+            verify_http2(&response.body(()).unwrap().into_parts().0, &upgrade)
+        };
+        assert_eq!(verify(&[]), Ok((Agreed::default(), vec![])));
+        let (agreed, _) = verify(&[
+            ("sec-websocket-protocol", "chat"),
+            ("sec-websocket-extensions", "permessage-deflate"),
+            ("sec-websocket-accept", "means nothing"),
+        ])
+        .unwrap();
+        assert_eq!((agreed.protocol.unwrap(), agreed.deflate), ("chat".parse().unwrap(), true));
+        assert!(matches!(verify(&[("sec-websocket-extensions", "foo")]), Err(FalseAnswer::Extension(_))));
     }
 
     #[test]

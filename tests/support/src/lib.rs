@@ -5,7 +5,7 @@
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log
 //! - [`logfmt`]: the log's lines as text, read strictly
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
-//! - [`backend`]: servers behind the gateway, good and bad
+//! - [`backend`], [`http2_server`]: servers behind the gateway, good and bad
 //! - [`cable`]: a way to the gateway that can be cut
 //! - [`apart`]: a test in namespaces of its own
 //! - [`swarm`]: thousands of clients and their backend, as processes of their own
@@ -24,6 +24,7 @@ pub mod cable;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
+pub mod http2_server;
 pub mod logfmt;
 pub mod pki;
 pub mod swarm;

@@ -29,7 +29,7 @@ use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::tcp::TcpServer;
-use crate::site::upstream::{CONNECT_TIMEOUT, Connector, RESPONSE_TIMEOUT};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, Protocol, RESPONSE_TIMEOUT};
 
 pub(super) struct ServiceName;
 
@@ -94,6 +94,11 @@ options! {
     response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
     /// Whether connections to the backend are kept for later requests. With `"off"` each request gets its own.
     pool: OneOf<Pool>, default = true;
+    /// What is spoken with the backend: `"http/1.1"`, or `"h2"`, which is HTTP/2. Then many requests share a connection.
+    /// Behind `https://` the backend has to choose it by ALPN; behind `http://` it has to know HTTP/2 without being asked
+    /// (h2c). WebSockets share these connections if the backend offers it (RFC 8441); else each gets its own connection
+    /// over HTTP/1.1.
+    protocol: OneOf<Protocol>, default = Protocol::Http1;
     /// Request bodies that clients send without a length, in chunks or over HTTP/2, are waited for up to this size and
     /// sent with a `Content-Length`, which some backends need. Longer ones, those with trailers, and those of clients
     /// that wait for 100 Continue are sent in chunks.
@@ -161,6 +166,7 @@ const PROXY_ONLY: &[&str] = &[
     "connect_timeout",
     "field_names",
     "pool",
+    "protocol",
     "proxy_protocol",
     "request_headers",
     "response_timeout",
@@ -173,10 +179,11 @@ const PROXY_ONLY: &[&str] = &[
 ];
 
 /// The options that only a backend has a use for that speaks HTTP.
-const HTTP_ONLY: [&str; 9] = [
+const HTTP_ONLY: [&str; 10] = [
     "buffer_request",
     "field_names",
     "pool",
+    "protocol",
     "response_timeout",
     "rewrite",
     "rewrite_location",
@@ -363,6 +370,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
             connect_timeout: section.connect_timeout.value,
             pooled: false,
             proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
+            protocol: Protocol::Http1,
         };
         return Some(Action::Tcp(Arc::new(TcpServer {
             upstream: Arc::new(upstream),
@@ -387,6 +395,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     if section.has("pool") || upstream.name.is_none() {
         upstream.connector.pooled = section.pool.value;
     }
+    if section.has("protocol") || upstream.name.is_none() {
+        upstream.connector.protocol = section.protocol.value;
+    }
     if section.has("response_timeout") || upstream.name.is_none() {
         upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
     }
@@ -398,6 +409,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     }
     if let Some(At { value, .. }) = section.buffer_request {
         upstream.buffer_request = value;
+    }
+    if let Some(what) = rules::multiplexed(&upstream.connector) {
+        d.problem(place, what);
     }
     if let Some(At { value: tls, .. }) = section.tls.take() {
         server_tls::apply(d, tls, &mut upstream.servers);

@@ -19,6 +19,7 @@ use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route};
 use crate::site::route_id::RouteId;
+use crate::site::upstream::{Connector, Protocol};
 
 pub(super) const NO_LISTENER: &str = "there is no [[listener]]: add one with address = \"0.0.0.0:443\"";
 pub(super) const NO_TLS: &str = "redirect: no listener speaks TLS, so there is nothing to send clients to";
@@ -116,6 +117,21 @@ pub(super) fn rewrite_location(rewrite: &Rewrite) -> Option<String> {
     })
 }
 
+/// Connections over HTTP/2 are shared, and some options forbid that.
+pub(super) fn multiplexed(connector: &Connector) -> Option<String> {
+    let shared = "requests of all clients share connections over HTTP/2";
+    match connector {
+        Connector { protocol: Protocol::Http1, .. } => None,
+        Connector { proxy_protocol: Some(_), .. } => Some(format!(
+            "protocol: {shared}, and proxy_protocol names one client for a whole connection; remove one of the two"
+        )),
+        Connector { pooled: false, .. } => Some(format!(
+            "protocol: {shared}, and pool = \"off\" gives each request its own; remove one of the two"
+        )),
+        _ => None,
+    }
+}
+
 /// What no two routes may have in common: the requests for one host, on one listener.
 pub(super) fn keys(matcher: &Matcher) -> Vec<RouteId> {
     let hosts = matcher.hosts.iter().map(|host| vec![host.clone()]);
@@ -174,6 +190,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         let problems = [
             twice.then(|| "it exists already; only one of them can be used".to_owned()),
             rewrite.as_ref().and_then(rewrite_location),
+            action.upstream().and_then(|upstream| multiplexed(&upstream.connector)),
             message_max(policy.limits.message_max, is_service),
             pages.as_ref().and_then(|pages| origins(pages)),
             policy.idle_timeout.and_then(|idle| positive("idle_timeout", idle)),

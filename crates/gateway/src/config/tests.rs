@@ -246,6 +246,16 @@ fn each_mistake_is_named_with_its_place() {
     check("connect_timeout = \"5s\"", empty, &["29:1: write https:// there"]);
     check("http://127.0.0.1:8282", "http://127.0.0.1:8282/other?x", &["27:9: without ?"]);
     check("connect_timeout = \"5s\"", "proxy_protocol = \"v3\"", &["28:18: expected \"v1\" or \"v2\""]);
+    check("connect_timeout = \"5s\"", "protocol = \"http2\"", &["28:12: expected \"http/1.1\" or \"h2\""]);
+    let both = "protocol = \"h2\"\npool = \"off\"";
+    check("connect_timeout = \"5s\"", both, &["27:9: pool = \"off\" gives each request its own; remove one"]);
+    let both = "protocol = \"h2\"\nproxy_protocol = \"v2\"";
+    check(
+        "connect_timeout = \"5s\"",
+        both,
+        &["27:9: proxy_protocol names one client for a whole connection"],
+    );
+    check("service = \"echo\"", "service = \"echo\"\nprotocol = \"h2\"", &["44:12: has no meaning"]);
     check("connect_timeout = \"5s\"", "strip_prefix = \"/ws\"", &["28:16: expected the route's path (/wss)"]);
     check("connect_timeout = \"5s\"", "rewrite = \"/{path}\"", &["28:11: only placeholder"]);
     let both = "strip_prefix = \"/wss\"\nrewrite = \"/new{rest}\"";

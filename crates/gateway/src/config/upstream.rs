@@ -20,7 +20,7 @@ use crate::site::queue::Queue;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::server::Server;
 use crate::site::sticky::Sticky;
-use crate::site::upstream::{CONNECT_TIMEOUT, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
+use crate::site::upstream::{CONNECT_TIMEOUT, Protocol, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
 /// Whether connections are kept.
 pub(super) struct Pool;
@@ -37,6 +37,11 @@ impl Words for ProxyProtocol {
     type Value = ProxyVersion;
     const WORDS: &'static [(&'static str, ProxyVersion)] =
         &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+}
+
+impl Words for Protocol {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] = &[("http/1.1", Self::Http1), ("h2", Self::Http2)];
 }
 
 /// Whether names are kept as they were sent.
@@ -87,6 +92,9 @@ options! {
     response_timeout: kind::DurationOrOff, default = Some(RESPONSE_TIMEOUT);
     /// Whether connections are kept for later requests. A route may say otherwise.
     pool: OneOf<Pool>, default = true;
+    /// What is spoken with backends. With `"h2"` many requests share a connection, and so do WebSockets where the
+    /// backend offers that (RFC 8441). A route may say otherwise.
+    protocol: OneOf<Protocol>, default = Protocol::Http1;
     /// How field names are written over HTTP/1.1. A route may say otherwise.
     field_names: OneOf<FieldNames>, default = false;
     /// Request bodies without a length are waited for up to this size and sent with one. A route may say otherwise.
@@ -301,6 +309,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     upstream.slow_start = section.slow_start.value;
     upstream.connector.connect_timeout = section.connect_timeout.value;
     upstream.connector.pooled = section.pool.value;
+    upstream.connector.protocol = section.protocol.value;
     upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
     upstream.keeps_names = section.field_names.value;
     upstream.buffer_request = section.buffer_request.and_then(|at| at.value);

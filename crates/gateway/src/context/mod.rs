@@ -32,6 +32,7 @@ use crate::site::Site;
 use crate::site::drained::Drained;
 use crate::site::route::Route;
 use crate::telemetry::record::Sinks;
+use crate::upstream::http2::connections::Connections;
 use crate::upstream::pool::Pool;
 
 /// Connections of a worker whose clients have said nothing yet: some 30 MB at most, with what the kernel has.
@@ -47,6 +48,8 @@ pub struct Worker {
     drained: Arc<ArcSwap<Drained>>,
     /// Kept-alive connections to backends.
     pub pool: Arc<Pool>,
+    /// Connections over HTTP/2 to backends.
+    pub http2: Arc<Connections>,
     /// Live sessions.
     pub sessions: Arc<Registry>,
     /// Connections accepted so far.
@@ -87,6 +90,7 @@ impl Worker {
             certificates,
             drained,
             pool: Arc::default(),
+            http2: Arc::default(),
             sessions,
             accepted: Arc::default(),
             sweep: Arc::default(),

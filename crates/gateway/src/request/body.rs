@@ -15,6 +15,7 @@ use crate::request::file::body::{FileBody, FileError};
 use crate::session::report::Report;
 use crate::upstream::body::go_on;
 use crate::upstream::h1::connection::{BrokeOff, ResponseBody};
+use crate::upstream::http2::answer::Http2Answer;
 use crate::upstream::pool::Lease;
 
 /// An answer's body on its way to the client. Its end, whichever way, ends the request's report.
@@ -59,6 +60,8 @@ pub(crate) enum AnswerBody {
         /// Where its connection may go back to.
         lease: Option<Lease>,
     },
+    /// From a backend over HTTP/2.
+    Http2(Box<Http2Answer>),
 }
 
 impl AnswerBody {
@@ -84,6 +87,7 @@ impl AnswerBody {
             Self::File(file) => file.left() == 0,
             Self::Coded(coded) => coded.is_finished(),
             Self::Backend { answer, .. } => answer.is_end_stream(),
+            Self::Http2(answer) => answer.is_end_stream(),
         }
     }
 
@@ -94,6 +98,7 @@ impl AnswerBody {
             Self::File(file) => SizeHint::with_exact(file.left()),
             Self::Coded(_) => SizeHint::default(),
             Self::Backend { answer, .. } => answer.size_hint(),
+            Self::Http2(answer) => answer.size_hint(),
         }
     }
 }
@@ -110,6 +115,9 @@ impl Source for AnswerBody {
             Self::Coded(coded) => ready!(coded.poll_next(cx)),
             Self::Backend { answer, .. } => {
                 ready!(Pin::new(answer).poll_frame(cx)).transpose().map_err(Broken::from)
+            }
+            Self::Http2(answer) => {
+                ready!(Pin::new(&mut **answer).poll_frame(cx)).transpose().map_err(Broken::from)
             }
         })
     }
@@ -139,7 +147,7 @@ impl ToClient {
     /// The gateway's own answer.
     #[must_use]
     pub(crate) fn is_own(&self) -> bool {
-        !matches!(self.body, AnswerBody::Backend { .. })
+        !matches!(self.body, AnswerBody::Backend { .. } | AnswerBody::Http2(_))
     }
 
     /// Says that what was taken from here has not reached the client.
@@ -157,8 +165,12 @@ impl ToClient {
 
     fn end(&mut self) {
         self.ended = true;
-        if let AnswerBody::Backend { answer, .. } = self.body.source()
-            && let Some(upload) = answer.take_upload()
+        let upload = match self.body.source() {
+            AnswerBody::Backend { answer, .. } => answer.take_upload(),
+            AnswerBody::Http2(answer) => answer.take_upload(),
+            _ => None,
+        };
+        if let Some(upload) = upload
             && let Some(progress) = self.report.as_ref().and_then(|report| report.progress())
             && progress.has_begun()
         // else it is not wanted, and the connection ends

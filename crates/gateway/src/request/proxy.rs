@@ -1,153 +1,37 @@
 //! Requests for a backend: plain ones over kept-alive connections, handshakes over one of their
 //! own. What comes back is judged before the client sees any of it.
 
-use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, RETRY_AFTER, UPGRADE};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
-use http_body::Body;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tokio::time::timeout;
 use upgrade_handler::casing::{Kept, Spelling};
-use upgrade_handler::{FalseAnswer, Handoff, HandshakeTransport, Key, Upgrade, ask, verify};
+use upgrade_handler::{FalseAnswer, Handoff, Key, Upgrade, ask, verify};
 
 use crate::context::Connection;
-use crate::net::error::{BoxError, chain};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::reply::{ErrorResponse, RequestError, Served, Upgraded};
+use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
+use crate::request::http2;
+use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::route::Route;
-use crate::site::upstream::{Unavailable, Upstream};
-use crate::upstream::body::{
-    BODY_TOO_LONG, BodyTooLong, CLIENT_STALLED, Gate, RequestBody, ToBackend, UploadProgress,
-};
+use crate::site::upstream::{Protocol, Upstream};
+use crate::upstream::body::{Gate, RequestBody, ToBackend, UploadProgress};
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
-use crate::upstream::h1::encode::means_something;
 use crate::upstream::h1::request::RequestWriter;
-use crate::upstream::h1::response::BadResponse;
+use crate::upstream::http2::request::Opened;
 use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::stream::BackendStream;
-
-/// How long a backend is given to say 100 Continue before it is sent the body without that.
-const CONTINUE_TIME: Duration = Duration::from_secs(1);
-
-/// How long a client over HTTP/2 is given to show that a request in which a body means nothing has one, before it is
-/// taken for one that has.
-const BODY_TIME: Duration = Duration::from_secs(1);
-
-/// Why there is no answer from a backend that could be passed on.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("{0}")]
-    Dial(#[from] DialError),
-    #[error("the backend did not answer within {after:?} (response_timeout)")]
-    Timeout { after: Duration },
-    #[error("{CLIENT_STALLED}")]
-    ClientStalled,
-    #[error("the request's body was cut off: {}", chain(&**.0))]
-    Body(BoxError),
-    #[error("the connection to the backend broke before it answered: {0}")]
-    Broke(std::io::Error),
-    #[error("the backend's answer is not valid HTTP: {0}")]
-    NotHttp(BadResponse),
-    #[error("the backend's answer can't be forwarded: {0}")]
-    Bad(BadResponse),
-    #[error("the backend's answer to the WebSocket handshake is invalid: {0}")]
-    False(#[from] FalseAnswer),
-    #[error("the backend answered 101 before it had the request")]
-    Early,
-    #[error(
-        "the backend answered {0} instead of 101 to a handshake over HTTP/2, where any 2xx opens the tunnel"
-    )]
-    WouldOpen(StatusCode),
-    #[error("{error}")]
-    Unavailable { error: Unavailable, retry_after: Duration },
-}
-
-impl Failure {
-    /// It is the server's, and no fault of the client's or of the gateway's.
-    fn is_servers(&self) -> bool {
-        !matches!(
-            self,
-            Self::Dial(DialError::Shortage { .. })
-                | Self::ClientStalled
-                | Self::Body(_)
-                | Self::Unavailable { .. }
-        )
-    }
-
-    /// As what another server may make it good.
-    fn retry_on(&self) -> Option<RetryOn> {
-        match self {
-            Self::Dial(DialError::Shortage { .. }) => None,
-            Self::Dial(_) => Some(RetryOn::Connect),
-            Self::Broke(_) => Some(RetryOn::Broken),
-            _ => None,
-        }
-    }
-}
-
-impl From<SendRequestError> for Failure {
-    fn from(e: SendRequestError) -> Self {
-        match e {
-            SendRequestError::Retry { why, .. } | SendRequestError::Broke(why) => Self::Broke(why),
-            SendRequestError::Body(e) => Self::Body(e),
-            SendRequestError::Bad(bad) if bad.is_syntax() => Self::NotHttp(bad),
-            SendRequestError::Bad(bad) => Self::Bad(bad),
-        }
-    }
-}
-
-impl From<Failure> for RequestError {
-    fn from(failure: Failure) -> Self {
-        let (status, sentence) = match &failure {
-            Failure::Unavailable { error: Unavailable::Full, .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the backends of this gateway have no room at the moment")
-            }
-            Failure::Unavailable { error: Unavailable::Down(_), .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no backend of this gateway is available")
-            }
-            Failure::Dial(DialError::Timeout { .. } | DialError::TlsTimeout { .. })
-            | Failure::Timeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "the backend of this gateway did not answer in time")
-            }
-            Failure::ClientStalled => (StatusCode::REQUEST_TIMEOUT, CLIENT_STALLED),
-            Failure::Body(e) if e.is::<BodyTooLong>() => (StatusCode::PAYLOAD_TOO_LARGE, BODY_TOO_LONG),
-            Failure::Body(_) => (StatusCode::BAD_REQUEST, "the request's body was cut off"),
-            Failure::Dial(DialError::Shortage { .. }) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "this gateway can't open another connection at the moment")
-            }
-            Failure::Dial(_) => (StatusCode::BAD_GATEWAY, "the backend of this gateway is unreachable"),
-            Failure::Broke(_)
-            | Failure::NotHttp(_)
-            | Failure::Bad(_)
-            | Failure::False(_)
-            | Failure::Early
-            | Failure::WouldOpen(_) => {
-                (StatusCode::BAD_GATEWAY, "the backend of this gateway sent an invalid response")
-            }
-        };
-        let answer = ErrorResponse::new(status, sentence).because(failure.to_string());
-        match &failure {
-            Failure::Unavailable { error: Unavailable::Full, retry_after } => {
-                answer.with(RETRY_AFTER, retry_after.as_secs().max(1).into()).into()
-            }
-            _ => answer.into(),
-        }
-    }
-}
 
 /// Passes a plain request on and its answer back. `interim` gets what comes before it, if the client can hear it.
 ///
@@ -163,6 +47,15 @@ pub(super) async fn request(
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
     let mut attempts = begin(connection, upstream, report, hop, &head, false).await?;
+    if upstream.connector.protocol == Protocol::Http2 {
+        let sending = http2::send(connection, &mut attempts, report, hop, head, body, interim);
+        let sent = Box::pin(sending).await; // larger than the rest
+        let (mut head, answer) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+        attempts.answered(report, head.status);
+        forward::response(&mut head.headers);
+        head.version = Version::HTTP_11;
+        return Ok(Served::Answer(Response::from_parts(head, AnswerBody::Http2(answer))));
+    }
     let sent = send_pooled(connection, &mut attempts, report, hop, head, body, interim).await;
     let (mut head, answer, lease) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
     attempts.answered(report, head.status);
@@ -172,28 +65,6 @@ pub(super) async fn request(
     forward::response(&mut head.headers);
     head.version = Version::HTTP_11;
     Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
-}
-
-/// Gives the request to a server.
-pub(super) async fn begin<'a>(
-    connection: &Connection,
-    upstream: &'a Upstream,
-    report: &mut Report,
-    hop: &Hop<'_>,
-    head: &Parts,
-    is_handshake: bool,
-) -> Result<Attempts<'a>, Failure> {
-    Attempts::begin(connection, upstream, report, head, hop, is_handshake).await.map_err(|error| {
-        let retry_after = upstream.queue.map_or(Duration::ZERO, |queue| queue.timeout);
-        Failure::Unavailable { error, retry_after }
-    })
-}
-
-/// Counts a failure at the server that had the request last.
-pub(super) fn note(attempts: &Attempts<'_>, report: &Report, failure: &Failure) {
-    if failure.is_servers() {
-        attempts.failed(report, failure);
-    }
 }
 
 /// A new connection to another server, after there is none to the first.
@@ -288,24 +159,12 @@ async fn send_pooled(
     mut body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
-    if let Some(body) = body.http2()
-        && body.size_hint().exact().is_none()
-        && !means_something(&head.method)
-        && !forward::expects_continue(&head.headers)
-    {
-        // There are servers that refuse a GET with a body, even an empty one.
-        let _ = timeout(BODY_TIME, body.known()).await;
-    }
+    body.settle(&head).await;
     let upstream = attempts.upstream();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop);
-    let (told, gate) = if !body.is_end_stream() && forward::expects_continue(&head.headers) {
-        let (told, open) = oneshot::channel();
-        (Some(told), Some(Gate::new(open, Instant::now() + CONTINUE_TIME)))
-    } else {
-        (None, None)
-    };
+    let (told, gate) = Gate::of(&head, &body);
     let spare = attempts.spares(&head, &body).then(|| (head.clone(), lines.clone()));
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
@@ -369,13 +228,6 @@ fn own_pool(connection: &Connection, version: Version) -> Option<&Arc<Pool>> {
     (version != Version::HTTP_2).then(|| connection.own.get_or_init(Arc::default))
 }
 
-/// For those who wonder why an answer is not what the backend wrote, or why its connections are not kept.
-fn tell_repairs(upstream: &Upstream, repairs: &[impl Display]) {
-    for repair in repairs {
-        debug!(%upstream, %repair, "the backend's answer was repaired");
-    }
-}
-
 /// Asks a backend to open a WebSocket, and the client's tunnel only when it has.
 ///
 /// # Errors
@@ -407,8 +259,14 @@ pub(super) async fn upgrade(
             shaken => break shaken,
         }
     };
-    let (mut head, answer) = shaken.inspect_err(|failure| note(&attempts, report, failure))?;
+    let (mut head, shaken) = shaken.inspect_err(|failure| note(&attempts, report, failure))?;
     attempts.answered(report, head.status);
+    let answer = match shaken {
+        Shaken::Http1(answer) => answer,
+        Shaken::Http2(opened) => {
+            return http2::opened(connection, route, &attempts, report, head, opened, &upgrade);
+        }
+    };
     tell_repairs(upstream, answer.repairs());
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         let lease = if logs_in || identity::challenges(&head) {
@@ -437,7 +295,32 @@ pub(super) async fn upgrade(
     }))
 }
 
+/// What a server has made of a handshake.
+enum Shaken {
+    /// 101, or anything else, over a connection of its own.
+    Http1(ResponseBody<BackendStream>),
+    /// A tunnel, or anything else, over a stream.
+    Http2(Opened),
+}
+
 async fn shake_hands(
+    connection: &Connection,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    head: &Parts,
+    lines: &[u8],
+) -> Result<(response::Parts, Shaken), Failure> {
+    if upstream.connector.protocol == Protocol::Http2 {
+        let opening = http2::open(connection, upstream, endpoint, head, lines);
+        if let Some((head, opened)) = Box::pin(opening).await? {
+            return Ok((head, Shaken::Http2(opened)));
+        }
+    }
+    let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines).await?;
+    Ok((head, Shaken::Http1(answer)))
+}
+
+async fn shake_hands_http1(
     connection: &Connection,
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,
@@ -479,20 +362,10 @@ async fn own_connection(
 /// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a
 /// client that logs it in.
 fn declined(
-    mut head: response::Parts,
+    head: response::Parts,
     answer: ResponseBody<BackendStream>,
     upgrade: &Upgrade,
     lease: Option<Lease>,
 ) -> Result<Served, Failure> {
-    if upgrade.transport == HandshakeTransport::Http2 && head.status.is_success() {
-        return Err(Failure::WouldOpen(head.status)); // RFC 8441 §5: any 2xx would
-    }
-    forward::response(&mut head.headers);
-    if head.status == StatusCode::UPGRADE_REQUIRED && upgrade.transport != HandshakeTransport::Http2 {
-        // RFC 9110 §15.5.22 wants it, and it went as a field of the hop.
-        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    }
-    head.version = Version::HTTP_11;
-    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer: answer.boxed(), lease })))
+    decline(head, AnswerBody::Backend { answer: answer.boxed(), lease }, upgrade)
 }

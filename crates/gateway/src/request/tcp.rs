@@ -10,7 +10,7 @@ use upgrade_handler::{Agreed, Upgrade, accept};
 use crate::context::Connection;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::options;
-use crate::request::proxy::{Failure, begin, note};
+use crate::request::failure::{Failure, begin, note};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::session::report::Report;
 use crate::session::{Other, Special};
@@ -36,7 +36,9 @@ pub(super) async fn upgrade(
     let dialed = dial(server.upstream.connector, attempts.endpoint()).await.map_err(Failure::from);
     let backend = dialed.inspect_err(|failure| note(&attempts, report, failure))?;
     attempts.answered(report, StatusCode::SWITCHING_PROTOCOLS);
-    options::acknowledge(&backend);
+    if let Some(socket) = backend.socket() {
+        options::acknowledge(&socket);
+    }
     let protocol = server.subprotocol(&upgrade.protocols);
     let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok());
     let agreed = Agreed { protocol, ..Agreed::default() };

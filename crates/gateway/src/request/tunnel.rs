@@ -15,7 +15,8 @@ use upgrade_handler::{
 use crate::context::Connection;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::body::AnswerBody;
-use crate::request::proxy::{Failure, begin, keep_names, note};
+use crate::request::failure::{Failure, begin, note};
+use crate::request::proxy::keep_names;
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::session::report::Report;
 use crate::session::{Other, Special};

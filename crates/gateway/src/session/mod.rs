@@ -32,7 +32,6 @@ use self::moved::StillSession;
 use crate::context::registry::Registered;
 use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
-use crate::net::options;
 use crate::net::stream::Stream;
 use crate::net::sweep::SweptSession;
 use crate::session::report::Report;
@@ -85,6 +84,11 @@ impl Other {
                 None
             }
         }
+    }
+
+    /// It can go to another process.
+    fn is_movable(&self) -> bool {
+        matches!(self, Self::Backend(backend) if backend.get_ref().is_movable())
     }
 
     /// The relay is to go on from `state`.
@@ -165,13 +169,15 @@ impl Session {
                 match relaying.await {
                     Ending::Over(outcome) => {
                         if let (Exit::Reset, Other::Backend(backend)) = (outcome.backend, &self.other) {
-                            options::reset_on_close(backend.get_ref());
+                            backend.get_ref().reset_on_close();
                         }
                         self.end(&outcome);
                         break outcome.client;
                     }
                     Ending::Frozen(state) => match self.report.worker().transit.entrance() {
-                        Some(entrance) if C::IS_MOVABLE => return self.leave(client, state, &entrance),
+                        Some(entrance) if C::IS_MOVABLE && self.other.is_movable() => {
+                            return self.leave(client, state, &entrance);
+                        }
                         _ => self.other.put_state(state), // it goes on here
                     },
                 }

@@ -111,6 +111,7 @@ fn write_backend(out: &mut StateWriter, backend: Handoff<BackendStream>) -> Resu
             Ok(unix.into_std()?.into())
         }
         BackendStream::Tls(tls) => write_tls(out, *tls, &ahead),
+        BackendStream::Http2(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()), // such a session stays
     }
 }
 

@@ -7,7 +7,6 @@ use frame_core::relay::ClientStream;
 use upgrade_handler::Handoff;
 
 use crate::net::clock::Coarse;
-use crate::net::options;
 use crate::upstream::stream::BackendStream;
 
 /// Passes bytes on until the session is over. A server that may miss some sees a reset, and not an end; a client's TLS
@@ -20,7 +19,7 @@ pub(super) async fn run(
 ) -> Outcome {
     let outcome = frame_core::opaque(client, backend, policy, handle, Coarse).await;
     if outcome.backend == Exit::Reset {
-        options::reset_on_close(backend.get_ref());
+        backend.get_ref().reset_on_close();
     }
     outcome
 }

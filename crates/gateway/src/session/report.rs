@@ -42,6 +42,8 @@ pub(crate) struct Report {
     /// The protocol that the session speaks, if it is no WebSocket.
     upgrade: Option<Box<str>>,
     received: Option<Arc<UploadProgress>>,
+    /// Its server has it over HTTP/2.
+    is_over_http2: bool,
     /// The session's.
     id: Option<u64>,
     is_session: bool,
@@ -73,6 +75,7 @@ impl Report {
             request_id: None,
             upgrade: None,
             received: None,
+            is_over_http2: false,
             id: None,
             is_session: false,
             written: false,
@@ -128,6 +131,11 @@ impl Report {
         self.cause(format!("the backend's answer was cut off: {}", chain(error)));
     }
 
+    /// Its server gets it over HTTP/2.
+    pub(crate) fn over_http2(&mut self) {
+        self.is_over_http2 = true;
+    }
+
     /// How far the request's body has come, if it has one.
     #[must_use]
     pub(crate) fn progress(&self) -> Option<Arc<UploadProgress>> {
@@ -152,7 +160,7 @@ impl Report {
             client: self.client,
             protocol: protocol(self.version),
             started: self.started,
-            stays: (self.version == Version::HTTP_2).then_some(StayReason::Http2),
+            stays: (self.version == Version::HTTP_2 || self.is_over_http2).then_some(StayReason::Http2),
             server: self.server().cloned(),
             identity: self.identity.clone(),
         }
@@ -226,6 +234,7 @@ impl Report {
             route: self.route.as_ref().map(|route| &route.id),
             generation: self.generation,
             backend: self.asked_backend().map(|endpoint| &*endpoint.address),
+            backend_protocol: self.is_over_http2.then(|| protocol(Version::HTTP_2)),
             status: self.status,
             upgrade: self.upgrade.as_deref(),
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),

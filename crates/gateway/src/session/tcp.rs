@@ -5,7 +5,6 @@ use frame_core::endpoint::Endpoint;
 use frame_core::outcome::{Exit, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::net::options;
 use crate::upstream::stream::BackendStream;
 
 /// Passes bytes on until the session is over. A server that may miss some sees a reset, and not an end.
@@ -15,7 +14,7 @@ where
 {
     let outcome = bridge(endpoint, backend).await;
     if outcome.backend == Exit::Reset {
-        options::reset_on_close(backend);
+        backend.reset_on_close();
     }
     outcome
 }

@@ -34,6 +34,18 @@ pub struct Connector {
     pub pooled: bool,
     /// Servers are told by the PROXY protocol who the client is.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What is spoken with servers.
+    pub protocol: Protocol,
+}
+
+/// A version of HTTP, as it is spoken with servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// One request at a time over each connection (RFC 9112).
+    #[default]
+    Http1,
+    /// Many over each: chosen by ALPN, or without TLS by prior knowledge (RFC 9113 §3.2, §3.3).
+    Http2,
 }
 
 /// What a route names behind `proxy`.
@@ -150,7 +162,12 @@ impl Upstream {
             on_down: OnDown::default(),
             queue: None,
             slow_start: Duration::ZERO,
-            connector: Connector { connect_timeout: CONNECT_TIMEOUT, pooled: true, proxy_protocol: None },
+            connector: Connector {
+                connect_timeout: CONNECT_TIMEOUT,
+                pooled: true,
+                proxy_protocol: None,
+                protocol: Protocol::Http1,
+            },
             response_timeout: RESPONSE_TIMEOUT,
             buffer_request: None,
             path: None,

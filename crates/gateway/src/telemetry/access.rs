@@ -29,6 +29,7 @@ macro_rules! line {
             route = record.route.map(RouteId::as_str),
             generation = record.generation,
             backend = record.backend,
+            backend_protocol = record.backend_protocol,
             status = record.status.map(|status| status.as_u16()),
             request_bytes = record.request_bytes,
             request_id = record.request_id,

@@ -35,6 +35,8 @@ pub struct Record<'a> {
     pub generation: u64,
     /// `host:port` of the backend that was asked.
     pub backend: Option<&'a str>,
+    /// The version of HTTP that it was asked with, if that is not HTTP/1.1.
+    pub backend_protocol: Option<&'static str>,
     /// What the client was answered.
     pub status: Option<StatusCode>,
     /// The protocol that its session speaks; `None`: WebSocket, or there is none.

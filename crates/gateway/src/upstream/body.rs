@@ -10,17 +10,26 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::RecvStream;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use net_io::memory::Claim;
 use tokio::sync::oneshot;
-use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Duration, Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::net::error::BoxError;
 use crate::net::limits::STALL_MAX;
 use crate::net::patience::{BodyPace, StallTimer};
-use crate::upstream::forward::has_outer_blanks;
+use crate::upstream::forward::{expects_continue, has_outer_blanks};
+use crate::upstream::h1::encode::means_something;
+
+/// How long a backend is given to say 100 Continue before it is sent the body without that.
+const CONTINUE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a client over HTTP/2 is given to show that a request in which a body means nothing has one, before it is
+/// taken for one that has.
+const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// What a client and the log read if the client doesn't send its body.
 pub(crate) const CLIENT_STALLED: &str =
@@ -59,6 +68,23 @@ impl RequestBody {
             Self::Empty | Self::Http1(_) => None,
             Self::Http2(body) => Some(body),
             Self::Limited(body, _) => body.http2(),
+        }
+    }
+}
+
+impl RequestBody {
+    /// Waits until it is known whether a request in which a body means nothing has one: there are servers that refuse a
+    /// GET with a body, even an empty one.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn settle(&mut self, head: &Parts) {
+        if let Some(body) = self.http2()
+            && body.size_hint().exact().is_none()
+            && !means_something(&head.method)
+            && !expects_continue(&head.headers)
+        {
+            let _ = timeout(BODY_TIME, body.known()).await;
         }
     }
 }
@@ -397,6 +423,15 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// For a client that waits for 100 Continue: who is to be told of it, and what holds its body back until then.
+    pub(crate) fn of(head: &Parts, body: &RequestBody) -> (Option<oneshot::Sender<()>>, Option<Self>) {
+        if body.is_end_stream() || !expects_continue(&head.headers) {
+            return (None, None);
+        }
+        let (told, open) = oneshot::channel();
+        (Some(told), Some(Self::new(open, Instant::now() + CONTINUE_TIME)))
+    }
+
     /// Opens when `open` is notified, or at `until`.
     #[must_use]
     pub fn new(open: oneshot::Receiver<()>, until: Instant) -> Self {
@@ -453,6 +488,17 @@ impl ToBackend {
         .await;
         held.is_whole = is_whole;
         self.held = Some(held);
+    }
+
+    /// Gives back what was taken of it, to be taken again; `is_whole`: there is no more than that.
+    pub(crate) fn put_back(&mut self, frames: Vec<Frame<Bytes>>, is_whole: bool) {
+        let held = self.held.get_or_insert_default();
+        for frame in frames.into_iter().rev() {
+            held.len += frame.data_ref().map_or(0, Bytes::len) as u64;
+            held.frames.push_front(Ok(frame));
+        }
+        held.is_whole |= is_whole;
+        held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
     }
 
     /// A view of how far it has come.

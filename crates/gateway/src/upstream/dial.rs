@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use net_io::Unix;
 use socket2::SockRef;
-use tls_acceptor::{ConnectError, TlsStream};
+use tls_acceptor::{Alpn, ConnectError, TlsStream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::net::error::BoxError;
 use crate::net::options;
 use crate::net::shortage::is_shortage;
 use crate::site::endpoint::{Endpoint, Place};
@@ -21,7 +22,7 @@ use crate::upstream::stream::BackendStream;
 /// The first wait before a Unix socket whose queue is full is tried again; each further one is twice as long.
 const QUEUE_WAIT: Duration = Duration::from_millis(1);
 
-/// Connects to a server, trying each address of a name in turn, all under one deadline.
+/// Connects to a server for HTTP/1.1, trying each address of a name in turn, all under one deadline.
 ///
 /// # Errors
 /// Why the last attempt failed.
@@ -29,6 +30,21 @@ const QUEUE_WAIT: Duration = Duration::from_millis(1);
 /// # Cancel safety
 /// A dropped call drops the attempt.
 pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<BackendStream, DialError> {
+    dial_for(connector, endpoint, Alpn::Http11).await
+}
+
+/// The same for this protocol.
+///
+/// # Errors
+/// Why the last attempt failed.
+///
+/// # Cancel safety
+/// A dropped call drops the attempt.
+pub(crate) async fn dial_for(
+    connector: Connector,
+    endpoint: &Endpoint,
+    alpn: Alpn,
+) -> Result<BackendStream, DialError> {
     let deadline = Instant::now() + connector.connect_timeout;
     let header = endpoint.header.as_deref().unwrap_or_default();
     match &endpoint.place {
@@ -42,7 +58,7 @@ pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Ba
             }
             let Some(tls) = &endpoint.tls else { return Ok(BackendStream::Tcp(tcp.into())) };
             // Larger than the rest, and for few.
-            let handshake = Box::pin(shake_hands(tls, tcp));
+            let handshake = Box::pin(shake_hands(tls, tcp, alpn));
             match timeout_at(deadline, handshake).await {
                 Ok(done) => Ok(BackendStream::Tls(Box::new(done?))),
                 Err(_) => Err(DialError::TlsTimeout { after: connector.connect_timeout }),
@@ -57,9 +73,12 @@ pub(crate) async fn dial(connector: Connector, endpoint: &Endpoint) -> Result<Ba
     }
 }
 
-async fn shake_hands(tls: &ServerTls, tcp: TcpStream) -> Result<TlsStream, DialError> {
+async fn shake_hands(tls: &ServerTls, tcp: TcpStream, alpn: Alpn) -> Result<TlsStream, DialError> {
     let connector = tls.connector().ok_or(DialError::Unprepared)?;
-    Ok(connector.connect(tcp, &tls.name).await?)
+    connector.connect(tcp, &tls.name, alpn).await.map_err(|error| match error {
+        ConnectError::Protocol { .. } => DialError::NotHttp2 { error: NotHttp2::Alpn(error) },
+        error => error.into(),
+    })
 }
 
 async fn dial_tcp(
@@ -143,6 +162,12 @@ pub enum DialError {
         /// The limit.
         after: Duration,
     },
+    /// The server doesn't speak HTTP/2, which its upstream says it does.
+    #[error("{error}; if it doesn't speak HTTP/2, set protocol = \"http/1.1\"")]
+    NotHttp2 {
+        /// What is wrong with it.
+        error: NotHttp2,
+    },
     /// The files of its TLS were not read, which is done before requests are served.
     #[error("the TLS settings of this backend were not prepared")]
     Unprepared,
@@ -156,15 +181,40 @@ pub enum DialError {
     },
 }
 
+/// What a server has in place of HTTP/2.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHttp2 {
+    /// Another protocol below TLS.
+    #[error("{0}")]
+    Alpn(ConnectError),
+    /// What it began with is no frame of settings.
+    #[error("the backend began with what is not HTTP/2: {0}")]
+    Frames(BoxError),
+    /// It ended the connection.
+    #[error("the backend ended the connection in place of an answer to the HTTP/2 preface")]
+    End,
+    /// Its settings say that it takes no stream, or didn't come.
+    #[error("the backend sent no HTTP/2 settings within {after:?} (connect_timeout), or took no stream")]
+    Silent {
+        /// The limit.
+        after: Duration,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::upstream::Protocol;
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_refused_and_a_name_without_address_is_told() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let connector =
-            Connector { connect_timeout: Duration::from_secs(5), pooled: true, proxy_protocol: None };
+        let connector = Connector {
+            connect_timeout: Duration::from_secs(5),
+            pooled: true,
+            proxy_protocol: None,
+            protocol: Protocol::Http1,
+        };
         let refused = dial(connector, &Endpoint::new("127.0.0.1", free.port())).await;
         assert!(matches!(refused, Err(DialError::Connect { .. })));
         let nameless = dial(connector, &Endpoint::new("name.invalid", free.port())).await;
@@ -174,8 +224,12 @@ mod tests {
     async fn a_unix_socket_with_a_full_queue_is_waited_for_and_one_that_is_not_there_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.sock").to_str().unwrap().to_owned();
-        let connector =
-            Connector { connect_timeout: Duration::from_millis(50), pooled: true, proxy_protocol: None };
+        let connector = Connector {
+            connect_timeout: Duration::from_millis(50),
+            pooled: true,
+            proxy_protocol: None,
+            protocol: Protocol::Http1,
+        };
         let missing = dial(connector, &Endpoint::unix(&path)).await.unwrap_err();
         assert!(missing.to_string().contains(&format!("can't connect to unix:{path}: ")), "{missing}");
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -184,8 +238,12 @@ mod tests {
         let first = dial(connector, &Endpoint::unix(&path)).await.unwrap();
         let full = dial(connector, &Endpoint::unix(&path)).await;
         assert!(matches!(full, Err(DialError::Timeout { .. })), "{full:?}");
-        let patient =
-            Connector { connect_timeout: Duration::from_secs(20), pooled: true, proxy_protocol: None };
+        let patient = Connector {
+            connect_timeout: Duration::from_secs(20),
+            pooled: true,
+            proxy_protocol: None,
+            protocol: Protocol::Http1,
+        };
         let endpoint = Endpoint::unix(&path);
         let waiting = dial(patient, &endpoint);
         tokio::pin!(waiting);

@@ -1,10 +1,11 @@
-//! Backends: a TCP connection to one, HTTP/1.1 over it, connections that are kept, and what is passed on.
+//! Backends: a TCP connection to one, HTTP/1.1 and HTTP/2 over it, connections that are kept, and what is passed on.
 
 pub(crate) mod body;
 pub(crate) mod dial;
 pub(crate) mod edits;
 pub(crate) mod forward;
 pub(crate) mod h1;
+pub(crate) mod http2;
 pub(crate) mod identity;
 pub(crate) mod interim;
 pub(crate) mod location;

@@ -9,6 +9,9 @@ use net_io::{Tcp, Unix};
 use tls_acceptor::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::options;
+use crate::upstream::http2::tunnel::ServerTunnel;
+
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) enum BackendStream {
@@ -18,6 +21,8 @@ pub(crate) enum BackendStream {
     Unix(Unix),
     /// TLS over TCP, its client's end.
     Tls(Box<TlsStream>),
+    /// A stream of a connection over HTTP/2, which carries a WebSocket.
+    Http2(Box<ServerTunnel>),
 }
 
 /// Does the same over whatever it is.
@@ -27,13 +32,32 @@ macro_rules! each {
             BackendStream::Tcp($io) => $what,
             BackendStream::Unix($io) => $what,
             BackendStream::Tls($io) => $what,
+            BackendStream::Http2($io) => $what,
         }
     };
 }
 
-impl AsFd for BackendStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        each!(self, io => io.as_fd())
+impl BackendStream {
+    /// Its socket, if it has one of its own.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(io) => Some(io.as_fd()),
+            Self::Unix(io) => Some(io.as_fd()),
+            Self::Tls(io) => Some(io.as_fd()),
+            Self::Http2(_) => None,
+        }
+    }
+
+    /// Makes the coming close a reset. That of a stream over HTTP/2 is one without a shutdown.
+    pub(crate) fn reset_on_close(&self) {
+        if let Some(socket) = self.socket() {
+            options::reset_on_close(&socket);
+        }
+    }
+
+    /// It can be taken apart, and go to another process.
+    pub(crate) fn is_movable(&self) -> bool {
+        !matches!(self, Self::Http2(_))
     }
 }
 

@@ -79,6 +79,12 @@ pub enum ConnectError {
     /// The server gave up.
     #[error("the server ended the TLS handshake (alert {0:?})")]
     Alert(AlertDescription),
+    /// The server doesn't choose the protocol that it is offered by ALPN.
+    #[error("the server doesn't choose {wanted:?} by ALPN")]
+    Protocol {
+        /// As ALPN calls it.
+        wanted: &'static str,
+    },
     /// The server broke TLS, or the two have nothing in common.
     #[error("the TLS handshake with the server failed: {0}")]
     Tls(Error),

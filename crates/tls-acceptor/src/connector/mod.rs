@@ -16,7 +16,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 
 pub use self::error::{ConnectError, ConnectorError};
@@ -68,7 +68,10 @@ pub struct ClientCertificate {
 /// Does handshakes with servers. Cheap to clone; clones share the sessions that can be resumed.
 #[derive(Debug, Clone)]
 pub struct TlsConnector {
-    tls: Arc<ClientConfig>,
+    /// Offers HTTP/1.1.
+    http1: Arc<ClientConfig>,
+    /// The same, but offers HTTP/2; sessions are resumed across the two.
+    http2: Arc<ClientConfig>,
     /// Of the settings and what was in their files.
     fingerprint: u64,
 }
@@ -119,7 +122,9 @@ impl TlsConnector {
             settings.authorities.is_empty(),
             read.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>(),
         ));
-        Ok(Self { tls: Arc::new(tls), fingerprint })
+        let mut http2 = tls.clone();
+        http2.alpn_protocols = vec![Alpn::H2.as_str().into()];
+        Ok(Self { http1: Arc::new(tls), http2: Arc::new(http2), fingerprint })
     }
 
     /// Two with the same trust the same authorities and show the same certificate.
@@ -128,20 +133,39 @@ impl TlsConnector {
         self.fingerprint
     }
 
-    /// Does the handshake with the server at the other end of `tcp`, whose certificate has to be valid for `name`.
+    /// Does the handshake with the server at the other end of `tcp`, whose certificate has to be valid for `name`. It is
+    /// offered `alpn`: HTTP/2 it has to choose, while a server that chooses nothing speaks HTTP/1.1 (RFC 7301 §3.2,
+    /// RFC 9113 §3.2).
     ///
     /// # Errors
     /// See [`ConnectError`]. The server has been told.
     ///
     /// # Cancel safety
     /// A dropped call drops the connection.
-    pub async fn connect(&self, mut tcp: TcpStream, name: &ServerName) -> Result<TlsStream, ConnectError> {
-        let mut handshake = Handshake::new(self.tls.clone(), name.0.clone())?;
+    pub async fn connect(
+        &self,
+        mut tcp: TcpStream,
+        name: &ServerName,
+        alpn: Alpn,
+    ) -> Result<TlsStream, ConnectError> {
+        let config = match alpn {
+            Alpn::Http11 => &self.http1,
+            Alpn::H2 => &self.http2,
+        };
+        let mut handshake = Handshake::new(config.clone(), name.0.clone())?;
         if let Err(e) = handshake.run(&mut tcp).await {
             handshake.say_why(&tcp);
-            return Err(e);
+            return Err(match e {
+                ConnectError::Alert(AlertDescription::NoApplicationProtocol) => {
+                    ConnectError::Protocol { wanted: alpn.as_str() }
+                }
+                e => e,
+            });
         }
         let (finished, tickets) = handshake.finish()?;
+        if alpn == Alpn::H2 && finished.alpn.is_none() {
+            return Err(ConnectError::Protocol { wanted: alpn.as_str() });
+        }
         Ok(TlsStream::of_client(Tcp::from(tcp), finished, tickets)?)
     }
 }

@@ -78,7 +78,7 @@ async fn meet(
     let name = ServerName::parse(name).unwrap();
     // What the client says last leaves with its first data.
     let client = async {
-        let mut stream = connector.connect(tcp, &name).await?;
+        let mut stream = connector.connect(tcp, &name, Alpn::Http11).await?;
         stream.write_all(b"hello").await?;
         stream.flush().await?;
         Ok(stream)
@@ -281,7 +281,8 @@ async fn servers_that_speak_no_tls_or_nothing() {
             far.shutdown().await.unwrap();
             far
         };
-        let (client, _far) = soon(async { tokio::join!(connector.connect(tcp, &name), serving) }).await;
+        let (client, _far) =
+            soon(async { tokio::join!(connector.connect(tcp, &name, Alpn::Http11), serving) }).await;
         let error = client.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }

@@ -35,9 +35,10 @@ impl Report {
             status,
             cause,
             request_id,
-            upgrade: _,  // such a session stays
-            received: _, // a handshake has no body
-            id: _,       // the session's
+            upgrade: _,       // such a session stays
+            received: _,      // a handshake has no body
+            is_over_http2: _, // such a session stays
+            id: _,            // the session's
             is_session: _,
             written: _,
             is_omitted: _, // not a session
@@ -137,6 +138,7 @@ impl Report {
             cause: fields.option(text)?.map(Into::into),
             request_id: fields.option(text)?.map(Into::into),
             received: None,
+            is_over_http2: false,
             id: None,
             is_session: false,
             written: true,

@@ -1,0 +1,224 @@
+//! Requests for servers over HTTP/2. What a server has not looked at goes to it once more, or to another one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::response;
+use tracing::debug;
+use upgrade_handler::{Handoff, Upgrade, ask_http2, verify_http2};
+
+use crate::context::Connection;
+use crate::request::attempts::Attempts;
+use crate::request::body::AnswerBody;
+use crate::request::failure::{Failure, decline, note, tell_repairs};
+use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::session::Other;
+use crate::session::report::Report;
+use crate::site::endpoint::Endpoint;
+use crate::site::retry::RetryOn;
+use crate::site::route::Route;
+use crate::site::upstream::Upstream;
+use crate::upstream::body::{Gate, RequestBody, ToBackend};
+use crate::upstream::dial::DialError;
+use crate::upstream::forward::{self, Hop};
+use crate::upstream::http2::answer::Http2Answer;
+use crate::upstream::http2::connection::FreeStream;
+use crate::upstream::http2::head;
+use crate::upstream::http2::request::{Http2Request, Opened, SendError, open_tunnel};
+use crate::upstream::interim::Interim;
+use crate::upstream::stream::BackendStream;
+
+/// How often a request that a server has not looked at goes to the same server again: a connection may end, and another
+/// one be full.
+const REPEATS_MAX: u32 = 3;
+
+/// Sends a request until there is an answer, and gives its head and its body.
+///
+/// # Errors
+/// If there is none.
+pub(super) async fn send(
+    connection: &Connection,
+    attempts: &mut Attempts<'_>,
+    report: &mut Report,
+    hop: &Hop<'_>,
+    mut head: Box<Parts>,
+    mut body: RequestBody,
+    interim: Option<&Interim>,
+) -> Result<(response::Parts, Box<Http2Answer>), Failure> {
+    body.settle(&head).await;
+    let upstream = attempts.upstream();
+    let lines = forward::request(&mut head, hop);
+    head::request(&mut head, &lines, attempts.endpoint());
+    let (told, gate) = Gate::of(&head, &body);
+    let spare = attempts.spares(&head, &body).then(|| head.clone());
+    let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
+    let progress = body.progress();
+    report.received(progress.clone());
+    report.over_http2();
+    if let (Some(max), None) = (upstream.buffer_request, &told) {
+        Box::pin(body.hold(max)).await;
+    }
+    let mut request = Box::new(Http2Request::new(*head, body, told));
+    let mut repeats = 0;
+    loop {
+        let stream = stream(connection, attempts, report).await?;
+        request.set_scheme(attempts.endpoint());
+        progress.touch();
+        let again = match request.send(stream, upstream.response_timeout, interim).await {
+            Ok((head, answer)) => match &spare {
+                Some(spare)
+                    if attempts.next(
+                        report,
+                        RetryOn::Status(head.status),
+                        &format_args!("it answered {}", head.status),
+                    ) =>
+                {
+                    Box::new(Http2Request::new((**spare).clone(), ToBackend::empty(), None))
+                }
+                _ => {
+                    progress.answered();
+                    return Ok((head, Box::new(answer)));
+                }
+            },
+            Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
+            Err(failed) => repeat(failed, attempts, report, &mut repeats)?,
+        };
+        request = again;
+    }
+}
+
+/// The request that may be sent again, and to whom `attempts` says.
+fn repeat(
+    failed: SendError,
+    attempts: &mut Attempts<'_>,
+    report: &mut Report,
+    repeats: &mut u32,
+) -> Result<Box<Http2Request>, Failure> {
+    let is_servers_word = matches!(failed, SendError::Unprocessed { .. });
+    match failed {
+        SendError::Unprocessed { request: Some(request), why }
+        | SendError::Broke { request: Some(request), why, reused: true }
+            if *repeats < REPEATS_MAX =>
+        {
+            *repeats += 1;
+            debug!(backend = %attempts.endpoint(), cause = %why, is_servers_word, "the request is sent again");
+            Ok(request)
+        }
+        SendError::Unprocessed { request: Some(request), why }
+        | SendError::Broke { request: Some(request), why, .. } => {
+            if attempts.next(report, RetryOn::Broken, &why) { Ok(request) } else { Err(Failure::Broke(why)) }
+        }
+        SendError::Reset { request: Some(request), why } => {
+            if attempts.next(report, RetryOn::Broken, &why) {
+                Ok(request)
+            } else {
+                Err(Failure::Reset(why))
+            }
+        }
+        other => Err(failure(other, attempts.upstream())),
+    }
+}
+
+fn failure(failed: SendError, upstream: &Upstream) -> Failure {
+    match failed {
+        SendError::Unprocessed { why, .. } | SendError::Broke { why, .. } => Failure::Broke(why),
+        SendError::Reset { why, .. } => Failure::Reset(why),
+        SendError::Bad(e) => Failure::NotHttp2(e),
+        SendError::Body(e) => Failure::Body(e),
+        SendError::Timeout => Failure::Timeout { after: upstream.response_timeout },
+    }
+}
+
+/// A stream to the server that has the request, or to another one if it can't be reached.
+async fn stream(
+    connection: &Connection,
+    attempts: &mut Attempts<'_>,
+    report: &mut Report,
+) -> Result<FreeStream, Failure> {
+    loop {
+        let connector = attempts.upstream().connector;
+        match connection.worker.http2.stream(connector, attempts.endpoint()).await {
+            Ok(stream) => return Ok(stream),
+            Err(failure) => {
+                if matches!(failure, DialError::Shortage { .. })
+                    || !attempts.next(report, RetryOn::Connect, &failure)
+                {
+                    return Err(failure.into());
+                }
+            }
+        }
+    }
+}
+
+/// Asks a server for a WebSocket on a stream. `None`: it doesn't offer that, and is to be asked over HTTP/1.1.
+///
+/// # Errors
+/// If there is no answer.
+pub(super) async fn open(
+    connection: &Connection,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    head: &Parts,
+    lines: &[u8],
+) -> Result<Option<(response::Parts, Opened)>, Failure> {
+    let connections = &connection.worker.http2;
+    if connections.has_no_websockets(endpoint) {
+        return Ok(None);
+    }
+    let mut asked = head.clone();
+    ask_http2(&mut asked);
+    head::request(&mut asked, lines, endpoint);
+    let mut repeats = 0;
+    loop {
+        let stream = connections.stream(upstream.connector, endpoint).await?;
+        if !stream.offers_websockets() {
+            return Ok(None);
+        }
+        match open_tunnel(stream, asked.clone(), upstream.response_timeout).await {
+            Ok(answered) => return Ok(Some(answered)),
+            // As over HTTP/1.1 a handshake may be repeated: it is a GET there.
+            Err(SendError::Unprocessed { why, .. } | SendError::Broke { why, reused: true, .. })
+                if repeats < REPEATS_MAX =>
+            {
+                repeats += 1;
+                debug!(backend = %endpoint, cause = %why, "the handshake is sent again");
+            }
+            Err(failed) => return Err(failure(failed, upstream)),
+        }
+    }
+}
+
+/// What a server has made of a handshake: a session, or an answer in place of one.
+///
+/// # Errors
+/// If it has broken the protocol.
+pub(super) fn opened(
+    connection: &Connection,
+    route: &Arc<Route>,
+    attempts: &Attempts<'_>,
+    report: &mut Report,
+    mut head: response::Parts,
+    opened: Opened,
+    upgrade: &Upgrade,
+) -> Result<Served, RequestError> {
+    report.over_http2();
+    let tunnel = match opened {
+        Opened::Answer(answer) => return Ok(decline(head, AnswerBody::Http2(answer), upgrade)?),
+        Opened::Tunnel(tunnel) => tunnel,
+    };
+    let verified = verify_http2(&head, upgrade).map_err(Failure::from);
+    let (agreed, repairs) = verified.inspect_err(|failure| note(attempts, report, failure))?;
+    tell_repairs(attempts.upstream(), &repairs);
+    forward::response(&mut head.headers);
+    let mut answer = upgrade_handler::accept(upgrade, &agreed, head.headers);
+    *answer.extensions_mut() = connection.worker.casing.clone();
+    let registered = connection.worker.enroll(route, report.who());
+    Ok(Served::Upgraded(Upgraded {
+        answer,
+        registered,
+        route: route.clone(),
+        deflate: agreed.deflate,
+        other: Other::Backend(Handoff::new(BackendStream::Http2(tunnel), Bytes::new())),
+    }))
+}

@@ -1,0 +1,137 @@
+//! The connections of one worker: how many there are for a server follows from the streams that are open.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::site::endpoint::Endpoint;
+use crate::site::upstream::Connector;
+use crate::upstream::dial::{DialError, NotHttp2};
+use crate::upstream::http2::connection::{FreeStream, Http2Connection};
+
+/// How long a connection without a stream is kept.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long it is remembered that a server offers no WebSockets over HTTP/2, if nothing else is heard of it.
+const MEMORY_TIME: Duration = Duration::from_secs(600);
+
+/// Connections by server.
+#[derive(Debug, Default)]
+pub struct Connections {
+    servers: Mutex<BTreeMap<Arc<Endpoint>, Arc<Server>>>,
+}
+
+/// Those to one server.
+#[derive(Debug, Default)]
+struct Server {
+    connections: Mutex<Vec<Arc<Http2Connection>>>,
+    /// One is made at a time: those that wait for it may all get a stream of it.
+    dialing: tokio::sync::Mutex<()>,
+    /// When its settings said last that it offers no WebSockets.
+    no_websockets: Mutex<Option<Instant>>,
+}
+
+/// How many connections and streams there are to a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Http2Counts {
+    /// Connections, with those that take no more requests.
+    pub connections: usize,
+    /// Open streams.
+    pub streams: usize,
+}
+
+impl Connections {
+    /// A stream to `endpoint`: of the first connection that has room, else of a new one.
+    ///
+    /// # Errors
+    /// If there is none, and no connection can be made.
+    ///
+    /// # Cancel safety
+    /// A dropped call makes no connection.
+    pub(crate) async fn stream(
+        &self,
+        connector: Connector,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<FreeStream, DialError> {
+        let server = self.server(endpoint);
+        if let Some(stream) = server.free_stream() {
+            return Ok(stream);
+        }
+        Box::pin(server.new_stream(connector, endpoint)).await // rare, and larger than the rest
+    }
+
+    /// It is known that `endpoint` offers no WebSockets over HTTP/2.
+    pub(crate) fn has_no_websockets(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let server = self.server(endpoint);
+        let heard = *server.no_websockets.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|heard| heard.elapsed() < MEMORY_TIME)
+    }
+
+    /// How many connections and streams there are, by address.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(Arc<Endpoint>, Http2Counts)> {
+        let servers = self.lock();
+        let counts = servers.iter().map(|(endpoint, server)| {
+            let connections = server.lock();
+            let streams = connections.iter().map(|connection| connection.open_streams()).sum();
+            (endpoint.clone(), Http2Counts { connections: connections.len(), streams })
+        });
+        counts.collect()
+    }
+
+    /// Closes what was idle for too long, and forgets what has ended.
+    pub fn prune(&self) {
+        self.lock().retain(|_, server| {
+            let mut connections = server.lock();
+            connections.retain(|connection| {
+                if connection.idle_time() >= IDLE_TIME {
+                    connection.close();
+                }
+                // One that takes no more requests is counted until its last stream has ended.
+                !connection.is_closed() || connection.open_streams() > 0
+            });
+            let is_remembered = server.no_websockets.lock().unwrap_or_else(PoisonError::into_inner);
+            !connections.is_empty()
+                || Arc::strong_count(server) > 1
+                || is_remembered.is_some_and(|heard| heard.elapsed() < MEMORY_TIME)
+        });
+    }
+
+    fn server(&self, endpoint: &Arc<Endpoint>) -> Arc<Server> {
+        let mut servers = self.lock();
+        match servers.get(endpoint) {
+            Some(server) => server.clone(),
+            None => servers.entry(endpoint.clone()).or_default().clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<Endpoint>, Arc<Server>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Server {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Http2Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_stream(&self) -> Option<FreeStream> {
+        self.lock().iter().find_map(|connection| connection.stream())
+    }
+
+    async fn new_stream(&self, connector: Connector, endpoint: &Endpoint) -> Result<FreeStream, DialError> {
+        let late = |_| DialError::Timeout { after: connector.connect_timeout };
+        let _turn = timeout(connector.connect_timeout, self.dialing.lock()).await.map_err(late)?;
+        if let Some(stream) = self.free_stream() {
+            return Ok(stream);
+        }
+        let connection = Http2Connection::open(connector, endpoint).await?;
+        let heard = (!connection.offers_websockets()).then(Instant::now);
+        *self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+        let stream = connection.stream();
+        self.lock().push(connection);
+        // It may have ended meanwhile.
+        stream.ok_or(DialError::NotHttp2 { error: NotHttp2::End })
+    }
+}
