@@ -500,3 +500,80 @@ async fn a_drained_server_is_passed_over_and_its_sessions_end() {
     }
     assert!(seen_a.count() > 1);
 }
+
+#[tokio::test]
+async fn what_is_known_of_servers_goes_on_in_another_process() {
+    let (good, seen, is_well) = patient().await;
+    let bad = Backend::saying("HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    let lines = "balance = \"round-robin\"\nsticky = {}\n\
+                 [upstream.health]\nprobe = \"http\"\npath = \"/healthz\"\nstatus = 200\ninterval = \"30ms\"\n\
+                 fall = 2\nrise = 100\non_down = \"close\"\npassive = { failures = 1, eject = \"1h\" }\n";
+    let text =
+        upstream(lines, &[good.address]).replace("pool", "probed").replace("/\"\nproxy", "/probed\"\nproxy");
+    let passive =
+        "balance = \"round-robin\"\n[upstream.health]\npassive = { failures = 1, eject = \"1h\" }\n";
+    let text = text + &upstream(passive, &[good.address, bad.address]) + CONTROL;
+    let gateway = setup().start(&config("workers = 2\ndrain_window = \"50ms\"", &text));
+    // A cookie with a random key, an ejected server, two sessions.
+    let answer = request(&gateway, "GET", "/probed", "").await;
+    let cookie = answer.head.get("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let mut statuses = BTreeMap::new();
+    for _ in 0..4 {
+        *statuses.entry(get(&gateway, "").await.status()).or_insert(0) += 1;
+    }
+    assert_eq!(statuses, BTreeMap::from([(200, 3), (500, 1)]));
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let io = plain(&gateway).await;
+        sessions.push(WebSocket::connect(io, "default.test", "/probed", "").await.unwrap().0);
+    }
+    let before = upstreams(&gateway).await;
+
+    let gateway = tokio::task::spawn_blocking(move || {
+        gateway.take_over();
+        gateway
+    })
+    .await
+    .unwrap();
+    line(&gateway, "sessions moved: they go on in the new process", 0).await;
+    for session in &mut sessions {
+        session.echoes("hello").await;
+    }
+    let look = async {
+        loop {
+            let after = upstreams(&gateway).await;
+            if after[0]["servers"][0]["sessions"] == 2 {
+                return after;
+            }
+        }
+    };
+    let after = soon(look).await;
+    assert_eq!(after[1]["servers"][1]["state"], "ejected", "{after}");
+    assert!(after[1]["servers"][1]["why"].as_str().unwrap().contains("it answered 500"), "{after}");
+    for field in ["requests", "failures"] {
+        assert_eq!(after[1]["servers"][1][field], before[1]["servers"][1][field], "{field}");
+    }
+    for _ in 0..4 {
+        assert_eq!(get(&gateway, "").await.status(), 200);
+    }
+    let again = request(&gateway, "GET", "/probed", &format!("Cookie: {cookie}\r\n")).await;
+    assert_eq!((again.status(), again.head.get("set-cookie")), (200, None));
+    // The sessions that have come count there, and end when it is down.
+    is_well.store(false, Ordering::SeqCst);
+    for session in &mut sessions {
+        session.hears_close(1012).await;
+    }
+    let down = line(&gateway, "a backend is down", 0).await;
+    assert_eq!(down["sessions"], 2);
+    // So it is in the third process, too, from the beginning.
+    let gateway = tokio::task::spawn_blocking(move || {
+        gateway.take_over();
+        gateway
+    })
+    .await
+    .unwrap();
+    let asked = seen.count();
+    assert_eq!(request(&gateway, "GET", "/probed", "").await.status(), 503);
+    assert_eq!(upstreams(&gateway).await[0]["servers"][0]["state"], "down");
+    assert_eq!(seen.count(), asked);
+}

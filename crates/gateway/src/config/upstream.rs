@@ -137,7 +137,7 @@ options! {
     max_age: kind::Duration, otherwise = "until the client is closed";
     /// The file with its keys, in lines as `wssgate ticket-key` prints them: the first signs, all are accepted. It is for
     /// cookies that survive a restart, or that several gateways understand.
-    key_file: kind::File, otherwise = "a random key, which is lost at a restart";
+    key_file: kind::File, otherwise = "a random key, which takeovers hand on and a restart loses";
 }
 
 options! {

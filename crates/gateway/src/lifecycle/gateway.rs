@@ -123,6 +123,11 @@ impl RunningGateway {
         tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
+        for piece in std::mem::take(&mut inherited.servers) {
+            if let Err(e) = site.take_servers(&piece) {
+                warn!(cause = %e, "what the old process knows of a server is lost");
+            }
+        }
         let workers = config.workers.unwrap_or_else(|| available_parallelism().map_or(1, Into::into));
         if !matches!(source, ConfigSource::Given(_)) {
             core_dumps::allow(config.core_dumps); // the process is ours, and not another program's

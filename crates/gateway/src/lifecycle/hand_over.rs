@@ -24,8 +24,9 @@ impl RunningGateway {
             "takeover: starting the new process"
         );
         let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
+        let (tickets, site) = (self.tickets.clone(), self.site.clone());
         let inheritance =
-            self.inherited.inheritance(self.tickets.clone(), drained, self.outside.lend(), self.commands());
+            self.inherited.inheritance(tickets, drained, site, self.outside.lend(), self.commands());
         Work::Takeover(Takeover::start(self.program.clone(), limit, inheritance))
     }
 

@@ -160,6 +160,7 @@ pub(crate) fn put_together(
     let client = read_client(&mut fields.section()?, client)?;
     let backend = read_backend(&mut fields.section()?, backend)?;
     let relay = RelayState::decode(fields.bytes()?)?;
+    report.return_to(&route); // before it is registered: operators see its server
     let registered = match registered {
         Some(registered) => registered,
         None => worker.sessions.register_again(id, &route, report.who()),

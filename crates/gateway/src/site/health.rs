@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::StatusCode;
+use net_io::state::{StateError, StateReader, StateWriter};
 
 /// Servers that fail requests are ejected: they get none for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,11 +107,37 @@ impl Failures {
         Some(time)
     }
 
+    /// Writes them for another process.
+    pub(super) fn leave(&self, out: &mut StateWriter, now: Duration) {
+        let Self { in_a_row, since, ejections, until } = self;
+        out.u32(*in_a_row);
+        out.duration(now.saturating_sub(*since));
+        out.u32(*ejections);
+        out.duration(now.saturating_sub(*until));
+        out.duration(until.saturating_sub(now));
+    }
+
+    /// What [`Self::leave`] wrote.
+    ///
+    /// # Errors
+    /// If it is not what that writes.
+    pub(super) fn arrive(fields: &mut StateReader<'_>, now: Duration) -> Result<Self, StateError> {
+        let (in_a_row, since) = (fields.u32()?.min(FAILURES_MAX), fields.duration()?);
+        let (ejections, passed, left) =
+            (fields.u32()?.min(EJECTIONS_MAX), fields.duration()?, fields.duration()?);
+        let since = now.saturating_sub(since);
+        Ok(Self { in_a_row, since, ejections, until: (now + left).saturating_sub(passed) })
+    }
+
     /// A request has been answered.
     pub(crate) fn succeeded(&mut self) {
         self.in_a_row = 0;
     }
 }
+
+/// What counters that come from another process are cut to, so that one more never overflows.
+const FAILURES_MAX: u32 = 1 << 30;
+const EJECTIONS_MAX: u32 = 1 << 16;
 
 /// What probes have found so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,6 +148,26 @@ pub(crate) struct Streak {
 }
 
 impl Streak {
+    /// Writes it for another process.
+    pub(super) fn leave(self, out: &mut StateWriter) {
+        let Self { is_down, against } = self;
+        out.bool(is_down);
+        out.u32(against);
+    }
+
+    /// What [`Self::leave`] wrote.
+    ///
+    /// # Errors
+    /// If it is not what that writes.
+    pub(super) fn arrive(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        Ok(Self { is_down: fields.bool()?, against: fields.u32()?.min(FAILURES_MAX) })
+    }
+
+    /// The server is down.
+    pub(super) fn is_down(self) -> bool {
+        self.is_down
+    }
+
     /// A probe has ended. Returns whether the server is down, if that has changed.
     pub(crate) fn probed(&mut self, probe: &Probe, is_good: bool) -> Option<bool> {
         if is_good != self.is_down {

@@ -33,7 +33,9 @@ use std::time::Duration;
 
 use frame_core::close::GOING_AWAY;
 use ipnet::IpNet;
+use net_io::state::{StateError, StateReader};
 use tls_acceptor::{Acceptor, Certificates, Tickets};
+use zeroize::Zeroizing;
 
 use crate::net::clock;
 use crate::net::networks::Networks;
@@ -241,6 +243,27 @@ impl Site {
         let mut seen = HashSet::new();
         let all = self.all.iter().filter_map(|route| route.action.upstream());
         all.filter(|upstream| seen.insert(upstream.key())).collect()
+    }
+
+    /// What is known of the servers, for another process. Secret: keys of cookies are in it.
+    #[must_use]
+    pub fn leave_servers(&self) -> Vec<Zeroizing<Vec<u8>>> {
+        let now = clock::now();
+        self.upstreams.iter().flat_map(|(key, state)| state.leave(key, now)).collect()
+    }
+
+    /// Knows a piece of what another process knew of the servers. Those that the configuration doesn't have are passed
+    /// over.
+    ///
+    /// # Errors
+    /// If it is no such piece, or of a release that is too new.
+    pub fn take_servers(&self, piece: &[u8]) -> Result<(), StateError> {
+        let mut fields = StateReader::new(piece, upstream::VERSION)?;
+        let key = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
+        let Some(state) = self.upstreams.get(key) else { return Ok(()) };
+        let is_probed =
+            self.upstreams().into_iter().any(|upstream| upstream.key() == key && upstream.probe.is_some());
+        state.arrive(&mut fields, is_probed, clock::now())
     }
 
     /// The listeners' addresses as the configuration has them, sorted.

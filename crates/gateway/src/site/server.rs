@@ -2,6 +2,8 @@
 //!
 //! Requests and sessions touch its counters when they begin and when they end, messages never do.
 
+mod moved;
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -148,6 +150,12 @@ impl ServerState {
         let one_more = |load| (load & LIVE < u64::from(max.get())).then_some(load + BEGUN);
         self.load.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
         Some(Assignment { server: self.clone(), is_session: false, is_limited: true })
+    }
+
+    /// A session that lives already is at it. `is_limited`: others may wait for its end.
+    pub(crate) fn adopt(self: &Arc<Self>, is_limited: bool) -> Assignment {
+        self.load.0.fetch_add(1, Ordering::Relaxed);
+        Assignment { server: self.clone(), is_session: false, is_limited }
     }
 
     /// It may have requests.
@@ -315,9 +323,7 @@ pub struct Assignment {
 impl Assignment {
     /// At a server that is not known here yet: a session has come from another process.
     pub(crate) fn elsewhere(endpoint: Endpoint) -> Self {
-        let server = Arc::new(ServerState::new(Arc::new(endpoint), Arc::default(), Duration::ZERO));
-        server.load.0.fetch_add(BEGUN, Ordering::Relaxed);
-        Self { server, is_session: false, is_limited: false }
+        Arc::new(ServerState::new(Arc::new(endpoint), Arc::default(), Duration::ZERO)).adopt(false)
     }
 
     /// The server.

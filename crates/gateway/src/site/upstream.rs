@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use net_io::state::{StateError, StateReader, StateWriter};
 use tls_acceptor::SigningKeys;
+use zeroize::Zeroizing;
 
 use crate::net::clock;
 pub use crate::net::proxy_protocol::ProxyVersion;
@@ -24,6 +26,14 @@ use crate::site::sticky::{Marks, Sticky};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may keep a request waiting where nothing is said.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What this release knows of the state of an upstream that comes from another process. Raised with each field that is
+/// added.
+pub(super) const VERSION: u8 = 1;
+/// The least version that understands what this release writes.
+const NEEDS: u8 = 1;
+/// Servers in one piece of it, so that a piece fits into a packet.
+const PIECE_LEN: usize = 100;
 
 /// How servers of an upstream are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +104,8 @@ struct Bound {
     servers: Vec<Arc<ServerState>>,
     /// Numbers that belong to their addresses.
     seeds: Vec<u64>,
-    /// Of servers that clients come back to.
-    marks: Marks,
+    /// Of servers that clients come back to, from when one does.
+    marks: OnceLock<Marks>,
 }
 
 impl Bound {
@@ -105,10 +115,7 @@ impl Bound {
             state: state.clone(),
             servers: endpoints().map(|endpoint| state.server(endpoint, since)).collect(),
             seeds: endpoints().map(|endpoint| seed(endpoint.name().as_bytes())).collect(),
-            marks: upstream.sticky.as_ref().map_or_else(Marks::default, |sticky| {
-                let keys = sticky.keys().unwrap_or_else(|| state.signing_keys());
-                Marks::new(keys, &upstream.key(), endpoints().map(|endpoint| &**endpoint))
-            }),
+            marks: OnceLock::new(),
         }
     }
 }
@@ -281,14 +288,24 @@ impl Upstream {
     /// The server that one of these cookies belongs to.
     #[must_use]
     pub(crate) fn marked(&self, cookies: &[u128]) -> Option<usize> {
-        cookies.iter().find_map(|cookie| self.bound().marks.find(*cookie))
+        cookies.iter().find_map(|cookie| self.marks().find(*cookie))
     }
 
     /// The cookie for a client of `server`.
     #[must_use]
     pub(crate) fn mark(&self, server: &Arc<ServerState>) -> Option<u128> {
-        let Bound { servers, marks, .. } = self.bound();
-        marks.of(servers.iter().position(|other| Arc::ptr_eq(other, server))?)
+        self.marks().of(self.states().iter().position(|other| Arc::ptr_eq(other, server))?)
+    }
+
+    fn marks(&self) -> &Marks {
+        let Bound { state, marks, .. } = self.bound();
+        marks.get_or_init(|| match &self.sticky {
+            Some(sticky) => {
+                let keys = sticky.keys().unwrap_or_else(|| state.signing_keys());
+                Marks::new(keys, &self.key(), self.servers.iter().map(|server| &*server.endpoint))
+            }
+            None => Marks::default(),
+        })
     }
 
     fn unavailable(&self, ask: Ask<'_>) -> Unavailable {
@@ -312,8 +329,11 @@ impl Upstream {
 
     /// A session that lives already counts at the server with this address, if there is one.
     #[must_use]
-    pub fn assign(&self, address: &str) -> Option<Assignment> {
-        self.bound().servers.iter().find(|server| *server.endpoint.address == *address)?.assign(None)
+    pub fn adopt(&self, address: &str) -> Option<Assignment> {
+        let known = self.bound().servers.iter();
+        let mut servers = known.zip(&self.servers);
+        let (known, server) = servers.find(|(known, _)| *known.endpoint.address == *address)?;
+        Some(known.adopt(server.sessions_max.is_some()))
     }
 
     /// A server has failed a request: it may be ejected, but never the last one that is up. Returns for how long.
@@ -343,6 +363,49 @@ impl Upstream {
 }
 
 impl UpstreamState {
+    /// Writes what is known for another process, of so many servers at most in one piece.
+    pub(super) fn leave(&self, key: &str, now: Duration) -> Vec<Zeroizing<Vec<u8>>> {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers: Vec<_> = servers.iter().map(|(name, server)| (&**name, server)).collect();
+        let piece = |servers: &[(&str, &Arc<ServerState>)]| {
+            let mut out = StateWriter::new(NEEDS);
+            out.bytes(key.as_bytes());
+            out.u64(self.turn.load(Ordering::Relaxed));
+            out.option(self.signing_keys.get().and_then(SigningKeys::secret), StateWriter::array);
+            out.u32(u32::try_from(servers.len()).unwrap_or(0)); // a few
+            for (name, server) in servers {
+                out.bytes(name.as_bytes());
+                server.leave(&mut out, now);
+            }
+            out.finish()
+        };
+        servers.chunks(PIECE_LEN).map(piece).collect()
+    }
+
+    /// Knows what [`Self::leave`] wrote behind the key of the upstream. `is_probed` as in [`ServerState::arrive`].
+    ///
+    /// # Errors
+    /// If it is not what that writes.
+    pub(super) fn arrive(
+        &self,
+        fields: &mut StateReader<'_>,
+        is_probed: bool,
+        now: Duration,
+    ) -> Result<(), StateError> {
+        self.turn.store(fields.u64()?, Ordering::Relaxed);
+        if let Some(secret) = fields.option(StateReader::array)? {
+            let _ = self.signing_keys.set(SigningKeys::new(&secret)); // a further piece has the same
+        }
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = ServerState::new(Arc::new(Endpoint::new("gone", 1)), Arc::default(), Duration::ZERO);
+        for _ in 0..fields.u32()? {
+            let name = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
+            let server = servers.get(name).map_or(&gone, |server| server);
+            server.arrive(fields, is_probed, now)?;
+        }
+        Ok(())
+    }
+
     fn signing_keys(&self) -> &SigningKeys {
         self.signing_keys.get_or_init(|| SigningKeys::new(&rand::random()))
     }

@@ -4,8 +4,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tls_acceptor::{TicketError, Tickets};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -17,6 +19,7 @@ use crate::lifecycle::upgrade::arrive::Arrival;
 use crate::lifecycle::upgrade::origin::Activated;
 use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
 use crate::net::options;
+use crate::site::Site;
 use crate::worker;
 
 /// An old gateway that says nothing for so long has given up.
@@ -78,15 +81,23 @@ impl Predecessor {
 
     async fn receive(channel: &Channel) -> Result<(u32, String, usize, Inherited), SuccessionError> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        channel.send(&UpgradeMessage::Hello { pid: std::process::id(), version }, &[]).await?;
-        let (pid, version, expected, drained) = match next(channel).await? {
-            (UpgradeMessage::Offer { pid, version, sockets, drained }, _) => (pid, version, sockets, drained),
+        let hello = UpgradeMessage::Hello { pid: std::process::id(), version, takes_servers: true };
+        channel.send(&hello, &[]).await?;
+        let (pid, version, expected, drained, pieces) = match next(channel).await? {
+            (UpgradeMessage::Offer { pid, version, sockets, drained, servers }, _) => {
+                (pid, version, sockets, drained, servers)
+            }
             (other, _) => return Err(SuccessionError::Strange(format!("{other:?}"))),
         };
         let (keys, _) = packet(channel).await?;
+        let mut servers = Vec::new();
+        for _ in 0..pieces {
+            servers.push(packet(channel).await?.0);
+        }
         let mut inherited = Inherited {
             predecessor: Some(pid),
             drained,
+            servers,
             tickets: Some(Tickets::import(&keys)?),
             ..Inherited::default()
         };
@@ -225,6 +236,8 @@ pub(crate) struct Inherited {
     pub(crate) predecessor: Option<u32>,
     /// Routes and servers that the old gateway has drained.
     pub(crate) drained: Vec<String>,
+    /// What the old gateway knows of servers, in pieces.
+    pub(crate) servers: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl Inherited {
@@ -310,6 +323,7 @@ impl Inherited {
         &self,
         tickets: Tickets,
         drained: Vec<String>,
+        site: Arc<ArcSwap<Site>>,
         admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
         workers: Vec<mpsc::UnboundedSender<worker::Command>>,
     ) -> impl Future<Output = io::Result<Inheritance>> + use<> {
@@ -334,7 +348,7 @@ impl Inherited {
             // One socket, on which no worker accepts.
             sockets.extend(admin?.map(|(name, socket)| (SocketOwner::Listener(name), socket)));
             sockets.extend(activated.into_iter().map(|(_, handed)| handed));
-            Ok(Inheritance { sockets, tickets, drained })
+            Ok(Inheritance { sockets, tickets, drained, servers: site.load().leave_servers() })
         }
     }
 }

@@ -169,14 +169,17 @@ async fn converse(
     if !status.success() {
         return Err(TakeoverError::Ended(status));
     }
-    let (pid, version) = match next(&channel).await? {
-        Some(UpgradeMessage::Hello { pid, version }) => (pid, version),
+    let (pid, version, takes_servers) = match next(&channel).await? {
+        Some(UpgradeMessage::Hello { pid, version, takes_servers }) => (pid, version, takes_servers),
         None => return Err(TakeoverError::Ended(status)),
         Some(other) => return Err(TakeoverError::Strange(format!("{other:?}"))),
     };
     *process = process_id(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     info!(pid, version, "takeover: the new process runs and reads its configuration");
-    let inheritance = inheritance.await?;
+    let mut inheritance = inheritance.await?;
+    if !takes_servers {
+        inheritance.servers.clear();
+    }
     let sockets = inheritance.sockets.len();
     let handed = hand_over(&channel, &inheritance).await;
     match next(&channel).await? {
@@ -196,9 +199,13 @@ async fn hand_over(channel: &Channel, inheritance: &Inheritance) -> io::Result<(
         version,
         sockets: inheritance.sockets.len(),
         drained: inheritance.drained.clone(),
+        servers: inheritance.servers.len(),
     };
     channel.send(&offer, &[]).await?;
     channel.send_bytes(&inheritance.tickets.export(), &[]).await?;
+    for piece in &inheritance.servers {
+        channel.send_bytes(piece, &[]).await?;
+    }
     for same in inheritance.sockets.chunk_by(|(a, _), (b, _)| a == b) {
         for some in same.chunks(DESCRIPTORS_MAX) {
             let descriptors: Vec<BorrowedFd<'_>> = some.iter().map(|(_, socket)| socket.as_fd()).collect();

@@ -3,6 +3,7 @@
 //! ```text
 //! new ── Hello ──────────────────────► old     it runs
 //! new ◄── Offer, ticket keys ───────── old     as they are
+//! new ◄── packets, … ───────────────── old     what is known of servers, if Hello says that it takes that
 //! new ◄── Sockets, Sockets, … ──────── old     with the descriptors
 //! new ── Ready ──────────────────────► old     or Failed: all that can fail has been done
 //!     (sessions, as below)
@@ -50,6 +51,9 @@ pub(crate) enum UpgradeMessage {
     Hello {
         pid: u32,
         version: String,
+        /// What is known of servers may be sent to it.
+        #[serde(default)]
+        takes_servers: bool,
     },
     Offer {
         pid: u32,
@@ -59,6 +63,9 @@ pub(crate) enum UpgradeMessage {
         /// Routes and servers that are drained by order.
         #[serde(default)]
         drained: Vec<String>,
+        /// How many packets with what is known of servers follow the ticket keys.
+        #[serde(default)]
+        servers: usize,
     },
     /// So many descriptors come with it.
     Sockets {
@@ -117,6 +124,8 @@ pub(crate) struct Inheritance {
     pub(crate) tickets: Tickets,
     /// Routes and servers that are drained by order.
     pub(crate) drained: Vec<String>,
+    /// What is known of servers, in pieces.
+    pub(crate) servers: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// One end of the socket. It keeps packets apart (`SOCK_SEQPACKET`), for which tokio has no name.

@@ -153,17 +153,20 @@ impl Report {
         Ok((report, counts))
     }
 
-    /// The session has this id and this route; `counts`: as one of its client's, too many or not. The fields of its
-    /// request are not known any more: a client that is known by one counts by its address.
-    pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: bool) {
-        self.registered(id);
+    /// The session has this route, and counts at its server from now on.
+    pub(in crate::session) fn return_to(&mut self, route: &Arc<Route>) {
         self.routed(route);
-        // It counts at its backend from now on.
         if let (Some(upstream), Some(old)) = (route.action.upstream(), &self.server)
-            && let Some(server) = upstream.assign(&old.endpoint().address)
+            && let Some(server) = upstream.adopt(&old.endpoint().address)
         {
             self.server = Some(server);
         }
+    }
+
+    /// The session has this id; `counts`: as one of its client's, too many or not. The fields of its
+    /// request are not known any more: a client that is known by one counts by its address.
+    pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: bool) {
+        self.registered(id);
         if let Some(access) = route.access.as_ref().filter(|_| counts) {
             let quotas = &self.connection.worker.quotas;
             let client = quotas.client(route, &access.per, self.client, &HeaderMap::new());
