@@ -7,18 +7,26 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::Builder;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Response};
+use support::backend::Backend;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::{Http2, read};
-use support::http2_server::{echo, start};
+use support::http2_server::{Exchange, answer, by_hand, connection, echo, frame, goaway, start};
 use support::pki::Pki;
-use support::soon;
-use support::tls::Tls;
+use support::tls::{TLS12, TLS13, Tls, acceptor};
+use support::ws::WebSocket;
+use support::{PATIENCE, backend, soon};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 fn setup() -> Setup {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
@@ -112,4 +120,521 @@ async fn bodies_and_trailers_pass_both_ways() {
     assert!(answer.text() == long);
     assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
     assert_eq!(seen.last().headers["te"], "trailers");
+}
+
+/// A server that offers WebSockets (RFC 8441).
+fn with_websockets() -> Builder {
+    let mut builder = Builder::new();
+    builder.enable_connect_protocol();
+    builder
+}
+
+#[tokio::test]
+async fn websockets_of_both_kinds_of_clients_are_streams_of_one_connection() {
+    let (server, seen) = start(with_websockets(), echo).await;
+    let gateway = gateway(server.address, "");
+    let mut h2 = http2(&gateway).await;
+    let fields = "Sec-WebSocket-Protocol: v2, v1\r\n";
+    let (mut first, head) =
+        WebSocket::connect(http1(&gateway).await, "default.test", "/ws?a", fields).await.unwrap();
+    assert_eq!(head.get("sec-websocket-protocol"), Some("v2"));
+    let asked = seen.last();
+    assert_eq!(
+        (asked.method, asked.uri.to_string()),
+        (Method::CONNECT, "http://default.test/ws?a".to_owned())
+    );
+    for (name, expect) in [
+        ("sec-websocket-version", Some("13")),
+        ("sec-websocket-key", None),
+        ("upgrade", None),
+        ("connection", None),
+    ] {
+        assert_eq!(asked.headers.get(name).map(|value| value.to_str().unwrap()), expect, "{name}");
+    }
+    let (mut second, head) = h2.websocket("/ws", &[("sec-websocket-protocol", "v1")]).await.unwrap();
+    assert_eq!(head.headers["sec-websocket-protocol"], "v1");
+    for text in ["one".to_owned(), "two".to_owned(), "x".repeat(500_000)] {
+        first.echoes(&text).await;
+        second.echoes(&text).await;
+    }
+    assert_eq!(h2.ask(h2.request(Method::GET, "/")).await.status(), 200);
+    assert_eq!(seen.connections(), 1);
+    first.close(1000).await;
+    first.hears_close(1000).await;
+    let line = gateway.wait("session");
+    assert_eq!(line["backend_protocol"], "HTTP/2");
+    assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1000.into()));
+}
+
+#[tokio::test]
+async fn a_handshake_that_a_server_declines_is_answered_with_what_it_says() {
+    let decline = |(request, mut respond): Exchange| async move {
+        assert_eq!(request.method(), Method::CONNECT);
+        let head = Response::builder().status(403).header("x-why", "no").body(()).unwrap();
+        let mut send = respond.send_response(head, false).unwrap();
+        send.send_data("not today".into(), true).unwrap();
+    };
+    let (server, _) = start(with_websockets(), decline).await;
+    let gateway = gateway(server.address, "");
+    let Err(head) = WebSocket::connect(http1(&gateway).await, "default.test", "/", "").await else {
+        panic!("it is open")
+    };
+    assert_eq!((head.status(), head.get("x-why")), (403, Some("no")));
+    let Err(answer) = http2(&gateway).await.websocket("/", &[]).await else { panic!("it is open") };
+    assert_eq!((answer.status(), answer.text().as_str()), (403, "not today"));
+}
+
+#[tokio::test]
+async fn without_an_offer_a_websocket_gets_http1_at_once_and_that_is_remembered() {
+    // One port for both, as nginx has it: the preface of HTTP/2 decides.
+    let (seen, heads) = (support::http2_server::Http2Seen::default(), backend::Seen::default());
+    let (of_http2, of_http1) = (seen.clone(), heads.clone());
+    let server = Backend::start(move |tcp| {
+        let (seen, heads) = (of_http2.clone(), of_http1.clone());
+        async move {
+            let mut front = [0; 3];
+            while tcp.peek(&mut front).await.unwrap() < 3 {}
+            if &front == b"PRI" {
+                connection(tcp, &Builder::new(), &seen, echo).await;
+            } else {
+                backend::serve(tcp, &heads).await;
+            }
+        }
+    })
+    .await;
+    let gateway = gateway(server.address, "");
+    let mut h2 = http2(&gateway).await;
+    for round in 1..=3 {
+        let (mut first, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        let (mut second, _) = h2.websocket("/ws", &[]).await.unwrap();
+        first.echoes("one").await;
+        second.echoes("two").await;
+        assert_eq!((seen.connections(), heads.count()), (1, 2 * round));
+    }
+    assert_eq!(h2.ask(h2.request(Method::GET, "/")).await.text(), "GET http://default.test/ HTTP/2\n");
+    assert_eq!(seen.connections(), 1, "the one that was asked for its settings");
+}
+
+#[tokio::test]
+async fn a_reset_of_a_tunnel_and_its_end_reach_the_other_side() {
+    // The server resets the first, and ends the second without a Close.
+    let count = Arc::new(AtomicUsize::new(0));
+    let serve = move |(request, mut respond): Exchange| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            request.into_body().data().await.unwrap().unwrap(); // a reset overtakes what is queued
+            if number == 0 {
+                send.send_reset(Reason::INTERNAL_ERROR);
+            } else {
+                send.send_data(Bytes::new(), true).unwrap();
+            }
+        }
+    };
+    let (server, _) = start(with_websockets(), serve).await;
+    let gateway = gateway(server.address, "");
+    for n in 0..2 {
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        socket.text("go").await;
+        socket.hears_close(1011).await;
+        let line = gateway.wait_nth("session", n);
+        assert_eq!(line["ended_by"], "backend");
+    }
+
+    // A client that is gone ends the stream of its server.
+    let (told, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let serve = move |(request, mut respond): Exchange| {
+        let told = told.clone();
+        async move {
+            let _send = respond.send_response(Response::new(()), false).unwrap();
+            let mut body = request.into_body();
+            let mut reason = None;
+            while let Some(data) = body.data().await {
+                if let Err(e) = data {
+                    reason = e.reason();
+                    break;
+                }
+            }
+            told.send(reason).unwrap();
+        }
+    };
+    let (server, _) = start(with_websockets(), serve).await;
+    let gateway = self::gateway(server.address, "");
+    let (socket, _) = WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+    drop(socket);
+    let heard = soon(hears.recv()).await.unwrap();
+    assert_eq!(heard, None, "END_STREAM is what FIN is");
+}
+
+#[tokio::test]
+async fn behind_tls_a_server_has_to_choose_it_by_alpn() {
+    for versions in [TLS13, TLS12] {
+        let setup = setup();
+        let pki = Pki::new();
+        std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+        let tls = acceptor(versions, &pki.issue(&["app.internal"]), None);
+        let seen = support::http2_server::Http2Seen::default();
+        let (of_server, of_both) = (seen.clone(), tls.clone());
+        let server = Backend::start(move |tcp| {
+            let (tls, seen) = (of_both.clone(), of_server.clone());
+            async move {
+                let Ok(stream) = tls.accept(tcp).await else { return };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+                connection(stream, &with_websockets(), &seen, echo).await;
+            }
+        })
+        .await;
+        let mut old = rustls_server(&pki, versions);
+        let mut refusing = (*old).clone();
+        refusing.alpn_protocols = vec![b"http/1.1".into()];
+        Arc::make_mut(&mut old).alpn_protocols.clear();
+        let [old, refusing] = [old, Arc::new(refusing)].map(|tls| async move {
+            let tls = tokio_rustls::TlsAcceptor::from(tls);
+            Backend::start(move |tcp| {
+                let tls = tls.clone();
+                async move {
+                    if let Ok(stream) = tls.accept(tcp).await {
+                        backend::serve(stream, &backend::Seen::default()).await;
+                    }
+                }
+            })
+            .await
+        });
+        let (old, refusing) = (old.await, refusing.await);
+        let route = |path: &str, server: SocketAddr| {
+            format!(
+                "[[route]]\npath = \"{path}\"\nproxy = \"https://{server}\"\nprotocol = \"h2\"\n\
+                 [route.tls]\nca = \"ca.pem\"\nserver_name = \"app.internal\"\n"
+            )
+        };
+        let routes =
+            [route("/", server.address), route("/old", old.address), route("/refusing", refusing.address)];
+        let gateway = setup.start(&config("workers = 1", &routes.concat()));
+        let mut h1 = http1(&gateway).await;
+        assert_eq!(ask(&mut h1, get("/x")).await.text(), "GET https://default.test/x HTTP/2\n");
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        for text in ["one".to_owned(), "x".repeat(300_000)] {
+            socket.echoes(&text).await;
+        }
+        assert_eq!(seen.connections(), 1);
+        for path in ["/old", "/refusing"] {
+            assert_eq!(ask(&mut h1, get(path)).await.status(), 502);
+            let line = gateway.wait_for(|line| line["path"] == path, 0, "a 502");
+            let cause = line["cause"].as_str().unwrap();
+            assert!(
+                cause.contains(
+                    "the server doesn't choose \"h2\" by ALPN; if it doesn't speak HTTP/2, set protocol"
+                ),
+                "{cause}"
+            );
+        }
+    }
+}
+
+/// The settings of a TLS server, to be changed.
+fn rustls_server(
+    pki: &Pki,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ServerConfig> {
+    acceptor(versions, &pki.issue(&["app.internal"]), None).config().clone()
+}
+
+#[tokio::test]
+async fn what_is_no_http2_is_a_502_that_says_so() {
+    let (http1_only, _) = backend::echo().await;
+    let silent = Backend::start(|mut tcp| async move {
+        let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+    })
+    .await;
+    let closing = Backend::start(|tcp| async move { drop(tcp) }).await;
+    for (server, status, why) in [
+        (&http1_only, 502, "the backend began with what is not HTTP/2"),
+        (&silent, 502, "the backend sent no HTTP/2 settings within 1s (connect_timeout)"),
+        (&closing, 502, "the backend ended the connection in place of an answer to the HTTP/2 preface"),
+    ] {
+        let gateway = gateway(server.address, "connect_timeout = \"1s\"\n");
+        assert_eq!(ask(&mut http1(&gateway).await, get("/")).await.status(), status);
+        let line = gateway.wait("request");
+        let cause = line["cause"].as_str().unwrap();
+        assert!(cause.contains(why), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_with_its_body() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let number = count.clone();
+    let serve = move |(request, mut respond): Exchange| {
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if number.is_multiple_of(2) {
+                // Some of the body has been taken.
+                let (_, mut body) = request.into_parts();
+                if !body.is_end_stream() {
+                    body.data().await;
+                }
+                respond.send_reset(Reason::REFUSED_STREAM);
+            } else {
+                echo((request, respond)).await;
+            }
+        }
+    };
+    let (server, seen) = start(Builder::new(), serve).await;
+    let gateway = gateway(server.address, "");
+    let mut h1 = http1(&gateway).await;
+    assert_eq!(ask(&mut h1, get("/")).await.status(), 200);
+    let post = "POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(ask(&mut h1, post).await.text(), "hello", "RFC 9113 §8.7: whatever it is");
+    let mut h2 = http2(&gateway).await;
+    let request = h2.request(Method::POST, "/");
+    let (response, mut send) = h2.begin(request, false).await;
+    send.send_data("hel".into(), false).unwrap();
+    send.send_data("lo".into(), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "1".parse().unwrap());
+    send.send_trailers(trailers).unwrap();
+    let answer = read(soon(response).await.unwrap()).await;
+    assert_eq!((answer.text().as_str(), answer.trailers.is_some()), ("hello", true));
+    assert_eq!((seen.count(), seen.connections()), (6, 1));
+}
+
+#[tokio::test]
+async fn what_is_behind_the_last_stream_of_goaway_is_sent_again() {
+    // The first connection answers stream 1 late, and GOAWAY has come before that.
+    let server = by_hand(&[], |number, stream| {
+        Some(match (number, stream) {
+            (0, 1) => Vec::new(),
+            (0, 3) => [goaway(1), answer(1, b"first")].concat(),
+            (_, stream) => answer(stream, format!("{number}").as_bytes()),
+        })
+    })
+    .await;
+    let gateway = gateway(server.address, "");
+    let mut h2 = http2(&gateway).await;
+    let request = h2.request(Method::GET, "/");
+    let (first, _) = h2.begin(request, true).await;
+    // Not idempotent: nothing but the server's word allows it.
+    let request = h2.request(Method::POST, "/");
+    let (second, _) = h2.begin(request, true).await;
+    assert_eq!(read(soon(first).await.unwrap()).await.text(), "first");
+    assert_eq!(read(soon(second).await.unwrap()).await.text(), "1");
+    assert_eq!(h2.ask(h2.request(Method::GET, "/")).await.text(), "1", "the new connection is kept");
+}
+
+#[tokio::test]
+async fn a_lost_connection_loses_no_request_that_may_be_repeated() {
+    // The first connection serves one request and ends at the next.
+    let server = by_hand(
+        &[],
+        |number, stream| if (number, stream) == (0, 3) { None } else { Some(answer(stream, b"ok")) },
+    )
+    .await;
+    let gateway = gateway(server.address, "");
+    let mut h1 = http1(&gateway).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut h1, get("/")).await.text(), "ok");
+    }
+    // One that may have been acted upon is not.
+    let server = by_hand(
+        &[],
+        |number, stream| if (number, stream) == (0, 3) { None } else { Some(answer(stream, b"ok")) },
+    )
+    .await;
+    let gateway = self::gateway(server.address, "");
+    let mut h1 = http1(&gateway).await;
+    assert_eq!(ask(&mut h1, get("/")).await.text(), "ok");
+    let post = "POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask(&mut h1, post).await.status(), 502);
+    let line = gateway.wait_for(|line| line["status"] == 502, 0, "a 502");
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("broke before it answered"), "{cause}");
+}
+
+#[tokio::test]
+async fn a_graceful_end_lets_streams_go_on() {
+    let (server, seen) = start(with_websockets(), echo).await;
+    let gateway = gateway(server.address, "");
+    let (mut socket, _) = WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+    socket.echoes("before").await;
+    seen.go_away.notify_one();
+    let mut h1 = http1(&gateway).await;
+    let begun = Instant::now();
+    while seen.connections() < 2 {
+        assert_eq!(ask(&mut h1, get("/")).await.status(), 200, "none is lost meanwhile");
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    socket.echoes("after").await;
+}
+
+#[tokio::test]
+async fn there_are_as_many_connections_as_open_streams_need() {
+    // Two streams each: MAX_CONCURRENT_STREAMS (RFC 9113 §6.5.2).
+    let mut builder = with_websockets();
+    builder.max_concurrent_streams(2);
+    let (server, seen) = start(builder, echo).await;
+    let gateway = gateway(server.address, "");
+    let mut sockets = Vec::new();
+    for _ in 0..5 {
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        socket.echoes("here").await;
+        sockets.push(socket);
+    }
+    assert_eq!(seen.connections(), 3);
+    // What becomes free is used again.
+    let mut first = sockets.remove(0);
+    first.close(1000).await;
+    first.hears_close(1000).await;
+    gateway.wait("session");
+    for _ in 0..2 {
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        socket.echoes("here").await;
+        sockets.push(socket);
+    }
+    assert_eq!(seen.connections(), 3);
+    // Many at once wait for one another's connection, and don't make one each.
+    let mut asking = tokio::task::JoinSet::new();
+    let (server, seen) = start(Builder::new(), echo).await;
+    let gateway = self::gateway(server.address, "");
+    for _ in 0..20 {
+        let address = gateway.addresses()[1];
+        asking.spawn(
+            async move { ask(&mut TcpStream::connect(address).await.unwrap(), get("/")).await.status() },
+        );
+    }
+    assert!(asking.join_all().await.into_iter().all(|status| status == 200));
+    assert_eq!(seen.connections(), 1);
+}
+
+#[tokio::test]
+async fn streams_whose_clients_dont_read_hold_up_no_other() {
+    let flood = |(request, mut respond): Exchange| async move {
+        if request.uri().path() != "/flood" {
+            return echo((request, respond)).await;
+        }
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        loop {
+            send.reserve_capacity(16_384);
+            match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
+                Some(Ok(0)) => {}
+                Some(Ok(n)) if send.send_data(vec![b'x'; n].into(), false).is_ok() => {}
+                _ => return,
+            }
+        }
+    };
+    let (server, seen) = start(Builder::new(), flood).await;
+    let gateway = gateway(server.address, "");
+    let mut stalled = Vec::new();
+    for _ in 0..100 {
+        let mut client = http1(&gateway).await;
+        tokio::io::AsyncWriteExt::write_all(&mut client, get("/flood").as_bytes()).await.unwrap();
+        client.read_u8().await.unwrap();
+        stalled.push(client);
+    }
+    let mut h1 = http1(&gateway).await;
+    let long = "x".repeat(1_000_000);
+    for _ in 0..3 {
+        let post =
+            format!("POST / HTTP/1.1\r\nHost: default.test\r\nContent-Length: {}\r\n\r\n{long}", long.len());
+        assert!(ask(&mut h1, post).await.text() == long);
+    }
+    assert_eq!(seen.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
+    let half = |(_, mut respond): Exchange| async move {
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data("half".into(), false).unwrap();
+        // Once that has left.
+        std::future::poll_fn(|cx| send.poll_reset(cx).map(drop)).await;
+    };
+    let released = Arc::new(Semaphore::new(0));
+    let gate = released.clone();
+    let serve = move |exchange: Exchange| {
+        let gate = gate.clone();
+        async move {
+            tokio::select! {
+                () = half(exchange) => {}
+                _ = gate.acquire() => {} // dropped: RST_STREAM
+            }
+        }
+    };
+    let (server, _) = start(Builder::new(), serve).await;
+    let gateway = gateway(server.address, "");
+    let mut h2 = http2(&gateway).await;
+    let (response, _) = h2.send(h2.request(Method::GET, "/"), true).await.unwrap();
+    let (head, mut body) = response.into_parts();
+    assert_eq!(soon(body.data()).await.unwrap().unwrap(), "half");
+    released.add_permits(1);
+    let end = soon(body.data()).await;
+    assert!(matches!(end, Some(Err(_))), "{head:?} {end:?}");
+    let line = gateway.wait("request");
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("the backend's answer was cut off"), "{cause}");
+}
+
+#[tokio::test]
+async fn interim_answers_and_100_continue_pass() {
+    let serve = |(request, mut respond): Exchange| async move {
+        let hints = Response::builder().status(103).header("link", "</a.css>").body(()).unwrap();
+        respond.send_informational(hints).unwrap();
+        if request.headers().contains_key("expect") {
+            respond.send_informational(Response::builder().status(100).body(()).unwrap()).unwrap();
+            let body = request.into_body().data().await.unwrap().unwrap();
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            return send.send_data(body, true).unwrap();
+        }
+        echo((request, respond)).await;
+    };
+    let (server, _) = start(Builder::new(), serve).await;
+    let gateway = gateway(server.address, "");
+    let mut h1 = http1(&gateway).await;
+    tokio::io::AsyncWriteExt::write_all(&mut h1, get("/").as_bytes()).await.unwrap();
+    let hints = support::http1::read_head(&mut h1).await.unwrap();
+    assert_eq!((hints.status(), hints.get("link")), (103, Some("</a.css>")));
+    assert_eq!(support::http1::read_answer(&mut h1, false).await.unwrap().status(), 200);
+    let post = "POST / HTTP/1.1\r\nHost: default.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut h1, post.as_bytes()).await.unwrap();
+    let mut told = [0, 0].map(|_| 0);
+    for status in &mut told {
+        *status = support::http1::read_head(&mut h1).await.unwrap().status();
+    }
+    told.sort_unstable();
+    assert_eq!(told, [100, 103]);
+    tokio::io::AsyncWriteExt::write_all(&mut h1, b"hello").await.unwrap();
+    assert_eq!(support::http1::read_answer(&mut h1, false).await.unwrap().text(), "hello");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nothing_is_a_504_and_a_dead_connection_is_left() {
+    // The first connection answers neither requests nor PINGs.
+    let server = Backend::start({
+        let count = Arc::new(AtomicUsize::new(0));
+        move |mut tcp| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if number > 0 {
+                    return connection(
+                        tcp,
+                        &Builder::new(),
+                        &support::http2_server::Http2Seen::default(),
+                        echo,
+                    )
+                    .await;
+                }
+                tokio::io::AsyncWriteExt::write_all(&mut tcp, &frame(4, 0, 0, &[])).await.unwrap();
+                let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+            }
+        }
+    })
+    .await;
+    let gateway = gateway(server.address, "response_timeout = \"200ms\"\n");
+    let mut h1 = http1(&gateway).await;
+    assert_eq!(ask(&mut h1, get("/")).await.status(), 504);
+    assert_eq!(ask(&mut h1, get("/")).await.status(), 200, "another connection");
 }
