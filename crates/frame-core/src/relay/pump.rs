@@ -51,6 +51,8 @@ enum Sink {
     /// Its write half is shut down.
     Shut = 2,
     Failed = 3,
+    /// It was given a part of a frame whose rest goes nowhere: nothing may follow.
+    CutOff = 4,
 }
 
 /// A frame that the gateway inserts.
@@ -96,7 +98,9 @@ impl Source {
 
 impl Sink {
     fn of(number: u8) -> Option<Self> {
-        [Self::Open, Self::Closed, Self::Shut, Self::Failed].into_iter().find(|sink| *sink as u8 == number)
+        [Self::Open, Self::Closed, Self::Shut, Self::Failed, Self::CutOff]
+            .into_iter()
+            .find(|sink| *sink as u8 == number)
     }
 }
 
@@ -313,7 +317,7 @@ impl Pump {
 
     /// What the sink was given ends between two frames.
     pub(super) fn at_frame_boundary(&self) -> bool {
-        self.scanner.at(Boundary::Frame)
+        self.sink != Sink::CutOff && self.scanner.at(Boundary::Frame)
     }
 
     /// No Close has been given to the sink, and it can still take one.
@@ -405,8 +409,13 @@ impl Pump {
 
     /// Nothing more from the source goes on; its Close is still awaited.
     pub(super) fn discard_until_close(&mut self) {
-        if self.source == Source::Relay {
-            self.source = Source::AwaitClose;
+        if self.source != Source::Relay {
+            return;
+        }
+        self.source = Source::AwaitClose;
+        if self.sink == Sink::Open && !self.scanner.at(Boundary::Frame) {
+            self.sink = Sink::CutOff;
+            self.inserted = None; // nothing has begun inside a frame
         }
     }
 

@@ -240,3 +240,27 @@ async fn an_idle_session_holds_no_buffer() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(net_io::memory::held(), before);
 }
+
+/// The rest of the client's frame goes nowhere, so that nothing can follow what the backend has of it.
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_ends_while_it_receives_a_frame_gets_no_close_inside_it() {
+    for order_first in [false, true] {
+        let mut rig = rig(policy()).await;
+        let wire = masked(0x82, b"half of it is relayed");
+        rig.client.send(&wire[..9]).await;
+        rig.backend.io.read_exact(&mut [0; 9]).await.unwrap();
+        if order_first {
+            rig.handle.end(order(EndMode::AfterMessages { within: 30 * SECOND }));
+            tokio::task::yield_now().await;
+        }
+        rig.backend.io.shutdown().await.unwrap(); // it still reads
+        tokio::time::sleep(SECOND / 10).await;
+        assert_eq!(rig.client.receive_close().await.code, Some(if order_first { 1001 } else { 1011 }));
+        rig.client.send(&wire[9..]).await;
+        rig.handle.end(order(EndMode::Now));
+        tokio::time::sleep(SECOND / 2).await;
+        rig.client.send(&masked(0x88, &close(1011))).await;
+        assert_eq!(rig.backend.receive_rest().await, b"", "order first: {order_first}");
+        rig.relay.await.unwrap();
+    }
+}
