@@ -188,7 +188,9 @@ async fn live(state: Box<RelayState>, data: &[u8]) {
         }
         tokio::time::advance(Duration::from_millis(10 << step.min(20))).await;
         match step {
-            20 => handle.end(Order { code: 1001, mode: EndMode::Now }),
+            20 => {
+                handle.end(Order { code: 1001, mode: EndMode::Now });
+            }
             30 => {
                 handle.freeze(FreezeMode::AsItIs);
                 if Pin::new(&mut relaying).poll(cx).is_ready() {

@@ -85,6 +85,8 @@ const FREEZE_REQUESTED: u64 = 1 << 19;
 const FREEZE_AS_IT_IS: u64 = 1 << 20;
 /// The session is to leave its server for another.
 const REDIAL_REQUESTED: u64 = 1 << 21;
+/// Another process has the session.
+const DEPARTED: u64 = 1 << 22;
 /// All that is no order.
 const REQUESTS: u64 =
     SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS | REDIAL_REQUESTED;
@@ -99,17 +101,18 @@ impl SessionHandle {
     }
 
     /// Asks the session to end. Of several orders the first code counts, so that both peers are told the
-    /// same, and the earliest end.
-    pub fn end(&self, order: Order) {
+    /// same, and the earliest end. Returns `false` if another process has the session: it has to be asked there.
+    pub fn end(&self, order: Order) -> bool {
         let mode = match order.mode {
             EndMode::AfterMessages { within } => {
                 u64::from(u32::try_from(within.as_millis()).unwrap_or(u32::MAX)) << WITHIN_SHIFT
             }
             EndMode::Now => NOW,
         };
-        let _ = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+        let taken = self.0.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
             let (code, asked) = (old & 0xFFFF, old & REQUESTS);
             match code {
+                _ if old & DEPARTED != 0 => None,
                 0 => Some(u64::from(order.code) | mode | asked),
                 _ if old & NOW != 0 => None,
                 _ if mode == NOW || mode < old >> WITHIN_SHIFT << WITHIN_SHIFT => Some(code | mode | asked),
@@ -117,6 +120,14 @@ impl SessionHandle {
             }
         });
         self.wake();
+        taken.map_or_else(|word| word & DEPARTED == 0, |_| true)
+    }
+
+    /// Another process has the session, which was frozen. Returns the order in force, which may have come since then;
+    /// none comes any more.
+    #[must_use]
+    pub fn depart(&self) -> Option<Order> {
+        order_in(self.0.word.fetch_or(DEPARTED, Ordering::AcqRel))
     }
 
     /// Asks the session for a [`Snapshot`]. No answer comes from a session that is over, or that is asked again
@@ -237,12 +248,15 @@ impl SessionHandle {
     /// The order in force.
     #[must_use]
     pub fn order(&self) -> Option<Order> {
-        let word = self.0.word.load(Ordering::Acquire);
-        let code = u16::try_from(word & 0xFFFF).ok().filter(|&code| code != 0)?;
-        let within = Duration::from_millis(word >> WITHIN_SHIFT);
-        let mode = if word & NOW == 0 { EndMode::AfterMessages { within } } else { EndMode::Now };
-        Some(Order { code, mode })
+        order_in(self.0.word.load(Ordering::Acquire))
     }
+}
+
+fn order_in(word: u64) -> Option<Order> {
+    let code = u16::try_from(word & 0xFFFF).ok().filter(|&code| code != 0)?;
+    let within = Duration::from_millis(word >> WITHIN_SHIFT);
+    let mode = if word & NOW == 0 { EndMode::AfterMessages { within } } else { EndMode::Now };
+    Some(Order { code, mode })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -285,6 +299,19 @@ mod tests {
         assert_eq!(handle.order(), Some(Order { code: 1001, mode: EndMode::Now }));
         handle.end(gentle);
         assert_eq!(handle.order(), Some(Order { code: 1001, mode: EndMode::Now }));
+    }
+
+    #[test]
+    fn a_session_that_has_departed_takes_its_order_along_and_no_other() {
+        let order = Order { code: 1001, mode: EndMode::Now };
+        let handle = SessionHandle::new();
+        assert!(handle.end(order));
+        assert_eq!(handle.depart(), Some(order));
+        assert!(!handle.end(order));
+        let handle = SessionHandle::new();
+        assert_eq!(handle.depart(), None);
+        assert!(!handle.end(order));
+        assert_eq!(handle.order(), None);
     }
 
     #[test]

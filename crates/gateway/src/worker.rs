@@ -1,6 +1,7 @@
 //! A worker: one thread, one current-thread runtime, the connections that it accepted. Nothing on
 //! the path of a message is shared with another worker.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::Builder;
 use std::{io, net};
 
+use frame_core::handle::Order;
 use net_io::unix_now;
 use tokio::net::TcpListener;
 use tokio::runtime;
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     },
     /// The sessions that were taken go on.
     Begin {
+        /// Those of the batch that were ordered to end, by their places.
+        orders: HashMap<usize, Order>,
         /// Gets how long each was frozen.
         frozen: oneshot::Sender<Vec<Duration>>,
     },
@@ -179,8 +183,8 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Take { sessions, refused }) => {
                     let _ = refused.send(arrivals.take(&worker, sessions));
                 }
-                Some(Command::Begin { frozen }) => {
-                    let _ = frozen.send(arrivals.begin(&worker));
+                Some(Command::Begin { orders, frozen }) => {
+                    let _ = frozen.send(arrivals.begin(&worker, &orders));
                 }
                 Some(Command::GoBack(frozen)) => go_back(&worker, frozen),
                 Some(Command::Turn { turned }) => drop(turned),

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_core::handle::Order;
 use tracing::warn;
 
 use super::moved::{StillSession, put_together};
@@ -22,8 +23,8 @@ use crate::site::upstream::Upstream;
 /// Sessions that have come and wait for their beginning, and the routes that they are of.
 #[derive(Debug, Default)]
 pub(crate) struct Arrivals {
-    /// Each with when it froze.
-    waiting: Vec<(StillSession, Duration)>,
+    /// Each with its place among those that came with it, and when it froze.
+    waiting: Vec<(usize, StillSession, Duration)>,
     /// The site that `routes` are of.
     site: Option<Arc<Site>>,
     routes: KnownRoutes,
@@ -45,16 +46,24 @@ impl Arrivals {
         for ArrivingSession { place, sockets, state } in sessions {
             let find = |id: &RouteId, server: Option<&Endpoint>| self.routes.find(id, server);
             match put_together(worker, sockets, &state, None, find) {
-                Ok(session) => self.waiting.push(session),
+                Ok((session, frozen_at)) => self.waiting.push((place, session, frozen_at)),
                 Err(e) => refused.push((place, e.to_string())),
             }
         }
         refused
     }
 
-    /// The sessions go on: the other process has let go of them. Returns how long each was frozen.
-    pub(crate) fn begin(&mut self, worker: &Worker) -> Vec<Duration> {
-        self.waiting.drain(..).map(|(session, frozen_at)| go_on(worker, session, frozen_at)).collect()
+    /// The sessions go on: the other process has let go of them. Some were ordered to end there, perhaps since they
+    /// froze. Returns how long each was frozen.
+    pub(crate) fn begin(&mut self, worker: &Worker, orders: &HashMap<usize, Order>) -> Vec<Duration> {
+        let waiting = self.waiting.drain(..);
+        let begun = waiting.map(|(place, session, frozen_at)| {
+            if let Some(order) = orders.get(&place) {
+                session.registered.handle().end(*order);
+            }
+            go_on(worker, session, frozen_at)
+        });
+        begun.collect()
     }
 }
 

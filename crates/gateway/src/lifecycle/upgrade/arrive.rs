@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::context::transit::ArrivingSession;
 use crate::lifecycle::upgrade::batch;
-use crate::lifecycle::upgrade::protocol::{Channel, UpgradeMessage};
+use crate::lifecycle::upgrade::protocol::{Channel, PlacedOrder, UpgradeMessage};
 use crate::worker::{Command, Handle};
 
 /// Where sessions are taken to.
@@ -82,7 +82,7 @@ impl Arrival {
                 self.waiting = count.saturating_sub(refused.len());
                 channel.send(&UpgradeMessage::Taken { refused }, &[]).await?;
             }
-            UpgradeMessage::Begin => self.begin().await,
+            UpgradeMessage::Begin { orders } => self.begin(&orders).await,
             UpgradeMessage::Left { sessions } => self.left = sessions,
             other => return Ok(Some(other)),
         }
@@ -115,11 +115,12 @@ impl Arrival {
         refused
     }
 
-    async fn begin(&mut self) {
+    async fn begin(&mut self, orders: &[PlacedOrder]) {
         let mut answers = Vec::new();
         for worker in &self.workers {
             let (frozen, answer) = oneshot::channel();
-            let _ = worker.commands.send(Command::Begin { frozen }); // a worker that has ended has none
+            let orders = orders.iter().map(|order| (order.place, order.order())).collect();
+            let _ = worker.commands.send(Command::Begin { orders, frozen }); // a worker that has ended has none
             answers.push(answer);
         }
         for answer in answers {

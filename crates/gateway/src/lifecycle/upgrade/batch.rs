@@ -11,8 +11,11 @@ use zeroize::Zeroizing;
 use crate::context::transit::{ArrivingSession, FrozenSession};
 use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, UpgradeMessage};
 
-/// Sessions in one batch: each has two descriptors.
+/// Sessions in a batch that is sent: all of them are frozen until the last has been put together.
+pub(crate) const SESSIONS_AT_ONCE: usize = 50;
+/// Sessions in one batch at most: each has two descriptors.
 pub(crate) const SESSIONS_MAX: usize = DESCRIPTORS_MAX / 2;
+const _: () = assert!(SESSIONS_AT_ONCE <= SESSIONS_MAX);
 /// The longest packet of records. The kernel's default limit for what waits in a socket is some 208 KiB.
 const PACKET_LEN: usize = 32 * 1024;
 /// All records of a batch. A session in the middle of a write may have a buffer of 256 KiB for each direction.

@@ -16,8 +16,8 @@ use tracing::{debug, warn};
 
 use crate::context::registry::StayReason;
 use crate::context::transit::{FrozenSession, Transit};
-use crate::lifecycle::upgrade::batch::{self, SESSIONS_MAX, in_time};
-use crate::lifecycle::upgrade::protocol::{Channel, UpgradeMessage};
+use crate::lifecycle::upgrade::batch::{self, SESSIONS_AT_ONCE, in_time};
+use crate::lifecycle::upgrade::protocol::{Channel, PlacedOrder, UpgradeMessage};
 use crate::worker::{Command, Handle};
 
 /// Sessions that are asked to freeze together are waited for so long before others are asked: nearly all freeze at
@@ -100,7 +100,7 @@ impl Departure<'_> {
     ) -> io::Result<()> {
         let deadline = Instant::now() + wait;
         while !unasked.is_empty() {
-            let some = unasked.split_off(unasked.len().saturating_sub(SESSIONS_MAX));
+            let some = unasked.split_off(unasked.len().saturating_sub(SESSIONS_AT_ONCE));
             for (_, handle) in &some {
                 handle.freeze(FreezeMode::BetweenWrites);
             }
@@ -134,7 +134,7 @@ impl Departure<'_> {
         until: Instant,
     ) -> io::Result<Vec<FrozenSession>> {
         let mut batch: Vec<FrozenSession> = Vec::new();
-        while batch.len() < SESSIONS_MAX && !asked.is_empty() {
+        while batch.len() < SESSIONS_AT_ONCE && !asked.is_empty() {
             let frozen = tokio::select! {
                 biased;
                 frozen = self.from.recv() => frozen,
@@ -182,7 +182,7 @@ impl Departure<'_> {
         let mut result = Ok(());
         let mut sessions = sessions.into_iter();
         loop {
-            let batch: Vec<_> = sessions.by_ref().take(SESSIONS_MAX).collect();
+            let batch: Vec<_> = sessions.by_ref().take(SESSIONS_AT_ONCE).collect();
             if batch.is_empty() {
                 return (result, stranded);
             }
@@ -207,10 +207,14 @@ impl Departure<'_> {
                 return Err(e);
             }
         };
+        let mut orders = Vec::new();
         for (place, frozen) in batch.into_iter().enumerate() {
             match refused.get(&place) {
                 None => {
                     self.count.moved += 1;
+                    // One may have come while the session was on its way.
+                    let order = frozen.registered.handle().depart();
+                    orders.extend(order.map(|order| PlacedOrder::new(place, order)));
                     drop(frozen); // closes this process's descriptors; the connections are the new one's
                 }
                 Some(why) => {
@@ -224,7 +228,7 @@ impl Departure<'_> {
                 }
             }
         }
-        in_time(self.channel.send(&UpgradeMessage::Begin, &[])).await?;
+        in_time(self.channel.send(&UpgradeMessage::Begin { orders }, &[])).await?;
         debug!(moved = self.count.moved, "sessions have moved");
         Ok(())
     }

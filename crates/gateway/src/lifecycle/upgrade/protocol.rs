@@ -18,7 +18,7 @@
 //! ```text
 //! new ◄── Sessions, records, … ─────── old     frozen, with the descriptors
 //! new ── Taken ──────────────────────► old     but for those that can't be: they go on in the old one
-//! new ◄── Begin ────────────────────── old     the old one has let go of those that were taken
+//! new ◄── Begin ────────────────────── old     the old one has let go of those that were taken; their orders
 //! ```
 //!
 //! A message is a packet, of JSON but for keys and records. A field that the other side doesn't know is ignored by it.
@@ -28,7 +28,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use frame_core::handle::{EndMode, Order};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -92,7 +94,11 @@ pub(crate) enum UpgradeMessage {
         refused: Vec<(usize, String)>,
     },
     /// The sessions that were taken are the new one's.
-    Begin,
+    Begin {
+        /// Of those that were ordered to end, perhaps since they froze.
+        #[serde(default)]
+        orders: Vec<PlacedOrder>,
+    },
     /// Sessions that stay, by reason.
     Left {
         sessions: BTreeMap<String, usize>,
@@ -101,6 +107,37 @@ pub(crate) enum UpgradeMessage {
         reason: String,
     },
     Go,
+}
+
+/// An order to a session that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlacedOrder {
+    /// The session's place in the batch.
+    pub(crate) place: usize,
+    /// The close code.
+    pub(crate) code: u16,
+    /// How long messages in flight are waited for; `None`: it ends at once.
+    pub(crate) within_ms: Option<u64>,
+}
+
+impl PlacedOrder {
+    /// The order of the session at this place.
+    pub(crate) fn new(place: usize, Order { code, mode }: Order) -> Self {
+        let within_ms = match mode {
+            EndMode::AfterMessages { within } => Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            EndMode::Now => None,
+        };
+        Self { place, code, within_ms }
+    }
+
+    /// What the session is told.
+    pub(crate) fn order(self) -> Order {
+        let mode = match self.within_ms {
+            Some(within) => EndMode::AfterMessages { within: Duration::from_millis(within) },
+            None => EndMode::Now,
+        };
+        Order { code: self.code, mode }
+    }
 }
 
 /// What listening sockets belong to.

@@ -387,7 +387,11 @@ fn close(overview: &Overview, request: &Request) -> ControlResponse {
         ));
     };
     let site::Drain { timeout, close_code: code, .. } = overview.site.load().drain;
-    entry.handle.end(Order { code, mode: EndMode::AfterMessages { within: timeout } });
+    if !entry.handle.end(Order { code, mode: EndMode::AfterMessages { within: timeout } }) {
+        return ControlResponse::error(format!(
+            "session {id} has moved to another process; try again when the takeover is done"
+        ));
+    }
     ControlResponse { closed: Some(id), ..ControlResponse::done() }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant as StdInstant;
 
+use frame_core::handle::{EndMode, Order};
 use support::backend::{Backend, echo};
 use support::soon;
 use support::ws::WebSocket;
@@ -85,9 +86,11 @@ async fn batch(channel: &Channel) -> Option<Vec<ArrivingSession>> {
     batch::receive(channel, descriptors, count, bytes).await.unwrap()
 }
 
-async fn begun(channel: &Channel) {
+/// The orders that sessions take along when they begin.
+async fn begun(channel: &Channel) -> Vec<PlacedOrder> {
     let message = channel.receive().await.unwrap().unwrap().0;
-    assert!(matches!(message, UpgradeMessage::Begin), "{message:?}");
+    let UpgradeMessage::Begin { orders } = message else { panic!("{message:?}") };
+    orders
 }
 
 #[tokio::test]
@@ -115,7 +118,7 @@ async fn a_process_that_dies_before_it_has_acknowledged_takes_nothing_along() {
 
 #[tokio::test]
 async fn what_a_process_has_acknowledged_is_lost_with_it_and_nothing_else() {
-    let mut rig = Rig::with(SESSIONS_MAX + 10).await;
+    let mut rig = Rig::with(SESSIONS_AT_ONCE + 10).await;
     let (result, count, ()) = rig
         .moves(async |channel| {
             let sessions = batch(&channel).await.unwrap();
@@ -127,8 +130,8 @@ async fn what_a_process_has_acknowledged_is_lost_with_it_and_nothing_else() {
         .await;
     assert!(result.is_err());
     let lost = count.moved;
-    assert!((1..=SESSIONS_MAX).contains(&lost), "{lost}");
-    assert_eq!(rig.live(), SESSIONS_MAX + 10 - lost);
+    assert!((1..=SESSIONS_AT_ONCE).contains(&lost), "{lost}");
+    assert_eq!(rig.live(), SESSIONS_AT_ONCE + 10 - lost);
     let (mut ended, mut echoed) = (0, 0);
     for socket in &mut rig.live {
         let _ = tokio::io::AsyncWriteExt::write_all(
@@ -141,7 +144,7 @@ async fn what_a_process_has_acknowledged_is_lost_with_it_and_nothing_else() {
             Some(frame) => echoed += usize::from(frame.payload == b"x"),
         }
     }
-    assert_eq!((ended, echoed), (lost, SESSIONS_MAX + 10 - lost));
+    assert_eq!((ended, echoed), (lost, SESSIONS_AT_ONCE + 10 - lost));
 }
 
 #[tokio::test]
@@ -177,17 +180,56 @@ async fn what_a_process_refuses_stays_and_the_rest_goes() {
 }
 
 #[tokio::test]
+async fn an_order_to_a_session_on_its_way_is_not_lost() {
+    let order = Order { code: 1012, mode: EndMode::AfterMessages { within: WAIT } };
+    for is_taken in [true, false] {
+        let mut rig = Rig::with(3).await;
+        let overview = rig.begun.gateway.overview.clone();
+        let handles: Vec<_> = overview.sessions.iter().flat_map(|sessions| sessions.handles()).collect();
+        let (_, count, orders) = rig
+            .moves(async |channel| {
+                let mut all = Vec::new();
+                while let Some(sessions) = batch(&channel).await {
+                    handles.iter().for_each(|handle| assert!(handle.end(order)));
+                    if !is_taken {
+                        break;
+                    }
+                    channel.send(&UpgradeMessage::Taken { refused: Vec::new() }, &[]).await.unwrap();
+                    let orders = begun(&channel).await;
+                    assert_eq!(orders.len(), sessions.len());
+                    all.extend(orders.into_iter().map(PlacedOrder::order));
+                }
+                all
+            })
+            .await;
+        if is_taken {
+            assert_eq!((count.moved, orders), (3, vec![order; 3]));
+            assert!(
+                handles.iter().all(|handle| !handle.end(order)),
+                "they are told that it is too late here"
+            );
+            continue;
+        }
+        for socket in &mut rig.live {
+            socket.hears_close(1012).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn descriptors_that_the_kernel_has_dropped_are_missed() {
     let (old, new) = Channel::pair().unwrap();
     let new = Channel::new(new).unwrap();
     old.send_bytes(&[0, 0, 0, 1, 7], &[]).await.unwrap();
     assert!(batch::receive(&new, Vec::new(), 1, 5).await.unwrap().is_none());
-    for (count, bytes, packet) in
-        [(SESSIONS_MAX + 1, 5, &[0, 0, 0, 1, 7][..]), (0, 4, &[0, 0, 0, 1, 7]), (0, 5, &[0, 0, 0, 1, 7])]
-    {
+    for (count, bytes, packet) in [
+        (batch::SESSIONS_MAX + 1, 5, &[0, 0, 0, 1, 7][..]),
+        (0, 4, &[0, 0, 0, 1, 7]),
+        (0, 5, &[0, 0, 0, 1, 7]),
+    ] {
         old.send_bytes(packet, &[]).await.unwrap();
         assert!(batch::receive(&new, Vec::new(), count, bytes).await.is_err(), "{count} {bytes}");
-        if count > SESSIONS_MAX {
+        if count > batch::SESSIONS_MAX {
             new.receive_bytes().await.unwrap();
         }
     }
