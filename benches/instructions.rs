@@ -32,6 +32,10 @@ use frame_core::sequence::Limits;
 use support::pki::Key;
 use support::tls::{TLS13, Tls};
 
+/// That of the gateway.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
 const HEADER: &str = "\
 # Instructions of one round of each case, as valgrind counts them. Written by

@@ -154,7 +154,7 @@ async fn answer<T: Transport>(
     interim.begin();
     // RFC 9110 §15.2: a client of HTTP/1.0 must not get any.
     let takes_interim = (head.version != Version::HTTP_10).then_some(&**interim);
-    let reply = exchange(connection.clone(), peer.clone(), Box::new(head), body, takes_interim).await;
+    let reply = exchange(connection, peer, Box::new(head), body, takes_interim).await;
     poll_fn(|cx| interim.poll_left(cx)).await; // the final answer is the last
     Ok(match reply {
         Reply::Answer(mut answer) => {

@@ -195,7 +195,7 @@ async fn stream(
     let worker = connection.worker.clone();
     let interim = Interim::default();
     let reply = {
-        let mut exchange = pin!(exchange(connection, peer, Box::new(head), body, Some(&interim)));
+        let mut exchange = pin!(exchange(&connection, &peer, Box::new(head), body, Some(&interim)));
         loop {
             tokio::select! {
                 biased;

@@ -62,8 +62,8 @@ const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
 pub(crate) async fn exchange(
-    connection: Arc<Connection>,
-    peer: HeaderValue,
+    connection: &Arc<Connection>,
+    peer: &HeaderValue,
     head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
@@ -72,7 +72,7 @@ pub(crate) async fn exchange(
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
     let mut aside = None;
-    let served = serve((&connection, &peer), &site, &mut report, &mut aside, head, body, interim).await;
+    let served = serve((connection, peer), &site, &mut report, &mut aside, head, body, interim).await;
     let mut served = match served {
         Ok(served) => served,
         Err(RequestError::Here(decline)) => Served::Answer(decline.answer(&mut report)),
@@ -286,6 +286,7 @@ fn options() -> Served {
 }
 
 /// Gives the request the path that the server knows, and says what that is. `None`: the path of the client.
+#[inline]
 fn rewrite_path(route: &Route, head: &mut Parts) -> Result<Option<Uri>, ErrorResponse> {
     let Some(rewrite) = &route.rewrite else { return Ok(None) };
     location::request(rewrite, &mut head.uri).map_err(|e| form::bad(e.to_string()))?;
@@ -293,6 +294,7 @@ fn rewrite_path(route: &Route, head: &mut Parts) -> Result<Option<Uri>, ErrorRes
 }
 
 /// Gives the paths in an answer the prefix that clients know. `asked`: what the server was asked for.
+#[inline]
 fn rewrite_location(route: &Route, asked: Option<&Uri>, hop: &Hop<'_>, report: &Report, served: &mut Served) {
     let (Some(rewrite), Some(asked)) = (route.rewrite.as_ref().filter(|rewrite| rewrite.location), asked)
     else {

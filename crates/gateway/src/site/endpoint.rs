@@ -198,6 +198,9 @@ impl PartialOrd for Endpoint {
 
 impl Ord for Endpoint {
     fn cmp(&self, other: &Self) -> Ordering {
+        if std::ptr::eq(self, other) {
+            return Ordering::Equal; // as nearly always in a pool
+        }
         let by_tls = || match (&self.tls, &other.tls) {
             (None, None) => Ordering::Equal,
             (one, other) => one.as_ref().map(|tls| tls.key()).cmp(&other.as_ref().map(|tls| tls.key())),

@@ -128,14 +128,16 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
     if has_hop_by_hop {
         remove_hop_by_hop(headers);
     }
-    let spoofable: Vec<HeaderName> =
-        headers.keys().filter(|name| !may_pass(name, trusted)).cloned().collect();
-    for name in spoofable {
-        headers.remove(name);
+    if headers.keys().any(|name| !may_pass(name, trusted)) {
+        let spoofable: Vec<HeaderName> =
+            headers.keys().filter(|name| !may_pass(name, trusted)).cloned().collect();
+        for name in spoofable {
+            headers.remove(name);
+        }
     }
     join_cookies(headers);
 
-    if headers.get(HOST) != Some(&from.host.field) {
+    if !headers.iter().any(|(name, field)| *name == HOST && *field == from.host.field) {
         headers.insert(HOST, from.host.field.clone());
     }
     let peer = from.peer_field;
@@ -210,11 +212,14 @@ fn via(version: Version) -> &'static [u8] {
 
 /// Whether a client's word on itself is passed on. With underscores these names mean the same to
 /// CGI and its successors, and honest clients don't send them.
+#[inline]
 pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
-    if !matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'x')) {
-        return true; // none of these begins so
-    }
+    // None of the others begins so.
+    !matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'x')) || is_harmless(name, trusted)
+}
+
+fn is_harmless(name: &str, trusted: bool) -> bool {
     if name == "proxy" {
         return false; // becomes HTTP_PROXY in CGI's environment ("httpoxy")
     }

@@ -202,7 +202,8 @@ impl Framing {
 fn length(headers: &mut HeaderMap, repairs: &mut Vec<Repair>) -> Result<Option<u64>, BadResponse> {
     let mut length = None;
     let mut count = 0;
-    for line in headers.get_all(CONTENT_LENGTH) {
+    // Comparing a few names costs less than a look-up.
+    for (_, line) in headers.iter().filter(|(name, _)| *name == CONTENT_LENGTH) {
         for digits in line.as_bytes().split(|&byte| byte == b',') {
             let len = number(digits.trim_ascii()).ok_or(BadResponse::Length)?;
             if length.is_some_and(|length| length != len) {
