@@ -91,7 +91,7 @@ async fn it_tells_how_the_gateway_is() {
 }
 
 #[tokio::test]
-async fn silent_connections_are_cut_and_keep_nobody_out_for_long() {
+async fn silent_connections_are_cut_and_soon_make_room() {
     let gateway = start(&(ECHO.to_owned() + ADMIN));
     let mut silent = Vec::new();
     for _ in 0..40 {

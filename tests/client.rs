@@ -67,7 +67,7 @@ async fn an_idle_connection_ends_with_close_notify_at_its_time() {
 }
 
 #[tokio::test]
-async fn the_end_is_told_before_anything_is_thrown_away() {
+async fn the_end_is_announced_before_anything_is_thrown_away() {
     let (backend, seen) = echo().await;
     let gateway = start("keep_alive_timeout = \"300ms\"", &route("/", backend.address));
     // A pool asks again as long as it hears no end: each request is answered, or the end came before it.
@@ -95,7 +95,7 @@ async fn the_end_is_told_before_anything_is_thrown_away() {
 }
 
 #[tokio::test]
-async fn clients_are_told_how_long_a_connection_is_kept() {
+async fn the_answer_says_how_long_a_connection_is_kept() {
     let (backend, _) = echo().await;
     let gateway = start("keep_alive_timeout = \"30s\"", &route("/", backend.address));
     for (request, expect) in [

@@ -43,13 +43,13 @@ fn line_of(config: &str, begin: &str) -> usize {
 }
 
 /// What a subcommand has said.
-struct Said {
+struct CommandOutput {
     ok: bool,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// The last line, as JSON.
     fn json(&self) -> Value {
         serde_json::from_str(self.out.lines().last().unwrap()).unwrap()
@@ -58,7 +58,7 @@ impl Said {
 
 /// Runs the binary against the gateway with this configuration, on another thread: backends live
 /// on this one.
-async fn run(directory: &Path, arguments: &str) -> Said {
+async fn run(directory: &Path, arguments: &str) -> CommandOutput {
     let file = directory.join("wssgate.toml");
     let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
     let output = tokio::task::spawn_blocking(move || {
@@ -67,10 +67,10 @@ async fn run(directory: &Path, arguments: &str) -> Said {
     });
     let output = soon(output).await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    Said { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
+    CommandOutput { ok: output.status.success(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-async fn done(gateway: &Gateway, arguments: &str) -> Said {
+async fn done(gateway: &Gateway, arguments: &str) -> CommandOutput {
     let said = run(gateway.path(), arguments).await;
     assert!(said.ok, "{arguments}: {}{}", said.out, said.err);
     said
@@ -364,7 +364,7 @@ async fn a_drain_that_was_taken_back_does_not_cut_the_sessions_of_the_next() {
 }
 
 #[tokio::test]
-async fn names_that_nobody_knows_are_told() {
+async fn unknown_names_are_errors() {
     let (backend, _) = echo().await;
     let routes = "[[route]]\nhost = \"domain.test\"\npath = \"/wss\"\nservice = \"echo\"\n".to_owned()
         + &route("/b", backend.address);

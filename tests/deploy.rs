@@ -59,7 +59,7 @@ fn every_configuration_is_one() {
 }
 
 #[test]
-fn nobody_is_killed_before_it_has_drained() {
+fn no_pod_is_killed_before_it_has_drained() {
     let unit = deploy("systemd/wssgate.service");
     let config = deploy("systemd/wssgate.toml");
     assert!(!config.contains("drain_timeout"), "then compare it, not the default");

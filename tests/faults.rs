@@ -82,7 +82,7 @@ async fn until(what: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test]
-async fn a_log_that_can_not_be_written_holds_up_nobody() {
+async fn a_log_that_can_not_be_written_delays_no_request() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let (stalled, into_stalled) = std::io::pipe().unwrap();
     let (gone, into_gone) = std::io::pipe().unwrap();

@@ -89,7 +89,7 @@ async fn the_address_in_the_header_is_the_clients_whatever_follows() {
 }
 
 #[tokio::test]
-async fn the_header_is_demanded_from_balancers_and_from_nobody_else() {
+async fn the_header_is_demanded_from_balancers_only() {
     let (backend, _seen) = echo().await;
     let strangers = start("proxy_protocol = [\"192.0.2.0/24\"]", &route("/", backend.address));
     let mut tcp = TcpStream::connect(strangers.addresses()[1]).await.unwrap();

@@ -390,7 +390,7 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test]
-async fn an_upload_goes_on_while_nobody_reads_the_answer() {
+async fn an_upload_goes_on_while_the_answer_is_not_read() {
     const LEN: usize = 32 << 20; // more than all buffers on the way hold
     let backend = Backend::start(|mut tcp| async move {
         read_head(&mut tcp).await.unwrap();

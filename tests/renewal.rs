@@ -199,7 +199,7 @@ async fn names_come_and_go() {
 }
 
 #[tokio::test]
-async fn the_default_stays_and_holds_up_nobody() {
+async fn the_default_stays_and_delays_no_other_certificate() {
     let mut rig = start(|pki, path| {
         flat(pki, path);
         replace(&pki.issue(&["other.test"]), &path.join("certs"), "other");
@@ -402,7 +402,7 @@ async fn looked_at() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_near_is_told() {
+async fn a_near_expiry_is_logged() {
     let mut rig = start(|pki, path| {
         let certs = path.join("certs");
         let until = |days| Order { from_days: -90, until_days: days, ..Order::new(&["default.test"]) };

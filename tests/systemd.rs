@@ -42,7 +42,7 @@ async fn status(address: SocketAddr) -> u16 {
     ask(&mut io, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status()
 }
 
-/// What a service manager hears.
+/// What a service manager recv.
 struct Manager {
     _directory: TempDir,
     path: PathBuf,
@@ -60,14 +60,14 @@ impl Manager {
 
     /// The next message, one line an element.
     #[track_caller]
-    fn hears(&self) -> Vec<String> {
+    fn recv(&self) -> Vec<String> {
         let mut message = [0; 4096];
         let len = self.socket.recv(&mut message).expect("a message");
         String::from_utf8(message[..len].to_vec()).unwrap().lines().map(Into::into).collect()
     }
 
     /// The next message that comes before the socket's time is up.
-    fn hears_in_time(&self) -> Option<Vec<u8>> {
+    fn recv_in_time(&self) -> Option<Vec<u8>> {
         let mut message = vec![0; 4096];
         match self.socket.recv(&mut message) {
             Ok(len) => Some(message[..len].to_vec()),
@@ -80,21 +80,21 @@ impl Manager {
 
     #[track_caller]
     fn hears_ready(&self, status: &str) {
-        let heard = self.hears();
+        let heard = self.recv();
         assert_eq!(heard[0], "READY=1", "{heard:?}");
         assert!(heard[1].starts_with("STATUS=") && heard[1].contains(status), "{heard:?}");
     }
 
     #[track_caller]
     fn hears_reloading(&self) {
-        let heard = self.hears();
+        let heard = self.recv();
         assert_eq!(heard[0], "RELOADING=1", "{heard:?}");
         assert!(heard[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse::<u64>().unwrap() > 0, "{heard:?}");
     }
 }
 
 #[test]
-fn it_is_told_of_reloads_takeovers_and_the_end() {
+fn systemd_is_notified_of_reloads_takeovers_and_the_end() {
     let manager = Manager::start();
     let text = config("", ECHO);
     let mut gateway = setup().with("NOTIFY_SOCKET", &manager.path).start(&text);
@@ -110,15 +110,15 @@ fn it_is_told_of_reloads_takeovers_and_the_end() {
     let mut new = 0;
     for _ in 0..2 {
         new = gateway.take_over();
-        assert_eq!(manager.hears(), [format!("MAINPID={new}")]);
-        assert_eq!(manager.hears(), ["BARRIER=1"]);
+        assert_eq!(manager.recv(), [format!("MAINPID={new}")]);
+        assert_eq!(manager.recv(), ["BARRIER=1"]);
         manager.hears_ready("generation 1");
     }
     send_signal(new, "HUP");
     manager.hears_reloading();
     manager.hears_ready("generation 2");
     send_signal(new, "TERM");
-    let heard = manager.hears();
+    let heard = manager.recv();
     assert_eq!(heard[0], "STOPPING=1");
     let limit: u64 = heard[1].strip_prefix("EXTEND_TIMEOUT_USEC=").unwrap().parse().unwrap();
     assert!(limit > 30_000_000, "longer than drain_timeout");
@@ -126,20 +126,20 @@ fn it_is_told_of_reloads_takeovers_and_the_end() {
 }
 
 #[test]
-fn the_watchdog_hears_from_whoever_is_the_service() {
+fn the_watchdog_is_fed_by_the_process_that_is_the_service() {
     let manager = Manager::start();
     let setup = setup().with("NOTIFY_SOCKET", &manager.path).with("WATCHDOG_USEC", "200000");
     let gateway = setup.start(&config("", ECHO));
     let hears_watchdog = || {
         for _ in 0..3 {
-            assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+            assert_eq!(manager.recv(), ["WATCHDOG=1"]);
         }
     };
     manager.hears_ready("");
     hears_watchdog();
     let new = gateway.take_over();
     loop {
-        let heard = manager.hears();
+        let heard = manager.recv();
         if heard == ["BARRIER=1"] {
             break;
         }
@@ -184,7 +184,7 @@ async fn the_watchdog_hears_nothing_while_a_worker_hangs() {
     let setup = setup().with("NOTIFY_SOCKET", &manager.path).with("WATCHDOG_USEC", "100000");
     let gateway = setup.start(&config("workers = 2", ECHO));
     manager.hears_ready("");
-    assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+    assert_eq!(manager.recv(), ["WATCHDOG=1"]);
     let mut live = Vec::new();
     for _ in 0..16 {
         let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
@@ -195,10 +195,10 @@ async fn the_watchdog_hears_nothing_while_a_worker_hangs() {
     };
     // What was said before; a message may be on its way still, and then there would be twenty more.
     manager.socket.set_nonblocking(true).unwrap();
-    while manager.hears_in_time().is_some() {}
+    while manager.recv_in_time().is_some() {}
     manager.socket.set_nonblocking(false).unwrap();
     manager.socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let heard = std::iter::from_fn(|| manager.hears_in_time()).take(5).count();
+    let heard = std::iter::from_fn(|| manager.recv_in_time()).take(5).count();
     assert!(heard <= 1, "{heard}");
     let mut echoing = JoinSet::new();
     for mut socket in live {
@@ -209,7 +209,7 @@ async fn the_watchdog_hears_nothing_while_a_worker_hangs() {
     drop(held);
     manager.socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..3 {
-        assert_eq!(manager.hears(), ["WATCHDOG=1"]);
+        assert_eq!(manager.recv(), ["WATCHDOG=1"]);
     }
     // And those that had to wait.
     while let Some(echoed) = soon(echoing.join_next()).await {
@@ -261,7 +261,7 @@ async fn sockets_of_the_service_manager_are_used_and_handed_on() {
 }
 
 #[test]
-fn the_journal_is_told_how_important_a_line_is() {
+fn lines_for_the_journal_have_their_priority() {
     for in_journal in [true, false] {
         let setup = setup();
         fs::write(setup.config_file(), config("", ECHO)).unwrap();

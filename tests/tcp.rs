@@ -66,7 +66,7 @@ async fn read(tcp: &mut TcpStream, len: usize) -> Vec<u8> {
 }
 
 /// The payload of so many bytes of binary messages.
-async fn hear(socket: &mut WebSocket, len: usize) -> Vec<u8> {
+async fn recv_bytes(socket: &mut WebSocket, len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < len {
         let frame = socket.hear().await.expect("more");
@@ -93,7 +93,7 @@ async fn bytes_pass_both_ways_over_every_protocol_and_the_log_counts_them() {
         };
         let mut stream = soon(streams.recv()).await.unwrap();
         stream.write_all(b"RFB 003.008\n").await.unwrap();
-        assert_eq!(hear(&mut socket, 12).await, b"RFB 003.008\n");
+        assert_eq!(recv_bytes(&mut socket, 12).await, b"RFB 003.008\n");
         let big = numbers(300_000);
         for (b0, piece) in [(0x82, &big[..1]), (0x02, &big[1..70_001]), (0x00, &[]), (0x80, &big[70_001..])] {
             socket.send(b0, piece).await;
@@ -102,12 +102,12 @@ async fn bytes_pass_both_ways_over_every_protocol_and_the_log_counts_them() {
         socket.send(PING, "p").await;
         assert_eq!(socket.hear().await.unwrap().b0, PONG);
         stream.write_all(&big).await.unwrap();
-        assert!(hear(&mut socket, big.len()).await == big);
+        assert!(recv_bytes(&mut socket, big.len()).await == big);
         socket.close(1000).await;
         assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0, "an end in order");
         stream.write_all(b"bye").await.unwrap();
         drop(stream);
-        assert_eq!(hear(&mut socket, 3).await, b"bye");
+        assert_eq!(recv_bytes(&mut socket, 3).await, b"bye");
         socket.hears_close(1000).await;
         socket.hears_end().await;
     }
@@ -136,7 +136,7 @@ async fn the_client_chooses_the_subprotocol() {
 }
 
 #[tokio::test]
-async fn each_end_is_told_how_the_other_one_ended() {
+async fn each_end_sees_how_the_other_one_ended() {
     let (backend, mut streams) = handing_over().await;
     let gateway = start("", &route(backend.address, ""));
     // The stream's end, with what was said before, and a half-close.
@@ -144,7 +144,7 @@ async fn each_end_is_told_how_the_other_one_ended() {
     let mut stream = soon(streams.recv()).await.unwrap();
     stream.write_all(b"last").await.unwrap();
     stream.shutdown().await.unwrap();
-    assert_eq!(hear(&mut socket, 4).await, b"last");
+    assert_eq!(recv_bytes(&mut socket, 4).await, b"last");
     socket.hears_close(1000).await;
     socket.send(BINARY, "on its way").await;
     assert_eq!(read(&mut stream, 10).await, b"on its way");
@@ -201,7 +201,7 @@ async fn who_takes_nothing_is_given_no_more() {
     assert!(grown < 8 << 10, "{grown} KiB");
     // The other direction goes on meanwhile.
     stream.write_all(b"meanwhile").await.unwrap();
-    assert_eq!(hear(&mut socket, 9).await, b"meanwhile");
+    assert_eq!(recv_bytes(&mut socket, 9).await, b"meanwhile");
     let mut said = 0;
     while timeout(Duration::from_secs(1), stream.write(&[1; 1 << 16])).await.is_ok_and(|n| {
         said += n.unwrap();
@@ -230,11 +230,11 @@ async fn neither_direction_waits_for_the_other() {
     let mut socket = WebSocket::connect(plain(&gateway).await, "default.test", "/vnc", "").await.unwrap().0;
     let question = encode(BINARY, &numbers(LEN), true);
     timeout(PATIENCE, socket.io.write_all(&question)).await.expect("it is taken").unwrap();
-    assert!(hear(&mut socket, 1 << 20).await == numbers(1 << 20));
+    assert!(recv_bytes(&mut socket, 1 << 20).await == numbers(1 << 20));
 }
 
 #[tokio::test]
-async fn a_plain_request_is_told_what_it_should_be() {
+async fn a_plain_request_is_answered_with_426() {
     let (backend, _streams) = handing_over().await;
     let gateway = start("", &route(backend.address, ""));
     let mut io = plain(&gateway).await;
@@ -360,7 +360,7 @@ async fn an_idle_session_holds_no_buffer() {
             socket.send(BINARY, "x").await;
             read(&mut stream, 1).await;
             stream.write_all(b"y").await.unwrap();
-            hear(&mut socket, 1).await;
+            recv_bytes(&mut socket, 1).await;
             live.push((socket, stream));
         }
     };
@@ -403,7 +403,7 @@ async fn a_long_message_is_passed_on_before_it_has_ended() {
 
 /// TCP's delayed acknowledgement would take 40 ms or more each time.
 #[tokio::test]
-async fn a_server_that_speaks_first_is_heard_at_once() {
+async fn the_first_bytes_of_a_server_arrive_at_once() {
     let backend = Backend::start(|mut tcp| async move {
         tcp.write_all(b"hello").await.unwrap();
         let _ = tcp.read(&mut [0]).await;
@@ -415,7 +415,7 @@ async fn a_server_that_speaks_first_is_heard_at_once() {
         let began = Instant::now();
         let io = plain(&gateway).await;
         let mut socket = WebSocket::connect(io, "default.test", "/vnc", "").await.unwrap().0;
-        assert_eq!(hear(&mut socket, 5).await, b"hello");
+        assert_eq!(recv_bytes(&mut socket, 5).await, b"hello");
         quickest = quickest.min(began.elapsed());
     }
     assert!(quickest < Duration::from_millis(30), "{quickest:?}");

@@ -167,7 +167,7 @@ async fn sessions_resume_before_and_after_a_reload() {
 }
 
 #[tokio::test]
-async fn plain_text_on_the_tls_port_is_told_so() {
+async fn plain_text_on_the_tls_port_gets_an_explanation() {
     let (gateway, _names) = start();
     let mut tcp = TcpStream::connect(gateway.address()).await.unwrap();
     let body = "x".repeat(20_000);
@@ -266,7 +266,7 @@ async fn requests_for_a_host_with_another_certificate_are_misdirected() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_cut_at_the_handshake_timeout_and_nobody_else() {
+async fn only_a_silent_client_is_cut_at_the_handshake_timeout() {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
     let _names = names(&setup);
     let hasty = "[[listener]]\naddress = \"127.0.0.3:0\"\nhandshake_timeout = \"200ms\"\nheader_timeout = \"200ms\"\n";
@@ -295,7 +295,7 @@ async fn a_silent_client_is_cut_at_the_handshake_timeout_and_nobody_else() {
 
 /// Connections that say nothing cost no handshake its permit, nor one client another's place.
 #[tokio::test]
-async fn silent_clients_hold_up_nobody() {
+async fn silent_clients_do_not_delay_others() {
     let (gateway, _names) = start();
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut silent = Vec::new();

@@ -267,8 +267,8 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, len, kind, flags, 0, 0, 0, stream], payload].concat()
 }
 
-/// The next frame that is not for the whole connection: its kind, its stream and its payload. `heard` gets the others.
-async fn hear_frame(io: &mut BoxIo, heard: &mut Vec<(u8, Vec<u8>)>) -> (u8, u8, Vec<u8>) {
+/// The next frame that is not for the whole connection: its kind, its stream and its payload. `of_the_connection` gets the others.
+async fn read_frame(io: &mut BoxIo, of_the_connection: &mut Vec<(u8, Vec<u8>)>) -> (u8, u8, Vec<u8>) {
     loop {
         let mut head = [0; 9];
         soon(io.read_exact(&mut head)).await.unwrap();
@@ -276,7 +276,7 @@ async fn hear_frame(io: &mut BoxIo, heard: &mut Vec<(u8, Vec<u8>)>) -> (u8, u8, 
         let mut payload = vec![0; u32::from_be_bytes([0, len0, len1, len2]) as usize];
         soon(io.read_exact(&mut payload)).await.unwrap();
         match stream {
-            0 => heard.push((kind, payload)),
+            0 => of_the_connection.push((kind, payload)),
             stream => return (kind, stream, payload),
         }
     }
@@ -315,7 +315,7 @@ async fn a_listener_can_leave_websockets_to_http1() {
         io.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         io.write_all(&frame(HEADERS, 4, 1, &fields)).await.unwrap();
         let mut of_connection = Vec::new();
-        let (kind, stream, payload) = hear_frame(&mut io, &mut of_connection).await;
+        let (kind, stream, payload) = read_frame(&mut io, &mut of_connection).await;
         assert_eq!((kind, stream), (answer, 1));
         if kind == RST_STREAM {
             assert_eq!(payload, [0, 0, 0, 1], "PROTOCOL_ERROR");
@@ -358,7 +358,7 @@ async fn foreign_origins_are_refused_before_any_backend() {
 }
 
 /// What a client over HTTP/1.1, and one over HTTP/2, are told of a backend.
-async fn told(gateway: &Gateway, path: &str) -> (Answer, http2::Answer) {
+async fn refusals(gateway: &Gateway, path: &str) -> (Answer, http2::Answer) {
     let first = ask(&mut http1(gateway).await, handshake("default.test", path, "")).await;
     let Err(second) = http2(gateway).await.websocket(path, &[]).await else { panic!("a tunnel") };
     (first, second)
@@ -388,14 +388,14 @@ async fn backends_that_can_not_be_reached_or_say_nothing() {
         ("/closing", 502, "broke before it answered"),
         ("/nameless", 502, "can't be resolved"),
     ] {
-        let (first, second) = told(&gateway, path).await;
+        let (first, second) = refusals(&gateway, path).await;
         assert_eq!((first.status(), second.status()), (status, status), "{path}");
         assert!(first.text().starts_with(&format!("{status} ")), "{first:?}");
         let line = gateway.wait_for(|line| line["path"] == path, 1, path);
         assert!(line["cause"].as_str().unwrap().contains(cause), "{line}");
         assert_eq!(line["level"], "WARN");
     }
-    assert_eq!(told(&gateway, "/nowhere").await.0.status(), 404);
+    assert_eq!(refusals(&gateway, "/nowhere").await.0.status(), 404);
 }
 
 #[tokio::test]
@@ -435,7 +435,7 @@ async fn backends_that_lie() {
     }
     let gateway = start("", &routes);
     for path in ["/0", "/1", "/2", "/3", "/4", "/5", "/6", "/7", "/protocols", "/extension"] {
-        let (first, second) = told(&gateway, path).await;
+        let (first, second) = refusals(&gateway, path).await;
         assert_eq!((first.status(), second.status()), (502, 502), "{path}: {first:?}");
     }
     // Unasked: a 101 to a plain request.
@@ -508,14 +508,14 @@ async fn a_backend_that_does_not_upgrade_is_passed_on_and_never_a_tunnel() {
     .await;
     let routes = route("/ok", ok.address) + &route("/denied", denied.address) + &route("/old", old.address);
     let gateway = start("", &routes);
-    let (first, second) = told(&gateway, "/ok").await;
+    let (first, second) = refusals(&gateway, "/ok").await;
     assert_eq!((first.status(), first.text().as_str(), first.head.get("x-a")), (200, "hello\n", Some("b")));
     assert_eq!(second.status(), 502, "200 would open the tunnel");
-    let (first, second) = told(&gateway, "/denied").await;
+    let (first, second) = refusals(&gateway, "/denied").await;
     assert_eq!((first.status(), first.text().as_str()), (401, "no\n"));
     assert_eq!(first.head.get("www-authenticate"), Some("Basic"));
     assert_eq!((second.status(), second.text().as_str()), (401, "no\n"));
-    let (first, _) = told(&gateway, "/old").await;
+    let (first, _) = refusals(&gateway, "/old").await;
     assert_eq!((first.status(), first.head.get("sec-websocket-version")), (426, Some("8")));
     // The connection is HTTP's still.
     let mut io = http1(&gateway).await;

@@ -157,7 +157,7 @@ fn run() -> anyhow::Result<ExitCode> {
             anyhow::bail!("{word:?} is neither a command nor a file; `wssgate --help` lists the commands");
         }
         let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
-        let code = runtime.block_on(serve(config, origin, signals));
+        let code = runtime.block_on(run_gateway(config, origin, signals));
         runtime.shutdown_background(); // a file system that hangs must not delay the end
         drop(guard); // writes what is left of the log
         return Ok(code);
@@ -240,7 +240,7 @@ fn check(config: Option<PathBuf>, request: Option<&str>, fields: &[String]) -> a
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Option<PathBuf>, origin: LaunchContext, signals: Signals) -> ExitCode {
+async fn run_gateway(config: Option<PathBuf>, origin: LaunchContext, signals: Signals) -> ExitCode {
     let (source, demo) = match config {
         Some(file) => (ConfigSource::File(file), None),
         None => match Demo::prepare() {

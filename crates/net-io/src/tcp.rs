@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asked_last_is_woken_in_whatever_kind_of_memory() {
+    async fn the_last_caller_is_woken_into_memory_of_any_kind() {
         for kinds in [[true, true], [true, false], [false, true]] {
             let (mut near, mut far) = pair().await;
             std::future::poll_fn(|cx| {

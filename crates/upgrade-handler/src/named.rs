@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_told() {
+    fn the_client_gets_101_with_the_protocol() {
         let headers = HeaderMap::from_iter([
             (CONTENT_LENGTH, HeaderValue::from_static("0")),
             (http::header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.docker.raw-stream")),

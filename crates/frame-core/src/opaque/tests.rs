@@ -47,13 +47,13 @@ fn rig(policy: Policy) -> Rig {
     rig_over(policy, 1000, |io| io)
 }
 
-async fn hears(io: &mut DuplexStream, expect: &[u8]) {
+async fn expect(io: &mut DuplexStream, expect: &[u8]) {
     let mut seen = vec![0; expect.len()];
     timeout(3600 * SECOND, io.read_exact(&mut seen)).await.unwrap().unwrap();
     assert_eq!(seen, expect);
 }
 
-async fn hears_end(io: &mut DuplexStream) {
+async fn expect_end(io: &mut DuplexStream) {
     assert_eq!(timeout(3600 * SECOND, io.read(&mut [0])).await.unwrap().unwrap(), 0);
 }
 
@@ -67,15 +67,15 @@ async fn each_direction_ends_by_itself_whichever_is_first() {
         };
         near.write_all(b"all of it").await.unwrap();
         near.shutdown().await.unwrap();
-        hears(far, b"all of it").await;
-        hears_end(far).await;
+        expect(far, b"all of it").await;
+        expect_end(far).await;
         for answer in [&b"one"[..], b"two"] {
             sleep(100 * SECOND).await;
             far.write_all(answer).await.unwrap();
-            hears(near, answer).await;
+            expect(near, answer).await;
         }
         far.shutdown().await.unwrap();
-        hears_end(near).await;
+        expect_end(near).await;
         let outcome = rig.session.await.unwrap();
         assert_eq!(outcome.cause, Cause::Finished { first });
         assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
@@ -113,7 +113,7 @@ async fn a_stream_that_breaks_does_not_look_like_one_that_has_ended() {
     let mut rig = rig_over(POLICY, 1000, resets);
     rig.backend.write_all(b"some").await.unwrap();
     rig.backend.shutdown().await.unwrap();
-    hears(&mut rig.client, b"some").await;
+    expect(&mut rig.client, b"some").await;
     let outcome = rig.session.await.unwrap();
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Reset });
     assert_eq!((outcome.client, outcome.backend), (Exit::Reset, Exit::Reset));
@@ -125,7 +125,7 @@ async fn a_peer_that_takes_no_more_is_lost_unless_it_had_ended() {
         let mut rig = rig(POLICY);
         if ended {
             rig.backend.shutdown().await.unwrap();
-            hears_end(&mut rig.client).await;
+            expect_end(&mut rig.client).await;
         }
         let (_, far) = duplex(1);
         drop(std::mem::replace(&mut rig.backend, far));
@@ -146,7 +146,7 @@ async fn nothing_is_held_by_an_idle_session_and_little_for_a_slow_peer() {
     sleep(SECOND).await;
     let held = net_io::memory::held();
     rig.client.write_all(b"x").await.unwrap();
-    hears(&mut rig.backend, b"x").await;
+    expect(&mut rig.backend, b"x").await;
     assert_eq!((net_io::memory::held(), rig.handle.stalled_since()), (held, None));
     let mut sent = 0;
     while let Ok(n) = timeout(SECOND, rig.client.write(&[7; 1000])).await {
@@ -157,7 +157,7 @@ async fn nothing_is_held_by_an_idle_session_and_little_for_a_slow_peer() {
     assert!(rig.handle.stalled_since().is_some());
     // The other direction doesn't wait for it.
     rig.backend.write_all(b"meanwhile").await.unwrap();
-    hears(&mut rig.client, b"meanwhile").await;
+    expect(&mut rig.client, b"meanwhile").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,8 +166,8 @@ async fn idle_time_counts_bytes_and_there_are_no_pings() {
     let before = Instant::now();
     sleep(40 * SECOND).await;
     rig.backend.write_all(b"x").await.unwrap();
-    hears(&mut rig.client, b"x").await;
-    hears_end(&mut rig.client).await;
+    expect(&mut rig.client, b"x").await;
+    expect_end(&mut rig.client).await;
     assert_eq!(before.elapsed(), 100 * SECOND);
     assert_eq!(rig.session.await.unwrap().cause, Cause::Idle);
 }
@@ -188,7 +188,7 @@ async fn its_lifetime_ends_it_whatever_moves() {
 async fn an_order_ends_it_at_once_and_a_question_is_answered() {
     let mut rig = rig(POLICY);
     rig.client.write_all(b"abc").await.unwrap();
-    hears(&mut rig.backend, b"abc").await;
+    expect(&mut rig.backend, b"abc").await;
     sleep(7 * SECOND).await;
     let snapshot = rig.handle.request_snapshot().await.unwrap();
     assert_eq!((snapshot.from_client.payload_bytes, snapshot.from_client.messages), (3, 0));

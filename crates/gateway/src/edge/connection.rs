@@ -57,7 +57,7 @@ pub(crate) async fn wait_for_first_bytes(
         }
     }
     // Another task: this one is small.
-    worker.spawn(serve(worker.clone(), state, tcp, client, deadline));
+    worker.spawn(serve_client(worker.clone(), state, tcp, client, deadline));
 }
 
 /// Waits for a client's first bytes; returns whether there are any.
@@ -108,7 +108,7 @@ async fn readable(tcp: &TcpStream) -> io::Result<()> {
 }
 
 /// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
-async fn serve(
+async fn serve_client(
     worker: Arc<Worker>,
     state: Arc<ListenerState>,
     tcp: TcpStream,

@@ -127,7 +127,7 @@ mod tests {
         ..ClientLimits::DEFAULT
     };
 
-    fn serve() -> (DuplexStream, JoinHandle<Duration>) {
+    fn serve_silent_client() -> (DuplexStream, JoinHandle<Duration>) {
         let (near, far) = duplex(1024);
         let io = StallTimeout::new(near);
         let answer = async |_: Request<_>| Ok::<_, Infallible>(Response::new(Empty::<&[u8]>::new()));
@@ -160,11 +160,11 @@ mod tests {
     async fn an_idle_connection_is_kept_longer_than_a_head_may_take() {
         let second = Duration::from_secs(1);
         // Nothing is asked.
-        let (far, lived) = serve();
+        let (far, lived) = serve_silent_client();
         assert_eq!(lived.await.unwrap(), 10 * second);
         drop(far);
         // Something is, with a body.
-        let (mut far, lived) = serve();
+        let (mut far, lived) = serve_silent_client();
         tokio::time::sleep(9 * second).await;
         ask(&mut far, POST).await;
         tokio::time::sleep(74 * second).await;
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(lived.await.unwrap(), (9 + 74 + 75) * second);
         // A head has begun: its bytes don't buy time.
         for begun in [0, 70] {
-            let (mut far, lived) = serve();
+            let (mut far, lived) = serve_silent_client();
             ask(&mut far, POST).await;
             tokio::time::sleep(begun * second).await;
             let dripping = async {

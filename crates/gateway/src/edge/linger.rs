@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_lingers_when_the_client_has_ended_or_the_gateway_is_about_to() {
+    async fn there_is_no_lingering_when_the_client_has_ended_or_the_gateway_is_about_to() {
         let started = Instant::now();
         let (near, far) = duplex(64);
         drop(far);

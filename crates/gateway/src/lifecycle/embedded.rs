@@ -57,6 +57,6 @@ impl Gateway {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Ending {
         let Self { mut begun, closed, started } = self;
         begun.gateway.open(closed, started);
-        main_loop::serve(begun, &mut Signals::shutdown(shutdown)).await
+        main_loop::run(begun, &mut Signals::shutdown(shutdown)).await
     }
 }

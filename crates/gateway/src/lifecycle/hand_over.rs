@@ -92,7 +92,7 @@ impl RunningGateway {
             );
             return;
         }
-        successor.say_left(count).await;
+        successor.send_left(count).await;
         let sessions_left: usize = count.left.values().sum();
         let reasons: Vec<_> = count.left.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
         info!(

@@ -15,7 +15,7 @@ use super::work::{Done, Wanted, Work};
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Serves until a signal ends it.
-pub(super) async fn serve(begun: Begun, signals: &mut Signals) -> Ending {
+pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
     let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs } = begun;
     let mut work = Work::Nothing;
     let mut wanted = Wanted::default();

@@ -55,7 +55,7 @@ pub async fn run(
     let mut addresses: Vec<SocketAddr> = begun.gateway.listening.values().copied().collect();
     addresses.sort_unstable();
     on_ready(&addresses);
-    Ok(main_loop::serve(begun, &mut signals).await)
+    Ok(main_loop::run(begun, &mut signals).await)
 }
 
 /// Starts, or takes over. `None` if a signal came before the old gateway let go.

@@ -112,7 +112,7 @@ async fn accept(
             accepted = accepting, if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((tcp, peer)) => {
                     retry.accepted();
-                    connections.spawn(serve(tcp, peer, overview.clone()));
+                    connections.spawn(serve_connection(tcp, peer, overview.clone()));
                 }
                 Err(e) => retry.failed(&e),
             },
@@ -124,7 +124,7 @@ async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
+async fn serve_connection(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&overview, request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(answer) }

@@ -35,7 +35,7 @@ impl Allowed {
     }
 
     /// Says so in an answer, in place of what the server says.
-    pub(super) fn tell(self, headers: &mut HeaderMap) {
+    pub(super) fn write_to(self, headers: &mut HeaderMap) {
         headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN);
         headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
         if self.varies {

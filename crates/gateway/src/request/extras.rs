@@ -114,7 +114,7 @@ impl Aside {
             Served::Upgraded(upgraded) => upgraded.answer.headers_mut(),
         };
         if let Some(allowed) = self.allowed {
-            allowed.tell(headers);
+            allowed.write_to(headers);
         }
         edit(extras, &self.facts, is_tls, headers);
     }

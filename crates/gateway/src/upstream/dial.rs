@@ -207,7 +207,7 @@ mod tests {
     use crate::site::upstream::Protocol;
 
     #[tokio::test]
-    async fn a_port_that_nobody_listens_on_is_refused_and_a_name_without_address_is_told() {
+    async fn a_closed_port_and_a_name_without_an_address_are_errors() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let connector = Connector {
             connect_timeout: Duration::from_secs(5),

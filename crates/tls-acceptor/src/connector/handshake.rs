@@ -99,7 +99,7 @@ impl Handshake {
     }
 
     /// Tells the server by an alert why the handshake has failed (RFC 8446 §6.2), if the network takes that at once.
-    pub(super) fn say_why(&mut self, tcp: &TcpStream) {
+    pub(super) fn send_alert(&mut self, tcp: &TcpStream) {
         let shown = self.wire.get_mut(..self.shown).unwrap_or_default();
         if let Ok(ConnectionState::EncodeTlsData(flight)) = self.tls.process_tls_records(shown).state
             && encode(flight, &mut self.out).is_ok()

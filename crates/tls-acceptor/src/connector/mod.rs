@@ -154,7 +154,7 @@ impl TlsConnector {
         };
         let mut handshake = Handshake::new(config.clone(), name.0.clone())?;
         if let Err(e) = handshake.run(&mut tcp).await {
-            handshake.say_why(&tcp);
+            handshake.send_alert(&tcp);
             return Err(match e {
                 ConnectError::Alert(AlertDescription::NoApplicationProtocol) => {
                     ConnectError::Protocol { wanted: alpn.as_str() }

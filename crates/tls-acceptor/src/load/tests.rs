@@ -267,7 +267,7 @@ fn an_authority_whose_key_is_there_stays_in_the_chain() {
 }
 
 #[test]
-fn files_that_are_of_no_use_are_reported_and_harm_nobody() {
+fn files_that_are_of_no_use_are_reported_and_do_no_harm() {
     let d = Directory::new();
     let good = d.pki.issue(&["good.test"]);
     good.write(d.path(), "good");
@@ -351,7 +351,7 @@ fn a_named_certificate_must_be_good_and_every_problem_is_reported() {
 }
 
 #[test]
-fn nothing_and_a_default_that_nobody_has_are_problems() {
+fn no_certificate_and_a_default_without_one_are_problems() {
     let d = Directory::new();
     d.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA");
     let nothing = texts(&load(&d.plan(), None).unwrap_err());
@@ -368,7 +368,7 @@ fn nothing_and_a_default_that_nobody_has_are_problems() {
 }
 
 #[test]
-fn a_broken_file_keeps_the_last_good_certificate_and_stops_nobody() {
+fn a_broken_file_keeps_the_last_good_certificate_and_stops_no_other() {
     for (what, file, content) in [
         ("a chain that is cut off", "a.crt", "-----BEGIN CERTIFICATE-----\nAAAA"),
         ("an empty chain", "a.crt", ""),

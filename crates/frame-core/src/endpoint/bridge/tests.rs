@@ -51,13 +51,13 @@ impl Rig {
     }
 
     #[track_caller]
-    fn hears(&mut self, wire: &[u8]) -> impl Future<Output = ()> {
-        hears(&mut self.client, wire)
+    fn expect(&mut self, wire: &[u8]) -> impl Future<Output = ()> {
+        expect(&mut self.client, wire)
     }
 
     #[track_caller]
-    fn backend_hears(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {
-        hears(&mut self.backend, bytes)
+    fn expect_at_backend(&mut self, bytes: &[u8]) -> impl Future<Output = ()> {
+        expect(&mut self.backend, bytes)
     }
 
     async fn outcome(self) -> Outcome {
@@ -67,7 +67,7 @@ impl Rig {
 }
 
 #[track_caller]
-fn hears(io: &mut DuplexStream, expect: &[u8]) -> impl Future<Output = ()> {
+fn expect(io: &mut DuplexStream, expect: &[u8]) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let mut seen = vec![0; expect.len()];
@@ -97,17 +97,17 @@ async fn messages_are_bytes_however_they_are_cut() {
     let big = numbers(300_000);
     rig.send(&[masked(0x82, b"a"), masked(0x82, b""), masked(0x02, b"b"), masked(0x89, b"p")].concat()).await;
     rig.send(&[masked(0x80, b"c"), masked(0x82, &big)].concat()).await;
-    rig.backend_hears(&[b"abc", &big[..]].concat()).await;
-    rig.hears(&frame(0x8A, b"p")).await;
+    rig.expect_at_backend(&[b"abc", &big[..]].concat()).await;
+    rig.expect(&frame(0x8A, b"p")).await;
     rig.backend.write_all(b"hello").await.unwrap();
-    rig.hears(&frame(0x82, b"hello")).await;
+    rig.expect(&frame(0x82, b"hello")).await;
     rig.backend.write_all(&big[..70_000]).await.unwrap();
-    rig.hears(&frame(0x82, &big[..MESSAGE_LEN])).await;
-    rig.hears(&frame(0x82, &big[MESSAGE_LEN..70_000])).await;
+    rig.expect(&frame(0x82, &big[..MESSAGE_LEN])).await;
+    rig.expect(&frame(0x82, &big[MESSAGE_LEN..70_000])).await;
     rig.send(&masked(0x88, b"\x03\xE8bye")).await;
     hears_end(&mut rig.backend).await;
     rig.backend.shutdown().await.unwrap();
-    rig.hears(&frame(0x88, b"\x03\xE8bye")).await;
+    rig.expect(&frame(0x88, b"\x03\xE8bye")).await;
     hears_end(&mut rig.client).await;
     let outcome = rig.outcome().await;
     assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Client, 1000));
@@ -162,7 +162,7 @@ async fn text_is_refused_and_the_backend_sees_no_orderly_end() {
     for text in [masked(0x81, b"text"), masked(0x01, b"te"), masked(0x81, &[b'a'; 100_000])] {
         let mut rig = rig(1 << 20);
         rig.send(&[masked(0x82, b"before"), text].concat()).await;
-        rig.backend_hears(b"before").await;
+        rig.expect_at_backend(b"before").await;
         let mut head = [0; 4];
         rig.client.read_exact(&mut head).await.unwrap();
         assert_eq!((head[0], u16::from_be_bytes([head[2], head[3]])), (0x88, 1003));
@@ -180,11 +180,11 @@ async fn the_end_of_the_backends_stream_is_close_1000_behind_all_that_it_said() 
     rig.backend.shutdown().await.unwrap();
     sleep(50 * SECOND).await; // a slow client is waited for
     rig.send(&masked(0x82, b"half-closed")).await;
-    rig.backend_hears(b"half-closed").await;
-    rig.hears(&frame(0x82, &numbers(1000))).await;
-    rig.hears(&frame(0x88, &close(1000))).await;
+    rig.expect_at_backend(b"half-closed").await;
+    rig.expect(&frame(0x82, &numbers(1000))).await;
+    rig.expect(&frame(0x88, &close(1000))).await;
     rig.send(&[masked(0x82, b"still"), masked(0x88, &close(1000))].concat()).await;
-    rig.backend_hears(b"still").await;
+    rig.expect_at_backend(b"still").await;
     hears_end(&mut rig.backend).await;
     hears_end(&mut rig.client).await;
     let outcome = rig.outcome().await;
@@ -197,7 +197,7 @@ async fn a_stream_that_fails_is_close_1011_behind_what_came() {
     let mut rig = rig_over(policy(), 1000, resets);
     rig.backend.write_all(b"some").await.unwrap();
     rig.backend.shutdown().await.unwrap();
-    rig.hears(&[frame(0x82, b"some"), frame(0x88, b"\x03\xF3backend lost")].concat()).await;
+    rig.expect(&[frame(0x82, b"some"), frame(0x88, b"\x03\xF3backend lost")].concat()).await;
     rig.send(&masked(0x88, &close(1011))).await;
     let outcome = rig.outcome().await;
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Reset });
@@ -210,7 +210,7 @@ async fn what_a_backend_said_before_it_was_lost_arrives() {
     rig.backend.write_all(b"last words").await.unwrap();
     drop(std::mem::replace(&mut rig.backend, duplex(1).0));
     rig.send(&masked(0x82, b"too late")).await;
-    rig.hears(&[frame(0x82, b"last words"), frame(0x88, b"\x03\xF3backend lost")].concat()).await;
+    rig.expect(&[frame(0x82, b"last words"), frame(0x88, b"\x03\xF3backend lost")].concat()).await;
     let outcome = rig.outcome().await;
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Reset });
 }
@@ -219,12 +219,12 @@ async fn what_a_backend_said_before_it_was_lost_arrives() {
 async fn what_a_backend_says_after_the_clients_close_goes_before_the_answer_to_it() {
     let mut rig = rig(1000);
     rig.send(&[masked(0x82, b"ask"), masked(0x88, &close(1000))].concat()).await;
-    rig.backend_hears(b"ask").await;
+    rig.expect_at_backend(b"ask").await;
     hears_end(&mut rig.backend).await;
     sleep(SECOND / 2).await;
     rig.backend.write_all(b"answer").await.unwrap();
     rig.backend.shutdown().await.unwrap();
-    rig.hears(&[frame(0x82, b"answer"), frame(0x88, &close(1000))].concat()).await;
+    rig.expect(&[frame(0x82, b"answer"), frame(0x88, &close(1000))].concat()).await;
     assert_eq!(rig.outcome().await.backend, Exit::Orderly);
 }
 
@@ -233,7 +233,7 @@ async fn a_backend_that_stays_silent_after_the_clients_close_is_not_waited_for()
     let mut rig = rig(1000);
     let before = Instant::now();
     rig.send(&masked(0x88, &close(1000))).await;
-    rig.hears(&frame(0x88, &close(1000))).await;
+    rig.expect(&frame(0x88, &close(1000))).await;
     assert_eq!(before.elapsed(), LAST_WORDS_WAIT);
     rig.outcome().await;
 }
@@ -242,7 +242,7 @@ async fn a_backend_that_stays_silent_after_the_clients_close_is_not_waited_for()
 async fn a_client_that_is_lost_is_a_reset_for_the_backend() {
     let mut rig = rig(1000);
     rig.send(&masked(0x82, b"upl")).await;
-    rig.backend_hears(b"upl").await;
+    rig.expect_at_backend(b"upl").await;
     drop(rig.client);
     let outcome = rig.bridge.await.unwrap();
     assert_eq!(outcome.cause, Cause::Lost { party: Party::Client, how: Ended::Eof });
@@ -262,7 +262,7 @@ async fn no_buffer_grows_and_neither_direction_waits_for_the_other() {
     assert!(net_io::memory::held() - held < 512 * 1024);
     // While the backend takes nothing, the client gets what it says.
     rig.backend.write_all(b"meanwhile").await.unwrap();
-    rig.hears(&frame(0x82, b"meanwhile")).await;
+    rig.expect(&frame(0x82, b"meanwhile")).await;
     let mut said = 0;
     while let Ok(n) = timeout(SECOND, rig.backend.write(&[1; 1000])).await {
         said += n.unwrap();
@@ -285,7 +285,7 @@ async fn pings_of_a_client_that_takes_nothing_do_not_pile_up() {
         rig.send(&masked(0x89, &n.to_be_bytes())).await;
     }
     rig.send(&masked(0x82, b"last")).await;
-    rig.backend_hears(b"last").await;
+    rig.expect_at_backend(b"last").await;
     assert!(net_io::memory::held() <= held + 1000);
     drop(rig.backend);
     let mut heard = Vec::new();
@@ -309,12 +309,12 @@ async fn keepalive_idle_time_and_stalls_are_those_of_every_endpoint() {
     let before = Instant::now();
     sleep(40 * SECOND).await;
     idle.backend.write_all(b"x").await.unwrap();
-    idle.hears(&[frame(0x82, b"x"), frame(0x88, b"\x03\xE9idle")].concat()).await;
+    idle.expect(&[frame(0x82, b"x"), frame(0x88, b"\x03\xE9idle")].concat()).await;
     assert_eq!(before.elapsed(), 100 * SECOND);
     assert_eq!(idle.outcome().await.backend, Exit::Orderly);
 
     let mut aged = rig_over(Policy { lifetime: Some(60 * SECOND), ..policy() }, 1000, |io| io);
-    aged.hears(&frame(0x88, &close(1001))).await;
+    aged.expect(&frame(0x88, &close(1001))).await;
     let outcome = aged.outcome().await;
     assert_eq!((outcome.cause, outcome.backend), (Cause::Lifetime, Exit::Orderly));
 
@@ -334,8 +334,8 @@ async fn an_order_ends_it_when_the_backend_has_the_message_in_flight() {
     assert!(timeout(SECOND, rig.client.read_u8()).await.is_err());
     rig.send(&masked(0x82, &numbers(3000))[2500..]).await;
     assert!(timeout(SECOND, rig.client.read_u8()).await.is_err(), "the backend has not all of it");
-    rig.backend_hears(&numbers(3000)).await;
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect_at_backend(&numbers(3000)).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     rig.send(&masked(0x88, &close(1001))).await;
     hears_end(&mut rig.backend).await;
     let outcome = rig.outcome().await;
@@ -350,7 +350,7 @@ async fn an_order_does_not_wait_for_ever_for_a_backend_that_takes_nothing() {
     sleep(SECOND).await;
     let before = Instant::now();
     rig.handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
-    rig.hears(&frame(0x88, &close(1001))).await;
+    rig.expect(&frame(0x88, &close(1001))).await;
     assert_eq!(before.elapsed(), 5 * SECOND);
     assert_eq!(rig.outcome().await.backend, Exit::Reset, "some of it is missing");
 }
@@ -359,9 +359,9 @@ async fn an_order_does_not_wait_for_ever_for_a_backend_that_takes_nothing() {
 async fn it_tells_how_it_is_when_asked() {
     let mut rig = rig(1000);
     rig.send(&masked(0x82, b"abc")).await;
-    rig.backend_hears(b"abc").await;
+    rig.expect_at_backend(b"abc").await;
     rig.backend.write_all(b"de").await.unwrap();
-    rig.hears(&frame(0x82, b"de")).await;
+    rig.expect(&frame(0x82, b"de")).await;
     sleep(7 * SECOND).await;
     let snapshot = rig.handle.request_snapshot().await.unwrap();
     assert_eq!((snapshot.from_client.payload_bytes, snapshot.from_backend.payload_bytes), (3, 2));

@@ -216,7 +216,7 @@ async fn the_answer_to_a_ping_of_before_is_known() {
 
 /// A client that broke a rule is told so, and not what the backend says then (RFC 6455 §7.1.7).
 #[tokio::test(start_paused = true)]
-async fn a_violation_is_told_elsewhere() {
+async fn a_violation_is_reported_in_the_other_process() {
     let mut still = still(policy(), 1 << 10);
     still.client.send(&frame(0x81, b"unmasked")).await;
     assert!(still.poll().is_pending());

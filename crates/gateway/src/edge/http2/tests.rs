@@ -239,7 +239,7 @@ async fn deaf(io: DuplexStream) -> (Raw<WriteHalf<DuplexStream>>, JoinHandle<Vec
 /// Half the streams that the window allows may be full of small frames which are not read (see
 /// [`SMALL_FRAMES_BUDGET`]), and no more.
 #[tokio::test(start_paused = true)]
-async fn small_frames_that_nobody_takes_have_a_bound() {
+async fn small_frames_that_are_not_taken_have_a_bound() {
     const FRAMES: usize = SMALL_FRAMES_BUDGET / 255;
     let scene = Scene::new("");
     let (io, serving) = scene.http2();

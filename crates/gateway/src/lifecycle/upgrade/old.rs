@@ -243,7 +243,7 @@ impl Successor {
     }
 
     /// Says which sessions stay.
-    pub(crate) async fn say_left(&self, count: &MoveCount) {
+    pub(crate) async fn send_left(&self, count: &MoveCount) {
         if self.takes_sessions {
             let left = UpgradeMessage::Left { sessions: count.left.clone() };
             let _ = self.channel.send(&left, &[]).await; // it is for the metrics only

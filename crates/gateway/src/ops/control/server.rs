@@ -145,7 +145,7 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
                     retry.accepted();
                     let client = ControlClient::new(stream, access.clone(), listing.clone(), stop.clone());
                     clients.spawn(async move {
-                        if let Err(e) = client.serve().await {
+                        if let Err(e) = client.serve_requests().await {
                             debug!(cause = %e, "control connection ended");
                         }
                     });
@@ -190,7 +190,7 @@ impl ControlClient {
         Self { read: BufReader::new(read), write, access, listing, stop }
     }
 
-    async fn serve(mut self) -> io::Result<()> {
+    async fn serve_requests(mut self) -> io::Result<()> {
         let mut line = Vec::new();
         loop {
             line.clear();

@@ -52,7 +52,7 @@ pub(crate) async fn answer(
     let name = name::parse(requested.rest()).ok_or_else(nothing)?;
     if !name.is_directory {
         match open::open(files, &name.path).await {
-            Ok(Found::File(file)) => return serve(files, head, &name.path, file).await,
+            Ok(Found::File(file)) => return serve_file(files, head, &name.path, file).await,
             Ok(Found::Directory(_)) => return Ok(with_slash(requested)),
             Err(e) => missing(e)?,
         }
@@ -60,7 +60,7 @@ pub(crate) async fn answer(
         for index in &files.index {
             let index = in_directory(&name.path, index);
             match open::open(files, &index).await {
-                Ok(Found::File(file)) => return serve(files, head, &index, file).await,
+                Ok(Found::File(file)) => return serve_file(files, head, &index, file).await,
                 Ok(Found::Directory(_)) => {}
                 Err(e) => missing(e)?,
             }
@@ -76,7 +76,7 @@ pub(crate) async fn answer(
     if let Some(fallback) = &files.fallback {
         let fallback = OsStr::new(&**fallback);
         match open::open(files, fallback).await {
-            Ok(Found::File(file)) => return serve(files, head, fallback, file).await,
+            Ok(Found::File(file)) => return serve_file(files, head, fallback, file).await,
             Ok(Found::Directory(_)) => {}
             Err(e) => missing(e)?,
         }
@@ -135,7 +135,7 @@ async fn list(directory: std::os::fd::OwnedFd) -> Result<Served, ErrorResponse> 
 }
 
 /// Serves a file, or one beside it in a coding that the client prefers.
-async fn serve(
+async fn serve_file(
     files: &Arc<Files>,
     head: &Parts,
     name: &OsStr,

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn again_is_for_what_nobody_may_have_acted_upon() {
+    async fn only_requests_that_no_server_may_have_acted_upon_are_sent_again() {
         for (method, len, begun, expect) in [
             ("POST", None, false, true),
             ("POST", None, true, false),
