@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ProtocolVersion, ServerConfig, SupportedProtocolVersion, version};
@@ -12,8 +13,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cert_set::Selected;
+use crate::client_auth::{ClientAuth, ClientRules};
 use crate::error::AcceptError;
 use crate::handshake::{Handshake, SecretCapture, Shared};
+use crate::peer_certificate::PeerCertificate;
 use crate::permits::Permits;
 use crate::record::{Fault, alert};
 use crate::reload::Certificates;
@@ -120,6 +123,10 @@ pub struct Accepted {
     pub version: &'static str,
     /// The session was resumed from a ticket.
     pub resumed: bool,
+    /// The rules for clients' certificates that it was done under; `None`: there were none.
+    pub client_rules: Option<ClientRules>,
+    /// What the client has shown, where there are rules.
+    pub client_certificate: Option<Box<PeerCertificate>>,
 }
 
 /// The cryptographic library can't do what is asked of it.
@@ -131,8 +138,47 @@ pub struct SetupError(#[from] rustls::Error);
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     tls: Arc<ServerConfig>,
+    template: Arc<Template>,
     handshake_timeout: Duration,
     permits: Arc<Permits>,
+}
+
+/// What handshakes have in common, whatever is asked of clients.
+#[derive(Debug)]
+struct Template {
+    provider: Arc<CryptoProvider>,
+    min_version: MinVersion,
+    alpn: Vec<Vec<u8>>,
+    certificates: Arc<Certificates>,
+    resolver: Arc<Resolver>,
+    tickets: Tickets,
+}
+
+impl Template {
+    /// What clients have to show is asked of them, and only of them.
+    fn config(&self, client_auth: Option<&ClientAuth>) -> Result<ServerConfig, rustls::Error> {
+        let versions: &[&SupportedProtocolVersion] = match self.min_version {
+            MinVersion::Tls12 => &[&version::TLS13, &version::TLS12],
+            MinVersion::Tls13 => &[&version::TLS13],
+        };
+        let builder =
+            ServerConfig::builder_with_provider(self.provider.clone()).with_protocol_versions(versions)?;
+        let builder = match client_auth {
+            None => builder.with_no_client_auth(),
+            Some(client_auth) => builder.with_client_cert_verifier(client_auth.verifier.clone()),
+        };
+        let mut tls = builder.with_cert_resolver(self.resolver.clone());
+        tls.alpn_protocols = self.alpn.clone();
+        tls.ticketer = match client_auth {
+            None => self.tickets.producer(),
+            Some(client_auth) => self.tickets.bound_producer(client_auth.ticket_context()),
+        };
+        tls.enable_secret_extraction = true; // for the records after the handshake
+        tls.key_log = Arc::new(SecretCapture);
+        tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
+        tls.max_tls13_tickets = TICKETS_MAX;
+        Ok(tls)
+    }
 }
 
 impl Acceptor {
@@ -149,22 +195,17 @@ impl Acceptor {
         // The hybrid first: what is recorded today must not be readable tomorrow.
         provider.kx_groups =
             vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
-        let versions: &[&SupportedProtocolVersion] = match settings.min_version {
-            MinVersion::Tls12 => &[&version::TLS13, &version::TLS12],
-            MinVersion::Tls13 => &[&version::TLS13],
+        let template = Template {
+            provider: Arc::new(provider),
+            min_version: settings.min_version,
+            alpn: settings.alpn.iter().flat_map(|alpn| alpn.names()).map(|&n| n.into()).collect(),
+            resolver: Arc::new(Resolver::new(certificates.clone())),
+            certificates,
+            tickets: tickets.clone(),
         };
-        let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver::new(certificates)));
-        tls.alpn_protocols = settings.alpn.iter().flat_map(|alpn| alpn.names()).map(|&n| n.into()).collect();
-        tls.ticketer = tickets.producer();
-        tls.enable_secret_extraction = true; // for the records after the handshake
-        tls.key_log = Arc::new(SecretCapture);
-        tls.session_storage = Arc::new(NoServerSessionStorage {}); // tickets do it, in both versions
-        tls.max_tls13_tickets = TICKETS_MAX;
         Ok(Self {
-            tls: Arc::new(tls),
+            tls: Arc::new(template.config(None)?),
+            template: Arc::new(template),
             handshake_timeout: settings.handshake_timeout,
             permits: Arc::new(Permits::new(settings.handshakes_max)),
         })
@@ -218,6 +259,25 @@ impl Acceptor {
             return Err(AcceptError::NotTls { began: wire.into() });
         }
         let mut handshake = Handshake::new(self.tls.clone(), wire)?;
+        let current = self.template.certificates.current();
+        let set = &current.loaded.set;
+        let mut client_auth = None;
+        if set.asks_clients() {
+            let named = timeout_at(deadline, handshake.server_name(&mut tcp, &shared)).await;
+            match named.unwrap_or(Err(AcceptError::Timeout)) {
+                Ok(Some(name)) => client_auth = set.client_auth(name.as_deref()),
+                Ok(None) => {}
+                Err(e) => {
+                    drop(permit);
+                    send_last(tcp, handshake.last_words(&e)).await;
+                    return Err(e);
+                }
+            }
+            if let Some(client_auth) = client_auth {
+                let config = self.template.config(Some(client_auth)).map_err(AcceptError::Tls)?;
+                handshake.choose(Arc::new(config))?;
+            }
+        }
         let (ended, note) = with_note(timeout_at(deadline, handshake.run(&mut tcp, &shared))).await;
         let (server_name, selected, generation) = match note {
             Some(note) => (note.server_name, note.selected, note.generation),
@@ -226,10 +286,25 @@ impl Acceptor {
         if let Err(e) = ended.unwrap_or(Err(AcceptError::Timeout)) {
             drop(permit);
             send_last(tcp, handshake.last_words(&e)).await;
-            return Err(if selected.is_none() { AcceptError::NoCertificate { server_name } } else { e });
+            return Err(match e {
+                _ if selected.is_none() => AcceptError::NoCertificate { server_name },
+                AcceptError::NoClientCertificate { .. } => AcceptError::NoClientCertificate { server_name },
+                e => e,
+            });
         }
         let Some(selected) = selected else { return Err(AcceptError::NoCertificate { server_name }) };
-        let finished = handshake.finish()?;
+        let mut finished = handshake.finish()?;
+        let chain = finished.certificates.take();
+        // Whatever was read before: these are the rules of the name that was answered for.
+        let rules = set.client_rules(server_name.as_deref());
+        if rules != client_auth.map(|client_auth| client_auth.rules) {
+            return Err(AcceptError::Tls(rustls::Error::General("two names in a ClientHello".into())));
+        }
+        if let Some(client_auth) = client_auth.filter(|_| finished.resumed) {
+            client_auth.judge(chain.as_deref()).map_err(AcceptError::ClientCertificate)?;
+        }
+        let shown = chain.iter().flatten().next().filter(|_| rules.is_some());
+        let client_certificate = shown.map(|der| Box::new(PeerCertificate::of(der)));
         let alpn = finished.alpn.as_deref().and_then(|name| std::str::from_utf8(name).ok());
         Ok(Accepted {
             alpn: alpn.and_then(Alpn::parse).unwrap_or(Alpn::Http11),
@@ -241,6 +316,8 @@ impl Acceptor {
                 _ => "TLSv1.2",
             },
             resumed: finished.resumed,
+            client_rules: rules,
+            client_certificate,
             io: TlsStream::new(tcp.into(), finished).map_err(AcceptError::Tls)?,
         })
     }

@@ -31,5 +31,5 @@ pub(crate) fn assemble(
     let chain = chain(links, at, pool, now);
     let key = Arc::new(CertifiedKey::new(chain.certs, signing));
     key.keys_match().map_err(|_| FileError::Unpaired)?; // can't happen: the key was chosen because it fits
-    Ok(Certificate { key, leaf, origin, files, chain_faults: chain.faults })
+    Ok(Certificate { key, leaf, origin, files, chain_faults: chain.faults, client_auth: None })
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustls::SignatureScheme;
 use rustls::sign::CertifiedKey;
 
-use crate::certificate::{Certificate, Flaw, KeyType};
+use crate::certificate::{Certificate, CertificateSource, Flaw, KeyType};
+use crate::client_auth::{ClientAuth, ClientRules};
 use crate::name::{CertName, normalize};
 
 /// The certificates that answer for one name: at most one of each key type. Good ones come first, then
@@ -28,6 +29,10 @@ pub struct CertSet {
     ip: HashMap<IpAddr, Entry>,
     default: Option<Entry>,
     certificates: Vec<Arc<Certificate>>,
+    /// What clients have to show, by the names of the certificates that say so.
+    client_auth: HashMap<CertName, Arc<ClientAuth>>,
+    /// That of clients without a known name.
+    default_auth: Option<Arc<ClientAuth>>,
 }
 
 /// What was chosen for a ClientHello.
@@ -104,14 +109,23 @@ impl CertSet {
                     CertName::Ip(ip) => set.ip.entry(*ip).or_default(),
                 };
                 lost.extend(insert(entry, name, certificate, now));
+                // Also of one that loses: a name never becomes open to all because of another certificate.
+                if let Some(client_auth) = &certificate.client_auth {
+                    set.client_auth.entry(name.clone()).or_insert_with(|| client_auth.clone());
+                }
             }
         }
+        let default_name = default;
         let default = default.and_then(|name| match name {
             CertName::Exact(name) => set.find(name),
             CertName::Wildcard(parent) => set.wildcard.get(parent),
             CertName::Ip(ip) => set.ip.get(ip),
         });
         set.default = default.cloned();
+        set.default_auth = default_name.and_then(|name| match name {
+            CertName::Exact(name) => set.rules_of(name).flatten().cloned(),
+            name => set.client_auth.get(name).cloned(),
+        });
         set.certificates = certificates;
         (set, lost)
     }
@@ -183,6 +197,60 @@ impl CertSet {
         };
         let usable = entry.iter().find(|c| c.key.key.choose_scheme(schemes).is_some());
         usable.or_else(|| entry.first()).map(|certificate| (selected, &certificate.key))
+    }
+
+    /// Clients of some name have to show a certificate, or may.
+    #[must_use]
+    pub fn asks_clients(&self) -> bool {
+        !self.client_auth.is_empty()
+    }
+
+    /// What a client has to show that asks for this name, as it sent it; `None`: nothing. A name without a certificate
+    /// has the rules of the default one.
+    #[must_use]
+    pub fn client_auth(&self, server_name: Option<&str>) -> Option<&Arc<ClientAuth>> {
+        if self.client_auth.is_empty() {
+            return None;
+        }
+        match server_name.and_then(|name| self.rules_of(&normalize(name))) {
+            Some(of_name) => of_name,
+            None => self.default_auth.as_ref(),
+        }
+    }
+
+    /// Names the rules of [`Self::client_auth`].
+    #[must_use]
+    pub fn client_rules(&self, server_name: Option<&str>) -> Option<ClientRules> {
+        self.client_auth(server_name).map(|client_auth| client_auth.rules)
+    }
+
+    /// The rules of the entry that answers for `name`; the outer `None`: there is no such entry.
+    fn rules_of(&self, name: &str) -> Option<Option<&Arc<ClientAuth>>> {
+        if self.exact.contains_key(name) {
+            return Some(self.client_auth.get(&CertName::Exact(name.into())));
+        }
+        let (label, parent) = name.split_once('.')?;
+        let is_known = !label.is_empty() && self.wildcard.contains_key(parent);
+        is_known.then(|| self.client_auth.get(&CertName::Wildcard(parent.into())))
+    }
+
+    /// What clients have to show that ask for this name of a certificate.
+    pub(crate) fn auth_of(&self, name: &CertName) -> Option<&Arc<ClientAuth>> {
+        self.client_auth.get(name)
+    }
+
+    /// Certificates whose clients would have to follow two rules: their positions in the plan, with one of the names.
+    pub(crate) fn conflicts(&self) -> impl Iterator<Item = (usize, CertName)> {
+        self.certificates.iter().filter_map(|certificate| {
+            let (CertificateSource::Named(position), Some(own)) =
+                (&certificate.origin, &certificate.client_auth)
+            else {
+                return None;
+            };
+            let is_other =
+                |name: &&CertName| self.client_auth.get(*name).is_some_and(|rules| rules.files != own.files);
+            Some((*position, certificate.leaf.names.iter().find(is_other)?.clone()))
+        })
     }
 
     /// One certificate of this set answers for both names: for one that has none, the default.

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
 
 use crate::chain_fault::ChainFault;
+use crate::client_auth::ClientAuth;
 use crate::der;
 use crate::name::CertName;
 
@@ -59,6 +60,8 @@ pub struct Certificate {
     pub files: Vec<PathBuf>,
     /// What is wrong with the issuers that are sent with it.
     pub chain_faults: Vec<ChainFault>,
+    /// What clients of its names have to show.
+    pub client_auth: Option<Arc<ClientAuth>>,
 }
 
 impl Certificate {

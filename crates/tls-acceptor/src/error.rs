@@ -29,6 +29,15 @@ pub enum AcceptError {
     /// The two have no application protocol in common (RFC 7301 §3.2).
     #[error("no application protocol in common (ALPN)")]
     NoApplicationProtocol,
+    /// The client has to show a certificate, and has none.
+    #[error("the client showed no certificate, which {} asks for", server_name.as_deref().unwrap_or("the default name"))]
+    NoClientCertificate {
+        /// What the client asked for.
+        server_name: Option<Box<str>>,
+    },
+    /// The client's certificate is not one that the name trusts.
+    #[error("the client's certificate was refused: {0}")]
+    ClientCertificate(rustls::Error),
     /// The client broke TLS, or the two have nothing else in common.
     #[error("TLS handshake failed: {0}")]
     Tls(rustls::Error),
@@ -49,6 +58,8 @@ impl AcceptError {
     pub(crate) fn of_tls(e: rustls::Error) -> Self {
         match e {
             rustls::Error::NoApplicationProtocol => Self::NoApplicationProtocol,
+            rustls::Error::NoCertificatesPresented => Self::NoClientCertificate { server_name: None },
+            e @ rustls::Error::InvalidCertificate(_) => Self::ClientCertificate(e),
             e => Self::Tls(e),
         }
     }

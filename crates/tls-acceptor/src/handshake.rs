@@ -16,6 +16,7 @@ use rustls::{
     ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage,
     KeyLog, PeerMisbehaved, ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,6 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::early_data::EarlyData;
 use crate::error::AcceptError;
 use crate::hello::Glance;
+use crate::name::normalize;
 use crate::permits::Permits;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, OVERHEAD_MAX, RECORD_MAX, Secret,
@@ -51,6 +53,8 @@ pub(crate) struct Finished {
     pub(crate) wire: Vec<u8>,
     /// By its ALPN name.
     pub(crate) alpn: Option<Box<[u8]>>,
+    /// What the client has shown, its own first.
+    pub(crate) certificates: Option<Vec<CertificateDer<'static>>>,
     /// The session was resumed from a ticket.
     pub(crate) resumed: bool,
 }
@@ -212,6 +216,52 @@ impl Handshake {
         })
     }
 
+    /// Reads the ClientHello, and leaves it where it is; returns the name that the client asks for. `None`: rustls
+    /// can't read it, and [`Self::run`] will say why.
+    ///
+    /// # Errors
+    /// If the client has gone, or has to, or its hello is too long.
+    ///
+    /// # Cancel safety
+    /// That of [`Self::run`].
+    pub(crate) async fn server_name(
+        &mut self,
+        tcp: &mut TcpStream,
+        shared: &Shared<'_>,
+    ) -> Result<Option<Option<Box<str>>>, AcceptError> {
+        let mut reader = Box::new(rustls::server::Acceptor::default());
+        let mut seen = 0;
+        loop {
+            self.read_whole(seen, tcp, shared).await?;
+            let unseen = self.wire.get(seen..).unwrap_or_default();
+            let len = record_len(unseen).unwrap_or(unseen.len());
+            let mut record = unseen.get(..len).unwrap_or_default();
+            while !record.is_empty() {
+                if reader.read_tls(&mut record).is_err() {
+                    return Ok(None);
+                }
+                match reader.accept() {
+                    Ok(Some(accepted)) => {
+                        let hello = accepted.client_hello();
+                        return Ok(Some(hello.server_name().map(|name| normalize(name).into())));
+                    }
+                    Ok(None) => {}
+                    Err(_) => return Ok(None),
+                }
+            }
+            seen += len;
+        }
+    }
+
+    /// Goes on by another configuration; nothing has been shown to rustls.
+    ///
+    /// # Errors
+    /// If rustls can't do it.
+    pub(crate) fn choose(&mut self, config: Arc<ServerConfig>) -> Result<(), AcceptError> {
+        self.tls = UnbufferedServerConnection::new(config).map_err(AcceptError::Tls)?;
+        Ok(())
+    }
+
     /// Does the handshake with the client at the other end of `tcp`.
     ///
     /// # Errors
@@ -261,18 +311,7 @@ impl Handshake {
     /// Reads until there is one more record that rustls is to be shown.
     async fn read_record(&mut self, tcp: &mut TcpStream, shared: &Shared<'_>) -> Result<(), AcceptError> {
         loop {
-            while let Some(missing) = missing(self.unseen()) {
-                let len = self.wire.len() + missing;
-                if len > UNREAD_MAX {
-                    return Err(AcceptError::Tls(InvalidMessage::HandshakePayloadTooLarge.into()));
-                }
-                if len > RECORD_MAX && self.long_hello.is_none() {
-                    self.long_hello = shared.permits.long_hellos.clone().acquire_owned().await.ok();
-                }
-                // Exact: what a client has begun costs little more than it has sent.
-                self.wire.reserve_exact(missing.max(READ_LEN));
-                shared.read(tcp, &mut self.wire).await?;
-            }
+            self.read_whole(self.shown, tcp, shared).await?;
             let len = record_len(self.unseen()).unwrap_or(self.unseen().len());
             if self.glance.is_none() {
                 let glance = Glance::of(self.unseen().get(..len).unwrap_or_default());
@@ -285,6 +324,28 @@ impl Handshake {
             }
             self.wire.drain(..len);
         }
+    }
+
+    /// Reads until the record that begins at `at` is whole.
+    async fn read_whole(
+        &mut self,
+        at: usize,
+        tcp: &mut TcpStream,
+        shared: &Shared<'_>,
+    ) -> Result<(), AcceptError> {
+        while let Some(missing) = missing(self.wire.get(at..).unwrap_or_default()) {
+            let len = self.wire.len() + missing;
+            if len > UNREAD_MAX {
+                return Err(AcceptError::Tls(InvalidMessage::HandshakePayloadTooLarge.into()));
+            }
+            if len > RECORD_MAX && self.long_hello.is_none() {
+                self.long_hello = shared.permits.long_hellos.clone().acquire_owned().await.ok();
+            }
+            // Exact: what a client has begun costs little more than it has sent.
+            self.wire.reserve_exact(missing.max(READ_LEN));
+            shared.read(tcp, &mut self.wire).await?;
+        }
+        Ok(())
     }
 
     /// What rustls has not been shown.
@@ -321,9 +382,10 @@ impl Handshake {
             _ if self.is_sending || nothing_came => return &[],
             AcceptError::Gone | AcceptError::Io(_) | AcceptError::NotTls { .. } => return &[],
             AcceptError::Timeout | AcceptError::Shed => self.queue_alerts(&[USER_CANCELED, CLOSE_NOTIFY]),
-            AcceptError::NoCertificate { .. } | AcceptError::NoApplicationProtocol => {
-                self.queue_alert_of_rustls();
-            }
+            AcceptError::NoCertificate { .. }
+            | AcceptError::NoApplicationProtocol
+            | AcceptError::NoClientCertificate { .. }
+            | AcceptError::ClientCertificate(_) => self.queue_alert_of_rustls(),
             AcceptError::Tls(e) => match self.glance.and_then(|glance| glance.old) {
                 // rustls looks for signature_algorithms first, which such clients don't know.
                 Some(_) if self.is_first => self.queue_alerts(&[Fault::PROTOCOL_VERSION.alert]),
@@ -385,6 +447,7 @@ impl Handshake {
     pub(crate) fn finish(self) -> Result<Finished, AcceptError> {
         let Self { tls, wire, shown, out, secrets, .. } = self;
         let alpn = tls.alpn_protocol().map(Into::into);
+        let certificates = tls.peer_certificates().map(<[_]>::to_vec);
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = tls.protocol_version();
         let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
@@ -399,7 +462,7 @@ impl Handshake {
             secrets.ok_or_else(|| AcceptError::Tls(Error::General("no traffic secrets".into())))?;
         let secrets = Secrets { peer, own };
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
-        Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed })
+        Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, certificates, resumed })
     }
 }
 

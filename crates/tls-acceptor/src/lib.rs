@@ -7,6 +7,7 @@
 //!   that is wrong
 //! - [`Certificates`]: the cell that is swapped, and the report of what changed; [`Watch`]: files that change by
 //!   themselves; [`Expiries`]: when to say that one should
+//! - [`ClientAuth`]: which certificates clients of a name have to show, and [`PeerCertificate`]: which one they have shown
 //! - [`Waiting`]: clients that have said nothing yet, and which of them goes when there are too many
 //! - [`Acceptor`]: the handshake under one deadline and with a permit, first flights in turn; [`Tickets`],
 //!   [`TicketKeys`]: resumption; [`TlsStream`]: what comes out, records opened and sealed by this crate, and
@@ -52,6 +53,7 @@ mod cert_set;
 mod certificate;
 mod chain;
 mod chain_fault;
+mod client_auth;
 mod connector;
 mod der;
 mod directory;
@@ -65,6 +67,7 @@ mod load;
 mod material;
 mod name;
 mod named;
+mod peer_certificate;
 mod pem;
 mod permits;
 mod places;
@@ -86,6 +89,7 @@ pub use self::acceptor::{Accepted, Acceptor, AcceptorSettings, Alpn, MinVersion,
 pub use self::cert_set::{CertSet, Lost, Selected, Why};
 pub use self::certificate::{Certificate, CertificateSource, Flaw, KeyType, Leaf, LeafError};
 pub use self::chain_fault::ChainFault;
+pub use self::client_auth::{ClientAuth, ClientAuthFiles, ClientRules};
 pub use self::connector::{
     ClientCertificate, ConnectError, ConnectorError, ConnectorSettings, ServerName, TlsConnector,
 };
@@ -95,6 +99,7 @@ pub use self::key_kind::KeyKind;
 pub use self::load::{CertificateProblem, Loaded, Named, Plan, Warning, load, renew};
 pub use self::material::{FileError, FileProblem};
 pub use self::name::{CertName, normalize};
+pub use self::peer_certificate::PeerCertificate;
 pub use self::pem::{PemError, PemFault};
 pub use self::reload::{Certificates, Current, ReloadReport};
 pub use self::signing::{MARK_LEN, SigningKeys};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::cert_set::{CertSet, Lost};
 use crate::certificate::{Certificate, CertificateSource, Flaw};
 use crate::chain_fault::ChainFault;
+use crate::client_auth::ClientAuthFiles;
 use crate::directory::{Scanned, scan};
 use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
 use crate::name::CertName;
@@ -46,6 +47,8 @@ pub struct Named {
     pub chain: Vec<PathBuf>,
     /// The file of the private key.
     pub key: PathBuf,
+    /// What clients have to show that ask for one of its names; `None`: nothing.
+    pub client_auth: Option<ClientAuthFiles>,
 }
 
 /// Why a plan can't be carried out. Nothing changes then.
@@ -66,6 +69,17 @@ pub enum CertificateProblem {
         path: PathBuf,
         /// The operating system's error.
         error: io::Error,
+    },
+    /// Two certificates for one name, with different rules for its clients.
+    #[error(
+        "clients of {name} would have to follow two rules: another certificate for this name has another client_auth; \
+         write the same one at both"
+    )]
+    ClientAuth {
+        /// The position of the second of them in [`Plan::named`].
+        position: usize,
+        /// A name of both.
+        name: CertName,
     },
     /// No certificate is valid for the default name.
     #[error("no certificate is valid for the default name {name}{}", list(files))]
@@ -119,6 +133,8 @@ pub enum Warning {
     },
     /// A certificate that is served although clients refuse such ones.
     Unfit(Arc<Certificate>, Flaw),
+    /// A revocation list that has expired: all clients with a certificate are refused.
+    ExpiredList(PathBuf),
     /// A certificate that is served with issuers that clients may stumble over, or without any.
     Chain(Arc<Certificate>, ChainFault),
 }
@@ -155,6 +171,12 @@ impl fmt::Display for Warning {
             Self::Unfit(certificate, flaw) => {
                 write!(f, "{}: the certificate of {} {flaw}", first_file(certificate), names(certificate))
             }
+            Self::ExpiredList(file) => write!(
+                f,
+                "{}: the revocation list HAS EXPIRED, so clients with a certificate are refused; get a newer list from \
+                 the authority",
+                file.display()
+            ),
             Self::Chain(certificate, fault) => {
                 write!(f, "{}: the certificate of {}: {fault}", first_file(certificate), names(certificate))
             }
@@ -216,7 +238,7 @@ fn carry_out(
     for (position, wanted) in plan.named.iter().enumerate() {
         let origin = CertificateSource::Named(position);
         let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
-        match (named(position, &wanted.chain, &wanted.key, now), before()) {
+        match (named(position, wanted, now), before()) {
             (Ok((certificate, notes)), _) => {
                 certificates.push(Arc::new(certificate));
                 warnings.extend(notes.into_iter().map(Warning::File));
@@ -257,6 +279,8 @@ fn carry_out(
             (set, lost) = CertSet::build(certificates, plan.default.as_ref(), now);
         }
     }
+    problems
+        .extend(set.conflicts().map(|(position, name)| CertificateProblem::ClientAuth { position, name }));
     if problems.is_empty() {
         let files = || {
             let file = |w: &Warning| if let Warning::File(p) = w { Some(p.to_string()) } else { None };
@@ -285,6 +309,9 @@ fn carry_out(
         warnings
             .extend(leaf_and_chain.1.iter().map(|fault| Warning::Chain(certificate.clone(), fault.clone())));
     }
+    let expired = set.certificates().iter().filter_map(|c| c.client_auth.as_ref());
+    let expired: BTreeSet<_> = expired.flat_map(|rules| rules.expired_lists.iter().cloned()).collect();
+    warnings.extend(expired.into_iter().map(Warning::ExpiredList));
     warnings.extend(open_keys(&set));
     Ok(Loaded { set, warnings, lost, known_keys })
 }

@@ -88,6 +88,21 @@ pub enum FileError {
     /// A file named as a chain.
     #[error("holds no certificate")]
     NoCertificate,
+    /// A file named as one of authorities.
+    #[error("holds no certificate of an authority that can be trusted")]
+    NoAuthority,
+    /// A file named as one of revocation lists.
+    #[error("holds no certificate revocation list, neither in PEM (X509 CRL) nor in DER")]
+    NoRevocationList,
+    /// A revocation list that the verifier doesn't take.
+    #[error("holds a revocation list that can't be used; it must be of version 2 and complete (RFC 5280 §5)")]
+    RevocationList,
+    /// It is no revocation list, whatever it is.
+    #[error("is {len} bytes long; revocation lists are at most 64 MiB")]
+    ListTooLong {
+        /// Bytes.
+        len: u64,
+    },
     /// A file named as a key.
     #[error("holds no private key")]
     NoKey,

@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf, absolute};
 
+use crate::client_auth::ClientAuthFiles;
 use crate::load::Plan;
 use crate::material::is_hidden;
 
@@ -56,7 +57,8 @@ impl Places {
     pub(crate) fn of(plan: &Plan) -> Self {
         let mut places = Self::default();
         for named in &plan.named {
-            for file in named.chain.iter().chain([&named.key]) {
+            let clients = named.client_auth.iter().flat_map(ClientAuthFiles::all);
+            for file in named.chain.iter().chain([&named.key]).chain(clients) {
                 places.file(file);
             }
         }
@@ -204,7 +206,11 @@ mod tests {
         tree.link("..data/tls.crt", "certs/tls.crt");
         let shown = tree.shown(&Plan::directory(tree.root.join("certs")));
         assert_eq!(shown, ["/certs", "certs/*", "certs/..2024/tls.crt"]);
-        let named = Named { chain: vec![tree.root.join("certs/tls.crt")], key: tree.root.join("gone/key") };
+        let named = Named {
+            chain: vec![tree.root.join("certs/tls.crt")],
+            key: tree.root.join("gone/key"),
+            client_auth: None,
+        };
         let shown = tree.shown(&Plan { named: vec![named], ..Plan::default() });
         assert_eq!(shown, ["/certs|gone", "certs/..2024|..data|tls.crt", "certs/..2024/tls.crt"]);
     }

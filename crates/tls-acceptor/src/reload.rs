@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 
 use net_io::unix_now;
 
+use crate::cert_set::CertSet;
 use crate::certificate::{Certificate, days_left};
 use crate::load::{CertificateProblem, Loaded, Plan, Warning, load};
 use crate::name::CertName;
@@ -35,7 +36,7 @@ pub struct ReloadReport {
     pub added: Vec<CertName>,
     /// Names that have none any more.
     pub removed: Vec<CertName>,
-    /// Names that are served another certificate than before.
+    /// Names that are served another certificate than before, or have other rules for the certificates of clients.
     pub replaced: Vec<CertName>,
     /// Names that are served the same as before.
     pub unchanged: usize,
@@ -105,7 +106,7 @@ fn report(old: &Loaded, new: &Loaded, generation: u64) -> ReloadReport {
     for (name, entry) in &after {
         match before.get(name) {
             None => report.added.push(name.clone()),
-            Some(was) if same(was, entry) => report.unchanged += 1,
+            Some(was) if same(was, entry) && same_rules(&old.set, &new.set, name) => report.unchanged += 1,
             Some(_) => report.replaced.push(name.clone()),
         }
     }
@@ -121,6 +122,14 @@ fn report(old: &Loaded, new: &Loaded, generation: u64) -> ReloadReport {
         names.sort_unstable();
     }
     report
+}
+
+fn same_rules(old: &CertSet, new: &CertSet, name: &CertName) -> bool {
+    match (old.auth_of(name), new.auth_of(name)) {
+        (Some(old), Some(new)) => old.is_same(new),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn same(a: &[Arc<Certificate>], b: &[Arc<Certificate>]) -> bool {

@@ -97,6 +97,11 @@ impl Tickets {
     pub(crate) fn producer(&self) -> Arc<dyn ProducesTickets> {
         self.0.clone()
     }
+
+    /// Its tickets are good for nothing but `rules`.
+    pub(crate) fn bound_producer(&self, rules: [u8; 32]) -> Arc<dyn ProducesTickets> {
+        Arc::new(BoundProducer { cell: self.0.clone(), rules })
+    }
 }
 
 fn now() -> u64 {
@@ -138,12 +143,39 @@ impl ProducesTickets for Cell {
 
     fn encrypt(&self, state: &[u8]) -> Option<Vec<u8>> {
         let now = now();
-        self.ring(now).seal(state, now)
+        self.ring(now).seal(state, now, b"")
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let now = now();
-        self.ring(now).open(ticket, now)
+        self.ring(now).open(ticket, now, b"")
+    }
+}
+
+/// Tickets for names whose clients have to show certificates. What they are bound to is authenticated and not sent.
+#[derive(Debug)]
+struct BoundProducer {
+    cell: Arc<Cell>,
+    rules: [u8; 32],
+}
+
+impl ProducesTickets for BoundProducer {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        LIFETIME_SECS
+    }
+
+    fn encrypt(&self, state: &[u8]) -> Option<Vec<u8>> {
+        let now = now();
+        self.cell.ring(now).seal(state, now, &self.rules)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let now = now();
+        self.cell.ring(now).open(ticket, now, &self.rules)
     }
 }
 
@@ -168,24 +200,25 @@ impl Ring {
         Self { keys: [key].into_iter().chain(last).collect(), rotate_at: Some(now + PERIOD_SECS) }
     }
 
-    fn seal(&self, state: &[u8], now: u64) -> Option<Vec<u8>> {
+    fn seal(&self, state: &[u8], now: u64, bound_to: &[u8]) -> Option<Vec<u8>> {
         let key = self.keys.first()?;
         let mut salt = [0; SALT_LEN];
         rand::fill(&mut salt).ok()?;
         let mut sealed = Zeroizing::new([&now.to_be_bytes(), state].concat());
         let tag = key
             .for_ticket(&salt)?
-            .seal_in_place_separate_tag(only_nonce(), Aad::empty(), &mut sealed)
+            .seal_in_place_separate_tag(only_nonce(), Aad::from(bound_to), &mut sealed)
             .ok()?;
         Some([&key.name, &salt[..], &sealed, tag.as_ref()].concat())
     }
 
-    fn open(&self, ticket: &[u8], now: u64) -> Option<Vec<u8>> {
+    fn open(&self, ticket: &[u8], now: u64, bound_to: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_first_chunk::<NAME_LEN>()?;
         let (salt, sealed) = rest.split_first_chunk::<SALT_LEN>()?;
         let key = self.keys.iter().find(|key| key.name == *name)?;
         let mut sealed = sealed.to_vec();
-        let opened = key.for_ticket(salt)?.open_in_place(only_nonce(), Aad::empty(), &mut sealed).ok()?;
+        let opened =
+            key.for_ticket(salt)?.open_in_place(only_nonce(), Aad::from(bound_to), &mut sealed).ok()?;
         let (issued, _) = opened.split_first_chunk::<ISSUED_LEN>()?;
         // Clocks of nodes differ, so a ticket may seem to come from the future.
         let is_fresh = u64::from_be_bytes(*issued).abs_diff(now) <= u64::from(LIFETIME_SECS);
@@ -220,31 +253,35 @@ mod tests {
 
     #[test]
     fn the_first_seals_and_all_open() {
-        let ticket = ring(&[1, 2], None).seal(STATE, NOW).unwrap();
+        let ticket = ring(&[1, 2], None).seal(STATE, NOW, b"").unwrap();
         for (keys, opens) in [(&[1, 2][..], true), (&[3, 2, 1], true), (&[1], true), (&[2, 3], false)] {
-            assert_eq!(ring(keys, None).open(&ticket, NOW).is_some_and(|s| s == STATE), opens, "{keys:?}");
+            assert_eq!(
+                ring(keys, None).open(&ticket, NOW, b"").is_some_and(|s| s == STATE),
+                opens,
+                "{keys:?}"
+            );
         }
     }
 
     #[test]
     fn a_ticket_that_was_touched_is_none() {
         let ring = ring(&[1], None);
-        let ticket = ring.seal(STATE, NOW).unwrap();
+        let ticket = ring.seal(STATE, NOW, b"").unwrap();
         assert_eq!(ticket.len(), NAME_LEN + SALT_LEN + ISSUED_LEN + STATE.len() + 16);
         for at in 0..ticket.len() {
             let mut touched = ticket.clone();
             touched[at] ^= 1;
-            assert_eq!(ring.open(&touched, NOW), None, "{at}");
-            assert_eq!(ring.open(&ticket[..at], NOW), None, "cut at {at}");
+            assert_eq!(ring.open(&touched, NOW, b""), None, "{at}");
+            assert_eq!(ring.open(&ticket[..at], NOW, b""), None, "cut at {at}");
         }
-        let empty = ring.seal(b"", NOW).unwrap();
-        assert_eq!(ring.open(&empty, NOW).unwrap(), b"");
+        let empty = ring.seal(b"", NOW, b"").unwrap();
+        assert_eq!(ring.open(&empty, NOW, b"").unwrap(), b"");
     }
 
     #[test]
     fn each_ticket_is_sealed_in_its_own_way() {
         let ring = ring(&[1], None);
-        let [a, b] = [(); 2].map(|()| ring.seal(STATE, NOW).unwrap());
+        let [a, b] = [(); 2].map(|()| ring.seal(STATE, NOW, b"").unwrap());
         assert_eq!(a[..NAME_LEN], b[..NAME_LEN]);
         assert_ne!(a[NAME_LEN..][..SALT_LEN], b[NAME_LEN..][..SALT_LEN]);
         assert_ne!(a[NAME_LEN + SALT_LEN..], b[NAME_LEN + SALT_LEN..]);
@@ -253,7 +290,7 @@ mod tests {
     #[test]
     fn tickets_age() {
         let ring = ring(&[1], None);
-        let ticket = ring.seal(STATE, NOW).unwrap();
+        let ticket = ring.seal(STATE, NOW, b"").unwrap();
         let lifetime = u64::from(LIFETIME_SECS);
         for (at, opens) in [
             (NOW, true),
@@ -262,7 +299,7 @@ mod tests {
             (NOW - 60, true),
             (NOW - lifetime - 1, false),
         ] {
-            assert_eq!(ring.open(&ticket, at).is_some(), opens, "{at}");
+            assert_eq!(ring.open(&ticket, at, b"").is_some(), opens, "{at}");
         }
     }
 
@@ -274,8 +311,8 @@ mod tests {
         assert!((since + PERIOD_SECS..=since + PERIOD_SECS + 9).contains(&rotate_at), "{rotate_at}");
         let ticket = tickets.producer().encrypt(STATE).unwrap();
         let lifetime = u64::from(LIFETIME_SECS);
-        assert!(tickets.0.0.load().open(&ticket, since + lifetime).is_some());
-        assert!(tickets.0.0.load().open(&ticket, since + lifetime + 9).is_none());
+        assert!(tickets.0.0.load().open(&ticket, since + lifetime, b"").is_some());
+        assert!(tickets.0.0.load().open(&ticket, since + lifetime + 9, b"").is_none());
     }
 
     #[test]
@@ -285,13 +322,13 @@ mod tests {
         assert!(first.is_due(NOW + PERIOD_SECS));
         assert!(first.is_due(NOW - 1), "a clock that was put back doesn't make a key last");
         assert!(!ring(&[1], None).is_due(u64::MAX));
-        let ticket = first.seal(STATE, NOW).unwrap();
+        let ticket = first.seal(STATE, NOW, b"").unwrap();
         let second = first.rotated(TicketKey::new(&[2; SECRET_LEN]), NOW + PERIOD_SECS);
-        assert!(second.open(&ticket, NOW + PERIOD_SECS).is_some());
+        assert!(second.open(&ticket, NOW + PERIOD_SECS, b"").is_some());
         assert_eq!(second.rotate_at, Some(NOW + 2 * PERIOD_SECS));
         let third = second.rotated(TicketKey::new(&[3; SECRET_LEN]), NOW + 2 * PERIOD_SECS);
         assert_eq!(third.keys.len(), 2);
-        assert!(third.open(&ticket, NOW + 2 * PERIOD_SECS).is_none());
+        assert!(third.open(&ticket, NOW + 2 * PERIOD_SECS, b"").is_none());
         // After a long silence nothing of before is left.
         assert_eq!(first.rotated(TicketKey::new(&[2; SECRET_LEN]), NOW + 2 * PERIOD_SECS).keys.len(), 1);
     }
@@ -299,17 +336,17 @@ mod tests {
     #[test]
     fn the_cell_rotates_by_itself() {
         let cell = Cell(ArcSwap::from_pointee(ring(&[1], Some(NOW))));
-        let ticket = ring(&[1], None).seal(STATE, NOW).unwrap();
+        let ticket = ring(&[1], None).seal(STATE, NOW, b"").unwrap();
         let rotated = cell.ring(NOW);
         assert_eq!((rotated.keys.len(), rotated.rotate_at), (2, Some(NOW + PERIOD_SECS)));
-        assert!(rotated.open(&ticket, NOW).is_some());
-        assert_ne!(rotated.seal(STATE, NOW).unwrap()[..NAME_LEN], ticket[..NAME_LEN]);
+        assert!(rotated.open(&ticket, NOW, b"").is_some());
+        assert_ne!(rotated.seal(STATE, NOW, b"").unwrap()[..NAME_LEN], ticket[..NAME_LEN]);
         assert!(Arc::ptr_eq(&rotated, &cell.ring(NOW + 1)), "once");
     }
 
     #[test]
     fn of_several_threads_one_rotates() {
-        let ticket = ring(&[1], None).seal(STATE, NOW).unwrap();
+        let ticket = ring(&[1], None).seal(STATE, NOW, b"").unwrap();
         for _ in 0..100 {
             let cell = Cell(ArcSwap::from_pointee(ring(&[1], Some(NOW))));
             let begin = Barrier::new(2);
@@ -321,7 +358,7 @@ mod tests {
                     });
                 }
             });
-            assert!(cell.ring(NOW).open(&ticket, NOW).is_some(), "the key in use was rotated away");
+            assert!(cell.ring(NOW).open(&ticket, NOW, b"").is_some(), "the key in use was rotated away");
         }
     }
 
@@ -369,6 +406,19 @@ mod tests {
         tickets.adopt(None);
         assert!(opens(&shared), "for one more period");
         assert_ne!(tickets.producer().encrypt(STATE).unwrap()[..NAME_LEN], shared[..NAME_LEN]);
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_the_rules_it_was_issued_under() {
+        let tickets = Tickets::new().unwrap();
+        let producers =
+            [tickets.producer(), tickets.bound_producer([1; 32]), tickets.bound_producer([2; 32])];
+        for (i, issuer) in producers.iter().enumerate() {
+            let ticket = issuer.encrypt(STATE).unwrap();
+            for (j, other) in producers.iter().enumerate() {
+                assert_eq!(other.decrypt(&ticket).is_some(), i == j, "{i} {j}");
+            }
+        }
     }
 
     #[test]

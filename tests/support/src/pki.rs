@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_ED25519, PKCS_RSA_SHA256, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
 };
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -144,6 +145,45 @@ impl Pki {
     #[must_use]
     pub fn issue_for(&self, order: &Order, key: &KeyPair) -> Issued {
         self.issue_changed(order, key, |_| {})
+    }
+
+    /// The intermediate as PEM: an authority for the certificates of clients.
+    #[must_use]
+    pub fn intermediate_pem(&self) -> String {
+        self.intermediate.pem()
+    }
+
+    /// A client's certificate, with this common name.
+    #[must_use]
+    pub fn issue_client(&self, common_name: &str, serial: u64) -> Issued {
+        let order = Order { serial, ..Order::new(&[]) };
+        self.issue_changed(&order, &KeyPair::generate().unwrap(), |params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::OrganizationName, "Clients");
+            params.distinguished_name.push(DnType::CommonName, common_name);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        })
+    }
+
+    /// The list of the certificates that the intermediate has revoked, as PEM; it expires after so many days.
+    #[must_use]
+    pub fn revocation_list(&self, serials: &[u64], until_days: i64) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked = serials.iter().map(|&serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: now - Duration::days(1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: now - Duration::days(2),
+            next_update: now + Duration::days(until_days),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.intermediate).unwrap().pem().unwrap()
     }
 
     /// A certificate that is not as the others are.

@@ -126,7 +126,8 @@ impl Handshake {
         let secrets = Secrets { peer, own };
         let tickets = TicketReader::new((version == Some(TLSv1_3)).then_some(kernel));
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
-        let finished = Finished { version, suite, keys, secrets, unsent: out, wire, alpn, resumed };
+        let finished =
+            Finished { version, suite, keys, secrets, unsent: out, wire, alpn, certificates: None, resumed };
         Ok((finished, tickets))
     }
 }

@@ -141,7 +141,7 @@ fn of_several_keys_the_one_that_fits_is_used() {
     assert!(serves(&loaded, "a.test"));
     assert!(warnings(&loaded).iter().any(|said| said.contains("a.key: holds a key that can't be used")));
     let file = |name| directory.temp.path().join(name);
-    let named = Named { chain: vec![file("a.crt")], key: file("a.key") };
+    let named = Named { chain: vec![file("a.crt")], key: file("a.key"), client_auth: None };
     let loaded = load(&Plan { named: vec![named], ..Plan::default() }, None).unwrap();
     assert!(serves(&loaded, "a.test"));
     assert!(warnings(&loaded)[0].contains("can't be used"));
@@ -186,7 +186,7 @@ fn a_named_leaf_is_completed_from_the_files_beside_it() {
     let file = |name: &str| files.path().join(name);
     std::fs::write(file("cert.pem"), &issued.leaf).unwrap();
     std::fs::write(file("privkey.pem"), &issued.key).unwrap();
-    let named = Named { chain: vec![file("cert.pem")], key: file("privkey.pem") };
+    let named = Named { chain: vec![file("cert.pem")], key: file("privkey.pem"), client_auth: None };
     let plan = Plan { named: vec![named], ..Plan::default() };
     for (name, links) in [("other.txt", 1), (".hidden.pem", 1), ("chain.pem", 2)] {
         std::fs::write(file(name), &issued.chain).unwrap();
@@ -351,7 +351,7 @@ fn no_message_repeats_a_secret() {
         let directory = Files::new();
         directory.write("a.crt", &issued.fullchain).write("a.key", &bytes).write("b.crt", &bytes);
         let file = |name| directory.temp.path().join(name);
-        let named = |chain, key| Named { chain: vec![file(chain)], key: file(key) };
+        let named = |chain, key| Named { chain: vec![file(chain)], key: file(key), client_auth: None };
         let mut said = format!("{:?} {:?}", warnings(&directory.load()), directory.load().warnings);
         for named in [named("a.crt", "a.key"), named("a.key", "a.crt"), named("b.crt", "a.key")] {
             if let Err(problems) = load(&Plan { named: vec![named], ..Plan::default() }, None) {

@@ -220,8 +220,10 @@ fn a_ca_certificate_that_names_hosts_is_served_and_reported() {
     let elsewhere = TempDir::new().unwrap();
     named.write(elsewhere.path(), "named");
     let file = |name| elsewhere.path().join(name);
-    let plan =
-        Plan { named: vec![Named { chain: vec![file("named.crt")], key: file("named.key") }], ..d.plan() };
+    let plan = Plan {
+        named: vec![Named { chain: vec![file("named.crt")], key: file("named.key"), client_auth: None }],
+        ..d.plan()
+    };
     let loaded = load(&plan, None).unwrap();
     serves(&loaded, "found.test", &found);
     serves(&loaded, "named.test", &named);
@@ -252,7 +254,11 @@ fn an_authority_whose_key_is_there_stays_in_the_chain() {
         let loaded = load(&d.plan(), None).unwrap();
         serves(&loaded, "leaf.test", &leaf);
         assert_eq!(answer(&loaded.set, "root.test"), None, "{order:?}");
-        let named = Named { chain: vec![d.path().join("leaf.crt")], key: d.path().join("leaf.key") };
+        let named = Named {
+            chain: vec![d.path().join("leaf.crt")],
+            key: d.path().join("leaf.key"),
+            client_auth: None,
+        };
         serves(&load(&Plan { named: vec![named], ..Plan::default() }, None).unwrap(), "leaf.test", &leaf);
         // By itself an authority that names hosts is served, one that doesn't is not.
         d.write("root.crt", &root.leaf);
@@ -303,8 +309,11 @@ fn a_named_certificate_must_be_good_and_every_problem_is_reported() {
     let no_certificate = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     d.write("broken.crt", &(a.leaf.clone() + no_certificate));
     let file = |name: &str| d.path().join(name);
-    let named =
-        |chain: &[&str], key: &str| Named { chain: chain.iter().map(|c| file(c)).collect(), key: file(key) };
+    let named = |chain: &[&str], key: &str| Named {
+        chain: chain.iter().map(|c| file(c)).collect(),
+        key: file(key),
+        client_auth: None,
+    };
     let good = Plan { named: vec![named(&["a.leaf", "a.chain"], "a.key")], ..Plan::default() };
     let loaded = load(&good, None).unwrap();
     serves(&loaded, "a.test", &a);

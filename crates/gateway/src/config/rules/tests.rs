@@ -73,7 +73,10 @@ fn every_rule_is_asked_for_values() {
         (|c| c.routes.clear(), "there is no [[route]]"),
         (|c| c.listeners.push(c.listeners[0].clone()), "127.0.0.1:443 is listened on already"),
         (|c| c.certificates = Plan::default(), "a listener with TLS needs certificates"),
-        (|c| c.certificates.named.push(Named { chain: vec![], key: "k".into() }), "chain: the list is empty"),
+        (
+            |c| c.certificates.named.push(Named { chain: vec![], key: "k".into(), client_auth: None }),
+            "chain: the list is empty",
+        ),
         (
             |c| c.listeners[0].tls = Some(AcceptorSettings { alpn: vec![], ..AcceptorSettings::default() }),
             "listener 127.0.0.1:443: alpn: an empty list",
