@@ -49,6 +49,7 @@
 
 mod acceptor;
 mod assembly;
+mod authorities;
 mod cert_set;
 mod certificate;
 mod chain;

@@ -238,7 +238,7 @@ fn carry_out(
     for (position, wanted) in plan.named.iter().enumerate() {
         let origin = CertificateSource::Named(position);
         let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
-        match (named(position, wanted, now), before()) {
+        match (named(position, &wanted.chain, &wanted.key, wanted.client_auth.as_ref(), now), before()) {
             (Ok((certificate, notes)), _) => {
                 certificates.push(Arc::new(certificate));
                 warnings.extend(notes.into_iter().map(Warning::File));

@@ -24,6 +24,8 @@ use crate::pem::{self, Label, PemError};
 
 /// No chain or key comes near it.
 pub(crate) const FILE_LEN_MAX: u64 = 1024 * 1024;
+/// Revocation lists of large authorities have some megabytes.
+const LIST_LEN_MAX: u64 = 64 * 1024 * 1024;
 /// What the names of files end in that are read in a directory.
 pub(crate) const ENDINGS: &str = ".pem, .crt, .cer or .key";
 const EXTENSIONS: [&str; 4] = ["pem", "crt", "cer", "key"];
@@ -283,6 +285,18 @@ pub(crate) fn read(path: &Path) -> Result<Contents, FileError> {
         return Err(FileError::TooLong { len });
     }
     understand(fs::read(path)?)
+}
+
+/// Reads a file of revocation lists; blocks.
+///
+/// # Errors
+/// If it can't be read, or is longer than any list.
+pub(crate) fn read_list(path: &Path) -> Result<Vec<u8>, FileError> {
+    let len = fs::metadata(path)?.len();
+    if len > LIST_LEN_MAX {
+        return Err(FileError::ListTooLong { len });
+    }
+    Ok(fs::read(path)?)
 }
 
 fn understand(bytes: Vec<u8>) -> Result<Contents, FileError> {

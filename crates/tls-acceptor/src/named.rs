@@ -1,23 +1,25 @@
 //! A chain and a key that the plan names → a certificate, or everything that is wrong with the two.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::sign::SigningKey;
 
 use crate::assembly::assemble;
+use crate::authorities;
 use crate::certificate::{Certificate, CertificateSource};
 use crate::chain::{ChainLink, IssuerPool};
 use crate::chain_fault::ChainFault;
-use crate::client_auth::ClientAuth;
+use crate::client_auth::ClientAuthFiles;
 use crate::directory::beside;
-use crate::load::Named;
 use crate::material::{FileError, FileProblem, read, signing_key};
 
 /// A certificate that the plan names, and what is wrong with its files that does no harm.
 pub(crate) fn named(
     position: usize,
-    Named { chain, key, client_auth }: &Named,
+    chain: &[PathBuf],
+    key: &Path,
+    client_auth: Option<&ClientAuthFiles>,
     now: i64,
 ) -> Result<(Certificate, Vec<FileProblem>), Vec<FileProblem>> {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
@@ -43,7 +45,7 @@ pub(crate) fn named(
             }
         }
     }
-    let in_key = |error| FileProblem { path: key.clone(), error };
+    let in_key = |error| FileProblem { path: key.to_owned(), error };
     let keys = match signing_keys(key) {
         Ok((keys, found)) => {
             // What chain and key share a file for is said once.
@@ -59,7 +61,7 @@ pub(crate) fn named(
             Vec::new()
         }
     };
-    let client_auth = match client_auth.as_ref().map(ClientAuth::read).transpose() {
+    let client_auth = match client_auth.map(authorities::client_auth).transpose() {
         Ok(client_auth) => client_auth,
         Err(found) => {
             problems.extend(found);
@@ -80,8 +82,8 @@ pub(crate) fn named(
     let Some((_, at, signing)) = fitting.min_by_key(|(role, at, _)| (*role, *at)) else {
         return Err(vec![in_key(FileError::Mismatch { chain: path })]);
     };
-    let mut files = chain.clone();
-    files.push(key.clone());
+    let mut files = chain.to_vec();
+    files.push(key.to_owned());
     let assemble = |pool: &IssuerPool<'_>| {
         let (signing, files) = (signing.clone(), files.clone());
         let certificate = assemble(&links, at, pool, signing, CertificateSource::Named(position), files, now);

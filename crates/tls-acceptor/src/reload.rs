@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -16,6 +17,7 @@ use crate::name::CertName;
 #[derive(Debug)]
 pub struct Certificates {
     current: ArcSwap<Current>,
+    asks_clients: AtomicBool,
 }
 
 /// What is in the cell.
@@ -50,7 +52,14 @@ impl Certificates {
     /// A cell with its first content.
     #[must_use]
     pub fn new(loaded: Loaded, generation: u64) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwap::from_pointee(Current { generation, loaded }) })
+        let asks_clients = loaded.set.asks_clients().into();
+        Arc::new(Self { current: ArcSwap::from_pointee(Current { generation, loaded }), asks_clients })
+    }
+
+    /// Clients of some name have to show a certificate, or may. Cheaper than a look at the set.
+    #[must_use]
+    pub fn asks_clients(&self) -> bool {
+        self.asks_clients.load(Ordering::Acquire)
     }
 
     /// Carries out `plan` and puts the result into a new cell, as generation 1. Blocks.
@@ -86,7 +95,10 @@ impl Certificates {
     /// Serves `loaded` from now on: one pointer store, which can't fail.
     pub fn swap(&self, loaded: Loaded, generation: u64) -> ReloadReport {
         let new = Arc::new(Current { generation, loaded });
+        // Never later than the set that asks: a request between the two is judged by the set.
+        self.asks_clients.fetch_or(new.loaded.set.asks_clients(), Ordering::AcqRel);
         let old = self.current.swap(new.clone());
+        self.asks_clients.store(new.loaded.set.asks_clients(), Ordering::Release);
         report(&old.loaded, &new.loaded, generation)
     }
 }

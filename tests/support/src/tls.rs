@@ -84,6 +84,19 @@ impl Tls {
         Self { config: Arc::new(config), ..self }
     }
 
+    /// The same that shows a certificate of its own where it is asked for one.
+    #[must_use]
+    pub fn showing(self, Issued { fullchain, key, .. }: &Issued) -> Self {
+        let chain = CertificateDer::pem_slice_iter(fullchain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let mut config = ClientConfig::clone(&self.config);
+        let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+        config.client_auth_cert_resolver = Arc::new(shown);
+        config.resumption = Resumption::in_memory_sessions(8);
+        Self { config: Arc::new(config), ..self }
+    }
+
     /// Connects and shakes hands.
     ///
     /// # Errors

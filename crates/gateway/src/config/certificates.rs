@@ -1,9 +1,9 @@
 //! `[certificates]` and `[[certificate]]`: where the certificates are.
 
-use tls_acceptor::{Named, Plan};
+use tls_acceptor::{ClientAuthFiles, Named, Plan};
 
 use super::document::Document;
-use super::kind::{self, List, Options};
+use super::kind::{self, List, Options, Table};
 use super::model::{CertificatePlaces, NamedPlaces};
 use super::option::options;
 use super::problem::FIRST_LINE;
@@ -31,6 +31,24 @@ options! {
     chain: List<kind::File>, required = "\"/etc/ssl/domain.com/fullchain.pem\"";
     /// The private key in PEM.
     key: kind::File, required = "\"/etc/ssl/domain.com/privkey.pem\"";
+    /// The certificates that clients of its names show, `{ ca = "clients.pem" }`.
+    client_auth: Table<ClientAuthOptions>, optional;
+}
+
+options! {
+    /// The certificates that clients show who ask for a name of the certificate above. Clients of other names are not
+    /// asked. The rules belong to the names, whichever certificate answers for them. A connection is for hosts with the
+    /// same rules: a request for another one gets 421, and so does one in plain text for a host that requires
+    /// certificates.
+    struct ClientAuthOptions: "[certificate.client_auth]";
+
+    /// Files with certificates of authorities: a client's certificate has to be issued by one of them.
+    ca: List<kind::File>, required = "\"clients.pem\"";
+    /// Whether clients without a certificate are refused. Those with one that is not valid are refused in any case.
+    required: kind::Boolean, default = true;
+    /// Files with revocation lists, in PEM or DER. With one, each issuer of a client's certificate needs a list that has
+    /// not expired. They are judged when a connection begins.
+    crl: List<kind::File>, optional;
 }
 
 /// Also: whether their files are watched.
@@ -55,8 +73,23 @@ pub(super) fn read(
             d.problem(chain.place, what);
         }
         let At { value, place } = key;
-        places.named.push(NamedPlaces { chain: chain.place, key: place });
-        plan.named.push(Named { chain: chain.value, key: value });
+        let auth_place = section.client_auth.as_ref().map_or(place, |at| at.place);
+        let client_auth = section.client_auth.and_then(|at| {
+            let ca = at.value.ca?;
+            if ca.value.is_empty() {
+                d.problem(
+                    ca.place,
+                    "ca: an empty list would refuse every client; write a file with authorities",
+                );
+            }
+            Some(ClientAuthFiles {
+                authorities: ca.value,
+                revocation_lists: at.value.crl.map_or_else(Vec::new, |at| at.value),
+                required: at.value.required.value,
+            })
+        });
+        places.named.push(NamedPlaces { chain: chain.place, key: place, client_auth: auth_place });
+        plan.named.push(Named { chain: chain.value, key: value, client_auth });
     }
     // Certificates that are named one by one are often replaced one by one, and are then read when a signal says so.
     let watch = watch.unwrap_or(plan.directory.is_some());

@@ -12,13 +12,16 @@ use super::document::{Document, describe};
 use super::kind::{self, Boolean, Kind, List, Options, Text, noted};
 use super::option::options;
 use super::spec::{At, Shape};
+use crate::site::auth::Reserved;
 use crate::site::extras::{Cors, Field, FieldEdits, RequestFields};
 use crate::site::template::{OF_FIELD, Placeholder, Template};
 
 options! {
     /// The fields that the backend gets, in requests and in handshakes of WebSockets. Values may have `{client}`, `{host}`,
     /// `{port}`, `{path}`, `{query}`, `{rest}`, `{method}`, `{scheme}`, `{server_name}`, `{tls_version}`, `{request_id}`
-    /// and `{upstream}` (the backend's own name).
+    /// and `{upstream}` (the backend's own name). Where the host's certificate has `client_auth`, there are also
+    /// `{certificate_subject}` (RFC 4514), `{certificate_fingerprint}` (SHA-256) and `{certificate}` (RFC 9440, for
+    /// `Client-Cert`); a field with one of them is removed from every request, and sent if the client has shown a certificate.
     struct RequestHeaderOptions: "[route.request_headers]";
 
     /// Fields that are put in place of all others of their name. `Host` can be set, too.
@@ -180,12 +183,11 @@ pub(super) fn request(d: &mut Document<'_>, section: RequestHeaderOptions) -> Re
     {
         d.problem(*place, "add: a request has one Host; set it instead");
     }
-    RequestFields {
-        edits: edits(section.set, section.add, section.remove),
-        forwarded,
-        forwarded_port,
-        request_id,
-    }
+    let edits = edits(section.set, section.add, section.remove);
+    let mut about_client = Reserved::default();
+    let of_client = edits.set.iter().chain(&edits.add).filter(|field| field.value.is_about_client());
+    about_client.extend(of_client.map(|field| &field.name));
+    RequestFields { edits, about_client, forwarded, forwarded_port, request_id }
 }
 
 pub(super) fn response(d: &mut Document<'_>, section: ResponseHeaderOptions) -> FieldEdits {
@@ -273,8 +275,8 @@ mod tests {
             (request, "set = { X-App = \" a\" }", "without blanks at its ends"),
             (
                 request,
-                "set = { X-App = \"{certificate_subject}\" }",
-                "the placeholder {certificate_subject} is not known here",
+                "set = { X-App = \"{certificate_issuer}\" }",
+                "the placeholder {certificate_issuer} is not known here",
             ),
             (request, "set = { X-App = \"{upstream}\" }", "set: X-App: {upstream} is only for Host"),
             (

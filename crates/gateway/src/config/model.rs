@@ -205,6 +205,8 @@ pub struct NamedPlaces {
     pub chain: Place,
     /// Its `key`.
     pub key: Place,
+    /// Its `client_auth`.
+    pub client_auth: Place,
 }
 
 /// One address to listen on.

@@ -353,6 +353,31 @@ fn tls_towards_servers() {
 }
 
 #[test]
+fn certificates_of_clients() {
+    let named = |client_auth: &str| {
+        let key = "key = \"/etc/ssl/other/privkey.pem\"\n";
+        assert!(DOCUMENTED.contains(key));
+        parse(&DOCUMENTED.replace(key, &format!("{key}client_auth = {client_auth}\n")))
+    };
+    let (config, problems) = named("{ ca = \"ca.pem\", required = false, crl = [\"a.crl\", \"b.crl\"] }");
+    assert_eq!(problems, Vec::<String>::new());
+    let rules = config.certificates.named[0].client_auth.as_ref().unwrap();
+    assert_eq!(rules.authorities, [Path::new("/etc/wssgate/ca.pem")]);
+    assert_eq!((rules.required, rules.revocation_lists.len()), (false, 2));
+    let (config, _) = named("{ ca = \"ca.pem\" }");
+    assert!(config.certificates.named[0].client_auth.as_ref().unwrap().required);
+    for (wrong, expect) in [
+        ("{ ca = [] }", "ca: an empty list would refuse every client"),
+        ("{ required = true }", "ca"),
+        ("{ ca = \"a\", require = true }", "unknown key \"require\""),
+        ("true", "client_auth"),
+    ] {
+        let (_, problems) = named(wrong);
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
 fn limits_that_may_be_lifted() {
     let text = DOCUMENTED.replace("\"16MiB\"", "\"off\"").replace("\"1h\"", "\"off\"");
     let text = text.replace("connect_timeout = \"5s\"", "response_timeout = \"off\"");
@@ -391,7 +416,7 @@ fn one_string_may_stand_for_a_list() {
 /// A file with every section, and one line more at the beginning of `section`.
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
-        [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
+        [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[certificate.client_auth]\nca = \"ca.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
         [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER};
 use frame_core::handle::{EndMode, Order};
 use http::Extensions;
-use tls_acceptor::{Certificates, Waiting};
+use tls_acceptor::{Certificates, ClientRules, PeerCertificate, Waiting};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -222,6 +222,25 @@ pub struct Tls {
     pub server_name: Option<Box<str>>,
     /// As the protocol calls it.
     pub version: &'static str,
+    /// What clients of the name have to show, and this one has; `None`: nothing.
+    pub client: Option<Box<TlsClient>>,
+}
+
+/// A client of a name with rules for certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsClient {
+    /// The rules.
+    pub rules: ClientRules,
+    /// What it has shown.
+    pub certificate: Option<Box<PeerCertificate>>,
+}
+
+impl Tls {
+    /// What the client has shown.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.client.as_ref()?.certificate.as_deref()
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
-use crate::context::{Connection, Redirect, Tls, Worker};
+use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::edge::opening::Opening;
 use crate::edge::proxied::{NoHeader, read_header};
 use crate::edge::{http1, http2};
@@ -162,7 +162,11 @@ async fn handshake(
                     alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
                     "TLS handshake done"
                 );
-                let tls = Tls { server_name: accepted.server_name, version: accepted.version };
+                let client = accepted.client_rules.map(|rules| {
+                    let certificate = accepted.client_certificate;
+                    Box::new(TlsClient { rules, certificate })
+                });
+                let tls = Tls { server_name: accepted.server_name, version: accepted.version, client };
                 Some((Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn))
             }
             Err(e) => {

@@ -193,8 +193,18 @@ fn place(config: &Config, problem: &CertificateProblem) -> Problem {
             named.map_or(places.section, |(files, places)| {
                 let is_key = problem.path == files.key
                     && (problem.error.is_of_key() || !files.chain.contains(&problem.path));
-                if is_key { places.key } else { places.chain }
+                let of_clients = files.client_auth.as_ref().is_some_and(|auth| {
+                    auth.authorities.contains(&problem.path) || auth.revocation_lists.contains(&problem.path)
+                });
+                match (files.chain.contains(&problem.path), is_key) {
+                    (false, _) if of_clients => places.client_auth,
+                    (_, true) => places.key,
+                    _ => places.chain,
+                }
             })
+        }
+        CertificateProblem::ClientAuth { position, .. } => {
+            places.named.get(*position).map_or(places.section, |places| places.client_auth)
         }
         CertificateProblem::Directory { .. } => places.directory,
         CertificateProblem::Default { .. } => places.default,

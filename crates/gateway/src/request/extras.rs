@@ -71,7 +71,11 @@ impl Aside {
     /// What the backend gets besides or in place of the client's fields.
     pub(super) fn edits<'a>(&self, extras: &'a Extras, hop: &Hop<'_>, head: &Parts) -> Edits<'a> {
         let fields = &extras.request;
-        let mut edits = Edits { remove: fields.edits.remove.iter().collect(), put: Vec::new() };
+        let mut edits = Edits {
+            reserved: Some(&fields.about_client),
+            remove: fields.edits.remove.iter().collect(),
+            put: Vec::new(),
+        };
         if fields.forwarded
             && let Some(value) = self.facts.forwarded(hop)
         {

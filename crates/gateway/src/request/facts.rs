@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use http::request::Parts;
+use tls_acceptor::PeerCertificate;
 
-use crate::context::Connection;
+use crate::context::{Connection, Tls};
 use crate::site::extras::Extras;
 use crate::site::route::Route;
 use crate::site::template::{Placeholder, Template};
@@ -14,6 +17,30 @@ use crate::upstream::forward::Hop;
 const X_REQUEST_ID: &str = "x-request-id";
 /// The longest id of a trusted proxy that is kept.
 const ID_LEN_MAX: usize = 128;
+
+/// The client's certificate, as fields have it.
+#[derive(Debug, Default)]
+struct CertificateTexts {
+    subject: Box<str>,
+    fingerprint: Box<str>,
+    whole: Box<str>,
+}
+
+impl CertificateTexts {
+    fn of(certificate: &PeerCertificate, extras: &Extras) -> Self {
+        let text = |wanted, text: &str| if extras.uses(wanted) { text.into() } else { Box::default() };
+        let whole = match extras.uses(Placeholder::Certificate) {
+            // RFC 9440 §2.1: a byte sequence of RFC 8941 §3.3.5.
+            true => format!(":{}:", STANDARD.encode(&certificate.der)).into(),
+            false => Box::default(),
+        };
+        Self {
+            subject: text(Placeholder::CertificateSubject, &certificate.subject),
+            fingerprint: certificate.fingerprint.clone(), // also the sign that there is one
+            whole,
+        }
+    }
+}
 
 /// What is known of a request.
 #[derive(Debug)]
@@ -30,6 +57,8 @@ pub(super) struct Facts {
     scheme: &'static str,
     server_name: Box<str>,
     tls_version: &'static str,
+    /// Empty if the client has shown none, or the route has no use for it.
+    certificate: CertificateTexts,
     /// Empty if the route has no use for it.
     pub request_id: Box<str>,
     /// The backend's own name.
@@ -65,15 +94,23 @@ impl Facts {
             scheme: if hop.tls { "https" } else { "http" },
             server_name: tls.and_then(|tls| tls.server_name.clone()).unwrap_or_default(),
             tls_version: tls.map_or("", |tls| tls.version),
+            certificate: match tls.and_then(Tls::certificate) {
+                Some(certificate) => CertificateTexts::of(certificate, extras),
+                None => CertificateTexts::default(),
+            },
             request_id: if wants_id { request_id(hop, head) } else { Box::default() },
             upstream: upstream.into(),
         }
     }
 
-    /// A field's value with what is known in its place; `None` if that is no value.
+    /// A field's value with what is known in its place; `None` if that is no value, or would be one about a
+    /// certificate that there isn't (RFC 9440 §2.2).
     pub(super) fn fill(&self, template: &Template) -> Option<HeaderValue> {
         if let Some(text) = template.constant() {
             return HeaderValue::from_str(text).ok();
+        }
+        if template.is_about_client() && self.certificate.fingerprint.is_empty() {
+            return None;
         }
         let client = self.client.to_string();
         let filled = template.fill(|placeholder| match placeholder {
@@ -87,6 +124,9 @@ impl Facts {
             Placeholder::Scheme => self.scheme,
             Placeholder::ServerName => &self.server_name,
             Placeholder::TlsVersion => self.tls_version,
+            Placeholder::CertificateSubject => &self.certificate.subject,
+            Placeholder::CertificateFingerprint => &self.certificate.fingerprint,
+            Placeholder::Certificate => &self.certificate.whole,
             Placeholder::RequestId => &self.request_id,
             Placeholder::Upstream => &self.upstream,
             Placeholder::Group(_) => "", // not in OF_FIELD

@@ -179,6 +179,8 @@ async fn serve(
             }
             Err(answer) => return Ok(answer),
         }
+    } else if let Some(identity) = auth::certificate(connection) {
+        report.identified(identity);
     }
     let mut edits;
     if let (Some(extras), Some(aside)) = (&route.extras, aside) {

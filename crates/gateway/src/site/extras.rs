@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use upgrade_handler::origin::OriginPattern;
 
+use crate::site::auth::Reserved;
 use crate::site::template::{Placeholder, Template};
 
 /// What a route does besides its action.
@@ -27,7 +28,7 @@ impl Extras {
     /// It does nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let RequestFields { edits, forwarded, forwarded_port, request_id } = &self.request;
+        let RequestFields { edits, about_client: _, forwarded, forwarded_port, request_id } = &self.request;
         let is_plain = edits.is_empty() && !forwarded && !forwarded_port && !request_id;
         is_plain
             && self.response.is_empty()
@@ -48,6 +49,8 @@ impl Extras {
 pub struct RequestFields {
     /// Those that the configuration names.
     pub edits: FieldEdits,
+    /// Of these, the fields that say what was found out of the client.
+    pub about_client: Reserved,
     /// Backends get `Forwarded` (RFC 7239).
     pub forwarded: bool,
     /// Backends get `X-Forwarded-Port`.

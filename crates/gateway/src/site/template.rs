@@ -28,6 +28,12 @@ pub enum Placeholder {
     ServerName,
     /// The version of TLS; empty without TLS.
     TlsVersion,
+    /// The subject of the client's certificate (RFC 4514); empty without one.
+    CertificateSubject,
+    /// SHA-256 of the client's certificate, in hexadecimal digits; empty without one.
+    CertificateFingerprint,
+    /// The client's certificate as RFC 9440 writes it; empty without one.
+    Certificate,
     /// The id of the request.
     RequestId,
     /// The backend's own name, with its port.
@@ -37,7 +43,7 @@ pub enum Placeholder {
 }
 
 /// Names of placeholders, as a configuration writes them.
-const NAMES: [(&str, Placeholder); 21] = [
+const NAMES: [(&str, Placeholder); 24] = [
     ("host", Placeholder::Host),
     ("path", Placeholder::Path),
     ("query", Placeholder::Query),
@@ -48,6 +54,9 @@ const NAMES: [(&str, Placeholder); 21] = [
     ("scheme", Placeholder::Scheme),
     ("server_name", Placeholder::ServerName),
     ("tls_version", Placeholder::TlsVersion),
+    ("certificate_subject", Placeholder::CertificateSubject),
+    ("certificate_fingerprint", Placeholder::CertificateFingerprint),
+    ("certificate", Placeholder::Certificate),
     ("request_id", Placeholder::RequestId),
     ("upstream", Placeholder::Upstream),
     ("1", Placeholder::Group(1)),
@@ -92,6 +101,9 @@ pub const OF_FIELD: &[Placeholder] = &[
     Placeholder::TlsVersion,
     Placeholder::RequestId,
     Placeholder::Upstream,
+    Placeholder::CertificateSubject,
+    Placeholder::CertificateFingerprint,
+    Placeholder::Certificate,
 ];
 
 /// A text with placeholders.
@@ -155,6 +167,14 @@ impl Template {
     #[must_use]
     pub fn contains(&self, placeholder: Placeholder) -> bool {
         self.0.contains(&Piece::Value(placeholder))
+    }
+
+    /// A value of the client's certificate stands in it.
+    #[must_use]
+    pub fn is_about_client(&self) -> bool {
+        [Placeholder::CertificateSubject, Placeholder::CertificateFingerprint, Placeholder::Certificate]
+            .into_iter()
+            .any(|placeholder| self.contains(placeholder))
     }
 
     /// The highest group of a pattern that stands in it; 0: none.

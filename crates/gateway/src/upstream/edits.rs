@@ -2,9 +2,13 @@
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 
+use crate::site::auth::Reserved;
+
 /// What is changed of a request's fields, with every value in its place.
 #[derive(Debug, Default)]
 pub(crate) struct Edits<'a> {
+    /// Names that clients send in no spelling, whether or not a value is put.
+    pub reserved: Option<&'a Reserved>,
     /// Removed.
     pub remove: Vec<&'a HeaderName>,
     /// Put behind the others. Those with `true` stand in place of all others of their name.
@@ -14,6 +18,9 @@ pub(crate) struct Edits<'a> {
 impl Edits<'_> {
     /// Changes a head, and the lines of ours that stand behind it.
     pub(crate) fn apply(&self, headers: &mut HeaderMap, lines: &mut Vec<u8>) {
+        if let Some(reserved) = self.reserved {
+            reserved.strip(headers);
+        }
         let removed = self.remove.iter().copied();
         let replaced = self.put.iter().filter(|(replaces, name, ..)| *replaces && **name != HOST);
         for name in removed.chain(replaced.map(|(_, name, ..)| *name)) {
@@ -57,6 +64,7 @@ mod tests {
             [(a.clone(), value("1")), (b.clone(), value("2")), (HOST, value("a.test"))].into_iter().collect();
         let mut lines = b"X-Real-IP: 1.1.1.1\r\nVia: 1.1 wssgate\r\n".to_vec();
         let edits = Edits {
+            reserved: None,
             remove: vec![&a, &via],
             put: vec![
                 (true, &real, "X-Real-Ip", value("2.2.2.2")),

@@ -51,14 +51,22 @@ pub(super) async fn identify(
 ) -> Result<Result<Findings, Served>, RequestError> {
     // First, whether or not a value follows, and whoever sent it: a trusted proxy may not have asked either.
     auth.reserved.strip(&mut head.headers);
-    let found = Findings::default();
+    let mut found = Findings::default();
     // The order is in the reference, at [route.access].
-    // client certificate
+    if let Some(identity) = certificate(asker.connection) {
+        found.identity = identity;
+    }
     // basic
     // JWT
     // forward auth
     let _ = (asker, kind);
     Ok(Ok(found))
+}
+
+/// Who the client is by the certificate that it has shown.
+pub(super) fn certificate(connection: &Connection) -> Option<Identity> {
+    let subject = &connection.tls.as_ref()?.certificate()?.subject;
+    (!subject.is_empty()).then(|| Identity { subject: Some(subject.clone()), ..Identity::default() })
 }
 
 /// Puts the fields in front of what the route itself changes.

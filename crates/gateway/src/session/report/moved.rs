@@ -59,7 +59,8 @@ impl Report {
             out.bytes(peer.to_string().as_bytes());
             out.bytes(local.to_string().as_bytes());
             out.bytes(listener.as_bytes());
-            out.option(tls.as_ref(), |out, Tls { server_name, version }| {
+            out.option(tls.as_ref(), |out, tls| {
+                let Tls { server_name, version, client: _ } = tls; // of requests: the identity has the subject
                 out.bytes(version.as_bytes());
                 out.option(server_name.as_deref(), |out, name| out.bytes(name.as_bytes()));
             });
@@ -102,7 +103,7 @@ impl Report {
                 "TLSv1.3" => "TLSv1.3",
                 _ => return Err(StateError::Invalid("a version of TLS")),
             };
-            Ok(Tls { version, server_name: fields.option(text)?.map(Into::into) })
+            Ok(Tls { version, server_name: fields.option(text)?.map(Into::into), client: None })
         })?;
         let age = fields.duration()?;
         let mut report = Box::new(Self {
