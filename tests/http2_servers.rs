@@ -638,3 +638,153 @@ async fn a_server_that_answers_nothing_is_a_504_and_a_dead_connection_is_left() 
     assert_eq!(ask(&mut h1, get("/")).await.status(), 504);
     assert_eq!(ask(&mut h1, get("/")).await.status(), 200, "another connection");
 }
+
+/// What `wssgate upstreams --json` says of the first server.
+async fn first_server(gateway: &Gateway) -> serde_json::Value {
+    let socket = gateway.path().join("control.sock");
+    let command = move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+        command.args(["upstreams", "--json", "--socket"]).arg(socket).output().unwrap()
+    };
+    let output = tokio::task::spawn_blocking(command).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["upstreams"][0]["servers"][0].clone()
+}
+
+#[tokio::test]
+async fn operators_see_connections_and_streams_and_sessions_stay_at_a_takeover() {
+    let (server, seen) = start(with_websockets(), echo).await;
+    let gateway =
+        gateway(server.address, "[control]\nsocket = \"control.sock\"\n[admin]\naddress = \"127.0.0.3:0\"\n");
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        socket.echoes("here").await;
+        sockets.push(socket);
+    }
+    let shown = first_server(&gateway).await;
+    assert_eq!((&shown["http2_connections"], &shown["http2_streams"]), (&1.into(), &3.into()), "{shown}");
+    let mut admin = TcpStream::connect(gateway.admin()).await.unwrap();
+    let page = ask(&mut admin, "GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.text();
+    for (name, count) in [("connections", 1), ("streams", 3)] {
+        let labels = format!("{{upstream=\"{0}\",backend=\"{0}\"}}", server.address);
+        let line = format!("wssgate_backend_http2_{name}{labels} {count}");
+        assert!(page.contains(&format!("\n{line}\n")), "{line} in {page}");
+    }
+    gateway.take_over();
+    let moved = gateway.wait("sessions moved: they go on in the new process");
+    assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&0.into(), &3.into()), "{moved}");
+    assert_eq!(moved["left"], "http2: 3");
+    for socket in &mut sockets {
+        socket.echoes("still").await;
+    }
+    let (mut fresh, _) = WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+    fresh.echoes("new").await;
+    assert_eq!(seen.connections(), 2);
+}
+
+#[tokio::test]
+async fn probes_speak_what_requests_speak() {
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for (probe, builder) in [
+        ("probe = \"http\"\npath = \"/healthz\"\nstatus = 200\n", Builder::new()),
+        ("probe = \"websocket\"\npath = \"/healthz\"\n", with_websockets()),
+        ("probe = \"tcp\"\n", Builder::new()),
+    ] {
+        let is_down = down.clone();
+        let serve = move |(request, mut respond): Exchange| {
+            let is_down = is_down.load(Ordering::Relaxed);
+            async move {
+                if is_down && request.uri().path() == "/healthz" {
+                    respond.send_response(Response::builder().status(503).body(()).unwrap(), true).unwrap();
+                } else {
+                    echo((request, respond)).await;
+                }
+            }
+        };
+        let (server, seen) = start(builder, serve).await;
+        let text = format!(
+            "[[route]]\npath = \"/\"\nproxy = \"app\"\n[[upstream]]\nname = \"app\"\nprotocol = \"h2\"\n\
+             servers = [\"http://{}\"]\n[upstream.health]\n{probe}interval = \"50ms\"\nrise = 1\nfall = 1\n\
+             [control]\nsocket = \"control.sock\"\n",
+            server.address
+        );
+        let gateway = setup().start(&config("workers = 1", &text));
+        let probed = async |problem: Option<&str>| {
+            soon(async {
+                loop {
+                    let server = first_server(&gateway).await;
+                    let found = server["probe_problem"].as_str();
+                    if server["probed_ms"].is_u64()
+                        && (found == problem
+                            || found.zip(problem).is_some_and(|(is, part)| is.contains(part)))
+                    {
+                        return;
+                    }
+                }
+            })
+            .await;
+        };
+        probed(None).await;
+        if probe.contains("tcp") {
+            assert_eq!(seen.count(), 0);
+            drop(server);
+            probed(Some("can't connect")).await;
+        } else {
+            down.store(true, Ordering::Relaxed);
+            probed(Some("it answered 503")).await;
+            down.store(false, Ordering::Relaxed);
+            probed(None).await;
+            assert!(seen.count() >= 3);
+        }
+        assert_eq!(ask(&mut http1(&gateway).await, get("/")).await.status() == 200, !probe.contains("tcp"));
+    }
+}
+
+#[tokio::test]
+async fn another_server_is_asked_as_over_http1() {
+    let serve = |status: u16| {
+        move |(_, mut respond): Exchange| async move {
+            let head = Response::builder().status(status).body(()).unwrap();
+            respond.send_response(head, true).unwrap();
+        }
+    };
+    let mut reset = 0;
+    let (bad, seen_bad) = start(with_websockets(), serve(503)).await;
+    let (resetting, seen_resetting) = start(with_websockets(), |(_, mut respond): Exchange| async move {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+    })
+    .await;
+    let (good, seen) = start(with_websockets(), echo).await;
+    for (other, of_other) in [(bad.address, &seen_bad), (resetting.address, &seen_resetting)] {
+        let text = format!(
+            "[[route]]\npath = \"/\"\nproxy = \"app\"\n[[upstream]]\nname = \"app\"\nprotocol = \"h2\"\n\
+             balance = \"round-robin\"\nservers = [\"http://{other}\", \"http://{}\"]\n\
+             [upstream.retry]\non = [\"connect\", \"broken\", \"503\"]\n[upstream.health]\npassive = \"off\"\n",
+            good.address
+        );
+        let gateway = setup().start(&config("workers = 1", &text));
+        let mut h1 = http1(&gateway).await;
+        for _ in 0..2 {
+            assert_eq!(ask(&mut h1, get("/x")).await.status(), 200);
+        }
+        for _ in 0..2 {
+            let (mut socket, _) =
+                WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+            socket.echoes("here").await;
+        }
+        assert!(of_other.count() >= 2, "it had its turn");
+        reset += 1;
+    }
+    let unreachable = Backend::unreachable();
+    let text = format!(
+        "[[route]]\npath = \"/\"\nproxy = [\"http://{unreachable}\", \"http://{}\"]\nprotocol = \"h2\"\n",
+        good.address
+    );
+    let gateway = setup().start(&config("workers = 1", &text));
+    for _ in 0..3 {
+        assert_eq!(ask(&mut http1(&gateway).await, get("/x")).await.status(), 200);
+    }
+    assert!(seen.count() >= 4 * reset + 3);
+}

@@ -27,6 +27,7 @@ use crate::edge::listener::{self, Stop};
 use crate::net::budget::Pressure;
 use crate::net::sweep::{self};
 use crate::session::arrivals::{Arrivals, go_back};
+use crate::upstream::http2::connections::Connections;
 
 /// Also the longest that a worker sleeps: a timer for later than its next turn needs no system call
 /// to wake it.
@@ -95,6 +96,8 @@ pub(crate) struct Handle {
     pub sessions: Arc<Registry>,
     /// Connections it has accepted.
     pub accepted: Arc<AtomicU64>,
+    /// Its connections over HTTP/2 to backends.
+    pub http2: Arc<Connections>,
     /// Its use of memory.
     pub pressure: Arc<Pressure>,
     /// Its connections and sessions.
@@ -123,6 +126,7 @@ pub(crate) fn start(
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
+    let http2 = worker.http2.clone();
     let tasks = worker.tasks.clone();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -131,7 +135,7 @@ pub(crate) fn start(
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, accepted, pressure, tasks })
+    Ok(Handle { commands, sessions, accepted, http2, pressure, tasks })
 }
 
 /// A socket on which connections are accepted.

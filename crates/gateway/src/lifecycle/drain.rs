@@ -218,6 +218,7 @@ mod tests {
             commands: mpsc::unbounded_channel().0,
             sessions: sessions.clone(),
             accepted: Arc::default(),
+            http2: Arc::default(),
             pressure: Arc::default(),
             tasks: tokio_util::task::TaskTracker::new(),
         }

@@ -185,6 +185,7 @@ impl RunningGateway {
             drained,
             sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            http2: workers.iter().map(|worker| worker.http2.clone()).collect(),
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
             quotas,

@@ -8,7 +8,9 @@ use crate::net::budget::Pressure;
 use crate::net::{clock, sweep};
 use crate::ops::overview::Overview;
 use crate::site::server::ServerState;
+use crate::site::upstream::Protocol;
 use crate::telemetry::log;
+use crate::upstream::http2::connections::Http2Counts;
 
 /// What [`render`] returns, as HTTP calls it.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -176,6 +178,24 @@ fn servers(page: &mut Page, overview: &Overview) {
         "Requests that got no connection, no answer, or one from 500, by backend.",
         &ServerState::failures,
     );
+    for (name, help, value) in [
+        (
+            "wssgate_backend_http2_connections",
+            "Connections over HTTP/2, by backend.",
+            (|counts| counts.connections) as fn(Http2Counts) -> usize,
+        ),
+        ("wssgate_backend_http2_streams", "Open streams of connections over HTTP/2, by backend.", |counts| {
+            counts.streams
+        }),
+    ] {
+        page.family(name, "gauge", help);
+        for upstream in upstreams.iter().filter(|upstream| upstream.connector.protocol == Protocol::Http2) {
+            for server in &upstream.servers {
+                let labels = [("upstream", &*upstream.to_string()), ("backend", &*server.endpoint.address)];
+                page.sample(&labels, value(overview.http2(&server.endpoint)));
+            }
+        }
+    }
     page.family("wssgate_upstream_waiting", "gauge", "Requests that wait for a backend with max_sessions.");
     for upstream in &upstreams {
         page.sample(&[("upstream", &upstream.to_string())], upstream.waiting());

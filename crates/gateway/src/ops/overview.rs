@@ -16,7 +16,9 @@ use crate::net::shortage::Shortage;
 use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
+use crate::site::endpoint::Endpoint;
 use crate::site::route_id::RouteId;
+use crate::upstream::http2::connections::{Connections, Http2Counts};
 
 /// How far the gateway has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Overview {
     pub sessions: Vec<Arc<Registry>>,
     /// Connections accepted so far, worker by worker.
     pub accepted: Vec<Arc<AtomicU64>>,
+    /// Each worker's connections over HTTP/2 to backends.
+    pub http2: Vec<Arc<Connections>>,
     /// Each worker's use of memory.
     pub pressure: Vec<Arc<Pressure>>,
     /// What all listeners know of a want of descriptors.
@@ -134,6 +138,12 @@ impl Overview {
         let mut counts = self.site.load_full().route_ids().iter().map(|id| (id.clone(), 0)).collect();
         self.sessions.iter().for_each(|sessions| sessions.count(&mut counts));
         counts
+    }
+
+    /// Connections over HTTP/2 to a backend, and their streams.
+    #[must_use]
+    pub fn http2(&self, endpoint: &Endpoint) -> Http2Counts {
+        self.http2.iter().map(|connections| connections.counts(endpoint)).sum()
     }
 
     /// Connections accepted so far.

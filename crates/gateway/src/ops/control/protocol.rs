@@ -164,6 +164,12 @@ pub struct ServerInfo {
     pub requests: u64,
     /// How many of them failed.
     pub failures: u64,
+    /// Connections over HTTP/2, if that is what its upstream speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2_connections: Option<usize>,
+    /// Their open streams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http2_streams: Option<usize>,
     /// Since the last probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probed_ms: Option<u64>,

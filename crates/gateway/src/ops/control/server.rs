@@ -36,6 +36,7 @@ use crate::ops::reserve::AcceptRetry;
 use crate::site;
 use crate::site::drained::DrainTarget;
 use crate::site::server::{Server, ServerState};
+use crate::site::upstream::{Protocol, Upstream};
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -405,8 +406,10 @@ fn close_all(overview: &Overview, chosen: impl Fn(&SessionOpener) -> bool) -> Co
 fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
     let site = overview.site.load_full();
     let now = clock::now();
-    let server = |(server, state): (&Server, &Arc<ServerState>)| {
+    let server = |upstream: &Upstream, server: &Server, state: &Arc<ServerState>| {
         let probe = state.last_probe();
+        let is_http2 = upstream.connector.protocol == Protocol::Http2;
+        let http2 = is_http2.then(|| overview.http2(&server.endpoint));
         ServerInfo {
             server: server.endpoint.to_string(),
             weight: server.weight.get(),
@@ -416,6 +419,8 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
             in_flight: state.live().saturating_sub(state.sessions()),
             requests: state.requests(),
             failures: state.failures(),
+            http2_connections: http2.map(|counts| counts.connections),
+            http2_streams: http2.map(|counts| counts.streams),
             probed_ms: probe.as_ref().map(|probe| millis(now.saturating_sub(probe.at))),
             probe_problem: probe.and_then(|probe| probe.problem).map(Into::into),
         }
@@ -424,7 +429,10 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
         upstream: upstream.to_string(),
         balance: upstream.balance.to_string(),
         waiting: upstream.waiting(),
-        servers: upstream.servers.iter().zip(upstream.states()).map(server).collect(),
+        servers: {
+            let states = upstream.servers.iter().zip(upstream.states());
+            states.map(|(one, state)| server(upstream, one, state)).collect()
+        },
     });
     upstreams.collect()
 }

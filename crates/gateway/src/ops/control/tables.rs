@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use comfy_table::Table;
 
 use crate::ops::control::protocol::{
-    ControlResponse, DrainReport, ExpiryInfo, Reloaded, SessionInfo, Status, UpstreamInfo,
+    ControlResponse, DrainReport, ExpiryInfo, Reloaded, ServerInfo, SessionInfo, Status, UpstreamInfo,
 };
 use crate::ops::table::{section, table};
 
@@ -93,6 +93,15 @@ fn status(status: &Status) -> String {
     text
 }
 
+fn server_cell(server: &ServerInfo) -> String {
+    match (server.http2_connections, server.http2_streams) {
+        (Some(connections), Some(streams)) => {
+            format!("{} (HTTP/2: {streams} streams on {connections} connections)", server.server)
+        }
+        _ => server.server.clone(),
+    }
+}
+
 fn servers(upstreams: &[UpstreamInfo]) -> Table {
     let mut rows = table(&[
         "upstream",
@@ -119,7 +128,7 @@ fn servers(upstreams: &[UpstreamInfo]) -> Table {
             };
             rows.add_row([
                 format!("{}{waiting}", upstream.upstream),
-                server.server.clone(),
+                server_cell(server),
                 server.weight.to_string(),
                 server.state.clone(),
                 server.sessions.to_string(),

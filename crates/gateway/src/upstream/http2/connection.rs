@@ -85,7 +85,7 @@ impl Http2Connection {
     }
 
     /// A stream, if there is room for one, and the connection is not about to end.
-    pub(super) fn stream(&self) -> Option<FreeStream> {
+    pub(in crate::upstream) fn stream(&self) -> Option<FreeStream> {
         if self.open.is_doubted.load(Ordering::Relaxed) {
             return None;
         }
@@ -121,7 +121,7 @@ impl Http2Connection {
     }
 
     /// Sends no more requests over it. What is under way goes on.
-    pub(super) fn close(&self) {
+    pub(in crate::upstream) fn close(&self) {
         drop(self.lock().take());
     }
 

@@ -1,6 +1,7 @@
 //! The connections of one worker: how many there are for a server follows from the streams that are open.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,15 @@ pub struct Http2Counts {
     pub streams: usize,
 }
 
+impl Sum for Http2Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, one| Self {
+            connections: sum.connections + one.connections,
+            streams: sum.streams + one.streams,
+        })
+    }
+}
+
 impl Connections {
     /// A stream to `endpoint`: of the first connection that has room, else of a new one.
     ///
@@ -68,16 +78,13 @@ impl Connections {
         heard.is_some_and(|heard| heard.elapsed() < MEMORY_TIME)
     }
 
-    /// How many connections and streams there are, by address.
+    /// How many connections and streams there are to `endpoint`.
     #[must_use]
-    pub fn counts(&self) -> Vec<(Arc<Endpoint>, Http2Counts)> {
-        let servers = self.lock();
-        let counts = servers.iter().map(|(endpoint, server)| {
-            let connections = server.lock();
-            let streams = connections.iter().map(|connection| connection.open_streams()).sum();
-            (endpoint.clone(), Http2Counts { connections: connections.len(), streams })
-        });
-        counts.collect()
+    pub fn counts(&self, endpoint: &Endpoint) -> Http2Counts {
+        let Some(server) = self.lock().get(endpoint).cloned() else { return Http2Counts::default() };
+        let connections = server.lock();
+        let streams = connections.iter().map(|connection| connection.open_streams()).sum();
+        Http2Counts { connections: connections.len(), streams }
     }
 
     /// Closes what was idle for too long, and forgets what has ended.

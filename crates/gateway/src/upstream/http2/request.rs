@@ -63,12 +63,14 @@ struct Kept {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     /// The server has not looked at the request, and says so (RFC 9113 §8.7), or it has not been sent. It may be sent
     /// again whatever it is, if there is still all of it.
+    #[error("{why}")]
     Unprocessed { request: Option<Box<Http2Request>>, why: io::Error },
     /// The connection has ended. What may be repeated is there.
+    #[error("{why}")]
     Broke {
         request: Option<Box<Http2Request>>,
         why: io::Error,
@@ -76,12 +78,16 @@ pub(crate) enum SendError {
         reused: bool,
     },
     /// The server has reset the stream.
+    #[error("it reset the stream: {why}")]
     Reset { request: Option<Box<Http2Request>>, why: String },
     /// What has come is no answer.
+    #[error("its answer is not valid HTTP/2: {0}")]
     Bad(BoxError),
     /// The request's body is not to be had.
+    #[error("{0}")]
     Body(BoxError),
     /// Nothing has come in time.
+    #[error("nothing has come in time")]
     Timeout,
 }
 
