@@ -22,6 +22,7 @@ use crate::context::authority;
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
 use crate::context::transit::{ArrivingSession, FrozenSession};
+use crate::context::under_way::UnderWay;
 use crate::context::{Common, Worker};
 use crate::edge::listener::{self, Stop};
 use crate::net::budget::Pressure;
@@ -102,6 +103,8 @@ pub(crate) struct Handle {
     pub pressure: Arc<Pressure>,
     /// Its connections and sessions.
     pub tasks: TaskTracker,
+    /// What it has to do beside its sessions.
+    pub under_way: Arc<UnderWay>,
 }
 
 /// Notifies the main thread that a worker has ended, also by a panic.
@@ -127,7 +130,7 @@ pub(crate) fn start(
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
     let http2 = worker.http2.clone();
-    let tasks = worker.tasks.clone();
+    let (tasks, under_way) = (worker.tasks.clone(), worker.under_way.clone());
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
@@ -135,7 +138,7 @@ pub(crate) fn start(
         // Whatever is still alive is dropped with the runtime: cut.
         drop(runtime);
     })?;
-    Ok(Handle { commands, sessions, accepted, http2, pressure, tasks })
+    Ok(Handle { commands, sessions, accepted, http2, pressure, tasks, under_way })
 }
 
 /// A socket on which connections are accepted.

@@ -7,6 +7,7 @@ pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
 pub(crate) mod transit;
+pub(crate) mod under_way;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use crate::context::quotas::Quotas;
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
 use crate::context::transit::Transit;
+use crate::context::under_way::UnderWay;
 use crate::net::budget::{Pressure, Share, held};
 use crate::net::limits::ClientLimits;
 use crate::net::shortage::Shortage;
@@ -52,6 +54,8 @@ pub struct Worker {
     pub http2: Arc<Connections>,
     /// Live sessions.
     pub sessions: Arc<Registry>,
+    /// What it has to do beside its sessions.
+    pub under_way: Arc<UnderWay>,
     /// Connections accepted so far.
     pub accepted: Arc<AtomicU64>,
     /// What looks at the tasks of connections now and then.
@@ -92,6 +96,7 @@ impl Worker {
             pool: Arc::default(),
             http2: Arc::default(),
             sessions,
+            under_way: Arc::default(),
             accepted: Arc::default(),
             sweep: Arc::default(),
             tasks: TaskTracker::new(),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tracing::{debug, warn};
 
 use crate::site::access::{Per, Rate};
@@ -114,7 +114,7 @@ impl Quotas {
             return None;
         }
         *count += 1;
-        Some(SessionPlace { quotas: self.clone(), client })
+        Some(SessionPlace { quotas: self.clone(), client, value: None })
     }
 
     fn shard(&self, client: u64) -> &Mutex<HashMap<u64, u32>> {
@@ -143,6 +143,23 @@ impl Quotas {
 pub struct SessionPlace {
     quotas: Arc<Quotas>,
     client: u64,
+    /// The value of the field by which the client is known, if it is: another process counts by it.
+    value: Option<HeaderValue>,
+}
+
+impl SessionPlace {
+    /// The client is known by this value of a field.
+    #[must_use]
+    pub fn of_value(mut self, value: Option<HeaderValue>) -> Self {
+        self.value = value;
+        self
+    }
+
+    /// The value of a field by which the client is known; `None`: by its address.
+    #[must_use]
+    pub fn value(&self) -> Option<&HeaderValue> {
+        self.value.as_ref()
+    }
 }
 
 impl Drop for SessionPlace {

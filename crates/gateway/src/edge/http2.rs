@@ -71,6 +71,7 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// Serves the streams of a connection until it ends; `websockets` may be opened on them. In each case the client gets a
 /// close_notify (RFC 8446 §6.1).
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, websockets: bool) {
+    let _counts = connection.worker.under_way.http2_connection();
     let (io, back) = lend(transport);
     streams(&connection, io, websockets).await;
     if let Ok(io) = back.await {

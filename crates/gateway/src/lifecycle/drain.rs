@@ -221,6 +221,7 @@ mod tests {
             http2: Arc::default(),
             pressure: Arc::default(),
             tasks: tokio_util::task::TaskTracker::new(),
+            under_way: Arc::default(),
         }
     }
 

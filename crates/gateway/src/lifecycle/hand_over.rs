@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::gateway::RunningGateway;
@@ -11,9 +12,15 @@ use super::upgrade::leave::MoveCount;
 use super::upgrade::old::{Successor, Takeover, TakeoverError};
 use super::upgrade::retire::stop_accepting;
 use super::work::Work;
+use crate::context::under_way::Totals;
 
 /// The longest that a new gateway may take to become ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that were accepted here may still open sessions, which move, too. They are waited for no longer than
+/// this.
+const LATECOMERS_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether there are some.
+const LATECOMERS_INTERVAL: Duration = Duration::from_millis(50);
 
 impl RunningGateway {
     /// Begins to start the program again.
@@ -81,19 +88,29 @@ impl RunningGateway {
         Ok(successor)
     }
 
-    /// Moves the sessions that were opened while the others moved, and says what stays.
+    /// Moves the sessions that were opened while the others moved, or are opened now, and says what stays.
     async fn move_latecomers(&self, successor: &Successor, count: &mut MoveCount, started: Instant) {
         let wait = self.site.load().handover_wait;
         let before = count.moved;
-        if let Err(e) = successor.take_sessions(&self.workers, &self.transit, wait, count).await {
-            error!(
-                successor = successor.pid, cause = %e, sessions_lost = count.moved,
-                "the new process has failed after it had taken over; start the gateway again"
-            );
-            return;
+        let deadline = Instant::now() + LATECOMERS_WAIT;
+        loop {
+            // Before the pass: what is opened during it is found by the next.
+            let is_last = self.undecided() == 0 || Instant::now() >= deadline;
+            if let Err(e) = successor.take_sessions(&self.workers, &self.transit, wait, count).await {
+                error!(
+                    successor = successor.pid, cause = %e, sessions_lost = count.moved,
+                    "the new process has failed after it had taken over; start the gateway again"
+                );
+                return;
+            }
+            if is_last {
+                break;
+            }
+            sleep(LATECOMERS_INTERVAL).await;
         }
         successor.send_left(count).await;
         let sessions_left: usize = count.left.values().sum();
+        let under_way = self.under_way();
         let reasons: Vec<_> = count.left.iter().map(|(reason, count)| format!("{reason}: {count}")).collect();
         info!(
             successor = successor.pid,
@@ -101,6 +118,9 @@ impl RunningGateway {
             after_handover = count.moved - before,
             sessions_left,
             left = (!reasons.is_empty()).then(|| reasons.join(", ")),
+            requests_left =
+                under_way.exchanges.saturating_sub(self.overview.live() + under_way.event_streams),
+            event_streams_left = under_way.event_streams,
             connections_left = self.connections(),
             took_ms = millis(started),
             "sessions moved: they go on in the new process"
@@ -110,6 +130,20 @@ impl RunningGateway {
     /// Connections that serve requests, or may.
     fn connections(&self) -> usize {
         self.workers.iter().map(|worker| worker.tasks.len().saturating_sub(worker.sessions.len())).sum()
+    }
+
+    /// Connections and tasks that may still open a session that can move.
+    fn undecided(&self) -> usize {
+        self.connections().saturating_sub(self.under_way().settled)
+    }
+
+    fn under_way(&self) -> Totals {
+        let all = self.workers.iter().map(|worker| worker.under_way.totals());
+        all.fold(Totals::default(), |sum, one| Totals {
+            exchanges: sum.exchanges + one.exchanges,
+            event_streams: sum.event_streams + one.event_streams,
+            settled: sum.settled + one.settled,
+        })
     }
 
     fn carry_on(&self, why: &TakeoverError, started: Instant, lost: usize) {

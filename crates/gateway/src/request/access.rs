@@ -66,7 +66,7 @@ pub(super) fn admitted(
         }
         if let Some(max) = access.sessions.filter(|_| opens) {
             match quotas.session(id, max) {
-                Some(place) => report.counted(place),
+                Some(place) => report.counted(place.of_value(access.per.value(&head.headers).cloned())),
                 None => return Err(too_many(connection, route, "too many sessions", SESSIONS_WAIT, report)),
             }
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use net_io::memory::Claim;
 
+use crate::context::under_way::Counts;
 use crate::net::error::BoxError;
 use crate::net::sweep;
 use crate::request::coded::{CodedBody, Source};
@@ -31,6 +32,8 @@ pub(crate) struct ToClient {
     lost: bool,
     /// What was taken last: it waits for the client until more is asked for.
     held: Claim,
+    /// Of an answer that is a stream of events.
+    _counts: Option<Counts>,
 }
 
 /// Why the rest of a body will not come.
@@ -126,7 +129,7 @@ impl Source for AnswerBody {
 impl ToClient {
     /// A body whose end ends `report`.
     #[must_use]
-    pub(crate) fn new(body: AnswerBody, report: Box<Report>) -> Self {
+    pub(crate) fn new(body: AnswerBody, report: Box<Report>, counts: Option<Counts>) -> Self {
         Self {
             body,
             report: Some(report),
@@ -135,13 +138,23 @@ impl ToClient {
             broken: None,
             lost: false,
             held: Claim::default(),
+            _counts: counts,
         }
     }
 
     /// A body of an answer that ends nothing: a session reports on itself.
     #[must_use]
     pub(crate) fn unreported(body: AnswerBody) -> Self {
-        Self { body, report: None, bytes: 0, ended: false, broken: None, lost: false, held: Claim::default() }
+        Self {
+            body,
+            report: None,
+            bytes: 0,
+            ended: false,
+            broken: None,
+            lost: false,
+            held: Claim::default(),
+            _counts: None,
+        }
     }
 
     /// The gateway's own answer.

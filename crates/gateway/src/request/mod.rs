@@ -24,10 +24,10 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, HeaderValue, LOCATION};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri};
+use http::{Method, Response, StatusCode, Uri, Version};
 use upgrade_handler::{Refusal, RequestKind, Upgrade, classify};
 
 use crate::context::{Connection, Redirect};
@@ -86,7 +86,9 @@ pub(crate) async fn exchange(
     match served {
         Served::Answer(answer) => {
             report.status(answer.status());
-            Reply::Answer(answer.map(|body| ToClient::new(body, report)))
+            let counts = is_event_stream(answer.headers())
+                .then(|| connection.worker.under_way.event_stream(version == Version::HTTP_2));
+            Reply::Answer(answer.map(|body| ToClient::new(body, report, counts)))
         }
         Served::Upgraded(Upgraded { answer, registered, route, deflate, other }) => {
             report.status(answer.status());
@@ -94,6 +96,13 @@ pub(crate) async fn exchange(
             Reply::Tunnel(answer, Box::new(Session::new(report, registered, route, deflate, other)))
         }
     }
+}
+
+/// Such an answer has no end (WHATWG HTML §9.2.5).
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..EVENTS.len()));
+    essence.is_some_and(|essence| essence.eq_ignore_ascii_case(EVENTS))
 }
 
 /// `aside` is what is to be done with the answer besides, if there is anything.

@@ -59,6 +59,7 @@ impl Report {
     /// Begins with the head of a request, served under a generation of the site.
     #[must_use]
     pub(crate) fn new(connection: Arc<Connection>, head: &request::Parts, generation: u64) -> Box<Self> {
+        connection.worker.under_way.began(head.version == Version::HTTP_2);
         Box::new(Self {
             client: connection.peer.ip(),
             connection,
@@ -248,6 +249,7 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
+        self.connection.worker.under_way.ended(self.version == Version::HTTP_2);
         if self.written {
         } else if self.is_session {
             self.hand_over(Kind::Session { id: self.id, outcome: None });

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::net::networks::Networks;
 use crate::site::auth::Auth;
@@ -47,11 +47,28 @@ pub enum Per {
 }
 
 impl Per {
+    /// The value of the field by which this client is known; `None`: it is known by its address.
+    #[must_use]
+    pub fn value<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        match self {
+            Self::Client => None,
+            Self::Header(name) => headers.get(name),
+        }
+    }
+
+    /// What [`Self::value`] is taken of, in another process.
+    #[must_use]
+    pub fn headers(&self, value: Option<HeaderValue>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let (Self::Header(name), Some(value)) = (self, value) {
+            headers.insert(name, value);
+        }
+        headers
+    }
+
     /// Feeds `hasher` with what tells this client from others.
     pub fn hash_into(&self, client: IpAddr, headers: &HeaderMap, hasher: &mut impl Hasher) {
-        if let Self::Header(name) = self
-            && let Some(value) = headers.get(name)
-        {
+        if let Some(value) = self.value(headers) {
             return value.hash(hasher);
         }
         match client.to_canonical() {

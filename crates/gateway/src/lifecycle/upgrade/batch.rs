@@ -21,7 +21,7 @@ const PACKET_LEN: usize = 32 * 1024;
 /// All records of a batch. A session in the middle of a write may have a buffer of 256 KiB for each direction.
 const BATCH_LEN_MAX: usize = SESSIONS_MAX * 1024 * 1024;
 /// A process that does nothing for so long in the middle of a batch is given up.
-pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a batch. New sessions of the other process are to get ids above `last_id`.
 ///

@@ -40,6 +40,8 @@ pub(crate) struct MoveCount {
     pub(crate) moved: usize,
     /// They stay, by reason.
     pub(crate) left: BTreeMap<String, usize>,
+    /// Sessions that were asked in vain, and why: they are not asked again.
+    asked_in_vain: HashMap<u64, &'static str>,
 }
 
 /// Moves every session that can be moved. Those in the middle of a write are waited for, for `wait`.
@@ -57,8 +59,8 @@ pub(crate) async fn move_sessions(
     let mut asked: HashMap<u64, SessionHandle> = HashMap::new();
     let mut unasked = Vec::new();
     for (id, handle, stays) in workers.iter().flat_map(|worker| worker.sessions.movable()) {
-        match stays {
-            Some(reason) => *count.left.entry(StayReason::as_str(reason).to_owned()).or_default() += 1,
+        match stays.map(StayReason::as_str).or_else(|| count.asked_in_vain.get(&id).copied()) {
+            Some(reason) => *count.left.entry(reason.to_owned()).or_default() += 1,
             None => unasked.push((id, handle)),
         }
     }
@@ -77,9 +79,9 @@ pub(crate) async fn move_sessions(
         handle.cancel_freeze();
     }
     let is_live: HashSet<u64> = workers.iter().flat_map(|worker| worker.sessions.ids()).collect();
-    let busy = asked.keys().filter(|id| is_live.contains(id)).count();
-    if busy > 0 {
-        count.left.insert(BUSY.to_owned(), busy);
+    for id in asked.into_keys().filter(|id| is_live.contains(id)) {
+        *count.left.entry(BUSY.to_owned()).or_default() += 1;
+        count.asked_in_vain.insert(id, BUSY);
     }
     result
 }
@@ -224,6 +226,7 @@ impl Departure<'_> {
                         "a session stays: the new process can't take it"
                     );
                     *self.count.left.entry(REFUSED.to_owned()).or_default() += 1;
+                    self.count.asked_in_vain.insert(frozen.registered.id(), REFUSED);
                     stranded.push(frozen);
                 }
             }

@@ -56,20 +56,22 @@ async fn a_sample_of_the_format_is_understood_and_written_again() {
     }
     assert_eq!(
         written,
-        with_no_identity(expect),
+        with_nothing_new(expect),
         "a field was added: keep the sample, and read it as before"
     );
     drop(again);
     assert!(scene.worker.sessions.is_empty());
 }
 
-/// What this release writes of the sample, which is of version 1: behind its report, that there is no identity.
-fn with_no_identity(mut sample: Vec<u8>) -> Vec<u8> {
+/// What this release writes of the sample, which is of version 1: behind its report, that there is no identity, and no
+/// field by which the client is counted.
+fn with_nothing_new(mut sample: Vec<u8>) -> Vec<u8> {
     let len = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
     let report = REPORT;
     let report_len = len(&sample, report);
-    sample.insert(report + 4 + usize::try_from(report_len).unwrap(), 0);
-    for (at, len) in [(1, len(&sample, 1) + 1), (report, report_len + 1)] {
+    let end = report + 4 + usize::try_from(report_len).unwrap();
+    sample.splice(end..end, [0, 0]);
+    for (at, len) in [(1, len(&sample, 1) + 2), (report, report_len + 2)] {
         sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
     sample
@@ -103,7 +105,7 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 3"), "{error}");
+    assert!(error.contains("needs a reader of version 4"), "{error}");
     // Fields of a later release that can be done without are skipped.
     let mut longer = state;
     longer.extend_from_slice(b"later");

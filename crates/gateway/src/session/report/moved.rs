@@ -4,18 +4,23 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::time::Instant;
 
 use super::Report;
 use crate::context::identity::Identity;
+use crate::context::quotas::SessionPlace;
 use crate::context::{Connection, Redirect, Tls, Worker};
 use crate::net::limits::ClientLimits;
 use crate::session::moved::text;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::Assignment;
+
+/// How a session counts as one of its client's: by this value of a field, or by its address.
+#[derive(Debug, Default)]
+pub(in crate::session) struct CountedBy(Option<HeaderValue>);
 
 impl Report {
     /// Writes what is known of a session. Another process writes its line in the log: this one writes none.
@@ -81,10 +86,12 @@ impl Report {
             out.option(request_id.as_deref(), |out, id| out.bytes(id.as_bytes()));
             out.bool(place.is_some());
             out.option(identity.as_deref(), |out, identity| identity.write_state(out));
+            let value = place.as_deref().and_then(SessionPlace::value);
+            out.option(value, |out, value| out.bytes(value.as_bytes()));
         });
     }
 
-    /// What [`Self::leave`] wrote, and whether the session counts as one of its client's. It writes no line in the log
+    /// What [`Self::leave`] wrote, and how the session counts as one of its client's. It writes no line in the log
     /// before [`Self::opened`] is called.
     ///
     /// # Errors
@@ -92,7 +99,7 @@ impl Report {
     pub(in crate::session) fn arrive(
         fields: &mut StateReader<'_>,
         worker: &Arc<Worker>,
-    ) -> Result<(Box<Self>, bool), StateError> {
+    ) -> Result<(Box<Self>, Option<CountedBy>), StateError> {
         let mut fields = fields.section()?;
         let peer = parse(text(&mut fields)?, "an address")?;
         let local = parse(text(&mut fields)?, "an address")?;
@@ -147,9 +154,17 @@ impl Report {
             place: None,
             identity: None,
         });
-        let counts = fields.bool()?;
+        worker.under_way.began(report.version == Version::HTTP_2);
+        let mut counts = fields.bool()?.then(CountedBy::default);
         if !fields.is_at_end() {
             report.identity = fields.option(Identity::read_state)?.map(Arc::new);
+        }
+        if !fields.is_at_end() {
+            let value = fields.option(|fields| {
+                HeaderValue::from_bytes(fields.bytes()?)
+                    .map_err(|_| StateError::Invalid("the value of a field"))
+            })?;
+            counts = counts.map(|_| CountedBy(value));
         }
         Ok((report, counts))
     }
@@ -164,14 +179,13 @@ impl Report {
         }
     }
 
-    /// The session has this id; `counts`: as one of its client's, too many or not. The fields of its
-    /// request are not known any more: a client that is known by one counts by its address.
-    pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: bool) {
+    /// The session has this id; `counts`: as one of its client's, too many or not.
+    pub(in crate::session) fn settle(&mut self, id: u64, route: &Arc<Route>, counts: Option<CountedBy>) {
         self.registered(id);
-        if let Some(access) = route.access.as_ref().filter(|_| counts) {
+        if let (Some(access), Some(CountedBy(value))) = (&route.access, counts) {
             let quotas = &self.connection.worker.quotas;
-            let client = quotas.client(route, &access.per, self.client, &HeaderMap::new());
-            self.place = quotas.session(client, u32::MAX).map(Box::new);
+            let client = quotas.client(route, &access.per, self.client, &access.per.headers(value.clone()));
+            self.place = quotas.session(client, u32::MAX).map(|place| Box::new(place.of_value(value)));
         }
     }
 

@@ -1,0 +1,216 @@
+//! Sessions that move to another process at a moment that doesn't suit them, and processes that stand still.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use support::backend::{Backend, echo, echo_frames};
+use support::gateway::{Gateway, Setup, config, route, send_signal};
+use support::http1::{ask, read_head};
+use support::http2::Http2;
+use support::pki::Pki;
+use support::tls::Tls;
+use support::ws::{self, WebSocket};
+use support::{Io, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+const MOVED: &str = "sessions moved: they go on in the new process";
+const RETIRED: &str = "retired: the last connection has ended";
+
+fn setup() -> Setup {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    setup
+}
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
+
+async fn plain(gateway: &Gateway, fields: &str) -> Result<WebSocket, u16> {
+    let io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    WebSocket::connect(io, "default.test", "/", fields)
+        .await
+        .map(|(socket, _)| socket)
+        .map_err(|answer| answer.status())
+}
+
+/// Its last process ended in order.
+#[track_caller]
+fn end(mut gateway: Gateway) {
+    send_signal(gateway.successors().last().copied().unwrap_or(gateway.pid()), "TERM");
+    gateway.ends_well();
+}
+
+#[tokio::test]
+async fn a_session_that_is_opened_during_the_takeover_moves_too() {
+    let (asked, answers) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let backend = Backend::start({
+        let (asked, answers) = (asked.clone(), answers.clone());
+        move |tcp| {
+            let (asked, answers) = (asked.clone(), answers.clone());
+            async move {
+                let mut first = [0];
+                tcp.peek(&mut first).await.unwrap();
+                asked.notify_one();
+                answers.notified().await;
+                echo_frames(WebSocket::serve(tcp, "").await.0).await;
+            }
+        }
+    })
+    .await;
+    let gateway = setup().start(&config("", &route("/", backend.address)));
+    let address = gateway.addresses()[1];
+    let opening = tokio::spawn(async move {
+        let io = TcpStream::connect(address).await.unwrap();
+        WebSocket::connect(io, "default.test", "/", "").await.unwrap().0
+    });
+    soon(asked.notified()).await;
+    gateway.take_over();
+    gateway.wait("handed over: this process accepts no new connections and ends with its last session");
+    answers.notify_one();
+    let mut late = soon(opening).await.unwrap();
+    late.echoes("opened by the old process").await;
+    let moved = gateway.wait(MOVED);
+    assert_eq!((&moved["sessions_moved"], &moved["after_handover"]), (&1.into(), &1.into()), "{moved}");
+    gateway.wait(RETIRED);
+    late.echoes("it goes on in the new one").await;
+    drop(late);
+    end(gateway);
+}
+
+/// A new process that answers nothing any more: what it has not taken goes on in the old one.
+#[tokio::test]
+async fn a_new_process_that_stands_still_is_given_up() {
+    const LEN: usize = 16 << 20;
+    let backend = Backend::start(|tcp| async move {
+        let (mut socket, _) = WebSocket::serve(tcp, "").await;
+        while let Some(frame) = socket.hear().await {
+            let answer = if frame.payload == b"flood" { vec![7; LEN] } else { frame.payload };
+            if frame.b0 == ws::CLOSE
+                || socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
+            {
+                break;
+            }
+        }
+    })
+    .await;
+    let gateway = setup().start(&config("handover_wait = \"30s\"", &route("/", backend.address)));
+    let mut quick = plain(&gateway, "").await.unwrap();
+    quick.echoes("before").await;
+    // It is in the middle of a write, and moves when that is done.
+    let mut slow = plain(&gateway, "").await.unwrap();
+    slow.text("flood").await;
+    assert_eq!(soon(slow.io.read_u8()).await.unwrap(), ws::TEXT);
+    gateway.signal("USR2");
+    let runs = gateway.wait("takeover: the new process runs and reads its configuration");
+    gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 1, 0, "a batch");
+    send_signal(u32::try_from(runs["pid"].as_u64().unwrap()).unwrap(), "STOP");
+    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == [7; LEN]);
+    let failed = gateway.wait(
+        "takeover failed: this process continues to serve, but the sessions that the new one had taken are lost",
+    );
+    assert_eq!(failed["sessions_lost"], 1, "{failed}");
+    quick.hears_end().await; // with the process that had it
+    slow.echoes("it has thawed").await;
+    gateway.take_over();
+    gateway.wait(MOVED);
+    slow.echoes("and can move").await;
+    drop(slow);
+    end(gateway);
+}
+
+#[tokio::test]
+async fn a_moved_session_counts_by_the_same_field_of_its_client() {
+    let (backend, _seen) = echo().await;
+    let access = "[route.access]\nsessions = 2\nper = \"header:X-Api-Key\"\n";
+    let gateway = setup().start(&config("", &(route("/", backend.address) + access)));
+    let mut live = vec![plain(&gateway, "X-Api-Key: a\r\n").await.unwrap()];
+    live.push(plain(&gateway, "X-Api-Key: a\r\n").await.unwrap());
+    for round in 0..2 {
+        gateway.take_over();
+        assert_eq!(gateway.wait_nth(MOVED, round)["sessions_moved"], 2);
+        assert_eq!(plain(&gateway, "X-Api-Key: a\r\n").await.err(), Some(429));
+        drop(plain(&gateway, "X-Api-Key: b\r\n").await.unwrap());
+        drop(plain(&gateway, "").await.unwrap());
+        gateway.wait_nth("session", 2 * round + 1);
+    }
+    let mut first = live.remove(0);
+    first.close(1000).await;
+    first.hears_close(1000).await;
+    gateway.wait_nth("session", 4);
+    plain(&gateway, "X-Api-Key: a\r\n").await.unwrap().echoes("a place is free").await;
+    drop((live, first));
+    end(gateway);
+}
+
+#[tokio::test]
+async fn the_log_says_what_stays_by_kind() {
+    let [asked, answers, more] = <[Arc<Notify>; 3]>::default();
+    let backend = Backend::start({
+        let [asked, answers, more] = [&asked, &answers, &more].map(Arc::clone);
+        move |mut tcp| {
+            let [asked, answers, more] = [&asked, &answers, &more].map(Arc::clone);
+            async move {
+                let Some(head) = read_head(&mut tcp).await else { return };
+                let events = head.line.contains("/events");
+                if events {
+                    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+                    tcp.write_all(head.as_bytes()).await.unwrap();
+                    more.notified().await;
+                } else {
+                    asked.notify_one();
+                    answers.notified().await;
+                    tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let (sockets, _seen) = echo().await;
+    let gateway = setup().start(&config("", &(route("/", backend.address) + &route("/ws", sockets.address))));
+    let mut client = {
+        let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+        Http2::connect(io, "default.test").await
+    };
+    let (mut tunnel, _) = client.websocket("/ws", &[]).await.unwrap();
+    tunnel.echoes("over HTTP/2").await;
+    let mut events = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    events.write_all(b"GET /events HTTP/1.1\r\nHost: default.test\r\n\r\n").await.unwrap();
+    hears(&mut events, "data: 1").await;
+    let mut request = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let asking = tokio::spawn(async move {
+        ask(&mut request, "GET /slow HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status()
+    });
+    soon(asked.notified()).await;
+    gateway.take_over();
+    let moved = gateway.wait(MOVED);
+    assert_eq!((&moved["sessions_left"], &moved["left"]), (&1.into(), &"http2: 1".into()), "{moved}");
+    assert_eq!(
+        (&moved["requests_left"], &moved["event_streams_left"]),
+        (&1.into(), &1.into()),
+        "the request has no answer yet: {moved}"
+    );
+    answers.notify_one();
+    assert_eq!(soon(asking).await.unwrap(), 200);
+    more.notify_one();
+    tunnel.close(1000).await;
+    tunnel.hears_close(1000).await;
+    drop((tunnel, client, events));
+    gateway.wait(RETIRED);
+    end(gateway);
+}
+
+async fn hears(io: &mut (impl Io + ?Sized), text: &str) {
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(text) {
+        heard.push(soon(io.read_u8()).await.unwrap());
+    }
+}
