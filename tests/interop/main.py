@@ -9,6 +9,7 @@ import traceback
 import browser
 import conversations
 import handshakes
+import http2_servers
 import pages
 import renewal
 import schema
@@ -38,6 +39,11 @@ SCENARIOS = [
     pages.curl_keeps_its_connection_over_http2,
     pages.curl_upgrades_by_hand,
     pages.curl_is_told_to_use_https,
+    http2_servers.nginx_is_asked_over_http2,
+    http2_servers.node_serves_requests_over_http2,
+    http2_servers.node_serves_websockets_over_http2,
+    http2_servers.hypercorn_serves_requests_and_websockets_behind_tls,
+    http2_servers.grpc_calls_of_all_kinds_pass,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,

@@ -33,7 +33,8 @@ http {{
     scgi_temp_path {directory}/scgi;
     client_max_body_size 0;
     server {{
-        listen {address};
+        listen {address} {protocol};
+        add_header X-Protocol $server_protocol always;
         add_header X-Connection $connection always;
         add_header X-Seen-Client $http_x_real_ip always;
         location / {{
@@ -42,8 +43,13 @@ http {{
         location = /post {{
             client_body_in_file_only on;
             add_header X-Body-File $request_body_file;
-            proxy_pass http://{address}/posted;
+            proxy_pass http://unix:{directory}/inner.sock:/posted;
         }}
+    }}
+    server {{
+        listen unix:{directory}/inner.sock;
+        add_header X-Connection $connection always;
+        add_header X-Seen-Client $http_x_real_ip always;
         location = /posted {{
             return 200 "$request_method of $content_length bytes\\n";
         }}
@@ -59,8 +65,8 @@ class Nginx:
 
 
 @asynccontextmanager
-async def nginx():
-    """An nginx that serves a directory as long as the block."""
+async def nginx(protocol=""):
+    """An nginx that serves a directory as long as the block. With protocol="http2" it speaks nothing else."""
     with TemporaryDirectory(prefix="interop-") as directory, socket.socket() as listening:
         directory = Path(directory)
         files = directory / "files"
@@ -75,7 +81,7 @@ async def nginx():
         fd = listening.fileno()
         address = "{}:{}".format(*listening.getsockname())
         config = directory / "nginx.conf"
-        config.write_text(NGINX.format(directory=directory, address=address))
+        config.write_text(NGINX.format(directory=directory, address=address, protocol=protocol))
         command = ["nginx", "-p", directory, "-c", config, "-e", "stderr"]
         async with running(*command, pass_fds=[fd], env=environment(NGINX=f"{fd};")):
             listening.close()  # from now on it lives and dies with nginx
@@ -83,9 +89,10 @@ async def nginx():
 
 
 @asynccontextmanager
-async def gateway_to_nginx():
-    async with nginx() as behind, gateway(route("/", proxy=behind.url)) as gate:
-        yield gate, behind
+async def gateway_to_nginx(backend_protocol="http/1.1"):
+    async with nginx("http2" if backend_protocol == "h2" else "") as behind:
+        async with gateway(route("/", proxy=behind.url, protocol=backend_protocol)) as gate:
+            yield gate, behind
 
 
 class Answer:
@@ -143,10 +150,12 @@ async def curl_gets_files_from_nginx_over_http2():
     await get_files("--http2")
 
 
-async def get_files(version):
-    async with gateway_to_nginx() as (gate, behind):
+async def get_files(version, backend_protocol="http/1.1"):
+    async with gateway_to_nginx(backend_protocol) as (gate, behind):
         small = await curl(gate, version, "/small.txt")
-        small.has(200, content_type="text/plain", content_length=str(len(SMALL)), x_seen_client=CLIENT)
+        spoken = {"h2": "HTTP/2.0"}.get(backend_protocol, "HTTP/1.1")
+        facts = {"content_type": "text/plain", "x_seen_client": CLIENT, "x_protocol": spoken}
+        small.has(200, content_length=str(len(SMALL)), **facts)
         same("the small file", small.body, SMALL)
 
         large = await curl(gate, version, "/large.bin")
@@ -178,8 +187,8 @@ async def curl_posts_to_nginx_over_http2():
     await post("--http2")
 
 
-async def post(version):
-    async with gateway_to_nginx() as (gate, behind):
+async def post(version, backend_protocol="http/1.1"):
+    async with gateway_to_nginx(backend_protocol) as (gate, behind):
         upload = gate.directory / "upload"
         heads = gate.directory / "heads"
         content = os.urandom(UPLOAD_LEN)
@@ -204,8 +213,8 @@ async def curl_keeps_its_connection_over_http2():
     await keep("--http2")
 
 
-async def keep(version):
-    async with gateway_to_nginx() as (gate, _):
+async def keep(version, backend_protocol="http/1.1"):
+    async with gateway_to_nginx(backend_protocol) as (gate, _):
         answers = await curl_all(gate, version, ["/small.txt", "/missing.txt", "/small.txt"])
         same("the statuses", [answer.status for answer in answers], [200, 404, 200])
         same("new connections to the gateway", [answer.connects for answer in answers], [1, 0, 0])
