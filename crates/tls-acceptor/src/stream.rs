@@ -52,6 +52,12 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// only of a record that has not come whole, or that the network does not take.
 pub struct TlsStream {
     tcp: Tcp,
+    state: TlsState,
+}
+
+/// A [`TlsStream`] without its socket. By itself it seals nothing and opens nothing: the same sequence numbers must not
+/// be used twice, so of a state and what it was encoded to only one may become a stream again.
+pub struct TlsState {
     incoming: Incoming,
     outgoing: Cipher,
     /// What the next keys are made of; TLS 1.2 has no others, and these are its keys. Another process that takes the
@@ -82,7 +88,7 @@ pub struct TlsStream {
     key_wanted: bool,
     /// Nothing more may be said: close_notify or a fatal alert was the last (RFC 8446 §6.1).
     close_sent: bool,
-    /// What is written waits for the shutdown, which has been promised ([`Self::begin_shutdown`]) and sends all.
+    /// What is written waits for the shutdown, which has been promised ([`TlsStream::begin_shutdown`]) and sends all.
     parting: bool,
 }
 
@@ -93,7 +99,7 @@ impl std::fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsStream")
             .field("tcp", &self.tcp)
-            .field("reading", &self.reading)
+            .field("reading", &self.state.reading)
             .finish_non_exhaustive()
     }
 }
@@ -165,8 +171,7 @@ impl TlsStream {
         incoming: impl FnOnce(Cipher) -> Incoming,
     ) -> Result<Self, rustls::Error> {
         let Finished { suite, keys, secrets, unsent, wire, .. } = finished;
-        Ok(Self {
-            tcp,
+        let state = TlsState {
             incoming: incoming(Cipher::new(suite, keys.rx)?),
             outgoing: Cipher::new(suite, keys.tx)?,
             secrets,
@@ -179,19 +184,20 @@ impl TlsStream {
             key_wanted: false,
             close_sent: false,
             parting: false,
-        })
+        };
+        Ok(Self { tcp, state })
     }
 
     /// Session tickets that come now are kept.
     #[cfg(test)]
     pub(crate) fn keeps_tickets(&self) -> bool {
-        self.incoming.keeps_tickets()
+        self.state.incoming.keeps_tickets()
     }
 
     /// What is written from now on is little, and followed by a shutdown: up to 4 KiB of it may wait for
     /// that, and leave in one segment with close_notify and TCP's FIN. Until then it counts as flushed.
     pub fn begin_shutdown(&mut self) {
-        self.parting = true;
+        self.state.parting = true;
     }
 
     /// See [`Tcp::acknowledged`]: bytes of records.
@@ -209,10 +215,10 @@ impl TlsStream {
             let room = content.remaining().max(RECORD_MAX).min(scratch.len());
             loop {
                 // Opened where it is, however much the handshake has left.
-                let kept = std::mem::take(&mut self.wire);
+                let kept = std::mem::take(&mut self.state.wire);
                 if self.holds_record(&kept) {
                     let opened = self.open_all(&kept, content);
-                    self.wire = kept.get(opened..).unwrap_or_default().to_vec();
+                    self.state.wire = kept.get(opened..).unwrap_or_default().to_vec();
                 } else {
                     // Less than one record: it has room in the scratch space, and so has its rest.
                     let len = kept.len();
@@ -222,16 +228,16 @@ impl TlsStream {
                     if filled > len {
                         scratch[..len].copy_from_slice(&kept);
                         let opened = self.open_all(&scratch[..filled], content);
-                        self.wire = scratch[opened..filled].to_vec();
+                        self.state.wire = scratch[opened..filled].to_vec();
                     } else {
-                        self.wire = kept;
+                        self.state.wire = kept;
                         match read {
                             Poll::Ready(Ok(())) => {
                                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                             }
                             Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                             Poll::Pending => {
-                                if self.control_pending {
+                                if self.state.control_pending {
                                     let _ = self.poll_send(cx); // the next write reports a failure
                                 }
                                 return Poll::Pending;
@@ -239,7 +245,10 @@ impl TlsStream {
                         }
                     }
                 }
-                if content.filled().len() > start || !self.ahead.is_empty() || self.reading != Reading::Open {
+                if content.filled().len() > start
+                    || !self.state.ahead.is_empty()
+                    || self.state.reading != Reading::Open
+                {
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -248,7 +257,7 @@ impl TlsStream {
 
     /// The next record has come whole. (What is no record is for [`Self::open_all`] to judge.)
     fn holds_record(&self, wire: &[u8]) -> bool {
-        match self.incoming.header(wire) {
+        match self.state.incoming.header(wire) {
             Ok(Some(header)) => header.record_len() <= wire.len(),
             Ok(None) => false,
             Err(_) => true,
@@ -259,13 +268,13 @@ impl TlsStream {
     fn open_all(&mut self, wire: &[u8], content: &mut ReadBuf<'_>) -> usize {
         let mut at = 0;
         let mut delivered = false;
-        while self.reading == Reading::Open {
+        while self.state.reading == Reading::Open {
             match self.open_next(&wire[at..], content, delivered) {
                 Ok(None) => return at,
                 Ok(Some((len, data))) => {
                     at += len;
                     delivered |= data;
-                    if !self.ahead.is_empty() {
+                    if !self.state.ahead.is_empty() {
                         return at;
                     }
                 }
@@ -283,10 +292,11 @@ impl TlsStream {
         content: &mut ReadBuf<'_>,
         delivered: bool,
     ) -> Result<Option<(usize, bool)>, Fault> {
-        let Some(header) = self.incoming.header(wire)? else { return Ok(None) };
+        let Some(header) = self.state.incoming.header(wire)? else { return Ok(None) };
         let Some(body) = wire.get(HEADER_LEN..header.record_len()) else { return Ok(None) };
         let opened = if content.remaining() >= body.len() {
-            let opened = self.incoming.open(header, body, content.initialize_unfilled_to(body.len()))?;
+            let opened =
+                self.state.incoming.open(header, body, content.initialize_unfilled_to(body.len()))?;
             if let OpenedRecord::Data(len) = opened {
                 content.advance(len);
             }
@@ -295,59 +305,59 @@ impl TlsStream {
             return Ok(None);
         } else {
             let mut bytes = vec![0; body.len()];
-            let opened = self.incoming.open(header, body, &mut bytes)?;
+            let opened = self.state.incoming.open(header, body, &mut bytes)?;
             if let OpenedRecord::Data(len) = opened {
                 bytes.truncate(len);
-                self.ahead = Pending::new(bytes);
+                self.state.ahead = Pending::new(bytes);
             }
             opened
         };
         let data = matches!(opened, OpenedRecord::Data(_));
         match opened {
-            OpenedRecord::Data(_) => self.control_pending &= !self.tickets_pending, // a client that has sent a request gets an answer
+            OpenedRecord::Data(_) => self.state.control_pending &= !self.state.tickets_pending, // a client that has sent a request gets an answer
             OpenedRecord::Quiet => {}
             OpenedRecord::KeyUpdate { requested } => {
-                self.incoming.renew_key(&mut self.secrets.peer)?;
-                self.key_wanted |= requested;
-                self.control_pending |= requested;
+                self.state.incoming.renew_key(&mut self.state.secrets.peer)?;
+                self.state.key_wanted |= requested;
+                self.state.control_pending |= requested;
             }
-            OpenedRecord::Renegotiation if self.unsent.is_empty() && !self.close_sent => {
+            OpenedRecord::Renegotiation if self.state.unsent.is_empty() && !self.state.close_sent => {
                 self.queue_record(ContentType::Alert, &alert(NO_RENEGOTIATION))?;
             }
             OpenedRecord::Renegotiation => {} // a client that doesn't read needs no answer; behind an end there is none
-            OpenedRecord::Closed => self.reading = Reading::Closed,
-            OpenedRecord::GivenUp(alert) => self.reading = Reading::GivenUp(alert),
+            OpenedRecord::Closed => self.state.reading = Reading::Closed,
+            OpenedRecord::GivenUp(alert) => self.state.reading = Reading::GivenUp(alert),
         }
         Ok(Some((header.record_len(), data)))
     }
 
     fn fail(&mut self, fault: Fault) {
-        self.reading = Reading::Failed(fault);
-        if !self.close_sent {
+        self.state.reading = Reading::Failed(fault);
+        if !self.state.close_sent {
             let _ = self.queue_record(ContentType::Alert, &alert(fault.alert));
-            self.close_sent = true; // nothing may follow it
+            self.state.close_sent = true; // nothing may follow it
         }
     }
 
     /// Queues a record of the stream's own.
     fn queue_record(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
-        let bytes = &mut self.unsent.0.get_or_insert_default().bytes;
+        let bytes = &mut self.state.unsent.0.get_or_insert_default().bytes;
         let start = bytes.len();
         bytes.resize(start + content.len() + OVERHEAD_MAX, 0);
-        let sealed = self.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[start..]);
+        let sealed = self.state.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[start..]);
         bytes.truncate(start + sealed.unwrap_or(0));
         if bytes.is_empty() {
-            self.unsent = Pending::default();
+            self.state.unsent = Pending::default();
         }
-        self.control_pending = true;
+        self.state.control_pending = true;
         sealed.map(|_| ())
     }
 
     /// Says that the next records are under another key, and takes it (RFC 8446 §4.6.3).
     fn renew_key(&mut self) -> Result<(), Fault> {
         self.queue_record(ContentType::Handshake, &KEY_UPDATE)?;
-        self.outgoing = self.outgoing.successor(&mut self.secrets.own)?;
-        self.key_wanted = false;
+        self.state.outgoing = self.state.outgoing.successor(&mut self.state.secrets.own)?;
+        self.state.key_wanted = false;
         Ok(())
     }
 
@@ -358,16 +368,16 @@ impl TlsStream {
 
     fn poll_send_with(&mut self, cx: &mut Context<'_>, flags: SendFlags) -> Poll<io::Result<()>> {
         loop {
-            while !self.unsent.is_empty() {
-                let n = ready!(self.tcp.poll_send(cx, self.unsent.left(), flags))?;
+            while !self.state.unsent.is_empty() {
+                let n = ready!(self.tcp.poll_send(cx, self.state.unsent.left(), flags))?;
                 if n == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                self.unsent.take(n);
+                self.state.unsent.take(n);
             }
-            if !self.key_wanted || self.close_sent {
-                self.control_pending = false;
-                self.tickets_pending = false;
+            if !self.state.key_wanted || self.state.close_sent {
+                self.state.control_pending = false;
+                self.state.tickets_pending = false;
                 return Poll::Ready(Ok(()));
             }
             self.renew_key().map_err(io::Error::other)?;
@@ -376,15 +386,15 @@ impl TlsStream {
 
     /// Takes a new key if the client wants one, or if the old one is used up.
     fn refresh_key(&mut self) -> Result<(), Fault> {
-        if self.key_wanted || (self.outgoing.is_used_up() && self.outgoing.is_tls13()) {
+        if self.state.key_wanted || (self.state.outgoing.is_used_up() && self.state.outgoing.is_tls13()) {
             return self.renew_key();
         }
-        if !self.outgoing.is_used_up() {
+        if !self.state.outgoing.is_used_up() {
             return Ok(());
         }
         // TLS 1.2 has no other key: this connection is over.
-        if !self.close_sent {
-            self.close_sent = true;
+        if !self.state.close_sent {
+            self.state.close_sent = true;
             self.queue_record(ContentType::Alert, &alert(CLOSE_NOTIFY))?;
         }
         Err(Fault::USED_UP)
@@ -395,14 +405,15 @@ impl TlsStream {
     fn seal_all(&mut self, slices: &[io::IoSlice<'_>], wire: &mut [u8], mut len: usize) -> (usize, usize) {
         let mut contents = Contents { slices, skip: 0 };
         let mut content_len = 0;
-        while wire.len() - len >= PLAINTEXT_MAX + OVERHEAD_MAX && !self.outgoing.is_used_up() {
+        while wire.len() - len >= PLAINTEXT_MAX + OVERHEAD_MAX && !self.state.outgoing.is_used_up() {
             let mut pieces = [&[][..]; PIECES_MAX];
             let content = match contents.next(&mut pieces) {
                 [] => break,
                 [one] => Content::Elsewhere(one),
                 several => Content::Copied(several),
             };
-            let Ok(n) = self.outgoing.seal(ContentType::ApplicationData, content, &mut wire[len..]) else {
+            let Ok(n) = self.state.outgoing.seal(ContentType::ApplicationData, content, &mut wire[len..])
+            else {
                 break;
             };
             len += n;
@@ -454,20 +465,21 @@ impl AsyncRead for TlsStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let start = buf.filled().len();
-        if this.ahead.is_empty() && this.reading == Reading::Open && buf.remaining() > 0 {
+        if this.state.ahead.is_empty() && this.state.reading == Reading::Open && buf.remaining() > 0 {
             ready!(this.poll_open(cx, buf))?;
         }
-        if !this.ahead.is_empty() {
-            let n = this.ahead.left().len().min(buf.remaining());
-            buf.put_slice(&this.ahead.left()[..n]);
-            this.ahead.take(n);
+        if !this.state.ahead.is_empty() {
+            let n = this.state.ahead.left().len().min(buf.remaining());
+            buf.put_slice(&this.state.ahead.left()[..n]);
+            this.state.ahead.take(n);
             return Poll::Ready(Ok(()));
         }
-        match this.reading {
+        match this.state.reading {
             _ if buf.filled().len() > start => Poll::Ready(Ok(())),
             Reading::Open | Reading::Closed => Poll::Ready(Ok(())),
             Reading::GivenUp(alert) => {
-                let what = format!("the {} aborted the connection (TLS alert {alert})", this.incoming.peer());
+                let what =
+                    format!("the {} aborted the connection (TLS alert {alert})", this.state.incoming.peer());
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, what)))
             }
             Reading::Failed(fault) => {
@@ -485,7 +497,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if (this.tickets_pending && !this.control_pending) || this.parting {
+        if (this.state.tickets_pending && !this.state.control_pending) || this.state.parting {
             return Poll::Ready(Ok(())); // nothing was written yet, or it waits for the shutdown
         }
         this.poll_send(cx)
@@ -493,11 +505,11 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.close_sent {
-            this.close_sent = true;
+        if !this.state.close_sent {
+            this.state.close_sent = true;
             let _ = this.queue_record(ContentType::Alert, &alert(CLOSE_NOTIFY)); // RFC 8446 §6.1
         }
-        this.parting = false;
+        this.state.parting = false;
         // It waits in the kernel for the FIN, and both leave in one segment.
         ready!(this.poll_send_with(cx, SendFlags::MORE))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
@@ -513,7 +525,7 @@ impl AsyncWrite for TlsStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.close_sent {
+        if this.state.close_sent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         if bufs.iter().all(|slice| slice.is_empty()) {
@@ -521,7 +533,7 @@ impl AsyncWrite for TlsStream {
         }
         // Nothing is sealed that has nowhere to go.
         ready!(this.tcp.poll_write_ready(cx))?;
-        if this.unsent.left().len() > ALONG_MAX / 2 {
+        if this.state.unsent.left().len() > ALONG_MAX / 2 {
             ready!(this.poll_send(cx))?;
         }
         if let Err(fault) = this.refresh_key() {
@@ -529,21 +541,21 @@ impl AsyncWrite for TlsStream {
             return Poll::Ready(Err(io::Error::other(fault)));
         }
         with_scratch(|wire| {
-            let start = this.unsent.left().len();
-            wire[..start].copy_from_slice(this.unsent.left());
+            let start = this.state.unsent.left().len();
+            wire[..start].copy_from_slice(this.state.unsent.left());
             let (content_len, len) = this.seal_all(bufs, wire, start);
-            this.parting &= len <= ALONG_MAX;
-            if this.parting {
-                this.unsent = Pending::new(wire[..len].to_vec());
+            this.state.parting &= len <= ALONG_MAX;
+            if this.state.parting {
+                this.state.unsent = Pending::new(wire[..len].to_vec());
                 return Poll::Ready(Ok(content_len));
             }
             let sent = match this.tcp.try_send(&wire[..len], SendFlags::empty()) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                 sent => sent?,
             };
-            this.unsent = Pending::new(wire[sent..len].to_vec());
-            this.control_pending &= !this.unsent.is_empty();
-            this.tickets_pending = false;
+            this.state.unsent = Pending::new(wire[sent..len].to_vec());
+            this.state.control_pending &= !this.state.unsent.is_empty();
+            this.state.tickets_pending = false;
             Poll::Ready(Ok(content_len))
         })
     }

@@ -8,7 +8,7 @@ use net_io::Tcp;
 use net_io::state::{StateError, StateReader, StateWriter};
 use zeroize::Zeroizing;
 
-use super::{Pending, Reading, TlsStream};
+use super::{Pending, Reading, TlsState, TlsStream};
 use crate::handshake::Secrets;
 use crate::record::{Cipher, CipherState, Fault, Incoming, IncomingState, Protection, Secret};
 
@@ -16,23 +16,6 @@ use crate::record::{Cipher, CipherState, Fault, Incoming, IncomingState, Protect
 const VERSION: u8 = 1;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
-
-/// A [`TlsStream`] without its socket. It seals nothing and opens nothing: the same sequence numbers must not be used
-/// twice, so of a state and what it was encoded to only one may become a stream again.
-pub struct TlsState {
-    pub(super) incoming: Incoming,
-    pub(super) outgoing: Cipher,
-    pub(super) secrets: Secrets,
-    pub(super) reading: Reading,
-    pub(super) wire: Vec<u8>,
-    pub(super) ahead: Pending,
-    pub(super) unsent: Pending,
-    pub(super) control_pending: bool,
-    pub(super) tickets_pending: bool,
-    pub(super) key_wanted: bool,
-    pub(super) close_sent: bool,
-    pub(super) parting: bool,
-}
 
 impl std::fmt::Debug for TlsState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,70 +27,13 @@ impl TlsStream {
     /// Takes the stream apart where it is, in the middle of a record or of a message. Nothing is read or written.
     #[must_use]
     pub fn freeze(self) -> (Tcp, TlsState) {
-        let Self {
-            tcp,
-            incoming,
-            outgoing,
-            secrets,
-            reading,
-            wire,
-            ahead,
-            unsent,
-            control_pending,
-            tickets_pending,
-            key_wanted,
-            close_sent,
-            parting,
-        } = self;
-        let state = TlsState {
-            incoming,
-            outgoing,
-            secrets,
-            reading,
-            wire,
-            ahead,
-            unsent,
-            control_pending,
-            tickets_pending,
-            key_wanted,
-            close_sent,
-            parting,
-        };
-        (tcp, state)
+        (self.tcp, self.state)
     }
 
     /// Goes on where [`Self::freeze`] left off.
     #[must_use]
     pub fn thaw(tcp: Tcp, state: TlsState) -> Self {
-        let TlsState {
-            incoming,
-            outgoing,
-            secrets,
-            reading,
-            wire,
-            ahead,
-            unsent,
-            control_pending,
-            tickets_pending,
-            key_wanted,
-            close_sent,
-            parting,
-        } = state;
-        Self {
-            tcp,
-            incoming,
-            outgoing,
-            secrets,
-            reading,
-            wire,
-            ahead,
-            unsent,
-            control_pending,
-            tickets_pending,
-            key_wanted,
-            close_sent,
-            parting,
-        }
+        Self { tcp, state }
     }
 }
 

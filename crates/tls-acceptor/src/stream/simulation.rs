@@ -23,7 +23,7 @@ use rustls::{CipherSuite, ConnectionTrafficSecrets, SupportedCipherSuite};
 use tokio::net::TcpStream;
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
-use super::frozen::TlsState;
+use super::TlsState;
 use super::*;
 use crate::record::{Header, Secret};
 
@@ -312,7 +312,7 @@ impl Near {
             self.poll_read(cx)?;
             self.poll_write(cx)?;
         }
-        let has_sent = self.tls.outgoing.is_tls13() && self.tls.unsent.is_empty();
+        let has_sent = self.tls.state.outgoing.is_tls13() && self.tls.state.unsent.is_empty();
         self.tickets_pending &= self.written == 0 && !has_sent;
         Ok(())
     }
@@ -352,7 +352,7 @@ impl Near {
                 Poll::Ready(Ok(n)) => {
                     (self.written, self.to_write) = (self.written + n, self.to_write - n);
                     self.must_flush = true;
-                    if self.tls.key_wanted {
+                    if self.tls.state.key_wanted {
                         return Err("data under a key that the client wanted no more".into());
                     }
                 }
@@ -363,7 +363,7 @@ impl Near {
             match Pin::new(&mut self.tls).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(()))
-                    if self.must_flush && !(self.tls.parting || self.tls.unsent.is_empty()) =>
+                    if self.must_flush && !(self.tls.state.parting || self.tls.state.unsent.is_empty()) =>
                 {
                     return Err("flushed, and something is unsent".into());
                 }
@@ -391,14 +391,15 @@ impl Near {
     fn undone(&self) -> Option<&'static str> {
         let tls = &self.tls;
         let reads = self.reads && self.read_end.is_none();
-        if reads && (ready_now(tls, PollFlags::IN | PollFlags::RDHUP) || tls.holds_record(&tls.wire)) {
+        if reads && (ready_now(tls, PollFlags::IN | PollFlags::RDHUP) || tls.holds_record(&tls.state.wire)) {
             return Some("there is something to read");
         }
         let writes = self.must_flush || self.to_write > 0 || self.ends && !self.has_shut_down;
         // Tickets, and what was asked for before anything was answered, may go along with the answer.
-        let control_pending = tls.control_pending
-            || !self.tickets_pending && (tls.key_wanted && !tls.close_sent || !tls.unsent.is_empty());
-        let waits = self.write_error.is_none() && (writes || reads && control_pending && !tls.parting);
+        let control_pending = tls.state.control_pending
+            || !self.tickets_pending
+                && (tls.state.key_wanted && !tls.state.close_sent || !tls.state.unsent.is_empty());
+        let waits = self.write_error.is_none() && (writes || reads && control_pending && !tls.state.parting);
         (waits && ready_now(tls, PollFlags::OUT)).then_some("there is something to send")
     }
 }
@@ -473,18 +474,20 @@ impl World {
         }
         let tls = TlsStream {
             tcp: TcpStream::from_std(near).unwrap().into(),
-            incoming: Incoming::new(rx),
-            outgoing: tx,
-            secrets: Keys::new(suite).secrets,
-            reading: Reading::Open,
-            wire,
-            ahead: Pending::default(),
-            control_pending: !unsent.is_empty(),
-            tickets_pending: true,
-            unsent: Pending::new(unsent),
-            key_wanted: false,
-            close_sent: false,
-            parting: false,
+            state: TlsState {
+                incoming: Incoming::new(rx),
+                outgoing: tx,
+                secrets: Keys::new(suite).secrets,
+                reading: Reading::Open,
+                wire,
+                ahead: Pending::default(),
+                control_pending: !unsent.is_empty(),
+                tickets_pending: true,
+                unsent: Pending::new(unsent),
+                key_wanted: false,
+                close_sent: false,
+                parting: false,
+            },
         };
         let near = Near {
             tls,
@@ -567,12 +570,12 @@ impl World {
                 return Err(format!(
                     "it sleeps though {undone}: to write {to_write}, to flush {must_flush}, ends {ends}; \
                      control_pending {}, tickets_pending {}, key wanted {}, close sent {}, parting {}, unsent {}",
-                    tls.control_pending,
-                    tls.tickets_pending,
-                    tls.key_wanted,
-                    tls.close_sent,
-                    tls.parting,
-                    tls.unsent.left().len()
+                    tls.state.control_pending,
+                    tls.state.tickets_pending,
+                    tls.state.key_wanted,
+                    tls.state.close_sent,
+                    tls.state.parting,
+                    tls.state.unsent.left().len()
                 ));
             }
             tokio::task::yield_now().await;

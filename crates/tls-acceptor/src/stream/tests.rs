@@ -91,9 +91,9 @@ async fn several_slices_become_one_record() {
     let (mut server, mut client) = pair(BOTH).await;
     let data = noise(40_000);
     let slices: Vec<_> = [0..9, 9..9, 9..20_000, 20_000..40_000].map(|r| io::IoSlice::new(&data[r])).into();
-    let sequence = server.outgoing.sequence();
+    let sequence = server.state.outgoing.sequence();
     let n = server.write_vectored(&slices).await.unwrap();
-    assert_eq!((n, server.outgoing.sequence() - sequence), (40_000, 3));
+    assert_eq!((n, server.state.outgoing.sequence() - sequence), (40_000, 3));
     let mut got = vec![0; n];
     client.read_exact(&mut got).await.unwrap();
     assert!(got == data);
@@ -208,10 +208,10 @@ async fn clients_renew_their_keys() {
     for round in 0..3 {
         client.get_mut().1.refresh_traffic_keys().unwrap();
         move_all(&mut client, &mut server, &noise(50_000), 4096).await;
-        assert!(server.control_pending || round > 0, "an answer is due until the next write or read");
+        assert!(server.state.control_pending || round > 0, "an answer is due until the next write or read");
         move_all(&mut server, &mut client, &noise(50_000), 4096).await;
-        assert!(!server.key_wanted);
-        assert!(server.outgoing.sequence() < 5, "the next key counts from 0");
+        assert!(!server.state.key_wanted);
+        assert!(server.state.outgoing.sequence() < 5, "the next key counts from 0");
     }
 }
 
@@ -228,8 +228,8 @@ async fn a_key_update_is_answered_by_who_only_reads() {
         _ = server.read(&mut byte) => unreachable!("nothing was sent"),
         () = std::future::ready(()) => {}
     }
-    assert!(!server.control_pending && server.unsent.is_empty());
-    assert_eq!(server.outgoing.sequence(), 0);
+    assert!(!server.state.control_pending && server.state.unsent.is_empty());
+    assert_eq!(server.state.outgoing.sequence(), 0);
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn answers_to_key_updates_do_not_pile_up() {
             Poll::Pending => break,
         }
     }
-    let held = server.unsent.left().len();
+    let held = server.state.unsent.left().len();
     assert!(held <= SCRATCH_LEN);
     // rustls bears 32 key updates in a row.
     for n in 0..30_u8 {
@@ -253,7 +253,7 @@ async fn answers_to_key_updates_do_not_pile_up() {
         client.write_all(&[n]).await.unwrap();
         client.flush().await.unwrap();
         assert_eq!(soon(server.read_u8()).await.unwrap(), n);
-        assert!(server.unsent.left().len() <= held + 2 * OVERHEAD_MAX, "one answer at most waits");
+        assert!(server.state.unsent.left().len() <= held + 2 * OVERHEAD_MAX, "one answer at most waits");
     }
     let (mut got, mut some) = (0, vec![0; 1 << 16]);
     let flush = server.flush();
@@ -269,20 +269,20 @@ async fn answers_to_key_updates_do_not_pile_up() {
 #[tokio::test]
 async fn a_key_that_is_used_up_is_renewed() {
     let (mut server, mut client) = pair(&[&version::TLS13]).await;
-    server.outgoing.expire_after(3);
+    server.state.outgoing.expire_after(3);
     for _ in 0..5 {
         move_all(&mut server, &mut client, &noise(20_000), 4096).await;
         move_all(&mut client, &mut server, b"heard", 10).await;
     }
     // One write of more records than are left.
-    server.outgoing.expire_after(2);
+    server.state.outgoing.expire_after(2);
     move_all(&mut server, &mut client, &noise(100_000), 4096).await;
 }
 
 #[tokio::test]
 async fn in_tls12_a_key_that_is_used_up_ends_the_connection_in_order() {
     let (mut server, mut client) = pair(&[&version::TLS12]).await;
-    server.outgoing.expire_after(1);
+    server.state.outgoing.expire_after(1);
     move_all(&mut server, &mut client, b"last", 10).await;
     let error = server.write_all(b"one too many").await.unwrap_err();
     assert!(error.to_string().contains("used up"), "{error}");
@@ -322,8 +322,8 @@ async fn what_idles_holds_no_bytes() {
     let (mut server, mut client) = pair(BOTH).await;
     move_all(&mut client, &mut server, &noise(100_000), 64 * 1024).await;
     move_all(&mut server, &mut client, &noise(100_000), 64 * 1024).await;
-    assert_eq!(server.wire.capacity(), 0);
-    assert!(server.ahead.is_empty() && server.unsent.is_empty());
+    assert_eq!(server.state.wire.capacity(), 0);
+    assert!(server.state.ahead.is_empty() && server.state.unsent.is_empty());
 }
 
 /// Waits until there is something to read, of which the stream itself is not notified.
@@ -350,12 +350,12 @@ async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing
             client
         });
         let mut server = accepted.unwrap().io;
-        assert!(!server.unsent.is_empty());
+        assert!(!server.state.unsent.is_empty());
         if asks {
             soon(arrived(&server)).await; // it has come
             assert_eq!(soon(server.read_u8()).await.unwrap(), b'?');
             server.flush().await.unwrap();
-            assert!(!server.unsent.is_empty(), "a flush of nothing");
+            assert!(!server.state.unsent.is_empty(), "a flush of nothing");
             server.write_all(b"!").await.unwrap();
         } else {
             let mut byte = [0];
@@ -366,7 +366,7 @@ async fn tickets_go_along_with_the_first_answer_or_to_a_client_that_asks_nothing
             })
             .await;
         }
-        assert!(server.unsent.is_empty());
+        assert!(server.state.unsent.is_empty());
         drop(client);
     }
 }
@@ -381,10 +381,11 @@ async fn old_records_leave_before_new_ones_are_sealed() {
         let start = records.len();
         records.resize(start + content.len() + OVERHEAD_MAX, 0);
         let content = Content::Elsewhere(content);
-        let len = server.outgoing.seal(ContentType::ApplicationData, content, &mut records[start..]).unwrap();
+        let len =
+            server.state.outgoing.seal(ContentType::ApplicationData, content, &mut records[start..]).unwrap();
         records.truncate(start + len);
     }
-    server.unsent = Pending::new(records);
+    server.state.unsent = Pending::new(records);
     let new = noise(100_000);
     let write = async {
         server.write_all(&new).await.unwrap();
@@ -459,7 +460,11 @@ async fn reads_until_all_is_sent(mut server: TlsStream) {
         let mut byte = [0];
         let read = Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut byte));
         assert!(read.is_pending(), "nothing was sent");
-        if server.unsent.is_empty() && !server.key_wanted { Poll::Ready(()) } else { Poll::Pending }
+        if server.state.unsent.is_empty() && !server.state.key_wanted {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     });
     tokio::spawn(reading).await.unwrap();
 }
@@ -469,7 +474,7 @@ async fn a_reader_without_budget_or_room_sends_what_it_owes_later() {
     let (mut server, client) = pair(&[&version::TLS13]).await;
     let mut far = client.into_inner().0;
     fill(&server);
-    (server.key_wanted, server.control_pending) = (true, true);
+    (server.state.key_wanted, server.state.control_pending) = (true, true);
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
 }
 
@@ -481,7 +486,7 @@ async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
     fill(&server);
     server.queue_record(ContentType::Handshake, &KEY_UPDATE).unwrap();
     assert_eq!(soon(server.write(b"data")).await.unwrap(), 4);
-    assert!(server.control_pending && !server.unsent.is_empty());
+    assert!(server.state.control_pending && !server.state.unsent.is_empty());
     drain_until(&mut far, reads_until_all_is_sent(server)).await;
 }
 
@@ -489,10 +494,10 @@ async fn what_is_owed_leaves_behind_a_write_that_the_network_did_not_take() {
 async fn a_flush_sends_tickets_to_a_client_that_has_asked_nothing() {
     let (mut server, _client) = pair(&[&version::TLS13]).await;
     // As after the handshake.
-    server.tickets_pending = true;
+    server.state.tickets_pending = true;
     server.queue_record(ContentType::Handshake, &[4, 0, 0, 0]).unwrap();
     server.flush().await.unwrap();
-    assert!(server.unsent.is_empty());
+    assert!(server.state.unsent.is_empty());
 }
 
 #[tokio::test]
@@ -502,7 +507,7 @@ async fn nothing_is_sent_behind_close_notify() {
         server.shutdown().await.unwrap();
         client.get_mut().0.write_all(b"\x17\x03\x03\x00\x20aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await.unwrap();
         assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert!(server.unsent.is_empty() && !server.control_pending);
+        assert!(server.state.unsent.is_empty() && !server.state.control_pending);
         assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0);
     }
 }

@@ -5,7 +5,7 @@ use rustls::SupportedCipherSuite;
 
 use super::*;
 use crate::record::{CipherState, Secret};
-use crate::stream::frozen::TlsState;
+use crate::stream::TlsState;
 
 /// What the other process makes of a stream.
 fn moved(server: TlsStream) -> TlsStream {
@@ -75,7 +75,7 @@ async fn a_record_may_be_cut_anywhere_when_its_stream_moves() {
             if cut > 0 && cut < len {
                 soon(arrived(&server)).await;
                 assert!(read_once(&mut server, 100).await.is_pending());
-                assert_eq!(server.wire.len(), cut);
+                assert_eq!(server.state.wire.len(), cut);
             }
             server = moved(server);
             client.get_mut().0.write_all(&wire[cut..]).await.unwrap();
@@ -97,15 +97,16 @@ async fn what_is_half_read_and_half_sent_goes_along() {
         for content in sent.chunks(PLAINTEXT_MAX) {
             let (start, content) = (records.len(), Content::Elsewhere(content));
             records.resize(start + PLAINTEXT_MAX + OVERHEAD_MAX, 0);
-            let sealed = server.outgoing.seal(ContentType::ApplicationData, content, &mut records[start..]);
+            let sealed =
+                server.state.outgoing.seal(ContentType::ApplicationData, content, &mut records[start..]);
             records.truncate(start + sealed.unwrap());
         }
-        server.unsent = Pending::new(records);
+        server.state.unsent = Pending::new(records);
         server = moved(server);
         client.write_all(b"longer than its reader's room").await.unwrap();
         client.flush().await.unwrap();
         assert_eq!(soon(server.read_u8()).await.unwrap(), b'l');
-        assert!(!server.ahead.is_empty());
+        assert!(!server.state.ahead.is_empty());
         server = moved(server);
         let mut rest = [0; 28];
         soon(server.read_exact(&mut rest)).await.unwrap();
@@ -116,7 +117,7 @@ async fn what_is_half_read_and_half_sent_goes_along() {
         flush.unwrap();
         read.unwrap();
         assert!(got == sent, "{suite:?}");
-        assert!(server.unsent.is_empty());
+        assert!(server.state.unsent.is_empty());
     }
 }
 
@@ -144,11 +145,11 @@ async fn keys_are_renewed_before_and_after_a_move_and_half_way() {
             // The key that the client wants in return, before and after it is there.
             server = moved(server);
             move_all(&mut server, &mut client, b"and so is this", 100).await;
-            assert!(!server.key_wanted && server.outgoing.sequence() < 3);
+            assert!(!server.state.key_wanted && server.state.outgoing.sequence() < 3);
             server = moved(server);
             move_all(&mut server, &mut client, b"and this", 100).await;
             // A key of ours that is used up.
-            server.outgoing.expire_after(1);
+            server.state.outgoing.expire_after(1);
             server = moved(server);
             move_all(&mut server, &mut client, b"the last of its key", 100).await;
             server = moved(server);
@@ -160,7 +161,7 @@ async fn keys_are_renewed_before_and_after_a_move_and_half_way() {
 #[tokio::test]
 async fn in_tls12_the_limit_of_a_key_goes_along() {
     let (mut server, mut client) = pair(EACH[1]).await;
-    server.outgoing.expire_after(1);
+    server.state.outgoing.expire_after(1);
     server = moved(server);
     move_all(&mut server, &mut client, b"last", 10).await;
     server = moved(server);
@@ -177,13 +178,13 @@ async fn tickets_that_wait_for_the_first_answer_go_along() {
     let connect = connector.connect(ServerName::try_from("a.test").unwrap(), far);
     let (accepted, client) = tokio::join!(accept(&acceptor, near), connect);
     let (server, mut client) = (accepted.unwrap().io, client.unwrap());
-    let tickets = server.unsent.left().to_vec();
+    let tickets = server.state.unsent.left().to_vec();
     let mut server = moved(server);
-    assert!(server.tickets_pending && server.unsent.left() == tickets && !tickets.is_empty());
+    assert!(server.state.tickets_pending && server.state.unsent.left() == tickets && !tickets.is_empty());
     move_all(&mut client, &mut server, b"question", 100).await;
     let mut server = moved(server);
     move_all(&mut server, &mut client, b"answer", 100).await;
-    assert!(server.unsent.is_empty());
+    assert!(server.state.unsent.is_empty());
 }
 
 #[tokio::test]
@@ -278,7 +279,7 @@ async fn samples_of_the_format_are_understood() {
             match expected {
                 ContentType::Handshake => {
                     let next = CipherState { sequence: 0, ..opens.state().unwrap() };
-                    opens = Cipher::from_state(next, &server.secrets.own).unwrap();
+                    opens = Cipher::from_state(next, &server.state.secrets.own).unwrap();
                 }
                 _ => assert_eq!(&content[..len], b"answer"),
             }
