@@ -120,7 +120,15 @@ pub struct Drained(Vec<DrainTarget>);
 impl Drained {
     /// What drains `route`, if anything does.
     #[must_use]
+    #[inline]
     pub fn covers(&self, route: &Route) -> Option<&DrainTarget> {
+        if self.0.is_empty() {
+            return None; // as nearly always
+        }
+        self.search(route)
+    }
+
+    fn search(&self, route: &Route) -> Option<&DrainTarget> {
         let mut all = self.0.iter();
         all.find(|target| matches!(target, DrainTarget::Route(id) if *id == route.id)).or_else(|| {
             // A route is served as long as one of its servers is.

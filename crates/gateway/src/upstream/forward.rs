@@ -122,20 +122,28 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
     let client = from.client(&head.headers);
     let trusted = from.is_trusted();
     let headers = &mut head.headers;
+    // Most heads have nothing of all this, which one walk over the names shows.
+    let (mut has_hop_by_hop, mut has_spoofable, mut has_cookies) = (false, false, false);
+    for name in headers.keys() {
+        has_hop_by_hop |= HOP_BY_HOP.contains(name);
+        has_spoofable |= !may_pass(name, trusted);
+        has_cookies |= *name == COOKIE;
+    }
     // First what the client may remove, then ours: it can't have these removed.
-    let has_hop_by_hop = has_hop_by_hop(headers);
     let wants_trailers = has_hop_by_hop && has_token(headers, TE, "trailers");
     if has_hop_by_hop {
         remove_hop_by_hop(headers);
     }
-    if headers.keys().any(|name| !may_pass(name, trusted)) {
+    if has_spoofable {
         let spoofable: Vec<HeaderName> =
             headers.keys().filter(|name| !may_pass(name, trusted)).cloned().collect();
         for name in spoofable {
             headers.remove(name);
         }
     }
-    join_cookies(headers);
+    if has_cookies {
+        join_cookies(headers);
+    }
 
     if !headers.iter().any(|(name, field)| *name == HOST && *field == from.host.field) {
         headers.insert(HOST, from.host.field.clone());
@@ -237,9 +245,6 @@ pub(crate) fn is_about_client(name: &str) -> bool {
 
 /// HTTP/2 clients may send a cookie in crumbs (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.keys().all(|name| *name != COOKIE) {
-        return;
-    }
     let mut crumbs = headers.get_all(COOKIE).into_iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {
         return;
