@@ -314,6 +314,62 @@ fn each_thing_is_done_in_its_place() {
     );
 }
 
+/// A name of a module or a file, as documents write it, is that of something.
+#[test]
+fn what_the_documents_name_exists() {
+    let mut crates = vec![GROUND, "gateway"];
+    crates.extend(LIBRARIES);
+    let sources = crates.iter().flat_map(|name| {
+        let files = sources(&format!("crates/{name}/src")).into_iter().map(|(path, _)| path);
+        files.chain(test_modules(&root().join("crates").join(name).join("src")))
+    });
+    // crates/gateway/src/edge/http2/open.rs is gateway/edge/http2/open; gateway/edge/http2 is a folder of it.
+    let modules: Vec<String> = sources
+        .map(|path| path.strip_prefix(root().join("crates")).unwrap().with_extension(""))
+        .map(|path| format!("/{}", path.to_str().unwrap().replace("/src/", "/").trim_end_matches("/mod")))
+        .collect();
+    let is_module = |name: &str| {
+        let (inside, end) = (format!("/{name}/"), format!("/{name}"));
+        modules.iter().any(|module| module.contains(&inside) || module.ends_with(&end))
+    };
+    let folders = [".".to_owned(), "tests".to_owned()].into_iter();
+    let folders: Vec<_> = folders.chain(crates.iter().map(|name| format!("crates/{name}"))).collect();
+    let (mut seen, mut unknown) = (0, Vec::new());
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        for name in text.split('`').skip(1).step_by(2).filter(|name| is_path(name)) {
+            seen += 1;
+            let is_file = folders.iter().any(|folder| root().join(folder).join(name).exists());
+            let module = name.trim_end_matches(".rs").trim_end_matches("/mod").trim_end_matches('/');
+            if !is_file && !is_module(module) {
+                unknown.push((document, name.to_owned()));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "documents name what is not there: {unknown:?}");
+    assert!(seen > 150, "{seen} names: is the test still right?");
+}
+
+/// Modules that only tests have.
+fn test_modules(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(test_modules(&path));
+        } else if path.ends_with("tests.rs") || path.ends_with("test_io.rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A path of this repository, and not a command, an option, or a URL.
+fn is_path(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-/.".contains(&byte);
+    name.contains('/') && !name.starts_with('/') && name.bytes().all(is_plain)
+}
+
 #[test]
 fn nothing_is_unsafe_unfinished_or_loud() {
     for name in LIBRARIES.iter().chain(&[GROUND, "gateway"]) {
