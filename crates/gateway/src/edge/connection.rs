@@ -1,13 +1,20 @@
-//! The life of a client's connection, from accept to the log. Start reading here; the phases are:
+//! The life of a client's connection, from accept to the log. Start reading here. The whole path is in nine files,
+//! and the functions to look for in them are named:
 //!
-//! 1. [`listener`](crate::edge::listener) accepts it; [`wait_for_first_bytes`] waits for the client.
-//! 2. [`handshake`] has TLS done by [`tls_acceptor`]. The protocol that was negotiated chooses [`http1`] or [`http2`].
-//! 3. They give each request to `exchange` in [`request`](crate::request), which finds its route.
-//! 4. [`request::proxy`](crate::request) takes a connection to a backend from [`upstream`](crate::upstream), sends the
-//!    request, and passes the response on.
-//! 5. A WebSocket becomes a [`session`](crate::session) when the backend has accepted it: [`frame_core`] relays frames
-//!    in both directions until there is an outcome.
-//! 6. A request or session that has ended is a [`Record`](crate::telemetry::record::Record), and a line of the log.
+//! 1. `edge/listener.rs`, `accept`: takes a connection from the kernel and spawns [`wait_for_first_bytes`].
+//! 2. This file: [`wait_for_first_bytes`] waits for the client, and reads a balancer's header if one is due;
+//!    [`serve_client`] has TLS done if the listener has it, and gives the connection to the protocol that was agreed on.
+//! 3. `tls-acceptor/acceptor.rs`, [`accept`](tls_acceptor::Acceptor::accept): a permit, the handshake, a TLS stream.
+//! 4. `edge/http1.rs`, [`serve`](http1::serve): hyper reads requests, `answer` has each of them answered.
+//!    [`http2`] does the same with h2.
+//! 5. `request/mod.rs`, [`exchange`](crate::request::exchange): the form of the request, its route, whether it may go on;
+//!    then a service of the gateway, or a backend.
+//! 6. `request/proxy.rs`: `request` passes a plain request on over a kept connection, and its response back; `upgrade`
+//!    opens a WebSocket at the backend before the client gets its answer.
+//! 7. `session/mod.rs`, [`run`](crate::session::Session::run): the task of a WebSocket, behind the client's 101.
+//! 8. `frame-core/relay/mod.rs`, [`relay`](frame_core::relay()): frames in both directions, until there is an outcome.
+//! 9. `session/report.rs`: what was noted on the way, handed over as one
+//!    [`Record`](crate::telemetry::record::Record) when the response or the session has ended: a line of the log.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
