@@ -351,7 +351,8 @@ impl<T: Clock> Relay<T> {
         self.down.send_close(code, reason, boundary);
     }
 
-    /// Notes what has happened in the direction from `party`; [`Self::advance`] then takes the steps that follow.
+    /// Notes what has happened in the direction from `party`, and does at once what the table says; the steps that follow
+    /// from what is noted are taken by [`Self::advance`].
     ///
     /// | event | the cause, if there is none yet | what is noted | what is done |
     /// |---|---|---|---|
