@@ -16,8 +16,6 @@ use support::backend::{Backend, Seen};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Head, ask, read_head};
 use support::http2::{self, Http2};
-use support::pki::Pki;
-use support::tls::Tls;
 use support::ws::WebSocket;
 use support::{BoxIo, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,8 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     setup.start(&config(top, routes))
 }
 
@@ -39,11 +36,11 @@ const DOCKER: &str = "upgrade = [\"websocket\", \"tcp\", \"SPDY/3.1\"]";
 /// A server like Docker's: it reads a request with its body, switches to the protocol that is asked for, says
 /// `greeting` right behind the head, and hands the connection to the test. Plain requests get 200.
 async fn docker(greeting: &'static str) -> (Backend, mpsc::UnboundedReceiver<(TcpStream, Vec<u8>)>, Seen) {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, connections) = mpsc::unbounded_channel();
     let seen = Seen::default();
     let heads = seen.clone();
     let backend = Backend::start(move |mut tcp| {
-        let (tell, heads) = (tell.clone(), heads.clone());
+        let (sender, heads) = (sender.clone(), heads.clone());
         async move {
             let Some(head) = read_head(&mut tcp).await else { return };
             heads.push(head.clone());
@@ -60,19 +57,11 @@ async fn docker(greeting: &'static str) -> (Backend, mpsc::UnboundedReceiver<(Tc
                  Upgrade: {protocol}\r\n\r\n{greeting}"
             );
             tcp.write_all(answer.as_bytes()).await.unwrap();
-            let _ = tell.send((tcp, body));
+            let _ = sender.send((tcp, body));
         }
     })
     .await;
-    (backend, told, seen)
-}
-
-async fn tls(gateway: &Gateway, alpn: &str) -> BoxIo {
-    Box::new(Tls::new("default.test", &[alpn]).connect(gateway.address()).await.unwrap())
-}
-
-async fn plain(gateway: &Gateway) -> BoxIo {
-    Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap())
+    (backend, connections, seen)
 }
 
 fn request(line: &str, fields: &str, body: &str) -> String {
@@ -100,7 +89,7 @@ async fn bytes_pass_behind_the_101_and_each_direction_ends_by_itself() {
     for first in ["client", "server"] {
         let (backend, mut streams, seen) = docker("greeting").await;
         let gateway = start("", &route(backend.address, DOCKER));
-        for mut io in [tls(&gateway, "http/1.1").await, plain(&gateway).await] {
+        for mut io in [gateway.connect_tls("http/1.1").await, gateway.connect_plain().await] {
             let head = attach(&mut io, TCP, "{\"Tty\":true}").await;
             assert_eq!((head.status(), head.get("upgrade")), (101, Some("tcp")));
             assert_eq!(head.get("connection"), Some("Upgrade"));
@@ -146,7 +135,7 @@ async fn bytes_pass_behind_the_101_and_each_direction_ends_by_itself() {
 async fn only_listed_protocols_are_asked_for() {
     let (backend, mut streams, seen) = docker("").await;
     let gateway = start("", &route(backend.address, DOCKER));
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     let head =
         attach(&mut io, "Connection: upgrade\r\nUpgrade: h2c, spdy/3.1\r\nUpgrade: tcp, x\r\n", "").await;
     assert_eq!((head.status(), head.get("upgrade")), (101, Some("spdy/3.1")));
@@ -165,7 +154,7 @@ async fn only_listed_protocols_are_asked_for() {
     ] {
         let gateway = start("", &route(backend.address, upgrade));
         let asked = request("GET /x", fields, "");
-        let answer = ask(&mut tls(&gateway, "http/1.1").await, asked).await;
+        let answer = ask(&mut gateway.connect_tls("http/1.1").await, asked).await;
         assert_eq!((answer.status(), answer.text().as_str()), (200, "plain"), "{fields}");
         assert_eq!((seen.last().get("upgrade"), seen.last().get("connection")), (None, None));
         if fields.starts_with("Connection") {
@@ -181,10 +170,10 @@ async fn websockets_go_on_beside_them_unless_they_are_left_out() {
     let (backend, _seen) = support::backend::echo().await;
     let gateway = start("", &route(backend.address, DOCKER));
     let (mut socket, _) =
-        WebSocket::connect(tls(&gateway, "http/1.1").await, "default.test", "/", "").await.unwrap();
+        WebSocket::connect(gateway.connect_tls("http/1.1").await, "default.test", "/", "").await.unwrap();
     socket.echoes("beside").await;
     let gateway = start("", &route(backend.address, "upgrade = [\"tcp\"]"));
-    let mut client = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    let mut client = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     assert_eq!(client.websocket("/", &[]).await.err().unwrap().status(), 501);
     // Over HTTP/2 no other protocol is passed on.
     let mut asked = client.request(Method::CONNECT, "/");
@@ -204,13 +193,13 @@ async fn answers_that_are_no_switch() {
     ] {
         let backend = Backend::saying(said).await;
         let gateway = start("", &route(backend.address, DOCKER));
-        let answer = ask(&mut tls(&gateway, "http/1.1").await, request("POST /", TCP, "")).await;
+        let answer = ask(&mut gateway.connect_tls("http/1.1").await, request("POST /", TCP, "")).await;
         assert_eq!(answer.status(), status, "{said}");
         let line = gateway.wait("request");
         assert!(line["cause"].as_str().unwrap_or_default().contains(cause), "{line}");
     }
     let gateway = start("", &route(Backend::unreachable(), DOCKER));
-    let answer = ask(&mut tls(&gateway, "http/1.1").await, request("POST /", TCP, "")).await;
+    let answer = ask(&mut gateway.connect_tls("http/1.1").await, request("POST /", TCP, "")).await;
     assert_eq!(answer.status(), 502);
 }
 
@@ -218,7 +207,7 @@ async fn answers_that_are_no_switch() {
 async fn a_server_that_does_not_answer_has_response_timeout() {
     let (silent, _held) = (TcpListenerThatSaysNothing::new().await, ());
     let gateway = start("", &route(silent.0, &format!("{DOCKER}\nresponse_timeout = \"200ms\"")));
-    let answer = ask(&mut tls(&gateway, "http/1.1").await, request("POST /", TCP, "")).await;
+    let answer = ask(&mut gateway.connect_tls("http/1.1").await, request("POST /", TCP, "")).await;
     assert_eq!(answer.status(), 504);
 }
 
@@ -238,7 +227,7 @@ impl TcpListenerThatSaysNothing {
 async fn a_stream_that_breaks_does_not_look_like_one_that_has_ended() {
     let (backend, mut streams, _) = docker("").await;
     let gateway = start("", &route(backend.address, DOCKER));
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (stream, _) = soon(streams.recv()).await.unwrap();
     stream.set_zero_linger().unwrap();
@@ -246,7 +235,7 @@ async fn a_stream_that_breaks_does_not_look_like_one_that_has_ended() {
     assert!(soon(io.read(&mut [0])).await.is_err(), "no close_notify");
     let line = gateway.wait("session");
     assert_eq!((&line["level"], &line["ended_by"]), (&"WARN".into(), &"backend".into()), "{line}");
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (mut stream, _) = soon(streams.recv()).await.unwrap();
     io.write_all(b"some").await.unwrap();
@@ -260,7 +249,7 @@ async fn idle_time_orders_and_drains_end_it_and_operators_see_it() {
     let (backend, mut streams, _) = docker("").await;
     let idle = format!("{DOCKER}\n[route.websocket]\nidle_timeout = \"200ms\"");
     let gateway = start("", &route(backend.address, &idle));
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (mut stream, _) = soon(streams.recv()).await.unwrap();
     assert!(soon(stream.read(&mut [0])).await.is_err());
@@ -268,7 +257,7 @@ async fn idle_time_orders_and_drains_end_it_and_operators_see_it() {
 
     let control = "\n[control]\nsocket = \"control.sock\"\n";
     let mut gateway = start("drain_window = \"1ms\"", &(route(backend.address, DOCKER) + control));
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (mut stream, _) = soon(streams.recv()).await.unwrap();
     io.write_all(b"abc").await.unwrap();
@@ -283,7 +272,7 @@ async fn idle_time_orders_and_drains_end_it_and_operators_see_it() {
     assert!(soon(io.read(&mut [0])).await.is_err());
     assert_eq!(gateway.wait("session")["ended_by"], "gateway");
 
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (mut stream, _) = soon(streams.recv()).await.unwrap();
     gateway.signal("TERM");
@@ -310,7 +299,7 @@ async fn much_passes_whole_and_no_buffer_grows() {
     const LEN: usize = 30 << 20;
     let (backend, mut streams, _) = docker("").await;
     let gateway = start("", &route(backend.address, DOCKER));
-    let mut io = tls(&gateway, "http/1.1").await;
+    let mut io = gateway.connect_tls("http/1.1").await;
     attach(&mut io, TCP, "").await;
     let (stream, _) = soon(streams.recv()).await.unwrap();
     let before = gateway.resident_kib();

@@ -15,18 +15,15 @@ use support::backend::Backend;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::Http2;
-use support::pki::Pki;
-use support::tls::Tls;
 use support::ws::{BINARY, PING, PONG, WebSocket, encode};
-use support::{BoxIo, PATIENCE, soon};
+use support::{PATIENCE, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     setup.start(&config(top, routes))
 }
 
@@ -38,25 +35,17 @@ fn route(address: SocketAddr, more: &str) -> String {
 
 /// A server that hands each connection to the test.
 async fn handing_over() -> (Backend, mpsc::UnboundedReceiver<TcpStream>) {
-    let (tell, told) = mpsc::unbounded_channel();
+    let (sender, connections) = mpsc::unbounded_channel();
     let backend = Backend::start(move |tcp| {
-        let tell = tell.clone();
-        async move { drop(tell.send(tcp)) }
+        let sender = sender.clone();
+        async move { drop(sender.send(tcp)) }
     })
     .await;
-    (backend, told)
-}
-
-async fn tls(gateway: &Gateway, alpn: &str) -> BoxIo {
-    Box::new(Tls::new("default.test", &[alpn]).connect(gateway.address()).await.unwrap())
-}
-
-async fn plain(gateway: &Gateway) -> BoxIo {
-    Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap())
+    (backend, connections)
 }
 
 async fn open(gateway: &Gateway) -> WebSocket {
-    WebSocket::connect(tls(gateway, "http/1.1").await, "default.test", "/vnc", "").await.unwrap().0
+    WebSocket::connect(gateway.connect_tls("http/1.1").await, "default.test", "/vnc", "").await.unwrap().0
 }
 
 async fn read(tcp: &mut TcpStream, len: usize) -> Vec<u8> {
@@ -84,12 +73,14 @@ fn numbers(len: usize) -> Vec<u8> {
 async fn bytes_pass_both_ways_over_every_protocol_and_the_log_counts_them() {
     let (backend, mut streams) = handing_over().await;
     let gateway = start("", &route(backend.address, ""));
-    let mut http2 = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    let mut http2 = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     for protocol in ["tls", "plain", "h2"] {
         let mut socket = match protocol {
             "h2" => http2.websocket("/vnc", &[]).await.unwrap().0,
             "tls" => open(&gateway).await,
-            _ => WebSocket::connect(plain(&gateway).await, "default.test", "/vnc", "").await.unwrap().0,
+            _ => {
+                WebSocket::connect(gateway.connect_plain().await, "default.test", "/vnc", "").await.unwrap().0
+            }
         };
         let mut stream = soon(streams.recv()).await.unwrap();
         stream.write_all(b"RFB 003.008\n").await.unwrap();
@@ -129,7 +120,7 @@ async fn the_client_chooses_the_subprotocol() {
         ("Sec-WebSocket-Protocol: base64\r\n", None),
         ("", None),
     ] {
-        let io = tls(&gateway, "http/1.1").await;
+        let io = gateway.connect_tls("http/1.1").await;
         let (_, head) = WebSocket::connect(io, "default.test", "/vnc", offer).await.unwrap();
         assert_eq!(head.get("sec-websocket-protocol"), expect, "{offer}");
     }
@@ -227,7 +218,8 @@ async fn neither_direction_waits_for_the_other() {
     })
     .await;
     let gateway = start("", &route(backend.address, ""));
-    let mut socket = WebSocket::connect(plain(&gateway).await, "default.test", "/vnc", "").await.unwrap().0;
+    let mut socket =
+        WebSocket::connect(gateway.connect_plain().await, "default.test", "/vnc", "").await.unwrap().0;
     let question = encode(BINARY, &numbers(LEN), true);
     timeout(PATIENCE, socket.io.write_all(&question)).await.expect("it is taken").unwrap();
     assert!(recv_bytes(&mut socket, 1 << 20).await == numbers(1 << 20));
@@ -237,12 +229,12 @@ async fn neither_direction_waits_for_the_other() {
 async fn a_plain_request_is_answered_with_426() {
     let (backend, _streams) = handing_over().await;
     let gateway = start("", &route(backend.address, ""));
-    let mut io = plain(&gateway).await;
+    let mut io = gateway.connect_plain().await;
     let answer = ask(&mut io, "GET /vnc HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
     assert_eq!((answer.status(), answer.head.get("upgrade")), (426, Some("websocket")));
     assert_eq!(answer.head.get("connection"), Some("Upgrade"));
     assert!(answer.text().contains("WebSocket"), "{}", answer.text());
-    let mut client = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    let mut client = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     let request = client.request(http::Method::GET, "/vnc");
     assert_eq!(client.ask(request).await.status(), 400);
 }
@@ -250,11 +242,11 @@ async fn a_plain_request_is_answered_with_426() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_an_answer_and_no_session() {
     let gateway = start("", &route(Backend::unreachable(), ""));
-    let refused = WebSocket::connect(tls(&gateway, "http/1.1").await, "default.test", "/vnc", "").await;
+    let refused = WebSocket::connect(gateway.connect_tls("http/1.1").await, "default.test", "/vnc", "").await;
     assert_eq!(refused.err().unwrap().status(), 502);
     let line = gateway.wait("request");
     assert!(line["cause"].as_str().unwrap().starts_with("can't connect to 127.0.0.1:"), "{line}");
-    let mut client = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    let mut client = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     assert_eq!(client.websocket("/vnc", &[]).await.err().unwrap().status(), 502);
 }
 
@@ -287,7 +279,7 @@ async fn the_rules_of_the_route_hold_for_it() {
         }
     }) {}
     let foreign = WebSocket::connect(
-        tls(&gateway, "http/1.1").await,
+        gateway.connect_tls("http/1.1").await,
         "default.test",
         "/vnc",
         "Origin: https://b.test\r\n",
@@ -315,7 +307,7 @@ async fn operators_see_it_and_end_it() {
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
     // The server is drained by its address, as any other.
     command(&gateway, &format!("drain {}", backend.address)).await;
-    let refused = WebSocket::connect(tls(&gateway, "http/1.1").await, "default.test", "/vnc", "").await;
+    let refused = WebSocket::connect(gateway.connect_tls("http/1.1").await, "default.test", "/vnc", "").await;
     assert_eq!(refused.err().unwrap().status(), 503);
     command(&gateway, &format!("undrain {}", backend.address)).await;
     // A message in flight is finished first.
@@ -376,7 +368,7 @@ async fn an_idle_session_holds_no_buffer() {
 async fn a_long_message_is_passed_on_before_it_has_ended() {
     let (backend, mut streams) = handing_over().await;
     let gateway = start("", &route(backend.address, ""));
-    let mut http2 = Http2::connect(tls(&gateway, "h2").await, "default.test").await;
+    let mut http2 = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     let socket = http2.websocket("/vnc", &[]).await.unwrap().0;
     let mut stream = soon(streams.recv()).await.unwrap();
     let wire = encode(BINARY, &numbers(5 << 20), true);
@@ -413,7 +405,7 @@ async fn the_first_bytes_of_a_server_arrive_at_once() {
     let mut quickest = Duration::MAX;
     for _ in 0..10 {
         let began = Instant::now();
-        let io = plain(&gateway).await;
+        let io = gateway.connect_plain().await;
         let mut socket = WebSocket::connect(io, "default.test", "/vnc", "").await.unwrap().0;
         assert_eq!(recv_bytes(&mut socket, 5).await, b"hello");
         quickest = quickest.min(began.elapsed());

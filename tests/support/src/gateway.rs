@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
-use crate::{PATIENCE, logfmt};
+use crate::pki::Pki;
+use crate::tls::Tls;
+use crate::{BoxIo, PATIENCE, logfmt};
 
 /// A running gateway; killed when dropped.
 pub struct Gateway {
@@ -84,6 +87,13 @@ impl Setup {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// With a certificate for these names, in the directory `certs` of the configuration.
+    #[must_use]
+    pub fn with_certificate(self, names: &[&str]) -> Self {
+        Pki::new().issue(names).write(&self.path().join("certs"), "default");
+        self
     }
 
     /// To be started by another path: of a copy, or of a symbolic link.
@@ -220,6 +230,22 @@ impl Setup {
 }
 
 impl Gateway {
+    /// A TLS connection to default.test, with this protocol.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn connect_tls(&self, alpn: &str) -> BoxIo {
+        Box::new(Tls::new("default.test", &[alpn]).connect(self.address()).await.unwrap())
+    }
+
+    /// A connection to the listener without TLS of [`config`].
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn connect_plain(&self) -> BoxIo {
+        Box::new(TcpStream::connect(self.addresses()[1]).await.unwrap())
+    }
+
     /// Where its configuration is.
     #[must_use]
     pub fn path(&self) -> &Path {
