@@ -60,8 +60,8 @@ const CASES: [Case; 10] = [
     Case { name: "echo one 64 B message", rounds: 10_000, percent: 2.0, run: echo },
     Case { name: "seal a record of 4 KiB", rounds: 20_000, percent: 2.0, run: seal },
     Case { name: "seal and open a record of 4 KiB", rounds: 20_000, percent: 2.0, run: seal_and_open },
-    Case { name: "HTTP/1.1 request", rounds: 6000, percent: 2.0, run: request_http1 },
-    Case { name: "HTTP/2 request", rounds: 6000, percent: 2.0, run: request_http2 },
+    Case { name: "HTTP/1.1 request", rounds: 20_000, percent: 2.0, run: request_http1 },
+    Case { name: "HTTP/2 request", rounds: 10_000, percent: 2.0, run: request_http2 },
     Case { name: "full handshake", rounds: 50, percent: 4.0, run: |n| shake_hands(n, false) },
     Case { name: "resumed handshake", rounds: 50, percent: 4.0, run: |n| shake_hands(n, true) },
 ];
