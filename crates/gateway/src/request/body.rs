@@ -109,6 +109,7 @@ impl AnswerBody {
 impl Source for AnswerBody {
     type Error = Broken;
 
+    #[inline]
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
         Poll::Ready(match self {
             Self::Whole(bytes) => Ok(bytes.take().map(Frame::data)),

@@ -10,6 +10,7 @@ use http::{StatusCode, response};
 
 /// The request takes part in the login of a connection.
 #[must_use]
+#[inline]
 pub(crate) fn logs_in(request: &HeaderMap) -> bool {
     // Comparing the few names of a request costs less than looking two of them up.
     request
