@@ -217,6 +217,90 @@ async fn what_may_not_be_repeated_is_not() {
     }
 }
 
+/// A server that takes a request with its body of five bytes, says `answer` and closes.
+async fn takes_five(answer: &'static str) -> (Backend, Seen) {
+    let seen = Seen::default();
+    let heads = seen.clone();
+    let backend = Backend::start(move |mut tcp| {
+        let heads = heads.clone();
+        async move {
+            let head = support::http1::read_head(&mut tcp).await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read_exact(&mut tcp, &mut [0; 5]).await;
+            heads.push(head);
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut tcp, answer.as_bytes()).await;
+        }
+    })
+    .await;
+    (backend, seen)
+}
+
+#[tokio::test]
+async fn a_body_that_is_held_goes_to_the_next_server() {
+    let (good, seen) = echo().await;
+    let chunked = |method: &str| {
+        format!(
+            "{method} / HTTP/1.1\r\nHost: default.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
+        )
+    };
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for (answer, lines) in [
+        ("", "buffer_request = \"1KiB\""),
+        (busy, "buffer_request = \"1KiB\"\nretry = { on = [\"503\"] }"),
+        ("", ""),
+    ] {
+        let (bad, asked) = takes_five(answer).await;
+        let lines = format!("balance = \"round-robin\"\n{lines}\n[upstream.health]\npassive = \"off\"");
+        let gateway = start(&lines, &[bad.address, good.address]);
+        let before = seen.count();
+        let mut statuses = Vec::new();
+        for method in ["PUT", "PUT", "POST", "POST", "DELETE", "DELETE"] {
+            statuses.push(ask(&mut plain(&gateway).await, chunked(method)).await.status());
+            // The next one begins with the bad server again.
+            if !lines.contains("buffer_request") {
+                break;
+            }
+        }
+        if lines.contains("buffer_request") {
+            // A POST may have been carried out (RFC 9110 §9.2.2).
+            let failed = if answer.is_empty() { 502 } else { 503 };
+            assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 5, "{statuses:?}");
+            assert!(statuses[2..4].contains(&failed), "{statuses:?}");
+            assert_eq!(asked.count(), 5);
+            let got: Vec<_> = seen.all().split_off(before);
+            assert!(got.iter().all(|head| head.get("content-length") == Some("5")), "{got:?}");
+        } else {
+            assert_eq!(statuses, [502]);
+            assert_eq!(seen.count(), before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn fields_name_the_server_that_gets_the_request() {
+    let (good, seen) = echo().await;
+    let busy = Backend::saying("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    let breaks = Backend::saying("").await;
+    for bad in [busy.address, breaks.address, Backend::unreachable()] {
+        let lines = "balance = \"round-robin\"\nretry = { on = [\"503\", \"connect\", \"broken\"] }\n\
+                     [upstream.health]\npassive = \"off\"";
+        let fields = "request_headers = { set = { Host = \"{upstream}\", X-For = \"{host}\" } }\n";
+        let gateway =
+            setup().start(&config("workers = 1", &(upstream(lines, &[bad, good.address]) + fields)));
+        let name = good.address.to_string();
+        for _ in 0..2 {
+            assert_eq!(get(&gateway, "X-For: me\r\n").await.status(), 200);
+            let head = seen.last();
+            assert_eq!((head.all("host"), head.all("x-for")), (vec![&*name], vec!["default.test"]));
+            open(&gateway).await.echoes("hello").await;
+            assert_eq!(seen.last().all("host"), [&*name]);
+            // A client that names no host.
+            let answer = ask(&mut plain(&gateway).await, "GET / HTTP/1.0\r\n\r\n").await;
+            assert_eq!((answer.status(), seen.last().all("host")), (200, vec![&*name]));
+        }
+    }
+}
+
 #[tokio::test]
 async fn answers_that_say_try_another_are_obeyed() {
     let busy = Backend::saying(

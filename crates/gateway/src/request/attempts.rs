@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use http::request::Parts;
-use http_body::Body;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -17,7 +16,6 @@ use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::server::Assignment;
 use crate::site::upstream::{Ask, Unavailable, Upstream};
-use crate::upstream::body::RequestBody;
 use crate::upstream::forward::Hop;
 use crate::upstream::h1::request::is_idempotent;
 
@@ -121,14 +119,11 @@ impl<'a> Attempts<'a> {
         servers.len() > 1 && retry.on(self.is_handshake).contains(&failure)
     }
 
-    /// The request is to be kept, since another server may get it after an answer: only one without a body can be.
-    pub(super) fn spares(&self, head: &Parts, body: &RequestBody) -> bool {
+    /// The request is to be kept, since another server may get it after an answer.
+    pub(super) fn spares(&self, head: &Parts) -> bool {
         let is_status = |on: &RetryOn| matches!(on, RetryOn::Status(_));
         let Upstream { servers, retry, .. } = self.upstream;
-        servers.len() > 1
-            && retry.on(self.is_handshake).iter().any(is_status)
-            && body.is_end_stream()
-            && is_idempotent(&head.method)
+        servers.len() > 1 && retry.on(self.is_handshake).iter().any(is_status) && is_idempotent(&head.method)
     }
 
     /// Gives the request to another server, if it may be repeated after this failure.

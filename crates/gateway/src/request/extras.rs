@@ -43,11 +43,7 @@ impl Aside {
         head: &Parts,
         report: &mut Report,
     ) -> Self {
-        let upstream = match &route.action {
-            Action::Proxy(upstream) => Some(upstream.first().endpoint.field()),
-            _ => None,
-        };
-        let facts = Facts::of(connection, route, extras, hop, head, upstream.as_ref());
+        let facts = Facts::of(connection, route, extras, hop, head);
         if !facts.request_id.is_empty() {
             report.request_id(&facts.request_id);
         }
@@ -79,21 +75,21 @@ impl Aside {
         if fields.forwarded
             && let Some(value) = self.facts.forwarded(hop)
         {
-            edits.put.push((false, &FORWARDED, "Forwarded", value)); // behind those of trusted proxies
+            edits.put.push((false, &FORWARDED, "Forwarded", value.into())); // behind those of trusted proxies
         }
         if fields.forwarded_port
             && !(hop.is_trusted() && head.headers.contains_key(&X_FORWARDED_PORT))
             && let Some(value) = self.facts.port()
         {
-            edits.put.push((true, &X_FORWARDED_PORT, "X-Forwarded-Port", value));
+            edits.put.push((true, &X_FORWARDED_PORT, "X-Forwarded-Port", value.into()));
         }
         if fields.request_id
             && let Ok(value) = HeaderValue::from_str(&self.facts.request_id)
         {
-            edits.put.push((true, &X_REQUEST_ID, "X-Request-Id", value));
+            edits.put.push((true, &X_REQUEST_ID, "X-Request-Id", value.into()));
         }
         let mut put = |replaces, field: &'a Field| {
-            if let Some(value) = self.facts.fill(&field.value) {
+            if let Some(value) = self.facts.fill_for_server(&field.value) {
                 edits.put.push((replaces, &field.name, &field.spelled, value));
             }
         };

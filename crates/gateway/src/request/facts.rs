@@ -12,6 +12,7 @@ use crate::context::{Connection, Tls};
 use crate::site::extras::Extras;
 use crate::site::route::Route;
 use crate::site::template::{Placeholder, Template};
+use crate::upstream::edits::EditValue;
 use crate::upstream::forward::Hop;
 
 const X_REQUEST_ID: &str = "x-request-id";
@@ -61,8 +62,6 @@ pub(super) struct Facts {
     certificate: CertificateTexts,
     /// Empty if the route has no use for it.
     pub request_id: Box<str>,
-    /// The backend's own name.
-    upstream: Box<str>,
 }
 
 impl Facts {
@@ -73,7 +72,6 @@ impl Facts {
         extras: &Extras,
         hop: &Hop<'_>,
         head: &Parts,
-        upstream: Option<&HeaderValue>,
     ) -> Self {
         let path = match head.uri.path() {
             "*" => "/",
@@ -82,7 +80,6 @@ impl Facts {
         let tls = connection.tls.as_ref();
         let rest = route.matcher.path.prefix().map_or("", |prefix| prefix.rest_of(path));
         let wants_id = extras.request.request_id || extras.uses(Placeholder::RequestId);
-        let upstream = upstream.and_then(|name| name.to_str().ok()).unwrap_or_default();
         Self {
             client: hop.client(&head.headers).to_canonical(),
             host: (&*hop.host.name).into(),
@@ -99,8 +96,19 @@ impl Facts {
                 None => CertificateTexts::default(),
             },
             request_id: if wants_id { request_id(hop, head) } else { Box::default() },
-            upstream: upstream.into(),
         }
+    }
+
+    /// A field for a server, whose name is not known yet; `None` if that is no value.
+    pub(super) fn fill_for_server(&self, template: &Template) -> Option<EditValue> {
+        if !template.contains(Placeholder::Upstream) {
+            return self.fill(template).map(EditValue::Whole);
+        }
+        if self.lacks(template) {
+            return None;
+        }
+        let parts = template.split(Placeholder::Upstream);
+        Some(EditValue::AroundServer(parts.iter().map(|part| self.text(part)).collect()))
     }
 
     /// A field's value with what is known in its place; `None` if that is no value, or would be one about a
@@ -109,11 +117,20 @@ impl Facts {
         if let Some(text) = template.constant() {
             return HeaderValue::from_str(text).ok();
         }
-        if template.is_about_client() && self.certificate.fingerprint.is_empty() {
+        if self.lacks(template) {
             return None;
         }
+        HeaderValue::try_from(self.text(template)).ok()
+    }
+
+    /// It would be about a certificate that there isn't.
+    fn lacks(&self, template: &Template) -> bool {
+        template.is_about_client() && self.certificate.fingerprint.is_empty()
+    }
+
+    fn text(&self, template: &Template) -> String {
         let client = self.client.to_string();
-        let filled = template.fill(|placeholder| match placeholder {
+        template.fill(|placeholder| match placeholder {
             Placeholder::Client => &client,
             Placeholder::Host => &self.host,
             Placeholder::Port => &self.port,
@@ -128,10 +145,9 @@ impl Facts {
             Placeholder::CertificateFingerprint => &self.certificate.fingerprint,
             Placeholder::Certificate => &self.certificate.whole,
             Placeholder::RequestId => &self.request_id,
-            Placeholder::Upstream => &self.upstream,
-            Placeholder::Group(_) => "", // not in OF_FIELD
-        });
-        HeaderValue::try_from(filled).ok()
+            // Its value is put in for each server; the others are not in OF_FIELD.
+            Placeholder::Upstream | Placeholder::Group(_) => "",
+        })
     }
 
     /// The port that the client asked for.

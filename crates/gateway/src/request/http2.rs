@@ -13,6 +13,7 @@ use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, decline, note, tell_repairs};
 use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::request::server_head::ServerHead;
 use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
@@ -48,10 +49,9 @@ pub(super) async fn send(
 ) -> Result<(response::Parts, Box<Http2Answer>), Failure> {
     body.settle(&head).await;
     let upstream = attempts.upstream();
-    let lines = forward::request(&mut head, hop);
+    let (mut heads, lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
     head::request(&mut head, &lines, attempts.endpoint());
     let (told, gate) = Gate::of(&head, &body);
-    let spare = attempts.spares(&head, &body).then(|| head.clone());
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
@@ -59,22 +59,28 @@ pub(super) async fn send(
     if let (Some(max), None) = (upstream.buffer_request, &told) {
         Box::pin(body.hold(max)).await;
     }
+    let copy = if attempts.spares(&head) { body.copy() } else { None };
+    let spare = copy.map(|body| (head.clone(), body));
     let mut request = Box::new(Http2Request::new(*head, body, told));
     let mut repeats = 0;
     loop {
         let stream = stream(connection, attempts, report).await?;
         request.set_scheme(attempts.endpoint());
+        if let Some((mut head, lines)) = heads.next(attempts.endpoint()) {
+            head::request(&mut head, &lines, attempts.endpoint());
+            request.set_head(*head);
+        }
         progress.touch();
         let again = match request.send(stream, upstream.response_timeout, interim).await {
-            Ok((head, answer)) => match &spare {
-                Some(spare)
+            Ok((head, answer)) => match spare.as_ref().and_then(|(head, body)| Some((head, body.copy()?))) {
+                Some((spare, body))
                     if attempts.next(
                         report,
                         RetryOn::Status(head.status),
                         &format_args!("it answered {}", head.status),
                     ) =>
                 {
-                    Box::new(Http2Request::new((**spare).clone(), ToBackend::empty(), None))
+                    Box::new(Http2Request::new((**spare).clone(), body, None))
                 }
                 _ => {
                     progress.answered();

@@ -17,6 +17,7 @@ mod http2;
 mod pages;
 mod proxy;
 pub(crate) mod reply;
+mod server_head;
 mod service;
 mod sticky;
 mod tcp;
@@ -158,7 +159,7 @@ async fn serve(
     let Some(route) = route else { return Err(unserved(connection, site, &host, &head).into()) };
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
-        // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
+        // What the answer's addresses are compared with.
         fallback = Host { field: upstream.first().endpoint.field(), ..host.clone() };
         hop.host = &fallback;
     }

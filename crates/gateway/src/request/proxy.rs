@@ -16,6 +16,7 @@ use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
 use crate::request::http2;
 use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::request::server_head::ServerHead;
 use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
@@ -91,23 +92,31 @@ async fn dial_next(
 struct Again<'a> {
     connection: &'a Connection,
     progress: &'a UploadProgress,
-    /// Of a request without a body.
-    spare: Option<(Box<Parts>, Vec<u8>)>,
+    /// Of a request that may be repeated, and whose body is still there.
+    spare: Option<Spare>,
+    heads: ServerHead<'a>,
     interim: Option<&'a Interim>,
+}
+
+/// A request that a server has already had.
+struct Spare {
+    head: Box<Parts>,
+    lines: Vec<u8>,
+    body: ToBackend,
 }
 
 impl Again<'_> {
     /// Sends a request again as long as that may bring an answer: over a new connection to the same server if a kept
     /// one had ended, else to another server.
     async fn ask(
-        self,
+        mut self,
         mut asked: Result<(response::Parts, ResponseBody), SendRequestError>,
         attempts: &mut Attempts<'_>,
         report: &mut Report,
         lease: &mut Lease,
     ) -> Result<(response::Parts, ResponseBody), Failure> {
         loop {
-            let request = match asked {
+            let mut request = match asked {
                 Err(_) if self.progress.is_stalled() => return Err(Failure::ClientStalled),
                 Err(SendRequestError::Retry { request, reused: true, .. }) => *request,
                 Err(SendRequestError::Retry { request, why, .. }) => {
@@ -116,19 +125,21 @@ impl Again<'_> {
                     }
                     *request
                 }
-                Ok((head, answer)) => match &self.spare {
-                    Some((spare, lines))
-                        if attempts.next(
-                            report,
-                            RetryOn::Status(head.status),
-                            &format_args!("it answered {}", head.status),
-                        ) =>
-                    {
-                        drop(answer);
-                        RequestWriter::new(spare, lines, ToBackend::empty(), None)
+                Ok((head, answer)) => {
+                    match self.spare.as_ref().and_then(|spare| Some((spare, spare.body.copy()?))) {
+                        Some((Spare { head: spare, lines, .. }, body))
+                            if attempts.next(
+                                report,
+                                RetryOn::Status(head.status),
+                                &format_args!("it answered {}", head.status),
+                            ) =>
+                        {
+                            drop(answer);
+                            RequestWriter::new(spare, lines, body, None)
+                        }
+                        _ => return Ok((head, answer)),
                     }
-                    _ => return Ok((head, answer)),
-                },
+                }
                 Err(e) => return Err(e.into()),
             };
             let (pool, upstream) = (&self.connection.worker.pool, attempts.upstream());
@@ -138,6 +149,9 @@ impl Again<'_> {
             };
             let (backend, fresh) = leased?;
             *lease = fresh;
+            if let Some((head, lines)) = self.heads.next(attempts.endpoint()) {
+                request.set_head(&head, &lines);
+            }
             self.progress.touch();
             asked = tokio::select! {
                 biased;
@@ -163,9 +177,8 @@ async fn send_pooled(
     let upstream = attempts.upstream();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
-    let lines = forward::request(&mut head, hop);
+    let (mut heads, mut lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
     let (told, gate) = Gate::of(&head, &body);
-    let spare = attempts.spares(&head, &body).then(|| (head.clone(), lines.clone()));
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
@@ -183,6 +196,11 @@ async fn send_pooled(
             leased => leased?,
         },
     };
+    if let Some(next) = heads.next(attempts.endpoint()) {
+        (head, lines) = next;
+    }
+    let copy = if attempts.spares(&head) { body.copy() } else { None };
+    let spare = copy.map(|body| Spare { head: head.clone(), lines: lines.clone(), body });
     let request = RequestWriter::new(&head, &lines, body, told);
     drop(head);
 
@@ -195,7 +213,7 @@ async fn send_pooled(
     let (head, answer) = match asked {
         Ok((head, answer)) if !attempts.counts(RetryOn::Status(head.status)) => (head, answer),
         asked => {
-            let again = Again { connection, progress: &progress, spare, interim };
+            let again = Again { connection, progress: &progress, spare, heads, interim };
             Box::pin(again.ask(asked, attempts, report, &mut lease)).await? // rare, and large
         }
     };
@@ -245,10 +263,17 @@ pub(super) async fn upgrade(
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
-    let lines = forward::request(&mut head, hop);
-    ask(&mut head, &upgrade, &key);
-    head.headers.remove(CONTENT_LENGTH);
+    let (mut heads, mut lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
+    let ready = |head: &mut Parts| {
+        ask(head, &upgrade, &key);
+        head.headers.remove(CONTENT_LENGTH);
+    };
+    ready(&mut head);
     let shaken = loop {
+        if let Some(next) = heads.next(attempts.endpoint()) {
+            (head, lines) = next;
+            ready(&mut head);
+        }
         match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
             Ok((head, _))
                 if let on = RetryOn::Status(head.status)

@@ -91,7 +91,7 @@ pub(super) async fn open(
 ) -> Result<Served, RequestError> {
     let attempts = begin(connection, upstream, report, hop, &head, true).await?;
     keep_names(upstream, &mut head);
-    let lines = forward::request(&mut head, hop);
+    let lines = forward::request(&mut head, hop, attempts.endpoint());
     ask_named(&mut head, &protocols);
     let body = ToBackend::new(body, None, connection.limits.body_rate);
     let progress = body.progress();

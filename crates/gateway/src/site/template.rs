@@ -177,6 +177,12 @@ impl Template {
             .any(|placeholder| self.contains(placeholder))
     }
 
+    /// The parts before, between and behind those places where the placeholder stands.
+    #[must_use]
+    pub fn split(&self, placeholder: Placeholder) -> Vec<Self> {
+        self.0.split(|piece| *piece == Piece::Value(placeholder)).map(|part| Self(part.into())).collect()
+    }
+
     /// The highest group of a pattern that stands in it; 0: none.
     #[must_use]
     pub fn groups(&self) -> usize {
@@ -292,5 +298,8 @@ mod tests {
         assert_eq!((template.prefix(), template.constant()), ("https://", None));
         assert_eq!(Template::parse("/new", OF_TARGET).unwrap().constant(), Some("/new"));
         assert!(template.contains(Placeholder::Host) && !template.contains(Placeholder::Path));
+        let parts: Vec<_> = template.split(Placeholder::Host).iter().map(ToString::to_string).collect();
+        assert_eq!(parts, ["https://", "/new{rest}"]);
+        assert_eq!(template.split(Placeholder::Path), [template]);
     }
 }

@@ -409,7 +409,24 @@ struct Held {
     len: u64,
     /// That is all of it, and there are no trailers, which need chunks (RFC 9112 §7.1.2).
     is_whole: bool,
+    /// All of it, for a server that gets it after another one had it.
+    copy: Option<Arc<Copy>>,
     memory: Claim,
+}
+
+/// A whole body.
+#[derive(Debug)]
+struct Copy {
+    data: Vec<Bytes>,
+    len: u64,
+    _memory: Claim,
+}
+
+impl Held {
+    fn again(copy: &Arc<Copy>) -> Self {
+        let frames = copy.data.iter().map(|data| Ok(Frame::data(data.clone()))).collect();
+        Self { frames, len: copy.len, is_whole: true, copy: Some(copy.clone()), memory: Claim::default() }
+    }
 }
 
 /// Holds a body back until the backend says 100 Continue, since asking a client for its body is
@@ -487,7 +504,31 @@ impl ToBackend {
         })
         .await;
         held.is_whole = is_whole;
+        if is_whole {
+            let data = held.frames.iter().flatten().filter_map(Frame::data_ref).cloned().collect();
+            // The frames are the same bytes.
+            let (len, memory) = (held.len, std::mem::take(&mut held.memory));
+            held.copy = Some(Arc::new(Copy { data, len, _memory: memory }));
+        }
         self.held = Some(held);
+    }
+
+    /// All of it once more, if that is there: it is empty, or was [held](Self::hold) whole.
+    #[must_use]
+    pub(crate) fn copy(&self) -> Option<Self> {
+        let held = match &self.held {
+            Some(held) => Some(Box::new(held.copy.as_ref().map(Held::again)?)),
+            None if self.body.is_end_stream() => None,
+            None => return None,
+        };
+        Some(Self {
+            body: RequestBody::Empty,
+            gate: None,
+            progress: self.progress.clone(),
+            pace: BodyPace::new(None),
+            stall: StallTimer::default(),
+            held,
+        })
     }
 
     /// Gives back what was taken of it, to be taken again; `is_whole`: there is no more than that.
@@ -566,7 +607,9 @@ impl Body for ToBackend {
             if let Some(frame) = held.frames.pop_front() {
                 let len = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
                 held.len -= len as u64;
-                held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+                if held.copy.is_none() {
+                    held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+                }
                 return Poll::Ready(Some(frame));
             }
             if held.is_whole {

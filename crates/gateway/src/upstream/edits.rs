@@ -3,6 +3,7 @@
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 
 use crate::site::auth::Reserved;
+use crate::site::endpoint::Endpoint;
 
 /// What is changed of a request's fields, with every value in its place.
 #[derive(Debug, Default)]
@@ -12,12 +13,45 @@ pub(crate) struct Edits<'a> {
     /// Removed.
     pub remove: Vec<&'a HeaderName>,
     /// Put behind the others. Those with `true` stand in place of all others of their name.
-    pub put: Vec<(bool, &'a HeaderName, &'a str, HeaderValue)>,
+    pub put: Vec<(bool, &'a HeaderName, &'a str, EditValue)>,
+}
+
+/// The value of a field that is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EditValue {
+    /// The same for every server.
+    Whole(HeaderValue),
+    /// The name of the server stands between these.
+    AroundServer(Vec<String>),
+}
+
+impl From<HeaderValue> for EditValue {
+    fn from(value: HeaderValue) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl EditValue {
+    /// For this server; `None`: that is no value of a field.
+    fn of(&self, server: &Endpoint) -> Option<HeaderValue> {
+        match self {
+            Self::Whole(value) => Some(value.clone()),
+            Self::AroundServer(parts) => {
+                let name = server.field();
+                HeaderValue::try_from(parts.join(name.to_str().unwrap_or_default())).ok()
+            }
+        }
+    }
 }
 
 impl Edits<'_> {
-    /// Changes a head, and the lines of ours that stand behind it.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap, lines: &mut Vec<u8>) {
+    /// Some value depends on the server.
+    pub(crate) fn names_server(&self) -> bool {
+        self.put.iter().any(|(.., value)| matches!(value, EditValue::AroundServer(_)))
+    }
+
+    /// Changes a head for `server`, and the lines of ours that stand behind it.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, lines: &mut Vec<u8>, server: &Endpoint) {
         if let Some(reserved) = self.reserved {
             reserved.strip(headers);
         }
@@ -28,8 +62,9 @@ impl Edits<'_> {
             remove_line(name, lines);
         }
         for (_, name, spelled, value) in &self.put {
+            let Some(value) = value.of(server) else { continue };
             if **name == HOST {
-                headers.insert(HOST, value.clone()); // it has its place in front
+                headers.insert(HOST, value); // it has its place in front
                 continue;
             }
             for part in [spelled.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -67,14 +102,15 @@ mod tests {
             reserved: None,
             remove: vec![&a, &via],
             put: vec![
-                (true, &real, "X-Real-Ip", value("2.2.2.2")),
-                (false, &b, "X-B", value("3")),
-                (true, &HOST, "Host", value("b.test")),
+                (true, &real, "X-Real-Ip", value("2.2.2.2").into()),
+                (false, &b, "X-B", value("3").into()),
+                (true, &HOST, "Host", EditValue::AroundServer(vec![String::new(), String::new()])),
             ],
         };
-        edits.apply(&mut headers, &mut lines);
+        assert!(edits.names_server());
+        edits.apply(&mut headers, &mut lines, &Endpoint::new("b.test", 8080));
         assert_eq!(String::from_utf8(lines).unwrap(), "X-Real-Ip: 2.2.2.2\r\nX-B: 3\r\n");
         assert!(!headers.contains_key("x-a"));
-        assert_eq!((&headers["x-b"], &headers["host"]), (&value("2"), &value("b.test")));
+        assert_eq!((&headers["x-b"], &headers["host"]), (&value("2"), &value("b.test:8080")));
     }
 }

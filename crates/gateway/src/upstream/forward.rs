@@ -13,6 +13,7 @@ use http::{Method, Version, request};
 use ipnet::IpNet;
 use upgrade_handler::fields::{elements, has_token, tokens};
 
+use crate::site::endpoint::Endpoint;
 use crate::site::host::Host;
 use crate::upstream::edits::Edits;
 
@@ -62,6 +63,12 @@ impl Hop<'_> {
     pub(crate) fn is_https(&self, headers: &HeaderMap) -> bool {
         let told = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
         self.tls || self.is_trusted() && told()
+    }
+
+    /// What a server gets depends on which one it is.
+    #[must_use]
+    pub(crate) fn names_server(&self) -> bool {
+        self.host.name.is_empty() || self.edits.is_some_and(Edits::names_server)
     }
 
     /// The client's address: the peer's, or the nearest untrusted one that trusted proxies name.
@@ -115,7 +122,7 @@ const LINES_LEN: usize = 256;
 /// Makes a client's request head one for a backend over HTTP/1.1. What we say ourselves about the client comes back
 /// as lines for the wire, which stand behind the head's own: in the map they would cost three times as much.
 #[must_use]
-pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
+pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>, server: &Endpoint) -> Vec<u8> {
     if let Some(hops @ 1..) = hops_left(head) {
         head.headers.insert(MAX_FORWARDS, (hops - 1).into());
     }
@@ -145,7 +152,10 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
         join_cookies(headers);
     }
 
-    if !headers.iter().any(|(name, field)| *name == HOST && *field == from.host.field) {
+    if from.host.name.is_empty() {
+        // Over HTTP/1.1 there has to be a Host, and many a backend refuses an empty one.
+        headers.insert(HOST, server.field());
+    } else if !headers.iter().any(|(name, field)| *name == HOST && *field == from.host.field) {
         headers.insert(HOST, from.host.field.clone());
     }
     let peer = from.peer_field;
@@ -177,7 +187,7 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>) -> Vec<u8> {
         headers.insert(CONNECTION, HeaderValue::from_static("TE"));
     }
     if let Some(edits) = from.edits {
-        edits.apply(headers, &mut lines);
+        edits.apply(headers, &mut lines, server);
     }
     head.version = Version::HTTP_11;
     lines
@@ -332,6 +342,7 @@ mod tests {
                 edits: None,
                 preferred: None,
             },
+            &Endpoint::new("10.0.0.1", 80),
         )
     }
 

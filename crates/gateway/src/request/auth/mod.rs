@@ -71,6 +71,6 @@ pub(super) fn certificate(connection: &Connection) -> Option<Identity> {
 
 /// Puts the fields in front of what the route itself changes.
 pub(super) fn tell<'a>(fields: &'a [(HeaderName, HeaderValue)], edits: &mut Edits<'a>) {
-    let put = fields.iter().map(|(name, value)| (true, name, name.as_str(), value.clone()));
+    let put = fields.iter().map(|(name, value)| (true, name, name.as_str(), value.clone().into()));
     edits.put.splice(0..0, put);
 }

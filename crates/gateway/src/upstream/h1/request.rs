@@ -39,8 +39,11 @@ pub struct RequestWriter<B = ToBackend> {
     body_ended: bool,
     /// Bytes of it that are still to come, if its coding is a length.
     left: u64,
-    /// To be written, of which `sent` bytes are; then `data`.
+    /// To be written, of which `sent` bytes are; then `data`. In front is the head, as long as nothing has left.
     out: Vec<u8>,
+    head_len: usize,
+    /// The head and the body, as long as both can be sent once more.
+    again: Option<Box<(Vec<u8>, B)>>,
     sent: usize,
     data: Bytes,
     /// `data` is a chunk without its end.
@@ -55,6 +58,18 @@ pub struct RequestWriter<B = ToBackend> {
     expects: bool,
 }
 
+/// A body that may be there twice.
+pub trait RepeatableBody: Body<Data = Bytes, Error = BoxError> + Unpin + Sized {
+    /// All of it once more, if that is there.
+    fn copy(&self) -> Option<Self>;
+}
+
+impl RepeatableBody for ToBackend {
+    fn copy(&self) -> Option<Self> {
+        Self::copy(self)
+    }
+}
+
 /// Why the rest of a request can't be sent.
 #[derive(Debug)]
 pub(crate) enum SendError {
@@ -64,7 +79,7 @@ pub(crate) enum SendError {
     Body(BoxError),
 }
 
-impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
+impl<B: RepeatableBody> RequestWriter<B> {
     /// The request with this head, without what depends on the connection: its version and its framing are made
     /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
     #[must_use]
@@ -78,7 +93,13 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
         let announced = if coding == Coding::Chunked { announced(&head.headers) } else { Vec::new() };
         let mut out = Vec::with_capacity(1024);
         put_head(head, lines, coding, &mut out);
+        let again = match (&coding, is_idempotent(&head.method)) {
+            (Coding::Empty, _) | (_, false) => None, // without a body there is always all of it
+            _ => body.copy().map(|copy| Box::new((out.clone(), copy))),
+        };
         Self {
+            head_len: out.len(),
+            again,
             method: head.method.clone(),
             spelt: head.extensions.get::<Spelling>().is_some(),
             coding,
@@ -122,14 +143,34 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> RequestWriter<B> {
     /// The request from its beginning, for another connection, after this one has ended without a byte of an
     /// answer: `None` if that could be more than was asked for (RFC 9110 §9.2.2).
     pub(crate) fn again(mut self) -> Option<Self> {
-        if self.begun {
-            if self.coding != Coding::Empty || !is_idempotent(&self.method) {
-                return None;
-            }
-            self.sent = 0;
-            self.begun = false;
+        if !self.begun {
+            return Some(self);
         }
+        if self.coding != Coding::Empty {
+            let (head, body) = *self.again.take()?;
+            self.again = body.copy().map(|copy| Box::new((head.clone(), copy)));
+            (self.out, self.body, self.data) = (head, body, Bytes::new());
+            (self.body_ended, self.in_chunk) = (false, false);
+            self.left = if let Coding::Length(len) = self.coding { len } else { 0 };
+            self.waiting.set(0);
+        } else if !is_idempotent(&self.method) {
+            return None;
+        }
+        self.sent = 0;
+        self.begun = false;
         Some(self)
+    }
+
+    /// Nothing of it has left, and it is for another server: this is its head there.
+    pub(crate) fn set_head(&mut self, head: &request::Parts, lines: &[u8]) {
+        let mut new = Vec::with_capacity(1024);
+        put_head(head, lines, self.coding, &mut new);
+        if let Some(again) = &mut self.again {
+            again.0.clone_from(&new);
+        }
+        let len = new.len();
+        self.out.splice(..self.head_len, new);
+        self.head_len = len;
     }
 
     /// Sends what there is; ready when that was all.
@@ -286,6 +327,12 @@ mod tests {
 
         fn size_hint(&self) -> SizeHint {
             self.len.map_or_else(SizeHint::default, SizeHint::with_exact)
+        }
+    }
+
+    impl RepeatableBody for Frames {
+        fn copy(&self) -> Option<Self> {
+            None
         }
     }
 

@@ -109,6 +109,14 @@ impl Http2Request {
         Self { head, body, told, data: Bytes::new(), kept: Some(Kept::default()), waiting: Claim::default() }
     }
 
+    /// Has this head, as [`head::request`] makes it.
+    pub(crate) fn set_head(&mut self, mut head: Parts) {
+        if let Some(len) = self.head.headers.remove(http::header::CONTENT_LENGTH) {
+            head.headers.insert(http::header::CONTENT_LENGTH, len);
+        }
+        self.head = head;
+    }
+
     /// Is for this server.
     pub(crate) fn set_scheme(&mut self, endpoint: &Endpoint) {
         head::set_scheme(&mut self.head, endpoint);
