@@ -9,6 +9,7 @@ use tls_acceptor::{CertName, CertSet};
 
 use crate::config::Config;
 use crate::config::Listener;
+use crate::config::pools;
 use crate::config::redirects;
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathMatcher;
@@ -33,6 +34,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
         warnings.extend(listens_oddly(listener, config));
     }
     warnings.extend(redirects::loops(config));
+    warnings.extend(pools::warnings(config));
     if !config.has_tls() {
         if !set.certificates().is_empty() {
             warnings.push(

@@ -21,6 +21,7 @@ mod machine;
 mod model;
 mod option;
 mod pages;
+mod pools;
 mod problem;
 mod redirects;
 mod reference;

@@ -82,6 +82,8 @@ pub struct Config {
     pub file_directories: Vec<(PathBuf, Place)>,
     /// What is served; no two for the same host, path and conditions.
     pub routes: Vec<Arc<Route>>,
+    /// Names of upstreams that no route has.
+    pub upstreams_unused: Vec<Arc<str>>,
 }
 
 /// No listener and no route, and what holds where a file says nothing.
@@ -108,6 +110,7 @@ impl Default for Config {
             certificate_places: CertificatePlaces::default(),
             file_directories: Vec::new(),
             routes: Vec::new(),
+            upstreams_unused: Vec::new(),
         }
     }
 }

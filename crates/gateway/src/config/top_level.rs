@@ -179,6 +179,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         watch,
         certificate_places,
         file_directories: d.take_directories(),
+        upstreams_unused: upstreams.unused(&routes),
         routes,
     }
 }

@@ -18,6 +18,7 @@ use crate::site::balance::{Balance, HashKey};
 use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
 use crate::site::queue::Queue;
 use crate::site::retry::{Retry, RetryOn};
+use crate::site::route::Route;
 use crate::site::server::Server;
 use crate::site::sticky::Sticky;
 use crate::site::upstream::{CONNECT_TIMEOUT, Protocol, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
@@ -370,6 +371,17 @@ fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstr
     if let Some(At { value: passive, .. }) = health.passive {
         let (within, eject) = (passive.within.value, passive.eject.value);
         upstream.passive = passive.failures.value.map(|failures| Passive { failures, within, eject });
+    }
+}
+
+impl Upstreams {
+    /// The names of those that none of these routes has.
+    pub(super) fn unused(&self, routes: &[Arc<Route>]) -> Vec<Arc<str>> {
+        let used = |name: &Arc<str>| {
+            let upstreams = routes.iter().filter_map(|route| route.action.upstream());
+            upstreams.filter_map(|upstream| upstream.name.as_ref()).any(|other| other == name)
+        };
+        self.0.iter().map(|named| &named.name).filter(|name| !used(name)).cloned().collect()
     }
 }
 
