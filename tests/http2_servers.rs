@@ -454,6 +454,17 @@ async fn a_lost_connection_loses_no_request_that_may_be_repeated() {
 }
 
 #[tokio::test]
+async fn a_101_over_http2_reaches_no_client() {
+    // A literal field whose name is the eighth of the static table, :status (RFC 7541 §6.2.2, Appendix A).
+    let server = by_hand(&[], |_, stream| Some(frame(1, 4, stream, b"\x08\x03101"))).await;
+    let gateway = gateway(server.address, "");
+    assert_eq!(ask(&mut http1(&gateway).await, get("/")).await.status(), 502);
+    let line = gateway.wait("request");
+    let cause = line["cause"].as_str().unwrap();
+    assert!(cause.contains("not valid HTTP/2: 101 over HTTP/2"), "{cause}");
+}
+
+#[tokio::test]
 async fn a_graceful_end_lets_streams_go_on() {
     let (server, seen) = start(with_websockets(), echo).await;
     let gateway = gateway(server.address, "");

@@ -97,7 +97,7 @@ options! {
     /// What is spoken with the backend: `"http/1.1"`, or `"h2"`, which is HTTP/2. Then many requests share a connection.
     /// Behind `https://` the backend has to choose it by ALPN; behind `http://` it has to know HTTP/2 without being asked
     /// (h2c). WebSockets share these connections if the backend offers it (RFC 8441); else each gets its own connection
-    /// over HTTP/1.1.
+    /// over HTTP/1.1, as other upgrades do.
     protocol: OneOf<Protocol>, default = Protocol::Http1;
     /// Request bodies that clients send without a length, in chunks or over HTTP/2, are waited for up to this size and
     /// sent with a `Content-Length`, which some backends need. Longer ones, those with trailers, and those of clients

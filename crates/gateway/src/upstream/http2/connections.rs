@@ -142,3 +142,49 @@ impl Server {
         stream.ok_or(DialError::NotHttp2 { error: NotHttp2::End })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::{advance, pause};
+
+    use super::*;
+    use crate::site::upstream::Upstream;
+
+    #[tokio::test]
+    async fn a_connection_is_kept_while_it_has_a_stream_and_a_minute_longer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            let mut server = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+            server.accept().await.is_none()
+        });
+        let (connections, endpoint) = (Connections::default(), Arc::new(Endpoint::new("127.0.0.1", port)));
+        let connector = Upstream::new(Vec::new()).connector;
+        let stream = connections.stream(connector, &endpoint).await.unwrap();
+        assert!(!stream.is_reused() && connections.has_no_websockets(&endpoint));
+        pause();
+        let counts = |streams| Http2Counts { connections: 1, streams };
+        connections.prune();
+        advance(2 * IDLE_TIME).await;
+        connections.prune();
+        assert_eq!(connections.counts(&endpoint), counts(1));
+        drop(stream);
+        connections.prune(); // from now on
+        advance(IDLE_TIME / 2).await;
+        let again = connections.stream(connector, &endpoint).await.unwrap();
+        assert!(again.is_reused());
+        connections.prune();
+        drop(again);
+        connections.prune();
+        advance(IDLE_TIME / 2).await;
+        connections.prune();
+        assert_eq!(connections.counts(&endpoint), counts(0));
+        advance(IDLE_TIME).await;
+        connections.prune();
+        assert_eq!(connections.counts(&endpoint), Http2Counts::default());
+        assert!(serving.await.unwrap(), "it has ended without a request");
+        advance(MEMORY_TIME).await;
+        assert!(!connections.has_no_websockets(&endpoint));
+    }
+}

@@ -157,7 +157,7 @@ impl Http2Request {
                         return Poll::Ready(Err(Failed::Body(e)));
                     }
                 }
-                poll_head(cx, &mut response, &mut request.told, interim).map_err(Failed::Stream)
+                poll_head(cx, &mut response, &mut request.told, interim)
             });
             let timer = pin!(sleep(patience));
             tokio::select! {
@@ -176,6 +176,7 @@ impl Http2Request {
                 send.send_reset(Reason::CANCEL); // the server must not take what it has for the whole
                 return Err(SendError::Body(e));
             }
+            Err(Failed::Switched) => return Err(SendError::Bad("101 over HTTP/2".into())),
             Err(Failed::Stream(e)) => return Err(self.failed(e, reused)),
         };
         self.kept = None;
@@ -292,6 +293,7 @@ impl Http2Request {
 /// Why there is no head.
 enum Failed {
     Stream(h2::Error),
+    Switched,
     Body(BoxError),
     Timeout,
 }
@@ -302,9 +304,13 @@ fn poll_head(
     response: &mut ResponseFuture,
     told: &mut Option<oneshot::Sender<()>>,
     interim: Option<&Interim>,
-) -> Poll<Result<(response::Parts, RecvStream), h2::Error>> {
+) -> Poll<Result<(response::Parts, RecvStream), Failed>> {
     while let Poll::Ready(Some(informational)) = response.poll_informational(cx) {
-        let (head, ()) = informational?.into_parts();
+        let (head, ()) = informational.map_err(Failed::Stream)?.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            // RFC 9113 §8.6: there is none. A client over HTTP/1.1 would take it for an upgrade.
+            return Poll::Ready(Err(Failed::Switched));
+        }
         if head.status == StatusCode::CONTINUE
             && let Some(told) = told.take()
         {
@@ -313,7 +319,7 @@ fn poll_head(
             interim.push(head);
         }
     }
-    let answer = ready!(Pin::new(response).poll(cx))?;
+    let answer = ready!(Pin::new(response).poll(cx)).map_err(Failed::Stream)?;
     Poll::Ready(Ok(answer.into_parts()))
 }
 
