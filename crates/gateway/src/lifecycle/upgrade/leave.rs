@@ -4,7 +4,7 @@
 //! A session is in one process at any moment: frozen here, then taken there, then let go of here, and only then does
 //! it go on there. If the new process fails before it has taken a session, the session goes on here.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -20,13 +20,14 @@ use crate::lifecycle::upgrade::batch::{self, SESSIONS_AT_ONCE, in_time};
 use crate::lifecycle::upgrade::protocol::{Channel, PlacedOrder, UpgradeMessage};
 use crate::worker::{Command, Handle};
 
-/// Sessions that are asked to freeze together are waited for so long before others are asked: nearly all freeze at
-/// once, and one that is in the middle of a write holds up no other.
+/// Sessions that are asked to freeze together are waited for so long. Those that have not frozen by then, because they
+/// are in the middle of a write or their worker is busy, go on, and are asked again after all others: so no more wait
+/// frozen for their turn than are asked at once.
 const FREEZE_WAIT: Duration = Duration::from_millis(20);
-/// For sessions that are to freeze as they are: they need no more than to be polled.
+/// Those that have frozen wait no longer than this for the next that freezes.
+const NEXT_WAIT: Duration = Duration::from_millis(5);
+/// For sessions that are to freeze as they are: they need no more than to be polled. It begins anew with each batch.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// How often it is looked whether what is waited for has ended by itself.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Ids that this process may still give to sessions after it has said which was the last.
 const IDS_RESERVED: u64 = 1_000;
 /// The reason of sessions that did not freeze in time, or that the new process could not take.
@@ -56,17 +57,18 @@ pub(crate) async fn move_sessions(
     count: &mut MoveCount,
 ) -> io::Result<()> {
     count.left.clear();
-    let mut asked: HashMap<u64, SessionHandle> = HashMap::new();
-    let mut unasked = Vec::new();
-    for (id, handle, stays) in workers.iter().flat_map(|worker| worker.sessions.movable()) {
+    let mut unmoved = VecDeque::new();
+    let mut all: Vec<_> = workers.iter().flat_map(|worker| worker.sessions.movable()).collect();
+    all.sort_unstable_by_key(|(id, ..)| *id); // so that all workers take part at any time
+    for (id, handle, stays) in all {
         match stays.map(StayReason::as_str).or_else(|| count.asked_in_vain.get(&id).copied()) {
             Some(reason) => *count.left.entry(reason.to_owned()).or_default() += 1,
-            None => unasked.push((id, handle)),
+            None => unmoved.push_back((id, handle)),
         }
     }
     let from = transit.open();
     let mut departure = Departure { channel, workers, from, count };
-    let result = departure.all(&mut asked, unasked, wait).await;
+    let result = departure.all(&mut unmoved, wait).await;
     transit.close();
     // Nothing that has frozen is forgotten.
     let rest = departure.rest().await;
@@ -75,15 +77,13 @@ pub(crate) async fn move_sessions(
         Err(e) => (Err(e), rest),
     };
     departure.go_back(stranded);
-    for handle in asked.values() {
-        handle.cancel_freeze();
-    }
+    result?; // all others go on as before
     let is_live: HashSet<u64> = workers.iter().flat_map(|worker| worker.sessions.ids()).collect();
-    for id in asked.into_keys().filter(|id| is_live.contains(id)) {
+    for (id, _) in unmoved.into_iter().filter(|(id, _)| is_live.contains(id)) {
         *count.left.entry(BUSY.to_owned()).or_default() += 1;
         count.asked_in_vain.insert(id, BUSY);
     }
-    result
+    Ok(())
 }
 
 struct Departure<'a> {
@@ -94,47 +94,41 @@ struct Departure<'a> {
 }
 
 impl Departure<'_> {
-    async fn all(
-        &mut self,
-        asked: &mut HashMap<u64, SessionHandle>,
-        mut unasked: Vec<(u64, SessionHandle)>,
-        wait: Duration,
-    ) -> io::Result<()> {
+    /// Moves sessions of `unmoved`, until there are none, or the rest has to stay.
+    async fn all(&mut self, unmoved: &mut VecDeque<(u64, SessionHandle)>, wait: Duration) -> io::Result<()> {
         let deadline = Instant::now() + wait;
-        while !unasked.is_empty() {
-            let some = unasked.split_off(unasked.len().saturating_sub(SESSIONS_AT_ONCE));
-            for (_, handle) in &some {
-                handle.freeze(FreezeMode::BetweenWrites);
-            }
-            asked.extend(some);
-            let batch = self.gather(asked, Instant::now() + FREEZE_WAIT).await?;
-            self.transfer_whole(batch).await?;
-        }
-        for (end, is_last) in [(deadline, false), (deadline + LAST_WAIT, true)] {
-            if is_last {
-                asked.values().for_each(|handle| handle.freeze(FreezeMode::AsItIs));
-            }
-            while !asked.is_empty() && Instant::now() < end {
-                let batch = self.gather(asked, end.min(Instant::now() + LOOK_INTERVAL)).await?;
-                let is_idle = batch.is_empty();
-                self.transfer_whole(batch).await?;
-                if is_idle {
-                    self.forget_ended(asked);
+        let mut end = deadline + LAST_WAIT;
+        while !unmoved.is_empty() && Instant::now() < end {
+            let is_late = Instant::now() >= deadline;
+            let mode = if is_late { FreezeMode::AsItIs } else { FreezeMode::BetweenWrites };
+            let some = unmoved.drain(..unmoved.len().min(SESSIONS_AT_ONCE));
+            let mut asked: HashMap<u64, SessionHandle> = some.collect();
+            asked.values().for_each(|handle| handle.freeze(mode));
+            let gathered = self.gather(&mut asked).await;
+            for (id, handle) in asked {
+                handle.cancel_freeze();
+                // One that has ended instead of freezing is not asked again.
+                if self.workers.iter().any(|worker| worker.sessions.get(id).is_some()) {
+                    unmoved.push_back((id, handle));
                 }
             }
+            let batch = gathered?;
+            if is_late && !batch.is_empty() {
+                end = Instant::now() + LAST_WAIT;
+            }
+            self.transfer_whole(batch).await?;
         }
         Ok(())
     }
 
-    /// Sessions that have frozen, until there is a full batch, or no more are waited for, or it is `until`.
+    /// Sessions that have frozen, until there is a full batch, or no more are waited for. Those of `asked` that are
+    /// left have not frozen, or not yet come.
     ///
     /// # Errors
     /// If the new process ends meanwhile; those that have frozen go back.
-    async fn gather(
-        &mut self,
-        asked: &mut HashMap<u64, SessionHandle>,
-        until: Instant,
-    ) -> io::Result<Vec<FrozenSession>> {
+    async fn gather(&mut self, asked: &mut HashMap<u64, SessionHandle>) -> io::Result<Vec<FrozenSession>> {
+        let end = Instant::now() + FREEZE_WAIT;
+        let mut until = end;
         let mut batch: Vec<FrozenSession> = Vec::new();
         while batch.len() < SESSIONS_AT_ONCE && !asked.is_empty() {
             let frozen = tokio::select! {
@@ -149,14 +143,9 @@ impl Departure<'_> {
             let Some(frozen) = frozen else { break };
             asked.remove(&frozen.registered.id());
             batch.push(frozen);
+            until = end.min(Instant::now() + NEXT_WAIT);
         }
         Ok(batch)
-    }
-
-    /// Sessions that have ended instead of freezing are not waited for.
-    fn forget_ended(&self, asked: &mut HashMap<u64, SessionHandle>) {
-        let live: HashSet<u64> = self.workers.iter().flat_map(|worker| worker.sessions.ids()).collect();
-        asked.retain(|id, _| live.contains(id));
     }
 
     /// What has frozen by the time that nothing more comes.
