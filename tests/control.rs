@@ -614,3 +614,43 @@ async fn requests_that_make_no_sense_are_answered() {
     }
     done(&gateway, "status").await;
 }
+
+/// Values from the environment are used, and never shown: not by `check`, by `status`, by the message of a reload that
+/// is refused. Files that are included are read again by each reload.
+#[tokio::test]
+async fn the_configuration_is_split_and_has_values_from_the_environment() {
+    let (backend, _seen) = echo().await;
+    let address = backend.address.to_string();
+    let setup = setup().with("BACKEND", &address).with("SECRET_PATH", "/between-us");
+    let sites = setup.path().join("sites");
+    std::fs::create_dir(&sites).unwrap();
+    let site = "[[route]]\npath = \"${SECRET_PATH}\"\nproxy = \"http://${BACKEND}\"\n";
+    std::fs::write(sites.join("chat.toml"), site).unwrap();
+    let gateway = setup.start(&with_control("include = \"sites/*.toml\"\n", ECHO));
+    let mut socket = open(&gateway, "/between-us").await;
+    socket.echoes("through both").await;
+
+    let hidden = |text: &str| assert!(!text.contains("between-us") && !text.contains(&address), "{text}");
+    let status = done(&gateway, "status").await;
+    hidden(&status.out);
+    assert!(status.out.contains("${SECRET_PATH}") && status.out.contains("${BACKEND}"), "{}", status.out);
+    hidden(&done(&gateway, "sessions").await.out);
+    assert_eq!(listed(&gateway).await[0]["to"], "${BACKEND}");
+
+    // By the name that the tables show.
+    done(&gateway, "drain ${SECRET_PATH}").await;
+    socket.hears_close(1001).await;
+    hidden(&done(&gateway, "status").await.out);
+    done(&gateway, "undrain ${SECRET_PATH}").await;
+
+    std::fs::write(sites.join("more.toml"), "[[route]]\npath = \"/more\"\nservice = \"echo\"\n").unwrap();
+    done(&gateway, "reload").await;
+    let mut more = open(&gateway, "/more").await;
+    more.echoes("more").await;
+    std::fs::write(sites.join("more.toml"), "[[route]]\npath = \"${SECRET_PATH}\"\nservice = \"echo\"\n")
+        .unwrap();
+    let why = refused(&gateway, "reload").await;
+    hidden(&why);
+    assert!(why.contains("more.toml:1:1: the route ${SECRET_PATH} exists already"), "{why}");
+    more.echoes("still here").await;
+}

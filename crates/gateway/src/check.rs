@@ -23,6 +23,9 @@ use crate::site::route::{Action, Route};
 pub fn tables(candidate: &Candidate, now: i64) -> String {
     let Candidate { config, loaded, ticket_keys, .. } = candidate;
     let mut text = String::new();
+    if !config.included.is_empty() {
+        section(&mut text, "Files", &files_read(config));
+    }
     section(&mut text, "Listeners", &listeners(config));
     section(&mut text, "Routes", &routes(config));
     if config.has_tls() {
@@ -39,7 +42,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
         section(&mut text, "Ticket keys", &tickets(keys));
     }
     for warning in candidate.warnings().chain(ports(config)) {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "warning: {}", config.hidden.hide(&warning));
     }
     for expiry in Expiries::default().news(&loaded.set, now) {
         let _ = writeln!(text, "warning: {expiry}");
@@ -64,6 +67,15 @@ fn ports(config: &Config) -> Vec<String> {
     addresses.filter_map(taken).collect()
 }
 
+fn files_read(config: &Config) -> Table {
+    let mut table = table(&["file", "is"]);
+    table.add_row([config.file.display().to_string(), "the configuration".to_owned()]);
+    for file in &config.included {
+        table.add_row([config.hidden.hide(&file.display().to_string()), "included".to_owned()]);
+    }
+    table
+}
+
 fn listeners(config: &Config) -> Table {
     let mut table = table(&["address", "protocol", "handshake", "request head"]);
     for Listener { address, tls, limits, .. } in &config.listeners {
@@ -78,7 +90,12 @@ fn listeners(config: &Config) -> Table {
             }
             None => ("plain text: http/1.1".to_owned(), "-".to_owned()),
         };
-        table.add_row([address.to_string(), protocol, handshake, time(limits.header_timeout)]);
+        table.add_row([
+            config.hidden.hide(&address.to_string()),
+            protocol,
+            handshake,
+            time(limits.header_timeout),
+        ]);
     }
     table
 }
@@ -109,7 +126,8 @@ fn routes(config: &Config) -> Table {
         if let Some(names) = upgrades {
             sockets.push(format!("upgrade {}", names.join(" ")));
         }
-        table.add_row([name.to_owned(), host, path, target, sockets.join(", ")]);
+        let row = [name, &host, &path, &target, &sockets.join(", ")];
+        table.add_row(row.map(|text| config.hidden.hide(text)));
     }
     table
 }
@@ -157,7 +175,7 @@ fn certificates(config: &Config, loaded: &Loaded, now: i64) -> Table {
             leaf.issuer.clone(),
             state,
             leaf.serial.clone(),
-            files(certificate).join("\n"),
+            config.hidden.hide(&files(certificate).join("\n")),
         ]);
     }
     table

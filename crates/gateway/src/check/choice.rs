@@ -54,7 +54,12 @@ pub fn choice(config: &Config, request: &str, fields: &[String]) -> Result<(Stri
         Err(e) => return Ok((format!("{text} and gets 400: {e}\n"), false)),
     };
     let _ = match chosen {
-        Some(chosen) => writeln!(text, ".\nThe route {} takes it: {}\n", chosen.id, chosen.action),
+        Some(chosen) => writeln!(
+            text,
+            ".\nThe route {} takes it: {}\n",
+            config.hidden.hide(chosen.id.as_str()),
+            config.hidden.hide(&chosen.action.to_string())
+        ),
         None => writeln!(text, ".\nNo route takes it: it gets 404.\n"),
     };
     let mut all = table(&["route", "takes it", "because"]);
@@ -67,7 +72,11 @@ pub fn choice(config: &Config, request: &str, fields: &[String]) -> Result<(Stri
             }
             (None, _) => "everything fits".to_owned(),
         };
-        all.add_row([route.id.to_string(), if is_chosen { "yes" } else { "no" }.to_owned(), why]);
+        all.add_row([
+            config.hidden.hide(route.id.as_str()),
+            if is_chosen { "yes" } else { "no" }.to_owned(),
+            why,
+        ]);
     }
     section(&mut text, "Routes", &all);
     Ok((text, chosen.is_some()))

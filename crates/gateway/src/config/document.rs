@@ -6,54 +6,89 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::environment::{Variables, expand};
 use super::foreign;
 use super::problem::{Lines, Place, Problem};
 use super::secret;
 use super::spec::{SectionSpec, Written};
+use crate::site::hidden::Hidden;
 
-/// The file, and what was found wrong with it so far.
+/// The files, and what was found wrong with them so far.
 pub(super) struct Document<'a> {
-    file: PathBuf,
-    lines: Lines<'a>,
+    /// The configuration file, and behind it those that it includes.
+    sources: Vec<Source<'a>>,
+    variables: &'a Variables<'a>,
+    /// What the files took from the environment.
+    hidden: Hidden,
     /// Every section that a file may have.
     described: SectionSpec,
     problems: Vec<Problem>,
     /// Directories that have to be there, and where they are named.
     directories: Vec<(PathBuf, Place)>,
+}
+
+/// One file.
+struct Source<'a> {
+    path: PathBuf,
+    lines: Lines<'a>,
+    /// Where its text begins, if the texts of all files stand one behind the other. Spans count from the first.
+    start: usize,
     /// Where it stops being TOML.
     broken_at: Option<Place>,
 }
 
 impl<'a> Document<'a> {
-    /// Parses `text`; its syntax errors are noted, and what can be understood is returned.
-    pub(super) fn parse(file: &Path, text: &'a str, described: SectionSpec) -> (Self, Spanned<DeTable<'a>>) {
-        let mut document = Self {
-            file: file.to_owned(),
-            lines: Lines::of(text),
+    /// No file yet. Values may name `variables`.
+    pub(super) fn new(variables: &'a Variables<'a>, described: SectionSpec) -> Self {
+        Self {
+            sources: Vec::new(),
+            variables,
+            hidden: Hidden::default(),
             described,
             problems: Vec::new(),
             directories: Vec::new(),
-            broken_at: None,
-        };
-        let (tree, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let place = document.place(error.span());
-            let what = secret::left_out(format!("this is not TOML: {}", error.message().replace('\n', " ")));
-            document.problems.push(Problem { file: document.file.clone(), place, what });
-            document.broken_at = Some(document.broken_at.map_or(place, |first| first.min(place)));
         }
-        (document, tree)
     }
 
-    /// All problems, in the order of the file.
+    /// Parses one more file; its syntax errors are noted, and what can be understood is returned.
+    pub(super) fn parse(&mut self, file: &Path, text: &'a str) -> Spanned<DeTable<'a>> {
+        let start = self.sources.last().map_or(0, |last| last.start + last.lines.len() + 1);
+        self.sources.push(Source { path: file.to_owned(), lines: Lines::of(text), start, broken_at: None });
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let place = self.place(error.span().map(|span| shifted(span, start)).or(Some(start..start)));
+            let what = secret::left_out(format!("this is not TOML: {}", error.message().replace('\n', " ")));
+            self.problems.push(Problem { file: file.to_owned(), place, what });
+            if let Some(source) = self.sources.last_mut() {
+                source.broken_at = Some(source.broken_at.map_or(place, |first| first.min(place)));
+            }
+        }
+        let span = shifted(tree.span(), start);
+        let mut table = shifted_table(tree.into_inner(), start);
+        self.expand_table(&mut table);
+        Spanned::new(span, table)
+    }
+
+    /// All problems, in the order of the files.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.place);
         self.problems
     }
 
-    /// The directory that relative paths start from.
-    pub(super) fn base(&self) -> &Path {
-        self.file.parent().unwrap_or(Path::new(""))
+    /// The directory that relative paths in a value start from: that of its file.
+    pub(super) fn base(&self, value: &Spanned<DeValue<'_>>) -> &Path {
+        let file = self.source(value.span().start).and_then(|(_, source)| source.path.parent());
+        file.unwrap_or(Path::new(""))
+    }
+
+    /// The files behind the first, in their order.
+    pub(super) fn included(&self) -> Vec<PathBuf> {
+        self.sources.iter().skip(1).map(|source| source.path.clone()).collect()
+    }
+
+    /// What the files took from the environment.
+    pub(super) fn take_hidden(&mut self) -> Hidden {
+        std::mem::take(&mut self.hidden)
     }
 
     /// A directory that has to be there when the configuration is carried out.
@@ -68,22 +103,91 @@ impl<'a> Document<'a> {
 
     /// Something that is there and wrong. Behind a syntax error the places of values can't be trusted.
     pub(super) fn problem(&mut self, place: Place, what: impl Into<String>) {
-        if self.broken_at.is_none_or(|broken| place < broken) {
-            let what = secret::left_out(what.into());
-            self.problems.push(Problem { file: self.file.clone(), place, what });
+        let Some(source) = self.sources.get(place.file) else { return };
+        if source.broken_at.is_none_or(|broken| place < broken) {
+            let what = secret::left_out(self.hidden.hide(&what.into()));
+            self.problems.push(Problem { file: source.path.clone(), place, what });
         }
     }
 
-    /// Something that is missing. With a syntax error in the file it may only seem so.
+    /// Something that is missing. With a syntax error in a file it may only seem so.
     pub(super) fn missing(&mut self, place: Place, what: impl Into<String>) {
-        if self.broken_at.is_none() {
+        if self.sources.iter().all(|source| source.broken_at.is_none()) {
             self.problem(place, what);
         }
     }
 
     pub(super) fn place(&self, span: Option<Range<usize>>) -> Place {
-        self.lines.place(span)
+        let at = span.map_or(0, |span| span.start);
+        let Some((file, source)) = self.source(at) else { return Place::default() };
+        let (line, column) = source.lines.position(at - source.start);
+        Place { file, line, column }
     }
+
+    /// How messages call another place than that which they are about.
+    pub(super) fn shown(&self, Place { file, line, .. }: Place, here: Place) -> String {
+        match self.sources.get(file) {
+            Some(source) if file != here.file => format!("{}:{line}", source.path.display()),
+            _ => format!("line {line}"),
+        }
+    }
+
+    /// The file that a byte offset is in, and its number.
+    fn source(&self, at: usize) -> Option<(usize, &Source<'a>)> {
+        let file = self.sources.partition_point(|source| source.start <= at).checked_sub(1)?;
+        Some((file, self.sources.get(file)?))
+    }
+
+    /// Puts the environment's variables into every string.
+    fn expand_table(&mut self, table: &mut DeTable<'_>) {
+        for (_, value) in table.iter_mut() {
+            self.expand(value);
+        }
+    }
+
+    fn expand(&mut self, value: &mut Spanned<DeValue<'_>>) {
+        let span = value.span();
+        match value.get_mut() {
+            DeValue::String(text) => match expand(text, self.variables, &mut self.hidden) {
+                Ok(None) => {}
+                Ok(Some(expanded)) => *text = expanded.into(),
+                Err(what) => self.problem(self.place(Some(span)), what),
+            },
+            DeValue::Array(items) => {
+                for item in items.iter_mut() {
+                    self.expand(item);
+                }
+            }
+            DeValue::Table(table) => self.expand_table(table),
+            _ => {}
+        }
+    }
+}
+
+/// A tree whose spans count from `start` on.
+fn shifted_table(table: DeTable<'_>, start: usize) -> DeTable<'_> {
+    let pairs = table.into_iter();
+    let pairs = pairs.map(|(key, value)| {
+        let key = Spanned::new(shifted(key.span(), start), key.into_inner());
+        (key, shifted_value(value, start))
+    });
+    pairs.collect()
+}
+
+fn shifted_value(value: Spanned<DeValue<'_>>, start: usize) -> Spanned<DeValue<'_>> {
+    let span = shifted(value.span(), start);
+    let value = match value.into_inner() {
+        DeValue::Array(items) => {
+            DeValue::Array(items.into_iter().map(|item| shifted_value(item, start)).collect())
+        }
+        DeValue::Table(table) => DeValue::Table(shifted_table(table, start)),
+        other => other,
+    };
+    Spanned::new(span, value)
+}
+
+fn shifted(span: Range<usize>, start: usize) -> Range<usize> {
+    span.start + start..span.end + start
 }
 
 /// One table of the file.

@@ -126,7 +126,7 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
             d.problem(place, "address: the list is empty");
         }
         for address in addresses {
-            if let Some(what) = rules::overlap(&listeners, address) {
+            if let Some(what) = rules::overlap(&listeners, address, |other| d.shown(other, place)) {
                 d.problem(place, what);
             }
             let name = section.name.as_ref().map(|at| at.value.clone());

@@ -12,9 +12,11 @@ mod answer;
 mod certificates;
 mod compress;
 mod document;
+mod environment;
 mod fields;
 mod files;
 mod foreign;
+mod include;
 mod kind;
 mod listener;
 mod machine;
@@ -39,6 +41,7 @@ mod when;
 use std::path::Path;
 
 use self::document::{Document, Section};
+use self::environment::Variables;
 use self::kind::Options;
 pub use self::model::{
     Admin, CONTROL_SOCKET, CertificatePlaces, Config, ControlSocket, Listener, NamedPlaces,
@@ -90,10 +93,18 @@ impl Config {
         }
     }
 
-    /// Checks a configuration's text, as [`Self::read`] does. Relative paths in it are relative to `file`.
+    /// Checks a configuration's text, as [`Self::read`] does. Relative paths in it are relative to `file`, those of a
+    /// file that it includes to that one. `"${NAME}"` is a variable of this process's environment.
     #[must_use]
     pub fn parse(file: &Path, text: &str) -> (Self, Vec<Problem>) {
-        let (mut document, tree) = Document::parse(file, text, TopLevel::describe());
+        Self::parse_with(file, text, &|name| std::env::var_os(name))
+    }
+
+    fn parse_with(file: &Path, text: &str, variables: &Variables<'_>) -> (Self, Vec<Problem>) {
+        let included = include::files(file, text, variables);
+        let mut document = Document::new(variables, TopLevel::describe());
+        let mut tree = document.parse(file, text);
+        include::append(&mut document, tree.get_mut(), &included);
         let section = Section::new(&document, TopLevel::NAME, tree.span(), tree.get_ref());
         let top_level = TopLevel::read(&mut document, &section);
         let config = top_level::read(file, &mut document, top_level);

@@ -12,6 +12,7 @@ use tls_acceptor::{AcceptorSettings, Plan};
 use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
+use crate::site::hidden::Hidden;
 use crate::site::route::Route;
 use crate::site::{self, Drain, RemovedRoutes, TakeoverSessions};
 
@@ -44,6 +45,10 @@ pub const CONTROL_SOCKET: &str = "/run/wssgate/control.sock";
 pub struct Config {
     /// The file it was read from; empty if it was made of values.
     pub file: PathBuf,
+    /// The files that it includes, in the order in which they were read.
+    pub included: Vec<PathBuf>,
+    /// What the files took from the environment, which is not shown.
+    pub hidden: Hidden,
     /// Worker threads; `None`: one per core.
     pub workers: Option<usize>,
     /// Where the file says so.
@@ -91,6 +96,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             file: PathBuf::new(),
+            included: Vec::new(),
+            hidden: Hidden::default(),
             workers: None,
             workers_place: Place::default(),
             memory_max: default_memory(None),
@@ -153,6 +160,7 @@ impl Config {
         site::SiteSettings {
             listeners: listeners.collect(),
             routes: &self.routes,
+            hidden: &self.hidden,
             trusted_proxies: &self.trusted_proxies,
             drain: self.drain,
             memory_max: self.memory_max,
@@ -164,7 +172,9 @@ impl Config {
 
     /// A problem with this configuration.
     pub fn problem(&self, place: Place, what: impl Into<String>) -> Problem {
-        Problem { file: self.file.clone(), place, what: what.into() }
+        let included = place.file.checked_sub(1).and_then(|index| self.included.get(index));
+        let file = included.unwrap_or(&self.file).clone();
+        Problem { file, place, what: self.hidden.hide(&what.into()) }
     }
 
     /// Some listener speaks TLS.

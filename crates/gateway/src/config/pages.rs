@@ -41,7 +41,7 @@ impl Kind for PageFiles {
         let mut pages = BTreeMap::new();
         for (status, file) in table {
             let status = status.get_ref();
-            let page = page(status, file.get_ref(), document.base());
+            let page = page(status, file.get_ref(), document.base(file));
             if let Some((status, page)) = noted(document, &format!("{key}: {status}"), file, page) {
                 pages.insert(status, page);
             }

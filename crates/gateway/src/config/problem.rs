@@ -1,12 +1,13 @@
 //! Problems of a configuration: where, what, and what to do about it.
 
 use std::fmt;
-use std::ops::Range;
 use std::path::PathBuf;
 
-/// A place in the configuration file, as editors count: from 1. The default stands for no place at all.
+/// A place in the configuration, as editors count: from 1. The default stands for no place at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Place {
+    /// 0: the configuration file. Else that of [`Config::included`](super::Config::included), counted from 1.
+    pub file: usize,
     /// The line.
     pub line: usize,
     /// The character in the line.
@@ -14,7 +15,7 @@ pub struct Place {
 }
 
 /// Where something is missing that the whole file lacks.
-pub(super) const FIRST_LINE: Place = Place { line: 1, column: 1 };
+pub(super) const FIRST_LINE: Place = Place { file: 0, line: 1, column: 1 };
 
 /// Where the lines of a text begin, so that a place costs the same in a file of any length.
 #[derive(Debug)]
@@ -30,14 +31,18 @@ impl<'a> Lines<'a> {
         Self { text, starts }
     }
 
-    /// The place of a byte offset.
-    pub(super) fn place(&self, span: Option<Range<usize>>) -> Place {
-        let at = span.map_or(0, |span| span.start);
+    /// The length of the text in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The line and the character of a byte offset.
+    pub(super) fn position(&self, at: usize) -> (usize, usize) {
         let line = self.starts.partition_point(|start| *start <= at);
         let start = line.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or(0);
         match self.text.get(start..at) {
-            Some(before) => Place { line, column: before.chars().count() + 1 },
-            None => Place { line: 1, column: 1 },
+            Some(before) => (line, before.chars().count() + 1),
+            None => (1, 1),
         }
     }
 }
@@ -45,7 +50,7 @@ impl<'a> Lines<'a> {
 /// One thing that is wrong. Prints as `file:line:column: what; what to do`, without the place where there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The configuration file; empty for a configuration that was made of values.
+    /// The file it is in; empty for a configuration that was made of values.
     pub file: PathBuf,
     /// Where in it.
     pub place: Place,
@@ -55,7 +60,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { line, column } = self.place;
+        let Place { line, column, .. } = self.place;
         if self.place == Place::default() {
             return f.write_str(&self.what);
         }
@@ -86,16 +91,12 @@ mod tests {
     #[test]
     fn places_count_from_one_and_in_characters() {
         let text = "a = 1\nbü = 2\n";
-        let at = |offset| {
-            let Place { line, column } = Lines::of(text).place(Some(offset..offset));
-            (line, column)
-        };
+        let at = |offset| Lines::of(text).position(offset);
         assert_eq!(at(0), (1, 1));
         assert_eq!(at(4), (1, 5));
         assert_eq!(at(6), (2, 1));
         assert_eq!(at(10), (2, 4)); // ü is two bytes
         assert_eq!(at(14), (3, 1));
-        assert_eq!(Lines::of(text).place(Some(15..15)), Place { line: 1, column: 1 });
-        assert_eq!(Lines::of(text).place(None), Place { line: 1, column: 1 });
+        assert_eq!(at(15), (1, 1)); // behind the end
     }
 }

@@ -228,9 +228,8 @@ pub(super) fn read(
             let other = *seen.entry(key.clone()).or_insert(place);
             if other != place {
                 is_twice = true;
-                let line = other.line;
-                let what =
-                    format!("the route {key} exists already (line {line}); only one of them can be used");
+                let line = d.shown(other, place);
+                let what = format!("the route {key} exists already ({line}); only one of them can be used");
                 d.problem(place, what);
             }
         }

@@ -13,6 +13,7 @@ use upgrade_handler::origin::OriginPattern;
 
 use super::kind::CloseCode;
 use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
+use super::problem::Place;
 use crate::net::options::collide;
 use crate::site::Drain;
 use crate::site::matcher::Matcher;
@@ -57,12 +58,16 @@ pub(super) fn handover_wait(wait: Duration) -> Option<String> {
     })
 }
 
-/// What is wrong with `address` beside the listeners that are there already.
-pub(super) fn overlap(listeners: &[Listener], address: SocketAddr) -> Option<String> {
+/// What is wrong with `address` beside the listeners that are there already. `shown` says where one of them is written.
+pub(super) fn overlap(
+    listeners: &[Listener],
+    address: SocketAddr,
+    shown: impl Fn(Place) -> String,
+) -> Option<String> {
     let other = listeners.iter().find(|l| collide(l.address, address))?;
     let line = match other.place.line {
         0 => String::new(),
-        line => format!(" (line {line})"),
+        _ => format!(" ({})", shown(other.place)),
     };
     let other = other.address;
     Some(if other == address {
@@ -167,14 +172,17 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         config.routes.is_empty().then(|| NO_ROUTE.to_owned()),
     ];
     for (i, listener) in config.listeners.iter().enumerate() {
-        found.push(overlap(&config.listeners[..i], listener.address));
+        found.push(overlap(&config.listeners[..i], listener.address, |_| String::new()));
         found.extend(listener_problems(listener));
     }
     if config.listeners.iter().any(|listener| listener.redirect) && !config.has_tls() {
         found.push(Some(NO_TLS.to_owned()));
     }
     if let Some(admin) = &config.admin {
-        found.push(overlap(&config.listeners, admin.address).map(|what| format!("[admin]: {what}")));
+        found.push(
+            overlap(&config.listeners, admin.address, |_| String::new())
+                .map(|what| format!("[admin]: {what}")),
+        );
     }
     let plan = &config.certificates;
     if config.has_tls() && plan.directory.is_none() && plan.named.is_empty() {

@@ -13,10 +13,35 @@ use super::top_level::TopLevel;
 #[must_use]
 pub fn schema() -> String {
     let mut schema = object(&TopLevel::describe());
+    schema.values_mut().for_each(allow_variables);
     schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
     schema.insert("title".to_owned(), json!("wssgate"));
     schema.insert("description".to_owned(), json!("The configuration file of wssgate."));
     format!("{:#}\n", Json::from(schema))
+}
+
+/// What begins a variable of the environment, anywhere in a string.
+const VARIABLE: &str = r"\$\{[A-Za-z_]";
+
+/// A string of a certain form, or one of several words, may name variables instead.
+fn allow_variables(schema: &mut Json) {
+    match schema {
+        Json::Object(rules) => {
+            if let Some(Json::String(pattern)) = rules.get_mut("pattern") {
+                *pattern = format!("{pattern}|{VARIABLE}");
+            }
+            let words = rules.get("enum").and_then(Json::as_array);
+            if words.is_some_and(|words| words.iter().any(Json::is_string)) {
+                let words = rules.remove("enum");
+                let variable = json!({ "type": "string", "pattern": VARIABLE });
+                rules.insert("anyOf".to_owned(), json!([{ "enum": words }, variable]));
+            } else {
+                rules.values_mut().for_each(allow_variables);
+            }
+        }
+        Json::Array(schemas) => schemas.iter_mut().for_each(allow_variables),
+        _ => {}
+    }
 }
 
 fn object(section: &SectionSpec) -> Map<String, Json> {

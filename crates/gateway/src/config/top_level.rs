@@ -60,6 +60,9 @@ options! {
     /// Whether the memory of the process, which has keys in it, may be dumped, and read by debuggers of the same user.
     /// A gateway that is a part of another program leaves this to the program.
     core_dumps: kind::Boolean, default = false;
+    /// More files, whose sections are read as if they stood behind those of this file: names, or patterns with `*`.
+    /// Included files have only sections, and include no other files.
+    include: List<kind::Files>, otherwise = "none";
     /// Where connections are accepted.
     listener: Tables<listener::ListenerOptions>, optional;
     /// Certificates of a directory.
@@ -134,7 +137,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     }
     let admin = top.admin.map(|section| {
         let At { value: address, place } = section.value.address;
-        if let Some(what) = rules::overlap(&listeners, address) {
+        if let Some(what) = rules::overlap(&listeners, address, |other| d.shown(other, place)) {
             d.problem(place, what);
         }
         Admin { address, place }
@@ -161,6 +164,8 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     let routes = route::read(d, sections.unwrap_or_default(), &listeners, &upstreams);
     Config {
         file: file.to_owned(),
+        included: top.include.map(|_| d.included()).unwrap_or_default(),
+        hidden: d.take_hidden(),
         workers,
         workers_place,
         memory_max,

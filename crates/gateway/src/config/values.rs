@@ -402,6 +402,17 @@ pub(super) fn media_type(text: &str) -> Result<HeaderValue, String> {
         .ok_or_else(|| format!("expected a media type such as \"text/html; charset=utf-8\", found {text:?}"))
 }
 
+/// Names of files, which may be a pattern.
+pub(super) fn files(pattern: &str) -> Result<String, String> {
+    if pattern.is_empty() {
+        return Err("expected a file or a pattern such as \"sites/*.toml\", found an empty string".to_owned());
+    }
+    glob::Pattern::new(pattern).map_err(|e| {
+        format!("{pattern:?} is not a pattern of files: {} at character {}", e.msg, e.pos + 1)
+    })?;
+    Ok(pattern.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,9 +122,9 @@ fn prepare_tls(config: &Config) -> Vec<Problem> {
     for server in upstreams.flat_map(|upstream| &upstream.servers) {
         let Some(tls) = &server.endpoint.tls else { continue };
         let connector = known.entry(&tls.settings).or_insert_with(|| {
-            let (line, column) = tls.written_at;
+            let (file, line, column) = tls.written_at;
             let what = |e| format!("TLS towards {}: {e}", server.endpoint);
-            let problem = |e| problems.push(config.problem(Place { line, column }, what(e)));
+            let problem = |e| problems.push(config.problem(Place { file, line, column }, what(e)));
             TlsConnector::new(&tls.settings).map_err(problem).ok()
         });
         if let Some(connector) = connector {
@@ -149,8 +149,14 @@ fn prepare_sticky(config: &Config) -> (BTreeMap<PathBuf, Option<u32>>, Vec<Probl
             Err(_) if files.contains_key(file) => {}
             Err(error) => {
                 files.insert(file.clone(), None);
-                let (line, column) = sticky.written_at;
-                problems.extend(key_problems(config, "key_file", file, Place { line, column }, error));
+                let (at, line, column) = sticky.written_at;
+                problems.extend(key_problems(
+                    config,
+                    "key_file",
+                    file,
+                    Place { file: at, line, column },
+                    error,
+                ));
             }
         }
     }
@@ -174,7 +180,7 @@ fn key_problems(
             .iter()
             .map(|problem| Problem {
                 file: file.to_owned(),
-                place: Place { line: problem.line, column: 1 },
+                place: Place { file: 0, line: problem.line, column: 1 },
                 what: problem.to_string(),
             })
             .collect(),
@@ -221,6 +227,6 @@ impl ConfigSource {
             Self::BuiltIn { .. } => PathBuf::new(),
             Self::Given(config) => config.file.clone(),
         };
-        Problem { file, place: Place { line: 1, column: 1 }, what }
+        Problem { file, place: Place { file: 0, line: 1, column: 1 }, what }
     }
 }

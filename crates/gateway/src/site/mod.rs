@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod extras;
 pub mod files;
 pub mod health;
+pub mod hidden;
 pub mod host;
 pub mod listener;
 pub mod matcher;
@@ -39,6 +40,7 @@ use zeroize::Zeroizing;
 
 use crate::net::clock;
 use crate::net::networks::Networks;
+use crate::site::hidden::Hidden;
 use crate::site::listener::ListenerState;
 use crate::site::route::{Action, Route};
 use crate::site::route_id::RouteId;
@@ -94,6 +96,8 @@ pub struct SiteSettings<'a> {
     pub listeners: Vec<listener::ListenerSettings>,
     /// What is served; no host and path twice.
     pub routes: &'a [Arc<Route>],
+    /// What is not shown of the configuration.
+    pub hidden: &'a Hidden,
     /// Proxies whose fields about their clients are trusted.
     pub trusted_proxies: &'a [IpNet],
     /// How sessions are sent away.
@@ -115,6 +119,8 @@ pub struct Site {
     pub generation: u64,
     /// What is served.
     pub routes: Routes,
+    /// What is not shown of the configuration.
+    pub hidden: Hidden,
     /// Some route passes field names on as they were sent.
     pub keeps_names: bool,
     /// Proxies whose fields about their clients are trusted.
@@ -181,6 +187,7 @@ impl Site {
         Ok(Self {
             generation,
             routes: Routes::new(settings.routes),
+            hidden: settings.hidden.clone(),
             keeps_names: settings
                 .routes
                 .iter()

@@ -11,8 +11,8 @@ pub struct ServerTls {
     pub name: ServerName,
     /// Whom it is trusted by, and what it is shown.
     pub settings: ConnectorSettings,
-    /// The line and the column of the configuration that say so; zeros if none do.
-    pub written_at: (usize, usize),
+    /// The file, the line and the column of the configuration that say so; zeros if none do.
+    pub written_at: (usize, usize, usize),
     /// What does handshakes, from when the files were read.
     connector: OnceLock<TlsConnector>,
 }
@@ -21,7 +21,7 @@ impl ServerTls {
     /// Its files are not read yet: see [`Self::prepare`].
     #[must_use]
     pub fn new(name: ServerName, settings: ConnectorSettings) -> Self {
-        Self { name, settings, written_at: (0, 0), connector: OnceLock::new() }
+        Self { name, settings, written_at: (0, 0, 0), connector: OnceLock::new() }
     }
 
     /// Sets what was made of the files; only the first counts.

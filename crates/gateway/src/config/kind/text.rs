@@ -41,7 +41,7 @@ impl<T: Text> Kind for T {
 
     fn read(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Self::Value> {
         let read = match value.get_ref() {
-            DeValue::String(text) => T::parse(text, document.base()),
+            DeValue::String(text) => T::parse(text, document.base(value)),
             other => Err(T::no_string(other)),
         };
         noted(document, key, value, read)
@@ -204,6 +204,10 @@ text!(
 text!(
     /// What a path is rewritten to, which is read when the route's path is known.
     PathTemplate -> String, "path, which may end with `{rest}`", |text: &str| Ok(text.to_owned())
+);
+text!(
+    /// Names of files, with patterns.
+    Files -> String, "file, or pattern such as `\"sites/*.toml\"`", values::files
 );
 text!(
     /// A text that is read when more is known.

@@ -22,7 +22,7 @@ fn meaning(text: &str) -> String {
     let (config, problems) = Config::parse(std::path::Path::new("/etc/wssgate.toml"), text);
     assert_eq!(problems, [], "{text}");
     let debug = format!("{config:?}");
-    let mut parts = debug.split("Place { line: ");
+    let mut parts = debug.split("Place { file: ");
     let first = parts.next().unwrap().to_owned();
     first + &parts.map(|part| part.split_once('}').unwrap().1).collect::<Vec<_>>().join("_")
 }
@@ -61,6 +61,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         (TOP_LEVEL, "workers", None),
         (TOP_LEVEL, "max_memory", None),
         (TOP_LEVEL, "trusted_proxies", Some("trusted_proxies = []")),
+        (TOP_LEVEL, "include", Some("include = []")),
         ("[[listener]]", "name", None),
         ("[[listener]]", "proxy_protocol", Some("proxy_protocol = []")),
         ("[certificates]", "watch", Some("watch = true")),

@@ -33,10 +33,10 @@ use crate::ops::control::protocol::{
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
 use crate::ops::overview::Overview;
 use crate::ops::reserve::AcceptRetry;
-use crate::site;
 use crate::site::drained::DrainTarget;
 use crate::site::server::{Server, ServerState};
 use crate::site::upstream::{Protocol, Upstream};
+use crate::site::{self, Site};
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -246,7 +246,8 @@ impl ControlClient {
         want: impl FnOnce(DrainTarget) -> Operation,
     ) -> ControlResponse {
         let site = self.access.overview.site.load_full();
-        match request.target.as_deref().map(|target| DrainTarget::parse(target, site.all_routes())) {
+        let named = |target: &str| DrainTarget::parse(&unhidden(&site, target), site.all_routes());
+        match request.target.as_deref().map(named) {
             Some(Ok(target)) => self.demand(want(target)).await,
             Some(Err(why)) => ControlResponse::error(why),
             None => {
@@ -281,9 +282,12 @@ impl ControlClient {
                 .collect();
             let deadline = Instant::now() + SESSION_TIME;
             let mut lines = Vec::new();
+            let site = overview.site.load_full();
             for (id, answer, seen) in asked {
                 let snapshot = timeout_at(deadline, answer).await;
-                let session = seen.session(id, snapshot.ok().and_then(Result::ok));
+                let mut session = seen.session(id, snapshot.ok().and_then(Result::ok));
+                session.route = site.hidden.hide(&session.route);
+                session.to = site.hidden.hide(&session.to);
                 append(&mut lines, &SessionLine { session })?;
                 count += 1;
             }
@@ -308,6 +312,16 @@ impl ControlClient {
         }
         Ok(())
     }
+}
+
+/// What a target is called in the configuration, whose tables may show the name of a variable in it.
+fn unhidden(site: &Site, target: &str) -> String {
+    let ids = site.all_routes().iter().map(|route| route.id.to_string());
+    let upstreams = site.upstreams().into_iter();
+    let servers =
+        upstreams.flat_map(|upstream| upstream.servers.iter().map(|server| server.endpoint.to_string()));
+    let mut names = ids.chain(servers);
+    names.find(|name| name != target && site.hidden.hide(name) == target).unwrap_or_else(|| target.to_owned())
 }
 
 fn append(lines: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
@@ -411,10 +425,10 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
         let is_http2 = upstream.connector.protocol == Protocol::Http2;
         let http2 = is_http2.then(|| overview.http2(&server.endpoint));
         ServerInfo {
-            server: server.endpoint.to_string(),
+            server: site.hidden.hide(&server.endpoint.to_string()),
             weight: server.weight.get(),
             state: state.state(now).to_owned(),
-            why: state.why(now),
+            why: state.why(now).map(|why| site.hidden.hide(&why)),
             sessions: state.sessions(),
             in_flight: state.live().saturating_sub(state.sessions()),
             requests: state.requests(),
@@ -426,7 +440,7 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
         }
     };
     let upstreams = site.upstreams().into_iter().map(|upstream| UpstreamInfo {
-        upstream: upstream.to_string(),
+        upstream: site.hidden.hide(&upstream.to_string()),
         balance: upstream.balance.to_string(),
         waiting: upstream.waiting(),
         servers: {
@@ -445,14 +459,14 @@ fn status(overview: &Overview) -> Status {
         .all_routes()
         .iter()
         .map(|route| RouteInfo {
-            route: route.id.to_string(),
-            to: route.action.to_string(),
+            route: site.hidden.hide(route.id.as_str()),
+            to: site.hidden.hide(&route.action.to_string()),
             sessions: counts.remove(&route.id).unwrap_or_default(),
             state: if drained.covers(route).is_some() { "drained" } else { "served" }.to_owned(),
         })
         .collect();
     routes.extend(counts.into_iter().map(|(id, sessions)| RouteInfo {
-        route: id.to_string(),
+        route: site.hidden.hide(id.as_str()),
         to: "-".to_owned(),
         sessions,
         state: "gone".to_owned(),
@@ -474,10 +488,10 @@ fn status(overview: &Overview) -> Status {
         reloads_refused: overview.reloads_refused.load(Ordering::Relaxed),
         connections_accepted: overview.accepted(),
         sessions: overview.live(),
-        listeners: site.addresses().iter().map(ToString::to_string).collect(),
+        listeners: site.addresses().iter().map(|address| site.hidden.hide(&address.to_string())).collect(),
         routes,
         upstreams: upstreams(overview),
-        drained: drained.iter().map(ToString::to_string).collect(),
+        drained: drained.iter().map(|target| site.hidden.hide(&target.to_string())).collect(),
         nearest_expiry: nearest
             .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),
     }
