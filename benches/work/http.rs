@@ -47,8 +47,8 @@ async fn connection(backends: usize) -> Arc<Connection> {
     let (drained, shortage) = (Arc::default(), Arc::default());
     let sinks = Sinks::new(vec![Box::new(AccessLog)]);
     let transit = Arc::default();
-    let quotas = Arc::default();
-    let common = Common { site, certificates, drained, transit, shortage, quotas, casing, sinks };
+    let (quotas, passwords) = (Arc::default(), Arc::default());
+    let common = Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
     let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
     let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
     for _ in 0..backends {

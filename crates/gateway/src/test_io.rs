@@ -69,8 +69,9 @@ impl Scene {
         let sinks = Sinks::new(vec![Box::new(AccessLog)]);
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
         let transit = Arc::default();
-        let quotas = Arc::default();
-        let common = Common { site, certificates, drained, transit, shortage, quotas, casing, sinks };
+        let (quotas, passwords) = (Arc::default(), Arc::default());
+        let common =
+            Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
         let sessions = worker.sessions.clone();

@@ -127,7 +127,7 @@ impl Http2 {
         request.extensions_mut().insert(Protocol::from_static("websocket"));
         request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
         for (name, value) in fields {
-            request.headers_mut().insert(*name, value.parse().unwrap());
+            request.headers_mut().append(*name, value.parse().unwrap());
         }
         let (response, send) = self.send(request, false).await.expect("an answer");
         if response.status() != 200 {

@@ -1,15 +1,26 @@
 //! `[route.access]`: who may use a route, and how much.
 
+use std::path::Path;
+
+use http::HeaderName;
+use serde_json::Value as Json;
+
 use super::document::Document;
-use super::kind::{self, List, Options};
+use super::fields;
+use super::kind::{self, List, Options, Show, Table, Text};
 use super::option::options;
 use super::spec::At;
 use crate::net::networks::Networks;
 use crate::site::access::{Access, Per};
+use crate::site::auth::{Auth, Basic, UserFile};
+use crate::site::rate::Rate;
+
+/// What holds for `failures` where nothing is said.
+const FAILURES: &str = "20/m";
 
 options! {
-    /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `requests` and `sessions`
-    /// (429 with Retry-After), preflight requests of `cors`, `max_body` (413). A client's address is that which trusted proxies name.
+    /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `failures`, `requests` and
+    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `max_body` (413). A client's address is that which trusted proxies name.
     struct AccessOptions: "[route.access]";
 
     /// Only clients of these addresses are let in.
@@ -24,11 +35,112 @@ options! {
     /// What one client is: `"client"` is an address (of IPv6 a network of 64 bits), `"header:NAME"` the value of a
     /// field. Clients can write any value, so a proxy in front has to check it.
     per: kind::Per, default = Per::Client;
+    /// Users with passwords.
+    basic: Table<BasicOptions>, optional;
+    /// How many wrong passwords and tokens one address may send. After so many, its requests get 429 until the time has
+    /// passed.
+    failures: FailuresOrOff, otherwise = "`\"20/m\"`";
     /// The longest body of a request. A body without a length is cut off when it becomes longer.
     max_body: kind::SizeOrOff, otherwise = "`\"off\"`";
 }
 
-pub(super) fn read(d: &mut Document<'_>, section: &AccessOptions) -> Access {
+options! {
+    /// Users with passwords, by HTTP basic authentication. Use it with TLS only: the password is sent with each request.
+    struct BasicOptions: "[route.access.basic]";
+
+    /// The file with the users, as `htpasswd -B` writes it: bcrypt, argon2, `$5$`, `$6$`; apr1 and `{SHA}` with a
+    /// warning. It is read at a start and at a reload; sessions of users whose line has changed end with 3000.
+    file: kind::File, required = "\"htpasswd\"";
+    /// What browsers show when they ask for the password.
+    realm: Realm, default = "login".into();
+    /// The field in which the backend gets the name of the user, such as `"Remote-User"`. Clients can't send it.
+    user_header: FieldToReserve, optional;
+    /// Whether the backend gets the client's Authorization field, and so the password.
+    pass_password: kind::Boolean, default = false;
+}
+
+/// A rate, or `"off"`.
+pub(super) struct FailuresOrOff;
+
+impl Text for FailuresOrOff {
+    type Value = Option<Rate>;
+
+    fn words() -> String {
+        "`\"20/m\"`, or `\"off\"`".to_owned()
+    }
+
+    fn parse(text: &str, base: &Path) -> Result<Option<Rate>, String> {
+        if text == "off" { Ok(None) } else { kind::Frequency::parse(text, base).map(Some) }
+    }
+}
+
+/// A text that stands between quotes in a field.
+pub(super) struct Realm;
+
+impl Text for Realm {
+    type Value = Box<str>;
+
+    fn words() -> String {
+        "text".to_owned()
+    }
+
+    fn parse(text: &str, _: &Path) -> Result<Box<str>, String> {
+        if text.is_empty() || text.len() > 256 || text.chars().any(|char| !(' '..='~').contains(&char)) {
+            return Err("expected 1 to 256 letters, digits, spaces and signs of ASCII".to_owned());
+        }
+        Ok(text.into())
+    }
+}
+
+impl Show for Realm {
+    fn show(value: &Box<str>) -> Json {
+        (&**value).into()
+    }
+}
+
+/// The name of a field that only the gateway sets.
+pub(super) struct FieldToReserve;
+
+impl Text for FieldToReserve {
+    type Value = HeaderName;
+
+    fn words() -> String {
+        "name of a field".to_owned()
+    }
+
+    fn parse(text: &str, _: &Path) -> Result<HeaderName, String> {
+        fields::reserved_name(text)
+    }
+}
+
+/// What finds out who sends a request; `None`: nothing does.
+fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Auth>> {
+    let mut auth = Auth::default();
+    if let Some(At { value, .. }) = section.basic.take() {
+        auth.basic = read_basic(value);
+    }
+    auth.reserved.extend(auth.basic.iter().filter_map(|basic| basic.user_header.as_ref()));
+    if auth.basic.is_none() {
+        if let Some(At { place, .. }) = section.failures.take().filter(|_| !section.has("basic")) {
+            d.problem(place, "failures: no password or token is asked for; remove it");
+        }
+        return None;
+    }
+    auth.failures = section.failures.as_ref().map_or_else(|| Rate::parse(FAILURES), |at| at.value);
+    Some(Box::new(auth))
+}
+
+fn read_basic(section: BasicOptions) -> Option<Basic> {
+    let At { value: file, place } = section.file?;
+    Some(Basic {
+        users: UserFile::new(file, (place.line, place.column)),
+        realm: section.realm.value,
+        user_header: section.user_header.map(|at| at.value),
+        pass_password: section.pass_password.value,
+    })
+}
+
+pub(super) fn read(d: &mut Document<'_>, mut section: AccessOptions) -> Access {
     if let Some(At { value, place }) = &section.allow
         && value.is_empty()
     {
@@ -43,6 +155,7 @@ pub(super) fn read(d: &mut Document<'_>, section: &AccessOptions) -> Access {
             "max_body: 0 would refuse every body; write \"1B\" or more, or \"off\" for no limit",
         );
     }
+    let auth = read_auth(d, &mut section);
     let networks = |option: &Option<At<Vec<ipnet::IpNet>>>| {
         option.as_ref().map(|at| Networks::new(&at.value)).unwrap_or_default()
     };
@@ -52,7 +165,7 @@ pub(super) fn read(d: &mut Document<'_>, section: &AccessOptions) -> Access {
         requests: section.requests.as_ref().map(|at| at.value),
         sessions: section.sessions.as_ref().and_then(|at| u32::try_from(at.value).ok()),
         per: section.per.value.clone(),
-        auth: None,
+        auth,
         max_body: section.max_body.as_ref().and_then(|at| at.value),
     }
 }

@@ -35,6 +35,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     }
     warnings.extend(redirects::loops(config));
     warnings.extend(pools::warnings(config));
+    warnings.extend(config.routes.iter().flat_map(|route| passwords(route)));
     if !config.has_tls() {
         if !set.certificates().is_empty() {
             warnings.push(
@@ -64,6 +65,26 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
         warnings.extend(hosts.iter().filter_map(|host| bare_name_left_out(host, &hosts, set)));
     }
     warnings
+}
+
+/// Passwords that are badly kept.
+fn passwords(route: &Route) -> Vec<String> {
+    let auth = route.access.as_ref().and_then(|access| access.auth.as_ref());
+    let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) else { return Vec::new() };
+    let file = basic.users.path.display();
+    let weak = basic.users.get().map(|users| users.weak()).unwrap_or_default();
+    let shown = weak.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = if weak.len() > 3 { ", ..." } else { "" };
+    let of_weak = (!weak.is_empty()).then(|| {
+        format!(
+            "{file}: the passwords of {shown}{more} are hashed by apr1 or {{SHA}}, which is too fast to be safe; \
+             write them again with `htpasswd -B`"
+        )
+    });
+    let of_mode = basic.users.is_open().then(|| {
+        format!("{file}: every user of this machine can read the password hashes; run: chmod 640 {file}")
+    });
+    of_weak.into_iter().chain(of_mode).collect()
 }
 
 /// A pattern that a route for every path of the same hosts comes before.

@@ -1,7 +1,8 @@
 //! `[route.request_headers]`, `[route.response_headers]` and `[route.cors]`.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use serde_json::{Value as Json, json};
 use toml::Spanned;
@@ -140,6 +141,17 @@ fn field_name(text: &str) -> Result<HeaderName, String> {
     }
     if name == DATE {
         return Err("Date is sent with every answer, so it can't be changed".to_owned());
+    }
+    Ok(name)
+}
+
+/// The name of a field that only the gateway sets, so that clients can't send it.
+pub(super) fn reserved_name(text: &str) -> Result<HeaderName, String> {
+    let name = field_name(text).map_err(|what| format!("{text:?}: {what}"))?;
+    if [HOST, AUTHORIZATION, COOKIE].contains(&name) {
+        return Err(format!(
+            "{text:?}: clients send this field themselves; choose another one, such as \"Remote-User\""
+        ));
     }
     Ok(name)
 }

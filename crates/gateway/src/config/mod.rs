@@ -35,6 +35,7 @@ mod server_tls;
 mod spec;
 mod top_level;
 mod upstream;
+pub mod users;
 mod values;
 mod when;
 

@@ -249,7 +249,7 @@ pub(super) fn read(
         }
         route.rewrite = rewrite;
         route.extras = (!extras.is_empty()).then(|| Box::new(extras));
-        route.access = section.access.map(|at| Box::new(access::read(d, &at.value)));
+        route.access = section.access.map(|at| Box::new(access::read(d, at.value)));
         route.upgrades = section.upgrade.and_then(|upgrade| read_upgrades(d, upgrade));
         if let Some((policy, origins)) = websocket {
             (route.policy, route.origins) = (policy, origins);

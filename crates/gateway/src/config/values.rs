@@ -9,12 +9,13 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tls_acceptor::{CertName, ServerName};
 
-use crate::site::access::{Per, Rate};
+use crate::site::access::Per;
 use crate::site::balance::HashKey;
 use crate::site::endpoint::Endpoint;
 use crate::site::host::HostPattern;
 use crate::site::matcher::PathRegex;
 use crate::site::path::{ExactPath, RoutePath};
+use crate::site::rate::Rate;
 
 const DURATION: &str = "expected a duration such as \"30s\", \"5m\" or \"1h\"";
 /// Durations are added to the present time, so there has to be a longest one.

@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod identity;
+pub(crate) mod passwords;
 pub(crate) mod quotas;
 pub(crate) mod registry;
 pub(crate) mod relief;
@@ -21,6 +22,7 @@ use tls_acceptor::{Certificates, ClientRules, PeerCertificate, Waiting};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::context::passwords::Passwords;
 use crate::context::quotas::Quotas;
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
@@ -78,6 +80,8 @@ pub struct Worker {
     pub pressure: Arc<Pressure>,
     /// How much clients use, of all workers.
     pub quotas: Arc<Quotas>,
+    /// Passwords that are verified, of all workers.
+    pub passwords: Arc<Passwords>,
     /// Field names of handshakes as the RFC spells them.
     pub casing: Extensions,
     /// What takes the records of finished requests and sessions.
@@ -88,7 +92,8 @@ impl Worker {
     /// One without connections.
     #[must_use]
     pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
-        let Common { site, certificates, drained, transit, shortage, quotas, casing, sinks } = common;
+        let Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks } =
+            common;
         Self {
             site,
             certificates,
@@ -108,6 +113,7 @@ impl Worker {
             shortage,
             pressure: Arc::default(),
             quotas,
+            passwords,
             casing,
             sinks,
         }
@@ -181,6 +187,8 @@ pub struct Common {
     pub shortage: Arc<Shortage>,
     /// See [`Worker::quotas`].
     pub quotas: Arc<Quotas>,
+    /// See [`Worker::passwords`].
+    pub passwords: Arc<Passwords>,
     /// See [`Worker::casing`].
     pub casing: Extensions,
     /// See [`Worker::sinks`].
@@ -279,6 +287,7 @@ mod tests {
             transit: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
+            passwords: Arc::default(),
             casing: Extensions::new(),
             sinks: Sinks::new(Vec::new()),
         };

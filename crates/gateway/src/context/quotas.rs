@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderValue};
 use tracing::{debug, warn};
 
-use crate::site::access::{Per, Rate};
+use crate::site::access::Per;
+use crate::site::rate::Rate;
 use crate::site::route::Route;
 
 /// Clients that share a lock. A client can be in one set only.
@@ -71,14 +72,35 @@ impl Quotas {
         hasher.finish()
     }
 
+    /// The same for what the client has failed to prove.
+    #[must_use]
+    pub fn failures(&self, route: &Route, client: IpAddr) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        "failures".hash(&mut hasher);
+        route.id.hash(&mut hasher);
+        Per::Client.hash_into(client, &HeaderMap::new(), &mut hasher);
+        hasher.finish()
+    }
+
+    /// How long `client` has to wait before it may send one more, which is not counted; `None`: it may.
+    #[must_use]
+    pub fn wait(&self, client: u64, rate: Rate) -> Option<Duration> {
+        let set = self.rates.get()?.get(usize::try_from(client % SETS as u64).unwrap_or(0))?;
+        let next = lock(set).iter().find(|slot| slot.client == client)?.next;
+        rate.take(next, self.now()).err()
+    }
+
     /// Counts one request of `client`.
     ///
     /// # Errors
     /// How long the client has to wait, if it is one too many.
     pub fn request(&self, client: u64, rate: Rate) -> Result<(), Duration> {
-        // Later than 0, which is that of an empty slot.
-        let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX / 2) + 1;
-        self.request_at(client, rate, now)
+        self.request_at(client, rate, self.now())
+    }
+
+    /// Later than 0, which is that of an empty slot.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX / 2) + 1
     }
 
     fn request_at(&self, client: u64, rate: Rate, now: u64) -> Result<(), Duration> {
@@ -215,6 +237,17 @@ mod tests {
         }
         let wait = quotas.request_at(busy, rate, SECOND).unwrap_err();
         assert_eq!(wait, Duration::from_millis(600));
+    }
+
+    #[test]
+    fn to_look_is_not_to_count() {
+        let quotas = Quotas::default();
+        let rate = Rate::parse("2/h").unwrap();
+        for expect in [true, true, false, false] {
+            assert_eq!(quotas.wait(9, rate).is_none(), expect);
+            assert_eq!(quotas.request(9, rate).is_ok(), expect);
+        }
+        assert!(quotas.wait(10, rate).is_none());
     }
 
     #[test]

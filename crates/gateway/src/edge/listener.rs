@@ -156,6 +156,7 @@ mod tests {
             transit: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
+            passwords: Arc::default(),
             casing: Extensions::new(),
             sinks: crate::telemetry::record::Sinks::new(Vec::new()),
         };

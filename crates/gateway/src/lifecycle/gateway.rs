@@ -173,6 +173,7 @@ impl RunningGateway {
             transit: transit.clone(),
             shortage: shortage.clone(),
             quotas: quotas.clone(),
+            passwords: Arc::default(),
             casing,
             sinks: Sinks::new(vec![Box::new(AccessLog)]),
         };

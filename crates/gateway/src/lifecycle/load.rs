@@ -8,7 +8,7 @@ use tls_acceptor::{
     CertificateProblem, ConnectorSettings, Loaded, SigningKeys, TicketFileError, TicketKeys, TlsConnector,
 };
 
-use crate::config::{Config, Place, Problem, Problems, across};
+use crate::config::{Config, Place, Problem, Problems, across, users};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -101,6 +101,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     };
     problems.extend(config.missing_directories());
     problems.extend(prepare_tls(&config));
+    problems.extend(users::prepare(&config));
     let (cookie_keys, cookie_problems) = prepare_sticky(&config);
     problems.extend(cookie_problems);
     problems.sort_by_key(|problem| problem.place);

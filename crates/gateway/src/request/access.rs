@@ -59,6 +59,11 @@ pub(super) fn admitted(
         return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "this address may not use this service"));
     }
     let quotas = &connection.worker.quotas;
+    if let Some(rate) = access.auth.as_ref().and_then(|auth| auth.failures)
+        && let Some(wait) = quotas.wait(quotas.failures(route, client), rate)
+    {
+        return Err(too_many(connection, route, "too many failed logins", wait, report));
+    }
     if access.requests.is_some() || access.sessions.is_some() {
         let id = quotas.client(route, &access.per, client, &head.headers);
         if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {

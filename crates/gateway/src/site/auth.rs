@@ -1,12 +1,89 @@
 //! How a route finds out who sends a request. Pure.
 
-use http::{HeaderMap, HeaderName};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::site::htpasswd::Htpasswd;
+use crate::site::rate::Rate;
 
 /// How a route finds out who sends a request, beyond the client's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Auth {
     /// The fields that tell the backend what was found out: clients can't send them.
     pub reserved: Reserved,
+    /// After so many passwords and tokens that were refused, a client's requests are.
+    pub failures: Option<Rate>,
+    /// Users with passwords.
+    pub basic: Option<Basic>,
+}
+
+/// Users with passwords (RFC 7617).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basic {
+    /// The users.
+    pub users: UserFile,
+    /// What clients are told of the place that the password is for.
+    pub realm: Box<str>,
+    /// The field in which the backend gets the user's name.
+    pub user_header: Option<HeaderName>,
+    /// The backend gets the password, too.
+    pub pass_password: bool,
+}
+
+/// A file with users.
+#[derive(Debug, Clone)]
+pub struct UserFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The line and the column of the configuration that say so.
+    pub written_at: (usize, usize),
+    /// What is in it, and whether every user of the machine can read it; from when it was read.
+    read: OnceLock<(Arc<Htpasswd>, bool)>,
+}
+
+impl UserFile {
+    /// It is not read yet: see [`Self::prepare`].
+    #[must_use]
+    pub fn new(path: PathBuf, written_at: (usize, usize)) -> Self {
+        Self { path, written_at, read: OnceLock::new() }
+    }
+
+    /// Sets what was read of it; only the first counts.
+    pub fn prepare(&self, users: Htpasswd, is_open: bool) {
+        let _ = self.read.set((Arc::new(users), is_open));
+    }
+
+    /// The users. They are there before requests are served.
+    #[must_use]
+    pub fn get(&self) -> Option<&Arc<Htpasswd>> {
+        self.read.get().map(|(users, _)| users)
+    }
+
+    /// Every user of the machine can read it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.read.get().is_some_and(|(_, is_open)| *is_open)
+    }
+}
+
+impl PartialEq for UserFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for UserFile {}
+
+impl Basic {
+    /// WWW-Authenticate.
+    #[must_use]
+    pub fn challenge(&self) -> HeaderValue {
+        let realm = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
+        let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+        HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Basic realm=\"login\""))
+    }
 }
 
 /// Names of fields that only the gateway sets. Clients send them in no spelling: to CGI and its successors `_` is `-`.
@@ -48,8 +125,6 @@ fn is_spelling(name: &HeaderName, reserved: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

@@ -239,7 +239,7 @@ text!(
 );
 text!(
     /// So many in so much time.
-    Frequency -> crate::site::access::Rate, "`\"50/s\"`, `\"600/m\"` or `\"1000/h\"`", values::frequency
+    Frequency -> crate::site::rate::Rate, "`\"50/s\"`, `\"600/m\"` or `\"1000/h\"`", values::frequency
 );
 text!(
     /// What is counted as one client.

@@ -91,6 +91,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.tls]", "server_name", Some("server_name = \"e\"")),
         ("[route.access]", "allow", None),
         ("[route.access]", "deny", Some("deny = []")),
+        ("[route.access]", "failures", Some("failures = \"20/m\"")),
         ("[route.access]", "max_body", Some("max_body = \"off\"")),
     ];
     assert_eq!(
