@@ -1,4 +1,4 @@
-//! Who sends a request: passwords, and what the gateway says of their users.
+//! Who sends a request: passwords, authorization servers, and the end of sessions that they no longer allow.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,14 +6,20 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use http::{Method, Request};
-use support::backend::{Seen, echo};
+use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
-use support::http1::{Head, ask};
+use support::http1::{Head, ask, read_head};
 use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// The passwords of alice and bob are "secret"; that of carol is "other".
@@ -245,4 +251,251 @@ async fn a_file_that_can_not_be_used_is_told_and_the_old_users_stay() {
     let log = gateway.log();
     assert!(log.contains("htpasswd: line 1: this is no hash") && !log.contains("plaintext"), "{log}");
     assert!(tell(&gateway, Way::Http1, "/", &[("Authorization", ALICE)]).await.is_in());
+}
+
+/// An authorization server, and the questions that it has had.
+struct AuthServer {
+    address: SocketAddr,
+    seen: Seen,
+    /// What it answers to those who have the cookie; 0: nothing, and it closes the connection.
+    status: Arc<AtomicU16>,
+}
+
+/// Lets in who has the cookie `ok`, and sends others to a page.
+async fn auth_server() -> AuthServer {
+    let (seen, status) = (Seen::default(), Arc::new(AtomicU16::new(200)));
+    let (heads, answer) = (seen.clone(), status.clone());
+    let server = Backend::start(move |mut tcp| {
+        let (heads, answer) = (heads.clone(), answer.clone());
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                let is_in = head.get("cookie").is_some_and(|cookie| cookie.contains("ok"));
+                heads.push(head);
+                let answer = match answer.load(Ordering::SeqCst) {
+                    0 => return,
+                    _ if !is_in => "302 Found\r\nLocation: https://login.test/\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\n\
+                         WWW-Authenticate: Login\r\nContent-Length: 5\r\n\r\nlogin"
+                        .to_owned(),
+                    status => format!(
+                        "{status} Status\r\nRemote-User: alice\r\nX-Group: one\r\nX-Group: two\r\nX-Other: x\r\n\
+                         Content-Length: 2\r\n\r\nok"
+                    ),
+                };
+                if tcp.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let address = server.address;
+    std::mem::forget(server);
+    AuthServer { address, seen, status }
+}
+
+fn forward(address: SocketAddr) -> String {
+    format!(
+        "forward = {{ url = \"http://{address}/verify?rd=1\", copy = [\"Remote-User\", \"X-Group\"], timeout = \"1s\" }}"
+    )
+}
+
+#[tokio::test]
+async fn an_authorization_server_decides_who_comes_in() {
+    let auth = auth_server().await;
+    let (gateway, seen, _) = start(&forward(auth.address)).await;
+    for way in WAYS {
+        let fields = [("Cookie", "a=ok"), ("Remote_User", "root"), ("X-Group", "root"), ("X-Other", "mine")];
+        let mut told = tell(&gateway, way, "/chat?x=1", &fields).await;
+        assert!(told.is_in(), "{way:?} {}", told.status);
+        let asked = auth.seen.last();
+        assert_eq!(asked.line, "GET /verify?rd=1 HTTP/1.1", "{way:?}");
+        assert_eq!(asked.all("host"), [auth.address.to_string()]);
+        assert_eq!(asked.all("x-forwarded-method"), ["GET"]);
+        assert_eq!(asked.all("x-forwarded-uri"), ["/chat?x=1"]);
+        assert_eq!(asked.all("x-forwarded-host"), ["default.test"]);
+        assert_eq!(asked.all("x-forwarded-for"), ["127.0.0.1"]);
+        let is_tls = matches!(way, Way::Http2 | Way::WebSocket2);
+        assert_eq!(asked.all("x-forwarded-proto"), [if is_tls { "https" } else { "http" }]);
+        assert_eq!((asked.get("cookie"), asked.get("x-other")), (Some("a=ok"), Some("mine")));
+        for name in [
+            "upgrade",
+            "connection",
+            "sec-websocket-key",
+            "sec-websocket-version",
+            "remote_user",
+            "x-group",
+            "content-length",
+        ] {
+            assert_eq!(asked.get(name), None, "{way:?} {name}");
+        }
+        let head = seen.last();
+        assert_eq!(head.all("remote-user"), ["alice"], "{way:?}");
+        assert_eq!(head.all("x-group"), ["one", "two"], "{way:?}");
+        assert_eq!((head.get("remote_user"), head.get("x-other")), (None, Some("mine")));
+        if let Some(socket) = &mut told.socket {
+            socket.echoes("hello").await;
+        }
+        let before = seen.count();
+        let told = tell(&gateway, way, "/chat", &[("Remote-User", "root")]).await;
+        assert_eq!((told.status, told.all("location")), (302, vec!["https://login.test/"]), "{way:?}");
+        assert_eq!(told.all("set-cookie"), ["a=b", "c=d"]);
+        assert_eq!(told.all("www-authenticate"), ["Login"]);
+        assert!(told.body == "login" || way == Way::WebSocket1, "{way:?}");
+        assert_eq!(seen.count(), before, "{way:?}");
+    }
+    assert!(gateway.lines("request").iter().any(|line| line["subject"] == "alice"));
+    // A question has no body, whatever the request has.
+    let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let request = "POST /x HTTP/1.1\r\nHost: default.test\r\nCookie: ok\r\nContent-Length: 3\r\nIf-None-Match: *\r\n\r\nabc";
+    assert_eq!(ask(&mut tcp, request).await.status(), 200);
+    let asked = auth.seen.last();
+    assert_eq!((asked.all("x-forwarded-method"), asked.get("content-length")), (vec!["POST"], None));
+    assert_eq!(asked.get("if-none-match"), None);
+}
+
+#[tokio::test]
+async fn without_an_answer_from_the_authorization_server_no_request_comes_in() {
+    let silent = Backend::start(async |tcp| {
+        let _held = tcp;
+        std::future::pending().await
+    })
+    .await;
+    let nonsense = Backend::saying("SSH-2.0-OpenSSH\r\n\r\n").await;
+    let switching = Backend::saying(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    )
+    .await;
+    for (address, status) in [
+        (Backend::unreachable(), 503),
+        (silent.address, 503),
+        (nonsense.address, 502),
+        (switching.address, 502),
+    ] {
+        let (gateway, seen, _) = start(&forward(address)).await;
+        for way in WAYS {
+            assert_eq!(
+                tell(&gateway, way, "/", &[("Cookie", "ok")]).await.status,
+                status,
+                "{way:?} {address}"
+            );
+        }
+        assert_eq!(seen.count(), 0);
+        let told = gateway.lines("the authorization server can't be asked");
+        assert!((1..=4).contains(&told.len()), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn live_sessions_are_asked_for_again() {
+    let auth = auth_server().await;
+    let access = forward(auth.address) + "\nrecheck = \"1s\"\nrecheck_grace = \"2s\"";
+    let (gateway, _, _) = start(&access).await;
+    for (way, n) in [(Way::WebSocket1, 0), (Way::WebSocket2, 1)] {
+        let mut socket = tell(&gateway, way, "/chat", &[("Cookie", "ok")]).await.socket.unwrap();
+        socket.echoes("hello").await;
+        let before = auth.seen.count();
+        while auth.seen.count() < before + 2 {
+            socket.echoes("still here").await; // asked twice, and nothing is noticed of it
+        }
+        assert_eq!(auth.seen.last().all("x-forwarded-uri"), ["/chat"]);
+        auth.status.store(403, Ordering::SeqCst);
+        socket.hears_close(3000).await;
+        socket.close(3000).await;
+        auth.status.store(200, Ordering::SeqCst);
+        let line = gateway.wait_nth("a session ends: the authorization server refuses it now", n);
+        assert_eq!((&line["subject"], &line["status"]), (&"alice".into(), &403.into()));
+        assert_eq!(gateway.wait_nth("session", n)["close_code"], 3000);
+    }
+    // One that can't be asked keeps its sessions for a while.
+    let mut socket = tell(&gateway, Way::WebSocket1, "/", &[("Cookie", "ok")]).await.socket.unwrap();
+    auth.status.store(0, Ordering::SeqCst);
+    gateway.wait("the authorization server can't be asked");
+    socket.echoes("still here").await;
+    socket.hears_close(3000).await;
+    gateway.wait("a session ends: the authorization server could not be asked (recheck_grace)");
+}
+
+#[tokio::test]
+async fn a_session_is_still_asked_for_after_a_takeover_and_still_has_its_user() {
+    let auth = auth_server().await;
+    let access = forward(auth.address) + "\nrecheck = \"1s\"";
+    let (gateway, _, _) = start(&access).await;
+    let mut socket = tell(&gateway, Way::WebSocket1, "/", &[("Cookie", "ok")]).await.socket.unwrap();
+    socket.echoes("hello").await;
+    gateway.take_over();
+    gateway.wait("sessions moved: they go on in the new process");
+    socket.echoes("still here").await;
+    auth.status.store(401, Ordering::SeqCst);
+    socket.hears_close(3000).await;
+    socket.close(3000).await;
+    let line = gateway.wait("session");
+    assert_eq!((&line["subject"], &line["close_code"]), (&"alice".into(), &3000.into()));
+}
+
+#[tokio::test]
+async fn a_reload_judges_users_and_addresses_of_live_sessions_again() {
+    let access = format!("{BASIC}\nfailures = \"off\"");
+    let (gateway, _, address) = start(&access).await;
+    let open = async |client: &str, credentials: &str| {
+        let fields = [("X-Forwarded-For", client), ("Authorization", credentials)];
+        tell(&gateway, Way::WebSocket1, "/", &fields).await.socket.unwrap()
+    };
+    let mut alice = open("192.0.2.1", ALICE).await;
+    let mut denied = open("192.0.2.9", BOB).await;
+    let mut bob = open("192.0.2.1", BOB).await;
+    gateway.reload();
+    for socket in [&mut alice, &mut bob, &mut denied] {
+        socket.echoes("still here").await;
+    }
+    // Alice has another password, and one address is denied.
+    let users = USERS.replace("alice:$2y$04$abcdefghijklmnopqrstuu2", "alice:$2y$04$abcdefghijklmnopqrstuu3");
+    std::fs::write(gateway.path().join("htpasswd"), users).unwrap();
+    gateway.write_config(&text(&address, &format!("{access}\ndeny = [\"192.0.2.9\"]")));
+    gateway.reload();
+    for socket in [&mut alice, &mut denied] {
+        socket.hears_close(3000).await;
+        socket.close(3000).await;
+    }
+    let line = gateway.wait("sessions end: their clients are no longer allowed to have them");
+    assert_eq!(line["sessions"], 2);
+    bob.echoes("still here").await;
+    // And one that is removed.
+    std::fs::write(gateway.path().join("htpasswd"), USERS.replace("bob:", "rob:")).unwrap();
+    gateway.reload();
+    bob.hears_close(3000).await;
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_user_are_counted_and_closed_together() {
+    let (gateway, _, _) =
+        start(&format!("{BASIC}\nsessions = 2\nrequests = \"5/h\"\nper = \"subject\"")).await;
+    let ask = async |way: Way, client: &str, credentials: &str| {
+        tell(&gateway, way, "/", &[("X-Forwarded-For", client), ("Authorization", credentials)]).await
+    };
+    let mut first = ask(Way::WebSocket1, "192.0.2.1", ALICE).await.socket.unwrap();
+    let mut second = ask(Way::WebSocket2, "192.0.2.2", ALICE).await.socket.unwrap();
+    for way in [Way::WebSocket1, Way::WebSocket2] {
+        assert_eq!(ask(way, "192.0.2.3", ALICE).await.status, 429, "{way:?}");
+    }
+    let mut other = ask(Way::WebSocket1, "192.0.2.1", BOB).await.socket.unwrap();
+    assert!(ask(Way::Http2, "192.0.2.4", ALICE).await.is_in(), "the fifth request");
+    assert_eq!(ask(Way::Http1, "192.0.2.5", ALICE).await.status, 429);
+    assert_eq!(
+        ask(Way::Http1, "192.0.2.5", WRONG).await.status,
+        401,
+        "who is not known does not count as alice"
+    );
+    let close = Command::new(env!("CARGO_BIN_EXE_wssgate"))
+        .args(["close", "--subject", "alice", "--socket"])
+        .arg(gateway.path().join("control.sock"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(close.stdout).unwrap(),
+        "2 sessions will be closed after the messages in flight\n"
+    );
+    for socket in [&mut first, &mut second] {
+        socket.hears_close(3000).await;
+    }
+    other.echoes("still here").await;
 }

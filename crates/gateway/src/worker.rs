@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::context::authority;
+use crate::context::recheck;
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
 use crate::context::transit::{ArrivingSession, FrozenSession};
@@ -213,7 +214,9 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             () = worker.tasks.wait() => return, // closed and empty
             _ = prune.tick() => {
                 worker.pool.prune();
+                worker.auth_pool.prune();
                 authority::end_expired(&worker.sessions, unix_now());
+                recheck::begin_due(&worker);
                 worker.http2.prune();
                 relief.look(&worker.pressure, worker.share(), &worker.sessions);
             }

@@ -1,6 +1,8 @@
 //! `[route.access]`: who may use a route, and how much.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 use serde_json::Value as Json;
@@ -12,15 +14,18 @@ use super::option::options;
 use super::spec::At;
 use crate::net::networks::Networks;
 use crate::site::access::{Access, Per};
-use crate::site::auth::{Auth, Basic, UserFile};
+use crate::site::auth::{Auth, Basic, Forward, UserFile};
 use crate::site::rate::Rate;
+use crate::site::server_tls::ServerTls;
 
+/// What holds for `recheck_grace` where nothing is said.
+const RECHECK_GRACE: Duration = Duration::from_secs(5 * 60);
 /// What holds for `failures` where nothing is said.
 const FAILURES: &str = "20/m";
 
 options! {
     /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `failures`, `requests` and
-    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `max_body` (413). A client's address is that which trusted proxies name.
+    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `forward`, `requests` and `sessions` per subject, `max_body` (413). A client's address is that which trusted proxies name.
     struct AccessOptions: "[route.access]";
 
     /// Only clients of these addresses are let in.
@@ -33,10 +38,17 @@ options! {
     /// How many live WebSocket sessions one client may have.
     sessions: kind::Number<1, 1_000_000>, optional;
     /// What one client is: `"client"` is an address (of IPv6 a network of 64 bits), `"header:NAME"` the value of a
-    /// field. Clients can write any value, so a proxy in front has to check it.
+    /// field, and `"subject"` whom `basic` or `forward` has found out, the address where they have not. Clients can write any value, so a proxy in front has to check it.
     per: kind::Per, default = Per::Client;
     /// Users with passwords.
     basic: Table<BasicOptions>, optional;
+    /// A server that is asked about each request.
+    forward: Table<ForwardOptions>, optional;
+    /// How often the server of `forward` is asked for live WebSocket sessions again. A session that it refuses ends with
+    /// 3000.
+    recheck: kind::Duration, optional;
+    /// How long a session lives on after the server of `forward` should have been asked for it and could not be.
+    recheck_grace: kind::Duration, default = RECHECK_GRACE;
     /// How many wrong passwords and tokens one address may send. After so many, its requests get 429 until the time has
     /// passed.
     failures: FailuresOrOff, otherwise = "`\"20/m\"`";
@@ -57,6 +69,22 @@ options! {
     user_header: FieldToReserve, optional;
     /// Whether the backend gets the client's Authorization field, and so the password.
     pass_password: kind::Boolean, default = false;
+}
+
+options! {
+    /// A server that is asked about each request: a GET without body, with the fields of the client and `X-Forwarded-Method`,
+    /// `-Uri`, `-Host`, `-Proto` and `-For`. After a 2xx the request is served; any other answer goes back to the client
+    /// as it is. If the server can't be asked, the client gets 503, or 502 if the answer is no HTTP.
+    struct ForwardOptions: "[route.access.forward]";
+
+    /// The address of the server, with path and query.
+    url: kind::PlainText, required = "\"http://127.0.0.1:9091/verify\"";
+    /// Fields of its answer that the backend gets. Clients can't send them.
+    copy: List<FieldToReserve>, otherwise = "none";
+    /// Which of these names the user, for the log and `wssgate sessions`.
+    subject: FieldToReserve, otherwise = "the first of `copy`";
+    /// How long it may take for its answer.
+    timeout: kind::Duration, default = Duration::from_secs(2);
 }
 
 /// A rate, or `"off"`.
@@ -119,15 +147,40 @@ fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Au
     if let Some(At { value, .. }) = section.basic.take() {
         auth.basic = read_basic(value);
     }
+    if let Some(At { value, .. }) = section.forward.take() {
+        auth.forward = read_forward(d, value);
+    }
+    auth.recheck = section.recheck.as_ref().map(|at| at.value);
+    auth.recheck_grace = section.recheck_grace.value;
+    if let Some(At { place, .. }) = section.recheck.as_ref().filter(|_| !section.has("forward")) {
+        d.problem(*place, "recheck: no server is asked again; write forward, or remove it");
+    }
+    let copied = auth.forward.iter().flat_map(|forward| forward.copy.iter().chain(&forward.subject));
+    auth.reserved.extend(copied);
     auth.reserved.extend(auth.basic.iter().filter_map(|basic| basic.user_header.as_ref()));
-    if auth.basic.is_none() {
-        if let Some(At { place, .. }) = section.failures.take().filter(|_| !section.has("basic")) {
+    if auth.basic.is_none() && auth.forward.is_none() {
+        let asks = section.has("basic") || section.has("forward");
+        if let Some(At { place, .. }) = section.failures.take().filter(|_| !asks) {
             d.problem(place, "failures: no password or token is asked for; remove it");
         }
         return None;
     }
     auth.failures = section.failures.as_ref().map_or_else(|| Rate::parse(FAILURES), |at| at.value);
     Some(Box::new(auth))
+}
+
+fn read_forward(d: &mut Document<'_>, section: ForwardOptions) -> Option<Forward> {
+    let At { value: url, place } = section.url?;
+    let (mut endpoint, uri) =
+        Forward::parse(&url).map_err(|what| d.problem(place, format!("url: {what}"))).ok()?;
+    if let Some(tls) = &endpoint.tls {
+        let mut tls = ServerTls::new(tls.name.clone(), tls.settings.clone());
+        tls.written_at = (place.line, place.column);
+        endpoint.tls = Some(Arc::new(tls));
+    }
+    let copy = section.copy.map(|at| at.value).unwrap_or_default();
+    let subject = section.subject.map(|at| at.value).or_else(|| copy.first().cloned());
+    Some(Forward { endpoint: Arc::new(endpoint), uri, copy, subject, timeout: section.timeout.value })
 }
 
 fn read_basic(section: BasicOptions) -> Option<Basic> {

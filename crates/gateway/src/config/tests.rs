@@ -417,7 +417,7 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[certificate.client_auth]\nca = \"ca.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
@@ -871,6 +871,10 @@ fn who_may_use_a_route_and_how_much() {
         ("basic = { file = \"u\", realm = \"\" }", "realm: expected 1 to 256 letters"),
         ("basic = { file = \"u\", user_header = \"Cookie\" }", "clients send this field themselves"),
         ("basic = { file = \"u\", user_header = \"Upgrade\" }", "this field belongs to the connection"),
+        ("forward = { url = \"auth\" }", "url: expected an address"),
+        ("forward = { url = \"http://a/b#c\" }", "url: "),
+        ("forward = { url = \"http://a\", copy = \"Host\" }", "clients send this field themselves"),
+        ("recheck = \"1m\"", "recheck: no server is asked again"),
         ("failures = \"5/m\"", "failures: no password or token is asked for"),
         ("basic = { file = \"u\" }\nfailures = \"5\"", "failures: expected a number of times"),
     ] {

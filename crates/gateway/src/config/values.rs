@@ -250,8 +250,11 @@ pub(super) fn per(text: &str) -> Result<Per, String> {
     let header = text.strip_prefix("header:").and_then(|name| name.parse().ok());
     match text {
         "client" => Ok(Per::Client),
+        "subject" | "jwt:sub" => Ok(Per::Subject),
         _ => header.map(Per::Header).ok_or_else(|| {
-            format!("expected \"client\", or a field such as \"header:X-Api-Key\", found {text:?}")
+            format!(
+                "expected \"client\", \"subject\", or a field such as \"header:X-Api-Key\", found {text:?}"
+            )
         }),
     }
 }

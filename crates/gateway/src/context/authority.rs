@@ -1,15 +1,61 @@
 //! Sessions whose clients are no longer allowed to have them: they end with Close 3000.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use frame_core::close::UNAUTHORIZED;
 use frame_core::handle::{EndMode, Order};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::context::registry::{Entry, Registry};
+use crate::site::Site;
+use crate::site::auth::Forward;
+use crate::upstream::ask::AskError;
 
+/// Between two lines of the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// How long messages in flight are waited for.
 const MESSAGES_WAIT: Duration = Duration::from_secs(5);
+
+/// Questions without an answer, of which the log has one line a second.
+#[derive(Debug, Default)]
+pub struct Outages(Mutex<(u64, Option<Instant>)>);
+
+impl Outages {
+    /// There is one more.
+    pub(crate) fn note(&self, server: &Forward, error: &AskError) {
+        let now = Instant::now();
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (questions, at) = &mut *logged;
+        *questions += 1;
+        if at.is_none_or(|at| now.duration_since(at) >= LOG_INTERVAL) {
+            *at = Some(now);
+            let questions = std::mem::take(questions);
+            drop(logged);
+            let url = server.endpoint.url();
+            warn!(server = url, questions, cause = %error, "the authorization server can't be asked");
+        }
+    }
+}
+
+/// Whether the client may still have the session, by the settings of now. What is judged are values that the session
+/// has kept of its request: the address of its client, and the line of its user.
+#[must_use]
+pub(crate) fn is_allowed(entry: &Entry, site: &Site) -> bool {
+    let Some(route) = site.route(&entry.route.id) else { return true }; // that is another rule's
+    let Some(access) = &route.access else { return true };
+    if !access.admits(entry.who.client) {
+        return false;
+    }
+    let (Some(identity), Some(auth)) = (entry.who.identity.as_deref(), &access.auth) else { return true };
+    if let (Some(user), Some(basic)) = (&identity.user, &auth.basic) {
+        let line = basic.users.get().and_then(|users| users.line(&user.name));
+        if line != Some(user.line) {
+            return false;
+        }
+    }
+    true
+}
 
 /// Ends a session whose client is not allowed to have it any more.
 pub(crate) fn end(entry: &Entry) {

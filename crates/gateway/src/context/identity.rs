@@ -1,6 +1,13 @@
 //! Who sends a request, as far as the gateway has found out. A session keeps it for its life.
 
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use net_io::state::{StateError, StateReader, StateWriter};
+use zeroize::Zeroizing;
 
 /// Who sends a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +20,8 @@ pub struct Identity {
     pub user: Option<User>,
     /// What is judged again of a token.
     pub token: Option<Token>,
+    /// The question that an authorization server is asked again.
+    pub recheck: Option<Recheck>,
 }
 
 /// A user of a password file.
@@ -35,6 +44,60 @@ pub struct Token {
     pub key_id: Option<Box<str>>,
 }
 
+/// A question that an authorization server has answered with yes. It may have cookies and passwords in it.
+#[derive(Clone)]
+pub struct Recheck {
+    question: Zeroizing<Vec<u8>>,
+    /// When the last yes came, in seconds of Unix time.
+    confirmed: Arc<AtomicU64>,
+}
+
+impl Recheck {
+    /// It has just been answered, at `now` in seconds of Unix time.
+    #[must_use]
+    pub fn new(question: Vec<u8>, now: u64) -> Self {
+        Self { question: question.into(), confirmed: Arc::new(now.into()) }
+    }
+
+    /// The question, as [`ask`](crate::upstream::ask::ask) takes it.
+    #[must_use]
+    pub fn question(&self) -> &[u8] {
+        &self.question
+    }
+
+    /// The answer was yes again.
+    pub fn confirm(&self, now: u64) {
+        self.confirmed.store(now, Ordering::Relaxed);
+    }
+
+    /// How long ago the last yes came, in seconds.
+    #[must_use]
+    pub fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.confirmed.load(Ordering::Relaxed))
+    }
+}
+
+/// Nothing of the question.
+impl fmt::Debug for Recheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recheck").field("confirmed", &self.confirmed).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Recheck {
+    fn eq(&self, other: &Self) -> bool {
+        self.question == other.question && self.age(u64::MAX) == other.age(u64::MAX)
+    }
+}
+
+impl Eq for Recheck {}
+
+/// A part of `interval` in seconds, by chance; at least one, since it is looked for no more often.
+#[must_use]
+pub(crate) fn spread(interval: Duration, part: Range<f64>) -> u64 {
+    interval.mul_f64(rand::random_range(part)).as_secs().max(1)
+}
+
 impl Identity {
     /// The sender is called so from now on.
     pub fn name(&mut self, subject: impl Into<Box<str>>) {
@@ -48,7 +111,7 @@ impl Identity {
 
     /// Writes it for another process.
     pub fn write_state(&self, out: &mut StateWriter) {
-        let Self { subject, expiry, user, token } = self;
+        let Self { subject, expiry, user, token, recheck } = self;
         let text = |out: &mut StateWriter, text: &str| out.bytes(text.as_bytes());
         out.section(|out| {
             out.option(subject.as_deref(), text);
@@ -63,6 +126,10 @@ impl Identity {
                 audience.iter().for_each(|name| out.bytes(name.as_bytes()));
                 out.option(key_id.as_deref(), text);
             });
+            out.option(recheck.as_ref(), |out, Recheck { question, confirmed }| {
+                out.bytes(question);
+                out.u64(confirmed.load(Ordering::Relaxed));
+            });
         });
     }
 
@@ -72,7 +139,7 @@ impl Identity {
     /// If it is not what that writes.
     pub fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
-        Ok(Self {
+        let mut identity = Self {
             subject: fields.option(text)?,
             expiry: fields.option(StateReader::u64)?,
             user: fields.option(|fields| Ok(User { name: text(fields)?, line: fields.array()? }))?,
@@ -82,7 +149,13 @@ impl Identity {
                 let audience = (0..count).map(|_| text(fields)).collect::<Result<_, _>>()?;
                 Ok(Token { issuer, audience, key_id: fields.option(text)? })
             })?,
-        })
+            recheck: None,
+        };
+        if !fields.is_at_end() {
+            identity.recheck =
+                fields.option(|fields| Ok(Recheck::new(fields.bytes()?.to_vec(), fields.u64()?)))?;
+        }
+        Ok(identity)
     }
 }
 
@@ -106,6 +179,7 @@ mod tests {
                 audience: vec!["a".into(), "b".into()],
                 key_id: None,
             }),
+            recheck: Some(Recheck::new(b"cookie: a=b\r\n".to_vec(), 1_800_000_000)),
         };
         for identity in [Identity::default(), full] {
             let mut out = StateWriter::new(1);

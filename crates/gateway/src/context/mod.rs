@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod identity;
 pub(crate) mod passwords;
 pub(crate) mod quotas;
+pub(crate) mod recheck;
 pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
@@ -15,13 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER};
+use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER, UNAUTHORIZED};
 use frame_core::handle::{EndMode, Order};
 use http::Extensions;
 use tls_acceptor::{Certificates, ClientRules, PeerCertificate, Waiting};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::context::authority::Outages;
 use crate::context::passwords::Passwords;
 use crate::context::quotas::Quotas;
 use crate::context::registry::{Registered, Registry, SessionOpener};
@@ -42,6 +45,9 @@ use crate::upstream::pool::Pool;
 /// Connections of a worker whose clients have said nothing yet: some 30 MB at most, with what the kernel has.
 const SILENT_MAX: usize = 16_384;
 
+/// Questions to authorization servers at a time, of one worker, for live sessions.
+const RECHECKS_MAX: usize = 32;
+
 /// What all connections of a worker share.
 #[derive(Debug)]
 pub struct Worker {
@@ -54,6 +60,12 @@ pub struct Worker {
     pub pool: Arc<Pool>,
     /// Connections over HTTP/2 to backends.
     pub http2: Arc<Connections>,
+    /// Kept-alive connections to authorization servers.
+    pub auth_pool: Arc<Pool>,
+    /// Their failures.
+    pub auth_outages: Outages,
+    /// Turns to ask them for live sessions.
+    pub rechecks: Semaphore,
     /// Live sessions.
     pub sessions: Arc<Registry>,
     /// What it has to do beside its sessions.
@@ -99,6 +111,9 @@ impl Worker {
             certificates,
             drained,
             pool: Arc::default(),
+            auth_pool: Arc::default(),
+            auth_outages: Outages::default(),
+            rechecks: Semaphore::new(RECHECKS_MAX),
             http2: Arc::default(),
             sessions,
             under_way: Arc::default(),
@@ -162,13 +177,27 @@ impl Worker {
             self.pressure.refused.fetch_add(1, Ordering::Relaxed);
             Some(TRY_AGAIN_LATER)
         } else {
-            site.sends_away(&route.id).then_some(GOING_AWAY)
+            site.sends_away(&route.id)
+                .then_some(GOING_AWAY)
+                .or_else(|| self.unauthorized(&registered, route, &site))
         };
         if let Some(code) = code {
             let mode = EndMode::AfterMessages { within: site.drain.timeout };
             registered.handle().end(Order { code, mode });
         }
         registered
+    }
+}
+
+impl Worker {
+    /// A reload that the session has missed may say that its client is no longer allowed to have it.
+    fn unauthorized(&self, registered: &Registered, route: &Arc<Route>, site: &Site) -> Option<u16> {
+        if site.route(&route.id).is_none_or(|current| Arc::ptr_eq(current, route) || current.access.is_none())
+        {
+            return None;
+        }
+        let entry = self.sessions.get(registered.id())?;
+        (!authority::is_allowed(&entry, site)).then_some(UNAUTHORIZED)
     }
 }
 

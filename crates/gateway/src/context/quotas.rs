@@ -65,10 +65,17 @@ impl Default for Quotas {
 impl Quotas {
     /// A number for this client on this route, the same after a reload.
     #[must_use]
-    pub fn client(&self, route: &Route, per: &Per, client: IpAddr, headers: &HeaderMap) -> u64 {
+    pub fn client(
+        &self,
+        route: &Route,
+        per: &Per,
+        client: IpAddr,
+        headers: &HeaderMap,
+        subject: Option<&str>,
+    ) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         route.id.hash(&mut hasher);
-        per.hash_into(client, headers, &mut hasher);
+        per.hash_into(client, headers, subject, &mut hasher);
         hasher.finish()
     }
 
@@ -78,7 +85,7 @@ impl Quotas {
         let mut hasher = self.hasher.build_hasher();
         "failures".hash(&mut hasher);
         route.id.hash(&mut hasher);
-        Per::Client.hash_into(client, &HeaderMap::new(), &mut hasher);
+        Per::Client.hash_into(client, &HeaderMap::new(), None, &mut hasher);
         hasher.finish()
     }
 

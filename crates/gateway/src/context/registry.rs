@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame_core::handle::{EndMode, SessionHandle};
+use net_io::unix_now;
 use tokio::time::Instant;
 
-use crate::context::identity::Identity;
+use crate::context::identity::{Identity, spread};
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
 use crate::site::server::ServerState;
@@ -30,6 +31,8 @@ struct Inner {
     by_route: HashMap<RouteId, usize>,
     /// When sessions are no longer authorized, in seconds of Unix time, and their ids.
     expiring: BTreeSet<(u64, u64)>,
+    /// When an authorization server is asked for sessions again, in seconds of Unix time, and their ids.
+    rechecks: BTreeSet<(u64, u64)>,
 }
 
 /// A live session, as it is seen from outside.
@@ -41,6 +44,8 @@ pub struct Entry {
     pub route: Arc<Route>,
     /// The client that opened it.
     pub who: SessionOpener,
+    /// When an authorization server is asked for it again; 0: never, or it is being asked.
+    recheck_at: u64,
 }
 
 /// The client that opened a session, and how it did.
@@ -114,6 +119,7 @@ impl Registry {
             live: HashMap::new(),
             by_route: HashMap::new(),
             expiring: BTreeSet::new(),
+            rechecks: BTreeSet::new(),
         };
         Self { number, step: workers as u64, inner: Mutex::new(inner) }
     }
@@ -158,7 +164,11 @@ impl Registry {
         if let Some(at) = who.expiry() {
             inner.expiring.insert((at, id));
         }
-        inner.live.insert(id, Entry { handle: handle.clone(), route: route.clone(), who });
+        let recheck_at = first_recheck(route, &who);
+        if recheck_at > 0 {
+            inner.rechecks.insert((recheck_at, id));
+        }
+        inner.live.insert(id, Entry { handle: handle.clone(), route: route.clone(), who, recheck_at });
         match inner.by_route.get_mut(&route.id) {
             Some(count) => *count += 1,
             None => drop(inner.by_route.insert(route.id.clone(), 1)),
@@ -182,6 +192,32 @@ impl Registry {
         let later = inner.expiring.split_off(&(now.saturating_add(1), 0));
         let expired = std::mem::replace(&mut inner.expiring, later);
         expired.into_iter().filter_map(|(_, id)| Some((id, inner.live.get(&id)?.clone()))).collect()
+    }
+
+    /// The sessions that an authorization server is to be asked for at `now`, in seconds of Unix time;
+    /// [`Self::recheck_at`] says when it is again.
+    #[must_use]
+    pub fn take_rechecks(&self, now: u64) -> Vec<u64> {
+        let mut inner = self.lock();
+        if inner.rechecks.first().is_none_or(|(at, _)| *at > now) {
+            return Vec::new();
+        }
+        let later = inner.rechecks.split_off(&(now.saturating_add(1), 0));
+        let due = std::mem::replace(&mut inner.rechecks, later);
+        for (_, id) in &due {
+            if let Some(entry) = inner.live.get_mut(id) {
+                entry.recheck_at = 0;
+            }
+        }
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// An authorization server is asked for session `id` again at this moment; `None`: never.
+    pub fn recheck_at(&self, id: u64, at: Option<u64>) {
+        let mut inner = self.lock();
+        let (Some(at), Some(entry)) = (at, inner.live.get_mut(&id)) else { return };
+        entry.recheck_at = at;
+        inner.rechecks.insert((at, id));
     }
 
     /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
@@ -274,6 +310,14 @@ impl Registry {
     }
 }
 
+/// When an authorization server is asked for a session again that begins, or comes from another process; 0: never.
+fn first_recheck(route: &Route, who: &SessionOpener) -> u64 {
+    let keeps_question = who.identity.as_deref().is_some_and(|identity| identity.recheck.is_some());
+    let auth = route.access.as_ref().filter(|_| keeps_question).and_then(|access| access.auth.as_ref());
+    let Some(interval) = auth.and_then(|auth| auth.recheck) else { return 0 };
+    u64::try_from(unix_now()).unwrap_or(0) + spread(interval, 0.5..1.0)
+}
+
 impl Registered {
     /// Unique in the process.
     #[must_use]
@@ -303,7 +347,10 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut inner = self.registry.lock();
-        let Some(Entry { route, who, .. }) = inner.live.remove(&self.id) else { return };
+        let Some(Entry { route, who, recheck_at, .. }) = inner.live.remove(&self.id) else { return };
+        if recheck_at > 0 {
+            inner.rechecks.remove(&(recheck_at, self.id));
+        }
         if let Some(at) = who.expiry() {
             inner.expiring.remove(&(at, self.id));
         }

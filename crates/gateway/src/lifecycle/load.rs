@@ -120,11 +120,14 @@ fn prepare_tls(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut known: HashMap<&ConnectorSettings, Option<TlsConnector>> = HashMap::new();
     let upstreams = config.routes.iter().filter_map(|route| route.action.upstream());
-    for server in upstreams.flat_map(|upstream| &upstream.servers) {
-        let Some(tls) = &server.endpoint.tls else { continue };
+    let servers = upstreams.flat_map(|upstream| &upstream.servers).map(|server| &server.endpoint);
+    let auths = config.routes.iter().filter_map(|route| route.access.as_ref()?.auth.as_ref());
+    let forwards = auths.filter_map(|auth| auth.forward.as_ref()).map(|forward| &forward.endpoint);
+    for endpoint in servers.chain(forwards) {
+        let Some(tls) = &endpoint.tls else { continue };
         let connector = known.entry(&tls.settings).or_insert_with(|| {
             let (file, line, column) = tls.written_at;
-            let what = |e| format!("TLS towards {}: {e}", server.endpoint);
+            let what = |e| format!("TLS towards {endpoint}: {e}");
             let problem = |e| problems.push(config.problem(Place { file, line, column }, what(e)));
             TlsConnector::new(&tls.settings).map_err(problem).ok()
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use frame_core::close::GOING_AWAY;
+use frame_core::close::{GOING_AWAY, UNAUTHORIZED};
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
@@ -15,6 +15,7 @@ use super::load::{Candidate, load};
 use super::messages::{cannot_listen, log_warnings, millis, shown};
 use super::work::{Asker, Read, Work};
 use crate::config::Problems;
+use crate::context::authority;
 use crate::context::registry::Entry;
 use crate::net::options;
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
@@ -63,6 +64,22 @@ impl RunningGateway {
             let _ = asker.send(answer.clone()); // it may have lost patience
         }
         self.notifier.ready(&self.status());
+    }
+
+    /// Ends the sessions whose clients may not have them any more, by what the sessions know of them.
+    fn end_unauthorized(&self, site: &Site) {
+        let sessions = self
+            .workers
+            .iter()
+            .flat_map(|worker| worker.sessions.select(|entry| !authority::is_allowed(entry, site)));
+        let count = sessions.map(|entry| authority::end(&entry)).count();
+        if count > 0 {
+            info!(
+                sessions = count,
+                close_code = UNAUTHORIZED,
+                "sessions end: their clients are no longer allowed to have them"
+            );
+        }
     }
 
     /// Why there can't be a new listener; perhaps its address is taken by one of the gateway's own,
@@ -151,6 +168,7 @@ impl RunningGateway {
         self.choices.send_replace(());
         let pace = DrainPace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
+        self.end_unauthorized(&site);
         self.keep_drained();
         self.prober.follow(&site);
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();

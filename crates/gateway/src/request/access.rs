@@ -12,6 +12,7 @@ use upgrade_handler::origin;
 use crate::context::{Connection, Redirect};
 use crate::request::reply::ErrorResponse;
 use crate::session::report::Report;
+use crate::site::access::Per;
 use crate::site::host::Host;
 use crate::site::route::Route;
 use crate::upstream::body::{BODY_TOO_LONG, RequestBody};
@@ -64,8 +65,26 @@ pub(super) fn admitted(
     {
         return Err(too_many(connection, route, "too many failed logins", wait, report));
     }
+    if access.per == Per::Subject { Ok(()) } else { metered(connection, route, client, head, opens, report) }
+}
+
+/// Checks that this client may use the route so much: the rate, and the number of sessions if it `opens` one. Where that
+/// counts by subject, the subject has to be known.
+///
+/// # Errors
+/// 429.
+pub(super) fn metered(
+    connection: &Connection,
+    route: &Route,
+    client: IpAddr,
+    head: &Parts,
+    opens: bool,
+    report: &mut Report,
+) -> Result<(), ErrorResponse> {
+    let Some(access) = &route.access else { return Ok(()) };
+    let quotas = &connection.worker.quotas;
     if access.requests.is_some() || access.sessions.is_some() {
-        let id = quotas.client(route, &access.per, client, &head.headers);
+        let id = quotas.client(route, &access.per, client, &head.headers, report.subject());
         if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {
             return Err(too_many(connection, route, "too many requests", wait, report));
         }

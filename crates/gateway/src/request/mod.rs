@@ -42,6 +42,7 @@ use crate::request::tunnel::{Wanted, wanted};
 use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
+use crate::site::access::Per;
 use crate::site::answer::Requested;
 use crate::site::host::Host;
 use crate::site::matcher::Criteria;
@@ -191,6 +192,11 @@ async fn serve(
         }
     } else if let Some(identity) = auth::certificate(connection) {
         report.identified(identity);
+    }
+    if let Some(access) = &route.access
+        && access.per == Per::Subject
+    {
+        access::metered(connection, route, client, &head, upgrade, report)?;
     }
     let mut edits;
     if let (Some(extras), Some(aside)) = (&route.extras, aside) {

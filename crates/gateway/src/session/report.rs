@@ -177,6 +177,11 @@ impl Report {
         self.identity = Some(Arc::new(identity));
     }
 
+    /// Who that is, where it is known.
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.identity.as_ref()?.subject.as_deref()
+    }
+
     /// It was refused and counted elsewhere: there is no line for it.
     pub(crate) fn omit(&mut self) {
         self.written = true;
@@ -241,7 +246,7 @@ impl Report {
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
             request_id: self.request_id.as_deref(),
-            subject: self.identity.as_ref().and_then(|identity| identity.subject.as_deref()),
+            subject: self.subject(),
             kind,
         });
     }

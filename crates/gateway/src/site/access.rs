@@ -43,6 +43,8 @@ pub enum Per {
     Client,
     /// A value of this field. Requests without it count by their address.
     Header(HeaderName),
+    /// Whom the route has found out. Requests of others count by their address.
+    Subject,
 }
 
 impl Per {
@@ -50,7 +52,7 @@ impl Per {
     #[must_use]
     pub fn value<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         match self {
-            Self::Client => None,
+            Self::Client | Self::Subject => None,
             Self::Header(name) => headers.get(name),
         }
     }
@@ -66,7 +68,16 @@ impl Per {
     }
 
     /// Feeds `hasher` with what tells this client from others.
-    pub fn hash_into(&self, client: IpAddr, headers: &HeaderMap, hasher: &mut impl Hasher) {
+    pub fn hash_into(
+        &self,
+        client: IpAddr,
+        headers: &HeaderMap,
+        subject: Option<&str>,
+        hasher: &mut impl Hasher,
+    ) {
+        if let (Self::Subject, Some(subject)) = (self, subject) {
+            return subject.hash(hasher);
+        }
         if let Some(value) = self.value(headers) {
             return value.hash(hasher);
         }
@@ -91,7 +102,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.extend(key.map(|key| (HeaderName::from_static("x-key"), HeaderValue::from_static(key))));
             let mut hasher = DefaultHasher::new();
-            per.hash_into(client.parse().unwrap(), &headers, &mut hasher);
+            per.hash_into(client.parse().unwrap(), &headers, Some("alice"), &mut hasher);
             hasher.finish()
         };
         let per = Per::Client;
@@ -103,5 +114,8 @@ mod tests {
         assert_eq!(id(&per, "192.0.2.1", Some("a")), id(&per, "192.0.2.2", Some("a")));
         assert_ne!(id(&per, "192.0.2.1", Some("a")), id(&per, "192.0.2.1", Some("b")));
         assert_eq!(id(&per, "192.0.2.1", None), id(&Per::Client, "192.0.2.1", None));
+        let per = Per::Subject;
+        assert_eq!(id(&per, "192.0.2.1", None), id(&per, "192.0.2.2", None));
+        assert_ne!(id(&per, "192.0.2.1", None), id(&Per::Client, "192.0.2.1", None));
     }
 }

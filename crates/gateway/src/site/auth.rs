@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use crate::site::endpoint::Endpoint;
 use crate::site::htpasswd::Htpasswd;
 use crate::site::rate::Rate;
 
@@ -17,6 +19,44 @@ pub struct Auth {
     pub failures: Option<Rate>,
     /// Users with passwords.
     pub basic: Option<Basic>,
+    /// A server that is asked about each request.
+    pub forward: Option<Forward>,
+    /// How often it is asked for live sessions again; `None`: never.
+    pub recheck: Option<Duration>,
+    /// How long a session lives on when it can't be asked.
+    pub recheck_grace: Duration,
+}
+
+/// A server that is asked about each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// Where it is.
+    pub endpoint: Arc<Endpoint>,
+    /// Path and query of the question.
+    pub uri: Uri,
+    /// Fields of its answer that the backend gets.
+    pub copy: Vec<HeaderName>,
+    /// Which of them names the user.
+    pub subject: Option<HeaderName>,
+    /// How long it may take for its answer.
+    pub timeout: Duration,
+}
+
+impl Forward {
+    /// Reads the address of a server, with a path and perhaps a query.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse(url: &str) -> Result<(Endpoint, Uri), String> {
+        let (address, query) = match url.split_once('?') {
+            Some((address, query)) => (address, format!("?{query}")),
+            None => (url, String::new()),
+        };
+        let (endpoint, path) = Endpoint::parse(address)?;
+        let path = path.map_or_else(|| "/".to_owned(), |path| path.to_string());
+        let uri = format!("{path}{query}").parse();
+        Ok((endpoint, uri.map_err(|_| format!("expected a path behind the address, found {path}{query}"))?))
+    }
 }
 
 /// Users with passwords (RFC 7617).

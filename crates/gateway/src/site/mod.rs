@@ -141,6 +141,7 @@ pub struct Site {
     tls_listeners: Vec<(Arc<str>, u16)>,
     all: Vec<Arc<Route>>,
     ids: HashSet<RouteId>,
+    by_id: HashMap<RouteId, Arc<Route>>,
     upstreams: HashMap<String, Arc<UpstreamState>>,
     states: HashMap<SocketAddr, (listener::ListenerSettings, Arc<ListenerState>)>,
 }
@@ -208,6 +209,7 @@ impl Site {
                 .collect(),
             all: settings.routes.to_vec(),
             ids: settings.routes.iter().map(|route| route.id.clone()).collect(),
+            by_id: settings.routes.iter().map(|route| (route.id.clone(), route.clone())).collect(),
             upstreams,
             states,
         })
@@ -223,6 +225,12 @@ impl Site {
     #[must_use]
     pub fn has_route(&self, id: &RouteId) -> bool {
         self.ids.contains(id)
+    }
+
+    /// The route with this id.
+    #[must_use]
+    pub fn route(&self, id: &RouteId) -> Option<&Arc<Route>> {
+        self.by_id.get(id)
     }
 
     /// Sessions of this route are to be sent away: it has gone, and they don't outlive it.

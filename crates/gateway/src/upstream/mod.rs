@@ -1,5 +1,6 @@
 //! Backends: a TCP connection to one, HTTP/1.1 and HTTP/2 over it, connections that are kept, and what is passed on.
 
+pub(crate) mod ask;
 pub(crate) mod body;
 pub(crate) mod dial;
 pub(crate) mod edits;

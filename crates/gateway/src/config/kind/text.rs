@@ -243,7 +243,7 @@ text!(
 );
 text!(
     /// What is counted as one client.
-    Per -> crate::site::access::Per, "`\"client\"` or `\"header:NAME\"`", values::per
+    Per -> crate::site::access::Per, "`\"client\"`, `\"subject\"` or `\"header:NAME\"`", values::per
 );
 text!(
     /// A token (RFC 9110 §5.6.2), such as a subprotocol.
@@ -266,6 +266,7 @@ impl Show for Per {
     fn show(value: &crate::site::access::Per) -> Json {
         match value {
             crate::site::access::Per::Client => "client".into(),
+            crate::site::access::Per::Subject => "subject".into(),
             crate::site::access::Per::Header(name) => format!("header:{name}").into(),
         }
     }

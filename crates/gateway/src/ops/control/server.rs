@@ -338,7 +338,7 @@ struct Seen {
 }
 
 impl From<Entry> for Seen {
-    fn from(Entry { handle, route, who }: Entry) -> Self {
+    fn from(Entry { handle, route, who, .. }: Entry) -> Self {
         let is_ordered = handle.order().is_some();
         Self {
             session: SessionInfo {

@@ -21,7 +21,6 @@ pub(in crate::request) struct Asker<'a> {
     /// The client's address.
     pub client: IpAddr,
     /// How the sender is known to backends.
-    #[expect(dead_code, reason = "forward auth tells it")]
     pub hop: Hop<'a>,
 }
 

@@ -3,6 +3,7 @@
 
 mod basic;
 mod findings;
+mod forward;
 
 use http::request::Parts;
 use upgrade_handler::RequestKind;
@@ -34,8 +35,12 @@ pub(super) async fn identify(
         basic::check(asker, basic, &mut head.headers, &mut found).await?;
     }
     // JWT
-    // forward auth
-    let _ = kind;
+    if let Some(forward) = &auth.forward {
+        let keeps_question = auth.recheck.is_some() && !matches!(kind, RequestKind::Plain);
+        if let Some(answer) = forward::check(asker, forward, keeps_question, head, &mut found).await? {
+            return Ok(Err(answer));
+        }
+    }
     Ok(Ok(found))
 }
 

@@ -184,7 +184,8 @@ impl Report {
         self.registered(id);
         if let (Some(access), Some(CountedBy(value))) = (&route.access, counts) {
             let quotas = &self.connection.worker.quotas;
-            let client = quotas.client(route, &access.per, self.client, &access.per.headers(value.clone()));
+            let headers = access.per.headers(value.clone());
+            let client = quotas.client(route, &access.per, self.client, &headers, self.subject());
             self.place = quotas.session(client, u32::MAX).map(|place| Box::new(place.of_value(value)));
         }
     }
