@@ -19,7 +19,7 @@ use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The passwords of alice and bob are "secret"; that of carol is "other".
@@ -357,7 +357,7 @@ async fn an_authorization_server_decides_who_comes_in() {
 async fn without_an_answer_from_the_authorization_server_no_request_comes_in() {
     let silent = Backend::start(async |tcp| {
         let _held = tcp;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let nonsense = Backend::saying("SSH-2.0-OpenSSH\r\n\r\n").await;
@@ -498,4 +498,37 @@ async fn the_sessions_of_a_user_are_counted_and_closed_together() {
         socket.hears_close(3000).await;
     }
     other.echoes("still here").await;
+}
+
+#[tokio::test]
+async fn trailers_name_no_user() {
+    let (gateway, _, _) = start(BASIC).await;
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let told = std::sync::Mutex::new(Some(told));
+    let backend = Backend::start(move |mut tcp| {
+        let told = told.lock().unwrap().take();
+        async move {
+            let mut wire = Vec::new();
+            while !wire.ends_with(b"\r\n\r\n")
+                || wire.windows(4).filter(|end| *end == b"\r\n\r\n").count() < 2
+            {
+                wire.push(tcp.read_u8().await.unwrap());
+            }
+            told.unwrap().send(String::from_utf8(wire).unwrap()).unwrap();
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    })
+    .await;
+    gateway.write_config(&text(&backend.address.to_string(), BASIC));
+    gateway.reload();
+    let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: default.test\r\nAuthorization: {ALICE}\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: Remote-User, remote_user, X-Fine\r\n\r\n1\r\na\r\n0\r\nRemote-User: root\r\nremote_user: root\r\nX-Fine: 1\r\n\r\n"
+    );
+    assert_eq!(ask(&mut tcp, request).await.status(), 200);
+    let wire = heard.await.unwrap();
+    let (head, trailers) = wire.split_once("\r\n0\r\n").unwrap();
+    assert!(head.contains("remote-user: alice\r\n"), "{head}");
+    assert_eq!(trailers.to_lowercase(), "x-fine: 1\r\n\r\n");
 }

@@ -19,10 +19,10 @@ pub fn prepare(config: &Config) -> Vec<Problem> {
     for route in &config.routes {
         let auth = route.access.as_ref().and_then(|access| access.auth.as_ref());
         let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) else { continue };
-        let (line, column) = basic.users.written_at;
+        let (at, line, column) = basic.users.written_at;
         let file = basic.users.path.display();
         let mut problem = |what: String| {
-            problems.push(config.problem(Place { line, column }, format!("file: {file}: {what}")));
+            problems.push(config.problem(Place { file: at, line, column }, format!("file: {file}: {what}")));
         };
         match read(&basic.users.path) {
             Ok((text, is_open)) => match Htpasswd::parse(&text) {

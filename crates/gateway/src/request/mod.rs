@@ -114,7 +114,7 @@ async fn serve(
     report: &mut Report,
     aside: &mut Option<Box<Aside>>,
     mut head: Box<Parts>,
-    body: RequestBody,
+    mut body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
     let mut kind = classify(&head);
@@ -185,6 +185,7 @@ async fn serve(
         let identifying = auth::identify(asker, auth, &mut head, &mut kind);
         match Box::pin(identifying).await? {
             Ok(found) => {
+                body = body.reserving(&auth.reserved);
                 report.identified(found.identity);
                 fields = found.fields;
             }

@@ -77,8 +77,8 @@ pub struct Basic {
 pub struct UserFile {
     /// Where it is.
     pub path: PathBuf,
-    /// The line and the column of the configuration that say so.
-    pub written_at: (usize, usize),
+    /// The file, the line and the column of the configuration that say so.
+    pub written_at: (usize, usize, usize),
     /// What is in it, and whether every user of the machine can read it; from when it was read.
     read: OnceLock<(Arc<Htpasswd>, bool)>,
 }
@@ -86,7 +86,7 @@ pub struct UserFile {
 impl UserFile {
     /// It is not read yet: see [`Self::prepare`].
     #[must_use]
-    pub fn new(path: PathBuf, written_at: (usize, usize)) -> Self {
+    pub fn new(path: PathBuf, written_at: (usize, usize, usize)) -> Self {
         Self { path, written_at, read: OnceLock::new() }
     }
 
@@ -138,13 +138,19 @@ impl Reserved {
         self.0.dedup();
     }
 
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The name is one of them, in some spelling.
     #[must_use]
     pub fn covers(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|reserved| is_spelling(name, reserved))
     }
 
-    /// Takes them out of what a client has sent.
+    /// Takes them out of the fields or the trailers that a client has sent.
     pub fn strip(&self, headers: &mut HeaderMap) {
         let found: Vec<_> = headers.keys().filter(|name| self.covers(name)).cloned().collect();
         for name in found {

@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::net::error::BoxError;
 use crate::net::limits::STALL_MAX;
 use crate::net::patience::{BodyPace, StallTimer};
+use crate::site::auth::Reserved;
 use crate::upstream::forward::{expects_continue, has_outer_blanks};
 use crate::upstream::h1::encode::means_something;
 
@@ -49,6 +50,8 @@ pub enum RequestBody {
     Http2(Http2Body),
     /// One without a length, of which so many bytes more may come.
     Limited(Box<RequestBody>, u64),
+    /// One whose trailers have no fields that only the gateway sets.
+    Reserving(Box<RequestBody>, Box<Reserved>),
 }
 
 impl RequestBody {
@@ -61,13 +64,22 @@ impl RequestBody {
         }
     }
 
+    /// Has these fields taken out of its trailers.
+    #[must_use]
+    pub fn reserving(self, reserved: &Reserved) -> Self {
+        if self.is_end_stream() || reserved.is_empty() {
+            return self;
+        }
+        Self::Reserving(Box::new(self), Box::new(reserved.clone()))
+    }
+
     /// The body over HTTP/2, if it is one.
     #[must_use]
     pub fn http2(&mut self) -> Option<&mut Http2Body> {
         match self {
             Self::Empty | Self::Http1(_) => None,
             Self::Http2(body) => Some(body),
-            Self::Limited(body, _) => body.http2(),
+            Self::Limited(body, _) | Self::Reserving(body, _) => body.http2(),
         }
     }
 }
@@ -267,6 +279,15 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(frame)
             }
+            Self::Reserving(body, reserved) => {
+                let mut frame = ready!(Pin::new(&mut **body).poll_frame(cx));
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    reserved.strip(trailers);
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -275,7 +296,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Http1(body) => body.body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
-            Self::Limited(body, _) => body.is_end_stream(),
+            Self::Limited(body, _) | Self::Reserving(body, _) => body.is_end_stream(),
         }
     }
 
@@ -284,7 +305,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(body) => body.body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-            Self::Limited(body, _) => body.size_hint(),
+            Self::Limited(body, _) | Self::Reserving(body, _) => body.size_hint(),
         }
     }
 }
