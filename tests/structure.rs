@@ -260,6 +260,8 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/drained.rs",
         "gateway/src/site/hidden.rs",
         "gateway/src/site/host.rs",
+        "gateway/src/site/names.rs",
+        "gateway/src/site/resolved.rs",
         "gateway/src/site/rewrite.rs",
         "gateway/src/site/answer.rs",
         "gateway/src/site/sticky.rs",
@@ -296,6 +298,7 @@ fn each_thing_is_done_in_its_place() {
         &["std::fs", "fs::read", "File::open"],
         &[
             "gateway/config/",
+            "gateway/lifecycle/resolver/files.rs",
             "gateway/ops/control/socket.rs",
             "gateway/demo.rs",
             "tls-acceptor/directory.rs",
@@ -309,6 +312,7 @@ fn each_thing_is_done_in_its_place() {
     only(&["fastwebsockets"], &["frame-core/"]);
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
     only(&["httparse"], &["gateway/upstream/"]);
+    only(&["hickory"], &["gateway/lifecycle/resolver/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
     only(&["UnixListener"], &["gateway/ops/control/"]);

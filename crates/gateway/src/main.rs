@@ -174,8 +174,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
     let mut whose = (None, None);
     let (name, target, id, control_args) = match command {
         CliCommand::Check { file, request, header } => {
-            let check = move || check(file.or(config), request.as_deref(), &header);
-            return tokio::task::spawn_blocking(check).await?;
+            return check(file.or(config), request.as_deref(), &header).await;
         }
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
@@ -224,9 +223,14 @@ fn meant_as_command(file: &Path) -> Option<&str> {
 }
 
 /// Fails, if no route takes the `request`.
-fn check(config: Option<PathBuf>, request: Option<&str>, fields: &[String]) -> anyhow::Result<ExitCode> {
+async fn check(
+    config: Option<PathBuf>,
+    request: Option<&str>,
+    fields: &[String],
+) -> anyhow::Result<ExitCode> {
     let file = config.context("check needs a configuration: wssgate check FILE")?;
-    let candidate = lifecycle::load(&ConfigSource::File(file), None).map_err(|problems| {
+    let load = move || lifecycle::load(&ConfigSource::File(file), None);
+    let mut candidate = tokio::task::spawn_blocking(load).await?.map_err(|problems| {
         let count = problems.0.len();
         anyhow::anyhow!("{count} problem{}\n{problems}", if count == 1 { "" } else { "s" })
     })?;
@@ -235,6 +239,7 @@ fn check(config: Option<PathBuf>, request: Option<&str>, fields: &[String]) -> a
         std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
         return Ok(if is_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    lifecycle::look_up_names(&mut candidate).await;
     let tables = tables(&candidate, net_io::unix_now());
     std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
     Ok(ExitCode::SUCCESS)

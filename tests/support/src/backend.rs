@@ -26,7 +26,15 @@ impl Backend {
         F: Fn(TcpStream) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+    }
+
+    /// The same on a socket that listens already.
+    pub fn on<F, Fut>(listener: TcpListener, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
         Self { address: listener.local_addr().unwrap(), task: tokio::spawn(accept_all(listener, serve)) }
     }
 
@@ -111,6 +119,18 @@ pub async fn echo() -> (Backend, Seen) {
         async move { serve(tcp, &heads).await }
     })
     .await;
+    (backend, seen)
+}
+
+/// The same on a socket that listens already.
+#[must_use]
+pub fn echo_at(listener: TcpListener) -> (Backend, Seen) {
+    let seen = Seen::default();
+    let heads = seen.clone();
+    let backend = Backend::on(listener, move |tcp| {
+        let heads = heads.clone();
+        async move { serve(tcp, &heads).await }
+    });
     (backend, seen)
 }
 

@@ -212,7 +212,7 @@ impl Setup {
                 "--log-format",
                 self.log_format,
                 "--log",
-                "debug,h2=info,rustls=info,hyper=info,mio=info",
+                "debug,h2=info,rustls=info,hyper=info,mio=info,hickory_net=info,hickory_proto=info,hickory_resolver=info",
                 "--config",
             ])
             .arg(self.config_file())

@@ -6,6 +6,7 @@
 //! - [`logfmt`]: the log's lines as text, read strictly
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
 //! - [`backend`], [`http2_server`]: servers behind the gateway, good and bad
+//! - [`dns`]: a DNS server whose answers change
 //! - [`cable`]: a way to the gateway that can be cut
 //! - [`apart`]: a test in namespaces of its own
 //! - [`swarm`]: thousands of clients and their backend, as processes of their own
@@ -21,6 +22,7 @@ pub mod apart;
 pub mod backend;
 pub mod both;
 pub mod cable;
+pub mod dns;
 pub mod gateway;
 pub mod http1;
 pub mod http2;

@@ -11,6 +11,7 @@ pub mod across;
 mod answer;
 mod certificates;
 mod compress;
+mod dns;
 mod document;
 mod environment;
 mod fields;
@@ -21,6 +22,7 @@ mod kind;
 mod listener;
 mod machine;
 mod model;
+mod names;
 mod option;
 mod pages;
 mod pools;
@@ -41,6 +43,7 @@ mod when;
 
 use std::path::Path;
 
+pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;
 use self::kind::Options;

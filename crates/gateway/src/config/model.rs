@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tls_acceptor::{AcceptorSettings, Plan};
 
+use super::dns::DnsSettings;
 use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
@@ -85,6 +86,8 @@ pub struct Config {
     pub certificate_places: CertificatePlaces,
     /// The directories whose files are served, and where the file names them.
     pub file_directories: Vec<(PathBuf, Place)>,
+    /// How names of servers are looked up.
+    pub dns: DnsSettings,
     /// What is served; no two for the same host, path and conditions.
     pub routes: Vec<Arc<Route>>,
     /// Names of upstreams that no route has.
@@ -116,6 +119,7 @@ impl Default for Config {
             watch: false,
             certificate_places: CertificatePlaces::default(),
             file_directories: Vec::new(),
+            dns: DnsSettings::default(),
             routes: Vec::new(),
             upstreams_unused: Vec::new(),
         }

@@ -9,7 +9,7 @@ use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
-use super::{certificates, listener, route, rules, upstream, values};
+use super::{certificates, dns, listener, route, rules, upstream, values};
 use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
@@ -69,6 +69,8 @@ options! {
     certificates: Table<certificates::CertificatesOptions>, optional;
     /// Certificates that are named one by one.
     certificate: Tables<certificates::CertificateOptions>, optional;
+    /// How names of backends are looked up.
+    dns: Table<dns::DnsOptions>, optional;
     /// Servers that routes name together.
     upstream: Tables<upstream::UpstreamOptions>, optional;
     /// What is served.
@@ -185,6 +187,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         certificate_places,
         file_directories: d.take_directories(),
         upstreams_unused: upstreams.unused(&routes),
+        dns: dns::read(top.dns.map(|at| at.value)),
         routes,
     }
 }

@@ -13,9 +13,10 @@ use super::kind::{
 use super::option::options;
 use super::server_tls::{self, UpstreamTlsOptions};
 use super::spec::At;
-use super::values;
+use super::{names, values};
 use crate::site::balance::{Balance, HashKey};
 use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
+use crate::site::names::Resolve;
 use crate::site::queue::Queue;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::route::Route;
@@ -53,6 +54,12 @@ impl Words for FieldNames {
     const WORDS: &'static [(&'static str, bool)] = &[("canonical", false), ("as-sent", true)];
 }
 
+impl Words for Resolve {
+    type Value = Self;
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("host", Self::Host), ("once", Self::Once), ("dns", Self::Dns), ("srv", Self::Srv)];
+}
+
 impl Words for Balance {
     type Value = Self;
     const WORDS: &'static [(&'static str, Self)] = &[
@@ -72,6 +79,14 @@ options! {
     name: kind::Name, required = "\"chat\"";
     /// The backends: addresses, or tables. Paths behind the addresses have to be the same.
     servers: EachOrTable<ServerOptions>, required = "[\"http://10.0.0.1:8080\", \"http://10.0.0.2:8080\"]";
+    /// What a name among the addresses stands for. `"host"`: one backend, whatever number of addresses it has. They are
+    /// looked up again when their TTL has ended (after 5 minutes at most), or when a connection fails; and are tried
+    /// together (RFC 8305). `"once"`: the same, but they are looked up at a start and at a reload alone. `"dns"`: each
+    /// address is a backend by itself, of IPv4 if there are any; such as the pods of a service without an address of its
+    /// own. `"srv"`: each target of its SRV records is a backend, with their ports, weights and priorities (RFC 2782), as
+    /// in `"http://_chat._tcp.internal"`. A backend that is found no longer gets no requests; what becomes of its
+    /// sessions says `on_down`. A name that can't be resolved any more keeps its last addresses.
+    resolve: OneOf<Resolve>, default = Resolve::Host;
     /// How the backend of a request is chosen: the one with the fewest live WebSockets and requests in flight for its
     /// weight; each in its turn; the less loaded of two that are drawn; or by `hash`.
     balance: OneOf<Balance>, default = Balance::LeastSessions;
@@ -231,8 +246,8 @@ options! {
     rise: Count<1, 100>, default = TWO;
     /// How many bad probes in a row take a backend out.
     fall: Count<1, 100>, default = THREE;
-    /// What becomes of the live sessions of a backend that probes find down: they stay, or they are closed with 1012,
-    /// spread over `drain_window`.
+    /// What becomes of the live sessions of a backend that probes find down, or that its name no longer leads to: they
+    /// stay, or they are closed with 1012, spread over `drain_window`.
     on_down: OneOf<OnDown>, default = OnDown::Keep;
     /// Backends that fail requests get none for a while. `"off"` is short for a table with `failures = "off"`.
     passive: OrTable<PassiveOptions>, optional;
@@ -285,19 +300,43 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
         d.problem(section.hash.place, "hash: it has no meaning without balance = \"hash\"");
     }
     let At { value: servers, place } = section.servers?;
-    let mut parsed = Vec::new();
+    let (mut parsed, mut has_names) = (Vec::new(), false);
     for server in servers {
+        let has_weight = server.has("weight");
         let At { value: target, place } = server.address?;
-        let (endpoint, path) =
+        let (mut endpoint, path) =
             values::endpoint(&target).map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
         let weight = server.weight.value;
+        if section.resolve.value == Resolve::Srv {
+            if has_weight && endpoint.host_name().is_some() {
+                d.problem(
+                    server.weight.place,
+                    "weight: with resolve = \"srv\", SRV records have the weights",
+                );
+            }
+            let checked = names::service(&mut endpoint, &target);
+            checked.map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
+        }
+        has_names |= endpoint.host_name().is_some();
         parsed.push((
-            Server { endpoint: Arc::new(endpoint), weight, sessions_max: server.max_sessions.value },
+            Server {
+                endpoint: Arc::new(endpoint),
+                weight,
+                priority: 0,
+                sessions_max: server.max_sessions.value,
+            },
             path,
         ));
     }
+    if section.resolve.value != Resolve::Host && !has_names {
+        d.problem(
+            section.resolve.place,
+            "resolve: it has no meaning, since each backend is given by its address",
+        );
+    }
     let mut upstream = together(parsed).map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
     upstream.name = Some(section.name?.value);
+    upstream.resolve = section.resolve.value;
     upstream.balance = section.balance.value;
     upstream.hash = section.hash.value;
     upstream.sticky = section.sticky.map(|at| Arc::new(read_sticky(at.value)));
@@ -339,12 +378,14 @@ fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstr
         let is_possible = match key {
             "path" => matches!(kind, Some(ProbeWord::Http | ProbeWord::WebSocket)),
             "status" => kind == Some(ProbeWord::Http),
+            "on_down" => kind.is_some() || upstream.resolve.makes_servers(),
             _ => kind.is_some(),
         };
         if health.has(key) && !is_possible && (kind.is_some() || !health.has("probe")) {
             let probe = match key {
                 "status" => "probe = \"http\"",
                 "path" => "probe = \"http\" or \"websocket\"",
+                "on_down" => "probe, or resolve = \"dns\" or \"srv\"",
                 _ => "probe",
             };
             d.problem(health.place_of(key), format!("{key}: it has no meaning without {probe}"));

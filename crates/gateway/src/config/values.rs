@@ -95,6 +95,15 @@ pub(super) fn number_for_duration(digits: &str) -> String {
     )
 }
 
+/// The address of a DNS server, on port 53 unless it says another.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    ip.or_else(|_| text.parse()).map_err(|_| {
+        format!("expected the IP address of a DNS server, such as \"10.0.0.2\" or \"10.0.0.2:5353\", found {text:?}")
+    })
+}
+
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| {
         let port = |port: &str| port.parse::<u16>().is_ok();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use net_io::unix_now;
@@ -22,6 +22,7 @@ use super::notify::Notifier;
 use super::outside::{self, Outside};
 use super::prober::{Down, Prober};
 use super::renewal::Renewal;
+use super::resolver::Resolver;
 use super::upgrade::new::{BoundListener, Inherited, SuccessionError, Withdrawal};
 use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
@@ -80,6 +81,7 @@ pub(super) struct RunningGateway {
     /// Where sessions go that another process takes.
     pub(super) transit: Arc<Transit>,
     pub(super) prober: Prober,
+    pub(super) resolver: Arc<Resolver>,
     /// Which sessions are to end may have changed: a reload, an order that was taken back.
     pub(super) choices: watch::Sender<()>,
 }
@@ -102,6 +104,8 @@ pub(super) struct Begun {
     pub(super) demands: mpsc::Receiver<OperationRequest>,
     /// Servers whose sessions are to be closed.
     pub(super) downs: mpsc::UnboundedReceiver<Down>,
+    /// Names of servers lead elsewhere.
+    pub(super) servers: watch::Receiver<()>,
 }
 
 impl RunningGateway {
@@ -112,8 +116,11 @@ impl RunningGateway {
         mut inherited: Inherited,
     ) -> Result<(Begun, Closed), StartError> {
         let reading = source.clone();
-        let candidate =
+        let mut candidate =
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
+        let (prober, downs) = Prober::new();
+        let resolver = Resolver::new(prober.downs());
+        candidate.unresolved = resolver.prepare(&candidate.config.routes, &candidate.config.dns).await;
         log_warnings(&candidate);
         let Candidate { config, loaded, ticket_keys, .. } = candidate;
         let tickets = match inherited.tickets.take() {
@@ -123,6 +130,7 @@ impl RunningGateway {
         tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
+        resolver.publish(site.all_routes(), Duration::ZERO); // before what is known of the servers
         for piece in std::mem::take(&mut inherited.servers) {
             if let Err(e) = site.take_servers(&piece) {
                 warn!(cause = %e, "what the old process knows of a server is lost");
@@ -155,6 +163,7 @@ impl RunningGateway {
         }
         inherited.close_unwanted();
         let site = Arc::new(ArcSwap::from_pointee(site));
+        let servers = resolver.serve(site.clone());
         let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
         let drained = inherited
@@ -190,6 +199,7 @@ impl RunningGateway {
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
             quotas,
+            names: resolver.names().clone(),
             reserve: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
@@ -200,7 +210,6 @@ impl RunningGateway {
         let (tell, demands) = mpsc::channel(DEMANDS_MAX);
         let access = Access { overview: overview.clone(), demands: tell };
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
-        let (prober, downs) = Prober::new();
         let gateway = Self {
             source,
             site,
@@ -219,11 +228,12 @@ impl RunningGateway {
             outside,
             transit,
             prober,
+            resolver,
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();
         let closed = Closed { config, ticket_keys, listeners, outside: to_open };
-        Ok((Begun { gateway, predecessor: None, ended, demands, downs }, closed))
+        Ok((Begun { gateway, predecessor: None, ended, demands, downs, servers }, closed))
     }
 
     /// Begins to accept connections.

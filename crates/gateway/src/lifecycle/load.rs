@@ -35,13 +35,17 @@ pub struct Candidate {
     pub ticket_keys: Option<TicketKeys>,
     /// Files of keys for cookies, and their permissions if every user has access to them.
     pub cookie_keys: BTreeMap<PathBuf, Option<u32>>,
+    /// Names of servers that can't be resolved, in sentences; the DNS is asked by [`super::look_up_names`].
+    pub unresolved: Vec<String>,
 }
 
 impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let certificates = self.loaded.warnings.iter().map(ToString::to_string);
-        certificates.chain(self.across()).chain(self.ticket_warning()).chain(self.cookie_warnings())
+        let unresolved = self.unresolved.iter().cloned();
+        let files = self.ticket_warning().into_iter().chain(self.cookie_warnings());
+        certificates.chain(self.across()).chain(files).chain(unresolved)
     }
 
     /// What an operator should know of the files with keys of cookies.
@@ -110,7 +114,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
         read.map_err(|error| problems.extend(ticket_problems(&config, file, *place, error))).ok()
     });
     if problems.is_empty() {
-        return Ok(Candidate { config, loaded, ticket_keys, cookie_keys });
+        return Ok(Candidate { config, loaded, ticket_keys, cookie_keys, unresolved: Vec::new() });
     }
     Err(Problems(problems))
 }

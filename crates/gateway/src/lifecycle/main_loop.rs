@@ -16,7 +16,7 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Serves until a signal ends it.
 pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
-    let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs } = begun;
+    let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs, mut servers } = begun;
     let mut work = Work::Nothing;
     let mut wanted = Wanted::default();
     let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
@@ -53,6 +53,7 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
             },
             Some(demand) = demands.recv() => gateway.execute(demand, &work, &mut wanted),
             Some(server) = downs.recv() => gateway.close_down(server),
+            Ok(()) = servers.changed() => gateway.follow_servers(),
             arrival = withdrawn(&mut predecessor) => {
                 gateway.settle_arrivals(arrival);
                 gateway.take_charge();

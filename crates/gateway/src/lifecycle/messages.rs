@@ -26,6 +26,9 @@ pub(super) fn log_warnings(candidate: &Candidate) {
     for warning in candidate.cookie_warnings() {
         warn!(problem = warning, "keys of cookies");
     }
+    for warning in &candidate.unresolved {
+        warn!(problem = warning, "configuration");
+    }
 }
 
 pub(super) fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {

@@ -95,12 +95,18 @@ impl Prober {
         (Self { running: Vec::new(), down }, downs)
     }
 
+    /// Where servers go whose sessions are to be closed.
+    pub(super) fn downs(&self) -> mpsc::UnboundedSender<Down> {
+        self.down.clone()
+    }
+
     /// Probes the servers of `site` from now on. What is probed already goes on as it is.
     pub(super) fn follow(&mut self, site: &Site) {
         let mut old = std::mem::take(&mut self.running);
         for upstream in site.upstreams() {
             let Some(probe) = &upstream.probe else { continue };
-            for (server, state) in upstream.servers.iter().zip(upstream.states()) {
+            let current = upstream.current();
+            for (server, state) in current.servers.iter().zip(current.states()) {
                 let job = Job {
                     upstream: upstream.to_string(),
                     server: state.clone(),

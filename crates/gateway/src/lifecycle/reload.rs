@@ -14,10 +14,10 @@ use super::gateway::RunningGateway;
 use super::load::{Candidate, load};
 use super::messages::{cannot_listen, log_warnings, millis, shown};
 use super::work::{Asker, Read, Work};
-use crate::config::Problems;
+use crate::config::{Config, Problems};
 use crate::context::authority;
 use crate::context::registry::Entry;
-use crate::net::options;
+use crate::net::{clock, options};
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
 use crate::worker::Command;
@@ -26,7 +26,16 @@ impl RunningGateway {
     /// Begins to read all files again.
     pub(super) fn read(&self, askers: Vec<Asker>) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());
-        let candidate = spawn_blocking(move || load(&source, Some(&certificates.current().loaded)));
+        let resolver = self.resolver.clone();
+        let candidate = tokio::spawn(async move {
+            let load = move || load(&source, Some(&certificates.current().loaded));
+            let mut candidate = spawn_blocking(load).await?;
+            if let Ok(candidate) = &mut candidate {
+                let Config { routes, dns, .. } = &candidate.config;
+                candidate.unresolved = resolver.prepare(routes, dns).await;
+            }
+            Ok(candidate)
+        });
         Work::Reload { candidate, started: Instant::now(), askers }
     }
 
@@ -45,6 +54,7 @@ impl RunningGateway {
                 ControlResponse { reload: Some(report), ..ControlResponse::done() }
             }
             Err(Problems(problems)) => {
+                self.resolver.keep(self.site.load().all_routes());
                 self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 for problem in &problems {
                     error!(problem = %problem, "this problem prevents the reload");
@@ -142,7 +152,9 @@ impl RunningGateway {
         self.tickets.adopt(ticket_keys.as_ref());
         self.renewal.follow(config.watch, &config.certificates, &self.certificates.current().loaded);
         self.log_expiries();
+        self.resolver.publish(site.all_routes(), clock::now());
         self.site.store(site.clone());
+        self.resolver.keep(site.all_routes());
         let listeners_added = opened.len();
         for listener in opened {
             self.listen(listener);

@@ -108,20 +108,31 @@ impl RunningGateway {
     fn mark_drained(&self) {
         let drained = self.overview.drained.load_full();
         let site = self.site.load_full();
-        for server in site.upstreams().into_iter().flat_map(|upstream| upstream.states()) {
-            let target = DrainTarget::Server(server.endpoint.name());
-            server.set_drained(drained.contains(&target), clock::now());
+        for current in site.upstreams().into_iter().map(|upstream| upstream.current()) {
+            for server in current.states() {
+                let target = DrainTarget::Server(server.endpoint.name());
+                server.set_drained(drained.contains(&target), clock::now());
+            }
         }
     }
 
-    /// Closes the sessions of a server that is down.
+    /// Names lead to other servers.
+    pub(super) fn follow_servers(&mut self) {
+        let site = self.site.load_full();
+        self.mark_drained();
+        self.prober.follow(&site);
+        self.choices.send_replace(());
+    }
+
+    /// Closes the sessions of a server that is down, or that its name no longer leads to.
     pub(super) fn close_down(&self, server: Down) {
         let address = server.endpoint.to_string();
         let site::Drain { window, timeout, .. } = self.site.load().drain;
         let window = window.min(timeout / 2);
         // Those that are left when it is up again stay.
         let chosen = move |entry: &Entry| {
-            server.is_down() && entry.who.server.as_ref().is_some_and(|its| Arc::ptr_eq(its, &server))
+            (server.is_down() || server.has_left())
+                && entry.who.server.as_ref().is_some_and(|its| Arc::ptr_eq(its, &server))
         };
         let pace = DrainPace { window, timeout, code: SERVICE_RESTART };
         let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
@@ -130,7 +141,7 @@ impl RunningGateway {
             sessions,
             drain_window_s = window.as_secs_f64(),
             close_code = SERVICE_RESTART,
-            "the sessions of a backend that is down are closed"
+            "the sessions of a backend that is down or has left are closed"
         );
     }
 

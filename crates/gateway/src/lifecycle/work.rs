@@ -19,7 +19,7 @@ pub(super) enum Work {
     Nothing,
     /// A reload whose files are being read, on a thread that may block.
     Reload {
-        candidate: JoinHandle<Result<Candidate, Problems>>,
+        candidate: JoinHandle<Result<Result<Candidate, Problems>, JoinError>>,
         started: Instant,
         askers: Vec<Asker>,
     },
@@ -80,7 +80,7 @@ impl Work {
         match self {
             Self::Nothing => std::future::pending().await,
             Self::Reload { candidate, started, askers } => {
-                let candidate = candidate.await;
+                let candidate = candidate.await.flatten();
                 Done::Reload(Read { candidate, started: *started, askers: std::mem::take(askers) })
             }
             Self::Takeover(takeover) => Done::Takeover(takeover.finished().await, takeover.started),

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::net::budget::Pressure;
 use crate::net::{clock, sweep};
 use crate::ops::overview::Overview;
+use crate::site::known_name::KnownName;
+use crate::site::names::Resolve;
 use crate::site::server::ServerState;
 use crate::site::upstream::Protocol;
 use crate::telemetry::log;
@@ -114,6 +116,7 @@ pub(crate) fn render(overview: &Overview) -> String {
         page.sample(&[("reason", reason)], count);
     }
     servers(&mut page, overview);
+    names(&mut page, overview);
     page.family(
         "wssgate_certificate_expiry_timestamp_seconds",
         "gauge",
@@ -149,7 +152,8 @@ fn servers(page: &mut Page, overview: &Overview) {
         page.family(name, kind, help);
         for upstream in &upstreams {
             let name = upstream.to_string();
-            for (server, state) in upstream.servers.iter().zip(upstream.states()) {
+            let current = upstream.current();
+            for (server, state) in current.servers.iter().zip(current.states()) {
                 page.sample(&[("upstream", &name), ("backend", &server.endpoint.address)], value(state));
             }
         }
@@ -200,6 +204,35 @@ fn servers(page: &mut Page, overview: &Overview) {
     for upstream in &upstreams {
         page.sample(&[("upstream", &upstream.to_string())], upstream.waiting());
     }
+}
+
+/// How the names of servers are resolved.
+fn names(page: &mut Page, overview: &Overview) {
+    let names = overview.names.all();
+    let kind = |name: &KnownName| match name.question.resolve {
+        Resolve::Srv => "srv",
+        Resolve::Once => "once",
+        Resolve::Host | Resolve::Dns => "addresses",
+    };
+    let mut family = |family: &'static str, sort: &str, help: &str, value: &dyn Fn(&KnownName) -> u64| {
+        page.family(family, sort, help);
+        for name in &names {
+            page.sample(&[("name", &name.question.name), ("kind", kind(name))], value(name));
+        }
+    };
+    family("wssgate_name_lookups_total", "counter", "Look-ups of a backend's name.", &|name| name.counts().0);
+    family(
+        "wssgate_name_failures_total",
+        "counter",
+        "Look-ups of a backend's name that found nothing.",
+        &|name| name.counts().1,
+    );
+    family(
+        "wssgate_name_addresses",
+        "gauge",
+        "Addresses or SRV targets of a backend's name, as they are in use.",
+        &|name| name.found().map_or(0, |found| found.list().len() as u64),
+    );
 }
 
 #[derive(Default)]

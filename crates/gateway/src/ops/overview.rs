@@ -17,6 +17,7 @@ use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
 use crate::site::endpoint::Endpoint;
+use crate::site::known_name::Names;
 use crate::site::route_id::RouteId;
 use crate::upstream::http2::connections::{Connections, Http2Counts};
 
@@ -86,6 +87,8 @@ pub struct Overview {
     pub pressure: Vec<Arc<Pressure>>,
     /// What all listeners know of a want of descriptors.
     pub shortage: Arc<Shortage>,
+    /// The names of servers, and what was found.
+    pub names: Arc<Names>,
     /// How much clients use.
     pub quotas: Arc<Quotas>,
     /// What is kept back for those who ask.

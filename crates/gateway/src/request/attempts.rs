@@ -15,14 +15,17 @@ use crate::site::balance::Balance;
 use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::server::Assignment;
-use crate::site::upstream::{Ask, Unavailable, Upstream};
+use crate::site::upstream::{Ask, Current, Unavailable, Upstream};
 use crate::upstream::forward::Hop;
 use crate::upstream::h1::request::is_idempotent;
 
 /// The server that has a request now, and those that have failed it.
 #[derive(Debug)]
 pub(super) struct Attempts<'a> {
+    /// For its settings.
     upstream: &'a Upstream,
+    /// The servers.
+    current: Current<'a>,
     is_handshake: bool,
     key: u64,
     at: usize,
@@ -54,12 +57,16 @@ impl<'a> Attempts<'a> {
             _ => 0,
         };
         let ask = Ask { key, preferred: hop.preferred, tried: &[] };
-        let (at, assignment) = match upstream.queue {
+        let current = upstream.current();
+        let (current, at, assignment) = match upstream.queue {
             // Those that wait already come first.
             Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await?,
-            queue => match upstream.choose(ask) {
+            queue => match current.choose(ask) {
                 Err(Unavailable::Full) if queue.is_some() => Box::pin(wait(upstream, ask)).await?,
-                chosen => chosen?,
+                chosen => {
+                    let (at, assignment) = chosen?;
+                    (current, at, assignment)
+                }
             },
         };
         report.assigned(assignment);
@@ -69,14 +76,15 @@ impl<'a> Attempts<'a> {
             let port = if client == hop.peer { connection.peer.port() } else { 0 };
             encode(version, (client, port).into(), connection.local)
         });
-        let mut attempts = Self { upstream, is_handshake, key, at, tried: Vec::new(), header, own: None };
+        let mut attempts =
+            Self { upstream, current, is_handshake, key, at, tried: Vec::new(), header, own: None };
         attempts.own_endpoint();
         Ok(attempts)
     }
 
     fn own_endpoint(&mut self) {
         if let Some(header) = &self.header {
-            self.own = Some(Arc::new(self.upstream.servers[self.at].endpoint.for_client(header.clone())));
+            self.own = Some(Arc::new(self.current.servers[self.at].endpoint.for_client(header.clone())));
         }
     }
 
@@ -87,13 +95,13 @@ impl<'a> Attempts<'a> {
 
     /// The server that has the request now.
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        self.own.as_ref().unwrap_or(&self.upstream.servers[self.at].endpoint)
+        self.own.as_ref().unwrap_or(&self.current.servers[self.at].endpoint)
     }
 
     /// Its server has failed the request.
     pub(super) fn failed(&self, report: &Report, cause: &dyn Display) {
         let Some(server) = report.server() else { return };
-        if let Some(time) = self.upstream.failed(server, cause) {
+        if let Some(time) = self.current.failed(server, cause) {
             warn!(
                 upstream = %self.upstream,
                 backend = %server.endpoint,
@@ -115,31 +123,31 @@ impl<'a> Attempts<'a> {
 
     /// Another server may be asked after this failure.
     pub(super) fn counts(&self, failure: RetryOn) -> bool {
-        let Upstream { servers, retry, .. } = self.upstream;
+        let Upstream { servers, retry, .. } = &*self.current;
         servers.len() > 1 && retry.on(self.is_handshake).contains(&failure)
     }
 
     /// The request is to be kept, since another server may get it after an answer.
     pub(super) fn spares(&self, head: &Parts) -> bool {
         let is_status = |on: &RetryOn| matches!(on, RetryOn::Status(_));
-        let Upstream { servers, retry, .. } = self.upstream;
+        let Upstream { servers, retry, .. } = &*self.current;
         servers.len() > 1 && retry.on(self.is_handshake).iter().any(is_status) && is_idempotent(&head.method)
     }
 
     /// Gives the request to another server, if it may be repeated after this failure.
     pub(super) fn next(&mut self, report: &mut Report, failure: RetryOn, cause: &dyn Display) -> bool {
-        let Upstream { retry, servers, .. } = self.upstream;
+        let Upstream { retry, servers, .. } = &*self.current;
         let asked = self.tried.len() + 1;
         if !self.counts(failure) || asked >= servers.len().min(retry.attempts as usize) {
             return false;
         }
-        if !self.upstream.may_retry() {
+        if !self.current.may_retry() {
             debug!(upstream = %self.upstream, "not repeated: a fifth of the requests has been already");
             return false;
         }
         self.tried.push(self.at);
         let ask = Ask { key: self.key, preferred: None, tried: &self.tried };
-        let Ok((at, assignment)) = self.upstream.choose(ask) else {
+        let Ok((at, assignment)) = self.current.choose(ask) else {
             return false;
         };
         debug!(
@@ -156,13 +164,20 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Waits until a server can take one more.
-async fn wait(upstream: &Upstream, ask: Ask<'_>) -> Result<(usize, Assignment), Unavailable> {
-    let Some(queue) = upstream.queue else { return upstream.choose(ask) };
-    let place = upstream.freed().wait(queue.length).ok_or(Unavailable::Full)?;
-    let attempt = || match upstream.choose(ask) {
-        Err(Unavailable::Full) => None,
-        chosen => Some(chosen),
+/// Waits until a server can take one more: one of those that there are then.
+async fn wait<'a>(
+    upstream: &'a Upstream,
+    ask: Ask<'_>,
+) -> Result<(Current<'a>, usize, Assignment), Unavailable> {
+    let attempt = || {
+        let current = upstream.current();
+        match current.choose(ask) {
+            Err(Unavailable::Full) => None,
+            Ok((at, assignment)) => Some(Ok((current, at, assignment))),
+            Err(e) => Some(Err(e)),
+        }
     };
+    let Some(queue) = upstream.queue else { return attempt().unwrap_or(Err(Unavailable::Full)) };
+    let place = upstream.freed().wait(queue.length).ok_or(Unavailable::Full)?;
     timeout(queue.timeout, place.until(attempt)).await.unwrap_or(Err(Unavailable::Full))
 }

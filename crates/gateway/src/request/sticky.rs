@@ -30,7 +30,7 @@ impl<'a> ServerCookie<'a> {
         let sticky = upstream.sticky.as_deref()?;
         let is_secure = hop.is_https(&head.headers);
         let cookies = sticky.take(&mut head.headers);
-        hop.preferred = upstream.marked(&cookies);
+        hop.preferred = upstream.current().marked(&cookies);
         Some(Self { sticky, upstream, cookies, is_secure })
     }
 
@@ -49,7 +49,7 @@ impl<'a> ServerCookie<'a> {
         };
         // A client is not bound to a server that failed it.
         let Some(server) = report.server().filter(|_| !status.is_server_error()) else { return };
-        if let Some(mark) = self.upstream.mark(server).filter(|mark| !self.cookies.contains(mark))
+        if let Some(mark) = self.upstream.current().mark(server).filter(|mark| !self.cookies.contains(mark))
             && let Some(field) = self.sticky.field(mark, &route.matcher.path, self.is_secure)
         {
             headers.append(SET_COOKIE, field);

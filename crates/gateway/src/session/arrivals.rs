@@ -109,7 +109,9 @@ impl KnownRoutes {
         let server = server?;
         let target = DrainTarget::Server(server.name());
         let same_text = self.of_site.get(id.as_str()).into_iter().flatten();
-        let mut same = same_text.filter(|route| target.covers(route));
+        // A server that was found by its name may have left, or may not be found yet.
+        let finds = |route: &Route| route.action.upstream().is_some_and(|to| to.resolve.makes_servers());
+        let mut same = same_text.filter(|route| target.covers(route) || finds(route));
         if let Some(route) = same.clone().find(|route| route.id == *id).or_else(|| same.next()) {
             return Some(route.clone());
         }

@@ -78,7 +78,9 @@ impl DrainTarget {
     pub fn all_of(route: &Route) -> Vec<Self> {
         let mut all = vec![Self::Route(route.id.clone())];
         if let Some(upstream) = route.action.upstream() {
-            all.extend(upstream.servers.iter().map(|server| Self::Server(server.endpoint.name())));
+            let current = upstream.current();
+            let servers = upstream.servers.iter().chain(&current.servers);
+            all.extend(servers.map(|server| Self::Server(server.endpoint.name())));
         }
         all
     }
@@ -86,8 +88,11 @@ impl DrainTarget {
     /// It is this route, or one of the backends behind it.
     #[must_use]
     pub fn covers(&self, route: &Route) -> bool {
-        let mut servers = route.action.upstream().into_iter().flat_map(|upstream| &upstream.servers);
-        matches!(self, Self::Route(id) if *id == route.id) || servers.any(|server| self.is_server(server))
+        matches!(self, Self::Route(id) if *id == route.id)
+            || route.action.upstream().is_some_and(|upstream| {
+                let current = upstream.current();
+                upstream.servers.iter().chain(&current.servers).any(|server| self.is_server(server))
+            })
     }
 
     /// It takes a session of `route` at `server` with it.
@@ -133,7 +138,7 @@ impl Drained {
         all.find(|target| matches!(target, DrainTarget::Route(id) if *id == route.id)).or_else(|| {
             // A route is served as long as one of its servers is.
             let mut drains = None;
-            for server in &route.action.upstream()?.servers {
+            for server in &route.action.upstream()?.current().servers {
                 drains = Some(self.0.iter().find(|target| target.is_server(server))?);
             }
             drains

@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use http::uri::Authority;
 use tls_acceptor::{ConnectorSettings, ServerName};
 
+use crate::site::known_name::KnownName;
 use crate::site::path::RoutePath;
 use crate::site::server_tls::ServerTls;
 
@@ -22,6 +24,10 @@ pub struct Endpoint {
     pub tls: Option<Arc<ServerTls>>,
     /// What each connection begins with, of the PROXY protocol: such a connection is one client's.
     pub header: Option<Box<[u8]>>,
+    /// What a `Host` of its own is: the name that its address was found by; `None`: the address.
+    authority: Option<Box<str>>,
+    /// What is known of its name, or of the name that its address was found by.
+    name: OnceLock<Arc<KnownName>>,
 }
 
 /// Where a server listens.
@@ -52,6 +58,8 @@ impl Endpoint {
             address: format!("{host}:{port}").into(),
             tls: None,
             header: None,
+            authority: None,
+            name: OnceLock::new(),
         }
     }
 
@@ -63,6 +71,8 @@ impl Endpoint {
             address: format!("unix:{path}").into(),
             tls: None,
             header: None,
+            authority: None,
+            name: OnceLock::new(),
         }
     }
 
@@ -142,13 +152,73 @@ impl Endpoint {
         Self { header: Some(header.into()), ..self.clone() }
     }
 
+    /// One of the servers that its name stands for, at an address that was found, or at a target of SRV records.
+    #[must_use]
+    pub fn resolved(&self, host: &str, port: u16) -> Self {
+        let is_name = host.parse::<IpAddr>().is_err();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Self {
+            place: Place::Tcp { host: host.as_str().into(), port },
+            address: format!("{host}:{port}").into(),
+            authority: (!is_name).then(|| self.authority().into()),
+            ..self.clone()
+        }
+    }
+
+    /// The name of its host; `None`: it has an address.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        match &self.place {
+            Place::Tcp { host, .. } if self.literal().is_none() => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Its port; 0 on a Unix socket.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self.place {
+            Place::Tcp { port, .. } => port,
+            Place::Unix(_) => 0,
+        }
+    }
+
+    /// Its address, if that needs no look-up.
+    #[must_use]
+    pub fn literal(&self) -> Option<SocketAddr> {
+        let Place::Tcp { host, port } = &self.place else { return None };
+        let ip: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+        Some((ip, *port).into())
+    }
+
+    /// What is known of its name is known here; only the first counts.
+    pub(crate) fn named(&self, name: &Arc<KnownName>) {
+        let _ = self.name.set(name.clone());
+    }
+
+    /// What is known of its name, if that is looked up.
+    #[must_use]
+    pub fn known(&self) -> Option<&Arc<KnownName>> {
+        self.name.get()
+    }
+
+    /// How many addresses its name has lost.
+    #[must_use]
+    pub fn losses(&self) -> u32 {
+        self.known().map_or(0, |name| name.losses())
+    }
+
+    fn authority(&self) -> &str {
+        match self.place {
+            Place::Tcp { .. } => self.authority.as_deref().unwrap_or(&self.address),
+            Place::Unix(_) => "localhost",
+        }
+    }
+
     /// As a `Host` of its own; on a Unix socket that is "localhost".
     #[must_use]
     pub fn field(&self) -> HeaderValue {
-        let host = match self.place {
-            Place::Tcp { .. } => &self.address,
-            Place::Unix(_) => "localhost",
-        };
+        let host = self.authority();
         HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""))
     }
 

@@ -21,6 +21,8 @@ pub struct Server {
     pub endpoint: Arc<Endpoint>,
     /// Its part of all requests.
     pub weight: NonZeroU32,
+    /// One with a higher number gets nothing as long as one with a lower number can take it.
+    pub priority: u16,
     /// Live WebSockets and requests in flight that it may have; `None`: any number.
     pub sessions_max: Option<NonZeroU32>,
 }
@@ -29,7 +31,7 @@ impl Server {
     /// One with the default settings.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint: Arc::new(endpoint), weight: NonZeroU32::MIN, sessions_max: None }
+        Self { endpoint: Arc::new(endpoint), weight: NonZeroU32::MIN, priority: 0, sessions_max: None }
     }
 }
 
@@ -44,6 +46,8 @@ const DOWN: u8 = 1;
 const EJECTED: u8 = 2;
 /// An operator has drained it.
 const DRAINED: u8 = 4;
+/// Its name no longer leads to it.
+const LEFT: u8 = 8;
 
 /// What is known of a server. It stays the same over reloads, as long as its upstream has its address.
 #[derive(Debug)]
@@ -210,6 +214,24 @@ impl ServerState {
         self.flags.load(Ordering::Relaxed) & DOWN != 0
     }
 
+    /// Its name leads to it, or no longer. Returns whether that has changed.
+    pub(crate) fn set_left(&self, has_left: bool, now: Duration) -> bool {
+        if has_left {
+            return self.flags.fetch_or(LEFT, Ordering::Relaxed) & LEFT == 0;
+        }
+        let has_changed = self.flags.fetch_and(!LEFT, Ordering::Relaxed) & LEFT != 0;
+        if has_changed {
+            self.back(now);
+        }
+        has_changed
+    }
+
+    /// Its name no longer leads to it.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & LEFT != 0
+    }
+
     fn back(&self, now: Duration) {
         self.back_since.store(millis(now).max(1), Ordering::Relaxed);
         self.freed.notify_all();
@@ -272,10 +294,11 @@ impl ServerState {
         self.unprobed(now);
     }
 
-    /// How it is: `up`, `down`, `ejected` or `drained`.
+    /// How it is: `up`, `down`, `ejected`, `drained` or `left`.
     #[must_use]
     pub fn state(&self, now: Duration) -> &'static str {
         match self.flags.load(Ordering::Relaxed) {
+            flags if flags & LEFT != 0 => "left",
             flags if flags & DRAINED != 0 => "drained",
             flags if flags & DOWN != 0 => "down",
             flags if flags & EJECTED != 0 && self.ejected_for(now) > Duration::ZERO => "ejected",
@@ -292,6 +315,7 @@ impl ServerState {
     pub fn why(&self, now: Duration) -> Option<String> {
         let known = self.known();
         match self.state(now) {
+            "left" => Some("its name leads elsewhere now".to_owned()),
             "drained" => Some("drained by order".to_owned()),
             "down" => known.probe.as_ref().and_then(|probe| probe.problem.clone()).map(Into::into),
             "ejected" => {

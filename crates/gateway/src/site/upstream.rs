@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use net_io::state::{StateError, StateReader, StateWriter};
 use tls_acceptor::SigningKeys;
 use zeroize::Zeroizing;
@@ -16,8 +18,11 @@ pub use crate::net::proxy_protocol::ProxyVersion;
 use crate::site::balance::{Balance, Candidate, Draw, HashKey, choose, seed};
 use crate::site::endpoint::Endpoint;
 use crate::site::health::{OnDown, Passive, Probe};
+use crate::site::known_name::KnownName;
+use crate::site::names::Resolve;
 use crate::site::path::RoutePath;
 use crate::site::queue::{Freed, Queue};
+use crate::site::resolved::{Expanded, expand};
 use crate::site::retry::{Budget, Retry};
 use crate::site::server::{Assignment, Server, ServerState};
 use crate::site::sticky::{Marks, Sticky};
@@ -63,8 +68,11 @@ pub enum Protocol {
 pub struct Upstream {
     /// By what it stays the same after a reload; `None`: by its addresses.
     pub name: Option<Arc<str>>,
-    /// At least one.
+    /// At least one in a configuration. If [`Self::resolve`] makes servers of names, these are the names, and
+    /// [`Self::current`] has the servers.
     pub servers: Vec<Server>,
+    /// What becomes of names among the servers.
+    pub resolve: Resolve,
     /// How one of them is chosen.
     pub balance: Balance,
     /// For [`Balance::Hash`].
@@ -94,6 +102,40 @@ pub struct Upstream {
     /// Field names are passed on over HTTP/1.1 as they were sent.
     pub keeps_names: bool,
     bound: OnceLock<Bound>,
+    now: Now,
+    /// What its servers have been made of; `None`: they are as the configuration has them.
+    names: Option<Vec<Arc<KnownName>>>,
+}
+
+/// The servers that the names of an upstream stand for, as an upstream with these servers.
+#[derive(Debug, Default)]
+struct Now(ArcSwapOption<Upstream>);
+
+impl Clone for Now {
+    /// Each copy may get other settings, so that it has to be resolved by itself.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+/// An upstream with the servers that it has now.
+#[derive(Debug, Clone)]
+pub enum Current<'a> {
+    /// They are always the same.
+    Fixed(&'a Upstream),
+    /// They are what its names stand for.
+    Resolved(Arc<Upstream>),
+}
+
+impl Deref for Current<'_> {
+    type Target = Upstream;
+
+    fn deref(&self) -> &Upstream {
+        match self {
+            Self::Fixed(upstream) => upstream,
+            Self::Resolved(upstream) => upstream,
+        }
+    }
 }
 
 /// Its state, which it shares with those of its name in earlier and later generations.
@@ -106,12 +148,21 @@ struct Bound {
     seeds: Vec<u64>,
     /// Of servers that clients come back to, from when one does.
     marks: OnceLock<Marks>,
+    /// The priorities that there are, the lowest number first.
+    priorities: Vec<u16>,
 }
 
 impl Bound {
     fn new(upstream: &Upstream, state: &Arc<UpstreamState>, since: Duration) -> Self {
-        let endpoints = || upstream.servers.iter().map(|server| &server.endpoint);
+        // Names are no servers.
+        let is_there = !upstream.resolve.makes_servers() || upstream.names.is_some();
+        let servers = if is_there { &upstream.servers[..] } else { &[] };
+        let endpoints = || servers.iter().map(|server| &server.endpoint);
+        let mut priorities: Vec<_> = servers.iter().map(|server| server.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
         Self {
+            priorities,
             state: state.clone(),
             servers: endpoints().map(|endpoint| state.server(endpoint, since)).collect(),
             seeds: endpoints().map(|endpoint| seed(endpoint.name().as_bytes())).collect(),
@@ -160,6 +211,7 @@ impl Upstream {
         Self {
             name: None,
             servers,
+            resolve: Resolve::default(),
             balance: Balance::default(),
             hash: HashKey::Client,
             sticky: None,
@@ -180,6 +232,8 @@ impl Upstream {
             path: None,
             keeps_names: false,
             bound: OnceLock::new(),
+            now: Now::default(),
+            names: None,
         }
     }
 
@@ -217,6 +271,63 @@ impl Upstream {
         &self.bound().servers
     }
 
+    /// The servers that it has now.
+    #[must_use]
+    pub fn current(&self) -> Current<'_> {
+        match self.resolve.makes_servers().then(|| self.now.0.load_full()).flatten() {
+            Some(resolved) => Current::Resolved(resolved),
+            None => Current::Fixed(self),
+        }
+    }
+
+    /// The names of its servers that are looked up, each once.
+    #[must_use]
+    pub fn names(&self) -> Vec<&Arc<KnownName>> {
+        let mut names: Vec<&Arc<KnownName>> = Vec::new();
+        for name in self.servers.iter().filter_map(|server| server.endpoint.known()) {
+            if !names.iter().any(|other| Arc::ptr_eq(other, name)) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Its names stand for the servers that have been found. They are the same servers as before if their addresses
+    /// are. If this is the first time, new ones have been there `since`. Returns those that have left.
+    pub(crate) fn resolve_now(&self, since: Duration, now: Duration) -> Vec<Arc<ServerState>> {
+        if !self.resolve.makes_servers() {
+            return Vec::new();
+        }
+        let before = self.now.0.load_full();
+        let old = before.as_ref().map_or(&[][..], |before| &before.servers);
+        let Expanded { servers, is_whole } = expand(&self.servers, old);
+        if before.as_ref().is_some_and(|before| before.servers == servers) {
+            return Vec::new();
+        }
+        let names = Some(self.names().into_iter().cloned().collect());
+        let next = Self { servers, names, bound: OnceLock::new(), ..self.clone() };
+        next.bind(&self.bound().state, if before.is_some() { now } else { since });
+        for server in next.states() {
+            server.set_left(false, now);
+        }
+        let is_there =
+            |server: &Arc<ServerState>| next.states().iter().any(|other| Arc::ptr_eq(other, server));
+        let mut gone = self.bound().state.all();
+        // As long as a name has not been found, its servers may be any.
+        gone.retain(|server| is_whole && !is_there(server) && server.set_left(true, now));
+        self.now.0.store(Some(Arc::new(next)));
+        self.freed().notify_all();
+        gone
+    }
+
+    /// Servers that its names no longer stand for, and that still have something to do.
+    #[must_use]
+    pub fn left(&self) -> Vec<Arc<ServerState>> {
+        let mut all = self.bound().state.all();
+        all.retain(|server| server.has_left() && server.live() > 0);
+        all
+    }
+
     /// Requests that wait for a server.
     #[must_use]
     pub fn waiting(&self) -> u32 {
@@ -243,7 +354,7 @@ impl Upstream {
     /// # Errors
     /// If none can take it.
     pub fn choose(&self, ask: Ask<'_>) -> Result<(usize, Assignment), Unavailable> {
-        let Bound { state, servers, seeds, .. } = self.bound();
+        let Bound { state, servers, seeds, priorities, .. } = self.bound();
         if let ([server], [known], []) = (&self.servers[..], &servers[..], ask.tried) {
             return match known.is_up(clock::now).then(|| known.assign(server.sessions_max)) {
                 Some(Some(assignment)) => Ok((0, assignment)),
@@ -253,7 +364,7 @@ impl Upstream {
         }
         let is_warm = self.slow_start.is_zero();
         let candidate = |i: usize| {
-            let (server, known) = (&self.servers[i], &servers[i]);
+            let (server, known) = (&self.servers[i], servers.get(i)?);
             if ask.tried.contains(&i) || !known.is_up(clock::now) {
                 return None;
             }
@@ -271,15 +382,18 @@ impl Upstream {
             return Ok((i, assignment));
         }
         // Another worker may take the last place of a server in between.
-        for _ in 0..=servers.len() {
-            let draw = Draw {
-                turn: state.turn(self.balance),
-                random: if self.balance == Balance::RandomTwo { rand::random() } else { 0 },
-                key: ask.key,
-            };
-            let Some(i) = choose(self.balance, draw, seeds, candidate) else { break };
-            if let Some(assignment) = servers[i].assign(self.servers[i].sessions_max) {
-                return Ok((i, assignment));
+        for priority in priorities {
+            let candidate = |i: usize| (self.servers[i].priority == *priority).then(|| candidate(i))?;
+            for _ in 0..=servers.len() {
+                let draw = Draw {
+                    turn: state.turn(self.balance),
+                    random: if self.balance == Balance::RandomTwo { rand::random() } else { 0 },
+                    key: ask.key,
+                };
+                let Some(i) = choose(self.balance, draw, seeds, candidate) else { break };
+                if let Some(assignment) = servers[i].assign(self.servers[i].sessions_max) {
+                    return Ok((i, assignment));
+                }
             }
         }
         Err(self.unavailable(ask))
@@ -310,6 +424,17 @@ impl Upstream {
 
     fn unavailable(&self, ask: Ask<'_>) -> Unavailable {
         let servers = &self.bound().servers;
+        if servers.is_empty() {
+            let why = self.names.iter().flatten().map(|name| {
+                let last = name.last();
+                format!(
+                    "{} is not resolved ({})",
+                    name.question,
+                    last.problem.as_deref().unwrap_or("not yet")
+                )
+            });
+            return Unavailable::Down(why.collect::<Vec<_>>().join("; "));
+        }
         let left = servers.iter().enumerate().filter(|(i, _)| !ask.tried.contains(i));
         if left.clone().any(|(_, server)| server.is_up(clock::now)) {
             return Unavailable::Full;
@@ -327,13 +452,21 @@ impl Upstream {
         Unavailable::Down(why.collect::<Vec<_>>().join("; "))
     }
 
-    /// A session that lives already counts at the server with this address, if there is one.
+    /// A session that lives already counts at its server, if that is or may be one of these.
     #[must_use]
-    pub fn adopt(&self, address: &str) -> Option<Assignment> {
-        let known = self.bound().servers.iter();
-        let mut servers = known.zip(&self.servers);
-        let (known, server) = servers.find(|(known, _)| *known.endpoint.address == *address)?;
-        Some(known.adopt(server.sessions_max.is_some()))
+    pub fn adopt(&self, endpoint: &Arc<Endpoint>) -> Option<Assignment> {
+        let current = self.current();
+        let mut servers = current.states().iter().zip(&current.servers);
+        match servers.find(|(known, _)| *known.endpoint.address == *endpoint.address) {
+            Some((known, server)) => Some(known.adopt(server.sessions_max.is_some())),
+            // Its name may not be looked up yet, or may lead elsewhere now.
+            None if self.resolve.makes_servers() => {
+                let server = self.bound().state.server(endpoint, Duration::ZERO);
+                server.set_left(true, Duration::ZERO); // until it is found
+                Some(server.adopt(false))
+            }
+            None => None,
+        }
     }
 
     /// A server has failed a request: it may be ejected, but never the last one that is up. Returns for how long.
@@ -416,6 +549,10 @@ impl UpstreamState {
         servers.retain(|_, server| Arc::strong_count(server) > 1);
         let new = || Arc::new(ServerState::new(endpoint.clone(), self.freed.clone(), since));
         servers.entry(endpoint.name()).or_insert_with(new).clone()
+    }
+
+    fn all(&self) -> Vec<Arc<ServerState>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Counts choices, where it matters that no two get the same number; elsewhere no cache line is shared for it.

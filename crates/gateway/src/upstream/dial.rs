@@ -9,8 +9,10 @@ use socket2::SockRef;
 use tls_acceptor::{Alpn, ConnectError, TlsStream};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::net::clock;
 use crate::net::error::BoxError;
 use crate::net::options;
 use crate::net::shortage::is_shortage;
@@ -22,7 +24,7 @@ use crate::upstream::stream::BackendStream;
 /// The first wait before a Unix socket whose queue is full is tried again; each further one is twice as long.
 const QUEUE_WAIT: Duration = Duration::from_millis(1);
 
-/// Connects to a server for HTTP/1.1, trying each address of a name in turn, all under one deadline.
+/// Connects to a server for HTTP/1.1, by whichever address of its name answers first, all under one deadline.
 ///
 /// # Errors
 /// Why the last attempt failed.
@@ -49,7 +51,7 @@ pub(crate) async fn dial_for(
     let header = endpoint.header.as_deref().unwrap_or_default();
     match &endpoint.place {
         Place::Tcp { host, port } => {
-            let mut tcp = dial_tcp(connector, host, *port, deadline).await?;
+            let mut tcp = dial_tcp(connector, endpoint, host, *port, deadline).await?;
             if !header.is_empty() {
                 // A new socket takes so little at once.
                 tcp.write_all(header)
@@ -81,31 +83,101 @@ async fn shake_hands(tls: &ServerTls, tcp: TcpStream, alpn: Alpn) -> Result<TlsS
     })
 }
 
+/// How long an attempt has for itself before the next address is tried beside it (RFC 8305 §5, Connection Attempt Delay).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Attempts that go on at the same time.
+const ATTEMPTS_MAX: usize = 4;
+/// How long a failed connection waits for a new look at the name.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
 async fn dial_tcp(
     connector: Connector,
+    endpoint: &Endpoint,
     host: &str,
     port: u16,
     deadline: Instant,
 ) -> Result<TcpStream, DialError> {
-    let look_up = lookup_host((host.trim_matches(['[', ']']), port));
-    let addresses: Vec<SocketAddr> = match timeout_at(deadline, look_up).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(DialError::Name { error }),
-        Err(_) => return Err(DialError::Timeout { after: connector.connect_timeout }),
+    if let Some(address) = endpoint.literal() {
+        let tried = attempt(connector, address, deadline).await;
+        if let (Err(DialError::Connect { .. } | DialError::Timeout { .. }), Some(name)) =
+            (&tried, endpoint.known())
+        {
+            name.want(clock::now()); // the address may have gone
+        }
+        return tried;
+    }
+    let Some(name) = endpoint.known() else {
+        // No resolver follows it: this endpoint belongs to no site.
+        let addresses = match timeout_at(deadline, lookup_host((host, port))).await {
+            Ok(Ok(addresses)) => addresses.collect(),
+            Ok(Err(error)) => return Err(DialError::Name { why: error.to_string() }),
+            Err(_) => return Err(DialError::Timeout { after: connector.connect_timeout }),
+        };
+        return race(connector, addresses, deadline).await;
     };
-    let mut failure = DialError::Name { error: io::ErrorKind::NotFound.into() };
-    for (i, &address) in addresses.iter().enumerate() {
-        // A black hole among the addresses must not use up the time of those behind it.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
-        match timeout_at(Instant::now() + share, connect(address)).await {
-            Ok(Ok(tcp)) => return Ok(tcp),
-            Ok(Err(error)) if is_shortage(&error) => return Err(DialError::Shortage { error }),
-            Ok(Err(error)) => failure = DialError::Connect { address: address.to_string(), error },
-            Err(_) => failure = DialError::Timeout { after: connector.connect_timeout },
+    let addresses = name.addresses(host, port);
+    if addresses.is_empty() {
+        let why = name.last().problem.unwrap_or_else(|| "it has not been looked up yet".into());
+        return Err(DialError::Name { why: why.into() });
+    }
+    let failure = match race(connector, addresses.clone(), deadline).await {
+        Err(failure @ (DialError::Connect { .. } | DialError::Timeout { .. })) => failure,
+        done => return done,
+    };
+    // A server that has come back at another address is found, whatever the TTL is.
+    let Some(mut looked) = name.want(clock::now()) else { return Err(failure) };
+    let until = deadline.min(Instant::now() + SECOND_LOOK);
+    let _ = timeout_at(until, looked.changed()).await;
+    let mut others = name.addresses(host, port);
+    others.retain(|address| !addresses.contains(address));
+    if others.is_empty() { Err(failure) } else { race(connector, others, deadline).await }
+}
+
+/// Connects to whichever of `addresses` answers first; each has some time before the next one is tried beside it (RFC 8305
+/// §5).
+async fn race(
+    connector: Connector,
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+) -> Result<TcpStream, DialError> {
+    let mut addresses = addresses.into_iter().peekable();
+    let mut attempts = JoinSet::new();
+    let mut failure = DialError::Name { why: io::Error::from(io::ErrorKind::NotFound).to_string() };
+    loop {
+        if attempts.len() < ATTEMPTS_MAX
+            && let Some(address) = addresses.next()
+        {
+            if attempts.is_empty() && addresses.peek().is_none() {
+                return attempt(connector, address, deadline).await; // the last of them needs no task
+            }
+            attempts.spawn(attempt(connector, address, deadline));
+        }
+        let may_start = attempts.len() < ATTEMPTS_MAX && addresses.peek().is_some();
+        let joined = tokio::select! {
+            joined = attempts.join_next() => joined,
+            () = sleep(ATTEMPT_DELAY), if may_start => continue,
+        };
+        match joined {
+            None => return Err(failure),
+            Some(Ok(Ok(tcp))) => return Ok(tcp),
+            Some(Ok(Err(error @ DialError::Shortage { .. }))) => return Err(error),
+            Some(Ok(Err(error))) => failure = error,
+            Some(Err(_)) => {} // an attempt neither panics nor is it cancelled
         }
     }
-    Err(failure)
+}
+
+async fn attempt(
+    connector: Connector,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<TcpStream, DialError> {
+    match timeout_at(deadline, connect(address)).await {
+        Ok(Ok(tcp)) => Ok(tcp),
+        Ok(Err(error)) if is_shortage(&error) => Err(DialError::Shortage { error }),
+        Ok(Err(error)) => Err(DialError::Connect { address: address.to_string(), error }),
+        Err(_) => Err(DialError::Timeout { after: connector.connect_timeout }),
+    }
 }
 
 /// A Unix socket whose queue is full doesn't make a connection wait as TCP does: it refuses with EAGAIN (connect(2)).
@@ -134,10 +206,10 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// Its name has no address.
-    #[error("the backend's name can't be resolved: {error}")]
+    #[error("the backend's name can't be resolved: {why}")]
     Name {
         /// The resolver's word.
-        error: io::Error,
+        why: String,
     },
     /// The backend did not answer in time.
     #[error("no connection to the backend within {after:?} (connect_timeout)")]

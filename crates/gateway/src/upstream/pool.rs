@@ -33,6 +33,8 @@ struct Idle {
     /// `None`: since the last [`Pool::prune`], so that a connection that is soon needed again costs no look at the
     /// clock.
     since: Option<Instant>,
+    /// See [`Lease`].
+    losses: u32,
 }
 
 /// Where a connection in use comes from, and may go back to.
@@ -40,6 +42,9 @@ pub struct Lease {
     /// For waiting for the answer: setting it to a later time again and again costs nearly nothing.
     pub timer: Pin<Box<Sleep>>,
     endpoint: Arc<Endpoint>,
+    /// How many addresses its name had lost when it was made: after the next one, it may lead to a server that is no
+    /// longer meant.
+    losses: u32,
     /// `None`: it is closed after this answer.
     pool: Option<Arc<Pool>>,
 }
@@ -64,9 +69,10 @@ impl Pool {
 
     /// The connection to `endpoint` that was idle for the shortest time, if there is one.
     pub async fn lease_idle(self: &Arc<Self>, endpoint: &Arc<Endpoint>) -> Option<(IdleConnection, Lease)> {
-        while let Some(Idle { mut connection, timer, .. }) = self.take(endpoint) {
-            if poll_fn(|cx| Poll::Ready(connection.is_quiet(cx))).await {
-                return Some((connection, self.leased(timer, endpoint)));
+        let now = endpoint.losses();
+        while let Some(Idle { mut connection, timer, losses, .. }) = self.take(endpoint) {
+            if losses == now && poll_fn(|cx| Poll::Ready(connection.is_quiet(cx))).await {
+                return Some((connection, self.leased(timer, endpoint, losses)));
             }
         }
         None
@@ -81,8 +87,9 @@ impl Pool {
         connector: Connector,
         endpoint: &Arc<Endpoint>,
     ) -> Result<(IdleConnection, Lease), DialError> {
+        let losses = endpoint.losses();
         let io: Box<dyn Io> = Box::new(dial(connector, endpoint).await?);
-        let mut lease = self.leased(new_timer(), endpoint);
+        let mut lease = self.leased(new_timer(), endpoint, losses);
         if !connector.pooled {
             lease.pool = None;
         }
@@ -91,11 +98,11 @@ impl Pool {
 
     /// Keeps a connection to `endpoint` that was made elsewhere.
     pub fn adopt(self: &Arc<Self>, endpoint: &Arc<Endpoint>, io: impl Io) {
-        self.leased(new_timer(), endpoint).keep(IdleConnection::new(Box::new(io)));
+        self.leased(new_timer(), endpoint, endpoint.losses()).keep(IdleConnection::new(Box::new(io)));
     }
 
-    fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, endpoint: &Arc<Endpoint>) -> Lease {
-        Lease { timer, endpoint: endpoint.clone(), pool: Some(self.clone()) }
+    fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, endpoint: &Arc<Endpoint>, losses: u32) -> Lease {
+        Lease { timer, endpoint: endpoint.clone(), losses, pool: Some(self.clone()) }
     }
 
     fn take(&self, endpoint: &Endpoint) -> Option<Idle> {
@@ -124,7 +131,7 @@ impl Lease {
     /// For a connection to `endpoint` that was made elsewhere, to be kept in `pool`.
     #[must_use]
     pub fn new(endpoint: &Arc<Endpoint>, pool: &Arc<Pool>) -> Self {
-        pool.leased(new_timer(), endpoint)
+        pool.leased(new_timer(), endpoint, endpoint.losses())
     }
 
     /// The connection goes back to `pool`, or nowhere, and not to where it came from.
@@ -147,7 +154,7 @@ impl Lease {
             None => idle.entry(self.endpoint.clone()).or_default(),
         };
         if list.len() < IDLE_MAX {
-            list.push(Idle { connection, timer: self.timer, since: None });
+            list.push(Idle { connection, timer: self.timer, since: None, losses: self.losses });
         }
     }
 }

@@ -167,6 +167,10 @@ text!(
     Address -> std::net::SocketAddr, "IP address and port", values::socket_address
 );
 text!(
+    /// A DNS server.
+    DnsServer -> std::net::SocketAddr, "IP address, with or without a port", values::dns_server
+);
+text!(
     /// An IP address, or a network.
     Network -> ipnet::IpNet, "IP address or network", values::network
 );

@@ -222,6 +222,7 @@ const VALUES: &[&str] = &[
     "{}",
     "[{}]",
     "\"round-robin\"",
+    "\"host\"",
     "\"client\"",
     "\"connect\"",
     "\"tcp\"",

@@ -139,8 +139,28 @@ pub struct UpstreamInfo {
     pub balance: String,
     /// Requests that wait for a server.
     pub waiting: u32,
-    /// In the order of the configuration.
+    /// In the order of the configuration; those that have left at the end.
     pub servers: Vec<ServerInfo>,
+    /// The names of its servers that are looked up.
+    pub names: Vec<NameInfo>,
+}
+
+/// A name of servers in [`UpstreamInfo`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NameInfo {
+    /// The name.
+    pub name: String,
+    /// Its addresses, or the targets of its SRV records.
+    pub found: Vec<String>,
+    /// So long ago there was an answer; `None`: never.
+    pub resolved_ms: Option<u64>,
+    /// So often it was looked up.
+    pub lookups: u64,
+    /// So often in vain.
+    pub failures: u64,
+    /// What was wrong the last time.
+    pub problem: Option<String>,
 }
 
 /// A server in [`UpstreamInfo`].

@@ -27,14 +27,16 @@ use crate::context::authority;
 use crate::context::registry::{Entry, SessionOpener};
 use crate::net::clock;
 use crate::ops::control::protocol::{
-    ControlResponse, ExpiryInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo, SessionLine,
-    Status, TrafficInfo, UpstreamInfo,
+    ControlResponse, ExpiryInfo, NameInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo,
+    SessionLine, Status, TrafficInfo, UpstreamInfo,
 };
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
 use crate::ops::overview::Overview;
 use crate::ops::reserve::AcceptRetry;
 use crate::site::drained::DrainTarget;
-use crate::site::server::{Server, ServerState};
+use crate::site::endpoint::Endpoint;
+use crate::site::known_name::KnownName;
+use crate::site::server::ServerState;
 use crate::site::upstream::{Protocol, Upstream};
 use crate::site::{self, Site};
 
@@ -420,13 +422,13 @@ fn close_all(overview: &Overview, chosen: impl Fn(&SessionOpener) -> bool) -> Co
 fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
     let site = overview.site.load_full();
     let now = clock::now();
-    let server = |upstream: &Upstream, server: &Server, state: &Arc<ServerState>| {
+    let server = |upstream: &Upstream, (endpoint, weight): (&Endpoint, u32), state: &Arc<ServerState>| {
         let probe = state.last_probe();
         let is_http2 = upstream.connector.protocol == Protocol::Http2;
-        let http2 = is_http2.then(|| overview.http2(&server.endpoint));
+        let http2 = is_http2.then(|| overview.http2(endpoint));
         ServerInfo {
-            server: site.hidden.hide(&server.endpoint.to_string()),
-            weight: server.weight.get(),
+            server: site.hidden.hide(&state.endpoint.to_string()),
+            weight,
             state: state.state(now).to_owned(),
             why: state.why(now).map(|why| site.hidden.hide(&why)),
             sessions: state.sessions(),
@@ -439,16 +441,33 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
             probe_problem: probe.and_then(|probe| probe.problem).map(Into::into),
         }
     };
-    let upstreams = site.upstreams().into_iter().map(|upstream| UpstreamInfo {
-        upstream: site.hidden.hide(&upstream.to_string()),
-        balance: upstream.balance.to_string(),
-        waiting: upstream.waiting(),
-        servers: {
-            let states = upstream.servers.iter().zip(upstream.states());
-            states.map(|(one, state)| server(upstream, one, state)).collect()
-        },
+    let upstreams = site.upstreams().into_iter().map(|upstream| {
+        let (current, left) = (upstream.current(), upstream.left());
+        let configured = current.servers.iter().map(|server| (&*server.endpoint, server.weight.get()));
+        let left = left.iter().map(|server| ((&*server.endpoint, 0), server));
+        let servers = configured.zip(current.states()).chain(left);
+        UpstreamInfo {
+            upstream: site.hidden.hide(&upstream.to_string()),
+            balance: upstream.balance.to_string(),
+            waiting: upstream.waiting(),
+            servers: servers.map(|(one, state)| server(upstream, one, state)).collect(),
+            names: upstream.names().into_iter().map(|name| name_info(name, now)).collect(),
+        }
     });
     upstreams.collect()
+}
+
+fn name_info(name: &KnownName, now: Duration) -> NameInfo {
+    let last = name.last();
+    let (lookups, failures) = name.counts();
+    NameInfo {
+        name: name.question.to_string(),
+        found: name.found().map(|found| found.list()).unwrap_or_default(),
+        resolved_ms: last.resolved.map(|at| millis(now.saturating_sub(at))),
+        lookups,
+        failures,
+        problem: last.problem.map(Into::into),
+    }
 }
 
 fn status(overview: &Overview) -> Status {

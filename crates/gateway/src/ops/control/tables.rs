@@ -35,13 +35,13 @@ pub fn write(
         out.write_all(list(sessions).as_bytes())?;
     }
     if let Some(upstreams) = &answer.upstreams {
-        out.write_all(
-            servers(upstreams)
-                .lines()
-                .map(|line| format!("{}\n", line.trim_end()))
-                .collect::<String>()
-                .as_bytes(),
-        )?;
+        let lines = |table: &Table| -> String {
+            table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+        };
+        out.write_all(lines(&servers(upstreams)).as_bytes())?;
+        if let Some(names) = names(upstreams) {
+            writeln!(out, "\n{}", lines(&names).trim_end())?;
+        }
     }
     if let Some(reloaded) = &answer.reload {
         out.write_all(crate::ops::control::tables::reloaded(reloaded).as_bytes())?;
@@ -89,6 +89,9 @@ fn status(status: &Status) -> String {
     section(&mut text, "Routes", &routes);
     if !status.upstreams.is_empty() {
         section(&mut text, "Servers", &servers(&status.upstreams));
+        if let Some(names) = names(&status.upstreams) {
+            section(&mut text, "Names of servers", &names);
+        }
     }
     text
 }
@@ -101,6 +104,8 @@ fn server_cell(server: &ServerInfo) -> String {
         _ => server.server.clone(),
     }
 }
+/// So many addresses of a name are shown.
+const FOUND_SHOWN: usize = 8;
 
 fn servers(upstreams: &[UpstreamInfo]) -> Table {
     let mut rows = table(&[
@@ -141,6 +146,34 @@ fn servers(upstreams: &[UpstreamInfo]) -> Table {
         }
     }
     rows
+}
+
+/// `None`: none is looked up.
+fn names(upstreams: &[UpstreamInfo]) -> Option<Table> {
+    let mut rows = table(&["name", "found", "resolved", "look-ups", "failures", "last failure"]);
+    let mut shown = Vec::new();
+    for name in upstreams.iter().flat_map(|upstream| &upstream.names) {
+        if shown.contains(&name) {
+            continue;
+        }
+        shown.push(name);
+        let found = match &name.found[..] {
+            [] => "-".to_owned(),
+            [first @ .., _] if first.len() >= FOUND_SHOWN => {
+                format!("{}, … ({})", name.found[..FOUND_SHOWN].join(", "), name.found.len())
+            }
+            all => all.join(", "),
+        };
+        rows.add_row([
+            name.name.clone(),
+            found,
+            name.resolved_ms.map_or("never".to_owned(), |ms| format!("{} ago", age(ms / 1000))),
+            name.lookups.to_string(),
+            name.failures.to_string(),
+            name.problem.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    (!shown.is_empty()).then_some(rows)
 }
 
 fn expiry(first: &ExpiryInfo) -> String {

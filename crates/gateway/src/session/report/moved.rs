@@ -173,7 +173,7 @@ impl Report {
     pub(in crate::session) fn return_to(&mut self, route: &Arc<Route>) {
         self.routed(route);
         if let (Some(upstream), Some(old)) = (route.action.upstream(), &self.server)
-            && let Some(server) = upstream.adopt(&old.endpoint().address)
+            && let Some(server) = upstream.adopt(old.endpoint())
         {
             self.server = Some(server);
         }
