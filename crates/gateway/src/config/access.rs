@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::document::Document;
 use super::fields;
+use super::jwt::{self, JwtOptions};
 use super::kind::{self, List, Options, Show, Table, Text};
 use super::option::options;
 use super::spec::At;
@@ -25,7 +26,7 @@ const FAILURES: &str = "20/m";
 
 options! {
     /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `failures`, `requests` and
-    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `forward`, `requests` and `sessions` per subject, `max_body` (413). A client's address is that which trusted proxies name.
+    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `jwt` (401), `forward`, `requests` and `sessions` per subject, `max_body` (413). A client's address is that which trusted proxies name.
     struct AccessOptions: "[route.access]";
 
     /// Only clients of these addresses are let in.
@@ -38,10 +39,12 @@ options! {
     /// How many live WebSocket sessions one client may have.
     sessions: kind::Number<1, 1_000_000>, optional;
     /// What one client is: `"client"` is an address (of IPv6 a network of 64 bits), `"header:NAME"` the value of a
-    /// field, and `"subject"` whom `basic` or `forward` has found out, the address where they have not. Clients can write any value, so a proxy in front has to check it.
+    /// field, and `"subject"` whom `basic`, `jwt` or `forward` has found out, the address where they have not. Clients can write any value, so a proxy in front has to check it.
     per: kind::Per, default = Per::Client;
     /// Users with passwords.
     basic: Table<BasicOptions>, optional;
+    /// Tokens that every request needs.
+    jwt: Table<JwtOptions>, optional;
     /// A server that is asked about each request.
     forward: Table<ForwardOptions>, optional;
     /// How often the server of `forward` is asked for live WebSocket sessions again. A session that it refuses ends with
@@ -147,6 +150,9 @@ fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Au
     if let Some(At { value, .. }) = section.basic.take() {
         auth.basic = read_basic(value);
     }
+    if let Some(At { value, .. }) = section.jwt.take() {
+        jwt::read(d, value, &mut auth);
+    }
     if let Some(At { value, .. }) = section.forward.take() {
         auth.forward = read_forward(d, value);
     }
@@ -158,8 +164,8 @@ fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Au
     let copied = auth.forward.iter().flat_map(|forward| forward.copy.iter().chain(&forward.subject));
     auth.reserved.extend(copied);
     auth.reserved.extend(auth.basic.iter().filter_map(|basic| basic.user_header.as_ref()));
-    if auth.basic.is_none() && auth.forward.is_none() {
-        let asks = section.has("basic") || section.has("forward");
+    if auth.basic.is_none() && auth.jwt.is_none() && auth.forward.is_none() {
+        let asks = ["basic", "jwt", "forward"].into_iter().any(|key| section.has(key));
         if let Some(At { place, .. }) = section.failures.take().filter(|_| !asks) {
             d.problem(place, "failures: no password or token is asked for; remove it");
         }

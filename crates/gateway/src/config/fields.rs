@@ -127,7 +127,7 @@ fn field(spelled: &str, value: &DeValue<'_>) -> Result<Field, String> {
 
 /// The name of a field that may be changed: not one that belongs to a connection or frames a message (RFC 9110 §7.6.1,
 /// RFC 9112 §6), nor one of the handshake of a WebSocket.
-fn field_name(text: &str) -> Result<HeaderName, String> {
+pub(super) fn field_name(text: &str) -> Result<HeaderName, String> {
     let name =
         HeaderName::from_bytes(text.as_bytes()).map_err(|_| "this is not the name of a field".to_owned())?;
     let is_of_the_hop = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(&name)

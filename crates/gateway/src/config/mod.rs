@@ -18,6 +18,7 @@ mod fields;
 mod files;
 mod foreign;
 mod include;
+mod jwt;
 mod kind;
 mod listener;
 mod machine;

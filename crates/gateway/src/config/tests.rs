@@ -353,6 +353,40 @@ fn tls_towards_servers() {
 }
 
 #[test]
+fn tokens() {
+    let jwt = |lines: &str| {
+        parse(&format!(
+            "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n[[route]]\npath = \"/\"\nservice = \"echo\"\n[route.access]\njwt = {{ {lines} }}\n"
+        ))
+    };
+    let (config, problems) =
+        jwt("jwks = \"keys.json\", issuer = \"https://a.test\", audience = [\"a\", \"b\"], \
+         from = [\"header\", \"query:t\"], headers = { sub = \"X-User\" }, pass_token = true");
+    assert_eq!(problems, Vec::<String>::new());
+    let auth = config.routes[0].access.as_ref().unwrap().auth.as_ref().unwrap();
+    let jwt_read = auth.jwt.as_ref().unwrap();
+    assert_eq!(jwt_read.keys.path, Path::new("/etc/wssgate/keys.json"));
+    assert_eq!((jwt_read.audiences.len(), jwt_read.places.len(), jwt_read.is_passed), (2, 2, true));
+    assert!(auth.reserved.covers(&http::HeaderName::from_static("x_user")));
+    for (wrong, expect) in [
+        ("issuer = \"a\"", "jwks"),
+        ("jwks = \"a\", issuer = []", "issuer: an empty list would refuse every token"),
+        ("jwks = \"a\", audience = []", "audience: an empty list would refuse every token"),
+        ("jwks = \"a\", from = []", "from: an empty list would refuse every token"),
+        ("jwks = \"a\", from = \"body\"", "expected \"header\", or a place such as"),
+        (
+            "jwks = \"a\", headers = { sub = \"Upgrade\" }",
+            "headers: sub: this field belongs to the connection",
+        ),
+        ("jwks = \"a\", headers = { sub = 1 }", "expected the name of a field in quotes"),
+        ("jwks = \"a\", headers = \"sub\"", "expected { sub = \"X-User\" }"),
+    ] {
+        let (_, problems) = jwt(wrong);
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{wrong}: {problems:?}");
+    }
+}
+
+#[test]
 fn certificates_of_clients() {
     let named = |client_auth: &str| {
         let key = "key = \"/etc/ssl/other/privkey.pem\"\n";
@@ -417,7 +451,7 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[certificate.client_auth]\nca = \"ca.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[dns]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.jwt]\njwks = \"keys.json\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[dns]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\

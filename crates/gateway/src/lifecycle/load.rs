@@ -106,6 +106,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     problems.extend(config.missing_directories());
     problems.extend(prepare_tls(&config));
     problems.extend(users::prepare(&config));
+    problems.extend(config.read_token_keys());
     let (cookie_keys, cookie_problems) = prepare_sticky(&config);
     problems.extend(cookie_problems);
     problems.sort_by_key(|problem| problem.place);

@@ -167,6 +167,8 @@ async fn serve(
     report.routed(route);
     access::available(connection, route)?;
     form::transfer_coding(&head)?;
+    // Before anything keeps a copy of the target.
+    let taken = auth::jwt::take(route, &mut head, &mut kind);
     // The order of the phases is in the reference, at [route.access].
     if let Some(extras) = &route.extras {
         *aside = Some(Box::new(Aside::begin(connection, route, extras, &hop, &head, report)));
@@ -181,7 +183,7 @@ async fn serve(
     if let Some(access) = &route.access
         && let Some(auth) = &access.auth
     {
-        let asker = Asker { connection, route, client, hop };
+        let asker = Asker { connection, route, client, taken: &taken, hop };
         let identifying = auth::identify(asker, auth, &mut head, &mut kind);
         match Box::pin(identifying).await? {
             Ok(found) => {

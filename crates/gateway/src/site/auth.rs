@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::site::endpoint::Endpoint;
 use crate::site::htpasswd::Htpasswd;
+use crate::site::jwt::Jwt;
 use crate::site::rate::Rate;
 
 /// How a route finds out who sends a request, beyond the client's address.
@@ -19,6 +20,8 @@ pub struct Auth {
     pub failures: Option<Rate>,
     /// Users with passwords.
     pub basic: Option<Basic>,
+    /// Every request needs a token.
+    pub jwt: Option<Jwt>,
     /// A server that is asked about each request.
     pub forward: Option<Forward>,
     /// How often it is asked for live sessions again; `None`: never.

@@ -12,6 +12,7 @@ pub mod health;
 pub mod hidden;
 pub mod host;
 pub mod htpasswd;
+pub mod jwt;
 pub mod known_name;
 pub mod listener;
 pub mod matcher;

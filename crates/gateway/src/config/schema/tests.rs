@@ -231,6 +231,7 @@ const VALUES: &[&str] = &[
     "\"600/m\"",
     "\"client\"",
     "\"header:X-Api\"",
+    "\"header\"",
     "\"redirect\"",
     "\"https\"",
     "[\"GET\", \"PUT\"]",

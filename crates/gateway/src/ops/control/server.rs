@@ -451,17 +451,17 @@ fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
             balance: upstream.balance.to_string(),
             waiting: upstream.waiting(),
             servers: servers.map(|(one, state)| server(upstream, one, state)).collect(),
-            names: upstream.names().into_iter().map(|name| name_info(name, now)).collect(),
+            names: upstream.names().into_iter().map(|name| name_info(name, &site, now)).collect(),
         }
     });
     upstreams.collect()
 }
 
-fn name_info(name: &KnownName, now: Duration) -> NameInfo {
+fn name_info(name: &KnownName, site: &Site, now: Duration) -> NameInfo {
     let last = name.last();
     let (lookups, failures) = name.counts();
     NameInfo {
-        name: name.question.to_string(),
+        name: site.hidden.hide(&name.question.to_string()),
         found: name.found().map(|found| found.list()).unwrap_or_default(),
         resolved_ms: last.resolved.map(|at| millis(now.saturating_sub(at))),
         lookups,

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::context::Connection;
 use crate::context::identity::Identity;
+use crate::request::auth::jwt::Taken;
 use crate::site::route::Route;
 use crate::upstream::edits::Edits;
 use crate::upstream::forward::Hop;
@@ -20,6 +21,8 @@ pub(in crate::request) struct Asker<'a> {
     pub route: &'a Arc<Route>,
     /// The client's address.
     pub client: IpAddr,
+    /// What was taken out of the request before it was served.
+    pub taken: &'a Taken,
     /// How the sender is known to backends.
     pub hop: Hop<'a>,
 }

@@ -4,6 +4,7 @@
 mod basic;
 mod findings;
 mod forward;
+pub(super) mod jwt;
 
 use http::request::Parts;
 use upgrade_handler::RequestKind;
@@ -34,7 +35,9 @@ pub(super) async fn identify(
     if let Some(basic) = &auth.basic {
         basic::check(asker, basic, &mut head.headers, &mut found).await?;
     }
-    // JWT
+    if let Some(jwt) = &auth.jwt {
+        jwt::judge(jwt, asker, (&mut found.identity, &mut found.fields))?;
+    }
     if let Some(forward) = &auth.forward {
         let keeps_question = auth.recheck.is_some() && !matches!(kind, RequestKind::Plain);
         if let Some(answer) = forward::check(asker, forward, keeps_question, head, &mut found).await? {

@@ -1,0 +1,111 @@
+//! The step of tokens: one is taken out of the request before anything else can repeat it, and judged when its turn comes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+use net_io::unix_now;
+use upgrade_handler::RequestKind;
+
+use crate::context::identity::{Identity, Token};
+use crate::request::auth::findings::Asker;
+use crate::request::reply::ErrorResponse;
+use crate::site::jwt::Jwt;
+use crate::site::jwt::verify::{Claims, TokenFault, verify};
+use crate::site::route::Route;
+
+/// What was taken out of a request. It is never shown.
+#[derive(Default)]
+pub(in crate::request) struct Taken {
+    token: Option<Box<str>>,
+    /// The handshake offered tokens and no subprotocol, so that no answer to it is right: an answer may not choose what
+    /// carries a token, nor leave out a subprotocol that a browser waits for.
+    offers_nothing: bool,
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taken").finish_non_exhaustive()
+    }
+}
+
+/// Takes the token out of a request, wherever its route reads one.
+pub(in crate::request) fn take(route: &Arc<Route>, head: &mut Parts, kind: &mut RequestKind) -> Taken {
+    let auth = route.access.as_ref().and_then(|access| access.auth.as_ref());
+    let Some(jwt) = auth.and_then(|auth| auth.jwt.as_ref()) else { return Taken::default() };
+    let mut taken = Taken::default();
+    for place in &jwt.places {
+        let clears = !jwt.is_passed || place.is_always_cleared();
+        let found = place.take(&mut head.headers, &mut head.uri, clears);
+        taken.token = taken.token.or(found);
+    }
+    if let RequestKind::Upgrade(upgrade) = kind
+        && !upgrade.protocols.is_empty()
+    {
+        upgrade.protocols.retain(|name| !jwt.places.iter().any(|place| place.is_in(name)));
+        taken.offers_nothing = upgrade.protocols.is_empty();
+    }
+    taken
+}
+
+/// Judges the token.
+///
+/// # Errors
+/// 401 (RFC 6750 §3), and 400 for a handshake that offers nothing but a token.
+pub(super) fn judge(
+    jwt: &Jwt,
+    asker: Asker<'_>,
+    (identity, fields): (&mut Identity, &mut Vec<(HeaderName, HeaderValue)>),
+) -> Result<(), ErrorResponse> {
+    let taken = asker.taken;
+    let Some(token) = &taken.token else {
+        let sentence = "this service needs a token";
+        return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, sentence)
+            .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    };
+    believe(jwt, token, (identity, fields)).map_err(|fault| {
+        asker.failed();
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{fault}\"");
+        let answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, fault.to_string());
+        match HeaderValue::try_from(challenge) {
+            Ok(challenge) => answer.with(WWW_AUTHENTICATE, challenge),
+            Err(_) => answer,
+        }
+    })?;
+    if taken.offers_nothing {
+        let sentence = "offer a subprotocol beside the one that carries the token";
+        return Err(ErrorResponse::new(StatusCode::BAD_REQUEST, sentence));
+    }
+    Ok(())
+}
+
+fn believe(
+    jwt: &Jwt,
+    token: &str,
+    (identity, fields): (&mut Identity, &mut Vec<(HeaderName, HeaderValue)>),
+) -> Result<(), TokenFault> {
+    let keys = jwt.keys.keys().ok_or(TokenFault::UnknownKey)?; // read at each load
+    let claims = verify(jwt, &keys, token, u64::try_from(unix_now()).unwrap_or(0))?;
+    for (claim, name) in &jwt.fields {
+        if let Some(value) = claims.field(claim)? {
+            fields.push((name.clone(), value));
+        }
+    }
+    if let Some(subject) = claims.text("sub") {
+        identity.name(subject);
+    }
+    identity.expires(claims.expiry);
+    identity.token = Some(kept(&claims));
+    Ok(())
+}
+
+/// What a reload judges.
+fn kept(claims: &Claims) -> Token {
+    Token {
+        issuer: claims.text("iss").map(Into::into),
+        audience: claims.texts("aud").into_iter().map(Into::into).collect(),
+        key_id: claims.key_id.clone(),
+    }
+}
