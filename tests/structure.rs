@@ -270,6 +270,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/answer.rs",
         "gateway/src/site/sticky.rs",
         "gateway/src/site/extras.rs",
+        "gateway/src/site/redial.rs",
         "gateway/src/upstream/edits.rs",
         "gateway/src/request/cors.rs",
         "gateway/src/site/template.rs",

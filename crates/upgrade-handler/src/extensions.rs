@@ -44,6 +44,17 @@ impl Offer {
         if self.deflate.is_empty() { None } else { HeaderValue::from_str(&self.deflate.join(", ")).ok() }
     }
 
+    /// Offers compression without what one message leaves to the next (RFC 7692 §7.1.1): each message can then be read by
+    /// itself, also by a server that has not seen those before it.
+    pub fn refuse_context(&mut self) {
+        for offer in &mut self.deflate {
+            let missing: Vec<_> = NO_CONTEXT.into_iter().filter(|name| !has_parameter(offer, name)).collect();
+            if !missing.is_empty() {
+                *offer = format!("{offer}; {}", missing.join("; ")).into();
+            }
+        }
+    }
+
     /// Checks a backend's answer; says whether messages may be compressed.
     ///
     /// # Errors
@@ -91,6 +102,38 @@ impl Offer {
     }
 }
 
+/// No context is taken over from message to message, in either direction (RFC 7692 §7.1.1).
+const NO_CONTEXT: [&str; 2] = ["server_no_context_takeover", "client_no_context_takeover"];
+
+fn has_parameter(element: &str, name: &str) -> bool {
+    split(element, ';').skip(1).any(|parameter| parameter == name)
+}
+
+/// The answer to an offer of compression as the client is to have it, so that each message can be read by itself;
+/// `None`: the server's can't. The client's part may be demanded whether it was offered or not (RFC 7692 §7.1.1.2), and a
+/// server that keeps a context reads messages that don't use it.
+pub(crate) fn without_context(answer: &HeaderValue) -> Option<HeaderValue> {
+    let text = answer.to_str().ok()?;
+    let [server, client] = NO_CONTEXT;
+    match (has_parameter(text, server), has_parameter(text, client)) {
+        (false, _) => None,
+        (true, true) => Some(answer.clone()),
+        (true, false) => HeaderValue::from_str(&format!("{text}; {client}")).ok(),
+    }
+}
+
+/// Both answers agree on the same, whatever the order in which they say it.
+pub(crate) fn same(one: Option<&HeaderValue>, other: Option<&HeaderValue>) -> bool {
+    let parameters = |answer: &HeaderValue| {
+        let text = answer.to_str().unwrap_or_default().to_owned();
+        let mut all: Vec<String> =
+            split(&text, ';').map(|parameter| parameter.replace([' ', '"'], "")).collect();
+        all.sort_unstable();
+        all
+    };
+    one.map(parameters) == other.map(parameters)
+}
+
 fn name(element: &str) -> &str {
     split(element, ';').next().unwrap_or("")
 }
@@ -103,6 +146,41 @@ fn is_window(bits: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compression_without_a_context_is_offered_and_answered() {
+        for (offered, refused) in [
+            (
+                "permessage-deflate",
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+            ),
+            (
+                "permessage-deflate; client_max_window_bits; server_no_context_takeover",
+                "permessage-deflate; client_max_window_bits; server_no_context_takeover; client_no_context_takeover",
+            ),
+        ] {
+            let mut offer = Offer::parse(&headers(&[offered]));
+            offer.refuse_context();
+            assert_eq!(offer.field().unwrap(), refused);
+            offer.refuse_context();
+            assert_eq!(offer.field().unwrap(), refused, "once");
+        }
+        let answer = |text| without_context(&HeaderValue::from_static(text));
+        assert_eq!(answer("permessage-deflate"), None);
+        assert_eq!(answer("permessage-deflate; client_no_context_takeover"), None);
+        let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(answer(both).unwrap(), both);
+        assert_eq!(answer("permessage-deflate; server_no_context_takeover").unwrap(), both);
+    }
+
+    #[test]
+    fn answers_are_the_same_in_any_order() {
+        let value = HeaderValue::from_static;
+        let one = value("permessage-deflate; a; server_max_window_bits=\"9\"");
+        assert!(same(Some(&one), Some(&value("permessage-deflate;server_max_window_bits=9; a"))));
+        assert!(!same(Some(&one), Some(&value("permessage-deflate; a"))));
+        assert!(!same(Some(&one), None) && same(None, None));
+    }
 
     fn headers(lines: &[&'static str]) -> HeaderMap {
         lines.iter().map(|&line| (SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(line))).collect()

@@ -32,7 +32,7 @@ impl Key {
 
     /// As the field is sent.
     #[must_use]
-    pub(crate) fn value(&self) -> &HeaderValue {
+    pub fn value(&self) -> &HeaderValue {
         &self.0
     }
 

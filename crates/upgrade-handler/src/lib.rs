@@ -34,7 +34,7 @@ pub use self::key::Key;
 pub use self::named::{accept_named, ask_named, named, verify_named};
 pub use self::queued::Queued;
 pub use self::refusal::Refusal;
-pub use self::request::{HandshakeTransport, RequestKind, Upgrade, classify};
+pub use self::request::{HandshakeTransport, RequestKind, Upgrade, classify, offered};
 pub use self::response::accept;
 pub use self::tunnel::Tunnel;
 pub use self::upstream::{Agreed, FalseAnswer, Repair, ask, ask_http2, verify, verify_http2};

@@ -109,10 +109,16 @@ fn connect(head: &Parts) -> Result<Upgrade, Refusal> {
 }
 
 fn with_offers(head: &Parts, transport: HandshakeTransport) -> Upgrade {
+    Upgrade { transport, ..offered(&head.headers) }
+}
+
+/// What the fields of a handshake offer, which goes to another server than before.
+#[must_use]
+pub fn offered(headers: &http::HeaderMap) -> Upgrade {
     Upgrade {
-        transport,
-        protocols: elements(&head.headers, SEC_WEBSOCKET_PROTOCOL).map(Into::into).collect(),
-        extensions: Offer::parse(&head.headers),
+        transport: HandshakeTransport::Http2,
+        protocols: elements(headers, SEC_WEBSOCKET_PROTOCOL).map(Into::into).collect(),
+        extensions: Offer::parse(headers),
     }
 }
 

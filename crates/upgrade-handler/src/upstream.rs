@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{Method, Version, request, response};
 
-use crate::extensions::BadAnswer;
+use crate::extensions::{BadAnswer, same, without_context};
 use crate::fields::has_token;
 use crate::key::Key;
 use crate::request::Upgrade;
@@ -61,6 +61,26 @@ pub struct Agreed {
     pub extensions: Option<HeaderValue>,
     /// RSV1 marks compressed messages (RFC 7692).
     pub deflate: bool,
+}
+
+impl Agreed {
+    /// Has the client compress each message by itself. Returns whether messages can be read by a server that has not seen
+    /// those before them.
+    pub fn refuse_context(&mut self) -> bool {
+        let Some(extensions) = &self.extensions else { return true };
+        let without = without_context(extensions);
+        let is_possible = without.is_some();
+        self.extensions = without.or(self.extensions.take());
+        is_possible
+    }
+
+    /// It is the same as this one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.deflate == other.deflate
+            && same(self.extensions.as_ref(), other.extensions.as_ref())
+    }
 }
 
 /// Turns a request that is ready to be passed on into a handshake with a key of our own. All

@@ -62,7 +62,7 @@ pub struct Options {
 pub struct Lost {
     /// Messages of the client that have gone to servers as a whole.
     pub messages: u64,
-    /// The code of the server's Close, if it has sent one.
+    /// The code of the server's Close, if it has sent one; of the gateway's, if it was left.
     pub code: Option<u16>,
     /// How, for the log.
     pub how: String,
@@ -318,9 +318,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             Verdict::Cut(why) => self.tell(Close { code: Some(UNEXPECTED), reason: why.into() }),
             Verdict::Finish => {
                 let closed = matches!(going, Going::Closes(_));
-                if let Going::Closes(code) = going {
-                    self.code = code;
-                }
+                self.code = match going {
+                    Going::Closes(code) => code,
+                    Going::IsLeft | Going::IsLost => Some(GOING_AWAY),
+                };
                 let until = Box::pin(sleep(FINISH_WAIT));
                 self.phase = Phase::Leaving(Leaving { closed, step: Farewell::Finish, until });
             }

@@ -317,7 +317,7 @@ async fn a_server_that_is_to_be_left_says_its_last() {
     rig.lost(1).await;
     rig.replace();
     hears(&mut rig.server, Sender::Client, 0x81, b"two").await;
-    assert_eq!(rig.last_lost(), (1, None));
+    assert_eq!(rig.last_lost(), (1, Some(1001)));
 }
 
 #[tokio::test(start_paused = true)]

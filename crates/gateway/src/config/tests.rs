@@ -7,6 +7,7 @@ use tls_acceptor::CertName;
 use super::spec::{Default, Shape, TOP_LEVEL};
 use super::*;
 use crate::net::limits::ClientLimits;
+use crate::site::redial::Redial;
 use crate::site::route::Action;
 use crate::site::upstream::ProxyVersion;
 use crate::site::{Drain, RemovedRoutes};
@@ -493,6 +494,9 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         return file.replace(line, &format!("tls = false\n{line}"))
             + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
     }
+    if section == "[[upstream]]" && key.starts_with("redial_") {
+        return file.replace(line, &format!("session_lost = \"redial\"\n{line}"));
+    }
     if section == "[[upstream]]" && key == "name" {
         return file.replace("[[route]]\npath = \"/u\"\nproxy = \"u\"\n", "");
     }
@@ -926,6 +930,8 @@ fn upstreams_and_what_is_wrong_with_them() {
          balance = \"hash\"\nhash = \"cookie:user\"\nretry = {{ attempts = 2, on = [\"connect\", \"503\"] }}\n\
          queue = {{ length = 5, timeout = \"1s\" }}\nslow_start = \"30s\"\nconnect_timeout = \"1s\"\npool = \"off\"\n\
          buffer_request = \"4KiB\"\nproxy_protocol = \"v2\"\n\
+         session_lost = \"redial\"\nredial_interval = \"2s\"\nredial_timeout = \"1m\"\nredial_buffer = \"128KiB\"\n\
+         redial_repeat = true\nredial_rate = \"50/s\"\n\
          sticky = {{ cookie = \"id\", max_age = \"1d\", key_file = \"keys\" }}\n\
          [upstream.health]\nprobe = \"http\"\npath = \"/h\"\nstatus = 204\npassive = \"off\"\non_down = \"close\"\n\
          {route}connect_timeout = \"7s\"\n"
@@ -942,6 +948,14 @@ fn upstreams_and_what_is_wrong_with_them() {
         (upstream.buffer_request, upstream.connector.proxy_protocol),
         (Some(4096), Some(ProxyVersion::V2))
     );
+    let redial = Redial {
+        interval: 2 * SECOND,
+        timeout: 60 * SECOND,
+        held_max: 128 << 10,
+        may_repeat: true,
+        pace: Duration::from_millis(20),
+    };
+    assert_eq!(upstream.redial, Some(redial));
     let sticky = upstream.sticky.as_ref().unwrap();
     assert_eq!((&*sticky.cookie, sticky.max_age), ("id", Some(SECOND * 86400)));
     assert!(sticky.key_file.as_ref().unwrap().ends_with("keys") && sticky.written_at.1 > 1);
@@ -976,6 +990,26 @@ fn upstreams_and_what_is_wrong_with_them() {
             "name = \"pool\"\nservers = \"http://a\"\nretry = { on = [\"505\"] }",
             "\"pool\"",
             "a status from \"500\" to \"504\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nredial_repeat = true",
+            "\"pool\"",
+            "redial_repeat: it has no meaning without session_lost = \"redial\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsession_lost = \"redial\"\nredial_buffer = \"1MiB\"",
+            "\"pool\"",
+            "redial_buffer: expected a size from \"1B\" to \"256KiB\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsession_lost = \"redial\"\nprotocol = \"h2\"",
+            "\"pool\"",
+            "session_lost: sessions outlive backends over HTTP/1.1 only",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsession_lost = \"keep\"",
+            "\"pool\"",
+            "expected \"close\" or \"redial\"",
         ),
         (
             "name = \"pool\"\nservers = \"http://a\"\n[upstream.health]\nrise = 1",

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_core::redial::HELD_MAX;
 use http::StatusCode;
 
 use super::document::Document;
@@ -18,6 +19,7 @@ use crate::site::balance::{Balance, HashKey};
 use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
 use crate::site::names::Resolve;
 use crate::site::queue::Queue;
+use crate::site::redial::Redial;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::route::Route;
 use crate::site::server::Server;
@@ -58,6 +60,14 @@ impl Words for Resolve {
     type Value = Self;
     const WORDS: &'static [(&'static str, Self)] =
         &[("host", Self::Host), ("once", Self::Once), ("dns", Self::Dns), ("srv", Self::Srv)];
+}
+
+/// What becomes of sessions whose backend is lost.
+pub(super) struct SessionLost;
+
+impl Words for SessionLost {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("close", false), ("redial", true)];
 }
 
 impl Words for Balance {
@@ -122,6 +132,26 @@ options! {
     tls: Table<UpstreamTlsOptions>, optional;
     /// How backends are found to be down.
     health: Table<HealthOptions>, optional;
+    /// What becomes of a WebSocket whose backend closes it with 1001, 1011, 1012 or 1013, is drained, or is lost: it is
+    /// closed, or the client's socket stays and another backend is asked, with the same head. Its pings are answered
+    /// meanwhile. Messages are never cut, lost or sent twice, but for those that had been written to a backend which then
+    /// died. Backends get `Wssgate-Session` with an id of the session, and when they are asked again `Wssgate-Resume`,
+    /// how often it is, and `Wssgate-Messages`, how many messages of the client have gone to backends as a whole. One that
+    /// answers 4xx ends the session, with 1008 or the close code in its field `Wssgate-Close`.
+    session_lost: OneOf<SessionLost>, default = false;
+    /// The longest wait between two attempts of a session to get a backend. The first wait is 100 ms, and each further
+    /// one twice as long, until the session has lived for a minute with a backend.
+    redial_interval: kind::Duration, default = Redial::DEFAULT.interval;
+    /// For how long a session is without a backend at most, until it has lived for a minute with one. Waits for
+    /// `redial_rate` do not count.
+    redial_timeout: kind::Duration, default = Redial::DEFAULT.timeout;
+    /// How much of what a client sends meanwhile is read, up to 256 KiB. The rest waits in its socket.
+    redial_buffer: kind::SizeOrOff, otherwise = "`\"64KiB\"`";
+    /// A message of which a lost backend has got a part goes to the next one from its beginning, if it is not longer than
+    /// `redial_buffer`. Otherwise the session is closed with 1011.
+    redial_repeat: kind::Boolean, default = false;
+    /// How many sessions a second come to one backend from others, so that a new one is not met by all of them at once.
+    redial_rate: kind::Frequency, otherwise = "`\"200/s\"`";
 }
 
 options! {
@@ -299,6 +329,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     if section.hash.value != HashKey::Client && section.balance.value != Balance::Hash {
         d.problem(section.hash.place, "hash: it has no meaning without balance = \"hash\"");
     }
+    let redial = read_redial(d, &section);
     let At { value: servers, place } = section.servers?;
     let (mut parsed, mut has_names) = (Vec::new(), false);
     for server in servers {
@@ -360,6 +391,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     if let Some(At { value: health, .. }) = section.health {
         read_health(d, health, &mut upstream);
     }
+    upstream.redial = redial;
     Some(upstream)
 }
 
@@ -370,6 +402,38 @@ fn read_sticky(section: StickyOptions) -> Sticky {
     sticky.key_file = section.key_file.map(|at| at.value);
     sticky.written_at = (place.file, place.line, place.column);
     sticky
+}
+
+fn read_redial(d: &mut Document<'_>, section: &UpstreamOptions) -> Option<Redial> {
+    if !section.session_lost.value {
+        for key in ["redial_interval", "redial_timeout", "redial_buffer", "redial_repeat", "redial_rate"] {
+            if section.has(key) {
+                let what = format!("{key}: it has no meaning without session_lost = \"redial\"");
+                d.problem(section.place_of(key), what);
+            }
+        }
+        return None;
+    }
+    if section.protocol.value == Protocol::Http2 {
+        let what = "session_lost: sessions outlive backends over HTTP/1.1 only; remove protocol = \"h2\"";
+        d.problem(section.session_lost.place, what);
+    }
+    let mut redial = Redial {
+        interval: section.redial_interval.value,
+        timeout: section.redial_timeout.value,
+        may_repeat: section.redial_repeat.value,
+        ..Redial::DEFAULT
+    };
+    if let Some(At { value, place }) = &section.redial_buffer {
+        match value.and_then(|len| usize::try_from(len).ok()) {
+            Some(len @ 1..=HELD_MAX) => redial.held_max = len,
+            _ => d.problem(*place, "redial_buffer: expected a size from \"1B\" to \"256KiB\""),
+        }
+    }
+    if let Some(At { value, .. }) = &section.redial_rate {
+        redial.pace = value.interval();
+    }
+    Some(redial)
 }
 
 fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstream) {

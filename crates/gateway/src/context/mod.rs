@@ -5,6 +5,7 @@ pub(crate) mod identity;
 pub(crate) mod passwords;
 pub(crate) mod quotas;
 pub(crate) mod recheck;
+pub(crate) mod redial;
 pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
@@ -297,6 +298,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::context::redial::SessionRedial;
     use crate::site::drained::DrainTarget;
 
     const ROUTE: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
@@ -329,6 +331,7 @@ mod tests {
             stays: None,
             server: None,
             identity: None,
+            redial: SessionRedial::Off,
         };
         // It was found before.
         let route = worker.site().all_routes()[0].clone();

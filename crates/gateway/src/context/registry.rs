@@ -9,6 +9,7 @@ use net_io::unix_now;
 use tokio::time::Instant;
 
 use crate::context::identity::{Identity, spread};
+use crate::context::redial::SessionRedial;
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
 use crate::site::server::ServerState;
@@ -61,13 +62,21 @@ pub struct SessionOpener {
     pub started: Instant,
     /// Why no other process can take the session; `None`: one can.
     pub stays: Option<StayReason>,
-    /// Where it was passed on to; `None`: the gateway itself has it.
+    /// Where it was passed on to first; `None`: the gateway itself has it.
     pub server: Option<Arc<ServerState>>,
     /// Who it is, where the route finds that out.
     pub identity: Option<Arc<Identity>>,
+    /// Whether it outlives its server.
+    pub redial: SessionRedial,
 }
 
 impl SessionOpener {
+    /// The server that the session has now; one that outlives its servers has none at times.
+    #[must_use]
+    pub fn server(&self) -> Option<Arc<ServerState>> {
+        self.redial.status().and_then(|status| status.server()).or_else(|| self.server.clone())
+    }
+
     /// What the route calls the client.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
@@ -88,6 +97,8 @@ pub enum StayReason {
     Service,
     /// It speaks another protocol than WebSocket, or leads to a backend behind `tcp://`.
     Upgrade,
+    /// It outlives its servers.
+    Redial,
 }
 
 impl StayReason {
@@ -98,6 +109,7 @@ impl StayReason {
             Self::Http2 => "http2",
             Self::Service => "service",
             Self::Upgrade => "upgrade",
+            Self::Redial => "redial",
         }
     }
 }
@@ -383,6 +395,7 @@ mod tests {
             stays: None,
             server: None,
             identity: None,
+            redial: SessionRedial::Off,
         };
         let registry = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who.clone())).collect();
@@ -417,6 +430,7 @@ mod tests {
             stays: None,
             server: None,
             identity: None,
+            redial: SessionRedial::Off,
         };
         let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
         let mut live: Vec<_> =

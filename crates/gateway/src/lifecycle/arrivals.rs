@@ -25,10 +25,10 @@ impl RunningGateway {
         let drained = self.overview.drained.clone();
         let chosen = move |Entry { route, who, .. }: &Entry| {
             site.load().sends_away(&route.id)
-                || drained.load().iter().any(|target| target.takes(route, who.server.as_deref()))
+                || drained.load().iter().any(|target| target.takes(route, who.server().as_deref()))
         };
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
-        let pace = DrainPace { window: window.min(timeout / 2), timeout, code };
+        let pace = DrainPace { window: window.min(timeout / 2), timeout, code, moves: false };
         let ended = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
         info!(
             sessions = summary.sessions,

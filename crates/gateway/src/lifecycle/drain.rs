@@ -30,6 +30,8 @@ pub(super) struct DrainPace {
     pub(super) timeout: Duration,
     /// The close code.
     pub(super) code: u16,
+    /// A server goes, and not what leads to it: sessions that outlive their servers are only told to leave it.
+    pub(super) moves: bool,
 }
 
 /// Orders the chosen sessions to end. Returns how many there are that had no order before.
@@ -43,7 +45,7 @@ pub(super) fn end_sessions(
     mut changed: watch::Receiver<()>,
     chosen: impl Fn(&Entry) -> bool + Send + 'static,
 ) -> usize {
-    let DrainPace { window, timeout, code } = pace;
+    let DrainPace { window, timeout, code, moves } = pace;
     let now = Instant::now();
     let last = now + timeout.max(window);
     let mut moments: Vec<(Instant, Entry)> = workers
@@ -61,7 +63,12 @@ pub(super) fn end_sessions(
                 Ok(()) = changed.changed() => moments.retain(|(_, entry)| chosen(entry)),
                 () = sleep_until(*moment) => {
                     let Some((_, entry)) = moments.pop() else { break };
-                    if chosen(&entry) {
+                    if !chosen(&entry) {
+                        continue;
+                    }
+                    if moves && entry.who.redial.status().is_some() {
+                        entry.handle.redial();
+                    } else {
                         let within = last.saturating_duration_since(Instant::now());
                         entry.handle.end(Order { code, mode: EndMode::AfterMessages { within } });
                     }
@@ -112,7 +119,7 @@ pub(super) async fn drain(
     let window = window.min(half);
     // Nothing takes this order back.
     let (_, never) = watch::channel(());
-    let pace = DrainPace { window, timeout: timeout - delay, code };
+    let pace = DrainPace { window, timeout: timeout - delay, code, moves: false };
     let sessions = end_sessions(workers, pace, never, |_| true);
     info!(
         sessions,
@@ -199,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::context::redial::SessionRedial;
     use crate::context::registry::{Registered, Registry, SessionOpener};
 
     fn who() -> SessionOpener {
@@ -210,6 +218,7 @@ mod tests {
             stays: None,
             server: None,
             identity: None,
+            redial: SessionRedial::Off,
         }
     }
 
@@ -239,7 +248,7 @@ mod tests {
         };
         let workers = [worker(&sessions)];
         let window = Duration::from_secs(10);
-        let pace = DrainPace { window, timeout: Duration::from_secs(30), code: 1001 };
+        let pace = DrainPace { window, timeout: Duration::from_secs(30), code: 1001, moves: false };
         let (changes, changed) = watch::channel(());
         let end = || end_sessions(&workers, pace, changed.clone(), is_gone(&gone));
         assert_eq!(end(), 100);
@@ -276,7 +285,7 @@ mod tests {
         let (changes, changed) = watch::channel(());
         let end = |window| {
             let gone = gone.clone();
-            let pace = DrainPace { window, timeout: 2 * window, code: 1001 };
+            let pace = DrainPace { window, timeout: 2 * window, code: 1001, moves: false };
             end_sessions(&workers, pace, changed.clone(), move |_| gone.load(Ordering::SeqCst))
         };
         let second = Duration::from_secs(1);

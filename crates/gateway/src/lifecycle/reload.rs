@@ -178,7 +178,12 @@ impl RunningGateway {
         let current = self.site.clone();
         let has_gone = move |entry: &Entry| current.load().sends_away(&entry.route.id);
         self.choices.send_replace(());
-        let pace = DrainPace { window: site.drain.window, timeout: site.drain.timeout, code: GOING_AWAY };
+        let pace = DrainPace {
+            window: site.drain.window,
+            timeout: site.drain.timeout,
+            code: GOING_AWAY,
+            moves: false,
+        };
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
         self.end_unauthorized(&site);
         self.keep_drained();

@@ -47,16 +47,17 @@ impl RunningGateway {
             return ControlResponse::error(unknown(&target, &known));
         }
         let name = target.to_string();
+        let moves = matches!(target, DrainTarget::Server(_));
         let drained = self.overview.drained.clone();
         // First no new sessions come, then the existing ones are closed: none is missed.
         drained.store(drained.load_full().with(target.clone()).into());
         self.mark_drained();
         let chosen = move |entry: &Entry| {
-            target.takes(&entry.route, entry.who.server.as_deref()) && drained.load().contains(&target)
+            target.takes(&entry.route, entry.who.server().as_deref()) && drained.load().contains(&target)
         };
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
         let window = window.min(timeout / 2);
-        let pace = DrainPace { window, timeout, code };
+        let pace = DrainPace { window, timeout, code, moves };
         let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
         info!(
             what = name,
@@ -132,9 +133,9 @@ impl RunningGateway {
         // Those that are left when it is up again stay.
         let chosen = move |entry: &Entry| {
             (server.is_down() || server.has_left())
-                && entry.who.server.as_ref().is_some_and(|its| Arc::ptr_eq(its, &server))
+                && entry.who.server().is_some_and(|its| Arc::ptr_eq(&its, &server))
         };
-        let pace = DrainPace { window, timeout, code: SERVICE_RESTART };
+        let pace = DrainPace { window, timeout, code: SERVICE_RESTART, moves: true };
         let sessions = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
         info!(
             backend = address,

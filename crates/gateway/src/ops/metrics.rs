@@ -182,6 +182,12 @@ fn servers(page: &mut Page, overview: &Overview) {
         "Requests that got no connection, no answer, or one from 500, by backend.",
         &ServerState::failures,
     );
+    family(
+        "wssgate_backend_redials_total",
+        "counter",
+        "WebSocket sessions that came from a backend that they had lost, by backend.",
+        &ServerState::redials,
+    );
     for (name, help, value) in [
         (
             "wssgate_backend_http2_connections",
@@ -199,6 +205,14 @@ fn servers(page: &mut Page, overview: &Overview) {
                 page.sample(&labels, value(overview.http2(&server.endpoint)));
             }
         }
+    }
+    page.family(
+        "wssgate_upstream_redials_failed_total",
+        "counter",
+        "WebSocket sessions that were closed because no other backend could go on with them, by upstream.",
+    );
+    for upstream in &upstreams {
+        page.sample(&[("upstream", &upstream.to_string())], upstream.redials_failed());
     }
     page.family("wssgate_upstream_waiting", "gauge", "Requests that wait for a backend with max_sessions.");
     for upstream in &upstreams {

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
-use tokio::time::timeout;
 use upgrade_handler::casing::{Kept, Spelling};
 use upgrade_handler::{FalseAnswer, Handoff, Key, Upgrade, ask, verify};
 
 use crate::context::Connection;
+use crate::context::redial::SessionRedial;
+use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
+use crate::request::handshake::shake_hands_http1;
 use crate::request::http2;
+use crate::request::redial::{self, KeptHead};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::request::server_head::ServerHead;
 use crate::session::Other;
@@ -24,7 +27,7 @@ use crate::site::retry::RetryOn;
 use crate::site::route::Route;
 use crate::site::upstream::{Protocol, Upstream};
 use crate::upstream::body::{Gate, RequestBody, ToBackend, UploadProgress};
-use crate::upstream::dial::{DialError, dial};
+use crate::upstream::dial::DialError;
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
@@ -257,9 +260,12 @@ pub(super) async fn upgrade(
     report: &mut Report,
     hop: &Hop<'_>,
     mut head: Box<Parts>,
-    upgrade: Upgrade,
+    mut upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
     let mut attempts = begin(connection, upstream, report, hop, &head, true).await?;
+    if upstream.redial.is_some() {
+        upgrade.extensions.refuse_context();
+    }
     let key = Key::random();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
@@ -269,10 +275,15 @@ pub(super) async fn upgrade(
         head.headers.remove(CONTENT_LENGTH);
     };
     ready(&mut head);
+    let keep = |head: &Parts, lines: &mut Vec<u8>| {
+        upstream.redial.map(|redial| (redial, KeptHead::new(head, lines)))
+    };
+    let mut kept = keep(&head, &mut lines);
     let shaken = loop {
         if let Some(next) = heads.next(attempts.endpoint()) {
             (head, lines) = next;
             ready(&mut head);
+            kept = keep(&head, &mut lines);
         }
         match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
             Ok((head, _))
@@ -302,22 +313,32 @@ pub(super) async fn upgrade(
         return Ok(declined(head, answer, &upgrade, lease)?);
     }
     let verified = verify(&head, &upgrade, &key).map_err(Failure::from);
-    let (agreed, repairs) = verified.inspect_err(|failure| note(&attempts, report, failure))?;
+    let (mut agreed, repairs) = verified.inspect_err(|failure| note(&attempts, report, failure))?;
     tell_repairs(upstream, &repairs);
     let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
+    let lasts = match &kept {
+        Some((_, kept)) => redial::judge(kept.as_ref(), agreed.refuse_context()),
+        None => SessionRedial::Off,
+    };
     let mut answer = upgrade_handler::accept(&upgrade, &agreed, head.headers);
     // Those of an answer whose names are kept spell them.
     *answer.extensions_mut() =
         if upstream.keeps_names { head.extensions } else { connection.worker.casing.clone() };
-    let registered = connection.worker.enroll(route, report.who());
-    Ok(Served::Upgraded(Upgraded {
-        answer,
-        registered,
-        route: route.clone(),
-        deflate: agreed.deflate,
-        other: Other::Backend(Handoff::new(backend, ahead)),
-    }))
+    let backend = Handoff::new(backend, ahead);
+    let deflate = agreed.deflate;
+    let who = SessionOpener { redial: lasts.clone(), ..report.who() };
+    let (registered, other) = match kept {
+        Some((redial, Some(kept))) => {
+            let who = SessionOpener { stays: who.stays.or(Some(StayReason::Redial)), ..who };
+            let registered = connection.worker.enroll(route, who);
+            let lasting =
+                redial::lasting(backend, kept, agreed, &redial, route, report, (&registered, &lasts));
+            (registered, Other::Redial(lasting))
+        }
+        _ => (connection.worker.enroll(route, who), Other::Backend(backend)),
+    };
+    Ok(Served::Upgraded(Upgraded { answer, registered, route: route.clone(), deflate, other }))
 }
 
 /// What a server has made of a handshake.
@@ -343,45 +364,6 @@ async fn shake_hands(
     }
     let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines).await?;
     Ok((head, Shaken::Http1(answer)))
-}
-
-async fn shake_hands_http1(
-    connection: &Connection,
-    upstream: &Upstream,
-    endpoint: &Arc<Endpoint>,
-    head: &Parts,
-    lines: &[u8],
-) -> Result<(response::Parts, ResponseBody<BackendStream>), Failure> {
-    let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
-    let request = match Box::pin(own_connection(connection, endpoint)).await {
-        Some(backend) => match send_in_time(backend, upstream, request).await? {
-            Err(SendRequestError::Retry { request, .. }) => *request,
-            asked => return Ok(asked?),
-        },
-        None => request,
-    };
-    let backend = IdleConnection::new(dial(upstream.connector, endpoint).await?);
-    Ok(send_in_time(backend, upstream, request).await??)
-}
-
-async fn send_in_time(
-    backend: IdleConnection<BackendStream>,
-    upstream: &Upstream,
-    request: RequestWriter,
-) -> Result<Result<(response::Parts, ResponseBody<BackendStream>), SendRequestError>, Failure> {
-    // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
-    // backend is our own.
-    let timed = timeout(upstream.response_timeout, backend.send_request(request, None)).await;
-    timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
-}
-
-/// A connection that the client has logged in.
-async fn own_connection(
-    connection: &Connection,
-    endpoint: &Arc<Endpoint>,
-) -> Option<IdleConnection<BackendStream>> {
-    let (backend, _) = connection.own.get()?.lease_idle(endpoint).await?;
-    backend.downcast()
 }
 
 /// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a

@@ -5,6 +5,7 @@ mod client;
 mod echo;
 pub(crate) mod moved;
 mod opaque;
+pub(crate) mod redial;
 pub(crate) mod report;
 mod tcp;
 
@@ -29,6 +30,7 @@ use upgrade_handler::Handoff;
 pub(crate) use self::client::Client;
 use self::client::MovableStream;
 use self::moved::StillSession;
+use self::redial::Lasting;
 use crate::context::registry::Registered;
 use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
@@ -57,6 +59,8 @@ pub(crate) enum Other {
     Frozen(Box<(Handoff<BackendStream>, Box<RelayState>)>),
     /// Another protocol than WebSocket. In a box, so that sessions with backends are no larger for it.
     Special(Box<Special>),
+    /// One backend after the other.
+    Redial(Box<Lasting>),
     /// The gateway itself.
     Echo,
 }
@@ -155,6 +159,14 @@ impl Session {
                 return self.end(&outcome);
             }
             let exit = loop {
+                if let Other::Redial(lasting) = &mut self.other {
+                    let policy = policy(&self.route, self.deflate);
+                    let handle = self.registered.handle();
+                    let running = redial::run(&mut client, lasting, policy, handle, &mut self.report);
+                    let outcome = Box::pin(running).await; // its size is not every session's
+                    self.end(&outcome);
+                    break outcome.client;
+                }
                 let relaying = {
                     let state = self.other.take_state();
                     let Other::Backend(backend) = &mut self.other else { return };

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::context::Connection;
 use crate::context::identity::Identity;
 use crate::context::quotas::SessionPlace;
+use crate::context::redial::SessionRedial;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
 use crate::site::endpoint::Endpoint;
@@ -53,6 +54,8 @@ pub(crate) struct Report {
     place: Option<Box<SessionPlace>>,
     /// Who sends the request, where its route finds that out.
     identity: Option<Arc<Identity>>,
+    /// Of a session that outlives its servers: how often it has got another one.
+    redials: Option<u32>,
 }
 
 impl Report {
@@ -83,6 +86,7 @@ impl Report {
             is_omitted: false,
             place: None,
             identity: None,
+            redials: None,
         })
     }
 
@@ -164,6 +168,7 @@ impl Report {
             stays: (self.version == Version::HTTP_2 || self.is_over_http2).then_some(StayReason::Http2),
             server: self.server().cloned(),
             identity: self.identity.clone(),
+            redial: SessionRedial::Off,
         }
     }
 
@@ -207,6 +212,27 @@ impl Report {
         }
     }
 
+    /// Of a session that outlives its servers: gives away the first one, where it counts.
+    pub(crate) fn take_server(&mut self) -> Option<Assignment> {
+        self.server.take()
+    }
+
+    /// The last server of a session that has had others before, and how often it got another one.
+    pub(crate) fn redialled(&mut self, server: Option<Assignment>, redials: u32) {
+        self.server = server;
+        self.redials = Some(redials);
+    }
+
+    /// Over which the request came.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// The client's address.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// The answer has ended: `whole`, or broken off.
     pub(crate) fn answered(&mut self, bytes: u64, whole: bool) {
         if self.is_omitted {
@@ -246,6 +272,7 @@ impl Report {
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
             request_id: self.request_id.as_deref(),
+            redials: self.redials,
             subject: self.subject(),
             kind,
         });

@@ -20,6 +20,7 @@ pub mod names;
 pub mod path;
 pub mod queue;
 pub mod rate;
+pub mod redial;
 pub mod resolved;
 pub mod retry;
 pub mod rewrite;

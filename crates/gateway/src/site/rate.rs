@@ -26,6 +26,12 @@ impl Rate {
         Some(Self { count, period: secs * 1_000_000_000 })
     }
 
+    /// From one to the next, if they come at the same distance.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        Duration::from_nanos(self.period / u64::from(self.count.get()))
+    }
+
     /// Whether one more is within the rate at `now`: the time from which on the client is as if it had never come,
     /// or how long it has to wait. `before` is the former of its last one. Both in nanoseconds. A client may send all of
     /// a period at once.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::site::endpoint::Endpoint;
 use crate::site::health::{Failures, Passive, Probe, Streak};
 use crate::site::queue::Freed;
+use crate::site::redial::Turns;
 
 /// A server, as the configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,9 @@ pub struct ServerState {
     back_since: AtomicU64,
     /// Requests that it failed.
     failures: AtomicU64,
+    /// Sessions that have come from servers that they have lost.
+    redials: AtomicU64,
+    turns: Turns,
     known: Mutex<Known>,
     /// Told when it has taken less than it may take.
     freed: Arc<Freed>,
@@ -110,6 +114,8 @@ impl ServerState {
             ejected_until: AtomicU64::new(0),
             back_since: AtomicU64::new(millis(since)),
             failures: AtomicU64::new(0),
+            redials: AtomicU64::new(0),
+            turns: Turns::default(),
             known: Mutex::default(),
             freed,
         }
@@ -137,6 +143,22 @@ impl ServerState {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that have come to it from servers that they had lost.
+    #[must_use]
+    pub fn redials(&self) -> u64 {
+        self.redials.load(Ordering::Relaxed)
+    }
+
+    /// One more has come.
+    pub(crate) fn redialled(&self) {
+        self.redials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How long a session that comes from another server has to wait for its handshake.
+    pub(crate) fn turn(&self, pace: Duration, now: Duration) -> Duration {
+        self.turns.take(pace, now)
     }
 
     /// The last probe, if there has been one.

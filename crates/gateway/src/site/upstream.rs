@@ -22,6 +22,7 @@ use crate::site::known_name::KnownName;
 use crate::site::names::Resolve;
 use crate::site::path::RoutePath;
 use crate::site::queue::{Freed, Queue};
+use crate::site::redial::Redial;
 use crate::site::resolved::{Expanded, expand};
 use crate::site::retry::{Budget, Retry};
 use crate::site::server::{Assignment, Server, ServerState};
@@ -101,6 +102,8 @@ pub struct Upstream {
     pub path: Option<RoutePath>,
     /// Field names are passed on over HTTP/1.1 as they were sent.
     pub keeps_names: bool,
+    /// Sessions outlive its servers; `None`: they don't.
+    pub redial: Option<Redial>,
     bound: OnceLock<Bound>,
     now: Now,
     /// What its servers have been made of; `None`: they are as the configuration has them.
@@ -180,6 +183,8 @@ pub struct UpstreamState {
     freed: Arc<Freed>,
     /// Random ones, from when they are needed.
     signing_keys: OnceLock<SigningKeys>,
+    /// Sessions that have found no server after they had lost theirs.
+    redials_failed: AtomicU64,
 }
 
 /// What of a request matters for the choice of its server.
@@ -231,6 +236,7 @@ impl Upstream {
             buffer_request: None,
             path: None,
             keeps_names: false,
+            redial: None,
             bound: OnceLock::new(),
             now: Now::default(),
             names: None,
@@ -332,6 +338,17 @@ impl Upstream {
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.bound().state.freed.waiting()
+    }
+
+    /// Sessions that have found no server after they had lost theirs.
+    #[must_use]
+    pub fn redials_failed(&self) -> u64 {
+        self.bound().state.redials_failed.load(Ordering::Relaxed)
+    }
+
+    /// One more has found none.
+    pub(crate) fn redial_failed(&self) {
+        self.bound().state.redials_failed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Who waits for a server, and how that is told.

@@ -34,6 +34,7 @@ macro_rules! line {
             request_bytes = record.request_bytes,
             request_id = record.request_id,
             subject = record.subject.map(cut).as_deref(),
+            redials = record.redials,
             duration_ms = millis(record.duration()),
             $($fields)*,
             $message

@@ -49,6 +49,8 @@ pub struct Record<'a> {
     pub request_id: Option<&'a str>,
     /// Who sent it, where its route finds that out.
     pub subject: Option<&'a str>,
+    /// How often its session has got another server; `None`: it has one for all its life.
+    pub redials: Option<u32>,
     /// What it was.
     pub kind: Kind<'a>,
 }

@@ -234,10 +234,13 @@ fn via(version: Version) -> &'static [u8] {
 pub(crate) fn may_pass(name: &HeaderName, trusted: bool) -> bool {
     let name = name.as_str();
     // None of the others begins so.
-    !matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'x')) || is_harmless(name, trusted)
+    !matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'w' | b'x')) || is_harmless(name, trusted)
 }
 
 fn is_harmless(name: &str, trusted: bool) -> bool {
+    if is_between_us(name) {
+        return false;
+    }
     if name == "proxy" {
         return false; // becomes HTTP_PROXY in CGI's environment ("httpoxy")
     }
@@ -246,6 +249,13 @@ fn is_harmless(name: &str, trusted: bool) -> bool {
         return !is_about_client(&dashed);
     }
     trusted || !is_about_client(name)
+}
+
+/// The name of a field that this gateway and its backends say to each other alone.
+fn is_between_us(name: &str) -> bool {
+    let prefix = b"wssgate-";
+    name.len() >= prefix.len()
+        && name.bytes().zip(prefix).all(|(b, own)| b == *own || (b == b'_' && *own == b'-'))
 }
 
 /// The name of a field that says who the client is.
@@ -288,6 +298,13 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
 /// announces.
 pub(crate) fn response(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| is_between_us(name.as_str())) {
+        let own: Vec<HeaderName> =
+            headers.keys().filter(|name| is_between_us(name.as_str())).cloned().collect();
+        for name in own {
+            headers.remove(name);
+        }
+    }
     if !has_hop_by_hop(headers) {
         return;
     }

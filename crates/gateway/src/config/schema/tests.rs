@@ -233,6 +233,7 @@ const VALUES: &[&str] = &[
     "\"header:X-Api\"",
     "\"header\"",
     "\"redirect\"",
+    "\"redial\"",
     "\"https\"",
     "[\"GET\", \"PUT\"]",
     "\"127.0.0.1:443\"",

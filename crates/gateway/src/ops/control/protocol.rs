@@ -235,8 +235,14 @@ pub struct SessionInfo {
     /// Who the client is, where the route finds that out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// `open` or `closing`.
+    /// `open`, `closing`, or `redialling`: it has no backend at the moment, and looks for one.
     pub state: String,
+    /// Of one whose upstream has `session_lost = "redial"`: how often it has got another backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redials: Option<u32>,
+    /// Of such a one that can't get another backend: why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_redial: Option<String>,
     /// Since its request came.
     pub age_ms: u64,
     /// What it has carried; missing if it was too busy to say.

@@ -24,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::context::authority;
+use crate::context::redial::SessionRedial;
 use crate::context::registry::{Entry, SessionOpener};
 use crate::net::clock;
 use crate::ops::control::protocol::{
@@ -342,6 +343,12 @@ struct Seen {
 impl From<Entry> for Seen {
     fn from(Entry { handle, route, who, .. }: Entry) -> Self {
         let is_ordered = handle.order().is_some();
+        let status = who.redial.status();
+        let is_searching = status.is_some_and(|status| status.is_searching());
+        let no_redial = match &who.redial {
+            SessionRedial::Unable(why) => Some((*why).to_owned()),
+            SessionRedial::Off | SessionRedial::On(_) => None,
+        };
         Self {
             session: SessionInfo {
                 peer: who.peer.to_string(),
@@ -350,7 +357,9 @@ impl From<Entry> for Seen {
                 to: route.action.to_string(),
                 protocol: who.protocol.to_owned(),
                 subject: who.subject().map(Into::into),
-                state: state(is_ordered).to_owned(),
+                state: if is_searching && !is_ordered { "redialling" } else { state(is_ordered) }.to_owned(),
+                redials: status.map(|status| status.redials()),
+                no_redial,
                 ..SessionInfo::default()
             },
             started: who.started,

@@ -181,6 +181,15 @@ fn expiry(first: &ExpiryInfo) -> String {
     format!("in {} {days} ({})", first.days, first.name)
 }
 
+/// How it is, and what there is to say of its backends.
+fn state(session: &SessionInfo) -> String {
+    match (session.redials, &session.no_redial) {
+        (Some(redials @ 1..), _) => format!("{} ({redials} redials)", session.state),
+        (_, Some(why)) => format!("{} (no redial: {why})", session.state),
+        _ => session.state.clone(),
+    }
+}
+
 fn list(sessions: &[SessionInfo]) -> String {
     let mut rows = table(&[
         "id", "peer", "client", "subject", "route", "goes to", "protocol", "state", "age", "idle",
@@ -195,7 +204,7 @@ fn list(sessions: &[SessionInfo]) -> String {
             session.route.clone(),
             session.to.clone(),
             session.protocol.clone(),
-            session.state.clone(),
+            state(session),
             age(session.age_ms / 1000),
         ];
         match &session.traffic {

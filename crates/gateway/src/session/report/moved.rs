@@ -49,6 +49,7 @@ impl Report {
             is_omitted: _, // not a session
             place,
             identity,
+            redials: _, // such a session stays
         } = &self;
         let Connection {
             peer,
@@ -153,6 +154,7 @@ impl Report {
             is_omitted: false,
             place: None,
             identity: None,
+            redials: None,
         });
         worker.under_way.began(report.version == Version::HTTP_2);
         let mut counts = fields.bool()?.then(CountedBy::default);

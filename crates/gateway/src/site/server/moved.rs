@@ -24,7 +24,9 @@ impl ServerState {
             back_since,
             failures,
             known,
-            freed: _, // the upstream's
+            redials: _, // counted by each process
+            turns: _,   // within a second
+            freed: _,   // the upstream's
         } = self;
         out.section(|out| {
             out.u64(self.requests());

@@ -1,0 +1,60 @@
+//! A WebSocket handshake with a server over HTTP/1.1, on a connection of its own.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::response;
+use tokio::time::timeout;
+
+use crate::context::Connection;
+use crate::request::failure::Failure;
+use crate::site::endpoint::Endpoint;
+use crate::site::upstream::Upstream;
+use crate::upstream::body::ToBackend;
+use crate::upstream::dial::dial;
+use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
+use crate::upstream::h1::request::RequestWriter;
+use crate::upstream::stream::BackendStream;
+
+/// Sends a handshake that is ready to be passed on, with `lines` behind its fields.
+///
+/// # Errors
+/// Why there is no answer.
+pub(super) async fn shake_hands_http1(
+    connection: &Connection,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    head: &Parts,
+    lines: &[u8],
+) -> Result<(response::Parts, ResponseBody<BackendStream>), Failure> {
+    let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
+    let request = match Box::pin(own_connection(connection, endpoint)).await {
+        Some(backend) => match send_in_time(backend, upstream, request).await? {
+            Err(SendRequestError::Retry { request, .. }) => *request,
+            asked => return Ok(asked?),
+        },
+        None => request,
+    };
+    let backend = IdleConnection::new(dial(upstream.connector, endpoint).await?);
+    Ok(send_in_time(backend, upstream, request).await??)
+}
+
+async fn send_in_time(
+    backend: IdleConnection<BackendStream>,
+    upstream: &Upstream,
+    request: RequestWriter,
+) -> Result<Result<(response::Parts, ResponseBody<BackendStream>), SendRequestError>, Failure> {
+    // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
+    // backend is our own.
+    let timed = timeout(upstream.response_timeout, backend.send_request(request, None)).await;
+    timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
+}
+
+/// A connection that the client has logged in.
+async fn own_connection(
+    connection: &Connection,
+    endpoint: &Arc<Endpoint>,
+) -> Option<IdleConnection<BackendStream>> {
+    let (backend, _) = connection.own.get()?.lease_idle(endpoint).await?;
+    backend.downcast()
+}
