@@ -118,7 +118,7 @@ pub(super) fn read(d: &mut Document<'_>, section: JwtOptions, auth: &mut Auth) {
     let fields = section.headers.map(|at| at.value).unwrap_or_default();
     auth.reserved.extend(fields.iter().map(|(_, name)| name));
     auth.jwt = Some(Jwt {
-        keys: Arc::new(KeyFile::new(path, (at.line, at.column))),
+        keys: Arc::new(KeyFile::new(path, (at.file, at.line, at.column))),
         issuers: texts(section.issuer),
         audiences: texts(section.audience),
         places: section.from.map_or_else(|| vec![TokenPlace::Header], |at| at.value),
@@ -135,8 +135,11 @@ impl Config {
         auth.filter_map(|jwt| {
             let file = &jwt.keys;
             let problem = |what: &str| {
-                let (line, column) = file.written_at;
-                Some(self.problem(Place { line, column }, format!("jwks: {} {what}", file.path.display())))
+                let (at, line, column) = file.written_at;
+                Some(self.problem(
+                    Place { file: at, line, column },
+                    format!("jwks: {} {what}", file.path.display()),
+                ))
             };
             match std::fs::metadata(&file.path).map(|found| found.len()) {
                 Ok(len) if len > FILE_LEN_MAX => return problem("is longer than 1 MiB"),

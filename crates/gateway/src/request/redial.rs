@@ -25,6 +25,7 @@ use crate::request::failure::Failure;
 use crate::request::handshake::shake_hands_http1;
 use crate::session::redial::Lasting;
 use crate::session::report::Report;
+use crate::site::access::Per;
 use crate::site::balance::Balance;
 use crate::site::redial::{Redial, Search};
 use crate::site::route::{Action, Route};
@@ -277,11 +278,15 @@ impl Shared {
                 return Attempt::Over(close(POLICY, "this address may not use this service"));
             }
             let quotas = &self.connection.worker.quotas;
-            let id = quotas.client(route, &access.per, self.client, &headers);
-            if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {
+            // Who the subject is was found out by a request, and is not found out again.
+            let rate = access.requests.filter(|_| access.per != Per::Subject);
+            let id = quotas.client(route, &access.per, self.client, &headers, None);
+            if let Some(Err(wait)) = rate.map(|rate| quotas.request(id, rate)) {
                 return Attempt::Failed("too many requests of this client".to_owned(), wait);
             }
         }
+        let current = upstream.current();
+        let upstream: &Upstream = &current;
         let (at, server) = match self.choose(upstream, &headers, tried) {
             Ok(chosen) => chosen,
             Err(e) => return Attempt::Failed(e.to_string(), Duration::ZERO),

@@ -1,5 +1,6 @@
 //! What is known of a request before its sender is, and what is found out then.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,6 @@ use http::{HeaderName, HeaderValue};
 
 use crate::context::Connection;
 use crate::context::identity::Identity;
-use crate::request::auth::jwt::Taken;
 use crate::site::route::Route;
 use crate::upstream::edits::Edits;
 use crate::upstream::forward::Hop;
@@ -35,6 +35,21 @@ impl Asker<'_> {
             let quotas = &self.connection.worker.quotas;
             let _ = quotas.request(quotas.failures(self.route, self.client), rate); // the next one is refused
         }
+    }
+}
+
+/// What was taken out of a request. It is never shown.
+#[derive(Default)]
+pub(in crate::request) struct Taken {
+    pub(super) token: Option<Box<str>>,
+    /// The handshake offered tokens and no subprotocol, so that no answer to it is right: an answer may not choose what
+    /// carries a token, nor leave out a subprotocol that a browser waits for.
+    pub(super) offers_nothing: bool,
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taken").finish_non_exhaustive()
     }
 }
 

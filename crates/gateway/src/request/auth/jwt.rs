@@ -1,6 +1,5 @@
 //! The step of tokens: one is taken out of the request before anything else can repeat it, and judged when its turn comes.
 
-use std::fmt;
 use std::sync::Arc;
 
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -10,26 +9,11 @@ use net_io::unix_now;
 use upgrade_handler::RequestKind;
 
 use crate::context::identity::{Identity, Token};
-use crate::request::auth::findings::Asker;
+use crate::request::auth::findings::{Asker, Taken};
 use crate::request::reply::ErrorResponse;
 use crate::site::jwt::Jwt;
 use crate::site::jwt::verify::{Claims, TokenFault, verify};
 use crate::site::route::Route;
-
-/// What was taken out of a request. It is never shown.
-#[derive(Default)]
-pub(in crate::request) struct Taken {
-    token: Option<Box<str>>,
-    /// The handshake offered tokens and no subprotocol, so that no answer to it is right: an answer may not choose what
-    /// carries a token, nor leave out a subprotocol that a browser waits for.
-    offers_nothing: bool,
-}
-
-impl fmt::Debug for Taken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taken").finish_non_exhaustive()
-    }
-}
 
 /// Takes the token out of a request, wherever its route reads one.
 pub(in crate::request) fn take(route: &Arc<Route>, head: &mut Parts, kind: &mut RequestKind) -> Taken {

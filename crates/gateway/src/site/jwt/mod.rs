@@ -36,14 +36,14 @@ pub struct KeyFile {
     /// Its path.
     pub path: PathBuf,
     /// Line and column of the configuration that names it.
-    pub written_at: (usize, usize),
+    pub written_at: (usize, usize, usize),
     keys: ArcSwapOption<KeySet>,
 }
 
 impl KeyFile {
     /// One that has not been read yet: no token is good.
     #[must_use]
-    pub fn new(path: PathBuf, written_at: (usize, usize)) -> Self {
+    pub fn new(path: PathBuf, written_at: (usize, usize, usize)) -> Self {
         Self { path, written_at, keys: ArcSwapOption::empty() }
     }
 
