@@ -259,3 +259,50 @@ async fn a_reload_reads_the_keys_again_and_keeps_them_if_they_are_broken() {
     site.gateway.reload();
     assert_eq!(status(&sign(SECRET, None, &good())).await, 401);
 }
+
+/// By the values that were kept of the token: its issuer, its audience and the id of its key.
+#[tokio::test]
+async fn a_reload_judges_the_tokens_of_live_sessions_again() {
+    let options = "jwks = \"keys.json\", issuer = [\"issuer.test\", \"two.test\"]";
+    let site = start(options).await;
+    let file = site.gateway.path().join("keys.json");
+    fs::write(&file, keys(&[("k1", SECRET), ("k2", OTHER)])).unwrap();
+    site.gateway.reload();
+    let open = async |secret: &str, id: &str, issuer: &str| {
+        let mut claims = good();
+        claims["iss"] = json!(issuer);
+        let token = sign(secret, Some(id), &claims);
+        site.socket("/", &format!("Authorization: Bearer {token}\r\n")).await.unwrap()
+    };
+    let mut first = open(SECRET, "k1", "issuer.test").await;
+    let mut second = open(SECRET, "k1", "two.test").await;
+    let mut third = open(OTHER, "k2", "issuer.test").await;
+    site.gateway.write_config(&text(site.backend, "jwks = \"keys.json\", issuer = \"issuer.test\""));
+    site.gateway.reload();
+    second.hears_close(3000).await;
+    first.echoes("still here").await;
+    third.echoes("still here").await;
+    fs::write(&file, keys(&[("k1", SECRET)])).unwrap();
+    site.gateway.reload();
+    third.hears_close(3000).await;
+    first.echoes("still here").await;
+    site.gateway.write_config(&text(site.backend, "jwks = \"keys.json\", audience = \"another\""));
+    site.gateway.reload();
+    first.hears_close(3000).await;
+}
+
+#[tokio::test]
+async fn wrong_tokens_count_against_the_address() {
+    let site = start("jwks = \"keys.json\"").await;
+    let limited =
+        text(site.backend, "jwks = \"keys.json\"").replace("[control]", "failures = \"2/h\"\n[control]");
+    site.gateway.write_config(&limited);
+    site.gateway.reload();
+    let (wrong, right) = (sign(OTHER, Some("k1"), &good()), sign(SECRET, Some("k1"), &good()));
+    let status =
+        async |token: &str| site.get("/", &format!("Authorization: Bearer {token}\r\n")).await.status();
+    assert_eq!(status(&wrong).await, 401);
+    // A token that is missing or right does not count.
+    assert_eq!((site.get("/", "").await.status(), status(&right).await), (401, 200));
+    assert_eq!((status(&wrong).await, status(&right).await), (401, 429));
+}
