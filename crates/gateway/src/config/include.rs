@@ -1,6 +1,7 @@
 //! `include`: the sections of more files, behind those of the first.
 
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -60,13 +61,19 @@ pub(super) fn files(file: &Path, text: &str, variables: &Variables<'_>) -> Vec<I
             }
             // Once, if two patterns name it; and a pattern may name the file that it is in.
             if found.iter().all(|other| other.path != path) && path != file {
-                let text = fs::read_to_string(&path);
-                let text = text.map_err(|e| format!("{} can't be read: {e}", path.display()));
+                let text = read(&path).map_err(|e| format!("{} can't be read: {e}", path.display()));
                 found.push(Included { path, text, named: span.clone() });
             }
         }
     }
     found
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file")); // opening a FIFO would wait
+    }
+    fs::read_to_string(path)
 }
 
 /// A pattern that names no file is fine, since its directory may be empty. A name without a pattern is that of a file.

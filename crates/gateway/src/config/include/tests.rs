@@ -126,3 +126,13 @@ fn a_file_is_read_once() {
     assert_eq!(problems, Vec::<String>::new());
     assert_eq!(config.included.len(), 1);
 }
+
+#[test]
+fn what_is_no_file_is_a_problem() {
+    let first = FIRST.replace("\"more.toml\"", "\"sites\"");
+    let (_, problems, _directory) = read(&first, &[("sites/a.toml", "")]);
+    assert!(
+        problems.len() == 1 && problems[0].ends_with("include: sites can't be read: it is no file"),
+        "{problems:?}"
+    );
+}
