@@ -20,7 +20,7 @@ KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 NGINX = """
 daemon off;
-user root; # as whoever started it: the directory is nobody else's
+user root; # the user that started it: only this user can read the directory
 pid {directory}/nginx.pid;
 error_log stderr;
 events {{}}

@@ -13,7 +13,7 @@ from processes import HERE, environment, output, running, same, within
 
 NGINX = """
 daemon off;
-user root; # as whoever started it
+user root; # the user that started it
 pid {directory}/nginx.pid;
 error_log stderr;
 events {{}}

@@ -224,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                 close = Some(*payload);
             }
         });
-        // The session ends, whoever wants that: an answer is the server's to give, unless it has closed before.
+        // The client, or the gateway in its place, closes. The server answers, unless it has sent its Close before.
         match (close, &self.phase) {
             (Some(payload), Phase::Leaving(Leaving { closed: true, .. })) => {
                 self.to_client = to_the_client(FrameOpCode::Close, &payload);

@@ -39,8 +39,8 @@ impl Outages {
 }
 
 /// Whether the client may still have the session, by the settings of now. What is judged are values that the session
-/// has kept of its request: the address of its client, the line of
-/// its user, and the issuer, audience and key of its token.
+/// has kept of its request: the address of its client, the line of its user, and the issuer, audience and key of its
+/// token.
 #[must_use]
 pub(crate) fn is_allowed(entry: &Entry, site: &Site) -> bool {
     let Some(route) = site.route(&entry.route.id) else { return true }; // that is another rule's

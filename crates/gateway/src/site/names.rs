@@ -196,7 +196,7 @@ pub const TTL_MIN: Duration = Duration::from_secs(1);
 pub const TTL_MAX: Duration = Duration::from_secs(300);
 /// The longest time until a name that isn't resolved is asked about again, if older addresses are there.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// The same, if requests fail for want of one.
+/// The same, if there are no older addresses, so that requests fail.
 const RETRY_MAX_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// When a name is asked about again. `failures` is how many look-ups in a row have failed, `jitter` is from 0 to 1. It is

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The first wait; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// A session that has lived for so long with a server begins its waits anew.
+/// After a session has lived for so long with a server, its next wait is [`FIRST_WAIT`] again.
 const LONG_LIVED: Duration = Duration::from_secs(60);
 
 /// The settings of an upstream whose sessions outlive its servers.
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn they_and_the_time_begin_anew_only_after_a_minute_with_a_server() {
+    fn waits_and_the_time_start_again_only_after_a_minute_with_a_server() {
         let mut search = Search::default();
         search.wait(&Redial::DEFAULT, 0.0);
         search.spend(Duration::from_secs(20));

@@ -26,7 +26,8 @@ use crate::worker::{Command, Handle};
 const FREEZE_WAIT: Duration = Duration::from_millis(20);
 /// Those that have frozen wait no longer than this for the next that freezes.
 const NEXT_WAIT: Duration = Duration::from_millis(5);
-/// For sessions that are to freeze as they are: they need no more than to be polled. It begins anew with each batch.
+/// How long sessions that freeze as they are, with unsent bytes, are waited for. Their task only has to run once. The
+/// time starts again for each batch.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Ids that this process may still give to sessions after it has said which was the last.
 const IDS_RESERVED: u64 = 1_000;

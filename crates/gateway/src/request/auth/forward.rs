@@ -19,7 +19,7 @@ use crate::upstream::forward::Hop;
 /// Asks the server. `Some` is its answer to a request that may not come in, which goes back as it is.
 ///
 /// # Errors
-/// 503 if it can't be asked, 502 if its answer is none: a request that nobody has allowed does not come in.
+/// 503 if it can't be asked, 502 if its answer is none: without a yes of the server no request comes in.
 pub(super) async fn check(
     asker: Asker<'_>,
     forward: &Forward,

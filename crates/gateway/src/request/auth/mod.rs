@@ -25,7 +25,7 @@ pub(super) async fn identify(
     head: &mut Parts,
     kind: &mut RequestKind,
 ) -> Result<Result<Findings, Served>, RequestError> {
-    // First, whether or not a value follows, and whoever sent it: a trusted proxy may not have asked either.
+    // First, whether or not a value follows. A trusted proxy is no exception: it may not have authenticated the client.
     auth.reserved.strip(&mut head.headers);
     let mut found = Findings::default();
     // The order is in the reference, at [route.access].

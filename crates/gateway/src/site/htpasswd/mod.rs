@@ -103,8 +103,8 @@ impl Htpasswd {
         self.by_name.get(user).map(|at| self.lines[*at].digest)
     }
 
-    /// Whether this is the user's password. `salt` is secret and random: for a user that is not in the file it chooses a
-    /// line whose hash is computed all the same, so that the time doesn't tell who is.
+    /// Whether this is the user's password. For a user that is not in the file, the hash of another user's line is
+    /// computed, so that the time doesn't tell which users there are. `salt`, secret and random, chooses that line.
     #[must_use]
     pub fn verify(&self, user: &str, password: &[u8], salt: u64) -> bool {
         if let Some(at) = self.by_name.get(user) {
