@@ -17,7 +17,6 @@
 //! sent again, and none is cut: see there.
 
 mod decide;
-mod frozen;
 mod walk;
 
 use std::fmt;

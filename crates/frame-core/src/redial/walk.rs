@@ -3,8 +3,6 @@
 //! In: bytes that have gone to a peer, in pieces of any size. Out: what they are made of. The rules of frames are the
 //! relay's to check: here only their lengths matter.
 
-use net_io::state::{StateError, StateReader, StateWriter};
-
 use super::decide::Place;
 use crate::head::{CONTROL_PAYLOAD_MAX, OpCode, Scan, Sender, scan_head};
 use crate::scanner::ControlPayload;
@@ -46,10 +44,6 @@ impl Walker {
 
     pub(super) fn messages(&self) -> u64 {
         self.messages
-    }
-
-    pub(super) fn sender(&self) -> Sender {
-        self.sender
     }
 
     pub(super) fn place(&self) -> Place {
@@ -100,26 +94,6 @@ impl Walker {
     fn end_frame(&mut self) {
         self.messages += u64::from(!self.in_message);
     }
-
-    pub(super) fn write_state(&self, out: &mut StateWriter) {
-        let Self { sender, payload_left, in_message, messages } = self;
-        out.section(|out| {
-            out.bool(*sender == Sender::Client);
-            out.u64(*payload_left);
-            out.bool(*in_message);
-            out.u64(*messages);
-        });
-    }
-
-    pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
-        let mut fields = fields.section()?;
-        Ok(Self {
-            sender: if fields.bool()? { Sender::Client } else { Sender::Server },
-            payload_left: fields.u64()?,
-            in_message: fields.bool()?,
-            messages: fields.count()?,
-        })
-    }
 }
 
 /// A piece of the stream, as it came.
@@ -151,10 +125,6 @@ impl Track {
 
     pub(super) fn messages(&self) -> u64 {
         self.walker.messages()
-    }
-
-    pub(super) fn sender(&self) -> Sender {
-        self.walker.sender
     }
 
     /// The front of a head or of a control frame, that has been taken.
@@ -245,16 +215,6 @@ impl Track {
         }
         1
     }
-
-    pub(super) fn write_state(&self, out: &mut StateWriter) {
-        let Self { walker, front } = self;
-        walker.write_state(out);
-        out.bytes(front);
-    }
-
-    pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
-        Ok(Self { walker: Walker::read_state(fields)?, front: fields.bytes()?.to_vec() })
-    }
 }
 
 #[cfg(test)]
@@ -320,21 +280,5 @@ mod tests {
         assert_eq!(track.take(&wire[ends[1] + 1..ends[3]], |_| {}), None);
         assert_eq!(track.take(&wire[ends[3]..], |_| {}), Some(wire.len() - ends[3]));
         assert_eq!(track.place(), Place::Between);
-    }
-
-    #[test]
-    fn it_goes_on_from_its_state() {
-        let (wire, _) = wire();
-        for at in 0..wire.len() {
-            let mut track = Track::new(Sender::Client);
-            track.take(&wire[..at], |_| {});
-            let mut out = StateWriter::new(1);
-            track.write_state(&mut out);
-            let state = out.finish();
-            let mut again = Track::read_state(&mut StateReader::new(&state, 1).unwrap()).unwrap();
-            assert_eq!(again.place(), track.place());
-            again.take(&wire[at..], |_| {});
-            assert_eq!((again.messages(), again.place()), (4, Place::Between));
-        }
     }
 }
