@@ -274,6 +274,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/upstream/edits.rs",
         "gateway/src/request/cors.rs",
         "gateway/src/site/template.rs",
+        "gateway/src/site/written.rs",
         "gateway/src/request/coding.rs",
         "gateway/src/request/service/files/name.rs",
         "gateway/src/request/service/files/ranges.rs",

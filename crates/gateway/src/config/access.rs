@@ -181,7 +181,7 @@ fn read_forward(d: &mut Document<'_>, section: ForwardOptions) -> Option<Forward
         Forward::parse(&url).map_err(|what| d.problem(place, format!("url: {what}"))).ok()?;
     if let Some(tls) = &endpoint.tls {
         let mut tls = ServerTls::new(tls.name.clone(), tls.settings.clone());
-        tls.written_at = (place.file, place.line, place.column);
+        tls.written_at = place;
         endpoint.tls = Some(Arc::new(tls));
     }
     let copy = section.copy.map(|at| at.value).unwrap_or_default();
@@ -192,7 +192,7 @@ fn read_forward(d: &mut Document<'_>, section: ForwardOptions) -> Option<Forward
 fn read_basic(section: BasicOptions) -> Option<Basic> {
     let At { value: file, place } = section.file?;
     Some(Basic {
-        users: UserFile::new(file, (place.file, place.line, place.column)),
+        users: UserFile::new(file, place),
         realm: section.realm.value,
         user_header: section.user_header.map(|at| at.value),
         pass_password: section.pass_password.value,

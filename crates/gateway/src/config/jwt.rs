@@ -13,7 +13,7 @@ use super::fields::field_name;
 use super::kind::{self, Boolean, Kind, List, Options, Text, noted};
 use super::model::Config;
 use super::option::options;
-use super::problem::{Place, Problem};
+use super::problem::Problem;
 use super::spec::{At, Shape};
 use crate::site::auth::Auth;
 use crate::site::jwt::place::TokenPlace;
@@ -118,7 +118,7 @@ pub(super) fn read(d: &mut Document<'_>, section: JwtOptions, auth: &mut Auth) {
     let fields = section.headers.map(|at| at.value).unwrap_or_default();
     auth.reserved.extend(fields.iter().map(|(_, name)| name));
     auth.jwt = Some(Jwt {
-        keys: Arc::new(KeyFile::new(path, (at.file, at.line, at.column))),
+        keys: Arc::new(KeyFile::new(path, at)),
         issuers: texts(section.issuer),
         audiences: texts(section.audience),
         places: section.from.map_or_else(|| vec![TokenPlace::Header], |at| at.value),
@@ -135,11 +135,7 @@ impl Config {
         auth.filter_map(|jwt| {
             let file = &jwt.keys;
             let problem = |what: &str| {
-                let (at, line, column) = file.written_at;
-                Some(self.problem(
-                    Place { file: at, line, column },
-                    format!("jwks: {} {what}", file.path.display()),
-                ))
+                Some(self.problem(file.written_at, format!("jwks: {} {what}", file.path.display())))
             };
             match std::fs::metadata(&file.path).map(|found| found.len()) {
                 Ok(len) if len > FILE_LEN_MAX => return problem("is longer than 1 MiB"),

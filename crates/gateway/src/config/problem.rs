@@ -3,16 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// A place in the configuration, as editors count: from 1. The default stands for no place at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Place {
-    /// 0: the configuration file. Else that of [`Config::included`](super::Config::included), counted from 1.
-    pub file: usize,
-    /// The line.
-    pub line: usize,
-    /// The character in the line.
-    pub column: usize,
-}
+pub use crate::site::written::Place;
 
 /// Where something is missing that the whole file lacks.
 pub(super) const FIRST_LINE: Place = Place { file: 0, line: 1, column: 1 };

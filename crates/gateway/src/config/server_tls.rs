@@ -97,13 +97,13 @@ pub(super) fn apply(d: &mut Document<'_>, tls: impl Into<BackendTls>, servers: &
     for server in servers {
         let endpoint = Arc::make_mut(&mut server.endpoint);
         let Some(old) = &endpoint.tls else { continue };
-        if old.written_at != (0, 0, 0) {
+        if old.written_at != Place::default() {
             d.problem(place, "tls: the upstream has [upstream.tls] already; keep one of the two");
             return;
         }
         let name = server_name.as_ref().map_or_else(|| old.name.clone(), |at| at.value.clone());
         let mut tls = ServerTls::new(name, settings.clone());
-        tls.written_at = (place.file, place.line, place.column);
+        tls.written_at = place;
         endpoint.tls = Some(Arc::new(tls));
     }
 }

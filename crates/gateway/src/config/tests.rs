@@ -345,7 +345,10 @@ fn tls_towards_servers() {
     ));
     assert_eq!(problems, Vec::<String>::new());
     let tls = endpoint(&config).tls.clone().unwrap();
-    assert_eq!((tls.name.to_string().as_str(), tls.written_at), ("app.internal", (0, 30, 1)));
+    assert_eq!(
+        (tls.name.to_string().as_str(), tls.written_at),
+        ("app.internal", Place { file: 0, line: 30, column: 1 })
+    );
     assert_eq!(tls.settings.authorities, [Path::new("/etc/wssgate/ca.pem")]);
     assert_eq!(tls.settings.client_certificate.as_ref().unwrap().key, Path::new("/etc/wssgate/k"));
     let (_, problems) = parse(&file("[route.tls]\nca = []\nserver_name = \"a b\""));
@@ -958,7 +961,7 @@ fn upstreams_and_what_is_wrong_with_them() {
     assert_eq!(upstream.redial, Some(redial));
     let sticky = upstream.sticky.as_ref().unwrap();
     assert_eq!((&*sticky.cookie, sticky.max_age), ("id", Some(SECOND * 86400)));
-    assert!(sticky.key_file.as_ref().unwrap().ends_with("keys") && sticky.written_at.1 > 1);
+    assert!(sticky.key_file.as_ref().unwrap().ends_with("keys") && sticky.written_at.line > 1);
     assert!(config.routes[0].rewrite.is_some());
     for (upstream, proxy, what) in [
         ("name = \"pool\"\nservers = \"http://a\"\nsticky = { cookie = \"a;b\" }", "\"pool\"", "cookie: "),

@@ -400,7 +400,7 @@ fn read_sticky(section: StickyOptions) -> Sticky {
     let mut sticky = Sticky::new(section.cookie.as_ref().map_or(Sticky::COOKIE, |at| &at.value));
     sticky.max_age = section.max_age.map(|at| at.value);
     sticky.key_file = section.key_file.map(|at| at.value);
-    sticky.written_at = (place.file, place.line, place.column);
+    sticky.written_at = place;
     sticky
 }
 

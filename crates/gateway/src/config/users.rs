@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Config;
-use super::problem::{Place, Problem};
+use super::problem::Problem;
 use crate::site::htpasswd::Htpasswd;
 
 /// Files are kept in memory. In bytes.
@@ -19,10 +19,9 @@ pub fn prepare(config: &Config) -> Vec<Problem> {
     for route in &config.routes {
         let auth = route.access.as_ref().and_then(|access| access.auth.as_ref());
         let Some(basic) = auth.and_then(|auth| auth.basic.as_ref()) else { continue };
-        let (at, line, column) = basic.users.written_at;
         let file = basic.users.path.display();
         let mut problem = |what: String| {
-            problems.push(config.problem(Place { file: at, line, column }, format!("file: {file}: {what}")));
+            problems.push(config.problem(basic.users.written_at, format!("file: {file}: {what}")));
         };
         match read(&basic.users.path) {
             Ok((text, is_open)) => match Htpasswd::parse(&text) {

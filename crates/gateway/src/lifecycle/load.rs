@@ -131,9 +131,8 @@ fn prepare_tls(config: &Config) -> Vec<Problem> {
     for endpoint in servers.chain(forwards) {
         let Some(tls) = &endpoint.tls else { continue };
         let connector = known.entry(&tls.settings).or_insert_with(|| {
-            let (file, line, column) = tls.written_at;
             let what = |e| format!("TLS towards {endpoint}: {e}");
-            let problem = |e| problems.push(config.problem(Place { file, line, column }, what(e)));
+            let problem = |e| problems.push(config.problem(tls.written_at, what(e)));
             TlsConnector::new(&tls.settings).map_err(problem).ok()
         });
         if let Some(connector) = connector {
@@ -158,14 +157,7 @@ fn prepare_sticky(config: &Config) -> (BTreeMap<PathBuf, Option<u32>>, Vec<Probl
             Err(_) if files.contains_key(file) => {}
             Err(error) => {
                 files.insert(file.clone(), None);
-                let (at, line, column) = sticky.written_at;
-                problems.extend(key_problems(
-                    config,
-                    "key_file",
-                    file,
-                    Place { file: at, line, column },
-                    error,
-                ));
+                problems.extend(key_problems(config, "key_file", file, sticky.written_at, error));
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::site::endpoint::Endpoint;
 use crate::site::htpasswd::Htpasswd;
 use crate::site::jwt::Jwt;
 use crate::site::rate::Rate;
+use crate::site::written::Place;
 
 /// How a route finds out who sends a request, beyond the client's address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,8 +81,8 @@ pub struct Basic {
 pub struct UserFile {
     /// Where it is.
     pub path: PathBuf,
-    /// The file, the line and the column of the configuration that say so.
-    pub written_at: (usize, usize, usize),
+    /// Where the configuration names it.
+    pub written_at: Place,
     /// What is in it, and whether every user of the machine can read it; from when it was read.
     read: OnceLock<(Arc<Htpasswd>, bool)>,
 }
@@ -89,7 +90,7 @@ pub struct UserFile {
 impl UserFile {
     /// It is not read yet: see [`Self::prepare`].
     #[must_use]
-    pub fn new(path: PathBuf, written_at: (usize, usize, usize)) -> Self {
+    pub fn new(path: PathBuf, written_at: Place) -> Self {
         Self { path, written_at, read: OnceLock::new() }
     }
 

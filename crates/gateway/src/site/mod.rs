@@ -33,6 +33,7 @@ pub mod sticky;
 pub mod tcp;
 pub mod template;
 pub mod upstream;
+pub mod written;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

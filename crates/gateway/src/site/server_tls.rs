@@ -5,14 +5,16 @@ use std::sync::OnceLock;
 
 use tls_acceptor::{ConnectorSettings, ServerName, TlsConnector};
 
+use crate::site::written::Place;
+
 /// TLS towards one server.
 pub struct ServerTls {
     /// Its certificate has to be valid for this name.
     pub name: ServerName,
     /// Whom it is trusted by, and what it is shown.
     pub settings: ConnectorSettings,
-    /// The file, the line and the column of the configuration that say so; zeros if none do.
-    pub written_at: (usize, usize, usize),
+    /// Where the configuration says so.
+    pub written_at: Place,
     /// What does handshakes, from when the files were read.
     connector: OnceLock<TlsConnector>,
 }
@@ -21,7 +23,7 @@ impl ServerTls {
     /// Its files are not read yet: see [`Self::prepare`].
     #[must_use]
     pub fn new(name: ServerName, settings: ConnectorSettings) -> Self {
-        Self { name, settings, written_at: (0, 0, 0), connector: OnceLock::new() }
+        Self { name, settings, written_at: Place::default(), connector: OnceLock::new() }
     }
 
     /// Sets what was made of the files; only the first counts.

@@ -15,6 +15,7 @@ use tls_acceptor::SigningKeys;
 
 use crate::site::endpoint::Endpoint;
 use crate::site::matcher::PathMatcher;
+use crate::site::written::Place;
 
 /// How clients come back to their server.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct Sticky {
     pub max_age: Option<Duration>,
     /// Where the keys are; `None`: there is a random one.
     pub key_file: Option<PathBuf>,
-    /// The file, the line and the column of the configuration that say so; zeros if none do.
-    pub written_at: (usize, usize, usize),
+    /// Where the configuration says so.
+    pub written_at: Place,
     /// Those of the file, from when it was read.
     keys: OnceLock<SigningKeys>,
 }
@@ -39,7 +40,7 @@ impl Sticky {
     #[must_use]
     pub fn new(cookie: &str) -> Self {
         let (max_age, key_file) = (None, None);
-        Self { cookie: cookie.into(), max_age, key_file, written_at: (0, 0, 0), keys: OnceLock::new() }
+        Self { cookie: cookie.into(), max_age, key_file, written_at: Place::default(), keys: OnceLock::new() }
     }
 
     /// Sets the keys of the file; only the first count.

@@ -12,6 +12,7 @@ use http::HeaderName;
 
 use self::keys::KeySet;
 use self::place::TokenPlace;
+use crate::site::written::Place;
 
 /// How a route reads tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +36,15 @@ pub struct Jwt {
 pub struct KeyFile {
     /// Its path.
     pub path: PathBuf,
-    /// Line and column of the configuration that names it.
-    pub written_at: (usize, usize, usize),
+    /// Where the configuration names it.
+    pub written_at: Place,
     keys: ArcSwapOption<KeySet>,
 }
 
 impl KeyFile {
     /// One that has not been read yet: no token is good.
     #[must_use]
-    pub fn new(path: PathBuf, written_at: (usize, usize, usize)) -> Self {
+    pub fn new(path: PathBuf, written_at: Place) -> Self {
         Self { path, written_at, keys: ArcSwapOption::empty() }
     }
 

@@ -58,7 +58,7 @@ impl Issuer {
 
 fn jwt() -> Jwt {
     Jwt {
-        keys: KeyFile::new("keys.json".into(), (0, 1, 1)).into(),
+        keys: KeyFile::new("keys.json".into(), crate::site::written::Place::default()).into(),
         issuers: vec!["https://issuer.test".into()],
         audiences: vec!["chat".into(), "api".into()],
         places: vec![TokenPlace::Header],
