@@ -10,7 +10,7 @@ use super::environment::{Variables, expand};
 use super::foreign;
 use super::problem::{Lines, Place, Problem};
 use super::secret;
-use super::spec::{SectionSpec, Written};
+use super::spec::{SectionSpec, Shape, Written};
 use crate::site::hidden::Hidden;
 
 /// The files, and what was found wrong with them so far.
@@ -50,11 +50,16 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Parses one more file; its syntax errors are noted, and what can be understood is returned.
-    pub(super) fn parse(&mut self, file: &Path, text: &'a str) -> Spanned<DeTable<'a>> {
+    /// Takes in one more file, parsed from `text`: its syntax errors are noted, and what could be understood is returned,
+    /// with the environment's variables in it.
+    pub(super) fn add(
+        &mut self,
+        file: &Path,
+        text: &'a str,
+        (tree, errors): (Spanned<DeTable<'a>>, Vec<toml::de::Error>),
+    ) -> Spanned<DeTable<'a>> {
         let start = self.sources.last().map_or(0, |last| last.start + last.lines.len() + 1);
         self.sources.push(Source { path: file.to_owned(), lines: Lines::of(text), start, broken_at: None });
-        let (tree, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let place = self.place(error.span().map(|span| shifted(span, start)).or(Some(start..start)));
             let what = secret::left_out(format!("this is not TOML: {}", error.message().replace('\n', " ")));
@@ -79,6 +84,11 @@ impl<'a> Document<'a> {
     pub(super) fn base(&self, value: &Spanned<DeValue<'_>>) -> &Path {
         let file = self.source(value.span().start).and_then(|(_, source)| source.path.parent());
         file.unwrap_or(Path::new(""))
+    }
+
+    /// What the option `key` of the top level holds.
+    pub(super) fn shape(&self, key: &str) -> Option<&Shape> {
+        self.described.options.iter().find(|option| option.key == key).map(|option| &option.shape)
     }
 
     /// The files behind the first, in their order.

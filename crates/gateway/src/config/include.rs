@@ -1,5 +1,6 @@
 //! `include`: the sections of more files, behind those of the first.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -10,9 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::Document;
 use super::environment::{Variables, expand};
-use super::kind::Options;
 use super::spec::Shape;
-use super::top_level::TopLevel;
 use crate::site::hidden::Hidden;
 
 /// So many files are read at most.
@@ -27,17 +26,18 @@ pub(super) struct Included {
     named: Range<usize>,
 }
 
-/// Reads every file that `text` includes, in the order of the patterns and, for each, of the names. A pattern that is
+/// Reads every file that the first one includes, in the order of the patterns and, for each, of the names. A pattern that is
 /// wrong is left out here: it is noted when the option is read.
-pub(super) fn files(file: &Path, text: &str, variables: &Variables<'_>) -> Vec<Included> {
-    let (tree, _) = DeTable::parse_recoverable(text);
-    let Some(value) = tree.get_ref().get("include") else { return Vec::new() };
+pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>) -> Vec<Included> {
+    let Some(value) = first.get("include") else { return Vec::new() };
     let patterns = match value.get_ref() {
         DeValue::Array(items) => items.iter().collect(),
         _ => vec![value],
     };
     let base = file.parent().unwrap_or(Path::new(""));
     let mut found: Vec<Included> = Vec::new();
+    // Each is read once, if two patterns name it; and a pattern may name the file that it is in.
+    let mut known = HashSet::from([file.to_owned()]);
     for pattern in patterns {
         let DeValue::String(text) = pattern.get_ref() else { continue };
         let text = match expand(text, variables, &mut Hidden::default()) {
@@ -59,8 +59,7 @@ pub(super) fn files(file: &Path, text: &str, variables: &Variables<'_>) -> Vec<I
                 found.push(unread(path, format!("more than {FILES_MAX} files are included")));
                 return found;
             }
-            // Once, if two patterns name it; and a pattern may name the file that it is in.
-            if found.iter().all(|other| other.path != path) && path != file {
+            if known.insert(path.clone()) {
                 let text = read(&path).map_err(|e| format!("{} can't be read: {e}", path.display()));
                 found.push(Included { path, text, named: span.clone() });
             }
@@ -101,7 +100,7 @@ pub(super) fn append<'a>(document: &mut Document<'a>, first: &mut DeTable<'a>, i
     for Included { path, text, named } in included {
         match text {
             Ok(text) => {
-                let tree = document.parse(path, text);
+                let tree = document.add(path, text, DeTable::parse_recoverable(text));
                 for (key, value) in tree.into_inner() {
                     add(document, first, key, value);
                 }
@@ -118,22 +117,18 @@ fn add<'a>(
     value: Spanned<DeValue<'a>>,
 ) {
     let name = key.get_ref().as_ref();
-    let option = TopLevel::describe().options.into_iter().find(|option| option.key == name);
     let place = document.place(Some(key.span()));
-    let shape = match option.map(|option| option.shape) {
-        Some(Shape::Value { .. }) => {
-            let what = format!(
-                "{name} belongs to the top level of the configuration file; a file that is included has only sections"
-            );
-            return document.problem(place, what);
-        }
-        shape => shape,
-    };
+    if let Some(Shape::Value { .. }) = document.shape(name) {
+        let what = format!(
+            "{name} belongs to the top level of the configuration file; a file that is included has only sections"
+        );
+        return document.problem(place, what);
+    }
     let Some(there) = first.get_mut(name) else {
         first.insert(key, value);
         return;
     };
-    match (shape, there.get_mut(), value.get_ref()) {
+    match (document.shape(name), there.get_mut(), value.get_ref()) {
         (Some(Shape::Sections(_)), DeValue::Array(all), DeValue::Array(more)) => {
             for section in more.iter() {
                 all.push(section.clone());
@@ -143,8 +138,7 @@ fn add<'a>(
         (None, ..) => {}
         (Some(_), there_value, _) => {
             let is_table = matches!(there_value, DeValue::Table(_));
-            let at = document.place(Some(there.span()));
-            let shown = document.shown(at, place);
+            let shown = document.shown(document.place(Some(there.span())), place);
             let what = if is_table {
                 format!("[{name}] stands at {shown} already; a configuration has one")
             } else {

@@ -44,6 +44,8 @@ mod when;
 
 use std::path::Path;
 
+use toml::de::DeTable;
+
 pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;
@@ -106,9 +108,10 @@ impl Config {
     }
 
     fn parse_with(file: &Path, text: &str, variables: &Variables<'_>) -> (Self, Vec<Problem>) {
-        let included = include::files(file, text, variables);
+        let parsed = DeTable::parse_recoverable(text);
+        let included = include::files(file, parsed.0.get_ref(), variables);
         let mut document = Document::new(variables, TopLevel::describe());
-        let mut tree = document.parse(file, text);
+        let mut tree = document.add(file, text, parsed);
         include::append(&mut document, tree.get_mut(), &included);
         let section = Section::new(&document, TopLevel::NAME, tree.span(), tree.get_ref());
         let top_level = TopLevel::read(&mut document, &section);
