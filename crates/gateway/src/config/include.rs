@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::Document;
 use super::environment::{Variables, expand};
+use super::file;
 use super::spec::Shape;
 use crate::site::hidden::Hidden;
 
@@ -69,9 +70,7 @@ pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>)
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file")); // opening a FIFO would wait
-    }
+    file::metadata(path)?;
     fs::read_to_string(path)
 }
 

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 
 use super::document::{Document, describe};
 use super::fields::field_name;
+use super::file;
 use super::kind::{self, Boolean, Kind, List, Options, Text, noted};
 use super::model::Config;
 use super::option::options;
@@ -137,13 +138,9 @@ impl Config {
             let problem = |what: &str| {
                 Some(self.problem(file.written_at, format!("jwks: {} {what}", file.path.display())))
             };
-            match std::fs::metadata(&file.path).map(|found| found.len()) {
-                Ok(len) if len > FILE_LEN_MAX => return problem("is longer than 1 MiB"),
-                Ok(_) => {}
-                Err(e) => return problem(&format!("can't be read: {e}")),
-            }
-            match std::fs::read(&file.path) {
-                Ok(text) => file.use_text(&text).err().and_then(problem),
+            match file::read(&file.path, FILE_LEN_MAX).map(|content| content.bytes) {
+                Ok(Some(text)) => file.use_text(&text).err().and_then(problem),
+                Ok(None) => problem("is longer than 1 MiB"),
                 Err(e) => problem(&format!("can't be read: {e}")),
             }
         })

@@ -15,6 +15,7 @@ mod dns;
 mod document;
 mod environment;
 mod fields;
+mod file;
 mod files;
 mod foreign;
 mod include;

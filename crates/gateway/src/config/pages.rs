@@ -1,8 +1,6 @@
 //! `error_pages`: pages by status, read when the configuration is.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
@@ -10,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::document::{Document, describe};
+use super::file;
 use super::kind::{Kind, noted};
 use super::spec::Shape;
 use crate::site::extras::Page;
@@ -50,31 +49,20 @@ impl Kind for PageFiles {
     }
 }
 
-fn page(status: &str, file: &DeValue<'_>, base: &Path) -> Result<(u16, Page), String> {
+fn page(status: &str, name: &DeValue<'_>, base: &Path) -> Result<(u16, Page), String> {
     let status: u16 = status
         .parse()
         .ok()
         .filter(|status| (400..=599).contains(status))
         .ok_or_else(|| "expected a status from 400 to 599".to_owned())?;
-    let DeValue::String(file) = file else {
-        return Err(format!("expected the name of a file in quotes, found {}", describe(file)));
+    let DeValue::String(name) = name else {
+        return Err(format!("expected the name of a file in quotes, found {}", describe(name)));
     };
-    let path = base.join(file.as_ref());
-    let body = read(&path).map_err(|e| format!("{} can't be read: {e}", path.display()))?;
-    if body.len() as u64 > PAGE_LEN_MAX {
-        return Err(format!("{} is longer than 1 MiB", path.display()));
-    }
+    let path = base.join(name.as_ref());
+    let content = file::read(&path, PAGE_LEN_MAX);
+    let content = content.map_err(|e| format!("{} can't be read: {e}", path.display()))?;
+    let body = content.bytes.ok_or_else(|| format!("{} is longer than 1 MiB", path.display()))?;
     Ok((status, Page { body: body.into(), content_type: media_type(path.as_os_str()) }))
-}
-
-/// At most one byte more than a page may have.
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no file")); // opening a FIFO would wait
-    }
-    let mut body = Vec::new();
-    File::open(path)?.take(PAGE_LEN_MAX + 1).read_to_end(&mut body)?;
-    Ok(body)
 }
 
 #[cfg(test)]

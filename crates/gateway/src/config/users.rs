@@ -1,11 +1,10 @@
 //! The files with users that `[route.access.basic]` names, which are read after the configuration.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::Path;
 
 use super::Config;
+use super::file;
 use super::problem::Problem;
 use crate::site::htpasswd::Htpasswd;
 
@@ -37,14 +36,9 @@ pub fn prepare(config: &Config) -> Vec<Problem> {
 
 /// The text, and whether every user of the machine can read it.
 fn read(path: &Path) -> io::Result<(String, bool)> {
-    let about = std::fs::metadata(path)?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is no file")); // opening a FIFO would wait
-    }
-    let mut text = String::new();
-    File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::other("it is longer than 4 MiB"));
-    }
-    Ok((text, about.mode() & 0o004 != 0))
+    let content = file::read(path, FILE_LEN_MAX)?;
+    let bytes = content.bytes.ok_or_else(|| io::Error::other("it is longer than 4 MiB"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| io::Error::other("stream did not contain valid UTF-8"))?;
+    Ok((text, content.is_open))
 }
