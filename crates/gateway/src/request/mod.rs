@@ -143,7 +143,7 @@ async fn serve(
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
     access::misdirected(connection, &host)?;
-    let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
+    let path = path_of(&head)?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
     let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
@@ -250,16 +250,16 @@ async fn serve(
             }
             Action::Tcp(_) | Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => {
-                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
+                let path = path_of(&head)?;
                 Ok(console::page(route, &head, &path)?)
             }
             Action::Redirect(to) => {
-                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
+                let path = path_of(&head)?;
                 let groups = route.matcher.path.groups_of(&path);
                 Ok(redirect::answer(to, &requested(&head, &host, route, &groups))?)
             }
             Action::Respond(fixed) => {
-                let path = RequestPath::parse(shown_path(&head)).map_err(|e| form::bad(e.to_string()))?;
+                let path = path_of(&head)?;
                 let groups = route.matcher.path.groups_of(&path);
                 Ok(respond::answer(fixed, &requested(&head, &host, route, &groups)))
             }
@@ -268,6 +268,14 @@ async fn serve(
             }
         },
     }
+}
+
+/// The path that was asked for, in the form in which routes are compared with it.
+///
+/// # Errors
+/// 400.
+fn path_of(head: &Parts) -> Result<RequestPath<'_>, ErrorResponse> {
+    RequestPath::parse(shown_path(head)).map_err(|e| form::bad(e.to_string()))
 }
 
 /// The path that was asked for.

@@ -7,10 +7,11 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Response, StatusCode, Version};
 use upgrade_handler::Refusal;
 
-use crate::context::registry::Registered;
+use crate::context::Connection;
+use crate::context::registry::{Registered, SessionOpener, StayReason};
 use crate::request::body::{AnswerBody, ToClient};
 use crate::session::report::Report;
-use crate::session::{Other, Session};
+use crate::session::{Other, Session, Special};
 use crate::site::route::Route;
 
 /// What becomes of a request.
@@ -80,6 +81,26 @@ pub(crate) enum Served {
     Answer(Response<AnswerBody>),
     /// A session.
     Upgraded(Upgraded),
+}
+
+impl Served {
+    /// A session of another kind than between a client and a WebSocket server. It stays at a takeover.
+    pub(super) fn special(
+        connection: &Connection,
+        route: &Arc<Route>,
+        report: &Report,
+        answer: Response<()>,
+        special: Special,
+    ) -> Self {
+        let who = SessionOpener { stays: Some(StayReason::Upgrade), ..report.who() };
+        Self::Upgraded(Upgraded {
+            answer,
+            registered: connection.worker.enroll(route, who),
+            route: route.clone(),
+            deflate: false,
+            other: Other::Special(Box::new(special)),
+        })
+    }
 }
 
 /// An agreed session.

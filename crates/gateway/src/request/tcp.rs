@@ -8,12 +8,11 @@ use http::request::Parts;
 use upgrade_handler::{Agreed, Upgrade, accept};
 
 use crate::context::Connection;
-use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::options;
 use crate::request::failure::{Failure, begin, note};
-use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::request::reply::{RequestError, Served};
+use crate::session::Special;
 use crate::session::report::Report;
-use crate::session::{Other, Special};
 use crate::site::route::Route;
 use crate::site::tcp::TcpServer;
 use crate::upstream::dial::dial;
@@ -44,13 +43,5 @@ pub(super) async fn upgrade(
     let agreed = Agreed { protocol, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
-    let registered =
-        connection.worker.enroll(route, SessionOpener { stays: Some(StayReason::Upgrade), ..report.who() });
-    Ok(Served::Upgraded(Upgraded {
-        answer,
-        registered,
-        route: route.clone(),
-        deflate: false,
-        other: Other::Special(Box::new(Special::Tcp(backend))),
-    }))
+    Ok(Served::special(connection, route, report, answer, Special::Tcp(backend)))
 }

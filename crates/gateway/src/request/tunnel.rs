@@ -13,13 +13,12 @@ use upgrade_handler::{
 };
 
 use crate::context::Connection;
-use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, note};
 use crate::request::proxy::keep_names;
-use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::request::reply::{RequestError, Served};
+use crate::session::Special;
 use crate::session::report::Report;
-use crate::session::{Other, Special};
 use crate::site::route::{Action, Route};
 use crate::site::upstream::Upstream;
 use crate::telemetry::peer::cut;
@@ -132,13 +131,5 @@ pub(super) async fn open(
     if upstream.keeps_names {
         *answer.extensions_mut() = head.extensions;
     }
-    let registered =
-        connection.worker.enroll(route, SessionOpener { stays: Some(StayReason::Upgrade), ..report.who() });
-    Ok(Served::Upgraded(Upgraded {
-        answer,
-        registered,
-        route: route.clone(),
-        deflate: false,
-        other: Other::Special(Box::new(Special::Opaque(Handoff::new(backend, ahead)))),
-    }))
+    Ok(Served::special(connection, route, report, answer, Special::Opaque(Handoff::new(backend, ahead))))
 }
