@@ -261,6 +261,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/balance.rs",
         "gateway/src/site/health.rs",
         "gateway/src/site/retry.rs",
+        "gateway/src/site/cookie.rs",
         "gateway/src/site/drained.rs",
         "gateway/src/site/hidden.rs",
         "gateway/src/site/host.rs",

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use http::header::{COOKIE, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
+
+use crate::site::cookie;
 
 /// How a server is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -205,7 +207,7 @@ impl HashKey {
         let found = match self {
             Self::Client => None,
             Self::Header(name) => headers.get(name).map(http::HeaderValue::as_bytes),
-            Self::Cookie(name) => cookie(headers, name),
+            Self::Cookie(name) => cookie::value(headers, name),
             Self::Query(name) => query
                 .and_then(|query| {
                     query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| **key == **name))
@@ -231,19 +233,9 @@ impl fmt::Display for HashKey {
     }
 }
 
-/// The value of a cookie (RFC 6265 §4.2.1), the first of its name.
-#[must_use]
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers.get_all(COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b';')).find_map(
-        |pair| {
-            let at = pair.iter().position(|b| *b == b'=')?;
-            (pair[..at].trim_ascii() == name.as_bytes()).then(|| pair[at + 1..].trim_ascii())
-        },
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
     use std::net::Ipv4Addr;
 
     use http::HeaderValue;

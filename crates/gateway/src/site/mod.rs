@@ -4,6 +4,7 @@ pub mod access;
 pub mod answer;
 pub mod auth;
 pub mod balance;
+pub mod cookie;
 pub mod drained;
 pub mod endpoint;
 pub mod extras;

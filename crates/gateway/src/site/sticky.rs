@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use tls_acceptor::SigningKeys;
 
+use crate::site::cookie;
 use crate::site::endpoint::Endpoint;
 use crate::site::matcher::PathMatcher;
 use crate::site::written::Place;
@@ -72,38 +73,15 @@ impl Sticky {
         HeaderValue::try_from(field).ok()
     }
 
-    /// Takes the cookie out of a request's fields. Returns its values, which a client may have for several paths: the
-    /// first is that of the longest (RFC 6265 §5.4).
+    /// Takes the cookie out of a request's fields. Returns its values.
     pub fn take(&self, headers: &mut HeaderMap) -> Vec<u128> {
-        let is_ours = |pair: &&[u8]| {
-            let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-            pair[..at].trim_ascii() == self.cookie.as_bytes()
-        };
-        let pairs = |line: &HeaderValue| -> Vec<Vec<u8>> {
-            line.as_bytes().split(|byte| *byte == b';').map(<[u8]>::to_vec).collect()
-        };
-        let lines: Vec<_> = headers.get_all(COOKIE).into_iter().map(pairs).collect();
-        if !lines.iter().flatten().any(|pair| is_ours(&&pair[..])) {
-            return Vec::new();
-        }
-        headers.remove(COOKIE);
-        let mut found = Vec::new();
-        for line in &lines {
-            let (ours, others): (Vec<&[u8]>, Vec<_>) = line.iter().map(|pair| &pair[..]).partition(is_ours);
-            found.extend(ours.into_iter().filter_map(value));
-            let rest = others.into_iter().map(<[u8]>::trim_ascii).collect::<Vec<_>>().join(&b"; "[..]);
-            if let Some(rest) = HeaderValue::from_bytes(&rest).ok().filter(|rest| !rest.is_empty()) {
-                headers.append(COOKIE, rest);
-            }
-        }
-        found
+        cookie::take(headers, &self.cookie).iter().filter_map(|digits| value(digits)).collect()
     }
 }
 
 /// What [`Sticky::field`] has written.
-fn value(pair: &[u8]) -> Option<u128> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
-    let digits = std::str::from_utf8(pair[at + 1..].trim_ascii()).ok()?;
+fn value(digits: &[u8]) -> Option<u128> {
+    let digits = std::str::from_utf8(digits).ok()?;
     let is_good = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_good.then(|| u128::from_str_radix(digits, 16).ok()).flatten()
 }
@@ -150,6 +128,8 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
     use crate::site::path::RoutePath;
 

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::PathAndQuery;
 use http::{HeaderName, Uri};
+
+use crate::site::cookie;
 
 /// Where a token may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +67,12 @@ impl TokenPlace {
                 found
             }
             Self::Cookie(name) => {
-                let of = |part: &str| {
-                    part.split_once('=').filter(|(key, _)| *key == &**name).map(|(_, v)| v.to_owned())
-                };
-                take_parts(headers, &COOKIE, ';', "; ", clears, of)
+                let text = |value: &[u8]| std::str::from_utf8(value).ok().map(Into::into);
+                let found = cookie::value(headers, name).and_then(text);
+                if clears {
+                    cookie::take(headers, name);
+                }
+                found
             }
             Self::Query(name) => {
                 let query = uri.query()?;
@@ -94,9 +98,9 @@ impl TokenPlace {
             }
             Self::Subprotocol(prefix) => {
                 let of = |part: &str| {
-                    part.strip_prefix(&**prefix).filter(|token| !token.is_empty()).map(ToOwned::to_owned)
+                    part.strip_prefix(&**prefix).filter(|token| !token.is_empty()).map(Into::into)
                 };
-                take_parts(headers, &SEC_WEBSOCKET_PROTOCOL, ',', ", ", clears, of)
+                take_subprotocol(headers, clears, of)
             }
         }
     }
@@ -108,30 +112,28 @@ impl TokenPlace {
     }
 }
 
-/// The first token in the parts of a field.
-fn take_parts(
+/// The first token in the names of the offered subprotocols.
+fn take_subprotocol(
     headers: &mut HeaderMap,
-    name: &HeaderName,
-    separator: char,
-    joint: &str,
     clears: bool,
-    of: impl Fn(&str) -> Option<String>,
+    of: impl Fn(&str) -> Option<Box<str>>,
 ) -> Option<Box<str>> {
-    let values = headers.get_all(name).into_iter();
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let all: Vec<String> = values.map(text).collect();
-    let parts = || all.iter().flat_map(|value| value.split(separator)).map(str::trim);
+    const NAME: HeaderName = SEC_WEBSOCKET_PROTOCOL;
+    let values = headers.get_all(NAME).into_iter();
+    let all: Vec<String> =
+        values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let parts = || all.iter().flat_map(|value| value.split(',')).map(str::trim);
     let token = parts().find_map(&of)?;
     if clears {
         let rest: Vec<&str> = parts().filter(|part| !part.is_empty() && of(part).is_none()).collect();
-        headers.remove(name);
-        if let Ok(value) = HeaderValue::try_from(rest.join(joint).into_bytes())
+        headers.remove(NAME);
+        if let Ok(value) = HeaderValue::try_from(rest.join(", ").into_bytes())
             && !rest.is_empty()
         {
-            headers.insert(name.clone(), value);
+            headers.insert(NAME, value);
         }
     }
-    Some(token.into())
+    Some(token)
 }
 
 fn bearer(value: &HeaderValue) -> Option<&str> {
