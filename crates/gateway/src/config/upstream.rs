@@ -137,7 +137,9 @@ options! {
     /// meanwhile. Messages are never cut, lost or sent twice, but for those that had been written to a backend which then
     /// died. Backends get `Wssgate-Session` with an id of the session, and when they are asked again `Wssgate-Resume`,
     /// how often it is, and `Wssgate-Messages`, how many messages of the client have gone to backends as a whole. One that
-    /// answers 4xx ends the session, with 1008 or the close code in its field `Wssgate-Close`.
+    /// answers 4xx ends the session, with 1008 or the close code in its field `Wssgate-Close`. `[route.access]` is judged
+    /// again before: the server of `forward` is asked, and users, tokens, addresses and certificates are compared with
+    /// the rules of now; a refusal ends the session with 3000.
     session_lost: OneOf<SessionLost>, default = false;
     /// The longest wait between two attempts of a session to get a backend. The first wait is 100 ms, and each further
     /// one twice as long, until the session has lived for a minute with a backend.

@@ -7,8 +7,10 @@ use frame_core::close::UNAUTHORIZED;
 use frame_core::handle::{EndMode, Order};
 use tracing::{info, warn};
 
-use crate::context::registry::{Entry, Registry};
+use crate::context::identity::Identity;
+use crate::context::registry::{Entry, Registry, SessionOpener};
 use crate::site::Site;
+use crate::site::access::Access;
 use crate::site::auth::Forward;
 use crate::upstream::ask::AskError;
 
@@ -44,11 +46,16 @@ impl Outages {
 #[must_use]
 pub(crate) fn is_allowed(entry: &Entry, site: &Site) -> bool {
     let Some(route) = site.route(&entry.route.id) else { return true }; // that is another rule's
-    let Some(access) = &route.access else { return true };
-    if !access.admits(entry.who.client) {
+    route.access.as_ref().is_none_or(|access| admits(&entry.who, access))
+}
+
+/// Whether these rules allow a session to its client, by what the session has kept.
+#[must_use]
+pub(crate) fn admits(who: &SessionOpener, access: &Access) -> bool {
+    if !access.admits(who.client) {
         return false;
     }
-    let (Some(identity), Some(auth)) = (entry.who.identity.as_deref(), &access.auth) else { return true };
+    let (Some(identity), Some(auth)) = (who.identity.as_deref(), &access.auth) else { return true };
     if let (Some(user), Some(basic)) = (&identity.user, &auth.basic) {
         let line = basic.users.get().and_then(|users| users.line(&user.name));
         if line != Some(user.line) {
@@ -59,6 +66,17 @@ pub(crate) fn is_allowed(entry: &Entry, site: &Site) -> bool {
         return jwt.takes(token.issuer.as_deref(), &token.audience, token.key_id.as_deref());
     }
     true
+}
+
+/// Whether a session has kept something for each step of these rules: one that was opened under other rules may not.
+#[must_use]
+pub(crate) fn has_shown_enough(who: &SessionOpener, access: &Access) -> bool {
+    let Some(auth) = &access.auth else { return true };
+    let nothing = Identity::default();
+    let Identity { user, token, recheck, .. } = who.identity.as_deref().unwrap_or(&nothing);
+    (auth.basic.is_none() || user.is_some())
+        && (auth.jwt.is_none() || token.is_some())
+        && (auth.forward.is_none() || recheck.is_some())
 }
 
 /// Ends a session whose client is not allowed to have it any more.

@@ -152,37 +152,37 @@ fn short_of_memory(connection: &Connection) -> Result<(), ErrorResponse> {
 
 /// What clients have to show was asked when the connection began, for the name of its handshake: it is for hosts with
 /// the same rules, and not for one whose rules have changed since.
-fn other_rules(connection: &Connection, host: &Host) -> Result<(), ErrorResponse> {
+pub(super) fn has_shown_enough(connection: &Connection, host: &str) -> bool {
     let client = connection.tls.as_ref().and_then(|tls| tls.client.as_ref());
     let certificates = &connection.worker.certificates;
     if client.is_none() && !certificates.asks_clients() {
-        return Ok(());
+        return true;
     }
     let current = certificates.current();
     let set = &current.loaded.set;
-    let is_served = match &connection.tls {
+    match &connection.tls {
         Some(tls) => {
             // A request that names no host is for that of the handshake.
-            let name = Some(&*host.name).filter(|name| !name.is_empty()).or(tls.server_name.as_deref());
+            let name = Some(host).filter(|name| !name.is_empty()).or(tls.server_name.as_deref());
             set.client_rules(name) == client.map(|client| client.rules)
         }
         // What only sends clients to https:// gives nothing away.
-        None if connection.redirect != Redirect::No || set.lookup(&host.name).is_none() => true,
-        None => !set.client_auth(Some(&host.name)).is_some_and(|rules| rules.is_required()),
-    };
-    if is_served {
-        return Ok(());
+        None if connection.redirect != Redirect::No || set.lookup(host).is_none() => true,
+        None => !set.client_auth(Some(host)).is_some_and(|rules| rules.is_required()),
     }
-    let sentence = "this host asks for other certificates of clients than this connection did; use a new one";
-    Err(ErrorResponse::new(StatusCode::MISDIRECTED_REQUEST, sentence)
-        .because(format!("the connection was not opened under the rules for certificates of {}", host.name)))
 }
 
 /// A client may use a connection for another host than it was opened for (RFC 9110 §7.4), but not
 /// for one that has a certificate of its own. Who asked for a name that has none got the default certificate,
 /// and may use it for what that one is for. Who asked for no name at all may be a balancer, and is served.
 pub(super) fn misdirected(connection: &Connection, host: &Host) -> Result<(), ErrorResponse> {
-    other_rules(connection, host)?;
+    if !has_shown_enough(connection, &host.name) {
+        let sentence =
+            "this host asks for other certificates of clients than this connection did; use a new one";
+        let cause =
+            format!("the connection was not opened under the rules for certificates of {}", host.name);
+        return Err(ErrorResponse::new(StatusCode::MISDIRECTED_REQUEST, sentence).because(cause));
+    }
     let Some(server_name) = connection.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) else {
         return Ok(());
     };

@@ -228,6 +228,11 @@ impl Report {
         &self.connection
     }
 
+    /// The host that was asked for; empty: none.
+    pub(crate) fn host(&self) -> Arc<str> {
+        self.host.clone().unwrap_or_default()
+    }
+
     /// The client's address.
     pub(crate) fn client(&self) -> IpAddr {
         self.client

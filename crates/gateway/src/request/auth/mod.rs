@@ -39,7 +39,10 @@ pub(super) async fn identify(
         jwt::judge(jwt, asker, (&mut found.identity, &mut found.fields))?;
     }
     if let Some(forward) = &auth.forward {
-        let keeps_question = auth.recheck.is_some() && !matches!(kind, RequestKind::Plain);
+        // It is asked again for a live session: from time to time, or before another server gets it.
+        let asks_again =
+            auth.recheck.is_some() || asker.route.action.upstream().is_some_and(|u| u.redial.is_some());
+        let keeps_question = asks_again && !matches!(kind, RequestKind::Plain);
         if let Some(answer) = forward::check(asker, forward, keeps_question, head, &mut found).await? {
             return Ok(Err(answer));
         }

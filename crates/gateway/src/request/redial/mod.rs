@@ -1,5 +1,7 @@
 //! Another server for a session that has lost its own: the handshake once more.
 
+mod judge;
+
 use std::fmt;
 use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +27,6 @@ use crate::request::failure::Failure;
 use crate::request::handshake::shake_hands_http1;
 use crate::session::redial::Lasting;
 use crate::session::report::Report;
-use crate::site::access::Per;
 use crate::site::balance::Balance;
 use crate::site::redial::{Redial, Search};
 use crate::site::route::{Action, Route};
@@ -113,6 +114,7 @@ pub(super) fn lasting(
         connection: report.connection().clone(),
         route: route.clone(),
         client: report.client(),
+        host: report.host(),
         id: registered.id(),
         kept: KeptHead { fields: kept.fields.into_boxed_slice().into_vec(), ..kept },
         agreed,
@@ -132,6 +134,8 @@ struct Shared {
     connection: Arc<Connection>,
     route: Arc<Route>,
     client: std::net::IpAddr,
+    /// That the client has asked for.
+    host: Arc<str>,
     id: u64,
     kept: KeptHead,
     agreed: Agreed,
@@ -273,17 +277,9 @@ impl Shared {
         lost: &Lost,
     ) -> Attempt {
         let headers = self.kept.headers();
-        if let Some(access) = &route.access {
-            if !access.admits(self.client) {
-                return Attempt::Over(close(POLICY, "this address may not use this service"));
-            }
-            let quotas = &self.connection.worker.quotas;
-            // Who the subject is was found out by a request, and is not found out again.
-            let rate = access.requests.filter(|_| access.per != Per::Subject);
-            let id = quotas.client(route, &access.per, self.client, &headers, None);
-            if let Some(Err(wait)) = rate.map(|rate| quotas.request(id, rate)) {
-                return Attempt::Failed("too many requests of this client".to_owned(), wait);
-            }
+        let access = route.access.as_deref();
+        if let Err(attempt) = self.judge(access, &headers) {
+            return attempt;
         }
         let current = upstream.current();
         let upstream: &Upstream = &current;
@@ -297,8 +293,17 @@ impl Shared {
             return Attempt::Failed("no time is left".to_owned(), Duration::ZERO);
         };
         let begun = Instant::now();
-        let asked = timeout(left, self.ask(upstream, at, lost)).await;
+        let asking = async {
+            self.confirm(access).await?;
+            Ok(self.ask(upstream, at, lost).await)
+        };
+        let asked = timeout(left, asking).await;
         self.search().spend(begun.elapsed());
+        let asked = match asked {
+            Ok(Err(attempt)) => return attempt, // which is not the server's affair
+            Ok(Ok(asked)) => Ok(asked),
+            Err(e) => Err(e),
+        };
         let failed = |cause: String| {
             upstream.failed(server.server(), &cause);
             Attempt::Failed(cause, Duration::ZERO)

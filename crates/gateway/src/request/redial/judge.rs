@@ -1,0 +1,82 @@
+//! Whether a client may still have its session, before a server is asked to go on with it.
+//!
+//! In: the route's rules of now, and what the session has kept of its request. A refusal ends the session with Close
+//! 3000, as a reload or an authorization server does that refuses a live session. Where nothing can be found out, or the
+//! client wants too much, the session goes on looking.
+
+use std::time::Duration;
+
+use frame_core::close::UNAUTHORIZED;
+use http::HeaderMap;
+use net_io::unix_now;
+
+use super::{Attempt, Shared, close};
+use crate::context::authority;
+use crate::request::access::has_shown_enough;
+use crate::site::access::Access;
+use crate::upstream::ask::{ask, let_go};
+
+impl Shared {
+    /// Judges what can be judged at once: the certificate, the address, the user, the token, and how much the client wants.
+    ///
+    /// # Errors
+    /// What becomes of this attempt.
+    pub(super) fn judge(&self, access: Option<&Access>, headers: &HeaderMap) -> Result<(), Attempt> {
+        let refused = |why| Err(Attempt::Over(close(UNAUTHORIZED, why)));
+        if !has_shown_enough(&self.connection, &self.host) {
+            return refused("other certificates of clients are asked for now");
+        }
+        let (Some(access), Some(entry)) = (access, self.connection.worker.sessions.get(self.id)) else {
+            return Ok(());
+        };
+        let who = &entry.who;
+        if who.identity.as_ref().and_then(|identity| identity.expiry).is_some_and(|expiry| expiry <= now()) {
+            return refused("the authorization has expired");
+        }
+        if !authority::has_shown_enough(who, access) || !authority::admits(who, access) {
+            return refused("this client may not use this service any more");
+        }
+        let quotas = &self.connection.worker.quotas;
+        if let Some(rate) = access.requests {
+            let id = quotas.client(&self.route, &access.per, self.client, headers, who.subject());
+            if let Err(wait) = quotas.request(id, rate) {
+                return Err(Attempt::Failed("too many requests of this client".to_owned(), wait));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the authorization server again, if the route has one.
+    ///
+    /// # Errors
+    /// What becomes of this attempt.
+    pub(super) async fn confirm(&self, access: Option<&Access>) -> Result<(), Attempt> {
+        let worker = &self.connection.worker;
+        let forward = access.and_then(|access| access.auth.as_ref()?.forward.as_ref());
+        let (Some(forward), Some(entry)) = (forward, worker.sessions.get(self.id)) else { return Ok(()) };
+        let Some(recheck) = entry.who.identity.as_deref().and_then(|identity| identity.recheck.as_ref())
+        else {
+            return Ok(()); // `judge` has refused it
+        };
+        match ask(&worker.auth_pool, forward, recheck.question()).await {
+            Ok((head, answer, lease)) if head.status.is_success() => {
+                recheck.confirm(now());
+                let_go(answer, lease, forward).await;
+                Ok(())
+            }
+            Ok((head, ..)) => {
+                let why = format!("the authorization server answered {}", head.status.as_u16());
+                Err(Attempt::Over(close(UNAUTHORIZED, &why)))
+            }
+            Err(e) => {
+                worker.auth_outages.note(forward, &e);
+                let cause = format!("the authorization server {}: {e}", forward.endpoint.url());
+                Err(Attempt::Failed(cause, Duration::ZERO))
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(unix_now()).unwrap_or(0)
+}

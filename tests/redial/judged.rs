@@ -1,0 +1,207 @@
+//! The route's rules are judged again before another server gets a session.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::json;
+use support::backend::{Backend, Seen};
+use support::gateway::Gateway;
+use support::http1::read_head;
+use support::pki::Pki;
+use support::soon;
+use support::tls::Tls;
+use support::ws::WebSocket;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Duration, sleep};
+
+use super::server::{Fate, Server};
+use super::{EchoesAs, asked, metric, open, open_with, redialling, session, setup};
+
+/// The password of alice is "secret".
+const USERS: &str = "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+const ALICE: &str = "Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// A gateway in front of `server`, with rules.
+fn start(server: &Server, access: &str) -> Gateway {
+    let setup = setup();
+    fs::write(setup.path().join("htpasswd"), USERS).unwrap();
+    let key = json!({ "kty": "oct", "alg": "HS256", "k": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY" });
+    fs::write(setup.path().join("keys.json"), json!({ "keys": [key] }).to_string()).unwrap();
+    setup.start(&redialling(&[server.address()], "", access))
+}
+
+fn reload(gateway: &Gateway, server: &Server, access: &str) {
+    gateway.write_config(&redialling(&[server.address()], "", access));
+    gateway.reload();
+}
+
+/// Its server goes, and the session is not passed on to another one, which is not asked.
+async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
+    let asked = server.seen.count();
+    server.restart(Fate::Dies);
+    socket.hears_close(3000).await;
+    socket.close(3000).await;
+    drop(socket);
+    let line = gateway.wait("session");
+    assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(3000), &json!("gateway")), "{line}");
+    assert_eq!(server.seen.count(), asked);
+    assert_eq!(metric(gateway, "wssgate_upstream_redials_failed_total").await, 1);
+}
+
+#[tokio::test]
+async fn a_reload_that_refuses_the_address_ends_a_session_before_it_is_passed_on() {
+    let server = Server::start("a").await;
+    let gateway = start(&server, "");
+    let mut socket = open(&gateway).await;
+    socket.echoes_as("a", "one").await;
+    server.stop(Fate::Dies);
+    soon(async {
+        while session(&gateway).await["state"] != "redialling" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    reload(&gateway, &server, "[route.access]\ndeny = [\"127.0.0.0/8\"]\n");
+    server.serve();
+    socket.hears_close(3000).await;
+    assert!(server.heard().len() == 1, "{:?}", server.heard());
+}
+
+/// A session that was opened under other rules is judged by the new ones when another server is to get it, and has
+/// nothing to show.
+#[tokio::test]
+async fn rules_that_are_new_refuse_who_has_shown_nothing() {
+    for access in [
+        "basic = { file = \"htpasswd\" }",
+        "jwt = { jwks = \"keys.json\" }",
+        "forward = { url = \"http://127.0.0.1:1/\" }",
+    ] {
+        let server = Server::start("a").await;
+        let gateway = start(&server, "");
+        let mut socket = open(&gateway).await;
+        reload(&gateway, &server, &format!("[route.access]\n{access}\n"));
+        socket.echoes_as("a", "one").await; // it lives on as long as its server does
+        is_ended(&gateway, &server, socket).await;
+    }
+}
+
+#[tokio::test]
+async fn users_and_tokens_that_are_still_good_go_on() {
+    let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
+    let key = EncodingKey::from_secret(SECRET).unwrap();
+    let token =
+        jsonwebtoken::encode(&Header::default(), &json!({ "sub": "alice", "exp": expiry }), &key).unwrap();
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    for (access, fields) in
+        [("basic = { file = \"htpasswd\" }", ALICE), ("jwt = { jwks = \"keys.json\" }", &*bearer)]
+    {
+        let server = Server::start("a").await;
+        // Handshakes of one user.
+        let rate = "requests = \"2/h\"\nper = \"subject\"";
+        let gateway = start(&server, &format!("[route.access]\n{access}\n{rate}\n"));
+        let (mut socket, _) = open_with(&gateway, fields).await;
+        server.restart(Fate::Closes(1012));
+        asked(&server, 2).await;
+        socket.echoes_as("a", "two").await;
+        assert_eq!(server.seen.last().get("authorization"), None);
+        assert_eq!(server.seen.count(), 2);
+        server.restart(Fate::Closes(1012));
+        soon(async {
+            while session(&gateway).await["state"] != "redialling" {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        sleep(Duration::from_millis(500)).await; // which is time for three attempts
+        assert_eq!(server.seen.count(), 2);
+    }
+}
+
+/// Answers with the status that it is told.
+async fn auth_server() -> (SocketAddr, Arc<AtomicU16>, Seen) {
+    let (seen, status) = (Seen::default(), Arc::new(AtomicU16::new(200)));
+    let (heads, answer) = (seen.clone(), status.clone());
+    let server = Backend::start(move |mut tcp| {
+        let (heads, answer) = (heads.clone(), answer.clone());
+        async move {
+            while let Some(head) = read_head(&mut tcp).await {
+                heads.push(head);
+                let status = answer.load(Ordering::SeqCst);
+                let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
+                if status == 0 || tcp.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let address = server.address;
+    std::mem::forget(server); // it serves as long as the test runs
+    (address, status, seen)
+}
+
+#[tokio::test]
+async fn the_authorization_server_is_asked_again() {
+    let server = Server::start("a").await;
+    let (address, status, seen) = auth_server().await;
+    let gateway = start(&server, &format!("[route.access]\nforward = {{ url = \"http://{address}/\" }}\n"));
+    let (mut socket, _) = open_with(&gateway, "Cookie: c=1\r\n").await;
+    assert_eq!(seen.count(), 1);
+    server.restart(Fate::Dies);
+    asked(&server, 2).await;
+    socket.echoes_as("a", "two").await;
+    assert_eq!(seen.count(), 2);
+    for head in seen.all() {
+        assert_eq!((head.get("cookie"), head.get("x-forwarded-uri")), (Some("c=1"), Some("/ws?room=1")));
+    }
+    // Without an answer nothing is decided: no server is asked, and the search goes on.
+    status.store(0, Ordering::SeqCst);
+    server.restart(Fate::Dies);
+    soon(async {
+        while seen.count() < 4 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(server.seen.count(), 2);
+    status.store(204, Ordering::SeqCst);
+    socket.echoes_as("a", "three").await;
+    status.store(403, Ordering::SeqCst);
+    is_ended(&gateway, &server, socket).await;
+}
+
+#[tokio::test]
+async fn a_client_has_shown_the_certificate_that_is_asked_for() {
+    for ca in ["clients.pem", "others.pem"] {
+        let server = Server::start("a").await;
+        let (setup, pki) = (setup(), Pki::new());
+        pki.issue(&["closed.test"]).write(setup.path(), "closed");
+        fs::write(setup.path().join("clients.pem"), pki.intermediate_pem()).unwrap();
+        fs::write(setup.path().join("others.pem"), Pki::new().intermediate_pem()).unwrap();
+        let of = |ca: &str| {
+            let certificate = format!(
+                "[[certificate]]\nchain = \"closed.crt\"\nkey = \"closed.key\"\nclient_auth = {{ ca = \"{ca}\" }}\n"
+            );
+            redialling(&[server.address()], "", &certificate)
+        };
+        let gateway = setup.start(&of("clients.pem"));
+        let tls = Tls::new("closed.test", &["http/1.1"]).showing(&pki.issue_client("device 7", 7));
+        let io = tls.connect(gateway.address()).await.unwrap();
+        let (mut socket, _) = WebSocket::connect(io, "closed.test", "/ws", "").await.unwrap();
+        socket.echoes_as("a", "one").await;
+        gateway.write_config(&of(ca));
+        gateway.reload();
+        if ca == "others.pem" {
+            is_ended(&gateway, &server, socket).await;
+        } else {
+            server.restart(Fate::Dies);
+            asked(&server, 2).await;
+            socket.echoes_as("a", "two").await;
+        }
+    }
+}
