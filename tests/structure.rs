@@ -74,13 +74,13 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
     (
         "crates/frame-core/src",
         &[
-            &["clock", "fair_queue", "violation"],
+            &["client", "clock", "fair_queue", "violation"],
             &["close", "head", "timer", "utf8"],
             &["sequence"],
             &["frame_reader", "policy", "scanner"],
             &["keepalive", "outcome"],
             &["cause_state", "handle"],
-            &["supervisor"],
+            &["metered", "supervisor"],
             &["endpoint", "redial", "relay"],
             &["opaque"],
         ],

@@ -11,6 +11,9 @@ pub const TRY_AGAIN_LATER: u16 = 1013;
 /// The server restarts.
 pub const SERVICE_RESTART: u16 = 1012;
 
+/// The client does what the route does not allow (RFC 6455 §7.4.1).
+pub const POLICY_VIOLATION: u16 = 1008;
+
 /// The client is not, or no longer, allowed to have the session (IANA's registry of close codes).
 pub const UNAUTHORIZED: u16 = 3000;
 

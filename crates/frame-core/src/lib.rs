@@ -6,7 +6,7 @@
 //! - [`head`], [`sequence`], `utf8`, [`close`]: what the RFC says, pure; [`violation`]: what a peer that breaks it
 //!   is told
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
-//! - [`clock`], [`timer`]: time
+//! - [`clock`], [`timer`]: time; `client`: what a session asks of its client's stream
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
 //!   [`handle`]: how it is ended or frozen from outside
@@ -14,12 +14,14 @@
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
+//! - [`metered`]: a client's stream that gives no more than the route allows
 //! - [`redial`]: a server that can be replaced, as the relay's backend
 //! - `frame_reader`, [`endpoint`]: frames and messages, for sessions that end at the gateway;
 //!   [`bridge`](fn@bridge): those whose messages are the bytes of a stream
 //! - [`opaque`](mod@opaque): two directions of another protocol, of which nothing is known
 
 mod cause_state;
+mod client;
 pub mod clock;
 pub mod close;
 pub mod endpoint;
@@ -28,6 +30,7 @@ mod frame_reader;
 pub mod handle;
 pub mod head;
 mod keepalive;
+pub mod metered;
 pub mod opaque;
 pub mod outcome;
 pub mod policy;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::close::{Close, GOING_AWAY};
+use crate::close::{Close, GOING_AWAY, POLICY_VIOLATION};
 use crate::scanner::Tally;
 use crate::violation::Violation;
 
@@ -158,6 +158,9 @@ impl fmt::Display for Cause {
             Self::Lifetime => f.write_str("the session has reached its lifetime"),
             Self::PongTimeout => f.write_str("client answered no ping within pong_timeout"),
             Self::Stalled => f.write_str("client took nothing of what waits for it for a minute"),
+            Self::Ordered { code: POLICY_VIOLATION } => {
+                f.write_str("client sent more than messages or bytes of its route allow")
+            }
             Self::Ordered { .. } => f.write_str("ended by the gateway"),
         }
     }

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Endpoint, FRAME_COST, Message, MessageKind, QUANTUM_LEN, violation};
+use crate::client::ClientStream;
 use crate::close::Close;
 use crate::frame_reader::Frame;
 use crate::head::OpCode;
@@ -44,7 +45,7 @@ const NORMAL: u16 = 1000;
 /// None: a dropped bridge leaves both streams in the middle of something, good only to be dropped.
 pub async fn bridge<S, B>(endpoint: Box<Endpoint<S>>, backend: &mut B) -> Outcome
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut bridge = Bridge {
@@ -77,7 +78,7 @@ struct Bridge<'a, S, B> {
 
 impl<S, B> Bridge<'_, S, B>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     /// Moves bytes both ways until the session has a cause to end.
@@ -230,7 +231,7 @@ where
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Endpoint<S> {
+impl<S: ClientStream> Endpoint<S> {
     /// The bytes of a data frame.
     fn take_bytes(&mut self, frame: Frame) -> Result<Option<BytesMut>, Cause> {
         match frame.opcode {

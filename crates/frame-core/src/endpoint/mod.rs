@@ -16,11 +16,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastwebsockets::Payload;
 use net_io::memory::Claim;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Message, MessageKind};
+use crate::client::ClientStream;
 use crate::clock::Exact;
 use crate::close::Close;
 use crate::fair_queue::yield_to_driver;
@@ -79,7 +80,7 @@ pub struct Endpoint<S> {
 // Every idle session with an endpoint has one.
 const _: () = assert!(size_of::<Endpoint<()>>() <= 640);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Endpoint<S> {
+impl<S: ClientStream> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
     pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
@@ -236,8 +237,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Endpoint<S> {
         }
         let now = self.note_progress();
         self.answer_snapshot(now);
+        if self.io.is_paused() {
+            self.supervisor.on_message(now); // it is not idle
+        }
         let keepalive = &mut self.supervisor.keepalive;
-        keepalive.on_reading(reading, now);
+        keepalive.on_reading(reading && !self.io.is_paused(), now);
         keepalive.on_backlog(!self.outbox.is_empty(), self.outbox.take_progress(), now);
         match self.supervisor.due(now, || None) {
             Due::Nothing => {

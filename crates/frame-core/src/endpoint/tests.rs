@@ -1,6 +1,6 @@
 //! An echo over in-memory streams, on a paused clock.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -24,7 +24,7 @@ fn policy() -> Policy {
 
 async fn echo<S>(io: S, policy: Policy, handle: SessionHandle) -> Outcome
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: ClientStream + Send + 'static,
 {
     let mut endpoint = Endpoint::new(io, policy, handle);
     while let Some(message) = endpoint.recv().await {
@@ -249,6 +249,7 @@ async fn a_client_that_never_pauses_does_not_outlive_its_lifetime() {
             Poll::Ready(Ok(()))
         }
     }
+    impl ClientStream for tokio::io::Join<Flood, tokio::io::Sink> {}
     let io = tokio::io::join(Flood(masked(0x82, &[7; 1000])), tokio::io::sink());
     let mut endpoint =
         Endpoint::new(io, Policy { lifetime: Some(60 * SECOND), ..policy() }, SessionHandle::new());

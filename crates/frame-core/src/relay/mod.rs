@@ -12,7 +12,6 @@
 //! One task serves both directions: each has a `pump`, this module notes what happened in each, and `closing`
 //! decides what follows from it (RFC 6455 §7).
 
-mod client;
 mod closing;
 mod frozen;
 mod pump;
@@ -25,10 +24,10 @@ use std::time::Duration;
 use net_io::BUFFER_LEN;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::client::ClientStream;
 use self::closing::{Output, Peer, State, Step, Wait, next_step};
 use self::pump::{Event, Pump};
 use self::shutdown::{PeerShutdown, Shutdown};
+pub use crate::client::ClientStream;
 use crate::clock::Clock;
 use crate::fair_queue::{QueueState, yield_to_driver};
 use crate::handle::{Order, SessionHandle};
@@ -273,7 +272,7 @@ impl<T: Clock> Relay<T> {
             let down =
                 self.down.poll(cx, backend, client, &mut self.supervisor.keepalive, &mut spare, &mut left.1);
             let quantum_is_read = may_read && (left.0 == 0 || left.1 == 0);
-            if up.is_pending() && down.is_pending() && self.is_calm() {
+            if up.is_pending() && down.is_pending() && self.is_calm() && !client.is_paused() {
                 if self.up.wire_bytes() != wire_bytes_before {
                     self.supervisor.keepalive.on_bytes(now);
                 }
@@ -288,7 +287,10 @@ impl<T: Clock> Relay<T> {
             if self.up.wire_bytes() != wire_bytes_before {
                 self.supervisor.keepalive.on_bytes(now);
             }
-            self.supervisor.keepalive.on_reading(self.up.is_reading(), now);
+            if client.is_paused() {
+                self.supervisor.on_message(now); // it is not idle
+            }
+            self.supervisor.keepalive.on_reading(self.up.is_reading() && !client.is_paused(), now);
             taken |= self.down.take_progress();
             self.peer_took |= taken | self.up.take_progress();
             self.supervisor.keepalive.on_backlog(!self.down.is_reading(), taken, now);

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use frame_core::metered::{OnLimit, Rate, Rates};
 use frame_core::policy::Policy;
 use upgrade_handler::origin::OriginPattern;
 
@@ -37,6 +39,13 @@ impl Words for ServiceName {
     type Value = Service;
     const WORDS: &'static [(&'static str, Service)] =
         &[("echo", Service::Echo), ("console", Service::Console)];
+}
+
+pub(super) struct OnLimitName;
+
+impl Words for OnLimitName {
+    type Value = OnLimit;
+    const WORDS: &'static [(&'static str, OnLimit)] = &[("delay", OnLimit::Delay), ("close", OnLimit::Close)];
 }
 
 options! {
@@ -151,6 +160,13 @@ options! {
     pong_timeout: kind::Duration, default = Route::POLICY.pong_timeout;
     /// A message with more bytes on the wire than this is refused with 1009. The bytes of all its fragments count.
     max_message: kind::SizeOrOff, otherwise = "`\"off\"` with `proxy`, `\"16MiB\"` with `service`";
+    /// How many messages a client may send in a session; Pings count, too. The number of a whole period may come at once.
+    messages: kind::Frequency, optional;
+    /// How many bytes of frames a client may send in a session. Those of a whole second may come at once.
+    bytes: kind::RateOrOff, default = None;
+    /// What happens to a client that sends more than `messages` or `bytes`: it is not read for a while, which is not
+    /// taken for silence, or its session is closed with 1008.
+    on_limit: OneOf<OnLimitName>, default = OnLimit::Delay;
     /// Pages of other origins get 403 when they open a WebSocket. Clients that send no origin are let in.
     origins: List<kind::Origin>, otherwise = "every origin";
 }
@@ -251,8 +267,8 @@ pub(super) fn read(
         route.extras = (!extras.is_empty()).then(|| Box::new(extras));
         route.access = section.access.map(|at| Box::new(access::read(d, at.value)));
         route.upgrades = section.upgrade.and_then(|upgrade| read_upgrades(d, upgrade));
-        if let Some((policy, origins)) = websocket {
-            (route.policy, route.origins) = (policy, origins);
+        if let Some((policy, rates, origins)) = websocket {
+            (route.policy, route.rates, route.origins) = (policy, rates, origins);
         }
         routes.push(Arc::new(route));
     }
@@ -506,7 +522,7 @@ fn read_websocket(
     d: &mut Document<'_>,
     section: WebsocketOptions,
     is_service: bool,
-) -> (Policy, Option<Vec<OriginPattern>>) {
+) -> (Policy, Option<Rates>, Option<Vec<OriginPattern>>) {
     let mut policy = Policy {
         idle_timeout: section.idle_timeout.value,
         lifetime: section.lifetime.value,
@@ -525,5 +541,15 @@ fn read_websocket(
     {
         d.problem(*place, what);
     }
-    (policy, section.origins.map(|at| at.value))
+    let messages = section.messages.as_ref().map(|at| {
+        let (count, period) = at.value.parts();
+        Rate::new(count.into(), period)
+    });
+    let bytes = section.bytes.value.map(|count| Rate::new(count, Duration::from_secs(1)));
+    let on_limit = section.on_limit.value;
+    let rates = (messages.is_some() || bytes.is_some()).then_some(Rates { messages, bytes, on_limit });
+    if rates.is_none() && on_limit == OnLimit::Close {
+        d.problem(section.on_limit.place, "on_limit: there is no limit; write messages or bytes");
+    }
+    (policy, rates, section.origins.map(|at| at.value))
 }

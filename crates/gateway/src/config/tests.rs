@@ -323,6 +323,10 @@ fn sessions_may_have_a_lifetime() {
     assert_eq!(with("\"off\""), (None, vec![]));
     check("idle_timeout = \"1h\"", "lifetime = \"0s\"", &["31:12: lifetime"]);
     check("idle_timeout = \"1h\"", "lifetime = 60", &["31:12: such as \"60s\""]);
+    check("idle_timeout = \"1h\"", "messages = \"100\"", &["31:12: messages: expected"]);
+    check("idle_timeout = \"1h\"", "bytes = \"1MiB\"", &["31:9: expected a rate such as"]);
+    check("idle_timeout = \"1h\"", "on_limit = \"close\"", &["31:12: there is no limit"]);
+    check("idle_timeout = \"1h\"", "messages = \"9/s\"\non_limit = \"drop\"", &["32:12: expected"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use frame_core::metered::RateCounts;
 use http::{HeaderMap, HeaderValue};
 use tracing::{debug, warn};
 
@@ -37,6 +38,8 @@ pub struct Quotas {
     pub refused: AtomicU64,
     /// Clients that made room in the table although they had used some of their rate.
     pub forgotten: AtomicU64,
+    /// Sessions whose clients sent more than `messages` or `bytes` allow.
+    pub sessions_limited: Arc<RateCounts>,
     logged: Mutex<(u64, Option<Instant>)>,
 }
 
@@ -57,6 +60,7 @@ impl Default for Quotas {
             sessions: (0..SHARDS).map(|_| Mutex::default()).collect(),
             refused: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
+            sessions_limited: Arc::default(),
             logged: Mutex::default(),
         }
     }

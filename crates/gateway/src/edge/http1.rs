@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use frame_core::metered::Metered;
 use http::header::{CONNECTION, Entry, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
 use http_body::Body;
@@ -190,7 +191,11 @@ async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: B
             if let Some(client) = from_hyper::<Interject<StallTimeout<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 let client = client.map(|io| io.into_inner().into_inner());
-                tasks.spawn(session.run(Client(client), Carrier::Http1));
+                let client = Client(client);
+                match session.meter() {
+                    None => tasks.spawn(session.run(client, Carrier::Http1)),
+                    Some(meter) => tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1)),
+                };
             }
         }
         Err(e) => session.abandon(&e),

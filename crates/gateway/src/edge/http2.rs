@@ -17,6 +17,7 @@ use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use frame_core::metered::Metered;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, DATE, Entry, HeaderMap, HeaderValue};
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use upgrade_handler::{Queued, Tunnel};
 
-use crate::context::Connection;
+use crate::context::{Connection, Worker};
 use crate::edge::http2::flood::Counted;
 use crate::edge::http2::open::{Looked, OpenStream, OpenStreams};
 use crate::edge::lent::{Lent, lend};
@@ -243,12 +244,14 @@ async fn stream(
             finish_head(answer.headers_mut());
             match respond.send_response(answer, false) {
                 Ok(send) => {
-                    // A task of its own: this one is as large as a request needs it.
-                    let session = session.run(Client(Tunnel::new(send, recv)), Carrier::Http2);
-                    worker.tasks.spawn(async move {
-                        session.await;
-                        drop(open);
-                    });
+                    let client = Client(Tunnel::new(send, recv));
+                    match session.meter() {
+                        None => spawn_session(&worker, session.run(client, Carrier::Http2), open),
+                        Some(meter) => {
+                            let client = Metered::new(client, meter);
+                            spawn_session(&worker, session.run(client, Carrier::Http2), open);
+                        }
+                    }
                 }
                 Err(e) => session.abandon(&e),
             }
@@ -256,6 +259,14 @@ async fn stream(
         // Only a CONNECT is judged to be an upgrade over HTTP/2.
         (Reply::Tunnel(..), None) => respond.send_reset(Reason::INTERNAL_ERROR),
     }
+}
+
+/// Runs a session in a task of its own: that of its request is as large as a request needs it.
+fn spawn_session(worker: &Worker, session: impl Future<Output = ()> + Send + 'static, open: OpenStream) {
+    worker.tasks.spawn(async move {
+        session.await;
+        drop(open);
+    });
 }
 
 /// Interim answers, when some have come.

@@ -85,6 +85,19 @@ pub(crate) fn render(overview: &Overview) -> String {
         "Clients that were forgotten before their rate was free again, because the table of clients was full.",
     );
     page.sample(&[], overview.quotas.forgotten.load(Ordering::Relaxed));
+    let limited = &overview.quotas.sessions_limited;
+    page.family(
+        "wssgate_sessions_limited_total",
+        "counter",
+        "Sessions closed with 1008, because the client sent more than messages or bytes in [route.websocket].",
+    );
+    page.sample(&[], limited.closed.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_session_pauses_total",
+        "counter",
+        "Pauses in reading a WebSocket client, by messages or bytes in [route.websocket].",
+    );
+    page.sample(&[], limited.pauses.load(Ordering::Relaxed));
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections accepted from clients.");
     page.sample(&[], overview.accepted());
     page.family("wssgate_sessions", "gauge", "Live WebSocket sessions, by route.");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::handle::Order;
+use frame_core::metered::Metered;
 use tracing::warn;
 
 use super::moved::{StillSession, put_together};
@@ -70,8 +71,11 @@ impl Arrivals {
 /// A session goes on. Returns how long it was frozen.
 fn go_on(worker: &Worker, session: StillSession, frozen_at: Duration) -> Duration {
     let frozen = machine_time().saturating_sub(frozen_at);
-    let (session, client) = Session::restored(session);
-    worker.tasks.spawn(session.run(client, Carrier::Http1));
+    let (session, client, meter) = Session::restored(session);
+    match meter {
+        None => worker.tasks.spawn(session.run(client, Carrier::Http1)),
+        Some(meter) => worker.tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1)),
+    };
     frozen
 }
 

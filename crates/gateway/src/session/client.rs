@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use frame_core::metered::{Meter, Metered};
 use frame_core::relay::ClientStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use upgrade_handler::{Handoff, Tunnel};
@@ -32,16 +33,16 @@ pub(crate) trait MovableStream: ClientStream + Sized {
     /// It can be.
     const IS_MOVABLE: bool;
 
-    /// The stream below with what was read ahead; `None`: it is gone, since it could not be taken apart.
-    fn into_stream(self) -> Option<Handoff<Stream>>;
+    /// The stream below with what was read ahead, and its meter; `None`: it is gone, since it could not be taken apart.
+    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)>;
 }
 
 impl<T: Transport> MovableStream for Client<Handoff<T>> {
     const IS_MOVABLE: bool = T::IS_MOVABLE;
 
-    fn into_stream(self) -> Option<Handoff<Stream>> {
+    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
         let (io, ahead) = self.0.into_parts();
-        Some(Handoff::new(io.into_stream()?, ahead))
+        Some((Handoff::new(io.into_stream()?, ahead), None))
     }
 }
 
@@ -49,8 +50,19 @@ impl<T: Transport> MovableStream for Client<Handoff<T>> {
 impl MovableStream for Client<Tunnel> {
     const IS_MOVABLE: bool = false;
 
-    fn into_stream(self) -> Option<Handoff<Stream>> {
+    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
         None
+    }
+}
+
+/// A client whose messages or bytes are counted.
+impl<C: MovableStream> MovableStream for Metered<C> {
+    const IS_MOVABLE: bool = C::IS_MOVABLE;
+
+    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
+        let (client, meter) = self.into_parts();
+        let (stream, _) = client.into_stream()?;
+        Some((stream, Some(meter)))
     }
 }
 

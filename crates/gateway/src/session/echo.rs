@@ -2,12 +2,12 @@
 
 use frame_core::endpoint::Endpoint;
 use frame_core::outcome::Outcome;
-use tokio::io::{AsyncRead, AsyncWrite};
+use frame_core::relay::ClientStream;
 
 /// Says everything back until the session is over.
 pub(super) async fn run<S>(mut endpoint: Endpoint<S>) -> Outcome
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: ClientStream + Send + 'static,
 {
     while let Some(message) = endpoint.recv().await {
         if endpoint.send(message).await.is_err() {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::endpoint::Endpoint;
+use frame_core::metered::Meter;
 use frame_core::outcome::{Exit, Outcome};
 use frame_core::policy::{CLOSE_WAIT, Policy};
 #[cfg(not(unscanned))]
@@ -207,20 +208,35 @@ impl Session {
         C: MovableStream,
     {
         let Self { report, registered, route, deflate, other } = self;
-        let (Other::Backend(backend), Some(client)) = (other, client.into_stream()) else { return };
+        let (Other::Backend(backend), Some((client, meter))) = (other, client.into_stream()) else { return };
         let id = registered.id();
-        let session = StillSession { report, registered, route, deflate, client, backend, relay };
+        let session = StillSession { report, registered, route, deflate, client, backend, relay, meter };
         match moved::take_apart(session) {
             Ok(frozen) => drop(entrance.send(frozen)), // it is received: who receives waits for all entrances
             Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
         }
     }
 
-    /// A session that goes on, and its client's stream.
-    pub(crate) fn restored(session: StillSession) -> (Box<Self>, Client<Handoff<Stream>>) {
-        let StillSession { report, registered, route, deflate, client, backend, relay } = session;
+    /// A session that goes on, its client's stream, and what counts its messages or bytes.
+    pub(crate) fn restored(
+        session: StillSession,
+    ) -> (Box<Self>, Client<Handoff<Stream>>, Option<Box<Meter>>) {
+        let StillSession { report, registered, route, deflate, client, backend, relay, meter } = session;
         let other = Other::Frozen(Box::new((backend, relay)));
-        (Box::new(Self { report, registered, route, deflate, other }), Client(client))
+        (Box::new(Self { report, registered, route, deflate, other }), Client(client), meter)
+    }
+
+    /// What counts the messages or bytes of a session that begins; `None`: nothing does.
+    #[must_use]
+    pub(crate) fn meter(&self) -> Option<Box<Meter>> {
+        let rates = self.route.rates.as_ref()?;
+        if let Other::Special(special) = &self.other
+            && matches!(**special, Special::Opaque(_))
+        {
+            return None; // it has no frames
+        }
+        let counts = self.report.worker().quotas.sessions_limited.clone();
+        Some(Meter::new(rates, self.registered.handle().clone(), counts))
     }
 
     fn end(self, outcome: &Outcome) {

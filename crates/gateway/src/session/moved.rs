@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use frame_core::metered::Meter;
 use frame_core::relay::RelayState;
 use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{Tcp, Unix};
@@ -32,11 +33,13 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
 const NEEDS_IDENTITY: u8 = 2;
+/// The same for a session whose messages or bytes are counted: without that, bytes of the client would be lost.
+const NEEDS_METER: u8 = 4;
 
 /// Why a session can't be moved, or put together again.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,8 @@ pub(crate) struct StillSession {
     pub(super) client: Handoff<Stream>,
     pub(super) backend: Handoff<BackendStream>,
     pub(super) relay: Box<RelayState>,
+    /// What counts the client's messages or bytes.
+    pub(super) meter: Option<Box<Meter>>,
 }
 
 /// Takes a session apart. Nothing is written to its sockets, nor are they shut down.
@@ -73,8 +78,13 @@ pub(crate) struct StillSession {
 /// # Errors
 /// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
 pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
-    let StillSession { report, registered, route, deflate, client, backend, relay } = session;
-    let mut out = StateWriter::new(if report.has_identity() { NEEDS_IDENTITY } else { NEEDS });
+    let StillSession { report, registered, route, deflate, client, backend, relay, meter } = session;
+    let needs = match (&meter, report.has_identity()) {
+        (Some(_), _) => NEEDS_METER,
+        (None, true) => NEEDS_IDENTITY,
+        (None, false) => NEEDS,
+    };
+    let mut out = StateWriter::new(needs);
     out.duration(machine_time());
     out.u64(registered.id());
     out.bytes(route.id.as_str().as_bytes());
@@ -85,6 +95,7 @@ pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveErr
     let client = write_client(&mut out, client)?;
     let backend = write_backend(&mut out, backend)?;
     out.bytes(&Zeroizing::new(relay.encode()));
+    out.option(meter, |out, meter| meter.write_state(out));
     Ok(FrozenSession { sockets: [client, backend], state: out.finish(), registered, task })
 }
 
@@ -160,13 +171,21 @@ pub(crate) fn put_together(
     let client = read_client(&mut fields.section()?, client)?;
     let backend = read_backend(&mut fields.section()?, backend)?;
     let relay = RelayState::decode(fields.bytes()?)?;
+    let mut meter_fields = (!fields.is_at_end()).then_some(fields); // an earlier release has not written it
     report.return_to(&route); // before it is registered: operators see its server
     let registered = match registered {
         Some(registered) => registered,
         None => worker.sessions.register_again(id, &route, report.who()),
     };
     report.settle(registered.id(), &route, counts);
-    let session = StillSession { report, registered, route, deflate, client, backend, relay };
+    let meter = match &mut meter_fields {
+        Some(fields) => fields.option(|fields| {
+            let counts = worker.quotas.sessions_limited.clone();
+            Meter::read_state(fields, registered.handle().clone(), counts)
+        })?,
+        None => None,
+    };
+    let session = StillSession { report, registered, route, deflate, client, backend, relay, meter };
     Ok((session, frozen_at))
 }
 

@@ -26,6 +26,12 @@ impl Rate {
         Some(Self { count, period: secs * 1_000_000_000 })
     }
 
+    /// How many, and in which time.
+    #[must_use]
+    pub fn parts(self) -> (NonZeroU32, Duration) {
+        (self.count, Duration::from_nanos(self.period))
+    }
+
     /// From one to the next, if they come at the same distance.
     #[must_use]
     pub fn interval(self) -> Duration {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_core::metered::Rates;
 use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
 use upgrade_handler::origin::OriginPattern;
@@ -31,6 +32,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// What WebSocket sessions must obey.
     pub policy: Policy,
+    /// What clients of its WebSockets may send; `None`: as much as they like.
+    pub rates: Option<Rates>,
     /// Who may use it, and how much; `None`: every client, as much as it likes.
     pub access: Option<Box<Access>>,
     /// Pages that may open WebSockets; `None`: all.
@@ -63,6 +66,7 @@ impl Route {
             action,
             rewrite: None,
             policy,
+            rates: None,
             access: None,
             origins: None,
             extras: None,

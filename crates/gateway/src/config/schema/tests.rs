@@ -197,6 +197,7 @@ const VALUES: &[&str] = &[
     "\"1.2\"",
     "\"1.3\"",
     "\"drain\"",
+    "\"delay\"",
     "\"keep\"",
     "\"echo\"",
     "\"console\"",

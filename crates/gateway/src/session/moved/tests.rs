@@ -2,6 +2,8 @@
 
 use std::os::unix::net::UnixStream;
 
+use frame_core::metered::{OnLimit, Rate, Rates};
+
 use super::*;
 use crate::context::identity::Identity;
 use crate::site::matcher::Matcher;
@@ -64,14 +66,15 @@ async fn a_sample_of_the_format_is_understood_and_written_again() {
 }
 
 /// What this release writes of the sample, which is of version 1: behind its report, that there is no identity, and no
-/// field by which the client is counted.
+/// field by which the client is counted; at the end, that there is no meter.
 fn with_nothing_new(mut sample: Vec<u8>) -> Vec<u8> {
     let len = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
     let report = REPORT;
     let report_len = len(&sample, report);
     let end = report + 4 + usize::try_from(report_len).unwrap();
     sample.splice(end..end, [0, 0]);
-    for (at, len) in [(1, len(&sample, 1) + 2), (report, report_len + 2)] {
+    sample.push(0);
+    for (at, len) in [(1, len(&sample, 1) + 3), (report, report_len + 2)] {
         sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
     sample
@@ -96,6 +99,21 @@ async fn who_the_client_is_moves_and_is_not_left_to_an_earlier_release() {
 }
 
 #[tokio::test]
+async fn what_a_client_has_used_of_its_rates_moves_and_is_not_left_to_an_earlier_release() {
+    let scene = Scene::new("");
+    let (mut session, _) = restore(&scene, &sample()).unwrap();
+    assert!(session.meter.is_none());
+    let two = Rate::new(2.try_into().unwrap(), Duration::from_secs(3600));
+    let rates = Rates { messages: Some(two), bytes: None, on_limit: OnLimit::Close };
+    session.meter = Some(Meter::new(&rates, session.registered.handle().clone(), Arc::default()));
+    let state = take_apart(session).unwrap().state;
+    assert_eq!(state[0], 4, "bytes that are held would be lost in a release that doesn't know them");
+    let (session, _) = restore(&scene, &state).unwrap();
+    let again = take_apart(session).unwrap().state;
+    assert_eq!(again[again.len() - 50..], state[state.len() - 50..]);
+}
+
+#[tokio::test]
 async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let scene = Scene::new("");
     let state = sample();
@@ -105,9 +123,9 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 4"), "{error}");
+    assert!(error.contains("needs a reader of version 5"), "{error}");
     // Fields of a later release that can be done without are skipped.
-    let mut longer = state;
+    let mut longer = with_nothing_new(state);
     longer.extend_from_slice(b"later");
     let len = u32::try_from(longer.len() - 5).unwrap();
     longer[1..5].copy_from_slice(&len.to_be_bytes());

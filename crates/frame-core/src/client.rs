@@ -1,4 +1,4 @@
-//! What the relay asks of a client's stream beyond reading and writing.
+//! What a session asks of its client's stream beyond reading and writing.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -12,5 +12,11 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     /// so, a client that is slow to answer or to take more is not given up.
     fn acknowledged(&self) -> Option<u64> {
         None
+    }
+
+    /// The client may send no more at the moment, and is not read: its silence proves nothing.
+    #[inline]
+    fn is_paused(&self) -> bool {
+        false
     }
 }
