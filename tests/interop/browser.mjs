@@ -1,9 +1,11 @@
 // Chromium, driven from outside: opens the gateway's console and uses it, by hand or by script.
 // Tells in JSON what it has seen, and everything that the page complains about.
+//
+// With "chat" it talks without a pause until its input ends, and says how many echoes it had, as talker.mjs does.
 
 import { chromium } from "playwright-core";
 
-const { url, socket, address, profile, patience, act } = JSON.parse(process.argv[2]);
+const { page: url, url: socket, address, profile, patience, act } = JSON.parse(process.argv[2]);
 
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: "/usr/bin/chromium",
@@ -53,6 +55,33 @@ function talk(address) {
   });
 }
 
+// The same until it is told to stop.
+function chat(address) {
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(address);
+    let echoes = 0;
+    const message = () => `message ${echoes} `.repeat(1 + (echoes % 200));
+    socket.onopen = () => socket.send(message());
+    socket.onmessage = ({ data }) => {
+      if (data !== message()) reject(new Error(`in place of message ${echoes}: ${data.slice(0, 100)}`));
+      if (echoes % 10 === 0) window.tell({ echoes });
+      echoes += 1;
+      if (window.stopped) socket.close(1000);
+      else socket.send(message());
+    };
+    socket.onerror = () => reject(new Error("the socket has failed"));
+    socket.onclose = ({ code }) => resolve({ ended: echoes, code });
+  });
+}
+
+async function chatUntilStopped(page) {
+  await page.exposeFunction("tell", (line) => console.log(JSON.stringify(line)));
+  process.stdin.on("end", () => page.evaluate(() => (window.stopped = true))).resume();
+  return await page.evaluate(chat, socket);
+}
+
+const acts = { console: useConsole, talk: (page) => page.evaluate(talk, socket), chat: chatUntilStopped };
+
 try {
   context.setDefaultTimeout(patience * 1000);
   const page = await context.newPage();
@@ -67,7 +96,7 @@ try {
     });
   });
   await page.goto(url);
-  const seen = act === "console" ? await useConsole(page) : await page.evaluate(talk, socket);
+  const seen = await acts[act](page);
   console.log(JSON.stringify({ ...seen, title: await page.title(), complaints }));
 } finally {
   await context.close();

@@ -31,8 +31,8 @@ async def chromium(gate, act):
     """One visit by a browser that is new to the world."""
     async with workplace() as home:
         task = {
-            "url": gate.url("/"),
-            "socket": gate.url("/wss", "wss"),
+            "page": gate.url("/"),
+            "url": gate.url("/wss", "wss"),
             "address": gate.address,
             "profile": f"{home}/profile",
             "patience": PATIENCE,
