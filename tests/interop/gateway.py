@@ -43,13 +43,14 @@ class Gateway:
         await self.log.line(message="reloaded", nth=count)
         return serial
 
-    async def take_over(self):
+    async def take_over(self, retires=True):
         """A new process takes this one's place. Returns the line that says how many sessions it took along."""
         count = len(self.log.find(message="taken over"))
         os.kill(self.pid, signal.SIGUSR2)
         self.pid = (await self.log.line(message="taken over", nth=count))["pid"]
         moved = await self.log.line(message="sessions moved: they go on in the new process", nth=count)
-        await self.log.line(message="retired: the last connection has ended", nth=count)
+        if retires:
+            await self.log.line(message="retired: the last connection has ended", nth=count)
         return moved
 
     def end_successor(self):
@@ -64,8 +65,8 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(*routes, listener=""):
-    """A gateway that serves these routes as long as the block, and has nothing to complain about."""
+async def gateway(*routes, listener="", program=None, complaints=()):
+    """A gateway that serves these routes as long as the block, and has nothing else to complain about."""
     with TemporaryDirectory(prefix="interop-") as directory:
         directory = Path(directory)
         pki = Pki(directory / "pki")
@@ -84,7 +85,7 @@ address = "127.0.0.1:0"
 directory = "certs"
 default = "{NAME}"
 {"".join(routes)}""")
-        command = [os.environ["WSSGATE"], "--config", config, "--log-format", "json"]
+        command = [program or os.environ["WSSGATE"], "--config", config, "--log-format", "json"]
         async with running(*command) as child:
             gateway = Gateway(child, directory, pki)
             await gateway.start()

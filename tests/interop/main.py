@@ -12,6 +12,7 @@ import handshakes
 import http2_servers
 import pages
 import renewal
+import rollback
 import schema
 import servers
 import takeover
@@ -35,6 +36,7 @@ SCENARIOS = [
     takeover.chromium_notices_nothing_of_a_takeover,
     takeover.openssl_notices_nothing_of_a_takeover,
     takeover.curl_ends_its_download_from_the_old_process,
+    rollback.a_rollback_and_its_end_are_noticed_by_no_session,
     pages.curl_gets_files_from_nginx_over_http1,
     pages.curl_gets_files_from_nginx_over_http2,
     pages.curl_posts_to_nginx_over_http1,
