@@ -411,3 +411,63 @@ async fn lengths_are_given(gateway: &Gateway, seen: &Seen) {
         assert_eq!(head.get("content-length"), None);
     }
 }
+
+/// An echo server that notes where connections come from.
+async fn noting_peers() -> (Backend, Arc<Mutex<Vec<String>>>) {
+    let peers = Arc::new(Mutex::new(Vec::new()));
+    let noted = peers.clone();
+    let backend = Backend::start(move |tcp| {
+        noted.lock().unwrap().push(tcp.peer_addr().unwrap().ip().to_string());
+        async move { serve(tcp, &Seen::default()).await }
+    })
+    .await;
+    (backend, peers)
+}
+
+#[tokio::test]
+async fn connections_come_from_each_source_address_in_turn() {
+    let (backend, peers) = noting_peers().await;
+    let (probed, probes) = noting_peers().await;
+    let (address, probed) = (backend.address, probed.address);
+    let gateway = setup().start(&config(
+        "workers = 1",
+        &format!(
+            "[[upstream]]\nname = \"app\"\nservers = \"http://{address}\"\npool = \"off\"\n\
+             source_addresses = [\"127.0.0.2\", \"198.51.100.77\", \"127.0.0.3\"]\n\
+             [[upstream]]\nname = \"probed\"\nservers = \"http://{probed}\"\n\
+             source_addresses = [\"127.0.0.4\", \"127.0.0.5\"]\n\
+             [upstream.health]\nprobe = \"http\"\ninterval = \"50ms\"\n\
+             [[route]]\npath = \"/\"\nproxy = \"app\"\n\
+             [[route]]\npath = \"/probed\"\nproxy = \"probed\"\n\
+             [[route]]\npath = \"/raw\"\nproxy = \"tcp://{address}\"\nsource_addresses = [\"127.0.0.6\", \"127.0.0.7\"]\n"
+        ),
+    ));
+    let warned = |line: &serde_json::Value| {
+        let problem = line["problem"].as_str().unwrap_or_default();
+        problem.contains("source_addresses of app: 198.51.100.77 is not an address of this machine")
+    };
+    gateway.wait_for(warned, 0, "a warning");
+    let take = || std::mem::take(&mut *peers.lock().unwrap());
+    let mut h1 = http1(&gateway).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut h1, get("/x")).await.status(), 200);
+    }
+    // Each in its turn; the one that is not here leaves its turn to the next.
+    assert_eq!(take(), ["127.0.0.2", "127.0.0.3", "127.0.0.3"]);
+    let mut open = Vec::new();
+    for path in ["/ws", "/ws", "/raw", "/raw"] {
+        let io = http1(&gateway).await;
+        open.push(WebSocket::connect(io, "default.test", path, "").await.unwrap().0);
+    }
+    open[0].echoes("hello").await;
+    assert_eq!(take(), ["127.0.0.2", "127.0.0.3", "127.0.0.6", "127.0.0.7"]);
+    support::soon(async {
+        let all =
+            |peers: &[String]| ["127.0.0.4", "127.0.0.5"].iter().all(|ip| peers.iter().any(|p| p == ip));
+        while !all(&probes.lock().unwrap()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(probes.lock().unwrap().iter().all(|ip| ip == "127.0.0.4" || ip == "127.0.0.5"));
+}

@@ -140,6 +140,8 @@ options! {
     /// The version of the PROXY protocol in which the backend is told who the client is, in front of each connection.
     /// Such a connection is used for the requests of one client connection only.
     proxy_protocol: OneOf<ProxyProtocol>, optional;
+    /// Addresses of this machine that connections to the backend come from, one after the other, as in `[[upstream]]`.
+    source_addresses: List<kind::SourceAddress>, optional;
     /// TLS towards the backend.
     tls: Table<TlsOptions>, optional;
     /// Who may use the route, and how much.
@@ -188,6 +190,7 @@ const PROXY_ONLY: &[&str] = &[
     "response_timeout",
     "rewrite",
     "rewrite_location",
+    "source_addresses",
     "strip_prefix",
     "subprotocols",
     "tls",
@@ -387,6 +390,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
             proxy_protocol: section.proxy_protocol.as_ref().map(|at| at.value),
             protocol: Protocol::Http1,
         };
+        if let Some(addresses) = section.source_addresses.take() {
+            upstream::come_from(d, addresses, &mut upstream.servers);
+        }
         return Some(Action::Tcp(Arc::new(TcpServer {
             upstream: Arc::new(upstream),
             subprotocols: section.subprotocols.as_ref().map(|at| at.value.clone().into()).unwrap_or_default(),
@@ -421,6 +427,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     }
     if let Some(At { value, .. }) = section.proxy_protocol {
         upstream.connector.proxy_protocol = Some(value);
+    }
+    if let Some(addresses) = section.source_addresses.take() {
+        upstream::come_from(d, addresses, &mut upstream.servers);
     }
     if let Some(At { value, .. }) = section.buffer_request {
         upstream.buffer_request = value;

@@ -936,7 +936,7 @@ fn upstreams_and_what_is_wrong_with_them() {
         "{base}[[upstream]]\nname = \"pool\"\nservers = [\"http://a/x\", {{ address = \"http://b/x\", weight = 3, max_sessions = 9 }}]\n\
          balance = \"hash\"\nhash = \"cookie:user\"\nretry = {{ attempts = 2, on = [\"connect\", \"503\"] }}\n\
          queue = {{ length = 5, timeout = \"1s\" }}\nslow_start = \"30s\"\nconnect_timeout = \"1s\"\npool = \"off\"\n\
-         buffer_request = \"4KiB\"\nproxy_protocol = \"v2\"\n\
+         buffer_request = \"4KiB\"\nproxy_protocol = \"v2\"\nsource_addresses = [\"10.0.0.1\", \"fd00::1\"]\n\
          session_lost = \"redial\"\nredial_interval = \"2s\"\nredial_timeout = \"1m\"\nredial_buffer = \"128KiB\"\n\
          redial_repeat = true\nredial_rate = \"50/s\"\n\
          sticky = {{ cookie = \"id\", max_age = \"1d\", key_file = \"keys\" }}\n\
@@ -955,6 +955,9 @@ fn upstreams_and_what_is_wrong_with_them() {
         (upstream.buffer_request, upstream.connector.proxy_protocol),
         (Some(4096), Some(ProxyVersion::V2))
     );
+    let sources: Vec<_> =
+        upstream.first().endpoint.source_addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["10.0.0.1", "fd00::1"]);
     let redial = Redial {
         interval: 2 * SECOND,
         timeout: 60 * SECOND,
@@ -976,6 +979,32 @@ fn upstreams_and_what_is_wrong_with_them() {
             "there are: other; for an address write \"http://pool\"",
         ),
         ("name = \"pool\"\nservers = []", "\"pool\"", "servers: the list is empty"),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsource_addresses = \"10.0.0.1:80\"",
+            "\"pool\"",
+            "write it without a port",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsource_addresses = [\"::1\", \"eth0\"]",
+            "\"pool\"",
+            "expected an IP address of this machine, such as \"10.0.0.1\", found \"eth0\"",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsource_addresses = \"0.0.0.0\"",
+            "\"pool\"",
+            "which no connection comes from",
+        ),
+        (
+            "name = \"pool\"\nservers = \"http://a\"\nsource_addresses = [\"10.0.0.1\", \"10.0.0.1\"]",
+            "\"pool\"",
+            "10.0.0.1 is there twice",
+        ),
+        ("name = \"pool\"\nservers = \"http://a\"\nsource_addresses = []", "\"pool\"", "the list is empty"),
+        (
+            "name = \"pool\"\nservers = \"unix:/a\"\nsource_addresses = \"10.0.0.1\"",
+            "\"pool\"",
+            "connections to a Unix socket come from no address",
+        ),
         ("name = \"pool\"\nservers = [\"http://a\", \"http://A\"]", "\"pool\"", "A:80 is there twice"),
         (
             "name = \"pool\"\nservers = [\"http://a\", \"http://b/\"]",

@@ -1,5 +1,6 @@
 //! `[[upstream]]`: servers that routes name together, and how one of them is chosen.
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::server_tls::{self, UpstreamTlsOptions};
 use super::spec::At;
 use super::{names, values};
 use crate::site::balance::{Balance, HashKey};
+use crate::site::endpoint::Place;
 use crate::site::health::{OnDown, Passive, Probe, ProbeKind};
 use crate::site::names::Resolve;
 use crate::site::queue::Queue;
@@ -23,6 +25,7 @@ use crate::site::redial::Redial;
 use crate::site::retry::{Retry, RetryOn};
 use crate::site::route::Route;
 use crate::site::server::Server;
+use crate::site::sources::Sources;
 use crate::site::sticky::Sticky;
 use crate::site::upstream::{CONNECT_TIMEOUT, Protocol, ProxyVersion, RESPONSE_TIMEOUT, Upstream};
 
@@ -128,6 +131,11 @@ options! {
     /// The version of the PROXY protocol in which backends are told who the client is, in front of each connection. A
     /// route may have another.
     proxy_protocol: OneOf<ProxyProtocol>, optional;
+    /// Addresses of this machine that connections to the backends come from, one after the other; backends of the other
+    /// family of addresses get connections as without it. A machine can have about 28,000 connections to one port of one
+    /// address from each of its own addresses (64,000 with `sysctl net.ipv4.ip_local_port_range=\"1024 65535\"`). An
+    /// address that has no port left is passed over. A route may have others.
+    source_addresses: List<kind::SourceAddress>, optional;
     /// TLS towards the backends.
     tls: Table<UpstreamTlsOptions>, optional;
     /// How backends are found to be down.
@@ -387,6 +395,9 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     upstream.keeps_names = section.field_names.value;
     upstream.buffer_request = section.buffer_request.and_then(|at| at.value);
     upstream.connector.proxy_protocol = section.proxy_protocol.map(|at| at.value);
+    if let Some(addresses) = section.source_addresses {
+        come_from(d, addresses, &mut upstream.servers);
+    }
     if let Some(At { value: tls, .. }) = section.tls {
         server_tls::apply(d, tls, &mut upstream.servers);
     }
@@ -395,6 +406,32 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     }
     upstream.redial = redial;
     Some(upstream)
+}
+
+/// Connections to these servers come from `addresses`.
+pub(super) fn come_from(d: &mut Document<'_>, addresses: At<Vec<IpAddr>>, servers: &mut [Server]) {
+    let At { value: addresses, place } = addresses;
+    let is_tcp = |server: &&mut Server| matches!(server.endpoint.place, Place::Tcp { .. });
+    if let Some((_, twice)) = addresses.iter().enumerate().find(|(i, ip)| addresses[..*i].contains(ip)) {
+        d.problem(place, format!("source_addresses: {twice} is there twice"));
+        return;
+    }
+    if addresses.is_empty() {
+        d.problem(
+            place,
+            "source_addresses: the list is empty; leave it out for the address that the system chooses",
+        );
+        return;
+    }
+    let sources = Arc::new(Sources::new(addresses));
+    let mut has_any = false;
+    for server in servers.iter_mut().filter(is_tcp) {
+        Arc::make_mut(&mut server.endpoint).sources = Some(sources.clone());
+        has_any = true;
+    }
+    if !has_any {
+        d.problem(place, "source_addresses: connections to a Unix socket come from no address; remove it");
+    }
 }
 
 fn read_sticky(section: StickyOptions) -> Sticky {

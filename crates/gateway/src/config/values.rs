@@ -133,6 +133,20 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+pub(super) fn source_address(text: &str) -> Result<IpAddr, String> {
+    let what = "expected an IP address of this machine, such as \"10.0.0.1\"";
+    match text.trim().trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+            Err(format!("{what}, found {text:?}, which no connection comes from"))
+        }
+        Ok(ip) => Ok(ip),
+        Err(_) if text.parse::<SocketAddr>().is_ok() => {
+            Err(format!("{what}, found {text:?}: write it without a port, since the system chooses one"))
+        }
+        Err(_) => Err(format!("{what}, found {text:?}")),
+    }
+}
+
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| match text {

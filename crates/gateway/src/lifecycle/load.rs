@@ -9,6 +9,7 @@ use tls_acceptor::{
 };
 
 use crate::config::{Config, Place, Problem, Problems, across, users};
+use crate::net::options;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -37,13 +38,15 @@ pub struct Candidate {
     pub cookie_keys: BTreeMap<PathBuf, Option<u32>>,
     /// Names of servers that can't be resolved, in sentences; the DNS is asked by [`super::look_up_names`].
     pub unresolved: Vec<String>,
+    /// Addresses that connections to servers can't come from now, in sentences.
+    pub sourceless: Vec<String>,
 }
 
 impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let certificates = self.loaded.warnings.iter().map(ToString::to_string);
-        let unresolved = self.unresolved.iter().cloned();
+        let unresolved = self.unresolved.iter().chain(&self.sourceless).cloned();
         let files = self.ticket_warning().into_iter().chain(self.cookie_warnings());
         certificates.chain(self.across()).chain(files).chain(unresolved)
     }
@@ -115,9 +118,39 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
         read.map_err(|error| problems.extend(ticket_problems(&config, file, *place, error))).ok()
     });
     if problems.is_empty() {
-        return Ok(Candidate { config, loaded, ticket_keys, cookie_keys, unresolved: Vec::new() });
+        let sourceless = sourceless(&config);
+        return Ok(Candidate {
+            config,
+            loaded,
+            ticket_keys,
+            cookie_keys,
+            unresolved: Vec::new(),
+            sourceless,
+        });
     }
     Err(Problems(problems))
+}
+
+/// Source addresses that this machine doesn't have.
+fn sourceless(config: &Config) -> Vec<String> {
+    let mut upstreams: Vec<_> = config.routes.iter().filter_map(|route| route.action.upstream()).collect();
+    upstreams.sort_by_key(|upstream| upstream.key());
+    let mut told = BTreeMap::new();
+    for upstream in upstreams {
+        for server in &upstream.servers {
+            for address in server.endpoint.source_addresses() {
+                told.entry(*address).or_insert_with(|| upstream.to_string());
+            }
+        }
+    }
+    told.retain(|address, _| !options::is_local(*address));
+    let told = told.into_iter().map(|(address, upstream)| {
+        format!(
+            "source_addresses of {upstream}: {address} is not an address of this machine at the moment, so no connection \
+             comes from it; correct it, or add it to the machine (`ip address add`)"
+        )
+    });
+    told.collect()
 }
 
 /// Reads what TLS towards servers needs. Servers with the same settings share sessions that can be resumed.

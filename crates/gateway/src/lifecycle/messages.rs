@@ -26,7 +26,7 @@ pub(super) fn log_warnings(candidate: &Candidate) {
     for warning in candidate.cookie_warnings() {
         warn!(problem = warning, "keys of cookies");
     }
-    for warning in &candidate.unresolved {
+    for warning in candidate.unresolved.iter().chain(&candidate.sourceless) {
         warn!(problem = warning, "configuration");
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel completes before they are accepted.
@@ -29,6 +30,23 @@ pub(crate) fn tune_towards(tcp: &SockRef<'_>, peer: IpAddr) {
     if !peer.is_loopback() {
         probe(tcp);
     }
+}
+
+/// Makes a connection come from `source`. Its port is chosen when it is connected, so that two connections to two servers
+/// may have the same (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
+///
+/// # Errors
+/// `AddrNotAvailable`: this machine has no such address.
+pub(crate) fn bind_source(tcp: &impl AsFd, source: IpAddr) -> io::Result<()> {
+    nix::sys::socket::setsockopt(tcp, IpBindAddressNoPort, &true)?;
+    SockRef::from(tcp).bind(&SocketAddr::new(source, 0).into())
+}
+
+/// This machine has this address now.
+#[must_use]
+pub(crate) fn is_local(address: IpAddr) -> bool {
+    let bound = open(SocketAddr::new(address, 0), false);
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 fn probe(tcp: &SockRef<'_>) {
@@ -167,5 +185,17 @@ mod tests {
         let tcp = SockRef::from(&tcp);
         assert!(tcp.tcp_nodelay().unwrap() && tcp.keepalive().unwrap());
         assert_eq!(tcp.tcp_notsent_lowat().unwrap(), NOT_SENT_MAX);
+    }
+
+    #[test]
+    fn a_source_address_takes_no_port_before_it_is_connected() {
+        for (domain, source) in [(Domain::IPV4, "127.0.0.2"), (Domain::IPV6, "::1")] {
+            let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            let source = source.parse().unwrap();
+            bind_source(&socket, source).unwrap();
+            assert_eq!(socket.local_addr().unwrap().as_socket().unwrap(), (source, 0).into());
+            assert!(is_local(source));
+        }
+        assert!(!is_local("198.51.100.77".parse().unwrap()));
     }
 }

@@ -12,18 +12,22 @@ use tls_acceptor::{ConnectorSettings, ServerName};
 use crate::site::known_name::KnownName;
 use crate::site::path::RoutePath;
 use crate::site::server_tls::ServerTls;
+use crate::site::sources::Sources;
 
 /// A server. A connection to one of two equal endpoints serves requests for the other.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// Where it listens.
     pub place: Place,
-    /// The same as the log has it. Endpoints are compared by this, by what their TLS trusts, and by their header.
+    /// The same as the log has it. Endpoints are compared by this, by what their TLS trusts, by
+    /// their header, and by where connections to them come from.
     pub address: Box<str>,
     /// TLS towards it.
     pub tls: Option<Arc<ServerTls>>,
     /// What each connection begins with, of the PROXY protocol: such a connection is one client's.
     pub header: Option<Box<[u8]>>,
+    /// Where connections to it come from; `None`: the system chooses.
+    pub sources: Option<Arc<Sources>>,
     /// What a `Host` of its own is: the name that its address was found by; `None`: the address.
     authority: Option<Box<str>>,
     /// What is known of its name, or of the name that its address was found by.
@@ -58,6 +62,7 @@ impl Endpoint {
             address: format!("{host}:{port}").into(),
             tls: None,
             header: None,
+            sources: None,
             authority: None,
             name: OnceLock::new(),
         }
@@ -71,6 +76,7 @@ impl Endpoint {
             address: format!("unix:{path}").into(),
             tls: None,
             header: None,
+            sources: None,
             authority: None,
             name: OnceLock::new(),
         }
@@ -208,6 +214,12 @@ impl Endpoint {
         self.known().map_or(0, |name| name.losses())
     }
 
+    /// Where connections to it come from; none: the system chooses.
+    #[must_use]
+    pub fn source_addresses(&self) -> &[IpAddr] {
+        self.sources.as_ref().map_or(&[], |sources| sources.addresses())
+    }
+
     fn authority(&self) -> &str {
         match self.place {
             Place::Tcp { .. } => self.authority.as_deref().unwrap_or(&self.address),
@@ -275,7 +287,11 @@ impl Ord for Endpoint {
             (None, None) => Ordering::Equal,
             (one, other) => one.as_ref().map(|tls| tls.key()).cmp(&other.as_ref().map(|tls| tls.key())),
         };
-        self.address.cmp(&other.address).then_with(by_tls).then_with(|| self.header.cmp(&other.header))
+        self.address
+            .cmp(&other.address)
+            .then_with(by_tls)
+            .then_with(|| self.header.cmp(&other.header))
+            .then_with(|| self.source_addresses().cmp(other.source_addresses()))
     }
 }
 

@@ -30,6 +30,7 @@ pub mod route_id;
 pub mod routes;
 pub mod server;
 pub mod server_tls;
+pub mod sources;
 pub mod sticky;
 pub mod tcp;
 pub mod template;

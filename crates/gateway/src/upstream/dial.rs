@@ -1,7 +1,8 @@
 //! A connection to a backend, under a deadline.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use net_io::Unix;
@@ -18,6 +19,7 @@ use crate::net::options;
 use crate::net::shortage::is_shortage;
 use crate::site::endpoint::{Endpoint, Place};
 use crate::site::server_tls::ServerTls;
+use crate::site::sources::Sources;
 use crate::site::upstream::Connector;
 use crate::upstream::stream::BackendStream;
 
@@ -98,7 +100,7 @@ async fn dial_tcp(
     deadline: Instant,
 ) -> Result<TcpStream, DialError> {
     if let Some(address) = endpoint.literal() {
-        let tried = attempt(connector, address, deadline).await;
+        let tried = attempt(connector, address, endpoint.sources.clone(), deadline).await;
         if let (Err(DialError::Connect { .. } | DialError::Timeout { .. }), Some(name)) =
             (&tried, endpoint.known())
         {
@@ -113,14 +115,14 @@ async fn dial_tcp(
             Ok(Err(error)) => return Err(DialError::Name { why: error.to_string() }),
             Err(_) => return Err(DialError::Timeout { after: connector.connect_timeout }),
         };
-        return race(connector, addresses, deadline).await;
+        return race(connector, endpoint, addresses, deadline).await;
     };
     let addresses = name.addresses(host, port);
     if addresses.is_empty() {
         let why = name.last().problem.unwrap_or_else(|| "it has not been looked up yet".into());
         return Err(DialError::Name { why: why.into() });
     }
-    let failure = match race(connector, addresses.clone(), deadline).await {
+    let failure = match race(connector, endpoint, addresses.clone(), deadline).await {
         Err(failure @ (DialError::Connect { .. } | DialError::Timeout { .. })) => failure,
         done => return done,
     };
@@ -130,13 +132,14 @@ async fn dial_tcp(
     let _ = timeout_at(until, looked.changed()).await;
     let mut others = name.addresses(host, port);
     others.retain(|address| !addresses.contains(address));
-    if others.is_empty() { Err(failure) } else { race(connector, others, deadline).await }
+    if others.is_empty() { Err(failure) } else { race(connector, endpoint, others, deadline).await }
 }
 
 /// Connects to whichever of `addresses` answers first; each has some time before the next one is tried beside it (RFC 8305
 /// §5).
 async fn race(
     connector: Connector,
+    endpoint: &Endpoint,
     addresses: Vec<SocketAddr>,
     deadline: Instant,
 ) -> Result<TcpStream, DialError> {
@@ -148,9 +151,10 @@ async fn race(
             && let Some(address) = addresses.next()
         {
             if attempts.is_empty() && addresses.peek().is_none() {
-                return attempt(connector, address, deadline).await; // the last of them needs no task
+                let sources = endpoint.sources.clone();
+                return attempt(connector, address, sources, deadline).await; // the last of them needs no task
             }
-            attempts.spawn(attempt(connector, address, deadline));
+            attempts.spawn(attempt(connector, address, endpoint.sources.clone(), deadline));
         }
         let may_start = attempts.len() < ATTEMPTS_MAX && addresses.peek().is_some();
         let joined = tokio::select! {
@@ -170,9 +174,10 @@ async fn race(
 async fn attempt(
     connector: Connector,
     address: SocketAddr,
+    sources: Option<Arc<Sources>>,
     deadline: Instant,
 ) -> Result<TcpStream, DialError> {
-    match timeout_at(deadline, connect(address)).await {
+    match timeout_at(deadline, connect(address, sources.as_deref())).await {
         Ok(Ok(tcp)) => Ok(tcp),
         Ok(Err(error)) if is_shortage(&error) => Err(DialError::Shortage { error }),
         Ok(Err(error)) => Err(DialError::Connect { address: address.to_string(), error }),
@@ -196,10 +201,39 @@ async fn dial_unix(path: &str, header: &[u8]) -> io::Result<Unix> {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connect(address: SocketAddr, sources: Option<&Sources>) -> io::Result<TcpStream> {
+    let mut failure = None;
+    for source in sources.into_iter().flat_map(|sources| sources.towards(address.ip())) {
+        match connect_from(Some(source), address).await {
+            // All of its ports lead to this server already, or it is not this machine's: there may be another one.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => failure = Some(error),
+            done => return done,
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => connect_from(None, address).await,
+    }
+}
+
+async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
     let tcp = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     options::tune_towards(&SockRef::from(&tcp), address.ip());
+    if let Some(source) = source {
+        options::bind_source(&tcp, source)?;
+    }
     tcp.connect(address).await
+}
+
+/// What to do about a connection that has no end here.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            "; each port here leads to it already, or a source address is not one of this machine: more `source_addresses` \
+             make room for more connections"
+        }
+        _ => "",
+    }
 }
 
 /// Why there is no connection to a backend.
@@ -218,7 +252,7 @@ pub enum DialError {
         after: Duration,
     },
     /// The operating system's error, most often "connection refused".
-    #[error("can't connect to {address}: {error}")]
+    #[error("can't connect to {address}: {error}{}", hint(error))]
     Connect {
         /// The address tried last.
         address: String,
@@ -323,5 +357,23 @@ mod tests {
         socket.accept().unwrap();
         waiting.await.unwrap();
         drop(first);
+    }
+    #[tokio::test]
+    async fn connections_come_from_each_source_address_in_turn_and_one_that_is_not_here_is_passed_over() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let sources = Sources::new(ips(&["127.0.0.2", "198.51.100.77", "127.0.0.3", "::1"]));
+        for expected in ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.2"] {
+            let tcp = connect(address, Some(&sources)).await.unwrap();
+            assert_eq!(tcp.local_addr().unwrap().ip().to_string(), expected);
+        }
+        let other_family = connect(address, Some(&Sources::new(ips(&["::1"])))).await.unwrap();
+        assert_eq!(other_family.local_addr().unwrap().ip().to_string(), "127.0.0.1");
+        let gone =
+            connect(address, Some(&Sources::new(ips(&["198.51.100.77", "203.0.113.77"])))).await.unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::AddrNotAvailable);
+        let told = DialError::Connect { address: address.to_string(), error: gone }.to_string();
+        assert!(told.contains("source address is not one of this machine"), "{told}");
     }
 }

@@ -16,6 +16,6 @@ pub(super) use self::section::{EachOrTable, Options, OrTable, ShortForm, Table, 
 pub(super) use self::text::{
     Address, CertificateName, DnsServer, ExactPath, File, Files, Frequency, HashBy, Host, ListenerName,
     MediaType, Method, Name, Network, OneOf, Origin, PathPrefix, PathRegex, PathTemplate, Per, PlainText,
-    ProbePath, Protocol, Server, SocketPath, Target, Text, TlsName, Token, Words,
+    ProbePath, Protocol, Server, SocketPath, SourceAddress, Target, Text, TlsName, Token, Words,
 };
 pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

@@ -171,6 +171,10 @@ text!(
     DnsServer -> std::net::SocketAddr, "IP address, with or without a port", values::dns_server
 );
 text!(
+    /// Where connections come from.
+    SourceAddress -> std::net::IpAddr, "IP address", values::source_address
+);
+text!(
     /// An IP address, or a network.
     Network -> ipnet::IpNet, "IP address or network", values::network
 );
