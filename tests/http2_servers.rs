@@ -19,7 +19,7 @@ use support::backend::Backend;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::{Http2, read};
-use support::http2_server::{Exchange, answer, by_hand, connection, echo, frame, goaway, start};
+use support::http2_server::{Exchange, Http2Seen, answer, by_hand, connection, echo, frame, goaway, start};
 use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls, acceptor};
 use support::ws::WebSocket;
@@ -186,22 +186,7 @@ async fn a_handshake_that_a_server_declines_is_answered_with_what_it_says() {
 
 #[tokio::test]
 async fn without_an_offer_a_websocket_gets_http1_at_once_and_that_is_remembered() {
-    // One port for both, as nginx has it: the preface of HTTP/2 decides.
-    let (seen, heads) = (support::http2_server::Http2Seen::default(), backend::Seen::default());
-    let (of_http2, of_http1) = (seen.clone(), heads.clone());
-    let server = Backend::start(move |tcp| {
-        let (seen, heads) = (of_http2.clone(), of_http1.clone());
-        async move {
-            let mut front = [0; 3];
-            while tcp.peek(&mut front).await.unwrap() < 3 {}
-            if &front == b"PRI" {
-                connection(tcp, &Builder::new(), &seen, echo).await;
-            } else {
-                backend::serve(tcp, &heads).await;
-            }
-        }
-    })
-    .await;
+    let (server, seen, heads) = of_both(Builder::new(), echo).await;
     let gateway = gateway(server.address, "");
     let mut h2 = http2(&gateway).await;
     for round in 1..=3 {
@@ -214,6 +199,92 @@ async fn without_an_offer_a_websocket_gets_http1_at_once_and_that_is_remembered(
     }
     assert_eq!(h2.ask(h2.request(Method::GET, "/")).await.text(), "GET http://default.test/ HTTP/2\n");
     assert_eq!(seen.connections(), 1, "the one that was asked for its settings");
+}
+
+/// A server which speaks both on one port, as nginx does: the preface of HTTP/2 decides.
+async fn of_both<F, Fut>(builder: Builder, serve: F) -> (Backend, Http2Seen, backend::Seen)
+where
+    F: Fn(Exchange) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (seen, heads) = (Http2Seen::default(), backend::Seen::default());
+    let (of_http2, of_http1) = (seen.clone(), heads.clone());
+    let server = Backend::start(move |tcp| {
+        let (seen, heads) = (of_http2.clone(), of_http1.clone());
+        let (builder, serve) = (builder.clone(), serve.clone());
+        async move {
+            let mut front = [0; 3];
+            while tcp.peek(&mut front).await.unwrap() < 3 {}
+            if &front == b"PRI" {
+                connection(tcp, &builder, &seen, serve).await;
+            } else {
+                backend::serve(tcp, &heads).await;
+            }
+        }
+    })
+    .await;
+    (server, seen, heads)
+}
+
+#[tokio::test]
+async fn a_server_that_wants_http1_gets_the_request_over_it_and_that_is_remembered() {
+    let serve = |(request, mut respond): Exchange| async move {
+        let (head, mut body) = request.into_parts();
+        if head.uri.path() == "/http2" {
+            return echo((http::Request::from_parts(head, body), respond)).await;
+        }
+        // Some of the body has been taken.
+        if head.method == Method::POST {
+            body.data().await;
+        }
+        respond.send_reset(Reason::HTTP_1_1_REQUIRED);
+    };
+    let (server, seen, heads) = of_both(with_websockets(), serve).await;
+    let gateway = gateway(server.address, "");
+    let mut h1 = http1(&gateway).await;
+    assert_eq!(ask(&mut h1, get("/http2")).await.text(), "GET http://default.test/http2 HTTP/2\n");
+    let post = "POST /a?b HTTP/1.1\r\nHost: default.test\r\nTE: trailers\r\nConnection: TE\r\nX-A: 1\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(ask(&mut h1, post).await.text(), "POST /a?b HTTP/1.1\n");
+    let head = heads.last();
+    for (name, value) in [
+        ("host", "default.test"),
+        ("content-length", "5"),
+        ("x-a", "1"),
+        ("connection", "TE"),
+        ("x-forwarded-proto", "http"),
+    ] {
+        assert_eq!(head.get(name), Some(value), "{name}");
+    }
+    assert_eq!(gateway.wait_nth("request", 1).get("backend_protocol"), None, "it had it over HTTP/1.1");
+    // It is not asked again, by whichever kind of client.
+    let mut h2 = http2(&gateway).await;
+    for path in ["/b", "/http2"] {
+        let line = format!("GET {path} HTTP/1.1\n");
+        assert_eq!(h2.ask(h2.request(Method::GET, path)).await.text(), line);
+        assert_eq!(ask(&mut h1, get(path)).await.text(), line);
+    }
+    assert_eq!(seen.count(), 2);
+}
+
+#[tokio::test]
+async fn a_websocket_that_a_server_wants_over_http1_gets_it_and_requests_stay_over_http2() {
+    let serve = |(request, mut respond): Exchange| async move {
+        if request.method() == Method::CONNECT {
+            respond.send_reset(Reason::HTTP_1_1_REQUIRED);
+        } else {
+            echo((request, respond)).await;
+        }
+    };
+    let (server, seen, heads) = of_both(with_websockets(), serve).await;
+    let gateway = gateway(server.address, "");
+    for _ in 0..2 {
+        let (mut socket, _) =
+            WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
+        socket.echoes("one").await;
+    }
+    assert_eq!((seen.count(), heads.count()), (1, 2));
+    let answer = ask(&mut http1(&gateway).await, get("/x")).await;
+    assert_eq!(answer.text(), "GET http://default.test/x HTTP/2\n");
 }
 
 #[tokio::test]

@@ -34,10 +34,18 @@ use crate::upstream::stream::BackendStream;
 /// one be full.
 const REPEATS_MAX: u32 = 3;
 
-/// Sends a request until there is an answer, and gives its head and its body.
+/// What came of a request.
+pub(super) enum Sent {
+    /// The head and the body of an answer.
+    Answer(response::Parts, Box<Http2Answer>),
+    /// The server wants HTTP/1.1.
+    Http1Required(Box<Http2Request>),
+}
+
+/// Sends a request until there is an answer, or a server wants it over HTTP/1.1.
 ///
 /// # Errors
-/// If there is none.
+/// If there is neither.
 pub(super) async fn send(
     connection: &Connection,
     attempts: &mut Attempts<'_>,
@@ -46,7 +54,7 @@ pub(super) async fn send(
     mut head: Box<Parts>,
     mut body: RequestBody,
     interim: Option<&Interim>,
-) -> Result<(response::Parts, Box<Http2Answer>), Failure> {
+) -> Result<Sent, Failure> {
     body.settle(&head).await;
     let upstream = attempts.upstream();
     let (mut heads, lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
@@ -66,11 +74,12 @@ pub(super) async fn send(
     loop {
         let stream = stream(connection, attempts, report).await?;
         request.set_scheme(attempts.endpoint());
+        progress.touch();
         if let Some((mut head, lines)) = heads.next(attempts.endpoint()) {
             head::request(&mut head, &lines, attempts.endpoint());
             request.set_head(*head);
         }
-        progress.touch();
+        let Some(stream) = stream else { return Ok(Sent::Http1Required(request)) };
         let again = match request.send(stream, upstream.response_timeout, interim).await {
             Ok((head, answer)) => match spare.as_ref().and_then(|(head, body)| Some((head, body.copy()?))) {
                 Some((spare, body))
@@ -84,9 +93,14 @@ pub(super) async fn send(
                 }
                 _ => {
                     progress.answered();
-                    return Ok((head, Box::new(answer)));
+                    return Ok(Sent::Answer(head, Box::new(answer)));
                 }
             },
+            Err(SendError::Http1Required { request, why }) => {
+                debug!(backend = %attempts.endpoint(), "the backend wants HTTP/1.1");
+                connection.worker.http2.wants_http1(attempts.endpoint());
+                return request.map(Sent::Http1Required).ok_or_else(|| Failure::Reset(why.to_string()));
+            }
             Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
             Err(failed) => repeat(failed, attempts, report, &mut repeats)?,
         };
@@ -129,6 +143,7 @@ fn repeat(
 fn failure(failed: SendError, upstream: &Upstream) -> Failure {
     match failed {
         SendError::Unprocessed { why, .. } | SendError::Broke { why, .. } => Failure::Broke(why),
+        SendError::Http1Required { why, .. } => Failure::Reset(why.to_string()),
         SendError::Reset { why, .. } => Failure::Reset(why),
         SendError::Bad(e) => Failure::NotHttp2(e),
         SendError::Body(e) => Failure::Body(e),
@@ -136,12 +151,12 @@ fn failure(failed: SendError, upstream: &Upstream) -> Failure {
     }
 }
 
-/// A stream to the server that has the request, or to another one if it can't be reached.
+/// A stream to the server that has the request, or to another one if it can't be reached. `None`: it wants HTTP/1.1.
 async fn stream(
     connection: &Connection,
     attempts: &mut Attempts<'_>,
     report: &mut Report,
-) -> Result<FreeStream, Failure> {
+) -> Result<Option<FreeStream>, Failure> {
     loop {
         let connector = attempts.upstream().connector;
         match connection.worker.http2.stream(connector, attempts.endpoint()).await {
@@ -178,11 +193,13 @@ pub(super) async fn open(
     let mut repeats = 0;
     loop {
         let stream = connections.stream(upstream.connector, endpoint).await?;
-        if !stream.offers_websockets() {
-            return Ok(None);
-        }
+        let Some(stream) = stream.filter(FreeStream::offers_websockets) else { return Ok(None) };
         match open_tunnel(stream, asked.clone(), upstream.response_timeout).await {
             Ok(answered) => return Ok(Some(answered)),
+            Err(SendError::Http1Required { .. }) => {
+                connections.wants_http1_for_websockets(endpoint);
+                return Ok(None);
+            }
             // As over HTTP/1.1 a handshake may be repeated: it is a GET there.
             Err(SendError::Unprocessed { why, .. } | SendError::Broke { why, reused: true, .. })
                 if repeats < REPEATS_MAX =>

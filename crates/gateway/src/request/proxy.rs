@@ -16,7 +16,7 @@ use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
 use crate::request::handshake::shake_hands_http1;
-use crate::request::http2;
+use crate::request::http2::{self, Sent};
 use crate::request::redial::{self, KeptHead};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::request::server_head::ServerHead;
@@ -31,7 +31,7 @@ use crate::upstream::dial::DialError;
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
-use crate::upstream::http2::request::Opened;
+use crate::upstream::http2::request::{Http2Request, Opened};
 use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
@@ -52,16 +52,33 @@ pub(super) async fn request(
 ) -> Result<Served, RequestError> {
     let mut attempts = begin(connection, upstream, report, hop, &head, false).await?;
     if upstream.connector.protocol == Protocol::Http2 {
+        let version = head.version;
         let sending = http2::send(connection, &mut attempts, report, hop, head, body, interim);
         let sent = Box::pin(sending).await; // larger than the rest
-        let (mut head, answer) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+        let (mut head, answer) = match sent.inspect_err(|failure| note(&attempts, report, failure))? {
+            Sent::Answer(head, answer) => (head, answer),
+            Sent::Http1Required(request) => {
+                report.over_http1();
+                let sent = Box::pin(send_again(connection, &attempts, *request, version, interim)).await;
+                return answered(&attempts, report, sent);
+            }
+        };
         attempts.answered(report, head.status);
         forward::response(&mut head.headers);
         head.version = Version::HTTP_11;
         return Ok(Served::Answer(Response::from_parts(head, AnswerBody::Http2(answer))));
     }
     let sent = send_pooled(connection, &mut attempts, report, hop, head, body, interim).await;
-    let (mut head, answer, lease) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+    answered(&attempts, report, sent)
+}
+
+/// Judges what a server has answered over HTTP/1.1.
+fn answered(
+    attempts: &Attempts<'_>,
+    report: &mut Report,
+    sent: Result<(response::Parts, ResponseBody, Lease), Failure>,
+) -> Result<Served, RequestError> {
+    let (mut head, answer, lease) = sent.inspect_err(|failure| note(attempts, report, failure))?;
     attempts.answered(report, head.status);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::from(FalseAnswer::Unasked).into());
@@ -69,6 +86,54 @@ pub(super) async fn request(
     forward::response(&mut head.headers);
     head.version = Version::HTTP_11;
     Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
+}
+
+/// Sends over HTTP/1.1 what its server doesn't take over HTTP/2. No other server is asked: it may speak HTTP/2 alone.
+async fn send_again(
+    connection: &Connection,
+    attempts: &Attempts<'_>,
+    request: Http2Request,
+    version: Version,
+    interim: Option<&Interim>,
+) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
+    let (head, body, told) = request.into_http1();
+    let (pool, upstream, endpoint) = (&connection.worker.pool, attempts.upstream(), attempts.endpoint());
+    let progress = body.progress();
+    let logs_in = identity::logs_in(&head.headers);
+    let mut request = RequestWriter::new(&head, b"", body, told);
+    let own = match connection.own.get() {
+        Some(own) => own.lease_idle(endpoint).await,
+        None => None,
+    };
+    let (mut backend, mut lease) = match own {
+        Some(own) => own,
+        None => pool.lease(upstream.connector, endpoint).await?,
+    };
+    loop {
+        progress.touch();
+        let asked = tokio::select! {
+            biased;
+            asked = backend.send_request(request, interim) => asked,
+            () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => {
+                return Err(Failure::Timeout { after: upstream.response_timeout });
+            }
+        };
+        match asked {
+            Ok((head, answer)) => {
+                progress.answered();
+                tell_repairs(upstream, answer.repairs());
+                if logs_in || identity::challenges(&head) {
+                    lease.belongs_to(own_pool(connection, version));
+                }
+                return Ok((head, answer, lease));
+            }
+            Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
+            // A kept connection had ended.
+            Err(SendRequestError::Retry { request: again, reused: true, .. }) => request = *again,
+            Err(e) => return Err(e.into()),
+        }
+        (backend, lease) = pool.lease_new(upstream.connector, endpoint).await?;
+    }
 }
 
 /// A new connection to another server, after there is none to the first.

@@ -141,6 +141,11 @@ impl Report {
         self.is_over_http2 = true;
     }
 
+    /// Its server gets it over HTTP/1.1 after all.
+    pub(crate) fn over_http1(&mut self) {
+        self.is_over_http2 = false;
+    }
+
     /// How far the request's body has come, if it has one.
     #[must_use]
     pub(crate) fn progress(&self) -> Option<Arc<UploadProgress>> {

@@ -17,6 +17,9 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long it is remembered that a server offers no WebSockets over HTTP/2, if nothing else is heard of it.
 const MEMORY_TIME: Duration = Duration::from_secs(600);
 
+/// How long it is remembered that a server wants HTTP/1.1: shorter, since it may be so for a few requests alone.
+const HTTP1_TIME: Duration = Duration::from_secs(60);
+
 /// Connections by server.
 #[derive(Debug, Default)]
 pub struct Connections {
@@ -31,6 +34,8 @@ struct Server {
     dialing: tokio::sync::Mutex<()>,
     /// When its settings said last that it offers no WebSockets.
     no_websockets: Mutex<Option<Instant>>,
+    /// When it said last that it wants HTTP/1.1.
+    http1_required: Mutex<Option<Instant>>,
 }
 
 /// How many connections and streams there are to a server.
@@ -52,7 +57,8 @@ impl Sum for Http2Counts {
 }
 
 impl Connections {
-    /// A stream to `endpoint`: of the first connection that has room, else of a new one.
+    /// A stream to `endpoint`: of the first connection that has room, else of a new one. `None`: the server wants
+    /// HTTP/1.1.
     ///
     /// # Errors
     /// If there is none, and no connection can be made.
@@ -63,19 +69,32 @@ impl Connections {
         &self,
         connector: Connector,
         endpoint: &Arc<Endpoint>,
-    ) -> Result<FreeStream, DialError> {
+    ) -> Result<Option<FreeStream>, DialError> {
         let server = self.server(endpoint);
-        if let Some(stream) = server.free_stream() {
-            return Ok(stream);
+        if is_remembered(&server.http1_required, HTTP1_TIME) {
+            return Ok(None);
         }
-        Box::pin(server.new_stream(connector, endpoint)).await // rare, and larger than the rest
+        if let Some(stream) = server.free_stream() {
+            return Ok(Some(stream));
+        }
+        Box::pin(server.new_stream(connector, endpoint)).await.map(Some) // rare, and larger than the rest
+    }
+
+    /// `endpoint` has said that it wants HTTP/1.1 (RFC 9113 §7).
+    pub(crate) fn wants_http1(&self, endpoint: &Arc<Endpoint>) {
+        let now = Some(Instant::now());
+        *self.server(endpoint).http1_required.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// `endpoint` has said that it wants HTTP/1.1 for WebSockets.
+    pub(crate) fn wants_http1_for_websockets(&self, endpoint: &Arc<Endpoint>) {
+        let now = Some(Instant::now());
+        *self.server(endpoint).no_websockets.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// It is known that `endpoint` offers no WebSockets over HTTP/2.
     pub(crate) fn has_no_websockets(&self, endpoint: &Arc<Endpoint>) -> bool {
-        let server = self.server(endpoint);
-        let heard = *server.no_websockets.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.is_some_and(|heard| heard.elapsed() < MEMORY_TIME)
+        is_remembered(&self.server(endpoint).no_websockets, MEMORY_TIME)
     }
 
     /// How many connections and streams there are to `endpoint`.
@@ -98,10 +117,10 @@ impl Connections {
                 // One that takes no more requests is counted until its last stream has ended.
                 !connection.is_closed() || connection.open_streams() > 0
             });
-            let is_remembered = server.no_websockets.lock().unwrap_or_else(PoisonError::into_inner);
             !connections.is_empty()
                 || Arc::strong_count(server) > 1
-                || is_remembered.is_some_and(|heard| heard.elapsed() < MEMORY_TIME)
+                || is_remembered(&server.no_websockets, MEMORY_TIME)
+                || is_remembered(&server.http1_required, HTTP1_TIME)
         });
     }
 
@@ -116,6 +135,10 @@ impl Connections {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<Endpoint>, Arc<Server>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_remembered(heard: &Mutex<Option<Instant>>, time: Duration) -> bool {
+    heard.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|heard| heard.elapsed() < time)
 }
 
 impl Server {
@@ -161,7 +184,7 @@ mod tests {
         });
         let (connections, endpoint) = (Connections::default(), Arc::new(Endpoint::new("127.0.0.1", port)));
         let connector = Upstream::new(Vec::new()).connector;
-        let stream = connections.stream(connector, &endpoint).await.unwrap();
+        let stream = connections.stream(connector, &endpoint).await.unwrap().unwrap();
         assert!(!stream.is_reused() && connections.has_no_websockets(&endpoint));
         pause();
         let counts = |streams| Http2Counts { connections: 1, streams };
@@ -172,7 +195,7 @@ mod tests {
         drop(stream);
         connections.prune(); // from now on
         advance(IDLE_TIME / 2).await;
-        let again = connections.stream(connector, &endpoint).await.unwrap();
+        let again = connections.stream(connector, &endpoint).await.unwrap().unwrap();
         assert!(again.is_reused());
         connections.prune();
         drop(again);
@@ -186,5 +209,10 @@ mod tests {
         assert!(serving.await.unwrap(), "it has ended without a request");
         advance(MEMORY_TIME).await;
         assert!(!connections.has_no_websockets(&endpoint));
+        connections.wants_http1(&endpoint);
+        connections.prune();
+        assert!(connections.stream(connector, &endpoint).await.unwrap().is_none());
+        advance(HTTP1_TIME).await;
+        assert!(!is_remembered(&connections.server(&endpoint).http1_required, HTTP1_TIME));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! In: a head that is ready for a server over HTTP/1.1. Out: the same for HTTP/2. Pure.
 
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Extensions, Uri, Version};
@@ -24,6 +24,18 @@ pub(crate) fn request(head: &mut Parts, lines: &[u8], endpoint: &Endpoint) {
     head.uri = Uri::from_parts(uri).unwrap_or_default(); // a scheme, an authority and a path always fit together
     head.version = Version::HTTP_2;
     head.extensions = Extensions::new();
+}
+
+/// Gives a head that [`request`] has made the form of HTTP/1.1 again (RFC 9112 §3.2): what it is sent over says its length.
+pub(crate) fn to_http1(head: &mut Parts) {
+    let uri = std::mem::take(&mut head.uri).into_parts();
+    let host = uri.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    head.headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("")));
+    if head.headers.contains_key(TE) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("TE")); // RFC 9110 §10.1.4
+    }
+    head.uri = uri.path_and_query.map(Uri::from).unwrap_or_default();
+    head.version = Version::HTTP_11;
 }
 
 /// Gives a head that [`request`] has made the scheme of another server.
@@ -109,5 +121,18 @@ mod tests {
             assert_eq!(all.join("|"), expect, "{name}");
         }
         assert!(!headers.contains_key("connection") && !headers.contains_key("host"));
+    }
+
+    #[test]
+    fn a_head_goes_back_to_http1() {
+        let server = Endpoint::new("10.0.0.1", 8080);
+        for (host, uri) in [("domain.com:8443", "/a/b?c"), ("domain.com", "/"), ("[::1]:80", "/x")] {
+            let mut head = made(Some(host), uri, &server);
+            to_http1(&mut head);
+            assert_eq!((head.uri.to_string(), head.version), (uri.to_owned(), Version::HTTP_11));
+            for (name, value) in [("host", host), ("connection", "TE"), ("x-real-ip", "192.0.2.7")] {
+                assert_eq!(head.headers[name], value);
+            }
+        }
     }
 }

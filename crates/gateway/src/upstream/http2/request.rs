@@ -69,6 +69,9 @@ pub(crate) enum SendError {
     /// again whatever it is, if there is still all of it.
     #[error("{why}")]
     Unprocessed { request: Option<Box<Http2Request>>, why: io::Error },
+    /// The server wants it over HTTP/1.1 (RFC 9113 §7), if there is still all of it.
+    #[error("{why}")]
+    Http1Required { request: Option<Box<Http2Request>>, why: io::Error },
     /// The connection has ended. What may be repeated is there.
     #[error("{why}")]
     Broke {
@@ -120,6 +123,12 @@ impl Http2Request {
     /// Is for this server.
     pub(crate) fn set_scheme(&mut self, endpoint: &Endpoint) {
         head::set_scheme(&mut self.head, endpoint);
+    }
+
+    /// What is to be sent over HTTP/1.1 in its place.
+    pub(crate) fn into_http1(mut self) -> (Parts, ToBackend, Option<oneshot::Sender<()>>) {
+        head::to_http1(&mut self.head);
+        (self.head, self.body, self.told)
     }
 
     /// Sends the request and waits for the head of its final answer. The body goes on being sent while the answer is
@@ -198,6 +207,9 @@ impl Http2Request {
     fn failed(self: Box<Self>, e: h2::Error, reused: bool) -> SendError {
         if is_unprocessed(&e) {
             return SendError::Unprocessed { request: self.again(), why: io_error(e) };
+        }
+        if requires_http1(&e) {
+            return SendError::Http1Required { request: self.again(), why: io_error(e) };
         }
         // Else it could be more than was asked for (RFC 9110 §9.2.2).
         let request = if is_idempotent(&self.head.method) { self.again() } else { None };
@@ -349,6 +361,9 @@ pub(crate) async fn open_tunnel(
         Ok(Err(e)) if is_unprocessed(&e) => {
             return Err(SendError::Unprocessed { request: None, why: io_error(e) });
         }
+        Ok(Err(e)) if requires_http1(&e) => {
+            return Err(SendError::Http1Required { request: None, why: io_error(e) });
+        }
         Ok(Err(e)) => return Err(SendError::of(e, None, reused)),
         Err(_) => {
             open.doubt();
@@ -380,5 +395,12 @@ impl SendError {
 /// The server has not looked at the request, and says so (RFC 9113 §8.7): it refused the stream, or said with GOAWAY
 /// that this is the last one it looks at. h2 gives that error to streams behind it alone.
 fn is_unprocessed(e: &h2::Error) -> bool {
-    e.is_remote() && (e.is_go_away() || e.is_reset() && e.reason() == Some(Reason::REFUSED_STREAM))
+    let is_wanted = e.reason() != Some(Reason::HTTP_1_1_REQUIRED);
+    e.is_remote()
+        && (e.is_go_away() && is_wanted || e.is_reset() && e.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// The server serves the request over HTTP/1.1 alone, and has not served it (RFC 9113 §7, HTTP_1_1_REQUIRED).
+fn requires_http1(e: &h2::Error) -> bool {
+    e.is_remote() && e.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }
