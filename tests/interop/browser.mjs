@@ -80,7 +80,18 @@ async function chatUntilStopped(page) {
   return await page.evaluate(chat, socket);
 }
 
-const acts = { console: useConsole, talk: (page) => page.evaluate(talk, socket), chat: chatUntilStopped };
+// noVNC's library, until its canvas shows a whole picture of the server's screen.
+async function seeScreen(page) {
+  await page.waitForFunction(() => window.show);
+  return page.evaluate((address) => window.show(address), socket);
+}
+
+const acts = {
+  console: useConsole,
+  talk: (page) => page.evaluate(talk, socket),
+  chat: chatUntilStopped,
+  vnc: seeScreen,
+};
 
 try {
   context.setDefaultTimeout(patience * 1000);

@@ -1,10 +1,12 @@
 """Chromium on the gateway's console page."""
 
 import json
+import socket
+from contextlib import asynccontextmanager
 
 from conversations import PYTHON, backend
 from gateway import gateway, route
-from processes import HERE, PATIENCE, environment, output, same, within, workplace
+from processes import HERE, PATIENCE, environment, output, running, same, within, workplace
 
 CONSOLE = route("/", service="console")
 HTTP1 = ('alpn = ["http/1.1"]', "HTTP/1.1")
@@ -42,13 +44,43 @@ async def chromium(gate, act):
         there = {"cwd": home, "env": environment(HOME=home, TMPDIR=home)}
         seen = json.loads(await output("node", HERE / "browser.mjs", json.dumps(task), **there))
     same("complaints", seen["complaints"], [])
-    same("the title", seen["title"], "wssgate console")
     return seen
+
+
+async def novnc_shows_the_screen_of_a_vnc_server():
+    async with xvnc() as server:
+        routes = [
+            route("/", files=HERE / "vnc"),
+            route("/novnc", files=HERE / "node_modules/@novnc/novnc"),
+            route("/wss", proxy=server, subprotocols="binary"),
+        ]
+        async with gateway(*routes) as gate:
+            seen = await chromium(gate, "vnc")
+            same("the screen", (seen["width"], seen["height"]), (320, 240))
+            same("its colours", seen["colours"], 2)
+            line = await gate.session(path="/wss")
+            same("the backend", f"tcp://{line['backend']}", server)
+            same("who has ended it", line["ended_by"], "client")
+
+
+@asynccontextmanager
+async def xvnc():
+    """A screen of two colours, the classic pattern of X. It can't take over a socket, so a free port is looked for."""
+    async with workplace() as home:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        screen = ["-geometry", "320x240", "-retro", "-nolisten", "tcp", "-displayfd", "1"]
+        command = ["Xvnc", "-rfbport", port, "-localhost", "-SecurityTypes", "None", *screen]
+        async with running(*command, cwd=home, env=environment(HOME=home)) as server:
+            await server.line(text=f" vncext:      Listening for VNC connections on local interface(s), port {port}")
+            yield f"tcp://127.0.0.1:{port}"
 
 
 async def use_console(listener, protocol):
     async with gateway(CONSOLE, route("/wss", service="echo"), listener=listener) as gate:
         seen = await chromium(gate, "console")
+        same("the title", seen["title"], "wssgate console")
         opened, sent, received, closed = seen["log"]
         within("the log's first line", opened, "open after ")
         same("what was sent and received", (sent, received), ("tom", "tom"))

@@ -1,6 +1,7 @@
-"""Servers over HTTP/2 behind the gateway: nginx, Node's http2, hypercorn, and gRPC with its own clients."""
+"""Servers over HTTP/2 behind the gateway: nginx, Apache, Node's http2, hypercorn, and gRPC with its own clients."""
 
 import json
+import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import grpc.aio
 from websockets.asyncio.client import connect
 
 import pages
-from conversations import CLOSES, NODE, PYTHON, program
+from conversations import CLOSES, NODE, PYTHON, backend, program
 from gateway import CLIENT, NAME, gateway, route
 from pki import Pki
 from processes import HERE, Failure, environment, output, running, same
@@ -57,7 +58,7 @@ async def node_serves_websockets_over_http2():
             same("connections", len([line for line in behind.lines if "session" in line]), 1)
 
 
-async def converse(language, gate):
+async def converse(language, gate, closes=CLOSES):
     """The conversation of the other scenarios with WebSockets, without compression."""
     task = {
         "url": gate.url("", "wss"),
@@ -65,7 +66,7 @@ async def converse(language, gate):
         "root": str(gate.root),
         "client": CLIENT,
         "deflate": False,
-        "closes": CLOSES,
+        "closes": closes,
     }
     seen = json.loads(await output(*program(language, "client"), json.dumps(task)))
     same("the subprotocol", seen["talk"]["subprotocol"], "chat.v1")
@@ -92,11 +93,99 @@ async def hypercorn_serves_requests_and_websockets_behind_tls():
                     same("the body", answer.body, b"hello")
                 context = ssl.create_default_context(cafile=gate.root)
                 options = {"ssl": context, "host": gate.address, "proxy": None, "compression": None, "max_size": None}
-                async with connect(gate.url("/", "wss"), **options) as socket:
-                    same("the version", socket.response.headers["x-version"], "2")
+                async with connect(gate.url("/", "wss"), **options) as websocket:
+                    same("the version", websocket.response.headers["x-version"], "2")
                     for message in ["tom", "x" * 500_000, b"\0" * 500_000]:
-                        await socket.send(message)
-                        same("an echo", await socket.recv(), message)
+                        await websocket.send(message)
+                        same("an echo", await websocket.recv(), message)
+
+
+APACHE = """
+ServerName origin.test
+ServerRoot {directory}
+DefaultRuntimeDir {directory}
+PidFile {directory}/pid
+ErrorLog /dev/stderr
+LogLevel notice
+User www-data
+Group www-data
+{modules}
+Listen 127.0.0.1:{port} https
+Protocols h2 http/1.1
+H2WebSockets {websockets}
+SSLEngine on
+SSLCertificateFile {directory}/certs/app.crt
+SSLCertificateKeyFile {directory}/certs/app.key
+DocumentRoot {directory}/www
+<Directory {directory}/www>
+    Require all granted
+</Directory>
+Header always set X-Version "expr=%{{SERVER_PROTOCOL}}"
+ProxyPass /files !
+ProxyPass / {behind}/ upgrade=websocket
+"""
+APACHE_MODULES = ["mpm_event", "authz_core", "ssl", "http2", "headers", "proxy", "proxy_http", "socache_shmcb"]
+
+
+@asynccontextmanager
+async def apache(behind, websockets):
+    """Apache behind TLS, in front of a backend for WebSockets. It can't take over a socket, so a free port is looked for."""
+    with TemporaryDirectory(prefix="interop-") as directory:
+        directory = Path(directory)
+        directory.chmod(0o755)  # its children are another user's
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "app", "app.internal")
+        files = directory / "www/files"
+        files.mkdir(parents=True)
+        (files / "large").write_bytes(b"x" * 3_000_000)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        modules = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES]
+        config = directory / "apache2.conf"
+        values = {"directory": directory, "port": port, "behind": behind, "websockets": websockets}
+        config.write_text(APACHE.format(modules="\n".join(modules), **values))
+        async with running("apache2", "-DFOREGROUND", "-f", config) as child:
+            await started(child)
+            tls = f'[route.tls]\nca = "{pki.root}"\nserver_name = "app.internal"\n'
+            yield f"https://127.0.0.1:{port}", tls
+
+
+async def started(child):
+    for n in range(20):
+        if "resuming normal operations" in (await child.line(nth=n)).get("text", ""):
+            return
+    raise Failure("Apache doesn't start")
+
+
+async def apache_serves_requests_and_websockets(protocol, websockets):
+    """Each of both kinds of WebSockets towards Apache, which passes them on to a backend of ours."""
+    async with backend(PYTHON, False) as (behind, url), apache(url, websockets) as (origin, tls):
+        async with gateway(route("/", proxy=origin, protocol=protocol) + tls) as gate:
+            for version in VERSIONS:
+                answer = await pages.curl(gate, version, "/files/large")
+                answer.has(200, x_version="HTTP/2.0" if protocol == "h2" else "HTTP/1.1")
+                same("the body", answer.body, b"x" * 3_000_000)
+            # Over HTTP/2 Apache loses what comes with the end of a stream: the client's answer to a Close.
+            closes = CLOSES if websockets == "off" else []
+            for language in (PYTHON, NODE):
+                await converse(language, gate, closes)
+            line = await gate.session(path="/talk")
+            over_http2 = "HTTP/2" if (protocol, websockets) == ("h2", "on") else None
+            same("the protocol towards Apache", line.get("backend_protocol"), over_http2)
+
+
+async def apache_serves_requests_and_websockets_over_http2():
+    await apache_serves_requests_and_websockets("h2", "on")
+
+
+async def apache_serves_requests_over_http2_and_websockets_over_http1():
+    await apache_serves_requests_and_websockets("h2", "off")
+
+
+async def apache_serves_requests_and_websockets_over_http1():
+    await apache_serves_requests_and_websockets("http/1.1", "off")
 
 
 async def address(child):

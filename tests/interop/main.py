@@ -16,6 +16,7 @@ import rollback
 import schema
 import servers
 import takeover
+import upgrades
 
 SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
 
@@ -49,17 +50,22 @@ SCENARIOS = [
     http2_servers.node_serves_requests_over_http2,
     http2_servers.node_serves_websockets_over_http2,
     http2_servers.hypercorn_serves_requests_and_websockets_behind_tls,
+    http2_servers.apache_serves_requests_and_websockets_over_http2,
+    http2_servers.apache_serves_requests_over_http2_and_websockets_over_http1,
+    http2_servers.apache_serves_requests_and_websockets_over_http1,
     http2_servers.grpc_calls_of_all_kinds_pass,
     servers.nginx_is_reached_over_tls_1_3,
     servers.nginx_is_reached_over_tls_1_2,
     servers.haproxy_knows_the_client_by_version_1,
     servers.haproxy_knows_the_client_by_version_2,
     servers.mqtt_clients_talk_through_mosquitto,
+    upgrades.docker_execs_through_an_upgrade,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,
     browser.chromium_talks_to_a_python_backend_over_http1,
     browser.chromium_talks_to_a_python_backend_over_http2,
+    browser.novnc_shows_the_screen_of_a_vnc_server,
 ]
 
 
