@@ -21,8 +21,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use server::{Answer, Fate, Server, switching};
+use conversation::{Fate, switching};
+use server::{Answer, Server};
 
+#[path = "redial/conversation.rs"]
+mod conversation;
 #[path = "redial/judged.rs"]
 mod judged;
 #[path = "redial/server.rs"]

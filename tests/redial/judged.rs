@@ -18,7 +18,8 @@ use support::ws::WebSocket;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, sleep};
 
-use super::server::{Fate, Server};
+use super::conversation::Fate;
+use super::server::Server;
 use super::{EchoesAs, asked, metric, open, open_with, redialling, session, setup};
 
 /// The password of alice is "secret".

@@ -2,33 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use support::backend::{Backend, Seen};
 use support::http1::{Head, read_head};
-use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket, accept, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-/// How a server goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// Close with this code, and it reads until it is answered.
-    Closes(u16),
-    /// Its sockets close as those of a process that is killed.
-    Dies,
-}
-
-/// What a server was told last.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Orders {
-    /// How often it was told to go.
-    pub(crate) count: u32,
-    pub(crate) fate: Fate,
-    /// It takes sessions.
-    pub(crate) serves: bool,
-}
+use super::conversation::{Fate, Orders, converse, switching};
 
 /// What a server answers to a handshake.
 pub(crate) type Answer = Arc<dyn Fn(&Head) -> String + Send + Sync>;
@@ -37,6 +19,8 @@ pub(crate) type Answer = Arc<dyn Fn(&Head) -> String + Send + Sync>;
 pub(crate) struct Server {
     backend: Backend,
     orders: watch::Sender<Orders>,
+    /// It takes sessions.
+    serves: Arc<AtomicBool>,
     pub(crate) seen: Seen,
     /// Texts that it has read whole, by `Wssgate-Session`.
     pub(crate) heard: Heard,
@@ -50,17 +34,20 @@ impl Server {
     }
 
     pub(crate) async fn answering(name: &'static str, answer: Answer) -> Self {
-        let (orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies, serves: true });
+        let (orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
         let (seen, heard) = (Seen::default(), Heard::default());
         let all = (seen.clone(), heard.clone());
+        let serves = Arc::new(AtomicBool::new(true));
+        let takes = serves.clone();
         let backend = Backend::start(move |tcp| {
             let ((seen, heard), told, answer) = (all.clone(), told.clone(), answer.clone());
+            let takes = takes.clone();
             async move {
                 let mut tcp = tcp;
                 let Some(head) = read_head(&mut tcp).await else { return };
-                let Orders { serves, count, .. } = *told.borrow();
+                let count = told.borrow().count;
                 seen.push(head.clone());
-                if !serves {
+                if !takes.load(Ordering::SeqCst) {
                     return;
                 }
                 let answer = answer(&head);
@@ -68,22 +55,24 @@ impl Server {
                     return;
                 }
                 let session = head.get("wssgate-session").unwrap_or_default().to_owned();
-                converse(name, tcp, (told, count), |text| {
-                    heard.lock().unwrap().entry(session.clone()).or_default().push(text);
+                converse(name, tcp, (told, count), |text, _| {
+                    let mut heard = heard.lock().unwrap();
+                    heard.entry(session.clone()).or_default().push(text.to_owned());
                 })
                 .await;
             }
         })
         .await;
-        Self { backend, orders, seen, heard }
+        Self { backend, orders, serves, seen, heard }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.backend.address
     }
 
-    pub(crate) fn tell(&self, fate: Fate, serves: bool) {
-        self.orders.send_modify(|orders| *orders = Orders { count: orders.count + 1, fate, serves });
+    fn tell(&self, fate: Fate, serves: bool) {
+        self.serves.store(serves, Ordering::SeqCst);
+        self.orders.send_modify(|orders| *orders = Orders { count: orders.count + 1, fate });
     }
 
     /// It goes, and is there again at once.
@@ -98,81 +87,10 @@ impl Server {
 
     /// It is there again.
     pub(crate) fn serve(&self) {
-        self.orders.send_modify(|orders| orders.serves = true);
+        self.serves.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().values().flatten().cloned().collect()
     }
-}
-
-pub(crate) fn switching(head: &Head, fields: &str) -> String {
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n{fields}\r\n",
-        accept(head.get("sec-websocket-key").expect("a key"))
-    )
-}
-
-pub(crate) async fn converse(
-    name: &str,
-    tcp: TcpStream,
-    (mut told, since): (watch::Receiver<Orders>, u32),
-    heard: impl Fn(String),
-) {
-    let (reads, mut writes) = tcp.into_split();
-    let mut socket = WebSocket { io: Box::new(tokio::io::join(reads, tokio::io::sink())), client: false };
-    let (mut closes, mut begun) = (false, Vec::new());
-    loop {
-        let mut reading = std::pin::pin!(async {
-            let b0 = socket.io.read_u8().await.ok()?;
-            socket.hear_rest(b0).await
-        });
-        let frame = loop {
-            tokio::select! {
-                biased;
-                fate = told_to_go(&mut told, since), if !closes => match fate {
-                    Fate::Closes(code) => {
-                        closes = true;
-                        if writes.write_all(&encode(CLOSE, &code.to_be_bytes(), false)).await.is_err() {
-                            return;
-                        }
-                    }
-                    Fate::Dies => return,
-                },
-                frame = &mut reading => break frame,
-            }
-        };
-        let Some(frame) = frame else { return };
-        let answer = match frame.b0 {
-            0x01 => {
-                begun = frame.payload;
-                continue;
-            }
-            TEXT | 0x80 => {
-                begun.extend(frame.payload);
-                let text = String::from_utf8(std::mem::take(&mut begun)).unwrap();
-                heard(text.clone());
-                if closes {
-                    continue;
-                }
-                encode(TEXT, format!("{name} {text}").as_bytes(), false)
-            }
-            PING => encode(PONG, &frame.payload, false),
-            CLOSE => {
-                if !closes {
-                    let _ = writes.write_all(&encode(CLOSE, &frame.payload, false)).await;
-                }
-                return;
-            }
-            _ => continue,
-        };
-        if writes.write_all(&answer).await.is_err() {
-            return;
-        }
-    }
-}
-
-pub(crate) async fn told_to_go(told: &mut watch::Receiver<Orders>, since: u32) -> Fate {
-    told.wait_for(|orders| orders.count > since).await.map_or(Fate::Dies, |orders| orders.fate)
 }

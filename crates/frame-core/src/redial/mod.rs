@@ -76,6 +76,8 @@ pub trait Redialer<S>: fmt::Debug + Send {
     fn redial(&mut self, lost: Lost) -> Redialling<S>;
     /// Takes a server whose session has ended in order; its connection is still open.
     fn leave(&mut self, server: S);
+    /// The session ends because one of its messages was passed on in part, and no other server can end that.
+    fn cut(&mut self);
 }
 
 /// What is to be done with an operation, after something has changed.
@@ -311,10 +313,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     fn go(&mut self, going: Going, how: &dyn fmt::Display) -> bool {
         match decide(&self.situation(going)) {
             Verdict::PassOn => {
+                if going == Going::IsLost && !self.up.is_in_close() {
+                    self.redialer.cut(); // a frame of the server was passed on in part
+                }
                 self.phase = Phase::Passing;
                 return true;
             }
-            Verdict::Cut(why) => self.tell(Close { code: Some(UNEXPECTED), reason: why.into() }),
+            Verdict::Cut(why) => {
+                self.redialer.cut();
+                self.tell(Close { code: Some(UNEXPECTED), reason: why.into() });
+            }
             Verdict::Finish => {
                 let closed = matches!(going, Going::Closes(_));
                 self.code = match going {

@@ -28,6 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 struct Queue {
     servers: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Result<Io, Close>>>>,
     lost: Arc<Mutex<Vec<Lost>>>,
+    cuts: Arc<Mutex<u32>>,
 }
 
 impl fmt::Debug for Queue {
@@ -49,6 +50,10 @@ impl Redialer<Io> for Queue {
             let _ = tokio::io::copy(&mut server, &mut tokio::io::sink()).await;
         });
     }
+
+    fn cut(&mut self) {
+        *self.cuts.lock().unwrap() += 1;
+    }
 }
 
 struct Rig {
@@ -56,6 +61,8 @@ struct Rig {
     server: DuplexStream,
     servers: mpsc::UnboundedSender<Result<Io, Close>>,
     lost: Arc<Mutex<Vec<Lost>>>,
+    /// Sessions that ended because of a message that was passed on in part.
+    cuts: Arc<Mutex<u32>>,
     handle: SessionHandle,
     relay: JoinHandle<(Outcome, Option<Close>)>,
 }
@@ -69,7 +76,9 @@ fn rig_of(options: Options, len: usize, wrap: impl FnOnce(DuplexStream) -> Io) -
     let (server, first) = duplex(len);
     let (servers, queue) = mpsc::unbounded_channel();
     let lost = Arc::<Mutex<Vec<Lost>>>::default();
-    let queue = Queue { servers: Arc::new(tokio::sync::Mutex::new(queue)), lost: lost.clone() };
+    let cuts = Arc::<Mutex<u32>>::default();
+    let queue =
+        Queue { servers: Arc::new(tokio::sync::Mutex::new(queue)), lost: lost.clone(), cuts: cuts.clone() };
     let handle = SessionHandle::new();
     let mut stream = RedialStream::new(wrap(first), Box::new(queue), handle.clone(), options);
     let own = handle.clone();
@@ -85,7 +94,7 @@ fn rig_of(options: Options, len: usize, wrap: impl FnOnce(DuplexStream) -> Io) -
         let Ending::Over(outcome) = ending else { panic!("frozen") };
         (outcome, stream.told().cloned())
     });
-    Rig { client, server, servers, lost, handle, relay }
+    Rig { client, server, servers, lost, cuts, handle, relay }
 }
 
 impl Rig {
@@ -208,6 +217,7 @@ async fn a_message_that_the_lost_server_has_a_part_of_ends_the_session() {
     let (_, told) = rig.relay.await.unwrap();
     assert_eq!(told.unwrap().code, Some(1011));
     assert!(rig.lost.lock().unwrap().is_empty());
+    assert_eq!(*rig.cuts.lock().unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,6 +283,7 @@ async fn a_half_message_of_the_server_ends_the_session() {
         }
         let (outcome, close) = rig.relay.await.unwrap();
         assert_eq!(close.is_some(), told);
+        assert_eq!(*rig.cuts.lock().unwrap(), 1);
         if !told {
             assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Eof });
         }

@@ -9,6 +9,7 @@ use crate::net::{clock, sweep};
 use crate::ops::overview::Overview;
 use crate::site::known_name::KnownName;
 use crate::site::names::Resolve;
+use crate::site::redial::RedialFailure;
 use crate::site::server::ServerState;
 use crate::site::upstream::Protocol;
 use crate::telemetry::log;
@@ -222,10 +223,14 @@ fn servers(page: &mut Page, overview: &Overview) {
     page.family(
         "wssgate_upstream_redials_failed_total",
         "counter",
-        "WebSocket sessions that were closed because no other backend could go on with them, by upstream.",
+        "WebSocket sessions with session_lost = \"redial\" that ended because no other backend could go on with them, by \
+         upstream and reason.",
     );
-    for upstream in &upstreams {
-        page.sample(&[("upstream", &upstream.to_string())], upstream.redials_failed());
+    for upstream in upstreams.iter().filter(|upstream| upstream.redial.is_some()) {
+        for reason in RedialFailure::ALL {
+            let labels = [("upstream", &*upstream.to_string()), ("reason", reason.as_str())];
+            page.sample(&labels, upstream.redials_failed(reason));
+        }
     }
     page.family("wssgate_upstream_waiting", "gauge", "Requests that wait for a backend with max_sessions.");
     for upstream in &upstreams {

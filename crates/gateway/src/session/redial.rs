@@ -7,7 +7,7 @@ use frame_core::outcome::{Cause, Exit, Outcome, Party};
 use frame_core::policy::Policy;
 use frame_core::redial::RedialStream;
 use frame_core::relay::{ClientStream, Ending, relay, relay_from};
-use tracing::debug;
+use tracing::warn;
 use upgrade_handler::Handoff;
 
 use crate::context::redial::RedialStatus;
@@ -50,7 +50,7 @@ pub(super) async fn run<C: ClientStream>(
         outcome.cause = Cause::Closed { by: Party::Gateway, close: told.clone() };
     }
     if stream.held_len() > 0 {
-        debug!(bytes = stream.held_len(), "what the client sent has found no server");
+        warn!(id = report.session_id(), bytes = stream.held_len(), "what a client sent has found no backend");
     }
     report.redialled(status.end(), status.redials());
     outcome

@@ -203,6 +203,11 @@ impl Report {
         self.id = Some(id);
     }
 
+    /// The session's id, if it is one.
+    pub(crate) fn session_id(&self) -> Option<u64> {
+        self.id
+    }
+
     /// The session will speak this protocol, and not WebSocket's.
     pub(crate) fn upgraded(&mut self, protocol: &HeaderValue) {
         self.upgrade = Some(cut(&String::from_utf8_lossy(protocol.as_bytes())).into());

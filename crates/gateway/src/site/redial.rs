@@ -34,6 +34,38 @@ impl Redial {
     };
 }
 
+/// Why a session could not go on with another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedialFailure {
+    /// A message was passed on in part, and no other server can end it.
+    Cut,
+    /// A server, or the route's rules, don't want the client any more.
+    Refused,
+    /// A server has chosen another subprotocol, or other extensions.
+    Changed,
+    /// No server took it in time.
+    Timeout,
+    /// It could go on with none from its beginning.
+    Unable,
+}
+
+impl RedialFailure {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Cut, Self::Refused, Self::Changed, Self::Timeout, Self::Unable];
+
+    /// Lower case, for metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+            Self::Changed => "changed",
+            Self::Timeout => "timeout",
+            Self::Unable => "unable",
+        }
+    }
+}
+
 /// How long a session has looked for servers, since it last lived for long with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Search {

@@ -22,7 +22,7 @@ use crate::site::known_name::KnownName;
 use crate::site::names::Resolve;
 use crate::site::path::RoutePath;
 use crate::site::queue::{Freed, Queue};
-use crate::site::redial::Redial;
+use crate::site::redial::{Redial, RedialFailure};
 use crate::site::resolved::{Expanded, expand};
 use crate::site::retry::{Budget, Retry};
 use crate::site::server::{Assignment, Server, ServerState};
@@ -183,8 +183,8 @@ pub struct UpstreamState {
     freed: Arc<Freed>,
     /// Random ones, from when they are needed.
     signing_keys: OnceLock<SigningKeys>,
-    /// Sessions that have found no server after they had lost theirs.
-    redials_failed: AtomicU64,
+    /// Sessions that have found no server after they had lost theirs, in the order of [`RedialFailure::ALL`].
+    redials_failed: [AtomicU64; RedialFailure::ALL.len()],
 }
 
 /// What of a request matters for the choice of its server.
@@ -340,15 +340,15 @@ impl Upstream {
         self.bound().state.freed.waiting()
     }
 
-    /// Sessions that have found no server after they had lost theirs.
+    /// Sessions that have found no server after they had lost theirs, for this reason.
     #[must_use]
-    pub fn redials_failed(&self) -> u64 {
-        self.bound().state.redials_failed.load(Ordering::Relaxed)
+    pub fn redials_failed(&self, why: RedialFailure) -> u64 {
+        self.bound().state.redials_failed[why as usize].load(Ordering::Relaxed)
     }
 
     /// One more has found none.
-    pub(crate) fn redial_failed(&self) {
-        self.bound().state.redials_failed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn redial_failed(&self, why: RedialFailure) {
+        self.bound().state.redials_failed[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Who waits for a server, and how that is told.

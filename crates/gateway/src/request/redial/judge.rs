@@ -14,6 +14,7 @@ use super::{Attempt, Shared, close};
 use crate::context::authority;
 use crate::request::access::has_shown_enough;
 use crate::site::access::Access;
+use crate::site::redial::RedialFailure;
 use crate::upstream::ask::{ask, let_go};
 
 impl Shared {
@@ -22,7 +23,7 @@ impl Shared {
     /// # Errors
     /// What becomes of this attempt.
     pub(super) fn judge(&self, access: Option<&Access>, headers: &HeaderMap) -> Result<(), Attempt> {
-        let refused = |why| Err(Attempt::Over(close(UNAUTHORIZED, why)));
+        let refused = |why| Err(Attempt::Over(RedialFailure::Refused, close(UNAUTHORIZED, why)));
         if !has_shown_enough(&self.connection, &self.host) {
             return refused("other certificates of clients are asked for now");
         }
@@ -66,7 +67,7 @@ impl Shared {
             }
             Ok((head, ..)) => {
                 let why = format!("the authorization server answered {}", head.status.as_u16());
-                Err(Attempt::Over(close(UNAUTHORIZED, &why)))
+                Err(Attempt::Over(RedialFailure::Refused, close(UNAUTHORIZED, &why)))
             }
             Err(e) => {
                 worker.auth_outages.note(forward, &e);

@@ -28,7 +28,7 @@ use crate::request::handshake::shake_hands_http1;
 use crate::session::redial::Lasting;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
-use crate::site::redial::{Redial, Search};
+use crate::site::redial::{Redial, RedialFailure, Search};
 use crate::site::route::{Action, Route};
 use crate::site::server::Assignment;
 use crate::site::upstream::{Ask, Unavailable, Upstream};
@@ -160,6 +160,7 @@ impl fmt::Debug for SessionRedialer {
 impl Redialer<Handoff<BackendStream>> for SessionRedialer {
     fn redial(&mut self, lost: Lost) -> Redialling<Handoff<BackendStream>> {
         if let Some(why) = self.shared.unable {
+            self.shared.current().1.redial_failed(RedialFailure::Unable);
             return Box::pin(ready(Err(close(SERVICE_RESTART, why))));
         }
         let shared = self.shared.clone();
@@ -186,6 +187,10 @@ impl Redialer<Handoff<BackendStream>> for SessionRedialer {
             let _ = timeout(LEAVE_WAIT, end).await;
         });
     }
+
+    fn cut(&mut self) {
+        self.shared.current().1.redial_failed(RedialFailure::Cut);
+    }
 }
 
 /// What one attempt has led to.
@@ -193,7 +198,7 @@ enum Attempt {
     /// A server goes on.
     Done(Handoff<BackendStream>, Assignment),
     /// The session can't go on.
-    Over(Close),
+    Over(RedialFailure, Close),
     /// Another attempt may succeed, but not before this time.
     Failed(String, Duration),
 }
@@ -238,7 +243,10 @@ impl Shared {
                 search.left(&redial).map(|left| search.wait(&redial, rand::random()).min(left))
             };
             let over = match wait {
-                None => Some(close(lost.code.unwrap_or(LOST), "no backend within redial_timeout")),
+                None => Some((
+                    RedialFailure::Timeout,
+                    close(lost.code.unwrap_or(LOST), "no backend within redial_timeout"),
+                )),
                 Some(wait) => {
                     sleep(wait).await;
                     self.search().spend(wait);
@@ -248,7 +256,7 @@ impl Shared {
                             self.status.found(server);
                             return Ok(backend);
                         }
-                        Attempt::Over(close) => Some(close),
+                        Attempt::Over(failure, close) => Some((failure, close)),
                         Attempt::Failed(cause, wait) => {
                             debug!(id = self.id, cause, "a session has not found a backend yet");
                             why = cause;
@@ -259,8 +267,8 @@ impl Shared {
                     }
                 }
             };
-            if let Some(close) = over {
-                upstream.redial_failed();
+            if let Some((failure, close)) = over {
+                upstream.redial_failed(failure);
                 warn!(id = self.id, route = %route.id, %close, cause = why, "a session ends: it has lost its backend");
                 return Err(close);
             }
@@ -312,7 +320,7 @@ impl Shared {
             Err(_) => failed(format!("no answer within {left:?}")),
             Ok(Err(failure)) if failure.is_servers() => failed(failure.to_string()),
             Ok(Err(failure)) => Attempt::Failed(failure.to_string(), Duration::ZERO),
-            Ok(Ok(Asked::Refused(close))) => Attempt::Over(close),
+            Ok(Ok(Asked::Refused(close))) => Attempt::Over(RedialFailure::Refused, close),
             Ok(Ok(Asked::Answered(status))) if status.is_server_error() => {
                 failed(format!("it answered {status}"))
             }
@@ -320,7 +328,8 @@ impl Shared {
                 Attempt::Failed(format!("it answered {status}"), Duration::ZERO)
             }
             Ok(Ok(Asked::Other(what))) => {
-                Attempt::Over(close(SERVICE_RESTART, &format!("another backend has chosen {what}")))
+                let close = close(SERVICE_RESTART, &format!("another backend has chosen {what}"));
+                Attempt::Over(RedialFailure::Changed, close)
             }
             Ok(Ok(Asked::Open(backend))) => {
                 server.server().succeeded();
