@@ -6,7 +6,9 @@
     reason = "tests may be blunt, their helpers too"
 )]
 
+use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use support::backend::{Backend, echo, echo_frames};
@@ -14,9 +16,9 @@ use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{ask, read_head};
 use support::http2::Http2;
 use support::pki::Pki;
-use support::tls::Tls;
+use support::tls::{TLS12, TLS13, Tls};
 use support::ws::{self, WebSocket};
-use support::{Io, soon};
+use support::{BoxIo, Io, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -146,7 +148,15 @@ async fn a_moved_session_counts_by_the_same_field_of_its_client() {
     first.close(1000).await;
     first.hears_close(1000).await;
     gateway.wait_nth("session", 4);
-    plain(&gateway, "X-Api-Key: a\r\n").await.unwrap().echoes("a place is free").await;
+    // The place is free a moment after the line is written.
+    let again = soon(async {
+        loop {
+            if let Ok(socket) = plain(&gateway, "X-Api-Key: a\r\n").await {
+                break socket;
+            }
+        }
+    });
+    again.await.echoes("a place is free").await;
     drop((live, first));
     end(gateway);
 }
@@ -213,4 +223,181 @@ async fn hears(io: &mut (impl Io + ?Sized), text: &str) {
     while !String::from_utf8_lossy(&heard).contains(text) {
         heard.push(soon(io.read_u8()).await.unwrap());
     }
+}
+
+/// A session of one of the kinds that are no relay between two WebSockets.
+enum Session {
+    /// Of binary messages, which are bytes in any pieces.
+    Socket(WebSocket, Vec<u8>),
+    /// Of bytes.
+    Raw(BoxIo),
+}
+
+impl Session {
+    async fn open(io: BoxIo, path: &str) -> Self {
+        if path == "/raw" {
+            let mut io = io;
+            let head =
+                "GET /raw HTTP/1.1\r\nHost: default.test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+            io.write_all(head.as_bytes()).await.unwrap();
+            io.flush().await.unwrap();
+            assert_eq!(read_head(&mut io).await.unwrap().status(), 101);
+            return Self::Raw(io);
+        }
+        Self::Socket(WebSocket::connect(io, "default.test", path, "").await.unwrap().0, Vec::new())
+    }
+
+    /// Sends bytes, which come back.
+    async fn exchange(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Socket(socket, heard) => {
+                let (front, rest) = bytes.split_at(bytes.len() / 3);
+                socket
+                    .send_raw(&[ws::encode(0x02, front, true), ws::encode(0x80, rest, true)].concat())
+                    .await;
+                while heard.len() < bytes.len() {
+                    let frame = socket.hear().await.expect("more");
+                    assert_eq!(frame.b0, ws::BINARY);
+                    heard.extend(frame.payload);
+                }
+                assert!(*heard == bytes);
+                heard.clear();
+            }
+            Self::Raw(io) => {
+                let mut heard = vec![0; bytes.len()];
+                let (mut from, mut to) = tokio::io::split(io);
+                let write = async {
+                    to.write_all(bytes).await?;
+                    to.flush().await
+                };
+                let (read, written) = tokio::join!(soon(from.read_exact(&mut heard)), write);
+                read.and(written.map(|()| 0)).unwrap();
+                assert!(heard == bytes);
+            }
+        }
+    }
+}
+
+/// The bytes of this number.
+fn numbered(number: usize) -> Vec<u8> {
+    let len = if number % 16 == 7 { 200_000 } else { 1 + number * 37 % 3000 };
+    (0..len).map(|at| (at * 31 + number * 97).to_le_bytes()[0]).collect()
+}
+
+/// A server that says back every byte that it gets; behind an upgrade, if it is asked for one.
+async fn bytes_back(upgrades: bool) -> Backend {
+    Backend::start(move |mut tcp| async move {
+        if upgrades {
+            let Some(_) = read_head(&mut tcp).await else { return };
+            let head = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+            tcp.write_all(head.as_bytes()).await.unwrap();
+        }
+        let (mut from, mut to) = tcp.split();
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    })
+    .await
+}
+
+/// The lines of `wssgate sessions --json`, in the order of their ids.
+async fn sessions_of(gateway: &Gateway) -> Vec<Value> {
+    let config = gateway.path().join("wssgate.toml");
+    let output = tokio::task::spawn_blocking(move || {
+        let command = ["sessions", "--json", "--config"];
+        Command::new(env!("CARGO_BIN_EXE_wssgate")).args(command).arg(config).output().unwrap()
+    });
+    let output = soon(output).await.unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut sessions: Vec<Value> = lines.filter_map(|line| line.get("session").cloned()).collect();
+    sessions.sort_by_key(|session| session["id"].as_u64());
+    sessions
+}
+
+/// Echoes, servers behind `tcp://` and other protocols than WebSocket, over plain text and both versions of TLS.
+#[tokio::test]
+async fn sessions_that_are_no_relay_move_with_all_that_is_on_its_way() {
+    let (tcp, raw) = (bytes_back(false).await, bytes_back(true).await);
+    let routes = format!(
+        "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n\
+         [[route]]\npath = \"/tcp\"\nproxy = \"tcp://{}\"\n\
+         [[route]]\npath = \"/raw\"\nproxy = \"http://{}\"\nupgrade = [\"tcp\"]\n\
+         [control]\nsocket = \"control.sock\"\n",
+        tcp.address, raw.address
+    );
+    let gateway = setup().start(&config("", &routes));
+    let mut sessions = Vec::new();
+    for path in ["/echo", "/tcp", "/raw"] {
+        for version in [None, Some(TLS13), Some(TLS12)] {
+            let io: BoxIo = match version {
+                None => gateway.connect_plain().await,
+                Some(versions) => {
+                    let tls = Tls::with(versions, Some("default.test"), &["http/1.1"], &[]);
+                    Box::new(tls.connect(gateway.address()).await.unwrap())
+                }
+            };
+            let mut session = Session::open(io, path).await;
+            session.exchange(&numbered(1)).await;
+            sessions.push(session);
+        }
+    }
+    // Quiet ones are what they were.
+    let before = sessions_of(&gateway).await;
+    gateway.take_over();
+    let moved = gateway.wait(MOVED);
+    assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&9.into(), &0.into()), "{moved}");
+    gateway.wait(RETIRED);
+    let after = sessions_of(&gateway).await;
+    assert_eq!((before.len(), after.len()), (9, 9));
+    for (was, is) in before.iter().zip(&after) {
+        for key in ["id", "peer", "client", "route", "to", "protocol", "state"] {
+            assert_eq!(is[key], was[key], "{key}");
+        }
+        for key in ["received_messages", "received_bytes", "sent_messages", "sent_bytes"] {
+            assert_eq!(is[key], was[key], "{key}: {was} {is}");
+        }
+        for key in ["age_ms", "idle_ms"] {
+            assert!(is[key].as_u64() >= was[key].as_u64(), "{key}: {was} {is}");
+        }
+    }
+    // And so are those that are in the middle of something.
+    let stop = Arc::<AtomicBool>::default();
+    let talks: Vec<_> = sessions
+        .into_iter()
+        .map(|mut session| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut number = 2;
+                while !stop.load(Ordering::SeqCst) || number < 12 {
+                    session.exchange(&numbered(number)).await;
+                    number += 1;
+                }
+                (session, (1..number).map(|number| numbered(number).len()).sum::<usize>())
+            })
+        })
+        .collect();
+    let gateway = Arc::new(gateway);
+    for round in 1..4 {
+        let gateway = gateway.clone();
+        let moved = tokio::task::spawn_blocking(move || {
+            gateway.take_over();
+            let moved = gateway.wait_nth(MOVED, round);
+            gateway.wait_nth(RETIRED, round);
+            moved
+        });
+        let moved = moved.await.unwrap();
+        assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&9.into(), &0.into()), "{moved}");
+    }
+    stop.store(true, Ordering::SeqCst);
+    for (at, talk) in talks.into_iter().enumerate() {
+        let (session, len) = soon(talk).await.unwrap();
+        drop(session);
+        let of = gateway.clone();
+        let line = tokio::task::spawn_blocking(move || of.wait_nth("session", at)).await.unwrap();
+        for key in ["received_bytes", "sent_bytes"] {
+            assert_eq!(line[key], len, "{line}");
+        }
+        let protocol = if at < 6 { Value::Null } else { "tcp".into() };
+        assert_eq!(line["upgrade"], protocol, "{line}");
+    }
+    end(Arc::into_inner(gateway).unwrap());
 }

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 /// Files that hold nothing but tests, or what tests need.
-const TESTS: [&str; 4] = ["tests.rs", "test_io.rs", "test_rig.rs", "simulation.rs"];
+const TESTS: [&str; 6] =
+    ["tests.rs", "test_io.rs", "test_moving.rs", "test_net.rs", "test_rig.rs", "simulation.rs"];
 
 /// By module (`a::b`; the crate itself is empty): the modules of the same crate that it names.
 pub(crate) type Imports = BTreeMap<String, BTreeSet<String>>;

@@ -14,6 +14,9 @@ pub trait Clock {
     fn instant(&self, at: Duration) -> Instant;
 }
 
+/// The time by the clock of a state that was read: so late that any moment before it has a place.
+pub(crate) const READ_AT: Duration = Duration::from_nanos(1 << 62);
+
 /// From one clock to another: the same moment is `from` by the one and `to` by the other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shift {
@@ -37,6 +40,12 @@ impl Exact {
     #[must_use]
     pub fn begin() -> Self {
         Self(Instant::now())
+    }
+
+    /// One that began so long ago: by it there is a time for what was before this process.
+    pub(crate) fn begun(ago: Duration) -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(ago).unwrap_or(now))
     }
 }
 

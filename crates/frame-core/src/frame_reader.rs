@@ -12,11 +12,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
-use net_io::Buffer;
+use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use crate::head::{FrameHead, HEAD_MAX, OpCode, Scan, Sender, scan_head, unmask};
+use crate::head::{CONTROL_PAYLOAD_MAX, FrameHead, HEAD_MAX, OpCode, Scan, Sender, scan_head, unmask};
 use crate::sequence::{Limits, Sequence};
 use crate::violation::Violation;
 
@@ -105,6 +106,61 @@ impl FrameReader {
             is_discarding: false,
             wire_bytes: 0,
         }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { sequence, inbox, start, end, front, front_len, frame, payload, is_discarding, wire_bytes } =
+            self;
+        out.section(|out| {
+            sequence.write_state(out);
+            out.bytes(inbox.as_ref().map_or(&front[..*front_len], |inbox| &inbox[*start..*end]));
+            out.option(frame.as_ref(), |out, frame| {
+                let PartialFrame { fin, opcode, mask, left } = frame;
+                out.bool(*fin);
+                out.u8(opcode.nibble());
+                out.array(mask);
+                out.u64(*left);
+                out.bytes(payload);
+            });
+            out.bool(*is_discarding);
+            out.u64(*wire_bytes);
+        });
+    }
+
+    /// Goes on where another reader left off.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let sequence = Sequence::read_state(&mut fields)?;
+        let ahead = fields.bytes()?;
+        if ahead.len() > BUFFER_LEN {
+            return Err(StateError::Invalid("the bytes of a buffer"));
+        }
+        let mut payload = BytesMut::new();
+        let frame = fields.option(|fields| {
+            let fin = fields.bool()?;
+            let opcode = OpCode::parse(fields.u8()?).map_err(|_| StateError::Invalid("an opcode"))?;
+            let frame = PartialFrame { fin, opcode, mask: fields.array()?, left: fields.u64()? };
+            let here = fields.bytes()?;
+            if here.len() >= frame.part_len()
+                || (opcode.is_control() && frame.left > CONTROL_PAYLOAD_MAX as u64)
+            {
+                return Err(StateError::Invalid("the bytes of a frame"));
+            }
+            payload.extend_from_slice(here);
+            Ok(frame)
+        })?;
+        let mut reader =
+            Self { sequence, frame, payload, ..Self::new(Limits { message_max: 0, deflate: false }) };
+        if !ahead.is_empty() {
+            // There may be whole frames, which are looked for before more is read.
+            let mut inbox = Buffer::take();
+            inbox[..ahead.len()].copy_from_slice(ahead);
+            (reader.inbox, reader.end) = (Some(inbox), ahead.len());
+        }
+        reader.is_discarding = fields.bool()?;
+        reader.wire_bytes = fields.count()?;
+        Ok(reader)
     }
 
     /// Bytes received so far: signs of life.

@@ -141,8 +141,9 @@ impl SessionHandle {
         answer
     }
 
-    /// Asks a relayed session to freeze: its future then ends with [`Frozen`](crate::relay::Ending::Frozen). A
-    /// session whose connections are being shut down doesn't freeze, nor does one that ends at the gateway.
+    /// Asks a session to freeze: its future then ends with [`Frozen`](crate::relay::Ending::Frozen), or, of an endpoint,
+    /// [`recv`](crate::endpoint::Endpoint::recv) ends. A session whose connections are being shut down doesn't freeze, nor
+    /// does an endpoint as long as it has hundreds of kilobytes of messages.
     pub fn freeze(&self, mode: FreezeMode) {
         let mode = match mode {
             FreezeMode::BetweenWrites => FREEZE_REQUESTED,

@@ -45,7 +45,19 @@ impl OpCode {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 
-    fn parse(nibble: u8) -> Result<Self, Violation> {
+    /// As on the wire.
+    pub(crate) fn nibble(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xA,
+        }
+    }
+
+    pub(crate) fn parse(nibble: u8) -> Result<Self, Violation> {
         Ok(match nibble {
             0x0 => Self::Continuation,
             0x1 => Self::Text,

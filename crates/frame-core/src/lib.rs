@@ -41,6 +41,10 @@ pub mod sequence;
 mod supervisor;
 #[cfg(test)]
 mod test_io;
+#[cfg(test)]
+mod test_moving;
+#[cfg(test)]
+mod test_net;
 pub mod timer;
 mod utf8;
 pub mod violation;

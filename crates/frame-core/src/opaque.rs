@@ -3,12 +3,16 @@
 //! In: two streams behind a finished upgrade (RFC 9110 §7.8), and the policy of the route. Out: an [`Outcome`], which
 //! counts bytes and no messages. The end of one stream is passed on behind its last byte, and the other direction goes
 //! on until it ends, too. Of the policy `idle_timeout` and `lifetime` count, since there is no ping. An order ends the session at
-//! once: no boundary is known that it could wait for.
+//! once: no boundary is known that it could wait for. A session can be frozen at any moment; [`opaque_from`] goes on with
+//! its [`OpaqueState`].
+
+mod frozen;
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -18,7 +22,7 @@ use crate::fair_queue::QueueState;
 use crate::handle::SessionHandle;
 use crate::outcome::{Cause, Ended, Exit, Outcome, Party, Snapshot, Traffic};
 use crate::policy::Policy;
-use crate::relay::ClientStream;
+use crate::relay::{ClientStream, Ending};
 use crate::supervisor::{Due, Supervisor};
 
 /// Bytes that a session may read from each peer before other sessions are polled, as in the relay.
@@ -36,20 +40,31 @@ pub fn opaque<'a, C, B, T>(
     policy: Policy,
     handle: &'a SessionHandle,
     clock: T,
-) -> impl Future<Output = Outcome> + use<'a, C, B, T>
+) -> impl Future<Output = Ending<Box<OpaqueState>>> + use<'a, C, B, T>
 where
     C: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let mut opaque = Opaque {
-        supervisor: Supervisor::new(&Policy { ping_interval: None, ..policy }, clock),
-        up: Direction::default(),
-        down: Direction::default(),
-        queue_state: QueueState::default(),
-        first: None,
-        counted: 0,
-    };
+    let mut opaque = Opaque::new(policy, clock);
+    poll_fn(move |cx| opaque.poll(cx, client, backend, handle))
+}
+
+/// Goes on with a session that was frozen, with the same two streams or with what became of them in another process. By
+/// `clock` it must be later than it was in the session's life.
+pub fn opaque_from<'a, C, B, T>(
+    state: Box<OpaqueState>,
+    client: &'a mut C,
+    backend: &'a mut B,
+    handle: &'a SessionHandle,
+    clock: T,
+) -> impl Future<Output = Ending<Box<OpaqueState>>> + use<'a, C, B, T>
+where
+    C: ClientStream,
+    B: AsyncRead + AsyncWrite + Unpin,
+    T: Clock,
+{
+    let mut opaque = state.thaw(clock);
     poll_fn(move |cx| opaque.poll(cx, client, backend, handle))
 }
 
@@ -65,23 +80,54 @@ struct Opaque<T> {
     counted: u64,
 }
 
+/// A session that was frozen. It goes on with [`opaque_from`].
+#[derive(Debug)]
+pub struct OpaqueState {
+    opaque: Opaque<()>,
+    /// The time by its clock.
+    at: Duration,
+}
+
 // Every idle session holds one.
 const _: () = assert!(size_of::<Opaque<()>>() <= 368);
 
+impl<T> Opaque<T> {
+    fn snapshot(&self, now: Duration) -> Snapshot {
+        Snapshot {
+            from_client: self.up.traffic(),
+            from_backend: self.down.traffic(),
+            idle: self.supervisor.idle(now),
+            is_closing: self.first.is_some(),
+        }
+    }
+}
+
 impl<T: Clock> Opaque<T> {
+    fn new(policy: Policy, clock: T) -> Self {
+        Self {
+            supervisor: Supervisor::new(&Policy { ping_interval: None, ..policy }, clock),
+            up: Direction::default(),
+            down: Direction::default(),
+            queue_state: QueueState::default(),
+            first: None,
+            counted: 0,
+        }
+    }
+
     fn poll<C, B>(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut C,
         backend: &mut B,
         handle: &SessionHandle,
-    ) -> Poll<Outcome>
+    ) -> Poll<Ending<Box<OpaqueState>>>
     where
         C: ClientStream,
         B: AsyncRead + AsyncWrite + Unpin,
     {
         let now = self.supervisor.take_fired().unwrap_or_else(|| self.supervisor.now());
-        if let Some(order) = self.supervisor.poll_order(cx, handle) {
+        let silent = self.supervisor.is_silent(cx, handle);
+        if !silent && let Some(order) = self.supervisor.poll_order(cx, handle) {
             return self.end(Cause::Ordered { code: order.code });
         }
         let may_read = self.queue_state.may_read(cx);
@@ -107,18 +153,17 @@ impl<T: Clock> Opaque<T> {
             let first = self.first.unwrap_or(Party::Client);
             return self.end(Cause::Finished { first });
         }
-        let moved = self.up.read + self.down.read + self.up.written + self.down.written;
+        let moved = [self.up.read, self.down.read, self.up.written, self.down.written]
+            .into_iter()
+            .fold(0, u64::wrapping_add);
         if moved != self.counted {
             self.supervisor.on_message(now);
         }
         handle.on_stall(self.up.waits() || self.down.waits(), moved != self.counted);
         self.counted = moved;
-        handle.answer_snapshot(|| Snapshot {
-            from_client: self.up.traffic(),
-            from_backend: self.down.traffic(),
-            idle: self.supervisor.idle(now),
-            is_closing: self.first.is_some(),
-        });
+        if !silent {
+            handle.answer_snapshot(|| self.snapshot(now));
+        }
         match self.supervisor.due(now, || None) {
             Due::Idle => return self.end(Cause::Idle),
             Due::Lifetime => return self.end(Cause::Lifetime),
@@ -128,12 +173,15 @@ impl<T: Clock> Opaque<T> {
             let wants_more = left_up == 0 || left_down == 0;
             self.queue_state.on_read(cx, 2 * quantum - left_up - left_down, wants_more);
         }
+        if !silent && let Some(state) = self.freeze(handle, now) {
+            return Poll::Ready(Ending::Frozen(state));
+        }
         self.supervisor.poll_timer(cx);
         Poll::Pending
     }
 
     /// What is passed on from `from` to `to` can't go on.
-    fn on_broken(&self, broken: Broken, from: Party, to: Party) -> Poll<Outcome> {
+    fn on_broken(&self, broken: Broken, from: Party, to: Party) -> Poll<Ending<Box<OpaqueState>>> {
         let (party, how) = match broken {
             Broken::Source(how) => (from, how),
             // It had said its last, in order, and has closed the connection: nothing more can follow.
@@ -143,7 +191,7 @@ impl<T: Clock> Opaque<T> {
         self.end(Cause::Lost { party, how })
     }
 
-    fn end(&self, cause: Cause) -> Poll<Outcome> {
+    fn end(&self, cause: Cause) -> Poll<Ending<Box<OpaqueState>>> {
         let exit = |direction: &Direction| match cause {
             Cause::Finished { .. } => Exit::Orderly,
             // An end in order would say that nothing is missing.
@@ -152,7 +200,7 @@ impl<T: Clock> Opaque<T> {
         };
         let (client, backend) = (exit(&self.down), exit(&self.up));
         let (from_client, from_backend) = (self.up.traffic(), self.down.traffic());
-        Poll::Ready(Outcome { cause, from_client, from_backend, client, backend })
+        Poll::Ready(Ending::Over(Outcome { cause, from_client, from_backend, client, backend }))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 use crate::close::{Close, GOING_AWAY, POLICY_VIOLATION};
 use crate::scanner::Tally;
 use crate::violation::Violation;
@@ -193,6 +195,19 @@ pub struct Traffic {
 impl Traffic {
     pub(crate) fn new(tally: Tally, wire_bytes: u64) -> Self {
         Self { messages: tally.messages, payload_bytes: tally.payload_bytes, wire_bytes }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { messages, payload_bytes, wire_bytes } = self;
+        for count in [messages, payload_bytes, wire_bytes] {
+            out.u64(*count);
+        }
+    }
+
+    /// What was carried before.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        Ok(Self { messages: fields.count()?, payload_bytes: fields.count()?, wire_bytes: fields.count()? })
     }
 }
 

@@ -7,6 +7,16 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::head::unmask;
+use crate::outcome::Outcome;
+use crate::relay::Ending;
+
+/// Of a session that was not asked to freeze.
+pub(crate) fn outcome<S>(ending: Ending<S>) -> Outcome {
+    match ending {
+        Ending::Over(outcome) => outcome,
+        Ending::Frozen(_) => panic!("nothing asked for this"),
+    }
+}
 
 /// A server frame.
 pub(crate) fn frame(b0: u8, payload: &[u8]) -> Vec<u8> {

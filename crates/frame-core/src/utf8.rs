@@ -1,5 +1,7 @@
 //! UTF-8 across fragment borders (RFC 6455 §8.1): a code point may be split anywhere.
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 use crate::violation::Violation;
 
 /// Checks a text message piece by piece, holding at most three bytes.
@@ -34,6 +36,24 @@ impl Utf8 {
         self.partial[..tail.len()].copy_from_slice(tail);
         self.partial_len = tail.len();
         Ok(())
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { partial, partial_len } = self;
+        out.bytes(&partial[..*partial_len]);
+    }
+
+    /// Goes on in the middle of a message.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let front = fields.bytes()?;
+        let is_front = |e: std::str::Utf8Error| e.valid_up_to() == 0 && e.error_len().is_none();
+        if !std::str::from_utf8(front).map_or_else(is_front, str::is_empty) {
+            return Err(StateError::Invalid("the front of a code point"));
+        }
+        let mut utf8 = Self { partial_len: front.len(), ..Self::default() };
+        utf8.partial[..front.len()].copy_from_slice(front);
+        Ok(utf8)
     }
 
     /// Ends the message.

@@ -1,6 +1,7 @@
 //! Fragments in, messages out: bounded by the frame reader, and UTF-8 across fragment borders.
 
 use bytes::BytesMut;
+use net_io::state::{StateError, StateReader, StateWriter};
 
 use crate::utf8::{self, Utf8};
 use crate::violation::Violation;
@@ -67,6 +68,28 @@ impl Assembly {
             self.utf8.finish()?;
         }
         Ok(Some(Message { kind, payload: whole }))
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self { open, utf8 } = self;
+        out.section(|out| {
+            out.option(open.as_ref(), |out, (kind, payload)| {
+                out.bool(*kind == MessageKind::Text);
+                out.bytes(payload);
+            });
+            utf8.write_state(out);
+        });
+    }
+
+    /// Goes on in the middle of a message.
+    pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let open = fields.option(|fields| {
+            let kind = if fields.bool()? { MessageKind::Text } else { MessageKind::Binary };
+            Ok((kind, BytesMut::from(fields.bytes()?)))
+        })?;
+        Ok(Self { open, utf8: Utf8::read_state(&mut fields)? })
     }
 
     /// Bytes of the message in progress.

@@ -10,6 +10,11 @@
 //! | the backend's stream ends | all of its bytes, then Close 1000; what the client sends before its Close still goes to the backend |
 //! | the backend's stream fails | what came before, then Close 1011 |
 //! | the client is lost, or breaks a rule | a reset, since an end in order would say that nothing is missing |
+//!
+//! A bridge can be frozen at any moment before its end: a [`BridgeState`] is what it knows, and [`bridge_from`] goes on
+//! with that.
+
+mod frozen;
 
 use std::future::poll_fn;
 use std::io;
@@ -22,13 +27,15 @@ use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Endpoint, FRAME_COST, Message, MessageKind, QUANTUM_LEN, violation};
+use super::{Endpoint, EndpointState, FRAME_COST, Message, MessageKind, QUANTUM_LEN, violation};
 use crate::client::ClientStream;
 use crate::close::Close;
 use crate::frame_reader::Frame;
+use crate::handle::SessionHandle;
 use crate::head::OpCode;
 use crate::outcome::{Cause, Ended, Exit, Outcome, Party};
 use crate::policy::CLOSE_WAIT;
+use crate::relay::Ending;
 use crate::violation::Violation;
 
 /// The longest message that is sent.
@@ -38,17 +45,21 @@ const MESSAGE_LEN: usize = 64 * 1024;
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 const NORMAL: u16 = 1000;
 
-/// Passes bytes between a client's binary messages and `backend` until the session is over. The backend's stream is
-/// then shut down or, where [`Outcome::backend`] is [`Exit::Reset`], left to the caller to be reset.
+/// Passes bytes between a client's binary messages and `backend` until the session is over, or is frozen: then the
+/// client's stream comes back with the state. At the session's end the backend's stream is shut down or, where
+/// [`Outcome::backend`] is [`Exit::Reset`], left to the caller to be reset.
 ///
 /// # Cancel safety
 /// None: a dropped bridge leaves both streams in the middle of something, good only to be dropped.
-pub async fn bridge<S, B>(endpoint: Box<Endpoint<S>>, backend: &mut B) -> Outcome
+pub fn bridge<S, B>(
+    endpoint: Box<Endpoint<S>>,
+    backend: &mut B,
+) -> impl Future<Output = Ending<(S, Box<BridgeState>)>> + use<'_, S, B>
 where
     S: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut bridge = Bridge {
+    let bridge = Bridge {
         endpoint,
         backend,
         unwritten: BytesMut::new(),
@@ -56,8 +67,35 @@ where
         write_error: None,
         backend_end: None,
     };
-    poll_fn(|cx| bridge.poll_open(cx)).await;
-    Box::pin(bridge.end()).await // in a box, as the endpoint: an idle session is as large as this future
+    run(bridge)
+}
+
+/// Goes on with a bridge that was frozen, with the same two streams or with what became of them in another process.
+pub fn bridge_from<S, B>(
+    state: Box<BridgeState>,
+    client: S,
+    backend: &mut B,
+    handle: SessionHandle,
+) -> impl Future<Output = Ending<(S, Box<BridgeState>)>> + use<'_, S, B>
+where
+    S: ClientStream,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    run(state.thaw(client, backend, handle))
+}
+
+async fn run<S, B>(mut bridge: Bridge<'_, S, B>) -> Ending<(S, Box<BridgeState>)>
+where
+    S: ClientStream,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| bridge.poll(cx)).await;
+    if bridge.endpoint.is_over() {
+        // In a box, as the endpoint: an idle session is as large as this future.
+        Ending::Over(Box::pin(bridge.end()).await)
+    } else {
+        Ending::Frozen(bridge.freeze())
+    }
 }
 
 // Every idle session has one, beside its endpoint.
@@ -76,11 +114,28 @@ struct Bridge<'a, S, B> {
     backend_end: Option<Cause>,
 }
 
+/// A bridge that was frozen. It goes on with [`bridge_from`].
+#[derive(Debug)]
+pub struct BridgeState {
+    endpoint: EndpointState,
+    unwritten: BytesMut,
+    needs_flush: bool,
+    write_error: Option<Ended>,
+    backend_end: Option<Cause>,
+}
+
 impl<S, B> Bridge<'_, S, B>
 where
     S: ClientStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    /// Moves bytes both ways until the session has a cause to end, or is to be frozen.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let open = self.poll_open(cx);
+        let is_between_writes = self.unwritten.is_empty() && !self.needs_flush;
+        if open.is_pending() && self.endpoint.freezes(is_between_writes) { Poll::Ready(()) } else { open }
+    }
+
     /// Moves bytes both ways until the session has a cause to end.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.endpoint.supervisor.take_fired();

@@ -3,9 +3,13 @@
 //! A `FrameReader` has all progress of what comes, so that [`Endpoint::recv`] can be dropped at any point. What is
 //! sent waits in an outbox and is written at once when there is nothing more to be received.
 //! [`bridge`](mod@bridge) serves sessions whose messages are the bytes of a stream.
+//!
+//! [`Endpoint::freeze`] takes an endpoint apart between any two calls, and [`Endpoint::thaw`] goes on with it, in this
+//! process or in another.
 
 mod assembly;
 pub mod bridge;
+mod frozen;
 
 use std::future::poll_fn;
 use std::io;
@@ -45,7 +49,7 @@ const QUANTUM_LEN: usize = 256 * 1024;
 /// Decoding a frame takes as long as copying so many bytes, or longer.
 const FRAME_COST: usize = 512;
 
-/// The session is over; [`Endpoint::end`] says why.
+/// The session is over; [`Endpoint::end`] says why. Or it is to be frozen: [`Endpoint::is_over`] tells these apart.
 #[derive(Debug, thiserror::Error, PartialEq, Eq, Clone, Copy)]
 #[error("the session is over")]
 pub struct SessionOver;
@@ -80,6 +84,24 @@ pub struct Endpoint<S> {
 // Every idle session with an endpoint has one.
 const _: () = assert!(size_of::<Endpoint<()>>() <= 640);
 
+/// An endpoint that was taken apart. It goes on with [`Endpoint::thaw`].
+#[derive(Debug)]
+pub struct EndpointState {
+    reader: FrameReader,
+    assembly: Assembly,
+    outbox: Outbox,
+    supervisor: Supervisor<()>,
+    read_bytes: u64,
+    /// Something has moved that the supervisor hasn't been told of.
+    has_moved: bool,
+    cause: Option<Cause>,
+    received: Traffic,
+    sent: Traffic,
+    unanswered: Option<BytesMut>,
+    /// The time by the endpoint's clock.
+    at: Duration,
+}
+
 impl<S: ClientStream> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
@@ -104,19 +126,21 @@ impl<S: ClientStream> Endpoint<S> {
         }
     }
 
-    /// The next message, or `None` when the session is over. Before it waits, pings are answered, the client is
-    /// pinged, and what was sent is flushed.
+    /// The next message, or `None` when the session is over, or was asked to freeze ([`SessionHandle::freeze`]):
+    /// [`Self::is_over`] tells these apart. Before it waits, pings are answered, the client is pinged, and what was sent
+    /// is flushed.
     ///
     /// # Cancel safety
     /// Safe: a dropped call loses nothing.
     pub async fn recv(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
         // Pongs are queued only while the client takes them.
-        let reads = |endpoint: &Self| !endpoint.outbox.is_full();
-        poll_fn(|cx| {
-            self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
-            self.poll_next(cx, reads, Self::on_frame)
-        })
-        .await
+        let received = self.poll_next(cx, |endpoint| !endpoint.outbox.is_full(), Self::on_frame);
+        if received.is_pending() && self.freezes(true) { Poll::Ready(None) } else { received }
     }
 
     /// What `take` makes of the next frames, or `None` when the session is over. The client is read while `reads` says
@@ -230,13 +254,18 @@ impl<S: ClientStream> Endpoint<S> {
     /// Waits until something is due; the caller then looks at everything again. `reading`: the client is read;
     /// while it is not, its silence proves nothing.
     fn poll_wait(&mut self, cx: &mut Context<'_>, reading: bool, in_flight: bool) -> Poll<()> {
-        self.supervisor.poll_order(cx, &self.handle);
+        let silent = self.supervisor.is_silent(cx, &self.handle);
+        if !silent {
+            self.supervisor.poll_order(cx, &self.handle);
+        }
         self.cause = self.ordered(in_flight);
         if self.cause.is_some() {
             return Poll::Ready(());
         }
         let now = self.note_progress();
-        self.answer_snapshot(now);
+        if !silent {
+            self.answer_snapshot(now);
+        }
         if self.io.is_paused() {
             self.supervisor.on_message(now); // it is not idle
         }
@@ -283,18 +312,22 @@ impl<S: ClientStream> Endpoint<S> {
 
     /// Answers [`SessionHandle::request_snapshot`].
     fn answer_snapshot(&self, now: Duration) {
-        self.handle.answer_snapshot(|| Snapshot {
+        self.handle.answer_snapshot(|| self.snapshot(now));
+    }
+
+    fn snapshot(&self, now: Duration) -> Snapshot {
+        Snapshot {
             from_client: self.received,
             from_backend: self.sent,
             idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
-        });
+        }
     }
 
     /// Queues a message and, if the outbox is full, waits for the client to take some of it.
     ///
     /// # Errors
-    /// [`SessionOver`] when the session has ended meanwhile.
+    /// [`SessionOver`] when the session has ended meanwhile, or was asked to freeze; then the message goes along.
     ///
     /// # Cancel safety
     /// Safe: the message is queued whole before the first wait.
@@ -303,16 +336,27 @@ impl<S: ClientStream> Endpoint<S> {
             return Err(SessionOver);
         }
         self.queue(message);
-        poll_fn(|cx| {
-            self.supervisor.take_fired();
-            // The client is not read meanwhile, and an order waits for this message too.
-            let ready = !self.outbox.is_full()
-                || self.poll_outbox(cx).is_ready()
-                || self.poll_wait(cx, false, true).is_ready();
-            if ready { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        if self.cause.is_some() { Err(SessionOver) } else { Ok(()) }
+        poll_fn(|cx| self.poll_sent(cx)).await
+    }
+
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionOver>> {
+        self.supervisor.take_fired();
+        // The client is not read meanwhile, and an order waits for this message too.
+        let ready = !self.outbox.is_full()
+            || self.poll_outbox(cx).is_ready()
+            || self.poll_wait(cx, false, true).is_ready();
+        match (ready, self.is_over()) {
+            (true, false) => Poll::Ready(Ok(())),
+            (true, true) => Poll::Ready(Err(SessionOver)),
+            (false, _) if self.freezes(true) => Poll::Ready(Err(SessionOver)),
+            (false, _) => Poll::Pending,
+        }
+    }
+
+    /// The session has ended but for its Close, and [`Self::end`] is next.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cause.is_some()
     }
 
     fn queue(&mut self, message: Message) {

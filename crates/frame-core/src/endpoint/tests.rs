@@ -1,5 +1,7 @@
 //! An echo over in-memory streams, on a paused clock.
 
+mod moving;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

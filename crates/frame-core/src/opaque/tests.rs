@@ -1,5 +1,7 @@
 //! Two in-memory streams with another protocol between them, on a paused clock.
 
+mod moving;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
@@ -10,7 +12,7 @@ use super::*;
 use crate::clock::Exact;
 use crate::handle::{EndMode, Order};
 use crate::sequence::Limits;
-use crate::test_io::{Drip, resets};
+use crate::test_io::{Drip, outcome, resets};
 
 const SECOND: Duration = Duration::from_secs(1);
 const POLICY: Policy = Policy {
@@ -39,7 +41,9 @@ where
     let (handle, mut far) = (SessionHandle::new(), over(far));
     let order = handle.clone();
     let session =
-        tokio::spawn(async move { opaque(&mut near, &mut far, policy, &order, Exact::begin()).await });
+        tokio::spawn(
+            async move { outcome(opaque(&mut near, &mut far, policy, &order, Exact::begin()).await) },
+        );
     Rig { client, backend, handle, session }
 }
 
@@ -90,7 +94,7 @@ async fn dripping_streams_lose_nothing() {
     let (mut backend, far) = duplex(3);
     let (mut near, mut far) = (Drip::new(near, 42), Drip::new(far, 7));
     let session = tokio::spawn(async move {
-        opaque(&mut near, &mut far, POLICY, &SessionHandle::new(), Exact::begin()).await
+        outcome(opaque(&mut near, &mut far, POLICY, &SessionHandle::new(), Exact::begin()).await)
     });
     let bytes: Vec<u8> = (0..5000_u32).map(|i| i.to_le_bytes()[0]).collect();
     async fn talk(io: &mut DuplexStream, bytes: &[u8]) -> Vec<u8> {

@@ -14,7 +14,7 @@ use crate::cause_state::{
     read_cause, read_ended, read_party, read_violation, write_cause, write_ended, write_party,
     write_violation,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, READ_AT};
 use crate::fair_queue::QueueState;
 use crate::handle::{FreezeMode, SessionHandle};
 use crate::head::Sender;
@@ -25,8 +25,6 @@ use crate::supervisor::Supervisor;
 const VERSION: u8 = 1;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
-/// The time by the clock of a state that was read: so late that any moment before it has a place.
-const READ_AT: Duration = Duration::from_nanos(1 << 62);
 
 impl<T: Clock> Relay<T> {
     /// What becomes of this relay if it was asked to freeze, and can at this moment. Nothing is left of it then.

@@ -109,14 +109,14 @@ where
     }
 }
 
-/// How the future of a relay ends.
+/// How the future of a session ends: of a relay, or of what has a state of another kind.
 #[derive(Debug)]
-pub enum Ending {
+pub enum Ending<S = Box<RelayState>> {
     /// The session is over.
     Over(Outcome),
     /// It was asked to freeze ([`SessionHandle::freeze`]). Both streams are as they were; nothing is read from them
-    /// or written to them until [`relay_from`] goes on.
-    Frozen(Box<RelayState>),
+    /// or written to them until the session goes on from this state, a relay by [`relay_from`].
+    Frozen(S),
 }
 
 /// The same without scanning, so that benches can measure what scanning costs. No frame is

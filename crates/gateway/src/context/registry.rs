@@ -93,10 +93,6 @@ impl SessionOpener {
 pub enum StayReason {
     /// It is one of several streams of a connection over HTTP/2.
     Http2,
-    /// It ends at the gateway itself.
-    Service,
-    /// It speaks another protocol than WebSocket, or leads to a backend behind `tcp://`.
-    Upgrade,
     /// It outlives its servers.
     Redial,
 }
@@ -107,8 +103,6 @@ impl StayReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http2 => "http2",
-            Self::Service => "service",
-            Self::Upgrade => "upgrade",
             Self::Redial => "redial",
         }
     }

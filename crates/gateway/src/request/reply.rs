@@ -8,7 +8,7 @@ use http::{HeaderName, Response, StatusCode, Version};
 use upgrade_handler::Refusal;
 
 use crate::context::Connection;
-use crate::context::registry::{Registered, SessionOpener, StayReason};
+use crate::context::registry::Registered;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::session::report::Report;
 use crate::session::{Other, Session, Special};
@@ -84,7 +84,7 @@ pub(crate) enum Served {
 }
 
 impl Served {
-    /// A session of another kind than between a client and a WebSocket server. It stays at a takeover.
+    /// A session of another kind than between a client and a WebSocket server.
     pub(super) fn special(
         connection: &Connection,
         route: &Arc<Route>,
@@ -92,10 +92,9 @@ impl Served {
         answer: Response<()>,
         special: Special,
     ) -> Self {
-        let who = SessionOpener { stays: Some(StayReason::Upgrade), ..report.who() };
         Self::Upgraded(Upgraded {
             answer,
-            registered: connection.worker.enroll(route, who),
+            registered: connection.worker.enroll(route, report.who()),
             route: route.clone(),
             deflate: false,
             other: Other::Special(Box::new(special)),

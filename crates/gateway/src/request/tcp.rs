@@ -43,5 +43,5 @@ pub(super) async fn upgrade(
     let agreed = Agreed { protocol, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
-    Ok(Served::special(connection, route, report, answer, Special::Tcp(backend)))
+    Ok(Served::special(connection, route, report, answer, Special::Tcp(backend, None)))
 }

@@ -131,5 +131,11 @@ pub(super) async fn open(
     if upstream.keeps_names {
         *answer.extensions_mut() = head.extensions;
     }
-    Ok(Served::special(connection, route, report, answer, Special::Opaque(Handoff::new(backend, ahead))))
+    Ok(Served::special(
+        connection,
+        route,
+        report,
+        answer,
+        Special::Opaque(Handoff::new(backend, ahead), None),
+    ))
 }

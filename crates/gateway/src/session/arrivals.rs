@@ -17,7 +17,7 @@ use crate::site::Site;
 use crate::site::drained::DrainTarget;
 use crate::site::endpoint::Endpoint;
 use crate::site::matcher::Matcher;
-use crate::site::route::{Action, Route};
+use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::upstream::Upstream;
 
@@ -107,10 +107,10 @@ impl KnownRoutes {
         routes
     }
 
-    /// The route of this id, if it leads to this server; else one as the old process has it. `None` if there can't
-    /// be any.
+    /// The route of this id, if it leads to this server, or to the echo service; else one as the old process has it.
+    /// `None` if there can't be any.
     fn find(&mut self, id: &RouteId, server: Option<&Endpoint>) -> Option<Arc<Route>> {
-        let server = server?;
+        let Some(server) = server else { return self.find_echo(id) };
         let target = DrainTarget::Server(server.name());
         let same_text = self.of_site.get(id.as_str()).into_iter().flatten();
         // A server that was found by its name may have left, or may not be found yet.
@@ -119,13 +119,30 @@ impl KnownRoutes {
         if let Some(route) = same.clone().find(|route| route.id == *id).or_else(|| same.next()) {
             return Some(route.clone());
         }
-        Some(match self.former.entry((id.clone(), server.url())) {
+        let upstream = || Some(Action::Proxy(Arc::new(Upstream::parse(&server.url()).ok()?)));
+        self.former(id, server.url(), upstream)
+    }
+
+    fn find_echo(&mut self, id: &RouteId) -> Option<Arc<Route>> {
+        let echo = Action::Service(Service::Echo);
+        let mut same_text = self.of_site.get(id.as_str()).into_iter().flatten();
+        let same =
+            same_text.find(|route| route.id == *id && matches!(route.action, Action::Service(Service::Echo)));
+        same.cloned().or_else(|| self.former(id, String::new(), || Some(echo)))
+    }
+
+    /// One that the site hasn't.
+    fn former(
+        &mut self,
+        id: &RouteId,
+        server: String,
+        action: impl FnOnce() -> Option<Action>,
+    ) -> Option<Arc<Route>> {
+        Some(match self.former.entry((id.clone(), server)) {
             Entry::Occupied(former) => former.get().clone(),
             Entry::Vacant(place) => {
-                let upstream = Upstream::parse(&server.url()).ok()?;
-                let action = Action::Proxy(Arc::new(upstream));
                 let matcher = Matcher::parse("/").ok()?; // no request asks for it
-                place.insert(Arc::new(Route { id: id.clone(), ..Route::new(matcher, action) })).clone()
+                place.insert(Arc::new(Route { id: id.clone(), ..Route::new(matcher, action()?) })).clone()
             }
         })
     }

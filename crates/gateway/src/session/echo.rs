@@ -1,11 +1,10 @@
 //! The session of the echo service: it says everything back. Built on `frame_core::endpoint`, and on nothing else.
 
-use frame_core::endpoint::Endpoint;
-use frame_core::outcome::Outcome;
-use frame_core::relay::ClientStream;
+use frame_core::endpoint::{Endpoint, EndpointState};
+use frame_core::relay::{ClientStream, Ending};
 
-/// Says everything back until the session is over.
-pub(super) async fn run<S>(mut endpoint: Endpoint<S>) -> Outcome
+/// Says everything back until the session is over, or freezes.
+pub(super) async fn run<S>(mut endpoint: Endpoint<S>) -> Ending<(S, Box<EndpointState>)>
 where
     S: ClientStream + Send + 'static,
 {
@@ -14,5 +13,10 @@ where
             break;
         }
     }
-    Box::pin(endpoint.end()).await // in a box, since an idle session is as large as this future
+    if endpoint.is_over() {
+        // In a box, since an idle session is as large as this future.
+        Ending::Over(Box::pin(endpoint.end()).await)
+    } else {
+        Ending::Frozen(endpoint.freeze())
+    }
 }

@@ -7,13 +7,16 @@ pub(crate) mod moved;
 mod opaque;
 pub(crate) mod redial;
 pub(crate) mod report;
+mod special;
 mod tcp;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_core::endpoint::Endpoint;
+use frame_core::endpoint::EndpointState;
+use frame_core::endpoint::bridge::BridgeState;
 use frame_core::metered::Meter;
+use frame_core::opaque::OpaqueState;
 use frame_core::outcome::{Exit, Outcome};
 use frame_core::policy::{CLOSE_WAIT, Policy};
 #[cfg(not(unscanned))]
@@ -30,7 +33,7 @@ use upgrade_handler::Handoff;
 
 pub(crate) use self::client::Client;
 use self::client::MovableStream;
-use self::moved::StillSession;
+use self::moved::{Still, StillSession};
 use self::redial::Lasting;
 use crate::context::registry::Registered;
 use crate::context::transit::FrozenSession;
@@ -58,7 +61,7 @@ pub(crate) enum Other {
     Backend(Handoff<BackendStream>),
     /// The same in the middle of a session, and the state of its relay. Boxed: it is for a moment.
     Frozen(Box<(Handoff<BackendStream>, Box<RelayState>)>),
-    /// Another protocol than WebSocket. In a box, so that sessions with backends are no larger for it.
+    /// What is not relayed. In a box, so that sessions with backends are no larger for it.
     Special(Box<Special>),
     /// One backend after the other.
     Redial(Box<Lasting>),
@@ -66,13 +69,15 @@ pub(crate) enum Other {
     Echo,
 }
 
-/// What is at the other end of a session that is not relayed.
+/// What is at the other end of a session that is not relayed, and how far the session has come if it has frozen.
 #[derive(Debug)]
 pub(crate) enum Special {
+    /// The gateway itself.
+    Echo(Option<Box<EndpointState>>),
     /// A server that speaks no HTTP: binary messages are the bytes of its stream.
-    Tcp(BackendStream),
+    Tcp(BackendStream, Option<Box<BridgeState>>),
     /// A server that has switched to another protocol.
-    Opaque(Handoff<BackendStream>),
+    Opaque(Handoff<BackendStream>, Option<Box<OpaqueState>>),
 }
 
 impl Other {
@@ -96,12 +101,36 @@ impl Other {
         matches!(self, Self::Backend(backend) if backend.get_ref().is_movable())
     }
 
+    /// What has frozen; `None`: it has not.
+    fn into_still(self) -> Option<Still> {
+        match self {
+            Self::Frozen(frozen) => Some(Still::Relay(frozen.0, frozen.1)),
+            Self::Special(special) => match *special {
+                Special::Echo(state) => state.map(Still::Echo),
+                Special::Tcp(backend, state) => state.map(|state| Still::Tcp(backend, state)),
+                Special::Opaque(backend, state) => state.map(|state| Still::Opaque(backend, state)),
+            },
+            Self::Backend(_) | Self::Redial(_) | Self::Echo => None,
+        }
+    }
+
     /// The relay is to go on from `state`.
     fn put_state(&mut self, state: Box<RelayState>) {
         *self = match std::mem::replace(self, Self::Echo) {
             Self::Backend(backend) => Self::Frozen(Box::new((backend, state))),
             other => other,
         };
+    }
+}
+
+impl From<Still> for Other {
+    fn from(still: Still) -> Self {
+        Self::Special(Box::new(match still {
+            Still::Relay(backend, state) => return Self::Frozen(Box::new((backend, state))),
+            Still::Echo(state) => Special::Echo(Some(state)),
+            Still::Tcp(backend, state) => Special::Tcp(backend, Some(state)),
+            Still::Opaque(backend, state) => Special::Opaque(backend, Some(state)),
+        }))
     }
 }
 
@@ -138,26 +167,8 @@ impl Session {
     {
         SweptSession::new(self.registered.handle().clone(), async move {
             self.report.opened();
-            if matches!(self.other, Other::Echo) {
-                let policy = policy(&self.route, self.deflate);
-                let endpoint = Endpoint::new(client, policy, self.registered.handle().clone());
-                let outcome = Box::pin(echo::run(endpoint)).await; // its size is not every session's
-                return self.end(&outcome);
-            }
-            if let Other::Special(special) = &mut self.other {
-                let policy = policy(&self.route, self.deflate);
-                let handle = self.registered.handle();
-                // In boxes: their sizes are not every session's.
-                let outcome = match &mut **special {
-                    Special::Tcp(backend) => {
-                        let endpoint = Box::new(Endpoint::new(client, policy, handle.clone()));
-                        Box::pin(tcp::run(endpoint, backend)).await
-                    }
-                    Special::Opaque(backend) => {
-                        Box::pin(opaque::run(&mut client, backend, policy, handle)).await
-                    }
-                };
-                return self.end(&outcome);
+            if matches!(self.other, Other::Echo | Other::Special(_)) {
+                return Box::pin(self.run_special(client)).await; // its size is not every session's
             }
             let exit = loop {
                 if let Other::Redial(lasting) = &mut self.other {
@@ -187,12 +198,15 @@ impl Session {
                         self.end(&outcome);
                         break outcome.client;
                     }
-                    Ending::Frozen(state) => match self.report.worker().transit.entrance() {
-                        Some(entrance) if C::IS_MOVABLE && self.other.is_movable() => {
-                            return self.leave(client, state, &entrance);
-                        }
-                        _ => self.other.put_state(state), // it goes on here
-                    },
+                    Ending::Frozen(state) => {
+                        let is_movable = self.other.is_movable();
+                        self.other.put_state(state);
+                        if let Some(entrance) = self.entrance::<C>()
+                            && is_movable
+                        {
+                            return self.leave(client, &entrance);
+                        } // else it goes on here
+                    }
                 }
             };
             if exit == Exit::Reset && carrier == Carrier::Http1 {
@@ -202,15 +216,17 @@ impl Session {
         })
     }
 
+    /// Where it leaves for another process, if it is asked to and its client's stream can be taken apart.
+    fn entrance<C: MovableStream>(&self) -> Option<UnboundedSender<FrozenSession>> {
+        self.report.worker().transit.entrance().filter(|_| C::IS_MOVABLE)
+    }
+
     /// Leaves for another process.
-    fn leave<C>(self, client: C, relay: Box<RelayState>, entrance: &UnboundedSender<FrozenSession>)
-    where
-        C: MovableStream,
-    {
+    fn leave<C: MovableStream>(self, client: C, entrance: &UnboundedSender<FrozenSession>) {
         let Self { report, registered, route, deflate, other } = self;
-        let (Other::Backend(backend), Some((client, meter))) = (other, client.into_stream()) else { return };
+        let (Some(still), Some((client, meter))) = (other.into_still(), client.into_stream()) else { return };
         let id = registered.id();
-        let session = StillSession { report, registered, route, deflate, client, backend, relay, meter };
+        let session = StillSession { report, registered, route, deflate, client, still, meter };
         match moved::take_apart(session) {
             Ok(frozen) => drop(entrance.send(frozen)), // it is received: who receives waits for all entrances
             Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
@@ -221,8 +237,8 @@ impl Session {
     pub(crate) fn restored(
         session: StillSession,
     ) -> (Box<Self>, Client<Handoff<Stream>>, Option<Box<Meter>>) {
-        let StillSession { report, registered, route, deflate, client, backend, relay, meter } = session;
-        let other = Other::Frozen(Box::new((backend, relay)));
+        let StillSession { report, registered, route, deflate, client, still, meter } = session;
+        let other = still.into();
         (Box::new(Self { report, registered, route, deflate, other }), Client(client), meter)
     }
 
@@ -231,7 +247,7 @@ impl Session {
     pub(crate) fn meter(&self) -> Option<Box<Meter>> {
         let rates = self.route.rates.as_ref()?;
         if let Other::Special(special) = &self.other
-            && matches!(**special, Special::Opaque(_))
+            && matches!(**special, Special::Opaque(..))
         {
             return None; // it has no frames
         }

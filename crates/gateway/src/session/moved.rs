@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use frame_core::endpoint::EndpointState;
+use frame_core::endpoint::bridge::BridgeState;
 use frame_core::metered::Meter;
+use frame_core::opaque::OpaqueState;
 use frame_core::relay::RelayState;
 use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{Tcp, Unix};
@@ -33,13 +36,15 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 4;
+pub(crate) const VERSION: u8 = 5;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
 const NEEDS_IDENTITY: u8 = 2;
 /// The same for a session whose messages or bytes are counted: without that, bytes of the client would be lost.
 const NEEDS_METER: u8 = 4;
+/// The same for a session that is no relay between two WebSockets.
+const NEEDS_KIND: u8 = 5;
 
 /// Why a session can't be moved, or put together again.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +61,14 @@ pub(crate) enum MoveError {
 const PLAIN: u8 = 0;
 const TLS: u8 = 1;
 const UNIX: u8 = 2;
+/// There is no server's connection. In its place the client's socket goes twice, so that every session has two.
+const NONE: u8 = 3;
+
+/// What a session is; numbers of the format.
+const RELAY: u8 = 0;
+const ECHO: u8 = 1;
+const BRIDGE: u8 = 2;
+const OPAQUE: u8 = 3;
 
 /// A session that has frozen, and that no task runs. When it is dropped, its sockets are closed, and nothing else
 /// happens: another process may have them, too.
@@ -67,10 +80,60 @@ pub(crate) struct StillSession {
     /// The extension was agreed upon.
     pub(super) deflate: bool,
     pub(super) client: Handoff<Stream>,
-    pub(super) backend: Handoff<BackendStream>,
-    pub(super) relay: Box<RelayState>,
+    pub(super) still: Still,
     /// What counts the client's messages or bytes.
     pub(super) meter: Option<Box<Meter>>,
+}
+
+/// What is at the other end of a session that has frozen, and how far the session has come.
+#[derive(Debug)]
+pub(super) enum Still {
+    /// A WebSocket server.
+    Relay(Handoff<BackendStream>, Box<RelayState>),
+    /// The gateway itself.
+    Echo(Box<EndpointState>),
+    /// A server behind `tcp://`.
+    Tcp(BackendStream, Box<BridgeState>),
+    /// A server that speaks another protocol.
+    Opaque(Handoff<BackendStream>, Box<OpaqueState>),
+}
+
+impl Still {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Relay(..) => RELAY,
+            Self::Echo(_) => ECHO,
+            Self::Tcp(..) => BRIDGE,
+            Self::Opaque(..) => OPAQUE,
+        }
+    }
+
+    /// The connection to the server, and the state.
+    fn into_parts(self) -> (Option<Handoff<BackendStream>>, Zeroizing<Vec<u8>>) {
+        match self {
+            Self::Relay(backend, state) => (Some(backend), Zeroizing::new(state.encode())),
+            Self::Echo(state) => (None, Zeroizing::new(state.encode())),
+            Self::Tcp(backend, state) => {
+                (Some(Handoff::new(backend, Bytes::new())), Zeroizing::new(state.encode()))
+            }
+            Self::Opaque(backend, state) => (Some(backend), Zeroizing::new(state.encode())),
+        }
+    }
+
+    /// What [`Self::into_parts`] gave of a session of this kind.
+    fn from_parts(
+        kind: u8,
+        backend: Option<Handoff<BackendStream>>,
+        state: &[u8],
+    ) -> Result<Self, StateError> {
+        Ok(match (kind, backend) {
+            (RELAY, Some(backend)) => Self::Relay(backend, RelayState::decode(state)?),
+            (ECHO, None) => Self::Echo(EndpointState::decode(state)?),
+            (BRIDGE, Some(backend)) => Self::Tcp(backend.into_parts().0, BridgeState::decode(state)?),
+            (OPAQUE, Some(backend)) => Self::Opaque(backend, OpaqueState::decode(state)?),
+            _ => return Err(StateError::Invalid("the kind of a session")),
+        })
+    }
 }
 
 /// Takes a session apart. Nothing is written to its sockets, nor are they shut down.
@@ -78,13 +141,14 @@ pub(crate) struct StillSession {
 /// # Errors
 /// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
 pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
-    let StillSession { report, registered, route, deflate, client, backend, relay, meter } = session;
-    let needs = match (&meter, report.has_identity()) {
-        (Some(_), _) => NEEDS_METER,
-        (None, true) => NEEDS_IDENTITY,
-        (None, false) => NEEDS,
-    };
-    let mut out = StateWriter::new(needs);
+    let StillSession { report, registered, route, deflate, client, still, meter } = session;
+    let kind = still.kind();
+    let mut out = StateWriter::new(match (kind, &meter, report.has_identity()) {
+        (RELAY, None, false) => NEEDS,
+        (RELAY, None, true) => NEEDS_IDENTITY,
+        (RELAY, Some(_), _) => NEEDS_METER,
+        _ => NEEDS_KIND,
+    });
     out.duration(machine_time());
     out.u64(registered.id());
     out.bytes(route.id.as_str().as_bytes());
@@ -93,8 +157,15 @@ pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveErr
     let task = report.worker().tasks.token();
     report.leave(&mut out);
     let client = write_client(&mut out, client)?;
-    let backend = write_backend(&mut out, backend)?;
-    out.bytes(&Zeroizing::new(relay.encode()));
+    let (backend, state) = still.into_parts();
+    let backend = match backend {
+        Some(backend) => write_backend(&mut out, kind, backend)?,
+        None => {
+            write_stream(&mut out, NONE, &[], &[], kind);
+            client.try_clone()?
+        }
+    };
+    out.bytes(&state);
     out.option(meter, |out, meter| meter.write_state(out));
     Ok(FrozenSession { sockets: [client, backend], state: out.finish(), registered, task })
 }
@@ -103,40 +174,49 @@ fn write_client(out: &mut StateWriter, client: Handoff<Stream>) -> Result<OwnedF
     let (stream, ahead) = client.into_parts();
     match stream {
         Stream::Plain(tcp) => {
-            write_stream(out, PLAIN, &ahead, &[]);
+            write_stream(out, PLAIN, &ahead, &[], RELAY);
             Ok(tcp.into_std()?.into())
         }
-        Stream::Tls(tls) => write_tls(out, *tls, &ahead),
+        Stream::Tls(tls) => write_tls(out, *tls, &ahead, RELAY),
     }
 }
 
-fn write_backend(out: &mut StateWriter, backend: Handoff<BackendStream>) -> Result<OwnedFd, MoveError> {
+/// The kind of the session stands with its server.
+fn write_backend(
+    out: &mut StateWriter,
+    kind: u8,
+    backend: Handoff<BackendStream>,
+) -> Result<OwnedFd, MoveError> {
     let (stream, ahead) = backend.into_parts();
     match stream {
         BackendStream::Tcp(tcp) => {
-            write_stream(out, PLAIN, &ahead, &[]);
+            write_stream(out, PLAIN, &ahead, &[], kind);
             Ok(tcp.into_std()?.into())
         }
         BackendStream::Unix(unix) => {
-            write_stream(out, UNIX, &ahead, &[]);
+            write_stream(out, UNIX, &ahead, &[], kind);
             Ok(unix.into_std()?.into())
         }
-        BackendStream::Tls(tls) => write_tls(out, *tls, &ahead),
+        BackendStream::Tls(tls) => write_tls(out, *tls, &ahead, kind),
         BackendStream::Http2(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()), // such a session stays
     }
 }
 
-fn write_tls(out: &mut StateWriter, stream: TlsStream, ahead: &[u8]) -> Result<OwnedFd, MoveError> {
+fn write_tls(out: &mut StateWriter, stream: TlsStream, ahead: &[u8], kind: u8) -> Result<OwnedFd, MoveError> {
     let (tcp, state) = stream.freeze();
-    write_stream(out, TLS, ahead, &state.encode()?);
+    write_stream(out, TLS, ahead, &state.encode()?, kind);
     Ok(tcp.into_std()?.into())
 }
 
-fn write_stream(out: &mut StateWriter, kind: u8, ahead: &[u8], tls: &[u8]) {
+/// `kind`: of the session. Relays are written as they were when there was nothing else.
+fn write_stream(out: &mut StateWriter, wrapped: u8, ahead: &[u8], tls: &[u8], kind: u8) {
     out.section(|out| {
-        out.u8(kind);
+        out.u8(wrapped);
         out.bytes(ahead);
         out.bytes(tls);
+        if kind != RELAY {
+            out.u8(kind);
+        }
     });
 }
 
@@ -169,8 +249,10 @@ pub(crate) fn put_together(
     let route = find_route(&route, report.asked_backend()).ok_or(StateError::Invalid("a route"))?;
     let [client, backend] = sockets;
     let client = read_client(&mut fields.section()?, client)?;
-    let backend = read_backend(&mut fields.section()?, backend)?;
-    let relay = RelayState::decode(fields.bytes()?)?;
+    let mut server = fields.section()?;
+    let backend = read_backend(&mut server, backend)?;
+    let kind = if server.is_at_end() { RELAY } else { server.u8()? };
+    let still = Still::from_parts(kind, backend, fields.bytes()?)?;
     let mut meter_fields = (!fields.is_at_end()).then_some(fields); // an earlier release has not written it
     report.return_to(&route); // before it is registered: operators see its server
     let registered = match registered {
@@ -185,7 +267,7 @@ pub(crate) fn put_together(
         })?,
         None => None,
     };
-    let session = StillSession { report, registered, route, deflate, client, backend, relay, meter };
+    let session = StillSession { report, registered, route, deflate, client, still, meter };
     Ok((session, frozen_at))
 }
 
@@ -199,15 +281,19 @@ fn read_client(fields: &mut StateReader<'_>, socket: OwnedFd) -> Result<Handoff<
     Ok(Handoff::new(stream, ahead))
 }
 
-fn read_backend(fields: &mut StateReader<'_>, socket: OwnedFd) -> Result<Handoff<BackendStream>, MoveError> {
+fn read_backend(
+    fields: &mut StateReader<'_>,
+    socket: OwnedFd,
+) -> Result<Option<Handoff<BackendStream>>, MoveError> {
     let (kind, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
     let stream = match kind {
         PLAIN => BackendStream::Tcp(Tcp::from_std(socket.into())?),
         UNIX => BackendStream::Unix(Unix::from_std(socket.into())?),
         TLS => BackendStream::Tls(Box::new(read_tls(socket, tls)?)),
+        NONE => return Ok(None),
         _ => return Err(StateError::Invalid("the kind of a server's connection").into()),
     };
-    Ok(Handoff::new(stream, ahead))
+    Ok(Some(Handoff::new(stream, ahead)))
 }
 
 fn read_tls(socket: OwnedFd, state: &[u8]) -> Result<TlsStream, MoveError> {

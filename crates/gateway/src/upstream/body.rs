@@ -342,6 +342,11 @@ impl UploadProgress {
         }
     }
 
+    /// Of a body that has come, `bytes` long.
+    pub(crate) fn ended(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicU64::new(bytes), ..Self::new() })
+    }
+
     /// When something last moved.
     fn moved(&self) -> Instant {
         self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))

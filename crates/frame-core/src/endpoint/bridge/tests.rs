@@ -1,5 +1,7 @@
 //! A bridge between in-memory streams, on a paused clock.
 
+mod moving;
+
 use tokio::io::{AsyncReadExt, DuplexStream, duplex, split};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -8,7 +10,7 @@ use super::*;
 use crate::handle::{EndMode, Order, SessionHandle};
 use crate::policy::{Policy, STALL_MAX};
 use crate::sequence::Limits;
-use crate::test_io::{Drip, frame, masked, resets};
+use crate::test_io::{Drip, frame, masked, outcome, resets};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ where
     let (backend, to_backend) = duplex(room);
     let (handle, mut to_backend) = (SessionHandle::new(), over(to_backend));
     let endpoint = Box::new(Endpoint::new(to_client, policy, handle.clone()));
-    let bridge = tokio::spawn(async move { bridge(endpoint, &mut to_backend).await });
+    let bridge = tokio::spawn(async move { outcome(bridge(endpoint, &mut to_backend).await) });
     Rig { client, backend, handle, bridge }
 }
 
@@ -123,7 +125,7 @@ async fn dripping_streams_lose_nothing() {
     let (mut backend, to_backend) = duplex(5);
     let endpoint = Box::new(Endpoint::new(Drip::new(to_client, 42), policy(), SessionHandle::new()));
     let mut to_backend = Drip::new(to_backend, 7);
-    let session = tokio::spawn(async move { bridge(endpoint, &mut to_backend).await });
+    let session = tokio::spawn(async move { outcome(bridge(endpoint, &mut to_backend).await) });
     let bytes = numbers(5000);
     let sent = [masked(0x02, &bytes[..3]), masked(0x80, &bytes[3..]), masked(0x88, &close(1000))].concat();
     let said = async {

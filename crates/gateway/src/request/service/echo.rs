@@ -8,7 +8,6 @@ use http::{Response, StatusCode, Version};
 use upgrade_handler::{Agreed, Upgrade, accept};
 
 use crate::context::Connection;
-use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::body::AnswerBody;
 use crate::request::reply::{Served, Upgraded};
 use crate::session::Other;
@@ -28,8 +27,7 @@ pub(crate) fn upgrade(
     let agreed = Agreed { protocol, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
-    let who = SessionOpener { stays: Some(StayReason::Service), ..report.who() };
-    let registered = connection.worker.enroll(route, who);
+    let registered = connection.worker.enroll(route, report.who());
     Served::Upgraded(Upgraded {
         answer,
         registered,

@@ -17,6 +17,7 @@ use crate::session::moved::text;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::Assignment;
+use crate::upstream::body::UploadProgress;
 
 /// How a session counts as one of its client's: by this value of a field, or by its address.
 #[derive(Debug, Default)]
@@ -40,8 +41,8 @@ impl Report {
             status,
             cause,
             request_id,
-            upgrade: _,       // such a session stays
-            received: _,      // a handshake has no body
+            upgrade,
+            received,
             is_over_http2: _, // such a session stays
             id: _,            // the session's
             is_session: _,
@@ -89,6 +90,8 @@ impl Report {
             out.option(identity.as_deref(), |out, identity| identity.write_state(out));
             let value = place.as_deref().and_then(SessionPlace::value);
             out.option(value, |out, value| out.bytes(value.as_bytes()));
+            out.option(upgrade.as_deref(), |out, protocol| out.bytes(protocol.as_bytes()));
+            out.option(received.as_deref(), |out, progress| out.u64(progress.bytes()));
         });
     }
 
@@ -167,6 +170,10 @@ impl Report {
                     .map_err(|_| StateError::Invalid("the value of a field"))
             })?;
             counts = counts.map(|_| CountedBy(value));
+        }
+        if !fields.is_at_end() {
+            report.upgrade = fields.option(text)?.map(Into::into);
+            report.received = fields.option(StateReader::u64)?.map(UploadProgress::ended);
         }
         Ok((report, counts))
     }

@@ -1,0 +1,74 @@
+//! Sessions that are no relay between two WebSockets: from their beginning, or from where they have frozen.
+
+use frame_core::endpoint::Endpoint;
+use frame_core::relay::Ending;
+
+use super::client::MovableStream;
+use super::{Other, Session, Special, echo, opaque, policy, tcp};
+
+impl Special {
+    /// It can go to another process.
+    fn is_movable(&self) -> bool {
+        match self {
+            Self::Echo(_) => true,
+            Self::Tcp(backend, _) => backend.is_movable(),
+            Self::Opaque(backend, _) => backend.get_ref().is_movable(),
+        }
+    }
+}
+
+impl Session {
+    /// Runs a session until it is over or has left for another process.
+    pub(super) async fn run_special<C>(mut self: Box<Self>, mut client: C)
+    where
+        C: MovableStream + Send + 'static,
+    {
+        let mut special = match std::mem::replace(&mut self.other, Other::Echo) {
+            Other::Special(special) => *special,
+            _ => Special::Echo(None),
+        };
+        loop {
+            let policy = policy(&self.route, self.deflate);
+            let handle = self.registered.handle().clone();
+            match special {
+                Special::Echo(state) => {
+                    let endpoint = match state {
+                        None => Endpoint::new(client, policy, handle),
+                        Some(state) => Endpoint::thaw(client, state, handle),
+                    };
+                    match echo::run(endpoint).await {
+                        Ending::Over(outcome) => return self.end(&outcome),
+                        Ending::Frozen((io, state)) => (client, special) = (io, Special::Echo(Some(state))),
+                    }
+                }
+                Special::Tcp(mut backend, state) => {
+                    match tcp::run(client, &mut backend, state, policy, handle).await {
+                        Ending::Over(outcome) => {
+                            drop(backend);
+                            return self.end(&outcome);
+                        }
+                        Ending::Frozen((io, state)) => {
+                            (client, special) = (io, Special::Tcp(backend, Some(state)));
+                        }
+                    }
+                }
+                Special::Opaque(mut backend, state) => {
+                    match opaque::run(&mut client, &mut backend, state, policy, &handle).await {
+                        Ending::Over(outcome) => {
+                            drop(backend);
+                            return self.end(&outcome);
+                        }
+                        Ending::Frozen(state) => special = Special::Opaque(backend, Some(state)),
+                    }
+                }
+            }
+            match self.entrance::<C>() {
+                Some(entrance) if special.is_movable() => {
+                    self.other = Other::Special(Box::new(special));
+                    return self.leave(client, &entrance);
+                }
+                _ => {} // it goes on here
+            }
+        }
+    }
+}
