@@ -5,7 +5,7 @@
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log
 //! - [`logfmt`]: the log's lines as text, read strictly
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
-//! - [`backend`], [`http2_server`]: servers behind the gateway, good and bad
+//! - [`backend`], [`http2_server`], [`fastcgi`]: servers behind the gateway, good and bad
 //! - [`dns`]: a DNS server whose answers change
 //! - [`cable`]: a way to the gateway that can be cut
 //! - [`apart`]: a test in namespaces of its own
@@ -23,6 +23,7 @@ pub mod backend;
 pub mod both;
 pub mod cable;
 pub mod dns;
+pub mod fastcgi;
 pub mod gateway;
 pub mod http1;
 pub mod http2;

@@ -1,28 +1,28 @@
 //! `[route.files]`: a directory whose files are served.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde_json::Value as Json;
 
 use super::document::Document;
-use super::kind::{self, Boolean, List, ShortForm, Show, Text};
+use super::kind::{self, Boolean, List, Options, ShortForm, Show, Text};
 use super::model::Config;
 use super::option::options;
 use super::problem::Problem;
+use crate::site::fastcgi::Fastcgi;
 use crate::site::files::Files;
-use crate::site::route::Action;
 
 options! {
     /// A directory whose files are served. `files = "www"` is short for a table with `directory` alone.
     struct FilesOptions: "[route.files]";
 
     /// The directory. Names that begin with a dot are not served (but `.well-known` is), nor are symbolic links that
-    /// lead out of the directory.
+    /// lead out of the directory, nor the text of PHP scripts (`fastcgi` runs them).
     directory: kind::File, required = "\"/var/www\"";
     /// The files that stand for their directory, the preferred one first.
+    /// With `fastcgi`, `"index.php"` is in front of that.
     index: List<FileName>, default = vec![Files::INDEX.into()];
     /// The file that is served in place of one that isn't there: the page of an application with one page.
     fallback: FileName, optional;
@@ -59,17 +59,22 @@ impl Show for FileName {
     }
 }
 
-pub(super) fn read(d: &mut Document<'_>, section: FilesOptions) -> Option<Action> {
+/// `has_scripts`: those among the files are run.
+pub(super) fn read(d: &mut Document<'_>, section: FilesOptions, has_scripts: bool) -> Option<Files> {
+    let mut index = section.index.value.clone();
+    if has_scripts && !section.has("index") {
+        index.insert(0, Fastcgi::INDEX.into());
+    }
     let directory = section.directory?;
     d.directory(directory.value.clone(), directory.place);
-    Some(Action::Files(Arc::new(Files {
-        index: section.index.value,
+    Some(Files {
+        index,
         fallback: section.fallback.map(|at| at.value),
         precompressed: section.precompressed.value,
         cache: section.cache.and_then(|at| cache_control(at.value)),
         listing: section.listing.value,
         ..Files::new(directory.value)
-    })))
+    })
 }
 
 impl Config {

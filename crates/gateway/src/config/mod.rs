@@ -14,6 +14,7 @@ mod compress;
 mod dns;
 mod document;
 mod environment;
+mod fastcgi;
 mod fields;
 mod file;
 mod files;

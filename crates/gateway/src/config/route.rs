@@ -12,6 +12,7 @@ use super::access::{self, AccessOptions};
 use super::answer::{self, RedirectOptions, RespondOptions};
 use super::compress::{self, CompressOptions};
 use super::document::Document;
+use super::fastcgi::{self, FastcgiOptions};
 use super::fields::{self, CorsOptions, RequestHeaderOptions, ResponseHeaderOptions};
 use super::files::{self, FilesOptions};
 use super::kind::{self, Boolean, List, OneOf, Options, OrTable, Table, Words};
@@ -50,7 +51,7 @@ impl Words for OnLimitName {
 
 options! {
     /// What is served. At least one section is needed, with one of `proxy`,
-    /// `service`, `files`, `redirect` and `respond`. A request goes to the route
+    /// `service`, `files`, `fastcgi`, `redirect` and `respond`. A request goes to the route
     /// with its exact host, else to one with a wildcard, else to one for every host; among these to the one with its
     /// exact path, else with the longest prefix, else with the first pattern in the file that matches; among these to
     /// the one with more conditions (`listener`, and each of `when`), else to the first in the file. If a condition
@@ -95,6 +96,9 @@ options! {
     redirect: OrTable<RedirectOptions>, optional;
     /// The directory whose files are served, in place of `proxy`.
     files: OrTable<FilesOptions>, optional;
+    /// The scripts that a server of FastCGI runs, in place of `proxy`, or beside `files`: then it runs the scripts among
+    /// them.
+    fastcgi: OrTable<FastcgiOptions>, optional;
     /// What every request is answered with, in place of `proxy`.
     respond: OrTable<RespondOptions>, optional;
     /// How long a connection to the backend may take, with the look-up of its name.
@@ -110,8 +114,8 @@ options! {
     protocol: OneOf<Protocol>, default = Protocol::Http1;
     /// Request bodies that clients send without a length, in chunks or over HTTP/2, are waited for up to this size and
     /// sent with a `Content-Length`, which some backends need. Longer ones, those with trailers, and those of clients
-    /// that wait for 100 Continue are sent in chunks.
-    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`";
+    /// that wait for 100 Continue are sent in chunks. With `fastcgi`, which can't do without a length, they get 411.
+    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`; `\"1MiB\"` with `fastcgi`";
     /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
     /// and old servers need. `"as-sent"` costs some microseconds a request.
     field_names: OneOf<FieldNames>, default = false;
@@ -176,7 +180,10 @@ options! {
 /// Of these a route has one.
 const PATHS: [&str; 3] = ["path", "path_exact", "path_regex"];
 /// The options of which a route has exactly one.
-const ACTIONS: [&str; 5] = ["proxy", "service", "files", "redirect", "respond"];
+const ACTIONS: [&str; 6] = ["proxy", "service", "files", "fastcgi", "redirect", "respond"];
+
+/// Those of [`PROXY_ONLY`] that a server of FastCGI has a use for.
+const FASTCGI_TOO: [&str; 4] = ["buffer_request", "connect_timeout", "request_headers", "response_timeout"];
 
 /// The options that only a backend has a use for.
 const PROXY_ONLY: &[&str] = &[
@@ -348,7 +355,9 @@ fn read_matcher(d: &mut Document<'_>, section: &RouteOptions, listeners: &[Liste
 }
 
 fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Upstreams) -> Option<Action> {
-    let mut actions = ACTIONS.into_iter().filter(|key| section.has(key));
+    // Beside FastCGI they are what isn't run.
+    let is_beside = |key: &&str| *key == "files" && section.has("fastcgi");
+    let mut actions = ACTIONS.into_iter().filter(|key| section.has(key) && !is_beside(key));
     match (actions.next(), actions.next()) {
         (Some(one), Some(other)) => {
             d.problem(section.place_of(other), format!("a route has either {one} or {other}, not both"));
@@ -360,13 +369,33 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
         (Some("proxy"), None) => {}
         (Some(action), None) => {
             let action = if action == "service" { "a service" } else { action };
-            for key in PROXY_ONLY.iter().filter(|key| section.has(key)) {
+            let is_used = |key: &&&str| action == "fastcgi" && FASTCGI_TOO.contains(*key);
+            for key in PROXY_ONLY.iter().filter(|key| section.has(key) && !is_used(key)) {
                 d.problem(section.place_of(key), format!("{key} has no meaning for {action}; remove it"));
             }
         }
     }
-    if let Some(At { value: files, .. }) = section.files.take() {
-        return files::read(d, files);
+    let files = section.files.take().map(|at| files::read(d, at.value, section.has("fastcgi")));
+    if let Some(At { value: fastcgi, .. }) = section.fastcgi.take() {
+        let files = match files {
+            Some(files) => Some(files?),
+            None => None,
+        };
+        let mut fastcgi = fastcgi::read(d, fastcgi, files.map(Arc::new), upstreams)?;
+        let upstream = Arc::make_mut(&mut fastcgi.upstream);
+        if section.has("connect_timeout") || upstream.name.is_none() {
+            upstream.connector.connect_timeout = section.connect_timeout.value;
+        }
+        if section.has("response_timeout") || upstream.name.is_none() {
+            upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
+        }
+        if let Some(At { value, .. }) = section.buffer_request {
+            fastcgi.body_len_max = value.unwrap_or(0);
+        }
+        return Some(Action::Fastcgi(Arc::new(fastcgi)));
+    }
+    if let Some(files) = files {
+        return Some(Action::Files(Arc::new(files?)));
     }
     if let Some(At { value: redirect, .. }) = section.redirect.take() {
         return answer::redirect(d, redirect);

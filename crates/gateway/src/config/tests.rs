@@ -462,6 +462,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.jwt]\njwks = \"keys.json\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[dns]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
+         [[route]]\npath = \"/g\"\n[route.fastcgi]\nserver = \"a:1\"\nroot = \"www\"\n\
         [[route]]\npath = \"/e\"\nproxy = \"https://e\"\n\
         [route.tls]\n[route.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n\
         [[route]]\npath = \"/f\"\nproxy = \"http://f\"\n[route.request_headers]\n[route.response_headers]\n[route.compress]\n\
@@ -477,7 +478,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
     let key = line.split('=').next().unwrap().trim();
     // Of these a route has one.
     let key = match key {
-        "service" | "files" | "redirect" | "respond" => "proxy",
+        "service" | "files" | "fastcgi" | "redirect" | "respond" => "proxy",
         "path_exact" | "path_regex" => "path",
         key => key,
     };
@@ -855,6 +856,74 @@ fn files() {
     let (config, _) = read("files = \"www\"");
     let (directory, place) = &config.file_directories[0];
     assert_eq!((directory.ends_with("www"), place.column), (true, 9));
+}
+
+#[test]
+fn scripts() {
+    let read = |lines: &str| parse(&with_line("[[route]]", lines));
+    let one = |line: &str| {
+        let (config, problems) = read(line);
+        assert_eq!(problems, Vec::<String>::new(), "{line}");
+        let Action::Fastcgi(scripts) = &config.routes[0].action else { panic!("{config:?}") };
+        (**scripts).clone()
+    };
+    let scripts =
+        one("fastcgi = \"unix:/run/php.sock\"\nfiles = { directory = \"/www\", fallback = \"/index.php\" }");
+    assert_eq!(scripts.to_string(), "scripts in /www at fastcgi unix:/run/php.sock");
+    assert_eq!(scripts.files.index, ["index.php".into(), "index.html".into()]);
+    assert!(scripts.serves_files && scripts.document_root.is_none() && !scripts.upstream.servers.is_empty());
+    assert_eq!(scripts.body_len_max, 1 << 20);
+    let scripts = one(
+        "fastcgi = { server = [\"a:9000\", \"b:9000\"], root = \"/www\", index = \"app.php\", document_root = \"/app/\" }\n\
+         connect_timeout = \"1s\"\nresponse_timeout = \"2s\"\nbuffer_request = \"2MiB\"",
+    );
+    assert_eq!((scripts.files.index.len(), scripts.document_root.as_deref()), (1, Some("/app")));
+    assert!(!scripts.serves_files && scripts.upstream.servers.len() == 2 && scripts.body_len_max == 2 << 20);
+    assert_eq!(
+        (scripts.upstream.connector.connect_timeout, scripts.upstream.response_timeout),
+        (SECOND, 2 * SECOND)
+    );
+    for (line, says) in [
+        ("fastcgi = \"a:9000\"", "[route.fastcgi] needs root"),
+        ("fastcgi = { root = \"/www\" }", "[route.fastcgi] needs server"),
+        ("fastcgi = { server = \"http://a:9000\", root = \"/www\" }", "leave out \"http://\""),
+        ("fastcgi = { server = [], root = \"/www\" }", "server: the list is empty"),
+        ("fastcgi = { server = \"php\", root = \"/www\" }", "no [[upstream]] has the name \"php\""),
+        (
+            "fastcgi = { server = \"a:1\", root = \"/www\", document_root = \"app\" }",
+            "expected an absolute path",
+        ),
+        (
+            "fastcgi = { server = \"a:1\", root = \"/x\" }\nfiles = \"/www\"",
+            "the route's files say that already",
+        ),
+        (
+            "fastcgi = { server = \"a:1\", root = \"/www\" }\npool = \"off\"",
+            "pool has no meaning for fastcgi",
+        ),
+        ("fastcgi = { server = \"a:1\", root = \"/www\" }\nrespond = 404", "either fastcgi or respond"),
+    ] {
+        let (_, problems) = read(line);
+        assert!(problems.len() == 1 && problems[0].contains(says), "{line}: {problems:#?}");
+    }
+    for (upstream, says) in [
+        ("servers = \"http://a:9000\"", None),
+        ("servers = \"https://a:9000\"", Some("has a server with TLS")),
+        ("servers = \"http://a:9000/x\"", Some("has a path behind the address")),
+        ("servers = \"http://a:9000\"\nprotocol = \"h2\"", Some("has the option protocol")),
+        ("servers = \"http://a:9000\"\nproxy_protocol = \"v2\"", Some("has the option proxy_protocol")),
+        ("servers = \"http://a:9000\"\n[upstream.health]\nprobe = \"http\"", Some("is probed over HTTP")),
+        ("servers = \"http://a:9000\"\n[upstream.health]\nprobe = \"tcp\"", None),
+    ] {
+        let file = with_line("[[route]]", "fastcgi = { server = \"php\", root = \"/www\" }");
+        let (_, problems) = parse(&format!("{file}\n[[upstream]]\nname = \"php\"\n{upstream}\n"));
+        match says {
+            None => assert_eq!(problems, Vec::<String>::new(), "{upstream}"),
+            Some(says) => {
+                assert!(problems.len() == 1 && problems[0].contains(says), "{upstream}: {problems:#?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) enum Failure {
     NotHttp(BadResponse),
     #[error("the backend's answer can't be forwarded: {0}")]
     Bad(BadResponse),
+    #[error("the backend's answer is not valid FastCGI: {0}")]
+    NotFastcgi(std::io::Error),
     #[error("the backend reset the request's stream: {0}")]
     Reset(String),
     #[error("the backend's answer is not valid HTTP/2: {0}")]
@@ -113,6 +115,7 @@ impl From<Failure> for RequestError {
             Failure::Broke(_)
             | Failure::NotHttp(_)
             | Failure::NotHttp2(_)
+            | Failure::NotFastcgi(_)
             | Failure::Reset(_)
             | Failure::Bad(_)
             | Failure::False(_)

@@ -9,7 +9,9 @@ use http::{Method, StatusCode, Uri, Version};
 use upgrade_handler::fields::tokens;
 
 use crate::request::reply::ErrorResponse;
+use crate::site::answer::Requested;
 use crate::site::host::Host;
+use crate::site::route::Route;
 use crate::upstream::forward::has_outer_blanks;
 
 pub(super) fn bad(sentence: impl Into<Cow<'static, str>>) -> ErrorResponse {
@@ -93,6 +95,21 @@ pub(super) fn transfer_coding(head: &Parts) -> Result<(), ErrorResponse> {
         return Err(bad("Transfer-Encoding must name chunked exactly once")); // RFC 9112 §7.1
     }
     Err(ErrorResponse::new(StatusCode::NOT_IMPLEMENTED, "chunked is the only supported transfer coding"))
+}
+
+/// What a request has to put into an answer of the gateway.
+#[must_use]
+pub(super) fn requested<'a>(
+    head: &'a Parts,
+    host: &'a Host,
+    route: &'a Route,
+    groups: &'a [&'a str],
+) -> Requested<'a> {
+    let path = match head.uri.path() {
+        "*" => "/",
+        path => path,
+    };
+    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix(), groups }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod cors;
 mod extras;
 mod facts;
 mod failure;
+mod fastcgi;
 mod file;
 mod form;
 mod handshake;
@@ -45,7 +46,6 @@ use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
 use crate::site::access::Per;
-use crate::site::answer::Requested;
 use crate::site::host::Host;
 use crate::site::matcher::Criteria;
 use crate::site::path::RequestPath;
@@ -256,15 +256,23 @@ async fn serve(
             Action::Redirect(to) => {
                 let path = path_of(&head)?;
                 let groups = route.matcher.path.groups_of(&path);
-                Ok(redirect::answer(to, &requested(&head, &host, route, &groups))?)
+                Ok(redirect::answer(to, &form::requested(&head, &host, route, &groups))?)
             }
             Action::Respond(fixed) => {
                 let path = path_of(&head)?;
                 let groups = route.matcher.path.groups_of(&path);
-                Ok(respond::answer(fixed, &requested(&head, &host, route, &groups)))
+                Ok(respond::answer(fixed, &form::requested(&head, &host, route, &groups)))
             }
             Action::Files(files) => {
-                Ok(files::answer(files, &head, &requested(&head, &host, route, &[])).await?)
+                Ok(files::answer(files, &head, &form::requested(&head, &host, route, &[])).await?)
+            }
+            Action::Fastcgi(_) if hops_left(&head) == Some(0) => Ok(options()),
+            Action::Fastcgi(scripts) => {
+                let cookie = ServerCookie::take(route, &mut hop, &mut head);
+                let running = fastcgi::answer(connection, route, scripts, report, &hop, head, body);
+                let mut served = Box::pin(running).await?; // larger than the rest
+                ServerCookie::give(cookie, route, report, &mut served);
+                Ok(served)
             }
         },
     }
@@ -340,15 +348,6 @@ fn rewrite_location(route: &Route, asked: Option<&Uri>, hop: &Hop<'_>, report: &
     location::answer(rewrite, &Asked { path: asked.path(), host, server }, headers);
 }
 
-/// What a request has to put into an answer of the gateway.
-fn requested<'a>(head: &'a Parts, host: &'a Host, route: &'a Route, groups: &'a [&'a str]) -> Requested<'a> {
-    let path = match head.uri.path() {
-        "*" => "/",
-        path => path,
-    };
-    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix(), groups }
-}
-
 async fn open(
     connection: &Arc<Connection>,
     route: &Arc<Route>,
@@ -370,10 +369,10 @@ async fn open(
         Action::Redirect(to) => {
             let path = RequestPath::parse(head.uri.path()).map_err(|e| form::bad(e.to_string()))?;
             let groups = route.matcher.path.groups_of(&path);
-            Ok(redirect::answer(to, &requested(&head, hop.host, route, &groups))?)
+            Ok(redirect::answer(to, &form::requested(&head, hop.host, route, &groups))?)
         }
         // Over HTTP/2 each 2xx would open the tunnel (RFC 8441 §5).
-        Action::Service(Service::Console) | Action::Respond(_) | Action::Files(_) => {
+        Action::Service(Service::Console) | Action::Respond(_) | Action::Files(_) | Action::Fastcgi(_) => {
             Err(ErrorResponse::new(StatusCode::NOT_FOUND, "there is no WebSocket service at this path")
                 .into())
         }

@@ -42,6 +42,13 @@ impl<'a> Requested<'a> {
     pub fn rest(&self) -> &'a str {
         self.route.map_or("", |route| route.rest_of(self.path))
     }
+
+    /// The path of a file in the directory of the route: what is behind the route's own path, or all of it if the route
+    /// is for single paths.
+    #[must_use]
+    pub fn file(&self) -> &'a str {
+        self.route.map_or(self.path, |route| route.rest_of(self.path))
+    }
 }
 
 /// Sends clients to another place.

@@ -80,6 +80,22 @@ impl fmt::Display for Files {
     }
 }
 
+/// The file holds the text of a PHP script, which may have passwords in it: its name, or that of which it is a copy
+/// (`config.php.bak`, `config.php~`), is that of a script.
+#[must_use]
+pub fn is_source(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let name = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.split(|byte| *byte == b'.').skip(1).any(|part| {
+        let part = part.strip_suffix(b"~").unwrap_or(part);
+        let part = part.strip_suffix(b"#").unwrap_or(part);
+        match part.split_at_checked(3) {
+            Some((front, rest)) if front.eq_ignore_ascii_case(b"php") => rest.iter().all(u8::is_ascii_digit),
+            _ => part.eq_ignore_ascii_case(b"phtml") || part.eq_ignore_ascii_case(b"pht"),
+        }
+    })
+}
+
 /// The media type by the extension of the name. Texts are UTF-8, which HTML says itself if it is not so.
 #[must_use]
 pub fn media_type(name: &OsStr) -> HeaderValue {
@@ -101,6 +117,20 @@ pub fn media_type(name: &OsStr) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_scripts() {
+        let scripts =
+            ["index.php", "a/b.PHP", "a.php7", "a.phtml", "config.php.bak", "config.php~", "#a.php#"];
+        for name in scripts.into_iter().chain(["a.php.gz", "a.php.", ".php"]) {
+            assert!(is_source(OsStr::new(name)), "{name}");
+        }
+        for name in
+            ["php", "a.phps", "composer.phar", "a.php/b.css", "a.phpx", "php.css", "a.ph", "a.html", ""]
+        {
+            assert!(!is_source(OsStr::new(name)), "{name}");
+        }
+    }
 
     #[test]
     fn media_types_by_extension() {

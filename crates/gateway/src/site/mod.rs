@@ -8,6 +8,7 @@ pub mod cookie;
 pub mod drained;
 pub mod endpoint;
 pub mod extras;
+pub mod fastcgi;
 pub mod files;
 pub mod health;
 pub mod hidden;

@@ -12,6 +12,7 @@ use upgrade_handler::origin::OriginPattern;
 use crate::site::access::Access;
 use crate::site::answer::{Redirect, Respond};
 use crate::site::extras::Extras;
+use crate::site::fastcgi::Fastcgi;
 use crate::site::files::Files;
 use crate::site::matcher::Matcher;
 use crate::site::rewrite::Rewrite;
@@ -105,6 +106,8 @@ pub enum Action {
     Respond(Arc<Respond>),
     /// To the files of a directory.
     Files(Arc<Files>),
+    /// To the scripts of a directory, which a server runs.
+    Fastcgi(Arc<Fastcgi>),
 }
 
 /// What the gateway can do by itself.
@@ -123,6 +126,7 @@ impl Action {
         match self {
             Self::Proxy(upstream) => Some(upstream),
             Self::Tcp(server) => Some(&server.upstream),
+            Self::Fastcgi(fastcgi) => Some(&fastcgi.upstream),
             Self::Service(_) | Self::Redirect(_) | Self::Respond(_) | Self::Files(_) => None,
         }
     }
@@ -138,6 +142,7 @@ impl fmt::Display for Action {
             Self::Redirect(redirect) => redirect.fmt(f),
             Self::Respond(respond) => respond.fmt(f),
             Self::Files(files) => files.fmt(f),
+            Self::Fastcgi(fastcgi) => fastcgi.fmt(f),
         }
     }
 }

@@ -197,6 +197,12 @@ text!(
     }
 );
 text!(
+    /// A server of FastCGI, or the name of an upstream.
+    FastcgiServer -> Box<str>, "`unix:/path`, `host:port`, or the name of an `[[upstream]]`", |text: &str| {
+        Ok(text.trim().into())
+    }
+);
+text!(
     /// The path of a probe.
     ProbePath -> Box<str>, "path", values::probe_path
 );

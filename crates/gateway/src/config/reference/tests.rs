@@ -91,6 +91,10 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[[route]]", "subprotocols", None), // with a server behind tcp:// alone
         ("[[route]]", "upgrade", Some("upgrade = [\"websocket\"]")),
         ("[route.when]", "method", None),
+        ("[route.fastcgi]", "root", None),
+        ("[route.fastcgi]", "index", Some("index = \"index.php\"")),
+        ("[route.fastcgi]", "fallback", None),
+        ("[route.fastcgi]", "document_root", None),
         ("[route.respond]", "content_type", Some("content_type = \"text/plain; charset=utf-8\"")),
         ("[route.cors]", "methods", Some("methods = [\"GET\", \"HEAD\", \"POST\"]")),
         ("[route.compress]", "min_length", Some("min_length = \"1024B\"")),

@@ -9,6 +9,7 @@ mod name;
 mod ranges;
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -29,7 +30,7 @@ use crate::request::file::body::{FileBody, Part};
 use crate::request::file::open::{self, CHUNK_LEN, File, Found};
 use crate::request::reply::{ErrorResponse, Served};
 use crate::site::answer::{Requested, local};
-use crate::site::files::{Files, media_type};
+use crate::site::files::{Files, is_source, media_type};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
@@ -45,38 +46,57 @@ pub(crate) async fn answer(
     head: &Parts,
     requested: &Requested<'_>,
 ) -> Result<Served, ErrorResponse> {
-    if head.method != Method::GET && head.method != Method::HEAD {
-        return Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "files are only for GET and HEAD")
-            .with(ALLOW, HeaderValue::from_static("GET, HEAD")));
-    }
-    let name = name::parse(requested.rest()).ok_or_else(nothing)?;
+    check_method(head)?;
+    serve(files, head, requested, find(files, requested).await?).await
+}
+
+/// What a request is for.
+#[derive(Debug)]
+pub(crate) enum Target {
+    /// A file, and its name in the directory.
+    File(OsString, File),
+    /// A directory that was named without a slash.
+    NoSlash,
+    /// A directory that is listed.
+    Listed(OwnedFd),
+}
+
+/// Finds what a request is for.
+///
+/// # Errors
+/// 404, or what is wrong with the disk.
+///
+/// # Cancel safety
+/// Safe.
+pub(crate) async fn find(files: &Arc<Files>, requested: &Requested<'_>) -> Result<Target, ErrorResponse> {
+    let name = name::parse(requested.file()).ok_or_else(nothing)?;
     if !name.is_directory {
         match open::open(files, &name.path).await {
-            Ok(Found::File(file)) => return serve_file(files, head, &name.path, file).await,
-            Ok(Found::Directory(_)) => return Ok(with_slash(requested)),
+            Ok(Found::File(file)) => return Ok(Target::File(name.path, file)),
+            Ok(Found::Directory(_)) => return Ok(Target::NoSlash),
             Err(e) => missing(e)?,
         }
     } else {
         for index in &files.index {
             let index = in_directory(&name.path, index);
             match open::open(files, &index).await {
-                Ok(Found::File(file)) => return serve_file(files, head, &index, file).await,
+                Ok(Found::File(file)) => return Ok(Target::File(index, file)),
                 Ok(Found::Directory(_)) => {}
                 Err(e) => missing(e)?,
             }
         }
         if files.listing {
             match open::open(files, &name.path).await {
-                Ok(Found::Directory(directory)) => return list(directory).await,
+                Ok(Found::Directory(directory)) => return Ok(Target::Listed(directory)),
                 Ok(Found::File(_)) => {}
                 Err(e) => missing(e)?,
             }
         }
     }
     if let Some(fallback) = &files.fallback {
-        let fallback = OsStr::new(&**fallback);
-        match open::open(files, fallback).await {
-            Ok(Found::File(file)) => return serve_file(files, head, fallback, file).await,
+        let fallback = OsString::from(&**fallback);
+        match open::open(files, &fallback).await {
+            Ok(Found::File(file)) => return Ok(Target::File(fallback, file)),
             Ok(Found::Directory(_)) => {}
             Err(e) => missing(e)?,
         }
@@ -84,7 +104,39 @@ pub(crate) async fn answer(
     Err(nothing())
 }
 
-fn nothing() -> ErrorResponse {
+/// Answers with what a request is for.
+///
+/// # Errors
+/// 404, 405, 412 or 416, or what is wrong with the disk.
+///
+/// # Cancel safety
+/// Safe.
+pub(crate) async fn serve(
+    files: &Arc<Files>,
+    head: &Parts,
+    requested: &Requested<'_>,
+    target: Target,
+) -> Result<Served, ErrorResponse> {
+    check_method(head)?;
+    match target {
+        Target::File(name, _) if is_source(&name) => {
+            Err(nothing().because("the text of PHP scripts is not served, and no fastcgi runs this one"))
+        }
+        Target::File(name, file) => serve_file(files, head, &name, file).await,
+        Target::NoSlash => Ok(with_slash(requested)),
+        Target::Listed(directory) => list(directory).await,
+    }
+}
+
+fn check_method(head: &Parts) -> Result<(), ErrorResponse> {
+    if head.method == Method::GET || head.method == Method::HEAD {
+        return Ok(());
+    }
+    Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "files are only for GET and HEAD")
+        .with(ALLOW, HeaderValue::from_static("GET, HEAD")))
+}
+
+pub(crate) fn nothing() -> ErrorResponse {
     ErrorResponse::new(StatusCode::NOT_FOUND, "there is no such file")
 }
 
@@ -110,7 +162,7 @@ fn missing(e: Errno) -> Result<(), ErrorResponse> {
 }
 
 /// Links in a directory's index are relative to the directory, so its address ends with a slash.
-fn with_slash(requested: &Requested<'_>) -> Served {
+pub(crate) fn with_slash(requested: &Requested<'_>) -> Served {
     let query = requested.query.map(|query| format!("?{query}")).unwrap_or_default();
     let mut answer = Response::new(AnswerBody::whole(""));
     *answer.status_mut() = StatusCode::PERMANENT_REDIRECT;
@@ -120,7 +172,7 @@ fn with_slash(requested: &Requested<'_>) -> Served {
     Served::Answer(answer)
 }
 
-async fn list(directory: std::os::fd::OwnedFd) -> Result<Served, ErrorResponse> {
+async fn list(directory: OwnedFd) -> Result<Served, ErrorResponse> {
     let page = match open::blocking(move || listing::page(&directory)).await {
         Ok(page) => page.map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),

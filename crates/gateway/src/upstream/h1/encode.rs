@@ -6,6 +6,7 @@ use std::io::Write;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, TRAILER, TRANSFER_ENCODING};
 use http::{Method, request};
+use http_body::Body;
 use upgrade_handler::casing::Spelling;
 use upgrade_handler::fields::elements;
 
@@ -20,6 +21,17 @@ pub(crate) enum Coding {
     Length(u64),
     /// How many is not known.
     Chunked,
+}
+
+impl Coding {
+    /// How this body is framed.
+    pub(crate) fn of(body: &impl Body) -> Self {
+        match (body.is_end_stream(), body.size_hint().exact()) {
+            (true, _) => Self::Empty,
+            (false, Some(len)) => Self::Length(len),
+            (false, None) => Self::Chunked,
+        }
+    }
 }
 
 /// What the RFCs spell in another way than with a capital after each hyphen. Names are case-insensitive, yet

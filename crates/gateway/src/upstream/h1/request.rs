@@ -84,26 +84,30 @@ impl<B: RepeatableBody> RequestWriter<B> {
     /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
     #[must_use]
     pub fn new(head: &request::Parts, lines: &[u8], body: B, told: Option<oneshot::Sender<()>>) -> Self {
-        let coding = match (body.is_end_stream(), body.size_hint().exact()) {
-            (true, _) => Coding::Empty,
-            (false, Some(len)) => Coding::Length(len),
-            (false, None) => Coding::Chunked,
-        };
-        let left = if let Coding::Length(len) = coding { len } else { 0 };
+        let coding = Coding::of(&body);
         let announced = if coding == Coding::Chunked { announced(&head.headers) } else { Vec::new() };
         let mut out = Vec::with_capacity(1024);
         put_head(head, lines, coding, &mut out);
-        let again = match (&coding, is_idempotent(&head.method)) {
+        let spelt = head.extensions.get::<Spelling>().is_some();
+        Self { announced, spelt, expects: told.is_some(), told, ..Self::behind(out, &head.method, body) }
+    }
+
+    /// A request that begins with something else than a head of HTTP, and that has a body with a length, or none.
+    #[must_use]
+    pub(crate) fn behind(out: Vec<u8>, method: &Method, body: B) -> Self {
+        let coding = Coding::of(&body);
+        let left = if let Coding::Length(len) = coding { len } else { 0 };
+        let again = match (&coding, is_idempotent(method)) {
             (Coding::Empty, _) | (_, false) => None, // without a body there is always all of it
             _ => body.copy().map(|copy| Box::new((out.clone(), copy))),
         };
         Self {
             head_len: out.len(),
             again,
-            method: head.method.clone(),
-            spelt: head.extensions.get::<Spelling>().is_some(),
+            method: method.clone(),
+            spelt: false,
             coding,
-            announced,
+            announced: Vec::new(),
             body,
             body_ended: coding == Coding::Empty,
             left,
@@ -113,8 +117,8 @@ impl<B: RepeatableBody> RequestWriter<B> {
             in_chunk: false,
             waiting: Claim::default(),
             begun: false,
-            expects: told.is_some(),
-            told,
+            expects: false,
+            told: None,
         }
     }
 
