@@ -9,15 +9,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::backend::{Backend, Seen, echo_at};
+use support::backend::{Backend, Seen, echo_at, serve};
 use support::dns::Dns;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
+use support::http2_server::{Http2Seen, connection, echo};
 use support::pki::Pki;
 use support::soon;
+use support::tls::{TLS13, acceptor};
 use support::ws::WebSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -29,16 +33,22 @@ fn setup() -> Setup {
     setup
 }
 
-/// Servers on one port of 127.0.0.1, 127.0.0.2 and 127.0.0.3.
-async fn three() -> (u16, [(Backend, Seen); 3]) {
+/// One port of 127.0.0.1, 127.0.0.2 and 127.0.0.3.
+async fn listeners() -> (u16, [TcpListener; 3]) {
     loop {
         let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = first.local_addr().unwrap().port();
         let at = |ip: &'static str| TcpListener::bind((ip, port));
         if let (Ok(second), Ok(third)) = (at("127.0.0.2").await, at("127.0.0.3").await) {
-            return (port, [first, second, third].map(echo_at));
+            return (port, [first, second, third]);
         }
     }
+}
+
+/// Servers there.
+async fn three() -> (u16, [(Backend, Seen); 3]) {
+    let (port, listeners) = listeners().await;
+    (port, listeners.map(echo_at))
 }
 
 async fn plain(gateway: &Gateway) -> TcpStream {
@@ -284,6 +294,58 @@ async fn priorities_and_weights_of_srv_records_count() {
     assert!(spare.1.count() > 0);
 }
 
+/// A certificate has to be valid for the domain of the service, and not for the target: that name comes from the DNS.
+#[tokio::test]
+async fn targets_of_srv_records_show_certificates_for_the_domain_of_the_service() {
+    let setup = setup();
+    let pki = Pki::new();
+    std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+    let behind_tls = async |ip: &str, names: &[&str]| {
+        let tls = acceptor(TLS13, &pki.issue(names), None);
+        Backend::on(TcpListener::bind((ip, 0)).await.unwrap(), move |tcp| {
+            let tls = tls.clone();
+            async move {
+                if let Ok(stream) = tls.accept(tcp).await {
+                    serve(stream, &Seen::default()).await;
+                }
+            }
+        })
+    };
+    let good = behind_tls("127.0.0.1", &["chat.test"]).await;
+    let bad = behind_tls("127.0.0.2", &["target.test"]).await;
+    let dns = Dns::start();
+    dns.set("own.test", 60, &["127.0.0.1"]);
+    dns.set("target.test", 60, &["127.0.0.2"]);
+    dns.set_service("_wss._tcp.chat.test", 60, &[(1, 1, good.address.port(), "own.test")]);
+    dns.set_service("_bad._tcp.chat.test", 60, &[(1, 1, bad.address.port(), "target.test")]);
+    let named = |service: &str, lines: &str| {
+        format!(
+            "[[upstream]]\nname = \"{service}\"\nservers = \"https://_{service}._tcp.chat.test\"\nresolve = \"srv\"\n\
+             [upstream.tls]\nca = \"ca.pem\"\n{lines}\n[[route]]\npath = \"/{service}\"\nproxy = \"{service}\"\n"
+        )
+    };
+    let text = |lines: &str| config(&dns.section(), &(named("wss", "") + &named("bad", lines)));
+    let gateway = setup.start(&text(""));
+    let status = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: default.test\r\n\r\n");
+        ask(&mut plain(&gateway).await, request).await.status()
+    };
+    assert_eq!((status("/wss").await, status("/bad").await), (200, 502), "{}", gateway.log());
+    let (mut session, _) =
+        WebSocket::connect(plain(&gateway).await, "default.test", "/wss", "").await.unwrap();
+    session.echoes("by the same rule").await;
+    let line = gateway.wait_for(|line| line["path"] == "/bad", 0, "a 502");
+    let cause = line["cause"].as_str().unwrap();
+    assert!(
+        cause.starts_with("the server's certificate is for target.test, and not for chat.test"),
+        "{cause}"
+    );
+    // Another name may be written.
+    gateway.write_config(&text("server_name = \"target.test\""));
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    assert_eq!((status("/wss").await, status("/bad").await), (200, 200), "{}", gateway.log());
+}
+
 #[tokio::test]
 async fn the_hosts_file_and_the_search_list_and_their_changes_count() {
     let (port, servers) = three().await;
@@ -391,4 +453,118 @@ async fn a_takeover_keeps_the_sessions_of_a_server_that_has_left() {
     let info = upstreams(&gateway);
     assert_eq!(info["servers"][1]["server"], format!("127.0.0.1:{port}"), "{info}");
     assert_eq!(info["servers"][1]["sessions"], 1, "{info}");
+}
+
+#[tokio::test]
+async fn a_takeover_hands_on_addresses_that_the_dns_no_longer_tells() {
+    let (port, servers) = three().await;
+    let dns = Dns::start();
+    dns.set("app.test", 1, &["127.0.0.1"]);
+    dns.set("pods.test", 1, &["127.0.0.2"]);
+    dns.set_service("_chat._tcp.test", 1, &[(1, 1, port, "chat.test")]);
+    dns.set("chat.test", 1, &["127.0.0.3"]);
+    let top = format!("{CONTROL}{}", dns.section());
+    let named = |name: &str, resolve: &str, path: &str| {
+        format!(
+            "[[upstream]]\nname = \"{path}\"\nservers = \"http://{name}\"\nresolve = \"{resolve}\"\n\
+             [[route]]\npath = \"/{path}\"\nproxy = \"{path}\"\n"
+        )
+    };
+    let routes = named(&format!("app.test:{port}"), "host", "app")
+        + &named(&format!("pods.test:{port}"), "dns", "pods")
+        + &named("_chat._tcp.test", "srv", "chat");
+    let gateway = setup().start(&config(&top, &routes));
+    let all = async |gateway: &Gateway| {
+        for path in ["app", "pods", "chat"] {
+            let request = format!("GET /{path} HTTP/1.1\r\nHost: default.test\r\n\r\n");
+            assert_eq!(ask(&mut plain(gateway).await, request).await.status(), 200, "{}", gateway.log());
+        }
+    };
+    all(&gateway).await;
+    dns.fail(true);
+    for _ in 0..2 {
+        gateway.take_over();
+        all(&gateway).await;
+    }
+    assert_eq!(counts(&servers), [3, 3, 3]);
+    let kept = gateway.wait_for(
+        |line| {
+            let message = "a name can't be resolved any more: its last addresses stay in use";
+            line["message"] == message && line["name"] == "pods.test"
+        },
+        0,
+        "kept addresses",
+    );
+    assert_eq!(kept["kept"], "127.0.0.2");
+    dns.fail(false);
+    dns.set("app.test", 1, &["127.0.0.2"]);
+    until(async || {
+        all(&gateway).await;
+        counts(&servers)[1] > counts(&servers)[2]
+    })
+    .await;
+}
+
+/// Connections to it, those that have ended, and requests.
+type Http2Server = (Backend, Http2Seen, Arc<AtomicUsize>);
+
+fn http2_at(listener: TcpListener) -> Http2Server {
+    let (seen, ended) = (Http2Seen::default(), Arc::<AtomicUsize>::default());
+    let (of_server, count) = (seen.clone(), ended.clone());
+    let backend = Backend::on(listener, move |tcp| {
+        let (seen, count) = (of_server.clone(), count.clone());
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        async move {
+            connection(tcp, &builder, &seen, echo).await;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (backend, seen, ended)
+}
+
+#[tokio::test]
+async fn connections_over_http2_to_an_address_that_has_gone_end_with_their_last_stream() {
+    for resolve in ["host", "dns"] {
+        let (port, listeners) = listeners().await;
+        let servers = listeners.map(http2_at);
+        let dns = Dns::start();
+        dns.set("app.test", 1, &["127.0.0.1", "127.0.0.2"]);
+        let lines = format!("resolve = \"{resolve}\"\nprotocol = \"h2\"\n");
+        let top = format!("{}{}", CONTROL.replace("workers = 2", "workers = 1"), dns.section());
+        let routes = upstream(&lines, &format!("\"http://app.test:{port}\""));
+        let gateway = setup().start(&config(&top, &routes));
+        let requests = || servers.each_ref().map(|(_, seen, _)| seen.count());
+        let connections = || servers.each_ref().map(|(_, seen, _)| seen.connections());
+        let ended = || servers.each_ref().map(|(_, _, ended)| ended.load(Ordering::Relaxed));
+        let mut sessions = Vec::new();
+        for _ in 0..2 {
+            sessions.push(open(&gateway).await);
+        }
+        let before = connections();
+        // With "host" all streams share the first connection, whose address may be either.
+        let (left, stays) = if before[0] > 0 { (0, 1) } else { (1, 0) };
+        let ips = ["127.0.0.1", "127.0.0.2"];
+        dns.set("app.test", 1, &[ips[stays], "127.0.0.3"]);
+        gateway.wait("a name leads elsewhere");
+        let asked = requests();
+        for _ in 0..4 {
+            get(&gateway).await;
+        }
+        assert_eq!(requests()[left], asked[left], "{resolve}: it gets nothing any more");
+        assert_eq!(requests().iter().sum::<usize>(), asked.iter().sum::<usize>() + 4);
+        for session in &mut sessions {
+            session.echoes("still here").await;
+        }
+        assert_eq!(ended(), [0; 3], "{resolve}: it has streams");
+        if resolve == "dns" {
+            assert_eq!(connections()[stays], before[stays], "one whose address stays is used on");
+        }
+        for session in &mut sessions {
+            session.close(1000).await;
+            session.hears_close(1000).await;
+        }
+        until(async || ended()[left] == 1).await;
+        assert_eq!((ended()[stays], ended()[2]), (0, 0), "{resolve}");
+    }
 }

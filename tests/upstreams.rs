@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
@@ -660,4 +660,29 @@ async fn what_is_known_of_servers_goes_on_in_another_process() {
     assert_eq!(request(&gateway, "GET", "/probed", "").await.status(), 503);
     assert_eq!(upstreams(&gateway).await[0]["servers"][0]["state"], "down");
     assert_eq!(seen.count(), asked);
+}
+
+/// What was spent on retries is not there again after a takeover.
+#[tokio::test]
+async fn a_takeover_hands_on_the_retry_budget() {
+    let (good, _seen) = echo().await;
+    let servers = [Backend::unreachable(), good.address];
+    loop {
+        let gateway = start("balance = \"round-robin\"\n[upstream.health]\npassive = \"off\"", &servers);
+        let failed = async |count: usize| {
+            let mut failed = 0;
+            for _ in 0..count {
+                failed += usize::from(get(&gateway, "").await.status() == 502);
+            }
+            failed
+        };
+        // Ten retries in ten seconds are free, and a fifth of so few requests is less.
+        let began = Instant::now();
+        while failed(2).await == 0 {}
+        gateway.take_over();
+        let then = failed(4).await;
+        if began.elapsed() < Duration::from_secs(8) {
+            return assert_eq!(then, 2, "each one that the first server gets");
+        }
+    }
 }

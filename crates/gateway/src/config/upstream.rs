@@ -97,7 +97,8 @@ options! {
     /// together (RFC 8305). `"once"`: the same, but they are looked up at a start and at a reload alone. `"dns"`: each
     /// address is a backend by itself, of IPv4 if there are any; such as the pods of a service without an address of its
     /// own. `"srv"`: each target of its SRV records is a backend, with their ports, weights and priorities (RFC 2782), as
-    /// in `"http://_chat._tcp.internal"`. A backend that is found no longer gets no requests; what becomes of its
+    /// in `"http://_chat._tcp.internal"`; with `https://` their certificates have to be valid for the domain of the
+    /// service, here `internal`. A backend that is found no longer gets no requests; what becomes of its
     /// sessions says `on_down`. A name that can't be resolved any more keeps its last addresses.
     resolve: OneOf<Resolve>, default = Resolve::Host;
     /// How the backend of a request is chosen: the one with the fewest live WebSockets and requests in flight for its

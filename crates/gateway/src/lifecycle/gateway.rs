@@ -120,6 +120,7 @@ impl RunningGateway {
             spawn_blocking(move || load(&reading, None)).await.map_err(std::io::Error::other)??;
         let (prober, downs) = Prober::new();
         let resolver = Resolver::new(prober.downs());
+        resolver.inherit(&inherited.servers, &candidate.config.routes);
         candidate.unresolved = resolver.prepare(&candidate.config.routes, &candidate.config.dns).await;
         log_warnings(&candidate);
         let Candidate { config, loaded, ticket_keys, .. } = candidate;

@@ -31,9 +31,9 @@ impl RunningGateway {
             "takeover: starting the new process"
         );
         let drained = self.overview.drained.load().iter().map(ToString::to_string).collect();
-        let (tickets, site) = (self.tickets.clone(), self.site.clone());
+        let (tickets, site, names) = (self.tickets.clone(), self.site.clone(), self.resolver.names().clone());
         let inheritance =
-            self.inherited.inheritance(tickets, drained, site, self.outside.lend(), self.commands());
+            self.inherited.inheritance(tickets, drained, site, names, self.outside.lend(), self.commands());
         Work::Takeover(Takeover::start(self.program.clone(), limit, inheritance))
     }
 

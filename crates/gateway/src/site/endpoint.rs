@@ -220,6 +220,13 @@ impl Endpoint {
         self.sources.as_ref().map_or(&[], |sources| sources.addresses())
     }
 
+    /// It has an address that its name leads to now.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        let (Some(address), Some(name)) = (self.literal(), self.known()) else { return false };
+        name.found().is_some_and(|found| found.of("", 0).contains(&address.ip()))
+    }
+
     fn authority(&self) -> &str {
         match self.place {
             Place::Tcp { .. } => self.authority.as_deref().unwrap_or(&self.address),

@@ -1,5 +1,7 @@
 //! What is known of the names of servers: written by the one task that looks a name up, read by all workers.
 
+mod moved;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};

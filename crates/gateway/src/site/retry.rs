@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use net_io::state::{StateError, StateReader, StateWriter};
 
 /// When another server is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,26 @@ impl Budget {
         self.retries += u64::from(is_allowed);
         is_allowed
     }
+
+    /// Writes it for another process, where the servers have been given as many requests.
+    pub(crate) fn leave(&self, out: &mut StateWriter, now: Duration) {
+        let Self { since, before, retries } = self;
+        out.duration(now.saturating_sub(*since));
+        out.u64(*before);
+        out.u64(*retries);
+    }
+
+    /// Reads what [`Self::leave`] wrote.
+    ///
+    /// # Errors
+    /// If it is not what that writes.
+    pub(crate) fn arrive(fields: &mut StateReader<'_>, now: Duration) -> Result<Self, StateError> {
+        let age = fields.duration()?;
+        let (before, retries) = (fields.count()?, fields.count()?);
+        // In a process that is younger than that, the window begins with the process.
+        let since = now.saturating_sub(age);
+        Ok(if age >= Self::WINDOW { Self::default() } else { Self { since, before, retries } })
+    }
 }
 
 #[cfg(test)]
@@ -101,5 +122,19 @@ mod tests {
         let late = Duration::from_secs(1000);
         let at_once = (0..1000).filter(|n| budget.spend(requests + n / 1000, late)).count();
         assert_eq!(at_once, 10);
+    }
+
+    #[test]
+    fn what_was_spent_stays_spent_in_another_process() {
+        let mut budget = Budget::default();
+        let then = Duration::from_secs(1000);
+        assert_eq!((0..100).filter(|_| budget.spend(1000, then)).count(), 10);
+        let mut out = StateWriter::new(1);
+        budget.leave(&mut out, then + Duration::from_secs(4));
+        let state = out.finish();
+        let now = Duration::from_secs(50);
+        let mut moved = Budget::arrive(&mut StateReader::new(&state, 1).unwrap(), now).unwrap();
+        assert!(!moved.spend(1000, now + Duration::from_millis(5999)));
+        assert!(moved.spend(1000, now + Duration::from_secs(6)));
     }
 }

@@ -35,7 +35,7 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What this release knows of the state of an upstream that comes from another process. Raised with each field that is
 /// added.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// Servers in one piece of it, so that a piece fits into a packet.
@@ -527,6 +527,7 @@ impl UpstreamState {
                 out.bytes(name.as_bytes());
                 server.leave(&mut out, now);
             }
+            self.budget.lock().unwrap_or_else(PoisonError::into_inner).leave(&mut out, now);
             out.finish()
         };
         servers.chunks(PIECE_LEN).map(piece).collect()
@@ -552,6 +553,10 @@ impl UpstreamState {
             let name = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
             let server = servers.get(name).map_or(&gone, |server| server);
             server.arrive(fields, is_probed, now)?;
+        }
+        if !fields.is_at_end() {
+            let budget = Budget::arrive(fields, now)?; // version 1 has none
+            *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = budget;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
 
 use self::files::{read, stamp};
 use self::lookup::Source;
@@ -94,6 +95,17 @@ impl Resolver {
         &self.names
     }
 
+    /// Begins with what another process has found of the names of `routes`.
+    pub(super) fn inherit(&self, pieces: &[Zeroizing<Vec<u8>>], routes: &[Arc<Route>]) {
+        let questions = questions(routes);
+        for piece in pieces {
+            let arrived = self.names.arrive(piece, |question| questions.contains(question), clock::now());
+            if let Err(e) = arrived {
+                warn!(cause = %e, "what the old process knows of a name is lost");
+            }
+        }
+    }
+
     /// Looks up the names of `routes`, and waits for the first answers, but not for long. Returns what is wrong.
     pub(super) async fn prepare(&self, routes: &[Arc<Route>], settings: &DnsSettings) -> Vec<String> {
         let questions = questions(routes);
@@ -113,8 +125,11 @@ impl Resolver {
             }
             awaited.push(name);
         }
+        // What another process has found lasts until the first answer.
+        let is_new =
+            |name: &&Arc<KnownName>| name.found().is_none() || name.question.resolve == Resolve::Once;
         let all = async {
-            for name in &awaited {
+            for name in awaited.iter().filter(is_new) {
                 name.looked().await;
             }
         };

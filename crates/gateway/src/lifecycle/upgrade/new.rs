@@ -18,8 +18,9 @@ use zeroize::Zeroizing;
 use crate::lifecycle::upgrade::arrive::Arrival;
 use crate::lifecycle::upgrade::origin::Activated;
 use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
-use crate::net::options;
+use crate::net::{clock, options};
 use crate::site::Site;
+use crate::site::known_name::Names;
 use crate::worker;
 
 /// An old gateway that says nothing for so long has given up.
@@ -324,6 +325,7 @@ impl Inherited {
         tickets: Tickets,
         drained: Vec<String>,
         site: Arc<ArcSwap<Site>>,
+        names: Arc<Names>,
         admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
         workers: Vec<mpsc::UnboundedSender<worker::Command>>,
     ) -> impl Future<Output = io::Result<Inheritance>> + use<> {
@@ -348,7 +350,9 @@ impl Inherited {
             // One socket, on which no worker accepts.
             sockets.extend(admin?.map(|(name, socket)| (SocketOwner::Listener(name), socket)));
             sockets.extend(activated.into_iter().map(|(_, handed)| handed));
-            Ok(Inheritance { sockets, tickets, drained, servers: site.load().leave_servers() })
+            let mut servers = site.load().leave_servers();
+            servers.extend(names.leave(clock::now()));
+            Ok(Inheritance { sockets, tickets, drained, servers })
         }
     }
 }

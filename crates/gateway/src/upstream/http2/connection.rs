@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub(crate) struct Http2Connection {
     /// `None`: no more requests may be sent over it. It ends when the last stream has ended.
     send: Mutex<Option<SendRequest<Bytes>>>,
     open: Arc<OpenStreams>,
+    /// How many addresses the server's name had lost when this was known to be meant.
+    losses: AtomicU32,
     /// Since when it has had no stream, as far as that was looked at.
     idle_since: Mutex<Option<Instant>>,
 }
@@ -70,6 +72,7 @@ impl Http2Connection {
     /// A dropped call drops the connection.
     pub(crate) async fn open(connector: Connector, endpoint: &Endpoint) -> Result<Arc<Self>, DialError> {
         let deadline = Instant::now() + connector.connect_timeout;
+        let losses = AtomicU32::new(endpoint.losses());
         let io = dial_for(connector, endpoint, Alpn::H2).await?;
         let silent = |_| NotHttp2::Silent { after: connector.connect_timeout };
         let opened = timeout_at(deadline, Box::pin(begin(io))).await.map_err(silent);
@@ -77,6 +80,7 @@ impl Http2Connection {
         let shared = Arc::new(Self {
             send: Mutex::new(Some(send)),
             open: Arc::default(),
+            losses,
             idle_since: Mutex::new(None),
         });
         let server: Box<str> = endpoint.address.clone();
@@ -118,6 +122,17 @@ impl Http2Connection {
     /// WebSockets may be opened on its streams (RFC 8441 §3).
     pub(crate) fn offers_websockets(&self) -> bool {
         self.lock().as_ref().is_some_and(SendRequest::is_extended_connect_protocol_enabled)
+    }
+
+    /// It leads to where the name of its server does. After the name has lost an address, only a server that was found by
+    /// that name and is still there is known to be.
+    pub(super) fn is_meant(&self, endpoint: &Endpoint) -> bool {
+        let losses = endpoint.losses();
+        let is_meant = losses == self.losses.load(Ordering::Relaxed) || endpoint.is_found();
+        if is_meant {
+            self.losses.store(losses, Ordering::Relaxed);
+        }
+        is_meant
     }
 
     /// Sends no more requests over it. What is under way goes on.

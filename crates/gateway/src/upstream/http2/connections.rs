@@ -74,7 +74,7 @@ impl Connections {
         if is_remembered(&server.http1_required, HTTP1_TIME) {
             return Ok(None);
         }
-        if let Some(stream) = server.free_stream() {
+        if let Some(stream) = server.free_stream(endpoint) {
             return Ok(Some(stream));
         }
         Box::pin(server.new_stream(connector, endpoint)).await.map(Some) // rare, and larger than the rest
@@ -106,12 +106,12 @@ impl Connections {
         Http2Counts { connections: connections.len(), streams }
     }
 
-    /// Closes what was idle for too long, and forgets what has ended.
+    /// Closes what was idle for too long or leads to an address that its name has lost, and forgets what has ended.
     pub fn prune(&self) {
-        self.lock().retain(|_, server| {
+        self.lock().retain(|endpoint, server| {
             let mut connections = server.lock();
             connections.retain(|connection| {
-                if connection.idle_time() >= IDLE_TIME {
+                if connection.idle_time() >= IDLE_TIME || !connection.is_meant(endpoint) {
                     connection.close();
                 }
                 // One that takes no more requests is counted until its last stream has ended.
@@ -146,14 +146,21 @@ impl Server {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn free_stream(&self) -> Option<FreeStream> {
-        self.lock().iter().find_map(|connection| connection.stream())
+    /// One of a connection that leads to where the endpoint's name leads now. Others end with their last stream.
+    fn free_stream(&self, endpoint: &Endpoint) -> Option<FreeStream> {
+        self.lock().iter().find_map(|connection| {
+            if connection.is_meant(endpoint) {
+                return connection.stream();
+            }
+            connection.close();
+            None
+        })
     }
 
     async fn new_stream(&self, connector: Connector, endpoint: &Endpoint) -> Result<FreeStream, DialError> {
         let late = |_| DialError::Timeout { after: connector.connect_timeout };
         let _turn = timeout(connector.connect_timeout, self.dialing.lock()).await.map_err(late)?;
-        if let Some(stream) = self.free_stream() {
+        if let Some(stream) = self.free_stream(endpoint) {
             return Ok(stream);
         }
         let connection = Http2Connection::open(connector, endpoint).await?;
