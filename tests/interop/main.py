@@ -11,6 +11,7 @@ import conversations
 import handshakes
 import http2_servers
 import pages
+import redial
 import renewal
 import rollback
 import schema
@@ -31,6 +32,8 @@ SCENARIOS = [
     conversations.node_clients_talk_to_node_backends,
     conversations.a_quiet_node_client_answers_the_gateways_pings,
     renewal.python_clients_notice_nothing_of_a_renewal,
+    redial.python_backends_are_restarted_under_their_clients,
+    redial.node_backends_are_restarted_under_their_clients,
     takeover.python_clients_notice_nothing_of_a_takeover,
     takeover.a_node_client_notices_nothing_of_a_takeover,
     takeover.libcurl_notices_nothing_of_a_takeover,
