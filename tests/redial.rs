@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config};
-use support::http1::{Head, ask};
+use support::http1::{Head, ask, read_head};
 use support::pki::Pki;
 use support::soon;
 use support::ws::{PING, PONG, TEXT, WebSocket, encode};
@@ -26,6 +26,8 @@ use server::{Answer, Server};
 
 #[path = "redial/conversation.rs"]
 mod conversation;
+#[path = "redial/http2.rs"]
+mod http2;
 #[path = "redial/judged.rs"]
 mod judged;
 #[path = "redial/server.rs"]
@@ -203,7 +205,63 @@ async fn a_message_of_which_a_dead_server_has_a_part_ends_the_session_or_is_repe
             let line = gateway.wait("session");
             assert_eq!((&line["close_code"], &line["redials"]), (&json!(1011), &json!(0)));
             assert_eq!(line["ended_by"], "gateway");
+            let cause = line["cause"].as_str().unwrap();
+            assert!(cause.contains("in the middle of a message"), "{cause}");
+            assert_eq!(metric(&gateway, CUT).await, 1);
         }
+    }
+}
+
+const CUT: &str = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"cut\"}";
+
+#[tokio::test]
+async fn a_message_of_which_the_client_has_a_part_ends_the_session() {
+    for (part, code) in
+        [(encode(0x01, b"first", false), Some(1011)), (encode(TEXT, b"first", false)[..4].to_vec(), None)]
+    {
+        let backend = Backend::start(move |mut tcp| {
+            let part = part.clone();
+            async move {
+                let Some(head) = read_head(&mut tcp).await else { return };
+                let wire = [switching(&head, "").as_bytes(), &part].concat();
+                let _ = tcp.write_all(&wire).await;
+                let _ = tcp.read_u8().await; // the client has the part
+            }
+        })
+        .await;
+        let gateway = start(&[backend.address], "");
+        let mut socket = open(&gateway).await;
+        soon(socket.io.read_exact(&mut [0; 4])).await.unwrap();
+        socket.text("go").await;
+        if let Some(code) = code {
+            soon(socket.io.read_exact(&mut [0; 3])).await.unwrap();
+            socket.hears_close(code).await;
+            socket.close(code).await;
+        } else {
+            assert!(soon(socket.io.read_u8()).await.is_err(), "nothing can come in the middle of a frame");
+        }
+        drop(socket);
+        let line = gateway.wait("session");
+        assert_eq!((&line["close_code"], &line["redials"]), (&json!(1011), &json!(0)), "{line}");
+        assert_eq!(line["ended_by"], if code.is_some() { "gateway" } else { "backend" });
+        assert_eq!(metric(&gateway, CUT).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_new_server_is_met_by_one_session_after_the_other() {
+    let server = Server::start("a").await;
+    let gateway = start(&[server.address()], "redial_rate = \"20/s\"\nredial_interval = \"100ms\"");
+    let mut sockets = Vec::new();
+    for _ in 0..30 {
+        sockets.push(open(&gateway).await);
+    }
+    let begun = Instant::now();
+    server.restart(Fate::Closes(1012));
+    asked(&server, 60).await;
+    assert!(begun.elapsed() >= Duration::from_millis(29 * 50), "{:?}", begun.elapsed());
+    for socket in &mut sockets {
+        socket.echoes_as("a", "hello").await;
     }
 }
 
@@ -245,7 +303,8 @@ async fn a_server_that_refuses_ends_the_session() {
         drop(socket);
         let line = gateway.wait("session");
         assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(code), &json!("gateway")));
-        assert_eq!(metric(&gateway, "wssgate_upstream_redials_failed_total").await, 1);
+        let name = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"refused\"}";
+        assert_eq!(metric(&gateway, name).await, 1);
     }
 }
 
@@ -320,6 +379,9 @@ async fn sessions_that_can_t_outlive_their_server_say_so() {
         socket.close(code).await;
         soon(socket.hears_end()).await;
     }
+    // The first one is as those of other upstreams.
+    let name = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"unable\"}";
+    assert_eq!(metric(&gateway, name).await, 1);
     assert!(
         server.seen.all()[0].get("wssgate-session").is_none(),
         "it has no name that it could be known by"
@@ -347,6 +409,11 @@ async fn a_drained_server_is_left() {
     assert!(socket.hear().await.unwrap().payload.ends_with(b" three"));
     assert_eq!(first.seen.last().get("wssgate-resume"), Some("2"));
     assert_eq!(first.seen.last().get("wssgate-messages"), Some("2"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+    let table =
+        command.arg("sessions").arg("--config").arg(gateway.path().join("wssgate.toml")).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("open (redials: 2)"), "{table}");
 }
 
 #[tokio::test]
@@ -356,6 +423,8 @@ async fn the_search_has_an_end() {
     let mut socket = open(&gateway).await;
     let begun = Instant::now();
     server.stop(Fate::Closes(1013));
+    asked(&server, 2).await;
+    socket.text("unheard").await;
     socket.hears_close(1013).await;
     assert!((600..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     let attempts = server.seen.count();
@@ -365,6 +434,10 @@ async fn the_search_has_an_end() {
     let line = gateway.wait("session");
     assert_eq!((&line["close_code"], &line["redials"]), (&json!(1013), &json!(0)));
     gateway.wait("a session ends: it has lost its backend");
+    assert_eq!(
+        gateway.wait("what a client sent has found no backend")["bytes"],
+        encode(TEXT, b"unheard", true).len()
+    );
 }
 
 #[tokio::test]

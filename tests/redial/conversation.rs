@@ -1,9 +1,9 @@
 //! A server's side of a session that it leaves when it is told to.
 
+use support::Io;
 use support::http1::Head;
 use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket, accept, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// How a server goes.
@@ -36,11 +36,11 @@ pub(crate) fn switching(head: &Head, fields: &str) -> String {
 /// come whole, and whether it is echoed.
 pub(crate) async fn converse(
     name: &str,
-    tcp: TcpStream,
+    io: impl Io + 'static,
     (mut told, since): (watch::Receiver<Orders>, u32),
     heard: impl Fn(&str, bool),
 ) {
-    let (reads, mut writes) = tcp.into_split();
+    let (reads, mut writes) = tokio::io::split(io);
     let mut socket = WebSocket { io: Box::new(tokio::io::join(reads, tokio::io::sink())), client: false };
     let (mut closes, mut begun) = (false, Vec::new());
     loop {

@@ -1107,11 +1107,6 @@ fn upstreams_and_what_is_wrong_with_them() {
             "redial_buffer: expected a size from \"1B\" to \"256KiB\"",
         ),
         (
-            "name = \"pool\"\nservers = \"http://a\"\nsession_lost = \"redial\"\nprotocol = \"h2\"",
-            "\"pool\"",
-            "session_lost: sessions outlive backends over HTTP/1.1 only",
-        ),
-        (
             "name = \"pool\"\nservers = \"http://a\"\nsession_lost = \"keep\"",
             "\"pool\"",
             "expected \"close\" or \"redial\"",

@@ -454,10 +454,6 @@ fn read_redial(d: &mut Document<'_>, section: &UpstreamOptions) -> Option<Redial
         }
         return None;
     }
-    if section.protocol.value == Protocol::Http2 {
-        let what = "session_lost: sessions outlive backends over HTTP/1.1 only; remove protocol = \"h2\"";
-        d.problem(section.session_lost.place, what);
-    }
     let mut redial = Redial {
         interval: section.redial_interval.value,
         timeout: section.redial_timeout.value,

@@ -1,4 +1,5 @@
-//! A WebSocket handshake with a server over HTTP/1.1, on a connection of its own.
+//! A WebSocket handshake with a server: over HTTP/2 on a stream, where that is spoken and offered (RFC 8441), else over
+//! HTTP/1.1 on a connection of its own.
 
 use std::sync::Arc;
 
@@ -8,19 +9,46 @@ use tokio::time::timeout;
 
 use crate::context::Connection;
 use crate::request::failure::Failure;
+use crate::request::http2;
 use crate::site::endpoint::Endpoint;
-use crate::site::upstream::Upstream;
+use crate::site::upstream::{Protocol, Upstream};
 use crate::upstream::body::ToBackend;
 use crate::upstream::dial::dial;
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
+use crate::upstream::http2::request::Opened;
 use crate::upstream::stream::BackendStream;
+
+/// What a server has made of a handshake.
+pub(super) enum Shaken {
+    /// 101, or anything else, over a connection of its own.
+    Http1(ResponseBody<BackendStream>),
+    /// A tunnel, or anything else, over a stream.
+    Http2(Opened),
+}
 
 /// Sends a handshake that is ready to be passed on, with `lines` behind its fields.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) async fn shake_hands_http1(
+pub(super) async fn shake_hands(
+    connection: &Connection,
+    upstream: &Upstream,
+    endpoint: &Arc<Endpoint>,
+    head: &Parts,
+    lines: &[u8],
+) -> Result<(response::Parts, Shaken), Failure> {
+    if upstream.connector.protocol == Protocol::Http2 {
+        let opening = http2::open(connection, upstream, endpoint, head, lines);
+        if let Some((head, opened)) = Box::pin(opening).await? {
+            return Ok((head, Shaken::Http2(opened)));
+        }
+    }
+    let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines).await?;
+    Ok((head, Shaken::Http1(answer)))
+}
+
+async fn shake_hands_http1(
     connection: &Connection,
     upstream: &Upstream,
     endpoint: &Arc<Endpoint>,

@@ -2,33 +2,27 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::response;
 use tracing::debug;
-use upgrade_handler::{Handoff, Upgrade, ask_http2, verify_http2};
+use upgrade_handler::ask_http2;
 
 use crate::context::Connection;
 use crate::request::attempts::Attempts;
-use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, decline, note, tell_repairs};
-use crate::request::reply::{RequestError, Served, Upgraded};
+use crate::request::failure::Failure;
 use crate::request::server_head::ServerHead;
-use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
-use crate::site::route::Route;
 use crate::site::upstream::Upstream;
 use crate::upstream::body::{Gate, RequestBody, ToBackend};
 use crate::upstream::dial::DialError;
-use crate::upstream::forward::{self, Hop};
+use crate::upstream::forward::Hop;
 use crate::upstream::http2::answer::Http2Answer;
 use crate::upstream::http2::connection::FreeStream;
 use crate::upstream::http2::head;
 use crate::upstream::http2::request::{Http2Request, Opened, SendError, open_tunnel};
 use crate::upstream::interim::Interim;
-use crate::upstream::stream::BackendStream;
 
 /// How often a request that a server has not looked at goes to the same server again: a connection may end, and another
 /// one be full.
@@ -188,8 +182,8 @@ pub(super) async fn open(
         return Ok(None);
     }
     let mut asked = head.clone();
-    ask_http2(&mut asked);
     head::request(&mut asked, lines, endpoint);
+    ask_http2(&mut asked); // of a repeated handshake all fields are in `lines`
     let mut repeats = 0;
     loop {
         let stream = connections.stream(upstream.connector, endpoint).await?;
@@ -210,38 +204,4 @@ pub(super) async fn open(
             Err(failed) => return Err(failure(failed, upstream)),
         }
     }
-}
-
-/// What a server has made of a handshake: a session, or an answer in place of one.
-///
-/// # Errors
-/// If it has broken the protocol.
-pub(super) fn opened(
-    connection: &Connection,
-    route: &Arc<Route>,
-    attempts: &Attempts<'_>,
-    report: &mut Report,
-    mut head: response::Parts,
-    opened: Opened,
-    upgrade: &Upgrade,
-) -> Result<Served, RequestError> {
-    report.over_http2();
-    let tunnel = match opened {
-        Opened::Answer(answer) => return Ok(decline(head, AnswerBody::Http2(answer), upgrade)?),
-        Opened::Tunnel(tunnel) => tunnel,
-    };
-    let verified = verify_http2(&head, upgrade).map_err(Failure::from);
-    let (agreed, repairs) = verified.inspect_err(|failure| note(attempts, report, failure))?;
-    tell_repairs(attempts.upstream(), &repairs);
-    forward::response(&mut head.headers);
-    let mut answer = upgrade_handler::accept(upgrade, &agreed, head.headers);
-    *answer.extensions_mut() = connection.worker.casing.clone();
-    let registered = connection.worker.enroll(route, report.who());
-    Ok(Served::Upgraded(Upgraded {
-        answer,
-        registered,
-        route: route.clone(),
-        deflate: agreed.deflate,
-        other: Other::Backend(Handoff::new(BackendStream::Http2(tunnel), Bytes::new())),
-    }))
 }

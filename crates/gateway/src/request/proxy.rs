@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use upgrade_handler::casing::{Kept, Spelling};
-use upgrade_handler::{FalseAnswer, Handoff, Key, Upgrade, ask, verify};
+use upgrade_handler::{FalseAnswer, Handoff, Key, Upgrade, ask, verify, verify_http2};
 
 use crate::context::Connection;
 use crate::context::redial::SessionRedial;
@@ -15,14 +16,13 @@ use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
-use crate::request::handshake::shake_hands_http1;
+use crate::request::handshake::{Shaken, shake_hands};
 use crate::request::http2::{self, Sent};
 use crate::request::redial::{self, KeptHead};
 use crate::request::reply::{RequestError, Served, Upgraded};
 use crate::request::server_head::ServerHead;
 use crate::session::Other;
 use crate::session::report::Report;
-use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::route::Route;
 use crate::site::upstream::{Protocol, Upstream};
@@ -362,25 +362,36 @@ pub(super) async fn upgrade(
     };
     let (mut head, shaken) = shaken.inspect_err(|failure| note(&attempts, report, failure))?;
     attempts.answered(report, head.status);
-    let answer = match shaken {
-        Shaken::Http1(answer) => answer,
-        Shaken::Http2(opened) => {
-            return http2::opened(connection, route, &attempts, report, head, opened, &upgrade);
+    let is_over_http2 = matches!(shaken, Shaken::Http2(_));
+    if is_over_http2 {
+        report.over_http2();
+    }
+    let (verified, backend) = match shaken {
+        Shaken::Http1(answer) => {
+            tell_repairs(upstream, answer.repairs());
+            if head.status != StatusCode::SWITCHING_PROTOCOLS {
+                let lease = if logs_in || identity::challenges(&head) {
+                    own_pool(connection, version).map(|own| Lease::new(attempts.endpoint(), own))
+                } else {
+                    None
+                };
+                return Ok(declined(head, answer, &upgrade, lease)?);
+            }
+            let verified = verify(&head, &upgrade, &key);
+            (verified, answer.into_io().map(|(backend, ahead)| Handoff::new(backend, ahead)))
+        }
+        Shaken::Http2(Opened::Answer(answer)) => {
+            return Ok(decline(head, AnswerBody::Http2(answer), &upgrade)?);
+        }
+        Shaken::Http2(Opened::Tunnel(tunnel)) => {
+            let backend = Handoff::new(BackendStream::Http2(tunnel), Bytes::new());
+            (verify_http2(&head, &upgrade), Some(backend))
         }
     };
-    tell_repairs(upstream, answer.repairs());
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        let lease = if logs_in || identity::challenges(&head) {
-            own_pool(connection, version).map(|own| Lease::new(attempts.endpoint(), own))
-        } else {
-            None
-        };
-        return Ok(declined(head, answer, &upgrade, lease)?);
-    }
-    let verified = verify(&head, &upgrade, &key).map_err(Failure::from);
+    let verified = verified.map_err(Failure::from);
     let (mut agreed, repairs) = verified.inspect_err(|failure| note(&attempts, report, failure))?;
     tell_repairs(upstream, &repairs);
-    let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
+    let backend = backend.ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
     let lasts = match &kept {
         Some((_, kept)) => redial::judge(kept.as_ref(), agreed.refuse_context()),
@@ -388,9 +399,8 @@ pub(super) async fn upgrade(
     };
     let mut answer = upgrade_handler::accept(&upgrade, &agreed, head.headers);
     // Those of an answer whose names are kept spell them.
-    *answer.extensions_mut() =
-        if upstream.keeps_names { head.extensions } else { connection.worker.casing.clone() };
-    let backend = Handoff::new(backend, ahead);
+    let spells = upstream.keeps_names && !is_over_http2;
+    *answer.extensions_mut() = if spells { head.extensions } else { connection.worker.casing.clone() };
     let deflate = agreed.deflate;
     let who = SessionOpener { redial: lasts.clone(), ..report.who() };
     let (registered, other) = match kept {
@@ -404,31 +414,6 @@ pub(super) async fn upgrade(
         _ => (connection.worker.enroll(route, who), Other::Backend(backend)),
     };
     Ok(Served::Upgraded(Upgraded { answer, registered, route: route.clone(), deflate, other }))
-}
-
-/// What a server has made of a handshake.
-enum Shaken {
-    /// 101, or anything else, over a connection of its own.
-    Http1(ResponseBody<BackendStream>),
-    /// A tunnel, or anything else, over a stream.
-    Http2(Opened),
-}
-
-async fn shake_hands(
-    connection: &Connection,
-    upstream: &Upstream,
-    endpoint: &Arc<Endpoint>,
-    head: &Parts,
-    lines: &[u8],
-) -> Result<(response::Parts, Shaken), Failure> {
-    if upstream.connector.protocol == Protocol::Http2 {
-        let opening = http2::open(connection, upstream, endpoint, head, lines);
-        if let Some((head, opened)) = Box::pin(opening).await? {
-            return Ok((head, Shaken::Http2(opened)));
-        }
-    }
-    let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines).await?;
-    Ok((head, Shaken::Http1(answer)))
 }
 
 /// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a

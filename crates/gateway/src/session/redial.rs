@@ -52,6 +52,9 @@ pub(super) async fn run<C: ClientStream>(
     if stream.held_len() > 0 {
         warn!(id = report.session_id(), bytes = stream.held_len(), "what a client sent has found no backend");
     }
+    if let Some(server) = stream.server() {
+        report.has_gone_on(matches!(server.get_ref(), BackendStream::Http2(_)));
+    }
     report.redialled(status.end(), status.redials());
     outcome
 }

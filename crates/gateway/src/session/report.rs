@@ -233,6 +233,11 @@ impl Report {
         self.redials = Some(redials);
     }
 
+    /// Whether the last of them has it over HTTP/2.
+    pub(crate) fn has_gone_on(&mut self, over_http2: bool) {
+        self.is_over_http2 = over_http2;
+    }
+
     /// Over which the request came.
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection

@@ -184,7 +184,7 @@ fn expiry(first: &ExpiryInfo) -> String {
 /// How it is, and what there is to say of its backends.
 fn state(session: &SessionInfo) -> String {
     match (session.redials, &session.no_redial) {
-        (Some(redials @ 1..), _) => format!("{} ({redials} redials)", session.state),
+        (Some(redials @ 1..), _) => format!("{} (redials: {redials})", session.state),
         (_, Some(why)) => format!("{} (no redial: {why})", session.state),
         _ => session.state.clone(),
     }

@@ -7,6 +7,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use frame_core::close::{Close, SERVICE_RESTART};
 use frame_core::redial::{HELD_MAX, Lost, Options, RedialStream, Redialer, Redialling};
 use http::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
@@ -16,7 +17,7 @@ use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
-use upgrade_handler::{Agreed, Handoff, Key, Upgrade, offered, verify};
+use upgrade_handler::{Agreed, Handoff, Key, Upgrade, offered, verify, verify_http2};
 
 use crate::context::Connection;
 use crate::context::redial::{RedialStatus, SessionRedial};
@@ -24,7 +25,7 @@ use crate::context::registry::Registered;
 use crate::net::clock;
 use crate::net::proxy_protocol::encode;
 use crate::request::failure::Failure;
-use crate::request::handshake::shake_hands_http1;
+use crate::request::handshake::{Shaken, shake_hands};
 use crate::session::redial::Lasting;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
@@ -33,6 +34,7 @@ use crate::site::route::{Action, Route};
 use crate::site::server::Assignment;
 use crate::site::upstream::{Ask, Unavailable, Upstream};
 use crate::upstream::h1::encode::{Coding, put_head};
+use crate::upstream::http2::request::Opened;
 use crate::upstream::stream::BackendStream;
 
 /// The longest head that is kept for a session, in bytes.
@@ -389,20 +391,27 @@ impl Shared {
             Arc::new(endpoint.for_client(encode(version, (self.client, port).into(), connection.local)))
         });
         let endpoint = own.as_ref().unwrap_or(endpoint);
-        let (head, answer) = shake_hands_http1(connection, upstream, endpoint, &head, &lines).await?;
+        let (head, shaken) = shake_hands(connection, upstream, endpoint, &head, &lines).await?;
         if head.status.is_client_error() {
             return Ok(Asked::Refused(refusal(&head)));
         }
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Asked::Answered(head.status));
-        }
-        let (mut agreed, _) = verify(&head, &self.offer(), &key)?;
+        let (verified, backend) = match shaken {
+            Shaken::Http1(answer) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                let verified = verify(&head, &self.offer(), &key);
+                (verified, answer.into_io().map(|(backend, ahead)| Handoff::new(backend, ahead)))
+            }
+            Shaken::Http2(Opened::Tunnel(tunnel)) => {
+                let backend = Handoff::new(BackendStream::Http2(tunnel), Bytes::new());
+                (verify_http2(&head, &self.offer()), Some(backend))
+            }
+            Shaken::Http1(_) | Shaken::Http2(Opened::Answer(_)) => return Ok(Asked::Answered(head.status)),
+        };
+        let (mut agreed, _) = verified?;
         if !agreed.refuse_context() || !agreed.is_same(&self.agreed) {
             let is_protocol = agreed.protocol != self.agreed.protocol;
             return Ok(Asked::Other(if is_protocol { "another subprotocol" } else { "other extensions" }));
         }
-        let (backend, ahead) = answer.into_io().ok_or(Failure::Early)?;
-        Ok(Asked::Open(Handoff::new(backend, ahead)))
+        Ok(Asked::Open(backend.ok_or(Failure::Early)?))
     }
 
     fn offer(&self) -> Upgrade {

@@ -1,0 +1,84 @@
+//! Servers over HTTP/2: the handshake is repeated on a stream (RFC 8441).
+
+use h2::server::Builder;
+use http::{Method, Response};
+use serde_json::json;
+use support::http2::Stream;
+use support::http2_server;
+use support::soon;
+use tokio::sync::watch;
+use tokio::time::{Duration, sleep};
+
+use super::conversation::{Fate, Orders, converse};
+use super::{EchoesAs, metric, open_with, redialling, setup};
+
+#[tokio::test]
+async fn the_client_goes_on_over_another_stream() {
+    for fate in [Fate::Closes(1012), Fate::Dies] {
+        let (orders, told) = watch::channel(Orders { count: 0, fate });
+        let mut builder = Builder::new();
+        builder.enable_connect_protocol();
+        let (server, seen) = http2_server::start(builder, move |(request, mut respond)| {
+            let (told, since) = (told.clone(), told.borrow().count);
+            async move {
+                let (head, body) = request.into_parts();
+                assert_eq!(head.method, Method::CONNECT);
+                let answer = match head.headers.get("wssgate-resume").map(http::HeaderValue::as_bytes) {
+                    Some(b"3") => Response::builder().status(403).header("Wssgate-Close", "4003"),
+                    _ => Response::builder(),
+                };
+                let answer = answer.body(()).unwrap();
+                let is_open = answer.status().is_success();
+                if let Ok(send) = respond.send_response(answer, !is_open)
+                    && is_open
+                {
+                    converse("a", Stream::new(send, body), (told, since), |_, _| {}).await;
+                }
+            }
+        })
+        .await;
+        let lines = "protocol = \"h2\"";
+        let gateway = setup().start(&redialling(&[server.address], lines, ""));
+        let (mut socket, _) = open_with(&gateway, "Cookie: c=1\r\nX-Own: 2\r\n").await;
+        let mut sessions = Vec::new();
+        for resume in 0..3 {
+            soon(async {
+                while seen.count() == resume {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+            let head = seen.last();
+            let field = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(head.uri.to_string(), "http://default.test/ws?room=1");
+            assert_eq!(
+                (field("cookie"), field("x-own"), field("sec-websocket-version")),
+                (Some("c=1"), Some("2"), Some("13"))
+            );
+            for name in ["sec-websocket-key", "upgrade", "connection", "host"] {
+                assert_eq!(field(name), None, "{name}");
+            }
+            let number = (resume > 0).then(|| resume.to_string());
+            assert_eq!(
+                (field("wssgate-resume"), field("wssgate-messages")),
+                (number.as_deref(), number.as_deref())
+            );
+            sessions.push(field("wssgate-session").unwrap().to_owned());
+            socket.echoes_as("a", "hello").await;
+            orders.send_modify(|orders| orders.count += 1);
+        }
+        sessions.dedup();
+        assert_eq!(sessions.len(), 1);
+        // The next one declines.
+        socket.hears_close(4003).await;
+        socket.close(4003).await;
+        drop(socket);
+        let line = gateway.wait("session");
+        assert_eq!(
+            (&line["redials"], &line["close_code"], &line["ended_by"]),
+            (&json!(2), &json!(4003), &json!("gateway"))
+        );
+        assert_eq!(line["backend_protocol"], "HTTP/2");
+        assert_eq!(metric(&gateway, "wssgate_backend_redials_total").await, 2);
+    }
+}
