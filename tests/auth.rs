@@ -17,7 +17,7 @@ use support::gateway::{Gateway, Setup, config};
 use support::http1::{Head, ask, read_head};
 use support::http2::Http2;
 use support::pki::Pki;
-use support::tls::Tls;
+use support::tls::{TLS13, Tls, acceptor};
 use support::ws::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -380,9 +380,48 @@ async fn without_an_answer_from_the_authorization_server_no_request_comes_in() {
             );
         }
         assert_eq!(seen.count(), 0);
+        gateway.wait("the authorization server can't be asked"); // the log is written by a thread of its own
         let told = gateway.lines("the authorization server can't be asked");
         assert!((1..=4).contains(&told.len()), "{told:?}");
     }
+}
+
+#[tokio::test]
+async fn an_authorization_server_behind_tls_is_trusted_by_its_authorities() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let pki = Pki::new();
+    std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
+    std::fs::write(setup.path().join("other.pem"), Pki::new().root_pem()).unwrap();
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let tls = acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None);
+    let server = Backend::start(move |tcp| {
+        let tls = tls.clone();
+        async move {
+            let Ok(mut stream) = tls.accept(tcp).await else { return };
+            while let Some(head) = read_head(&mut stream).await {
+                assert_eq!(head.line, "GET /verify HTTP/1.1");
+                let answer = b"HTTP/1.1 204 No Content\r\nRemote-User: alice\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let (backend, seen) = echo().await;
+    let address = backend.address.to_string();
+    let forward = |ca: &str| {
+        let url = format!("https://{}/verify", server.address);
+        text(&address, &format!("forward = {{ url = \"{url}\", ca = \"{ca}\", copy = \"Remote-User\" }}"))
+    };
+    let gateway = setup.start(&forward("ca.pem"));
+    for way in WAYS {
+        assert!(tell(&gateway, way, "/", &[]).await.is_in(), "{way:?}");
+        assert_eq!(seen.last().get("remote-user"), Some("alice"));
+    }
+    gateway.write_config(&forward("other.pem"));
+    gateway.reload();
+    assert_eq!(tell(&gateway, Way::Http1, "/", &[]).await.status, 503);
+    let line = gateway.wait("the authorization server can't be asked");
+    assert!(line["cause"].as_str().unwrap().contains("certificate"), "{line}");
 }
 
 #[tokio::test]

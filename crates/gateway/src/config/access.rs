@@ -1,7 +1,6 @@
 //! `[route.access]`: who may use a route, and how much.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,12 +11,12 @@ use super::fields;
 use super::jwt::{self, JwtOptions};
 use super::kind::{self, List, Options, Show, Table, Text};
 use super::option::options;
+use super::server_url;
 use super::spec::At;
 use crate::net::networks::Networks;
 use crate::site::access::{Access, Per};
 use crate::site::auth::{Auth, Basic, Forward, UserFile};
 use crate::site::rate::Rate;
-use crate::site::server_tls::ServerTls;
 
 /// What holds for `recheck_grace` where nothing is said.
 const RECHECK_GRACE: Duration = Duration::from_secs(5 * 60);
@@ -86,6 +85,8 @@ options! {
     copy: List<FieldToReserve>, otherwise = "none";
     /// Which of these names the user, for the log and `wssgate sessions`.
     subject: FieldToReserve, otherwise = "the first of `copy`";
+    /// With `https://`: files with certificates of authorities, of which one has to have issued its certificate.
+    ca: List<kind::File>, otherwise = "the authorities that the system trusts";
     /// How long it may take for its answer.
     timeout: kind::Duration, default = Duration::from_secs(2);
 }
@@ -176,17 +177,10 @@ fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Au
 }
 
 fn read_forward(d: &mut Document<'_>, section: ForwardOptions) -> Option<Forward> {
-    let At { value: url, place } = section.url?;
-    let (mut endpoint, uri) =
-        Forward::parse(&url).map_err(|what| d.problem(place, format!("url: {what}"))).ok()?;
-    if let Some(tls) = &endpoint.tls {
-        let mut tls = ServerTls::new(tls.name.clone(), tls.settings.clone());
-        tls.written_at = place;
-        endpoint.tls = Some(Arc::new(tls));
-    }
+    let (endpoint, uri) = server_url::read(d, "url", &section.url?, section.ca.as_ref())?;
     let copy = section.copy.map(|at| at.value).unwrap_or_default();
     let subject = section.subject.map(|at| at.value).or_else(|| copy.first().cloned());
-    Some(Forward { endpoint: Arc::new(endpoint), uri, copy, subject, timeout: section.timeout.value })
+    Some(Forward { endpoint, uri, copy, subject, timeout: section.timeout.value })
 }
 
 fn read_basic(section: BasicOptions) -> Option<Basic> {

@@ -22,6 +22,12 @@ pub(super) fn metadata(path: &Path) -> Result<Metadata> {
     if about.is_file() { Ok(about) } else { Err(Error::other("it is no file")) }
 }
 
+/// By what a change of a file is seen; blocks. `None`: there is no file.
+pub(super) fn stamp(path: &Path) -> Option<(i64, i64, u64, u64)> {
+    let about = metadata(path).ok()?;
+    Some((about.mtime(), about.mtime_nsec(), about.len(), about.ino()))
+}
+
 /// Reads a regular file of at most `len_max` bytes; blocks.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use tls_acceptor::CertName;
 use super::spec::{Default, Shape, TOP_LEVEL};
 use super::*;
 use crate::net::limits::ClientLimits;
+use crate::site::jwt::source::KeySource;
 use crate::site::redial::Redial;
 use crate::site::route::Action;
 use crate::site::upstream::ProxyVersion;
@@ -373,11 +374,16 @@ fn tokens() {
     assert_eq!(problems, Vec::<String>::new());
     let auth = config.routes[0].access.as_ref().unwrap().auth.as_ref().unwrap();
     let jwt_read = auth.jwt.as_ref().unwrap();
-    assert_eq!(jwt_read.keys.path, Path::new("/etc/wssgate/keys.json"));
+    assert_eq!(jwt_read.keys.source, KeySource::File("/etc/wssgate/keys.json".into()));
     assert_eq!((jwt_read.audiences.len(), jwt_read.places.len(), jwt_read.is_passed), (2, 2, true));
     assert!(auth.reserved.covers(&http::HeaderName::from_static("x_user")));
     for (wrong, expect) in [
         ("issuer = \"a\"", "jwks"),
+        ("jwks = \"ftp://a/keys\"", "expected a file, or an address with http:// or https://"),
+        ("jwks = \"http://a b/keys\"", "jwks: expected an address"),
+        ("jwks = \"http://a/keys\", ca = \"ca.pem\"", "ca: the address has no TLS"),
+        ("jwks = \"https://a/keys\", ca = []", "ca: an empty list would trust no server"),
+        ("jwks = \"a\", ca = \"ca.pem\"", "ca: a file of keys needs none"),
         ("jwks = \"a\", issuer = []", "issuer: an empty list would refuse every token"),
         ("jwks = \"a\", audience = []", "audience: an empty list would refuse every token"),
         ("jwks = \"a\", from = []", "from: an empty list would refuse every token"),
@@ -501,6 +507,12 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         // For a listener without TLS, beside one with it.
         return file.replace(line, &format!("tls = false\n{line}"))
             + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
+    }
+    if section == "[route.access.jwt]" && key == "ca" {
+        return file.replace("jwks = \"keys.json\"", "jwks = \"https://issuer/keys\"");
+    }
+    if section == "[route.access.forward]" && key == "ca" {
+        return file.replace("http://verify/", "https://verify/");
     }
     if section == "[[upstream]]" && key.starts_with("redial_") {
         return file.replace(line, &format!("session_lost = \"redial\"\n{line}"));
@@ -987,6 +999,7 @@ fn who_may_use_a_route_and_how_much() {
         ("basic = { file = \"u\", user_header = \"Upgrade\" }", "this field belongs to the connection"),
         ("forward = { url = \"auth\" }", "url: expected an address"),
         ("forward = { url = \"http://a/b#c\" }", "url: "),
+        ("forward = { url = \"http://a/b\", ca = \"ca.pem\" }", "ca: the address has no TLS"),
         ("forward = { url = \"http://a\", copy = \"Host\" }", "clients send this field themselves"),
         ("recheck = \"1m\"", "recheck: no server is asked again"),
         ("failures = \"5/m\"", "failures: no password or token is asked for"),

@@ -23,6 +23,7 @@ use super::outside::{self, Outside};
 use super::prober::{Down, Prober};
 use super::renewal::Renewal;
 use super::resolver::Resolver;
+use super::token_keys::TokenKeyKeeper;
 use super::upgrade::new::{BoundListener, Inherited, SuccessionError, Withdrawal};
 use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
@@ -82,6 +83,7 @@ pub(super) struct RunningGateway {
     pub(super) transit: Arc<Transit>,
     pub(super) prober: Prober,
     pub(super) resolver: Arc<Resolver>,
+    pub(super) token_keys: Arc<TokenKeyKeeper>,
     /// Which sessions are to end may have changed: a reload, an order that was taken back.
     pub(super) choices: watch::Sender<()>,
 }
@@ -121,7 +123,9 @@ impl RunningGateway {
         let (prober, downs) = Prober::new();
         let resolver = Resolver::new(prober.downs());
         resolver.inherit(&inherited.servers, &candidate.config.routes);
-        candidate.unresolved = resolver.prepare(&candidate.config.routes, &candidate.config.dns).await;
+        let token_keys = Arc::<TokenKeyKeeper>::default();
+        let Config { routes, dns, .. } = &candidate.config;
+        (candidate.unresolved, ()) = tokio::join!(resolver.prepare(routes, dns), token_keys.prepare(routes));
         log_warnings(&candidate);
         let Candidate { config, loaded, ticket_keys, .. } = candidate;
         let tickets = match inherited.tickets.take() {
@@ -165,6 +169,7 @@ impl RunningGateway {
         inherited.close_unwanted();
         let site = Arc::new(ArcSwap::from_pointee(site));
         let servers = resolver.serve(site.clone());
+        token_keys.watch(site.clone());
         let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
         let drained = inherited
@@ -230,6 +235,7 @@ impl RunningGateway {
             transit,
             prober,
             resolver,
+            token_keys,
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();

@@ -10,6 +10,7 @@ use tls_acceptor::{
 
 use crate::config::{Config, Place, Problem, Problems, across, users};
 use crate::net::options;
+use crate::site::jwt::source::KeySource;
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -160,8 +161,15 @@ fn prepare_tls(config: &Config) -> Vec<Problem> {
     let upstreams = config.routes.iter().filter_map(|route| route.action.upstream());
     let servers = upstreams.flat_map(|upstream| &upstream.servers).map(|server| &server.endpoint);
     let auths = config.routes.iter().filter_map(|route| route.access.as_ref()?.auth.as_ref());
-    let forwards = auths.filter_map(|auth| auth.forward.as_ref()).map(|forward| &forward.endpoint);
-    for endpoint in servers.chain(forwards) {
+    let asked = auths.flat_map(|auth| {
+        let forward = auth.forward.as_ref().map(|forward| &forward.endpoint);
+        let keys = auth.jwt.as_ref().and_then(|jwt| match &jwt.keys.source {
+            KeySource::Url(url) => Some(&url.endpoint),
+            KeySource::File(_) => None,
+        });
+        forward.into_iter().chain(keys)
+    });
+    for endpoint in servers.chain(asked) {
         let Some(tls) = &endpoint.tls else { continue };
         let connector = known.entry(&tls.settings).or_insert_with(|| {
             let what = |e| format!("TLS towards {endpoint}: {e}");

@@ -17,6 +17,7 @@ mod renewal;
 mod resolver;
 mod signals;
 mod steer;
+mod token_keys;
 mod upgrade;
 mod work;
 

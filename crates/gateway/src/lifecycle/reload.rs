@@ -26,13 +26,14 @@ impl RunningGateway {
     /// Begins to read all files again.
     pub(super) fn read(&self, askers: Vec<Asker>) -> Work {
         let (source, certificates) = (self.source.clone(), self.certificates.clone());
-        let resolver = self.resolver.clone();
+        let (resolver, token_keys) = (self.resolver.clone(), self.token_keys.clone());
         let candidate = tokio::spawn(async move {
             let load = move || load(&source, Some(&certificates.current().loaded));
             let mut candidate = spawn_blocking(load).await?;
             if let Ok(candidate) = &mut candidate {
                 let Config { routes, dns, .. } = &candidate.config;
-                candidate.unresolved = resolver.prepare(routes, dns).await;
+                (candidate.unresolved, ()) =
+                    tokio::join!(resolver.prepare(routes, dns), token_keys.prepare(routes));
             }
             Ok(candidate)
         });
@@ -55,6 +56,7 @@ impl RunningGateway {
             }
             Err(Problems(problems)) => {
                 self.resolver.keep(self.site.load().all_routes());
+                self.token_keys.keep(self.site.load().all_routes());
                 self.overview.reloads_refused.fetch_add(1, Ordering::Relaxed);
                 for problem in &problems {
                     error!(problem = %problem, "this problem prevents the reload");
@@ -155,6 +157,7 @@ impl RunningGateway {
         self.resolver.publish(site.all_routes(), clock::now());
         self.site.store(site.clone());
         self.resolver.keep(site.all_routes());
+        self.token_keys.keep(site.all_routes());
         let listeners_added = opened.len();
         for listener in opened {
             self.listen(listener);

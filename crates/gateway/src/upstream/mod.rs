@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod dial;
 pub(crate) mod edits;
 pub(crate) mod fastcgi;
+pub(crate) mod fetch;
 pub(crate) mod forward;
 pub(crate) mod h1;
 pub(crate) mod http2;

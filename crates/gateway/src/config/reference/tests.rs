@@ -106,11 +106,13 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.access]", "deny", Some("deny = []")),
         ("[route.access]", "failures", Some("failures = \"20/m\"")),
         ("[route.access]", "max_body", Some("max_body = \"off\"")),
+        ("[route.access.jwt]", "ca", None),
         ("[route.access.jwt]", "issuer", None),
         ("[route.access.jwt]", "audience", None),
         ("[route.access.jwt]", "from", Some("from = \"header\"")),
         ("[route.access.forward]", "copy", None),
         ("[route.access.forward]", "subject", None),
+        ("[route.access.forward]", "ca", None),
     ];
     assert_eq!(
         words.collect::<Vec<_>>(),

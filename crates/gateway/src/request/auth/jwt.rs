@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 use net_io::unix_now;
@@ -37,8 +37,8 @@ pub(in crate::request) fn take(route: &Arc<Route>, head: &mut Parts, kind: &mut 
 /// Judges the token.
 ///
 /// # Errors
-/// 401 (RFC 6750 §3), and 400 for a handshake that offers nothing but a token.
-pub(super) fn judge(
+/// 401 (RFC 6750 §3), 503 if the keys have not come yet, and 400 for a handshake that offers nothing but a token.
+pub(super) async fn judge(
     jwt: &Jwt,
     asker: Asker<'_>,
     (identity, fields): (&mut Identity, &mut Vec<(HeaderName, HeaderValue)>),
@@ -49,7 +49,18 @@ pub(super) fn judge(
         return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, sentence)
             .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     };
-    believe(jwt, token, (identity, fields)).map_err(|fault| {
+    let mut judged = verified(jwt, token);
+    if let (Some(Err(TokenFault::UnknownKey)), Some(fetched)) = (&judged, jwt.keys.fetched())
+        && fetched.ask_again().await
+    {
+        judged = verified(jwt, token);
+    }
+    let Some(judged) = judged else {
+        let sentence = "the keys of this service's tokens have not come yet; try again later";
+        return Err(ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, sentence)
+            .with(RETRY_AFTER, HeaderValue::from_static("5")));
+    };
+    judged.and_then(|claims| believe(jwt, &claims, (identity, fields))).map_err(|fault| {
         asker.failed();
         let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{fault}\"");
         let answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, fault.to_string());
@@ -65,13 +76,16 @@ pub(super) fn judge(
     Ok(())
 }
 
+/// What the token says; `None`: there are no keys yet.
+fn verified(jwt: &Jwt, token: &str) -> Option<Result<Claims, TokenFault>> {
+    jwt.keys.with(|keys| verify(jwt, keys, token, u64::try_from(unix_now()).unwrap_or(0)))
+}
+
 fn believe(
     jwt: &Jwt,
-    token: &str,
+    claims: &Claims,
     (identity, fields): (&mut Identity, &mut Vec<(HeaderName, HeaderValue)>),
 ) -> Result<(), TokenFault> {
-    let keys = jwt.keys.keys().ok_or(TokenFault::UnknownKey)?; // read at each load
-    let claims = verify(jwt, &keys, token, u64::try_from(unix_now()).unwrap_or(0))?;
     for (claim, name) in &jwt.fields {
         if let Some(value) = claims.field(claim)? {
             fields.push((name.clone(), value));
@@ -81,7 +95,7 @@ fn believe(
         identity.name(subject);
     }
     identity.expires(claims.expiry);
-    identity.token = Some(kept(&claims));
+    identity.token = Some(kept(claims));
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn identify(
         basic::check(asker, basic, &mut head.headers, &mut found).await?;
     }
     if let Some(jwt) = &auth.jwt {
-        jwt::judge(jwt, asker, (&mut found.identity, &mut found.fields))?;
+        jwt::judge(jwt, asker, (&mut found.identity, &mut found.fields)).await?;
     }
     if let Some(forward) = &auth.forward {
         // It is asked again for a live session: from time to time, or before another server gets it.

@@ -9,8 +9,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
 use serde_json::json;
 
 use super::*;
-use crate::site::jwt::KeyFile;
 use crate::site::jwt::place::TokenPlace;
+use crate::site::jwt::source::{KeySource, TokenKeys};
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -58,7 +58,8 @@ impl Issuer {
 
 fn jwt() -> Jwt {
     Jwt {
-        keys: KeyFile::new("keys.json".into(), crate::site::written::Place::default()).into(),
+        keys: TokenKeys::new(KeySource::File("keys.json".into()), crate::site::written::Place::default())
+            .into(),
         issuers: vec!["https://issuer.test".into()],
         audiences: vec!["chat".into(), "api".into()],
         places: vec![TokenPlace::Header],

@@ -1,0 +1,164 @@
+//! Keys of tokens that change while the gateway runs: those of a URL are fetched by one task for each URL of the process,
+//! whatever the number of workers and reloads, and files are looked at.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::config::jwt::{KEYS_LEN_MAX, look_again};
+use crate::site::Site;
+use crate::site::jwt::keys::KeySet;
+use crate::site::jwt::source::{FetchedKeys, KeySource, KeyUrl, Stamp, TokenKeys};
+use crate::site::route::Route;
+use crate::upstream::fetch::fetch;
+
+/// How long the first keys are waited for, before a configuration is used.
+const FIRST_KEYS: Duration = Duration::from_secs(5);
+/// A server can't have its keys fetched more often, unless `refresh` says so.
+const MAX_AGE_MIN: Duration = Duration::from_secs(60);
+/// The first wait after a failure, of which each further one is twice as long; and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often files are looked at.
+const FILES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// All keys that change.
+#[derive(Default)]
+pub(super) struct TokenKeyKeeper {
+    running: Mutex<Vec<Running>>,
+    files: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+struct Running {
+    keys: Arc<FetchedKeys>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// The keys that routes name.
+fn all_keys(routes: &[Arc<Route>]) -> impl Iterator<Item = &Arc<TokenKeys>> {
+    routes.iter().filter_map(|route| Some(&route.access.as_ref()?.auth.as_ref()?.jwt.as_ref()?.keys))
+}
+
+impl TokenKeyKeeper {
+    /// Fetches the keys of `routes`, and waits for those that were never fetched, but not for long. A URL that is
+    /// fetched already goes on as it is.
+    pub(super) async fn prepare(&self, routes: &[Arc<Route>]) {
+        let mut awaited = Vec::new();
+        for keys in all_keys(routes) {
+            let KeySource::Url(url) = &keys.source else { continue };
+            let fetched = self.follow(url);
+            keys.adopt(fetched.clone());
+            awaited.push(fetched);
+        }
+        let all = async {
+            for fetched in &awaited {
+                fetched.first().await;
+            }
+        };
+        let _ = timeout(FIRST_KEYS, all).await; // requests get 503 until they come
+    }
+
+    /// Keeps what `routes` name, and nothing else.
+    pub(super) fn keep(&self, routes: &[Arc<Route>]) {
+        let is_named = |running: &Running| {
+            all_keys(routes).any(|keys| keys.fetched().is_some_and(|keys| Arc::ptr_eq(keys, &running.keys)))
+        };
+        lock(&self.running).retain(is_named);
+    }
+
+    /// Looks at the files of `site` from now on.
+    pub(super) fn watch(&self, site: Arc<ArcSwap<Site>>) {
+        *lock(&self.files) = Some(AbortOnDropHandle::new(tokio::spawn(watch_files(site))));
+    }
+
+    fn follow(&self, url: &Arc<KeyUrl>) -> Arc<FetchedKeys> {
+        let mut running = lock(&self.running);
+        if let Some(known) = running.iter().find(|running| running.keys.url == *url) {
+            return known.keys.clone();
+        }
+        let keys = Arc::new(FetchedKeys::new(url.clone()));
+        let task = AbortOnDropHandle::new(tokio::spawn(keep_fetched(keys.clone())));
+        running.push(Running { keys: keys.clone(), _task: task });
+        keys
+    }
+}
+
+/// Fetches keys again and again.
+async fn keep_fetched(keys: Arc<FetchedKeys>) {
+    let url = format!("{}{}", keys.url.endpoint.url(), keys.url.uri);
+    let mut failures = 0;
+    loop {
+        let (result, max_age) = fetch_once(&keys.url).await;
+        let wait = match result {
+            Ok(fetched) => {
+                if failures > 0 {
+                    info!(url, "the keys of tokens can be fetched again");
+                }
+                failures = 0;
+                keys.end(Some(fetched));
+                let refresh = keys.url.refresh;
+                max_age.map_or(refresh, |age| age.max(MAX_AGE_MIN).min(refresh)).max(RETRY.0)
+            }
+            Err(cause) => {
+                keys.end(None);
+                let kept = keys.is_there();
+                warn!(
+                    url,
+                    kept, cause, "the keys of tokens can't be fetched; those that there are stay in use"
+                );
+                failures += 1;
+                RETRY.0.saturating_mul(1 << (failures - 1).min(10_u32)).min(RETRY.1)
+            }
+        };
+        let wait = wait.mul_f64(0.9 + 0.2 * rand::random::<f64>());
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = keys.wanted() => {}
+        }
+    }
+}
+
+/// The keys, or why there are none; and for how long they are good.
+async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) {
+    match fetch(&url.endpoint, &url.uri, url.timeout, KEYS_LEN_MAX).await {
+        Ok(fetched) => {
+            let keys = KeySet::read(&fetched.bytes).map_err(|what| format!("the answer {what}"));
+            (keys, fetched.max_age)
+        }
+        Err(e) => (Err(e.to_string()), None),
+    }
+}
+
+/// Reads files again that have changed.
+async fn watch_files(site: Arc<ArcSwap<Site>>) {
+    let mut told: Option<Stamp> = None;
+    loop {
+        sleep(FILES_INTERVAL).await;
+        let site = site.load_full();
+        let mut files = all_keys(site.all_routes()).filter(|keys| matches!(keys.source, KeySource::File(_)));
+        let Some(first) = files.next() else { continue };
+        let files: Vec<_> = std::iter::once(first).chain(files).cloned().collect();
+        let look = move || files.iter().filter_map(|keys| look_again(keys)).collect::<Vec<_>>();
+        let Ok(changes) = spawn_blocking(look).await else { continue };
+        for change in changes {
+            let file = change.file.display();
+            match change.result {
+                Ok(()) => info!(%file, "the keys of tokens were read again"),
+                // It is looked at again and again, and told once.
+                Err(_) if told == Some(change.stamp) => {}
+                Err(cause) => {
+                    told = Some(change.stamp);
+                    warn!(%file, cause, "the keys of tokens can't be read again; those that there are stay in use");
+                }
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
