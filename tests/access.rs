@@ -110,6 +110,36 @@ async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
 }
 
 #[tokio::test]
+async fn handshakes_have_a_rate_of_their_own() {
+    let (gateway, seen) = start("handshakes = \"2/h\"\nper = \"header:X-Api-Key\"").await;
+    let mut client = http2(&gateway).await;
+    for key in ["a", "b"] {
+        drop(client.websocket("/", &[("x-api-key", key)]).await.unwrap());
+        let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
+        let field = format!("X-Api-Key: {key}\r\n");
+        let (mut socket, _) = WebSocket::connect(io, "default.test", "/", &field).await.unwrap();
+        socket.echoes("the second").await;
+        let refused = client.websocket("/", &[("x-api-key", key)]).await.err().unwrap();
+        assert_eq!(refused.status(), 429);
+        let wait: u64 = refused.head.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1790..=1800).contains(&wait), "{wait}");
+        // Sessions that end give nothing back, and plain requests have no part in it.
+        socket.close(1000).await;
+        socket.hears_close(1000).await;
+        assert_eq!(client.websocket("/", &[("x-api-key", key)]).await.err().unwrap().status(), 429);
+        for _ in 0..5 {
+            assert_eq!(get(&gateway, "192.0.2.1", &field).await.status(), 200);
+        }
+    }
+    assert_eq!(seen.count(), 14, "what is refused doesn't reach the backend");
+    assert_eq!(metric(&gateway, "wssgate_requests_limited_total").await, "4");
+    gateway.reload();
+    assert_eq!(client.websocket("/", &[("x-api-key", "a")]).await.err().unwrap().status(), 429);
+    let line = gateway.wait("requests refused with 429");
+    assert_eq!(line["cause"], "too many handshakes");
+}
+
+#[tokio::test]
 async fn live_sessions_are_counted_by_client_or_by_field() {
     let (gateway, _seen) = start("sessions = 2\nper = \"header:X-Api-Key\"").await;
     let mut client = http2(&gateway).await;

@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -244,4 +245,32 @@ async fn a_session_keeps_its_client_through_a_takeover() {
     // Tickets of the old process are good in the new one, under the same rules.
     assert_eq!(site.http1(&tls, "closed.test", "").await.unwrap().status(), 200);
     assert!(is_refused(&site, &Tls::new("closed.test", &["http/1.1"])).await);
+}
+
+/// A session lives no longer than what let it in, whatever it has of its own; also after a takeover.
+#[tokio::test]
+async fn a_session_ends_when_the_certificate_of_its_client_expires() {
+    let site = start("ca = \"clients.pem\"").await;
+    let brief = site.pki.issue_client_for("brief", 9, Duration::from_secs(4).try_into().unwrap());
+    let long = Tls::with(TLS13, Some("closed.test"), &["http/1.1"], &[]).showing(&site.device);
+    let brief = Tls::with(TLS13, Some("closed.test"), &["http/1.1"], &[]).showing(&brief);
+    let open = async |tls: &Tls| {
+        let io = tls.connect(site.gateway.address()).await.unwrap();
+        WebSocket::connect(io, "closed.test", "/", "").await.unwrap().0
+    };
+    let (mut lasting, mut ending) = (open(&long).await, open(&brief).await);
+    let h2 = Tls::new("closed.test", &["h2"]).showing(&site.pki.issue_client_for(
+        "brief over HTTP/2",
+        10,
+        Duration::from_secs(4).try_into().unwrap(),
+    ));
+    let mut client = site.http2(&h2, "closed.test").await;
+    let (mut over_http2, _) = client.websocket("/", &[]).await.unwrap();
+    site.gateway.take_over();
+    ending.echoes("still here").await;
+    ending.hears_close(3000).await;
+    over_http2.hears_close(3000).await;
+    lasting.echoes("still here").await;
+    let line = site.gateway.wait("a session ends: its authorization has expired");
+    assert!(line["subject"].as_str().unwrap().starts_with("CN=brief"), "{line}");
 }

@@ -17,19 +17,21 @@ pub struct PeerCertificate {
     pub subject: Box<str>,
     /// SHA-256 of the DER, in small hexadecimal digits.
     pub fingerprint: Box<str>,
+    /// When it expires, in seconds of Unix time.
+    pub not_after: i64,
 }
 
 impl PeerCertificate {
     /// Reads a certificate that was verified.
     #[must_use]
     pub fn of(der: &[u8]) -> Self {
-        let subject = match X509Certificate::from_der(der) {
-            Ok((_, x509)) => subject(x509.subject()),
-            Err(_) => String::new(), // can't happen: it was verified
+        let (subject, not_after) = match X509Certificate::from_der(der) {
+            Ok((_, x509)) => (subject(x509.subject()), x509.validity().not_after.timestamp()),
+            Err(_) => (String::new(), 0), // can't happen: it was verified
         };
         let hash = digest(&SHA256, der);
         let fingerprint: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { der: der.into(), subject: subject.into(), fingerprint: fingerprint.into() }
+        Self { der: der.into(), subject: subject.into(), fingerprint: fingerprint.into(), not_after }
     }
 }
 

@@ -156,8 +156,15 @@ impl Pki {
     /// A client's certificate, with this common name.
     #[must_use]
     pub fn issue_client(&self, common_name: &str, serial: u64) -> Issued {
+        self.issue_client_for(common_name, serial, Duration::days(90))
+    }
+
+    /// The same, which expires in so much time.
+    #[must_use]
+    pub fn issue_client_for(&self, common_name: &str, serial: u64, valid: Duration) -> Issued {
         let order = Order { serial, ..Order::new(&[]) };
         self.issue_changed(&order, &KeyPair::generate().unwrap(), |params| {
+            params.not_after = OffsetDateTime::now_utc() + valid;
             params.distinguished_name = DistinguishedName::new();
             params.distinguished_name.push(DnType::OrganizationName, "Clients");
             params.distinguished_name.push(DnType::CommonName, common_name);

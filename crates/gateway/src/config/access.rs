@@ -24,8 +24,8 @@ const RECHECK_GRACE: Duration = Duration::from_secs(5 * 60);
 const FAILURES: &str = "20/m";
 
 options! {
-    /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `failures`, `requests` and
-    /// `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `jwt` (401), `forward`, `requests` and `sessions` per subject, `max_body` (413). A client's address is that which trusted proxies name.
+    /// Who may use the route above it, and how much. The order is: `deny` and `allow` (403), `failures`, `requests`, `handshakes`
+    /// and `sessions` (429 with Retry-After), preflight requests of `cors`, `basic` (401), `jwt` (401), `forward`, `requests`, `handshakes` and `sessions` per subject, `max_body` (413). A client's address is that which trusted proxies name.
     struct AccessOptions: "[route.access]";
 
     /// Only clients of these addresses are let in.
@@ -35,6 +35,8 @@ options! {
     /// How many requests, handshakes of WebSockets included, one client may send. The number of a whole period may come
     /// at once. The gateway knows 65,536 clients at a time in about 1 MiB.
     requests: kind::Frequency, optional;
+    /// How many handshakes of WebSockets, and of other upgrades, one client may send. They count as requests, too.
+    handshakes: kind::Frequency, optional;
     /// How many live WebSocket sessions one client may have.
     sessions: kind::Number<1, 1_000_000>, optional;
     /// What one client is: `"client"` is an address (of IPv6 a network of 64 bits), `"header:NAME"` the value of a
@@ -47,7 +49,7 @@ options! {
     /// A server that is asked about each request.
     forward: Table<ForwardOptions>, optional;
     /// How often the server of `forward` is asked for live WebSocket sessions again. A session that it refuses ends with
-    /// 3000.
+    /// 3000. Sessions that were opened before a reload has added this keep no question, and are not asked for.
     recheck: kind::Duration, optional;
     /// How long a session lives on after the server of `forward` should have been asked for it and could not be.
     recheck_grace: kind::Duration, default = RECHECK_GRACE;
@@ -199,8 +201,8 @@ pub(super) fn read(d: &mut Document<'_>, mut section: AccessOptions) -> Access {
     {
         d.problem(*place, "allow: an empty list would refuse every client; leave it out to let all in");
     }
-    if section.has("per") && !section.has("requests") && !section.has("sessions") {
-        d.problem(section.place_of("per"), "per: nothing is counted; write requests or sessions");
+    if section.has("per") && !["requests", "handshakes", "sessions"].into_iter().any(|key| section.has(key)) {
+        d.problem(section.place_of("per"), "per: nothing is counted; write requests, handshakes or sessions");
     }
     if let Some(At { value: Some(0), place }) = section.max_body {
         d.problem(
@@ -216,6 +218,7 @@ pub(super) fn read(d: &mut Document<'_>, mut section: AccessOptions) -> Access {
         allow: networks(&section.allow),
         deny: networks(&section.deny),
         requests: section.requests.as_ref().map(|at| at.value),
+        handshakes: section.handshakes.as_ref().map(|at| at.value),
         sessions: section.sessions.as_ref().and_then(|at| u32::try_from(at.value).ok()),
         per: section.per.value.clone(),
         auth,

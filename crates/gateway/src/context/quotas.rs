@@ -83,6 +83,12 @@ impl Quotas {
         hasher.finish()
     }
 
+    /// The number of a client for its handshakes, whose rate is another than that of its requests.
+    #[must_use]
+    pub fn handshakes(&self, client: u64) -> u64 {
+        self.hasher.hash_one(("handshakes", client))
+    }
+
     /// The same for what the client has failed to prove.
     #[must_use]
     pub fn failures(&self, route: &Route, client: IpAddr) -> u64 {

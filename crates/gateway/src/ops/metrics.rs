@@ -77,7 +77,7 @@ pub(crate) fn render(overview: &Overview) -> String {
     page.family(
         "wssgate_requests_limited_total",
         "counter",
-        "Requests and handshakes refused with 429, by requests or sessions in [route.access].",
+        "Requests refused with 429, by failures, requests, handshakes or sessions in [route.access].",
     );
     page.sample(&[], overview.quotas.refused.load(Ordering::Relaxed));
     page.family(

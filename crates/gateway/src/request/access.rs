@@ -42,7 +42,7 @@ pub(super) fn allowed(route: &Route, head: &Parts) -> Result<(), ErrorResponse> 
     })
 }
 
-/// Checks that this client may use the route, and so much, by `[route.access]`: the lists, the rate, the number of
+/// Checks that this client may use the route, and so much, by `[route.access]`: the lists, the rates, the number of
 /// sessions if it `opens` one, in this order.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ pub(super) fn admitted(
     if access.per == Per::Subject { Ok(()) } else { metered(connection, route, client, head, opens, report) }
 }
 
-/// Checks that this client may use the route so much: the rate, and the number of sessions if it `opens` one. Where that
+/// Checks that this client may use the route so much: the rates, and the number of sessions if it `opens` one. Where that
 /// counts by subject, the subject has to be known.
 ///
 /// # Errors
@@ -83,10 +83,14 @@ pub(super) fn metered(
 ) -> Result<(), ErrorResponse> {
     let Some(access) = &route.access else { return Ok(()) };
     let quotas = &connection.worker.quotas;
-    if access.requests.is_some() || access.sessions.is_some() {
+    if access.requests.is_some() || (opens && (access.handshakes.is_some() || access.sessions.is_some())) {
         let id = quotas.client(route, &access.per, client, &head.headers, report.subject());
         if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {
             return Err(too_many(connection, route, "too many requests", wait, report));
+        }
+        let handshakes = access.handshakes.filter(|_| opens);
+        if let Some(Err(wait)) = handshakes.map(|rate| quotas.request(quotas.handshakes(id), rate)) {
+            return Err(too_many(connection, route, "too many handshakes", wait, report));
         }
         if let Some(max) = access.sessions.filter(|_| opens) {
             match quotas.session(id, max) {

@@ -18,6 +18,8 @@ pub struct Access {
     pub deny: Networks,
     /// Requests, handshakes included, of one client.
     pub requests: Option<Rate>,
+    /// Handshakes of WebSockets, of one client.
+    pub handshakes: Option<Rate>,
     /// Live sessions of one client.
     pub sessions: Option<u32>,
     /// What one client is.

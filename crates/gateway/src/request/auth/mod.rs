@@ -50,8 +50,11 @@ pub(super) async fn identify(
     Ok(Ok(found))
 }
 
-/// Who the client is by the certificate that it has shown.
+/// Who the client is by the certificate that it has shown, and until when.
 pub(super) fn certificate(connection: &Connection) -> Option<Identity> {
-    let subject = &connection.tls.as_ref()?.certificate()?.subject;
-    (!subject.is_empty()).then(|| Identity { subject: Some(subject.clone()), ..Identity::default() })
+    let certificate = connection.tls.as_ref()?.certificate()?;
+    let subject = (!certificate.subject.is_empty()).then(|| certificate.subject.clone());
+    let mut identity = Identity { subject, ..Identity::default() };
+    identity.expires(u64::try_from(certificate.not_after).unwrap_or(0));
+    Some(identity)
 }
