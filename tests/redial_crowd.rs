@@ -92,7 +92,7 @@ async fn member(gateway: SocketAddr, doors: Arc<Semaphore>, stop: watch::Receive
                 let padding = if (begin + tally.sent).is_multiple_of(64) { 100_000 } else { 10 };
                 socket.text(&format!("{} {}", tally.sent, ".".repeat(padding))).await;
                 tally.sent += 1;
-                due += if full_size() { Duration::from_secs(1) } else { Duration::from_millis(200) };
+                due += if full_size() { Duration::from_secs(2) } else { Duration::from_millis(200) };
             }
             b0 = socket.io.read_u8() => {
                 let Ok(b0) = b0 else { return (own, tally) };

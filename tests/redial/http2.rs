@@ -1,11 +1,14 @@
 //! Servers over HTTP/2: the handshake is repeated on a stream (RFC 8441).
 
+use std::future::poll_fn;
+
 use h2::server::Builder;
-use http::{Method, Response};
+use http::{HeaderMap, Method, Response};
 use serde_json::json;
-use support::http2::Stream;
+use support::http2::{Http2, Stream, read};
 use support::http2_server;
 use support::soon;
+use support::tls::Tls;
 use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
@@ -81,4 +84,45 @@ async fn the_client_goes_on_over_another_stream() {
         assert_eq!(line["backend_protocol"], "HTTP/2");
         assert_eq!(metric(&gateway, "wssgate_backend_redials_total").await, 2);
     }
+}
+
+#[tokio::test]
+async fn fields_between_the_gateway_and_its_servers_are_theirs_alone_in_trailers_and_before_the_answer() {
+    let (server, _) = http2_server::start(Builder::new(), |(request, mut respond)| async move {
+        let mut body = request.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        let trailers = body.trailers().await.unwrap().unwrap_or_default();
+        let told = trailers.keys().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
+        let early = Response::builder().status(103).header("Wssgate-Own", "1").header("X-Early", "2");
+        respond.send_informational(early.body(()).unwrap()).unwrap();
+        let mut send = respond
+            .send_response(Response::builder().header("X-Told", told).body(()).unwrap(), false)
+            .unwrap();
+        let mut trailers = HeaderMap::new();
+        for name in ["wssgate-own", "x-last"] {
+            trailers.insert(name, "1".parse().unwrap());
+        }
+        send.send_trailers(trailers).unwrap();
+    })
+    .await;
+    let gateway = setup().start(&redialling(&[server.address], "protocol = \"h2\"", ""));
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    let mut client = Http2::connect(io, "default.test").await;
+    let (mut response, mut send) = client.begin(client.request(Method::POST, "/"), false).await;
+    let mut spoofed = HeaderMap::new();
+    for name in ["wssgate-session", "x-forwarded-for", "x-sum"] {
+        spoofed.insert(name, "1".parse().unwrap());
+    }
+    send.send_trailers(spoofed).unwrap();
+    let early = soon(poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!(
+        (early.headers().get("wssgate-own"), &early.headers()["x-early"]),
+        (None, &"2".parse().unwrap())
+    );
+    let answer = read(soon(response).await.unwrap()).await;
+    assert_eq!(answer.head.headers["x-told"], "x-sum");
+    let trailers = answer.trailers.unwrap();
+    assert!(trailers.contains_key("x-last") && !trailers.contains_key("wssgate-own"), "{trailers:?}");
 }

@@ -295,9 +295,8 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
-/// announces.
-pub(crate) fn response(headers: &mut HeaderMap) {
+/// Removes what a backend says to this gateway alone.
+pub(crate) fn remove_between_us(headers: &mut HeaderMap) {
     if headers.keys().any(|name| is_between_us(name.as_str())) {
         let own: Vec<HeaderName> =
             headers.keys().filter(|name| is_between_us(name.as_str())).cloned().collect();
@@ -305,6 +304,20 @@ pub(crate) fn response(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
+}
+
+/// Removes what no client may say in trailers.
+pub(crate) fn remove_spoofed(trailers: &mut HeaderMap) {
+    let spoofed: Vec<HeaderName> = trailers.keys().filter(|name| !may_pass(name, false)).cloned().collect();
+    for name in spoofed {
+        trailers.remove(name);
+    }
+}
+
+/// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
+/// announces.
+pub(crate) fn response(headers: &mut HeaderMap) {
+    remove_between_us(headers);
     if !has_hop_by_hop(headers) {
         return;
     }

@@ -16,7 +16,7 @@ use http::{Response, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::limits::HEAD_LEN_MAX;
-use crate::upstream::forward::remove_hop_by_hop;
+use crate::upstream::forward::{remove_between_us, remove_hop_by_hop};
 use crate::upstream::h1::encode::put_field;
 
 /// What a head without fields counts.
@@ -64,6 +64,7 @@ impl Interim {
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
         remove_hop_by_hop(answer.headers_mut());
+        remove_between_us(answer.headers_mut());
         answer.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 §8.6
         let fields = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
         let mut state = self.lock();

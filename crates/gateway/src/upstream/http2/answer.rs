@@ -13,6 +13,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::upstream::forward::remove_between_us;
 use crate::upstream::h1::connection::BrokeOff;
 use crate::upstream::http2::open::OpenStream;
 
@@ -81,7 +82,10 @@ impl Body for Http2Answer {
             }
         }
         match ready!(recv.poll_trailers(cx)) {
-            Ok(trailers) => Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers)))),
+            Ok(trailers) => Poll::Ready(trailers.map(|mut trailers| {
+                remove_between_us(&mut trailers);
+                Ok(Frame::trailers(trailers))
+            })),
             Err(e) if e.reason() == Some(Reason::NO_ERROR) && e.is_remote() => Poll::Ready(None),
             Err(e) => Poll::Ready(Some(Err(io_error(e).into()))),
         }

@@ -9,6 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Extensions, Uri, Version};
 
 use crate::site::endpoint::Endpoint;
+use crate::upstream::forward::{remove_hop_by_hop, remove_spoofed};
 
 /// Puts `lines`, the fields that stand behind the head's own over HTTP/1.1, into it, and gives it the form of HTTP/2.
 /// TE stays as it is: it says "trailers" or isn't there.
@@ -74,7 +75,8 @@ fn append(lines: &[u8], headers: &mut HeaderMap) {
 
 /// Makes trailers ones that may be sent over HTTP/2.
 pub(super) fn trailers(trailers: &mut HeaderMap) {
-    crate::upstream::forward::remove_hop_by_hop(trailers);
+    remove_hop_by_hop(trailers);
+    remove_spoofed(trailers);
     trailers.remove(TRAILER);
 }
 
