@@ -47,7 +47,11 @@ async fn what_servers_get_over_both_versions_and_as_websockets() {
     .map(|(path, behind, more)| {
         format!("[[route]]\npath = \"{path}\"\nproxy = \"{server}{behind}\"\n{more}\n")
     });
-    let gateway = start(&routes.concat());
+    let by_pattern = format!(
+        "[[route]]\npath_regex = \"/users/([0-9]+)/(.*)\"\nproxy = \"{server}\"\nrewrite = \"/api/{{2}}/u{{1}}\"\n\
+         [[route]]\npath_regex = \"/dots(.*)\"\nproxy = \"{server}\"\nrewrite = \"/new/{{1}}\"\n"
+    );
+    let gateway = start(&(routes.concat() + &by_pattern));
     let (mut plain, mut h2) = (http1(&gateway).await, http2(&gateway).await);
     for (asked, got) in [
         ("/wss", "/"),
@@ -66,6 +70,8 @@ async fn what_servers_get_over_both_versions_and_as_websockets() {
         ("/old/x?y", "/new/x?y"),
         ("/one/x?y", "/index.php?y"),
         ("/plain/x", "/plain/x"),
+        ("/users/7/a%20b/c?x=1", "/api/a%20b/c/u7?x=1"),
+        ("/dots/x", "/new//x"),
     ] {
         let request = format!("GET {asked} HTTP/1.1\r\nHost: default.test\r\n\r\n");
         assert_eq!(ask(&mut plain, request).await.text(), format!("GET {got} HTTP/1.1\n"), "{asked}");
@@ -75,6 +81,11 @@ async fn what_servers_get_over_both_versions_and_as_websockets() {
             WebSocket::connect(http1(&gateway).await, "default.test", asked, "").await.unwrap();
         socket.echoes("hello").await;
         assert_eq!(seen.last().line, format!("GET {got} HTTP/1.1"), "{asked}");
+    }
+    // What clients write doesn't become a way out of the path.
+    for asked in ["/dots../y", "/dots.", "/dots%2e%2e/y"] {
+        let request = format!("GET {asked} HTTP/1.1\r\nHost: default.test\r\n\r\n");
+        assert_eq!(ask(&mut plain, request).await.status(), 400, "{asked}");
     }
     // Operators know routes by what clients write.
     let line = gateway.wait_for(|line| line["path"] == "/api/v1/x", 1, "a line");

@@ -84,7 +84,8 @@ options! {
     /// This front of the path is for the gateway alone: the backend gets what is behind it. The route's `path`, or the
     /// front of it.
     strip_prefix: kind::PathPrefix, optional;
-    /// The path that the backend gets. `{rest}` is what is behind the route's `path`.
+    /// The path that the backend gets. `{rest}` is what is behind the route's `path`; with `path_regex`, `{1}` to `{9}`
+    /// are what its groups have matched.
     rewrite: kind::PathTemplate, optional;
     /// Whether paths in answers of the backend come back as clients know them: in Location, Content-Location, Refresh
     /// and in the Path of cookies. Addresses of other hosts stay.
@@ -483,13 +484,26 @@ fn tcp_address(targets: &[Box<str>]) -> Option<&str> {
 fn read_rewrite(d: &mut Document<'_>, section: &RouteOptions, action: Option<&Action>) -> Option<Rewrite> {
     let behind = action.and_then(Action::upstream).and_then(|upstream| upstream.path.as_ref());
     if section.has("path_regex") {
-        let key = ["strip_prefix", "rewrite"].into_iter().find(|key| section.has(key));
+        let key = section.has("strip_prefix").then_some("strip_prefix");
         if let Some(key) = key.or(behind.map(|_| "proxy")) {
             d.problem(
                 section.place_of(key),
                 format!("{key}: another path for the backend needs path or path_exact"),
             );
         }
+    }
+    if let (Some(At { value: pattern, .. }), Some(At { value: template, place })) =
+        (&section.path_regex, &section.rewrite)
+    {
+        let rewrite = Rewrite::of_groups(pattern, template);
+        let rewrite = rewrite.map_err(|what| d.problem(*place, format!("rewrite: {what}"))).ok()?;
+        if let Some(At { value: true, place }) = section.rewrite_location {
+            d.problem(
+                place,
+                "rewrite_location: paths of answers can't come back through a path_regex; remove it",
+            );
+        }
+        return Some(rewrite);
     }
     let exact = section.path_exact.as_ref().and_then(|at| RoutePath::parse(at.value.as_str()).ok());
     let path = &section.path.as_ref().map(|at| at.value.clone()).or(exact)?;

@@ -8,7 +8,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::site::matcher::{PathMatcher, PathRegex};
 use crate::site::path::{RequestPath, RoutePath};
+use crate::site::template::{OF_REWRITE, Placeholder, Template};
 
 /// Stands in a template for what is behind the prefix.
 const REST: &str = "{rest}";
@@ -22,6 +24,8 @@ pub struct Rewrite {
     before: Box<str>,
     /// What stands behind the rest of the path; `None`: the rest isn't passed on.
     behind: Option<Box<str>>,
+    /// Stands in place of all that: what groups of the route's pattern have matched goes into a template.
+    groups: Option<Box<(PathMatcher, Template)>>,
     /// Answers come back with the prefix: Location, Content-Location, Refresh, and paths of cookies.
     pub location: bool,
 }
@@ -45,6 +49,7 @@ impl Rewrite {
             prefix: prefix.clone(),
             before: new.0.clone(),
             behind: Some(Box::default()),
+            groups: None,
             location: true,
         })
     }
@@ -72,7 +77,33 @@ impl Rewrite {
             RoutePath::parse(&format!("/{}", behind.trim_start_matches('/')))?;
         }
         let location = behind == Some("");
-        Ok(Self { prefix: prefix.clone(), before: before.into(), behind: behind.map(Into::into), location })
+        let behind = behind.map(Into::into);
+        Ok(Self { prefix: prefix.clone(), before: before.into(), behind, groups: None, location })
+    }
+
+    /// Servers get `template`, in which `{1}` to `{9}` are what the groups of `pattern` have matched.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with the template.
+    pub fn of_groups(pattern: &PathRegex, template: &str) -> Result<Self, String> {
+        if template.contains(['$', '*', '?', '#']) || !template.starts_with('/') {
+            return Err(format!("expected a path such as \"/new/{{1}}\", found {template:?}"));
+        }
+        let path = Template::parse(template, OF_REWRITE)?;
+        let (wanted, groups) = (path.groups(), pattern.groups());
+        if wanted > groups {
+            return Err(format!(
+                "{{{wanted}}} is a group of path_regex, which has {groups} of them; write them in parentheses there"
+            ));
+        }
+        RoutePath::parse(&path.fill(|_| "x"))?;
+        Ok(Self {
+            prefix: RoutePath::root(),
+            before: Box::default(),
+            behind: None,
+            groups: Some(Box::new((PathMatcher::Regex(pattern.clone()), path))),
+            location: false,
+        })
     }
 
     /// Paths of answers can be called what clients call them.
@@ -81,9 +112,24 @@ impl Rewrite {
         self.behind.as_deref() == Some("")
     }
 
+    /// What clients write may stand anywhere in the path that the server gets.
+    #[must_use]
+    pub fn puts_groups(&self) -> bool {
+        self.groups.is_some()
+    }
+
     /// The path that the server gets; `path` is a request's, and below the prefix.
     #[must_use]
     pub fn forward(&self, path: &str) -> String {
+        if let Some(groups) = &self.groups {
+            let (pattern, template) = &**groups;
+            let Ok(path) = RequestPath::parse(path) else { return path.to_owned() };
+            let values = pattern.groups_of(&path);
+            return absolute(template.fill(|placeholder| match placeholder {
+                Placeholder::Group(number) => values.get(usize::from(number) - 1).unwrap_or(&""),
+                _ => "", // not in OF_REWRITE
+            }));
+        }
         let Some(behind) = &self.behind else { return self.before.to_string() };
         let (_, mut rest) = split_segments(path, segments(&self.prefix.0));
         if behind.starts_with('/') {
@@ -213,7 +259,11 @@ impl Rewrite {
 
 impl fmt::Display for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prefix, before, behind, .. } = self;
+        let Self { prefix, before, behind, groups, .. } = self;
+        if let Some(groups) = groups {
+            let (pattern, template) = &**groups;
+            return write!(f, "{pattern} as {template}");
+        }
         match behind {
             Some(behind) => write!(f, "{prefix} as {before}{REST}{behind}"),
             None => write!(f, "{prefix} as {before}"),

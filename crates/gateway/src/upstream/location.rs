@@ -6,18 +6,36 @@ use http::header::{CONTENT_LOCATION, HeaderValue, LOCATION, REFRESH, SET_COOKIE}
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
 
+use crate::site::path::{DotSegments, RequestPath};
 use crate::site::rewrite::{Asked, Rewrite};
+
+/// Why a request has no path for its server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadTarget {
+    /// What the client has written becomes one when it is put in.
+    #[error("{0}")]
+    Dots(#[from] DotSegments),
+    /// It is no target any more, which a path from a route can't cause.
+    #[error("{0}")]
+    Uri(#[from] http::uri::InvalidUri),
+    /// The same.
+    #[error("{0}")]
+    Parts(#[from] http::uri::InvalidUriParts),
+}
 
 /// Gives the target the path that the server knows. `*` stands for the server as a whole and stays.
 ///
 /// # Errors
-/// If it is no target any more, which a path from a route can't cause.
-pub(crate) fn request(rewrite: &Rewrite, target: &mut Uri) -> Result<(), http::Error> {
+/// See [`BadTarget`].
+pub(crate) fn request(rewrite: &Rewrite, target: &mut Uri) -> Result<(), BadTarget> {
     let path = target.path();
     if !path.starts_with('/') {
         return Ok(());
     }
     let mut new = rewrite.forward(path);
+    if rewrite.puts_groups() {
+        RequestPath::parse(&new)?;
+    }
     if let Some(query) = target.query() {
         new.push('?');
         new.push_str(query);

@@ -217,7 +217,7 @@ text!(
 );
 text!(
     /// What a path is rewritten to, which is read when the route's path is known.
-    PathTemplate -> String, "path, which may end with `{rest}`", |text: &str| Ok(text.to_owned())
+    PathTemplate -> String, "path, which may have `{rest}`, or `{1}` with `path_regex`", |text: &str| Ok(text.to_owned())
 );
 text!(
     /// Names of files, with patterns.

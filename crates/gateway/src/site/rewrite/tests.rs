@@ -188,6 +188,36 @@ fn refresh() {
 }
 
 #[test]
+fn groups_of_a_pattern() {
+    let rewrite = |pattern: &str, template: &str| Rewrite::of_groups(&PathRegex::parse(pattern).unwrap(), template);
+    for (pattern, template, asked, got) in [
+        ("/users/([0-9]+)/(.*)", "/api/{2}/u{1}", "/users/7/a%20b/c", "/api/a%20b/c/u7"),
+        ("/users/([0-9]+)(/x)?", "/u{1}{2}", "/users/7", "/u7"),
+        ("/(.*)", "/{1}", "/%41;b", "/A;b"),
+        ("/old/.*", "/index.php", "/old/a", "/index.php"),
+        // It stays a path, and no host.
+        ("/go(.*)", "/{1}", "/go//evil", "/evil"),
+    ] {
+        let rewrite = rewrite(pattern, template).unwrap();
+        assert_eq!(rewrite.forward(asked), got, "{pattern} {template}");
+        assert!(rewrite.puts_groups() && !rewrite.is_reversible());
+        assert_eq!(rewrite.to_string(), format!("~{pattern} as {template}"));
+    }
+    for (template, says) in [
+        ("new/{1}", "expected a path"),
+        ("{1}", "expected a path"),
+        ("/new?{1}", "expected a path"),
+        ("/$1", "expected a path"),
+        ("/{2}", "which has 1 of them"),
+        ("/{rest}", "known are {1}"),
+        ("/../{1}", "segments"),
+    ] {
+        let what = rewrite("/a/(.*)", template).unwrap_err();
+        assert!(what.contains(says), "{template}: {what}");
+    }
+}
+
+#[test]
 fn cookies() {
     for (new, field, expect) in [
         ("/", "a=b; Path=/; HttpOnly", "a=b; Path=/wss; HttpOnly"),
