@@ -12,6 +12,7 @@ import handshakes
 import http2_servers
 import pages
 import redial
+import php
 import renewal
 import rollback
 import schema
@@ -62,6 +63,8 @@ SCENARIOS = [
     servers.haproxy_knows_the_client_by_version_1,
     servers.haproxy_knows_the_client_by_version_2,
     servers.mqtt_clients_talk_through_mosquitto,
+    php.php_serves_a_site_over_http1,
+    php.php_serves_a_site_over_http2,
     upgrades.docker_execs_through_an_upgrade,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
