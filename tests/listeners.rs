@@ -7,16 +7,19 @@
 )]
 
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
 
 use support::backend::echo;
-use support::gateway::{Gateway, Setup, config, route};
+use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
+use support::soon;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
 
 /// Version 2 for this client, with TLVs of so many bytes.
 fn v2(client: [u8; 4], tlvs: u16) -> Vec<u8> {
@@ -175,4 +178,128 @@ async fn plain_http_is_sent_to_tls() {
     let mut alert = Vec::new();
     tcp.read_to_end(&mut alert).await.unwrap();
     assert_eq!(alert[0], 21, "what is no text gets an alert");
+}
+
+/// A gateway that also listens on `http.sock` and `tls.sock` in its directory.
+fn start_on_sockets(top: &str, listener: &str, routes: &str) -> Gateway {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
+    let text = on_sockets(setup.path(), top, listener, routes);
+    setup.start(&text)
+}
+
+fn on_sockets(directory: &Path, top: &str, listener: &str, routes: &str) -> String {
+    let directory = directory.display();
+    let more = format!(
+        "[[listener]]\naddress = \"unix:{directory}/http.sock\"\ntls = false\n{listener}\n\
+         [[listener]]\naddress = \"unix:{directory}/tls.sock\"\n{routes}"
+    );
+    config(top, &more)
+}
+
+async fn unix(gateway: &Gateway, name: &str) -> UnixStream {
+    UnixStream::connect(gateway.path().join(name)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_proxy_in_front_over_unix_sockets() {
+    let (backend, seen) = echo().await;
+    let routes = route("/", backend.address)
+        + "[[route]]\npath = \"/shut\"\nrespond = 200\n[route.access]\ndeny = [\"unix\"]\n";
+    let gateway = start_on_sockets("trusted_proxies = [\"unix\"]", "", &routes);
+    let mode = std::fs::metadata(gateway.path().join("http.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o666);
+    assert_eq!(ask(&mut unix(&gateway, "http.sock").await, GET).await.status(), 200);
+    assert_eq!(seen.last().get("x-real-ip"), Some("203.0.113.9"));
+    assert_eq!(seen.last().get("x-forwarded-for"), Some("203.0.113.9, unix"));
+    let line = gateway.wait_nth("request", 0);
+    assert_eq!((&line["peer"], &line["client"]), (&"unix".into(), &"203.0.113.9".into()));
+    // Without a word about its client it is the client.
+    let get = "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n";
+    let mut tls =
+        Tls::new("default.test", &["http/1.1"]).over_any(unix(&gateway, "tls.sock").await).await.unwrap();
+    assert_eq!(ask(&mut tls, get).await.status(), 200);
+    assert_eq!(seen.last().get("x-real-ip"), Some("unix"));
+    assert_eq!(gateway.wait_nth("request", 1)["client"], "unix");
+    for (fields, status) in [("", 403), ("X-Forwarded-For: 203.0.113.9\r\n", 200)] {
+        let request = format!("GET /shut HTTP/1.1\r\nHost: default.test\r\n{fields}\r\n");
+        assert_eq!(ask(&mut unix(&gateway, "http.sock").await, request).await.status(), status);
+    }
+    // Another one is not trusted, and may begin with the PROXY protocol.
+    let gateway = start_on_sockets("", "proxy_protocol = [\"unix\"]", &route("/", backend.address));
+    let mut io = unix(&gateway, "http.sock").await;
+    io.write_all(b"PROXY TCP4 192.0.2.1 127.0.0.1 5000 443\r\n").await.unwrap();
+    assert_eq!(ask(&mut io, GET).await.status(), 200);
+    assert_eq!(seen.last().get("x-forwarded-for"), Some("192.0.2.1"));
+    let mut io = unix(&gateway, "http.sock").await;
+    io.write_all(b"PROXY TCP6 :: ::1 5000 443\r\n").await.unwrap();
+    assert_eq!(io.read(&mut [0]).await.unwrap_or(0), 0, "that would be a peer over a Unix socket");
+    let mut io = unix(&gateway, "http.sock").await;
+    io.write_all(GET.as_bytes()).await.unwrap();
+    assert_eq!(io.read(&mut [0]).await.unwrap_or(0), 0, "the header is missing");
+}
+
+#[tokio::test]
+async fn unix_sockets_over_reloads_and_takeovers() {
+    let (backend, _seen) = echo().await;
+    let gateway = start_on_sockets("", "", &route("/", backend.address));
+    let [http, tls] = ["http.sock", "tls.sock"].map(|name| gateway.path().join(name));
+    let mut plain =
+        WebSocket::connect(unix(&gateway, "http.sock").await, "default.test", "/", "").await.unwrap().0;
+    let io =
+        Tls::new("default.test", &["http/1.1"]).over_any(unix(&gateway, "tls.sock").await).await.unwrap();
+    let mut encrypted = WebSocket::connect(io, "default.test", "/", "").await.unwrap().0;
+    gateway.reload();
+    plain.echoes("after a reload").await;
+    let new = gateway.take_over();
+    let moved = gateway.wait("sessions moved: they go on in the new process");
+    assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&2.into(), &0.into()));
+    gateway.wait("retired: the last connection has ended");
+    for socket in [&mut plain, &mut encrypted] {
+        socket.echoes("after a takeover").await;
+    }
+    let mut again =
+        WebSocket::connect(unix(&gateway, "http.sock").await, "default.test", "/", "").await.unwrap().0;
+    again.echoes("to the new process").await;
+    assert!([&http, &tls].iter().all(|path| std::fs::metadata(path).unwrap().file_type().is_socket()));
+    // A listener that goes takes its path with it, and the end takes the others.
+    let text = std::fs::read_to_string(gateway.path().join("wssgate.toml")).unwrap();
+    gateway.write_config(&text.replace("/tls.sock", "/other.sock"));
+    send_signal(new, "HUP");
+    gateway.wait("no longer listening");
+    assert!(!tls.exists() && gateway.path().join("other.sock").exists());
+    send_signal(new, "TERM");
+    soon(async {
+        while http.exists() || gateway.path().join("other.sock").exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_at_the_path_already() {
+    // What a dead process has left is replaced.
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
+    drop(std::os::unix::net::UnixListener::bind(setup.path().join("http.sock")).unwrap());
+    let respond = "[[route]]\npath = \"/\"\nrespond = 204\n";
+    let text = on_sockets(setup.path(), "", "", respond);
+    let gateway = setup.start(&text);
+    assert_eq!(ask(&mut unix(&gateway, "http.sock").await, GET).await.status(), 204);
+    // One that lives is not, nor is a file.
+    for is_file in [false, true] {
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
+        let path = setup.path().join("http.sock");
+        let _alive = if is_file {
+            std::fs::write(&path, "a file").unwrap();
+            None
+        } else {
+            Some(UnixListener::bind(&path).unwrap())
+        };
+        let text = on_sockets(setup.path(), "", "", respond);
+        let mut gateway = setup.launch(&text);
+        assert!(!gateway.wait_end().success());
+        let says = if is_file { "is there already and is not a socket" } else { "another process" };
+        assert!(gateway.log().contains(says), "{}", gateway.log());
+        assert!(path.exists());
+    }
 }

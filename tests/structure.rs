@@ -327,7 +327,7 @@ fn each_thing_is_done_in_its_place() {
     only(&["hickory"], &["gateway/lifecycle/resolver/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
     only(&["tracing"], &["gateway/"]);
-    only(&["UnixListener"], &["gateway/ops/control/"]);
+    only(&["UnixListener"], &["gateway/ops/control/", "gateway/edge/listener.rs"]);
     only(
         &["h2::"],
         &["gateway/edge/http2.rs", "gateway/upstream/body.rs", "gateway/upstream/http2/", "upgrade-handler/"],

@@ -53,7 +53,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
 /// Addresses that can't be listened on now.
 fn ports(config: &Config) -> Vec<String> {
     let admin = config.admin.as_ref().map(|admin| admin.address);
-    let addresses = config.listeners.iter().map(|listener| listener.address).chain(admin);
+    let addresses = config.listeners.iter().filter_map(|listener| listener.address.ip()).chain(admin);
     let taken = |address| match options::try_bind(address)?.kind() {
         ErrorKind::AddrInUse => Some(format!(
             "{address} is in use: another program listens there (`ss -ltnp` shows which one). If it is this gateway under another user, there is nothing to do"

@@ -2,7 +2,6 @@
 //! the path of a message is shared with another worker.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,7 +10,6 @@ use std::{io, net};
 
 use frame_core::handle::Order;
 use net_io::unix_now;
-use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval, sleep};
@@ -25,8 +23,9 @@ use crate::context::relief::{LOOK_INTERVAL, Relief};
 use crate::context::transit::{ArrivingSession, FrozenSession};
 use crate::context::under_way::UnderWay;
 use crate::context::{Common, Worker};
-use crate::edge::listener::{self, Stop};
+use crate::edge::listener::{self, Accepting, Stop};
 use crate::net::budget::Pressure;
+use crate::net::listening::ListenAddress;
 use crate::net::sweep::{self};
 use crate::session::arrivals::{Arrivals, go_back};
 use crate::upstream::http2::connections::Connections;
@@ -38,10 +37,11 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(1);
 /// Commands of the main thread to a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Accept connections on this socket; `address` is what the configuration calls it.
+    /// Accept connections on this socket; `address` is what the configuration calls it. A Unix socket has the same
+    /// type: the standard library makes one of any descriptor.
     Listen {
         /// The key of the listener's settings.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Bound and listening.
         socket: net::TcpListener,
     },
@@ -49,12 +49,12 @@ pub(crate) enum Command {
     /// live on.
     Unlisten {
         /// The key of the listener's settings.
-        address: SocketAddr,
+        address: ListenAddress,
     },
     /// Send duplicates of the listening sockets, each with what the configuration calls it.
     Lend {
         /// Where to.
-        to: mpsc::UnboundedSender<(SocketAddr, io::Result<OwnedFd>)>,
+        to: mpsc::UnboundedSender<(ListenAddress, io::Result<OwnedFd>)>,
     },
     /// Put sessions of another process together, and wait with them.
     Take {
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// and session have.
     Retire {
         /// The listeners that go on there. The others end, as with `Unlisten`.
-        kept: Arc<[SocketAddr]>,
+        kept: Arc<[ListenAddress]>,
     },
     /// Accept no more connections, and end when the last connection and session have ended.
     Drain,
@@ -144,16 +144,16 @@ pub(crate) fn start(
 
 /// A socket on which connections are accepted.
 struct Listening {
-    address: SocketAddr,
-    socket: Arc<TcpListener>,
+    address: ListenAddress,
+    socket: Arc<Accepting>,
     stop: oneshot::Sender<Stop>,
 }
 
 impl Listening {
-    fn start(worker: &Arc<Worker>, address: SocketAddr, socket: net::TcpListener) -> io::Result<Self> {
-        let socket = Arc::new(TcpListener::from_std(socket)?);
+    fn start(worker: &Arc<Worker>, address: ListenAddress, socket: net::TcpListener) -> io::Result<Self> {
+        let socket = Arc::new(Accepting::new(&address, socket)?);
         let (stop, stopped) = oneshot::channel();
-        let accepting = listener::accept(worker.clone(), address, socket.clone(), stopped);
+        let accepting = listener::accept(worker.clone(), address.clone(), socket.clone(), stopped);
         // Counted: what waits in a queue when it is closed is still to be served.
         worker.tasks.spawn(accepting);
         Ok(Self { address, socket, stop })
@@ -177,7 +177,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
         tokio::select! {
             command = inbox.recv() => match command {
                 Some(Command::Listen { address, socket }) => {
-                    match Listening::start(&worker, address, socket) {
+                    match Listening::start(&worker, address.clone(), socket) {
                         Ok(socket) => listening.push(socket),
                         Err(e) => warn!(%address, cause = %e, "a worker can't listen"),
                     }
@@ -186,7 +186,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     .extract_if(.., |socket| socket.address == address)
                     .for_each(|socket| socket.stop(Stop::AfterQueue)),
                 Some(Command::Lend { to }) => for Listening { address, socket, .. } in &listening {
-                    let _ = to.send((*address, socket.as_fd().try_clone_to_owned()));
+                    let _ = to.send((address.clone(), socket.as_fd().try_clone_to_owned()));
                 }
                 Some(Command::Take { sessions, refused }) => {
                     let _ = refused.send(arrivals.take(&worker, sessions));

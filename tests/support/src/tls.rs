@@ -18,6 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::Io;
 use crate::pki::Issued;
 
 /// Both versions.
@@ -125,8 +126,16 @@ impl Tls {
     /// What TCP or TLS says.
     pub async fn over(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         tcp.set_nodelay(true)?;
+        self.over_any(tcp).await
+    }
+
+    /// Over any stream.
+    ///
+    /// # Errors
+    /// What TLS says.
+    pub async fn over_any<T: Io>(&self, io: T) -> io::Result<TlsStream<T>> {
         let name = self.server_name.clone().unwrap_or_else(|| "no.sni.test".into());
-        TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), tcp).await
+        TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), io).await
     }
 }
 

@@ -114,7 +114,7 @@ fn listens_oddly(listener: &Listener, config: &Config) -> Option<String> {
     let has_tls = config.has_tls();
     // Those that don't say where they are served are meant for TLS.
     let has_open = config.routes.iter().any(|route| route.matcher.listeners.is_empty());
-    let address = listener.address;
+    let address = &listener.address;
     let port = address.port();
     match listener.tls {
         Some(_) if PLAIN_PORTS.contains(&port) => Some(format!(
@@ -125,11 +125,17 @@ fn listens_oddly(listener: &Listener, config: &Config) -> Option<String> {
             "the listener {address} has tls = false, but clients speak TLS on port {port}; remove tls = false, \
              or write another port"
         )),
-        None if has_tls && has_open && !listener.redirect && !address.ip().is_loopback() => Some(format!(
-            "the listener {address} has tls = false and serves every route without encryption, beside those \
+        None if has_tls
+            && has_open
+            && !listener.redirect
+            && address.ip().is_some_and(|address| !address.ip().is_loopback()) =>
+        {
+            Some(format!(
+                "the listener {address} has tls = false and serves every route without encryption, beside those \
              with TLS; write redirect = \"https\" to send clients to TLS, or 127.0.0.1 as its address if only a proxy \
              on this machine is to use it"
-        )),
+            ))
+        }
         _ => None,
     }
 }

@@ -53,8 +53,10 @@ options! {
     /// Where connections are accepted. At least one section is needed.
     struct ListenerOptions: "[[listener]]";
 
-    /// The addresses to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only.
-    address: List<kind::Address>, required = "\"0.0.0.0:443\"";
+    /// The addresses to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only. `"unix:/run/wssgate/http.sock"`
+    /// is a Unix socket, which every user of the machine may open who may enter its directory. Its clients are called
+    /// `"unix"`: in the log, in lists, and in `trusted_proxies`.
+    address: List<kind::ListenAddress>, required = "\"0.0.0.0:443\"";
     /// What routes call it in their `listener`.
     name: kind::Name, otherwise = "its address";
     /// Whether the listener speaks TLS. Without TLS it speaks HTTP/1.1 only.
@@ -126,7 +128,7 @@ pub(super) fn read(d: &mut Document<'_>, sections: Vec<ListenerOptions>) -> Vec<
             d.problem(place, "address: the list is empty");
         }
         for address in addresses {
-            if let Some(what) = rules::overlap(&listeners, address, |other| d.shown(other, place)) {
+            if let Some(what) = rules::overlap(&listeners, &address, |other| d.shown(other, place)) {
                 d.problem(place, what);
             }
             let name = section.name.as_ref().map(|at| at.value.clone());

@@ -61,6 +61,7 @@ pub use self::problem::{Place, Problem, Problems};
 pub use self::reference::reference;
 pub use self::schema::schema;
 use self::top_level::TopLevel;
+pub use crate::net::listening::ListenAddress;
 
 impl Config {
     /// Reads and checks a file.

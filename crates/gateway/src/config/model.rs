@@ -13,6 +13,7 @@ use super::dns::DnsSettings;
 use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
+use crate::net::listening::ListenAddress;
 use crate::site::hidden::Hidden;
 use crate::site::route::Route;
 use crate::site::{self, Drain, RemovedRoutes, TakeoverSessions};
@@ -154,7 +155,7 @@ impl Config {
         let listeners = self.listeners.iter();
         let listeners = listeners.map(|listener| site::listener::ListenerSettings {
             name: listener.name.clone(),
-            address: listener.address,
+            address: listener.address.clone(),
             tls: listener.tls.clone(),
             limits: listener.limits,
             websocket_over_http2: listener.websocket_over_http2,
@@ -232,7 +233,7 @@ pub struct Listener {
     /// What routes call it; listeners may share a name.
     pub name: Arc<str>,
     /// The address; port 0 lets the system choose.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// `None`: plain text, HTTP/1.1 only.
     pub tls: Option<AcceptorSettings>,
     /// How long clients are waited for.
@@ -260,7 +261,7 @@ impl Listener {
     pub fn plain(address: SocketAddr) -> Self {
         Self {
             name: address.to_string().into(),
-            address,
+            address: address.into(),
             tls: None,
             limits: ClientLimits::DEFAULT,
             websocket_over_http2: true,

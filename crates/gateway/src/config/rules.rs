@@ -4,7 +4,7 @@
 //! configuration that was made of values.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use upgrade_handler::origin::OriginPattern;
 use super::kind::CloseCode;
 use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
 use super::problem::Place;
+use crate::net::listening::ListenAddress;
 use crate::net::options::collide;
 use crate::site::Drain;
 use crate::site::matcher::Matcher;
@@ -61,19 +62,28 @@ pub(super) fn handover_wait(wait: Duration) -> Option<String> {
 /// What is wrong with `address` beside the listeners that are there already. `shown` says where one of them is written.
 pub(super) fn overlap(
     listeners: &[Listener],
-    address: SocketAddr,
+    address: &ListenAddress,
     shown: impl Fn(Place) -> String,
 ) -> Option<String> {
-    let other = listeners.iter().find(|l| collide(l.address, address))?;
+    let collides = |other: &ListenAddress| match (other.ip(), address.ip()) {
+        (Some(other), Some(address)) => collide(other, address),
+        _ => other == address,
+    };
+    let other = listeners.iter().find(|l| collides(&l.address))?;
     let line = match other.place.line {
         0 => String::new(),
         _ => format!(" ({})", shown(other.place)),
     };
-    let other = other.address;
+    let other = &other.address;
+    let ips = [address, other].map(|address| address.ip().map(|address| address.ip()));
     Some(if other == address {
         format!("address: {address} is listened on already{line}")
     } else {
-        let all = if address.ip().is_unspecified() { address.ip() } else { other.ip() };
+        let all = ips
+            .into_iter()
+            .flatten()
+            .find(IpAddr::is_unspecified)
+            .map_or_else(String::new, |all| all.to_string());
         format!(
             "address: {address} overlaps with {other}{line}; {all} is every address of this machine, so keep one \
              of the two"
@@ -172,7 +182,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         config.routes.is_empty().then(|| NO_ROUTE.to_owned()),
     ];
     for (i, listener) in config.listeners.iter().enumerate() {
-        found.push(overlap(&config.listeners[..i], listener.address, |_| String::new()));
+        found.push(overlap(&config.listeners[..i], &listener.address, |_| String::new()));
         found.extend(listener_problems(listener));
     }
     if config.listeners.iter().any(|listener| listener.redirect) && !config.has_tls() {
@@ -180,7 +190,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     }
     if let Some(admin) = &config.admin {
         found.push(
-            overlap(&config.listeners, admin.address, |_| String::new())
+            overlap(&config.listeners, &admin.address.into(), |_| String::new())
                 .map(|what| format!("[admin]: {what}")),
         );
     }
@@ -220,7 +230,7 @@ fn listener_problems(listener: &Listener) -> Vec<Option<String>> {
         positive("header_timeout", limits.header_timeout),
         positive("keep_alive_timeout", limits.keep_alive_timeout),
     ];
-    let address = listener.address;
+    let address = &listener.address;
     problems.into_iter().map(|what| what.map(|what| format!("listener {address}: {what}"))).collect()
 }
 

@@ -606,7 +606,7 @@ fn ipv6_and_single_addresses() {
     let text = DOCUMENTED.replace("0.0.0.0:443", "[::]:443").replace("10.0.0.0/8", "2001:db8::1");
     let (config, problems) = parse(&text);
     assert_eq!(problems, Vec::<String>::new());
-    assert!(config.listeners[0].address.is_ipv6());
+    assert!(config.listeners[0].address.ip().unwrap().is_ipv6());
     assert_eq!(config.trusted_proxies[0].prefix_len(), 128);
 }
 

@@ -139,7 +139,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     }
     let admin = top.admin.map(|section| {
         let At { value: address, place } = section.value.address;
-        if let Some(what) = rules::overlap(&listeners, address, |other| d.shown(other, place)) {
+        if let Some(what) = rules::overlap(&listeners, &address.into(), |other| d.shown(other, place)) {
             d.problem(place, what);
         }
         Admin { address, place }

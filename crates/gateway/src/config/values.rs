@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tls_acceptor::{CertName, ServerName};
 
+use crate::net::listening::{BadAddress, ListenAddress, UNIX_PEER, UNIX_PEER_NAME};
 use crate::site::access::Per;
 use crate::site::balance::HashKey;
 use crate::site::endpoint::Endpoint;
@@ -104,6 +105,13 @@ pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    if text.trim().starts_with("unix:") {
+        return text.trim().parse().map_err(|e: BadAddress| e.to_string());
+    }
+    socket_address(text).map(ListenAddress::Ip)
+}
+
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.trim().parse().map_err(|_| {
         let port = |port: &str| port.parse::<u16>().is_ok();
@@ -148,6 +156,9 @@ pub(super) fn source_address(text: &str) -> Result<IpAddr, String> {
 }
 
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    if text == UNIX_PEER_NAME {
+        return Ok(UNIX_PEER.into());
+    }
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| match text {
         "*" | "all" => format!("{text:?} would trust every client; name the proxies, such as \"10.0.0.0/8\""),
@@ -511,6 +522,7 @@ mod tests {
     #[test]
     fn networks() {
         assert_eq!(network("10.0.0.1").unwrap().to_string(), "10.0.0.1/32");
+        assert!(network("unix").unwrap().contains(&UNIX_PEER));
         for (text, says) in [
             ("*", "would trust every client"),
             ("all", "would trust every client"),

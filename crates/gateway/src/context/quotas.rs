@@ -15,6 +15,7 @@ use frame_core::metered::RateCounts;
 use http::{HeaderMap, HeaderValue};
 use tracing::{debug, warn};
 
+use crate::net::listening::PeerName;
 use crate::site::access::Per;
 use crate::site::rate::Rate;
 use crate::site::route::Route;
@@ -163,7 +164,7 @@ impl Quotas {
     /// A request of `peer` was refused. The log has one line a second.
     pub fn refuse(&self, peer: SocketAddr, route: &Route, cause: &str) {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        debug!(%peer, route = route.id.as_str(), cause, "request refused with 429");
+        debug!(peer = %PeerName(peer), route = route.id.as_str(), cause, "request refused with 429");
         let now = Instant::now();
         let mut logged = lock(&self.logged);
         let (requests, at) = &mut *logged;
@@ -172,7 +173,7 @@ impl Quotas {
             *at = Some(now);
             let requests = std::mem::take(requests);
             drop(logged);
-            warn!(requests, latest = %peer, route = route.id.as_str(), cause, "requests refused with 429");
+            warn!(requests, latest = %PeerName(peer), route = route.id.as_str(), cause, "requests refused with 429");
         }
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::net::listening::PeerName;
+
 /// Between two lines of the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -20,10 +22,10 @@ pub struct ShedClients {
 impl ShedClients {
     /// `peer` was disconnected; `cause` says what it did not do.
     pub fn record(&self, peer: SocketAddr, cause: &str) {
-        debug!(%peer, cause, "connection closed to make room for another client");
+        debug!(peer = %PeerName(peer), cause, "connection closed to make room for another client");
         if let Some(clients) = self.count(Instant::now()) {
             warn!(
-                clients, latest = %peer, cause,
+                clients, latest = %PeerName(peer), cause,
                 "clients that send nothing are disconnected, because other clients need their places"
             );
         }

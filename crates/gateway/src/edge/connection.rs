@@ -31,6 +31,7 @@ use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::edge::opening::Opening;
 use crate::edge::proxied::{NoHeader, read_header};
 use crate::edge::{http1, http2};
+use crate::net::listening::{PeerName, UNIX_PEER};
 use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
@@ -55,6 +56,11 @@ pub(crate) async fn wait_for_first_bytes(
     if state.proxy_protocol.contains(peer.ip()) {
         // Boxed, since other listeners' connections have no use for its room.
         match Box::pin(read_balancer_header(&worker, &tcp, peer, deadline)).await {
+            // It would be taken for a peer over a Unix socket.
+            Some(Header::Client(address)) if address.ip() == UNIX_PEER => {
+                info!(peer = %PeerName(peer), cause = "its address is ::", "no header of the PROXY protocol");
+                return;
+            }
             Some(Header::Client(address)) => client = address,
             Some(Header::Local) => {}
             None => return,
@@ -74,7 +80,7 @@ async fn has_first_bytes(worker: &Worker, tcp: &TcpStream, peer: SocketAddr, dea
         biased;
         readable = readable(tcp) => return readable.is_ok(),
         () = place.called_off() => worker.shed_clients.record(peer, "the client has sent nothing"),
-        () = sleep_until(deadline) => debug!(%peer, "the client sent nothing in time"),
+        () = sleep_until(deadline) => debug!(peer = %PeerName(peer), "the client sent nothing in time"),
         () = worker.draining.cancelled() => {}
     }
     false
@@ -91,14 +97,14 @@ async fn read_balancer_header(
         biased;
         header = read_header(tcp) => match header {
             Ok(header) => {
-                debug!(%peer, header = ?header, "header of the PROXY protocol");
+                debug!(peer = %PeerName(peer), header = ?header, "header of the PROXY protocol");
                 return Some(header);
             }
             // Health checks that only connect.
-            Err(NoHeader::Io(e)) => debug!(%peer, cause = %e, "no header of the PROXY protocol"),
-            Err(NoHeader::Fault(fault)) => info!(%peer, cause = %fault, "no header of the PROXY protocol"),
+            Err(NoHeader::Io(e)) => debug!(peer = %PeerName(peer), cause = %e, "no header of the PROXY protocol"),
+            Err(NoHeader::Fault(fault)) => info!(peer = %PeerName(peer), cause = %fault, "no header of the PROXY protocol"),
         },
-        () = sleep_until(deadline) => info!(%peer, cause = "it was not complete in time", "no header of the PROXY protocol"),
+        () = sleep_until(deadline) => info!(peer = %PeerName(peer), cause = "it was not complete in time", "no header of the PROXY protocol"),
         () = worker.draining.cancelled() => {}
     }
     None
@@ -165,7 +171,7 @@ async fn handshake(
         Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
             Ok(accepted) => {
                 debug!(
-                    %peer, server_name = accepted.server_name.as_deref(), version = accepted.version,
+                    peer = %PeerName(peer), server_name = accepted.server_name.as_deref(), version = accepted.version,
                     alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
                     "TLS handshake done"
                 );
@@ -188,13 +194,15 @@ async fn handshake(
 fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
     match e {
         // Port scans, health checks, and people who close a tab.
-        AcceptError::Gone | AcceptError::Io(_) => debug!(%peer, cause = %e, "no TLS connection"),
+        AcceptError::Gone | AcceptError::Io(_) => {
+            debug!(peer = %PeerName(peer), cause = %e, "no TLS connection");
+        }
         AcceptError::Shed => {
             worker.shed_clients.record(peer, "the client stopped in the middle of its TLS handshake");
         }
         AcceptError::NotTls { began } if let Some(opening) = Opening::of(began) => {
-            info!(%peer, cause = opening.advice(true), "no TLS connection");
+            info!(peer = %PeerName(peer), cause = opening.advice(true), "no TLS connection");
         }
-        _ => info!(%peer, cause = %e, "no TLS connection"),
+        _ => info!(peer = %PeerName(peer), cause = %e, "no TLS connection"),
     }
 }

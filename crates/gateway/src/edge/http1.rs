@@ -27,6 +27,7 @@ use crate::edge::linger;
 use crate::edge::opening::Opening;
 use crate::net::error::chain;
 use crate::net::limits::HEAD_LEN_MAX;
+use crate::net::listening::PeerName;
 use crate::net::patience::{HeadReading, StallTimeout};
 use crate::net::stream::Transport;
 use crate::request::body::{AnswerBody, ToClient};
@@ -96,14 +97,14 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         if e.is_parse()
             && let Some(opening) = opening.filter(|opening| *opening != Opening::Http1)
         {
-            info!(%peer, cause = opening.advice(connection.tls.is_some()), "not an HTTP/1.1 request");
+            info!(peer = %PeerName(peer), cause = opening.advice(connection.tls.is_some()), "not an HTTP/1.1 request");
         } else if e.is_parse() && !e.is_parse_too_large() {
-            info!(%peer, cause = chain(&e), "not an HTTP/1.1 request");
+            info!(peer = %PeerName(peer), cause = chain(&e), "not an HTTP/1.1 request");
         } else if e.is_parse() {
-            info!(%peer, cause = chain(&e), "the request head is too long");
+            info!(peer = %PeerName(peer), cause = chain(&e), "the request head is too long");
         } else {
             // Clients that go away, and timeouts of clients that say nothing.
-            debug!(%peer, cause = chain(&e), "connection ended");
+            debug!(peer = %PeerName(peer), cause = chain(&e), "connection ended");
         }
     }
 }

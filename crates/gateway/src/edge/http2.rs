@@ -38,6 +38,7 @@ use crate::edge::lent::{Lent, lend};
 use crate::edge::linger;
 use crate::net::limits::HEAD_LEN_MAX;
 use crate::net::limits::STALL_MAX;
+use crate::net::listening::PeerName;
 use crate::net::patience::StallTimeout;
 use crate::net::stream::Transport;
 use crate::request::body::ToClient;
@@ -97,8 +98,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
         .handshake::<_, Bytes>(Counted::new(StallTimeout::new(io), flooded.clone()));
     let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
-        Ok(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
-        Err(_) => return debug!(%peer, "the client sent no HTTP/2 preface in time"),
+        Ok(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
+        Err(_) => return debug!(peer = %PeerName(peer), "the client sent no HTTP/2 preface in time"),
     };
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
@@ -126,7 +127,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     if resets > RESETS_MAX {
                         h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                         resets = 0;
-                        info!(%peer, "connection closed: the client resets its requests before they are answered");
+                        info!(peer = %PeerName(peer), "connection closed: the client resets its requests before they are answered");
                         continue;
                     }
                     let guard = open.enter();
@@ -134,12 +135,12 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     let task = stream(connection.clone(), peer_field.clone(), request, respond, guard);
                     worker.tasks.spawn(Looked::new(task, open.clone()));
                 }
-                Some(Err(e)) => return debug!(%peer, cause = %e, "connection ended"),
+                Some(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
                 None => return,
             },
             () = turns(&flooded) => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
-                info!(%peer, "connection closed: the client floods it with frames that carry nothing");
+                info!(peer = %PeerName(peer), "connection closed: the client floods it with frames that carry nothing");
             }
             () = open.pass_looks_on() => {}
             () = open.all_closed.notified() => {

@@ -1,19 +1,21 @@
 //! The accept loop: accept, spawn.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::context::Worker;
 use crate::edge::connection;
+use crate::net::listening::{ListenAddress, UNIX_PEER};
 use crate::net::shortage::is_shortage;
 use crate::site::listener::ListenerState;
 
@@ -31,13 +33,66 @@ pub(crate) enum Stop {
     AfterQueue,
 }
 
+/// A socket on which connections are accepted.
+#[derive(Debug)]
+pub(crate) enum Accepting {
+    /// Of TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl Accepting {
+    /// Over a socket that listens, of the kind that its address has. Within a runtime.
+    ///
+    /// # Errors
+    /// If the runtime has no room for it.
+    pub(crate) fn new(address: &ListenAddress, socket: net::TcpListener) -> io::Result<Self> {
+        match address {
+            ListenAddress::Ip(_) => TcpListener::from_std(socket).map(Self::Tcp),
+            ListenAddress::Unix(_) => UnixListener::from_std(OwnedFd::from(socket).into()).map(Self::Unix),
+        }
+    }
+
+    /// The next connection. One over a Unix socket is handled as TCP: the system's calls are the same, and an option of
+    /// TCP that it hasn't is not worth a connection.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await,
+            Self::Unix(listener) => {
+                let (unix, _) = listener.accept().await?;
+                let unix = TcpStream::from_std(OwnedFd::from(unix.into_std()?).into())?;
+                Ok((unix, (UNIX_PEER, 0).into()))
+            }
+        }
+    }
+
+    /// Whose a connection is that was accepted without the runtime.
+    fn peer(&self, peer: Option<rustix::net::SocketAddrAny>) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_) => peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+            Self::Unix(_) => Some((UNIX_PEER, 0).into()),
+        }
+    }
+}
+
+impl AsFd for Accepting {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
 /// Accepts connections until `stop`, or until its sender is dropped.
 pub(crate) async fn accept(
     worker: Arc<Worker>,
-    address: SocketAddr,
-    listener: Arc<TcpListener>,
+    address: ListenAddress,
+    listener: Arc<Accepting>,
     mut stop: oneshot::Receiver<Stop>,
 ) {
+    let address = &address;
     let mut state = worker.site().listener_state(address);
     if accept_all(&worker, address, &listener, &mut stop, &mut state).await == Stop::AfterQueue {
         // The listener may have gone from the site.
@@ -50,8 +105,8 @@ pub(crate) async fn accept(
 /// `last` is how connections were received last. Nothing that was accepted is dropped.
 async fn accept_all(
     worker: &Arc<Worker>,
-    address: SocketAddr,
-    listener: &TcpListener,
+    address: &ListenAddress,
+    listener: &Accepting,
     stop: &mut oneshot::Receiver<Stop>,
     last: &mut Option<Arc<ListenerState>>,
 ) -> Stop {
@@ -82,7 +137,7 @@ async fn accept_all(
 
 /// File descriptors or memory are exhausted, and nothing can be accepted. A client that has said nothing for a
 /// while is given up to make room.
-async fn pause(worker: &Worker, address: SocketAddr, e: &io::Error) {
+async fn pause(worker: &Worker, address: &ListenAddress, e: &io::Error) {
     worker.shortage.failed(address, e);
     if !worker.silent.shed(None, SILENCE_MIN) {
         sleep(SHORTAGE_PAUSE).await;
@@ -98,15 +153,15 @@ fn receive(worker: &Arc<Worker>, state: Arc<ListenerState>, tcp: TcpStream, peer
 /// Accepts what waits, until nothing does.
 async fn accept_queue(
     worker: &Arc<Worker>,
-    address: SocketAddr,
-    listener: &TcpListener,
+    address: &ListenAddress,
+    listener: &Accepting,
     state: &Arc<ListenerState>,
 ) {
     loop {
         // Not tokio's accept: it knows of waiting connections only after an event of the system.
         let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
         let (tcp, peer) = match accepted.map_err(io::Error::from) {
-            Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), peer.map(SocketAddr::try_from)),
+            Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), listener.peer(peer)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
             Err(e) if is_shortage(&e) => {
                 pause(worker, address, &e).await;
@@ -115,7 +170,7 @@ async fn accept_queue(
             Err(_) => continue, // the client was gone before it was accepted
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
-        if let (Ok(tcp), Some(Ok(peer))) = (tcp, peer) {
+        if let (Ok(tcp), Some(peer)) = (tcp, peer) {
             receive(worker, state.clone(), tcp, peer);
         }
     }
@@ -169,7 +224,8 @@ mod tests {
             client
         };
         let clients = (0..3).map(|_| connect()).collect();
-        let listener = Arc::new(TcpListener::from_std(listener).unwrap());
+        let address = ListenAddress::from(address);
+        let listener = Arc::new(Accepting::new(&address, listener).unwrap());
         let (stop, stopped) = oneshot::channel();
         stop.send(how).unwrap();
         accept(worker.clone(), address, listener, stopped).await;

@@ -42,11 +42,11 @@ impl Gateway {
         Ok(Self { begun, closed, started })
     }
 
-    /// The addresses that are bound, in the order of the configuration: with the port that the system chose where
+    /// The addresses that are bound, Unix sockets left out, in the order of the configuration: with the port that the system chose where
     /// the configuration says 0.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.closed.listeners.iter().map(|listener| listener.local).collect()
+        self.closed.listeners.iter().filter_map(|listener| listener.local.ip()).collect()
     }
 
     /// Serves until `shutdown` completes, then drains as at SIGTERM (`drain_delay`, `drain_window`,

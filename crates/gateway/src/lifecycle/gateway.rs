@@ -1,7 +1,7 @@
 //! The running gateway, and how it starts: everything that can fail first, then it serves.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
@@ -30,9 +30,11 @@ use crate::config::{Config, Problems};
 use crate::context::Common;
 use crate::context::quotas::Quotas;
 use crate::context::transit::Transit;
+use crate::net::listening::ListenAddress;
 use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
+use crate::ops::control::socket::SocketClaim;
 use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
@@ -70,7 +72,9 @@ pub(super) struct RunningGateway {
     pub(super) expiries: Expiries,
     pub(super) workers: Vec<Handle>,
     /// By the address in the configuration.
-    pub(super) listening: HashMap<SocketAddr, SocketAddr>,
+    pub(super) listening: HashMap<ListenAddress, ListenAddress>,
+    /// The paths of Unix sockets that are removed with their listeners.
+    pub(super) claims: HashMap<ListenAddress, SocketClaim>,
     pub(super) generation: u64,
     pub(super) program: Program,
     pub(super) inherited: Inherited,
@@ -148,9 +152,9 @@ impl RunningGateway {
         let mut listeners = Vec::new();
         let mut problems = Vec::new();
         for listener in &config.listeners {
-            match inherited.listen(listener.address, workers) {
+            match inherited.listen(&listener.address, workers) {
                 Ok(opened) => listeners.push(opened),
-                Err(e) => problems.push(config.problem(listener.place, cannot_listen(listener.address, &e))),
+                Err(e) => problems.push(config.problem(listener.place, cannot_listen(&listener.address, &e))),
             }
         }
         let default_control = match source {
@@ -225,6 +229,7 @@ impl RunningGateway {
             expiries: Expiries::default(),
             workers,
             listening: HashMap::new(),
+            claims: HashMap::new(),
             generation: 1,
             program,
             inherited,
@@ -265,14 +270,20 @@ impl RunningGateway {
     }
 
     /// Deals a listener's sockets to the workers.
-    pub(super) fn listen(&mut self, BoundListener { address, local, sockets }: BoundListener) {
+    pub(super) fn listen(&mut self, bound: BoundListener) {
+        let BoundListener { address, local, sockets, claim, is_activated } = bound;
+        if let (ListenAddress::Unix(path), false) = (&address, is_activated)
+            && let Some(claim) = claim.or_else(|| SocketClaim::adopt(Path::new(&**path)))
+        {
+            self.claims.insert(address.clone(), claim);
+        }
         for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             // A worker that is gone is noticed where it ended.
-            let _ = worker.commands.send(Command::Listen { address, socket });
+            let _ = worker.commands.send(Command::Listen { address: address.clone(), socket });
         }
-        self.listening.insert(address, local);
-        let tls = self.site.load().listener_state(address).is_some_and(|state| state.acceptor.is_some());
+        let tls = self.site.load().listener_state(&address).is_some_and(|state| state.acceptor.is_some());
         info!(address = %local, tls, "listening");
+        self.listening.insert(address, local);
     }
 
     /// From here on this process is the service: it has the control socket, and reports to the service manager.

@@ -54,6 +54,11 @@ impl RunningGateway {
             }
         };
         stop_accepting(&self.workers, &successor.listeners);
+        for address in &successor.listeners {
+            if let Some(claim) = self.claims.remove(address) {
+                claim.release();
+            }
+        }
         info!(
             pid = std::process::id(),
             successor = successor.pid,

@@ -1,7 +1,6 @@
 //! What several parts of the lifecycle say.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use tracing::warn;
@@ -9,6 +8,7 @@ use tracing::warn;
 use super::load::Candidate;
 
 /// For the log.
+use crate::net::listening::ListenAddress;
 pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -31,9 +31,10 @@ pub(super) fn log_warnings(candidate: &Candidate) {
     }
 }
 
-pub(super) fn cannot_listen(address: SocketAddr, e: &std::io::Error) -> String {
+pub(super) fn cannot_listen(address: &ListenAddress, e: &std::io::Error) -> String {
     use std::io::ErrorKind as Kind;
     let hint = match e.kind() {
+        _ if address.ip().is_none() => "check the path",
         Kind::AddrInUse => "another program listens there already; `ss -ltnp` shows which one",
         Kind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"In production\""

@@ -38,6 +38,7 @@ pub use self::upgrade::new::SuccessionError;
 use self::upgrade::new::{Inherited, Predecessor};
 pub use self::upgrade::origin::{LaunchContext, LaunchContextError, launch};
 
+use crate::net::listening::ListenAddress;
 use crate::site::TakeoverSessions;
 
 /// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
@@ -55,7 +56,8 @@ pub async fn run(
     let Some(begun) = begin(source, origin, &mut signals).await? else {
         return Ok(Ending::Terminated);
     };
-    let mut addresses: Vec<SocketAddr> = begun.gateway.listening.values().copied().collect();
+    let mut addresses: Vec<SocketAddr> =
+        begun.gateway.listening.values().filter_map(ListenAddress::ip).collect();
     addresses.sort_unstable();
     on_ready(&addresses);
     Ok(main_loop::run(begun, &mut signals).await)

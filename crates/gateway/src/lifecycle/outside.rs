@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ControlSocket, Place, Problem};
 use crate::lifecycle::upgrade::new::Inherited;
+use crate::net::listening::ListenAddress;
 use crate::ops::admin::{AdminServer, Bound};
 use crate::ops::control::server::{Access, Control, PendingControl};
 use crate::ops::control::socket::check_free;
@@ -52,17 +53,18 @@ impl Outside {
         config: &Config,
         inherited: &mut Inherited,
         problems: &mut Vec<Problem>,
-        explain: impl Fn(SocketAddr, &io::Error) -> String,
+        explain: impl Fn(&ListenAddress, &io::Error) -> String,
     ) -> OpenedOutside {
         let wanted = config.admin.filter(|wanted| {
             let open = self.admin.as_ref().map(|(address, _)| *address);
             open != Some(wanted.address)
         });
         let admin = wanted.and_then(|wanted| {
-            match inherited.listen(wanted.address, 1).and_then(|opened| Bound::new(opened.sockets)) {
+            let address = ListenAddress::from(wanted.address);
+            match inherited.listen(&address, 1).and_then(|opened| Bound::new(opened.sockets)) {
                 Ok(bound) => Some(bound),
                 Err(e) => {
-                    problems.push(config.problem(wanted.place, explain(wanted.address, &e)));
+                    problems.push(config.problem(wanted.place, explain(&address, &e)));
                     None
                 }
             }
@@ -86,9 +88,9 @@ impl Outside {
     ///
     /// # Errors
     /// If there is no descriptor for it.
-    pub(super) fn lend(&self) -> io::Result<Option<(SocketAddr, OwnedFd)>> {
+    pub(super) fn lend(&self) -> io::Result<Option<(ListenAddress, OwnedFd)>> {
         let admin = self.admin.as_ref();
-        admin.map(|(address, admin)| Ok((*address, admin.lend()?))).transpose()
+        admin.map(|(address, admin)| Ok(((*address).into(), admin.lend()?))).transpose()
     }
 
     /// Another process is who is to be asked how the service is.

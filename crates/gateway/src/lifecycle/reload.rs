@@ -1,6 +1,5 @@
 //! SIGHUP: all files are read again, checked as a whole, and swapped in; or nothing changes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use super::work::{Asker, Read, Work};
 use crate::config::{Config, Problems};
 use crate::context::authority;
 use crate::context::registry::Entry;
+use crate::net::listening::ListenAddress;
 use crate::net::{clock, options};
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
@@ -96,10 +96,12 @@ impl RunningGateway {
 
     /// Why there can't be a new listener; perhaps its address is taken by one of the gateway's own,
     /// which is open as long as the reload may still be refused.
-    fn cannot_listen(&self, address: SocketAddr, e: &std::io::Error) -> String {
+    fn cannot_listen(&self, address: &ListenAddress, e: &std::io::Error) -> String {
         let taken = e.kind() == std::io::ErrorKind::AddrInUse;
-        let mut own = self.listening.values().copied().chain(self.outside.admin_address());
-        match own.find(|own| taken && options::collide(*own, address)) {
+        let listening = self.listening.values().filter_map(ListenAddress::ip);
+        let mut own = listening.chain(self.outside.admin_address());
+        let collides = |own| address.ip().is_some_and(|address| options::collide(own, address));
+        match own.find(|own| taken && collides(*own)) {
             Some(own) => format!(
                 "can't listen on {address}: the gateway itself listens on {own}; this change needs a restart"
             ),
@@ -123,16 +125,16 @@ impl RunningGateway {
             if self.listening.contains_key(&listener.address) {
                 continue;
             }
-            match self.inherited.listen(listener.address, self.workers.len()) {
+            match self.inherited.listen(&listener.address, self.workers.len()) {
                 Ok(sockets) => opened.push(sockets),
                 Err(e) => {
-                    let what = self.cannot_listen(listener.address, &e);
+                    let what = self.cannot_listen(&listener.address, &e);
                     problems.push(config.problem(listener.place, what));
                 }
             }
         }
         let mut inherited = std::mem::take(&mut self.inherited);
-        let explain = |address, e: &std::io::Error| self.cannot_listen(address, e);
+        let explain = |address: &ListenAddress, e: &std::io::Error| self.cannot_listen(address, e);
         let outside = self.outside.open(config, &mut inherited, &mut problems, explain);
         self.inherited = inherited;
         let generation = self.generation + 1;
@@ -163,17 +165,14 @@ impl RunningGateway {
             self.listen(listener);
         }
         self.outside.settle(&config, outside, &self.access);
-        let gone: Vec<SocketAddr> = self
-            .listening
-            .keys()
-            .copied()
-            .filter(|address| site.listener_state(*address).is_none())
-            .collect();
+        let gone: Vec<ListenAddress> =
+            self.listening.keys().filter(|address| site.listener_state(address).is_none()).cloned().collect();
         for address in &gone {
             self.listening.remove(address);
+            self.claims.remove(address);
             info!(%address, "no longer listening");
             for worker in &self.workers {
-                let _ = worker.commands.send(Command::Unlisten { address: *address });
+                let _ = worker.commands.send(Command::Unlisten { address: address.clone() });
             }
         }
         let routes_added = site.route_ids().difference(old.route_ids()).count();

@@ -4,6 +4,7 @@ pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod error;
 pub(crate) mod limits;
+pub(crate) mod listening;
 pub(crate) mod networks;
 pub(crate) mod options;
 pub(crate) mod patience;

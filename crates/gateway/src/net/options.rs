@@ -8,6 +8,8 @@ use std::time::Duration;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::net::listening::ListenAddress;
+
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 4096;
 
@@ -109,6 +111,17 @@ pub(crate) fn join(address: SocketAddr, more: usize) -> io::Result<Vec<StdListen
             Ok(socket.into())
         })
         .collect()
+}
+
+/// Where a listening socket listens.
+///
+/// # Errors
+/// If it is a Unix socket without a path, or with one that is no text.
+pub(crate) fn local(socket: &impl AsFd) -> io::Result<ListenAddress> {
+    let address = SockRef::from(socket).local_addr()?;
+    let unix = || Some(ListenAddress::Unix(address.as_pathname()?.to_str()?.into()));
+    let local = address.as_socket().map(ListenAddress::Ip).or_else(unix);
+    local.ok_or_else(|| io::Error::other("the socket has no address"))
 }
 
 /// Sets the options of a listening socket that another process has opened as on one of our own.

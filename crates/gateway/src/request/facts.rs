@@ -9,6 +9,7 @@ use http::request::Parts;
 use tls_acceptor::PeerCertificate;
 
 use crate::context::{Connection, Tls};
+use crate::net::listening::UNIX_PEER;
 use crate::site::extras::Extras;
 use crate::site::route::Route;
 use crate::site::template::{Placeholder, Template};
@@ -158,6 +159,7 @@ impl Facts {
     /// An element of Forwarded (RFC 7239 §4); a host with a port has to be quoted.
     pub(super) fn forwarded(&self, hop: &Hop<'_>) -> Option<HeaderValue> {
         let node = match hop.peer.to_canonical() {
+            UNIX_PEER => "unknown".to_owned(), // §6.2
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("\"[{ip}]\""), // §6.1
         };

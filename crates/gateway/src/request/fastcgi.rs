@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use crate::context::Connection;
+use crate::net::listening::UNIX_PEER;
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, note, tell_repairs};
@@ -144,8 +145,9 @@ impl Request<'_> {
                 host: self.hop.host,
                 client,
                 // What port a client has at another proxy isn't known.
-                client_port: (client == self.hop.peer).then(|| self.connection.peer.port()),
-                local: Some(self.connection.local),
+                client_port: (client == self.hop.peer && client != UNIX_PEER)
+                    .then(|| self.connection.peer.port()),
+                local: Some(self.connection.local).filter(|local| !local.ip().is_unspecified()),
                 body_len,
                 user: report.subject(),
             },

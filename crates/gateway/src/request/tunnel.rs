@@ -13,6 +13,7 @@ use upgrade_handler::{
 };
 
 use crate::context::Connection;
+use crate::net::listening::PeerName;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, begin, note};
 use crate::request::proxy::keep_names;
@@ -67,7 +68,7 @@ pub(super) fn wanted<'a>(
     }
     let asked: Vec<&str> = fields::tokens(&head.headers, UPGRADE).collect();
     debug!(
-        peer = %connection.peer,
+        peer = %PeerName(connection.peer),
         route = %route.id,
         upgrade = %cut(&asked.join(", ")),
         "the route's `upgrade` lists no protocol that the request asks for; it is served without the upgrade"

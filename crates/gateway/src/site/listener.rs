@@ -1,12 +1,12 @@
 //! How connections of a listener are received.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use tls_acceptor::Acceptor;
 
 use crate::net::limits::ClientLimits;
+use crate::net::listening::ListenAddress;
 use crate::net::networks::Networks;
 
 /// How connections of a listener are received.
@@ -32,7 +32,7 @@ pub struct ListenerSettings {
     /// What routes call it.
     pub name: Arc<str>,
     /// The address; port 0 lets the system choose.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// `None`: plain text, HTTP/1.1 only.
     pub tls: Option<tls_acceptor::AcceptorSettings>,
     /// How long clients are waited for.

@@ -39,7 +39,6 @@ pub mod upstream;
 pub mod written;
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +49,7 @@ use tls_acceptor::{Acceptor, Certificates, Tickets};
 use zeroize::Zeroizing;
 
 use crate::net::clock;
+use crate::net::listening::ListenAddress;
 use crate::net::networks::Networks;
 use crate::site::hidden::Hidden;
 use crate::site::listener::ListenerState;
@@ -152,7 +152,7 @@ pub struct Site {
     ids: HashSet<RouteId>,
     by_id: HashMap<RouteId, Arc<Route>>,
     upstreams: HashMap<String, Arc<UpstreamState>>,
-    states: HashMap<SocketAddr, (listener::ListenerSettings, Arc<ListenerState>)>,
+    states: HashMap<ListenAddress, (listener::ListenerSettings, Arc<ListenerState>)>,
 }
 
 impl Site {
@@ -187,7 +187,7 @@ impl Site {
                     })
                 }
             };
-            states.insert(listener.address, (listener.clone(), state));
+            states.insert(listener.address.clone(), (listener.clone(), state));
         }
         let mut upstreams = HashMap::new();
         for upstream in settings.routes.iter().filter_map(|route| route.action.upstream()) {
@@ -226,8 +226,8 @@ impl Site {
 
     /// How connections to the listener with this address are received.
     #[must_use]
-    pub fn listener_state(&self, address: SocketAddr) -> Option<Arc<ListenerState>> {
-        self.states.get(&address).map(|(_, state)| state.clone())
+    pub fn listener_state(&self, address: &ListenAddress) -> Option<Arc<ListenerState>> {
+        self.states.get(address).map(|(_, state)| state.clone())
     }
 
     /// Some route has this host and path.
@@ -294,8 +294,8 @@ impl Site {
 
     /// The listeners' addresses as the configuration has them, sorted.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<_> = self.states.keys().copied().collect();
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        let mut addresses: Vec<_> = self.states.keys().cloned().collect();
         addresses.sort_unstable();
         addresses
     }

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::peer::cut;
 use super::record::{Kind, Record, Sink};
+use crate::net::listening::{ClientName, PeerName};
 use crate::site::route_id::RouteId;
 
 /// Writes a line to the log for each record.
@@ -18,8 +19,8 @@ macro_rules! line {
     ($level:ident, $record:expr, $message:literal, $($fields:tt)*) => {{
         let record = $record;
         $level!(
-            peer = %record.peer,
-            client = %record.client,
+            peer = %PeerName(record.peer),
+            client = %ClientName(record.client),
             server_name = record.server_name,
             tls = record.tls,
             protocol = record.protocol(),

@@ -13,6 +13,7 @@ use http::{Method, Version, request};
 use ipnet::IpNet;
 use upgrade_handler::fields::{elements, has_token, tokens};
 
+use crate::net::listening::{UNIX_PEER, UNIX_PEER_NAME};
 use crate::site::endpoint::Endpoint;
 use crate::site::host::Host;
 use crate::upstream::edits::Edits;
@@ -212,6 +213,9 @@ fn put_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) {
 /// An address as it is sent to backends.
 #[must_use]
 pub(crate) fn address_field(address: IpAddr) -> HeaderValue {
+    if address == UNIX_PEER {
+        return HeaderValue::from_static(UNIX_PEER_NAME);
+    }
     value(&address.to_canonical().to_string())
 }
 

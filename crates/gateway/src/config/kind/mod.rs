@@ -15,7 +15,8 @@ pub(super) use self::fields::FieldValues;
 pub(super) use self::section::{EachOrTable, Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
     Address, CertificateName, DnsServer, ExactPath, FastcgiServer, File, Files, Frequency, HashBy, Host,
-    ListenerName, MediaType, Method, Name, Network, OneOf, Origin, PathPrefix, PathRegex, PathTemplate, Per,
-    PlainText, ProbePath, Protocol, Server, SocketPath, SourceAddress, Target, Text, TlsName, Token, Words,
+    ListenAddress, ListenerName, MediaType, Method, Name, Network, OneOf, Origin, PathPrefix, PathRegex,
+    PathTemplate, Per, PlainText, ProbePath, Protocol, Server, SocketPath, SourceAddress, Target, Text,
+    TlsName, Token, Words,
 };
 pub(super) use self::value::{Kind, Show, found_number, integer, noted, read};

@@ -167,6 +167,10 @@ text!(
     Address -> std::net::SocketAddr, "IP address and port", values::socket_address
 );
 text!(
+    /// Where a listener listens.
+    ListenAddress -> crate::net::listening::ListenAddress, "IP address and port, or `unix:` and a path", values::listen_address
+);
+text!(
     /// A DNS server.
     DnsServer -> std::net::SocketAddr, "IP address, with or without a port", values::dns_server
 );
@@ -288,6 +292,12 @@ impl Show for Per {
 
 impl Show for Address {
     fn show(value: &std::net::SocketAddr) -> Json {
+        value.to_string().into()
+    }
+}
+
+impl Show for ListenAddress {
+    fn show(value: &crate::net::listening::ListenAddress) -> Json {
         value.to_string().into()
     }
 }

@@ -39,7 +39,7 @@ fn values_and_toml_come_to_the_same() {
     let made = config();
     let bare = |config: &Config| {
         let listeners: Vec<_> =
-            config.listeners.iter().map(|l| (l.address, l.tls.clone(), l.limits)).collect();
+            config.listeners.iter().map(|l| (l.address.clone(), l.tls.clone(), l.limits)).collect();
         (
             listeners,
             (config.workers, config.memory_max, config.drain, config.removed_routes, config.takeover_timeout),

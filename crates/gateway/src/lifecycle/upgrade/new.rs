@@ -2,8 +2,9 @@
 //! this process was.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use zeroize::Zeroizing;
 use crate::lifecycle::upgrade::arrive::Arrival;
 use crate::lifecycle::upgrade::origin::Activated;
 use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
+use crate::net::listening::ListenAddress;
 use crate::net::{clock, options};
+use crate::ops::control::socket::{SocketClaim, listen_for_all};
 use crate::site::Site;
 use crate::site::known_name::Names;
 use crate::worker;
@@ -129,7 +132,7 @@ impl Predecessor {
     /// If it doesn't come.
     pub(crate) async fn ready(
         &self,
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenAddress>,
         arrival: &mut Option<Arrival>,
     ) -> Result<(), SuccessionError> {
         let ready = UpgradeMessage::Ready { listeners, takes_sessions: arrival.is_some() };
@@ -214,23 +217,27 @@ async fn patiently<T>(receiving: impl Future<Output = io::Result<Option<T>>>) ->
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     /// As the configuration calls it.
-    pub(crate) address: SocketAddr,
+    pub(crate) address: ListenAddress,
     /// As it is.
-    pub(crate) local: SocketAddr,
-    /// At least one for each worker.
+    pub(crate) local: ListenAddress,
+    /// At least one for each worker. A Unix socket has the same type: the standard library makes one of any descriptor.
     pub(crate) sockets: Vec<TcpListener>,
+    /// The path of a Unix socket that was made here.
+    pub(crate) claim: Option<SocketClaim>,
+    /// The service manager has made it, and removes its path.
+    pub(crate) is_activated: bool,
 }
 
 /// What was there before this process was.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     /// The old gateway's, with what its configuration called them.
-    handed: Vec<(SocketAddr, TcpListener)>,
+    handed: Vec<(ListenAddress, TcpListener)>,
     /// The service manager's. They are its own, whatever happens here, so that they are kept, and
     /// are there for a listener that comes back.
     activated: Vec<Activated>,
     /// Those of the old gateway's listeners that go on, as it calls them.
-    taken: Vec<SocketAddr>,
+    taken: Vec<ListenAddress>,
     /// The old gateway's ticket keys.
     pub(crate) tickets: Option<Tickets>,
     /// The old gateway's process id.
@@ -248,7 +255,7 @@ impl Inherited {
 
     fn add(&mut self, whose: &SocketOwner, socket: TcpListener) {
         match whose {
-            SocketOwner::Listener(address) => self.handed.push((*address, socket)),
+            SocketOwner::Listener(address) => self.handed.push((address.clone(), socket)),
             SocketOwner::ServiceManager(name) => {
                 self.activated.push(Activated { name: name.clone(), socket });
             }
@@ -260,50 +267,71 @@ impl Inherited {
     ///
     /// # Errors
     /// As [`options::listen`].
-    pub(crate) fn listen(&mut self, address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
-        let sockets = self.sockets(address, workers)?;
-        let first = sockets.first().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(BoundListener { address, local: first.local_addr()?, sockets })
-    }
-
-    fn sockets(&mut self, address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    pub(crate) fn listen(&mut self, address: &ListenAddress, workers: usize) -> io::Result<BoundListener> {
+        let bound = |local, sockets| BoundListener {
+            address: address.clone(),
+            local,
+            sockets,
+            claim: None,
+            is_activated: false,
+        };
         let is_it = |activated: &&Activated| is_at(&activated.socket, address);
         if let Some(Activated { socket, .. }) = self.activated.iter().find(is_it) {
             options::adopt(socket)?;
-            let sockets = (0..workers).map(|_| socket.try_clone()).collect();
-            if !self.taken.contains(&address) {
-                self.taken.push(address);
+            let sockets = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
+            if !self.taken.contains(address) {
+                self.taken.push(address.clone());
             }
-            return sockets;
+            return Ok(BoundListener { is_activated: true, ..bound(options::local(socket)?, sockets) });
         }
         let mut sockets = self.take(|name, _| name == address);
         if sockets.is_empty() {
             sockets = self.take(|_, socket| is_at(socket, address));
         }
-        let Some(first) = sockets.first() else { return options::listen(address, workers) };
-        let missing = workers.saturating_sub(sockets.len());
-        let more = options::join(first.local_addr()?, missing)?;
-        sockets.extend(more);
-        Ok(sockets)
+        match address {
+            ListenAddress::Ip(ip) => {
+                let Some(first) = sockets.first() else {
+                    let sockets = options::listen(*ip, workers)?;
+                    let local = sockets.first().ok_or(io::ErrorKind::InvalidInput)?.local_addr()?;
+                    return Ok(bound(local.into(), sockets));
+                };
+                let local = first.local_addr()?;
+                let missing = workers.saturating_sub(sockets.len());
+                sockets.extend(options::join(local, missing)?);
+                Ok(bound(local.into(), sockets))
+            }
+            ListenAddress::Unix(path) => {
+                let mut claim = None;
+                if sockets.is_empty() {
+                    let (listener, claimed) = listen_for_all(Path::new(&**path)).map_err(io::Error::other)?;
+                    sockets.push(OwnedFd::from(listener).into());
+                    claim = Some(claimed);
+                }
+                while let (Some(first), true) = (sockets.first(), sockets.len() < workers) {
+                    sockets.push(first.try_clone()?); // all workers accept on the same
+                }
+                Ok(BoundListener { claim, ..bound(address.clone(), sockets) })
+            }
+        }
     }
 
-    fn take(&mut self, is_wanted: impl Fn(SocketAddr, &TcpListener) -> bool) -> Vec<TcpListener> {
-        let wanted = self.handed.extract_if(.., |(name, socket)| is_wanted(*name, socket));
+    fn take(&mut self, is_wanted: impl Fn(&ListenAddress, &TcpListener) -> bool) -> Vec<TcpListener> {
+        let wanted = self.handed.extract_if(.., |(name, socket)| is_wanted(name, socket));
         let (names, sockets): (Vec<_>, Vec<_>) = wanted.unzip();
-        self.taken.extend(names.first());
+        self.taken.extend(names.into_iter().next());
         sockets
     }
 
     /// Closes what no listener wants; to be called when all have been asked. What waits there is
     /// accepted by the old gateway.
     pub(crate) fn close_unwanted(&mut self) {
-        let mut names: Vec<SocketAddr> = self.handed.drain(..).map(|(name, _)| name).collect();
+        let mut names: Vec<ListenAddress> = self.handed.drain(..).map(|(name, _)| name).collect();
         names.dedup();
         for address in names {
             info!(%address, "no longer listening");
         }
         for Activated { name, socket } in &self.activated {
-            if let Ok(address) = socket.local_addr()
+            if let Ok(address) = options::local(socket)
                 && !self.taken.contains(&address)
             {
                 warn!(
@@ -315,7 +343,7 @@ impl Inherited {
     }
 
     /// Those of the old gateway's listeners that go on, as it calls them.
-    pub(crate) fn taken(&self) -> Vec<SocketAddr> {
+    pub(crate) fn taken(&self) -> Vec<ListenAddress> {
         self.taken.clone()
     }
 
@@ -326,7 +354,7 @@ impl Inherited {
         drained: Vec<String>,
         site: Arc<ArcSwap<Site>>,
         names: Arc<Names>,
-        admin: io::Result<Option<(SocketAddr, OwnedFd)>>,
+        admin: io::Result<Option<(ListenAddress, OwnedFd)>>,
         workers: Vec<mpsc::UnboundedSender<worker::Command>>,
     ) -> impl Future<Output = io::Result<Inheritance>> + use<> {
         let activated: Vec<_> = self
@@ -334,12 +362,12 @@ impl Inherited {
             .iter()
             .map(|activated| {
                 let whose = SocketOwner::ServiceManager(activated.name.clone());
-                let local = activated.socket.local_addr();
+                let local = options::local(&activated.socket);
                 local.and_then(|local| Ok((local, (whose, activated.socket.try_clone()?.into()))))
             })
             .collect();
         async move {
-            let activated: Vec<(SocketAddr, Handed)> = activated.into_iter().collect::<io::Result<_>>()?;
+            let activated: Vec<(ListenAddress, Handed)> = activated.into_iter().collect::<io::Result<_>>()?;
             let lent = lend(workers).await?;
             // What the workers have of the service manager's sockets are duplicates.
             let mut sockets: Vec<Handed> = lent
@@ -357,8 +385,9 @@ impl Inherited {
     }
 }
 
-fn is_at(socket: &TcpListener, address: SocketAddr) -> bool {
-    address.port() != 0 && socket.local_addr().is_ok_and(|local| local == address)
+fn is_at(socket: &impl AsFd, address: &ListenAddress) -> bool {
+    let is_chosen = address.ip().is_some_and(|address| address.port() == 0); // by the system
+    !is_chosen && options::local(socket).is_ok_and(|local| local == *address)
 }
 
 /// Duplicates of all workers' listening sockets.
@@ -367,7 +396,7 @@ fn is_at(socket: &TcpListener, address: SocketAddr) -> bool {
 /// If a descriptor can't be duplicated; then none may be closed.
 async fn lend(
     workers: Vec<mpsc::UnboundedSender<worker::Command>>,
-) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+) -> io::Result<Vec<(ListenAddress, OwnedFd)>> {
     let (to, mut from) = mpsc::unbounded_channel();
     for worker in &workers {
         let _ = worker.send(worker::Command::Lend { to: to.clone() });
@@ -377,6 +406,6 @@ async fn lend(
     while let Some((address, socket)) = from.recv().await {
         sockets.push((address, socket?));
     }
-    sockets.sort_by_key(|(address, _)| *address);
+    sockets.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(sockets)
 }

@@ -3,7 +3,6 @@
 //! Until the new one is told to begin, nothing has changed here, and a failure has no effect.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -20,6 +19,7 @@ use crate::lifecycle::load::ConfigSource;
 use crate::lifecycle::upgrade::leave::{MoveCount, move_sessions};
 use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
 use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Inheritance, UpgradeMessage};
+use crate::net::listening::ListenAddress;
 use crate::worker::Handle;
 
 /// Why there is no takeover; `None` if there may be one.
@@ -75,7 +75,7 @@ pub(crate) struct Successor {
     pub(crate) pid: u32,
     pub(crate) version: String,
     /// Those of this gateway's listeners that it goes on with.
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<ListenAddress>,
     /// How many sockets it was given.
     pub(crate) sockets: usize,
     /// Sessions may be moved to it.

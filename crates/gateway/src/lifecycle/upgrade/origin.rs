@@ -53,7 +53,7 @@ pub enum LaunchContextError {
     NoPredecessor(io::Error),
     /// A socket unit with something else than TCP.
     #[error(
-        "the service manager's socket {name:?} can't be used: {error}; only ListenStream= with an address and a port is supported"
+        "the service manager's socket {name:?} can't be used: {error}; only ListenStream= with an address and a port, or with a path, is supported"
     )]
     Activated {
         /// As the service manager calls it.
@@ -109,9 +109,13 @@ fn activated() -> Result<Vec<Activated>, LaunchContextError> {
     (0..sockets.len())
         .map(|n| {
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("number {n}"));
-            let socket = sockets.take_tcp_listener(n).and_then(|socket| {
+            let found = sockets.take_tcp_listener(n).or_else(|_| {
+                let unix = sockets.take_unix_listener(n)?;
+                Ok(unix.map(|unix| OwnedFd::from(unix).into()))
+            });
+            let socket = found.and_then(|socket: Option<TcpListener>| {
                 let socket = socket
-                    .ok_or_else(|| io::Error::other("it is not a TCP socket, or it was taken already"))?;
+                    .ok_or_else(|| io::Error::other("it is no socket of streams, or it was taken already"))?;
                 if !rustix::net::sockopt::socket_acceptconn(&socket)? {
                     return Err(io::Error::other("it does not listen"));
                 }

@@ -26,7 +26,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -41,6 +40,8 @@ use tls_acceptor::Tickets;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
+
+use crate::net::listening::ListenAddress;
 
 /// Descriptors in one message; the kernel takes 253.
 pub(crate) const DESCRIPTORS_MAX: usize = 200;
@@ -76,7 +77,7 @@ pub(crate) enum UpgradeMessage {
     },
     Ready {
         /// Those of the offered listeners that it goes on with.
-        listeners: Vec<SocketAddr>,
+        listeners: Vec<ListenAddress>,
         /// Sessions may be moved to it.
         #[serde(default)]
         takes_sessions: bool,
@@ -145,7 +146,7 @@ impl PlacedOrder {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SocketOwner {
     /// A listener, by its address in the configuration.
-    Listener(SocketAddr),
+    Listener(ListenAddress),
     /// The service manager, by the name it gave the socket.
     ServiceManager(String),
 }

@@ -1,7 +1,6 @@
 //! The old gateway, after a new one has taken over: it accepts nothing, keeps its sessions, and ends
 //! with the last.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -10,12 +9,13 @@ use tracing::{info, warn};
 
 use crate::lifecycle::drain::{self, Remaining};
 use crate::lifecycle::signals::{Arrived, Ending, Signals};
+use crate::net::listening::ListenAddress;
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::worker::{Command, Handle};
 
 /// Stops accepting, on all sockets at once.
-pub(crate) fn stop_accepting(workers: &[Handle], kept: &[SocketAddr]) {
-    let kept: Arc<[SocketAddr]> = kept.into();
+pub(crate) fn stop_accepting(workers: &[Handle], kept: &[ListenAddress]) {
+    let kept: Arc<[ListenAddress]> = kept.into();
     for worker in workers {
         let _ = worker.commands.send(Command::Retire { kept: kept.clone() });
     }

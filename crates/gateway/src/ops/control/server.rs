@@ -27,6 +27,7 @@ use crate::context::authority;
 use crate::context::redial::SessionRedial;
 use crate::context::registry::{Entry, SessionOpener};
 use crate::net::clock;
+use crate::net::listening::{ClientName, PeerName};
 use crate::ops::control::protocol::{
     ControlResponse, ExpiryInfo, NameInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo,
     SessionLine, Status, TrafficInfo, UpstreamInfo,
@@ -351,8 +352,8 @@ impl From<Entry> for Seen {
         };
         Self {
             session: SessionInfo {
-                peer: who.peer.to_string(),
-                client: who.client.to_string(),
+                peer: PeerName(who.peer).to_string(),
+                client: ClientName(who.client).to_string(),
                 route: route.id.to_string(),
                 to: route.action.to_string(),
                 protocol: who.protocol.to_owned(),

@@ -35,7 +35,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The operating system's error.
-    #[error("can't create the control socket {}: {error}{}", path.display(), hint(error))]
+    #[error("can't create the socket {}: {error}{}", path.display(), hint(error))]
     Io {
         /// The path.
         path: PathBuf,
@@ -107,13 +107,24 @@ pub fn check_free(path: &Path, leaving: Option<u32>) -> Result<(), SocketError> 
     }
 }
 
+/// Listens on `path`, for clients of every user.
+///
+/// # Errors
+/// If another process listens there, or if what is there is not a socket. Within a runtime.
+pub fn listen_for_all(path: &Path) -> Result<(StdListener, SocketClaim), SocketError> {
+    check_free(path, None)?;
+    let failed = |error| SocketError::Io { path: path.to_owned(), error };
+    let (listener, claim) = prepare(path, 0o666).map_err(failed)?.claim()?;
+    Ok((listener.into_std().map_err(failed)?, claim))
+}
+
 impl Prepared {
     /// Listens beside `path`, where no client finds it yet. Within a runtime.
     ///
     /// # Errors
     /// The operating system's error.
     pub fn new(path: &Path) -> Result<Self, SocketError> {
-        prepare(path).map_err(|error| SocketError::Io { path: path.to_owned(), error })
+        prepare(path, 0o600).map_err(|error| SocketError::Io { path: path.to_owned(), error })
     }
 
     /// The path that it will take.
@@ -138,14 +149,14 @@ impl Prepared {
 /// In the private directory.
 const NAME: &str = "s";
 
-fn prepare(path: &Path) -> io::Result<Prepared> {
+fn prepare(path: &Path, mode: u32) -> io::Result<Prepared> {
     SockAddr::unix(path)?; // clients can't connect to one that is too long
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let private = tempfile::Builder::new().prefix(".").rand_bytes(6).tempdir_in(parent)?; // mode 0700
     let made = private.path().join(NAME);
     let listener = StdListener::bind(&made)?;
     listener.set_nonblocking(true)?;
-    fs::set_permissions(&made, Permissions::from_mode(0o600))?;
+    fs::set_permissions(&made, Permissions::from_mode(mode))?;
     Ok(Prepared { listener: UnixListener::from_std(listener)?, private, path: path.to_owned() })
 }
 
@@ -157,6 +168,18 @@ fn take(made: &Path, path: &Path) -> io::Result<((u64, u64), u32)> {
 }
 
 impl SocketClaim {
+    /// Claims the socket that another process has left at its path; `None`: there is none.
+    #[must_use]
+    pub fn adopt(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok().filter(|found| found.file_type().is_socket())?;
+        Some(Self { path: path.to_owned(), identity: (found.dev(), found.ino()), owner: found.uid() })
+    }
+
+    /// Leaves the path to another process, which listens on the same socket.
+    pub fn release(mut self) {
+        self.path = PathBuf::new();
+    }
+
     /// The socket's path.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -189,7 +189,8 @@ fn refresh() {
 
 #[test]
 fn groups_of_a_pattern() {
-    let rewrite = |pattern: &str, template: &str| Rewrite::of_groups(&PathRegex::parse(pattern).unwrap(), template);
+    let rewrite =
+        |pattern: &str, template: &str| Rewrite::of_groups(&PathRegex::parse(pattern).unwrap(), template);
     for (pattern, template, asked, got) in [
         ("/users/([0-9]+)/(.*)", "/api/{2}/u{1}", "/users/7/a%20b/c", "/api/a%20b/c/u7"),
         ("/users/([0-9]+)(/x)?", "/u{1}{2}", "/users/7", "/u7"),

@@ -12,6 +12,7 @@ use http::header::{
 use http::{Version, request};
 
 use crate::site::host::Host;
+use crate::upstream::forward::address_field;
 
 /// Room for the variables of most requests.
 const VARIABLES_LEN: usize = 2048;
@@ -109,7 +110,7 @@ pub(crate) fn variables(head: &mut request::Parts, lines: &[u8], about: &About<'
 
 /// Who asks whom. Name and port are those of the URL, which scripts make other URLs of.
 fn put_places(about: &About<'_>, out: &mut Vec<u8>) {
-    put("REMOTE_ADDR", about.client.to_canonical().to_string().as_bytes(), out);
+    put("REMOTE_ADDR", address_field(about.client).as_bytes(), out);
     if let Some(port) = about.client_port {
         put("REMOTE_PORT", port.to_string().as_bytes(), out);
     }

@@ -40,11 +40,11 @@ impl Rig {
         let program = Program { path: PathBuf::new(), arguments: Vec::new() };
         let (mut begun, closed) =
             RunningGateway::start(source, program, Inherited::new(Vec::new())).await.unwrap();
-        let address = closed.listeners[0].local;
+        let address = closed.listeners[0].local.clone();
         begun.gateway.open(closed, StdInstant::now());
         let mut live = Vec::new();
         for _ in 0..sessions {
-            let io = TcpStream::connect(address).await.unwrap();
+            let io = TcpStream::connect(address.ip().unwrap()).await.unwrap();
             live.push(WebSocket::connect(io, "a.test", "/", "").await.unwrap().0);
         }
         let mut rig = Self { begun, live, _backend: backend };
