@@ -6,7 +6,7 @@ mod proxy_protocol;
 
 use proxy_protocol::{Header, HeaderFault, HeaderReader, REST_LEN_MAX};
 
-#[path = "../relations.rs"]
+#[path = "../relations/proxy_protocol.rs"]
 mod relations;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| relations::proxy_protocol(data));

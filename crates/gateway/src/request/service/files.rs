@@ -4,6 +4,8 @@
 //! Refused: whatever [`name`] and [`open`] don't let through, with 404.
 
 mod conditions;
+#[cfg(test)]
+mod fuzzed;
 mod listing;
 mod name;
 mod ranges;

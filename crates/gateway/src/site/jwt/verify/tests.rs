@@ -11,6 +11,10 @@ use serde_json::json;
 use super::*;
 use crate::site::jwt::place::TokenPlace;
 use crate::site::jwt::source::{KeySource, TokenKeys};
+use crate::site::written::Place;
+
+#[path = "../../../../fuzz/relations/tokens.rs"]
+mod relations;
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -58,8 +62,7 @@ impl Issuer {
 
 fn jwt() -> Jwt {
     Jwt {
-        keys: TokenKeys::new(KeySource::File("keys.json".into()), crate::site::written::Place::default())
-            .into(),
+        keys: TokenKeys::new(KeySource::File("keys.json".into()), Place::default()).into(),
         issuers: vec!["https://issuer.test".into()],
         audiences: vec!["chat".into(), "api".into()],
         places: vec![TokenPlace::Header],
@@ -283,4 +286,15 @@ proptest! {
         prop_assert!(verify(&jwt(), &keys, &token, NOW).is_err());
         let _ = KeySet::read(token.as_bytes());
     }
+}
+
+#[test]
+fn the_corpus() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/tokens");
+    let mut count = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        relations::tokens(&std::fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
 }
