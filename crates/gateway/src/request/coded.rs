@@ -29,8 +29,9 @@ const GZIP_KIB: u32 = 384;
 const ZSTD_KIB: u32 = 2048;
 /// A window of 512 KiB, far below the 8 MiB that HTTP allows (RFC 9659).
 const ZSTD_WINDOW_LOG: u32 = 19;
-/// So many bytes are compressed on the worker itself: some 20 µs of gzip.
-const INLINE_LEN_MAX: usize = 1024;
+/// So many bytes are compressed on the worker itself, those counted that the codec has taken and not worked on yet: a
+/// codec gathers up to 128 KiB and then compresses all of it at once. Some 100 µs of gzip.
+const INLINE_LEN_MAX: usize = 4096;
 /// So many at once on a blocking thread.
 const SLICE_LEN: usize = 64 * 1024;
 /// Room for output.
@@ -74,8 +75,10 @@ pub(crate) struct CodedBody<S> {
     working: Option<Working>,
     /// From the source, not compressed yet.
     input: Bytes,
-    /// Something is in the codec that has not come out.
-    holds: bool,
+    /// The same in small pieces, which are compressed together.
+    gathered: BytesMut,
+    /// Bytes that are in the codec and have not come out.
+    held: usize,
     /// The step that was taken last.
     step: Step,
     trailers: Option<Frame<Bytes>>,
@@ -108,7 +111,8 @@ impl<S: Source> CodedBody<S> {
             codec: Some(reserved.codec),
             working: None,
             input: Bytes::new(),
-            holds: false,
+            gathered: BytesMut::new(),
+            held: 0,
             step: Step::Encode,
             trailers: None,
             source_ended: false,
@@ -137,7 +141,9 @@ impl<S: Source> CodedBody<S> {
                 let (codec, output) = ready!(working.as_mut().poll(cx))?;
                 self.working = None;
                 self.codec = Some(codec);
-                self.holds = self.step == Step::Encode;
+                if self.step != Step::Encode {
+                    self.held = 0;
+                }
                 self.finished = self.step == Step::Finish;
                 if !output.is_empty() {
                     return Poll::Ready(Ok(Some(Frame::data(output))));
@@ -148,13 +154,21 @@ impl<S: Source> CodedBody<S> {
             }
             let step = if !self.input.is_empty() {
                 Step::Encode
+            } else if self.gathered.len() >= INLINE_LEN_MAX
+                || (self.source_ended && !self.gathered.is_empty())
+            {
+                self.input = self.gathered.split().freeze();
+                Step::Encode
             } else if self.source_ended {
                 Step::Finish
             } else {
                 match self.source.poll_next(cx)? {
                     Poll::Ready(Some(frame)) => {
                         match frame.into_data() {
-                            Ok(data) => self.input = data,
+                            Ok(data) if self.gathered.is_empty() && data.len() >= INLINE_LEN_MAX => {
+                                self.input = data;
+                            }
+                            Ok(data) => self.gathered.extend_from_slice(&data),
                             Err(trailers) => (self.trailers, self.source_ended) = (Some(trailers), true),
                         }
                         continue;
@@ -163,20 +177,25 @@ impl<S: Source> CodedBody<S> {
                         self.source_ended = true;
                         continue;
                     }
-                    Poll::Pending if self.holds => Step::Flush,
+                    Poll::Pending if !self.gathered.is_empty() => {
+                        self.input = self.gathered.split().freeze();
+                        Step::Encode
+                    }
+                    Poll::Pending if self.held > 0 => Step::Flush,
                     Poll::Pending => return Poll::Pending,
                 }
             };
             let input = self.input.split_to(self.input.len().min(SLICE_LEN));
             let Some(codec) = self.codec.take() else { return Poll::Ready(Ok(None)) };
             self.step = step;
-            self.working = Some(Box::pin(work(codec, input, step)));
+            self.held += input.len();
+            self.working = Some(Box::pin(work(codec, input, step, self.held)));
         }
     }
 }
 
-async fn work(codec: Codec, input: Bytes, step: Step) -> io::Result<(Codec, Bytes)> {
-    if input.len() <= INLINE_LEN_MAX && step != Step::Finish {
+async fn work(codec: Codec, input: Bytes, step: Step, held: usize) -> io::Result<(Codec, Bytes)> {
+    if held <= INLINE_LEN_MAX && step != Step::Finish {
         return run(codec, &input, step);
     }
     let _permit = THREADS.acquire().await.map_err(io::Error::other)?;
@@ -218,7 +237,75 @@ impl<S> fmt::Debug for CodedBody<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::thread::{self, ThreadId};
+    use std::time::Duration;
+
     use super::*;
+
+    /// Says on which thread it is used, and with how much at once.
+    #[derive(Debug)]
+    struct Noted(std::sync::mpsc::Sender<(ThreadId, usize)>, usize);
+
+    impl EncodeV2 for Noted {
+        fn encode(&mut self, input: &mut PartialBuffer<&[u8]>, _: &mut WriteBuffer<'_>) -> io::Result<()> {
+            self.1 += input.unwritten().len();
+            input.advance(input.unwritten().len());
+            let _ = self.0.send((thread::current().id(), self.1));
+            Ok(())
+        }
+
+        fn flush(&mut self, _: &mut WriteBuffer<'_>) -> io::Result<bool> {
+            let _ = self.0.send((thread::current().id(), std::mem::take(&mut self.1)));
+            Ok(true)
+        }
+
+        fn finish(&mut self, output: &mut WriteBuffer<'_>) -> io::Result<bool> {
+            self.flush(output)
+        }
+    }
+
+    /// Pieces; `None`: there is nothing at hand for a moment.
+    struct Pieces(VecDeque<Option<usize>>);
+
+    impl Source for Pieces {
+        type Error = io::Error;
+
+        fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Frame<Bytes>>>> {
+            match self.0.pop_front() {
+                Some(Some(len)) => Poll::Ready(Ok(Some(Frame::data(vec![0; len].into())))),
+                Some(None) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                None => Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_never_compresses_more_than_a_few_bytes_at_once() {
+        let (notes, noted) = std::sync::mpsc::channel();
+        let codec: Codec = Box::new(Noted(notes, 0));
+        static ROOM: Semaphore = Semaphore::const_new(1); // the other test takes all of the usual one
+        let reserved = Reserved { codec, memory: ROOM.acquire().await.unwrap() };
+        let small = std::iter::repeat_n(Some(100), 3000);
+        let pause = [None, None];
+        let paused =
+            [Some(4096), None, None, Some(100), Some(100), None, None, Some(5000), None, Some(300_000)];
+        let mut body = CodedBody::new(reserved, Pieces(small.chain(pause).chain(paused).collect()));
+        let all = async { while std::future::poll_fn(|cx| body.poll_next(cx)).await.unwrap().is_some() {} };
+        tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        drop(body);
+        let worker = thread::current().id();
+        let mut steps = [0, 0];
+        for (thread, held) in noted {
+            assert!(thread != worker || held <= INLINE_LEN_MAX, "{held} bytes on the worker");
+            steps[usize::from(thread == worker)] += 1;
+        }
+        assert!((70..200).contains(&steps[0]), "{steps:?}: small pieces go to a thread together");
+        assert!(steps[1] > 3, "{steps:?}: what is little stays");
+    }
 
     #[test]
     fn codecs_have_so_much_memory_and_no_more() {
