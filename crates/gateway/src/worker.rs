@@ -27,6 +27,7 @@ use crate::edge::listener::{self, Accepting, Stop};
 use crate::net::budget::Pressure;
 use crate::net::listening::ListenAddress;
 use crate::net::sweep::{self};
+use crate::request::file::kept;
 use crate::session::arrivals::{Arrivals, go_back};
 use crate::upstream::http2::connections::Connections;
 
@@ -214,6 +215,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             () = worker.tasks.wait() => return, // closed and empty
             _ = prune.tick() => {
                 worker.pool.prune();
+                kept::prune();
                 worker.auth_pool.prune();
                 authority::end_expired(&worker.sessions, unix_now());
                 recheck::begin_due(&worker);

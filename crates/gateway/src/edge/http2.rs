@@ -67,6 +67,8 @@ const RESET_INTERVAL: Duration = Duration::from_millis(100);
 const SEND_BUFFER: usize = 64 * 1024;
 /// One DATA frame of the default size.
 const CHUNK_LEN: usize = 16 * 1024;
+/// The longest one that fits into one TLS record with its head (RFC 8446 §5.1, RFC 9113 §4.1).
+const RECORD_LEN: usize = 16 * 1024 - 9;
 /// How long a client is given to acknowledge the end of the connection.
 const END_WAIT: Duration = Duration::from_secs(2);
 
@@ -419,7 +421,8 @@ async fn send_body(send: &mut SendStream<Bytes>, body: &mut ToClient, queued: &A
 /// Says whether the client still takes data.
 async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool, queued: &Arc<Queued>) -> bool {
     while !data.is_empty() {
-        send.reserve_capacity(data.len().min(CHUNK_LEN));
+        let len = frame_len(data.len());
+        send.reserve_capacity(data.len().min(len));
         while send.capacity() == 0 {
             match timeout(STALL_MAX, poll_fn(|cx| send.poll_capacity(cx))).await {
                 Ok(Some(Ok(_))) => {}
@@ -430,12 +433,17 @@ async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes, ends: bool, qu
                 }
             }
         }
-        let chunk = data.split_to(send.capacity().min(data.len()).min(CHUNK_LEN));
+        let chunk = data.split_to(send.capacity().min(data.len()).min(len));
         if send.send_data(queued.count(chunk), ends && data.is_empty()).is_err() {
             return false;
         }
     }
     true
+}
+
+/// How long the next DATA frame is, of so many bytes: with a record of its own, unless that takes one frame more.
+fn frame_len(len: usize) -> usize {
+    if len <= len.div_ceil(CHUNK_LEN) * RECORD_LEN { RECORD_LEN } else { CHUNK_LEN }
 }
 
 /// What hyper would do: no fields of a hop (RFC 9113 §8.2.2), and a Date (RFC 9110 §6.6.1).

@@ -12,7 +12,7 @@ mod extras;
 mod facts;
 mod failure;
 mod fastcgi;
-mod file;
+pub(crate) mod file;
 mod form;
 mod handshake;
 mod http2;

@@ -455,3 +455,25 @@ async fn a_request_whose_wake_up_is_lost_goes_on() {
     assert_eq!(read_head(&mut backend).await, "4\r\nbody\r\n0\r\n\r\n");
     assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
 }
+
+#[test]
+fn frames_fill_records_unless_there_would_be_more_of_them() {
+    for (len, frames) in [
+        (1, vec![1]),
+        (RECORD_LEN, vec![RECORD_LEN]),
+        (CHUNK_LEN, vec![CHUNK_LEN]),
+        (4 * RECORD_LEN, vec![RECORD_LEN; 4]),
+        (4 * CHUNK_LEN, vec![CHUNK_LEN; 4]),
+        (2 * RECORD_LEN + 9, vec![CHUNK_LEN, CHUNK_LEN - 9]),
+        (20_000, vec![RECORD_LEN, 20_000 - RECORD_LEN]),
+    ] {
+        let mut left = len;
+        let mut sent = Vec::new();
+        while left > 0 {
+            let frame = frame_len(left).min(left);
+            sent.push(frame);
+            left -= frame;
+        }
+        assert_eq!(sent, frames, "{len}");
+    }
+}

@@ -19,10 +19,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::net::clock::Coarse;
+use crate::request::file::kept::{self, Stamp};
 use crate::site::files::{Files, OpenedDirectory};
 
-/// What is read at once.
-pub(crate) const CHUNK_LEN: usize = 64 * 1024;
+/// What is read at once: four DATA frames of HTTP/2, each of which fits into a TLS record with its head.
+pub(crate) const CHUNK_LEN: usize = 4 * (16 * 1024 - 9);
 /// Free buffers a thread keeps.
 const FREE_MAX: usize = 32;
 /// How long an opened directory is used: so long a directory that was replaced by another one is still served.
@@ -41,12 +42,14 @@ pub(crate) enum Found {
 }
 
 /// A regular file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct File {
     /// Opened for reading.
     pub file: Arc<OwnedFd>,
     /// When it was opened.
     pub version: Version,
+    /// All of its bytes, if they were read a moment ago.
+    pub content: Option<Bytes>,
 }
 
 /// By what one sees that a file has changed.
@@ -59,7 +62,7 @@ pub(crate) struct Version {
 }
 
 impl Version {
-    fn of(stat: &Stat) -> Self {
+    pub(super) fn of(stat: &Stat) -> Self {
         let secs = u64::try_from(stat.st_mtime).unwrap_or(0); // before 1970
         let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0).min(999_999_999);
         Self { len: u64::try_from(stat.st_size).unwrap_or(0), modified: Duration::new(secs, nanos) }
@@ -76,31 +79,41 @@ impl Version {
 /// # Errors
 /// [`Errno::NOENT`] and others that mean that there is no such file for clients; or what is wrong with the system.
 pub(crate) async fn open(files: &Arc<Files>, name: &OsStr) -> Result<Found, Errno> {
+    if let Some(file) = kept::get(files, name) {
+        return Ok(Found::File(file));
+    }
     let directory = match opened(files) {
         Some(directory) => directory,
         None => open_directory(files).await?,
     };
-    match open_in(&directory, name, ResolveFlags::CACHED) {
+    let (found, stamp) = match open_in(&directory, name, ResolveFlags::CACHED) {
         // EINVAL: the system is older than the flag.
         Err(Errno::AGAIN | Errno::INVAL) => {
             let name = name.to_owned();
-            blocking(move || open_in(&directory, &name, ResolveFlags::empty())).await?
+            blocking(move || open_in(&directory, &name, ResolveFlags::empty())).await??
         }
-        found => found,
+        found => found?,
+    };
+    if let Found::File(file) = &found {
+        kept::put(files, name, file, stamp);
     }
+    Ok(found)
 }
 
-fn open_in(directory: &OpenedDirectory, name: &OsStr, cached: ResolveFlags) -> Result<Found, Errno> {
+fn open_in(directory: &OpenedDirectory, name: &OsStr, cached: ResolveFlags) -> Result<(Found, Stamp), Errno> {
     let name = if name.is_empty() { OsStr::new(".") } else { name };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | cached;
     let file = openat2(&directory.directory, name, flags, Mode::empty(), resolve)?;
     let stat = fstat(&file)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(Found::File(File { file: Arc::new(file), version: Version::of(&stat) })),
-        FileType::Directory => Ok(Found::Directory(file)),
-        _ => Err(Errno::NOENT), // a FIFO or a device
-    }
+    let found = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            Found::File(File { file: Arc::new(file), version: Version::of(&stat), content: None })
+        }
+        FileType::Directory => Found::Directory(file),
+        _ => return Err(Errno::NOENT), // a FIFO or a device
+    };
+    Ok((found, Stamp::of(&stat)))
 }
 
 /// The directory, if it was opened a moment ago.

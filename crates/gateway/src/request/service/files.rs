@@ -10,6 +10,7 @@ mod listing;
 mod name;
 mod ranges;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -29,6 +30,7 @@ use self::ranges::{Multipart, Selection};
 use crate::request::body::AnswerBody;
 use crate::request::coding::{self, Coding};
 use crate::request::file::body::{FileBody, Part};
+use crate::request::file::kept;
 use crate::request::file::open::{self, CHUNK_LEN, File, Found};
 use crate::request::reply::{ErrorResponse, Served};
 use crate::site::answer::{Requested, local};
@@ -195,6 +197,7 @@ async fn serve_file(
     name: &OsStr,
     mut file: File,
 ) -> Result<Served, ErrorResponse> {
+    let mut opened = Cow::from(name);
     let mut coding = None;
     if files.precompressed {
         for accepted in coding::accepted(&head.headers, [Coding::Br, Coding::Zstd, Coding::Gzip]) {
@@ -203,8 +206,9 @@ async fn serve_file(
                 Coding::Zstd => ".zst",
                 Coding::Gzip => ".gz",
             };
-            if let Ok(Found::File(found)) = open::open(files, &open::beside(name, extension)).await {
-                (file, coding) = (found, Some(accepted));
+            let beside = open::beside(name, extension);
+            if let Ok(Found::File(found)) = open::open(files, &beside).await {
+                (file, coding, opened) = (found, Some(accepted), beside.into());
                 break;
             }
         }
@@ -249,7 +253,11 @@ async fn serve_file(
         Selection::Whole => {
             fields.insert(CONTENT_TYPE, content_type);
             fields.insert(CONTENT_LENGTH, len.into());
-            let body = if head.method == Method::HEAD { AnswerBody::whole("") } else { whole(file) };
+            let body = if head.method == Method::HEAD {
+                AnswerBody::whole("")
+            } else {
+                whole(files, &opened, file, now)
+            };
             Ok(answered(StatusCode::OK, fields, body))
         }
         Selection::One(range) => {
@@ -287,7 +295,10 @@ fn in_part(mut fields: HeaderMap, body: FileBody) -> Served {
 }
 
 /// All of a file. One of a single chunk is read at once, if it is in memory.
-fn whole(file: File) -> AnswerBody {
+fn whole(files: &Arc<Files>, name: &OsStr, file: File, now: SystemTime) -> AnswerBody {
+    if let Some(content) = file.content {
+        return AnswerBody::whole(content);
+    }
     let len = file.version.len;
     match usize::try_from(len) {
         Ok(0) => return AnswerBody::whole(""),
@@ -295,6 +306,7 @@ fn whole(file: File) -> AnswerBody {
             if let Ok(bytes) = open::read_cached(&file.file, 0, len)
                 && bytes.len() == len
             {
+                kept::put_content(files, name, &file, &bytes, now);
                 return AnswerBody::whole(bytes);
             }
         }
