@@ -49,6 +49,8 @@ pub(crate) struct Gateway {
     pub(crate) ours: bool,
     #[serde(default)]
     pub(crate) optional: bool,
+    #[serde(default)]
+    pub(crate) serves_files: bool,
 }
 
 /// How it is told to read its files again.
@@ -231,6 +233,7 @@ impl Installed {
             ("config", text(&config)),
             ("dir", text(&dir)),
             ("files", site.files.to_string()),
+            ("www", text(&site.www)),
             ("sessions", ((site.files - 500) / 2).to_string()),
             ("wssgate", text(&self.binary)),
             ("workers", "1".to_owned()),

@@ -88,6 +88,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
                     // No gateway always comes first, or always after the same one.
                     let index = (turn + slice + round + row_index) % count;
                     let installed = &plan.gateways[index];
+                    if matches!(row.work, Work::File { .. }) && !installed.gateway.serves_files {
+                        continue;
+                    }
                     match bench.measure(row, slice, installed, &running[index]).await {
                         Ok(sample) => slices[index].push(sample),
                         Err(e) => {

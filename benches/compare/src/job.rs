@@ -36,6 +36,9 @@ pub(crate) enum Work {
     Http1 { connections: usize },
     /// GET over HTTP/2, one after the other on each stream.
     Http2 { connections: usize, streams: usize },
+    /// GET for a file of so many bytes: over HTTP/2 on so many streams of each connection, or over HTTP/1.1 if there
+    /// are none.
+    File { connections: usize, streams: usize, len: usize },
     /// Messages at fixed times, each echoed, compared and its latency taken.
     Paced { sockets: usize, per_second: u32, size: usize },
     /// Short messages at fixed times over some sockets, `per_second` in all, with their latency taken; over
@@ -58,6 +61,7 @@ impl Work {
             | Self::Handshake { .. }
             | Self::Http1 { .. }
             | Self::Http2 { .. }
+            | Self::File { .. }
             | Self::Paced { .. }
             | Self::Mixed { .. } => true,
             Self::Idle { .. } | Self::Live { .. } | Self::Strict { .. } => false,

@@ -54,6 +54,11 @@ fn calls(title: &'static str, most: f64) -> Metric {
     Metric { title, unit: "calls", value, digits: 2, target: Target::Most(most) }
 }
 
+fn file(name: &'static str, connections: usize, streams: usize, len: usize, title: &'static str) -> Row {
+    let metrics = vec![cpu(title, Target::Ratio(1.0))];
+    Row { name, work: Work::File { connections, streams, len }, how: How::Timed, metrics }
+}
+
 /// All rows, with so many idle sockets.
 pub(crate) fn rows(idle: usize) -> Vec<Row> {
     let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size, packing: Packing::Single };
@@ -115,6 +120,10 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
             Work::Http2 { connections: 4, streams: 32 },
             vec![cpu("HTTP/2 request", Target::Ratio(1.0))],
         ),
+        file("file-1KiB", 32, 0, 1 << 10, "file of 1 KiB over HTTP/1.1"),
+        file("file-1KiB-h2", 4, 32, 1 << 10, "file of 1 KiB over HTTP/2"),
+        file("file-1MiB", 8, 0, 1 << 20, "file of 1 MiB over HTTP/1.1"),
+        file("file-1MiB-h2", 4, 2, 1 << 20, "file of 1 MiB over HTTP/2"),
         counted("syscalls-64B", echo(64, 1, 64), vec![calls("system calls, 64 B echo", 4.2)]),
         counted("syscalls-1MiB", echo(4, 2, 1 << 20), vec![calls("system calls, 1 MiB echo", 45.0)]),
         timed(

@@ -13,6 +13,14 @@ use tokio::process::Command;
 /// The name that clients ask for.
 pub(crate) const HOST: &str = "compare.test";
 
+/// How long the files are that gateways serve; each is called by its length.
+pub(crate) const FILE_LENS: [usize; 2] = [1 << 10, 1 << 20];
+
+/// The bytes of a file.
+pub(crate) fn content(len: usize) -> Vec<u8> {
+    (0..=250).cycle().take(len).collect()
+}
+
 /// More than this would only make peers reserve memory.
 const FILES_MAX: u64 = 65_536;
 
@@ -22,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) bundle: PathBuf,
+    /// The directory of the files that are served.
+    pub(crate) www: PathBuf,
     /// How many files a process may open.
     pub(crate) files: u64,
 }
@@ -34,7 +44,12 @@ impl Site {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let files = hard.min(FILES_MAX);
         setrlimit(Resource::RLIMIT_NOFILE, files, hard)?;
-        let site = Self { dir, chain, key, bundle, files };
+        let www = dir.path().join("www");
+        fs::create_dir(&www)?;
+        for len in FILE_LENS {
+            fs::write(www.join(len.to_string()), content(len))?;
+        }
+        let site = Self { dir, chain, key, bundle, www, files };
         site.renew()?;
         Ok(site)
     }

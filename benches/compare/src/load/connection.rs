@@ -61,7 +61,10 @@ impl Client {
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true;
-        let alpn = if matches!(job.work, Work::Http2 { .. }) { "h2" } else { "http/1.1" };
+        let alpn = match job.work {
+            Work::Http2 { .. } | Work::File { streams: 1.., .. } => "h2",
+            _ => "http/1.1",
+        };
         config.alpn_protocols = vec![alpn.into()];
         let buffer = match job.work {
             Work::Idle { .. } => 1 << 10, // thousands of them

@@ -32,6 +32,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::backend::Backend;
 use crate::job::{Job, Sample, Work};
 use connection::PATIENCE;
+use http::Page;
 use reading::{Reading, latency};
 use shared::Shared;
 
@@ -134,9 +135,17 @@ fn spawn(work: Work, shared: &Rc<Shared>, workers: &mut Workers) -> usize {
         Work::Handshake { clients, resumed } => {
             each(clients, shared, workers, |shared, i| handshake::repeat(shared, i, resumed))
         }
-        Work::Http1 { connections } => each(connections, shared, workers, http::http1),
+        Work::Http1 { connections } => {
+            each(connections, shared, workers, |shared, i| http::http1(shared, i, Page::Greeting))
+        }
         Work::Http2 { connections, streams } => {
-            each(connections, shared, workers, |shared, i| http::http2(shared, i, streams))
+            each(connections, shared, workers, |shared, i| http::http2(shared, i, streams, Page::Greeting))
+        }
+        Work::File { connections, streams: 0, len } => {
+            each(connections, shared, workers, |shared, i| http::http1(shared, i, Page::File(len)))
+        }
+        Work::File { connections, streams, len } => {
+            each(connections, shared, workers, |shared, i| http::http2(shared, i, streams, Page::File(len)))
         }
         Work::Paced { sockets, per_second, size } => {
             workers.spawn_local(paced::pace(shared.clone(), sockets, per_second, size));
