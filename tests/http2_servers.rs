@@ -721,15 +721,21 @@ async fn a_server_that_answers_nothing_is_a_504_and_a_dead_connection_is_left() 
     assert_eq!(ask(&mut h1, get("/")).await.status(), 200, "another connection");
 }
 
-/// What `wssgate upstreams --json` says of the first server.
-async fn first_server(gateway: &Gateway) -> serde_json::Value {
+/// What a command of an operator prints.
+async fn command(gateway: &Gateway, words: &'static [&'static str]) -> String {
     let socket = gateway.path().join("control.sock");
     let command = move || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
-        command.args(["upstreams", "--json", "--socket"]).arg(socket).output().unwrap()
+        command.args(words).arg("--socket").arg(socket).output().unwrap()
     };
     let output = tokio::task::spawn_blocking(command).await.unwrap();
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `wssgate upstreams --json` says of the first server.
+async fn first_server(gateway: &Gateway) -> serde_json::Value {
+    let answer: serde_json::Value =
+        serde_json::from_str(&command(gateway, &["upstreams", "--json"]).await).unwrap();
     answer["upstreams"][0]["servers"][0].clone()
 }
 
@@ -747,6 +753,11 @@ async fn operators_see_connections_and_streams_and_sessions_stay_at_a_takeover()
     }
     let shown = first_server(&gateway).await;
     assert_eq!((&shown["http2_connections"], &shown["http2_streams"]), (&1.into(), &3.into()), "{shown}");
+    for words in [&["upstreams"][..], &["status"]] {
+        let table = command(&gateway, words).await;
+        let said = format!("{} (HTTP/2: 3 streams on 1 connections)", server.address);
+        assert!(table.contains(&said), "{table}");
+    }
     let mut admin = TcpStream::connect(gateway.admin()).await.unwrap();
     let page = ask(&mut admin, "GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.text();
     for (name, count) in [("connections", 1), ("streams", 3)] {

@@ -180,6 +180,53 @@ fn check_names_every_problem() {
     assert!(!output.status.success() && text(&output.stderr).contains("wssgate check FILE"));
 }
 
+/// What upstreams can't do is a warning, or a problem if no request could be served.
+#[test]
+fn check_sees_what_upstreams_can_not_do() {
+    let temp = TempDir::new().unwrap();
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n[dns]\nhosts = \"hosts\"\nservers = \"127.0.0.1:9\"\n";
+    std::fs::write(temp.path().join("hosts"), "127.0.0.1 known.test\n").unwrap();
+    Pki::new().issue(&["known.test"]).write(temp.path(), "known");
+    let upstream = |servers: &str, more: &str| {
+        format!(
+            "{listener}[[upstream]]\nname = \"pool\"\nservers = [{servers}]\n{more}\n\
+             [[route]]\npath = \"/\"\nproxy = \"pool\"\n"
+        )
+    };
+    let limited = "{ address = \"http://known.test:1\", weight = 9, max_sessions = 100 }, \
+                   { address = \"http://known.test:2\", max_sessions = 100 }";
+    for (text, warning) in [
+        (
+            upstream(limited, ""),
+            "the weight of known.test:1 can't be met: by its weight it gets 9 of 10 sessions",
+        ),
+        (upstream("\"http://unknown.test:1\"", ""), "the backend's name unknown.test can't be resolved: "),
+        (
+            upstream("\"http://known.test:1\"", "source_addresses = [\"127.0.0.1\", \"198.51.100.77\"]"),
+            "source_addresses of pool: 198.51.100.77 is not an address of this machine at the moment",
+        ),
+        (upstream("\"http://known.test:1\"", ""), ""),
+    ] {
+        let output = check(temp.path(), &text);
+        let said = text_of(&output);
+        let warnings: Vec<_> = said.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(warnings.len(), usize::from(!warning.is_empty()), "{said}");
+        assert!(warnings.iter().all(|line| line.contains(warning)), "{said}");
+    }
+    let text = upstream("\"https://known.test\"", "tls = { ca = \"known.key\" }");
+    let output = check(temp.path(), &text);
+    let said = text_of(&output);
+    assert!(
+        !output.status.success() && said.contains("known.key: there is no certificate of an authority in it"),
+        "{said}"
+    );
+}
+
+fn text_of(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
 /// What is wrong with a key is said at the line of `key`, what is wrong with a chain at that of `chain`.
 #[test]
 fn problems_with_a_key_point_at_the_key() {

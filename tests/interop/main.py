@@ -66,6 +66,7 @@ SCENARIOS = [
     php.php_serves_a_site_over_http1,
     php.php_serves_a_site_over_http2,
     upgrades.docker_execs_through_an_upgrade,
+    upgrades.kubectl_execs_through_an_upgrade,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,

@@ -1,4 +1,4 @@
-"""Upgrades to other protocols than WebSocket: what `docker exec` uses."""
+"""Upgrades to other protocols than WebSocket: what `docker exec` and `kubectl exec` use."""
 
 import asyncio
 import sys
@@ -43,3 +43,24 @@ async def docker_execs_through_an_upgrade():
             for nth in range(3):
                 line = await gate.log.line(message="session", nth=nth)
                 same("the protocol of the session", line["upgrade"], "tcp")
+
+async def kubectl_execs_through_an_upgrade():
+    async with running(sys.executable, HERE / "kubernetes.py") as api, workplace() as home:
+        port = (await api.line())["port"]
+        async with gateway(upgrading(f"http://127.0.0.1:{port}", "websocket", "SPDY/3.1")) as gate:
+            # Later ones try a WebSocket first, which this server doesn't have.
+            more = {"HOME": home, "KUBECONFIG": f"{home}/none", "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
+            options = {"cwd": home, "env": environment(**more)}
+            server = ["--server", f"https://{gate.address}:{gate.port}", "--insecure-skip-tls-verify", "--token", "any"]
+            for said in [b"hello\n", b"x" * 1_000_000]:
+                command = ["kubectl", *server, "exec", "-i", "box", "--", "shout", "loudly"]
+                out, err, code = await exchange(command, said, **options)
+                if not out:
+                    raise Failure(f"kubectl: {err}")
+                same("what it got", out, said.upper())
+                same("the other stream, and the exit code", (f"{len(said)} bytes" in err, code), (True, 7))
+            for nth in range(2):
+                asked = await api.line(upgrade="SPDY/3.1", nth=nth)
+                same("the command", asked["command"], ["shout", "loudly"])
+                line = await gate.log.line(message="session", nth=nth)
+                same("the protocol of the session", line["upgrade"], "SPDY/3.1")

@@ -68,6 +68,11 @@ impl Gateway {
     pub(crate) fn is_built(&self) -> bool {
         matches!(self.binary.as_str(), "{wssgate}" | "{unscanned}")
     }
+
+    /// It is built without the scanner of frames.
+    pub(crate) fn is_unscanned(&self) -> bool {
+        self.binary == "{unscanned}"
+    }
 }
 
 /// What was built of this workspace.
@@ -277,7 +282,7 @@ mod tests {
     fn the_catalogue_is_sound() {
         let all = catalogue(&[]).unwrap();
         assert_eq!(all.iter().filter(|gateway| gateway.ours).count(), 1);
-        let names = ["unscanned", "floor"].map(str::to_owned);
+        let names = ["unscanned", "pooled", "floor"].map(str::to_owned);
         for gateway in all.iter().chain(&catalogue(&names).unwrap()) {
             assert!(directory().join("gateways").join(&gateway.config).is_file(), "{}", gateway.name);
         }

@@ -228,14 +228,14 @@ impl Place {
         gateways::find(others.cloned().collect(), &Built::default())?;
         let mut built = Built::default();
         for gateway in &catalogue {
-            match (gateway.is_built(), gateway.ours, &self.wssgate) {
+            match (gateway.is_built(), gateway.is_unscanned(), &self.wssgate) {
                 (false, ..) => {}
-                (true, true, Some(path)) => {
+                (true, false, Some(path)) => {
                     let path = path.canonicalize().with_context(|| path.display().to_string())?;
                     built.wssgate = Some(path);
                 }
-                (true, true, None) => built.wssgate = Some(setup::build_wssgate(Kind::Release).await?),
-                (true, false, _) => built.unscanned = Some(setup::build_wssgate(Kind::Unscanned).await?),
+                (true, false, None) => built.wssgate = Some(setup::build_wssgate(Kind::Release).await?),
+                (true, true, _) => built.unscanned = Some(setup::build_wssgate(Kind::Unscanned).await?),
             }
         }
         gateways::find(catalogue, &built)
