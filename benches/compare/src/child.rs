@@ -39,6 +39,11 @@ impl Child {
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None))
     }
+
+    /// It has ended, and not in order.
+    pub(crate) fn has_failed(&mut self) -> bool {
+        !matches!(self.process.try_wait(), Ok(status) if status.is_none_or(|status| status.success()))
+    }
 }
 
 impl Drop for Child {

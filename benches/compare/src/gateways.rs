@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -17,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::child::Child;
 use crate::process;
+use crate::restart::Step;
 use crate::setup::Site;
 use crate::template::fill;
 
@@ -45,6 +47,7 @@ pub(crate) struct Gateway {
     #[serde(default)]
     env: BTreeMap<String, String>,
     pub(crate) reload: Reload,
+    pub(crate) restart: Vec<Step>,
     #[serde(default)]
     pub(crate) ours: bool,
     #[serde(default)]
@@ -160,15 +163,29 @@ pub(crate) struct Running {
     pub(crate) reload: Vec<OsString>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) port: u16,
+    /// Where all its processes work.
+    pub(crate) dir: PathBuf,
     pub(crate) pids: Vec<Pid>,
     /// From its start to the first connection, in steps of some 10 ms.
     pub(crate) took: Duration,
     log: PathBuf,
+    binary: PathBuf,
+    args: Vec<String>,
+    values: Vec<(&'static str, String)>,
 }
 
 impl Running {
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.has_ended()
+    /// Ends it in order, and starts it once more as it was.
+    pub(crate) async fn again(&mut self, cores: &[usize]) -> anyhow::Result<()> {
+        kill(self.child.pid, Signal::SIGTERM)?;
+        self.child.process.wait().await?;
+        self.child = spawn(cores, &self.binary, &self.args, &self.env, &self.dir, &self.log)?;
+        Ok(())
+    }
+
+    /// A text with its placeholders filled.
+    pub(crate) fn fill(&self, text: &str) -> anyhow::Result<String> {
+        fill(text, &self.values)
     }
 
     pub(crate) fn raw_pids(&self) -> Vec<i32> {
@@ -200,14 +217,15 @@ impl Installed {
             let mut running = self.spawn(site, backend, cores, values).with_context(|| name.clone())?;
             let started = Instant::now();
             for _ in 0..3000 {
-                if running.has_ended() {
+                // A daemon leaves in order who started it.
+                if running.child.has_failed() {
                     break;
                 }
                 if TcpStream::connect((Ipv4Addr::LOCALHOST, running.port)).await.is_ok() {
                     running.took = started.elapsed();
                     // Time for workers to be forked and for what a start leaves to be done.
                     sleep(Duration::from_millis(300)).await;
-                    running.pids = process::tree(running.child.pid)?;
+                    running.pids = process::working_in(&running.dir);
                     return Ok(running);
                 }
                 sleep(Duration::from_millis(10)).await;
@@ -244,6 +262,7 @@ impl Installed {
             ("workers", "1".to_owned()),
             ("directory", String::new()),
             ("more", String::new()),
+            ("daemon", "off".to_owned()),
         ];
         let values = [values, &defaults].concat(); // the first of a name counts
         let template = directory().join("gateways").join(&self.gateway.config);
@@ -262,12 +281,27 @@ impl Installed {
             }
         }
         let log = dir.join("log");
-        let (out, err) = (File::create(&log)?, File::options().append(true).open(&log)?);
-        let child = Child::spawn(cores, OsStr::new(&self.binary), args, |command| {
-            command.envs(env.iter().cloned()).stdout(out).stderr(err);
-        })?;
-        Ok(Running { child, reload, env, port, pids: Vec::new(), took: Duration::ZERO, log })
+        File::create(&log)?;
+        let binary = self.binary.clone();
+        let child = spawn(cores, &binary, &args, &env, &dir, &log)?;
+        let (pids, took) = (Vec::new(), Duration::ZERO);
+        Ok(Running { child, reload, env, port, dir, pids, took, log, binary, args, values })
     }
+}
+
+fn spawn(
+    cores: &[usize],
+    binary: &Path,
+    args: &[String],
+    env: &[(String, String)],
+    dir: &Path,
+    log: &Path,
+) -> anyhow::Result<Child> {
+    let open = || File::options().append(true).open(log);
+    let (out, err) = (open()?, open()?);
+    Child::spawn(cores, OsStr::new(binary), args, |command| {
+        command.envs(env.iter().cloned()).current_dir(dir).stdout(out).stderr(err);
+    })
 }
 
 fn directory() -> &'static Path {

@@ -16,6 +16,7 @@ mod load_process;
 mod process;
 mod reload;
 mod report;
+mod restart;
 mod rows;
 mod scale;
 mod setup;
@@ -95,13 +96,13 @@ struct ScaleOptions {
     place: Place,
 }
 
-/// What reloads under live sockets drop and leave behind
+/// What reloads and a new binary drop and leave behind under live sockets
 #[derive(Debug, Args)]
 struct ReloadOptions {
     /// Sockets that live before the first reload
     #[arg(long, default_value_t = 200)]
     sockets: usize,
-    /// Sockets that are opened before each
+    /// Sockets that are opened before each, and while the binary is replaced
     #[arg(long, default_value_t = 20)]
     more: usize,
     /// How many reloads, a second apart

@@ -1,6 +1,7 @@
 //! What the kernel knows about processes: their children, their CPU time, their memory.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -24,6 +25,16 @@ pub(crate) fn tree(root: Pid) -> anyhow::Result<Vec<Pid>> {
         next += 1;
     }
     Ok(all)
+}
+
+/// The processes whose working directory this is.
+pub(crate) fn working_in(dir: &Path) -> Vec<Pid> {
+    let Ok(dir) = dir.canonicalize() else { return Vec::new() };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // One may have ended meanwhile, or belong to another user.
+    let is_there = |pid: &i32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir);
+    pids.filter(is_there).map(Pid::from_raw).collect()
 }
 
 /// User and system time that processes have used, in nanoseconds of precision and with the threads

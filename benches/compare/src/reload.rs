@@ -1,7 +1,7 @@
 //! What a reload costs: sockets that stay open while the certificate is renewed again and again.
 //!
 //! Each gateway is run twice, the second time without reloads: what is left behind is what the first
-//! run has more.
+//! run has more. A third time it is replaced by a new process of its program.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use crate::harness::{Backend, Load, progress};
 use crate::job::{Job, Live, Work};
 use crate::process::{pss, tree};
 use crate::report::{commit, kernel, processor};
+use crate::restart::{self, Restarted};
 use crate::setup::Site;
 
 /// Messages a second, over all sockets.
 const PER_SECOND: u32 = 2000;
-const BETWEEN: Duration = Duration::from_secs(1);
+pub(crate) const BETWEEN: Duration = Duration::from_secs(1);
 /// From the last reload until memory is read.
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -41,6 +42,7 @@ pub(crate) struct Outcome {
     processes_left: usize,
     memory_left: f64,
     undisturbed: Live,
+    restarted: Restarted,
 }
 
 /// Runs the plan, gateway by gateway.
@@ -51,7 +53,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
         progress(name);
         let disturbed = watch(plan, installed, true).await.with_context(|| name.clone())?;
         let undisturbed = watch(plan, installed, false).await.with_context(|| name.clone())?;
+        let restarted = restart::watch(plan, installed).await.with_context(|| name.clone())?;
         outcomes.push(Outcome {
+            restarted,
             processes_left: disturbed.processes.saturating_sub(undisturbed.processes),
             memory_left: disturbed.memory - undisturbed.memory,
             reloaded: disturbed.live,
@@ -72,19 +76,7 @@ async fn watch(plan: &Plan, installed: &Installed, reloading: bool) -> anyhow::R
     let [gateway_core, load_core] = plan.cores;
     let backend = Backend::start(load_core).await?;
     let running = installed.start(&site, backend.port, &[gateway_core], &[]).await?;
-    let job = Job {
-        work: Work::Live { per_second: PER_SECOND },
-        port: running.port,
-        certificate: site.chain.clone(),
-        gateway: Vec::new(),
-        backend: backend.child.pid.as_raw(),
-        cores: plan.cores,
-        warm_up: 0.0,
-        seconds: 0.0,
-        gate: false,
-        connections_per_second: None,
-    };
-    let mut load = Load::start(&job, &backend, load_core).await?;
+    let mut load = load_of_live_sockets(plan, &site, &backend, running.port).await?;
     load.tell(&format!("more {}", plan.sockets)).await?;
     load.ready().await?;
     sleep(BETWEEN).await; // the first message of a socket is dearer than the rest
@@ -107,6 +99,29 @@ async fn watch(plan: &Plan, installed: &Installed, reloading: bool) -> anyhow::R
     sleep(SETTLING).await;
     let pids = tree(running.child.pid)?;
     Ok(Watched { live, processes: pids.len(), memory: pss(&pids)? as f64 })
+}
+
+/// A load without sockets yet.
+pub(crate) async fn load_of_live_sockets<'a>(
+    plan: &Plan,
+    site: &Site,
+    backend: &'a Backend,
+    port: u16,
+) -> anyhow::Result<Load<'a>> {
+    let job = Job {
+        work: Work::Live { per_second: PER_SECOND },
+        port,
+        certificate: site.chain.clone(),
+        gateway: Vec::new(),
+        backend: backend.child.pid.as_raw(),
+        cores: plan.cores,
+        warm_up: 0.0,
+        seconds: 0.0,
+        gate: false,
+        connections_per_second: None,
+    };
+    let [_, load_core] = plan.cores;
+    Load::start(&job, backend, load_core).await
 }
 
 async fn reload(how: &Reload, running: &Running) -> anyhow::Result<()> {
@@ -132,7 +147,7 @@ async fn reload(how: &Reload, running: &Running) -> anyhow::Result<()> {
 
 type Line = (&'static str, fn(&Outcome) -> String);
 
-const LINES: [Line; 9] = [
+const LINES: [Line; 15] = [
     ("sockets opened", |o| o.reloaded.asked.to_string()),
     ("of them refused", |o| o.reloaded.refused.to_string()),
     ("of them dropped", |o| o.reloaded.dropped.to_string()),
@@ -142,7 +157,17 @@ const LINES: [Line; 9] = [
     ("the same without reloads", |o| format!("{:.1}", o.undisturbed.worst)),
     ("p99 latency, ms", |o| format!("{:.2}", o.reloaded.p99)),
     ("the same without reloads", |o| format!("{:.2}", o.undisturbed.p99)),
+    ("new binary: sockets dropped", |o| o.restarted.live.dropped.to_string()),
+    ("new sockets refused", |o| o.restarted.live.refused.to_string()),
+    ("processes before, and 10 s after", |o| between(o.restarted.processes.map(|n| n.to_string()))),
+    ("MB before, and 10 s after", |o| between(o.restarted.memory.map(|n| format!("{:.1}", n / 1e6)))),
+    ("worst latency, ms", |o| format!("{:.1}", o.restarted.live.worst)),
+    ("p99 latency, ms", |o| format!("{:.2}", o.restarted.live.p99)),
 ];
+
+fn between([before, after]: [String; 2]) -> String {
+    format!("{before} → {after}")
+}
 
 /// A table, and what first went wrong, if anything did.
 pub(crate) fn text(plan: &Plan, outcomes: &[Outcome]) -> String {
