@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("no_reload_is_noticed_by_any_live_socket", no_reload_is_noticed_by_any_live_socket),
-        trial("no_takeover_is_noticed_by_any_live_socket", no_takeover_is_noticed_by_any_live_socket),
+        trial("no_takeover_is_noticed_by_any_live_socket", || takeovers(false)),
+        trial("no_takeover_is_noticed_by_sockets_of_any_kind", || takeovers(true)),
         trial("a_backend_that_is_killed_hurts_its_own_sessions_only", a_killed_backend),
         trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
         trial("any_number_of_sessions_is_listed_and_none_notices", listed_sessions),
@@ -106,6 +107,7 @@ fn no_reload_is_noticed_by_any_live_socket() {
                 sockets: size.sockets / PROCESSES,
                 first_source: n * 100,
                 per_second: size.per_second / u32::try_from(PROCESSES).unwrap(),
+                mixed: false,
             })
         })
         .collect();
@@ -171,10 +173,20 @@ fn no_reload_is_noticed_by_any_live_socket() {
 }
 
 /// Sockets stay connected while one process takes over from the other, again and again.
-fn no_takeover_is_noticed_by_any_live_socket() {
-    let (sockets, per_second, takeovers) = if full_size() { (9000, 3000, 20) } else { (200, 1000, 5) };
+/// `mixed`: under sockets of all kinds (support's `swarm::kind` says which there are), which make more work.
+fn takeovers(mixed: bool) {
+    let (sockets, per_second, takeovers) = match (full_size(), mixed) {
+        (true, false) => (9000, 3000, 20),
+        (true, true) => (9000, 1500, 20),
+        (false, false) => (200, 1000, 5),
+        (false, true) => (200, 400, 5),
+    };
+    // Often enough that pings are under way at every takeover: sockets are silent for longer than that.
+    let ping_interval = if full_size() { "5s" } else { "200ms" };
     let backends = [EchoProcess::start()];
-    let gateway = in_front_of(&backends, "");
+    let websocket =
+        format!("[route.websocket]\nping_interval = \"{ping_interval}\"\npong_timeout = \"60s\"\n");
+    let gateway = in_front_of(&backends, &(websocket + "[control]\nsocket = \"control.sock\"\n"));
     let mut swarm: Vec<Clients> = (0..PROCESSES)
         .map(|n| {
             Clients::start(Plan {
@@ -183,18 +195,15 @@ fn no_takeover_is_noticed_by_any_live_socket() {
                 sockets: sockets / PROCESSES,
                 first_source: n * 100,
                 per_second: per_second / u32::try_from(PROCESSES).unwrap(),
+                mixed,
             })
         })
         .collect();
     swarm.iter_mut().for_each(Clients::connected);
+    let connected = Instant::now();
     swarm.iter_mut().for_each(Clients::go_on);
     let quiet = worst_of(&mut swarm);
-    let resident = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    let own_kib = resident(gateway.pid());
+    let own_kib = resident_kib(gateway.pid());
     let (mut frozen_p99, mut frozen_max, mut took_ms, mut last) = (0.0, 0.0, 0, gateway.pid());
     for n in 0..takeovers {
         let began = Instant::now();
@@ -214,14 +223,20 @@ fn no_takeover_is_noticed_by_any_live_socket() {
         swarm.iter_mut().for_each(Clients::go_on);
     }
     let moving = worst_of(&mut swarm);
-    let moved_kib = resident(last);
+    let moved_kib = resident_kib(last);
+    let before = messages_of(&swarm.iter_mut().map(Clients::seen).collect::<Vec<_>>());
+    // The time in which a session is frozen is no part of its age.
+    let age =
+        connected.elapsed().saturating_sub(Duration::from_secs_f64(frozen_max / 1e3 * takeovers as f64));
+    let listed = listed_messages(&gateway, sockets, age);
     let ends: Vec<Seen> = swarm.into_iter().map(Clients::stop).collect();
     let sum = |count: fn(&Seen) -> u64| ends.iter().map(count).sum::<u64>();
-    let (sent, echoed) = (sum(|end| end.sent), sum(|end| end.echoed));
+    let (sent, echoed, messages) = (sum(|end| end.sent), sum(|end| end.echoed), messages_of(&ends));
     eprintln!(
-        "{sockets} sockets, {takeovers} takeovers, {sent} messages; sessions moved in {took_ms} ms at most, each frozen \
-         for {frozen_p99:.1} ms (99 %), {frozen_max:.1} ms at most; worst latency {:?} (p99.9 {:?}), before {:?} \
-         ({:?}); resident: {own_kib} KiB with sessions of its own, {moved_kib} KiB with moved ones",
+        "{sockets} sockets, {takeovers} takeovers, {messages:?} messages to and from the gateway; sessions moved in \
+         {took_ms} ms at most, each frozen for {frozen_p99:.1} ms (99 %), {frozen_max:.1} ms at most; worst latency \
+         {:?} (p99.9 {:?}), before {:?} ({:?}); resident: {own_kib} KiB with sessions of its own, {moved_kib} KiB \
+         with moved ones",
         moving.0, moving.1, quiet.0, quiet.1,
     );
     for end in &ends {
@@ -230,10 +245,58 @@ fn no_takeover_is_noticed_by_any_live_socket() {
         assert_eq!(end.wrong, [] as [String; 0]);
     }
     assert_eq!(sent, echoed, "none is lost");
-    if full_size() {
+    // What was sent may not have come yet, but what was heard has been counted.
+    assert!(listed[0] <= messages[0] && listed[1] >= before[1], "{before:?}, {listed:?}, {messages:?}");
+    // The gateway has counted the same, over all its processes.
+    gateway.wait_nth("session", sockets - 1);
+    let lines = gateway.lines("session");
+    let logged = ["received_messages", "sent_messages"]
+        .map(|key| lines.iter().map(|line| line[key].as_u64().unwrap()).sum::<u64>());
+    assert_eq!((lines.len(), logged), (sockets, messages));
+    if full_size() && !mixed {
         assert!(took_ms < 2000 && frozen_p99 < 50.0, "{took_ms} ms, {frozen_p99} ms");
     }
     send_signal(last, "TERM");
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Messages to the gateway, and from it.
+fn messages_of(seen: &[Seen]) -> [u64; 2] {
+    [0, 1].map(|way| seen.iter().map(|seen| seen.messages[way]).sum())
+}
+
+/// `sessions` lists as many sessions, each of which is as old as this and has talked. Returns all messages to the gateway,
+/// and from it.
+fn listed_messages(gateway: &Gateway, sockets: usize, age: Duration) -> [u64; 2] {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut command = Command::new(WSSGATE);
+        command.args(["sessions", "--json", "--config"]).arg(gateway.path().join("wssgate.toml"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let sessions: Vec<Value> = lines.filter_map(|line| line.get("session").cloned()).collect();
+        let ids: HashSet<_> = sessions.iter().map(|session| session["id"].as_u64().unwrap()).collect();
+        assert_eq!((sessions.len(), ids.len()), (sockets, sockets));
+        for session in &sessions {
+            let its = session["age_ms"].as_u64().unwrap();
+            assert!(u128::from(its) >= age.as_millis(), "{age:?}: {session}");
+        }
+        let counts =
+            |key: &str| sessions.iter().map(|session| session[key].as_u64()).collect::<Option<Vec<_>>>();
+        // One that is busy may not have answered in time.
+        if let (Some(received), Some(sent)) = (counts("received_messages"), counts("sent_messages")) {
+            assert!(received.iter().chain(&sent).all(|count| *count > 0), "one has not talked");
+            return [received.iter().sum(), sent.iter().sum()];
+        }
+        assert!(Instant::now() < deadline, "some sessions don't answer");
+    }
 }
 
 /// A gateway with one route to each backend: `/` to the first, `/1` to the second.
@@ -249,7 +312,8 @@ fn in_front_of(backends: &[EchoProcess], websocket: &str) -> Gateway {
 const PATHS: [&str; 2] = ["/", "/1"];
 
 fn clients(gateway: &Gateway, path: &'static str, sockets: usize) -> Clients {
-    let plan = Plan { gateway: gateway.address(), path, sockets, first_source: 0, per_second: 1000 };
+    let plan =
+        Plan { gateway: gateway.address(), path, sockets, first_source: 0, per_second: 1000, mixed: false };
     let mut clients = Clients::start(plan);
     clients.connected();
     clients
@@ -314,7 +378,8 @@ fn listed_sessions() {
     let routes = "[[route]]\npath = \"/\"\nservice = \"echo\"\n[control]\nsocket = \"control.sock\"\n";
     let gateway = setup.start(&config("", routes));
     let start = |sockets, first_source, per_second| {
-        Clients::start(Plan { gateway: gateway.address(), path: "/", sockets, first_source, per_second })
+        let gateway = gateway.address();
+        Clients::start(Plan { gateway, path: "/", sockets, first_source, per_second, mixed: false })
     };
     let mut swarm: Vec<Clients> = (0..PROCESSES).map(|n| start(idle / PROCESSES, n * 100, 1)).collect();
     swarm.iter_mut().for_each(Clients::connected);

@@ -15,11 +15,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,14 +29,13 @@ use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{ask, read_answer};
 use support::http2::Http2;
 use support::pki::Pki;
-use support::tls::{TLS12, TLS13, Tls};
+use support::tls::{Rekeying, TLS12, TLS13, Tls};
 use support::ws::{self, WebSocket};
 use support::{BoxIo, PATIENCE, full_size, soon};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_rustls::client::TlsStream;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
@@ -217,41 +214,6 @@ async fn sessions_move_to_the_new_process() {
     end(gateway);
 }
 
-/// A client's stream that changes its keys (RFC 8446 §4.6.3) with every fourth write.
-struct Rekeying(TlsStream<TcpStream>, u32);
-
-impl AsyncRead for Rekeying {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Rekeying {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        self.1 += 1;
-        if self.1.is_multiple_of(4) {
-            self.0.get_mut().1.refresh_traffic_keys().unwrap();
-        }
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// A socket of one of nine kinds: plain text, and TLS with each suite, and with changes of keys.
 async fn socket_of_kind(kind: usize, gateway: &Gateway) -> WebSocket {
     let suites = [
@@ -268,7 +230,7 @@ async fn socket_of_kind(kind: usize, gateway: &Gateway) -> WebSocket {
         n @ 1..=6 => Box::new(tls.with_suite(suites[n - 1]).connect(gateway.address()).await.unwrap()),
         n => {
             let tls = tls.with_suite(suites[n - 4]);
-            Box::new(Rekeying(tls.connect(gateway.address()).await.unwrap(), 0))
+            Box::new(Rekeying::new(tls.connect(gateway.address()).await.unwrap(), 4))
         }
     };
     WebSocket::connect(io, "default.test", "/", "").await.unwrap().0
@@ -276,11 +238,14 @@ async fn socket_of_kind(kind: usize, gateway: &Gateway) -> WebSocket {
 
 /// The message of this number on this socket.
 fn numbered(socket: usize, number: usize, len: usize) -> Vec<u8> {
-    let begin = format!("{socket} {number} ");
-    let pattern = (socket * 31 + number * 97) as u64;
-    let rest = (0..len.saturating_sub(begin.len()) as u64)
-        .map(|i| (i.wrapping_mul(pattern | 1) >> 3).to_le_bytes()[0]);
-    begin.into_bytes().into_iter().chain(rest).collect()
+    let mut message = format!("{socket} {number} ").into_bytes();
+    let pattern = (socket * 31 + number * 97) as u64 | 1;
+    // By words: a long message would keep the thread of all clients busy for long.
+    for i in 1..=len.div_ceil(8) as u64 {
+        message.extend_from_slice(&i.wrapping_mul(pattern).to_le_bytes());
+    }
+    message.truncate(len);
+    message
 }
 
 /// Sends numbered messages, some of them at once, and compares what comes back, until it is to stop. Returns how many.
@@ -321,7 +286,9 @@ async fn converse(index: usize, mut socket: WebSocket, stop: Arc<AtomicBool>, co
 async fn twenty_takeovers_lose_and_reorder_nothing() {
     let (sockets, takeovers) = if full_size() { (500, 20) } else { (100, 20) };
     let (backend, _seen) = echo().await;
-    let routes = route("/", backend.address) + "[route.websocket]\nping_interval = \"1s\"\n";
+    // All clients are one thread of a machine that may be busy: a pong may take as long as any step here.
+    let pings = "[route.websocket]\nping_interval = \"1s\"\npong_timeout = \"20s\"\n";
+    let routes = route("/", backend.address) + pings;
     let gateway = Arc::new(setup().start(&config("workers = 2", &routes)));
     let (stop, count) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
     let mut conversations = JoinSet::new();

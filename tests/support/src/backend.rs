@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::Io;
 use crate::http1::{Head, read_head};
-use crate::ws::{CLOSE, PING, PONG, WebSocket, accept, encode};
+use crate::ws::{CLOSE, PING, PONG, WebSocket, accept, apply_mask, encode};
 
 /// A listening socket and what it does with each connection. It ends when dropped.
 pub struct Backend {
@@ -168,18 +168,23 @@ pub async fn serve(io: impl Io + 'static, seen: &Seen) {
             }
             return echo_frames(WebSocket { io: Box::new(tcp), client: false }).await;
         }
-        let length = head.get("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        if tokio::io::AsyncReadExt::read_exact(&mut tcp, &mut body).await.is_err() {
-            return;
-        }
-        let text = format!("{}\n", head.line);
-        let body = if head.line.starts_with("HEAD ") { "" } else { text.as_str() };
-        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", text.len());
-        if tcp.write_all(answer.as_bytes()).await.is_err() {
+        if !answer(&mut tcp, &head).await {
             return;
         }
     }
+}
+
+/// Answers a plain request with the first line of its head. Returns whether another may follow.
+pub(crate) async fn answer(io: &mut (impl Io + ?Sized), head: &Head) -> bool {
+    let length = head.get("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    if tokio::io::AsyncReadExt::read_exact(io, &mut body).await.is_err() {
+        return false;
+    }
+    let text = format!("{}\n", head.line);
+    let body = if head.line.starts_with("HEAD ") { "" } else { text.as_str() };
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", text.len());
+    io.write_all(answer.as_bytes()).await.is_ok()
 }
 
 /// Echoes until the closing handshake is done or the stream ends.
@@ -198,7 +203,7 @@ pub async fn echo_frames(mut socket: WebSocket) {
 }
 
 /// Like [`WebSocket::hear`], but waits for ever, and takes an end inside a frame for an end.
-async fn read_frame(socket: &mut WebSocket) -> Option<crate::ws::Frame> {
+pub(crate) async fn read_frame(socket: &mut WebSocket) -> Option<crate::ws::Frame> {
     use tokio::io::AsyncReadExt;
     let io = &mut socket.io;
     let (b0, b1) = (io.read_u8().await.ok()?, io.read_u8().await.ok()?);
@@ -213,8 +218,6 @@ async fn read_frame(socket: &mut WebSocket) -> Option<crate::ws::Frame> {
     }
     let mut payload = vec![0; len];
     io.read_exact(&mut payload).await.ok()?;
-    for (i, byte) in payload.iter_mut().enumerate() {
-        *byte ^= mask[i % 4];
-    }
+    apply_mask(&mut payload, mask);
     Some(crate::ws::Frame { b0, masked: b1 & 0x80 != 0, payload })
 }

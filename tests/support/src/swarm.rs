@@ -12,20 +12,23 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use client::{BURST, Client, Running, Tally};
+use kind::Kind;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use tokio::runtime;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::PATIENCE;
-use crate::backend::echo;
 use crate::tls::Tls;
-use crate::ws::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
+
+mod backend;
+mod client;
+mod kind;
 
 /// The name that all clients ask for.
 pub const SERVER_NAME: &str = "default.test";
@@ -33,10 +36,6 @@ pub const SERVER_NAME: &str = "default.test";
 const PART: &str = "--part";
 /// Handshakes of one process that are under way at a time.
 const CONNECTING: usize = 32;
-/// Messages that are sent together, so that order is something to keep.
-const BURST: u64 = 2;
-/// Of each kind, so many faults are told.
-const TOLD: usize = 5;
 
 /// Becomes the part that the command line names, until stdin ends; `false` if it names none.
 #[must_use]
@@ -50,7 +49,7 @@ pub fn play_part() -> bool {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match part {
         [name] if name == "backend" => runtime.block_on(async {
-            let (backend, _seen) = echo().await;
+            let backend = backend::start().await;
             say(&json!({ "address": backend.address.to_string() }));
             questions().wait_for(Option::is_none).await.unwrap();
         }),
@@ -150,6 +149,9 @@ pub struct Plan {
     pub first_source: usize,
     /// Messages a second, of all sockets together.
     pub per_second: u32,
+    /// Sockets of all kinds: other versions and suites of TLS, changes of keys, long and deflated messages, halves of
+    /// frames, slow readers. The backend has to be an [`EchoProcess`].
+    pub mixed: bool,
 }
 
 /// A process with live sockets, on each of which numbered messages are echoed and compared.
@@ -162,10 +164,12 @@ pub struct Clients {
 /// What clients have seen since they were asked last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Messages sent, since the beginning.
+    /// Messages that ask for another, since the beginning; for a burst as many as there are in it.
     pub sent: u64,
-    /// Messages that came back whole and in order, since the beginning.
+    /// Messages that came in answer, whole and in order, since the beginning.
     pub echoed: u64,
+    /// All messages to the gateway, and from it, since the beginning.
+    pub messages: [u64; 2],
     /// From when a message was due until its echo was there: the longest.
     pub worst: Duration,
     /// The same, for 99.9 % of them.
@@ -182,7 +186,7 @@ impl Clients {
     pub fn start(plan: Plan) -> Self {
         let job = json!({
             "gateway": plan.gateway.to_string(), "path": plan.path, "sockets": plan.sockets,
-            "first_source": plan.first_source, "per_second": plan.per_second,
+            "first_source": plan.first_source, "per_second": plan.per_second, "mixed": plan.mixed,
         });
         let part = Part::start(&["clients", &job.to_string()]);
         Self { part, sockets: plan.sockets as u64 }
@@ -239,35 +243,12 @@ impl Seen {
         Self {
             sent: line["sent"].as_u64().unwrap(),
             echoed: line["echoed"].as_u64().unwrap(),
+            messages: [0, 1].map(|way| line["messages"][way].as_u64().unwrap()),
             worst: micros("worst_us"),
             p999: micros("p999_us"),
             ended: ended.map(|(how, count)| (how.clone(), count.as_u64().unwrap())).collect(),
             wrong: line["wrong"].as_array().unwrap().iter().map(ToString::to_string).collect(),
         }
-    }
-}
-
-/// What the sockets of a process have in common.
-#[derive(Debug, Default)]
-struct Tally {
-    sent: u64,
-    echoed: u64,
-    /// Microseconds.
-    latencies: Vec<u64>,
-    ended: BTreeMap<String, u64>,
-    wrong: Vec<String>,
-}
-
-impl Tally {
-    fn say(&mut self) {
-        let mut latencies = std::mem::take(&mut self.latencies);
-        latencies.sort_unstable();
-        let worst = latencies.last().copied().unwrap_or_default();
-        let p999 = latencies.get(latencies.len() * 999 / 1000).copied().unwrap_or(worst);
-        say(&json!({
-            "sent": self.sent, "echoed": self.echoed, "worst_us": worst, "p999_us": p999,
-            "ended": self.ended, "wrong": self.wrong,
-        }));
     }
 }
 
@@ -277,6 +258,7 @@ async fn clients(job: &Value) {
     let (sockets, first_source) = (number("sockets"), number("first_source"));
     let period = Duration::from_secs(sockets as u64 * BURST) / u32::try_from(number("per_second")).unwrap();
     let path: Arc<str> = job["path"].as_str().unwrap().into();
+    let mixed = job["mixed"].as_bool().unwrap();
     let tls = Tls::new(SERVER_NAME, &["http/1.1"]);
     let connecting = Arc::new(Semaphore::new(CONNECTING));
     let tally = Arc::<Mutex<Tally>>::default();
@@ -287,20 +269,20 @@ async fn clients(job: &Value) {
         let (tls, path, connecting, tell) = (tls.clone(), path.clone(), connecting.clone(), tell.clone());
         let (tally, mut running) = (tally.clone(), running.clone());
         tasks.spawn(async move {
-            let socket = {
+            let mut client = {
                 let _permit = connecting.acquire().await.unwrap();
-                let source = u8::try_from(2 + (first_source + index) % 200).unwrap();
-                let io = tls.connect_from(Ipv4Addr::new(127, 0, 0, source), gateway).await.unwrap();
-                WebSocket::connect(io, SERVER_NAME, &path, "").await.expect("an upgrade").0
+                let source =
+                    Ipv4Addr::new(127, 0, 0, u8::try_from(2 + (first_source + index) % 200).unwrap());
+                let kind = if mixed { Kind::of(index) } else { Kind::USUAL };
+                Client::connect(kind, &tls, source, gateway, &path, (index, tally.clone())).await
             };
             tell.send(()).unwrap();
             let begun = *running.wait_for(|running| *running != Running::NotYet).await.unwrap();
             // Moments are spread evenly over the period.
             let Running::Since(begun) = begun else { return };
             let share = index as f64 / sockets as f64;
-            let mut client = Client { socket, tally, index, sent: 0 };
             let how = client.converse(begun + period.mul_f64(share), period, running).await;
-            *client.tally.lock().unwrap().ended.entry(how).or_default() += 1;
+            *tally.lock().unwrap().ended.entry(how).or_default() += 1;
         });
     }
     for _ in 0..sockets {
@@ -314,7 +296,7 @@ async fn clients(job: &Value) {
     let mut questions = questions();
     loop {
         match questions.changed().await.ok().and_then(|()| questions.borrow_and_update().clone()) {
-            Some((_, question)) if question == "seen" => tally.lock().unwrap().say(),
+            Some((_, question)) if question == "seen" => say(&tally.lock().unwrap().tell()),
             Some((_, question)) if question == "stop" => break,
             other => return assert_eq!(other, None),
         }
@@ -323,108 +305,5 @@ async fn clients(job: &Value) {
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
-    tally.lock().unwrap().say();
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Running {
-    NotYet,
-    Since(Instant),
-    NoMore,
-}
-
-struct Client {
-    socket: WebSocket,
-    tally: Arc<Mutex<Tally>>,
-    index: usize,
-    sent: u64,
-}
-
-impl Client {
-    /// Sends a burst every `period` and compares its echo, until told to stop. Returns how the
-    /// socket ended; in order, with 1000.
-    async fn converse(
-        &mut self,
-        mut due: Instant,
-        period: Duration,
-        mut running: watch::Receiver<Running>,
-    ) -> String {
-        loop {
-            tokio::select! {
-                _ = running.changed() => {
-                    self.socket.close(1000).await;
-                    return match self.next().await {
-                        Some(frame) if frame.b0 == CLOSE => frame.close_code().to_string(),
-                        other => format!("in place of a Close: {other:?}"),
-                    };
-                }
-                () = sleep_until(due) => {
-                    let numbers = self.sent..self.sent + BURST;
-                    for number in numbers.clone() {
-                        self.socket.text(&self.message(number)).await;
-                    }
-                    self.sent += BURST;
-                    self.tally.lock().unwrap().sent += BURST;
-                    for number in numbers {
-                        if let Err(how) = self.hear_echo(number, due).await {
-                            return how;
-                        }
-                    }
-                    due += period;
-                }
-                // Silence is due: this is the end, or a ping.
-                b0 = self.socket.io.read_u8() => {
-                    let frame = match b0 {
-                        Ok(b0) => self.socket.hear_rest(b0).await,
-                        Err(e) => return format!("cut off: {e}"),
-                    };
-                    match frame {
-                        Some(frame) if frame.b0 == PING => self.socket.send(PONG, frame.payload).await,
-                        frame => return ending(frame),
-                    }
-                }
-            }
-        }
-    }
-
-    async fn hear_echo(&mut self, number: u64, due: Instant) -> Result<(), String> {
-        let frame = match self.next().await {
-            Some(frame) if frame.b0 == TEXT => frame,
-            other => return Err(ending(other)),
-        };
-        let mut tally = self.tally.lock().unwrap();
-        if frame.payload == self.message(number).as_bytes() {
-            tally.echoed += 1;
-        } else if tally.wrong.len() < TOLD {
-            let heard = String::from_utf8_lossy(&frame.payload);
-            tally.wrong.push(format!("socket {} in place of message {number}: {heard}", self.index));
-        }
-        tally.latencies.push(u64::try_from(due.elapsed().as_micros()).unwrap());
-        Ok(())
-    }
-
-    /// The next frame that is not a ping.
-    async fn next(&mut self) -> Option<Frame> {
-        loop {
-            let frame = self.socket.hear().await?;
-            match frame.b0 {
-                PING => self.socket.send(PONG, frame.payload).await,
-                _ => return Some(frame),
-            }
-        }
-    }
-
-    /// Tells of its place, and has one of many lengths.
-    fn message(&self, number: u64) -> String {
-        let padding = (self.index as u64 * 31 + number * 97) % 700;
-        format!("{} {number} {:.<1$}", self.index, usize::try_from(padding).unwrap())
-    }
-}
-
-fn ending(frame: Option<Frame>) -> String {
-    match frame {
-        Some(frame) if frame.b0 == CLOSE => frame.close_code().to_string(),
-        Some(frame) => format!("an unexpected frame: {:#04x}", frame.b0),
-        None => "cut off".to_owned(),
-    }
+    say(&tally.lock().unwrap().tell());
 }

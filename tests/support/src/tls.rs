@@ -1,8 +1,10 @@
 //! A TLS client, and a server's side of TLS, by rustls.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +16,8 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -106,20 +109,6 @@ impl Tls {
         self.over(TcpStream::connect(address).await?).await
     }
 
-    /// The same from an address of one's own: one has ports for some 28,000 connections.
-    ///
-    /// # Errors
-    /// What TCP or TLS says.
-    pub async fn connect_from(
-        &self,
-        source: Ipv4Addr,
-        address: SocketAddr,
-    ) -> io::Result<TlsStream<TcpStream>> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from((source, 0)))?;
-        self.over(socket.connect(address).await?).await
-    }
-
     /// Shakes hands over a connection that is there.
     ///
     /// # Errors
@@ -136,6 +125,50 @@ impl Tls {
     pub async fn over_any<T: Io>(&self, io: T) -> io::Result<TlsStream<T>> {
         let name = self.server_name.clone().unwrap_or_else(|| "no.sni.test".into());
         TlsConnector::from(self.config.clone()).connect(ServerName::try_from(name).unwrap(), io).await
+    }
+}
+
+/// A client's stream that changes its keys (RFC 8446 §4.6.3) now and then.
+#[derive(Debug)]
+pub struct Rekeying {
+    io: TlsStream<TcpStream>,
+    every: u32,
+    writes: u32,
+}
+
+impl Rekeying {
+    /// Changes them with one in so many writes.
+    #[must_use]
+    pub fn new(io: TlsStream<TcpStream>, every: u32) -> Self {
+        Self { io, every, writes: 0 }
+    }
+}
+
+impl AsyncRead for Rekeying {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Rekeying {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes += 1;
+        if self.writes.is_multiple_of(self.every) {
+            self.io.get_mut().1.refresh_traffic_keys().unwrap();
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
