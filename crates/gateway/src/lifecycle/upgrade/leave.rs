@@ -29,6 +29,12 @@ const NEXT_WAIT: Duration = Duration::from_millis(5);
 /// How long sessions that freeze as they are, with unsent bytes, are waited for. Their task only has to run once. The
 /// time starts again for each batch.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+/// Sessions that freeze with unsent bytes, of which each may have hundreds of kilobytes, are asked in such numbers that
+/// their records have about so many bytes together, as far as those before them tell: all of a batch are frozen until its
+/// last byte has been read.
+const LATE_LEN: usize = 512 * 1024;
+/// But for no fewer: a batch costs some switches between threads, each of which is dear on a busy machine.
+const LATE_MIN: usize = 8;
 /// Ids that this process may still give to sessions after it has said which was the last.
 const IDS_RESERVED: u64 = 1_000;
 /// The reason of sessions that did not freeze in time, or that the new process could not take.
@@ -99,10 +105,14 @@ impl Departure<'_> {
     async fn all(&mut self, unmoved: &mut VecDeque<(u64, SessionHandle)>, wait: Duration) -> io::Result<()> {
         let deadline = Instant::now() + wait;
         let mut end = deadline + LAST_WAIT;
+        let mut late_at_once = LATE_MIN;
         while !unmoved.is_empty() && Instant::now() < end {
             let is_late = Instant::now() >= deadline;
-            let mode = if is_late { FreezeMode::AsItIs } else { FreezeMode::BetweenWrites };
-            let some = unmoved.drain(..unmoved.len().min(SESSIONS_AT_ONCE));
+            let (mode, at_once) = match is_late {
+                true => (FreezeMode::AsItIs, late_at_once),
+                false => (FreezeMode::BetweenWrites, SESSIONS_AT_ONCE),
+            };
+            let some = unmoved.drain(..unmoved.len().min(at_once));
             let mut asked: HashMap<u64, SessionHandle> = some.collect();
             asked.values().for_each(|handle| handle.freeze(mode));
             let gathered = self.gather(&mut asked).await;
@@ -116,6 +126,8 @@ impl Departure<'_> {
             let batch = gathered?;
             if is_late && !batch.is_empty() {
                 end = Instant::now() + LAST_WAIT;
+                let len = batch.iter().map(|frozen| frozen.state.len()).sum::<usize>() / batch.len();
+                late_at_once = (LATE_LEN / len.max(1)).clamp(LATE_MIN, SESSIONS_AT_ONCE);
             }
             self.transfer_whole(batch).await?;
         }
