@@ -22,7 +22,6 @@ use frame_core::handle::{EndMode, Order};
 use http::Extensions;
 use tls_acceptor::{Certificates, ClientRules, PeerCertificate, Waiting};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::context::authority::Outages;
@@ -35,6 +34,7 @@ use crate::context::under_way::UnderWay;
 use crate::net::budget::{Pressure, Share, held};
 use crate::net::limits::ClientLimits;
 use crate::net::shortage::Shortage;
+use crate::net::stop::StopSignal;
 use crate::net::sweep::Sweep;
 use crate::site::Site;
 use crate::site::drained::Drained;
@@ -78,9 +78,9 @@ pub struct Worker {
     /// Connections and sessions: the worker ends when all of them have.
     pub tasks: TaskTracker,
     /// The gateway is about to end: connections take no more requests.
-    pub draining: CancellationToken,
+    pub draining: StopSignal,
     /// Another process has taken over: connections end when they can do so unnoticed.
-    pub retiring: CancellationToken,
+    pub retiring: StopSignal,
     /// Where sessions go that another process takes.
     pub transit: Arc<Transit>,
     /// Connections whose clients have said nothing yet.
@@ -121,8 +121,8 @@ impl Worker {
             accepted: Arc::default(),
             sweep: Arc::default(),
             tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            retiring: CancellationToken::new(),
+            draining: StopSignal::default(),
+            retiring: StopSignal::default(),
             transit,
             silent: Waiting::new(SILENT_MAX),
             shed_clients: ShedClients::default(),
@@ -155,13 +155,23 @@ impl Worker {
     /// Its part of `max_memory`; `None`: no limit.
     #[must_use]
     pub fn share(&self) -> Option<Share> {
-        self.site.load().memory_max.map(|max| Share::new(max, self.sessions.workers()))
+        self.share_under(&self.site.load())
+    }
+
+    fn share_under(&self, site: &Site) -> Option<Share> {
+        site.memory_max.map(|max| Share::new(max, self.sessions.workers()))
     }
 
     /// So much memory is held for peers that nothing new may begin.
     #[must_use]
     pub fn is_short_of_memory(&self) -> bool {
-        self.share().is_some_and(|share| share.is_short(held()))
+        self.is_short_of_memory_under(&self.site.load())
+    }
+
+    /// The same by the limit of `site`.
+    #[must_use]
+    pub fn is_short_of_memory_under(&self, site: &Site) -> bool {
+        self.share_under(site).is_some_and(|share| share.is_short(held()))
     }
 
     /// Registers a new session of `route`, which was found in some generation of the site. If the

@@ -75,6 +75,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
         .with_upgrades();
     let worker = &connection.worker;
     let result = tokio::select! {
+        biased;
         result = &mut serving => result,
         () = worker.draining.cancelled() => {
             Pin::new(&mut serving).graceful_shutdown();

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use frame_core::metered::Metered;
@@ -27,7 +27,6 @@ use http_body::Body;
 use httpdate::HttpDate;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use upgrade_handler::{Queued, Tunnel};
 
@@ -40,6 +39,7 @@ use crate::net::limits::HEAD_LEN_MAX;
 use crate::net::limits::STALL_MAX;
 use crate::net::listening::PeerName;
 use crate::net::patience::StallTimeout;
+use crate::net::stop::StopSignal;
 use crate::net::stream::Transport;
 use crate::request::body::ToClient;
 use crate::request::exchange;
@@ -134,7 +134,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     }
                     let guard = open.enter();
                     used = true;
-                    let task = stream(connection.clone(), peer_field.clone(), request, respond, guard);
+                    // On the heap: a task is moved several times before it runs, and when it has ended.
+                    let task = Box::pin(stream(connection.clone(), peer_field.clone(), request, respond, guard));
                     worker.tasks.spawn(Looked::new(task, open.clone()));
                 }
                 Some(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
@@ -145,7 +146,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                 info!(peer = %PeerName(peer), "connection closed: the client floods it with frames that carry nothing");
             }
             () = open.pass_looks_on() => {}
-            () = open.all_closed.notified() => {
+            () = open.all_closed() => {
                 let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
             }
@@ -330,7 +331,7 @@ impl Upload {
 
     /// The client may still be sending a body that is not used. Ending the stream now would be a RST_STREAM right
     /// behind the answer (RFC 9113 §8.1), and some clients then report that instead.
-    async fn read_rest(mut self, draining: &CancellationToken) {
+    async fn read_rest(mut self, draining: &StopSignal) {
         // Not before the backend has had of it what it takes.
         if !self.told
             && let Ok(Rest::Unread(recv)) = self.rest.await
@@ -459,13 +460,14 @@ fn finish_head(headers: &mut HeaderMap) {
 /// The time, written once a second.
 fn date() -> Option<HeaderValue> {
     thread_local! {
-        static WRITTEN: RefCell<Option<(HttpDate, HeaderValue)>> = const { RefCell::new(None) };
+        static WRITTEN: RefCell<Option<(Duration, HeaderValue)>> = const { RefCell::new(None) };
     }
-    let now = HttpDate::from(SystemTime::now());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WRITTEN.with_borrow_mut(|written| match written {
-        Some((then, field)) if *then == now => Some(field.clone()),
+        Some((then, field)) if then.as_secs() == now.as_secs() => Some(field.clone()),
         _ => {
-            let field = HeaderValue::try_from(now.to_string()).ok()?;
+            let date = HttpDate::from(UNIX_EPOCH + now);
+            let field = HeaderValue::try_from(date.to_string()).ok()?;
             Some(written.insert((now, field)).1.clone())
         }
     })

@@ -10,7 +10,8 @@ use std::time::Duration;
 use net_io::Buffer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+
+use crate::net::stop::StopSignal;
 
 /// How long a client is read after everything has been sent to it. No number of bytes limits it.
 pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
@@ -18,7 +19,7 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(30);
 pub(crate) const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 /// Ends our side, and lingers.
-pub(crate) async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut io: T, draining: &CancellationToken) {
+pub(crate) async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut io: T, draining: &StopSignal) {
     // RFC 8446 §6.1. A client that takes nothing doesn't keep us waiting for it.
     if let Ok(Ok(())) = timeout(LINGER_SILENCE, io.shutdown()).await {
         linger(io, draining).await;
@@ -27,7 +28,7 @@ pub(crate) async fn end<T: AsyncRead + AsyncWrite + Unpin>(mut io: T, draining: 
 
 /// Reads and throws away until the client has ended its side too, was silent for [`LINGER_SILENCE`], or
 /// [`LINGER_TIME`] is over; and not while the gateway is `draining`.
-pub(crate) async fn linger<T: AsyncRead + Unpin>(mut io: T, draining: &CancellationToken) {
+pub(crate) async fn linger<T: AsyncRead + Unpin>(mut io: T, draining: &StopSignal) {
     let bounds = Bounds::begin();
     while bounds.hold(poll_fn(|cx| poll_discard(&mut io, cx)), draining).await == Some(true) {}
 }
@@ -53,7 +54,7 @@ impl Bounds {
     }
 
     /// Waits for what a client sends next; `None`: no longer.
-    pub(crate) async fn hold<F: Future>(&self, next: F, draining: &CancellationToken) -> Option<F::Output> {
+    pub(crate) async fn hold<F: Future>(&self, next: F, draining: &StopSignal) -> Option<F::Output> {
         let patience = self.end.saturating_duration_since(Instant::now()).min(LINGER_SILENCE);
         if patience.is_zero() {
             return None; // it may be ready for ever
@@ -87,7 +88,7 @@ mod tests {
             std::future::pending::<()>().await;
         });
         let started = Instant::now();
-        end(near, &CancellationToken::new()).await;
+        end(near, &StopSignal::default()).await;
         started.elapsed()
     }
 
@@ -104,9 +105,9 @@ mod tests {
         let started = Instant::now();
         let (near, far) = duplex(64);
         drop(far);
-        end(near, &CancellationToken::new()).await;
+        end(near, &StopSignal::default()).await;
         let (near, mut far) = duplex(64);
-        let draining = CancellationToken::new();
+        let draining = StopSignal::default();
         draining.cancel();
         end(near, &draining).await;
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0);

@@ -10,5 +10,6 @@ pub(crate) mod options;
 pub(crate) mod patience;
 pub(crate) mod proxy_protocol;
 pub(crate) mod shortage;
+pub(crate) mod stop;
 pub(crate) mod stream;
 pub(crate) mod sweep;

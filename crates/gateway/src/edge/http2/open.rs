@@ -2,20 +2,19 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use net_io::sweep::{is_looking, looking};
 use pin_project_lite::pin_project;
-use tokio::sync::Notify;
 
 /// What is known of them.
 #[derive(Debug, Default)]
 pub(super) struct OpenStreams {
     count: AtomicUsize,
-    /// The last one has ended.
-    pub(super) all_closed: Notify,
+    /// The last one has ended, which the connection's task hasn't seen yet.
+    is_emptied: AtomicBool,
     /// Requests that were reset before they were answered.
     given_up: AtomicUsize,
     wakers: Mutex<Wakers>,
@@ -27,6 +26,8 @@ pub(super) struct OpenStreams {
 /// place in the sweep would cost each request 3 %.
 #[derive(Debug, Default)]
 struct Wakers {
+    /// That of the connection's task.
+    connection: Option<Waker>,
     places: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
@@ -42,6 +43,19 @@ impl OpenStreams {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Returns when the last one has ended. Only the connection's task waits for that, each time it is polled.
+    pub(super) async fn all_closed(&self) {
+        poll_fn(|cx| {
+            let mut wakers = self.lock();
+            if wakers.connection.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                wakers.connection = Some(cx.waker().clone());
+            }
+            drop(wakers); // before the flag is read: what sets it later finds the waker
+            if self.is_emptied.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Requests that were reset before they were answered, since the last call.
@@ -87,7 +101,11 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.all_closed.notify_one();
+            self.0.is_emptied.store(true, Ordering::Release);
+            let waker = self.0.lock().connection.clone();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
 }
