@@ -12,6 +12,7 @@ use upgrade_handler::origin;
 use crate::context::{Connection, Redirect};
 use crate::request::reply::ErrorResponse;
 use crate::session::report::Report;
+use crate::site::Site;
 use crate::site::access::Per;
 use crate::site::host::Host;
 use crate::site::route::Route;
@@ -24,9 +25,9 @@ const SESSIONS_WAIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// 503, for both.
-pub(super) fn available(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> {
+pub(super) fn available(connection: &Connection, site: &Site, route: &Route) -> Result<(), ErrorResponse> {
     drained(connection, route)?;
-    short_of_memory(connection)
+    short_of_memory(connection, site)
 }
 
 /// Checks that this client may open a WebSocket: pages of other sites may not, where the route has `origins`
@@ -144,8 +145,8 @@ fn drained(connection: &Connection, route: &Route) -> Result<(), ErrorResponse> 
 }
 
 /// Slow peers have used up `max_memory`, nearly.
-fn short_of_memory(connection: &Connection) -> Result<(), ErrorResponse> {
-    if !connection.worker.is_short_of_memory() {
+fn short_of_memory(connection: &Connection, site: &Site) -> Result<(), ErrorResponse> {
+    if !connection.worker.is_short_of_memory_under(site) {
         return Ok(());
     }
     connection.worker.pressure.refused.fetch_add(1, Ordering::Relaxed);

@@ -105,7 +105,9 @@ pub(crate) async fn exchange(
 /// Such an answer has no end (WHATWG HTML §9.2.5).
 fn is_event_stream(headers: &HeaderMap) -> bool {
     const EVENTS: &[u8] = b"text/event-stream";
-    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..EVENTS.len()));
+    // Comparing a few names costs less than a look-up.
+    let kind = headers.iter().find(|(name, _)| **name == CONTENT_TYPE);
+    let essence = kind.and_then(|(_, value)| value.as_bytes().get(..EVENTS.len()));
     essence.is_some_and(|essence| essence.eq_ignore_ascii_case(EVENTS))
 }
 
@@ -167,7 +169,7 @@ async fn serve(
         hop.host = &fallback;
     }
     report.routed(route);
-    access::available(connection, route)?;
+    access::available(connection, site, route)?;
     form::transfer_coding(&head)?;
     // Before anything keeps a copy of the target.
     let taken = auth::jwt::take(route, &mut head, &mut kind);
@@ -243,10 +245,12 @@ async fn serve(
                 let asked = rewrite_path(route, &mut head)?;
                 let cookie = ServerCookie::take(route, &mut hop, &mut head);
                 let mut served =
-                    proxy::request(connection, upstream, report, &hop, head, body, interim).await?;
-                rewrite_location(route, asked.as_ref(), &hop, report, &mut served);
-                ServerCookie::give(cookie, route, report, &mut served);
-                Ok(served)
+                    proxy::request(connection, upstream, report, &hop, head, body, interim).await;
+                if let Ok(served) = &mut served {
+                    rewrite_location(route, asked.as_ref(), &hop, report, served);
+                    ServerCookie::give(cookie, route, report, served);
+                }
+                served // large: not taken apart and put together again
             }
             Action::Tcp(_) | Action::Service(Service::Echo) => Ok(echo::page(&head)),
             Action::Service(Service::Console) => {

@@ -76,16 +76,23 @@ pub(super) async fn request(
 fn answered(
     attempts: &Attempts<'_>,
     report: &mut Report,
-    sent: Result<(response::Parts, ResponseBody, Lease), Failure>,
+    sent: Result<Response<AnswerBody>, Failure>,
 ) -> Result<Served, RequestError> {
-    let (mut head, answer, lease) = sent.inspect_err(|failure| note(attempts, report, failure))?;
-    attempts.answered(report, head.status);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    // It is large: it is changed where it is, and not taken apart.
+    let mut answer = match sent {
+        Ok(answer) => answer,
+        Err(failure) => {
+            note(attempts, report, &failure);
+            return Err(failure.into());
+        }
+    };
+    attempts.answered(report, answer.status());
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::from(FalseAnswer::Unasked).into());
     }
-    forward::response(&mut head.headers);
-    head.version = Version::HTTP_11;
-    Ok(Served::Answer(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })))
+    forward::response(answer.headers_mut());
+    *answer.version_mut() = Version::HTTP_11;
+    Ok(Served::Answer(answer))
 }
 
 /// Sends over HTTP/1.1 what its server doesn't take over HTTP/2. No other server is asked: it may speak HTTP/2 alone.
@@ -95,7 +102,7 @@ async fn send_again(
     request: Http2Request,
     version: Version,
     interim: Option<&Interim>,
-) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
+) -> Result<Response<AnswerBody>, Failure> {
     let (head, body, told) = request.into_http1();
     let (pool, upstream, endpoint) = (&connection.worker.pool, attempts.upstream(), attempts.endpoint());
     let progress = body.progress();
@@ -125,7 +132,7 @@ async fn send_again(
                 if logs_in || identity::challenges(&head) {
                     lease.belongs_to(own_pool(connection, version));
                 }
-                return Ok((head, answer, lease));
+                return Ok(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) }));
             }
             Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
             // A kept connection had ended.
@@ -240,7 +247,7 @@ async fn send_pooled(
     mut head: Box<Parts>,
     mut body: RequestBody,
     interim: Option<&Interim>,
-) -> Result<(response::Parts, ResponseBody, Lease), Failure> {
+) -> Result<Response<AnswerBody>, Failure> {
     body.settle(&head).await;
     let upstream = attempts.upstream();
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
@@ -292,7 +299,7 @@ async fn send_pooled(
     } else if attempts.endpoint().header.is_some() && upstream.connector.pooled {
         lease.belongs_to(Some(connection.own.get_or_init(Arc::default)));
     }
-    Ok((head, answer, lease))
+    Ok(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) }))
 }
 
 /// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend

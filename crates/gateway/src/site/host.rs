@@ -27,21 +27,21 @@ impl Host {
     /// Checks a `Host` field or `:authority`: a name or an address, and perhaps a port.
     #[must_use]
     pub fn parse(field: &HeaderValue) -> Option<Self> {
-        let text = field.to_str().ok()?;
+        let text = str::from_utf8(field.as_bytes()).ok()?;
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']')?;
                 address.parse::<Ipv6Addr>().ok()?;
                 (&text[..address.len() + 2], port)
             }
-            None => text.split_at(text.bytes().position(|byte| byte == b':').unwrap_or(text.len())),
+            // Each request has one: its name is looked at once.
+            None => text.split_at_checked(text.bytes().position(|byte| !in_name(byte)).unwrap_or(text.len()))?,
         };
         let port_is_good = match port.strip_prefix(':') {
             Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() <= 5,
             None => port.is_empty(),
         };
-        let name_is_good =
-            host.starts_with('[') || (!host.is_empty() && host.len() <= 255 && host.bytes().all(in_name));
+        let name_is_good = matches!(host.len(), 1..=255);
         (port_is_good && name_is_good).then(|| Self { field: field.clone(), name: normalize(host).into() })
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>, server: &Endpoi
     // Most heads have nothing of all this, which one walk over the names shows.
     let (mut has_hop_by_hop, mut has_spoofable, mut has_cookies) = (false, false, false);
     for name in headers.keys() {
-        has_hop_by_hop |= HOP_BY_HOP.contains(name);
+        has_hop_by_hop |= is_hop_by_hop(name);
         has_spoofable |= !may_pass(name, trusted);
         has_cookies |= *name == COOKIE;
     }
@@ -257,9 +257,7 @@ fn is_harmless(name: &str, trusted: bool) -> bool {
 
 /// The name of a field that this gateway and its backends say to each other alone.
 fn is_between_us(name: &str) -> bool {
-    let prefix = b"wssgate-";
-    name.len() >= prefix.len()
-        && name.bytes().zip(prefix).all(|(b, own)| b == *own || (b == b'_' && *own == b'-'))
+    matches!(name.as_bytes().first_chunk(), Some(b"wssgate-" | b"wssgate_"))
 }
 
 /// The name of a field that says who the client is.
@@ -281,7 +279,16 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Most heads have none; comparing all names finds that faster than a look-up of each.
 fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| HOP_BY_HOP.contains(name))
+    headers.keys().any(is_hop_by_hop)
+}
+
+/// The field is one of [`HOP_BY_HOP`]. Most names differ from all of these in their length already.
+#[inline]
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
 }
 
 /// Removes the fields of one hop, and those that Connection names.
@@ -321,8 +328,16 @@ pub(crate) fn remove_spoofed(trailers: &mut HeaderMap) {
 /// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it
 /// announces.
 pub(crate) fn response(headers: &mut HeaderMap) {
-    remove_between_us(headers);
-    if !has_hop_by_hop(headers) {
+    // Most answers have neither, which one walk over the names shows.
+    let (mut has_own, mut has_hop_by_hop) = (false, false);
+    for name in headers.keys() {
+        has_own |= is_between_us(name.as_str());
+        has_hop_by_hop |= is_hop_by_hop(name);
+    }
+    if has_own {
+        remove_between_us(headers);
+    }
+    if !has_hop_by_hop {
         return;
     }
     let trailer = headers.remove(TRAILER);
@@ -402,6 +417,13 @@ mod tests {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "Domain.com:8443"),
     ];
+
+    #[test]
+    fn fields_of_one_hop_are_known_by_their_names() {
+        assert!(HOP_BY_HOP.iter().all(is_hop_by_hop));
+        let others = [TRAILER, HOST, http::header::CONTENT_LENGTH, HeaderName::from_static("keep-alive2")];
+        assert!(!others.iter().any(is_hop_by_hop));
+    }
 
     #[test]
     fn max_forwards() {

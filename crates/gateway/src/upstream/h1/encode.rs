@@ -107,14 +107,12 @@ fn put_name(name: &str, out: &mut Vec<u8>) {
     }
     let start = out.len();
     out.extend_from_slice(name.as_bytes());
-    let spelt = &mut out[start..];
-    if let Some(first) = spelt.first_mut() {
-        first.make_ascii_uppercase();
-    }
-    for at in 1..spelt.len() {
-        if spelt[at - 1] == b'-' {
-            spelt[at].make_ascii_uppercase();
+    let mut begins_word = true;
+    for byte in &mut out[start..] {
+        if begins_word {
+            byte.make_ascii_uppercase();
         }
+        begins_word = *byte == b'-';
     }
 }
 
