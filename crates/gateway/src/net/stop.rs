@@ -90,9 +90,8 @@ mod tests {
         let signal = StopSignal::default();
         let mut stopped = pin!(signal.cancelled());
         let (first, second) = (Arc::<Count>::default(), Arc::<Count>::default());
-        let mut poll = |task: &Arc<Count>| {
-            stopped.as_mut().poll(&mut Context::from_waker(&task.clone().into()))
-        };
+        let mut poll =
+            |task: &Arc<Count>| stopped.as_mut().poll(&mut Context::from_waker(&task.clone().into()));
         for task in [&first, &first, &second, &second] {
             assert_eq!(poll(task), Poll::Pending);
         }

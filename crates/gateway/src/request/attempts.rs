@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts;
@@ -10,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::context::Connection;
 use crate::net::proxy_protocol::encode;
+use crate::request::failure::Failure;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
 use crate::site::endpoint::Endpoint;
@@ -48,10 +50,14 @@ impl<'a> Attempts<'a> {
         connection: &Connection,
         upstream: &'a Upstream,
         report: &mut Report,
-        head: &Parts,
         hop: &Hop<'_>,
+        head: &Parts,
         is_handshake: bool,
-    ) -> Result<Self, Unavailable> {
+    ) -> Result<Self, Failure> {
+        let unavailable = |error| {
+            let retry_after = upstream.queue.map_or(Duration::ZERO, |queue| queue.timeout);
+            Failure::Unavailable { error, retry_after }
+        };
         let key = match upstream.balance {
             Balance::Hash => upstream.hash.of(hop.client(&head.headers), &head.headers, head.uri.query()),
             _ => 0,
@@ -60,11 +66,13 @@ impl<'a> Attempts<'a> {
         let current = upstream.current();
         let (current, at, assignment) = match upstream.queue {
             // Those that wait already come first.
-            Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await?,
+            Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await.map_err(unavailable)?,
             queue => match current.choose(ask) {
-                Err(Unavailable::Full) if queue.is_some() => Box::pin(wait(upstream, ask)).await?,
+                Err(Unavailable::Full) if queue.is_some() => {
+                    Box::pin(wait(upstream, ask)).await.map_err(unavailable)?
+                }
                 chosen => {
-                    let (at, assignment) = chosen?;
+                    let (at, assignment) = chosen.map_err(unavailable)?;
                     (current, at, assignment)
                 }
             },
@@ -118,6 +126,13 @@ impl<'a> Attempts<'a> {
             self.failed(report, &format_args!("it answered {status}"));
         } else if let Some(server) = report.server() {
             server.succeeded();
+        }
+    }
+
+    /// Counts a failure at the server that had the request last.
+    pub(super) fn note(&self, report: &Report, failure: &Failure) {
+        if failure.is_servers() {
+            self.failed(report, failure);
         }
     }
 

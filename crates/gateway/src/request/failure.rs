@@ -4,22 +4,18 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER, UPGRADE};
-use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use tracing::debug;
 use upgrade_handler::{FalseAnswer, HandshakeTransport, Upgrade};
 
-use crate::context::Connection;
 use crate::net::error::{BoxError, chain};
-use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::reply::{ErrorResponse, RequestError, Served};
-use crate::session::report::Report;
 use crate::site::retry::RetryOn;
 use crate::site::upstream::{Unavailable, Upstream};
 use crate::upstream::body::{BODY_TOO_LONG, BodyTooLong, CLIENT_STALLED};
 use crate::upstream::dial::DialError;
-use crate::upstream::forward::{self, Hop};
+use crate::upstream::forward;
 use crate::upstream::h1::connection::SendRequestError;
 use crate::upstream::h1::response::BadResponse;
 
@@ -131,28 +127,6 @@ impl From<Failure> for RequestError {
             }
             _ => answer.into(),
         }
-    }
-}
-
-/// Gives the request to a server.
-pub(super) async fn begin<'a>(
-    connection: &Connection,
-    upstream: &'a Upstream,
-    report: &mut Report,
-    hop: &Hop<'_>,
-    head: &Parts,
-    is_handshake: bool,
-) -> Result<Attempts<'a>, Failure> {
-    Attempts::begin(connection, upstream, report, head, hop, is_handshake).await.map_err(|error| {
-        let retry_after = upstream.queue.map_or(Duration::ZERO, |queue| queue.timeout);
-        Failure::Unavailable { error, retry_after }
-    })
-}
-
-/// Counts a failure at the server that had the request last.
-pub(super) fn note(attempts: &Attempts<'_>, report: &Report, failure: &Failure) {
-    if failure.is_servers() {
-        attempts.failed(report, failure);
     }
 }
 

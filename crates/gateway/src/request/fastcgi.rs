@@ -20,7 +20,7 @@ use crate::context::Connection;
 use crate::net::listening::UNIX_PEER;
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, begin, note, tell_repairs};
+use crate::request::failure::{Failure, tell_repairs};
 use crate::request::form;
 use crate::request::reply::{ErrorResponse, RequestError, Served};
 use crate::request::service::files::{self, Target};
@@ -99,11 +99,11 @@ impl Request<'_> {
             }
         }
         let upstream = &self.scripts.upstream;
-        let mut attempts = begin(self.connection, upstream, report, self.hop, &head, false).await?;
+        let mut attempts = Attempts::begin(self.connection, upstream, report, self.hop, &head, false).await?;
         let beginning = self.beginning(report, &mut head, &body, &attempts);
         let mut timer = pin!(sleep(upstream.response_timeout));
         let sent = self.send(&mut attempts, report, &head, beginning, body, timer.as_mut()).await;
-        let (mut head, answer) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+        let (mut head, answer) = sent.inspect_err(|failure| attempts.note(report, failure))?;
         attempts.answered(report, head.status);
         tell_repairs(upstream, answer.repairs());
         forward::response(&mut head.headers);

@@ -15,7 +15,7 @@ use crate::context::redial::SessionRedial;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, begin, decline, note, tell_repairs};
+use crate::request::failure::{Failure, decline, tell_repairs};
 use crate::request::handshake::{Shaken, shake_hands};
 use crate::request::http2::{self, Sent};
 use crate::request::redial::{self, KeptHead};
@@ -50,12 +50,12 @@ pub(super) async fn request(
     body: RequestBody,
     interim: Option<&Interim>,
 ) -> Result<Served, RequestError> {
-    let mut attempts = begin(connection, upstream, report, hop, &head, false).await?;
+    let mut attempts = Attempts::begin(connection, upstream, report, hop, &head, false).await?;
     if upstream.connector.protocol == Protocol::Http2 {
         let version = head.version;
         let sending = http2::send(connection, &mut attempts, report, hop, head, body, interim);
         let sent = Box::pin(sending).await; // larger than the rest
-        let (mut head, answer) = match sent.inspect_err(|failure| note(&attempts, report, failure))? {
+        let (mut head, answer) = match sent.inspect_err(|failure| attempts.note(report, failure))? {
             Sent::Answer(head, answer) => (head, answer),
             Sent::Http1Required(request) => {
                 report.over_http1();
@@ -82,7 +82,7 @@ fn answered(
     let mut answer = match sent {
         Ok(answer) => answer,
         Err(failure) => {
-            note(attempts, report, &failure);
+            attempts.note(report, &failure);
             return Err(failure.into());
         }
     };
@@ -267,8 +267,8 @@ async fn send_pooled(
     let (backend, mut lease) = match own {
         Some(own) => own,
         None => match connection.worker.pool.lease(upstream.connector, attempts.endpoint()).await {
+            Ok(leased) => leased,
             Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
-            leased => leased?,
         },
     };
     if let Some(next) = heads.next(attempts.endpoint()) {
@@ -334,7 +334,7 @@ pub(super) async fn upgrade(
     mut head: Box<Parts>,
     mut upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
-    let mut attempts = begin(connection, upstream, report, hop, &head, true).await?;
+    let mut attempts = Attempts::begin(connection, upstream, report, hop, &head, true).await?;
     if upstream.redial.is_some() {
         upgrade.extensions.refuse_context();
     }
@@ -367,7 +367,7 @@ pub(super) async fn upgrade(
             shaken => break shaken,
         }
     };
-    let (mut head, shaken) = shaken.inspect_err(|failure| note(&attempts, report, failure))?;
+    let (mut head, shaken) = shaken.inspect_err(|failure| attempts.note(report, failure))?;
     attempts.answered(report, head.status);
     let is_over_http2 = matches!(shaken, Shaken::Http2(_));
     if is_over_http2 {
@@ -396,7 +396,7 @@ pub(super) async fn upgrade(
         }
     };
     let verified = verified.map_err(Failure::from);
-    let (mut agreed, repairs) = verified.inspect_err(|failure| note(&attempts, report, failure))?;
+    let (mut agreed, repairs) = verified.inspect_err(|failure| attempts.note(report, failure))?;
     tell_repairs(upstream, &repairs);
     let backend = backend.ok_or(Failure::Early)?;
     forward::response(&mut head.headers);

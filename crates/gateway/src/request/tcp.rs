@@ -9,7 +9,8 @@ use upgrade_handler::{Agreed, Upgrade, accept};
 
 use crate::context::Connection;
 use crate::net::options;
-use crate::request::failure::{Failure, begin, note};
+use crate::request::attempts::Attempts;
+use crate::request::failure::Failure;
 use crate::request::reply::{RequestError, Served};
 use crate::session::Special;
 use crate::session::report::Report;
@@ -31,9 +32,9 @@ pub(super) async fn upgrade(
     head: &Parts,
     upgrade: &Upgrade,
 ) -> Result<Served, RequestError> {
-    let attempts = begin(connection, &server.upstream, report, hop, head, true).await?;
+    let attempts = Attempts::begin(connection, &server.upstream, report, hop, head, true).await?;
     let dialed = dial(server.upstream.connector, attempts.endpoint()).await.map_err(Failure::from);
-    let backend = dialed.inspect_err(|failure| note(&attempts, report, failure))?;
+    let backend = dialed.inspect_err(|failure| attempts.note(report, failure))?;
     attempts.answered(report, StatusCode::SWITCHING_PROTOCOLS);
     if let Some(socket) = backend.socket() {
         options::acknowledge(&socket);

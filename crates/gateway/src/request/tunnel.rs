@@ -14,8 +14,9 @@ use upgrade_handler::{
 
 use crate::context::Connection;
 use crate::net::listening::PeerName;
+use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, begin, note};
+use crate::request::failure::Failure;
 use crate::request::proxy::keep_names;
 use crate::request::reply::{RequestError, Served};
 use crate::session::Special;
@@ -89,7 +90,7 @@ pub(super) async fn open(
     mut head: Box<Parts>,
     body: RequestBody,
 ) -> Result<Served, RequestError> {
-    let attempts = begin(connection, upstream, report, hop, &head, true).await?;
+    let attempts = Attempts::begin(connection, upstream, report, hop, &head, true).await?;
     keep_names(upstream, &mut head);
     let lines = forward::request(&mut head, hop, attempts.endpoint());
     ask_named(&mut head, &protocols);
@@ -115,7 +116,7 @@ pub(super) async fn open(
         }
     };
     let sent = sent.await;
-    let (mut head, answer) = sent.inspect_err(|failure| note(&attempts, report, failure))?;
+    let (mut head, answer) = sent.inspect_err(|failure| attempts.note(report, failure))?;
     attempts.answered(report, head.status);
     progress.answered();
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
