@@ -31,11 +31,10 @@ use crate::net::listening::PeerName;
 use crate::net::patience::{HeadReading, StallTimeout};
 use crate::net::stream::Transport;
 use crate::request::body::{AnswerBody, ToClient};
-use crate::request::exchange;
 use crate::request::reply::Reply;
+use crate::request::{Peer, exchange};
 use crate::session::{Carrier, Client, Session};
 use crate::upstream::body::{Http1Body, RequestBody};
-use crate::upstream::forward::address_field;
 use crate::upstream::interim::{Interim, Interject};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -55,7 +54,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let io = StallTimeout::new(transport);
     let each = Arc::new(Each {
         head_reading: io.head_reading(),
-        peer: address_field(connection.peer.ip()),
+        peer: Peer::new(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
         unread: Arc::default(),
         interim: interim.clone(),
@@ -113,7 +112,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
 /// What the requests of a connection are answered with.
 struct Each {
     connection: Arc<Connection>,
-    peer: HeaderValue,
+    peer: Peer,
     keep_alive: HeaderValue,
     /// The end of the request's body has not been read.
     unread: Arc<AtomicBool>,
@@ -138,7 +137,8 @@ async fn answer<T: Transport>(
     let Each { connection, peer, keep_alive, unread, interim, keeps_names, head_reading } = &*each;
     head_reading.head_ends();
     let upgrading = hyper::upgrade::on(&mut request);
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
+    let mut head = Box::new(head);
     if *keeps_names {
         head.extensions.insert(Kept);
     }
@@ -157,27 +157,27 @@ async fn answer<T: Transport>(
     interim.begin();
     // RFC 9110 §15.2: a client of HTTP/1.0 must not get any.
     let takes_interim = (head.version != Version::HTTP_10).then_some(&**interim);
-    let reply = exchange(connection, peer, Box::new(head), body, takes_interim).await;
+    let mut reply = exchange(connection, peer, head, body, takes_interim).await;
     poll_fn(|cx| interim.poll_left(cx)).await; // the final answer is the last
-    Ok(match reply {
-        Reply::Answer(mut answer) => {
-            let unread = unread.swap(false, Ordering::Relaxed);
-            let worker = &connection.worker;
-            if worker.retiring.is_cancelled() || (unread && is_long && answer.body().is_own()) {
-                // The rest of the body would be read for nothing (RFC 9112 §9.3), or the next request is for the
-                // other process. An answer that says so never crosses a request, as the end of an idle connection
-                // may.
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            } else if may_keep
-                && !unread
-                && !worker.draining.is_cancelled()
-                && let Entry::Vacant(field) = answer.headers_mut().entry(CONNECTION)
-            {
-                field.insert(HeaderValue::from_static("keep-alive"));
-                answer.headers_mut().insert(KEEP_ALIVE, keep_alive.clone());
-            }
-            answer
+    if let Reply::Answer(answer) = &mut reply {
+        let unread = unread.swap(false, Ordering::Relaxed);
+        let worker = &connection.worker;
+        if worker.retiring.is_cancelled() || (unread && is_long && answer.body().is_own()) {
+            // The rest of the body would be read for nothing (RFC 9112 §9.3), or the next request is for the
+            // other process. An answer that says so never crosses a request, as the end of an idle connection
+            // may.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if may_keep
+            && !unread
+            && !worker.draining.is_cancelled()
+            && let Entry::Vacant(field) = answer.headers_mut().entry(CONNECTION)
+        {
+            field.insert(HeaderValue::from_static("keep-alive"));
+            answer.headers_mut().insert(KEEP_ALIVE, keep_alive.clone());
         }
+    }
+    Ok(match reply {
+        Reply::Answer(answer) => answer,
         Reply::Tunnel(answer, session) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.
             let tasks = connection.worker.tasks.clone();

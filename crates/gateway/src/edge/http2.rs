@@ -42,11 +42,11 @@ use crate::net::patience::StallTimeout;
 use crate::net::stop::StopSignal;
 use crate::net::stream::Transport;
 use crate::request::body::ToClient;
-use crate::request::exchange;
 use crate::request::reply::Reply;
+use crate::request::{Peer, exchange};
 use crate::session::{Carrier, Client};
 use crate::upstream::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest};
-use crate::upstream::forward::{address_field, expects_continue, remove_hop_by_hop};
+use crate::upstream::forward::{expects_continue, remove_hop_by_hop};
 use crate::upstream::interim::Interim;
 
 /// Streams a client may have open at once.
@@ -105,7 +105,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
     };
     let open = Arc::new(OpenStreams::default());
     let worker = connection.worker.clone();
-    let peer_field = address_field(peer.ip());
+    let shared = Arc::new(Peer::new(peer.ip()));
     let (mut used, mut ending) = (false, false);
     // Made once: a turn of the loop is a request.
     let mut draining = pin!(worker.draining.cancelled());
@@ -135,7 +135,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     let guard = open.enter();
                     used = true;
                     // On the heap: a task is moved several times before it runs, and when it has ended.
-                    let task = Box::pin(stream(connection.clone(), peer_field.clone(), request, respond, guard));
+                    let task = Box::pin(stream(connection.clone(), shared.clone(), request, respond, guard));
                     worker.tasks.spawn(Looked::new(task, open.clone()));
                 }
                 Some(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
@@ -180,7 +180,7 @@ async fn turns(flag: &AtomicBool) {
 
 async fn stream(
     connection: Arc<Connection>,
-    peer: HeaderValue,
+    peer: Arc<Peer>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     open: OpenStream,

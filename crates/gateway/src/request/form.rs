@@ -1,6 +1,7 @@
 //! The form of a request, before anything is done for it.
 
 use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -48,8 +49,8 @@ pub(super) fn blanks(head: &Parts) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// The host that a request is for (RFC 9112 §3.2, RFC 9113 §8.3.1).
-pub(super) fn host(head: &Parts) -> Result<Host, ErrorResponse> {
+/// The host that a request is for (RFC 9112 §3.2, RFC 9113 §8.3.1). `known`: see [`Host::parse_known`].
+pub(super) fn host(head: &Parts, known: &OnceLock<Arc<str>>) -> Result<Host, ErrorResponse> {
     // Comparing a few names costs less than a look-up.
     let mut fields = head.headers.iter().filter(|(name, _)| *name == HOST).map(|(_, field)| field);
     let field = fields.next();
@@ -78,7 +79,7 @@ pub(super) fn host(head: &Parts) -> Result<Host, ErrorResponse> {
             authority
         }
     };
-    Host::parse(chosen).ok_or_else(|| bad("Host is not a valid host name with an optional port"))
+    Host::parse_known(chosen, known).ok_or_else(|| bad("Host is not a valid host name with an optional port"))
 }
 
 /// hyper decodes chunks, and nothing else (RFC 9112 §6.1).

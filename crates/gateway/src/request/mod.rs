@@ -26,7 +26,8 @@ mod sticky;
 mod tcp;
 mod tunnel;
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::request::Parts;
@@ -53,21 +54,38 @@ use crate::site::rewrite::Asked;
 use crate::site::route::{Action, Route, Service};
 use crate::upstream::body::RequestBody;
 use crate::upstream::edits::Edits;
-use crate::upstream::forward::{Hop, hops_left};
+use crate::upstream::forward::{Hop, address_field, hops_left};
 use crate::upstream::interim::Interim;
 use crate::upstream::location;
 
 /// What the gateway passes on.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Serves one request. `peer` is the client's address as it is sent to backends; `interim` gets the answers before
+/// What the requests of a connection have in common, as long as it speaks HTTP.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The client's address as it is sent to backends.
+    field: HeaderValue,
+    /// The first host that was asked for, which most connections keep to.
+    host: OnceLock<Arc<str>>,
+}
+
+impl Peer {
+    /// The client at this address.
+    #[must_use]
+    pub(crate) fn new(address: IpAddr) -> Self {
+        Self { field: address_field(address), host: OnceLock::new() }
+    }
+}
+
+/// Serves one request. `interim` gets the answers before
 /// the final one, if the client can hear them.
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
 pub(crate) async fn exchange(
     connection: &Arc<Connection>,
-    peer: &HeaderValue,
+    peer: &Peer,
     head: Box<Parts>,
     body: RequestBody,
     interim: Option<&Interim>,
@@ -76,30 +94,37 @@ pub(crate) async fn exchange(
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
     let mut aside = None;
-    let served = serve((connection, peer), &site, &mut report, &mut aside, head, body, interim).await;
-    let mut served = match served {
-        Ok(served) => served,
-        Err(RequestError::Here(decline)) => Served::Answer(decline.answer(&mut report)),
-        Err(RequestError::Refused(refusal)) => {
-            Served::Answer(ErrorResponse::refusal(&refusal, version).answer(&mut report))
-        }
-    };
+    let mut served = serve((connection, peer), &site, &mut report, &mut aside, head, body, interim).await;
     if let Some(aside) = aside {
-        aside.finish(connection.tls.is_some(), &mut served);
+        let mut whole = served.unwrap_or_else(|e| Served::Answer(e.answer(version, &mut report)));
+        aside.finish(connection.tls.is_some(), &mut whole);
+        served = Ok(whole);
     }
     match served {
-        Served::Answer(answer) => {
-            report.status(answer.status());
-            let counts = is_event_stream(answer.headers())
-                .then(|| connection.worker.under_way.event_stream(version == Version::HTTP_2));
-            Reply::Answer(answer.map(|body| ToClient::new(body, report, counts)))
+        Ok(Served::Answer(answer)) => answered(connection, version, report, answer),
+        Err(e) => {
+            let answer = e.answer(version, &mut report);
+            answered(connection, version, report, answer)
         }
-        Served::Upgraded(Upgraded { answer, registered, route, deflate, other }) => {
+        Ok(Served::Upgraded(Upgraded { answer, registered, route, deflate, other })) => {
             report.status(answer.status());
             report.registered(registered.id());
             Reply::Tunnel(answer, Box::new(Session::new(report, registered, route, deflate, other)))
         }
     }
+}
+
+/// The answer on its way to the client, which ends the report.
+fn answered(
+    connection: &Connection,
+    version: Version,
+    mut report: Box<Report>,
+    answer: Response<AnswerBody>,
+) -> Reply {
+    report.status(answer.status());
+    let counts = is_event_stream(answer.headers())
+        .then(|| connection.worker.under_way.event_stream(version == Version::HTTP_2));
+    Reply::Answer(answer.map(|body| ToClient::new(body, report, counts)))
 }
 
 /// Such an answer has no end (WHATWG HTML §9.2.5).
@@ -113,7 +138,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// `aside` is what is to be done with the answer besides, if there is anything.
 async fn serve(
-    (connection, peer): (&Arc<Connection>, &HeaderValue),
+    (connection, peer): (&Arc<Connection>, &Peer),
     site: &Arc<Site>,
     report: &mut Report,
     aside: &mut Option<Box<Aside>>,
@@ -132,10 +157,10 @@ async fn serve(
     }
     form::target(&mut head)?;
     form::blanks(&head)?;
-    let host = form::host(&head)?;
+    let host = form::host(&head, &peer.host)?;
     let mut hop = Hop {
         peer: connection.peer.ip(),
-        peer_field: peer,
+        peer_field: &peer.field,
         tls: connection.tls.is_some(),
         host: &host,
         trusted: &site.trusted_proxies,

@@ -126,6 +126,16 @@ pub(crate) enum RequestError {
     Refused(Refusal),
 }
 
+impl RequestError {
+    /// What a client that speaks this version is answered. Its cause goes to the report.
+    pub(crate) fn answer(self, version: Version, report: &mut Report) -> Response<AnswerBody> {
+        match self {
+            Self::Here(decline) => decline.answer(report),
+            Self::Refused(refusal) => ErrorResponse::refusal(&refusal, version).answer(report),
+        }
+    }
+}
+
 impl From<ErrorResponse> for RequestError {
     fn from(decline: ErrorResponse) -> Self {
         Self::Here(decline)

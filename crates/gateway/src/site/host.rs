@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderValue;
 use tls_acceptor::normalize;
@@ -24,10 +24,24 @@ impl Host {
         Self { field: HeaderValue::from_static(""), name: "".into() }
     }
 
+    /// The same as [`Self::parse`], for one request of a connection after the other. The first name that is written as
+    /// it is compared is kept in `known`, and is not checked again.
+    #[must_use]
+    pub fn parse_known(field: &HeaderValue, known: &OnceLock<Arc<str>>) -> Option<Self> {
+        if let Some(name) = known.get().filter(|name| name.as_bytes() == field.as_bytes()) {
+            return Some(Self { field: field.clone(), name: name.clone() });
+        }
+        let host = Self::parse(field)?;
+        if host.name.as_bytes() == field.as_bytes() {
+            known.get_or_init(|| host.name.clone());
+        }
+        Some(host)
+    }
+
     /// Checks a `Host` field or `:authority`: a name or an address, and perhaps a port.
     #[must_use]
     pub fn parse(field: &HeaderValue) -> Option<Self> {
-        let text = str::from_utf8(field.as_bytes()).ok()?;
+        let text = field.to_str().ok()?;
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']')?;
@@ -35,7 +49,9 @@ impl Host {
                 (&text[..address.len() + 2], port)
             }
             // Each request has one: its name is looked at once.
-            None => text.split_at_checked(text.bytes().position(|byte| !in_name(byte)).unwrap_or(text.len()))?,
+            None => {
+                text.split_at_checked(text.bytes().position(|byte| !in_name(byte)).unwrap_or(text.len()))?
+            }
         };
         let port_is_good = match port.strip_prefix(':') {
             Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() <= 5,
@@ -109,6 +125,16 @@ impl fmt::Display for HostPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_known_name_changes_nothing() {
+        let known = OnceLock::new();
+        for text in ["A.test", "a.test:80", "a..", "a.", "a.test", "a.test", "A.test", "b.test", "a b", ""] {
+            let field = HeaderValue::from_static(text);
+            assert_eq!(Host::parse_known(&field, &known), Host::parse(&field), "{text}");
+        }
+        assert_eq!(known.get().map(|name| &**name), Some("a.test"));
+    }
 
     #[test]
     fn hosts() {

@@ -135,15 +135,14 @@ impl<'a> RequestPath<'a> {
 /// segments, and none that begin with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let mut is_behind_slash = false;
-    path.iter().all(|&byte| {
-        let is_plain = match byte {
-            b'%' | b';' | b'\\' | 0x80.. => false,
-            b'/' | b'.' => !is_behind_slash,
-            _ => true,
+    for &byte in path {
+        is_behind_slash = match byte {
+            b'%' | b';' | b'\\' | 0x80.. => return false,
+            b'/' | b'.' if is_behind_slash => return false,
+            byte => byte == b'/',
         };
-        is_behind_slash = byte == b'/';
-        is_plain
-    })
+    }
+    true
 }
 
 /// What servers do with a path before they look for what it names.

@@ -40,6 +40,7 @@ fn targets_have_a_path() {
 #[test]
 fn every_request_is_for_one_host() {
     let (http_10, http_11, http_2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
+    let known = OnceLock::new(); // by one request after the other
     for (version, target, hosts, expect) in [
         (http_11, "/", &["A.test:8443"][..], Some("a.test")),
         (http_11, "/", &[], None),
@@ -56,7 +57,7 @@ fn every_request_is_for_one_host() {
         (http_2, "https://a.test/", &["b.test"], None),
     ] {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", host.as_bytes())).collect();
-        let found = host(&head("GET", version, target, &fields));
+        let found = host(&head("GET", version, target, &fields), &known);
         let found = found.ok().map(|host| host.name.to_string());
         assert_eq!(found.as_deref(), expect, "{version:?} {target} {hosts:?}");
     }
