@@ -107,12 +107,11 @@ fn put_name(name: &str, out: &mut Vec<u8>) {
     }
     let start = out.len();
     out.extend_from_slice(name.as_bytes());
-    let mut begins_word = true;
-    for byte in &mut out[start..] {
-        if begins_word {
-            byte.make_ascii_uppercase();
-        }
-        begins_word = *byte == b'-';
+    let mut rest = &mut out[start..];
+    while let [first, behind @ ..] = rest {
+        first.make_ascii_uppercase();
+        let hyphen = behind.iter().position(|byte| *byte == b'-').unwrap_or(behind.len());
+        rest = behind.get_mut(hyphen + 1..).unwrap_or_default();
     }
 }
 
@@ -185,7 +184,7 @@ pub(crate) fn may_trail(name: &HeaderName) -> bool {
         "content-range",
         "content-type",
     ];
-    !HEAD_ONLY.contains(&name.as_str()) && may_pass(name, false)
+    !HEAD_ONLY.contains(&name.as_str()) && may_pass(name.as_str(), false)
 }
 
 #[cfg(test)]
