@@ -401,3 +401,135 @@ async fn sessions_that_are_no_relay_move_with_all_that_is_on_its_way() {
     }
     end(Arc::into_inner(gateway).unwrap());
 }
+
+/// `wssgate` with these arguments and the configuration of `gateway`: whether it succeeds, and what it says.
+async fn command(gateway: &Gateway, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wssgate"));
+    command.args(args).arg("--config").arg(gateway.path().join("wssgate.toml"));
+    let output = soon(tokio::task::spawn_blocking(move || command.output().unwrap())).await.unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// A server whose answer to `flood` is this long.
+async fn flood(len: usize) -> Backend {
+    Backend::start(move |tcp| async move {
+        let (mut socket, _) = WebSocket::serve(tcp, "").await;
+        while let Some(frame) = socket.hear().await {
+            let answer = if frame.payload == b"flood" { vec![7; len] } else { frame.payload };
+            if socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
+                || frame.b0 == ws::CLOSE
+            {
+                break;
+            }
+        }
+    })
+    .await
+}
+
+/// Orders of operators while a takeover is under way: a session gets its order from the process that has it.
+#[tokio::test]
+async fn a_session_is_closed_by_the_process_that_has_it() {
+    const LEN: usize = 16 << 20;
+    let backend = flood(LEN).await;
+    let more = "[control]\nsocket = \"control.sock\"\n";
+    let gateway = setup().start(&config("handover_wait = \"30s\"", &(route("/", backend.address) + more)));
+    let mut quick = plain(&gateway, "").await.unwrap();
+    quick.echoes("before").await;
+    let quick_id = sessions_of(&gateway).await[0]["id"].to_string();
+    let mut slow = plain(&gateway, "").await.unwrap();
+    slow.echoes("before").await;
+    let ids: Vec<_> = sessions_of(&gateway).await.iter().map(|session| session["id"].to_string()).collect();
+    let slow_id = ids.into_iter().find(|id| *id != quick_id).unwrap();
+    slow.text("flood").await;
+    assert_eq!(soon(slow.io.read_u8()).await.unwrap(), ws::TEXT);
+    gateway.signal("USR2");
+    gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 1, 0, "a batch");
+    // One is in the middle of a write, and still here; the other one has gone to where no orders are taken yet.
+    let (done, said) = command(&gateway, &["close", &slow_id]).await;
+    assert!(done, "{said}");
+    let (done, said) = command(&gateway, &["close", &quick_id]).await;
+    assert!(!done && said.contains("there is no live session"), "{said}");
+    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; LEN]);
+    slow.hears_close(1001).await;
+    slow.close(1001).await;
+    slow.hears_end().await;
+    gateway.wait(MOVED);
+    gateway.wait_nth("control socket", 1);
+    quick.echoes("no order has come").await;
+    let (done, said) = command(&gateway, &["close", &quick_id]).await;
+    assert!(done, "{said}");
+    quick.hears_close(1001).await;
+    quick.close(1001).await;
+    gateway.wait(RETIRED);
+    drop((quick, slow));
+    end(gateway);
+}
+
+/// A program whose limit on open files is lower: what doesn't fit there stays, and nothing is lost.
+#[tokio::test]
+async fn sessions_for_which_the_new_process_has_no_descriptors_stay() {
+    const COUNT: usize = 70;
+    let (backend, _seen) = echo().await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let program = directory.path().join("wssgate");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_wssgate"), &program).unwrap();
+    let gateway = setup().at(&program).start(&config("", &route("/", backend.address)));
+    let mut live = Vec::new();
+    for _ in 0..COUNT {
+        live.push(plain(&gateway, "").await.unwrap());
+    }
+    for socket in &mut live {
+        socket.echoes("before").await;
+    }
+    // Both sockets of each of the first fifty, which move together, are too many for it.
+    let script = format!("#!/bin/sh\nulimit -n 100 && exec {} \"$@\"\n", env!("CARGO_BIN_EXE_wssgate"));
+    let new = program.with_extension("new");
+    std::fs::write(&new, script).unwrap();
+    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::rename(&new, &program).unwrap();
+    gateway.take_over();
+    let moved = gateway.wait(MOVED);
+    let [went, stayed] = ["sessions_moved", "sessions_left"].map(|key| moved[key].as_u64().unwrap());
+    assert!(went + stayed == COUNT as u64 && went > 0 && stayed > 0, "{moved}");
+    assert_eq!(moved["left"], format!("refused: {stayed}"));
+    let line = gateway.wait("a session stays: the new process can't take it");
+    assert!(line["cause"].as_str().unwrap().contains("raise the limit on open files"), "{line}");
+    for socket in &mut live {
+        socket.echoes("after, wherever it is").await;
+    }
+    drop(live);
+    gateway.wait(RETIRED);
+    end(gateway);
+}
+
+/// Whose the kernel says that the process is: root's, if its memory may not be dumped (proc(5), `/proc/pid`).
+fn owner(pid: u32) -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(format!("/proc/{pid}/status")).unwrap().uid()
+}
+
+#[tokio::test]
+async fn memory_can_be_dumped_only_if_the_configuration_says_so() {
+    const NOBODY: u32 = 65534;
+    let own = owner(std::process::id());
+    for (option, is_dumpable) in [("", false), ("core_dumps = true\n", true)] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let program = directory.path().join("run");
+        // The kernel tells the two apart for processes of other users than root.
+        let before = if own == 0 { "setpriv --reuid 65534 --clear-groups " } else { "" };
+        let script = format!("#!/bin/sh\nexec {before}{} \"$@\"\n", env!("CARGO_BIN_EXE_wssgate"));
+        std::fs::write(&program, script).unwrap();
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, all).unwrap();
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).at(&program);
+        std::fs::set_permissions(setup.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+        let route = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let gateway = setup.start(&format!("{option}{listener}{route}"));
+        let user = if own == 0 { NOBODY } else { own };
+        assert_eq!(owner(gateway.pid()), if is_dumpable { user } else { 0 }, "{option}");
+        let mut gateway = gateway;
+        gateway.signal("TERM");
+        gateway.ends_well();
+    }
+}
