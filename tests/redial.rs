@@ -30,6 +30,8 @@ mod conversation;
 mod http2;
 #[path = "redial/judged.rs"]
 mod judged;
+#[path = "redial/moving.rs"]
+mod moving;
 #[path = "redial/server.rs"]
 mod server;
 

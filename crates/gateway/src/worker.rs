@@ -28,6 +28,7 @@ use crate::net::budget::Pressure;
 use crate::net::listening::ListenAddress;
 use crate::net::sweep::{self};
 use crate::request::file::kept;
+use crate::request::redial::moved::read as read_redialer;
 use crate::session::arrivals::{Arrivals, go_back};
 use crate::upstream::http2::connections::Connections;
 
@@ -190,12 +191,12 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                     let _ = to.send((address.clone(), socket.as_fd().try_clone_to_owned()));
                 }
                 Some(Command::Take { sessions, refused }) => {
-                    let _ = refused.send(arrivals.take(&worker, sessions));
+                    let _ = refused.send(arrivals.take(&worker, sessions, read_redialer));
                 }
                 Some(Command::Begin { orders, frozen }) => {
                     let _ = frozen.send(arrivals.begin(&worker, &orders));
                 }
-                Some(Command::GoBack(frozen)) => go_back(&worker, frozen),
+                Some(Command::GoBack(frozen)) => go_back(&worker, frozen, read_redialer),
                 Some(Command::Turn { turned }) => drop(turned),
                 Some(Command::Retire { kept }) => {
                     for socket in listening.drain(..) {

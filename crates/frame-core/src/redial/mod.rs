@@ -17,6 +17,7 @@
 //! sent again, and none is cut: see there.
 
 mod decide;
+mod frozen;
 mod walk;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use fastwebsockets::{Frame, OpCode as FrameOpCode, Payload};
 use net_io::memory::Claim;
+use net_io::state::StateWriter;
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
@@ -76,6 +78,8 @@ pub trait Redialer<S>: fmt::Debug + Send {
     fn redial(&mut self, lost: Lost) -> Redialling<S>;
     /// Takes a server whose session has ended in order; its connection is still open.
     fn leave(&mut self, server: S);
+    /// Writes what it knows, for another process. A search that is under way begins anew there.
+    fn write_state(&self, out: &mut StateWriter);
     /// The session ends because one of its messages was passed on in part, and no other server can end that.
     fn cut(&mut self);
 }
@@ -91,7 +95,8 @@ enum Turn<T> {
 enum Phase<S> {
     Serving,
     Leaving(Leaving),
-    Redialling(Redialling<S>),
+    /// What was lost, and the search for what goes on.
+    Redialling(Lost, Redialling<S>),
     /// `true`: the client's Close has come.
     Ended(bool),
     Passing,
@@ -102,7 +107,7 @@ impl<S> fmt::Debug for Phase<S> {
         f.write_str(match self {
             Self::Serving => "Serving",
             Self::Leaving(_) => "Leaving",
-            Self::Redialling(_) => "Redialling",
+            Self::Redialling(..) => "Redialling",
             Self::Ended(_) => "Ended",
             Self::Passing => "Passing",
         })
@@ -127,6 +132,36 @@ enum Farewell {
     Close(Vec<u8>, usize),
     /// Nothing more goes to it; `true`: its Close was the last.
     Said(bool),
+}
+
+/// A [`RedialStream`] that was taken apart. It goes on with [`RedialStream::thaw`].
+#[derive(Debug)]
+pub struct RedialState {
+    options: Options,
+    phase: StillPhase,
+    up: Track,
+    message: Option<Vec<u8>>,
+    down: Walker,
+    behind: Vec<u8>,
+    held: Vec<u8>,
+    held_sent: usize,
+    hold: Track,
+    to_client: Vec<u8>,
+    is_asked: bool,
+    code: Option<u16>,
+    how: Option<String>,
+    told: Option<Close>,
+}
+
+/// A [`Phase`] without what runs.
+#[derive(Debug)]
+enum StillPhase {
+    Serving,
+    /// The server's Close has come; how far the own end has; and how long the rest is still waited for.
+    Leaving(bool, Farewell, Duration),
+    Redialling(Lost),
+    Ended(bool),
+    Passing,
 }
 
 /// The stream of a session to its server, whichever that is at the moment.
@@ -347,7 +382,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                 if !matches!(self.phase, Phase::Ended(_)) {
                     let how = self.how.take().unwrap_or_else(|| how.to_string());
                     let lost = Lost { messages: self.up.messages(), code: self.code.take(), how };
-                    self.phase = Phase::Redialling(self.redialer.redial(lost));
+                    self.phase = Phase::Redialling(lost.clone(), self.redialer.redial(lost));
                 }
             }
         }
@@ -418,7 +453,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 
     /// Looks whether there is a new server.
     fn poll_redial(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Phase::Redialling(redialling) = &mut self.phase else { return Poll::Ready(()) };
+        let Phase::Redialling(_, redialling) = &mut self.phase else { return Poll::Ready(()) };
         match ready!(redialling.as_mut().poll(cx)) {
             Ok(server) => {
                 self.server = Some(server);
@@ -595,7 +630,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RedialStream<S> {
                 Phase::Ended(client_has_closed) => {
                     return if *client_has_closed { Poll::Ready(Ok(())) } else { Poll::Pending };
                 }
-                Phase::Redialling(_) => ready!(this.poll_redial(cx)),
+                Phase::Redialling(..) => ready!(this.poll_redial(cx)),
                 Phase::Serving => {
                     if std::mem::take(&mut this.is_asked) && !this.go(Going::IsLeft, &"") {
                         continue;
@@ -645,7 +680,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RedialStream<S> {
                     });
                     return Poll::Ready(Ok(buf.len()));
                 }
-                Phase::Redialling(_) => {
+                Phase::Redialling(..) => {
                     if this.poll_redial(cx).is_pending() {
                         return this.hold_some(buf);
                     }

@@ -1,5 +1,7 @@
 //! A relay whose server changes, over in-memory streams, on a paused clock.
 
+mod moving;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +17,7 @@ use crate::outcome::{Cause, Ended, Outcome, Party};
 use crate::policy::Policy;
 use crate::relay::{Ending, relay};
 use crate::sequence::Limits;
-use crate::test_io::{Drip, frame, masked, resets};
+use crate::test_io::{Drip, frame, masked, outcome, resets};
 
 const OPTIONS: Options = Options { held_max: 1000, may_repeat: false };
 
@@ -39,10 +41,14 @@ impl fmt::Debug for Queue {
 
 impl Redialer<Io> for Queue {
     fn redial(&mut self, lost: Lost) -> Redialling<Io> {
-        self.lost.lock().unwrap().push(lost);
+        if !moving::is_moving() {
+            self.lost.lock().unwrap().push(lost); // else it has been told
+        }
         let servers = self.servers.clone();
         Box::pin(async move { servers.lock().await.recv().await.unwrap() })
     }
+
+    fn write_state(&self, _: &mut net_io::state::StateWriter) {}
 
     fn leave(&mut self, mut server: Io) {
         tokio::spawn(async move {
@@ -90,9 +96,11 @@ fn rig_of(options: Options, len: usize, wrap: impl FnOnce(DuplexStream) -> Io) -
             ping_interval: None,
             pong_timeout: Duration::from_secs(10),
         };
+        if moving::moves() {
+            return moving::run(near, stream, policy, own).await;
+        }
         let ending = relay(&mut near, &mut stream, policy, &own, Exact::begin()).await;
-        let Ending::Over(outcome) = ending else { panic!("frozen") };
-        (outcome, stream.told().cloned())
+        (outcome(ending), stream.told().cloned())
     });
     Rig { client, server, servers, lost, cuts, handle, relay }
 }

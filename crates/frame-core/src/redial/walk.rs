@@ -3,8 +3,10 @@
 //! In: bytes that have gone to a peer, in pieces of any size. Out: what they are made of. The rules of frames are the
 //! relay's to check: here only their lengths matter.
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 use super::decide::Place;
-use crate::head::{CONTROL_PAYLOAD_MAX, OpCode, Scan, Sender, scan_head};
+use crate::head::{CONTROL_PAYLOAD_MAX, HEAD_MAX, OpCode, Scan, Sender, scan_head};
 use crate::scanner::ControlPayload;
 use crate::violation::Violation;
 
@@ -35,6 +37,24 @@ impl Walker {
     /// Before the first frame of `sender`.
     pub(super) fn new(sender: Sender) -> Self {
         Self { sender, payload_left: 0, in_message: false, messages: 0 }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self { sender: _, payload_left, in_message, messages } = self; // each has its own sender
+        out.u64(*payload_left);
+        out.bool(*in_message);
+        out.u64(*messages);
+    }
+
+    /// The place of another walker in the frames of `sender`.
+    pub(super) fn read_state(fields: &mut StateReader<'_>, sender: Sender) -> Result<Self, StateError> {
+        Ok(Self {
+            sender,
+            payload_left: fields.u64()?,
+            in_message: fields.bool()?,
+            messages: fields.count()?,
+        })
     }
 
     /// The same before the first frame of another stream.
@@ -116,6 +136,26 @@ pub(super) struct Track {
 impl Track {
     pub(super) fn new(sender: Sender) -> Self {
         Self { walker: Walker::new(sender), front: Vec::new() }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self { walker, front } = self;
+        out.section(|out| {
+            walker.write_state(out);
+            out.bytes(front);
+        });
+    }
+
+    /// The place of another one in the frames of `sender`.
+    pub(super) fn read_state(fields: &mut StateReader<'_>, sender: Sender) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let walker = Walker::read_state(&mut fields, sender)?;
+        let front = fields.bytes()?.to_vec();
+        if front.len() >= HEAD_MAX + CONTROL_PAYLOAD_MAX {
+            return Err(StateError::Invalid("the front of a frame"));
+        }
+        Ok(Self { walker, front })
     }
 
     pub(super) fn begin_again(&mut self) {

@@ -35,6 +35,11 @@ pub struct RedialStatus {
 }
 
 impl RedialStatus {
+    /// Of a session that has got another server so often, elsewhere.
+    pub(crate) fn after(redials: u32) -> Self {
+        Self { redials: AtomicU32::new(redials), ..Self::default() }
+    }
+
     /// How often it has got another server.
     #[must_use]
     pub fn redials(&self) -> u32 {

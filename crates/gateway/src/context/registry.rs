@@ -93,7 +93,7 @@ impl SessionOpener {
 pub enum StayReason {
     /// It is one of several streams of a connection over HTTP/2.
     Http2,
-    /// It outlives its servers.
+    /// It outlives its servers, and what it knows for that can't be moved.
     Redial,
 }
 

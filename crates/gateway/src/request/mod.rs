@@ -18,7 +18,7 @@ mod handshake;
 mod http2;
 mod pages;
 mod proxy;
-mod redial;
+pub(crate) mod redial;
 pub(crate) mod reply;
 mod server_head;
 mod service;

@@ -412,7 +412,11 @@ pub(super) async fn upgrade(
     let who = SessionOpener { redial: lasts.clone(), ..report.who() };
     let (registered, other) = match kept {
         Some((redial, Some(kept))) => {
-            let who = SessionOpener { stays: who.stays.or(Some(StayReason::Redial)), ..who };
+            // What a client's certificate is judged by later, and why it has to end, doesn't go along.
+            let has_certificate = connection.tls.as_ref().is_some_and(|tls| tls.client.is_some());
+            let stays = has_certificate || matches!(lasts, SessionRedial::Unable(_));
+            let stays = who.stays.or(stays.then_some(StayReason::Redial));
+            let who = SessionOpener { stays, ..who };
             let registered = connection.worker.enroll(route, who);
             let lasting =
                 redial::lasting(backend, kept, agreed, &redial, route, report, (&registered, &lasts));

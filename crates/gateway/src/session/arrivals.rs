@@ -9,7 +9,8 @@ use frame_core::handle::Order;
 use frame_core::metered::Metered;
 use tracing::warn;
 
-use super::moved::{StillSession, put_together};
+use super::moved::{Leads, StillSession, put_together};
+use super::redial::ReadRedialer;
 use super::{Carrier, Session};
 use crate::context::Worker;
 use crate::context::transit::{ArrivingSession, FrozenSession, machine_time};
@@ -37,6 +38,7 @@ impl Arrivals {
         &mut self,
         worker: &Arc<Worker>,
         sessions: Vec<ArrivingSession>,
+        read_redialer: ReadRedialer,
     ) -> Vec<(usize, String)> {
         let site = worker.site();
         if !self.site.as_ref().is_some_and(|known| Arc::ptr_eq(known, &site)) {
@@ -45,8 +47,8 @@ impl Arrivals {
         }
         let mut refused = Vec::new();
         for ArrivingSession { place, sockets, state } in sessions {
-            let find = |id: &RouteId, server: Option<&Endpoint>| self.routes.find(id, server);
-            match put_together(worker, sockets, &state, None, find) {
+            let find = |id: &RouteId, leads: Leads<'_>| self.routes.find(id, leads);
+            match put_together(worker, sockets, &state, None, find, read_redialer) {
                 Ok((session, frozen_at)) => self.waiting.push((place, session, frozen_at)),
                 Err(e) => refused.push((place, e.to_string())),
             }
@@ -80,10 +82,10 @@ fn go_on(worker: &Worker, session: StillSession, frozen_at: Duration) -> Duratio
 }
 
 /// A session goes on where it has frozen: no other process has taken it.
-pub(crate) fn go_back(worker: &Arc<Worker>, frozen: FrozenSession) {
+pub(crate) fn go_back(worker: &Arc<Worker>, frozen: FrozenSession, read_redialer: ReadRedialer) {
     let FrozenSession { sockets, state, registered, task: _task } = frozen;
     let (id, route) = (registered.id(), registered.route());
-    match put_together(worker, sockets, &state, Some(registered), |_, _| route) {
+    match put_together(worker, sockets, &state, Some(registered), |_, _| route, read_redialer) {
         Ok((session, frozen_at)) => drop(go_on(worker, session, frozen_at)),
         Err(e) => warn!(id, cause = %e, "a session is lost: it can't go on after the takeover has failed"),
     }
@@ -107,10 +109,20 @@ impl KnownRoutes {
         routes
     }
 
-    /// The route of this id, if it leads to this server, or to the echo service; else one as the old process has it.
-    /// `None` if there can't be any.
-    fn find(&mut self, id: &RouteId, server: Option<&Endpoint>) -> Option<Arc<Route>> {
-        let Some(server) = server else { return self.find_echo(id) };
+    /// The route of this id, if it leads there; else one as the old process has it. `None` if there can't be any.
+    fn find(&mut self, id: &RouteId, leads: Leads<'_>) -> Option<Arc<Route>> {
+        match leads {
+            Leads::Server(server) => self.find_server(id, server),
+            Leads::Echo => self.find_echo(id),
+            Leads::Servers => {
+                let redials = |route: &Route| route.action.upstream().is_some_and(|to| to.redial.is_some());
+                let mut same_text = self.of_site.get(id.as_str()).into_iter().flatten();
+                same_text.find(|route| route.id == *id && redials(route)).cloned()
+            }
+        }
+    }
+
+    fn find_server(&mut self, id: &RouteId, server: &Endpoint) -> Option<Arc<Route>> {
         let target = DrainTarget::Server(server.name());
         let same_text = self.of_site.get(id.as_str()).into_iter().flatten();
         // A server that was found by its name may have left, or may not be found yet.

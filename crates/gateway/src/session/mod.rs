@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use frame_core::endpoint::EndpointState;
 use frame_core::endpoint::bridge::BridgeState;
+use frame_core::handle::SessionHandle;
 use frame_core::metered::Meter;
 use frame_core::opaque::OpaqueState;
 use frame_core::outcome::{Exit, Outcome};
@@ -110,7 +111,8 @@ impl Other {
                 Special::Tcp(backend, state) => state.map(|state| Still::Tcp(backend, state)),
                 Special::Opaque(backend, state) => state.map(|state| Still::Opaque(backend, state)),
             },
-            Self::Backend(_) | Self::Redial(_) | Self::Echo => None,
+            Self::Redial(lasting) => lasting.into_still().map(|still| Still::Redial(Box::new(still))),
+            Self::Backend(_) | Self::Echo => None,
         }
     }
 
@@ -123,9 +125,11 @@ impl Other {
     }
 }
 
-impl From<Still> for Other {
-    fn from(still: Still) -> Self {
+impl Other {
+    /// What goes on.
+    fn thawed(still: Still, handle: &SessionHandle) -> Self {
         Self::Special(Box::new(match still {
+            Still::Redial(still) => return Self::Redial(Box::new(still.thaw(handle))),
             Still::Relay(backend, state) => return Self::Frozen(Box::new((backend, state))),
             Still::Echo(state) => Special::Echo(Some(state)),
             Still::Tcp(backend, state) => Special::Tcp(backend, Some(state)),
@@ -174,10 +178,18 @@ impl Session {
                 if let Other::Redial(lasting) = &mut self.other {
                     let policy = policy(&self.route, self.deflate);
                     let handle = self.registered.handle();
-                    let running = redial::run(&mut client, lasting, policy, handle, &mut self.report);
-                    let outcome = Box::pin(running).await; // its size is not every session's
-                    self.end(&outcome);
-                    break outcome.client;
+                    let worker = self.report.worker().clone();
+                    let entrance = || worker.transit.entrance().filter(|_| C::IS_MOVABLE);
+                    let running =
+                        redial::run(&mut client, lasting, policy, handle, &mut self.report, entrance);
+                    // In a box: its size is not every session's.
+                    match Box::pin(running).await {
+                        Ending::Over(outcome) => {
+                            self.end(&outcome);
+                            break outcome.client;
+                        }
+                        Ending::Frozen(entrance) => return self.leave(client, &entrance),
+                    }
                 }
                 let relaying = {
                     let state = self.other.take_state();
@@ -238,7 +250,7 @@ impl Session {
         session: StillSession,
     ) -> (Box<Self>, Client<Handoff<Stream>>, Option<Box<Meter>>) {
         let StillSession { report, registered, route, deflate, client, still, meter } = session;
-        let other = still.into();
+        let other = Other::thawed(still, registered.handle());
         (Box::new(Self { report, registered, route, deflate, other }), Client(client), meter)
     }
 

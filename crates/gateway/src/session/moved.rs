@@ -25,9 +25,11 @@ use tls_acceptor::{TlsState, TlsStream};
 use upgrade_handler::Handoff;
 use zeroize::Zeroizing;
 
+use super::redial::{ReadRedialer, Redialled, StillRedial};
 use super::report::Report;
 use crate::context::Worker;
-use crate::context::registry::Registered;
+use crate::context::redial::{RedialStatus, SessionRedial};
+use crate::context::registry::{Registered, SessionOpener};
 use crate::context::transit::{FrozenSession, machine_time};
 use crate::net::stream::Stream;
 use crate::site::endpoint::Endpoint;
@@ -69,6 +71,7 @@ const RELAY: u8 = 0;
 const ECHO: u8 = 1;
 const BRIDGE: u8 = 2;
 const OPAQUE: u8 = 3;
+const REDIAL: u8 = 4;
 
 /// A session that has frozen, and that no task runs. When it is dropped, its sockets are closed, and nothing else
 /// happens: another process may have them, too.
@@ -96,6 +99,19 @@ pub(super) enum Still {
     Tcp(BackendStream, Box<BridgeState>),
     /// A server that speaks another protocol.
     Opaque(Handoff<BackendStream>, Box<OpaqueState>),
+    /// One WebSocket server after the other.
+    Redial(Box<StillRedial>),
+}
+
+/// Where the route of a session has to lead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Leads<'a> {
+    /// To this server.
+    Server(&'a Endpoint),
+    /// To servers that are replaced when they are lost.
+    Servers,
+    /// To the echo service.
+    Echo,
 }
 
 impl Still {
@@ -105,6 +121,7 @@ impl Still {
             Self::Echo(_) => ECHO,
             Self::Tcp(..) => BRIDGE,
             Self::Opaque(..) => OPAQUE,
+            Self::Redial(_) => REDIAL,
         }
     }
 
@@ -117,6 +134,7 @@ impl Still {
                 (Some(Handoff::new(backend, Bytes::new())), Zeroizing::new(state.encode()))
             }
             Self::Opaque(backend, state) => (Some(backend), Zeroizing::new(state.encode())),
+            Self::Redial(still) => still.into_parts(),
         }
     }
 
@@ -238,7 +256,8 @@ pub(crate) fn put_together(
     sockets: [OwnedFd; 2],
     state: &[u8],
     registered: Option<Registered>,
-    find_route: impl FnOnce(&RouteId, Option<&Endpoint>) -> Option<Arc<Route>>,
+    find_route: impl FnOnce(&RouteId, Leads<'_>) -> Option<Arc<Route>>,
+    read_redialer: ReadRedialer,
 ) -> Result<(StillSession, Duration), MoveError> {
     let mut fields = StateReader::new(state, VERSION)?;
     let frozen_at = fields.duration()?;
@@ -246,20 +265,47 @@ pub(crate) fn put_together(
     let route = RouteId::from_parts(text(&mut fields)?, fields.u64()?);
     let deflate = fields.bool()?;
     let (mut report, counts) = Report::arrive(&mut fields, worker)?;
-    let route = find_route(&route, report.asked_backend()).ok_or(StateError::Invalid("a route"))?;
     let [client, backend] = sockets;
     let client = read_client(&mut fields.section()?, client)?;
     let mut server = fields.section()?;
-    let backend = read_backend(&mut server, backend)?;
+    let mut backend = read_backend(&mut server, backend)?;
     let kind = if server.is_at_end() { RELAY } else { server.u8()? };
-    let still = Still::from_parts(kind, backend, fields.bytes()?)?;
+    let leads = match (kind, report.asked_backend()) {
+        (REDIAL, _) => Leads::Servers,
+        (ECHO, _) => Leads::Echo,
+        (_, Some(server)) => Leads::Server(server),
+        (_, None) => return Err(StateError::Invalid("the server of a session").into()),
+    };
+    let route = find_route(&route, leads).ok_or(StateError::Invalid("a route"))?;
+    let state = fields.bytes()?;
+    let status = match (kind, &registered) {
+        (REDIAL, None) => Some(Arc::new(RedialStatus::after(StillRedial::redials(state)?))),
+        // Operators see it where it is registered.
+        (REDIAL, Some(registered)) => {
+            let entry = worker.sessions.get(registered.id());
+            entry.and_then(|entry| entry.who.redial.status().cloned())
+        }
+        _ => None,
+    };
+    let still = if kind == REDIAL { None } else { Some(Still::from_parts(kind, backend.take(), state)?) };
     let mut meter_fields = (!fields.is_at_end()).then_some(fields); // an earlier release has not written it
     report.return_to(&route); // before it is registered: operators see its server
     let registered = match registered {
         Some(registered) => registered,
-        None => worker.sessions.register_again(id, &route, report.who()),
+        None => {
+            let redial = status.clone().map_or(SessionRedial::Off, SessionRedial::On);
+            worker.sessions.register_again(id, &route, SessionOpener { redial, ..report.who() })
+        }
     };
     report.settle(registered.id(), &route, counts);
+    let still = match still {
+        Some(still) => still,
+        None => {
+            let status = &status.unwrap_or_default();
+            let session = Redialled { report: &report, route: &route, id: registered.id(), status };
+            Still::Redial(Box::new(StillRedial::from_parts(backend, state, session, read_redialer)?))
+        }
+    };
     let meter = match &mut meter_fields {
         Some(fields) => fields.option(|fields| {
             let counts = worker.quotas.sessions_limited.clone();

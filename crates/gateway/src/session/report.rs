@@ -227,6 +227,11 @@ impl Report {
         self.server.take()
     }
 
+    /// Of a session that outlives its servers, and leaves for another process: the one that it has.
+    pub(crate) fn keeps_server(&mut self, server: Option<Assignment>) {
+        self.server = server;
+    }
+
     /// The last server of a session that has had others before, and how often it got another one.
     pub(crate) fn redialled(&mut self, server: Option<Assignment>, redials: u32) {
         self.server = server;

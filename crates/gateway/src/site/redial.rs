@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use net_io::state::{StateError, StateReader, StateWriter};
+
 /// The first wait; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// After a session has lived for so long with a server, its next wait is [`FIRST_WAIT`] again.
@@ -79,6 +81,21 @@ impl Search {
         if time >= LONG_LIVED {
             *self = Self::default();
         }
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(crate) fn write_state(&self, out: &mut StateWriter) {
+        let Self { attempts, spent } = self;
+        out.u32(*attempts);
+        out.duration(*spent);
+    }
+
+    /// How long a session has looked elsewhere.
+    ///
+    /// # Errors
+    /// If it is cut off.
+    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        Ok(Self { attempts: fields.u32()?, spent: fields.duration()? })
     }
 
     /// So much time has gone. That in which other sessions are served first does not count.

@@ -1,6 +1,7 @@
 //! Another server for a session that has lost its own: the handshake once more.
 
 mod judge;
+pub(crate) mod moved;
 
 use std::fmt;
 use std::future::ready;
@@ -13,6 +14,7 @@ use frame_core::redial::{HELD_MAX, Lost, Options, RedialStream, Redialer, Redial
 use http::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Uri, response};
+use net_io::state::StateWriter;
 use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -128,7 +130,7 @@ pub(super) fn lasting(
     let options = Options { held_max: redial.held_max.min(HELD_MAX), may_repeat: redial.may_repeat };
     let handle = registered.handle().clone();
     let stream = RedialStream::new(backend, Box::new(redialer), handle, options);
-    Box::new(Lasting { stream, status })
+    Box::new(Lasting { stream, status, frozen: None })
 }
 
 /// What a session that outlives its servers holds for that.
@@ -176,6 +178,10 @@ impl Redialer<Handoff<BackendStream>> for SessionRedialer {
         Box::pin(async move {
             looking.await.unwrap_or_else(|_| Err(close(LOST, "the search for a backend was aborted")))
         })
+    }
+
+    fn write_state(&self, out: &mut StateWriter) {
+        self.write_kept(out);
     }
 
     fn leave(&mut self, mut server: Handoff<BackendStream>) {

@@ -30,11 +30,13 @@ fn socket() -> OwnedFd {
 }
 
 fn restore(scene: &Scene, state: &[u8]) -> Result<(StillSession, Duration), MoveError> {
-    put_together(&scene.worker, [socket(), socket()], state, None, |id, backend| {
-        assert_eq!((id.as_str(), backend?.url().as_str()), ("domain.com/wss", "http://127.0.0.1:8282"));
+    let find = |id: &RouteId, leads: Leads<'_>| {
+        let Leads::Server(server) = leads else { panic!("{leads:?}") };
+        assert_eq!((id.as_str(), server.url().as_str()), ("domain.com/wss", "http://127.0.0.1:8282"));
         let action = scene.worker.site().all_routes()[0].action.clone();
         Some(Arc::new(Route { id: id.clone(), ..Route::new(Matcher::parse("/").unwrap(), action) }))
-    })
+    };
+    put_together(&scene.worker, [socket(), socket()], state, None, find, crate::request::redial::moved::read)
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Report {
             is_omitted: _, // not a session
             place,
             identity,
-            redials: _, // such a session stays
+            redials: _, // the session's
         } = &self;
         let Connection {
             peer,

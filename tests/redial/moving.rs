@@ -1,0 +1,110 @@
+//! Sessions that outlive their servers go on in another process of the gateway.
+
+use support::BoxIo;
+use support::gateway::send_signal;
+use support::tls::{TLS12, TLS13, Tls};
+
+use super::*;
+
+const MOVED: &str = "sessions moved: they go on in the new process";
+const RETIRED: &str = "retired: the last connection has ended";
+
+async fn talks(socket: &mut WebSocket, text: &str) {
+    socket.text(text).await;
+    let echo = socket.hear().await.expect("an echo");
+    assert!(echo.payload.ends_with(format!(" {text}").as_bytes()), "{echo:?}");
+}
+
+#[track_caller]
+fn takes_over(gateway: &Gateway, sessions: usize, nth: usize) {
+    gateway.take_over();
+    let moved = gateway.wait_nth(MOVED, nth);
+    let counts = (&moved["sessions_moved"], &moved["sessions_left"]);
+    assert_eq!(counts, (&json!(sessions), &json!(0)), "{moved}");
+    gateway.wait_nth(RETIRED, nth);
+}
+
+#[tokio::test]
+async fn sessions_outlive_their_servers_and_the_process() {
+    let a = Server::start("a").await;
+    let gateway = start(&[a.address()], "redial_interval = \"100ms\"");
+    let mut sockets = Vec::new();
+    for versions in [None, Some(TLS13), Some(TLS12)] {
+        let io: BoxIo = match versions {
+            None => gateway.connect_plain().await,
+            Some(versions) => {
+                let tls = Tls::with(versions, Some("default.test"), &["http/1.1"], &[]);
+                Box::new(tls.connect(gateway.address()).await.unwrap())
+            }
+        };
+        sockets.push(WebSocket::connect(io, "default.test", "/ws?room=1", "").await.unwrap().0);
+    }
+    for socket in &mut sockets {
+        talks(socket, "one").await;
+    }
+    let names = |from: usize| -> Vec<_> {
+        let mut names: Vec<_> =
+            a.seen.all()[from..].iter().map(|head| head.get("wssgate-session").unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    let before = names(0);
+    takes_over(&gateway, 3, 0);
+    for socket in &mut sockets {
+        talks(socket, "two").await;
+    }
+    a.restart(Fate::Closes(1012));
+    asked(&a, 6).await;
+    for socket in &mut sockets {
+        talks(socket, "three").await;
+    }
+    assert_eq!(names(3), before, "the handshakes of before, with their names");
+    let resumed = a.seen.last();
+    assert_eq!((resumed.get("wssgate-resume"), resumed.get("wssgate-messages")), (Some("1"), Some("2")));
+    takes_over(&gateway, 3, 1);
+    a.restart(Fate::Dies);
+    asked(&a, 9).await;
+    for socket in &mut sockets {
+        talks(socket, "four").await;
+    }
+    let resumed = a.seen.last();
+    assert_eq!((resumed.get("wssgate-resume"), resumed.get("wssgate-messages")), (Some("2"), Some("3")));
+    for (at, mut socket) in sockets.into_iter().enumerate() {
+        socket.close(1000).await;
+        socket.hears_close(1000).await;
+        drop(socket);
+        let line = gateway.wait_nth("session", at);
+        assert_eq!((&line["redials"], &line["received_messages"]), (&json!(2), &json!(4)), "{line}");
+    }
+    ends(gateway);
+}
+
+#[tokio::test]
+async fn a_session_between_two_servers_moves_with_what_is_held_for_the_next() {
+    let a = Server::start("a").await;
+    let gateway = start(&[a.address()], "redial_interval = \"100ms\"");
+    let mut socket = open(&gateway).await;
+    talks(&mut socket, "one").await;
+    a.stop(Fate::Dies);
+    asked(&a, 3).await; // in vain
+    socket.text("held").await;
+    socket.send(PING, "are you there?").await;
+    assert_eq!(socket.hear().await.unwrap().b0, PONG);
+    takes_over(&gateway, 1, 0);
+    gateway.wait_nth("control socket", 1);
+    assert_eq!(session(&gateway).await["redials"], 0);
+    a.serve();
+    let echo = socket.hear().await.unwrap();
+    assert!(echo.payload.ends_with(b" held"), "{echo:?}");
+    talks(&mut socket, "three").await;
+    assert_eq!(a.heard(), ["one", "held", "three"]);
+    assert_eq!(session(&gateway).await["redials"], 1);
+    drop(socket);
+    ends(gateway);
+}
+
+/// Its last process ended in order.
+fn ends(mut gateway: Gateway) {
+    send_signal(gateway.successors().last().copied().unwrap(), "TERM");
+    gateway.ends_well();
+}
