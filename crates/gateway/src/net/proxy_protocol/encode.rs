@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::net::listening::UNIX_PEER;
-
 /// Section 2.2: how version 2 begins.
 pub(super) const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Section 2.1: how version 1 begins.
@@ -21,8 +19,8 @@ pub enum ProxyVersion {
 /// The header of a client that has connected from `source` to `destination`. Addresses of two families are both
 /// written as IPv6, and IPv4 addresses in IPv6 ones as IPv4, where both are.
 pub(crate) fn encode(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    if source.ip() == UNIX_PEER {
-        return encode_local(version); // it has no address
+    if source.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        return encode_local(version); // a peer over a Unix socket, which has no address
     }
     let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
     let (from, to) = match (from, to) {
