@@ -5,8 +5,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use frame_core::clock::Exact;
+use frame_core::endpoint::EndpointState;
+use frame_core::endpoint::bridge::BridgeState;
 use frame_core::handle::{EndMode, FreezeMode, Order, SessionHandle};
 use frame_core::head::{FrameHead, HEAD_MAX, Scan, Sender, scan_head};
+use frame_core::opaque::OpaqueState;
+use frame_core::redial::RedialState;
 use frame_core::relay::{ClientStream, Ending, RelayState, relay_from};
 use frame_core::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use frame_core::sequence::Limits;
@@ -156,9 +160,20 @@ impl AsyncWrite for Client {
     }
 }
 
-/// What is taken for the state of a relay is written again as it was read, and the relay that it becomes does nothing
+/// What is taken for the state of a session of any kind is written again as it was read, and the relay that it becomes does nothing
 /// worse than to end, whatever its peers send and however long it takes.
 pub(crate) fn relay_state(data: &[u8]) {
+    let others: [fn(&[u8]) -> Option<Vec<u8>>; 4] = [
+        |data| EndpointState::decode(data).ok().map(|state| state.encode()),
+        |data| BridgeState::decode(data).ok().map(|state| state.encode()),
+        |data| OpaqueState::decode(data).ok().map(|state| state.encode()),
+        |data| RedialState::decode(data).ok().map(|state| state.encode()),
+    ];
+    for again in others {
+        let Some(bytes) = again(data) else { continue };
+        assert!(bytes.len() <= data.len(), "no state is larger than what it was made of");
+        assert_eq!(again(&bytes).expect("what was written is read"), bytes);
+    }
     let Ok(state) = RelayState::decode(data) else { return };
     let bytes = state.encode();
     assert!(bytes.len() <= data.len(), "no state is larger than what it was made of");

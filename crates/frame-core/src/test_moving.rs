@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use net_io::state::StateError;
 use tokio::time::advance;
 
 use crate::handle::{EndMode, Order, SessionHandle};
@@ -292,4 +293,34 @@ pub(crate) fn check<M: Moving>() {
         assert!(stays.received == moves.received, "SIMULATION_SEED={seed}: other bytes");
     }
     assert!(moved > 3 || only.is_some(), "{moved}");
+}
+
+/// The bytes of a sample, which has lines of hexadecimal digits.
+fn sample(text: &str) -> Vec<u8> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let digits: String = lines.flat_map(str::split_whitespace).collect();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+/// What this release has written is understood for ever, and what is no state is refused. `again` reads a state, and
+/// writes it.
+pub(crate) fn check_sample(text: &str, again: fn(&[u8]) -> Result<Vec<u8>, StateError>) {
+    let state = sample(text);
+    assert_eq!(again(&state).unwrap(), state, "a field was added: keep the sample, and read it as before");
+    for len in 0..state.len() {
+        assert_eq!(again(&state[..len]).unwrap_err(), StateError::Truncated, "{len}");
+    }
+    assert_eq!(again(&[&state[..], b"x"].concat()).unwrap_err(), StateError::Overlong);
+    let mut newer = state.clone();
+    newer[0] = 200;
+    assert!(matches!(again(&newer), Err(StateError::TooNew { needs: 200, .. })));
+    for at in 1..state.len() {
+        for value in [0, 1, 2, 3, 5, 0x7F, 0x80, 0xFF] {
+            let mut other = state.clone();
+            other[at] = value;
+            if let Ok(written) = again(&other) {
+                assert!(written.len() <= other.len(), "{at} {value}");
+            }
+        }
+    }
 }

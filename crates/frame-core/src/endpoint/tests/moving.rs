@@ -4,8 +4,12 @@ use std::pin::Pin;
 
 use super::*;
 use crate::endpoint::EndpointState;
-use crate::test_moving::{Moving, check};
+use crate::handle::FreezeMode;
+use crate::test_moving::{Moving, check, check_sample};
 use crate::test_net::Stream;
+
+/// More than what goes along.
+const MESSAGES_LEN: usize = 300 * 1024;
 
 enum Echo {
     Receives(Endpoint<Stream>),
@@ -76,4 +80,41 @@ impl Moving for Echo {
 #[test]
 fn an_echo_that_goes_from_process_to_process_does_what_it_would_have_done() {
     check::<Echo>();
+}
+
+/// An echo that is full of everything: frames half read, half assembled, queued.
+#[tokio::test(start_paused = true)]
+async fn a_sample_of_the_format_is_understood() {
+    check_sample(include_str!("../../../tests/samples/echo.hex"), |state| {
+        EndpointState::decode(state).map(|state| state.encode())
+    });
+}
+
+/// Between writes an echo freezes at once if it has nothing to write, and as it is unless it has too much.
+#[tokio::test(start_paused = true)]
+async fn an_echo_freezes_when_it_was_asked_to() {
+    let (mut client, near) = duplex(64);
+    let handle = SessionHandle::new();
+    let mut endpoint = Endpoint::new(near, policy(), handle.clone());
+    assert_eq!(timeout(SECOND, endpoint.recv()).await.ok(), None);
+    client.write_all(&masked(0x01, b"the front")).await.unwrap();
+    handle.freeze(FreezeMode::BetweenWrites);
+    assert_eq!(endpoint.recv().await, None);
+    assert!(!endpoint.is_over());
+    let (near, state) = endpoint.freeze();
+    let handle = SessionHandle::new();
+    let mut endpoint = Endpoint::thaw(near, EndpointState::decode(&state.encode()).unwrap(), handle.clone());
+    client.write_all(&masked(0x80, b" and the rest")).await.unwrap();
+    let message = endpoint.recv().await.unwrap();
+    assert_eq!(&message.payload[..], b"the front and the rest");
+    // The client takes nothing: a message that is long stays with its session, and a short one goes along.
+    for (len, moves) in [(1000, true), (MESSAGES_LEN, false)] {
+        let payload = BytesMut::from(&vec![7; len][..]);
+        handle.cancel_freeze();
+        let _ = timeout(SECOND, endpoint.send(Message { kind: MessageKind::Binary, payload })).await;
+        handle.freeze(FreezeMode::BetweenWrites);
+        assert!(timeout(SECOND, endpoint.recv()).await.is_err(), "it is in the middle of a write");
+        handle.freeze(FreezeMode::AsItIs);
+        assert_eq!(timeout(SECOND, endpoint.recv()).await.is_ok(), moves, "{len}");
+    }
 }
