@@ -110,6 +110,61 @@ async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
 }
 
 #[tokio::test]
+async fn connections_over_the_limit_wait_for_the_end_of_another() {
+    let (backend, _seen) = echo().await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let route = format!(
+        "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\n[admin]\naddress = \"127.0.0.3:0\"\n",
+        backend.address
+    );
+    let with = |max: &str| config(&format!("max_connections = {max}"), &route);
+    let gateway = setup.start(&with("2"));
+    let mut first = WebSocket::connect(
+        TcpStream::connect(gateway.addresses()[1]).await.unwrap(),
+        "default.test",
+        "/",
+        "",
+    )
+    .await
+    .unwrap()
+    .0;
+    let mut client = http2(&gateway).await;
+    let (mut second, _) = client.websocket("/", &[]).await.unwrap();
+    assert_eq!(metric(&gateway, "wssgate_connections").await, "2", "streams are none");
+    // The third is neither refused nor served.
+    let request = "GET / HTTP/1.1\r\nHost: default.test\r\nConnection: close\r\n\r\n";
+    let mut third = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    third.write_all(request.as_bytes()).await.unwrap();
+    gateway.wait("as many connections are open as max_connections allows: others wait");
+    let mut answer = Vec::new();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), third.read_to_end(&mut answer));
+    assert!(early.await.is_err());
+    first.echoes("the others are served").await;
+    second.echoes("the others are served").await;
+    first.close(1000).await;
+    first.hears_close(1000).await;
+    drop(first);
+    third.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    assert_ne!(metric(&gateway, "wssgate_connections_waited_total").await, "0");
+    // A client that says nothing makes room, and a reload may lift the limit.
+    let silent = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let mut fourth = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    fourth.write_all(request.as_bytes()).await.unwrap();
+    fourth.read_to_end(&mut answer).await.unwrap();
+    drop(silent);
+    gateway.write_config(&with("\"off\""));
+    gateway.reload();
+    let mut many = Vec::new();
+    for _ in 0..4 {
+        let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        many.push(WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0);
+    }
+    second.echoes("still here").await;
+}
+
+#[tokio::test]
 async fn handshakes_have_a_rate_of_their_own() {
     let (gateway, seen) = start("handshakes = \"2/h\"\nper = \"header:X-Api-Key\"").await;
     let mut client = http2(&gateway).await;

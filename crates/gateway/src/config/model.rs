@@ -57,6 +57,8 @@ pub struct Config {
     pub workers_place: Place,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Connections of clients that may be open; `None`: any number.
+    pub connections_max: Option<u64>,
     /// How sessions are sent away.
     pub drain: Drain,
     /// What becomes of sessions whose route has gone.
@@ -105,6 +107,7 @@ impl Default for Config {
             workers: None,
             workers_place: Place::default(),
             memory_max: default_memory(None),
+            connections_max: None,
             drain: Drain::DEFAULT,
             removed_routes: RemovedRoutes::Drain,
             admin: None,
@@ -169,6 +172,7 @@ impl Config {
             trusted_proxies: &self.trusted_proxies,
             drain: self.drain,
             memory_max: self.memory_max,
+            connections_max: self.connections_max,
             removed_routes: self.removed_routes,
             takeover_timeout: self.takeover_timeout,
             handover_wait: self.handover_wait,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::document::Document;
-use super::kind::{self, List, OneOf, Options, Table, Tables, Words};
+use super::kind::{self, CountOrOff, List, OneOf, Options, Table, Tables, Words};
 use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
@@ -34,6 +34,9 @@ options! {
     workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
     /// How much may wait in memory for slow clients and backends. Each worker needs at least 4 MiB.
     max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
+    /// How many connections of clients may be open, sessions included. Others wait until one ends, and clients that have
+    /// sent nothing for a second make room.
+    max_connections: CountOrOff<1, 100_000_000>, default = None;
     /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are trusted.
     trusted_proxies: List<kind::Network>, otherwise = "none";
     /// The file of the keys that encrypt session tickets. Without it the keys are kept in memory and changed
@@ -171,6 +174,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         workers,
         workers_place,
         memory_max,
+        connections_max: top.max_connections.value.map(|max| u64::from(max.get())),
         drain,
         removed_routes: top.removed_routes.value,
         admin,

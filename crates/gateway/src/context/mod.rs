@@ -257,6 +257,13 @@ pub struct Connection {
     pub own: OnceLock<Arc<Pool>>,
 }
 
+/// It was counted when it was accepted, and lives as long as anything of it does: a session, too.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.quotas.disconnect();
+    }
+}
+
 /// Whether requests without TLS are sent to `https://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirect {

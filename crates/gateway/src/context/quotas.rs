@@ -41,7 +41,12 @@ pub struct Quotas {
     pub forgotten: AtomicU64,
     /// Sessions whose clients sent more than `messages` or `bytes` allow.
     pub sessions_limited: Arc<RateCounts>,
+    /// Connections of clients that are open.
+    pub connections: AtomicU64,
+    /// Connections that had to wait for the end of another.
+    pub connections_waited: AtomicU64,
     logged: Mutex<(u64, Option<Instant>)>,
+    logged_full: Mutex<Option<Instant>>,
 }
 
 /// A client in the table; empty: 0 and 0.
@@ -62,7 +67,10 @@ impl Default for Quotas {
             refused: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
             sessions_limited: Arc::default(),
+            connections: AtomicU64::new(0),
+            connections_waited: AtomicU64::new(0),
             logged: Mutex::default(),
+            logged_full: Mutex::default(),
         }
     }
 }
@@ -159,6 +167,30 @@ impl Quotas {
 
     fn shard(&self, client: u64) -> &Mutex<HashMap<u64, u32>> {
         &self.sessions[usize::try_from(client % SHARDS as u64).unwrap_or(0)]
+    }
+
+    /// Counts one more connection, if there are fewer than `max`; says whether it did.
+    #[must_use]
+    pub fn connect(&self, max: Option<u64>) -> bool {
+        let more = |open: u64| (max.is_none_or(|max| open < max)).then_some(open + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// A connection has ended.
+    pub fn disconnect(&self) {
+        let less = |open: u64| open.checked_sub(1);
+        let _ = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// A connection of `peer` has to wait for the end of another. The log has one line a second.
+    pub fn wait_for_connection(&self, peer: SocketAddr, max: u64) {
+        let waited = self.connections_waited.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = Instant::now();
+        let mut logged = lock(&self.logged_full);
+        if logged.is_none_or(|at| now.duration_since(at) >= LOG_INTERVAL) {
+            *logged = Some(now);
+            warn!(max, waited, latest = %peer, "as many connections are open as max_connections allows: others wait");
+        }
     }
 
     /// A request of `peer` was refused. The log has one line a second.

@@ -36,26 +36,54 @@ use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
 
+/// A connection that counts among those that are open, until a [`Connection`] does in its place.
+pub(crate) struct Place {
+    worker: Arc<Worker>,
+    is_counted: bool,
+}
+
+impl Place {
+    /// It has been counted.
+    pub(crate) fn of(worker: Arc<Worker>) -> Self {
+        Self { worker, is_counted: true }
+    }
+
+    /// From now on a [`Connection`] with this worker counts.
+    fn hand_over(mut self) -> Arc<Worker> {
+        self.is_counted = false;
+        self.worker.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.worker.quotas.disconnect();
+        }
+    }
+}
+
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
 /// place in `silent`, which it may have to give up for another client.
 pub(crate) async fn wait_for_first_bytes(
-    worker: Arc<Worker>,
+    place: Place,
     state: Arc<ListenerState>,
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
+    let worker = &*place.worker;
     let patience = match &state.acceptor {
         Some(acceptor) => acceptor.handshake_timeout(),
         None => state.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
-    if !has_first_bytes(&worker, &tcp, peer, deadline).await {
+    if !has_first_bytes(worker, &tcp, peer, deadline).await {
         return;
     }
     let mut client = peer;
     if state.proxy_protocol.contains(peer.ip()) {
         // Boxed, since other listeners' connections have no use for its room.
-        match Box::pin(read_balancer_header(&worker, &tcp, peer, deadline)).await {
+        match Box::pin(read_balancer_header(worker, &tcp, peer, deadline)).await {
             // It would be taken for a peer over a Unix socket.
             Some(Header::Client(address)) if address.ip() == UNIX_PEER => {
                 info!(peer = %PeerName(peer), cause = "its address is ::", "no header of the PROXY protocol");
@@ -65,12 +93,13 @@ pub(crate) async fn wait_for_first_bytes(
             Some(Header::Local) => {}
             None => return,
         }
-        if !has_first_bytes(&worker, &tcp, client, deadline).await {
+        if !has_first_bytes(worker, &tcp, client, deadline).await {
             return;
         }
     }
     // Another task: this one is small.
-    worker.spawn(serve_client(worker.clone(), state, tcp, client, deadline));
+    let worker = place.worker.clone();
+    worker.spawn(serve_client(place, state, tcp, client, deadline));
 }
 
 /// Waits for a client's first bytes; returns whether there are any.
@@ -122,7 +151,7 @@ async fn readable(tcp: &TcpStream) -> io::Result<()> {
 
 /// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
 async fn serve_client(
-    worker: Arc<Worker>,
+    place: Place,
     state: Arc<ListenerState>,
     tcp: TcpStream,
     peer: SocketAddr,
@@ -136,10 +165,11 @@ async fn serve_client(
     let local = tcp.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
     let handshaken = match redirect {
         Redirect::All => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
-        _ => handshake(&worker, &state, tcp, peer, deadline).await,
+        _ => handshake(&place.worker, &state, tcp, peer, deadline).await,
     };
     let Some((stream, tls, alpn)) = handshaken else { return };
     let (listener, limits) = (state.name.clone(), state.limits);
+    let worker = place.hand_over();
     let connection =
         Connection { peer, local, tls, listener, redirect, limits, worker, own: OnceLock::new() };
     let connection = Arc::new(connection);

@@ -11,16 +11,18 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::context::Worker;
-use crate::edge::connection;
+use crate::edge::connection::{self, Place};
 use crate::net::listening::{ListenAddress, UNIX_PEER};
 use crate::net::shortage::is_shortage;
 use crate::site::listener::ListenerState;
 
 /// How long nothing is accepted when there is nothing to accept it with.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether one of the connections that may be open has ended.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
 /// How long a client may say nothing before its connection is ended for one that can't be accepted.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
@@ -126,11 +128,43 @@ async fn accept_all(
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         worker.shortage.succeeded();
+        let ended = enter(worker, peer, stop).await;
+        if ended.is_some() {
+            let _ = worker.quotas.connect(None); // nothing that was accepted is dropped
+        }
         // A reload may have come since the last connection: this one is served by the new settings. A listener
         // that has gone from the site, whose stop is on its way, receives as it did last.
         if let Some(state) = worker.site().listener_state(address).or(last.take()) {
             *last = Some(state.clone());
             receive(worker, state, tcp, peer);
+        } else {
+            worker.quotas.disconnect();
+        }
+        if let Some(stop) = ended {
+            return stop;
+        }
+    }
+}
+
+/// Waits until there is room for one more connection, by `max_connections`, and counts it. A client that has said nothing
+/// for a while is given up to make room. `Some`: accepting ends, and it isn't counted.
+async fn enter(worker: &Worker, peer: SocketAddr, stop: &mut oneshot::Receiver<Stop>) -> Option<Stop> {
+    let mut waits = false;
+    loop {
+        let max = worker.site().connections_max;
+        if worker.quotas.connect(max) {
+            return None;
+        }
+        if !std::mem::replace(&mut waits, true) {
+            worker.quotas.wait_for_connection(peer, max.unwrap_or(0));
+        }
+        if worker.silent.shed(None, SILENCE_MIN) {
+            yield_now().await; // its task ends now
+            continue;
+        }
+        // Who waits here is not read, and others wait in the socket's queue.
+        if let Ok(stop) = timeout(FULL_PAUSE, &mut *stop).await {
+            return Some(stop.unwrap_or(Stop::AtOnce));
         }
     }
 }
@@ -147,7 +181,7 @@ async fn pause(worker: &Worker, address: &ListenAddress, e: &io::Error) {
 }
 
 fn receive(worker: &Arc<Worker>, state: Arc<ListenerState>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::wait_for_first_bytes(worker.clone(), state, tcp, peer));
+    worker.tasks.spawn(connection::wait_for_first_bytes(Place::of(worker.clone()), state, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.
@@ -171,6 +205,7 @@ async fn accept_queue(
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         if let (Ok(tcp), Some(peer)) = (tcp, peer) {
+            let _ = worker.quotas.connect(None); // the socket is about to be closed
             receive(worker, state.clone(), tcp, peer);
         }
     }

@@ -99,6 +99,14 @@ pub(crate) fn render(overview: &Overview) -> String {
         "Pauses in reading a WebSocket client, by messages or bytes in [route.websocket].",
     );
     page.sample(&[], limited.pauses.load(Ordering::Relaxed));
+    page.family("wssgate_connections", "gauge", "Connections of clients that are open, sessions included.");
+    page.sample(&[], overview.quotas.connections.load(Ordering::Relaxed));
+    page.family(
+        "wssgate_connections_waited_total",
+        "counter",
+        "Connections that had to wait for the end of another, by max_connections.",
+    );
+    page.sample(&[], overview.quotas.connections_waited.load(Ordering::Relaxed));
     page.family("wssgate_connections_accepted_total", "counter", "TCP connections accepted from clients.");
     page.sample(&[], overview.accepted());
     page.family("wssgate_sessions", "gauge", "Live WebSocket sessions, by route.");

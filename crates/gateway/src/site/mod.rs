@@ -115,6 +115,8 @@ pub struct SiteSettings<'a> {
     pub drain: Drain,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Connections of clients that may be open; `None`: any number.
+    pub connections_max: Option<u64>,
     /// What becomes of sessions whose route has gone.
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
@@ -140,6 +142,8 @@ pub struct Site {
     pub drain: Drain,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Connections of clients that may be open; `None`: any number.
+    pub connections_max: Option<u64>,
     /// What becomes of sessions whose route has gone.
     pub removed_routes: RemovedRoutes,
     /// From a takeover to the moment when what the old process still serves is drained.
@@ -207,6 +211,7 @@ impl Site {
             trusted_proxies: settings.trusted_proxies.to_vec(),
             drain: settings.drain,
             memory_max: settings.memory_max,
+            connections_max: settings.connections_max,
             removed_routes: settings.removed_routes,
             takeover_timeout: settings.takeover_timeout,
             handover_wait: settings.handover_wait,

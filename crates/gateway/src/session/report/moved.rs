@@ -117,6 +117,7 @@ impl Report {
             Ok(Tls { version, server_name: fields.option(text)?.map(Into::into), client: None })
         })?;
         let age = fields.duration()?;
+        let _ = worker.quotas.connect(None); // it has its place already
         let mut report = Box::new(Self {
             connection: Arc::new(Connection {
                 peer,
