@@ -94,7 +94,7 @@ async fn fields_between_the_gateway_and_its_servers_are_theirs_alone_in_trailers
             body.flow_control().release_capacity(data.len()).unwrap();
         }
         let trailers = body.trailers().await.unwrap().unwrap_or_default();
-        let told = trailers.keys().map(|name| name.as_str()).collect::<Vec<_>>().join(",");
+        let told = trailers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>().join(",");
         let early = Response::builder().status(103).header("Wssgate-Own", "1").header("X-Early", "2");
         respond.send_informational(early.body(()).unwrap()).unwrap();
         let mut send = respond

@@ -160,10 +160,13 @@ impl AsyncWrite for Client {
     }
 }
 
-/// What is taken for the state of a session of any kind is written again as it was read, and the relay that it becomes does nothing
-/// worse than to end, whatever its peers send and however long it takes.
+/// Reads a state and writes it again, if it is one.
+type ReadAndWrite = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// What is taken for the state of a session of any kind is written again as it was read, and the relay that it becomes
+/// does nothing worse than to end, whatever its peers send and however long it takes.
 pub(crate) fn relay_state(data: &[u8]) {
-    let others: [fn(&[u8]) -> Option<Vec<u8>>; 4] = [
+    let others: [ReadAndWrite; 4] = [
         |data| EndpointState::decode(data).ok().map(|state| state.encode()),
         |data| BridgeState::decode(data).ok().map(|state| state.encode()),
         |data| OpaqueState::decode(data).ok().map(|state| state.encode()),

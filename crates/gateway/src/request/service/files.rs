@@ -5,7 +5,7 @@
 
 mod conditions;
 #[cfg(test)]
-mod fuzzed;
+mod corpora_tests;
 mod listing;
 mod name;
 mod ranges;
