@@ -67,6 +67,8 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["floor", "load_process"],
             &["harness"],
             &["report"],
+            &["live_load"],
+            &["restart"],
             &["flame", "reload", "scale"],
             &["main"],
         ],

@@ -18,7 +18,6 @@ use tokio::time::sleep;
 
 use crate::child::Child;
 use crate::process;
-use crate::restart::Step;
 use crate::setup::Site;
 use crate::template::fill;
 
@@ -32,6 +31,16 @@ const ATTEMPTS: usize = 3;
 #[serde(deny_unknown_fields)]
 struct Catalogue {
     gateway: Vec<Gateway>,
+}
+
+/// A step of how a gateway is replaced.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Step {
+    /// A signal to the process that was started, or to the one in the file `pid`, as soon as there is also `after`.
+    Signal { name: String, pid: Option<String>, after: Option<String> },
+    /// It is ended by SIGTERM and started again.
+    Again,
 }
 
 /// One entry; `gateways.toml` says what the keys mean.

@@ -11,6 +11,7 @@ mod frame;
 mod gateways;
 mod harness;
 mod job;
+mod live_load;
 mod load;
 mod load_process;
 mod process;

@@ -13,16 +13,14 @@ use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use crate::gateways::{Installed, Reload, Running};
-use crate::harness::{Backend, Load, progress};
-use crate::job::{Job, Live, Work};
+use crate::harness::{Backend, progress};
+use crate::job::Live;
+use crate::live_load::{BETWEEN, load_of_live_sockets};
 use crate::process::{pss, tree};
 use crate::report::{commit, kernel, processor};
 use crate::restart::{self, Restarted};
 use crate::setup::Site;
 
-/// Messages a second, over all sockets.
-const PER_SECOND: u32 = 2000;
-pub(crate) const BETWEEN: Duration = Duration::from_secs(1);
 /// From the last reload until memory is read.
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -53,7 +51,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Outcome>> {
         progress(name);
         let disturbed = watch(plan, installed, true).await.with_context(|| name.clone())?;
         let undisturbed = watch(plan, installed, false).await.with_context(|| name.clone())?;
-        let restarted = restart::watch(plan, installed).await.with_context(|| name.clone())?;
+        let restarted = restart::watch(installed, plan.sockets, plan.more, plan.cores)
+            .await
+            .with_context(|| name.clone())?;
         outcomes.push(Outcome {
             restarted,
             processes_left: disturbed.processes.saturating_sub(undisturbed.processes),
@@ -76,7 +76,7 @@ async fn watch(plan: &Plan, installed: &Installed, reloading: bool) -> anyhow::R
     let [gateway_core, load_core] = plan.cores;
     let backend = Backend::start(load_core).await?;
     let running = installed.start(&site, backend.port, &[gateway_core], &[]).await?;
-    let mut load = load_of_live_sockets(plan, &site, &backend, running.port).await?;
+    let mut load = load_of_live_sockets(plan.cores, &site, &backend, running.port).await?;
     load.tell(&format!("more {}", plan.sockets)).await?;
     load.ready().await?;
     sleep(BETWEEN).await; // the first message of a socket is dearer than the rest
@@ -99,29 +99,6 @@ async fn watch(plan: &Plan, installed: &Installed, reloading: bool) -> anyhow::R
     sleep(SETTLING).await;
     let pids = tree(running.child.pid)?;
     Ok(Watched { live, processes: pids.len(), memory: pss(&pids)? as f64 })
-}
-
-/// A load without sockets yet.
-pub(crate) async fn load_of_live_sockets<'a>(
-    plan: &Plan,
-    site: &Site,
-    backend: &'a Backend,
-    port: u16,
-) -> anyhow::Result<Load<'a>> {
-    let job = Job {
-        work: Work::Live { per_second: PER_SECOND },
-        port,
-        certificate: site.chain.clone(),
-        gateway: Vec::new(),
-        backend: backend.child.pid.as_raw(),
-        cores: plan.cores,
-        warm_up: 0.0,
-        seconds: 0.0,
-        gate: false,
-        connections_per_second: None,
-    };
-    let [_, load_core] = plan.cores;
-    Load::start(&job, backend, load_core).await
 }
 
 async fn reload(how: &Reload, running: &Running) -> anyhow::Result<()> {

@@ -11,11 +11,11 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::gateways::{Installed, Running};
+use crate::gateways::{Installed, Running, Step};
 use crate::harness::{Backend, Load};
 use crate::job::Live;
+use crate::live_load::{BETWEEN, load_of_live_sockets};
 use crate::process::{pss, working_in};
-use crate::reload::{BETWEEN, Plan, load_of_live_sockets};
 use crate::setup::Site;
 
 /// From the first step of the replacement until it is looked what is there.
@@ -25,16 +25,6 @@ const PARTS: usize = 10;
 const PART: Duration = Duration::from_millis(100);
 /// A step that takes longer has failed.
 const STEP_TIME: Duration = Duration::from_secs(10);
-
-/// A step of how a gateway is replaced.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum Step {
-    /// A signal to the process that was started, or to the one in the file `pid`, as soon as there is also `after`.
-    Signal { name: String, pid: Option<String>, after: Option<String> },
-    /// It is ended by SIGTERM and started again.
-    Again,
-}
 
 /// What came of one gateway.
 #[derive(Debug, Serialize)]
@@ -46,16 +36,21 @@ pub(crate) struct Restarted {
     pub(crate) memory: [f64; 2],
 }
 
-/// Replaces a gateway under live sockets.
-pub(crate) async fn watch(plan: &Plan, installed: &Installed) -> anyhow::Result<Restarted> {
+/// Replaces a gateway under so many live sockets; so many more come meanwhile.
+pub(crate) async fn watch(
+    installed: &Installed,
+    sockets: usize,
+    more: usize,
+    cores: [usize; 2],
+) -> anyhow::Result<Restarted> {
     let site = Site::prepare()?;
-    let [gateway_core, load_core] = plan.cores;
+    let [gateway_core, load_core] = cores;
     let backend = Backend::start(load_core).await?;
     let daemon = [("daemon", "on".to_owned())];
     let mut running = installed.start(&site, backend.port, &[gateway_core], &daemon).await?;
     let _end = EndAll(running.dir.clone());
-    let mut load: Load<'_> = load_of_live_sockets(plan, &site, &backend, running.port).await?;
-    load.tell(&format!("more {}", plan.sockets)).await?;
+    let mut load: Load<'_> = load_of_live_sockets(cores, &site, &backend, running.port).await?;
+    load.tell(&format!("more {}", sockets)).await?;
     load.ready().await?;
     sleep(BETWEEN).await; // the first message of a socket is dearer than the rest
     let before = working_in(&running.dir);
@@ -73,7 +68,7 @@ pub(crate) async fn watch(plan: &Plan, installed: &Installed) -> anyhow::Result<
     };
     let arrivals = async {
         for part in 0..PARTS {
-            let more = plan.more * (part + 1) / PARTS - plan.more * part / PARTS;
+            let more = more * (part + 1) / PARTS - more * part / PARTS;
             load.tell(&format!("more {more}")).await?;
             if more > 0 {
                 load.ready().await?;
