@@ -836,6 +836,29 @@ async fn probes_speak_what_requests_speak() {
 }
 
 #[tokio::test]
+async fn error_pages_of_a_route_leave_the_answers_of_its_server_alone() {
+    let missing = |(_, mut respond): Exchange| async move {
+        let head = Response::builder().status(404).header("content-type", "text/css").body(()).unwrap();
+        respond.send_response(head, false).unwrap().send_data("own".into(), true).unwrap();
+    };
+    let (server, _) = start(Builder::new(), missing).await;
+    for (more, content_type, body) in [
+        ("", "text/css", "own"),
+        ("intercept_errors = true\n", "text/html; charset=utf-8", "<p>nothing here"),
+    ] {
+        let setup = setup();
+        std::fs::write(setup.path().join("404.html"), "<p>nothing here").unwrap();
+        let route =
+            format!("[[route]]\npath = \"/\"\nproxy = \"http://{}\"\nprotocol = \"h2\"\n", server.address);
+        let gateway = setup
+            .start(&config("workers = 1", &format!("{route}error_pages = {{ 404 = \"404.html\" }}\n{more}")));
+        let answer = ask(&mut http1(&gateway).await, get("/")).await;
+        assert_eq!((answer.status(), answer.text().as_str()), (404, body), "{more}");
+        assert_eq!(answer.head.get("content-type"), Some(content_type), "{more}");
+    }
+}
+
+#[tokio::test]
 async fn another_server_is_asked_as_over_http1() {
     let serve = |status: u16| {
         move |(_, mut respond): Exchange| async move {

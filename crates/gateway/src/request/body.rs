@@ -75,6 +75,12 @@ impl AnswerBody {
         Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 
+    /// A backend has answered, and not the gateway.
+    #[must_use]
+    pub(crate) fn is_of_backend(&mut self) -> bool {
+        matches!(self.source(), Self::Backend { .. } | Self::Http2(_))
+    }
+
     /// Where the bytes come from in the end.
     fn source(&mut self) -> &mut Self {
         match self {
