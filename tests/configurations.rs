@@ -250,13 +250,19 @@ async fn jitsi() {
     assert_eq!(answer.head.get("location"), Some("/libs/external_api.min.js"));
     let missing = get(&gateway, HOST, "/static/nothing.css", "").await;
     assert_eq!((missing.status(), missing.text().as_str()), (404, "no such page"));
-    let mut io = connect(&gateway, 0, HOST, true).await;
-    let bosh = format!("POST /http-bind?room=x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 6\r\n\r\n<body>");
-    assert_eq!(ask(&mut io, bosh).await.text(), "POST /http-bind?room=x HTTP/1.1\n");
-    has(&seen.last(), &[("x-forwarded-for", "127.0.0.1"), ("host", HOST)]);
-    socket(&gateway, HOST, "/xmpp-websocket?room=x", "Sec-WebSocket-Protocol: xmpp\r\n").await;
-    assert_eq!(seen.last().line, "GET /xmpp-websocket?room=x HTTP/1.1");
-    assert_eq!(seen.last().get("sec-websocket-protocol"), Some("xmpp"));
+    // Both ways to the XMPP server, of the main domain and of a subdomain.
+    for front in ["", "/sub"] {
+        let mut io = connect(&gateway, 0, HOST, true).await;
+        let bosh = format!(
+            "POST {front}/http-bind?room=x HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 6\r\n\r\n<body>"
+        );
+        assert_eq!(ask(&mut io, bosh).await.text(), "POST /http-bind?room=x HTTP/1.1\n", "{front}");
+        has(&seen.last(), &[("x-forwarded-for", "127.0.0.1"), ("host", HOST)]);
+        let path = format!("{front}/xmpp-websocket?room=x");
+        socket(&gateway, HOST, &path, "Sec-WebSocket-Protocol: xmpp\r\n").await;
+        assert_eq!(seen.last().line, "GET /xmpp-websocket?room=x HTTP/1.1", "{front}");
+        assert_eq!(seen.last().get("sec-websocket-protocol"), Some("xmpp"));
+    }
     let answer = get_plain(&gateway, 1, HOST, "/.well-known/acme-challenge/token").await;
     assert_eq!(answer.text(), "proof");
     assert_eq!(get_plain(&gateway, 1, HOST, "/.well-known/acme-challenge/").await.status(), 404);
