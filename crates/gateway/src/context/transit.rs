@@ -64,7 +64,7 @@ impl Transit {
     }
 
     /// Where a session that has frozen is to be sent at once; `None`: it goes on.
-    pub(crate) fn entrance(&self) -> Option<mpsc::UnboundedSender<FrozenSession>> {
+    pub(crate) fn handover(&self) -> Option<mpsc::UnboundedSender<FrozenSession>> {
         self.lock().clone()
     }
 

@@ -1,20 +1,21 @@
-//! The life of a client's connection, from accept to the log. Start reading here. The whole path is in nine files,
-//! and the functions to look for in them are named:
+//! The life of a client's connection, from accept to the log. Start reading here. The whole path is in nine files
+//! (over HTTP/2 in a tenth), and the functions to look for in them are named:
 //!
 //! 1. `edge/listener.rs`, `accept`: takes a connection from the kernel and spawns [`wait_for_first_bytes`].
 //! 2. This file: [`wait_for_first_bytes`] waits for the client, and reads a balancer's header if one is due;
 //!    [`serve_client`] has TLS done if the listener has it, and gives the connection to the protocol that was agreed on.
-//! 3. `tls-acceptor/acceptor.rs`, [`accept`](tls_acceptor::Acceptor::accept): a permit, the handshake, a TLS stream.
+//! 3. `tls-acceptor/src/acceptor.rs`, [`accept`](tls_acceptor::Acceptor::accept): a permit, the handshake, a TLS stream.
 //! 4. `edge/http1.rs`, [`serve`](http1::serve): hyper reads requests, `answer` has each of them answered.
-//!    [`http2`] does the same with h2.
+//!    `open` waits for the stream of an upgraded connection and spawns its session. `edge/http2.rs` does the same with
+//!    h2, in `serve`, `streams` and `stream`.
 //! 5. `request/mod.rs`, [`exchange`](crate::request::exchange): the form of the request, its route, whether it may go on;
 //!    then a service of the gateway, or a backend.
 //! 6. `request/proxy.rs`: `request` passes a plain request on over a kept connection, and its response back; `upgrade`
 //!    opens a WebSocket at the backend before the client gets its answer.
 //! 7. `session/mod.rs`, [`run`](crate::session::Session::run): the task of a WebSocket, behind the client's 101.
-//! 8. `frame-core/relay/mod.rs`, [`relay`](frame_core::relay()): frames in both directions, until there is an outcome.
-//! 9. `session/report.rs`: what was noted on the way, handed over as one
-//!    [`Record`](crate::telemetry::record::Record) when the response or the session has ended: a line of the log.
+//! 8. `frame-core/src/relay/mod.rs`, [`relay`](frame_core::relay()): frames in both directions, until there is an outcome.
+//! 9. `session/report.rs`: what was noted from step 5 on. `Report::answered`, called by the body of a response at its end,
+//!    or `Report::session` hands it over as one [`Record`](crate::telemetry::record::Record): a line of the log.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -37,12 +38,12 @@ use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
 
 /// A connection that counts among those that are open, until a [`Connection`] does in its place.
-pub(crate) struct Place {
+pub(crate) struct ConnectionSlot {
     worker: Arc<Worker>,
     is_counted: bool,
 }
 
-impl Place {
+impl ConnectionSlot {
     /// It has been counted.
     pub(crate) fn of(worker: Arc<Worker>) -> Self {
         Self { worker, is_counted: true }
@@ -55,7 +56,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         if self.is_counted {
             self.worker.quotas.disconnect();
@@ -66,12 +67,12 @@ impl Drop for Place {
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
 /// place in `silent`, which it may have to give up for another client.
 pub(crate) async fn wait_for_first_bytes(
-    place: Place,
+    slot: ConnectionSlot,
     state: Arc<ListenerState>,
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
-    let worker = &*place.worker;
+    let worker = &*slot.worker;
     let patience = match &state.acceptor {
         Some(acceptor) => acceptor.handshake_timeout(),
         None => state.limits.header_timeout,
@@ -98,8 +99,8 @@ pub(crate) async fn wait_for_first_bytes(
         }
     }
     // Another task: this one is small.
-    let worker = place.worker.clone();
-    worker.spawn(serve_client(place, state, tcp, client, deadline));
+    let worker = slot.worker.clone();
+    worker.spawn(serve_client(slot, state, tcp, client, deadline));
 }
 
 /// Waits for a client's first bytes; returns whether there are any.
@@ -151,7 +152,7 @@ async fn readable(tcp: &TcpStream) -> io::Result<()> {
 
 /// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
 async fn serve_client(
-    place: Place,
+    slot: ConnectionSlot,
     state: Arc<ListenerState>,
     tcp: TcpStream,
     peer: SocketAddr,
@@ -165,11 +166,11 @@ async fn serve_client(
     let local = tcp.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
     let handshaken = match redirect {
         Redirect::All => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
-        _ => handshake(&place.worker, &state, tcp, peer, deadline).await,
+        _ => handshake(&slot.worker, &state, tcp, peer, deadline).await,
     };
     let Some((stream, tls, alpn)) = handshaken else { return };
     let (listener, limits) = (state.name.clone(), state.limits);
-    let worker = place.hand_over();
+    let worker = slot.hand_over();
     let connection =
         Connection { peer, local, tls, listener, redirect, limits, worker, own: OnceLock::new() };
     let connection = Arc::new(connection);

@@ -52,7 +52,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     let interim = Arc::new(Interim::default());
     let keeps_names = connection.worker.site().keeps_names;
     let io = StallTimeout::new(transport);
-    let each = Arc::new(Each {
+    let each = Arc::new(PerConnection {
         head_reading: io.head_reading(),
         peer: Peer::new(connection.peer.ip()),
         keep_alive: keep_alive(limits.keep_alive_timeout),
@@ -110,7 +110,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
 }
 
 /// What the requests of a connection are answered with.
-struct Each {
+struct PerConnection {
     connection: Arc<Connection>,
     peer: Peer,
     keep_alive: HeaderValue,
@@ -131,10 +131,10 @@ fn keep_alive(timeout: Duration) -> HeaderValue {
 }
 
 async fn answer<T: Transport>(
-    each: Arc<Each>,
+    each: Arc<PerConnection>,
     mut request: Request<Incoming>,
 ) -> Result<Response<ToClient>, Infallible> {
-    let Each { connection, peer, keep_alive, unread, interim, keeps_names, head_reading } = &*each;
+    let PerConnection { connection, peer, keep_alive, unread, interim, keeps_names, head_reading } = &*each;
     head_reading.head_ends();
     let upgrading = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();

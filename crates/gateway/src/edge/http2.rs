@@ -32,7 +32,7 @@ use upgrade_handler::{Queued, Tunnel};
 
 use crate::context::{Connection, Worker};
 use crate::edge::http2::flood::Counted;
-use crate::edge::http2::open::{Looked, OpenStream, OpenStreams};
+use crate::edge::http2::open::{OpenStream, OpenStreams, SweptStream};
 use crate::edge::lent::{Lent, lend};
 use crate::edge::linger;
 use crate::net::limits::HEAD_LEN_MAX;
@@ -136,16 +136,16 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     used = true;
                     // On the heap: a task is moved several times before it runs, and when it has ended.
                     let task = Box::pin(stream(connection.clone(), shared.clone(), request, respond, guard));
-                    worker.tasks.spawn(Looked::new(task, open.clone()));
+                    worker.tasks.spawn(SweptStream::new(task, open.clone()));
                 }
                 Some(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
                 None => return,
             },
-            () = turns(&flooded) => {
+            () = flag_is_set(&flooded) => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                 info!(peer = %PeerName(peer), "connection closed: the client floods it with frames that carry nothing");
             }
-            () = open.pass_looks_on() => {}
+            () = open.sweep_with_connection() => {}
             () = open.all_closed() => {
                 let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
@@ -174,7 +174,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
 }
 
 /// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.
-async fn turns(flag: &AtomicBool) {
+async fn flag_is_set(flag: &AtomicBool) {
     poll_fn(|_| if flag.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 

@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::context::Worker;
-use crate::edge::connection::{self, Place};
+use crate::edge::connection::{self, ConnectionSlot};
 use crate::net::listening::{ListenAddress, UNIX_PEER};
 use crate::net::shortage::is_shortage;
 use crate::site::listener::ListenerState;
@@ -181,7 +181,12 @@ async fn pause(worker: &Worker, address: &ListenAddress, e: &io::Error) {
 }
 
 fn receive(worker: &Arc<Worker>, state: Arc<ListenerState>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::wait_for_first_bytes(Place::of(worker.clone()), state, tcp, peer));
+    worker.tasks.spawn(connection::wait_for_first_bytes(
+        ConnectionSlot::of(worker.clone()),
+        state,
+        tcp,
+        peer,
+    ));
 }
 
 /// Accepts what waits, until nothing does.

@@ -77,8 +77,12 @@ impl AnswerBody {
 
     /// A backend has answered, and not the gateway.
     #[must_use]
-    pub(crate) fn is_of_backend(&mut self) -> bool {
-        matches!(self.source(), Self::Backend { .. } | Self::Http2(_))
+    pub(crate) fn is_of_backend(&self) -> bool {
+        match self {
+            Self::Whole(_) | Self::File(_) => false,
+            Self::Backend { .. } | Self::Http2(_) => true,
+            Self::Coded(coded) => coded.plain().is_of_backend(),
+        }
     }
 
     /// Where the bytes come from in the end.
@@ -167,7 +171,7 @@ impl ToClient {
     /// The gateway's own answer.
     #[must_use]
     pub(crate) fn is_own(&self) -> bool {
-        !matches!(self.body, AnswerBody::Backend { .. } | AnswerBody::Http2(_))
+        !self.body.is_of_backend()
     }
 
     /// Says that what was taken from here has not reached the client.

@@ -126,6 +126,11 @@ impl<S: Source> CodedBody<S> {
         self.finished && self.trailers.is_none()
     }
 
+    /// What is compressed, to look at it.
+    pub(crate) fn plain(&self) -> &S {
+        &self.source
+    }
+
     /// What is compressed.
     pub(crate) fn source(&mut self) -> &mut S {
         &mut self.source

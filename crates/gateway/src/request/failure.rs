@@ -131,7 +131,7 @@ impl From<Failure> for RequestError {
 }
 
 /// For those who wonder why an answer is not what the backend wrote, or why its connections are not kept.
-pub(super) fn tell_repairs(upstream: &Upstream, repairs: &[impl Display]) {
+pub(super) fn log_repairs(upstream: &Upstream, repairs: &[impl Display]) {
     for repair in repairs {
         debug!(%upstream, %repair, "the backend's answer was repaired");
     }

@@ -20,7 +20,7 @@ use crate::context::Connection;
 use crate::net::listening::UNIX_PEER;
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, tell_repairs};
+use crate::request::failure::{Failure, log_repairs};
 use crate::request::form;
 use crate::request::reply::{ErrorResponse, RequestError, Served};
 use crate::request::service::files::{self, Target};
@@ -105,7 +105,7 @@ impl Request<'_> {
         let sent = self.send(&mut attempts, report, &head, beginning, body, timer.as_mut()).await;
         let (mut head, answer) = sent.inspect_err(|failure| attempts.note(report, failure))?;
         attempts.answered(report, head.status);
-        tell_repairs(upstream, answer.repairs());
+        log_repairs(upstream, answer.repairs());
         forward::response(&mut head.headers);
         head.version = Version::HTTP_11;
         let body = AnswerBody::Backend { answer: answer.boxed(), lease: None };

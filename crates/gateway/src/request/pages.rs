@@ -42,7 +42,7 @@ pub(super) fn replace(
 ) {
     let status = answer.status();
     let is_error = status.is_client_error() || status.is_server_error();
-    let is_ours = !answer.body_mut().is_of_backend();
+    let is_ours = !answer.body().is_of_backend();
     let page = pages.pages.get(&status.as_u16());
     if !is_error || explained || (!is_ours && (!pages.intercept || page.is_none())) {
         return;

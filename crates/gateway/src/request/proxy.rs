@@ -15,7 +15,7 @@ use crate::context::redial::SessionRedial;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
-use crate::request::failure::{Failure, decline, tell_repairs};
+use crate::request::failure::{Failure, decline, log_repairs};
 use crate::request::handshake::{Shaken, shake_hands};
 use crate::request::http2::{self, Sent};
 use crate::request::redial::{self, KeptHead};
@@ -128,7 +128,7 @@ async fn send_again(
         match asked {
             Ok((head, answer)) => {
                 progress.answered();
-                tell_repairs(upstream, answer.repairs());
+                log_repairs(upstream, answer.repairs());
                 if logs_in || identity::challenges(&head) {
                     lease.belongs_to(own_pool(connection, version));
                 }
@@ -293,7 +293,7 @@ async fn send_pooled(
         }
     };
     progress.answered();
-    tell_repairs(upstream, answer.repairs());
+    log_repairs(upstream, answer.repairs());
     if logs_in || identity::challenges(&head) {
         lease.belongs_to(own_pool(connection, version));
     } else if attempts.endpoint().header.is_some() && upstream.connector.pooled {
@@ -350,12 +350,12 @@ pub(super) async fn upgrade(
     let keep = |head: &Parts, lines: &mut Vec<u8>| {
         upstream.redial.map(|redial| (redial, KeptHead::new(head, lines)))
     };
-    let mut kept = keep(&head, &mut lines);
+    let mut kept_head = keep(&head, &mut lines);
     let shaken = loop {
         if let Some(next) = heads.next(attempts.endpoint()) {
             (head, lines) = next;
             ready(&mut head);
-            kept = keep(&head, &mut lines);
+            kept_head = keep(&head, &mut lines);
         }
         match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
             Ok((head, _))
@@ -375,7 +375,7 @@ pub(super) async fn upgrade(
     }
     let (verified, backend) = match shaken {
         Shaken::Http1(answer) => {
-            tell_repairs(upstream, answer.repairs());
+            log_repairs(upstream, answer.repairs());
             if head.status != StatusCode::SWITCHING_PROTOCOLS {
                 let lease = if logs_in || identity::challenges(&head) {
                     own_pool(connection, version).map(|own| Lease::new(attempts.endpoint(), own))
@@ -397,11 +397,11 @@ pub(super) async fn upgrade(
     };
     let verified = verified.map_err(Failure::from);
     let (mut agreed, repairs) = verified.inspect_err(|failure| attempts.note(report, failure))?;
-    tell_repairs(upstream, &repairs);
+    log_repairs(upstream, &repairs);
     let backend = backend.ok_or(Failure::Early)?;
     forward::response(&mut head.headers);
-    let lasts = match &kept {
-        Some((_, kept)) => redial::judge(kept.as_ref(), agreed.refuse_context()),
+    let redial_state = match &kept_head {
+        Some((_, kept_head)) => redial::judge(kept_head.as_ref(), agreed.refuse_context()),
         None => SessionRedial::Off,
     };
     let mut answer = upgrade_handler::accept(&upgrade, &agreed, head.headers);
@@ -409,17 +409,24 @@ pub(super) async fn upgrade(
     let spells = upstream.keeps_names && !is_over_http2;
     *answer.extensions_mut() = if spells { head.extensions } else { connection.worker.casing.clone() };
     let deflate = agreed.deflate;
-    let who = SessionOpener { redial: lasts.clone(), ..report.who() };
-    let (registered, other) = match kept {
-        Some((redial, Some(kept))) => {
+    let who = SessionOpener { redial: redial_state.clone(), ..report.who() };
+    let (registered, other) = match kept_head {
+        Some((redial, Some(kept_head))) => {
             // What a client's certificate is judged by later, and why it has to end, doesn't go along.
             let has_certificate = connection.tls.as_ref().is_some_and(|tls| tls.client.is_some());
-            let stays = has_certificate || matches!(lasts, SessionRedial::Unable(_));
+            let stays = has_certificate || matches!(redial_state, SessionRedial::Unable(_));
             let stays = who.stays.or(stays.then_some(StayReason::Redial));
             let who = SessionOpener { stays, ..who };
             let registered = connection.worker.enroll(route, who);
-            let lasting =
-                redial::lasting(backend, kept, agreed, &redial, route, report, (&registered, &lasts));
+            let lasting = redial::lasting(
+                backend,
+                kept_head,
+                agreed,
+                &redial,
+                route,
+                report,
+                (&registered, &redial_state),
+            );
             (registered, Other::Redial(lasting))
         }
         _ => (connection.worker.enroll(route, who), Other::Backend(backend)),

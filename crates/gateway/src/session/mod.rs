@@ -179,16 +179,16 @@ impl Session {
                     let policy = policy(&self.route, self.deflate);
                     let handle = self.registered.handle();
                     let worker = self.report.worker().clone();
-                    let entrance = || worker.transit.entrance().filter(|_| C::IS_MOVABLE);
+                    let handover = || worker.transit.handover().filter(|_| C::IS_MOVABLE);
                     let running =
-                        redial::run(&mut client, lasting, policy, handle, &mut self.report, entrance);
+                        redial::run(&mut client, lasting, policy, handle, &mut self.report, handover);
                     // In a box: its size is not every session's.
                     match Box::pin(running).await {
                         Ending::Over(outcome) => {
                             self.end(&outcome);
                             break outcome.client;
                         }
-                        Ending::Frozen(entrance) => return self.leave(client, &entrance),
+                        Ending::Frozen(handover) => return self.leave(client, &handover),
                     }
                 }
                 let relaying = {
@@ -213,10 +213,10 @@ impl Session {
                     Ending::Frozen(state) => {
                         let is_movable = self.other.is_movable();
                         self.other.put_state(state);
-                        if let Some(entrance) = self.entrance::<C>()
+                        if let Some(handover) = self.handover::<C>()
                             && is_movable
                         {
-                            return self.leave(client, &entrance);
+                            return self.leave(client, &handover);
                         } // else it goes on here
                     }
                 }
@@ -229,18 +229,18 @@ impl Session {
     }
 
     /// Where it leaves for another process, if it is asked to and its client's stream can be taken apart.
-    fn entrance<C: MovableStream>(&self) -> Option<UnboundedSender<FrozenSession>> {
-        self.report.worker().transit.entrance().filter(|_| C::IS_MOVABLE)
+    fn handover<C: MovableStream>(&self) -> Option<UnboundedSender<FrozenSession>> {
+        self.report.worker().transit.handover().filter(|_| C::IS_MOVABLE)
     }
 
     /// Leaves for another process.
-    fn leave<C: MovableStream>(self, client: C, entrance: &UnboundedSender<FrozenSession>) {
+    fn leave<C: MovableStream>(self, client: C, handover: &UnboundedSender<FrozenSession>) {
         let Self { report, registered, route, deflate, other } = self;
         let (Some(still), Some((client, meter))) = (other.into_still(), client.into_stream()) else { return };
         let id = registered.id();
         let session = StillSession { report, registered, route, deflate, client, still, meter };
         match moved::take_apart(session) {
-            Ok(frozen) => drop(entrance.send(frozen)), // it is received: who receives waits for all entrances
+            Ok(frozen) => drop(handover.send(frozen)), // it is received: who receives waits for all handovers
             Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
         }
     }

@@ -122,14 +122,14 @@ const VERSION: u8 = 1;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 
-/// Relays until the session is over, whatever becomes of its servers; or until it has frozen, and there is an `entrance`.
+/// Relays until the session is over, whatever becomes of its servers; or until it has frozen, and there is a `handover`.
 pub(super) async fn run<C: ClientStream>(
     client: &mut C,
     lasting: &mut Lasting,
     policy: Policy,
     handle: &SessionHandle,
     report: &mut Report,
-    entrance: impl Fn() -> Option<UnboundedSender<FrozenSession>>,
+    handover: impl Fn() -> Option<UnboundedSender<FrozenSession>>,
 ) -> Ending<UnboundedSender<FrozenSession>> {
     lasting.status.begin(report.take_server());
     let mut outcome = loop {
@@ -142,9 +142,9 @@ pub(super) async fn run<C: ClientStream>(
             Ending::Over(outcome) => break outcome,
             Ending::Frozen(frozen) => lasting.frozen = Some(frozen),
         }
-        if let Some(entrance) = entrance().filter(|_| lasting.is_movable()) {
+        if let Some(handover) = handover().filter(|_| lasting.is_movable()) {
             report.keeps_server(lasting.status.end());
-            return Ending::Frozen(entrance);
+            return Ending::Frozen(handover);
         } // else it goes on here
     };
     let Lasting { stream, status, .. } = lasting;

@@ -62,10 +62,10 @@ impl Session {
                     }
                 }
             }
-            match self.entrance::<C>() {
-                Some(entrance) if special.is_movable() => {
+            match self.handover::<C>() {
+                Some(handover) if special.is_movable() => {
                     self.other = Other::Special(Box::new(special));
-                    return self.leave(client, &entrance);
+                    return self.leave(client, &handover);
                 }
                 _ => {} // it goes on here
             }

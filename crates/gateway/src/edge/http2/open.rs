@@ -64,7 +64,7 @@ impl OpenStreams {
     }
 
     /// When the connection's task is looked at ([`crate::net::sweep`]), so are its streams'. Never ready.
-    pub(super) async fn pass_looks_on(&self) {
+    pub(super) async fn sweep_with_connection(&self) {
         poll_fn::<(), _>(|_| {
             if is_looking() {
                 self.looks.fetch_add(1, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl OpenStreams {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(self: &Arc<Self>, waker: Waker) -> Place {
+    fn place(self: &Arc<Self>, waker: Waker) -> WakerPlace {
         let mut wakers = self.lock();
         let place = wakers.free.pop().unwrap_or(wakers.places.len());
         if place == wakers.places.len() {
@@ -87,7 +87,7 @@ impl OpenStreams {
         } else {
             wakers.places[place] = Some(waker);
         }
-        Place { of: self.clone(), place }
+        WakerPlace { of: self.clone(), place }
     }
 }
 
@@ -112,12 +112,12 @@ impl Drop for OpenStream {
 
 /// Where a task's waker is, until this is dropped.
 #[derive(Debug)]
-struct Place {
+struct WakerPlace {
     of: Arc<OpenStreams>,
     place: usize,
 }
 
-impl Drop for Place {
+impl Drop for WakerPlace {
     fn drop(&mut self) {
         let mut wakers = self.of.lock();
         let waker = wakers.places[self.place].take();
@@ -131,24 +131,24 @@ pin_project! {
     /// The task of a stream, which is looked at with its connection. It has a place once it has waited; a task's
     /// waker is always the same (tokio's `runtime/task/harness.rs`, `poll_inner`: a reference to the task's header).
     #[derive(Debug)]
-    pub(super) struct Looked<F> {
+    pub(super) struct SweptStream<F> {
         #[pin]
         task: F,
         open: Arc<OpenStreams>,
-        place: Option<Place>,
+        place: Option<WakerPlace>,
         // Looks it has had.
         looks: u64,
     }
 }
 
-impl<F> Looked<F> {
+impl<F> SweptStream<F> {
     pub(super) fn new(task: F, open: Arc<OpenStreams>) -> Self {
         let looks = open.looks.load(Ordering::Relaxed);
         Self { task, open, place: None, looks }
     }
 }
 
-impl<F: Future> Future for Looked<F> {
+impl<F: Future> Future for SweptStream<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -168,7 +168,7 @@ impl Departure<'_> {
             match self.from.try_recv() {
                 Ok(frozen) => rest.push(frozen),
                 Err(TryRecvError::Disconnected) => return rest,
-                // A session that found the entrance is about to be here.
+                // A session that found the handover is about to be here.
                 Err(TryRecvError::Empty) => rest.extend(self.from.recv().await),
             }
         }

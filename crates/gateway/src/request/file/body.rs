@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use crate::request::file::open::{self, CHUNK_LEN, File, Version};
+use crate::request::file::open::{self, CHUNK_LEN};
+use crate::request::file::opened::{File, Version};
 
 type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
 

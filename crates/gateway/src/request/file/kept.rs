@@ -2,7 +2,7 @@
 //!
 //! One fstat(2) says whether such a file is still what it was: who writes to it, replaces it by another one of its name,
 //! or removes it, changes its times or the number of its links. Only a directory or a symbolic link on the way to it
-//! could lead elsewhere meanwhile, so a file is opened anew after [`KEEP_TIME`].
+//! could lead elsewhere meanwhile, so a file is opened again after [`KEEP_TIME`].
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use frame_core::clock::Clock;
 use rustix::fs::{Stat, fstat};
 
 use crate::net::clock::Coarse;
-use crate::request::file::open::{File, Version};
+use crate::request::file::opened::{File, Version};
 use crate::site::files::Files;
 
 /// How long an opened file is used.

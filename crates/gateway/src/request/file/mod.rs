@@ -3,3 +3,4 @@
 pub(crate) mod body;
 pub(crate) mod kept;
 pub(crate) mod open;
+pub(crate) mod opened;

@@ -9,17 +9,18 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use frame_core::clock::Clock;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::net::clock::Coarse;
 use crate::request::file::kept::{self, Stamp};
+use crate::request::file::opened::{File, Version};
 use crate::site::files::{Files, OpenedDirectory};
 
 /// What is read at once: four DATA frames of HTTP/2, each of which fits into a TLS record with its head.
@@ -39,39 +40,6 @@ pub(crate) enum Found {
     File(File),
     /// A directory.
     Directory(OwnedFd),
-}
-
-/// A regular file.
-#[derive(Debug, Clone)]
-pub(crate) struct File {
-    /// Opened for reading.
-    pub file: Arc<OwnedFd>,
-    /// When it was opened.
-    pub version: Version,
-    /// All of its bytes, if they were read a moment ago.
-    pub content: Option<Bytes>,
-}
-
-/// By what one sees that a file has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Version {
-    /// In bytes.
-    pub len: u64,
-    /// Since 1970.
-    pub modified: Duration,
-}
-
-impl Version {
-    pub(super) fn of(stat: &Stat) -> Self {
-        let secs = u64::try_from(stat.st_mtime).unwrap_or(0); // before 1970
-        let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0).min(999_999_999);
-        Self { len: u64::try_from(stat.st_size).unwrap_or(0), modified: Duration::new(secs, nanos) }
-    }
-
-    /// When it was modified, in whole seconds, as fields say it.
-    pub(crate) fn modified_at(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.modified.as_secs())
-    }
 }
 
 /// Opens what `name` stands for in the directory.
@@ -197,9 +165,11 @@ struct Chunk {
 
 impl Chunk {
     fn take(len: usize) -> Self {
-        let free = (len > CHUNK_LEN / 4).then(|| FREE.with_borrow_mut(Vec::pop)).flatten();
-        let new = || vec![0; if len > CHUNK_LEN / 4 { CHUNK_LEN.max(len) } else { len }].into_boxed_slice();
-        Self { bytes: free.unwrap_or_else(new), len: 0 }
+        if !(CHUNK_LEN / 4 + 1..=CHUNK_LEN).contains(&len) {
+            return Self { bytes: vec![0; len].into_boxed_slice(), len: 0 };
+        }
+        let free = FREE.with_borrow_mut(Vec::pop);
+        Self { bytes: free.unwrap_or_else(|| vec![0; CHUNK_LEN].into_boxed_slice()), len: 0 }
     }
 }
 

@@ -4,11 +4,11 @@
 //! Refused: whatever [`name`] and [`open`] don't let through, with 404.
 
 mod conditions;
-#[cfg(test)]
-mod corpora_tests;
 mod listing;
 mod name;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,8 @@ use crate::request::body::AnswerBody;
 use crate::request::coding::{self, Coding};
 use crate::request::file::body::{FileBody, Part};
 use crate::request::file::kept;
-use crate::request::file::open::{self, CHUNK_LEN, File, Found};
+use crate::request::file::open::{self, CHUNK_LEN, Found};
+use crate::request::file::opened::File;
 use crate::request::reply::{ErrorResponse, Served};
 use crate::site::answer::{Requested, local};
 use crate::site::files::{Files, is_source, media_type};
