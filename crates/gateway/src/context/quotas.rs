@@ -189,7 +189,7 @@ impl Quotas {
         let mut logged = lock(&self.logged_full);
         if logged.is_none_or(|at| now.duration_since(at) >= LOG_INTERVAL) {
             *logged = Some(now);
-            warn!(max, waited, latest = %peer, "as many connections are open as max_connections allows: others wait");
+            warn!(max, waited, latest = %PeerName(peer), "as many connections are open as max_connections allows: others wait");
         }
     }
 
