@@ -1,5 +1,6 @@
 //! `[route.fastcgi]`: scripts that a server of FastCGI runs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::document::Document;
@@ -87,7 +88,8 @@ fn servers(
         && is_name(name)
     {
         let named = upstream::named(targets, upstreams);
-        let upstream = named.map_err(|what| d.problem(place, format!("server: {what}"))).ok()??;
+        let unknown = |_| d.problem(place, format!("server: {}", unknown(name, upstreams)));
+        let upstream = named.map_err(unknown).ok()??;
         if let Some(what) = unfit(&upstream) {
             d.problem(place, format!("server: the upstream {name:?} {what}, which FastCGI has not"));
         }
@@ -104,6 +106,20 @@ fn servers(
         d.problem(place, "server: the list is empty");
     }
     (servers.len() == targets.len() && !servers.is_empty()).then(|| Upstream::new(servers))
+}
+
+/// What is wrong with a server that is neither an upstream nor an address with a port.
+fn unknown(name: &str, upstreams: &Upstreams) -> String {
+    if name.parse::<IpAddr>().is_ok() {
+        return format!("the port is missing in {name:?}: write \"{name}:9000\"");
+    }
+    if name.parse::<u16>().is_ok() {
+        return format!("the address is missing in {name:?}: write \"127.0.0.1:{name}\"");
+    }
+    let known = upstreams.known();
+    format!(
+        "no [[upstream]] has the name {name:?}; there are: {known}; for an address write its port, too: \"{name}:9000\""
+    )
 }
 
 /// What an upstream has that is of HTTP.

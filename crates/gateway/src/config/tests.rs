@@ -277,7 +277,7 @@ fn each_mistake_is_named_with_its_place() {
     check("connect_timeout = \"5s\"", "pool = \"no\"", &["28:8: expected \"on\" or \"off\""]);
     check("service = \"echo\"", "service = \"echo\"\nfield_names = \"as-sent\"", &["44:15: has no meaning"]);
     check("connect_timeout = \"5s\"", "field_names = \"same\"", &["28:15: expected \"canonical\" or"]);
-    check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: variables"]);
+    check("http://127.0.0.1:8282", "http://$BACKEND", &["27:9: proxy: expected an address"]);
     check("path = \"/wss\"", "path = \"/wss/*\"", &["26:8: or \"/wss\""]);
     check("host = \"domain.com\"", "host = \"_\"", &["25:8: leave host out"]);
     check("connect_timeout = \"5s\"", "workers = 2", &["28:1: belongs to the top level"]);
@@ -901,6 +901,11 @@ fn scripts() {
         ("fastcgi = { server = \"http://a:9000\", root = \"/www\" }", "leave out \"http://\""),
         ("fastcgi = { server = [], root = \"/www\" }", "server: the list is empty"),
         ("fastcgi = { server = \"php\", root = \"/www\" }", "no [[upstream]] has the name \"php\""),
+        (
+            "fastcgi = { server = \"127.0.0.1\", root = \"/www\" }",
+            "missing in \"127.0.0.1\": write \"127.0.0.1:9000\"",
+        ),
+        ("fastcgi = { server = \"9000\", root = \"/www\" }", "write \"127.0.0.1:9000\""),
         (
             "fastcgi = { server = \"a:1\", root = \"/www\", document_root = \"app\" }",
             "expected an absolute path",

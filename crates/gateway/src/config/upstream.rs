@@ -516,6 +516,12 @@ fn read_health(d: &mut Document<'_>, health: HealthOptions, upstream: &mut Upstr
 }
 
 impl Upstreams {
+    /// The names, for messages.
+    pub(super) fn known(&self) -> String {
+        let names: Vec<_> = self.0.iter().map(|named| &*named.name).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    }
+
     /// The names of those that none of these routes has.
     pub(super) fn unused(&self, routes: &[Arc<Route>]) -> Vec<Arc<str>> {
         let used = |name: &Arc<str>| {
@@ -558,17 +564,14 @@ pub(super) fn together(
 ///
 /// # Errors
 /// A sentence about what is wrong.
-pub(super) fn named(
-    targets: &[Box<str>],
-    Upstreams(upstreams): &Upstreams,
-) -> Result<Option<Upstream>, String> {
+pub(super) fn named(targets: &[Box<str>], all: &Upstreams) -> Result<Option<Upstream>, String> {
+    let Upstreams(upstreams) = all;
     if let [one] = targets {
         if let Some(found) = upstreams.iter().find(|named| *named.name == **one) {
             return Ok(found.upstream.clone());
         }
         if values::name(one).is_ok() && !one.bytes().all(|b| b.is_ascii_digit()) {
-            let known: Vec<_> = upstreams.iter().map(|named| &*named.name).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let known = all.known();
             return Err(format!(
                 "no [[upstream]] has the name {one:?}; there are: {known}; for an address write \"http://{one}\""
             ));

@@ -109,6 +109,9 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     if text.trim().starts_with("unix:") {
         return text.trim().parse().map_err(|e: BadAddress| e.to_string());
     }
+    if text.trim().starts_with('/') {
+        return Err(format!("expected an address: write \"unix:{}\" to listen on this socket", text.trim()));
+    }
     socket_address(text).map(ListenAddress::Ip)
 }
 
@@ -129,9 +132,6 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
             return format!("the port is missing in {text:?}: write \"{}\"", SocketAddr::new(ip, 443));
-        }
-        if text.starts_with("unix:") || text.starts_with('/') {
-            return format!("{what}; listening on a Unix socket is not supported yet, found {text:?}");
         }
         if let Some((name, digits)) = text.rsplit_once(':').filter(|(_, digits)| port(digits)) {
             let address = if name == "localhost" { "127.0.0.1" } else { "0.0.0.0" };
@@ -373,8 +373,8 @@ fn foreign_upstream(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     if text.contains(['$', '{']) {
         return Some(format!(
-            "variables and placeholders are not supported yet, found {text:?}; write the address itself, such \
-             as \"http://127.0.0.1:8080\""
+            "expected an address such as \"http://127.0.0.1:8080\", found {text:?}; for a variable of the environment \
+             write ${{NAME}}"
         ));
     }
     if text.starts_with('/') {
@@ -511,10 +511,10 @@ mod tests {
             ("localhost:8443", "write \"127.0.0.1:8443\""),
             ("0.0.0.0:443, [::]:443", "a [[listener]] for each"),
             ("443 ssl", "a [[listener]] for each"),
-            ("unix:/run/w.sock", "not supported yet"),
+            ("/run/w.sock", "write \"unix:/run/w.sock\""),
             ("x", "such as \"0.0.0.0:443\""),
         ] {
-            let what = socket_address(text).unwrap_err();
+            let what = listen_address(text).unwrap_err();
             assert!(what.contains(says), "{text}: {what}");
         }
     }
@@ -588,9 +588,9 @@ mod tests {
     #[test]
     fn servers_of_other_programs() {
         for (text, says) in [
-            ("http://$BACKEND", "variables"),
-            ("${BACKEND}", "variables"),
-            ("{{upstreams 80}}", "variables"),
+            ("http://$BACKEND", "write ${NAME}"),
+            ("${BACKEND}", "write ${NAME}"),
+            ("{{upstreams 80}}", "write ${NAME}"),
             ("http://a:1, http://b:2", "several servers are a list"),
             ("http://a:1 http://b:2", "several servers are a list"),
             ("/run/a.sock", "write \"unix:/run/a.sock\""),

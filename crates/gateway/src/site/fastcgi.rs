@@ -48,8 +48,11 @@ impl Fastcgi {
         }
         let is_unix = address.starts_with("unix:");
         let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let is_bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-        if !is_unix && (!has_port || is_bare_ipv6 || address.contains(['/', '?', '#'])) {
+        if let Ok(ip) = address.parse::<std::net::IpAddr>() {
+            let written = std::net::SocketAddr::new(ip, 9000);
+            return Err(format!("the port is missing in {address:?}: write \"{written}\""));
+        }
+        if !is_unix && (!has_port || address.contains(['/', '?', '#'])) {
             return Err(unexpected());
         }
         let url = if is_unix { address.to_owned() } else { format!("http://{address}") };
@@ -85,8 +88,8 @@ mod tests {
         for (bad, why) in [
             ("http://127.0.0.1:9000", "leave out \"http://\""),
             ("fastcgi://127.0.0.1:9000", "leave out \"fastcgi://\""),
-            ("127.0.0.1", "expected an address"),
-            ("::1", "expected an address"),
+            ("127.0.0.1", "write \"127.0.0.1:9000\""),
+            ("::1", "write \"[::1]:9000\""),
             ("a:0", "expected an address"),
             ("a:9000/x", "expected an address"),
             ("unix:run/php.sock", "absolute path"),
