@@ -90,7 +90,11 @@ pub fn is_source(name: &OsStr) -> bool {
         let part = part.strip_suffix(b"~").unwrap_or(part);
         let part = part.strip_suffix(b"#").unwrap_or(part);
         match part.split_at_checked(3) {
-            Some((front, rest)) if front.eq_ignore_ascii_case(b"php") => rest.iter().all(u8::is_ascii_digit),
+            // Copies have names such as `config.php_old`, `config.php copy` and `config.php,v`, too.
+            Some((front, rest)) if front.eq_ignore_ascii_case(b"php") => rest
+                .iter()
+                .find(|byte| !byte.is_ascii_digit())
+                .is_none_or(|byte| !byte.is_ascii_alphanumeric()),
             _ => part.eq_ignore_ascii_case(b"phtml") || part.eq_ignore_ascii_case(b"pht"),
         }
     })
@@ -122,7 +126,15 @@ mod tests {
     fn texts_of_scripts() {
         let scripts =
             ["index.php", "a/b.PHP", "a.php7", "a.phtml", "config.php.bak", "config.php~", "#a.php#"];
-        for name in scripts.into_iter().chain(["a.php.gz", "a.php.", ".php"]) {
+        for name in scripts.into_iter().chain([
+            "a.php.gz",
+            "a.php.",
+            ".php",
+            "a.php_bak",
+            "a.php-1",
+            "a.php copy",
+            "a.php,v",
+        ]) {
             assert!(is_source(OsStr::new(name)), "{name}");
         }
         for name in

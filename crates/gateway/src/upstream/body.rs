@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
@@ -448,7 +448,32 @@ struct Copy {
     _memory: Claim,
 }
 
+/// Shorter pieces of a held body are put together: each would cost more than its bytes, and may be a part of a larger
+/// buffer.
+const SMALL_LEN: usize = 4 * 1024;
+
 impl Held {
+    /// Takes a piece. Those without bytes are nothing.
+    fn push(&mut self, data: Bytes, small: &mut BytesMut) {
+        self.len += data.len() as u64;
+        if data.len() < SMALL_LEN {
+            small.extend_from_slice(&data);
+            if small.len() < SMALL_LEN {
+                return;
+            }
+        }
+        self.end_small(small);
+        if data.len() >= SMALL_LEN {
+            self.frames.push_back(Ok(Frame::data(data)));
+        }
+    }
+
+    fn end_small(&mut self, small: &mut BytesMut) {
+        if !small.is_empty() {
+            self.frames.push_back(Ok(Frame::data(small.split().freeze())));
+        }
+    }
+
     fn again(copy: &Arc<Copy>) -> Self {
         let frames = copy.data.iter().map(|data| Ok(Frame::data(data.clone()))).collect();
         Self { frames, len: copy.len, is_whole: true, copy: Some(copy.clone()), memory: Claim::default() }
@@ -515,20 +540,29 @@ impl ToBackend {
             return;
         }
         let mut held = Box::<Held>::default();
+        let mut small = BytesMut::new();
         let is_whole = poll_fn(|cx| {
             while held.len <= max {
                 let Some(frame) = ready!(self.poll_client(cx)) else { return Poll::Ready(true) };
-                let data_len = frame.as_ref().ok().and_then(Frame::data_ref).map(|data| data.len() as u64);
-                held.frames.push_back(frame);
-                match data_len {
-                    Some(len) => held.len += len,
-                    None => return Poll::Ready(false), // trailers, or an error
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => held.push(data, &mut small),
+                    Ok(Err(trailers)) => {
+                        held.end_small(&mut small);
+                        held.frames.push_back(Ok(trailers));
+                        return Poll::Ready(false);
+                    }
+                    Err(e) => {
+                        held.end_small(&mut small);
+                        held.frames.push_back(Err(e));
+                        return Poll::Ready(false);
+                    }
                 }
                 held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
             }
             Poll::Ready(false)
         })
         .await;
+        held.end_small(&mut small);
         held.is_whole = is_whole;
         if is_whole {
             let data = held.frames.iter().flatten().filter_map(Frame::data_ref).cloned().collect();
@@ -660,5 +694,35 @@ impl Body for ToBackend {
             Some(_) => SizeHint::default(),
             None => self.body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_costs_no_more_than_its_bytes() {
+        let mut held = Held::default();
+        let mut small = BytesMut::new();
+        let all: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let mut rest = &all[..];
+        for len in [1, 0, 3, SMALL_LEN, 1, SMALL_LEN - 1, 2 * SMALL_LEN]
+            .into_iter()
+            .chain([1, 0, 2].into_iter().cycle())
+        {
+            let (piece, behind) = rest.split_at(len.min(rest.len()));
+            held.push(Bytes::copy_from_slice(piece), &mut small);
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        held.end_small(&mut small);
+        assert_eq!(held.len, all.len() as u64);
+        assert!(held.frames.len() <= 3 + all.len() / SMALL_LEN, "{}", held.frames.len());
+        let again: Vec<u8> =
+            held.frames.iter().flatten().filter_map(Frame::data_ref).flatten().copied().collect();
+        assert!(again == all);
     }
 }

@@ -114,7 +114,9 @@ fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(ip, _)| ip);
-    bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()).ok())
+    let address =
+        bare.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()).ok());
+    address.filter(|address| *address != UNIX_PEER) // it would be taken for a peer over a Unix socket
 }
 
 /// Room for the lines of [`request`](fn@request).
@@ -510,6 +512,8 @@ mod tests {
             (&[("x-forwarded-for", "203.0.113.9:4711")], "203.0.113.9"),
             (&[("x-forwarded-for", "\"[2001:db8::1]:4711\"")], "2001:db8::1"),
             (&[("x-forwarded-for", "2001:db8::1")], "2001:db8::1"),
+            (&[("x-forwarded-for", "::")], PEER),
+            (&[("x-real-ip", "[::]:80")], PEER),
         ] {
             has(&passed(&trusted, fields), &[("x-real-ip", client)]);
         }

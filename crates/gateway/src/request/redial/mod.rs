@@ -268,6 +268,8 @@ impl Shared {
                         Attempt::Failed(cause, wait) => {
                             debug!(id = self.id, cause, "a session has not found a backend yet");
                             why = cause;
+                            let left = self.search().left(&redial).unwrap_or_default();
+                            let wait = wait.min(left); // a rate may say an hour
                             sleep(wait).await;
                             self.search().spend(wait);
                             None

@@ -79,7 +79,7 @@ struct Upload {
 
 impl<T> FastcgiStream<T> {
     /// Over a new connection. First `beginning_len` bytes are written that are passed on as they are, then `body_len`
-    /// that are put into records.
+    /// that are put into records. Without a body the beginning holds its end.
     pub(crate) fn new(io: T, beginning_len: usize, body_len: u64, complain: Complain) -> Self {
         let upload = Upload {
             beginning_left: beginning_len,
@@ -87,7 +87,7 @@ impl<T> FastcgiStream<T> {
             header: [0; 8],
             header_sent: 8,
             content_left: 0,
-            end_sent: 0,
+            end_sent: if body_len == 0 { record::stdin(0).len() } else { 0 },
         };
         Self {
             io,
