@@ -101,25 +101,41 @@ async fn keep_fetched(keys: Arc<FetchedKeys>) {
                 failures = 0;
                 keys.end(Some(fetched));
                 let refresh = keys.url.refresh;
-                max_age.map_or(refresh, |age| age.max(MAX_AGE_MIN).min(refresh)).max(RETRY.0)
+                spread(max_age.map_or(refresh, |age| age.max(MAX_AGE_MIN).min(refresh)).max(RETRY.0))
             }
             Err(cause) => {
                 keys.end(None);
-                let kept = keys.is_there();
-                warn!(
-                    url,
-                    kept, cause, "the keys of tokens can't be fetched; those that there are stay in use"
-                );
                 failures += 1;
-                RETRY.0.saturating_mul(1 << (failures - 1).min(10_u32)).min(RETRY.1)
+                let wait = spread(RETRY.0.saturating_mul(1 << (failures - 1).min(10_u32)).min(RETRY.1));
+                let again_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                if keys.is_there() {
+                    warn!(
+                        url,
+                        cause,
+                        again_in_ms,
+                        "the keys of tokens can't be fetched; those that there are stay in use"
+                    );
+                } else {
+                    warn!(
+                        url,
+                        cause,
+                        again_in_ms,
+                        "the keys of tokens can't be fetched; requests get 503 until they can"
+                    );
+                }
+                wait
             }
         };
-        let wait = wait.mul_f64(0.9 + 0.2 * rand::random::<f64>());
         tokio::select! {
             () = sleep(wait) => {}
             () = keys.wanted() => {}
         }
     }
+}
+
+/// The wait, a tenth more or less: other gateways wait for the same server.
+fn spread(wait: Duration) -> Duration {
+    wait.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
 
 /// The keys, or why there are none; and for how long they are good.
