@@ -33,6 +33,12 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
     for listener in &config.listeners {
         warnings.extend(listens_oddly(listener, config));
     }
+    warnings.extend(
+        config
+            .unmatched
+            .iter()
+            .map(|pattern| format!("include: no file matches {pattern}; correct it, or put a file there")),
+    );
     warnings.extend(redirects::loops(config));
     warnings.extend(pools::warnings(config));
     warnings.extend(config.routes.iter().flat_map(|route| passwords(route)));

@@ -23,6 +23,8 @@ pub(super) struct Document<'a> {
     /// Every section that a file may have.
     described: SectionSpec,
     problems: Vec<Problem>,
+    /// Where the values are whose variables can't be put in, and the lists that have such values.
+    unexpanded: Vec<Place>,
     /// Directories that have to be there, and where they are named.
     directories: Vec<(PathBuf, Place)>,
 }
@@ -46,6 +48,7 @@ impl<'a> Document<'a> {
             hidden: Hidden::default(),
             described,
             problems: Vec::new(),
+            unexpanded: Vec::new(),
             directories: Vec::new(),
         }
     }
@@ -96,6 +99,11 @@ impl<'a> Document<'a> {
         self.sources.iter().skip(1).map(|source| source.path.clone()).collect()
     }
 
+    /// The values whose variables can't be put in, which is noted: what else is wrong with them says nothing.
+    pub(super) fn unexpanded(&self) -> &[Place] {
+        &self.unexpanded
+    }
+
     /// What the files took from the environment.
     pub(super) fn take_hidden(&mut self) -> Hidden {
         std::mem::take(&mut self.hidden)
@@ -113,7 +121,9 @@ impl<'a> Document<'a> {
 
     /// Something that is there and wrong. Behind a syntax error the places of values can't be trusted.
     pub(super) fn problem(&mut self, place: Place, what: impl Into<String>) {
-        let Some(source) = self.sources.get(place.file) else { return };
+        let Some(source) = self.sources.get(place.file).filter(|_| !self.unexpanded.contains(&place)) else {
+            return;
+        };
         if source.broken_at.is_none_or(|broken| place < broken) {
             let what = secret::left_out(self.hidden.hide(&what.into()));
             self.problems.push(Problem { file: source.path.clone(), place, what });
@@ -156,16 +166,23 @@ impl<'a> Document<'a> {
     }
 
     fn expand(&mut self, value: &mut Spanned<DeValue<'_>>) {
-        let span = value.span();
+        let place = self.place(Some(value.span()));
         match value.get_mut() {
             DeValue::String(text) => match expand(text, self.variables, &mut self.hidden) {
                 Ok(None) => {}
                 Ok(Some(expanded)) => *text = expanded.into(),
-                Err(what) => self.problem(self.place(Some(span)), what),
+                Err(what) => {
+                    self.problem(place, what);
+                    self.unexpanded.push(place);
+                }
             },
             DeValue::Array(items) => {
+                let before = self.unexpanded.len();
                 for item in items.iter_mut() {
                     self.expand(item);
+                }
+                if self.unexpanded.len() > before {
+                    self.unexpanded.push(place);
                 }
             }
             DeValue::Table(table) => self.expand_table(table),

@@ -13,6 +13,7 @@ use super::document::Document;
 use super::environment::{Variables, expand};
 use super::file;
 use super::spec::Shape;
+use super::values;
 use crate::site::hidden::Hidden;
 
 /// So many files are read at most.
@@ -28,9 +29,15 @@ pub(super) struct Included {
 }
 
 /// Reads every file that the first one includes, in the order of the patterns and, for each, of the names. A pattern that is
-/// wrong is left out here: it is noted when the option is read.
-pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>) -> Vec<Included> {
-    let Some(value) = first.get("include") else { return Vec::new() };
+/// wrong is left out here: it is noted when the option is read. The second are the patterns that no file matches, as they
+/// are written.
+pub(super) fn files(
+    file: &Path,
+    first: &DeTable<'_>,
+    variables: &Variables<'_>,
+) -> (Vec<Included>, Vec<String>) {
+    let mut unmatched = Vec::new();
+    let Some(value) = first.get("include") else { return (Vec::new(), unmatched) };
     let patterns = match value.get_ref() {
         DeValue::Array(items) => items.iter().collect(),
         _ => vec![value],
@@ -41,6 +48,7 @@ pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>)
     let mut known = HashSet::from([file.to_owned()]);
     for pattern in patterns {
         let DeValue::String(text) = pattern.get_ref() else { continue };
+        let written = text;
         let text = match expand(text, variables, &mut Hidden::default()) {
             Ok(None) => text.to_string(),
             Ok(Some(expanded)) => expanded,
@@ -48,7 +56,14 @@ pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>)
         };
         let span = pattern.span();
         let unread = |path, what| Included { path, text: Err(what), named: span.clone() };
-        for path in matching(base, &text) {
+        if values::files(&text).is_err() {
+            continue;
+        }
+        let paths = matching(base, &text);
+        if paths.is_empty() {
+            unmatched.push(written.to_string());
+        }
+        for path in paths {
             let path = match path {
                 Ok(path) => path,
                 Err(what) => {
@@ -58,7 +73,7 @@ pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>)
             };
             if found.len() == FILES_MAX {
                 found.push(unread(path, format!("more than {FILES_MAX} files are included")));
-                return found;
+                return (found, unmatched);
             }
             if known.insert(path.clone()) {
                 let text = read(&path).map_err(|e| format!("{} can't be read: {e}", path.display()));
@@ -66,7 +81,7 @@ pub(super) fn files(file: &Path, first: &DeTable<'_>, variables: &Variables<'_>)
             }
         }
     }
-    found
+    (found, unmatched)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -74,7 +89,7 @@ fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// A pattern that names no file is fine, since its directory may be empty. A name without a pattern is that of a file.
+/// A pattern that names no file is no problem, since its directory may be empty. A name without a pattern is that of a file.
 fn matching(base: &Path, pattern: &str) -> Vec<Result<PathBuf, String>> {
     if !pattern.contains(['*', '?', '[']) {
         return vec![Ok(base.join(pattern))];

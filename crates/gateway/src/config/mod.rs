@@ -113,13 +113,13 @@ impl Config {
 
     fn parse_with(file: &Path, text: &str, variables: &Variables<'_>) -> (Self, Vec<Problem>) {
         let parsed = DeTable::parse_recoverable(text);
-        let included = include::files(file, parsed.0.get_ref(), variables);
+        let (included, unmatched) = include::files(file, parsed.0.get_ref(), variables);
         let mut document = Document::new(variables, TopLevel::describe());
         let mut tree = document.add(file, text, parsed);
         include::append(&mut document, tree.get_mut(), &included);
         let section = Section::new(&document, TopLevel::NAME, tree.span(), tree.get_ref());
         let top_level = TopLevel::read(&mut document, &section);
-        let config = top_level::read(file, &mut document, top_level);
+        let config = Self { unmatched, ..top_level::read(file, &mut document, top_level) };
         (config, document.finish())
     }
 }

@@ -49,6 +49,10 @@ pub struct Config {
     pub file: PathBuf,
     /// The files that it includes, in the order in which they were read.
     pub included: Vec<PathBuf>,
+    /// Patterns in `include` that no file matches, which is probably a mistake.
+    pub unmatched: Vec<String>,
+    /// Where values are whose variables can't be put in: that is noted, and what else is wrong with them says nothing.
+    pub unexpanded: Vec<Place>,
     /// What the files took from the environment, which is not shown.
     pub hidden: Hidden,
     /// Worker threads; `None`: one per core.
@@ -103,6 +107,8 @@ impl Default for Config {
         Self {
             file: PathBuf::new(),
             included: Vec::new(),
+            unmatched: Vec::new(),
+            unexpanded: Vec::new(),
             hidden: Hidden::default(),
             workers: None,
             workers_place: Place::default(),

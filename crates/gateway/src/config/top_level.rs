@@ -170,6 +170,8 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     Config {
         file: file.to_owned(),
         included: top.include.map(|_| d.included()).unwrap_or_default(),
+        unmatched: Vec::new(),
+        unexpanded: d.unexpanded().to_vec(),
         hidden: d.take_hidden(),
         workers,
         workers_place,

@@ -445,6 +445,11 @@ pub(super) fn files(pattern: &str) -> Result<String, String> {
     if pattern.is_empty() {
         return Err("expected a file or a pattern such as \"sites/*.toml\", found an empty string".to_owned());
     }
+    if pattern.contains("**") {
+        return Err(format!(
+            "expected a file or a pattern, found {pattern:?}; * is for one level of directories, as in \"sites/*/*.toml\""
+        ));
+    }
     glob::Pattern::new(pattern).map_err(|e| {
         format!("{pattern:?} is not a pattern of files: {} at character {}", e.msg, e.pos + 1)
     })?;

@@ -114,9 +114,15 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     let (cookie_keys, cookie_problems) = prepare_sticky(&config);
     problems.extend(cookie_problems);
     problems.sort_by_key(|problem| problem.place);
-    let ticket_keys = config.ticket_keys.as_ref().and_then(|(file, place)| {
+    let ticket_keys = config.ticket_keys.as_ref();
+    let ticket_keys = ticket_keys.filter(|(_, place)| !config.unexpanded.contains(place));
+    let ticket_keys = ticket_keys.and_then(|(file, place)| {
         let read = TicketKeys::read(file);
         read.map_err(|error| problems.extend(ticket_problems(&config, file, *place, error))).ok()
+    });
+    // The list is sorted by places, and of each the first problem is that of the variable.
+    problems.dedup_by(|next, first| {
+        next.place == first.place && next.file == first.file && config.unexpanded.contains(&first.place)
     });
     if problems.is_empty() {
         let sourceless = sourceless(&config);

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, across};
+use crate::lifecycle::{ConfigSource, load};
 
 const FIRST: &str = r#"include = ["sites/*.toml", "more.toml"]
 [[listener]]
@@ -104,6 +105,11 @@ fn problems_name_their_file() {
             "wssgate.toml:1:11: include: \"[\" is not a pattern of files",
         ),
         (
+            "include = \"sites/**\"",
+            vec![],
+            "wssgate.toml:1:11: include: expected a file or a pattern, found \"sites/**\"",
+        ),
+        (
             FIRST,
             vec![("more.toml", "[[route]]\npath = \"/x\"\nproxy = \"http://${NONE}\"")],
             "more.toml:3:9: the variable NONE is not set",
@@ -113,6 +119,35 @@ fn problems_name_their_file() {
         let (_, problems, _directory) = read(first, &files);
         assert!(problems.iter().any(|problem| problem.starts_with(expected)), "{expected}\n{problems:#?}");
         assert!(problems.iter().all(|problem| !problem.contains("not-an-address")), "{problems:#?}");
+    }
+}
+
+#[test]
+fn a_pattern_that_no_file_matches_is_a_warning() {
+    let first = FIRST.replace("sites/*.toml", "site/*.toml").replace("\"more.toml\"", "\"sites/*.toml\"");
+    let (config, problems, _directory) = read(&first, &[("sites/a.toml", "")]);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(config.unmatched, ["site/*.toml"]);
+    let warnings = across::warnings(&config, &tls_acceptor::Loaded::default().set);
+    assert_eq!(warnings, ["include: no file matches site/*.toml; correct it, or put a file there"]);
+}
+
+#[test]
+fn a_value_without_its_variable_is_one_problem() {
+    let route = "[[route]]\npath = \"/x\"\n";
+    for (more, place) in [
+        ("proxy = \"${NONE}\"", "3:9"),
+        ("proxy = \"http://${NONE\"", "3:9"),
+        ("proxy = [\"http://${NONE}\", \"http://a\"]", "3:10"),
+        ("service = \"echo\"\n[route.access.jwt]\njwks = \"${NONE}\"", "5:8"),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("wssgate.toml");
+        let text = format!("{route}{more}\n[[listener]]\naddress = \"127.0.0.1:1\"\ntls = false\n");
+        fs::write(&file, text).unwrap();
+        let problems = load(&ConfigSource::File(file), None).unwrap_err().0;
+        let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(shown.len() == 1 && shown[0].contains(&format!("wssgate.toml:{place}: ")), "{shown:?}");
     }
 }
 
