@@ -312,6 +312,10 @@ async fn statuses_heads_and_ends() {
                 asked.out("X-A: b\r\n\r\n").await;
                 asked.error("again\nand again").await;
             }
+            "unopened" => {
+                asked.error("Primary script unknown").await;
+                asked.out("Status: 404 Not Found\r\n\r\nFile not found.").await;
+            }
             "framed" => asked.out("Transfer-Encoding: chunked\r\nConnection: x\r\n\r\nplain").await,
             "empty" => {}
             "html" => asked.out("<html>\n\n").await,
@@ -356,6 +360,17 @@ async fn statuses_heads_and_ends() {
     }
     let said = gateway.wait_for(|line| line["text"] == "and again", 0, "a complaint");
     assert_eq!((said["route"].as_str(), said["script"].as_str()), (Some("/"), Some("index.php")), "{said}");
+    both(&gateway, Method::GET, "/?unopened", &[], |answer| assert_eq!(answer.status, 404)).await;
+    let line = gateway.wait_for(|line| line["cause"] == "the server can't open the script", 0, "a cause");
+    assert_eq!(line["status"], 404, "{line}");
+    gateway.wait_for(
+        |line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("may its user read it") && line["script"] == "index.php"
+        },
+        0,
+        "what to do",
+    );
     for (case, cause) in [
         ("empty", "not valid FastCGI: the script ended without an answer"),
         ("html", "not valid FastCGI: its fields can't be read"),

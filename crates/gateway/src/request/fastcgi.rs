@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
@@ -39,6 +40,8 @@ use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestE
 use crate::upstream::h1::request::RequestWriter;
 use crate::upstream::stream::BackendStream;
 
+/// What PHP-FPM says of a script that it can't open, because it isn't there or its user may not read it.
+const UNOPENED: [&str; 2] = ["Primary script unknown", "Unable to open primary script"];
 /// How much of what a script has to say to operators is logged. In lines.
 const COMPLAINTS_MAX: u32 = 32;
 
@@ -186,7 +189,8 @@ impl Request<'_> {
                     }
                 }
             };
-            let stream = FastcgiStream::new(io, beginning_len, body_len, self.complain());
+            let unopened = Arc::new(AtomicBool::new(false));
+            let stream = FastcgiStream::new(io, beginning_len, body_len, self.complain(unopened.clone()));
             progress.touch();
             let asked = tokio::select! {
                 biased;
@@ -220,6 +224,9 @@ impl Request<'_> {
                         }
                         _ => {
                             progress.answered();
+                            if unopened.load(Ordering::Relaxed) {
+                                report.cause("the server can't open the script");
+                            }
                             return Ok((answer, body));
                         }
                     }
@@ -229,11 +236,18 @@ impl Request<'_> {
     }
 
     /// Logs what the script writes to its standard error, each line as one.
-    fn complain(&self) -> Complain {
+    fn complain(&self, unopened: Arc<AtomicBool>) -> Complain {
         let (route, script) = (self.route.id.clone(), self.name.to_string_lossy().into_owned());
         let mut count = 0;
         Box::new(move |text| {
             let text = String::from_utf8_lossy(text);
+            if UNOPENED.iter().any(|words| text.contains(words)) && !unopened.swap(true, Ordering::Relaxed) {
+                warn!(
+                    %route, script = %cut(&script),
+                    "the server can't open the script (SCRIPT_FILENAME): may its user read it, and does it see it under \
+                     another path (document_root)?"
+                );
+            }
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 count += 1;
                 if count <= COMPLAINTS_MAX {
