@@ -626,7 +626,14 @@ async fn the_configuration_is_split_and_has_values_from_the_environment() {
     std::fs::create_dir(&sites).unwrap();
     let site = "[[route]]\npath = \"${SECRET_PATH}\"\nproxy = \"http://${BACKEND}\"\n";
     std::fs::write(sites.join("chat.toml"), site).unwrap();
-    let gateway = setup.start(&with_control("include = \"sites/*.toml\"\n", ECHO));
+    let gateway = setup.start(&with_control("include = [\"sites/*.toml\", \"site/*.toml\"]\n", ECHO));
+    gateway.wait_for(
+        |line| line["problem"].as_str().is_some_and(|text| text.contains("no file matches site/*.toml")),
+        0,
+        "a warning of the second pattern",
+    );
+    let again = done(&gateway, "reload").await;
+    assert!(again.out.contains("no file matches site/*.toml"), "{}", again.out);
     let mut socket = open(&gateway, "/between-us").await;
     socket.echoes("through both").await;
 
