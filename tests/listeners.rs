@@ -236,6 +236,13 @@ async fn a_proxy_in_front_over_unix_sockets() {
     let mut io = unix(&gateway, "http.sock").await;
     io.write_all(GET.as_bytes()).await.unwrap();
     assert_eq!(io.read(&mut [0]).await.unwrap_or(0), 0, "the header is missing");
+    // One that has to wait for another is named so, too.
+    let gateway = start_on_sockets("max_connections = 1", "", &route("/", backend.address));
+    let mut first = unix(&gateway, "http.sock").await;
+    assert_eq!(ask(&mut first, GET).await.status(), 200);
+    let _second = unix(&gateway, "http.sock").await;
+    let line = gateway.wait("as many connections are open as max_connections allows: others wait");
+    assert_eq!(line["latest"], "unix", "{line}");
 }
 
 #[tokio::test]
