@@ -92,6 +92,20 @@ async fn rules_that_are_new_refuse_who_has_shown_nothing() {
 }
 
 #[tokio::test]
+async fn rules_of_a_route_that_redials_no_more_are_judged_too() {
+    let server = Server::start("a").await;
+    let gateway = start(&server, "");
+    let mut socket = open(&gateway).await;
+    let config = redialling(&[server.address()], "", "[route.access]\nbasic = { file = \"htpasswd\" }\n");
+    gateway.write_config(&config.replace("session_lost = \"redial\"\n", ""));
+    gateway.reload();
+    socket.echoes_as("a", "one").await;
+    server.restart(Fate::Dies);
+    socket.hears_close(3000).await;
+    assert_eq!(server.seen.count(), 1);
+}
+
+#[tokio::test]
 async fn users_and_tokens_that_are_still_good_go_on() {
     let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
     let key = EncodingKey::from_secret(SECRET).unwrap();

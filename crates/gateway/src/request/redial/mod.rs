@@ -32,7 +32,7 @@ use crate::session::redial::Lasting;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
 use crate::site::redial::{Redial, RedialFailure, Search};
-use crate::site::route::{Action, Route};
+use crate::site::route::Route;
 use crate::site::server::Assignment;
 use crate::site::upstream::{Ask, Unavailable, Upstream};
 use crate::upstream::h1::encode::{Coding, put_head};
@@ -220,22 +220,19 @@ impl Shared {
         self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The route as the configuration has it now, with its servers; the session's own if it has gone.
+    /// The route as the configuration has it now, or the session's own if it has gone; with its servers, or those that
+    /// the session had if it doesn't redial any more.
     fn current(&self) -> (Arc<Route>, Arc<Upstream>, Redial) {
         let site = self.connection.worker.site();
-        let of = |route: &Arc<Route>| match &route.action {
-            Action::Proxy(upstream) => {
-                upstream.redial.map(|redial| (route.clone(), upstream.clone(), redial))
-            }
-            _ => None,
+        let route = site.route(&self.route.id).unwrap_or(&self.route);
+        let redials = |route: &Route| {
+            let upstream = route.action.upstream()?;
+            Some((upstream.clone(), upstream.redial?))
         };
-        let now = site.all_routes().iter().find(|route| route.id == self.route.id).and_then(of);
-        let own = || {
-            let upstream = self.route.action.upstream()?;
-            Some((self.route.clone(), upstream.clone(), upstream.redial?))
-        };
-        now.or_else(own)
-            .unwrap_or_else(|| (self.route.clone(), Arc::new(Upstream::new(Vec::new())), Redial::DEFAULT))
+        let (upstream, redial) = redials(route)
+            .or_else(|| redials(&self.route))
+            .unwrap_or_else(|| (Arc::new(Upstream::new(Vec::new())), Redial::DEFAULT));
+        (route.clone(), upstream, redial)
     }
 
     /// Looks for a server until there is one, or there can't be any.
