@@ -53,7 +53,7 @@ struct Case {
     run: fn(u64),
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     Case { name: "scan 64 KiB of 64 B messages", rounds: 200, percent: 2.0, run: scan },
     Case { name: "relay one 64 B message", rounds: 10_000, percent: 2.0, run: |n| pass_on(n, 64) },
     Case { name: "relay one 4 KiB message", rounds: 10_000, percent: 2.0, run: |n| pass_on(n, 4096) },
@@ -61,6 +61,7 @@ const CASES: [Case; 10] = [
     Case { name: "seal a record of 4 KiB", rounds: 20_000, percent: 2.0, run: seal },
     Case { name: "seal and open a record of 4 KiB", rounds: 20_000, percent: 2.0, run: seal_and_open },
     Case { name: "HTTP/1.1 request", rounds: 20_000, percent: 2.0, run: request_http1 },
+    Case { name: "HTTP/1.1 request, of two servers", rounds: 20_000, percent: 2.0, run: request_of_two },
     Case { name: "HTTP/2 request", rounds: 10_000, percent: 2.0, run: request_http2 },
     Case { name: "full handshake", rounds: 50, percent: 4.0, run: |n| shake_hands(n, false) },
     Case { name: "resumed handshake", rounds: 50, percent: 4.0, run: |n| shake_hands(n, true) },
@@ -118,6 +119,10 @@ fn seal_and_open(rounds: u64) {
 
 fn request_http1(rounds: u64) {
     runtime().block_on(http::http1(rounds));
+}
+
+fn request_of_two(rounds: u64) {
+    runtime().block_on(http::http1_of_two(rounds));
 }
 
 fn request_http2(rounds: u64) {

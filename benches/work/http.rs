@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::pipe::{Pipe, pipe};
 
+/// Its servers are never dialled: the pool holds connections.
 const CONFIG: &str = r#"
 [[listener]]
 address = "127.0.0.1:8080"
@@ -28,18 +29,25 @@ tls = false
 
 [[route]]
 path = "/"
-proxy = "http://127.0.0.1:1" # it is never dialled: the pool holds connections
-"#;
+proxy = "#;
+const ONE: &str = r#""http://127.0.0.1:1""#;
+const TWO: &str = r#"["http://127.0.0.1:1", "http://127.0.0.1:2"]"#;
 const REQUEST: &[u8] = b"GET /page HTTP/1.1\r\nHost: a.test\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n";
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 24\r\n\r\nHello from the backend.\n";
 const BODY_LEN: usize = 24;
 const ROOM: usize = 64 << 10;
 
-/// A connection to a worker that serves [`CONFIG`], with so many connections to the backend.
-async fn connection(backends: usize) -> Arc<Connection> {
-    let (config, problems) = Config::parse(Path::new("bench.toml"), CONFIG);
+/// A connection to a worker that serves [`CONFIG`] with these servers, with so many connections to each.
+async fn connection(servers: &str, backends: usize) -> Arc<Connection> {
+    let (config, problems) = Config::parse(Path::new("bench.toml"), &[CONFIG, servers].concat());
     assert!(problems.is_empty(), "{problems:?}");
+    connection_of(&config, ANSWER, backends)
+}
+
+/// A connection to a worker that serves this configuration, with so many connections to each backend of its first
+/// route, which always gives this answer.
+pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) -> Arc<Connection> {
     let certificates = Certificates::new(Loaded::default(), 1);
     let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
     let casing = upgrade_handler::casing::canonical();
@@ -50,11 +58,14 @@ async fn connection(backends: usize) -> Arc<Connection> {
     let (quotas, passwords) = (Arc::default(), Arc::default());
     let common = Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
     let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
-    let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
-    for _ in 0..backends {
-        let (near, far) = pipe(ROOM);
-        tokio::spawn(serve(far));
-        worker.pool.adopt(&upstream.first().endpoint, near);
+    if let Action::Proxy(upstream) = &config.routes[0].action {
+        for server in &upstream.servers {
+            for _ in 0..backends {
+                let (near, far) = pipe(ROOM);
+                tokio::spawn(serve(far, answer));
+                worker.pool.adopt(&server.endpoint, near);
+            }
+        }
     }
     Arc::new(Connection {
         local: ([192, 0, 2, 8], 443).into(),
@@ -68,13 +79,13 @@ async fn connection(backends: usize) -> Arc<Connection> {
     })
 }
 
-async fn serve(mut io: Pipe) {
+async fn serve(mut io: Pipe, answer: &'static [u8]) {
     let mut head = [0; 4096];
     let mut len = 0;
     while let Ok(n @ 1..) = io.read(&mut head[len..]).await {
         len += n;
         if head[..len].ends_with(b"\r\n\r\n") {
-            io.write_all(ANSWER).await.unwrap();
+            io.write_all(answer).await.unwrap();
             len = 0;
         }
     }
@@ -82,8 +93,17 @@ async fn serve(mut io: Pipe) {
 
 /// HTTP/1.1 requests, one after the other; how long they took, but for the first.
 pub async fn http1(n: u64) -> Duration {
+    one_after_the_other(n, connection(ONE, 1).await).await
+}
+
+/// The same where two servers share them.
+pub async fn http1_of_two(n: u64) -> Duration {
+    one_after_the_other(n, connection(TWO, 1).await).await
+}
+
+async fn one_after_the_other(n: u64, connection: Arc<Connection>) -> Duration {
     let (mut client, near) = pipe(ROOM);
-    tokio::spawn(http1::serve(connection(1).await, near));
+    tokio::spawn(http1::serve(connection, near));
     let mut answer = [0; 4096];
     let mut started = Instant::now();
     for round in 0..=n {
@@ -105,7 +125,7 @@ pub async fn http1(n: u64) -> Duration {
 /// HTTP/2 requests on so many streams; how long they took, but for the first.
 pub async fn http2(n: u64, at_once: usize) -> Duration {
     let (client, near) = pipe(ROOM);
-    tokio::spawn(http2::serve(connection(2 * at_once).await, near, true));
+    tokio::spawn(http2::serve(connection(ONE, 2 * at_once).await, near, true));
     let (sender, connection) = h2::client::handshake(client).await.unwrap();
     tokio::spawn(async move { drop(connection.await) });
     let rounds = |count: u64| {
