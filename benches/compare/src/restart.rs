@@ -50,7 +50,7 @@ pub(crate) async fn watch(
     let mut running = installed.start(&site, backend.port, &[gateway_core], &daemon).await?;
     let _end = EndAll(running.dir.clone());
     let mut load: Load<'_> = load_of_live_sockets(cores, &site, &backend, running.port).await?;
-    load.tell(&format!("more {}", sockets)).await?;
+    load.tell(&format!("more {sockets}")).await?;
     load.ready().await?;
     sleep(BETWEEN).await; // the first message of a socket is dearer than the rest
     let before = working_in(&running.dir);
