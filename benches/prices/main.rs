@@ -1,7 +1,7 @@
 //! What an option of a route costs a plain request over HTTP/1.1, in instructions, as valgrind counts them.
 //!
 //! ```sh
-//! cargo bench -p benches --bench prices            # the table of benches/README.md
+//! cargo bench -p benches --bench prices            # all rows
 //! cargo bench -p benches --bench prices -- compress # rows whose names contain the word
 //! ```
 //!
