@@ -1,10 +1,12 @@
 #![no_main]
 
-#[path = "../../src/net/proxy_protocol.rs"]
-#[allow(dead_code)]
-mod proxy_protocol;
+#[path = "../../src/net"]
+mod net {
+    #[allow(dead_code)]
+    pub(crate) mod proxy_protocol;
+}
 
-use proxy_protocol::{Header, HeaderFault, HeaderReader, REST_LEN_MAX};
+use net::proxy_protocol::{Header, HeaderFault, HeaderReader, REST_LEN_MAX};
 
 #[path = "../relations/proxy_protocol.rs"]
 mod relations;
