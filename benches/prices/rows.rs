@@ -122,7 +122,7 @@ pub(crate) const ALL: &[Priced] = &[
 pub(crate) async fn run(priced: &Priced, rounds: u64) {
     let directory = TempDir::new().unwrap();
     let write = |name: &str, content: &[u8]| fs::write(directory.path().join(name), content).unwrap();
-    fs::create_dir(directory.path().join("www")).unwrap();
+    write("page.html", b"<p>be back soon");
     write("htpasswd", USERS.as_bytes());
     write("keys.json", KEYS.as_bytes());
     let proxy = if priced.answer.is_empty() { "" } else { PROXY };
@@ -135,7 +135,7 @@ pub(crate) async fn run(priced: &Priced, rounds: u64) {
     let answer: &'static str = if priced.answer == "page" { page().leak() } else { priced.answer };
     let (mut client, near) = pipe(256 << 10);
     tokio::spawn(http1::serve(connection_of(&config, answer.as_bytes(), 1), near));
-    let path = if priced.route.contains("64KiB") { "/" } else { "/page" };
+    let path = "/page";
     let fields = if priced.fields == "token" { bearer() } else { priced.fields.to_owned() };
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n");
