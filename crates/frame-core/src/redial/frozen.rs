@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::walk::{Track, Walker};
 use super::{
     Farewell, HELD_MAX, Leaving, Lost, Options, Phase, RedialState, RedialStream, Redialer, StillPhase,
+    Transfer,
 };
 use crate::close::{Close, REASON_MAX};
 use crate::handle::SessionHandle;
@@ -25,29 +26,10 @@ const HOW_MAX: usize = 1024;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     /// Takes the stream apart between two polls. Nothing is read or written. A search for a server ends; the next process
-    /// begins it anew.
+    /// begins another one.
     #[must_use]
     pub fn freeze(self) -> (Option<S>, Box<RedialState>, Box<dyn Redialer<S>>) {
-        let Self {
-            options,
-            redialer,
-            handle,
-            server,
-            phase,
-            up,
-            message,
-            down,
-            behind,
-            held,
-            held_sent,
-            hold,
-            claim: _, // counted anew
-            to_client,
-            is_asked,
-            code,
-            how,
-            told,
-        } = self;
+        let Self { redialer, handle, server, phase, mut transfer, claim: _ } = self; // what is held is counted there again
         let phase = match phase {
             Phase::Serving => StillPhase::Serving,
             Phase::Leaving(Leaving { closed, step, until }) => {
@@ -57,24 +39,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             Phase::Ended(client_has_closed) => StillPhase::Ended(client_has_closed),
             Phase::Passing => StillPhase::Passing,
         };
-        let is_asked = is_asked || handle.take_redial();
-        let state = RedialState {
-            options,
-            phase,
-            up,
-            message,
-            down,
-            behind,
-            held,
-            held_sent,
-            hold,
-            to_client,
-            is_asked,
-            code,
-            how,
-            told,
-        };
-        (server, Box::new(state), redialer)
+        transfer.is_asked |= handle.take_redial();
+        (server, Box::new(RedialState { phase, transfer }), redialer)
     }
 
     /// Goes on with a stream that was taken apart, with the same server or with what became of its stream in another
@@ -86,22 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
         mut redialer: Box<dyn Redialer<S>>,
         handle: SessionHandle,
     ) -> Self {
-        let RedialState {
-            options,
-            phase,
-            up,
-            message,
-            down,
-            behind,
-            held,
-            held_sent,
-            hold,
-            to_client,
-            is_asked,
-            code,
-            how,
-            told,
-        } = *state;
+        let RedialState { phase, transfer } = *state;
         let phase = match phase {
             StillPhase::Serving => Phase::Serving,
             StillPhase::Leaving(closed, step, left) => {
@@ -111,26 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             StillPhase::Ended(client_has_closed) => Phase::Ended(client_has_closed),
             StillPhase::Passing => Phase::Passing,
         };
-        Self {
-            options,
-            redialer,
-            handle,
-            server,
-            phase,
-            up,
-            message,
-            down,
-            behind,
-            claim: Claim::new(held.capacity()),
-            held,
-            held_sent,
-            hold,
-            to_client,
-            is_asked,
-            code,
-            how,
-            told,
-        }
+        let claim = Claim::new(transfer.held.capacity());
+        Self { redialer, handle, server, phase, transfer, claim }
     }
 }
 
@@ -139,9 +72,9 @@ impl RedialState {
     /// hundred kilobytes of the client's.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let Self {
+        let Self { phase, transfer } = self;
+        let Transfer {
             options: Options { held_max, may_repeat },
-            phase,
             up,
             message,
             down,
@@ -154,7 +87,7 @@ impl RedialState {
             code,
             how,
             told,
-        } = self;
+        } = transfer;
         let mut out = StateWriter::new(NEEDS);
         let out_ = &mut out;
         put_len(out_, *held_max);
@@ -188,9 +121,9 @@ impl RedialState {
         let mut fields = StateReader::new(state, VERSION)?;
         let fields = &mut fields;
         let options = Options { held_max: get_len(fields)?.min(HELD_MAX), may_repeat: fields.bool()? };
-        let state = Self {
+        let phase = StillPhase::read_state(fields)?;
+        let transfer = Transfer {
             options,
-            phase: StillPhase::read_state(fields)?,
             up: Track::read_state(fields, Sender::Client)?,
             message: fields.option(|fields| some_bytes(fields, HELD_MAX + 1))?,
             down: Walker::read_state(&mut fields.section()?, Sender::Server)?,
@@ -208,10 +141,10 @@ impl RedialState {
                 Ok(Close { code, reason: reason.ok_or(StateError::Invalid("the reason of a Close"))?.into() })
             })?,
         };
-        if state.held_sent > state.held.len() {
+        if transfer.held_sent > transfer.held.len() {
             return Err(StateError::Invalid("the bytes of a client"));
         }
-        Ok(Box::new(state))
+        Ok(Box::new(Self { phase, transfer }))
     }
 }
 

@@ -78,7 +78,7 @@ pub trait Redialer<S>: fmt::Debug + Send {
     fn redial(&mut self, lost: Lost) -> Redialling<S>;
     /// Takes a server whose session has ended in order; its connection is still open.
     fn leave(&mut self, server: S);
-    /// Writes what it knows, for another process. A search that is under way begins anew there.
+    /// Writes what it knows, for another process. A search that is under way is begun again there.
     fn write_state(&self, out: &mut StateWriter);
     /// The session ends because one of its messages was passed on in part, and no other server can end that.
     fn cut(&mut self);
@@ -137,20 +137,8 @@ enum Farewell {
 /// A [`RedialStream`] that was taken apart. It goes on with [`RedialStream::thaw`].
 #[derive(Debug)]
 pub struct RedialState {
-    options: Options,
     phase: StillPhase,
-    up: Track,
-    message: Option<Vec<u8>>,
-    down: Walker,
-    behind: Vec<u8>,
-    held: Vec<u8>,
-    held_sent: usize,
-    hold: Track,
-    to_client: Vec<u8>,
-    is_asked: bool,
-    code: Option<u16>,
-    how: Option<String>,
-    told: Option<Close>,
+    transfer: Transfer,
 }
 
 /// A [`Phase`] without what runs.
@@ -167,11 +155,18 @@ enum StillPhase {
 /// The stream of a session to its server, whichever that is at the moment.
 #[derive(Debug)]
 pub struct RedialStream<S> {
-    options: Options,
     redialer: Box<dyn Redialer<S>>,
     handle: SessionHandle,
     server: Option<S>,
     phase: Phase<S>,
+    transfer: Transfer,
+    claim: Claim,
+}
+
+/// How far the bytes of both directions have come: plain values, which go to another process as they are.
+#[derive(Debug)]
+struct Transfer {
+    options: Options,
     /// What has gone to the server.
     up: Track,
     /// All of the message under way that has gone to the server, if it may be repeated and is not too long.
@@ -185,7 +180,6 @@ pub struct RedialStream<S> {
     held_sent: usize,
     /// Of what is held.
     hold: Track,
-    claim: Claim,
     /// Frames of the gateway for the client.
     to_client: Vec<u8>,
     /// It is to leave its server.
@@ -202,12 +196,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     /// ([`SessionHandle::redial`]).
     #[must_use]
     pub fn new(server: S, redialer: Box<dyn Redialer<S>>, handle: SessionHandle, options: Options) -> Self {
-        Self {
-            options: Options { held_max: options.held_max.min(HELD_MAX), ..options },
-            redialer,
-            handle,
-            server: Some(server),
-            phase: Phase::Serving,
+        let options = Options { held_max: options.held_max.min(HELD_MAX), ..options };
+        let transfer = Transfer {
+            options,
             up: Track::new(Sender::Client),
             message: options.may_repeat.then(Vec::new),
             down: Walker::new(Sender::Server),
@@ -215,25 +206,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             held: Vec::new(),
             held_sent: 0,
             hold: Track::new(Sender::Client),
-            claim: Claim::default(),
             to_client: Vec::new(),
             is_asked: false,
             code: None,
             how: None,
             told: None,
-        }
+        };
+        let (server, phase) = (Some(server), Phase::Serving);
+        Self { redialer, handle, server, phase, transfer, claim: Claim::default() }
     }
 
     /// What the client was told because no server could go on; `None`: it was told nothing of the kind.
     #[must_use]
     pub fn told(&self) -> Option<&Close> {
-        self.told.as_ref()
+        self.transfer.told.as_ref()
     }
 
     /// Bytes of the client that no server has taken.
     #[must_use]
     pub fn held_len(&self) -> usize {
-        self.held.len() - self.held_sent
+        self.transfer.held.len() - self.transfer.held_sent
     }
 
     /// The stream of the server, if there is one.
@@ -244,18 +236,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     fn situation(&self, going: Going) -> Situation {
         Situation {
             going,
-            to_client: self.down.place(),
-            to_server: self.up.place(),
-            is_held: self.message.as_ref().is_some_and(|message| message.len() <= self.options.held_max),
-            may_repeat: self.options.may_repeat,
-            is_closing: self.up.is_in_close(),
+            to_client: self.transfer.down.place(),
+            to_server: self.transfer.up.place(),
+            is_held: self
+                .transfer
+                .message
+                .as_ref()
+                .is_some_and(|message| message.len() <= self.transfer.options.held_max),
+            may_repeat: self.transfer.options.may_repeat,
+            is_closing: self.transfer.up.is_in_close(),
         }
     }
 
     /// Bytes have gone to the server.
     fn has_gone(&mut self, bytes: &[u8]) {
         let mut close = None;
-        let between = self.up.take(bytes, |piece| {
+        let between = self.transfer.up.take(bytes, |piece| {
             if let Piece::Control(OpCode::Close, payload, _) = piece {
                 close = Some(*payload);
             }
@@ -263,13 +259,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
         // The client, or the gateway in its place, closes. The server answers, unless it has sent its Close before.
         match (close, &self.phase) {
             (Some(payload), Phase::Leaving(Leaving { closed: true, .. })) => {
-                self.to_client = to_the_client(FrameOpCode::Close, &payload);
+                self.transfer.to_client = to_the_client(FrameOpCode::Close, &payload);
                 return self.end(true);
             }
             (Some(_), _) => self.phase = Phase::Passing,
             (None, _) => {}
         }
-        if let Some(message) = &mut self.message {
+        if let Some(message) = &mut self.transfer.message {
             let rest = match between {
                 Some(at) => {
                     *message = Vec::new();
@@ -278,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                 None => bytes,
             };
             // One that is too long stays so, and is not held.
-            if message.len() <= self.options.held_max {
+            if message.len() <= self.transfer.options.held_max {
                 message.extend_from_slice(rest);
             }
         }
@@ -286,20 +282,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 
     /// Nothing more goes to the server: what the client sends is held from now on.
     fn begin_hold(&mut self, repeat: bool) {
-        let rest = self.held.split_off(self.held_sent);
-        self.held.clear();
-        self.held_sent = 0;
-        self.hold = self.up.clone();
-        if let (true, Some(message)) = (repeat, &mut self.message) {
-            self.held = std::mem::take(message);
-            self.held.truncate(self.held.len() - self.hold.front().len());
+        let rest = self.transfer.held.split_off(self.transfer.held_sent);
+        self.transfer.held.clear();
+        self.transfer.held_sent = 0;
+        self.transfer.hold = self.transfer.up.clone();
+        if let (true, Some(message)) = (repeat, &mut self.transfer.message) {
+            self.transfer.held = std::mem::take(message);
+            self.transfer.held.truncate(self.transfer.held.len() - self.transfer.hold.front().len());
         }
         self.take_in(&rest);
     }
 
     /// Holds what the client sends, and answers what is for the gateway.
     fn take_in(&mut self, bytes: &[u8]) {
-        let Self { hold, held, to_client, .. } = self;
+        let Transfer { hold, held, to_client, .. } = &mut self.transfer;
         let mut answered = false;
         hold.take(bytes, |piece| match piece {
             Piece::Data(data) => held.extend_from_slice(data),
@@ -317,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             }
             Piece::Control(..) => {} // whose ping a pong answers is gone
         });
-        self.claim.set(self.held.capacity());
+        self.claim.set(self.transfer.held.capacity());
         if answered {
             self.end(true);
         }
@@ -339,8 +335,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             len -= 1;
         }
         payload.extend_from_slice(&close.reason.as_bytes()[..len]);
-        self.to_client = to_the_client(FrameOpCode::Close, &payload);
-        self.told = Some(close);
+        self.transfer.to_client = to_the_client(FrameOpCode::Close, &payload);
+        self.transfer.told = Some(close);
         self.end(false);
     }
 
@@ -348,7 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     fn go(&mut self, going: Going, how: &dyn fmt::Display) -> bool {
         match decide(&self.situation(going)) {
             Verdict::PassOn => {
-                if going == Going::IsLost && !self.up.is_in_close() {
+                if going == Going::IsLost && !self.transfer.up.is_in_close() {
                     self.redialer.cut(); // a frame of the server was passed on in part
                 }
                 self.phase = Phase::Passing;
@@ -360,7 +356,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             }
             Verdict::Finish => {
                 let closed = matches!(going, Going::Closes(_));
-                self.code = match going {
+                self.transfer.code = match going {
                     Going::Closes(code) => code,
                     Going::IsLeft | Going::IsLost => Some(GOING_AWAY),
                 };
@@ -380,8 +376,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                     self.redialer.leave(server);
                 }
                 if !matches!(self.phase, Phase::Ended(_)) {
-                    let how = self.how.take().unwrap_or_else(|| how.to_string());
-                    let lost = Lost { messages: self.up.messages(), code: self.code.take(), how };
+                    let how = self.transfer.how.take().unwrap_or_else(|| how.to_string());
+                    let lost =
+                        Lost { messages: self.transfer.up.messages(), code: self.transfer.code.take(), how };
                     self.phase = Phase::Redialling(lost.clone(), self.redialer.redial(lost));
                 }
             }
@@ -400,7 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             decide(&Situation { to_client: Place::Between, ..situation }),
             Verdict::Redial { repeat: true }
         );
-        self.how = Some(e.to_string());
+        self.transfer.how = Some(e.to_string());
         self.begin_hold(repeat);
         if matches!(self.phase, Phase::Ended(_)) {
             return;
@@ -412,7 +409,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 
     /// Holds as much as may be held. The rest waits in the client's socket.
     fn hold_some(&mut self, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let n = self.options.held_max.saturating_sub(self.held.len()).min(buf.len());
+        let n = self.transfer.options.held_max.saturating_sub(self.transfer.held.len()).min(buf.len());
         if n == 0 {
             return Poll::Pending; // a new server wakes the task, and so does the end of the search for one
         }
@@ -422,27 +419,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 
     /// Writes what was held to a server with which the session ends.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let (Some(server), true) = (&mut self.server, self.held_sent < self.held.len()) {
-            self.held_sent +=
-                ready!(Pin::new(server).poll_write(cx, &self.held[self.held_sent..])).and_then(not_zero)?;
+        while let (Some(server), true) =
+            (&mut self.server, self.transfer.held_sent < self.transfer.held.len())
+        {
+            self.transfer.held_sent +=
+                ready!(Pin::new(server).poll_write(cx, &self.transfer.held[self.transfer.held_sent..]))
+                    .and_then(not_zero)?;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Writes what was held to the new server.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.held_sent < self.held.len() && matches!(self.phase, Phase::Serving) {
+        while self.transfer.held_sent < self.transfer.held.len() && matches!(self.phase, Phase::Serving) {
             let Some(server) = &mut self.server else { break };
-            let n =
-                ready!(Pin::new(server).poll_write(cx, &self.held[self.held_sent..])).and_then(not_zero)?;
-            let at = self.held_sent;
-            self.held_sent += n;
-            let held = std::mem::take(&mut self.held);
+            let n = ready!(Pin::new(server).poll_write(cx, &self.transfer.held[self.transfer.held_sent..]))
+                .and_then(not_zero)?;
+            let at = self.transfer.held_sent;
+            self.transfer.held_sent += n;
+            let held = std::mem::take(&mut self.transfer.held);
             self.has_gone(&held[at..at + n]);
-            self.held = held;
+            self.transfer.held = held;
         }
-        if self.held_sent > 0 && self.held_sent == self.held.len() {
-            (self.held, self.held_sent) = (Vec::new(), 0);
+        if self.transfer.held_sent > 0 && self.transfer.held_sent == self.transfer.held.len() {
+            (self.transfer.held, self.transfer.held_sent) = (Vec::new(), 0);
             self.claim.set(0);
             if let Some(server) = &mut self.server {
                 let _ = Pin::new(server).poll_flush(cx)?; // later writes flush it too
@@ -458,11 +458,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             Ok(server) => {
                 self.server = Some(server);
                 self.phase = Phase::Serving;
-                self.is_asked = false; // that was about an earlier one
-                self.up.begin_again();
-                self.down.begin_again();
-                self.behind.clear();
-                self.held.extend_from_slice(self.hold.front());
+                self.transfer.is_asked = false; // that was about an earlier one
+                self.transfer.up.begin_again();
+                self.transfer.down.begin_again();
+                self.transfer.behind.clear();
+                self.transfer.held.extend_from_slice(self.transfer.hold.front());
             }
             Err(close) => self.tell(close),
         }
@@ -478,20 +478,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
         }
         match (&mut leaving.step, &mut self.server) {
             (Farewell::Finish, Some(server)) => {
-                let rest = &self.held[self.held_sent..];
-                let left = self.up.left_of_message(rest);
+                let rest = &self.transfer.held[self.transfer.held_sent..];
+                let left = self.transfer.up.left_of_message(rest);
                 if left > 0 {
                     match ready!(Pin::new(server).poll_write(cx, &rest[..left])).and_then(not_zero) {
                         Ok(n) => {
-                            let (held, at) = (std::mem::take(&mut self.held), self.held_sent);
-                            self.held_sent += n;
+                            let (held, at) =
+                                (std::mem::take(&mut self.transfer.held), self.transfer.held_sent);
+                            self.transfer.held_sent += n;
                             self.has_gone(&held[at..at + n]);
-                            self.held = held;
+                            self.transfer.held = held;
                         }
                         Err(e) => self.refuses(&e),
                     }
-                } else if self.up.is_between() {
-                    let code = self.code.unwrap_or(GOING_AWAY);
+                } else if self.transfer.up.is_between() {
+                    let code = self.transfer.code.unwrap_or(GOING_AWAY);
                     let mut close = Frame::close(code, b"");
                     close.mask(); // towards the server the gateway is the client (RFC 6455 §5.1)
                     leaving.step = Farewell::Close(wire(close), 0);
@@ -510,12 +511,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                     flushed.map(|()| leaving.step = Farewell::Said(true))
                 };
                 if let Err(e) = written {
-                    self.how = Some(e.to_string());
+                    self.transfer.how = Some(e.to_string());
                     leaving.step = Farewell::Said(false);
                 }
             }
             (Farewell::Said(_), _) if leaving.closed => {
                 let how = self
+                    .transfer
                     .code
                     .map_or_else(|| "it was left".to_owned(), |code| format!("it closed with {code}"));
                 self.go(Going::IsLost, &how);
@@ -531,10 +533,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     fn poll_server(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Turn<io::Result<()>>> {
         let Some(server) = &mut self.server else { return Poll::Pending };
         let start = buf.filled().len();
-        if buf.remaining() <= self.behind.len() {
+        if buf.remaining() <= self.transfer.behind.len() {
             return Poll::Ready(Turn::Done(Err(io::ErrorKind::InvalidInput.into()))); // the relay's buffer is larger
         }
-        buf.put_slice(&self.behind);
+        buf.put_slice(&self.transfer.behind);
         let before = buf.filled().len();
         let read = Pin::new(server).poll_read(cx, buf);
         let ended = match read {
@@ -553,10 +555,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             let passes = self.go(Going::IsLost, &how);
             return Poll::Ready(if passes { Turn::Done(ended) } else { Turn::Again });
         }
-        self.behind.clear();
+        self.transfer.behind.clear();
         let mut at = start;
         let close = loop {
-            match self.down.step(&buf.filled()[at..]) {
+            match self.transfer.down.step(&buf.filled()[at..]) {
                 Ok(Step::Need) => break None,
                 Ok(Step::Data(n)) => at += n,
                 Ok(Step::Control(_, OpCode::Close, payload)) => break Some(payload),
@@ -578,7 +580,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                 return Poll::Ready(Turn::Done(Ok(())));
             }
         } else {
-            self.behind.extend_from_slice(&buf.filled()[at..]);
+            self.transfer.behind.extend_from_slice(&buf.filled()[at..]);
         }
         buf.set_filled(at);
         Poll::Ready(if at > start { Turn::Done(Ok(())) } else { Turn::Again })
@@ -608,21 +610,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RedialStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.is_asked |= this.handle.take_redial();
+        this.transfer.is_asked |= this.handle.take_redial();
         loop {
-            if !this.to_client.is_empty() && this.down.place() != Place::InFrame {
-                let n = this.to_client.len().min(buf.remaining());
-                buf.put_slice(&this.to_client[..n]);
-                this.to_client.drain(..n);
+            if !this.transfer.to_client.is_empty() && this.transfer.down.place() != Place::InFrame {
+                let n = this.transfer.to_client.len().min(buf.remaining());
+                buf.put_slice(&this.transfer.to_client[..n]);
+                this.transfer.to_client.drain(..n);
                 return Poll::Ready(Ok(()));
             }
             match &this.phase {
                 Phase::Passing => {
                     let Some(server) = &mut this.server else { return Poll::Ready(Ok(())) };
-                    let n = this.behind.len().min(buf.remaining());
+                    let n = this.transfer.behind.len().min(buf.remaining());
                     if n > 0 {
-                        buf.put_slice(&this.behind[..n]);
-                        this.behind.drain(..n);
+                        buf.put_slice(&this.transfer.behind[..n]);
+                        this.transfer.behind.drain(..n);
                         return Poll::Ready(Ok(()));
                     }
                     return Pin::new(server).poll_read(cx, buf);
@@ -632,7 +634,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RedialStream<S> {
                 }
                 Phase::Redialling(..) => ready!(this.poll_redial(cx)),
                 Phase::Serving => {
-                    if std::mem::take(&mut this.is_asked) && !this.go(Going::IsLeft, &"") {
+                    if std::mem::take(&mut this.transfer.is_asked) && !this.go(Going::IsLeft, &"") {
                         continue;
                     }
                     match this.poll_held(cx) {
@@ -675,7 +677,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RedialStream<S> {
                     return Pin::new(server).poll_write(cx, buf);
                 }
                 Phase::Ended(client_has_closed) => {
-                    this.hold.take(buf, |piece| {
+                    this.transfer.hold.take(buf, |piece| {
                         *client_has_closed |= matches!(piece, Piece::Control(OpCode::Close, ..));
                     });
                     return Poll::Ready(Ok(buf.len()));
@@ -703,10 +705,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RedialStream<S> {
                     if this.poll_farewell(cx).is_ready() {
                         continue;
                     }
-                    if this.held_sent < this.held.len() {
+                    if this.transfer.held_sent < this.transfer.held.len() {
                         return Poll::Pending;
                     }
-                    let left = this.up.left_of_message(buf);
+                    let left = this.transfer.up.left_of_message(buf);
                     let Some(server) = &mut this.server else { return Poll::Pending };
                     match ready!(Pin::new(server).poll_write(cx, &buf[..left])) {
                         Ok(n) => {
