@@ -64,7 +64,7 @@ impl<S: ClientStream> Endpoint<S> {
             sent,
             read_since_yield: _, // of this thread
             unanswered,
-            held: _, // counted anew
+            held: _, // counted again there
         } = self;
         let has_moved = moved != counted;
         let supervisor = supervisor.freeze();

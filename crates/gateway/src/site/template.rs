@@ -87,18 +87,8 @@ pub const OF_TARGET: &[Placeholder] = &[
     Placeholder::Group(9),
 ];
 
-/// What a request has to put into the path that a server gets.
-pub const OF_REWRITE: &[Placeholder] = &[
-    Placeholder::Group(1),
-    Placeholder::Group(2),
-    Placeholder::Group(3),
-    Placeholder::Group(4),
-    Placeholder::Group(5),
-    Placeholder::Group(6),
-    Placeholder::Group(7),
-    Placeholder::Group(8),
-    Placeholder::Group(9),
-];
+/// What a request has to put into the path that a server gets: the groups, which are the last of these.
+pub const OF_REWRITE: &[Placeholder] = OF_TARGET.split_at(OF_TARGET.len() - 9).1;
 
 /// What a field may have.
 pub const OF_FIELD: &[Placeholder] = &[

@@ -30,7 +30,7 @@ impl SessionRedialer {
             unable: _, // such a session stays
             search,
         } = &**shared;
-        // The search under way begins anew: no server was lived with.
+        // During a search there is no server with which it has lived. Another search begins there.
         let lived = if status.is_searching() { Default::default() } else { since.elapsed() };
         out.section(|out| {
             out.bytes(target.as_bytes());
