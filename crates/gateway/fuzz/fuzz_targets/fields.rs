@@ -10,6 +10,12 @@ mod site {
     pub(crate) use gateway::site::{auth, endpoint, host};
 }
 
+#[path = "../../src/net"]
+mod net {
+    #[allow(dead_code)]
+    pub(crate) mod listening;
+}
+
 #[path = "../../src/upstream"]
 mod upstream {
     #[allow(dead_code)]
