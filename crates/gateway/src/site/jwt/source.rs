@@ -35,7 +35,7 @@ pub struct KeyUrl {
     pub uri: Uri,
     /// How long it may take for its answer.
     pub timeout: Duration,
-    /// How often it is asked, where its answer doesn't say.
+    /// It is asked again after this time at the latest.
     pub refresh: Duration,
 }
 
