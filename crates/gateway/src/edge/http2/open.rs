@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use atomic_waker::AtomicWaker;
 use net_io::sweep::{is_looking, looking};
 use pin_project_lite::pin_project;
 
@@ -17,6 +18,9 @@ pub(super) struct OpenStreams {
     is_emptied: AtomicBool,
     /// Requests that were reset before they were answered.
     given_up: AtomicUsize,
+    /// The connection's task.
+    connection: AtomicWaker,
+    /// Those of the streams.
     wakers: Mutex<Wakers>,
     /// How often all were looked at.
     looks: AtomicU64,
@@ -26,8 +30,6 @@ pub(super) struct OpenStreams {
 /// place in the sweep would cost each request 3 %.
 #[derive(Debug, Default)]
 struct Wakers {
-    /// That of the connection's task.
-    connection: Option<Waker>,
     places: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
@@ -48,11 +50,7 @@ impl OpenStreams {
     /// Returns when the last one has ended. Only the connection's task waits for that, each time it is polled.
     pub(super) async fn all_closed(&self) {
         poll_fn(|cx| {
-            let mut wakers = self.lock();
-            if wakers.connection.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                wakers.connection = Some(cx.waker().clone());
-            }
-            drop(wakers); // before the flag is read: what sets it later finds the waker
+            self.connection.register(cx.waker()); // before the flag is read: what sets it later finds the waker
             if self.is_emptied.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -102,10 +100,7 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.is_emptied.store(true, Ordering::Release);
-            let waker = self.0.lock().connection.clone();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            self.0.connection.wake();
         }
     }
 }
