@@ -149,6 +149,16 @@ impl<'a> Attempts<'a> {
         servers.len() > 1 && retry.on(self.is_handshake).iter().any(is_status) && is_idempotent(&head.method)
     }
 
+    /// Gives the request to another server, if it may be repeated after what has failed.
+    pub(super) fn next_after(&mut self, report: &mut Report, failure: &Failure) -> bool {
+        failure.retry_on().is_some_and(|on| self.next(report, on, failure))
+    }
+
+    /// Gives the request to another server, if it may be repeated after an answer with this status.
+    pub(super) fn next_after_status(&mut self, report: &mut Report, status: StatusCode) -> bool {
+        self.next(report, RetryOn::Status(status), &format_args!("it answered {status}"))
+    }
+
     /// Gives the request to another server, if it may be repeated after this failure.
     pub(super) fn next(&mut self, report: &mut Report, failure: RetryOn, cause: &dyn Display) -> bool {
         let Upstream { retry, servers, .. } = &*self.current;

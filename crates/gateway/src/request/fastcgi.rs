@@ -183,10 +183,10 @@ impl Request<'_> {
                 Ok(io) => io,
                 Err(failure) => {
                     let failure = Failure::from(failure);
-                    match failure.retry_on() {
-                        Some(on) if attempts.next(report, on, &failure) => continue,
-                        _ => return Err(failure),
+                    if !attempts.next_after(report, &failure) {
+                        return Err(failure);
                     }
+                    continue;
                 }
             };
             let unopened = Arc::new(AtomicBool::new(false));
@@ -214,12 +214,9 @@ impl Request<'_> {
                 }
                 Err(e) => return Err(e.into()),
                 Ok((answer, body)) => {
-                    let on = RetryOn::Status(answer.status);
                     let again = spare.as_ref().and_then(|(beginning, body)| Some((beginning, body.copy()?)));
                     match again {
-                        Some((beginning, copy))
-                            if attempts.next(report, on, &format_args!("it answered {}", answer.status)) =>
-                        {
+                        Some((beginning, copy)) if attempts.next_after_status(report, answer.status) => {
                             RequestWriter::behind(beginning.clone(), &head.method, copy)
                         }
                         _ => {

@@ -16,7 +16,6 @@ use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::upstream::Upstream;
 use crate::upstream::body::{Gate, RequestBody, ToBackend};
-use crate::upstream::dial::DialError;
 use crate::upstream::forward::Hop;
 use crate::upstream::http2::answer::Http2Answer;
 use crate::upstream::http2::connection::FreeStream;
@@ -76,13 +75,7 @@ pub(super) async fn send(
         let Some(stream) = stream else { return Ok(Sent::Http1Required(request)) };
         let again = match request.send(stream, upstream.response_timeout, interim).await {
             Ok((head, answer)) => match spare.as_ref().and_then(|(head, body)| Some((head, body.copy()?))) {
-                Some((spare, body))
-                    if attempts.next(
-                        report,
-                        RetryOn::Status(head.status),
-                        &format_args!("it answered {}", head.status),
-                    ) =>
-                {
+                Some((spare, body)) if attempts.next_after_status(report, head.status) => {
                     Box::new(Http2Request::new((**spare).clone(), body, None))
                 }
                 _ => {
@@ -156,10 +149,9 @@ async fn stream(
         match connection.worker.http2.stream(connector, attempts.endpoint()).await {
             Ok(stream) => return Ok(stream),
             Err(failure) => {
-                if matches!(failure, DialError::Shortage { .. })
-                    || !attempts.next(report, RetryOn::Connect, &failure)
-                {
-                    return Err(failure.into());
+                let failure = Failure::from(failure);
+                if !attempts.next_after(report, &failure) {
+                    return Err(failure);
                 }
             }
         }

@@ -148,17 +148,17 @@ async fn dial_next(
     connection: &Connection,
     attempts: &mut Attempts<'_>,
     report: &mut Report,
-    mut failure: DialError,
+    failure: DialError,
 ) -> Result<(IdleConnection, Lease), Failure> {
+    let mut failure = Failure::from(failure);
     loop {
-        if matches!(failure, DialError::Shortage { .. }) || !attempts.next(report, RetryOn::Connect, &failure)
-        {
-            return Err(failure.into());
+        if !attempts.next_after(report, &failure) {
+            return Err(failure);
         }
         let pool = &connection.worker.pool;
         match pool.lease(attempts.upstream().connector, attempts.endpoint()).await {
             Ok(leased) => return Ok(leased),
-            Err(next) => failure = next,
+            Err(next) => failure = next.into(),
         }
     }
 }
@@ -203,11 +203,7 @@ impl Again<'_> {
                 Ok((head, answer)) => {
                     match self.spare.as_ref().and_then(|spare| Some((spare, spare.body.copy()?))) {
                         Some((Spare { head: spare, lines, .. }, body))
-                            if attempts.next(
-                                report,
-                                RetryOn::Status(head.status),
-                                &format_args!("it answered {}", head.status),
-                            ) =>
+                            if attempts.next_after_status(report, head.status) =>
                         {
                             drop(answer);
                             RequestWriter::new(spare, lines, body, None)
@@ -358,12 +354,8 @@ pub(super) async fn upgrade(
             kept_head = keep(&head, &mut lines);
         }
         match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
-            Ok((head, _))
-                if let on = RetryOn::Status(head.status)
-                    && attempts.next(report, on, &format_args!("it answered {}", head.status)) => {}
-            Err(failure)
-                if let Some(on) = failure.retry_on()
-                    && attempts.next(report, on, &failure) => {}
+            Ok((head, _)) if attempts.next_after_status(report, head.status) => {}
+            Err(failure) if attempts.next_after(report, &failure) => {}
             shaken => break shaken,
         }
     };
