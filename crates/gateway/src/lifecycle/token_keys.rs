@@ -1,6 +1,8 @@
 //! Keys of tokens that change while the gateway runs: those of a URL are fetched by one task for each URL of the process,
 //! whatever the number of workers and reloads, and files are looked at.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -108,21 +110,12 @@ async fn keep_fetched(keys: Arc<FetchedKeys>) {
                 failures += 1;
                 let wait = spread(RETRY.0.saturating_mul(1 << (failures - 1).min(10_u32)).min(RETRY.1));
                 let again_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                if keys.is_there() {
-                    warn!(
-                        url,
-                        cause,
-                        again_in_ms,
-                        "the keys of tokens can't be fetched; those that there are stay in use"
-                    );
+                let meanwhile = if keys.is_there() {
+                    "those that there are stay in use"
                 } else {
-                    warn!(
-                        url,
-                        cause,
-                        again_in_ms,
-                        "the keys of tokens can't be fetched; requests get 503 until they can"
-                    );
-                }
+                    "requests get 503 until they can"
+                };
+                warn!(url, cause, again_in_ms, "the keys of tokens can't be fetched; {meanwhile}");
                 wait
             }
         };
@@ -151,24 +144,29 @@ async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) 
 
 /// Reads files again that have changed.
 async fn watch_files(site: Arc<ArcSwap<Site>>) {
-    let mut told: Option<Stamp> = None;
+    let mut told = HashMap::<PathBuf, Stamp>::new();
     loop {
         sleep(FILES_INTERVAL).await;
         let site = site.load_full();
-        let mut files = all_keys(site.all_routes()).filter(|keys| matches!(keys.source, KeySource::File(_)));
-        let Some(first) = files.next() else { continue };
-        let files: Vec<_> = std::iter::once(first).chain(files).cloned().collect();
+        let is_file = |keys: &&Arc<TokenKeys>| matches!(keys.source, KeySource::File(_));
+        let files: Vec<_> = all_keys(site.all_routes()).filter(is_file).cloned().collect();
+        if files.is_empty() {
+            continue;
+        }
         let look = move || files.iter().filter_map(|keys| look_again(keys)).collect::<Vec<_>>();
         let Ok(changes) = spawn_blocking(look).await else { continue };
         for change in changes {
             let file = change.file.display();
             match change.result {
-                Ok(()) => info!(%file, "the keys of tokens were read again"),
+                Ok(()) => {
+                    info!(%file, "the keys of tokens were read again");
+                    told.remove(&change.file);
+                }
                 // It is looked at again and again, and told once.
-                Err(_) if told == Some(change.stamp) => {}
+                Err(_) if told.get(&change.file) == Some(&change.stamp) => {}
                 Err(cause) => {
-                    told = Some(change.stamp);
                     warn!(%file, cause, "the keys of tokens can't be read again; those that there are stay in use");
+                    told.insert(change.file, change.stamp);
                 }
             }
         }
