@@ -257,7 +257,7 @@ pub struct Connection {
     pub own: OnceLock<Arc<Pool>>,
 }
 
-/// It was counted when it was accepted, and lives as long as anything of it does: a session, too.
+/// [`Quotas::connect`] counted it. A session keeps it alive, so it counts until the session ends.
 impl Drop for Connection {
     fn drop(&mut self) {
         self.worker.quotas.disconnect();

@@ -6,9 +6,9 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::load::Candidate;
+use crate::net::listening::ListenAddress;
 
 /// For the log.
-use crate::net::listening::ListenAddress;
 pub(super) fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
