@@ -56,7 +56,7 @@ pub(super) async fn send(
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
-    report.over_http2();
+    report.set_over_http2(true);
     if let (Some(max), None) = (upstream.buffer_request, &told) {
         Box::pin(body.hold(max)).await;
     }

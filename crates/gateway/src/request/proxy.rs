@@ -58,7 +58,7 @@ pub(super) async fn request(
         let (mut head, answer) = match sent.inspect_err(|failure| attempts.note(report, failure))? {
             Sent::Answer(head, answer) => (head, answer),
             Sent::Http1Required(request) => {
-                report.over_http1();
+                report.set_over_http2(false);
                 let sent = Box::pin(send_again(connection, &attempts, *request, version, interim)).await;
                 return answered(&attempts, report, sent);
             }
@@ -362,9 +362,7 @@ pub(super) async fn upgrade(
     let (mut head, shaken) = shaken.inspect_err(|failure| attempts.note(report, failure))?;
     attempts.answered(report, head.status);
     let is_over_http2 = matches!(shaken, Shaken::Http2(_));
-    if is_over_http2 {
-        report.over_http2();
-    }
+    report.set_over_http2(is_over_http2);
     let (verified, backend) = match shaken {
         Shaken::Http1(answer) => {
             log_repairs(upstream, answer.repairs());

@@ -136,14 +136,9 @@ impl Report {
         self.cause(format!("the backend's answer was cut off: {}", chain(error)));
     }
 
-    /// Its server gets it over HTTP/2.
-    pub(crate) fn over_http2(&mut self) {
-        self.is_over_http2 = true;
-    }
-
-    /// Its server gets it over HTTP/1.1 after all.
-    pub(crate) fn over_http1(&mut self) {
-        self.is_over_http2 = false;
+    /// Whether its server has it over HTTP/2.
+    pub(crate) fn set_over_http2(&mut self, is_over_http2: bool) {
+        self.is_over_http2 = is_over_http2;
     }
 
     /// How far the request's body has come, if it has one.
@@ -236,11 +231,6 @@ impl Report {
     pub(crate) fn redialled(&mut self, server: Option<Assignment>, redials: u32) {
         self.server = server;
         self.redials = Some(redials);
-    }
-
-    /// Whether the last of them has it over HTTP/2.
-    pub(crate) fn has_gone_on(&mut self, over_http2: bool) {
-        self.is_over_http2 = over_http2;
     }
 
     /// Over which the request came.
