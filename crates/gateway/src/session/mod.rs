@@ -97,9 +97,9 @@ impl Other {
         }
     }
 
-    /// It can go to another process.
+    /// It has frozen, and can go to another process.
     fn is_movable(&self) -> bool {
-        matches!(self, Self::Backend(backend) if backend.get_ref().is_movable())
+        matches!(self, Self::Frozen(frozen) if frozen.0.get_ref().is_movable())
     }
 
     /// What has frozen; `None`: it has not.
@@ -123,9 +123,7 @@ impl Other {
             other => other,
         };
     }
-}
 
-impl Other {
     /// What goes on.
     fn thawed(still: Still, handle: &SessionHandle) -> Self {
         Self::Special(Box::new(match still {
@@ -178,10 +176,7 @@ impl Session {
                 if let Other::Redial(lasting) = &mut self.other {
                     let policy = policy(&self.route, self.deflate);
                     let handle = self.registered.handle();
-                    let worker = self.report.worker().clone();
-                    let handover = || worker.transit.handover().filter(|_| C::IS_MOVABLE);
-                    let running =
-                        redial::run(&mut client, lasting, policy, handle, &mut self.report, handover);
+                    let running = redial::run(&mut client, lasting, policy, handle, &mut self.report);
                     // In a box: its size is not every session's.
                     match Box::pin(running).await {
                         Ending::Over(outcome) => {
@@ -211,13 +206,13 @@ impl Session {
                         break outcome.client;
                     }
                     Ending::Frozen(state) => {
-                        let is_movable = self.other.is_movable();
                         self.other.put_state(state);
-                        if let Some(handover) = self.handover::<C>()
-                            && is_movable
-                        {
-                            return self.leave(client, &handover);
-                        } // else it goes on here
+                        match handover::<C>(&self.report) {
+                            Some(handover) if self.other.is_movable() => {
+                                return self.leave(client, &handover);
+                            }
+                            _ => {} // it goes on here
+                        }
                     }
                 }
             };
@@ -228,11 +223,6 @@ impl Session {
         })
     }
 
-    /// Where it leaves for another process, if it is asked to and its client's stream can be taken apart.
-    fn handover<C: MovableStream>(&self) -> Option<UnboundedSender<FrozenSession>> {
-        self.report.worker().transit.handover().filter(|_| C::IS_MOVABLE)
-    }
-
     /// Leaves for another process.
     fn leave<C: MovableStream>(self, client: C, handover: &UnboundedSender<FrozenSession>) {
         let Self { report, registered, route, deflate, other } = self;
@@ -240,7 +230,7 @@ impl Session {
         let id = registered.id();
         let session = StillSession { report, registered, route, deflate, client, still, meter };
         match moved::take_apart(session) {
-            Ok(frozen) => drop(handover.send(frozen)), // it is received: who receives waits for all handovers
+            Ok(frozen) => drop(handover.send(frozen)), // the receiver waits until all senders are dropped
             Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
         }
     }
@@ -278,6 +268,11 @@ impl Session {
     pub(crate) fn abandon(mut self, why: &dyn std::error::Error) {
         self.report.cause(format!("the client went away during the handshake: {why}"));
     }
+}
+
+/// Where a session leaves for another process, if it is asked to and its client's stream can be taken apart.
+fn handover<C: MovableStream>(report: &Report) -> Option<UnboundedSender<FrozenSession>> {
+    report.worker().transit.handover().filter(|_| C::IS_MOVABLE)
 }
 
 /// What the session has to obey; `deflate`: the extension was agreed upon.

@@ -7,13 +7,15 @@ use frame_core::handle::SessionHandle;
 use frame_core::outcome::{Cause, Exit, Party};
 use frame_core::policy::Policy;
 use frame_core::redial::{RedialState, RedialStream, Redialer};
-use frame_core::relay::{ClientStream, Ending, RelayState, relay, relay_from};
+use frame_core::relay::{Ending, RelayState, relay, relay_from};
 use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
 use upgrade_handler::Handoff;
 use zeroize::Zeroizing;
 
+use super::client::MovableStream;
+use super::handover;
 use crate::context::redial::RedialStatus;
 use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
@@ -122,14 +124,14 @@ const VERSION: u8 = 1;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 
-/// Relays until the session is over, whatever becomes of its servers; or until it has frozen, and there is a `handover`.
-pub(super) async fn run<C: ClientStream>(
+/// Relays until the session is over, whatever becomes of its servers; or until it has frozen, and leaves for another
+/// process.
+pub(super) async fn run<C: MovableStream>(
     client: &mut C,
     lasting: &mut Lasting,
     policy: Policy,
     handle: &SessionHandle,
     report: &mut Report,
-    handover: impl Fn() -> Option<UnboundedSender<FrozenSession>>,
 ) -> Ending<UnboundedSender<FrozenSession>> {
     lasting.status.begin(report.take_server());
     let mut outcome = loop {
@@ -142,7 +144,7 @@ pub(super) async fn run<C: ClientStream>(
             Ending::Over(outcome) => break outcome,
             Ending::Frozen(frozen) => lasting.frozen = Some(frozen),
         }
-        if let Some(handover) = handover().filter(|_| lasting.is_movable()) {
+        if let Some(handover) = handover::<C>(report).filter(|_| lasting.is_movable()) {
             report.keeps_server(lasting.status.end());
             return Ending::Frozen(handover);
         } // else it goes on here
@@ -158,7 +160,7 @@ pub(super) async fn run<C: ClientStream>(
         warn!(id = report.session_id(), bytes = stream.held_len(), "what a client sent has found no backend");
     }
     if let Some(server) = stream.server() {
-        report.has_gone_on(matches!(server.get_ref(), BackendStream::Http2(_)));
+        report.set_over_http2(matches!(server.get_ref(), BackendStream::Http2(_)));
     }
     report.redialled(status.end(), status.redials());
     Ending::Over(outcome)

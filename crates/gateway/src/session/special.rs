@@ -4,7 +4,7 @@ use frame_core::endpoint::Endpoint;
 use frame_core::relay::Ending;
 
 use super::client::MovableStream;
-use super::{Other, Session, Special, echo, opaque, policy, tcp};
+use super::{Other, Session, Special, echo, handover, opaque, policy, tcp};
 
 impl Special {
     /// It can go to another process.
@@ -25,7 +25,8 @@ impl Session {
     {
         let mut special = match std::mem::replace(&mut self.other, Other::Echo) {
             Other::Special(special) => *special,
-            _ => Special::Echo(None),
+            Other::Echo => Special::Echo(None),
+            Other::Backend(_) | Other::Frozen(_) | Other::Redial(_) => return, // they are relayed
         };
         loop {
             let policy = policy(&self.route, self.deflate);
@@ -62,7 +63,7 @@ impl Session {
                     }
                 }
             }
-            match self.handover::<C>() {
+            match handover::<C>(&self.report) {
                 Some(handover) if special.is_movable() => {
                     self.other = Other::Special(Box::new(special));
                     return self.leave(client, &handover);
