@@ -70,13 +70,6 @@ async fn address_lists_let_in_and_keep_out() {
     socket.echoes("hello").await;
 }
 
-async fn metric(gateway: &Gateway, name: &str) -> String {
-    let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
-    let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text();
-    let line = page.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
-    line[name.len() + 1..].to_owned()
-}
-
 #[tokio::test]
 async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
     let (gateway, seen) = start("requests = \"5/h\"").await;
@@ -99,7 +92,7 @@ async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
     let refused = client.websocket("/", &[("x-forwarded-for", "2001:db8:1:2:ffff::1")]).await;
     assert_eq!(refused.err().map(|answer| answer.status()), Some(429));
     assert_eq!(seen.count(), 11, "what is refused doesn't reach the backend");
-    assert_eq!(metric(&gateway, "wssgate_requests_limited_total").await, "21");
+    assert_eq!(gateway.metric("wssgate_requests_limited_total").await, 21);
     // A reload doesn't give it new ones.
     gateway.reload();
     assert_eq!(get(&gateway, "192.0.2.1", "").await.status(), 429);
@@ -131,7 +124,7 @@ async fn connections_over_the_limit_wait_for_the_end_of_another() {
     .0;
     let mut client = http2(&gateway).await;
     let (mut second, _) = client.websocket("/", &[]).await.unwrap();
-    assert_eq!(metric(&gateway, "wssgate_connections").await, "2", "streams are none");
+    assert_eq!(gateway.metric("wssgate_connections").await, 2, "streams are none");
     // The third is neither refused nor served.
     let request = "GET / HTTP/1.1\r\nHost: default.test\r\nConnection: close\r\n\r\n";
     let mut third = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
@@ -147,7 +140,7 @@ async fn connections_over_the_limit_wait_for_the_end_of_another() {
     drop(first);
     third.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
-    assert_ne!(metric(&gateway, "wssgate_connections_waited_total").await, "0");
+    assert_ne!(gateway.metric("wssgate_connections_waited_total").await, 0);
     // A client that says nothing makes room, and a reload may lift the limit.
     let silent = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let mut fourth = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
@@ -187,7 +180,7 @@ async fn handshakes_have_a_rate_of_their_own() {
         }
     }
     assert_eq!(seen.count(), 14, "what is refused doesn't reach the backend");
-    assert_eq!(metric(&gateway, "wssgate_requests_limited_total").await, "4");
+    assert_eq!(gateway.metric("wssgate_requests_limited_total").await, 4);
     gateway.reload();
     assert_eq!(client.websocket("/", &[("x-api-key", "a")]).await.err().unwrap().status(), 429);
     let line = gateway.wait("requests refused with 429");

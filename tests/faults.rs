@@ -567,14 +567,6 @@ async fn clients_that_stop_reading_cost_no_memory_and_are_given_up() {
     }
 }
 
-/// The value of a metric without labels.
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut admin = TcpStream::connect(gateway.admin()).await.unwrap();
-    let text = ask(&mut admin, "GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").await.text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
-}
-
 /// Clients that read nothing, more and more of them, before a backend that never stops: what waits for them
 /// stays below `max_memory`, new sessions are refused while there is no room, the slowest go, and who reads is
 /// served on.
@@ -617,9 +609,9 @@ async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
             let asked = Instant::now();
             live.echoes("meanwhile").await;
             assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-            let held = metric(&gateway, "wssgate_memory_held_bytes").await;
+            let held = gateway.metric("wssgate_memory_held_bytes").await;
             highest = highest.max(held);
-            if refused > 0 && metric(&gateway, "wssgate_memory_closed_total").await >= closed {
+            if refused > 0 && gateway.metric("wssgate_memory_closed_total").await >= closed {
                 break;
             }
             assert!(begun.elapsed() < support::PATIENCE, "{refused} refused, {held} bytes held");
@@ -628,8 +620,8 @@ async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
     assert!(highest < LIMIT, "{highest} bytes held");
     let resident = gateway.resident_kib().saturating_sub(before) * 1024;
     assert!(resident < 2 * LIMIT, "{resident} bytes");
-    assert_eq!(metric(&gateway, "wssgate_memory_limit_bytes").await, LIMIT);
-    assert!(metric(&gateway, "wssgate_memory_refused_total").await > 0);
+    assert_eq!(gateway.metric("wssgate_memory_limit_bytes").await, LIMIT);
+    assert!(gateway.metric("wssgate_memory_refused_total").await > 0);
     let line = gateway.wait("session");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"gateway".into(), &1013.into()), "{line}");
     gateway.wait_for(
@@ -639,7 +631,7 @@ async fn clients_that_stop_reading_are_given_up_before_they_take_all_memory() {
     );
     // No client waits any more: there is room again.
     drop(frozen);
-    until(async || metric(&gateway, "wssgate_memory_held_bytes").await < LIMIT / 2).await;
+    until(async || gateway.metric("wssgate_memory_held_bytes").await < LIMIT / 2).await;
     live.echoes("after").await;
     open(gateway.address()).await.echoes("new").await;
 }

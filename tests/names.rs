@@ -166,16 +166,8 @@ async fn a_name_that_stops_resolving_keeps_its_addresses_and_says_so_once() {
     assert_eq!(gateway.lines("a name can't be resolved any more: its last addresses stay in use").len(), 1);
     let name = &upstreams(&gateway)["names"][0];
     assert!(name["failures"].as_u64().unwrap() >= 2 && name["problem"].is_string(), "{name}");
-    let metrics = ask(
-        &mut TcpStream::connect(gateway.admin()).await.unwrap(),
-        "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n",
-    )
-    .await;
-    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-    let failures = metrics.lines().find_map(|line| {
-        line.strip_prefix("wssgate_name_failures_total{name=\"app.test\",kind=\"addresses\"} ")
-    });
-    assert!(failures.expect(&metrics).parse::<u64>().unwrap() >= 2);
+    let failures = gateway.metric("wssgate_name_failures_total{name=\"app.test\",kind=\"addresses\"}").await;
+    assert!(failures >= 2, "{failures}");
     // A reload keeps what is known, and says that it can't be resolved.
     let report = gateway.reload();
     assert_eq!(report["message"], "reloaded", "{report}");

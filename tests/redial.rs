@@ -91,15 +91,6 @@ async fn order(gateway: &Gateway, order: Value) {
     soon(socket.read_exact(&mut answer)).await.unwrap();
 }
 
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
-    let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text();
-    page.lines()
-        .filter(|line| line.starts_with(name))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-        .sum()
-}
-
 /// Waits until the server has been asked so often.
 async fn asked(server: &Server, count: usize) {
     soon(async {
@@ -137,7 +128,7 @@ async fn the_client_goes_on_at_another_server() {
         assert_eq!((first.heard(), second.heard()), (vec!["one".to_owned()], vec!["two".to_owned()]));
         let seen = session(&gateway).await;
         assert_eq!((&seen["redials"], &seen["state"]), (&json!(1), &json!("open")));
-        assert_eq!(metric(&gateway, "wssgate_backend_redials_total").await, 1);
+        assert_eq!(gateway.metric("wssgate_backend_redials_total").await, 1);
         socket.close(1000).await;
         socket.hears_close(1000).await;
         drop(socket);
@@ -209,7 +200,7 @@ async fn a_message_of_which_a_dead_server_has_a_part_ends_the_session_or_is_repe
             assert_eq!(line["ended_by"], "gateway");
             let cause = line["cause"].as_str().unwrap();
             assert!(cause.contains("in the middle of a message"), "{cause}");
-            assert_eq!(metric(&gateway, CUT).await, 1);
+            assert_eq!(gateway.metric(CUT).await, 1);
         }
     }
 }
@@ -246,7 +237,7 @@ async fn a_message_of_which_the_client_has_a_part_ends_the_session() {
         let line = gateway.wait("session");
         assert_eq!((&line["close_code"], &line["redials"]), (&json!(1011), &json!(0)), "{line}");
         assert_eq!(line["ended_by"], if code.is_some() { "gateway" } else { "backend" });
-        assert_eq!(metric(&gateway, CUT).await, 1);
+        assert_eq!(gateway.metric(CUT).await, 1);
     }
 }
 
@@ -306,7 +297,7 @@ async fn a_server_that_refuses_ends_the_session() {
         let line = gateway.wait("session");
         assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(code), &json!("gateway")));
         let name = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"refused\"}";
-        assert_eq!(metric(&gateway, name).await, 1);
+        assert_eq!(gateway.metric(name).await, 1);
     }
 }
 
@@ -383,7 +374,7 @@ async fn sessions_that_can_t_outlive_their_server_say_so() {
     }
     // The first one is as those of other upstreams.
     let name = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"unable\"}";
-    assert_eq!(metric(&gateway, name).await, 1);
+    assert_eq!(gateway.metric(name).await, 1);
     assert!(
         server.seen.all()[0].get("wssgate-session").is_none(),
         "it has no name that it could be known by"

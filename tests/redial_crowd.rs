@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 use support::full_size;
-use support::gateway::{Gateway, Setup, config};
-use support::http1::ask;
+use support::gateway::{Setup, config};
 use support::pki::Pki;
 use support::ws::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
 use tokio::io::AsyncReadExt;
@@ -157,11 +156,11 @@ fn crowd<T>(servers: &[SocketAddr], handshakes: &AtomicU64, restarts: impl Async
             clients.extend([timeout(LONG, member).await.expect("each ends").unwrap()]);
         }
         let cuts =
-            metric(&gateway, "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"cut\"}").await;
+            gateway.metric("wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"cut\"}").await;
         for reason in ["refused", "changed", "timeout", "unable"] {
             let name =
                 format!("wssgate_upstream_redials_failed_total{{upstream=\"pool\",reason=\"{reason}\"}}");
-            assert_eq!(metric(&gateway, &name).await, 0, "{reason}");
+            assert_eq!(gateway.metric(&name).await, 0, "{reason}");
         }
         (Ended { clients, cuts }, of_restarts)
     })
@@ -180,16 +179,6 @@ async fn come(handshakes: &AtomicU64, count: u64) {
         }
     };
     timeout(LONG, coming).await.unwrap_or_else(|_| panic!("{handshakes:?} of {count} have come"));
-}
-
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
-    let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text();
-    let line = page
-        .lines()
-        .find_map(|line| line.strip_prefix(name))
-        .unwrap_or_else(|| panic!("no {name} in {page}"));
-    line.trim().parse().unwrap()
 }
 
 /// Checks what servers have read of each client, against what each handshake has said: they have read an unbroken row

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use support::backend::echo;
 use support::gateway::{Gateway, Setup, config};
-use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::Tls;
@@ -46,13 +45,6 @@ async fn http2(gateway: &Gateway) -> Http2 {
     Http2::connect(io, "default.test").await
 }
 
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
-    let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.text();
-    let line = page.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
-    line[name.len() + 1..].parse().unwrap()
-}
-
 /// Sends so many messages at once, gets each back, and says how long that took.
 async fn flood(socket: &mut WebSocket, count: usize) -> Duration {
     let begin = Instant::now();
@@ -80,8 +72,8 @@ async fn a_client_that_sends_too_many_messages_is_delayed_and_loses_none() {
     let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
     let took = flood(&mut socket, 8).await;
     assert!(took >= Duration::from_millis(950), "HTTP/2: {took:?}");
-    assert!(metric(&gateway, "wssgate_session_pauses_total").await >= 4);
-    assert_eq!(metric(&gateway, "wssgate_sessions_limited_total").await, 0);
+    assert!(gateway.metric("wssgate_session_pauses_total").await >= 4);
+    assert_eq!(gateway.metric("wssgate_sessions_limited_total").await, 0);
 }
 
 #[tokio::test]
@@ -116,7 +108,7 @@ async fn a_session_is_closed_where_the_route_says_so() {
     let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
     socket.text(&"x".repeat(5000)).await;
     socket.hears_close(1008).await;
-    assert_eq!(metric(&gateway, "wssgate_sessions_limited_total").await, 4);
+    assert_eq!(gateway.metric("wssgate_sessions_limited_total").await, 4);
 }
 
 #[tokio::test]
@@ -128,7 +120,7 @@ async fn what_is_left_of_a_rate_goes_along_at_a_takeover() {
     let begin = Instant::now();
     socket.text("seven").await;
     socket.text("eight").await;
-    while metric(&gateway, "wssgate_session_pauses_total").await == 0 {
+    while gateway.metric("wssgate_session_pauses_total").await == 0 {
         tokio::task::yield_now().await;
     }
     gateway.take_over();

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
 use super::conversation::{Fate, Orders, converse};
-use super::{EchoesAs, metric, open_with, redialling, setup};
+use super::{EchoesAs, open_with, redialling, setup};
 
 #[tokio::test]
 async fn the_client_goes_on_over_another_stream() {
@@ -82,7 +82,7 @@ async fn the_client_goes_on_over_another_stream() {
             (&json!(2), &json!(4003), &json!("gateway"))
         );
         assert_eq!(line["backend_protocol"], "HTTP/2");
-        assert_eq!(metric(&gateway, "wssgate_backend_redials_total").await, 2);
+        assert_eq!(gateway.metric("wssgate_backend_redials_total").await, 2);
     }
 }
 

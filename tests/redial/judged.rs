@@ -20,7 +20,7 @@ use tokio::time::{Duration, sleep};
 
 use super::conversation::Fate;
 use super::server::Server;
-use super::{EchoesAs, asked, metric, open, open_with, redialling, session, setup};
+use super::{EchoesAs, asked, open, open_with, redialling, session, setup};
 
 /// The password of alice is "secret".
 const USERS: &str = "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
@@ -51,7 +51,7 @@ async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
     let line = gateway.wait("session");
     assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(3000), &json!("gateway")), "{line}");
     assert_eq!(server.seen.count(), asked);
-    assert_eq!(metric(gateway, "wssgate_upstream_redials_failed_total").await, 1);
+    assert_eq!(gateway.metric("wssgate_upstream_redials_failed_total").await, 1);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::http1::ask;
 use crate::pki::Pki;
 use crate::tls::Tls;
 use crate::{BoxIo, PATIENCE, logfmt};
@@ -278,6 +279,21 @@ impl Gateway {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.lines("admin listener").last().expect("one")["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// What `/metrics` says of `name` now: the sum over all labels, or that one sample if its labels are in the name.
+    ///
+    /// # Panics
+    /// If it says nothing of it.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let mut tcp = TcpStream::connect(self.admin()).await.unwrap();
+        let page = ask(&mut tcp, "GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").await.text();
+        let is_asked = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let samples = page.lines().filter(is_asked);
+        let values: Vec<u64> =
+            samples.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(!values.is_empty(), "no {name} in {page}");
+        values.iter().sum()
     }
 
     /// All log lines so far.
