@@ -11,7 +11,6 @@ use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask, read_head};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,8 +23,7 @@ async fn start(access: &str) -> (Gateway, Seen) {
 }
 
 fn start_before(backend: Backend, access: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let route = format!(
         "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\n[route.access]\n{access}\n",
         backend.address
@@ -105,8 +103,7 @@ async fn a_client_that_asks_too_often_gets_429_and_others_are_served() {
 #[tokio::test]
 async fn connections_over_the_limit_wait_for_the_end_of_another() {
     let (backend, _seen) = echo().await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let route = format!(
         "[[route]]\npath = \"/\"\nproxy = \"http://{}\"\n[admin]\naddress = \"127.0.0.3:0\"\n",
         backend.address

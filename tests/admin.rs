@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
-use support::pki::Pki;
 use support::soon;
 use support::ws::WebSocket;
 use tokio::io::AsyncReadExt;
@@ -20,9 +19,9 @@ const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.3:0\"\n";
 
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test", "*.default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config("", routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate"))
+        .with_certificate(&["default.test", "*.default.test"])
+        .start(&config("", routes))
 }
 
 async fn request(admin: SocketAddr, line: &str) -> Answer {
@@ -135,8 +134,7 @@ async fn a_reload_opens_moves_and_closes_it() {
 #[test]
 fn an_address_that_is_taken_keeps_the_gateway_from_starting() {
     let taken = std::net::TcpListener::bind("127.0.0.5:0").unwrap();
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let section = format!("[admin]\naddress = \"{}\"\n", taken.local_addr().unwrap());
     let mut gateway = setup.launch(&config("", &(ECHO.to_owned() + &section)));
     let line = gateway.wait("the configuration can't be used");

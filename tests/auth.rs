@@ -39,8 +39,7 @@ fn text(backend: &str, access: &str) -> String {
 /// A gateway with one route to an echoing backend, for which this machine is a trusted proxy.
 async fn start(access: &str) -> (Gateway, Seen, String) {
     let (backend, seen) = echo().await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     std::fs::write(setup.path().join("htpasswd"), USERS).unwrap();
     let address = backend.address.to_string();
     std::mem::forget(backend); // it serves as long as the test runs
@@ -388,11 +387,10 @@ async fn without_an_answer_from_the_authorization_server_no_request_comes_in() {
 
 #[tokio::test]
 async fn an_authorization_server_behind_tls_is_trusted_by_its_authorities() {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let pki = Pki::new();
     std::fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
     std::fs::write(setup.path().join("other.pem"), Pki::new().root_pem()).unwrap();
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     let tls = acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None);
     let server = Backend::start(move |tcp| {
         let tls = tls.clone();

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
-use support::pki::Pki;
 use support::soon;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
@@ -22,9 +21,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 const CONTROL: &str = "[control]\nsocket = \"control.sock\"\n";
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 fn upstream(lines: &str, servers: &[SocketAddr]) -> String {

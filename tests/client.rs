@@ -13,7 +13,6 @@ use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{ask, read_answer, read_head};
 use support::http2::{self, Http2};
-use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,8 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// `keys` are the listeners'.
 fn start(keys: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     setup.start(&config("", routes).replace("[[listener]]", &format!("[[listener]]\n{keys}")))
 }
 

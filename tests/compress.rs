@@ -17,7 +17,6 @@ use support::both::{both, http1};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::read_head;
 use support::http2::Http2;
-use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,10 +24,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     std::fs::create_dir(setup.path().join("www")).unwrap();
     std::fs::write(setup.path().join("www/large.css"), text(300_000)).unwrap();
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     setup.start(&config("", routes))
 }
 

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use support::backend::echo;
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{Answer, ask, read_head};
-use support::pki::Pki;
 use support::soon;
 use support::ws::{WebSocket, handshake};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -28,9 +27,7 @@ const CONTROL: &str = "[control]\nsocket = \"control.sock\"\n";
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 
 fn setup() -> Setup {
-    let setup = Setup::new(BINARY);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(BINARY).with_certificate(&["default.test"])
 }
 
 fn with_control(top: &str, routes: &str) -> String {

@@ -12,7 +12,6 @@ use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{ask, read_answer, read_head};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
 use support::ws::WebSocket;
@@ -21,9 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config(top, routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config(top, routes))
 }
 
 async fn over_http1(gateway: &Gateway) -> WebSocket {

@@ -19,11 +19,9 @@ use support::fastcgi::Asked;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{ask, read_head};
 use support::http2::{Http2, read};
-use support::pki::Pki;
-use support::tls::Tls;
-use support::{BoxIo, PATIENCE, soon};
+use support::{PATIENCE, soon};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 fn write(directory: &Path, name: &str, content: &str) {
@@ -34,7 +32,7 @@ fn write(directory: &Path, name: &str, content: &str) {
 
 /// A gateway with these routes, beside a directory `www` with files and scripts.
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let www = setup.path().join("www");
     for script in ["index.php", "admin/index.php", "a b.php", "info.PHP", ".hidden.php"] {
         write(&www, script, "<?php secret");
@@ -53,7 +51,6 @@ fn start(routes: &str) -> Gateway {
     write(setup.path(), "outside.php", "<?php secret");
     symlink("../outside.php", www.join("outside.php")).unwrap();
     symlink("index.php", www.join("inside.php")).unwrap();
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     setup.start(&config("", routes))
 }
 
@@ -121,7 +118,7 @@ async fn a_front_controller_beside_files() {
         assert_eq!((answer.status, answer.get("location")), (308, Some("/admin/")));
     })
     .await;
-    let mut io: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
+    let mut io = gateway.connect_plain().await;
     let opening = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     assert_eq!(ask(&mut io, opening).await.status(), 404);
@@ -248,7 +245,7 @@ async fn bodies_go_both_ways_at_the_same_time() {
         "[[route]]\npath = \"/\"\nfastcgi = {{ server = \"{}\", root = \"www\" }}\nbuffer_request = \"1KiB\"",
         server.address
     ));
-    let mut io: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
+    let mut io = gateway.connect_plain().await;
     io.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\nfirst").await.unwrap();
     let head = read_head(&mut io).await.unwrap();
     assert_eq!((head.status(), head.get("x-length")), (200, Some("300000")));
@@ -272,7 +269,7 @@ async fn bodies_go_both_ways_at_the_same_time() {
     assert_eq!(body.iter().filter(|byte| **byte == b'x').count(), rest.len());
     // Without a length the body is waited for, as far as that may be.
     for (len, status) in [(1000, 200), (5000, 411)] {
-        let mut io: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
+        let mut io = gateway.connect_plain().await;
         let body = "y".repeat(len);
         let request = format!(
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{len:x}\r\n{body}\r\n0\r\n\r\n"
@@ -283,8 +280,7 @@ async fn bodies_go_both_ways_at_the_same_time() {
             assert_eq!((answer.head.get("x-length"), answer.text()), (Some("1000"), body + "end"));
         }
     }
-    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
-    let mut client = Http2::connect(io, "default.test").await;
+    let mut client = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
     let request = client.request(Method::POST, "/");
     let (answer, mut body) = client.begin(request, false).await;
     body.send_data(Bytes::from(vec![b'z'; 900]), true).unwrap();
@@ -435,7 +431,7 @@ async fn servers_that_fail_and_servers_that_hang() {
     assert!(line["cause"].as_str().unwrap().contains("response_timeout"), "{line}");
     assert_eq!((soon(seen.recv()).await, soon(seen.recv()).await), (Some("asked"), Some("closed")));
     // A client that goes away takes its script with it.
-    let mut io: BoxIo = Box::new(TcpStream::connect(gateway.addresses()[1]).await.unwrap());
+    let mut io = gateway.connect_plain().await;
     io.write_all(b"GET /long/ HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert_eq!(soon(seen.recv()).await, Some("asked"));
     drop(io);

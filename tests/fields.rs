@@ -11,15 +11,12 @@ use support::backend::{Backend, echo};
 use support::both::{both, http1, http2};
 use support::gateway::{Gateway, Setup, config};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config(top, routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config(top, routes))
 }
 
 fn proxy(backend: &Backend, options: &str) -> String {

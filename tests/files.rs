@@ -17,18 +17,16 @@ use support::both::{both, http1};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{ask, read_answer, read_head};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A gateway with `options` for the directory `www`, which `fill` fills.
 fn start(options: &str, fill: impl FnOnce(&Path)) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let www = setup.path().join("www");
     fs::create_dir(&www).unwrap();
     fill(&www);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
     let routes = format!(
         "[[route]]\npath = \"/\"\n[route.files]\ndirectory = \"www\"\n{options}\n\
          [[route]]\npath = \"/under/a\"\nfiles = \"www\"\n"

@@ -29,9 +29,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 fn gateway(server: SocketAddr, more: &str) -> Gateway {

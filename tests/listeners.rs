@@ -14,7 +14,6 @@ use support::backend::echo;
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::ask;
 use support::http2::Http2;
-use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
 use support::ws::WebSocket;
@@ -34,8 +33,7 @@ fn v2(client: [u8; 4], tlvs: u16) -> Vec<u8> {
 }
 
 fn start(listener: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test", "a.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test", "a.test"]);
     let text = config("trusted_proxies = [\"10.0.0.0/8\"]", routes);
     let text = text.replacen("127.0.0.1:0\"", &format!("127.0.0.1:0\"\n{listener}"), 1);
     setup.start(&text.replace("tls = false", &format!("tls = false\n{listener}")))
@@ -137,8 +135,8 @@ fn own_address() -> SocketAddr {
 
 #[tokio::test]
 async fn plain_http_is_sent_to_tls() {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test", "a.test", "b.test"]).write(&setup.path().join("certs"), "default");
+    let setup =
+        Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test", "a.test", "b.test"]);
     let tls = own_address();
     let text = format!(
         "[[listener]]\nname = \"tls\"\naddress = \"{tls}\"\nplain_http = \"redirect\"\n\

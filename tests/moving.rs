@@ -15,7 +15,6 @@ use support::backend::{Backend, echo, echo_frames};
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{ask, read_head};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls};
 use support::ws::{self, WebSocket};
 use support::{BoxIo, Io, soon};
@@ -27,9 +26,7 @@ const MOVED: &str = "sessions moved: they go on in the new process";
 const RETIRED: &str = "retired: the last connection has ended";
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 fn message(line: &Value) -> &str {

@@ -26,8 +26,7 @@ use support::ws::WebSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     std::fs::write(setup.path().join("resolv.conf"), "search corp.test\n").unwrap();
     std::fs::write(setup.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
     setup

@@ -23,8 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
-    setup.start(&config(top, routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config(top, routes))
 }
 
 fn route(address: SocketAddr, upgrade: &str) -> String {

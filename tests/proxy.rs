@@ -18,7 +18,6 @@ use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{ask, read_answer, read_head};
 use support::http2::{self, Http2};
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::{accept, handshake};
 use support::{BoxIo, Io, soon};
@@ -28,9 +27,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Duration;
 
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config("", routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config("", routes))
 }
 
 async fn plain(gateway: &Gateway) -> BoxIo {
@@ -159,8 +156,7 @@ async fn connections_to_a_backend_are_kept_and_used_again() {
     })
     .await;
     // One worker, so that there is one pool.
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
     for _ in 0..3 {
         let mut io = plain(&gateway).await;
@@ -227,8 +223,7 @@ fn with(fields: &str) -> String {
 async fn a_connection_that_a_client_has_logged_in_is_its_own() {
     for pool in ["", "pool = \"off\"\n"] {
         let (backend, mut ended) = logging_in().await;
-        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
         let gateway = setup.start(&config("workers = 1", &(route("/", backend.address) + pool)));
         let mut alice = plain(&gateway).await;
         for (fields, status, user) in [
@@ -275,8 +270,7 @@ async fn a_connection_that_a_client_has_logged_in_is_its_own() {
 #[tokio::test]
 async fn a_handshake_can_log_its_connection_in() {
     let (backend, _ended) = logging_in().await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
     let mut io = plain(&gateway).await;
     assert_eq!(
@@ -302,8 +296,7 @@ async fn a_route_without_a_pool_keeps_no_connection() {
         }
     })
     .await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     // The other route's connections are to the same server, and not for this one.
     let routes =
         route("/", backend.address) + "pool = \"off\"\n" + &route("/on", backend.address) + "pool = \"on\"\n";
@@ -329,8 +322,7 @@ async fn a_kept_connection_that_the_backend_has_closed_is_no_error() {
         }
     })
     .await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let gateway = setup.start(&config("workers = 1", &route("/", backend.address)));
     let mut io = plain(&gateway).await;
     for i in 0..5 {
@@ -834,8 +826,7 @@ async fn answers_on_their_way_over_http2_are_not_cut() {
         }
     })
     .await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let routes = route("/", backend.address);
     let config = config("", &routes).replace("[[listener]]", "[[listener]]\nheader_timeout = \"100ms\"");
     let gateway = setup.start(&config);
@@ -1032,8 +1023,7 @@ async fn what_a_careless_server_says_is_passed_on_when_it_is_one_answer() {
         routes += &route(&format!("/{i}"), backend.address);
         backends.push((backend, connections));
     }
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let gateway = setup.start(&config("workers = 1", &routes));
     let mut io = plain(&gateway).await;
     let mut client = http2(&gateway).await;

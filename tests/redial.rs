@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Head, ask, read_head};
-use support::pki::Pki;
 use support::soon;
 use support::ws::{PING, PONG, TEXT, WebSocket, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,9 +35,7 @@ mod moving;
 mod server;
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 fn redialling(servers: &[SocketAddr], lines: &str, more: &str) -> String {

@@ -18,7 +18,6 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use support::full_size;
 use support::gateway::{Setup, config};
-use support::pki::Pki;
 use support::ws::{CLOSE, Frame, PING, PONG, TEXT, WebSocket};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -130,8 +129,7 @@ struct Ended {
 
 /// Runs a crowd while `restarts` happen. Returns what it has seen, and what `restarts` returns.
 fn crowd<T>(servers: &[SocketAddr], handshakes: &AtomicU64, restarts: impl AsyncFnOnce() -> T) -> (Ended, T) {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let list: Vec<_> = servers.iter().map(|address| format!("\"http://{address}\"")).collect();
     let gateway = setup.start(&config(
         "workers = 2\n[admin]\naddress = \"127.0.0.3:0\"",

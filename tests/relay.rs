@@ -17,7 +17,6 @@ use std::time::Duration;
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::soon;
 use support::tls::Tls;
 use support::ws::{BINARY, CLOSE, PING, PONG, TEXT, WebSocket, encode, handshake};
@@ -27,9 +26,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config("", routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config("", routes))
 }
 
 #[derive(Clone, Copy)]
@@ -444,8 +441,7 @@ async fn idle_sessions_are_pinged_while_others_never_rest_and_behind_that() {
     const IDLE: usize = 2000;
     rlimit::increase_nofile_limit(u64::MAX).unwrap(); // a client and its backend each
     let (backend, _seen) = echo().await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let times = "[route.websocket]\nping_interval = \"1s\"\npong_timeout = \"1m\"\n";
     let gateway = setup.start(&config("workers = 1", &(route("/", backend.address) + times)));
     let plain = gateway.addresses()[1];

@@ -11,15 +11,12 @@ use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
 fn start(routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config("", routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config("", routes))
 }
 
 async fn http2(gateway: &Gateway) -> Http2 {

@@ -301,8 +301,7 @@ fn listed_messages(gateway: &Gateway, sockets: usize, age: Duration) -> [u64; 2]
 
 /// A gateway with one route to each backend: `/` to the first, `/1` to the second.
 fn in_front_of(backends: &[EchoProcess], websocket: &str) -> Gateway {
-    let setup = Setup::new(WSSGATE);
-    Pki::new().issue(&[SERVER_NAME]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(WSSGATE).with_certificate(&[SERVER_NAME]);
     let routes = backends.iter().zip(PATHS).map(|(backend, path)| {
         format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{}\"\n{websocket}", backend.address)
     });
@@ -373,8 +372,7 @@ fn frozen_clients() {
 fn listed_sessions() {
     let (idle, lists) = if full_size() { (18_000, 10) } else { (1000, 3) };
     let (talking, sockets) = (100, idle + 100);
-    let setup = Setup::new(WSSGATE);
-    Pki::new().issue(&[SERVER_NAME]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(WSSGATE).with_certificate(&[SERVER_NAME]);
     let routes = "[[route]]\npath = \"/\"\nservice = \"echo\"\n[control]\nsocket = \"control.sock\"\n";
     let gateway = setup.start(&config("", routes));
     let start = |sockets, first_source, per_second| {

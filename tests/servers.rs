@@ -21,9 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 async fn http2(gateway: &Gateway) -> Http2 {

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use support::backend::echo;
 use support::gateway::{Gateway, Setup, config};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
@@ -19,8 +18,7 @@ use tokio::net::TcpStream;
 /// A gateway with a route to an echoing backend, one to the echo service, and one whose sessions are redialled.
 async fn start(websocket: &str) -> Gateway {
     let (backend, _seen) = echo().await;
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     let address = backend.address;
     std::mem::forget(backend); // it serves as long as the test runs
     let upstream = format!(

@@ -13,7 +13,6 @@ use support::both::{Answer, both, http1};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use tokio::net::TcpStream;
 
@@ -22,8 +21,7 @@ fn start(routes: &str) -> Gateway {
 }
 
 fn start_in(setup: Setup, routes: &str) -> Gateway {
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config("", routes))
+    setup.with_certificate(&["default.test"]).start(&config("", routes))
 }
 
 #[tokio::test]

@@ -316,11 +316,7 @@ fn a_file_alone_is_the_configuration() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_not_shared() {
-    let start = |config: &str| {
-        let setup = Setup::new(BINARY);
-        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-        setup.launch(config)
-    };
+    let start = |config: &str| Setup::new(BINARY).with_certificate(&["default.test"]).launch(config);
     let first = start(&config("", ECHO));
     first.wait("ready");
     let taken = first.address().to_string();
@@ -352,8 +348,7 @@ fn it_does_not_start_with_what_is_broken() {
 /// The configuration is a pipe, so the gateway stands still before it has read anything.
 #[tokio::test]
 async fn an_early_hangup_does_not_kill_and_is_not_lost() {
-    let setup = Setup::new(BINARY);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(BINARY).with_certificate(&["default.test"]);
     let pipe = setup.config_file();
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let gateway = setup.launch_as_it_is();
@@ -417,8 +412,7 @@ async fn the_demonstration_makes_one_certificate_and_says_where_it_is() {
 
 #[tokio::test]
 async fn the_console_page() {
-    let setup = Setup::new(BINARY);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(BINARY).with_certificate(&["default.test"]);
     let routes =
         "[[route]]\npath = \"/try\"\nservice = \"console\"\n[[route]]\npath = \"/wss\"\nservice = \"echo\"\n";
     let gateway = setup.start(&config("", routes));
@@ -495,8 +489,7 @@ async fn the_line_in_the_readme_is_what_it_prints() {
 /// Whatever clients send and files hold.
 #[tokio::test]
 async fn lines_of_text_are_logfmt() {
-    let setup = Setup::new(BINARY).with_text_log();
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(BINARY).with_text_log().with_certificate(&["default.test"]);
     let gone = "[[route]]\npath = \"/gone\"\nproxy = \"http://127.0.0.1:1\"\n";
     let gateway = setup.start(&config("", &(ECHO.to_owned() + gone)));
     let (tls, plain) = (gateway.addresses()[0], gateway.addresses()[1]);

@@ -15,15 +15,12 @@ use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Head, ask};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 fn upstream(sticky: &str, servers: &[SocketAddr]) -> String {

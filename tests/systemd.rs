@@ -21,7 +21,6 @@ use nix::unistd::Pid;
 use rustix::fs::fstat;
 use support::gateway::{Gateway, Setup, config, send_signal};
 use support::http1::ask;
-use support::pki::Pki;
 use support::ws::WebSocket;
 use support::{PATIENCE, soon};
 use tempfile::TempDir;
@@ -32,9 +31,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 
 fn setup() -> Setup {
-    let setup = Setup::new(BINARY);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(BINARY).with_certificate(&["default.test"])
 }
 
 async fn status(address: SocketAddr) -> u16 {

@@ -28,7 +28,6 @@ use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{ask, read_answer};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::{Rekeying, TLS12, TLS13, Tls};
 use support::ws::{self, WebSocket};
 use support::{BoxIo, PATIENCE, full_size, soon};
@@ -46,9 +45,7 @@ const HANDED_OVER: &str =
 const FAILED: &str = "takeover failed: this process continues to serve, and nothing has changed";
 
 fn setup() -> Setup {
-    let setup = Setup::new(BINARY);
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(BINARY).with_certificate(&["default.test"])
 }
 
 async fn over_http1(gateway: &Gateway) -> WebSocket {

@@ -23,8 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
-    setup.start(&config(top, routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config(top, routes))
 }
 
 fn route(address: SocketAddr, more: &str) -> String {

@@ -116,9 +116,7 @@ impl Issuer {
 }
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 async fn text(jwt: &str) -> String {

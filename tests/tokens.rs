@@ -16,7 +16,6 @@ use support::backend::{Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
 use support::http2::Http2;
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::{WebSocket, handshake};
 use tokio::net::TcpStream;
@@ -39,8 +38,7 @@ fn text(backend: std::net::SocketAddr, jwt: &str) -> String {
 }
 
 async fn start(jwt: &str) -> Site {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     fs::write(setup.path().join("keys.json"), keys(&[("k1", SECRET)])).unwrap();
     let (backend, seen) = echo().await;
     let address = backend.address;

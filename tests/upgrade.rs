@@ -16,7 +16,6 @@ use support::backend::{Backend, Seen, echo, echo_frames};
 use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{Answer, ask, read_head};
 use support::http2::{self, Http2};
-use support::pki::Pki;
 use support::tls::Tls;
 use support::ws::{BINARY, KEY, WebSocket, accept, encode, handshake};
 use support::{BoxIo, PATIENCE, soon};
@@ -25,9 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
 fn start(top: &str, routes: &str) -> Gateway {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup.start(&config(top, routes))
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&config(top, routes))
 }
 
 async fn http1(gateway: &Gateway) -> BoxIo {
@@ -291,8 +288,7 @@ async fn a_listener_can_leave_websockets_to_http1() {
     let text = config("", &route("/", backend.address));
     for (is_on, answer) in [(true, HEADERS), (false, RST_STREAM)] {
         let word = if is_on { "on" } else { "off" };
-        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-        Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
+        let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
         let to = format!("[[listener]]\nwebsocket_over_http2 = \"{word}\"\n");
         let gateway = setup.start(&text.replacen("[[listener]]\n", &to, 1));
         let mut io: BoxIo =

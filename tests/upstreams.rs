@@ -15,15 +15,12 @@ use std::time::{Duration, Instant};
 use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
-use support::pki::Pki;
 use support::soon;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
 fn setup() -> Setup {
-    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
-    Pki::new().issue(&["default.test"]).write(&setup.path().join("certs"), "default");
-    setup
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
 }
 
 /// A gateway with one route to an upstream of these servers, with these further lines.
