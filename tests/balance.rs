@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
-use support::soon;
 use support::ws::WebSocket;
+use support::{soon, until};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -230,22 +230,12 @@ async fn no_request_is_lost_while_servers_come_and_go() {
             servers.push(echo().await.0);
             gateway = reload(gateway, upstream(&lines, &addresses(&servers))).await;
             let before = done.load(Ordering::SeqCst);
-            soon(async {
-                while done.load(Ordering::SeqCst) < before + 24 {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+            until(async || done.load(Ordering::SeqCst) >= before + 24).await;
             // One that the file doesn't name any more listens no longer.
             let gone = servers.remove(0);
             gateway = reload(gateway, upstream(&lines, &addresses(&servers))).await;
             let before = done.load(Ordering::SeqCst);
-            soon(async {
-                while done.load(Ordering::SeqCst) < before + 24 {
-                    tokio::task::yield_now().await;
-                }
-            })
-            .await;
+            until(async || done.load(Ordering::SeqCst) >= before + 24).await;
             drop(gone);
         }
         stop.store(true, Ordering::SeqCst);

@@ -23,7 +23,7 @@ use support::http2::Http2;
 use support::pki::{Issued, Pki};
 use support::tls::{Tls, leaf};
 use support::ws::{BINARY, WebSocket, encode, handshake};
-use support::{Io, full_size, soon};
+use support::{Io, full_size, soon, until};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -69,16 +69,6 @@ async fn handing_over() -> (Backend, mpsc::UnboundedReceiver<WebSocket>) {
     })
     .await;
     (backend, told)
-}
-
-/// Until it is so.
-async fn until(what: impl AsyncFn() -> bool) {
-    soon(async {
-        while !what().await {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

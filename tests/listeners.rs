@@ -14,8 +14,8 @@ use support::backend::echo;
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::ask;
 use support::http2::Http2;
-use support::soon;
 use support::tls::Tls;
+use support::until;
 use support::ws::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -273,12 +273,7 @@ async fn unix_sockets_over_reloads_and_takeovers() {
     gateway.wait("no longer listening");
     assert!(!tls.exists() && gateway.path().join("other.sock").exists());
     send_signal(new, "TERM");
-    soon(async {
-        while http.exists() || gateway.path().join("other.sock").exists() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || !http.exists() && !gateway.path().join("other.sock").exists()).await;
 }
 
 #[tokio::test]

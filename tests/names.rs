@@ -20,8 +20,8 @@ use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
 use support::http2_server::{Http2Seen, connection, echo};
 use support::pki::Pki;
-use support::soon;
 use support::tls::{TLS13, acceptor};
+use support::until;
 use support::ws::WebSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -68,16 +68,6 @@ async fn server(gateway: &Gateway) -> String {
     let answer = get(gateway).await;
     assert_eq!(answer.status(), 200, "{}", gateway.log());
     gateway.wait_nth("request", before)["backend"].as_str().unwrap().to_owned()
-}
-
-/// Asks until it is so.
-async fn until(mut condition: impl AsyncFnMut() -> bool) {
-    soon(async {
-        while !condition().await {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 fn counts(servers: &[(Backend, Seen); 3]) -> [usize; 3] {

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Head, ask, read_head};
-use support::soon;
 use support::ws::{PING, PONG, TEXT, WebSocket, encode};
+use support::{soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -89,13 +89,9 @@ async fn order(gateway: &Gateway, order: Value) {
 }
 
 /// Waits until the server has been asked so often.
-async fn asked(server: &Server, count: usize) {
-    soon(async {
-        while server.seen.count() < count {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+#[track_caller]
+fn asked(server: &Server, count: usize) -> impl Future<Output = ()> {
+    until(async move || server.seen.count() >= count)
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use support::gateway::{Gateway, Setup, config, route};
 use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
-use support::soon;
 use support::tls::{Tls, leaf};
 use support::ws::{TEXT, WebSocket};
+use support::{soon, until};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -96,12 +96,7 @@ async fn two_hundred_live_sockets_notice_nothing() {
         last = now;
         // Every round sees traffic after the reload.
         let before = all.load(Ordering::SeqCst);
-        soon(async {
-            while all.load(Ordering::SeqCst) < before + 1000 {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        until(async || all.load(Ordering::SeqCst) >= before + 1000).await;
     }
     stop.store(true, Ordering::SeqCst);
     let mut counts = Vec::new();

@@ -15,6 +15,7 @@ use support::http1::ask;
 use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls, acceptor};
+use support::until;
 use support::ws::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -459,13 +460,7 @@ async fn connections_come_from_each_source_address_in_turn() {
     }
     open[0].echoes("hello").await;
     assert_eq!(take(), ["127.0.0.2", "127.0.0.3", "127.0.0.6", "127.0.0.7"]);
-    support::soon(async {
-        let all =
-            |peers: &[String]| ["127.0.0.4", "127.0.0.5"].iter().all(|ip| peers.iter().any(|p| p == ip));
-        while !all(&probes.lock().unwrap()) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let all = |peers: &[String]| ["127.0.0.4", "127.0.0.5"].iter().all(|ip| peers.iter().any(|p| p == ip));
+    until(async || all(&probes.lock().unwrap())).await;
     assert!(probes.lock().unwrap().iter().all(|ip| ip == "127.0.0.4" || ip == "127.0.0.5"));
 }

@@ -12,6 +12,7 @@ use support::backend::echo;
 use support::gateway::{Gateway, Setup, config};
 use support::http2::Http2;
 use support::tls::Tls;
+use support::until;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
@@ -118,9 +119,7 @@ async fn what_is_left_of_a_rate_goes_along_at_a_takeover() {
     let begin = Instant::now();
     socket.text("seven").await;
     socket.text("eight").await;
-    while gateway.metric("wssgate_session_pauses_total").await == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(async || gateway.metric("wssgate_session_pauses_total").await > 0).await;
     gateway.take_over();
     gateway.wait("sessions moved: they go on in the new process");
     socket.hears_text("seven").await;

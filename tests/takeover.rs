@@ -30,7 +30,7 @@ use support::http1::{ask, read_answer};
 use support::http2::Http2;
 use support::tls::{Rekeying, TLS12, TLS13, Tls};
 use support::ws::{self, WebSocket};
-use support::{BoxIo, PATIENCE, full_size, soon};
+use support::{BoxIo, PATIENCE, full_size, soon, until};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -183,12 +183,7 @@ async fn sessions_move_to_the_new_process() {
             socket.echoes("after").await;
         }
     }
-    soon(async {
-        while is_running(old) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || !is_running(old)).await;
     for socket in &mut live {
         socket.close(1000).await;
         socket.hears_close(1000).await;
@@ -688,12 +683,7 @@ async fn a_new_process_that_hangs_is_killed_and_one_thing_is_done_at_a_time() {
     gateway.signal("HUP");
     gateway.wait("SIGHUP waits: a takeover is in progress");
     assert!(gateway.wait(FAILED)["cause"].as_str().unwrap().contains("killed"));
-    soon(async {
-        while is_running(new) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || !is_running(new)).await;
     // The SIGHUP was not forgotten; a SIGUSR2 waits for the reload.
     gateway.signal("USR2");
     gateway.wait("SIGUSR2 waits: a reload is in progress");
@@ -784,12 +774,7 @@ async fn a_replaced_binary_is_picked_up() {
     let last = gateway.take_over();
     gateway.wait_nth("retired: the last connection has ended", 2);
     // The one between the two is closed when the new process has seen the old one's end of it go.
-    soon(async {
-        while descriptors(last) > before {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(async || descriptors(last) <= before).await;
     end(gateway);
 }
 

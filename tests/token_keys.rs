@@ -14,13 +14,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
-use support::Io;
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{ask, read_head};
 use support::pki::Pki;
 use support::tls::{TLS13, acceptor};
 use support::ws::WebSocket;
+use support::{Io, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -109,9 +109,7 @@ impl Issuer {
 
     /// Waits until it has been asked so often.
     async fn is_asked(&self, count: usize) {
-        while self.asked() < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || self.asked() >= count).await;
     }
 }
 

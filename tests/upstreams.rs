@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, Setup, config};
 use support::http1::{Answer, ask};
-use support::soon;
 use support::ws::WebSocket;
+use support::{soon, until};
 use tokio::net::TcpStream;
 
 fn setup() -> Setup {
@@ -675,7 +675,7 @@ async fn a_takeover_hands_on_the_retry_budget() {
         };
         // Ten retries in ten seconds are free, and a fifth of so few requests is less.
         let began = Instant::now();
-        while failed(2).await == 0 {}
+        until(async || failed(2).await > 0).await;
         gateway.take_over();
         let then = failed(4).await;
         if began.elapsed() < Duration::from_secs(8) {

@@ -7,10 +7,9 @@ use http::{HeaderMap, Method, Response};
 use serde_json::json;
 use support::http2::{Http2, Stream, read};
 use support::http2_server;
-use support::soon;
 use support::tls::Tls;
+use support::{soon, until};
 use tokio::sync::watch;
-use tokio::time::{Duration, sleep};
 
 use super::conversation::{Fate, Orders, converse};
 use super::{EchoesAs, open_with, redialling, setup};
@@ -45,12 +44,7 @@ async fn the_client_goes_on_over_another_stream() {
         let (mut socket, _) = open_with(&gateway, "Cookie: c=1\r\nX-Own: 2\r\n").await;
         let mut sessions = Vec::new();
         for resume in 0..3 {
-            soon(async {
-                while seen.count() == resume {
-                    sleep(Duration::from_millis(5)).await;
-                }
-            })
-            .await;
+            until(async || seen.count() != resume).await;
             let head = seen.last();
             let field = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(head.uri.to_string(), "http://default.test/ws?room=1");

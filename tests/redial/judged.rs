@@ -12,8 +12,8 @@ use support::backend::{Backend, Seen};
 use support::gateway::Gateway;
 use support::http1::read_head;
 use support::pki::Pki;
-use support::soon;
 use support::tls::Tls;
+use support::until;
 use support::ws::WebSocket;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, sleep};
@@ -61,12 +61,7 @@ async fn a_reload_that_refuses_the_address_ends_a_session_before_it_is_passed_on
     let mut socket = open(&gateway).await;
     socket.echoes_as("a", "one").await;
     server.stop(Fate::Dies);
-    soon(async {
-        while session(&gateway).await["state"] != "redialling" {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(async || session(&gateway).await["state"] == "redialling").await;
     reload(&gateway, &server, "[route.access]\ndeny = [\"127.0.0.0/8\"]\n");
     server.serve();
     socket.hears_close(3000).await;
@@ -126,12 +121,7 @@ async fn users_and_tokens_that_are_still_good_go_on() {
         assert_eq!(server.seen.last().get("authorization"), None);
         assert_eq!(server.seen.count(), 2);
         server.restart(Fate::Closes(1012));
-        soon(async {
-            while session(&gateway).await["state"] != "redialling" {
-                sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until(async || session(&gateway).await["state"] == "redialling").await;
         sleep(Duration::from_millis(500)).await; // which is time for three attempts
         assert_eq!(server.seen.count(), 2);
     }
@@ -177,12 +167,7 @@ async fn the_authorization_server_is_asked_again() {
     // Without an answer nothing is decided: no server is asked, and the search goes on.
     status.store(0, Ordering::SeqCst);
     server.restart(Fate::Dies);
-    soon(async {
-        while seen.count() < 4 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(async || seen.count() >= 4).await;
     assert_eq!(server.seen.count(), 2);
     status.store(204, Ordering::SeqCst);
     socket.echoes_as("a", "three").await;

@@ -76,3 +76,16 @@ pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
         }
     }
 }
+
+/// Asks again and again until it is so.
+///
+/// # Panics
+/// If it doesn't come to be so.
+#[track_caller]
+pub fn until(mut is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    soon(async move {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+}
