@@ -15,7 +15,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::backend::echo;
-use support::gateway::{Gateway, Setup, config, route, send_signal};
+use support::gateway::{Gateway, RETIRED, Setup, config, route, send_signal};
 use support::http1::{Answer, ask, read_head};
 use support::soon;
 use support::ws::{WebSocket, handshake};
@@ -541,7 +541,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     live.close(1000).await;
     live.hears_close(1000).await;
     drop(live);
-    gateway.wait("retired: the last connection has ended");
+    gateway.wait(RETIRED);
     assert_eq!(pid().await, u64::from(new), "the old process has left the path alone");
     done(&gateway, "undrain /a").await;
     assert_eq!(get(&gateway, "/a").await.status(), 200);
@@ -549,7 +549,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     for n in 2..8 {
         let new = gateway.take_over();
         gateway.wait_nth("control socket", n);
-        gateway.wait_nth("retired: the last connection has ended", n - 1);
+        gateway.wait_nth(RETIRED, n - 1);
         assert_eq!(pid().await, u64::from(new));
     }
     let path = gateway.path().join("control.sock");

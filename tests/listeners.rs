@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use support::backend::echo;
-use support::gateway::{Gateway, Setup, config, route, send_signal};
+use support::gateway::{Gateway, RETIRED, Setup, config, route, send_signal};
 use support::http1::ask;
 use support::http2::Http2;
 use support::tls::Tls;
@@ -258,7 +258,7 @@ async fn unix_sockets_over_reloads_and_takeovers() {
     let new = gateway.take_over();
     let moved = gateway.wait("sessions moved: they go on in the new process");
     assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&2.into(), &0.into()));
-    gateway.wait("retired: the last connection has ended");
+    gateway.wait(RETIRED);
     for socket in [&mut plain, &mut encrypted] {
         socket.echoes("after a takeover").await;
     }

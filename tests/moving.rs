@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use support::backend::{Backend, echo, echo_frames};
-use support::gateway::{Gateway, Setup, config, route, send_signal};
+use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route, send_signal};
 use support::http1::{ask, read_head};
 use support::http2::Http2;
 use support::tls::{TLS12, TLS13, Tls};
@@ -21,9 +21,6 @@ use support::{BoxIo, Io, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-
-const MOVED: &str = "sessions moved: they go on in the new process";
-const RETIRED: &str = "retired: the last connection has ended";
 
 fn setup() -> Setup {
     Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
@@ -39,13 +36,6 @@ async fn plain(gateway: &Gateway, fields: &str) -> Result<WebSocket, u16> {
         .await
         .map(|(socket, _)| socket)
         .map_err(|answer| answer.status())
-}
-
-/// Its last process ended in order.
-#[track_caller]
-fn end(mut gateway: Gateway) {
-    send_signal(gateway.successors().last().copied().unwrap_or(gateway.pid()), "TERM");
-    gateway.ends_well();
 }
 
 #[tokio::test]
@@ -82,7 +72,7 @@ async fn a_session_that_is_opened_during_the_takeover_moves_too() {
     gateway.wait(RETIRED);
     late.echoes("it goes on in the new one").await;
     drop(late);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 /// A new process that answers nothing any more: what it has not taken goes on in the old one.
@@ -123,7 +113,7 @@ async fn a_new_process_that_stands_still_is_given_up() {
     gateway.wait(MOVED);
     slow.echoes("and can move").await;
     drop(slow);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -155,7 +145,7 @@ async fn a_moved_session_counts_by_the_same_field_of_its_client() {
     });
     again.await.echoes("a place is free").await;
     drop((live, first));
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -212,7 +202,7 @@ async fn the_log_says_what_stays_by_kind() {
     tunnel.hears_close(1000).await;
     drop((tunnel, client, events));
     gateway.wait(RETIRED);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 async fn hears(io: &mut (impl Io + ?Sized), text: &str) {
@@ -396,7 +386,7 @@ async fn sessions_that_are_no_relay_move_with_all_that_is_on_its_way() {
         let protocol = if at < 6 { Value::Null } else { "tcp".into() };
         assert_eq!(line["upgrade"], protocol, "{line}");
     }
-    end(Arc::into_inner(gateway).unwrap());
+    Arc::into_inner(gateway).unwrap().ends_with_its_last_process();
 }
 
 /// `wssgate` with these arguments and the configuration of `gateway`: whether it succeeds, and what it says.
@@ -459,7 +449,7 @@ async fn a_session_is_closed_by_the_process_that_has_it() {
     quick.close(1001).await;
     gateway.wait(RETIRED);
     drop((quick, slow));
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 /// A program whose limit on open files is lower: what doesn't fit there stays, and nothing is lost.
@@ -496,10 +486,10 @@ async fn sessions_for_which_the_new_process_has_no_descriptors_stay() {
     }
     drop(live);
     gateway.wait(RETIRED);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
-/// Whose the kernel says that the process is: root's, if its memory may not be dumped (proc(5), `/proc/pid`).
+/// The user that owns `/proc/PID`: root, if the memory of the process may not be dumped (proc(5)).
 fn owner(pid: u32) -> u32 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(format!("/proc/{pid}/status")).unwrap().uid()

@@ -177,7 +177,7 @@ async fn a_message_of_which_a_dead_server_has_a_part_ends_the_session_or_is_repe
         socket.hears_text("a one").await;
         let message = encode(TEXT, b"in two parts", true);
         socket.send_raw(&message[..9]).await;
-        sleep(Duration::from_millis(100)).await; // it is on its way
+        until(async || server.begun() == 2).await;
         server.restart(Fate::Dies);
         if repeat {
             asked(&server, 2).await;
@@ -257,7 +257,7 @@ async fn a_server_that_closes_in_order_gets_the_message_under_way() {
     let gateway = start(&[server.address()], "");
     let mut socket = open(&gateway).await;
     socket.send(0x01, "in two ").await;
-    sleep(Duration::from_millis(100)).await;
+    until(async || server.begun() == 1).await;
     server.restart(Fate::Closes(1012));
     sleep(Duration::from_millis(100)).await;
     assert_eq!(server.seen.count(), 1, "it still has its session");

@@ -146,7 +146,7 @@ fn crowd<T>(servers: &[SocketAddr], handshakes: &AtomicU64, restarts: impl Async
         let members: Vec<_> = (0..crowd_size())
             .map(|_| tokio::spawn(member(gateway.addresses()[1], doors.clone(), stops.clone())))
             .collect();
-        come(handshakes, crowd_size()).await;
+        wait_for_handshakes(handshakes, crowd_size()).await;
         let of_restarts = restarts().await;
         stop.send_replace(true);
         let mut clients = BTreeMap::new();
@@ -170,7 +170,7 @@ const TRAFFIC: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(120);
 
 /// Waits until there were so many handshakes.
-async fn come(handshakes: &AtomicU64, count: u64) {
+async fn wait_for_handshakes(handshakes: &AtomicU64, count: u64) {
     let coming = async {
         while handshakes.load(Ordering::Relaxed) < count {
             sleep(Duration::from_millis(10)).await;
@@ -246,7 +246,7 @@ fn ten_restarts_in_order() {
             let closing = spawn_blocking(move || server.close(1012));
             served.extend(closing.await.unwrap());
             server = Process::start("a", Some(address), &handshakes);
-            come(&handshakes, crowd_size() * (n + 1)).await;
+            wait_for_handshakes(&handshakes, crowd_size() * (n + 1)).await;
             sleep(TRAFFIC).await;
         }
         (server, served)
@@ -273,7 +273,7 @@ fn two_servers() {
             let moved = closed.len() as u64;
             served.extend(closed);
             servers[at] = start(name, Some(address));
-            come(&handshakes, before + moved).await; // those that it had are at the other one
+            wait_for_handshakes(&handshakes, before + moved).await; // those that it had are at the other one
             sleep(TRAFFIC).await;
         }
         (servers, served)
@@ -295,7 +295,7 @@ fn ten_kills() {
             served.extend(spawn_blocking(move || server.kill()).await.unwrap());
             let before = handshakes.load(Ordering::Relaxed);
             server = Process::start("a", Some(address), &handshakes);
-            come(&handshakes, before + crowd_size() / 2).await; // some of the others were cut
+            wait_for_handshakes(&handshakes, before + crowd_size() / 2).await; // some of the others were cut
             sleep(TRAFFIC).await;
         }
         (server, served)

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use support::gateway::{Gateway, Setup, config, send_signal};
+use support::gateway::{Gateway, RETIRED, Setup, config, kib, send_signal};
 use support::http1::ask;
 use support::pki::Pki;
 use support::swarm::{Clients, EchoProcess, Plan, SERVER_NAME, Seen, play_part};
@@ -203,7 +203,7 @@ fn takeovers(mixed: bool) {
     let connected = Instant::now();
     swarm.iter_mut().for_each(Clients::go_on);
     let quiet = worst_of(&mut swarm);
-    let own_kib = resident_kib(gateway.pid());
+    let own_kib = gateway.resident_kib();
     let (mut frozen_p99, mut frozen_max, mut took_ms, mut last) = (0.0, 0.0, 0, gateway.pid());
     for n in 0..takeovers {
         let began = Instant::now();
@@ -214,7 +214,7 @@ fn takeovers(mixed: bool) {
             (&sockets.into(), &0.into()),
             "{moved}"
         );
-        gateway.wait_nth("retired: the last connection has ended", n);
+        gateway.wait_nth(RETIRED, n);
         assert!(began.elapsed() < Duration::from_secs(10), "the old process takes {:?}", began.elapsed());
         let taken = gateway.wait_nth("sessions taken over", n);
         frozen_p99 = f64::max(frozen_p99, taken["frozen_p99_ms"].as_f64().unwrap());
@@ -223,7 +223,7 @@ fn takeovers(mixed: bool) {
         swarm.iter_mut().for_each(Clients::go_on);
     }
     let moving = worst_of(&mut swarm);
-    let moved_kib = resident_kib(last);
+    let moved_kib = kib(last, "VmRSS:");
     let before = messages_of(&swarm.iter_mut().map(Clients::seen).collect::<Vec<_>>());
     // The time in which a session is frozen is no part of its age.
     let age =
@@ -257,12 +257,6 @@ fn takeovers(mixed: bool) {
         assert!(took_ms < 2000 && frozen_p99 < 50.0, "{took_ms} ms, {frozen_p99} ms");
     }
     send_signal(last, "TERM");
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Messages to the gateway, and from it.

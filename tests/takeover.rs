@@ -25,7 +25,7 @@ use rustix::fs::OFlags;
 use rustls::CipherSuite;
 use serde_json::Value;
 use support::backend::{Backend, echo};
-use support::gateway::{Gateway, Setup, config, route, send_signal};
+use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route, send_signal};
 use support::http1::{ask, read_answer};
 use support::http2::Http2;
 use support::tls::{Rekeying, TLS12, TLS13, Tls};
@@ -56,13 +56,6 @@ async fn over_http1(gateway: &Gateway) -> WebSocket {
 async fn status(address: SocketAddr) -> u16 {
     let mut io = TcpStream::connect(address).await.unwrap();
     ask(&mut io, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status()
-}
-
-/// Its last process ended in order.
-#[track_caller]
-fn end(mut gateway: Gateway) {
-    send_signal(gateway.successors().last().copied().unwrap_or(gateway.pid()), "TERM");
-    gateway.ends_well();
 }
 
 fn is_running(pid: u32) -> bool {
@@ -114,7 +107,7 @@ async fn live_sessions_stay_and_new_ones_go_to_the_new_process() {
     tunnel.close(1000).await;
     tunnel.hears_close(1000).await;
     drop((live, tunnel, client));
-    gateway.wait("retired: the last connection has ended");
+    gateway.wait(RETIRED);
     fresh.echoes("alone").await;
     send_signal(new, "TERM");
     fresh.hears_close(1001).await;
@@ -150,11 +143,9 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
         gateway.wait("drained: the last connection has ended");
         assert!(is_running(new));
         assert_eq!(status(gateway.addresses()[1]).await, 200);
-        end(gateway);
+        gateway.ends_with_its_last_process();
     }
 }
-
-const MOVED: &str = "sessions moved: they go on in the new process";
 
 #[tokio::test]
 async fn sessions_move_to_the_new_process() {
@@ -177,7 +168,7 @@ async fn sessions_move_to_the_new_process() {
         assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&3.into(), &0.into()));
         let taken = gateway.wait_nth("sessions taken over", round);
         assert_eq!(taken["sessions"], 3);
-        gateway.wait_nth("retired: the last connection has ended", round);
+        gateway.wait_nth(RETIRED, round);
         assert!(is_running(last));
         for socket in &mut live {
             socket.echoes("after").await;
@@ -203,7 +194,7 @@ async fn sessions_move_to_the_new_process() {
         );
     }
     assert_eq!(gateway.lines("session").len(), 3);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 /// A socket of one of nine kinds: plain text, and TLS with each suite, and with changes of keys.
@@ -293,7 +284,7 @@ async fn twenty_takeovers_lose_and_reorder_nothing() {
         let taken_over = gateway.clone();
         let moved = tokio::task::spawn_blocking(move || {
             taken_over.take_over();
-            taken_over.wait_nth("retired: the last connection has ended", round);
+            taken_over.wait_nth(RETIRED, round);
             taken_over.wait_nth(MOVED, round)
         });
         let moved = moved.await.unwrap();
@@ -328,7 +319,7 @@ async fn twenty_takeovers_lose_and_reorder_nothing() {
         frozen("frozen_max_ms"),
         frozen("frozen_p99_ms"),
     );
-    end(Arc::into_inner(gateway).unwrap());
+    Arc::into_inner(gateway).unwrap().ends_with_its_last_process();
 }
 
 /// A backend that sends so many bytes at once when it is asked to, and what it sends.
@@ -370,7 +361,7 @@ async fn a_session_in_the_middle_of_everything_moves_as_it_is() {
         gateway.take_over();
         let moved = gateway.wait_nth(MOVED, round);
         assert_eq!((&moved["sessions_moved"], &moved["sessions_left"]), (&9.into(), &0.into()), "{moved}");
-        gateway.wait_nth("retired: the last connection has ended", round);
+        gateway.wait_nth(RETIRED, round);
     }
     for (kind, (socket, frame)) in live.iter_mut().enumerate() {
         let heard = socket.hear_rest(ws::TEXT).await.unwrap();
@@ -379,7 +370,7 @@ async fn a_session_in_the_middle_of_everything_moves_as_it_is() {
         socket.hears_text(&format!("kind {kind}")).await;
     }
     drop(live);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -421,7 +412,7 @@ async fn a_new_process_that_is_killed_half_way_loses_what_it_has_and_nothing_els
     slow.echoes("moved").await;
     fresh.echoes("moved").await;
     drop((slow, fresh));
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -522,11 +513,11 @@ async fn what_can_not_move_stays_and_operators_see_both() {
     tunnel.close(1000).await;
     tunnel.hears_close(1000).await;
     drop((tunnel, client));
-    gateway.wait("retired: the last connection has ended");
+    gateway.wait(RETIRED);
     moves.echoes("alone").await;
     service.echoes("alone").await;
     drop((moves, service, fresh));
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -556,7 +547,7 @@ async fn a_moved_session_is_treated_by_the_new_configuration() {
         }
         stays.echoes("after").await;
         drop((stays, gone));
-        end(gateway);
+        gateway.ends_with_its_last_process();
     }
 }
 
@@ -574,8 +565,8 @@ async fn the_new_configuration_can_keep_sessions_where_they_are() {
     live.echoes("in the old process").await;
     assert!(is_running(old) && gateway.lines(MOVED).is_empty());
     drop(live);
-    gateway.wait("retired: the last connection has ended");
-    end(gateway);
+    gateway.wait(RETIRED);
+    gateway.ends_with_its_last_process();
 }
 
 /// As systemd does, if the main process is the first to end.
@@ -599,7 +590,7 @@ async fn a_second_sigterm_does_not_hurry_a_retired_process() {
         live.hears_end().await;
     }
     gateway.wait("drained: the last connection has ended");
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 /// A directory with the program in it, as a symbolic link.
@@ -662,8 +653,8 @@ async fn a_new_process_that_fails_changes_nothing() {
     live.echoes("still").await;
     assert_eq!(status(gateway.addresses()[1]).await, 426);
     drop(live);
-    gateway.wait("retired: the last connection has ended");
-    end(gateway);
+    gateway.wait(RETIRED);
+    gateway.ends_with_its_last_process();
 }
 
 /// The configuration is a pipe: the new process stands still in the middle of its start.
@@ -692,7 +683,7 @@ async fn a_new_process_that_hangs_is_killed_and_one_thing_is_done_at_a_time() {
     fs::write(&file, &text).unwrap();
     gateway.wait("taken over");
     assert_eq!(status(gateway.addresses()[1]).await, 426);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -711,7 +702,7 @@ async fn a_sighup_during_a_takeover_reaches_the_new_process() {
     // What it read is no longer what there is.
     fs::write(&file, format!("{text}[[route]]\npath = \"/late\"\nservice = \"echo\"\n")).unwrap();
     assert_eq!(gateway.wait("reloaded")["routes"], 2);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -769,13 +760,13 @@ async fn a_replaced_binary_is_picked_up() {
     let next = gateway.take_over();
     assert_eq!((of(next, "cmdline"), of(next, "environ")), given);
     // No descriptor leaks from one to the next. (This one has no old process to talk to any more.)
-    gateway.wait_nth("retired: the last connection has ended", 1);
+    gateway.wait_nth(RETIRED, 1);
     let before = descriptors(next);
     let last = gateway.take_over();
-    gateway.wait_nth("retired: the last connection has ended", 2);
+    gateway.wait_nth(RETIRED, 2);
     // The one between the two is closed when the new process has seen the old one's end of it go.
     until(async || descriptors(last) <= before).await;
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -795,7 +786,7 @@ async fn fewer_and_more_workers() {
     }
     live.echoes("still").await;
     drop(live);
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -821,7 +812,7 @@ async fn listeners_come_and_go() {
         let workers = gateway.lines("ready").pop().unwrap()["workers"].as_u64().unwrap();
         Some(2 * workers)
     });
-    end(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -857,7 +848,7 @@ async fn the_admin_listener_is_ready_all_the_time() {
     gateway.write_config(&text.replace(admin, ""));
     gateway.take_over();
     soon(async { while TcpStream::connect(address).await.is_ok() {} }).await;
-    end(Arc::into_inner(gateway).unwrap());
+    Arc::into_inner(gateway).unwrap().ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -874,10 +865,10 @@ async fn clients_resume_at_the_new_process() {
         assert!(!resumes().await);
         for _ in 0..2 {
             gateway.take_over();
-            gateway.wait_nth("retired: the last connection has ended", gateway.successors().len() - 1);
+            gateway.wait_nth(RETIRED, gateway.successors().len() - 1);
             assert!(resumes().await);
         }
-        end(gateway);
+        gateway.ends_with_its_last_process();
     }
 }
 
@@ -1015,11 +1006,11 @@ fn twenty_takeovers_under_load_refuse_and_reset_nothing() {
     assert!(count(&tally.resumed) > 0);
     assert_eq!(gateway.successors().len(), load.takeovers);
     // Each of the twenty old ones has ended with what came through it.
-    gateway.wait_nth("retired: the last connection has ended", load.takeovers - 1);
+    gateway.wait_nth(RETIRED, load.takeovers - 1);
     let handed = gateway.lines(HANDED_OVER);
     let slowest = handed.iter().map(|line| line["took_ms"].as_u64().unwrap()).max().unwrap();
     println!("the slowest took {slowest} ms from the signal");
-    end(Arc::into_inner(gateway).unwrap());
+    Arc::into_inner(gateway).unwrap().ends_with_its_last_process();
 }
 
 /// Keeps sockets echoing and opens connections, until it is to stop. Returns how many it has opened.

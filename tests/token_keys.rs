@@ -57,8 +57,8 @@ struct Issuer {
     asked: Arc<AtomicUsize>,
 }
 
-fn answer(fields: &str, keys: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{fields}\r\n{keys}", keys.len())
+fn answer(keys: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{keys}", keys.len())
 }
 
 impl Issuer {
@@ -134,15 +134,15 @@ async fn status(gateway: &Gateway, token: &str) -> u16 {
 
 #[tokio::test]
 async fn keys_come_from_a_url_and_rotate() {
-    let issuer = Issuer::start(None, answer("", &keys(&[0])));
+    let issuer = Issuer::start(None, answer(&keys(&[0])));
     let setup = setup();
     let text = text(&format!("jwks = \"http://{}/keys?of=all\"", issuer.address)).await;
     let gateway = setup.start(&text);
     assert_eq!((status(&gateway, &token(0)).await, issuer.asked()), (200, 1), "before the first request");
     // A key that is not known is looked for, once.
-    issuer.say(answer("", &keys(&[0, 1])));
+    issuer.say(answer(&keys(&[0, 1])));
     assert_eq!((status(&gateway, &token(1)).await, issuer.asked()), (200, 2));
-    issuer.say(answer("", &keys(&[1, 2])));
+    issuer.say(answer(&keys(&[1, 2])));
     for _ in 0..10 {
         assert_eq!((status(&gateway, &token(2)).await, issuer.asked()), (401, 2), "once a minute at most");
     }
@@ -162,7 +162,7 @@ async fn keys_come_from_a_url_and_rotate() {
     gateway.reload();
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(0)).await), (200, 401));
     // Again and again: the second key is taken back.
-    issuer.say(answer("", &keys(&[2])));
+    issuer.say(answer(&keys(&[2])));
     let asked = issuer.asked();
     issuer.is_asked(asked + 2).await;
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(1)).await), (200, 401));
@@ -170,16 +170,16 @@ async fn keys_come_from_a_url_and_rotate() {
 
 #[tokio::test]
 async fn a_url_that_fails_keeps_its_keys_and_is_asked_again() {
-    let issuer = Issuer::start(None, answer("", &keys(&[0])));
+    let issuer = Issuer::start(None, answer(&keys(&[0])));
     let jwt =
         format!("jwks = \"http://{}/keys?of=all\", refresh = \"1s\", timeout = \"500ms\"", issuer.address);
     let gateway = setup().start(&text(&jwt).await);
     for (n, (bad, says)) in [
         ("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_owned(), "it answered 503 Service Unavailable"),
-        (answer("", "{}"), "the answer holds no key that tokens can be signed with"),
-        (answer("", "<html>"), "the answer is neither a set of keys in JSON"),
+        (answer("{}"), "the answer holds no key that tokens can be signed with"),
+        (answer("<html>"), "the answer is neither a set of keys in JSON"),
         ("nonsense\r\n\r\n".to_owned(), "it did not answer: "),
-        (answer("", &" ".repeat(1 << 21)), "its answer is longer than 1048576 bytes"),
+        (answer(&" ".repeat(1 << 21)), "its answer is longer than 1048576 bytes"),
         (String::new(), "no answer within 500ms (timeout)"),
     ]
     .into_iter()
@@ -195,7 +195,7 @@ async fn a_url_that_fails_keeps_its_keys_and_is_asked_again() {
         assert!(message.ends_with("those that there are stay in use"), "{line}");
         assert_eq!(line["url"], format!("http://{}/keys?of=all", issuer.address));
         assert_eq!(status(&gateway, &token(0)).await, 200, "{n}");
-        issuer.say(answer("", &keys(&[0])));
+        issuer.say(answer(&keys(&[0])));
         gateway.wait_nth("the keys of tokens can be fetched again", n);
     }
 }
@@ -206,14 +206,14 @@ async fn a_start_does_not_wait_long_for_keys_and_requests_get_503_until_they_com
     let jwt = format!("jwks = \"http://{}/keys?of=all\", timeout = \"200ms\"", issuer.address);
     let begin = Instant::now();
     let gateway = setup().start(&text(&jwt).await);
-    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nHost: default.test\r\nAuthorization: Bearer {}\r\n\r\n", token(0));
     let refused = ask(&mut tcp, head).await;
     assert_eq!((refused.status(), refused.head.get("retry-after")), (503, Some("5")));
     // Who sends no token is told that one is needed.
     assert_eq!(ask(&mut tcp, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status(), 401);
-    issuer.say(answer("", &keys(&[0])));
+    issuer.say(answer(&keys(&[0])));
     gateway.wait("the keys of tokens can be fetched again");
     assert_eq!(status(&gateway, &token(0)).await, 200);
 }
@@ -225,7 +225,7 @@ async fn a_url_with_tls_is_trusted_by_its_authorities_or_those_of_the_system() {
     fs::write(setup.path().join("ca.pem"), pki.root_pem()).unwrap();
     fs::write(setup.path().join("other.pem"), Pki::new().root_pem()).unwrap();
     let tls = acceptor(TLS13, &pki.issue(&["127.0.0.1"]), None);
-    let issuer = Issuer::start(Some(tls), answer("", &keys(&[0])));
+    let issuer = Issuer::start(Some(tls), answer(&keys(&[0])));
     let url = format!("jwks = \"https://{}/keys?of=all\"", issuer.address);
     let with_ca = |ca: &str| format!("{url}, ca = \"{ca}\", timeout = \"1s\"");
     let system = setup.path().join("ca.pem");

@@ -32,13 +32,22 @@ pub(crate) fn switching(head: &Head, fields: &str) -> String {
     )
 }
 
-/// Echoes texts with its name before them until it is told to go, or the client goes. `heard` gets each text that has
-/// come whole, and whether it is echoed.
+/// What a server reads.
+pub(crate) enum Read<'a> {
+    /// The first byte of a frame.
+    Begin,
+    /// A text, which it echoes.
+    Text(&'a str),
+    /// A text that it doesn't answer: it has begun to close.
+    LateText(&'a str),
+}
+
+/// Echoes texts with its name before them until it is told to go, or the client goes.
 pub(crate) async fn converse(
     name: &str,
     io: impl Io + 'static,
     (mut told, since): (watch::Receiver<Orders>, u32),
-    heard: impl Fn(&str, bool),
+    on: impl Fn(Read<'_>),
 ) {
     let (reads, mut writes) = tokio::io::split(io);
     let mut socket = WebSocket { io: Box::new(tokio::io::join(reads, tokio::io::sink())), client: false };
@@ -46,6 +55,7 @@ pub(crate) async fn converse(
     loop {
         let mut reading = std::pin::pin!(async {
             let b0 = socket.io.read_u8().await.ok()?;
+            on(Read::Begin);
             socket.hear_rest(b0).await
         });
         let frame = loop {
@@ -72,7 +82,7 @@ pub(crate) async fn converse(
             TEXT | 0x80 => {
                 begun.extend(frame.payload);
                 let text = String::from_utf8(std::mem::take(&mut begun)).unwrap();
-                heard(&text, !closes);
+                on(if closes { Read::LateText(&text) } else { Read::Text(&text) });
                 if closes {
                     continue;
                 }

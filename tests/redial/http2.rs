@@ -34,7 +34,7 @@ async fn the_client_goes_on_over_another_stream() {
                 if let Ok(send) = respond.send_response(answer, !is_open)
                     && is_open
                 {
-                    converse("a", Stream::new(send, body), (told, since), |_, _| {}).await;
+                    converse("a", Stream::new(send, body), (told, since), |_| {}).await;
                 }
             }
         })

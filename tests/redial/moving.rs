@@ -1,13 +1,10 @@
 //! Sessions that outlive their servers go on in another process of the gateway.
 
 use support::BoxIo;
-use support::gateway::send_signal;
+use support::gateway::{MOVED, RETIRED};
 use support::tls::{TLS12, TLS13, Tls};
 
 use super::*;
-
-const MOVED: &str = "sessions moved: they go on in the new process";
-const RETIRED: &str = "retired: the last connection has ended";
 
 async fn talks(socket: &mut WebSocket, text: &str) {
     socket.text(text).await;
@@ -76,7 +73,7 @@ async fn sessions_outlive_their_servers_and_the_process() {
         let line = gateway.wait_nth("session", at);
         assert_eq!((&line["redials"], &line["received_messages"]), (&json!(2), &json!(4)), "{line}");
     }
-    ends(gateway);
+    gateway.ends_with_its_last_process();
 }
 
 #[tokio::test]
@@ -100,11 +97,5 @@ async fn a_session_between_two_servers_moves_with_what_is_held_for_the_next() {
     assert_eq!(a.heard(), ["one", "held", "three"]);
     assert_eq!(session(&gateway).await["redials"], 1);
     drop(socket);
-    ends(gateway);
-}
-
-/// Its last process ended in order.
-fn ends(mut gateway: Gateway) {
-    send_signal(gateway.successors().last().copied().unwrap(), "TERM");
-    gateway.ends_well();
+    gateway.ends_with_its_last_process();
 }

@@ -15,7 +15,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::conversation::{Fate, Orders, converse, switching};
+use super::conversation::{Fate, Orders, Read, converse, switching};
 
 const PART: &str = "--server";
 
@@ -71,7 +71,12 @@ async fn session(name: String, connection: u64, mut tcp: TcpStream, told: watch:
         "resume": number("wssgate-resume"),
         "messages": number("wssgate-messages"),
     }));
-    converse(&name, tcp, (told, 0), |text, echoed| {
+    converse(&name, tcp, (told, 0), |what| {
+        let (text, echoed) = match what {
+            Read::Begin => return,
+            Read::Text(text) => (text, true),
+            Read::LateText(text) => (text, false),
+        };
         let number: u64 = text.split(' ').next().unwrap().parse().unwrap();
         say(&json!({ "connection": connection, "text": number, "echoed": echoed }));
     })

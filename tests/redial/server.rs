@@ -1,8 +1,7 @@
 //! Servers that go when they are told to.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use support::backend::{Backend, Seen};
@@ -10,7 +9,7 @@ use support::http1::{Head, read_head};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-use super::conversation::{Fate, Orders, converse, switching};
+use super::conversation::{Fate, Orders, Read, converse, switching};
 
 /// What a server answers to a handshake.
 pub(crate) type Answer = Arc<dyn Fn(&Head) -> String + Send + Sync>;
@@ -22,11 +21,17 @@ pub(crate) struct Server {
     /// It takes sessions.
     serves: Arc<AtomicBool>,
     pub(crate) seen: Seen,
-    /// Texts that it has read whole, by `Wssgate-Session`.
-    pub(crate) heard: Heard,
+    read: Arc<SeenFrames>,
 }
 
-pub(crate) type Heard = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
+/// What it has read.
+#[derive(Default)]
+struct SeenFrames {
+    /// Frames that have begun.
+    begun: AtomicUsize,
+    /// Texts that have come whole.
+    texts: Mutex<Vec<String>>,
+}
 
 impl Server {
     pub(crate) async fn start(name: &'static str) -> Self {
@@ -35,12 +40,12 @@ impl Server {
 
     pub(crate) async fn answering(name: &'static str, answer: Answer) -> Self {
         let (orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
-        let (seen, heard) = (Seen::default(), Heard::default());
-        let all = (seen.clone(), heard.clone());
+        let (seen, read) = (Seen::default(), Arc::<SeenFrames>::default());
+        let all = (seen.clone(), read.clone());
         let serves = Arc::new(AtomicBool::new(true));
         let takes = serves.clone();
         let backend = Backend::start(move |tcp| {
-            let ((seen, heard), told, answer) = (all.clone(), told.clone(), answer.clone());
+            let ((seen, read), told, answer) = (all.clone(), told.clone(), answer.clone());
             let takes = takes.clone();
             async move {
                 let mut tcp = tcp;
@@ -54,16 +59,19 @@ impl Server {
                 if tcp.write_all(answer.as_bytes()).await.is_err() || !answer.starts_with("HTTP/1.1 101") {
                     return;
                 }
-                let session = head.get("wssgate-session").unwrap_or_default().to_owned();
-                converse(name, tcp, (told, count), |text, _| {
-                    let mut heard = heard.lock().unwrap();
-                    heard.entry(session.clone()).or_default().push(text.to_owned());
+                converse(name, tcp, (told, count), |what| match what {
+                    Read::Begin => {
+                        read.begun.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Read::Text(text) | Read::LateText(text) => {
+                        read.texts.lock().unwrap().push(text.to_owned());
+                    }
                 })
                 .await;
             }
         })
         .await;
-        Self { backend, orders, serves, seen, heard }
+        Self { backend, orders, serves, seen, read }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -90,7 +98,13 @@ impl Server {
         self.serves.store(true, Ordering::SeqCst);
     }
 
+    /// Texts that it has read whole.
     pub(crate) fn heard(&self) -> Vec<String> {
-        self.heard.lock().unwrap().values().flatten().cloned().collect()
+        self.read.texts.lock().unwrap().clone()
+    }
+
+    /// How many frames it has begun to read.
+    pub(crate) fn begun(&self) -> usize {
+        self.read.begun.load(Ordering::SeqCst)
     }
 }

@@ -21,6 +21,11 @@ use crate::pki::Pki;
 use crate::tls::Tls;
 use crate::{BoxIo, PATIENCE, logfmt};
 
+/// What a process logs at a takeover whose sessions have moved.
+pub const MOVED: &str = "sessions moved: they go on in the new process";
+/// What the old process logs at its end.
+pub const RETIRED: &str = "retired: the last connection has ended";
+
 /// A running gateway; killed when dropped.
 pub struct Gateway {
     child: Child,
@@ -382,20 +387,14 @@ impl Gateway {
     /// Resident memory now, in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        self.kib("VmRSS:")
+        kib(self.pid(), "VmRSS:")
     }
 
     /// The most of it while `what` happened, in KiB.
     pub fn most_resident_kib(&self, what: impl FnOnce()) -> u64 {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap(); // forgets the peak so far
         what();
-        self.kib("VmHWM:")
-    }
-
-    fn kib(&self, key: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        kib(self.pid(), "VmHWM:")
     }
 
     /// The addresses listened on, as the kernel knows them: for a gateway whose log isn't read.
@@ -473,6 +472,24 @@ impl Gateway {
         let status = self.wait_end();
         assert!(status.success() && status.signal().is_none(), "{status}:\n{}", self.log());
     }
+
+    /// Its last process gets SIGTERM, and all of them have ended well.
+    #[track_caller]
+    pub fn ends_with_its_last_process(mut self) {
+        send_signal(self.successors().last().copied().unwrap_or(self.pid()), "TERM");
+        self.ends_well();
+    }
+}
+
+/// What the kernel says of the memory of a process, in KiB: `VmRSS:`, `VmHWM:`.
+///
+/// # Panics
+/// If it says nothing.
+#[must_use]
+pub fn kib(pid: u32, key: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 fn show(lines: &[Value]) -> String {
