@@ -7,8 +7,11 @@ use std::task::{Context, Poll};
 use frame_core::metered::{Meter, Metered};
 use frame_core::relay::ClientStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc::UnboundedSender;
 use upgrade_handler::{Handoff, Tunnel};
 
+use crate::context::Worker;
+use crate::context::transit::FrozenSession;
 use crate::net::stream::{Stream, Transport};
 
 /// The stream of an accepted WebSocket.
@@ -35,6 +38,11 @@ pub(crate) trait MovableStream: ClientStream + Sized {
 
     /// The stream below with what was read ahead, and its meter; `None`: it is gone, since it could not be taken apart.
     fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)>;
+}
+
+/// Where a session leaves for another process, if it is asked to and its client's stream can be taken apart.
+pub(super) fn handover<C: MovableStream>(worker: &Worker) -> Option<UnboundedSender<FrozenSession>> {
+    worker.transit.handover().filter(|_| C::IS_MOVABLE)
 }
 
 impl<T: Transport> MovableStream for Client<Handoff<T>> {

@@ -33,7 +33,7 @@ use tracing::warn;
 use upgrade_handler::Handoff;
 
 pub(crate) use self::client::Client;
-use self::client::MovableStream;
+use self::client::{MovableStream, handover};
 use self::moved::{Still, StillSession};
 use self::redial::Lasting;
 use crate::context::registry::Registered;
@@ -207,7 +207,7 @@ impl Session {
                     }
                     Ending::Frozen(state) => {
                         self.other.put_state(state);
-                        match handover::<C>(&self.report) {
+                        match handover::<C>(self.report.worker()) {
                             Some(handover) if self.other.is_movable() => {
                                 return self.leave(client, &handover);
                             }
@@ -268,11 +268,6 @@ impl Session {
     pub(crate) fn abandon(mut self, why: &dyn std::error::Error) {
         self.report.cause(format!("the client went away during the handshake: {why}"));
     }
-}
-
-/// Where a session leaves for another process, if it is asked to and its client's stream can be taken apart.
-fn handover<C: MovableStream>(report: &Report) -> Option<UnboundedSender<FrozenSession>> {
-    report.worker().transit.handover().filter(|_| C::IS_MOVABLE)
 }
 
 /// What the session has to obey; `deflate`: the extension was agreed upon.

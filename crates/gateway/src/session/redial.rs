@@ -14,8 +14,7 @@ use tracing::warn;
 use upgrade_handler::Handoff;
 use zeroize::Zeroizing;
 
-use super::client::MovableStream;
-use super::handover;
+use super::client::{MovableStream, handover};
 use crate::context::redial::RedialStatus;
 use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
@@ -144,7 +143,7 @@ pub(super) async fn run<C: MovableStream>(
             Ending::Over(outcome) => break outcome,
             Ending::Frozen(frozen) => lasting.frozen = Some(frozen),
         }
-        if let Some(handover) = handover::<C>(report).filter(|_| lasting.is_movable()) {
+        if let Some(handover) = handover::<C>(report.worker()).filter(|_| lasting.is_movable()) {
             report.keeps_server(lasting.status.end());
             return Ending::Frozen(handover);
         } // else it goes on here

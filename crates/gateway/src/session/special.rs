@@ -3,8 +3,8 @@
 use frame_core::endpoint::Endpoint;
 use frame_core::relay::Ending;
 
-use super::client::MovableStream;
-use super::{Other, Session, Special, echo, handover, opaque, policy, tcp};
+use super::client::{MovableStream, handover};
+use super::{Other, Session, Special, echo, opaque, policy, tcp};
 
 impl Special {
     /// It can go to another process.
@@ -63,7 +63,7 @@ impl Session {
                     }
                 }
             }
-            match handover::<C>(&self.report) {
+            match handover::<C>(self.report.worker()) {
                 Some(handover) if special.is_movable() => {
                     self.other = Other::Special(Box::new(special));
                     return self.leave(client, &handover);
