@@ -33,6 +33,8 @@ mod judged;
 mod moving;
 #[path = "redial/server.rs"]
 mod server;
+#[path = "redial/slow.rs"]
+mod slow;
 
 fn setup() -> Setup {
     Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])

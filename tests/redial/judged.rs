@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header};
@@ -18,8 +18,8 @@ use support::ws::WebSocket;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, sleep};
 
-use super::conversation::Fate;
-use super::server::Server;
+use super::conversation::{Fate, switching};
+use super::server::{Answer, Server};
 use super::{EchoesAs, asked, open, open_with, redialling, session, setup};
 
 /// The password of alice is "secret".
@@ -127,15 +127,23 @@ async fn users_and_tokens_that_are_still_good_go_on() {
     }
 }
 
-/// Answers with the status that it is told.
-async fn auth_server() -> (SocketAddr, Arc<AtomicU16>, Seen) {
-    let (seen, status) = (Seen::default(), Arc::new(AtomicU16::new(200)));
-    let (heads, answer) = (seen.clone(), status.clone());
+/// Answers with the status that it is told, after so many milliseconds.
+struct AuthServer {
+    address: SocketAddr,
+    status: Arc<AtomicU16>,
+    delay: Arc<AtomicU64>,
+    seen: Seen,
+}
+
+async fn auth_server() -> AuthServer {
+    let (seen, status, delay) = (Seen::default(), Arc::new(AtomicU16::new(200)), Arc::<AtomicU64>::default());
+    let (heads, answer, wait) = (seen.clone(), status.clone(), delay.clone());
     let server = Backend::start(move |mut tcp| {
-        let (heads, answer) = (heads.clone(), answer.clone());
+        let (heads, answer, wait) = (heads.clone(), answer.clone(), wait.clone());
         async move {
             while let Some(head) = read_head(&mut tcp).await {
                 heads.push(head);
+                sleep(Duration::from_millis(wait.load(Ordering::SeqCst))).await;
                 let status = answer.load(Ordering::SeqCst);
                 let answer = format!("HTTP/1.1 {status} Status\r\nContent-Length: 0\r\n\r\n");
                 if status == 0 || tcp.write_all(answer.as_bytes()).await.is_err() {
@@ -147,13 +155,13 @@ async fn auth_server() -> (SocketAddr, Arc<AtomicU16>, Seen) {
     .await;
     let address = server.address;
     std::mem::forget(server); // it serves as long as the test runs
-    (address, status, seen)
+    AuthServer { address, status, delay, seen }
 }
 
 #[tokio::test]
 async fn the_authorization_server_is_asked_again() {
     let server = Server::start("a").await;
-    let (address, status, seen) = auth_server().await;
+    let AuthServer { address, status, seen, .. } = auth_server().await;
     let gateway = start(&server, &format!("[route.access]\nforward = {{ url = \"http://{address}/\" }}\n"));
     let (mut socket, _) = open_with(&gateway, "Cookie: c=1\r\n").await;
     assert_eq!(seen.count(), 1);
@@ -173,6 +181,28 @@ async fn the_authorization_server_is_asked_again() {
     socket.echoes_as("a", "three").await;
     status.store(403, Ordering::SeqCst);
     is_ended(&gateway, &server, socket).await;
+}
+
+#[tokio::test]
+async fn what_the_authorization_server_takes_is_no_time_of_the_servers() {
+    let server = Server::start("a").await;
+    let auth = auth_server().await;
+    let access =
+        format!("[route.access]\nforward = {{ url = \"http://{}/\", timeout = \"2s\" }}\n", auth.address);
+    let config = redialling(&[server.address()], "redial_timeout = \"500ms\"", &access);
+    let gateway = setup().start(&config);
+    let mut socket = open(&gateway).await;
+    auth.delay.store(1000, Ordering::SeqCst);
+    server.restart(Fate::Dies);
+    asked(&server, 2).await;
+    socket.echoes_as("a", "two").await;
+    // One that does not answer ends the search, but is no failure of the server, which has not been asked.
+    auth.delay.store(600_000, Ordering::SeqCst);
+    server.restart(Fate::Dies);
+    socket.hears_close(1011).await;
+    assert_eq!(server.seen.count(), 2);
+    assert_eq!(gateway.metric("wssgate_backend_failures_total").await, 0);
+    assert_eq!(gateway.metric("wssgate_upstream_redials_failed_total").await, 1);
 }
 
 #[tokio::test]
@@ -204,4 +234,42 @@ async fn a_client_has_shown_the_certificate_that_is_asked_for() {
             socket.echoes_as("a", "two").await;
         }
     }
+}
+
+/// It has ended while the session had no server: whether that is noticed by the next attempt or by the look once a
+/// second, no server gets the session.
+#[tokio::test]
+async fn a_client_whose_certificate_has_ended_is_not_passed_on() {
+    let repeated = Arc::<Mutex<Vec<SystemTime>>>::default();
+    let times = repeated.clone();
+    let answer: Answer = Arc::new(move |head| match head.get("wssgate-resume") {
+        None => switching(head, ""),
+        Some(_) => {
+            times.lock().unwrap().push(SystemTime::now());
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_owned()
+        }
+    });
+    let server = Server::answering("a", answer).await;
+    let (setup, pki) = (setup(), Pki::new());
+    pki.issue(&["closed.test"]).write(setup.path(), "closed");
+    fs::write(setup.path().join("clients.pem"), pki.intermediate_pem()).unwrap();
+    let certificate = "[[certificate]]\nchain = \"closed.crt\"\nkey = \"closed.key\"\nclient_auth = { ca = \"clients.pem\" }\n";
+    let lines = "redial_interval = \"50ms\"\nredial_rate = \"1000/s\"";
+    let gateway = setup.start(&redialling(&[server.address()], lines, certificate));
+    let end = SystemTime::now() + Duration::from_secs(4);
+    let device = pki.issue_client_for("device 7", 7, Duration::from_secs(4).try_into().unwrap());
+    let tls = Tls::new("closed.test", &["http/1.1"]).showing(&device);
+    let io = tls.connect(gateway.address()).await.unwrap();
+    let (mut socket, _) = WebSocket::connect(io, "closed.test", "/ws", "").await.unwrap();
+    socket.echoes_as("a", "one").await;
+    server.restart(Fate::Dies);
+    socket.hears_close(3000).await;
+    socket.close(3000).await;
+    drop(socket);
+    let line = gateway.wait("session");
+    assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(3000), &json!("gateway")), "{line}");
+    let repeated = repeated.lock().unwrap();
+    assert!(repeated.len() > 10, "it has looked for a server: {repeated:?}");
+    let last = *repeated.last().unwrap();
+    assert!(last < end + Duration::from_millis(300), "{last:?} is after {end:?}");
 }

@@ -1,5 +1,6 @@
 //! A file with most options, and every way to get it wrong.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tls_acceptor::CertName;
@@ -1051,6 +1052,7 @@ fn upstreams_and_what_is_wrong_with_them() {
         held_max: 128 << 10,
         may_repeat: true,
         pace: Duration::from_millis(20),
+        handshakes_max: NonZeroU32::new(50).unwrap(),
     };
     assert_eq!(upstream.redial, Some(redial));
     let sticky = upstream.sticky.as_ref().unwrap();

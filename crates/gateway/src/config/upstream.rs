@@ -153,8 +153,9 @@ options! {
     /// The longest wait between two attempts of a session to get a backend. The first wait is 100 ms, and each further
     /// one twice as long, until the session has lived for a minute with a backend.
     redial_interval: kind::Duration, default = Redial::DEFAULT.interval;
-    /// For how long a session is without a backend at most, until it has lived for a minute with one. Waits for
-    /// `redial_rate` do not count.
+    /// For how long a session is without a backend at most, until it has lived for a minute with one. The time in which
+    /// a backend takes other sessions first (`redial_rate`) does not count, nor does that of an answer of the server of
+    /// `forward`.
     redial_timeout: kind::Duration, default = Redial::DEFAULT.timeout;
     /// How much of what a client sends meanwhile is read, up to 256 KiB. The rest waits in its socket.
     redial_buffer: kind::SizeOrOff, otherwise = "`\"64KiB\"`";
@@ -162,6 +163,8 @@ options! {
     /// `redial_buffer`. Otherwise the session is closed with 1011.
     redial_repeat: kind::Boolean, default = false;
     /// How many sessions a second come to one backend from others, so that a new one is not met by all of them at once.
+    /// No more handshakes are under way with it than begin in one second, or one: a backend that answers slowly gets
+    /// fewer. The limit is for all workers together.
     redial_rate: kind::Frequency, otherwise = "`\"200/s\"`";
 }
 
@@ -467,7 +470,7 @@ fn read_redial(d: &mut Document<'_>, section: &UpstreamOptions) -> Option<Redial
         }
     }
     if let Some(At { value, .. }) = &section.redial_rate {
-        redial.pace = value.interval();
+        (redial.pace, redial.handshakes_max) = (value.interval(), value.per_second());
     }
     Some(redial)
 }

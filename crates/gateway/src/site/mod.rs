@@ -23,6 +23,7 @@ pub mod path;
 pub mod queue;
 pub mod rate;
 pub mod redial;
+pub(crate) mod redial_queue;
 pub mod resolved;
 pub mod retry;
 pub mod rewrite;

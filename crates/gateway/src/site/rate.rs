@@ -38,6 +38,13 @@ impl Rate {
         Duration::from_nanos(self.period / u64::from(self.count.get()))
     }
 
+    /// How many a second: rounded down, but at least one.
+    #[must_use]
+    pub fn per_second(self) -> NonZeroU32 {
+        let count = u64::from(self.count.get()) * 1_000_000_000 / self.period;
+        u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
     /// Whether one more is within the rate at `now`: the time from which on the client is as if it had never come,
     /// or how long it has to wait. `before` is the former of its last one. Both in nanoseconds. A client may send all of
     /// a period at once.
@@ -65,6 +72,11 @@ mod tests {
     fn rates_as_people_write_them() {
         assert_eq!(Rate::parse("50/s").unwrap().period, SECOND);
         assert_eq!(Rate::parse("600/m").unwrap().count.get(), 600);
+        for (rate, per_second) in
+            [("50/s", 50), ("600/m", 10), ("59/m", 1), ("7/h", 1), ("4000000000/s", 4_000_000_000)]
+        {
+            assert_eq!(Rate::parse(rate).unwrap().per_second().get(), per_second, "{rate}");
+        }
         for bad in ["", "50", "0/s", "+5/s", "-1/s", "50/d", "5 /s", "1e3/s", "5000000000/s", "/s", "50/ s"] {
             assert_eq!(Rate::parse(bad), None, "{bad}");
         }

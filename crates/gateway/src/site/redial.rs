@@ -1,5 +1,6 @@
 //! How sessions outlive their servers: the settings, and when a server is looked for. Pure.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Redial {
     pub may_repeat: bool,
     /// From one handshake with a server to the next.
     pub pace: Duration,
+    /// Handshakes with a server that are under way, at most.
+    pub handshakes_max: NonZeroU32,
 }
 
 impl Redial {
@@ -33,6 +36,7 @@ impl Redial {
         held_max: 64 * 1024,
         may_repeat: false,
         pace: Duration::from_millis(5),
+        handshakes_max: NonZeroU32::new(200).unwrap(),
     };
 }
 

@@ -14,6 +14,7 @@ use crate::site::endpoint::Endpoint;
 use crate::site::health::{Failures, Passive, Probe, Streak};
 use crate::site::queue::Freed;
 use crate::site::redial::Turns;
+use crate::site::redial_queue::{Handshake, Handshakes};
 
 /// A server, as the configuration has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,7 @@ pub struct ServerState {
     /// Sessions that have come from servers that they have lost.
     redials: AtomicU64,
     turns: Turns,
+    handshakes: Handshakes,
     known: Mutex<Known>,
     /// Told when it has taken less than it may take.
     freed: Arc<Freed>,
@@ -116,6 +118,7 @@ impl ServerState {
             failures: AtomicU64::new(0),
             redials: AtomicU64::new(0),
             turns: Turns::default(),
+            handshakes: Handshakes::default(),
             known: Mutex::default(),
             freed,
         }
@@ -159,6 +162,14 @@ impl ServerState {
     /// How long a session that comes from another server has to wait for its handshake.
     pub(crate) fn turn(&self, pace: Duration, now: Duration) -> Duration {
         self.turns.take(pace, now)
+    }
+
+    /// Begins a handshake with a session that comes from another server, when fewer than `max` are under way.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves the queue.
+    pub(crate) async fn begin_handshake(&self, max: NonZeroU32) -> Handshake<'_> {
+        self.handshakes.begin(max).await
     }
 
     /// The last probe, if there has been one.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use frame_core::close::UNAUTHORIZED;
 use http::HeaderMap;
 use net_io::unix_now;
+use tokio::time::Instant;
 
 use super::{Attempt, Shared, close};
 use crate::context::authority;
@@ -27,13 +28,13 @@ impl Shared {
         if !has_shown_enough(&self.connection, &self.host) {
             return refused("other certificates of clients are asked for now");
         }
-        let (Some(access), Some(entry)) = (access, self.connection.worker.sessions.get(self.id)) else {
-            return Ok(());
-        };
+        let Some(entry) = self.connection.worker.sessions.get(self.id) else { return Ok(()) };
         let who = &entry.who;
+        // A certificate's, too, which needs no rules of the route.
         if who.identity.as_ref().and_then(|identity| identity.expiry).is_some_and(|expiry| expiry <= now()) {
             return refused("the authorization has expired");
         }
+        let Some(access) = access else { return Ok(()) };
         if !authority::has_shown_enough(who, access) || !authority::admits(who, access) {
             return refused("this client may not use this service any more");
         }
@@ -47,7 +48,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks the authorization server again, if the route has one.
+    /// Asks the authorization server again, if the route has one. It has a time of its own to answer: only that in which
+    /// it did not is taken from the search.
     ///
     /// # Errors
     /// What becomes of this attempt.
@@ -59,6 +61,7 @@ impl Shared {
         else {
             return Ok(()); // `judge` has refused it
         };
+        let begun = Instant::now();
         match ask(&worker.auth_pool, forward, recheck.question()).await {
             Ok((head, answer, lease)) if head.status.is_success() => {
                 recheck.confirm(now());
@@ -70,6 +73,7 @@ impl Shared {
                 Err(Attempt::Over(RedialFailure::Refused, close(UNAUTHORIZED, &why)))
             }
             Err(e) => {
+                self.search().spend(begun.elapsed());
                 worker.auth_outages.note(forward, &e);
                 let cause = format!("the authorization server {}: {e}", forward.endpoint.url());
                 Err(Attempt::Failed(cause, Duration::ZERO))

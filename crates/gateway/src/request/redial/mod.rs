@@ -5,6 +5,7 @@ pub(crate) mod moved;
 
 use std::fmt;
 use std::future::ready;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +33,9 @@ use crate::session::redial::Lasting;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
 use crate::site::redial::{Redial, RedialFailure, Search};
+use crate::site::redial_queue::Handshake;
 use crate::site::route::Route;
-use crate::site::server::Assignment;
+use crate::site::server::{Assignment, ServerState};
 use crate::site::upstream::{Ask, Unavailable, Upstream};
 use crate::upstream::h1::encode::{Coding, put_head};
 use crate::upstream::http2::request::Opened;
@@ -302,23 +304,23 @@ impl Shared {
             Ok(chosen) => chosen,
             Err(e) => return Attempt::Failed(e.to_string(), Duration::ZERO),
         };
+        let Some(handshake) = self.begin_handshake(server.server(), redial).await else {
+            tried.push(server.endpoint().name());
+            let cause = format!("{} handshakes are under way with it, and none ends", redial.handshakes_max);
+            return Attempt::Failed(cause, Duration::ZERO);
+        };
         // Others may be served first, which is no time of this session's.
         sleep(server.server().turn(redial.pace, clock::now())).await;
+        if let Err(attempt) = self.confirm(access).await {
+            return attempt; // which is not the server's affair
+        }
         let Some(left) = self.search().left(redial) else {
             return Attempt::Failed("no time is left".to_owned(), Duration::ZERO);
         };
         let begun = Instant::now();
-        let asking = async {
-            self.confirm(access).await?;
-            Ok(self.ask(upstream, at, lost).await)
-        };
-        let asked = timeout(left, asking).await;
+        let asked = timeout(left, self.ask(upstream, at, lost)).await;
         self.search().spend(begun.elapsed());
-        let asked = match asked {
-            Ok(Err(attempt)) => return attempt, // which is not the server's affair
-            Ok(Ok(asked)) => Ok(asked),
-            Err(e) => Err(e),
-        };
+        drop(handshake);
         let failed = |cause: String| {
             upstream.failed(server.server(), &cause);
             Attempt::Failed(cause, Duration::ZERO)
@@ -345,6 +347,24 @@ impl Shared {
         };
         tried.push(server.endpoint().name());
         attempt
+    }
+
+    /// Waits until the server has fewer handshakes under way than it may have. The wait is this session's time only if
+    /// the server takes no others meanwhile; `None`: it was too long.
+    async fn begin_handshake<'a>(&self, server: &'a ServerState, redial: &Redial) -> Option<Handshake<'a>> {
+        let mut beginning = pin!(server.begin_handshake(redial.handshakes_max));
+        loop {
+            let wait = self.search().left(redial)?.min(redial.interval);
+            let taken = server.redials();
+            match timeout(wait, &mut beginning).await {
+                Ok(handshake) => return Some(handshake),
+                Err(_) if server.redials() > taken => {}
+                Err(_) => {
+                    self.search().spend(wait);
+                    return None;
+                }
+            }
+        }
     }
 
     /// Chooses a server: one that was not tried yet, if there is any.

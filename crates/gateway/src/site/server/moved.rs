@@ -24,9 +24,10 @@ impl ServerState {
             back_since,
             failures,
             known,
-            redials: _, // counted by each process
-            turns: _,   // within a second
-            freed: _,   // the upstream's
+            redials: _,    // counted by each process
+            turns: _,      // within a second
+            handshakes: _, // the same
+            freed: _,      // the upstream's
         } = self;
         out.section(|out| {
             out.u64(self.requests());

@@ -1,0 +1,78 @@
+//! Servers that take their time: no more handshakes are under way with one than `redial_rate` says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::backend::{Backend, Seen};
+use support::http1::read_head;
+use support::until;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
+
+use super::conversation::{Fate, Orders, converse, switching};
+use super::server::Server;
+use super::{EchoesAs, asked, open, redialling, start};
+
+/// A server that answers repeated handshakes when it is allowed to.
+async fn slow(told: watch::Receiver<Orders>) -> (Backend, Seen, Arc<Semaphore>) {
+    let (seen, answers) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let (heads, allowed) = (seen.clone(), answers.clone());
+    let server = Backend::start(move |mut tcp| {
+        let (heads, allowed, told) = (heads.clone(), allowed.clone(), told.clone());
+        async move {
+            let Some(head) = read_head(&mut tcp).await else { return };
+            heads.push(head.clone());
+            if head.get("wssgate-resume").is_some() {
+                allowed.acquire().await.unwrap().forget();
+            }
+            let count = told.borrow().count;
+            if tcp.write_all(switching(&head, "").as_bytes()).await.is_ok() {
+                converse("slow", tcp, (told, count), |_, _| {}).await;
+            }
+        }
+    })
+    .await;
+    (server, seen, answers)
+}
+
+#[tokio::test]
+async fn a_server_that_answers_slowly_has_no_more_handshakes_under_way_than_redial_rate_says() {
+    let (orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
+    let (server, seen, answers) = slow(told).await;
+    let gateway = start(&[server.address], "redial_rate = \"10/s\"");
+    let mut sockets = Vec::new();
+    for _ in 0..25 {
+        sockets.push(open(&gateway).await); // of both workers
+    }
+    orders.send_modify(|orders| orders.count += 1);
+    let repeated = || seen.count() - 25;
+    until(async || repeated() == 10).await;
+    sleep(Duration::from_secs(1)).await; // which is time for ten more
+    assert_eq!(repeated(), 10);
+    answers.add_permits(1);
+    until(async || repeated() == 11).await;
+    answers.add_permits(24);
+    until(async || repeated() == 25).await;
+    for socket in &mut sockets {
+        socket.echoes_as("slow", "hello").await;
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_would_wait_for_a_server_that_answers_none_go_to_another_one() {
+    let (a, b) = (Server::start("a").await, Server::start("b").await);
+    let (_orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
+    let (hung, seen, _answers) = slow(told).await;
+    let lines = "redial_rate = \"4/s\"\nredial_interval = \"200ms\"";
+    let gateway = start(&[a.address()], lines);
+    let mut sockets = Vec::new();
+    for _ in 0..12 {
+        sockets.push(open(&gateway).await);
+    }
+    gateway.write_config(&redialling(&[hung.address, b.address()], lines, ""));
+    gateway.reload();
+    a.stop(Fate::Dies);
+    asked(&b, 8).await;
+    assert_eq!(seen.count(), 4);
+}
