@@ -100,7 +100,8 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["worker"],
             &["ops"],
             &["lifecycle"],
-            &["check", "demo"],
+            &["check", "quick"],
+            &["cli"],
             &["main"],
         ],
     ),
@@ -110,7 +111,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
 const DATA_PLANE: [&str; 8] =
     ["net", "site", "upstream", "context", "telemetry", "session", "request", "edge"];
 /// What reads and changes how that is done.
-const CONTROL_PLANE: [&str; 6] = ["config", "worker", "ops", "lifecycle", "check", "demo"];
+const CONTROL_PLANE: [&str; 6] = ["config", "worker", "ops", "lifecycle", "check", "quick"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -314,7 +315,7 @@ fn each_thing_is_done_in_its_place() {
             "gateway/config/",
             "gateway/lifecycle/resolver/files.rs",
             "gateway/ops/control/socket.rs",
-            "gateway/demo.rs",
+            "gateway/quick/",
             "tls-acceptor/directory.rs",
             "tls-acceptor/material.rs",
             "tls-acceptor/places.rs",

@@ -5,13 +5,14 @@
 //! story of a request, [`session`] that of a WebSocket, [`lifecycle`] that of the process.
 
 mod check;
+mod cli;
 pub mod config;
 mod context;
-mod demo;
 mod edge;
 pub mod lifecycle;
 mod net;
 mod ops;
+mod quick;
 mod request;
 mod session;
 pub mod site;
@@ -28,8 +29,9 @@ pub use self::lifecycle::Gateway;
 #[doc(hidden)]
 pub mod command {
     pub use crate::check::{choice, tables};
-    pub use crate::demo::Demo;
+    pub use crate::cli::{AnyCommand, Arguments, CliCommand};
     pub use crate::ops::control;
+    pub use crate::quick::{Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;
 }
 

@@ -1,129 +1,24 @@
 //! The command line. Everything it can do is in the library.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
-use gateway::command::{Demo, choice, control, log, tables};
+use gateway::command::{AnyCommand, Arguments, CliCommand, Order, Quick, choice, control, log, tables};
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
-use tracing::{error, info};
+use tracing::error;
 
 /// Tasks are aligned to cache lines; the system's allocator is slow at such alignments.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-/// An edge gateway for WebSockets over TLS.
-///
-/// Without a configuration file it runs a demonstration at https://localhost:8443/.
-#[derive(Debug, Parser)]
-#[command(name = "wssgate", version)]
-struct Arguments {
-    /// Configuration file; `wssgate FILE` does the same
-    #[arg(long, short, value_name = "FILE", env = "WSSGATE_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// Configuration file
-    #[arg(value_name = "FILE", hide = true)]
-    file: Option<PathBuf>,
-    /// Check the configuration, as `wssgate check` does
-    #[arg(long, short, hide = true)]
-    test: bool,
-    /// Format of the log lines
-    #[arg(long, value_enum, default_value = "text", env = "WSSGATE_LOG_FORMAT")]
-    log_format: Format,
-    /// Log level: error, warn, info, debug or trace, or directives of the tracing crate
-    #[arg(long, default_value = "info", env = "WSSGATE_LOG")]
-    log: String,
-    #[command(subcommand)]
-    command: Option<CliCommand>,
-}
-
-#[derive(Debug, Subcommand)]
-enum CliCommand {
-    /// Check a configuration and its certificates, and show their effect
-    #[command(alias = "validate")]
-    Check {
-        /// Configuration file, if --config doesn't name it
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-        /// Show which route takes this request, such as `GET https://domain.com/x` or `wss://domain.com/x`, and why the
-        /// others don't
-        #[arg(long, value_name = "REQUEST")]
-        request: Option<String>,
-        /// A field of that request, such as "X-Api: 2"
-        #[arg(long, short = 'H', value_name = "FIELD", requires = "request")]
-        header: Vec<String>,
-    },
-    /// Print all options of the configuration file, as Markdown
-    Reference,
-    /// Print the JSON Schema of the configuration file, for editors
-    Schema,
-    /// Print the version
-    #[command(hide = true)]
-    Version,
-    /// Print a new key for session tickets: a line for the file that `ticket_keys` names
-    ///
-    /// To rotate the keys: put the new line first, reload, and remove the old line 12 hours later, when
-    /// its last tickets have expired. If several gateways share the keys, first add the new key as the
-    /// second line on all of them, and then move it to the first line.
-    TicketKey,
-    /// Show the state of the running gateway
-    Status(ControlArgs),
-    /// List live WebSocket sessions
-    Sessions(ControlArgs),
-    /// Show the servers that requests are passed on to
-    Upstreams(ControlArgs),
-    /// Read the configuration and the certificates again, as SIGHUP does, and print the result
-    Reload(ControlArgs),
-    /// Close the sessions of a route or a backend, and send no new requests to it
-    Drain {
-        /// A route such as domain.com/wss or /wss, or a backend such as 127.0.0.1:8282
-        #[arg(value_name = "ROUTE|SERVER")]
-        target: Option<String>,
-        #[command(flatten)]
-        control_args: ControlArgs,
-    },
-    /// Send requests to a drained route or backend again
-    Undrain {
-        /// The route or backend, as it was given to `drain`
-        #[arg(value_name = "ROUTE|SERVER")]
-        target: String,
-        #[command(flatten)]
-        control_args: ControlArgs,
-    },
-    /// Close WebSocket sessions with a Close frame
-    #[command(group = clap::ArgGroup::new("sessions").required(true))]
-    Close {
-        /// The session's id, from `wssgate sessions` or from the log
-        #[arg(group = "sessions")]
-        id: Option<u64>,
-        /// All sessions of this user, or of whom else the log calls the subject: with 3000
-        #[arg(long, value_name = "SUBJECT", group = "sessions")]
-        subject: Option<String>,
-        /// All sessions of the client with this address: with 3000
-        #[arg(long, value_name = "ADDRESS", group = "sessions")]
-        client: Option<std::net::IpAddr>,
-        #[command(flatten)]
-        control_args: ControlArgs,
-    },
-}
-
-/// Options of the commands that talk to the running gateway.
-#[derive(Debug, Args)]
-struct ControlArgs {
-    /// Path of the control socket, if the configuration doesn't name it
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
-    /// Print the answer as JSON, one object per line
-    #[arg(long)]
-    json: bool,
-}
 
 fn main() -> ExitCode {
     if let Some(code) = lifecycle::launch() {
@@ -148,26 +43,38 @@ fn run() -> anyhow::Result<ExitCode> {
         runtime.block_on(async { Signals::install() }).context("can't install signal handlers")?;
     let arguments = Arguments::parse();
     let config = arguments.file.or(arguments.config);
-    let Some(command) = arguments.command.or(arguments.test.then_some(CliCommand::Check {
-        file: None,
-        request: None,
-        header: Vec::new(),
-    })) else {
-        if let Some(word) = config.as_deref().and_then(meant_as_command) {
-            anyhow::bail!("{word:?} is neither a command nor a file; `wssgate --help` lists the commands");
+    let check = CliCommand::Check { file: None, request: None, header: Vec::new() };
+    let start = match arguments.command.or(arguments.test.then_some(AnyCommand::Other(check))) {
+        None => config.map_or(Start::Demonstration, Start::File),
+        Some(AnyCommand::Quick(command)) => {
+            if config.is_some() && std::env::var_os("WSSGATE_CONFIG").is_none() {
+                anyhow::bail!("this command needs no configuration file: leave --config out");
+            }
+            Start::Quick(command.into())
         }
-        let guard = log::start(arguments.log_format, &arguments.log).context("--log")?;
-        let code = runtime.block_on(run_gateway(config, origin, signals));
-        runtime.shutdown_background(); // a file system that hangs must not delay the end
-        drop(guard); // writes what is left of the log
-        return Ok(code);
+        Some(AnyCommand::Other(command)) => {
+            return runtime.block_on(async {
+                tokio::select! {
+                    code = run_command(command, config) => code,
+                    _ = signals.ending() => Ok(ExitCode::FAILURE),
+                }
+            });
+        }
     };
-    runtime.block_on(async {
-        tokio::select! {
-            code = run_command(command, config) => code,
-            _ = signals.ending() => Ok(ExitCode::FAILURE),
-        }
-    })
+    let usual = if matches!(start, Start::Quick(_)) { Format::Live } else { Format::Text };
+    let format = arguments.log_format.unwrap_or(usual);
+    let guard = log::start(format, arguments.log.as_deref()).context("--log")?;
+    let code = runtime.block_on(run_gateway(start, origin, signals));
+    runtime.shutdown_background(); // a file system that hangs must not delay the end
+    drop(guard); // writes what is left of the log
+    code
+}
+
+/// What the gateway runs by.
+enum Start {
+    File(PathBuf),
+    Quick(Order),
+    Demonstration,
 }
 
 async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
@@ -245,23 +152,27 @@ async fn check(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_gateway(config: Option<PathBuf>, origin: LaunchContext, signals: Signals) -> ExitCode {
-    let (source, demo) = match config {
-        Some(file) => (ConfigSource::File(file), None),
-        None => match Demo::prepare() {
-            Ok(demo) => (demo.source.clone(), Some(demo)),
-            Err(e) => {
-                error!(cause = %e, "the demonstration can't start; give a configuration with --config FILE");
-                return ExitCode::FAILURE;
+async fn run_gateway(start: Start, origin: LaunchContext, signals: Signals) -> anyhow::Result<ExitCode> {
+    let is_demonstration = matches!(start, Start::Demonstration);
+    let (source, quick) = match start {
+        Start::File(file) => {
+            if let Some(word) = meant_as_command(&file) {
+                anyhow::bail!(
+                    "{word:?} is neither a command nor a file; `wssgate --help` lists the commands"
+                );
             }
-        },
-    };
-    let on_ready = |_: &[std::net::SocketAddr]| {
-        if let Some(demo) = &demo {
-            introduce(demo);
+            (ConfigSource::File(file), None)
         }
+        Start::Quick(order) => prepare(order, &origin)?,
+        Start::Demonstration => prepare(Order::demonstration(), &origin)?,
     };
-    match lifecycle::run(source, origin, signals, on_ready).await {
+    let on_ready = move |addresses: &[SocketAddr]| {
+        let Some(quick) = quick else { return };
+        let addresses = addresses.to_vec();
+        // It asks whether the backend is there, and the gateway doesn't wait for that.
+        std::thread::spawn(move || introduce(&quick, &addresses, is_demonstration));
+    };
+    Ok(match lifecycle::run(source, origin, signals, on_ready).await {
         Ok(Ending::Terminated | Ending::Interrupted | Ending::TakenOver) => ExitCode::SUCCESS,
         Ok(Ending::Hurried | Ending::Failed) => ExitCode::FAILURE,
         Err(lifecycle::StartError::Config(problems)) => {
@@ -274,22 +185,23 @@ async fn run_gateway(config: Option<PathBuf>, origin: LaunchContext, signals: Si
             error!(cause = %e, "the gateway can't start");
             ExitCode::FAILURE
         }
-    }
+    })
+}
+
+fn prepare(order: Order, origin: &LaunchContext) -> anyhow::Result<(ConfigSource, Option<Quick>)> {
+    let quick = Quick::prepare(order, origin.is_taking_over())?;
+    Ok((quick.source.clone(), Some(quick)))
 }
 
 /// Written to stdout, for people; the log goes to stderr.
-fn introduce(demo: &Demo) {
-    info!(certificate = %demo.certificate.display(), made = demo.made, "no configuration was given: this is the demonstration");
-    let _ = writeln!(
-        std::io::stdout(),
-        "\n  No configuration file was given (--config FILE), so this is the demonstration.\n\n  \
-         Open  {page}\n  Echo  {echo}\n\n  \
-         Its certificate is valid for this machine only, and browsers don't trust it: accept the warning,\n  \
-         or trust the certificate. For instance:\n\n    \
-         curl --cacert {file} {page}\n    \
-         certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {file}   # Chromium on Linux\n",
-        page = demo.page,
-        echo = demo.echo,
-        file = demo.certificate.display(),
-    );
+fn introduce(quick: &Quick, addresses: &[SocketAddr], is_demonstration: bool) {
+    let mut stdout = std::io::stdout();
+    let mut text = quick.welcome(addresses, stdout.is_terminal());
+    if is_demonstration {
+        text.insert_str(
+            0,
+            "\n  No configuration file was given (--config FILE), so this is the demonstration.\n",
+        );
+    }
+    let _ = stdout.write_all(text.as_bytes());
 }

@@ -18,6 +18,7 @@ use crate::net::error::chain;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
+use crate::telemetry::live;
 use crate::telemetry::peer::cut;
 use crate::telemetry::record::{Kind, Record, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
@@ -210,6 +211,7 @@ impl Report {
 
     /// The tunnel is open: what comes is a session.
     pub(crate) fn opened(&mut self) {
+        live::opened(self.client, &self.path, self.connection.tls.is_some());
         self.is_session = true;
         self.written = false; // of one that has come from another process nothing was to be written before
         if let Some(server) = &mut self.server {

@@ -8,6 +8,7 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::live::{self, Live};
 use super::logfmt::Logfmt;
 use super::priority::{Lines, reads_journal};
 use super::queue::{self, Guard, Queue};
@@ -20,6 +21,8 @@ static QUEUE: OnceLock<Queue> = OnceLock::new();
 pub enum Format {
     /// For people: words, then pairs that are logfmt.
     Text,
+    /// For a person who watches: a short line for each request, and for each WebSocket that opens or closes.
+    Live,
     /// For machines: one object a line.
     Json,
 }
@@ -35,24 +38,28 @@ pub enum LogError {
     Thread(#[from] io::Error),
 }
 
-/// Starts the log. What is still in its queue is written when the guard is dropped.
+/// Starts the log, at level `info` if `filter` says nothing else. What is still in its queue is written when the guard is dropped.
 ///
 /// Lines are written by a thread of their own: the reader of stderr may stall, but sockets must
 /// not. If it stalls for long, lines are lost rather than messages; their number is logged.
 ///
 /// # Errors
 /// If `filter` can't be understood, or the operating system has no thread.
-pub fn start(format: Format, filter: &str) -> Result<Guard, LogError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+pub fn start(format: Format, filter: Option<&str>) -> Result<Guard, LogError> {
+    let usual = if format == Format::Live { live::FILTER } else { "info" };
+    let filter = EnvFilter::builder().parse(filter.unwrap_or(usual))?;
     let (queue, guard) = Queue::start(queue::LEN_MAX, stderr(), |lines| {
         warn!(lines, "log lines were lost: the log is read more slowly than it is written");
     })?;
-    let has_colors = format == Format::Text && stderr().is_terminal();
+    let has_colors = format != Format::Json && stderr().is_terminal();
     let lines =
         Lines { queue: QUEUE.get_or_init(|| queue).clone(), prioritized: reads_journal(), has_colors };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     match format {
         Format::Text => subscriber.fmt_fields(Logfmt).with_ansi(has_colors).init(),
+        Format::Live => {
+            subscriber.fmt_fields(Logfmt).with_ansi(has_colors).event_format(Live).init();
+        }
         Format::Json => subscriber.json().flatten_event(true).init(),
     }
     std::panic::set_hook(Box::new(|panic| {

@@ -28,7 +28,9 @@ pub(crate) fn refusal(pid: u32, source: &ConfigSource, is_going_on: bool) -> Opt
         // The kernel ends every process of a container with its first.
         Some("this is process 1 of a container, which would end with it; start a new container instead")
     } else if matches!(source, ConfigSource::BuiltIn { .. }) {
-        Some("the demonstration can't be taken over; give a configuration with --config FILE")
+        Some(
+            "the demonstration can't be taken over, nor what else runs without a configuration file; give one with --config FILE or --write FILE",
+        )
     } else if matches!(source, ConfigSource::Given(_)) {
         Some("this gateway is a part of another program")
     } else if is_going_on {

@@ -75,6 +75,12 @@ impl LaunchContext {
         };
         Ok(Self { program: Program::running(), activated: activated()?, predecessor })
     }
+
+    /// There is a gateway to take over from.
+    #[must_use]
+    pub fn is_taking_over(&self) -> bool {
+        self.predecessor.is_some()
+    }
 }
 
 /// The step between two gateways. If this process is it, what it ends with.

@@ -1,8 +1,8 @@
-//! What runs without a configuration: a page, an echo, and a certificate to try them with.
+//! The development certificate: made once for this machine's loopback names, and kept.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,17 +10,14 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, SanType
 use time::{Duration, OffsetDateTime};
 use tls_acceptor::Plan;
 
-use crate::lifecycle::ConfigSource;
-
-/// The first of these that is free.
-const PORTS: std::ops::Range<u16> = 8443..8463;
+/// The certificate that a client gets. If an authority of this machine's has issued it, that one follows.
 const CHAIN: &str = "cert.pem";
 const KEY: &str = "key.pem";
 
-/// Why the demonstration can't run.
+/// Why there is no development certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// There is nowhere to keep the certificate.
+pub enum CertificateError {
+    /// There is nowhere to keep it.
     #[error("there is no directory for the development certificate: set XDG_STATE_HOME or HOME")]
     NoPlace,
     /// The place can't be written to.
@@ -31,7 +28,7 @@ pub enum DemoError {
         /// The operating system's error.
         error: io::Error,
     },
-    /// The certificate can't be made.
+    /// It can't be made.
     #[error("the development certificate can't be made: {0}")]
     Make(#[from] rcgen::Error),
 }
@@ -48,50 +45,43 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// The demonstration: its configuration, and its certificate.
+/// The development certificate, as it lies on disk.
 #[derive(Debug)]
-pub struct Demo {
-    /// What to run.
-    pub source: ConfigSource,
-    /// The page to open.
-    pub page: String,
-    /// The WebSocket that echoes.
-    pub echo: String,
-    /// The certificate that a client has to trust.
-    pub certificate: PathBuf,
-    /// It was made just now.
-    pub made: bool,
+pub(crate) struct DevelopmentCertificate {
+    /// Where it and its key are.
+    pub(crate) directory: PathBuf,
 }
 
-impl Demo {
-    /// Makes the certificate if there is none, or none that is still good.
+impl DevelopmentCertificate {
+    /// Finds its place. There may be nothing in it yet.
     ///
     /// # Errors
     /// If there is no place for it.
-    pub fn prepare() -> Result<Self, DemoError> {
-        let directory = directory(&std::env::current_dir().unwrap_or_default(), |name| {
-            std::env::var_os(name).map(Into::into)
-        })
-        .ok_or(DemoError::NoPlace)?;
-        let made = !is_good(&directory);
-        if made {
-            make(&directory)?;
-        }
-        let (addresses, port) = loopback();
-        Ok(Self {
-            source: ConfigSource::BuiltIn { text: config(&directory, &addresses, port) },
-            page: format!("https://localhost:{port}/"),
-            echo: format!("wss://localhost:{port}/wss"),
-            certificate: directory.join(CHAIN),
-            made,
-        })
+    pub(crate) fn find() -> Result<Self, CertificateError> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let directory = directory(&here, |name| std::env::var_os(name).map(Into::into));
+        Ok(Self { directory: directory.ok_or(CertificateError::NoPlace)? })
+    }
+
+    /// Makes one if there is none, or none that is still good.
+    ///
+    /// # Errors
+    /// If it can't be stored.
+    pub(crate) fn prepare(&self) -> Result<(), CertificateError> {
+        if is_good(&self.directory) { Ok(()) } else { make(&self.directory) }
+    }
+
+    /// The file that a client has to trust.
+    #[must_use]
+    pub(crate) fn chain(&self) -> PathBuf {
+        self.directory.join(CHAIN)
     }
 }
 
 /// `certs/dev` in this project's repository, elsewhere the user's state directory.
 fn directory(here: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let is_ours =
-        |path: &&Path| path.join("crates/gateway/src/demo.rs").is_file() && path.join("certs").is_dir();
+        |path: &&Path| path.join("crates/gateway/src/quick/mod.rs").is_file() && path.join("certs").is_dir();
     if let Some(repository) = here.ancestors().find(is_ours) {
         return Some(repository.join("certs/dev"));
     }
@@ -109,7 +99,7 @@ fn is_good(directory: &Path) -> bool {
     loaded.set.lookup("localhost").unwrap_or_default().iter().any(|c| c.leaf.days_left(now) >= 7)
 }
 
-fn make(directory: &Path) -> Result<(), DemoError> {
+fn make(directory: &Path) -> Result<(), CertificateError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "wssgate development certificate");
@@ -123,7 +113,7 @@ fn make(directory: &Path) -> Result<(), DemoError> {
     params.not_after = params.not_before + Duration::days(365);
     let certificate = params.self_signed(&key)?;
     write(directory, &certificate.pem(), &key.serialize_pem())
-        .map_err(|error| DemoError::Io { directory: directory.to_owned(), error })
+        .map_err(|error| CertificateError::Io { directory: directory.to_owned(), error })
 }
 
 /// Nothing that was there goes before both are whole.
@@ -141,42 +131,9 @@ fn write(directory: &Path, chain: &str, key: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The loopback addresses that this machine has, and a port that is free on all of them.
-fn loopback() -> (Vec<IpAddr>, u16) {
-    let is_free = |&ip: &IpAddr, port: u16| TcpListener::bind((ip, port)).is_ok();
-    let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-    addresses.retain(|ip| ip.is_ipv4() || is_free(ip, 0));
-    // If none is free, the gateway says which one is taken, and how to see by whom.
-    let port = PORTS.into_iter().find(|&port| addresses.iter().all(|ip| is_free(ip, port)));
-    (addresses, port.unwrap_or(PORTS.start))
-}
-
-fn config(directory: &Path, addresses: &[IpAddr], port: u16) -> String {
-    let listeners: String = addresses
-        .iter()
-        .map(|&ip| format!("[[listener]]\naddress = \"{}\"\n\n", SocketAddr::from((ip, port))))
-        .collect();
-    let directory = toml::Value::from(directory.display().to_string());
-    format!(
-        "{listeners}\
-         [certificates]\n\
-         directory = {directory}\n\
-         default = \"localhost\"\n\
-         \n\
-         [[route]]\n\
-         path = \"/\"\n\
-         service = \"console\"\n\
-         \n\
-         [[route]]\n\
-         path = \"/wss\"\n\
-         service = \"echo\"\n"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn the_certificate_has_a_place() {
@@ -210,8 +167,5 @@ mod tests {
         assert!(!is_good(&place));
         make(&place).unwrap();
         assert!(is_good(&place));
-        let (config, problems) = Config::parse(Path::new("demo"), &config(&place, &loopback().0, 8443));
-        assert_eq!(problems, []);
-        assert_eq!(config.certificates.directory, Some(place));
     }
 }

@@ -1,0 +1,188 @@
+//! The command line, as clap reads it. What it does is in `main`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::quick::{Backend, Listen, Order, Service};
+use crate::telemetry::log::Format;
+
+const PROXY_EXAMPLES: &str = "\
+Examples:
+  wssgate proxy 8282                          wss://localhost:8443/ in front of ws://127.0.0.1:8282
+  wssgate proxy ./app.sock --listen 9443      a Unix socket, at https://localhost:9443/
+  wssgate proxy 8282 --write wssgate.toml     the same, with a configuration file to go on from";
+
+/// An edge gateway for WebSockets over TLS.
+///
+/// Without a configuration file it runs a demonstration at https://localhost:8443/.
+#[derive(Debug, Parser)]
+#[command(name = "wssgate", version)]
+pub struct Arguments {
+    /// Configuration file; `wssgate FILE` does the same
+    #[arg(long, short, value_name = "FILE", env = "WSSGATE_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// Configuration file
+    #[arg(value_name = "FILE", hide = true)]
+    pub file: Option<PathBuf>,
+    /// Check the configuration, as `wssgate check` does
+    #[arg(long, short, hide = true)]
+    pub test: bool,
+    /// Format of the log lines [default: live for proxy, files and echo, else text]
+    #[arg(long, value_enum, env = "WSSGATE_LOG_FORMAT")]
+    pub log_format: Option<Format>,
+    /// Log level: error, warn, info, debug or trace, or directives of the tracing crate [default: info]
+    #[arg(long, value_name = "LEVEL", env = "WSSGATE_LOG")]
+    pub log: Option<String>,
+    /// What to do; without a command, the gateway runs
+    #[command(subcommand)]
+    pub command: Option<AnyCommand>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum AnyCommand {
+    /// Be a gateway.
+    #[command(flatten)]
+    Quick(QuickCommand),
+    /// Something else.
+    #[command(flatten)]
+    Other(CliCommand),
+}
+
+/// Commands that run a gateway without a configuration file.
+#[derive(Debug, Subcommand)]
+pub enum QuickCommand {
+    /// Put wss:// and https:// in front of a server, at https://localhost:8443/ or the next free port
+    #[command(after_help = PROXY_EXAMPLES)]
+    Proxy {
+        /// A port of this machine, an address (10.0.0.7:8282, https://domain.com, tcp://127.0.0.1:5900), or a Unix socket
+        #[arg(value_name = "SERVER")]
+        backend: Backend,
+        /// Where to listen, and what to write
+        #[command(flatten)]
+        quick_args: QuickArgs,
+    },
+    /// Serve the files of a directory over https://
+    Files {
+        /// The directory
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+        /// Where to listen, and what to write
+        #[command(flatten)]
+        quick_args: QuickArgs,
+    },
+    /// Serve a WebSocket that echoes, and a page to try it with
+    Echo {
+        /// Where to listen, and what to write
+        #[command(flatten)]
+        quick_args: QuickArgs,
+    },
+}
+
+/// Commands that run no gateway.
+#[derive(Debug, Subcommand)]
+pub enum CliCommand {
+    /// Check a configuration and its certificates, and show their effect
+    #[command(alias = "validate")]
+    Check {
+        /// Configuration file, if --config doesn't name it
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Show which route takes this request, such as `GET https://domain.com/x` or `wss://domain.com/x`, and why the
+        /// others don't
+        #[arg(long, value_name = "REQUEST")]
+        request: Option<String>,
+        /// A field of that request, such as "X-Api: 2"
+        #[arg(long, short = 'H', value_name = "FIELD", requires = "request")]
+        header: Vec<String>,
+    },
+    /// Print all options of the configuration file, as Markdown
+    Reference,
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Print the version
+    #[command(hide = true)]
+    Version,
+    /// Print a new key for session tickets: a line for the file that `ticket_keys` names
+    ///
+    /// To rotate the keys: put the new line first, reload, and remove the old line 12 hours later, when
+    /// its last tickets have expired. If several gateways share the keys, first add the new key as the
+    /// second line on all of them, and then move it to the first line.
+    TicketKey,
+    /// Show the state of the running gateway
+    Status(ControlArgs),
+    /// List live WebSocket sessions
+    Sessions(ControlArgs),
+    /// Show the servers that requests are passed on to
+    Upstreams(ControlArgs),
+    /// Read the configuration and the certificates again, as SIGHUP does, and print the result
+    Reload(ControlArgs),
+    /// Close the sessions of a route or a backend, and send no new requests to it
+    Drain {
+        /// A route such as domain.com/wss or /wss, or a backend such as 127.0.0.1:8282
+        #[arg(value_name = "ROUTE|SERVER")]
+        target: Option<String>,
+        /// Which gateway
+        #[command(flatten)]
+        control_args: ControlArgs,
+    },
+    /// Send requests to a drained route or backend again
+    Undrain {
+        /// The route or backend, as it was given to `drain`
+        #[arg(value_name = "ROUTE|SERVER")]
+        target: String,
+        /// Which gateway
+        #[command(flatten)]
+        control_args: ControlArgs,
+    },
+    /// Close WebSocket sessions with a Close frame
+    #[command(group = clap::ArgGroup::new("sessions").required(true))]
+    Close {
+        /// The session's id, from `wssgate sessions` or from the log
+        #[arg(group = "sessions")]
+        id: Option<u64>,
+        /// All sessions of this user, or of whom else the log calls the subject: with 3000
+        #[arg(long, value_name = "SUBJECT", group = "sessions")]
+        subject: Option<String>,
+        /// All sessions of the client with this address: with 3000
+        #[arg(long, value_name = "ADDRESS", group = "sessions")]
+        client: Option<std::net::IpAddr>,
+        /// Which gateway
+        #[command(flatten)]
+        control_args: ControlArgs,
+    },
+}
+
+/// Options of the commands that talk to the running gateway.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// Path of the control socket, if the configuration doesn't name it
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print the answer as JSON, one object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of the commands that run without a configuration file.
+#[derive(Debug, Args)]
+pub struct QuickArgs {
+    /// A port of localhost, or an address such as 0.0.0.0:8443
+    #[arg(long, short, value_name = "PORT|ADDRESS")]
+    pub listen: Option<Listen>,
+    /// Write the configuration to this file, and run by it
+    #[arg(long, short, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
+impl From<QuickCommand> for Order {
+    fn from(command: QuickCommand) -> Self {
+        let (service, QuickArgs { listen, write }) = match command {
+            QuickCommand::Proxy { backend, quick_args } => (Service::Proxy(backend), quick_args),
+            QuickCommand::Files { directory, quick_args } => (Service::Files(directory), quick_args),
+            QuickCommand::Echo { quick_args } => (Service::Echo, quick_args),
+        };
+        Self { service, listen, write }
+    }
+}

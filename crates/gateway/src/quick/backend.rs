@@ -1,0 +1,146 @@
+//! What `wssgate proxy` is given: a port, an address or a Unix socket, as people write them. Whether it answers.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::site::endpoint::{Endpoint, Place};
+use crate::site::tcp::TcpServer;
+
+/// A backend on this machine or near it is there within this time, or it is not there.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What requests and WebSockets are passed on to, as `proxy` of a route has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend(String);
+
+/// It is no backend; a sentence that says what to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadBackend(String);
+
+impl FromStr for Backend {
+    type Err = BadBackend;
+
+    fn from_str(text: &str) -> Result<Self, BadBackend> {
+        let address = address(text).map_err(BadBackend)?;
+        match address.strip_prefix("tcp://") {
+            Some(rest) => TcpServer::parse(rest).map(drop),
+            None => Endpoint::parse(&address).map(drop),
+        }
+        .map_err(BadBackend)?;
+        Ok(Self(address))
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    if text.contains("://") || text.starts_with("unix:") {
+        return Ok(text.to_owned());
+    }
+    let digits = text.strip_prefix(':').unwrap_or(text);
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return match digits.parse::<u16>() {
+            Ok(port) if port > 0 => Ok(format!("http://{}", SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+            _ => Err(format!("expected a port from 1 to 65535, found {text}")),
+        };
+    }
+    if text.starts_with(['/', '.']) {
+        let path = std::path::absolute(text).map_err(|e| e.to_string())?;
+        return Ok(format!("unix:{}", path.display()));
+    }
+    if text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+        return Ok(format!("http://{text}"));
+    }
+    Err(format!(
+        "expected a port such as 8282, an address such as 10.0.0.7:8282 or https://domain.com, or a Unix socket such as \
+         ./app.sock, found {text:?}"
+    ))
+}
+
+impl Backend {
+    /// Why a connection to it can't be opened now; blocks.
+    #[must_use]
+    pub fn absence(&self) -> Option<io::Error> {
+        let http = self.0.replacen("tcp://", "http://", 1);
+        let place = Endpoint::parse(&http).ok()?.0.place;
+        match place {
+            Place::Unix(path) => UnixStream::connect(Path::new(&*path)).err(),
+            Place::Tcp { host, port } => {
+                let host = host.trim_matches(['[', ']']);
+                let addresses = match (host, port).to_socket_addrs() {
+                    Ok(addresses) => addresses,
+                    Err(e) => return Some(e),
+                };
+                let mut absence = Some(io::ErrorKind::NotFound.into());
+                for address in addresses {
+                    absence = TcpStream::connect_timeout(&address, PATIENCE).err();
+                    if absence.is_none() {
+                        break;
+                    }
+                }
+                absence
+            }
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_as_people_write_them() {
+        for (text, expect) in [
+            ("8282", "http://127.0.0.1:8282"),
+            (":8282", "http://127.0.0.1:8282"),
+            ("localhost:3000", "http://localhost:3000"),
+            ("10.0.0.7:80", "http://10.0.0.7:80"),
+            ("[::1]:80", "http://[::1]:80"),
+            ("https://domain.com/x", "https://domain.com/x"),
+            ("ws://a:1", "ws://a:1"),
+            ("tcp://127.0.0.1:5900", "tcp://127.0.0.1:5900"),
+            ("/run/app.sock", "unix:/run/app.sock"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(text.parse::<Backend>().unwrap().to_string(), expect);
+        }
+        let relative = "./app.sock".parse::<Backend>().unwrap().to_string();
+        assert!(relative.starts_with("unix:/") && relative.ends_with("/app.sock"), "{relative}");
+        for (text, why) in [
+            ("", "expected a port such as 8282"),
+            ("0", "from 1 to 65535"),
+            ("99999", "from 1 to 65535"),
+            ("localhost", "expected a port such as 8282"),
+            ("ftp://a", "expected an address"),
+            ("tcp://a", "the port is missing"),
+            ("http://user:secret@a", "user names and passwords"),
+        ] {
+            let error = text.parse::<Backend>().expect_err(text).to_string();
+            assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_and_what_is_not() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let backend = |scheme: &str| format!("{scheme}://{address}").parse::<Backend>().unwrap();
+        for scheme in ["http", "wss", "tcp"] {
+            assert!(backend(scheme).absence().is_none());
+        }
+        drop(listener);
+        assert_eq!(backend("tcp").absence().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+        let socket: Backend = "/nowhere/app.sock".parse().unwrap();
+        assert_eq!(socket.absence().unwrap().kind(), io::ErrorKind::NotFound);
+    }
+}

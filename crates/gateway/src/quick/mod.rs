@@ -1,0 +1,272 @@
+//! What runs at one command, without a configuration file: `wssgate proxy`, `files`, `echo`, and the demonstration.
+//!
+//! In: what the command line says. Out: the text of a configuration, which is also what `--write` writes, and what a
+//! person is told. There is no other way from one to the other, so the file that is written runs the same.
+
+mod backend;
+pub(crate) mod certificate;
+mod listen;
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use self::backend::Backend;
+use self::certificate::{CertificateError, DevelopmentCertificate};
+pub use self::listen::Listen;
+use crate::lifecycle::ConfigSource;
+
+/// What is to be served.
+#[derive(Debug, Clone)]
+pub enum Service {
+    /// A backend.
+    Proxy(Backend),
+    /// The files of a directory.
+    Files(PathBuf),
+    /// An echo, and a page to try it with.
+    Echo,
+}
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Order {
+    /// What is to be served.
+    pub service: Service,
+    /// Where.
+    pub listen: Option<Listen>,
+    /// The file that the configuration is written to.
+    pub write: Option<PathBuf>,
+}
+
+impl Order {
+    /// What runs if there is no configuration at all.
+    #[must_use]
+    pub fn demonstration() -> Self {
+        Self { service: Service::Echo, listen: None, write: None }
+    }
+}
+
+/// Why one command is not enough.
+#[derive(Debug, thiserror::Error)]
+pub enum QuickError {
+    /// There is no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The directory of the files.
+    #[error("{}: {error}; give a directory whose files are to be served", directory.display())]
+    Files {
+        /// As it was given.
+        directory: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
+    /// The address.
+    #[error("can't listen on {address}: {error}; {}", listen_hint(error))]
+    Listen {
+        /// It.
+        address: SocketAddr,
+        /// The operating system's error.
+        error: io::Error,
+    },
+    /// `--write` never replaces a file.
+    #[error("{0} exists already: run by it (`wssgate {0}`), or write another file")]
+    Exists(String),
+    /// `--write`.
+    #[error("{} can't be written: {error}", file.display())]
+    Write {
+        /// As it was given.
+        file: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there already (`ss -ltnp` shows which one); choose another port with --listen, or \
+             leave --listen out for the next free one"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE or root; choose a higher one with --listen"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; leave --listen out for localhost"
+        }
+        _ => "choose another address with --listen",
+    }
+}
+
+/// What one command runs.
+#[derive(Debug)]
+pub struct Quick {
+    /// What to run.
+    pub source: ConfigSource,
+    order: Order,
+    certificate: DevelopmentCertificate,
+}
+
+impl Quick {
+    /// Makes the certificate if there is none, looks whether all is there that is needed, and writes the file, if there
+    /// is to be one. `is_taking_over`: the file was written, and the ports taken, by the gateway before.
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub fn prepare(order: Order, is_taking_over: bool) -> Result<Self, QuickError> {
+        let certificate = DevelopmentCertificate::find()?;
+        certificate.prepare()?;
+        if let (Some(file), true) = (&order.write, is_taking_over) {
+            return Ok(Self { source: ConfigSource::File(file.clone()), order, certificate });
+        }
+        let addresses = listen::addresses(order.listen)
+            .map_err(|(address, error)| QuickError::Listen { address, error })?;
+        let text = config(&order.service, &certificate.directory, &addresses)?;
+        let source = match &order.write {
+            None => ConfigSource::BuiltIn { text },
+            Some(file) => {
+                write(file, &text)?;
+                ConfigSource::File(file.clone())
+            }
+        };
+        Ok(Self { source, order, certificate })
+    }
+
+    /// What a person is told when connections are accepted, on these addresses; blocks.
+    #[must_use]
+    pub fn welcome(&self, addresses: &[SocketAddr], has_colors: bool) -> String {
+        let (bold, plain) = if has_colors { ("\x1b[1;36m", "\x1b[0m") } else { ("", "") };
+        let mut text = String::new();
+        let host = addresses.first().map_or_else(|| "localhost".to_owned(), host);
+        let wss = match self.order.service {
+            Service::Files(_) => None,
+            Service::Proxy(_) => Some("/"),
+            Service::Echo => Some("/wss"),
+        };
+        let serves = match &self.order.service {
+            Service::Proxy(backend) => format!("passes on to {backend}"),
+            Service::Files(directory) => format!("serves the files of {}", directory.display()),
+            Service::Echo => "echoes, and has a page to try it".to_owned(),
+        };
+        let _ = write!(text, "\n  wssgate {serves}\n\n  {bold}https://{host}/{plain}\n");
+        if let Some(path) = wss {
+            let _ = writeln!(text, "  {bold}wss://{host}{path}{plain}");
+        }
+        if let Service::Proxy(backend) = &self.order.service
+            && let Some(absence) = backend.absence()
+        {
+            let _ = write!(
+                text,
+                "\n  Nothing answers at {backend} yet ({absence}): start the server there.\n  \
+                 Until then requests get 502; the gateway needs no restart.\n"
+            );
+        }
+        if let Some(file) = &self.order.write {
+            let file = file.display();
+            let _ = write!(text, "\n  {file} is written. From now on `wssgate {file}` does the same.\n");
+        }
+        let chain = self.certificate.chain();
+        let _ = write!(
+            text,
+            "\n  The certificate is valid for this machine only, and browsers don't trust it: accept the warning,\n  \
+             or trust the certificate. For instance:\n\n    \
+             curl --cacert {chain} https://{host}/\n    \
+             certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {chain}   # Chromium on Linux\n\n  \
+             Ctrl-C ends it.\n\n",
+            chain = chain.display()
+        );
+        text
+    }
+}
+
+/// What a URL has for this address.
+fn host(address: &SocketAddr) -> String {
+    let port = address.port();
+    let host = if address.ip().is_loopback() || address.ip().is_unspecified() {
+        "localhost".to_owned()
+    } else {
+        SocketAddr::new(address.ip(), 0).to_string().trim_end_matches(":0").to_owned()
+    };
+    if port == 443 { host } else { format!("{host}:{port}") }
+}
+
+fn config(service: &Service, certificates: &Path, addresses: &[SocketAddr]) -> Result<String, QuickError> {
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let addresses: Vec<String> = addresses.iter().map(|address| quoted(&address.to_string())).collect();
+    let routes = match service {
+        Service::Proxy(backend) => {
+            format!("[[route]]\npath = \"/\"\nproxy = {}\n", quoted(&backend.to_string()))
+        }
+        Service::Files(directory) => {
+            let error = |error| QuickError::Files { directory: directory.clone(), error };
+            let directory = directory.canonicalize().map_err(error)?;
+            if !directory.is_dir() {
+                return Err(error(io::ErrorKind::NotADirectory.into()));
+            }
+            let directory = quoted(&directory.display().to_string());
+            format!("[[route]]\npath = \"/\"\nfiles = {{ directory = {directory}, listing = true }}\n")
+        }
+        Service::Echo => "[[route]]\npath = \"/\"\nservice = \"console\"\n\n\
+                          [[route]]\npath = \"/wss\"\nservice = \"echo\"\n"
+            .to_owned(),
+    };
+    let certificates = quoted(&certificates.display().to_string());
+    Ok(format!(
+        "drain_window = \"1s\" # Ctrl-C\n\
+         drain_timeout = \"5s\"\n\
+         \n\
+         [[listener]]\n\
+         address = [{}]\n\
+         \n\
+         [certificates]\n\
+         directory = {certificates} # the development certificate\n\
+         default = \"localhost\"\n\
+         \n\
+         {routes}",
+        addresses.join(", ")
+    ))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), QuickError> {
+    let error = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => QuickError::Exists(file.display().to_string()),
+        _ => QuickError::Write { file: file.to_owned(), error },
+    };
+    let mut out = OpenOptions::new().write(true).create_new(true).open(file).map_err(error)?;
+    out.write_all(text.as_bytes()).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn every_configuration_is_one() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let place = temp.path().join("a \"quoted\" place");
+        std::fs::create_dir(&place).unwrap();
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], 8443))];
+        for service in [Service::Proxy("8282".parse().unwrap()), Service::Files(place.clone()), Service::Echo]
+        {
+            let text = config(&service, &place, &addresses).unwrap();
+            let (config, problems) = Config::parse(Path::new("quick"), &text);
+            assert_eq!(problems, [], "{text}");
+            assert_eq!(config.certificates.directory, Some(place.clone()));
+        }
+    }
+
+    #[test]
+    fn what_urls_have_for_addresses() {
+        for (address, expect) in [
+            ("127.0.0.1:8443", "localhost:8443"),
+            ("[::1]:443", "localhost"),
+            ("0.0.0.0:9443", "localhost:9443"),
+            ("10.0.0.7:443", "10.0.0.7"),
+            ("[2001:db8::1]:9443", "[2001:db8::1]:9443"),
+        ] {
+            assert_eq!(host(&address.parse().unwrap()), expect);
+        }
+    }
+}
