@@ -413,43 +413,119 @@ async fn flood(len: usize) -> Backend {
     .await
 }
 
-/// Orders of operators while a takeover is under way: a session gets its order from the process that has it.
-#[tokio::test]
-async fn a_session_is_closed_by_the_process_that_has_it() {
-    const LEN: usize = 16 << 20;
-    let backend = flood(LEN).await;
-    let more = "[control]\nsocket = \"control.sock\"\n";
-    let gateway = setup().start(&config("handover_wait = \"30s\"", &(route("/", backend.address) + more)));
-    let mut quick = plain(&gateway, "").await.unwrap();
-    quick.echoes("before").await;
-    let quick_id = sessions_of(&gateway).await[0]["id"].to_string();
+/// A takeover that is under way: `sessions` have moved, and one more is in the middle of a long write.
+async fn held_up(routes: &str, sessions: usize, backend: &Backend) -> (Gateway, Vec<WebSocket>, WebSocket) {
+    let all = format!("{}{routes}[control]\nsocket = \"control.sock\"\n", route("/", backend.address));
+    let top = "workers = 1\nhandover_wait = \"30s\"\ndrain_window = \"1ms\"";
+    let gateway = setup().start(&config(top, &all));
+    let mut quick = Vec::new();
+    for _ in 0..sessions {
+        let mut socket = plain(&gateway, "").await.unwrap();
+        socket.echoes("before").await;
+        quick.push(socket);
+    }
     let mut slow = plain(&gateway, "").await.unwrap();
     slow.echoes("before").await;
-    let ids: Vec<_> = sessions_of(&gateway).await.iter().map(|session| session["id"].to_string()).collect();
-    let slow_id = ids.into_iter().find(|id| *id != quick_id).unwrap();
     slow.text("flood").await;
     assert_eq!(soon(slow.io.read_u8()).await.unwrap(), ws::TEXT);
     gateway.signal("USR2");
-    gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 1, 0, "a batch");
-    // One is in the middle of a write, and still here; the other one has gone to where no orders are taken yet.
-    let (done, said) = command(&gateway, &["close", &slow_id]).await;
+    gateway.wait_for(
+        |line| message(line) == "sessions have moved" && line["moved"] == sessions,
+        0,
+        "all but one",
+    );
+    (gateway, quick, slow)
+}
+
+const FLOOD: usize = 16 << 20;
+
+/// The socket is closed by the gateway with this code.
+async fn is_closed(socket: &mut WebSocket, code: u16) {
+    socket.hears_close(code).await;
+    socket.close(code).await;
+    socket.hears_end().await;
+}
+
+/// Orders of operators while a takeover is under way: they reach a session in whichever process it is.
+#[tokio::test]
+async fn sessions_are_closed_wherever_they_are() {
+    let backend = flood(FLOOD).await;
+    let (gateway, mut quick, mut slow) = held_up("", 3, &backend).await;
+    let [first, second, _] = &mut quick[..] else { panic!() };
+    // They have gone to where no commands are taken yet.
+    let (done, said) = command(&gateway, &["close", "1"]).await;
     assert!(done, "{said}");
-    let (done, said) = command(&gateway, &["close", &quick_id]).await;
-    assert!(!done && said.contains("there is no live session"), "{said}");
-    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; LEN]);
-    slow.hears_close(1001).await;
-    slow.close(1001).await;
-    slow.hears_end().await;
-    gateway.wait(MOVED);
-    gateway.wait_nth("control socket", 1);
-    quick.echoes("no order has come").await;
-    let (done, said) = command(&gateway, &["close", &quick_id]).await;
-    assert!(done, "{said}");
-    quick.hears_close(1001).await;
-    quick.close(1001).await;
+    is_closed(first, 1001).await;
+    gateway.wait("session");
+    let (done, said) = command(&gateway, &["close", "4711"]).await;
+    assert!(!done && said.contains("there is no live session 4711"), "{said}");
+    second.echoes("the new process has it").await;
+    // Two are there, and one is here.
+    let (done, said) = command(&gateway, &["close", "--client", "127.0.0.1", "--json"]).await;
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert!(done && answer["closed_sessions"] == 3, "{said}");
+    for socket in &mut quick[1..] {
+        is_closed(socket, 3000).await;
+    }
+    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+    is_closed(&mut slow, 3000).await;
     gateway.wait(RETIRED);
-    drop((quick, slow));
     gateway.ends_with_its_last_process();
+}
+
+/// What an operator drains while sessions move is drained in both processes.
+#[tokio::test]
+async fn a_drain_during_a_takeover_is_the_new_processs_too() {
+    let backend = flood(FLOOD).await;
+    let others =
+        "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n";
+    let gateway = {
+        let (gateway, mut quick, mut slow) = held_up(others, 1, &backend).await;
+        let (done, said) = command(&gateway, &["drain", "/nothing"]).await;
+        assert!(!done && said.contains("there is no route /nothing"), "{said}");
+        for args in [["drain", "/a"], ["drain", "/b"], ["undrain", "/b"]] {
+            let (done, said) = command(&gateway, &args).await;
+            assert!(done, "{said}");
+        }
+        // Both of its sessions.
+        let (done, said) = command(&gateway, &["drain", &backend.address.to_string(), "--json"]).await;
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        assert!(done && answer["drain"]["sessions"] == 2, "{said}");
+        is_closed(&mut quick[0], 1001).await;
+        assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+        is_closed(&mut slow, 1001).await;
+        gateway
+    };
+    gateway.wait(RETIRED);
+    gateway.wait_nth("control socket", 1);
+    let (_, said) = command(&gateway, &["status", "--json"]).await;
+    let status = &serde_json::from_str::<Value>(&said).unwrap()["status"];
+    assert_eq!(status["drained"], serde_json::json!(["/a", backend.address.to_string()]), "{status}");
+    assert_eq!(plain(&gateway, "").await.err(), Some(503));
+    gateway.ends_with_its_last_process();
+}
+
+/// The order to end comes before the new process accepts: it is for the service, and not for a process that goes anyway.
+#[tokio::test]
+async fn an_order_to_end_during_a_takeover_ends_both_processes() {
+    // A service manager may send it to both.
+    for both in [false, true] {
+        let backend = flood(FLOOD).await;
+        let (mut gateway, mut quick, mut slow) = held_up("", 2, &backend).await;
+        let runs = gateway.wait("takeover: the new process runs and reads its configuration");
+        gateway.signal("TERM");
+        if both {
+            send_signal(runs["pid"].as_u64().unwrap().try_into().unwrap(), "TERM");
+        }
+        quick[0].echoes("it goes on until the other process has let go of all").await;
+        assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+        gateway.wait("the order to end is passed on to the new process");
+        for socket in quick.iter_mut().chain([&mut slow]) {
+            is_closed(socket, 1001).await;
+        }
+        gateway.ends_well(); // both
+        assert!(gateway.lines("second signal: the gateway ends at once").is_empty());
+    }
 }
 
 /// A program whose limit on open files is lower: what doesn't fit there stays, and nothing is lost.

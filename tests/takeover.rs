@@ -705,6 +705,35 @@ async fn a_sighup_during_a_takeover_reaches_the_new_process() {
     gateway.ends_with_its_last_process();
 }
 
+/// The new process has been told before what was drained, and is told again.
+#[tokio::test]
+async fn what_is_drained_while_the_new_process_starts_stays_drained() {
+    const ROUTES: &str = "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n\
+                          [control]\nsocket = \"control.sock\"\n";
+    let text = config("drain_window = \"1ms\"", ROUTES);
+    let gateway = setup().start(&text);
+    let wssgate = |args: &[&str]| {
+        let mut command = Command::new(BINARY);
+        let output =
+            command.args(args).arg("--socket").arg(gateway.path().join("control.sock")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    wssgate(&["drain", "/b"]);
+    let file = gateway.path().join("wssgate.toml");
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    gateway.signal("USR2");
+    gateway.wait("takeover: the new process runs and reads its configuration");
+    wssgate(&["drain", "/a"]);
+    wssgate(&["undrain", "/b"]);
+    fs::write(&file, &text).unwrap();
+    gateway.wait_nth("control socket", 1);
+    let status: Value = serde_json::from_str(&wssgate(&["status", "--json"])).unwrap();
+    assert_eq!(status["status"]["drained"], serde_json::json!(["/a"]), "{status}");
+    gateway.ends_with_its_last_process();
+}
+
 #[tokio::test]
 async fn a_drain_ends_a_takeover_that_is_not_done() {
     let mut gateway = setup().start(&config("", ECHO));

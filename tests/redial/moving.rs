@@ -99,3 +99,26 @@ async fn a_session_between_two_servers_moves_with_what_is_held_for_the_next() {
     drop(socket);
     gateway.ends_with_its_last_process();
 }
+
+/// The old process has had no time to tell the session; the new one doesn't close it, but has it leave the server.
+#[tokio::test]
+async fn a_session_leaves_its_drained_server_in_the_new_process() {
+    let (a, b) = (Server::start("a").await, Server::start("b").await);
+    let text = |window: &str| {
+        let text = redialling(&[a.address(), b.address()], "redial_interval = \"100ms\"", "");
+        format!("drain_window = \"{window}\"\ndrain_timeout = \"1000h\"\n{text}")
+    };
+    let gateway = setup().start(&text("500h"));
+    let mut socket = open(&gateway).await;
+    let (first, second) = if a.seen.count() == 1 { (&a, &b) } else { (&b, &a) };
+    talks(&mut socket, "one").await;
+    order(&gateway, json!({"command": "drain", "target": first.address().to_string()})).await;
+    gateway.wait("drained by order");
+    gateway.write_config(&text("1ms"));
+    takes_over(&gateway, 1, 0);
+    asked(second, 1).await;
+    talks(&mut socket, "two").await;
+    assert_eq!((first.heard(), second.heard()), (vec!["one".to_owned()], vec!["two".to_owned()]));
+    drop(socket);
+    gateway.ends_with_its_last_process();
+}

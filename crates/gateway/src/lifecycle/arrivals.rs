@@ -10,6 +10,7 @@ use super::gateway::RunningGateway;
 use super::upgrade::arrive::Arrival;
 use crate::context::registry::Entry;
 use crate::site;
+use crate::site::drained::DrainTarget;
 
 impl RunningGateway {
     /// No more sessions come. Those whose route this configuration hasn't, or that is drained, are sent away as after
@@ -23,13 +24,21 @@ impl RunningGateway {
         *moves.left.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut arrival.left);
         let site = self.site.clone();
         let drained = self.overview.drained.clone();
-        let chosen = move |Entry { route, who, .. }: &Entry| {
-            site.load().sends_away(&route.id)
-                || drained.load().iter().any(|target| target.takes(route, who.server().as_deref()))
+        let is_drained = move |entry: &Entry, servers: bool| {
+            let drained = drained.load();
+            let mut targets =
+                drained.iter().filter(|target| matches!(target, DrainTarget::Server(_)) == servers);
+            targets.any(|target| target.takes(&entry.route, entry.who.server().as_deref()))
         };
+        let of_server = is_drained.clone();
+        let of_route =
+            move |entry: &Entry| site.load().sends_away(&entry.route.id) || is_drained(entry, false);
         let site::Drain { window, timeout, close_code: code, .. } = self.site.load().drain;
         let pace = DrainPace { window: window.min(timeout / 2), timeout, code, moves: false };
-        let ended = end_sessions(&self.workers, pace, self.choices.subscribe(), chosen);
+        let ended = end_sessions(&self.workers, pace, self.choices.subscribe(), of_route);
+        let pace = DrainPace { moves: true, ..pace }; // what leads to the server has not gone
+        let of_server = move |entry: &Entry| of_server(entry, true);
+        let ended = ended + end_sessions(&self.workers, pace, self.choices.subscribe(), of_server);
         info!(
             sessions = summary.sessions,
             sessions_left = left,

@@ -7,8 +7,9 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::gateway::RunningGateway;
+use super::meanwhile::{Arriving, BothProcesses};
 use super::messages::millis;
-use super::upgrade::leave::MoveCount;
+use super::upgrade::leave::{Meanwhile, MoveCount};
 use super::upgrade::old::{Successor, Takeover, TakeoverError};
 use super::upgrade::retire::stop_accepting;
 use super::work::Work;
@@ -43,12 +44,15 @@ impl RunningGateway {
         &mut self,
         result: Result<Successor, TakeoverError>,
         started: Instant,
+        arriving: &mut Arriving<'_>,
     ) -> Option<u32> {
         let mut count = MoveCount::default();
         let moving = Instant::now();
-        let successor = match self.let_go(result, &mut count).await {
+        self.overview.moves.is_going_on.store(true, Ordering::Relaxed);
+        let successor = match self.let_go(result, &mut count, arriving).await {
             Ok(successor) => successor,
             Err(e) => {
+                self.overview.moves.is_going_on.store(false, Ordering::Relaxed);
                 self.carry_on(&e, started, count.moved);
                 return None;
             }
@@ -71,11 +75,13 @@ impl RunningGateway {
             "handed over: this process accepts no new connections and ends with its last session"
         );
         if successor.takes_sessions {
-            self.move_latecomers(&successor, &mut count, moving).await;
+            self.move_latecomers(&successor, &mut count, moving, arriving).await;
         }
         self.outside.close_admin().await;
         self.notifier.hand_over(successor.pid).await;
         self.outside.close_control(); // before the new process is notified, and takes the path
+        // What has come by then. If the new process fails, clients are told to ask again.
+        let _ = BothProcesses { gateway: self, successor: &successor, arriving }.obey().await;
         Some(successor.pid)
     }
 
@@ -85,23 +91,39 @@ impl RunningGateway {
         &self,
         result: Result<Successor, TakeoverError>,
         count: &mut MoveCount,
+        arriving: &mut Arriving<'_>,
     ) -> Result<Successor, TakeoverError> {
         let successor = result?;
         let wait = self.site.load().handover_wait;
-        successor.take_sessions(&self.workers, &self.transit, wait, count).await?;
+        let mut both = BothProcesses { gateway: self, successor: &successor, arriving };
+        both.tell_drained().await?;
+        successor.take_sessions(&self.workers, &self.transit, wait, count, &mut both).await?;
+        let is_to_end = arriving.signals.are_ending().await;
         successor.go().await?;
+        if is_to_end {
+            successor.end().await;
+        }
         Ok(successor)
     }
 
     /// Moves the sessions that were opened while the others moved, or are opened now, and says what stays.
-    async fn move_latecomers(&self, successor: &Successor, count: &mut MoveCount, started: Instant) {
+    async fn move_latecomers(
+        &self,
+        successor: &Successor,
+        count: &mut MoveCount,
+        started: Instant,
+        arriving: &mut Arriving<'_>,
+    ) {
         let wait = self.site.load().handover_wait;
         let before = count.moved;
         let deadline = Instant::now() + LATECOMERS_WAIT;
         loop {
             // Before the pass: what is opened during it is found by the next.
             let is_last = self.undecided() == 0 || Instant::now() >= deadline;
-            if let Err(e) = successor.take_sessions(&self.workers, &self.transit, wait, count).await {
+            let mut both = BothProcesses { gateway: self, successor, arriving };
+            if let Err(e) =
+                successor.take_sessions(&self.workers, &self.transit, wait, count, &mut both).await
+            {
                 error!(
                     successor = successor.pid, cause = %e, sessions_lost = count.moved,
                     "the new process has failed after it had taken over; start the gateway again"

@@ -5,11 +5,13 @@ use tracing::error;
 
 use super::drain::{self, Remaining};
 use super::gateway::{Begun, RunningGateway};
+use super::meanwhile::Arriving;
 use super::signals::{Arrived, Ending, Signals};
 use super::upgrade::arrive::Arrival;
 use super::upgrade::new::Withdrawal;
 use super::upgrade::{old, retire};
 use super::work::{Done, Wanted, Work};
+use crate::ops::control::server::{Operation, OperationRequest};
 
 /// Stages of expiry are days long.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -20,7 +22,7 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
     let mut work = Work::Nothing;
     let mut wanted = Wanted::default();
     let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
-    loop {
+    let ending = loop {
         if matches!(work, Work::Nothing) {
             work = gateway.next_work(&mut wanted, predecessor.is_some());
         }
@@ -28,20 +30,15 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
             arrived = signals.next() => match arrived {
                 Arrived::Hangup => wanted.reload(&work),
                 Arrived::Takeover => wanted.takeover(&work, &gateway.source),
-                Arrived::Ending(ending) => {
-                    drop(work); // a new process that isn't ready yet ends
-                    drop((wanted, demands)); // clients that wait get the answer that it is too late
-                    gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
-                    let RunningGateway { workers, overview, .. } = &gateway;
-                    let remaining = Remaining::new(ended, workers.len());
-                    return drain::drain(workers, overview, signals, remaining, ending).await;
-                }
+                Arrived::Ending(ending) => break ending,
             },
             done = work.done() => {
                 work = Work::Nothing;
                 match done {
                     Done::Reload(read) => gateway.reload(read),
-                    Done::Takeover(result, started) => if let Some(pid) = gateway.hand_over(result, started).await {
+                    Done::Takeover(result, started) => {
+                        let arriving = &mut Arriving { signals, demands: &mut demands, wanted: &mut wanted };
+                        let Some(pid) = gateway.hand_over(result, started, arriving).await else { continue };
                         if wanted.reload {
                             old::pass_on_hangup(pid);
                         }
@@ -51,7 +48,15 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
                     }
                 }
             },
-            Some(demand) = demands.recv() => gateway.execute(demand, &work, &mut wanted),
+            Some(OperationRequest { what, reply }) = demands.recv() => match what {
+                // A client that doesn't wait for the answer has been served, too.
+                Operation::Change(what) => drop(reply.send(gateway.change(what))),
+                Operation::Reload => {
+                    wanted.reload(&work);
+                    wanted.askers.push(reply);
+                }
+                Operation::End => break Ending::Terminated,
+            },
             Some(server) = downs.recv() => gateway.close_down(server),
             Ok(()) = servers.changed() => gateway.follow_servers(),
             arrival = withdrawn(&mut predecessor) => {
@@ -69,7 +74,13 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
                 return Ending::Failed;
             }
         }
-    }
+    };
+    drop(work); // a new process that isn't ready yet ends
+    drop((wanted, demands)); // clients that wait get the answer that it is too late
+    gateway.notifier.stopping(gateway.site.load().drain.timeout + drain::CUT_WAIT);
+    let RunningGateway { workers, overview, .. } = &gateway;
+    let remaining = Remaining::new(ended, workers.len());
+    drain::drain(workers, overview, signals, remaining, ending).await
 }
 
 /// When the old gateway no longer speaks for the service; never, if there is none.

@@ -8,6 +8,7 @@ mod gateway;
 mod hand_over;
 mod load;
 mod main_loop;
+mod meanwhile;
 mod messages;
 mod notify;
 mod outside;
@@ -22,6 +23,7 @@ mod upgrade;
 mod work;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -39,6 +41,7 @@ use self::upgrade::new::{Inherited, Predecessor};
 pub use self::upgrade::origin::{LaunchContext, LaunchContextError, launch};
 
 use crate::net::listening::ListenAddress;
+use crate::ops::control::server::{Operation, OperationRequest};
 use crate::site::TakeoverSessions;
 
 /// Runs the gateway until a signal ends it. `on_ready` is called once, with the addresses that are
@@ -87,9 +90,8 @@ async fn begin(
     };
     let mut arrival = (closed.config.takeover_sessions == TakeoverSessions::Move)
         .then(|| Arrival::new(&begun.gateway.workers));
-    tokio::select! {
-        going = predecessor.ready(begun.gateway.inherited.taken(), &mut arrival) => going?,
-        _ = signals.ending() => return Ok(None),
+    if !begins(&mut begun, &predecessor, &mut arrival, signals).await? {
+        return Ok(None);
     }
     begun.gateway.open(closed, started);
     info!(
@@ -100,7 +102,37 @@ async fn begin(
         took_ms = millis(started),
         "taken over"
     );
-    Ok(Some(Begun { predecessor: Some(predecessor.withdraw(arrival)), ..begun }))
+    let access = begun.gateway.access.clone();
+    Ok(Some(Begun { predecessor: Some(predecessor.withdraw(arrival, access)), ..begun }))
+}
+
+/// Takes sessions, and obeys the commands that come through the old process, until this one is to accept connections:
+/// `true`. `false`: a signal came, and there are no sessions here.
+async fn begins(
+    begun: &mut Begun,
+    predecessor: &Predecessor,
+    arrival: &mut Option<Arrival>,
+    signals: &mut Signals,
+) -> Result<bool, SuccessionError> {
+    let Begun { gateway, demands, .. } = begun;
+    let mut going = pin!(predecessor.ready(gateway.inherited.taken(), arrival, &gateway.access));
+    let mut ending = None;
+    loop {
+        tokio::select! {
+            going = &mut going => break going?,
+            Some(OperationRequest { what: Operation::Change(what), reply }) = demands.recv() => {
+                let _ = reply.send(gateway.change(what)); // the old process may have gone
+            }
+            signal = signals.ending(), if ending.is_none() => match gateway.overview.live() {
+                0 => return Ok(false),
+                _ => ending = Some(signal), // they end in order, as soon as the old process has let go of all
+            }
+        }
+    }
+    if let Some(ending) = ending {
+        signals.keep(ending);
+    }
+    Ok(true)
 }
 
 /// Every session holds two descriptors; the usual soft limit of 1,024 is for programs that use

@@ -24,7 +24,11 @@ pub enum Ending {
 
 /// Where orders for the process as a whole come from.
 #[derive(Debug)]
-pub struct Signals(Orders);
+pub struct Signals {
+    orders: Orders,
+    /// It has arrived, and comes next.
+    kept: Option<Ending>,
+}
 
 enum Orders {
     Process(ProcessSignals),
@@ -57,17 +61,18 @@ impl Signals {
     /// # Errors
     /// If the operating system refuses.
     pub fn install() -> io::Result<Self> {
-        Ok(Self(Orders::Process(ProcessSignals {
+        let signals = ProcessSignals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             takeover: signal(SignalKind::user_defined2())?,
-        })))
+        };
+        Ok(Self { orders: Orders::Process(signals), kept: None })
     }
 
     /// No signals: `shutdown` means what SIGTERM means.
     pub(super) fn shutdown(shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(Orders::Shutdown(Some(Box::pin(shutdown))))
+        Self { orders: Orders::Shutdown(Some(Box::pin(shutdown))), kept: None }
     }
 
     /// The next one.
@@ -75,7 +80,10 @@ impl Signals {
     /// # Cancel safety
     /// Safe: none is lost; several of a kind that arrive together are one.
     pub async fn next(&mut self) -> Arrived {
-        match &mut self.0 {
+        if let Some(ending) = self.kept.take() {
+            return Arrived::Ending(ending);
+        }
+        match &mut self.orders {
             Orders::Process(signals) => tokio::select! {
                 _ = signals.hangup.recv() => Arrived::Hangup,
                 _ = signals.takeover.recv() => Arrived::Takeover,
@@ -91,13 +99,34 @@ impl Signals {
     /// # Cancel safety
     /// Safe: none is lost.
     pub async fn ending(&mut self) -> Ending {
-        match &mut self.0 {
+        if let Some(ending) = self.kept.take() {
+            return ending;
+        }
+        match &mut self.orders {
             Orders::Process(signals) => tokio::select! {
                 _ = signals.terminate.recv() => Ending::Terminated,
                 _ = signals.interrupt.recv() => Ending::Interrupted,
             },
             Orders::Shutdown(shutdown) => finished(shutdown).await,
         }
+    }
+}
+
+impl Signals {
+    /// It has arrived, and is obeyed later: [`Self::next`] says it again.
+    pub(super) fn keep(&mut self, ending: Ending) {
+        self.kept = Some(ending);
+    }
+
+    /// Whether SIGTERM or SIGINT has arrived by now; [`Self::next`] says which.
+    pub(super) async fn are_ending(&mut self) -> bool {
+        let ending = tokio::select! {
+            biased;
+            ending = self.ending() => Some(ending),
+            () = std::future::ready(()) => None,
+        };
+        self.kept = ending;
+        ending.is_some()
     }
 }
 

@@ -9,36 +9,21 @@ use tracing::info;
 use super::drain::{DrainPace, end_sessions};
 use super::gateway::RunningGateway;
 use super::prober::Down;
-use super::work::{Wanted, Work};
 use crate::context::registry::Entry;
 use crate::net::clock;
 use crate::ops::control::protocol::{ControlResponse, DrainReport};
-use crate::ops::control::server::{Operation, OperationRequest};
+use crate::ops::control::server::{Change, close};
 use crate::site;
 use crate::site::drained::DrainTarget;
 
 impl RunningGateway {
-    /// Does what is wanted, or begins to.
-    pub(super) fn execute(
-        &mut self,
-        OperationRequest { what, reply }: OperationRequest,
-        work: &Work,
-        wanted: &mut Wanted,
-    ) {
-        let answer = match what {
-            Operation::Reload => {
-                wanted.reload(work);
-                return wanted.askers.push(reply);
-            }
-            // The new process knows what was drained when it was started.
-            Operation::Drain(_) | Operation::Undrain(_) if matches!(work, Work::Takeover(_)) => {
-                ControlResponse::error("a takeover is in progress; try again when it is done")
-            }
-            Operation::Drain(target) => self.drain(target),
-            Operation::Undrain(target) => self.undrain(&target),
-        };
-        // A client that doesn't wait for the answer has been served, too.
-        let _ = reply.send(answer);
+    /// Does what can be done at once.
+    pub(super) fn change(&self, what: Change) -> ControlResponse {
+        match what {
+            Change::Drain(target) => self.drain(target),
+            Change::Undrain(target) => self.undrain(&target),
+            Change::Close(request) => close(&self.overview, &request),
+        }
     }
 
     fn drain(&self, target: DrainTarget) -> ControlResponse {

@@ -2,7 +2,7 @@
 //! by the control socket. Nothing in it is touched by the path of a message.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -66,6 +66,8 @@ pub struct MoveTotals {
     pub lost: AtomicU64,
     /// They stayed in the old process, by reason.
     pub left: Mutex<BTreeMap<String, usize>>,
+    /// Some are on their way to a new process, and it has others already.
+    pub is_going_on: AtomicBool,
 }
 
 /// The running gateway, seen from outside.
@@ -121,6 +123,12 @@ impl Overview {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.site.load().generation.max(self.certificates.current().generation)
+    }
+
+    /// Sessions move to another process at the moment.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.moves.is_going_on.load(Ordering::Relaxed)
     }
 
     /// Live sessions.

@@ -52,7 +52,17 @@ pub(crate) struct MoveCount {
     asked_in_vain: HashMap<u64, &'static str>,
 }
 
-/// Moves every session that can be moved. Those in the middle of a write are waited for, for `wait`.
+/// What the old process does besides, when no batch is under way.
+pub(crate) trait Meanwhile {
+    /// Does what operators have asked for by now.
+    ///
+    /// # Errors
+    /// If the new process fails.
+    fn obey(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Moves every session that can be moved. Those in the middle of a write are waited for, for `wait`. Between two batches
+/// there is `meanwhile`.
 ///
 /// # Errors
 /// If the new process fails. Then sessions that it had taken are lost with it: they are counted in `count`.
@@ -62,6 +72,7 @@ pub(crate) async fn move_sessions(
     transit: &Transit,
     wait: Duration,
     count: &mut MoveCount,
+    meanwhile: &mut impl Meanwhile,
 ) -> io::Result<()> {
     count.left.clear();
     let mut unmoved = VecDeque::new();
@@ -75,7 +86,7 @@ pub(crate) async fn move_sessions(
     }
     let from = transit.open();
     let mut departure = Departure { channel, workers, from, count };
-    let result = departure.all(&mut unmoved, wait).await;
+    let result = departure.all(&mut unmoved, wait, meanwhile).await;
     transit.close();
     // Nothing that has frozen is forgotten.
     let rest = departure.rest().await;
@@ -102,7 +113,12 @@ struct Departure<'a> {
 
 impl Departure<'_> {
     /// Moves sessions of `unmoved`, until there are none, or the rest has to stay.
-    async fn all(&mut self, unmoved: &mut VecDeque<(u64, SessionHandle)>, wait: Duration) -> io::Result<()> {
+    async fn all(
+        &mut self,
+        unmoved: &mut VecDeque<(u64, SessionHandle)>,
+        wait: Duration,
+        meanwhile: &mut impl Meanwhile,
+    ) -> io::Result<()> {
         let deadline = Instant::now() + wait;
         let mut end = deadline + LAST_WAIT;
         let mut late_at_once = LATE_MIN;
@@ -130,6 +146,7 @@ impl Departure<'_> {
                 late_at_once = (LATE_LEN / len.max(1)).clamp(LATE_MIN, SESSIONS_AT_ONCE);
             }
             self.transfer_whole(batch).await?;
+            meanwhile.obey().await?;
         }
         Ok(())
     }
@@ -257,7 +274,7 @@ impl Departure<'_> {
 }
 
 /// What a process says that should say nothing, or something else.
-fn unexpected(said: Option<(UpgradeMessage, Vec<OwnedFd>)>) -> io::Error {
+pub(crate) fn unexpected(said: Option<(UpgradeMessage, Vec<OwnedFd>)>) -> io::Error {
     match said {
         Some((message, _)) => io::Error::other(format!("an unexpected message: {message:?}")),
         None => io::ErrorKind::BrokenPipe.into(),

@@ -21,6 +21,7 @@ use crate::lifecycle::upgrade::origin::Activated;
 use crate::lifecycle::upgrade::protocol::{Channel, Handed, Inheritance, SocketOwner, UpgradeMessage};
 use crate::net::listening::ListenAddress;
 use crate::net::{clock, options};
+use crate::ops::control::server::Access;
 use crate::ops::control::socket::{SocketClaim, listen_for_all};
 use crate::site::Site;
 use crate::site::known_name::Names;
@@ -125,8 +126,8 @@ impl Predecessor {
         Ok((pid, version, expected, inherited))
     }
 
-    /// All that can fail has been done. Takes sessions, if there is an `arrival` for them, and waits for the moment to
-    /// begin.
+    /// All that can fail has been done. Takes sessions, if there is an `arrival` for them, obeys commands that come
+    /// meanwhile, and waits for the moment to begin.
     ///
     /// # Errors
     /// If it doesn't come.
@@ -134,8 +135,10 @@ impl Predecessor {
         &self,
         listeners: Vec<ListenAddress>,
         arrival: &mut Option<Arrival>,
+        access: &Access,
     ) -> Result<(), SuccessionError> {
-        let ready = UpgradeMessage::Ready { listeners, takes_sessions: arrival.is_some() };
+        let takes_sessions = arrival.is_some();
+        let ready = UpgradeMessage::Ready { listeners, takes_sessions, takes_commands: true };
         self.channel.send(&ready, &[]).await.map_err(|_| SuccessionError::Abandoned)?;
         loop {
             let received = match timeout(PATIENCE, self.channel.receive()).await {
@@ -150,15 +153,33 @@ impl Predecessor {
                 }
                 return Err(SuccessionError::Abandoned);
             };
-            let other = match arrival {
-                Some(arrival) => arrival.obey(&self.channel, message, descriptors).await?,
-                None => Some(message),
-            };
-            match other {
+            match self.obey(message, descriptors, arrival, access).await? {
                 None => {}
                 Some(UpgradeMessage::Go) => return Ok(()),
                 Some(other) => return Err(SuccessionError::Strange(format!("{other:?}"))),
             }
+        }
+    }
+
+    /// Does what a message about sessions or of an operator asks for; another message comes back.
+    ///
+    /// # Errors
+    /// If what comes is not what should come.
+    async fn obey(
+        &self,
+        message: UpgradeMessage,
+        descriptors: Vec<OwnedFd>,
+        arrival: &mut Option<Arrival>,
+        access: &Access,
+    ) -> io::Result<Option<UpgradeMessage>> {
+        match (message, arrival) {
+            (UpgradeMessage::Command(request), _) => {
+                let answer = UpgradeMessage::Answer(Box::new(access.change(&request).await));
+                self.channel.send(&answer, &[]).await?;
+                Ok(None)
+            }
+            (message, Some(arrival)) => arrival.obey(&self.channel, message, descriptors).await,
+            (message, None) => Ok(Some(message)),
         }
     }
 
@@ -167,16 +188,17 @@ impl Predecessor {
         let _ = self.channel.send(&UpgradeMessage::Failed { reason }, &[]).await; // as above
     }
 
-    /// Takes what sessions still come, until the old gateway has notified the service manager, or has ended.
-    pub(crate) fn withdraw(self, mut arrival: Option<Arrival>) -> Withdrawal {
-        let Self { channel, .. } = self;
+    /// Takes what sessions and commands still come, until the old gateway has notified the service manager, or has ended.
+    pub(crate) fn withdraw(self, mut arrival: Option<Arrival>, access: Access) -> Withdrawal {
         Withdrawal(tokio::spawn(async move {
-            while let Ok(Some((message, descriptors))) = channel.receive().await {
-                if let Some(arrival) = &mut arrival
-                    && let Err(e) = arrival.obey(&channel, message, descriptors).await
-                {
-                    warn!(cause = %e, "the old process sends no more sessions");
-                    break;
+            while let Ok(Some((message, descriptors))) = self.channel.receive().await {
+                match self.obey(message, descriptors, &mut arrival, &access).await {
+                    Ok(Some(UpgradeMessage::End)) => access.end().await,
+                    Ok(_) => {}
+                    Err(e) => {
+                        warn!(cause = %e, "the old process sends no more sessions");
+                        break;
+                    }
                 }
             }
             arrival

@@ -16,10 +16,12 @@ use tracing::{info, warn};
 
 use crate::context::transit::Transit;
 use crate::lifecycle::load::ConfigSource;
-use crate::lifecycle::upgrade::leave::{MoveCount, move_sessions};
+use crate::lifecycle::upgrade::batch::in_time;
+use crate::lifecycle::upgrade::leave::{Meanwhile, MoveCount, move_sessions, unexpected};
 use crate::lifecycle::upgrade::origin::{LAUNCH, Program, STEP};
 use crate::lifecycle::upgrade::protocol::{Channel, DESCRIPTORS_MAX, Inheritance, UpgradeMessage};
 use crate::net::listening::ListenAddress;
+use crate::ops::control::protocol::{ControlResponse, Request};
 use crate::worker::Handle;
 
 /// Why there is no takeover; `None` if there may be one.
@@ -59,6 +61,10 @@ pub(crate) enum TakeoverError {
     Move(io::Error),
     #[error("the new process sent an unexpected message: {0}")]
     Strange(String),
+    #[error(
+        "{0} was drained or served again while the new process started, and its release can't be told so; send SIGUSR2 again"
+    )]
+    Drained(String),
     #[error("the task of the takeover panicked: {0}")]
     Panic(#[from] JoinError),
 }
@@ -82,6 +88,10 @@ pub(crate) struct Successor {
     pub(crate) sockets: usize,
     /// Sessions may be moved to it.
     pub(crate) takes_sessions: bool,
+    /// Commands of operators may be sent to it.
+    pub(crate) takes_commands: bool,
+    /// The routes and servers that it was told are drained.
+    pub(crate) drained: Vec<String>,
     process: Option<OwnedFd>,
 }
 
@@ -185,9 +195,17 @@ async fn converse(
     let sockets = inheritance.sockets.len();
     let handed = hand_over(&channel, &inheritance).await;
     match next(&channel).await? {
-        Some(UpgradeMessage::Ready { listeners, takes_sessions }) => {
-            Ok(Successor { channel, pid, version, listeners, sockets, takes_sessions, process: None })
-        }
+        Some(UpgradeMessage::Ready { listeners, takes_sessions, takes_commands }) => Ok(Successor {
+            channel,
+            pid,
+            version,
+            listeners,
+            sockets,
+            takes_sessions,
+            takes_commands,
+            drained: inheritance.drained,
+            process: None,
+        }),
         Some(UpgradeMessage::Failed { reason }) => Err(TakeoverError::Refused(reason)),
         Some(other) => Err(TakeoverError::Strange(format!("{other:?}"))),
         None => handed.map_err(TakeoverError::from).and(Err(TakeoverError::Gone)),
@@ -225,7 +243,7 @@ async fn next(channel: &Channel) -> io::Result<Option<UpgradeMessage>> {
 }
 
 impl Successor {
-    /// Moves the sessions of `workers` to it, if it takes any.
+    /// Moves the sessions of `workers` to it, if it takes any. Between two batches there is `meanwhile`.
     ///
     /// # Errors
     /// If it fails. Then it is killed: it may not go on with sessions that go on here. What it had taken before is
@@ -236,12 +254,37 @@ impl Successor {
         transit: &Transit,
         wait: Duration,
         count: &mut MoveCount,
+        meanwhile: &mut impl Meanwhile,
     ) -> Result<(), TakeoverError> {
         if !self.takes_sessions {
             return Ok(());
         }
-        let moving = move_sessions(&self.channel, workers, transit, wait, count);
+        let moving = move_sessions(&self.channel, workers, transit, wait, count, meanwhile);
         moving.await.inspect_err(|_| kill(self.process.as_ref())).map_err(TakeoverError::Move)
+    }
+
+    /// Has it obey a command of an operator. Not while a batch is under way.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub(crate) async fn obey(&self, command: Request) -> io::Result<ControlResponse> {
+        in_time(self.channel.send(&UpgradeMessage::Command(command), &[])).await?;
+        match in_time(self.channel.receive()).await? {
+            Some((UpgradeMessage::Answer(answer), _)) => Ok(*answer),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// This process was told to end before it handed over: that was meant for the service.
+    pub(crate) async fn end(&self) {
+        if self.takes_commands && self.channel.send(&UpgradeMessage::End, &[]).await.is_ok() {
+            info!(successor = self.pid, "the order to end is passed on to the new process");
+        } else {
+            warn!(
+                successor = self.pid,
+                "the order to end could not be passed on: send SIGTERM to the new process"
+            );
+        }
     }
 
     /// Says which sessions stay.

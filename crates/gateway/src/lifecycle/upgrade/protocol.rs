@@ -10,6 +10,7 @@
 //! new ◄── Go ───────────────────────── old     from here on the new one accepts, the old one no more
 //!     (sessions, as below: those that were opened meanwhile)
 //! new ◄── Left ─────────────────────── old     how many stay, and why
+//! new ◄── End ──────────────────────── old     only if the old one was told to end before Go
 //! new ◄── (closed) ─────────────────── old     the service manager knows the new one
 //! ```
 //!
@@ -19,6 +20,14 @@
 //! new ◄── Sessions, records, … ─────── old     frozen, with the descriptors
 //! new ── Taken ──────────────────────► old     but for those that can't be: they go on in the old one
 //! new ◄── Begin ────────────────────── old     the old one has let go of those that were taken; their orders
+//! ```
+//!
+//! If Ready says that the new one takes commands, what operators tell the old one meanwhile goes there, too, between two
+//! batches:
+//!
+//! ```text
+//! new ◄── Command ──────────────────── old     close, drain or undrain
+//! new ── Answer ─────────────────────► old
 //! ```
 //!
 //! A message is a packet, of JSON but for keys and records. A field that the other side doesn't know is ignored by it.
@@ -42,6 +51,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::net::listening::ListenAddress;
+use crate::ops::control::protocol::{ControlResponse, Request};
 
 /// Descriptors in one message; the kernel takes 253.
 pub(crate) const DESCRIPTORS_MAX: usize = 200;
@@ -81,6 +91,9 @@ pub(crate) enum UpgradeMessage {
         /// Sessions may be moved to it.
         #[serde(default)]
         takes_sessions: bool,
+        /// Commands of operators, and the order to end, may be sent to it.
+        #[serde(default)]
+        takes_commands: bool,
     },
     /// Frozen sessions: two descriptors of each come with it, and their records in the packets that follow.
     Sessions {
@@ -104,6 +117,12 @@ pub(crate) enum UpgradeMessage {
     Left {
         sessions: BTreeMap<String, usize>,
     },
+    /// What an operator has told the old one, which has not gone yet.
+    Command(Request),
+    /// What came of it.
+    Answer(Box<ControlResponse>),
+    /// The old one was told to end before the new one was to go: that was meant for the service.
+    End,
     Failed {
         reason: String,
     },

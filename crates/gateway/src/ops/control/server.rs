@@ -33,7 +33,7 @@ use crate::ops::control::protocol::{
     SessionLine, Status, TrafficInfo, UpstreamInfo,
 };
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
-use crate::ops::overview::Overview;
+use crate::ops::overview::{LifecycleStage, Overview};
 use crate::ops::reserve::AcceptRetry;
 use crate::site::drained::DrainTarget;
 use crate::site::endpoint::Endpoint;
@@ -68,10 +68,21 @@ pub struct OperationRequest {
 pub enum Operation {
     /// Read all files again.
     Reload,
+    /// This.
+    Change(Change),
+    /// End as at SIGTERM, which the process before this one got.
+    End,
+}
+
+/// What is done at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
     /// Send sessions away, and let no new ones come.
     Drain(DrainTarget),
     /// Let them come again.
     Undrain(DrainTarget),
+    /// Close sessions, while they move to another process.
+    Close(Request),
 }
 
 /// What answers are made of.
@@ -81,6 +92,61 @@ pub struct Access {
     pub overview: Arc<Overview>,
     /// For everything else.
     pub demands: mpsc::Sender<OperationRequest>,
+}
+
+impl Access {
+    /// Obeys a command that changes something.
+    pub async fn change(&self, request: &Request) -> ControlResponse {
+        match request.command.as_str() {
+            "reload" => self.demand(Operation::Reload).await,
+            "drain" => self.demand_of(request, Change::Drain).await,
+            "undrain" => self.demand_of(request, Change::Undrain).await,
+            // Another process has some of the sessions, and only the main loop can ask it.
+            "close" if self.overview.is_moving() => {
+                self.demand(Operation::Change(Change::Close(request.clone()))).await
+            }
+            "close" => close(&self.overview, request),
+            other => ControlResponse::error(format!(
+                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, reload, \
+                 drain, undrain and close",
+                env!("CARGO_PKG_VERSION")
+            )),
+        }
+    }
+
+    /// Ends the process as at SIGTERM.
+    pub async fn end(&self) {
+        let (reply, _) = oneshot::channel(); // nothing is answered
+        let _ = self.demands.send(OperationRequest { what: Operation::End, reply }).await; // it ends already
+    }
+
+    async fn demand_of(
+        &self,
+        request: &Request,
+        want: impl FnOnce(DrainTarget) -> Change,
+    ) -> ControlResponse {
+        let site = self.overview.site.load_full();
+        let named = |target: &str| DrainTarget::parse(&unhidden(&site, target), site.all_routes());
+        match request.target.as_deref().map(named) {
+            Some(Ok(target)) => self.demand(Operation::Change(want(target))).await,
+            Some(Err(why)) => ControlResponse::error(why),
+            None => {
+                ControlResponse::error(format!("{} needs a target: a route or a backend", request.command))
+            }
+        }
+    }
+
+    async fn demand(&self, what: Operation) -> ControlResponse {
+        let (reply, answer) = oneshot::channel();
+        // The main loop listens until the gateway drains, or another process has taken over.
+        let _ = self.demands.send(OperationRequest { what, reply }).await;
+        answer.await.unwrap_or_else(|_| {
+            ControlResponse::error(match self.overview.stage() {
+                LifecycleStage::Retired => "another process has just taken over; give the command again",
+                _ => "this process is ending and accepts no more changes",
+            })
+        })
+    }
 }
 
 /// A control socket that has not taken its path yet.
@@ -232,41 +298,8 @@ impl ControlClient {
                 upstreams: Some(upstreams(&self.access.overview)),
                 ..ControlResponse::done()
             },
-            "reload" => self.demand(Operation::Reload).await,
-            "drain" => self.demand_of(request, Operation::Drain).await,
-            "undrain" => self.demand_of(request, Operation::Undrain).await,
-            "close" => close(&self.access.overview, request),
-            other => ControlResponse::error(format!(
-                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, reload, \
-                 drain, undrain and close",
-                env!("CARGO_PKG_VERSION")
-            )),
+            _ => self.access.change(request).await,
         })
-    }
-
-    async fn demand_of(
-        &self,
-        request: &Request,
-        want: impl FnOnce(DrainTarget) -> Operation,
-    ) -> ControlResponse {
-        let site = self.access.overview.site.load_full();
-        let named = |target: &str| DrainTarget::parse(&unhidden(&site, target), site.all_routes());
-        match request.target.as_deref().map(named) {
-            Some(Ok(target)) => self.demand(want(target)).await,
-            Some(Err(why)) => ControlResponse::error(why),
-            None => {
-                ControlResponse::error(format!("{} needs a target: a route or a backend", request.command))
-            }
-        }
-    }
-
-    async fn demand(&self, what: Operation) -> ControlResponse {
-        let (reply, answer) = oneshot::channel();
-        // The main loop listens until the gateway drains, or another process has taken over.
-        let _ = self.access.demands.send(OperationRequest { what, reply }).await;
-        answer
-            .await
-            .unwrap_or_else(|_| ControlResponse::error("this process is ending and accepts no more changes"))
     }
 
     /// A line for every live session.
@@ -396,7 +429,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn close(overview: &Overview, request: &Request) -> ControlResponse {
+pub(crate) fn close(overview: &Overview, request: &Request) -> ControlResponse {
     let Request { id, subject, client, .. } = request;
     let id = match (*id, subject, client) {
         (Some(id), None, None) => id,

@@ -65,7 +65,9 @@ impl Rig {
         let mut count = MoveCount::default();
         let gateway = &self.begun.gateway;
         let moving = async {
-            let result = move_sessions(&old, &gateway.workers, &gateway.transit, WAIT, &mut count).await;
+            let nothing = &mut Nothing;
+            let moving = move_sessions(&old, &gateway.workers, &gateway.transit, WAIT, &mut count, nothing);
+            let result = moving.await;
             drop(old);
             result
         };
@@ -91,6 +93,15 @@ async fn begun(channel: &Channel) -> Vec<PlacedOrder> {
     let message = channel.receive().await.unwrap().unwrap().0;
     let UpgradeMessage::Begin { orders } = message else { panic!("{message:?}") };
     orders
+}
+
+/// No operator asks for anything.
+struct Nothing;
+
+impl Meanwhile for Nothing {
+    async fn obey(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]
