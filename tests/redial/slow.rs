@@ -28,7 +28,7 @@ async fn slow(told: watch::Receiver<Orders>) -> (Backend, Seen, Arc<Semaphore>) 
             }
             let count = told.borrow().count;
             if tcp.write_all(switching(&head, "").as_bytes()).await.is_ok() {
-                converse("slow", tcp, (told, count), |_, _| {}).await;
+                converse("slow", tcp, (told, count), |_| {}).await;
             }
         }
     })
