@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use support::backend::{Backend, Seen};
 use support::http1::read_head;
 use support::until;
@@ -50,6 +51,15 @@ async fn a_server_that_answers_slowly_has_no_more_handshakes_under_way_than_redi
     until(async || repeated() == 10).await;
     sleep(Duration::from_secs(1)).await; // which is time for ten more
     assert_eq!(repeated(), 10);
+    assert_eq!(gateway.metric("wssgate_upstream_redialling").await, 25);
+    // The log has a line a second, and not one for each session.
+    let lost = || gateway.lines("a backend has lost sessions, which look for another one");
+    let count = |lines: Vec<Value>| lines.iter().map(|line| line["sessions"].as_u64().unwrap()).sum::<u64>();
+    until(async || count(lost()) == 25).await;
+    let line = lost().remove(0);
+    assert_eq!((&line["upstream"], &line["level"]), (&json!("pool"), &json!("INFO")));
+    assert_eq!(line["backend"], server.address.to_string());
+    assert!(lost().len() < 5, "{:?}", lost());
     answers.add_permits(1);
     until(async || repeated() == 11).await;
     answers.add_permits(24);
@@ -57,6 +67,7 @@ async fn a_server_that_answers_slowly_has_no_more_handshakes_under_way_than_redi
     for socket in &mut sockets {
         socket.echoes_as("slow", "hello").await;
     }
+    assert_eq!(gateway.metric("wssgate_upstream_redialling").await, 0);
 }
 
 #[tokio::test]

@@ -229,6 +229,14 @@ fn servers(page: &mut Page, overview: &Overview) {
         }
     }
     page.family(
+        "wssgate_upstream_redialling",
+        "gauge",
+        "WebSocket sessions with session_lost = \"redial\" that have lost their backend and look for another one.",
+    );
+    for upstream in upstreams.iter().filter(|upstream| upstream.redial.is_some()) {
+        page.sample(&[("upstream", &upstream.to_string())], upstream.redialling());
+    }
+    page.family(
         "wssgate_upstream_redials_failed_total",
         "counter",
         "WebSocket sessions with session_lost = \"redial\" that ended because no other backend could go on with them, by \

@@ -72,6 +72,8 @@ pub struct ServerState {
     failures: AtomicU64,
     /// Sessions that have come from servers that they have lost.
     redials: AtomicU64,
+    /// Sessions that it has lost, and that are not in the log yet.
+    lost: AtomicU32,
     turns: Turns,
     handshakes: Handshakes,
     known: Mutex<Known>,
@@ -117,6 +119,7 @@ impl ServerState {
             back_since: AtomicU64::new(millis(since)),
             failures: AtomicU64::new(0),
             redials: AtomicU64::new(0),
+            lost: AtomicU32::new(0),
             turns: Turns::default(),
             handshakes: Handshakes::default(),
             known: Mutex::default(),
@@ -157,6 +160,17 @@ impl ServerState {
     /// One more has come.
     pub(crate) fn redialled(&self) {
         self.redials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has lost a session, which looks for another server. Returns whether it is the first one since
+    /// [`Self::take_lost`].
+    pub(crate) fn lost_session(&self) -> bool {
+        self.lost.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// How many sessions it has lost since this was asked last.
+    pub(crate) fn take_lost(&self) -> u32 {
+        self.lost.swap(0, Ordering::Relaxed)
     }
 
     /// How long a session that comes from another server has to wait for its handshake.

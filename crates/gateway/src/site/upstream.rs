@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -183,8 +183,20 @@ pub struct UpstreamState {
     freed: Arc<Freed>,
     /// Random ones, from when they are needed.
     signing_keys: OnceLock<SigningKeys>,
+    /// Sessions that have lost their server, and look for another one.
+    redialling: AtomicU32,
     /// Sessions that have found no server after they had lost theirs, in the order of [`RedialFailure::ALL`].
     redials_failed: [AtomicU64; RedialFailure::ALL.len()],
+}
+
+/// A session that has lost its server, and looks for another one until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Searching(Arc<UpstreamState>);
+
+impl Drop for Searching {
+    fn drop(&mut self) {
+        self.0.redialling.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What of a request matters for the choice of its server.
@@ -338,6 +350,19 @@ impl Upstream {
     #[must_use]
     pub fn waiting(&self) -> u32 {
         self.bound().state.freed.waiting()
+    }
+
+    /// Sessions that have lost their server, and look for another one.
+    #[must_use]
+    pub fn redialling(&self) -> u32 {
+        self.bound().state.redialling.load(Ordering::Relaxed)
+    }
+
+    /// One more looks for another server.
+    pub(crate) fn searching(&self) -> Searching {
+        let state = self.bound().state.clone();
+        state.redialling.fetch_add(1, Ordering::Relaxed);
+        Searching(state)
     }
 
     /// Sessions that have found no server after they had lost theirs, for this reason.

@@ -1,6 +1,7 @@
 //! Another server for a session that has lost its own: the handshake once more.
 
 mod judge;
+mod loss;
 pub(crate) mod moved;
 
 use std::fmt;
@@ -239,8 +240,13 @@ impl Shared {
 
     /// Looks for a server until there is one, or there can't be any.
     async fn look(self: Arc<Self>, lost: &Lost) -> Result<Handoff<BackendStream>, Close> {
-        let last = self.status.server().map(|server| server.endpoint.name());
-        let mut tried: Vec<Box<str>> = last.into_iter().collect();
+        let upstream = self.current().1;
+        let _searching = upstream.searching();
+        let mut tried: Vec<Box<str>> = Vec::new();
+        if let Some(server) = self.status.server() {
+            tried.push(server.endpoint.name());
+            loss::note(&upstream, server, &lost.how);
+        }
         self.status.begin(None); // it counts there no longer
         let mut why = lost.how.clone();
         loop {

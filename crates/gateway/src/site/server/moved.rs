@@ -27,6 +27,7 @@ impl ServerState {
             redials: _,    // counted by each process
             turns: _,      // within a second
             handshakes: _, // the same
+            lost: _,       // the same
             freed: _,      // the upstream's
         } = self;
         out.section(|out| {
