@@ -19,7 +19,9 @@ use support::backend::Backend;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::http2::{Http2, read};
-use support::http2_server::{Exchange, Http2Seen, answer, by_hand, connection, echo, frame, goaway, start};
+use support::http2_server::{
+    Exchange, Http2Seen, answer, by_hand, connection, echo, frame, frames, goaway, start,
+};
 use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls, acceptor};
 use support::ws::WebSocket;
@@ -225,7 +227,7 @@ where
 }
 
 #[tokio::test]
-async fn a_server_that_wants_http1_gets_the_request_over_it_and_that_is_remembered() {
+async fn a_request_that_a_server_wants_over_http1_gets_it_and_others_stay_over_http2() {
     let serve = |(request, mut respond): Exchange| async move {
         let (head, mut body) = request.into_parts();
         if head.uri.path() == "/http2" {
@@ -254,14 +256,41 @@ async fn a_server_that_wants_http1_gets_the_request_over_it_and_that_is_remember
         assert_eq!(head.get(name), Some(value), "{name}");
     }
     assert_eq!(gateway.wait_nth("request", 1).get("backend_protocol"), None, "it had it over HTTP/1.1");
-    // It is not asked again, by whichever kind of client.
+    // One client's request is no reason to ask for others over HTTP/1.1.
     let mut h2 = http2(&gateway).await;
-    for path in ["/b", "/http2"] {
-        let line = format!("GET {path} HTTP/1.1\n");
+    for (path, line) in [("/b", "GET /b HTTP/1.1\n"), ("/http2", "GET http://default.test/http2 HTTP/2\n")] {
         assert_eq!(h2.ask(h2.request(Method::GET, path)).await.text(), line);
         assert_eq!(ask(&mut h1, get(path)).await.text(), line);
     }
-    assert_eq!(seen.count(), 2);
+    assert_eq!(seen.count(), 6);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_its_connection_because_it_wants_http1_gets_all_over_it() {
+    const GOAWAY: &[u8] = &[0, 0, 0, 0, 0, 0, 0, 13]; // HTTP_1_1_REQUIRED, and no stream was looked at
+    let (heads, connections) = (backend::Seen::default(), Arc::<AtomicUsize>::default());
+    let (of_http1, count) = (heads.clone(), connections.clone());
+    let server = Backend::start(move |tcp| {
+        let (heads, count) = (of_http1.clone(), count.clone());
+        async move {
+            let mut front = [0; 3];
+            while tcp.peek(&mut front).await.unwrap() < 3 {}
+            if &front == b"PRI" {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let _ = frames(tcp, &[], number, &|_, _| Some(frame(7, 0, 0, GOAWAY))).await;
+            } else {
+                backend::serve(tcp, &heads).await;
+            }
+        }
+    })
+    .await;
+    let gateway = gateway(server.address, "");
+    let (mut h1, mut h2) = (http1(&gateway).await, http2(&gateway).await);
+    for _ in 0..2 {
+        assert_eq!(ask(&mut h1, get("/a")).await.text(), "GET /a HTTP/1.1\n");
+        assert_eq!(h2.ask(h2.request(Method::POST, "/b")).await.text(), "POST /b HTTP/1.1\n");
+    }
+    assert_eq!((connections.load(Ordering::SeqCst), heads.count()), (1, 4));
 }
 
 #[tokio::test]
@@ -280,7 +309,7 @@ async fn a_websocket_that_a_server_wants_over_http1_gets_it_and_requests_stay_ov
             WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
         socket.echoes("one").await;
     }
-    assert_eq!((seen.count(), heads.count()), (1, 2));
+    assert_eq!((seen.count(), heads.count()), (2, 2));
     let answer = ask(&mut http1(&gateway).await, get("/x")).await;
     assert_eq!(answer.text(), "GET http://default.test/x HTTP/2\n");
 }

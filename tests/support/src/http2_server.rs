@@ -156,7 +156,11 @@ where
     .await
 }
 
-async fn frames(
+/// Serves a connection, the `number`th, as [`by_hand`] does.
+///
+/// # Errors
+/// When the client has gone.
+pub async fn frames(
     mut tcp: TcpStream,
     settings: &[u8],
     number: usize,

@@ -83,9 +83,11 @@ pub(super) async fn send(
                     return Ok(Sent::Answer(head, Box::new(answer)));
                 }
             },
-            Err(SendError::Http1Required { request, why }) => {
-                debug!(backend = %attempts.endpoint(), "the backend wants HTTP/1.1");
-                connection.worker.http2.wants_http1(attempts.endpoint());
+            Err(SendError::Http1Required { request, why, of_all }) => {
+                debug!(backend = %attempts.endpoint(), of_all, "the backend wants HTTP/1.1");
+                if of_all {
+                    connection.worker.http2.wants_http1(attempts.endpoint());
+                }
                 return request.map(Sent::Http1Required).ok_or_else(|| Failure::Reset(why.to_string()));
             }
             Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
@@ -182,8 +184,10 @@ pub(super) async fn open(
         let Some(stream) = stream.filter(FreeStream::offers_websockets) else { return Ok(None) };
         match open_tunnel(stream, asked.clone(), upstream.response_timeout).await {
             Ok(answered) => return Ok(Some(answered)),
-            Err(SendError::Http1Required { .. }) => {
-                connections.wants_http1_for_websockets(endpoint);
+            Err(SendError::Http1Required { of_all, .. }) => {
+                if of_all {
+                    connections.wants_http1(endpoint);
+                }
                 return Ok(None);
             }
             // As over HTTP/1.1 a handshake may be repeated: it is a GET there.

@@ -17,7 +17,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long it is remembered that a server offers no WebSockets over HTTP/2, if nothing else is heard of it.
 const MEMORY_TIME: Duration = Duration::from_secs(600);
 
-/// How long it is remembered that a server wants HTTP/1.1: shorter, since it may be so for a few requests alone.
+/// How long it is remembered that a server wants HTTP/1.1.
 const HTTP1_TIME: Duration = Duration::from_secs(60);
 
 /// Connections by server.
@@ -34,7 +34,7 @@ struct Server {
     dialing: tokio::sync::Mutex<()>,
     /// When its settings said last that it offers no WebSockets.
     no_websockets: Mutex<Option<Instant>>,
-    /// When it said last that it wants HTTP/1.1.
+    /// When it last ended a connection because it wants HTTP/1.1.
     http1_required: Mutex<Option<Instant>>,
 }
 
@@ -80,16 +80,10 @@ impl Connections {
         Box::pin(server.new_stream(connector, endpoint)).await.map(Some) // rare, and larger than the rest
     }
 
-    /// `endpoint` has said that it wants HTTP/1.1 (RFC 9113 §7).
+    /// `endpoint` has said that it wants HTTP/1.1 (RFC 9113 §7), for the connection and not for one request.
     pub(crate) fn wants_http1(&self, endpoint: &Arc<Endpoint>) {
         let now = Some(Instant::now());
         *self.server(endpoint).http1_required.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    }
-
-    /// `endpoint` has said that it wants HTTP/1.1 for WebSockets.
-    pub(crate) fn wants_http1_for_websockets(&self, endpoint: &Arc<Endpoint>) {
-        let now = Some(Instant::now());
-        *self.server(endpoint).no_websockets.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
     /// It is known that `endpoint` offers no WebSockets over HTTP/2.

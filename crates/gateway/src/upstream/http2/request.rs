@@ -71,7 +71,12 @@ pub(crate) enum SendError {
     Unprocessed { request: Option<Box<Http2Request>>, why: io::Error },
     /// The server wants it over HTTP/1.1 (RFC 9113 §7), if there is still all of it.
     #[error("{why}")]
-    Http1Required { request: Option<Box<Http2Request>>, why: io::Error },
+    Http1Required {
+        request: Option<Box<Http2Request>>,
+        why: io::Error,
+        /// It has said so of the connection, and so of all requests.
+        of_all: bool,
+    },
     /// The connection has ended. What may be repeated is there.
     #[error("{why}")]
     Broke {
@@ -209,7 +214,8 @@ impl Http2Request {
             return SendError::Unprocessed { request: self.again(), why: io_error(e) };
         }
         if requires_http1(&e) {
-            return SendError::Http1Required { request: self.again(), why: io_error(e) };
+            let of_all = e.is_go_away();
+            return SendError::Http1Required { request: self.again(), why: io_error(e), of_all };
         }
         // Else it could be more than was asked for (RFC 9110 §9.2.2).
         let request = if is_idempotent(&self.head.method) { self.again() } else { None };
@@ -362,7 +368,8 @@ pub(crate) async fn open_tunnel(
             return Err(SendError::Unprocessed { request: None, why: io_error(e) });
         }
         Ok(Err(e)) if requires_http1(&e) => {
-            return Err(SendError::Http1Required { request: None, why: io_error(e) });
+            let of_all = e.is_go_away();
+            return Err(SendError::Http1Required { request: None, why: io_error(e), of_all });
         }
         Ok(Err(e)) => return Err(SendError::of(e, None, reused)),
         Err(_) => {
@@ -400,7 +407,9 @@ fn is_unprocessed(e: &h2::Error) -> bool {
         && (e.is_go_away() && is_wanted || e.is_reset() && e.reason() == Some(Reason::REFUSED_STREAM))
 }
 
-/// The server serves the request over HTTP/1.1 alone, and has not served it (RFC 9113 §7, HTTP_1_1_REQUIRED).
+/// The server serves the request over HTTP/1.1 alone, and has not served it (RFC 9113 §7, HTTP_1_1_REQUIRED). Only as the
+/// error of the connection it is about more than this request: servers that ask a client to authenticate below HTTP reset
+/// the streams of some paths so.
 fn requires_http1(e: &h2::Error) -> bool {
     e.is_remote() && e.reason() == Some(Reason::HTTP_1_1_REQUIRED)
 }
