@@ -13,6 +13,7 @@ import http2_servers
 import pages
 import redial
 import php
+import ports
 import renewal
 import rollback
 import schema
@@ -62,6 +63,7 @@ SCENARIOS = [
     servers.nginx_is_reached_over_tls_1_2,
     servers.haproxy_knows_the_client_by_version_1,
     servers.haproxy_knows_the_client_by_version_2,
+    ports.source_addresses_hold_more_sockets_than_one_has_ports,
     servers.mqtt_clients_talk_through_mosquitto,
     php.php_serves_a_site_over_http1,
     php.php_serves_a_site_over_http2,
