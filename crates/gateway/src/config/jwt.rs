@@ -154,16 +154,17 @@ pub(super) fn read(d: &mut Document<'_>, section: JwtOptions, auth: &mut Auth) {
             );
         }
     }
-    let Some(At { value: written, place: at }) = section.jwks else { return };
-    let authorities = section.ca.as_ref();
-    if let (WrittenSource::File(_), Some(At { place, .. })) = (&written, authorities) {
-        d.problem(*place, "ca: a file of keys needs none; remove it");
+    if let Some(At { value: WrittenSource::File(_), .. }) = section.jwks {
+        for key in ["refresh", "timeout", "ca"].into_iter().filter(|key| section.has(key)) {
+            d.problem(section.place_of(key), format!("{key}: a file of keys needs none; remove it"));
+        }
     }
+    let Some(At { value: written, place: at }) = section.jwks else { return };
     let source = match written {
         WrittenSource::File(path) => KeySource::File(path),
         WrittenSource::Url(url) => {
             let (endpoint, uri) =
-                match server_url::read(d, "jwks", &At { value: url, place: at }, authorities) {
+                match server_url::read(d, "jwks", &At { value: url, place: at }, section.ca.as_ref()) {
                     Some(read) => read,
                     None => return,
                 };

@@ -385,6 +385,8 @@ fn tokens() {
         ("jwks = \"http://a/keys\", ca = \"ca.pem\"", "ca: the address has no TLS"),
         ("jwks = \"https://a/keys\", ca = []", "ca: an empty list would trust no server"),
         ("jwks = \"a\", ca = \"ca.pem\"", "ca: a file of keys needs none"),
+        ("jwks = \"a\", refresh = \"1m\"", "refresh: a file of keys needs none"),
+        ("jwks = \"a\", timeout = \"5s\"", "timeout: a file of keys needs none"),
         ("jwks = \"a\", issuer = []", "issuer: an empty list would refuse every token"),
         ("jwks = \"a\", audience = []", "audience: an empty list would refuse every token"),
         ("jwks = \"a\", from = []", "from: an empty list would refuse every token"),
@@ -462,7 +464,8 @@ fn one_string_may_stand_for_a_list() {
     assert_eq!((config.trusted_proxies.len(), config.routes[0].origins.as_ref().unwrap().len()), (1, 1));
 }
 
-/// A file with every section, and one line more at the beginning of `section`.
+/// A file with every section, and one line more at the beginning of `section`: an option, or one in a comment, for a file
+/// that is the same but for the option.
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[certificate.client_auth]\nca = \"ca.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
@@ -482,7 +485,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
          [upstream.tls]\n[upstream.tls.client_certificate]\nchain = \"c.pem\"\nkey = \"k.pem\"\n\
          [[route]]\npath = \"/u\"\nproxy = \"u\"\n[[route]]\npath = \"/v\"\nproxy = \"v\"\n\
          [[route]]\npath = \"/w\"\nproxy = \"w\"\n";
-    let key = line.split('=').next().unwrap().trim();
+    let key = line.split('=').next().unwrap().trim_start_matches('#').trim();
     // Of these a route has one.
     let key = match key {
         "service" | "files" | "fastcgi" | "redirect" | "respond" => "proxy",
@@ -509,7 +512,7 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         return file.replace(line, &format!("tls = false\n{line}"))
             + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
     }
-    if section == "[route.access.jwt]" && key == "ca" {
+    if section == "[route.access.jwt]" && matches!(key, "ca" | "refresh" | "timeout") {
         return file.replace("jwks = \"keys.json\"", "jwks = \"https://issuer/keys\"");
     }
     if section == "[route.access.forward]" && key == "ca" {

@@ -30,7 +30,7 @@ fn meaning(text: &str) -> String {
 /// The file without this option: with a line that changes nothing, to have the same sections.
 fn without(section: &str, key: &str) -> String {
     let needs = if key.starts_with("redial_") { "session_lost = \"redial\"\n" } else { "" };
-    with_line(section, &format!("{needs}# ="))
+    with_line(section, &format!("{needs}# {key} ="))
 }
 
 #[test]
