@@ -289,6 +289,46 @@ async fn bodies_go_both_ways_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn a_slow_client_occupies_no_process() {
+    // One process, which serves one request after the other.
+    let process = Arc::new(tokio::sync::Mutex::new(()));
+    let server = Backend::start(move |tcp| {
+        let process = process.clone();
+        async move {
+            let _process = process.lock().await;
+            let mut asked = Asked::read(tcp).await;
+            let body = asked.body().await;
+            asked.out("Content-Type: text/plain\n\n").await;
+            asked.out(body).await;
+            asked.end(0).await;
+        }
+    })
+    .await;
+    let gateway = start(&format!(
+        "[[route]]\npath = \"/\"\nfastcgi = {{ server = \"{}\", root = \"www\" }}\nbuffer_request = \"4KiB\"\n\
+         [route.access]\nmax_body = \"2KiB\"",
+        server.address
+    ));
+    let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+    let mut slow = gateway.connect_plain().await;
+    slow.write_all(format!("{post}Content-Length: 10\r\n\r\nfirst").as_bytes()).await.unwrap();
+    let mut tunnel = Http2::connect(gateway.connect_tls("h2").await, "default.test").await;
+    let mut request = tunnel.request(Method::POST, "/");
+    request.headers_mut().insert("content-length", 10.into());
+    let (answer, mut body) = tunnel.begin(request, false).await;
+    body.send_data("third".into(), false).unwrap();
+    let mut other = gateway.connect_plain().await;
+    let quick = ask(&mut other, format!("{post}Content-Length: 6\r\n\r\nsecond")).await;
+    assert_eq!((quick.status(), quick.text()), (200, "second".into()));
+    assert_eq!(ask(&mut slow, "-half").await.text(), "first-half");
+    body.send_data("-half".into(), true).unwrap();
+    assert_eq!(read(answer.await.unwrap()).await.text(), "third-half");
+    // What is too long is known while it is waited for.
+    let chunked = format!("{post}Transfer-Encoding: chunked\r\n\r\nbb8\r\n{}\r\n0\r\n\r\n", "y".repeat(3000));
+    assert_eq!(ask(&mut other, chunked).await.status(), 413);
+}
+
+#[tokio::test]
 async fn statuses_heads_and_ends() {
     let server = Backend::start(async |tcp| {
         let mut asked = Asked::read(tcp).await;

@@ -17,8 +17,8 @@ use crate::site::upstream::{Protocol, Upstream};
 
 options! {
     /// Scripts of PHP, which a server of FastCGI runs, such as PHP-FPM. `fastcgi = "unix:/run/php/php-fpm.sock"` is
-    /// short for a table with `server` alone. A script is a file in the directory whose name ends with `.php`; a path
-    /// that goes on behind the name of a script is none of it. The text of a script is never served.
+    /// short for a table with `server` alone. A script is a file in the directory whose name ends with `.php`; `/a.php/b` is
+    /// not a request for the script `/a.php`. The text of a script is never served.
     struct FastcgiOptions: "[route.fastcgi]";
 
     /// The server, a list of servers, or the name of an `[[upstream]]`.
@@ -68,12 +68,13 @@ pub(super) fn read(
         }
     };
     let document_root = section.document_root.and_then(|at| document_root(d, &at));
+    let upstream = upstream?;
     Some(Fastcgi {
-        upstream: Arc::new(upstream?),
+        body_len_max: upstream.buffer_request.unwrap_or(Fastcgi::BODY_LEN_MAX),
+        upstream: Arc::new(upstream),
         files,
         serves_files,
         document_root,
-        body_len_max: Fastcgi::BODY_LEN_MAX,
     })
 }
 
@@ -95,17 +96,9 @@ fn servers(
         }
         return Some(upstream);
     }
-    let mut servers = Vec::new();
-    for target in targets {
-        match Fastcgi::parse_server(target) {
-            Ok(server) => servers.push(server),
-            Err(what) => d.problem(place, format!("server: {what}")),
-        }
-    }
-    if targets.is_empty() {
-        d.problem(place, "server: the list is empty");
-    }
-    (servers.len() == targets.len() && !servers.is_empty()).then(|| Upstream::new(servers))
+    let servers = targets.iter().map(|target| Ok((Fastcgi::parse_server(target)?, None)));
+    let together = servers.collect::<Result<_, String>>().and_then(upstream::together);
+    together.map_err(|what| d.problem(place, format!("server: {what}"))).ok()
 }
 
 /// What is wrong with a server that is neither an upstream nor an address with a port.
@@ -132,6 +125,12 @@ fn unfit(upstream: &Upstream) -> Option<&'static str> {
     }
     if upstream.connector.protocol != Protocol::Http1 {
         return Some("has the option protocol");
+    }
+    if upstream.redial.is_some() {
+        return Some("has the option session_lost");
+    }
+    if upstream.keeps_names {
+        return Some("has the option field_names");
     }
     if upstream.path.is_some() {
         return Some("has a path behind the address of a server");

@@ -5,6 +5,8 @@ use std::io::{Error, Read, Result};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::site::written::Stamp;
+
 /// What a file holds.
 pub(super) struct Content {
     /// `None`: it is longer than it may be.
@@ -22,8 +24,8 @@ pub(super) fn metadata(path: &Path) -> Result<Metadata> {
     if about.is_file() { Ok(about) } else { Err(Error::other("it is no file")) }
 }
 
-/// By what a change of a file is seen; blocks. `None`: there is no file.
-pub(super) fn stamp(path: &Path) -> Option<(i64, i64, u64, u64)> {
+/// The stamp of a file; blocks.
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let about = metadata(path).ok()?;
     Some((about.mtime(), about.mtime_nsec(), about.len(), about.ino()))
 }

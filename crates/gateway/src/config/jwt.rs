@@ -21,7 +21,8 @@ use super::spec::{At, Shape};
 use crate::site::auth::Auth;
 use crate::site::jwt::Jwt;
 use crate::site::jwt::place::TokenPlace;
-use crate::site::jwt::source::{KeySource, KeyUrl, Stamp, TokenKeys};
+use crate::site::jwt::source::{KeySource, KeyUrl, TokenKeys};
+use crate::site::written::Stamp;
 
 /// No set of keys comes near it. In bytes.
 pub(crate) const KEYS_LEN_MAX: usize = 1024 * 1024;

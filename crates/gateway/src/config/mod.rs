@@ -16,7 +16,7 @@ mod document;
 mod environment;
 mod fastcgi;
 mod fields;
-mod file;
+pub(crate) mod file;
 mod files;
 mod foreign;
 mod include;

@@ -26,13 +26,14 @@ use super::upstream::{self, FieldNames, Pool, ProxyProtocol, Upstreams};
 use super::when::{self, WhenOptions};
 use super::{rules, values};
 use crate::site::extras::{ErrorPages, Extras};
+use crate::site::files::Files;
 use crate::site::matcher::{Matcher, PathMatcher};
 use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
 use crate::site::route::{Action, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::tcp::TcpServer;
-use crate::site::upstream::{CONNECT_TIMEOUT, Connector, Protocol, RESPONSE_TIMEOUT};
+use crate::site::upstream::{CONNECT_TIMEOUT, Connector, Protocol, RESPONSE_TIMEOUT, Upstream};
 
 pub(super) struct ServiceName;
 
@@ -115,7 +116,8 @@ options! {
     protocol: OneOf<Protocol>, default = Protocol::Http1;
     /// Request bodies that clients send without a length, in chunks or over HTTP/2, are waited for up to this size and
     /// sent with a `Content-Length`, which some backends need. Longer ones, those with trailers, and those of clients
-    /// that wait for 100 Continue are sent in chunks. With `fastcgi`, which can't do without a length, they get 411.
+    /// that wait for 100 Continue are sent in chunks. With `fastcgi` all bodies up to this size are waited for, so that no
+    /// slow client occupies a process of PHP-FPM; of longer ones those without a length get 411.
     buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`; `\"1MiB\"` with `fastcgi`";
     /// How field names are written over HTTP/1.1: as the RFCs write them, or as they were sent, which some devices
     /// and old servers need. `"as-sent"` costs some microseconds a request.
@@ -356,7 +358,7 @@ fn read_matcher(d: &mut Document<'_>, section: &RouteOptions, listeners: &[Liste
 }
 
 fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Upstreams) -> Option<Action> {
-    // Beside FastCGI they are what isn't run.
+    // `files` beside `fastcgi` are no second action: they are the files that aren't scripts.
     let is_beside = |key: &&str| *key == "files" && section.has("fastcgi");
     let mut actions = ACTIONS.into_iter().filter(|key| section.has(key) && !is_beside(key));
     match (actions.next(), actions.next()) {
@@ -377,23 +379,12 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
         }
     }
     let files = section.files.take().map(|at| files::read(d, at.value, section.has("fastcgi")));
-    if let Some(At { value: fastcgi, .. }) = section.fastcgi.take() {
+    if section.has("fastcgi") {
         let files = match files {
-            Some(files) => Some(files?),
+            Some(files) => Some(Arc::new(files?)),
             None => None,
         };
-        let mut fastcgi = fastcgi::read(d, fastcgi, files.map(Arc::new), upstreams)?;
-        let upstream = Arc::make_mut(&mut fastcgi.upstream);
-        if section.has("connect_timeout") || upstream.name.is_none() {
-            upstream.connector.connect_timeout = section.connect_timeout.value;
-        }
-        if section.has("response_timeout") || upstream.name.is_none() {
-            upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
-        }
-        if let Some(At { value, .. }) = section.buffer_request {
-            fastcgi.body_len_max = value.unwrap_or(0);
-        }
-        return Some(Action::Fastcgi(Arc::new(fastcgi)));
+        return read_fastcgi(d, section, files, upstreams);
     }
     if let Some(files) = files {
         return Some(Action::Files(Arc::new(files?)));
@@ -440,17 +431,12 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     let At { value: targets, place } = section.proxy.take()?;
     let named = upstream::named(&targets, upstreams);
     let mut upstream = named.map_err(|what| d.problem(place, format!("proxy: {what}"))).ok()??;
-    if section.has("connect_timeout") || upstream.name.is_none() {
-        upstream.connector.connect_timeout = section.connect_timeout.value;
-    }
+    set_timeouts(section, &mut upstream);
     if section.has("pool") || upstream.name.is_none() {
         upstream.connector.pooled = section.pool.value;
     }
     if section.has("protocol") || upstream.name.is_none() {
         upstream.connector.protocol = section.protocol.value;
-    }
-    if section.has("response_timeout") || upstream.name.is_none() {
-        upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
     }
     if section.has("field_names") || upstream.name.is_none() {
         upstream.keeps_names = section.field_names.value;
@@ -462,7 +448,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
         upstream::come_from(d, addresses, &mut upstream.servers);
     }
     if let Some(At { value, .. }) = section.buffer_request {
-        upstream.buffer_request = value;
+        upstream.buffer_request = Some(value.unwrap_or(0));
     }
     if let Some(what) = rules::multiplexed(&upstream.connector) {
         d.problem(place, what);
@@ -471,6 +457,30 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
         server_tls::apply(d, tls, &mut upstream.servers);
     }
     Some(Action::Proxy(Arc::new(upstream)))
+}
+
+fn read_fastcgi(
+    d: &mut Document<'_>,
+    section: &mut RouteOptions,
+    files: Option<Arc<Files>>,
+    upstreams: &Upstreams,
+) -> Option<Action> {
+    let mut fastcgi = fastcgi::read(d, section.fastcgi.take()?.value, files, upstreams)?;
+    set_timeouts(section, Arc::make_mut(&mut fastcgi.upstream));
+    if let Some(At { value, .. }) = section.buffer_request {
+        fastcgi.body_len_max = value.unwrap_or(0);
+    }
+    Some(Action::Fastcgi(Arc::new(fastcgi)))
+}
+
+/// The route's own timeouts, where it has some or its servers have no section.
+fn set_timeouts(section: &RouteOptions, upstream: &mut Upstream) {
+    if section.has("connect_timeout") || upstream.name.is_none() {
+        upstream.connector.connect_timeout = section.connect_timeout.value;
+    }
+    if section.has("response_timeout") || upstream.name.is_none() {
+        upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
+    }
 }
 
 /// What stands behind `tcp://`, if that is the scheme of the only address.

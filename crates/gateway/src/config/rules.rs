@@ -75,15 +75,11 @@ pub(super) fn overlap(
         _ => format!(" ({})", shown(other.place)),
     };
     let other = &other.address;
-    let ips = [address, other].map(|address| address.ip().map(|address| address.ip()));
     Some(if other == address {
         format!("address: {address} is listened on already{line}")
     } else {
-        let all = ips
-            .into_iter()
-            .flatten()
-            .find(IpAddr::is_unspecified)
-            .map_or_else(String::new, |all| all.to_string());
+        let ips = [address, other].into_iter().filter_map(ListenAddress::ip).map(|address| address.ip());
+        let all = ips.filter(IpAddr::is_unspecified).map(|all| all.to_string()).next().unwrap_or_default();
         format!(
             "address: {address} overlaps with {other}{line}; {all} is every address of this machine, so keep one \
              of the two"

@@ -8,7 +8,6 @@ use tls_acceptor::ConnectorSettings;
 
 use super::document::Document;
 use super::spec::At;
-use crate::site::auth::Forward;
 use crate::site::endpoint::Endpoint;
 use crate::site::server_tls::ServerTls;
 
@@ -21,7 +20,7 @@ pub(super) fn read(
 ) -> Option<(Arc<Endpoint>, Uri)> {
     let At { value: url, place } = url;
     let (mut endpoint, uri) =
-        Forward::parse(url).map_err(|what| d.problem(*place, format!("{key}: {what}"))).ok()?;
+        Endpoint::parse_url(url).map_err(|what| d.problem(*place, format!("{key}: {what}"))).ok()?;
     match (&endpoint.tls, authorities) {
         (None, Some(At { place, .. })) => {
             d.problem(*place, "ca: the address has no TLS: write https:// there, or remove it");

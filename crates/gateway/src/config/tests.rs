@@ -904,6 +904,7 @@ fn scripts() {
         ("fastcgi = { root = \"/www\" }", "[route.fastcgi] needs server"),
         ("fastcgi = { server = \"http://a:9000\", root = \"/www\" }", "leave out \"http://\""),
         ("fastcgi = { server = [], root = \"/www\" }", "server: the list is empty"),
+        ("fastcgi = { server = [\"a:1\", \"A:1\"], root = \"/www\" }", "server: A:1 is there twice"),
         ("fastcgi = { server = \"php\", root = \"/www\" }", "no [[upstream]] has the name \"php\""),
         (
             "fastcgi = { server = \"127.0.0.1\", root = \"/www\" }",
@@ -933,6 +934,8 @@ fn scripts() {
         ("servers = \"http://a:9000/x\"", Some("has a path behind the address")),
         ("servers = \"http://a:9000\"\nprotocol = \"h2\"", Some("has the option protocol")),
         ("servers = \"http://a:9000\"\nproxy_protocol = \"v2\"", Some("has the option proxy_protocol")),
+        ("servers = \"http://a:9000\"\nfield_names = \"as-sent\"", Some("has the option field_names")),
+        ("servers = \"http://a:9000\"\nsession_lost = \"redial\"", Some("has the option session_lost")),
         ("servers = \"http://a:9000\"\n[upstream.health]\nprobe = \"http\"", Some("is probed over HTTP")),
         ("servers = \"http://a:9000\"\n[upstream.health]\nprobe = \"tcp\"", None),
     ] {

@@ -128,7 +128,7 @@ options! {
     /// How field names are written over HTTP/1.1. A route may say otherwise.
     field_names: OneOf<FieldNames>, default = false;
     /// Request bodies without a length are waited for up to this size and sent with one. A route may say otherwise.
-    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`";
+    buffer_request: kind::SizeOrOff, otherwise = "`\"off\"`; `\"1MiB\"` with `fastcgi`";
     /// The version of the PROXY protocol in which backends are told who the client is, in front of each connection. A
     /// route may have another.
     proxy_protocol: OneOf<ProxyProtocol>, optional;
@@ -397,7 +397,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
     upstream.connector.protocol = section.protocol.value;
     upstream.response_timeout = section.response_timeout.value.unwrap_or(values::LONGEST);
     upstream.keeps_names = section.field_names.value;
-    upstream.buffer_request = section.buffer_request.and_then(|at| at.value);
+    upstream.buffer_request = section.buffer_request.map(|at| at.value.unwrap_or(0));
     upstream.connector.proxy_protocol = section.proxy_protocol.map(|at| at.value);
     if let Some(addresses) = section.source_addresses {
         come_from(d, addresses, &mut upstream.servers);

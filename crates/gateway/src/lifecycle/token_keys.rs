@@ -15,8 +15,9 @@ use tracing::{info, warn};
 use crate::config::jwt::{KEYS_LEN_MAX, look_again};
 use crate::site::Site;
 use crate::site::jwt::keys::KeySet;
-use crate::site::jwt::source::{FetchedKeys, KeySource, KeyUrl, Stamp, TokenKeys};
+use crate::site::jwt::source::{FetchedKeys, KeySource, KeyUrl, TokenKeys};
 use crate::site::route::Route;
+use crate::site::written::Stamp;
 use crate::upstream::fetch::fetch;
 
 /// How long the first keys are waited for, before a configuration is used.

@@ -210,7 +210,7 @@ fn servers(page: &mut Page, overview: &Overview) {
         "WebSocket sessions that came from a backend that they had lost, by backend.",
         &ServerState::redials,
     );
-    for (name, help, value) in [
+    for (family, help, value) in [
         (
             "wssgate_backend_http2_connections",
             "Connections over HTTP/2, by backend.",
@@ -220,10 +220,11 @@ fn servers(page: &mut Page, overview: &Overview) {
             counts.streams
         }),
     ] {
-        page.family(name, "gauge", help);
+        page.family(family, "gauge", help);
         for upstream in upstreams.iter().filter(|upstream| upstream.connector.protocol == Protocol::Http2) {
+            let name = upstream.to_string();
             for server in &upstream.servers {
-                let labels = [("upstream", &*upstream.to_string()), ("backend", &*server.endpoint.address)];
+                let labels = [("upstream", &*name), ("backend", &*server.endpoint.address)];
                 page.sample(&labels, value(overview.http2(&server.endpoint)));
             }
         }
@@ -243,8 +244,9 @@ fn servers(page: &mut Page, overview: &Overview) {
          upstream and reason.",
     );
     for upstream in upstreams.iter().filter(|upstream| upstream.redial.is_some()) {
+        let name = upstream.to_string();
         for reason in RedialFailure::ALL {
-            let labels = [("upstream", &*upstream.to_string()), ("reason", reason.as_str())];
+            let labels = [("upstream", &*name), ("reason", reason.as_str())];
             page.sample(&labels, upstream.redials_failed(reason));
         }
     }

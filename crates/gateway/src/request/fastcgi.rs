@@ -48,7 +48,7 @@ const COMPLAINTS_MAX: u32 = 32;
 /// Has a script answer, or serves a file.
 ///
 /// # Errors
-/// 404; 411 if the body has no length and is too long to wait for; what files and servers give.
+/// 404; 411 if the body has no length and is too long to wait for; 408 if it is too slow; what files and servers give.
 pub(super) async fn answer(
     connection: &Connection,
     route: &Arc<Route>,
@@ -92,14 +92,19 @@ impl Request<'_> {
         body.settle(&head).await;
         let mut body = ToBackend::new(body, None, self.connection.limits.body_rate);
         report.received(body.progress());
-        if !body.is_end_stream() && body.size_hint().exact().is_none() {
-            if self.scripts.body_len_max > 0 {
-                Box::pin(body.hold(self.scripts.body_len_max)).await; // larger than the rest, and for few
-            }
-            if body.size_hint().exact().is_none() {
-                let sentence = "the request's body is too long to be sent without a Content-Length";
-                return Err(ErrorResponse::new(StatusCode::LENGTH_REQUIRED, sentence).into());
-            }
+        let max = self.scripts.body_len_max;
+        if max > 0 && body.size_hint().exact().is_none_or(|len| len <= max) {
+            // A process of the server serves one request at a time: no slow client is to occupy it.
+            Box::pin(body.hold(max)).await; // larger than the rest
+        }
+        if let Some(fault) = body.take_fault() {
+            let stalled = body.progress().is_stalled();
+            let failure = if stalled { Failure::ClientStalled } else { Failure::Body(fault) };
+            return Err(failure.into());
+        }
+        if !body.is_end_stream() && !body.has_length() {
+            let sentence = "the request's body is too long to be sent without a Content-Length";
+            return Err(ErrorResponse::new(StatusCode::LENGTH_REQUIRED, sentence).into());
         }
         let upstream = &self.scripts.upstream;
         let mut attempts = Attempts::begin(self.connection, upstream, report, self.hop, &head, false).await?;

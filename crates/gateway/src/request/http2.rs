@@ -57,7 +57,7 @@ pub(super) async fn send(
     let progress = body.progress();
     report.received(progress.clone());
     report.set_over_http2(true);
-    if let (Some(max), None) = (upstream.buffer_request, &told) {
+    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &told, body.has_length()) {
         Box::pin(body.hold(max)).await;
     }
     let copy = if attempts.spares(&head) { body.copy() } else { None };

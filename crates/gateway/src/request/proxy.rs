@@ -253,7 +253,7 @@ async fn send_pooled(
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
-    if let (Some(max), None) = (upstream.buffer_request, &told) {
+    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &told, body.has_length()) {
         Box::pin(body.hold(max)).await; // larger than the rest, and for few
     }
     let own = match connection.own.get() {

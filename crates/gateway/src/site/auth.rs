@@ -46,23 +46,6 @@ pub struct Forward {
     pub timeout: Duration,
 }
 
-impl Forward {
-    /// Reads the address of a server, with a path and perhaps a query.
-    ///
-    /// # Errors
-    /// A sentence about what is wrong.
-    pub fn parse(url: &str) -> Result<(Endpoint, Uri), String> {
-        let (address, query) = match url.split_once('?') {
-            Some((address, query)) => (address, format!("?{query}")),
-            None => (url, String::new()),
-        };
-        let (endpoint, path) = Endpoint::parse(address)?;
-        let path = path.map_or_else(|| "/".to_owned(), |path| path.to_string());
-        let uri = format!("{path}{query}").parse();
-        Ok((endpoint, uri.map_err(|_| format!("expected a path behind the address, found {path}{query}"))?))
-    }
-}
-
 /// Users with passwords (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Basic {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
 use http::uri::Authority;
+use http::{HeaderValue, Uri};
 use tls_acceptor::{ConnectorSettings, ServerName};
 
 use crate::site::known_name::KnownName;
@@ -97,6 +97,21 @@ impl Endpoint {
                 what
             }
         })
+    }
+
+    /// Reads the URL of something that a server has: its address as [`Self::parse`] does, with a path and perhaps a query.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong.
+    pub fn parse_url(url: &str) -> Result<(Self, Uri), String> {
+        let (address, query) = match url.split_once('?') {
+            Some((address, query)) => (address, format!("?{query}")),
+            None => (url, String::new()),
+        };
+        let (endpoint, path) = Self::parse(address)?;
+        let path = path.map_or_else(|| "/".to_owned(), |path| path.to_string());
+        let uri = format!("{path}{query}").parse();
+        Ok((endpoint, uri.map_err(|_| format!("expected a path behind the address, found {path}{query}"))?))
     }
 
     fn parse_address(text: &str) -> Result<(Self, Option<RoutePath>), String> {

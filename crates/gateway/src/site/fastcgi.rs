@@ -20,14 +20,15 @@ pub struct Fastcgi {
     pub serves_files: bool,
     /// What the servers call the directory, without a slash at the end; `None`: as it is called here.
     pub document_root: Option<Box<str>>,
-    /// Bodies without a length are waited for up to so many bytes, since scripts are told the length first.
+    /// Bodies of at most so many bytes are waited for before a server is asked; longer ones need a length, since scripts are
+    /// told it first.
     pub body_len_max: u64,
 }
 
 impl Fastcgi {
     /// The index where nothing is said.
     pub const INDEX: &'static str = "index.php";
-    /// How long bodies without a length may be where nothing is said. In bytes.
+    /// Up to which length bodies are waited for where nothing is said. In bytes.
     pub const BODY_LEN_MAX: u64 = 1024 * 1024;
 
     /// Reads `unix:/path` or `host:port`. The settings are the defaults.

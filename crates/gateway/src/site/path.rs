@@ -200,7 +200,8 @@ fn decode(path: &str, chosen: impl Fn(u8) -> bool) -> String {
                     let _ = write!(decoded, "%{byte:02X}"); // a string takes everything
                 }
             }
-            // It begins nothing, and with what is decoded behind it it must not begin something either.
+            // A `%` that no two hexadecimal digits follow: as `%25`, so that it can't make an escape with what is decoded
+            // behind it.
             None if *first == b'%' => decoded.push_str("%25"),
             None if first.is_ascii() => decoded.push(char::from(*first)),
             None => {

@@ -96,7 +96,8 @@ pub struct Upstream {
     pub connector: Connector,
     /// From the request to the head of the answer.
     pub response_timeout: Duration,
-    /// A body without a length that has at most so many bytes is waited for, and sent with one.
+    /// A body without a length that has at most so many bytes is waited for, and sent with one; 0: none is waited for;
+    /// `None`: nothing is said, and what the servers speak decides.
     pub buffer_request: Option<u64>,
     /// What stands behind its address, in place of the route's own path; `None`: nothing, not even a slash.
     pub path: Option<RoutePath>,

@@ -1,4 +1,5 @@
-//! Where the configuration says something, for problems that are found when its files are read. Pure.
+//! What is known of the files of a configuration: where they say something, for problems that are found when they are
+//! read, and by what it is seen that they have changed. Pure.
 
 /// A place in the configuration, as editors count: from 1. The default stands for no place at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -10,3 +11,7 @@ pub struct Place {
     /// The character in the line.
     pub column: usize,
 }
+
+/// By what a change of a file is seen: the seconds and nanoseconds of its last change, its length, and the number of its
+/// inode; `None`: there is no file.
+pub type Stamp = Option<(i64, i64, u64, u64)>;

@@ -530,13 +530,13 @@ impl ToBackend {
         Self::new(RequestBody::Empty, None, None)
     }
 
-    /// Waits for a body without a length, until it has ended or more than `max` bytes of it have come. If all of it has
-    /// come, it has a length from then on.
+    /// Waits for the body, until it has ended or more than `max` bytes of it have come. If all of it has come, it has a
+    /// length from then on.
     ///
     /// # Cancel safety
     /// None: what has come is lost.
     pub async fn hold(&mut self, max: u64) {
-        if self.is_end_stream() || self.size_hint().exact().is_some() {
+        if self.is_end_stream() {
             return;
         }
         let mut held = Box::<Held>::default();
@@ -571,6 +571,18 @@ impl ToBackend {
             held.copy = Some(Arc::new(Copy { data, len, _memory: memory }));
         }
         self.held = Some(held);
+    }
+
+    /// Its length is known.
+    #[must_use]
+    pub(crate) fn has_length(&self) -> bool {
+        self.size_hint().exact().is_some()
+    }
+
+    /// Why no more of it will come, if it was held and that has been found out. It is taken away.
+    pub(crate) fn take_fault(&mut self) -> Option<BoxError> {
+        let frames = &mut self.held.as_mut()?.frames;
+        frames.pop_back_if(|last| last.is_err())?.err()
     }
 
     /// All of it once more, if that is there: it is empty, or was [held](Self::hold) whole.
@@ -691,7 +703,10 @@ impl Body for ToBackend {
     fn size_hint(&self) -> SizeHint {
         match &self.held {
             Some(held) if held.is_whole => SizeHint::with_exact(held.len),
-            Some(_) => SizeHint::default(),
+            Some(held) => {
+                let len = self.body.size_hint().exact().map(|rest| held.len + rest);
+                len.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
             None => self.body.size_hint(),
         }
     }

@@ -72,7 +72,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[dns]", "servers", Some("servers = []")),
         ("[dns]", "resolv_conf", Some("resolv_conf = \"/etc/resolv.conf\"")),
         ("[dns]", "hosts", Some("hosts = \"/etc/hosts\"")),
-        ("[[upstream]]", "buffer_request", Some("buffer_request = \"off\"")),
+        ("[[upstream]]", "buffer_request", None), // by what the servers speak
         ("[[upstream]]", "redial_buffer", Some("redial_buffer = \"64KiB\"")),
         ("[[upstream]]", "redial_rate", Some("redial_rate = \"200/s\"")),
         ("[upstream.sticky]", "cookie", Some("cookie = \"wssgate_server\"")),
@@ -87,7 +87,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[[route]]", "listener", None),
         ("[[route]]", "host", None),
         ("[[route]]", "rewrite_location", Some("rewrite_location = false")), // nothing is rewritten
-        ("[[route]]", "buffer_request", Some("buffer_request = \"off\"")),
+        ("[[route]]", "buffer_request", None),                               // as for an upstream
         ("[[route]]", "subprotocols", None), // with a server behind tcp:// alone
         ("[[route]]", "upgrade", Some("upgrade = [\"websocket\"]")),
         ("[route.when]", "method", None),

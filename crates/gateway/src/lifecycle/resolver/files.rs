@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +12,9 @@ use hickory_resolver::config::{
 use hickory_resolver::system_conf::parse_resolv_conf;
 
 use crate::config::DnsSettings;
+use crate::config::file::stamp;
 use crate::site::names::TTL_MAX;
+use crate::site::written::Stamp;
 
 /// What the files say.
 pub(super) struct Files {
@@ -24,15 +25,9 @@ pub(super) struct Files {
     pub(super) problems: Vec<String>,
 }
 
-/// By what a change of the files is seen: for each its time, length and number.
-pub(super) type Stamp = [Option<(i64, i64, u64, u64)>; 2];
-
-/// The stamp of both files; blocks.
-pub(super) fn stamp(settings: &DnsSettings) -> Stamp {
-    [&settings.resolv_conf, &settings.hosts].map(|path| {
-        let data = fs::metadata(path).ok()?;
-        Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino()))
-    })
+/// The stamps of both files; blocks.
+pub(super) fn stamps(settings: &DnsSettings) -> [Stamp; 2] {
+    [&settings.resolv_conf, &settings.hosts].map(|path| stamp(path))
 }
 
 /// Reads both files; blocks. Without a server, the one on this machine is asked, as resolv.conf(5) says.

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
-use self::files::{read, stamp};
+use self::files::{read, stamps};
 use self::lookup::Source;
 use super::load::Candidate;
 use super::prober::Down;
@@ -28,6 +28,7 @@ use crate::site::health::OnDown;
 use crate::site::known_name::{Change, KnownName, Names};
 use crate::site::names::{Found, Question, Resolve, wait_after};
 use crate::site::route::Route;
+use crate::site::written::Stamp;
 
 /// How often the files are looked at.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
@@ -171,13 +172,13 @@ impl Resolver {
             let mut used = self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *used, settings.clone()) == *settings
         };
-        let mut stamp = None;
+        let mut known = None;
         if !is_same || self.shared.source.borrow().is_none() {
-            stamp = Some(self.shared.renew().await);
+            known = Some(self.shared.renew().await);
         }
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        if watcher.is_none() || stamp.is_some() {
-            let task = tokio::spawn(watch_files(self.shared.clone(), stamp));
+        if watcher.is_none() || known.is_some() {
+            let task = tokio::spawn(watch_files(self.shared.clone(), known));
             *watcher = Some(AbortOnDropHandle::new(task));
         }
     }
@@ -198,15 +199,15 @@ impl KnownName {
 }
 
 impl Shared {
-    /// Reads the files, and uses what they say. Returns their stamp.
-    async fn renew(&self) -> files::Stamp {
+    /// Reads the files, and uses what they say. Returns their stamps.
+    async fn renew(&self) -> [Stamp; 2] {
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let asks_system = settings.servers.is_empty();
         let reading = spawn_blocking(move || {
-            let stamp = stamp(&settings); // before: what changes in between is read again
-            (stamp, read(&settings))
+            let stamps = stamps(&settings); // before: what changes in between is read again
+            (stamps, read(&settings))
         });
-        let Ok((stamp, files)) = reading.await else { return [None; 2] };
+        let Ok((stamps, files)) = reading.await else { return [None; 2] };
         for problem in &files.problems {
             warn!(problem, "what the DNS is asked with can't be read");
         }
@@ -214,7 +215,7 @@ impl Shared {
             Ok(source) => drop(self.source.send_replace(Some(Arc::new(source)))),
             Err(e) => warn!(cause = %e, "the DNS can't be asked"),
         }
-        stamp
+        stamps
     }
 }
 
@@ -242,11 +243,11 @@ fn publish(routes: &[Arc<Route>], since: Duration, down: &mpsc::UnboundedSender<
 }
 
 /// Files that have changed count at once.
-async fn watch_files(shared: Arc<Shared>, mut known: Option<files::Stamp>) {
+async fn watch_files(shared: Arc<Shared>, mut known: Option<[Stamp; 2]>) {
     loop {
         sleep(FILES_INTERVAL).await;
         let settings = shared.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Ok(now) = spawn_blocking(move || stamp(&settings)).await else { continue };
+        let Ok(now) = spawn_blocking(move || stamps(&settings)).await else { continue };
         if known.is_some_and(|known| known != now) {
             info!("resolv.conf or the hosts file has changed: names are looked up again");
             known = Some(shared.renew().await);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::keys::KeySet;
 use crate::site::endpoint::Endpoint;
-use crate::site::written::Place;
+use crate::site::written::{Place, Stamp};
 
 /// Between two times that keys are fetched because a token names one that is not known: clients can name any.
 const AGAIN_MIN: Duration = Duration::from_secs(60);
@@ -38,9 +38,6 @@ pub struct KeyUrl {
     /// It is asked again after this time at the latest.
     pub refresh: Duration,
 }
-
-/// By what a change of a file is seen: its time, length and number; `None`: there is no file.
-pub type Stamp = Option<(i64, i64, u64, u64)>;
 
 /// The keys that sign tokens.
 #[derive(Debug)]
@@ -227,7 +224,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(fetched.ask_again().await);
         fetching.await.unwrap();
-        // No answer is not waited for.
+        // An answer that doesn't come is waited for up to the URL's `timeout`.
         tokio::time::sleep(Duration::from_secs(60)).await;
         let begin = Instant::now();
         assert!(!fetched.ask_again().await);
