@@ -101,6 +101,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["ops"],
             &["lifecycle"],
             &["check", "quick"],
+            &["trust"],
             &["cli"],
             &["main"],
         ],
@@ -111,7 +112,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
 const DATA_PLANE: [&str; 8] =
     ["net", "site", "upstream", "context", "telemetry", "session", "request", "edge"];
 /// What reads and changes how that is done.
-const CONTROL_PLANE: [&str; 6] = ["config", "worker", "ops", "lifecycle", "check", "quick"];
+const CONTROL_PLANE: [&str; 7] = ["config", "worker", "ops", "lifecycle", "check", "quick", "trust"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -316,6 +317,7 @@ fn each_thing_is_done_in_its_place() {
             "gateway/lifecycle/resolver/files.rs",
             "gateway/ops/control/socket.rs",
             "gateway/quick/",
+            "gateway/trust/",
             "tls-acceptor/directory.rs",
             "tls-acceptor/material.rs",
             "tls-acceptor/places.rs",

@@ -5,12 +5,12 @@
 
 import { chromium } from "playwright-core";
 
-const { page: url, url: socket, address, profile, patience, act } = JSON.parse(process.argv[2]);
+const { page: url, url: socket, address, profile, patience, act, trusts } = JSON.parse(process.argv[2]);
 
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: "/usr/bin/chromium",
   headless: true,
-  ignoreHTTPSErrors: true,
+  ignoreHTTPSErrors: !trusts, // the authorities of the user's own store are asked, or none
   args: [
     "--no-sandbox",
     "--disable-gpu",

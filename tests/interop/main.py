@@ -19,6 +19,7 @@ import rollback
 import schema
 import servers
 import takeover
+import trust
 import upgrades
 
 SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
@@ -74,6 +75,8 @@ SCENARIOS = [
     browser.chromium_uses_the_console_over_http2,
     browser.chromium_talks_to_a_python_backend_over_http1,
     browser.chromium_talks_to_a_python_backend_over_http2,
+    trust.curl_trusts_what_wssgate_trust_has_signed,
+    trust.openssl_and_chromium_trust_what_wssgate_trust_has_signed,
     browser.novnc_shows_the_screen_of_a_vnc_server,
 ]
 

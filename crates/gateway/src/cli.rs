@@ -97,6 +97,16 @@ pub enum CliCommand {
         #[arg(long, short = 'H', value_name = "FIELD", requires = "request")]
         header: Vec<String>,
     },
+    /// Have this machine's browsers and programs trust the development certificate
+    ///
+    /// It makes an authority for names of this machine alone (localhost and its addresses), signs the development
+    /// certificate, throws the authority's key away, and adds the authority to the stores of Chromium and Firefox and, as
+    /// root, to the system's.
+    Trust {
+        /// Take the authority out of the stores again
+        #[arg(long)]
+        remove: bool,
+    },
     /// Print all options of the configuration file, as Markdown
     Reference,
     /// Print the JSON Schema of the configuration file, for editors

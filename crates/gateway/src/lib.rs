@@ -19,6 +19,7 @@ pub mod site;
 mod telemetry;
 #[cfg(test)]
 mod test_io;
+mod trust;
 mod upstream;
 mod worker;
 
@@ -33,6 +34,7 @@ pub mod command {
     pub use crate::ops::control;
     pub use crate::quick::{Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;
+    pub use crate::trust::{distrust, trust};
 }
 
 /// What the benches measure. Not for other programs: it changes without notice.

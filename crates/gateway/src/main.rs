@@ -83,6 +83,14 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         CliCommand::Check { file, request, header } => {
             return check(file.or(config), request.as_deref(), &header).await;
         }
+        CliCommand::Trust { remove } => {
+            let report = tokio::task::spawn_blocking(move || {
+                if remove { gateway::command::distrust() } else { gateway::command::trust() }
+            });
+            let (text, is_done) = report.await??;
+            std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
+            return Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
             return Ok(ExitCode::SUCCESS);

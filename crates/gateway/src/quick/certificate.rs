@@ -13,6 +13,8 @@ use tls_acceptor::Plan;
 /// The certificate that a client gets. If an authority of this machine's has issued it, that one follows.
 const CHAIN: &str = "cert.pem";
 const KEY: &str = "key.pem";
+/// Beside the directory: in it the gateway would look for its key, which no longer exists.
+const AUTHORITY: &str = "authority.pem";
 
 /// Why there is no development certificate.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,42 @@ impl DevelopmentCertificate {
     /// # Errors
     /// If it can't be stored.
     pub(crate) fn prepare(&self) -> Result<(), CertificateError> {
-        if is_good(&self.directory) { Ok(()) } else { make(&self.directory) }
+        if self.is_good() { Ok(()) } else { self.make() }
+    }
+
+    /// There is one with its key, and it is valid for another week.
+    pub(crate) fn is_good(&self) -> bool {
+        is_good(&self.directory)
+    }
+
+    /// Makes one that no authority has signed.
+    ///
+    /// # Errors
+    /// If it can't be stored.
+    pub(crate) fn make(&self) -> Result<(), CertificateError> {
+        make(&self.directory)
+    }
+
+    /// Takes another one. `chain` is the certificate and its authority's, in PEM.
+    ///
+    /// # Errors
+    /// If it can't be stored.
+    pub(crate) fn replace(&self, chain: &str, key: &KeyPair) -> Result<(), CertificateError> {
+        store(&self.directory, chain, key)
+    }
+
+    /// Where the certificate of this machine's authority is, if there is one.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.directory.with_file_name(AUTHORITY)
+    }
+
+    /// This machine's authority has signed it.
+    pub(crate) fn has_authority(&self) -> bool {
+        let read = |file| fs::read_to_string(file).ok();
+        let (Some(chain), Some(authority)) = (read(self.chain()), read(self.authority())) else {
+            return false;
+        };
+        chain.ends_with(&authority)
     }
 
     /// The file that a client has to trust.
@@ -101,6 +138,12 @@ fn is_good(directory: &Path) -> bool {
 
 fn make(directory: &Path) -> Result<(), CertificateError> {
     let key = KeyPair::generate()?;
+    let certificate = params()?.self_signed(&key)?;
+    store(directory, &certificate.pem(), &key)
+}
+
+/// What the certificate says.
+pub(crate) fn params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "wssgate development certificate");
     params.subject_alt_names = vec![
@@ -111,8 +154,11 @@ fn make(directory: &Path) -> Result<(), CertificateError> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
     params.not_after = params.not_before + Duration::days(365);
-    let certificate = params.self_signed(&key)?;
-    write(directory, &certificate.pem(), &key.serialize_pem())
+    Ok(params)
+}
+
+fn store(directory: &Path, chain: &str, key: &KeyPair) -> Result<(), CertificateError> {
+    write(directory, chain, &key.serialize_pem())
         .map_err(|error| CertificateError::Io { directory: directory.to_owned(), error })
 }
 

@@ -167,15 +167,17 @@ impl Quick {
             let _ = write!(text, "\n  {file} is written. From now on `wssgate {file}` does the same.\n");
         }
         let chain = self.certificate.chain();
-        let _ = write!(
-            text,
-            "\n  The certificate is valid for this machine only, and browsers don't trust it: accept the warning,\n  \
-             or trust the certificate. For instance:\n\n    \
-             curl --cacert {chain} https://{host}/\n    \
-             certutil -d sql:$HOME/.pki/nssdb -A -t P,, -n wssgate-dev -i {chain}   # Chromium on Linux\n\n  \
-             Ctrl-C ends it.\n\n",
-            chain = chain.display()
-        );
+        let chain = chain.display();
+        if self.certificate.has_authority() {
+            let _ = write!(text, "\n  The certificate ({chain}) is signed by this machine's authority.\n");
+        } else {
+            let _ = write!(
+                text,
+                "\n  Browsers don't trust its certificate yet: run `wssgate trust` once, or accept the warning.\n  \
+                 For instance: curl --cacert {chain} https://{host}/\n"
+            );
+        }
+        text.push_str("\n  Ctrl-C ends it.\n\n");
         text
     }
 }
