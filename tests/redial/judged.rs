@@ -42,7 +42,7 @@ fn reload(gateway: &Gateway, server: &Server, access: &str) {
 }
 
 /// Its server goes, and the session is not passed on to another one, which is not asked.
-async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
+pub(super) async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
     let asked = server.seen.count();
     server.restart(Fate::Dies);
     socket.hears_close(3000).await;
@@ -205,20 +205,31 @@ async fn what_the_authorization_server_takes_is_no_time_of_the_servers() {
     assert_eq!(gateway.metric("wssgate_upstream_redials_failed_total").await, 1);
 }
 
+/// A configuration by the authority whose certificates clients have to show to "closed.test": "clients.pem", which is that
+/// of `pki`, or "others.pem".
+pub(super) fn asking_clients(
+    setup: &support::gateway::Setup,
+    pki: &Pki,
+    server: &Server,
+) -> impl Fn(&str) -> String + use<> {
+    pki.issue(&["closed.test"]).write(setup.path(), "closed");
+    fs::write(setup.path().join("clients.pem"), pki.intermediate_pem()).unwrap();
+    fs::write(setup.path().join("others.pem"), Pki::new().intermediate_pem()).unwrap();
+    let address = server.address();
+    move |ca| {
+        let certificate = format!(
+            "[[certificate]]\nchain = \"closed.crt\"\nkey = \"closed.key\"\nclient_auth = {{ ca = \"{ca}\" }}\n"
+        );
+        redialling(&[address], "", &certificate)
+    }
+}
+
 #[tokio::test]
 async fn a_client_has_shown_the_certificate_that_is_asked_for() {
     for ca in ["clients.pem", "others.pem"] {
         let server = Server::start("a").await;
         let (setup, pki) = (setup(), Pki::new());
-        pki.issue(&["closed.test"]).write(setup.path(), "closed");
-        fs::write(setup.path().join("clients.pem"), pki.intermediate_pem()).unwrap();
-        fs::write(setup.path().join("others.pem"), Pki::new().intermediate_pem()).unwrap();
-        let of = |ca: &str| {
-            let certificate = format!(
-                "[[certificate]]\nchain = \"closed.crt\"\nkey = \"closed.key\"\nclient_auth = {{ ca = \"{ca}\" }}\n"
-            );
-            redialling(&[server.address()], "", &certificate)
-        };
+        let of = asking_clients(&setup, &pki, &server);
         let gateway = setup.start(&of("clients.pem"));
         let tls = Tls::new("closed.test", &["http/1.1"]).showing(&pki.issue_client("device 7", 7));
         let io = tls.connect(gateway.address()).await.unwrap();

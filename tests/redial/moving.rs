@@ -2,6 +2,7 @@
 
 use support::BoxIo;
 use support::gateway::{MOVED, RETIRED};
+use support::pki::Pki;
 use support::tls::{TLS12, TLS13, Tls};
 
 use super::*;
@@ -121,4 +122,31 @@ async fn a_session_leaves_its_drained_server_in_the_new_process() {
     assert_eq!((first.heard(), second.heard()), (vec!["one".to_owned()], vec!["two".to_owned()]));
     drop(socket);
     gateway.ends_with_its_last_process();
+}
+
+/// What it is judged by before another server is asked goes along.
+#[tokio::test]
+async fn a_client_that_has_shown_a_certificate_is_judged_by_it_in_the_new_process() {
+    for ca in ["clients.pem", "others.pem"] {
+        let server = Server::start("a").await;
+        let (setup, pki) = (setup(), Pki::new());
+        let of = judged::asking_clients(&setup, &pki, &server);
+        let gateway = setup.start(&of("clients.pem"));
+        let tls = Tls::new("closed.test", &["http/1.1"]).showing(&pki.issue_client("device 7", 7));
+        let io = tls.connect(gateway.address()).await.unwrap();
+        let (mut socket, _) = WebSocket::connect(io, "closed.test", "/ws", "").await.unwrap();
+        talks(&mut socket, "one").await;
+        gateway.write_config(&of(ca));
+        takes_over(&gateway, 1, 0);
+        gateway.wait_nth("control socket", 1);
+        assert_eq!(session(&gateway).await["subject"], "CN=device 7,O=Clients");
+        takes_over(&gateway, 1, 1); // from a process that has not seen the handshake
+        if ca == "others.pem" {
+            judged::is_ended(&gateway, &server, socket).await;
+        } else {
+            server.restart(Fate::Dies);
+            asked(&server, 2).await;
+            talks(&mut socket, "two").await;
+        }
+    }
 }

@@ -34,6 +34,20 @@ impl ClientAuthFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientRules(pub(crate) [u8; 16]);
 
+impl ClientRules {
+    /// The name, which is the same in all processes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// What [`Self::to_bytes`] gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// What clients have to show.
 pub struct ClientAuth {
     pub(crate) files: ClientAuthFiles,

@@ -402,10 +402,8 @@ pub(super) async fn upgrade(
     let who = SessionOpener { redial: redial_state.clone(), ..report.who() };
     let (registered, other) = match kept_head {
         Some((redial, Some(kept_head))) => {
-            // What a client's certificate is judged by later, and why it has to end, doesn't go along.
-            let has_certificate = connection.tls.as_ref().is_some_and(|tls| tls.client.is_some());
-            let stays = has_certificate || matches!(redial_state, SessionRedial::Unable(_));
-            let stays = who.stays.or(stays.then_some(StayReason::Redial));
+            let is_unable = matches!(redial_state, SessionRedial::Unable(_));
+            let stays = who.stays.or(is_unable.then_some(StayReason::Redial));
             let who = SessionOpener { stays, ..who };
             let registered = connection.worker.enroll(route, who);
             let lasting = redial::lasting(

@@ -38,7 +38,7 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 5;
+pub(crate) const VERSION: u8 = 6;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
@@ -47,6 +47,8 @@ const NEEDS_IDENTITY: u8 = 2;
 const NEEDS_METER: u8 = 4;
 /// The same for a session that is no relay between two WebSockets.
 const NEEDS_KIND: u8 = 5;
+/// The same for a session that asks other servers, if its client is judged by a certificate before.
+const NEEDS_RULES: u8 = 6;
 
 /// Why a session can't be moved, or put together again.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +167,7 @@ pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveErr
         (RELAY, None, false) => NEEDS,
         (RELAY, None, true) => NEEDS_IDENTITY,
         (RELAY, Some(_), _) => NEEDS_METER,
+        (REDIAL, ..) if report.client_rules().is_some() => NEEDS_RULES,
         _ => NEEDS_KIND,
     });
     out.duration(machine_time());

@@ -7,6 +7,7 @@ use std::pin::pin;
 use super::*;
 use crate::handle::FreezeMode;
 use crate::relay::{RelayState, relay_from};
+use crate::test_moving::check_sample;
 
 thread_local! {
     static MOVES: Cell<bool> = const { Cell::new(false) };
@@ -79,4 +80,14 @@ fn sessions_that_move_whenever_they_are_woken_do_what_the_others_do() {
     a_search_that_fails_says_why();
     a_client_that_closes_meanwhile_is_answered_unless_it_has_more_to_say();
     MOVES.set(false);
+}
+
+#[test]
+fn samples_of_the_format_are_understood() {
+    for sample in [
+        include_str!("../../../tests/samples/redialling.hex"),
+        include_str!("../../../tests/samples/leaving.hex"),
+    ] {
+        check_sample(sample, |state| RedialState::decode(state).map(|state| state.encode()));
+    }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use frame_core::metered::{OnLimit, Rate, Rates};
+use tls_acceptor::ClientRules;
 
 use super::*;
 use crate::context::identity::Identity;
@@ -11,13 +12,18 @@ use crate::test_io::Scene;
 
 /// With secrets that no connection ever had.
 const SAMPLE: &str = include_str!("session.hex");
-/// Where there are times in it that count on: when the session froze, and its age.
+const REDIALLING: &str = include_str!("redialling.hex");
+/// Where there are times in them that count on: when the session froze, and its age.
 const TIMES: [usize; 2] = [5, 129];
 /// Where its report begins.
 const REPORT: usize = 48;
 
 fn sample() -> Vec<u8> {
-    let lines = SAMPLE.lines().filter(|line| !line.starts_with('#'));
+    bytes_of(SAMPLE)
+}
+
+fn bytes_of(sample: &str) -> Vec<u8> {
+    let lines = sample.lines().filter(|line| !line.starts_with('#'));
     let digits: String = lines.flat_map(str::split_whitespace).collect();
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
@@ -69,15 +75,16 @@ async fn a_sample_of_the_format_is_understood_and_written_again() {
 }
 
 /// What this release writes of the sample, which is of version 1: behind its report, that there is no identity, no
-/// field by which the client is counted, no other protocol, and no body; at the end, that there is no meter.
+/// field by which the client is counted, no other protocol, no body, and no rules for its certificate; at the end, that
+/// there is no meter.
 fn with_nothing_new(mut sample: Vec<u8>) -> Vec<u8> {
     let len = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
     let report = REPORT;
     let report_len = len(&sample, report);
     let end = report + 4 + usize::try_from(report_len).unwrap();
-    sample.splice(end..end, [0; 4]);
+    sample.splice(end..end, [0; 5]);
     sample.push(0);
-    for (at, len) in [(1, len(&sample, 1) + 5), (report, report_len + 4)] {
+    for (at, len) in [(1, len(&sample, 1) + 6), (report, report_len + 5)] {
         sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
     sample
@@ -126,7 +133,7 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 6"), "{error}");
+    assert!(error.contains("needs a reader of version 7"), "{error}");
     // Fields of a later release that can be done without are skipped.
     let mut longer = with_nothing_new(state);
     longer.extend_from_slice(b"later");
@@ -134,4 +141,30 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     longer[1..5].copy_from_slice(&len.to_be_bytes());
     assert!(restore(&scene, &longer).is_ok());
     assert!(scene.worker.sessions.is_empty());
+}
+
+/// The server was lost, and is looked for.
+#[tokio::test]
+async fn a_sample_of_a_session_between_two_servers_is_understood_and_written_again() {
+    let scene = Scene::new("");
+    let state = bytes_of(REDIALLING);
+    let find = |id: &RouteId, leads: Leads<'_>| {
+        assert!(id.as_str() == "domain.com/wss" && matches!(leads, Leads::Servers), "{leads:?}");
+        let action = scene.worker.site().all_routes()[0].action.clone();
+        Some(Arc::new(Route { id: id.clone(), ..Route::new(Matcher::parse("/").unwrap(), action) }))
+    };
+    let read = crate::request::redial::moved::read;
+    let restored = put_together(&scene.worker, [socket(), socket()], &state, None, find, read);
+    let (session, _) = restored.unwrap();
+    assert_eq!(session.report.client_rules(), Some(ClientRules::from_bytes([7; 16])));
+    assert!(matches!(&session.still, Still::Redial(still) if still.server.is_none()));
+    let seen = scene.worker.sessions.get(4711).unwrap();
+    assert_eq!(seen.who.redial.status().map(|status| status.redials()), Some(2));
+    let (mut expect, mut written) = (state, take_apart(session).unwrap().state.to_vec());
+    let lived = expect.len() - 9; // it is followed by no meter
+    for at in TIMES.into_iter().chain([lived]) {
+        expect[at..at + 8].fill(0);
+        written[at..at + 8].fill(0);
+    }
+    assert_eq!(written, expect, "a field was added: keep the sample, and read it as before");
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Version};
 use net_io::state::{StateError, StateReader, StateWriter};
+use tls_acceptor::ClientRules;
 use tokio::time::Instant;
 
 use super::Report;
 use crate::context::identity::Identity;
 use crate::context::quotas::SessionPlace;
-use crate::context::{Connection, Redirect, Tls, Worker};
+use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::net::limits::ClientLimits;
 use crate::session::moved::text;
 use crate::site::endpoint::Endpoint;
@@ -67,7 +68,7 @@ impl Report {
             out.bytes(local.to_string().as_bytes());
             out.bytes(listener.as_bytes());
             out.option(tls.as_ref(), |out, tls| {
-                let Tls { server_name, version, client: _ } = tls; // of requests: the identity has the subject
+                let Tls { server_name, version, client: _ } = tls; // below
                 out.bytes(version.as_bytes());
                 out.option(server_name.as_deref(), |out, name| out.bytes(name.as_bytes()));
             });
@@ -92,6 +93,7 @@ impl Report {
             out.option(value, |out, value| out.bytes(value.as_bytes()));
             out.option(upgrade.as_deref(), |out, protocol| out.bytes(protocol.as_bytes()));
             out.option(received.as_deref(), |out, progress| out.u64(progress.bytes()));
+            out.option(self.client_rules(), |out, rules| out.array(&rules.to_bytes()));
         });
     }
 
@@ -176,6 +178,14 @@ impl Report {
             report.upgrade = fields.option(text)?.map(Into::into);
             report.received = fields.option(StateReader::u64)?.map(UploadProgress::ended);
         }
+        if !fields.is_at_end() {
+            let rules = fields.option(|fields| Ok(ClientRules::from_bytes(fields.array()?)))?;
+            // What it has shown is of requests: the identity has the subject and the end of it.
+            let client = rules.map(|rules| Box::new(TlsClient { rules, certificate: None }));
+            if let Some(tls) = Arc::get_mut(&mut report.connection).and_then(|alone| alone.tls.as_mut()) {
+                tls.client = client;
+            }
+        }
         Ok((report, counts))
     }
 
@@ -203,6 +213,11 @@ impl Report {
     /// Its line says who its client is, and it ends when that is no longer valid: an earlier release would not do it.
     pub(in crate::session) fn has_identity(&self) -> bool {
         self.identity.is_some()
+    }
+
+    /// What its client had to show.
+    pub(in crate::session) fn client_rules(&self) -> Option<ClientRules> {
+        Some(self.connection.tls.as_ref()?.client.as_ref()?.rules)
     }
 
     /// The worker that it lives on.
