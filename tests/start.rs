@@ -57,6 +57,48 @@ fn it_prints_its_options() {
     assert!(help.contains("  reference ") && help.contains("  schema "), "{help}");
 }
 
+/// The commands that `--help` lists.
+fn commands() -> Vec<String> {
+    let help = text(&Command::new(BINARY).arg("--help").output().unwrap().stdout);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    list.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_command_has_its_manual_page() {
+    let temp = TempDir::new().unwrap();
+    let output = Command::new(BINARY).arg("manual").arg(temp.path()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = |name: &str| std::fs::read_to_string(temp.path().join(name)).unwrap();
+    let main = page("wssgate.1");
+    assert!(main.contains(".TH wssgate 1") && main.contains("edge gateway"), "{main}");
+    for command in commands().iter().filter(|command| *command != "help") {
+        let page = page(&format!("wssgate-{command}.1"));
+        assert!(page.contains(&format!(".TH wssgate-{command} 1")), "{page}");
+    }
+    assert!(page("wssgate-proxy.1").contains("wssgate proxy ./app.sock"));
+    let nowhere = Command::new(BINARY).args(["manual", "/nowhere"]).output().unwrap();
+    assert!(!nowhere.status.success() && text(&nowhere.stderr).contains("to /nowhere"));
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let script = |shell: &str| {
+        let output = Command::new(BINARY).args(["completions", shell]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    for command in commands() {
+        assert!(script("zsh").contains(&format!("'{command}:")), "{command}");
+        assert!(script("fish").contains(&format!("-a \"{command}\"")), "{command}");
+    }
+    // What bash makes of `wssgate pr`.
+    let ask = "COMP_WORDS=(wssgate pr) COMP_CWORD=1; _wssgate wssgate pr wssgate; echo \"${COMPREPLY[*]}\"";
+    let bash = Command::new("bash").arg("-c").arg(script("bash") + ask).output().unwrap();
+    assert_eq!(text(&bash.stdout), "proxy\n", "{}", text(&bash.stderr));
+    assert!(!Command::new(BINARY).args(["completions", "tcsh"]).output().unwrap().status.success());
+}
+
 #[test]
 fn check_shows_what_a_configuration_would_do() {
     let temp = TempDir::new().unwrap();

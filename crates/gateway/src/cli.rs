@@ -1,8 +1,10 @@
 //! The command line, as clap reads it. What it does is in `main`.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::quick::{Backend, Listen, Order, Service};
 use crate::telemetry::log::Format;
@@ -111,6 +113,17 @@ pub enum CliCommand {
     Reference,
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Print what a shell completes commands and options by
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory
+    Manual {
+        /// The directory, such as ~/.local/share/man/man1
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+    },
     /// Print the version
     #[command(hide = true)]
     Version,
@@ -195,4 +208,20 @@ impl From<QuickCommand> for Order {
         };
         Self { service, listen, write }
     }
+}
+
+/// What `shell` completes commands and options by.
+#[must_use]
+pub fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "wssgate", &mut script);
+    script
+}
+
+/// Writes a manual page for the program, and one for each of its commands; blocks.
+///
+/// # Errors
+/// If a file can't be written.
+pub fn write_manual(directory: &Path) -> io::Result<()> {
+    clap_mangen::generate_to(Arguments::command(), directory)
 }

@@ -9,7 +9,9 @@ use anyhow::Context;
 use clap::Parser;
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
-use gateway::command::{AnyCommand, Arguments, CliCommand, Order, Quick, choice, control, log, tables};
+use gateway::command::{
+    AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control, log, tables, write_manual,
+};
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
 use mimalloc::MiMalloc;
@@ -90,6 +92,16 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
             let (text, is_done) = report.await??;
             std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
             return Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        CliCommand::Completions { shell } => {
+            std::io::stdout().write_all(&completions(shell)).context("stdout")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        CliCommand::Manual { directory } => {
+            let shown = directory.display().to_string();
+            let write = tokio::task::spawn_blocking(move || write_manual(&directory));
+            write.await?.with_context(|| format!("manual pages can't be written to {shown}"))?;
+            return Ok(ExitCode::SUCCESS);
         }
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
