@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod error;
+pub(crate) mod fields;
 pub(crate) mod limits;
 pub(crate) mod listening;
 pub(crate) mod networks;

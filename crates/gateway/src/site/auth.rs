@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use crate::net::fields::remove_where;
 use crate::site::endpoint::Endpoint;
 use crate::site::htpasswd::Htpasswd;
 use crate::site::jwt::Jwt;
@@ -139,10 +140,7 @@ impl Reserved {
 
     /// Takes them out of the fields or the trailers that a client has sent.
     pub fn strip(&self, headers: &mut HeaderMap) {
-        let found: Vec<_> = headers.keys().filter(|name| self.covers(name)).cloned().collect();
-        for name in found {
-            headers.remove(name);
-        }
+        remove_where(headers, |name| self.covers(name));
     }
 }
 

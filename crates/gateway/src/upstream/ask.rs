@@ -16,6 +16,7 @@ use http::{HeaderName, Method, Request, StatusCode, request, response};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::net::fields::remove_where;
 use crate::site::auth::Forward;
 use crate::site::endpoint::Endpoint;
 use crate::site::upstream::{Connector, Protocol};
@@ -84,14 +85,10 @@ pub(crate) fn question(head: &request::Parts, hop: &Hop<'_>, server: &Endpoint) 
     for name in &LEFT_OUT {
         asked.headers.remove(name);
     }
-    let of_handshake =
-        |name: &&HeaderName| name.as_str().starts_with("sec-websocket-") || name.as_str() == "http2-settings";
-    let of_us = |name: &&HeaderName| matches!(name.as_str(), "x-forwarded-method" | "x-forwarded-uri");
-    let names: Vec<_> =
-        asked.headers.keys().filter(|name| of_handshake(name) || of_us(name)).cloned().collect();
-    for name in names {
-        asked.headers.remove(name);
-    }
+    remove_where(&mut asked.headers, |name| {
+        let is_ours = matches!(name.as_str(), "x-forwarded-method" | "x-forwarded-uri");
+        is_ours || name.as_str().starts_with("sec-websocket-") || name.as_str() == "http2-settings"
+    });
     let ours = forward::request(&mut asked, hop, server);
     asked.headers.remove(HOST); // the server's own
     let mut lines = Vec::with_capacity(1024);

@@ -13,6 +13,7 @@ use http::{Method, Version, request};
 use ipnet::IpNet;
 use upgrade_handler::fields::{elements, has_token, tokens};
 
+use crate::net::fields::remove_where;
 use crate::net::listening::{UNIX_PEER, UNIX_PEER_NAME};
 use crate::site::endpoint::Endpoint;
 use crate::site::host::Host;
@@ -146,11 +147,7 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>, server: &Endpoi
         remove_hop_by_hop(headers);
     }
     if has_spoofable {
-        let spoofable: Vec<HeaderName> =
-            headers.keys().filter(|name| !may_pass(name.as_str(), trusted)).cloned().collect();
-        for name in spoofable {
-            headers.remove(name);
-        }
+        remove_where(headers, |name| !may_pass(name.as_str(), trusted));
     }
     if has_cookies {
         join_cookies(headers);
@@ -211,6 +208,18 @@ fn put_line(name: &[u8], value: &[u8], lines: &mut Vec<u8>) {
     lines.extend_from_slice(name);
     lines.extend_from_slice(value);
     lines.extend_from_slice(b"\r\n");
+}
+
+/// Takes up lines as the gateway writes them.
+pub(crate) fn append_lines(lines: &[u8], headers: &mut HeaderMap) {
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        let value = HeaderValue::from_bytes(value[1..].trim_ascii());
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
+            headers.append(name, value);
+        }
+    }
 }
 
 /// An address as it is sent to backends.
@@ -307,22 +316,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Removes what a backend says to this gateway alone.
 pub(crate) fn remove_between_us(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| is_between_us(name.as_str())) {
-        let own: Vec<HeaderName> =
-            headers.keys().filter(|name| is_between_us(name.as_str())).cloned().collect();
-        for name in own {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, |name| is_between_us(name.as_str()));
 }
 
 /// Removes what no client may say in trailers.
 pub(crate) fn remove_spoofed(trailers: &mut HeaderMap) {
-    let spoofed: Vec<HeaderName> =
-        trailers.keys().filter(|name| !may_pass(name.as_str(), false)).cloned().collect();
-    for name in spoofed {
-        trailers.remove(name);
-    }
+    remove_where(trailers, |name| !may_pass(name.as_str(), false));
 }
 
 /// Makes a backend's answer one for a client. `Trailer` stays: hyper passes on the trailers it

@@ -11,8 +11,9 @@ use http::header::{
 };
 use http::{Version, request};
 
+use crate::net::fields::remove_where;
 use crate::site::host::Host;
-use crate::upstream::forward::address_field;
+use crate::upstream::forward::{address_field, append_lines};
 
 /// Room for the variables of most requests.
 const VARIABLES_LEN: usize = 2048;
@@ -54,19 +55,13 @@ pub(crate) struct About<'a> {
 /// Removes fields whose names have other characters than letters, digits and `-`. `X_A`, `X.A` and `X-A` would all
 /// become `HTTP_X_A`, so that a client could send what only the gateway or another proxy may.
 pub(crate) fn remove_odd_names(headers: &mut HeaderMap) {
-    let is_odd = |name: &&HeaderName| name.as_str().bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-');
-    if headers.keys().any(|name| is_odd(&name)) {
-        let odd: Vec<_> = headers.keys().filter(is_odd).cloned().collect();
-        for name in odd {
-            headers.remove(name);
-        }
-    }
+    remove_where(headers, |name| name.as_str().bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-'));
 }
 
 /// Encodes the variables. `lines` are further fields, as the wire of HTTP/1.1 has them.
 #[must_use]
 pub(crate) fn variables(head: &mut request::Parts, lines: &[u8], about: &About<'_>) -> Vec<u8> {
-    put_lines(lines, &mut head.headers);
+    append_lines(lines, &mut head.headers);
     let mut out = Vec::with_capacity(VARIABLES_LEN);
     let (path, query) = about.uri.split_once('?').unwrap_or((about.uri, ""));
     let script_name = [about.prefix.as_bytes(), b"/", about.script].concat();
@@ -127,17 +122,6 @@ fn put_places(about: &About<'_>, out: &mut Vec<u8>) {
     let port = field.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.is_empty());
     let port = port.filter(|port| port.bytes().all(|b| b.is_ascii_digit())); // not a part of an IPv6 address
     put("SERVER_PORT", port.unwrap_or(if about.https { "443" } else { "80" }).as_bytes(), out);
-}
-
-fn put_lines(lines: &[u8], headers: &mut HeaderMap) {
-    for line in lines.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii());
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), value) {
-            headers.append(name, value);
-        }
-    }
 }
 
 /// `HTTP_` and the name of the field (RFC 3875 §4.1.18), with all its values in one (RFC 9110 §5.3).

@@ -3,18 +3,18 @@
 //!
 //! In: a head that is ready for a server over HTTP/1.1. Out: the same for HTTP/2. Pure.
 
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TE, TRAILER};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Extensions, Uri, Version};
 
 use crate::site::endpoint::Endpoint;
-use crate::upstream::forward::{remove_hop_by_hop, remove_spoofed};
+use crate::upstream::forward::{append_lines, remove_hop_by_hop, remove_spoofed};
 
 /// Puts `lines`, the fields that stand behind the head's own over HTTP/1.1, into it, and gives it the form of HTTP/2.
 /// TE stays as it is: it says "trailers" or isn't there.
 pub(crate) fn request(head: &mut Parts, lines: &[u8], endpoint: &Endpoint) {
-    append(lines, &mut head.headers);
+    append_lines(lines, &mut head.headers);
     head.headers.remove(CONNECTION); // RFC 9113 §8.2.2
     let host = head.headers.remove(HOST);
     let authority = host.as_ref().and_then(authority).or_else(|| authority(&endpoint.field()));
@@ -57,20 +57,6 @@ fn scheme(endpoint: &Endpoint) -> Scheme {
 
 fn authority(field: &HeaderValue) -> Option<Authority> {
     Authority::try_from(field.as_bytes()).ok()
-}
-
-/// Lines as the gateway writes them.
-fn append(lines: &[u8], headers: &mut HeaderMap) {
-    for line in lines.split(|&byte| byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value[1..].trim_ascii()))
-        {
-            headers.append(name, value);
-        }
-    }
 }
 
 /// Makes trailers ones that may be sent over HTTP/2.
