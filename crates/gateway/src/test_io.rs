@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, timeout};
 
 use crate::config::Config;
+use crate::context::quotas::ConnectionSlot;
 use crate::context::registry::Registry;
 use crate::context::{Common, Worker};
 use crate::context::{Connection, Redirect};
@@ -104,6 +105,7 @@ impl Scene {
             redirect: Redirect::No,
             limits: ClientLimits::DEFAULT,
             worker: self.worker.clone(),
+            slot: ConnectionSlot::new(&self.worker.quotas),
             own: OnceLock::new(),
         })
     }

@@ -12,7 +12,7 @@ pub(crate) mod shed_clients;
 pub(crate) mod transit;
 pub(crate) mod under_way;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -26,13 +26,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::authority::Outages;
 use crate::context::passwords::Passwords;
-use crate::context::quotas::Quotas;
+use crate::context::quotas::{ConnectionSlot, Quotas};
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
 use crate::context::transit::Transit;
 use crate::context::under_way::UnderWay;
 use crate::net::budget::{Pressure, Share, held};
 use crate::net::limits::ClientLimits;
+use crate::net::listening::UNIX_PEER;
 use crate::net::shortage::Shortage;
 use crate::net::stop::StopSignal;
 use crate::net::sweep::Sweep;
@@ -252,15 +253,18 @@ pub struct Connection {
     pub limits: ClientLimits,
     /// Where it lives.
     pub worker: Arc<Worker>,
+    /// It counts until its session ends, which keeps it alive.
+    pub slot: ConnectionSlot,
     /// Connections to backends that its client has logged in: no other client's requests go over them, and they end
     /// with it. Made when they are needed.
     pub own: OnceLock<Arc<Pool>>,
 }
 
-/// [`Quotas::connect`] counted it. A session keeps it alive, so it counts until the session ends.
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.worker.quotas.disconnect();
+impl Connection {
+    /// The port of the client with this address; `None`: it is at another proxy, or at a Unix socket.
+    #[must_use]
+    pub fn port_of(&self, client: IpAddr) -> Option<u16> {
+        (client == self.peer.ip() && client != UNIX_PEER).then(|| self.peer.port())
     }
 }
 

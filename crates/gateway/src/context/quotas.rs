@@ -49,6 +49,33 @@ pub struct Quotas {
     logged_full: Mutex<Option<Instant>>,
 }
 
+/// A connection of a client that is open, until this is dropped.
+#[derive(Debug)]
+pub struct ConnectionSlot(Arc<Quotas>);
+
+impl ConnectionSlot {
+    /// Counts one more, however many there are.
+    #[must_use]
+    pub fn new(quotas: &Arc<Quotas>) -> Self {
+        quotas.connections.fetch_add(1, Ordering::Relaxed);
+        Self(quotas.clone())
+    }
+
+    /// Counts one more, if there are fewer than `max`.
+    #[must_use]
+    pub fn try_new(quotas: &Arc<Quotas>, max: Option<u64>) -> Option<Self> {
+        let more = |open: u64| (max.is_none_or(|max| open < max)).then_some(open + 1);
+        quotas.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(quotas.clone()))
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A client in the table; empty: 0 and 0.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
@@ -167,19 +194,6 @@ impl Quotas {
 
     fn shard(&self, client: u64) -> &Mutex<HashMap<u64, u32>> {
         &self.sessions[usize::try_from(client % SHARDS as u64).unwrap_or(0)]
-    }
-
-    /// Counts one more connection, if there are fewer than `max`; says whether it did.
-    #[must_use]
-    pub fn connect(&self, max: Option<u64>) -> bool {
-        let more = |open: u64| (max.is_none_or(|max| open < max)).then_some(open + 1);
-        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// A connection has ended.
-    pub fn disconnect(&self) {
-        let less = |open: u64| open.checked_sub(1);
-        let _ = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// A connection of `peer` has to wait for the end of another. The log has one line a second.

@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
 
+use crate::context::quotas::ConnectionSlot;
 use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::edge::opening::Opening;
 use crate::edge::proxied::{NoHeader, read_header};
@@ -37,54 +38,27 @@ use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
 use crate::site::listener::ListenerState;
 
-/// A connection that counts among those that are open, until a [`Connection`] does in its place.
-pub(crate) struct ConnectionSlot {
-    worker: Arc<Worker>,
-    is_counted: bool,
-}
-
-impl ConnectionSlot {
-    /// It has been counted.
-    pub(crate) fn of(worker: Arc<Worker>) -> Self {
-        Self { worker, is_counted: true }
-    }
-
-    /// From now on a [`Connection`] with this worker counts.
-    fn hand_over(mut self) -> Arc<Worker> {
-        self.is_counted = false;
-        self.worker.clone()
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        if self.is_counted {
-            self.worker.quotas.disconnect();
-        }
-    }
-}
-
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
 /// place in `silent`, which it may have to give up for another client.
 pub(crate) async fn wait_for_first_bytes(
+    worker: Arc<Worker>,
     slot: ConnectionSlot,
     state: Arc<ListenerState>,
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
-    let worker = &*slot.worker;
     let patience = match &state.acceptor {
         Some(acceptor) => acceptor.handshake_timeout(),
         None => state.limits.header_timeout,
     };
     let deadline = Instant::now() + patience;
-    if !has_first_bytes(worker, &tcp, peer, deadline).await {
+    if !has_first_bytes(&worker, &tcp, peer, deadline).await {
         return;
     }
     let mut client = peer;
     if state.proxy_protocol.contains(peer.ip()) {
         // Boxed, since other listeners' connections have no use for its room.
-        match Box::pin(read_balancer_header(worker, &tcp, peer, deadline)).await {
+        match Box::pin(read_balancer_header(&worker, &tcp, peer, deadline)).await {
             // It would be taken for a peer over a Unix socket.
             Some(Header::Client(address)) if address.ip() == UNIX_PEER => {
                 info!(peer = %PeerName(peer), cause = "its address is ::", "no header of the PROXY protocol");
@@ -94,13 +68,12 @@ pub(crate) async fn wait_for_first_bytes(
             Some(Header::Local) => {}
             None => return,
         }
-        if !has_first_bytes(worker, &tcp, client, deadline).await {
+        if !has_first_bytes(&worker, &tcp, client, deadline).await {
             return;
         }
     }
     // Another task: this one is small.
-    let worker = slot.worker.clone();
-    worker.spawn(serve_client(slot, state, tcp, client, deadline));
+    worker.spawn(serve_client(worker.clone(), slot, state, tcp, client, deadline));
 }
 
 /// Waits for a client's first bytes; returns whether there are any.
@@ -152,6 +125,7 @@ async fn readable(tcp: &TcpStream) -> io::Result<()> {
 
 /// Serves a connection to its end; `deadline` is for its TLS handshake. Upgraded sessions go on without it.
 async fn serve_client(
+    worker: Arc<Worker>,
     slot: ConnectionSlot,
     state: Arc<ListenerState>,
     tcp: TcpStream,
@@ -166,13 +140,12 @@ async fn serve_client(
     let local = tcp.local_addr().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
     let handshaken = match redirect {
         Redirect::All => Some((Stream::Plain(tcp.into()), None, Alpn::Http11)),
-        _ => handshake(&slot.worker, &state, tcp, peer, deadline).await,
+        _ => handshake(&worker, &state, tcp, peer, deadline).await,
     };
     let Some((stream, tls, alpn)) = handshaken else { return };
     let (listener, limits) = (state.name.clone(), state.limits);
-    let worker = slot.hand_over();
     let connection =
-        Connection { peer, local, tls, listener, redirect, limits, worker, own: OnceLock::new() };
+        Connection { peer, local, tls, listener, redirect, limits, worker, slot, own: OnceLock::new() };
     let connection = Arc::new(connection);
     // What was negotiated is what is spoken: nothing is sniffed.
     match alpn {

@@ -14,7 +14,8 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::context::Worker;
-use crate::edge::connection::{self, ConnectionSlot};
+use crate::context::quotas::ConnectionSlot;
+use crate::edge::connection;
 use crate::net::listening::{ListenAddress, UNIX_PEER};
 use crate::net::shortage::is_shortage;
 use crate::site::listener::ListenerState;
@@ -128,17 +129,16 @@ async fn accept_all(
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         worker.shortage.succeeded();
-        let ended = enter(worker, peer, stop).await;
-        if ended.is_some() {
-            let _ = worker.quotas.connect(None); // nothing that was accepted is dropped
-        }
+        let (slot, ended) = match enter(worker, peer, stop).await {
+            Ok(slot) => (slot, None),
+            // Nothing that was accepted is dropped.
+            Err(stop) => (ConnectionSlot::new(&worker.quotas), Some(stop)),
+        };
         // A reload may have come since the last connection: this one is served by the new settings. A listener
         // that has gone from the site, whose stop is on its way, receives as it did last.
         if let Some(state) = worker.site().listener_state(address).or(last.take()) {
             *last = Some(state.clone());
-            receive(worker, state, tcp, peer);
-        } else {
-            worker.quotas.disconnect();
+            receive(worker, slot, state, tcp, peer);
         }
         if let Some(stop) = ended {
             return stop;
@@ -147,13 +147,17 @@ async fn accept_all(
 }
 
 /// Waits until there is room for one more connection, by `max_connections`, and counts it. A client that has said nothing
-/// for a while is given up to make room. `Some`: accepting ends, and it isn't counted.
-async fn enter(worker: &Worker, peer: SocketAddr, stop: &mut oneshot::Receiver<Stop>) -> Option<Stop> {
+/// for a while is given up to make room. `Err`: accepting ends, and it isn't counted.
+async fn enter(
+    worker: &Worker,
+    peer: SocketAddr,
+    stop: &mut oneshot::Receiver<Stop>,
+) -> Result<ConnectionSlot, Stop> {
     let mut waits = false;
     loop {
         let max = worker.site().connections_max;
-        if worker.quotas.connect(max) {
-            return None;
+        if let Some(slot) = ConnectionSlot::try_new(&worker.quotas, max) {
+            return Ok(slot);
         }
         if !std::mem::replace(&mut waits, true) {
             worker.quotas.wait_for_connection(peer, max.unwrap_or(0));
@@ -164,7 +168,7 @@ async fn enter(worker: &Worker, peer: SocketAddr, stop: &mut oneshot::Receiver<S
         }
         // Who waits here is not read, and others wait in the socket's queue.
         if let Ok(stop) = timeout(FULL_PAUSE, &mut *stop).await {
-            return Some(stop.unwrap_or(Stop::AtOnce));
+            return Err(stop.unwrap_or(Stop::AtOnce));
         }
     }
 }
@@ -180,13 +184,14 @@ async fn pause(worker: &Worker, address: &ListenAddress, e: &io::Error) {
     }
 }
 
-fn receive(worker: &Arc<Worker>, state: Arc<ListenerState>, tcp: TcpStream, peer: SocketAddr) {
-    worker.tasks.spawn(connection::wait_for_first_bytes(
-        ConnectionSlot::of(worker.clone()),
-        state,
-        tcp,
-        peer,
-    ));
+fn receive(
+    worker: &Arc<Worker>,
+    slot: ConnectionSlot,
+    state: Arc<ListenerState>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
+    worker.tasks.spawn(connection::wait_for_first_bytes(worker.clone(), slot, state, tcp, peer));
 }
 
 /// Accepts what waits, until nothing does.
@@ -210,8 +215,8 @@ async fn accept_queue(
         };
         worker.accepted.fetch_add(1, Ordering::Relaxed);
         if let (Ok(tcp), Some(peer)) = (tcp, peer) {
-            let _ = worker.quotas.connect(None); // the socket is about to be closed
-            receive(worker, state.clone(), tcp, peer);
+            let slot = ConnectionSlot::new(&worker.quotas); // whatever the limit is: the socket is about to be closed
+            receive(worker, slot, state.clone(), tcp, peer);
         }
     }
 }

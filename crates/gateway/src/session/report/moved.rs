@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Report;
 use crate::context::identity::Identity;
-use crate::context::quotas::SessionPlace;
+use crate::context::quotas::{ConnectionSlot, SessionPlace};
 use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::net::limits::ClientLimits;
 use crate::session::moved::text;
@@ -61,7 +61,8 @@ impl Report {
             redirect: _, // of requests
             worker: _,
             listener,
-            own: _, // what is left of it serves no more requests
+            slot: _, // one in each process
+            own: _,  // what is left of it serves no more requests
         } = &**connection;
         out.section(|out| {
             out.bytes(peer.to_string().as_bytes());
@@ -119,7 +120,6 @@ impl Report {
             Ok(Tls { version, server_name: fields.option(text)?.map(Into::into), client: None })
         })?;
         let age = fields.duration()?;
-        let _ = worker.quotas.connect(None); // it has its place already
         let mut report = Box::new(Self {
             connection: Arc::new(Connection {
                 peer,
@@ -128,6 +128,7 @@ impl Report {
                 limits: ClientLimits::DEFAULT,
                 redirect: Redirect::No,
                 worker: worker.clone(),
+                slot: ConnectionSlot::new(&worker.quotas), // it has its place already
                 listener,
                 own: OnceLock::new(),
             }),
