@@ -9,7 +9,7 @@ use std::thread::Builder;
 use std::{io, net};
 
 use frame_core::handle::Order;
-use net_io::unix_now;
+use net_io::unix_secs;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval, sleep};
@@ -218,7 +218,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 worker.pool.prune();
                 kept::prune();
                 worker.auth_pool.prune();
-                authority::end_expired(&worker.sessions, unix_now());
+                authority::end_expired(&worker.sessions, unix_secs());
                 recheck::begin_due(&worker);
                 worker.http2.prune();
                 relief.look(&worker.pressure, worker.share(), &worker.sessions);

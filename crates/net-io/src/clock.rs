@@ -2,9 +2,14 @@
 
 use std::time::SystemTime;
 
-/// Seconds since 1970.
+/// Seconds since 1970, as certificates have them.
 #[must_use]
 pub fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    i64::try_from(unix_secs()).unwrap_or(i64::MAX)
+}
+
+/// Seconds since 1970, as tokens have them.
+#[must_use]
+pub fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -2,7 +2,7 @@
 //!
 //! This crate knows no protocol, no address and no crate of this workspace.
 //!
-//! - [`unix_now`]: the time of day
+//! - [`unix_now`], [`unix_secs`]: the time of day
 //! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`Buffer`]: memory of the thread's, which idle connections don't hold
 //! - [`state`]: values as bytes, for a process that takes sessions over
@@ -16,6 +16,6 @@ pub mod state;
 pub mod sweep;
 mod tcp;
 
-pub use self::clock::unix_now;
+pub use self::clock::{unix_now, unix_secs};
 pub use self::pool::{BUFFER_LEN, Buffer};
 pub use self::tcp::{Socket, Tcp, TokioStream, Unix};

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::context::identity::Identity;
 use crate::context::registry::{Entry, Registry, SessionOpener};
+use crate::net::listening::ClientName;
 use crate::site::Site;
 use crate::site::access::Access;
 use crate::site::auth::Forward;
@@ -86,10 +87,10 @@ pub(crate) fn end(entry: &Entry) {
 }
 
 /// Ends the sessions whose authorization has ended at `now`, in seconds of Unix time.
-pub(crate) fn end_expired(sessions: &Registry, now: i64) {
-    for (id, entry) in sessions.take_expired(u64::try_from(now).unwrap_or(0)) {
+pub(crate) fn end_expired(sessions: &Registry, now: u64) {
+    for (id, entry) in sessions.take_expired(now) {
         end(&entry);
         let (subject, route) = (entry.who.subject(), entry.route.id.as_str());
-        info!(id, subject, route, client = %entry.who.client, "a session ends: its authorization has expired");
+        info!(id, subject, route, client = %ClientName(entry.who.client), "a session ends: its authorization has expired");
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use frame_core::handle::{EndMode, SessionHandle};
-use net_io::unix_now;
+use net_io::unix_secs;
 use tokio::time::Instant;
 
 use crate::context::identity::{Identity, spread};
@@ -321,7 +321,7 @@ fn first_recheck(route: &Route, who: &SessionOpener) -> u64 {
     let keeps_question = who.identity.as_deref().is_some_and(|identity| identity.recheck.is_some());
     let auth = route.access.as_ref().filter(|_| keeps_question).and_then(|access| access.auth.as_ref());
     let Some(interval) = auth.and_then(|auth| auth.recheck) else { return 0 };
-    u64::try_from(unix_now()).unwrap_or(0) + spread(interval, 0.5..1.0)
+    unix_secs() + spread(interval, 0.5..1.0)
 }
 
 impl Registered {

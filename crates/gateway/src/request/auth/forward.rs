@@ -4,7 +4,7 @@ use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use net_io::unix_now;
+use net_io::unix_secs;
 
 use super::findings::{Asker, Findings, tell};
 use crate::context::identity::Recheck;
@@ -61,7 +61,7 @@ pub(super) async fn check(
         found.identity.name(subject);
     }
     if keeps_question {
-        found.identity.recheck = Some(Recheck::new(question, u64::try_from(unix_now()).unwrap_or(0)));
+        found.identity.recheck = Some(Recheck::new(question, unix_secs()));
     }
     let_go(body, lease, forward).await;
     Ok(None)

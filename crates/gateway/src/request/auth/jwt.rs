@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use net_io::unix_now;
+use net_io::unix_secs;
 use upgrade_handler::RequestKind;
 
 use crate::context::identity::{Identity, Token};
@@ -78,7 +78,7 @@ pub(super) async fn judge(
 
 /// What the token says; `None`: there are no keys yet.
 fn verified(jwt: &Jwt, token: &str) -> Option<Result<Claims, TokenFault>> {
-    jwt.keys.with(|keys| verify(jwt, keys, token, u64::try_from(unix_now()).unwrap_or(0)))
+    jwt.keys.with(|keys| verify(jwt, keys, token, unix_secs()))
 }
 
 fn believe(

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use frame_core::close::UNAUTHORIZED;
 use http::HeaderMap;
-use net_io::unix_now;
+use net_io::unix_secs;
 use tokio::time::Instant;
 
 use super::{Attempt, Shared, close};
 use crate::context::authority;
+use crate::context::recheck::ask_again;
 use crate::request::access::has_shown_enough;
 use crate::site::access::Access;
 use crate::site::redial::RedialFailure;
-use crate::upstream::ask::{ask, let_go};
 
 impl Shared {
     /// Judges what can be judged at once: the certificate, the address, the user, the token, and how much the client wants.
@@ -31,7 +31,12 @@ impl Shared {
         let Some(entry) = self.connection.worker.sessions.get(self.id) else { return Ok(()) };
         let who = &entry.who;
         // A certificate's, too, which needs no rules of the route.
-        if who.identity.as_ref().and_then(|identity| identity.expiry).is_some_and(|expiry| expiry <= now()) {
+        if who
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.expiry)
+            .is_some_and(|expiry| expiry <= unix_secs())
+        {
             return refused("the authorization has expired");
         }
         let Some(access) = access else { return Ok(()) };
@@ -62,26 +67,17 @@ impl Shared {
             return Ok(()); // `judge` has refused it
         };
         let begun = Instant::now();
-        match ask(&worker.auth_pool, forward, recheck.question()).await {
-            Ok((head, answer, lease)) if head.status.is_success() => {
-                recheck.confirm(now());
-                let_go(answer, lease, forward).await;
-                Ok(())
-            }
-            Ok((head, ..)) => {
-                let why = format!("the authorization server answered {}", head.status.as_u16());
+        match ask_again(worker, forward, recheck).await {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => {
+                let why = format!("the authorization server answered {}", status.as_u16());
                 Err(Attempt::Over(RedialFailure::Refused, close(UNAUTHORIZED, &why)))
             }
             Err(e) => {
                 self.search().spend(begun.elapsed());
-                worker.auth_outages.note(forward, &e);
                 let cause = format!("the authorization server {}: {e}", forward.endpoint.url());
                 Err(Attempt::Failed(cause, Duration::ZERO))
             }
         }
     }
-}
-
-fn now() -> u64 {
-    u64::try_from(unix_now()).unwrap_or(0)
 }
