@@ -64,24 +64,19 @@ impl<'a> Attempts<'a> {
         };
         let ask = Ask { key, preferred: hop.preferred, tried: &[] };
         let current = upstream.current();
-        let (current, at, assignment) = match upstream.queue {
+        let chosen = match upstream.queue {
             // Those that wait already come first.
-            Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await.map_err(unavailable)?,
+            Some(_) if upstream.waiting() > 0 => Box::pin(wait(upstream, ask)).await,
             queue => match current.choose(ask) {
-                Err(Unavailable::Full) if queue.is_some() => {
-                    Box::pin(wait(upstream, ask)).await.map_err(unavailable)?
-                }
-                chosen => {
-                    let (at, assignment) = chosen.map_err(unavailable)?;
-                    (current, at, assignment)
-                }
+                Err(Unavailable::Full) if queue.is_some() => Box::pin(wait(upstream, ask)).await,
+                chosen => chosen.map(|(at, assignment)| (current, at, assignment)),
             },
         };
+        let (current, at, assignment) = chosen.map_err(unavailable)?;
         report.assigned(assignment);
         let header = upstream.connector.proxy_protocol.map(|version| {
             let client = hop.client(&head.headers);
-            // What port a client has at another proxy isn't known.
-            let port = if client == hop.peer { connection.peer.port() } else { 0 };
+            let port = connection.port_of(client).unwrap_or(0);
             encode(version, (client, port).into(), connection.local)
         });
         let mut attempts =

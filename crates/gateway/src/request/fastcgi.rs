@@ -18,7 +18,6 @@ use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use crate::context::Connection;
-use crate::net::listening::UNIX_PEER;
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, log_repairs};
@@ -152,9 +151,7 @@ impl Request<'_> {
                 https,
                 host: self.hop.host,
                 client,
-                // What port a client has at another proxy isn't known.
-                client_port: (client == self.hop.peer && client != UNIX_PEER)
-                    .then(|| self.connection.peer.port()),
+                client_port: self.connection.port_of(client),
                 local: Some(self.connection.local).filter(|local| !local.ip().is_unspecified()),
                 body_len,
                 user: report.subject(),

@@ -98,6 +98,14 @@ pub(super) fn transfer_coding(head: &Parts) -> Result<(), ErrorResponse> {
     Err(ErrorResponse::new(StatusCode::NOT_IMPLEMENTED, "chunked is the only supported transfer coding"))
 }
 
+/// The path that was asked for.
+pub(super) fn path(head: &Parts) -> &str {
+    match head.uri.path() {
+        "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
+        path => path,
+    }
+}
+
 /// What a request has to put into an answer of the gateway.
 #[must_use]
 pub(super) fn requested<'a>(
@@ -106,11 +114,13 @@ pub(super) fn requested<'a>(
     route: &'a Route,
     groups: &'a [&'a str],
 ) -> Requested<'a> {
-    let path = match head.uri.path() {
-        "*" => "/",
-        path => path,
-    };
-    Requested { host: &host.name, path, query: head.uri.query(), route: route.matcher.path.prefix(), groups }
+    Requested {
+        host: &host.name,
+        path: path(head),
+        query: head.uri.query(),
+        route: route.matcher.path.prefix(),
+        groups,
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::response;
+use http::{StatusCode, response};
 use tokio::time::timeout;
+use upgrade_handler::{Agreed, FalseAnswer, Handoff, Key, Repair, Upgrade, verify, verify_http2};
 
 use crate::context::Connection;
 use crate::request::failure::Failure;
@@ -16,6 +18,7 @@ use crate::upstream::body::ToBackend;
 use crate::upstream::dial::dial;
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
+use crate::upstream::http2::answer::Http2Answer;
 use crate::upstream::http2::request::Opened;
 use crate::upstream::stream::BackendStream;
 
@@ -25,6 +28,35 @@ pub(super) enum Shaken {
     Http1(ResponseBody<BackendStream>),
     /// A tunnel, or anything else, over a stream.
     Http2(Opened),
+}
+
+/// What the answer to a handshake is.
+pub(super) enum Verdict {
+    /// It opens the WebSocket: what was agreed upon, if it is valid, and the server behind it, if it has sent no more than
+    /// it may.
+    Opened(Result<(Agreed, Vec<Repair>), FalseAnswer>, Option<Handoff<BackendStream>>),
+    /// It declines, over HTTP/1.1.
+    Http1(ResponseBody<BackendStream>),
+    /// It declines, over HTTP/2.
+    Http2(Box<Http2Answer>),
+}
+
+impl Shaken {
+    /// Judges an answer with this head to what was `asked` with `key`.
+    pub(super) fn judge(self, head: &response::Parts, asked: &Upgrade, key: &Key) -> Verdict {
+        match self {
+            Self::Http1(answer) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                let backend = answer.into_io().map(|(backend, ahead)| Handoff::new(backend, ahead));
+                Verdict::Opened(verify(head, asked, key), backend)
+            }
+            Self::Http1(answer) => Verdict::Http1(answer),
+            Self::Http2(Opened::Tunnel(tunnel)) => {
+                let backend = Handoff::new(BackendStream::Http2(tunnel), Bytes::new());
+                Verdict::Opened(verify_http2(head, asked), Some(backend))
+            }
+            Self::Http2(Opened::Answer(answer)) => Verdict::Http2(answer),
+        }
+    }
 }
 
 /// Sends a handshake that is ready to be passed on, with `lines` behind its fields.

@@ -78,8 +78,7 @@ impl Peer {
     }
 }
 
-/// Serves one request. `interim` gets the answers before
-/// the final one, if the client can hear them.
+/// Serves one request. `interim` gets the answers before the final one, if the client can hear them.
 ///
 /// # Cancel safety
 /// A dropped call drops the request and says in the log that the client went away.
@@ -312,15 +311,7 @@ async fn serve(
 /// # Errors
 /// 400.
 fn path_of(head: &Parts) -> Result<RequestPath<'_>, ErrorResponse> {
-    RequestPath::parse(shown_path(head)).map_err(|e| form::bad(e.to_string()))
-}
-
-/// The path that was asked for.
-fn shown_path(head: &Parts) -> &str {
-    match head.uri.path() {
-        "*" => "/", // about the server as a whole (RFC 9112 §3.2.4)
-        path => path,
-    }
+    RequestPath::parse(form::path(head)).map_err(|e| form::bad(e.to_string()))
 }
 
 /// No route takes the request: where it is sent to, or 404.
@@ -396,7 +387,7 @@ async fn open(
         Action::Service(Service::Echo) => Ok(echo::upgrade(connection, route, report, &upgrade)),
         // A client of WebSockets may follow it (RFC 6455 §4.1).
         Action::Redirect(to) => {
-            let path = RequestPath::parse(head.uri.path()).map_err(|e| form::bad(e.to_string()))?;
+            let path = path_of(&head)?;
             let groups = route.matcher.path.groups_of(&path);
             Ok(redirect::answer(to, &form::requested(&head, hop.host, route, &groups))?)
         }

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use upgrade_handler::casing::{Kept, Spelling};
-use upgrade_handler::{FalseAnswer, Handoff, Key, Upgrade, ask, verify, verify_http2};
+use upgrade_handler::{FalseAnswer, Key, Upgrade, ask};
 
 use crate::context::Connection;
 use crate::context::redial::SessionRedial;
@@ -16,7 +15,7 @@ use crate::context::registry::{SessionOpener, StayReason};
 use crate::request::attempts::Attempts;
 use crate::request::body::AnswerBody;
 use crate::request::failure::{Failure, decline, log_repairs};
-use crate::request::handshake::{Shaken, shake_hands};
+use crate::request::handshake::{Shaken, Verdict, shake_hands};
 use crate::request::http2::{self, Sent};
 use crate::request::redial::{self, KeptHead};
 use crate::request::reply::{RequestError, Served, Upgraded};
@@ -31,11 +30,10 @@ use crate::upstream::dial::DialError;
 use crate::upstream::forward::{self, Hop};
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
-use crate::upstream::http2::request::{Http2Request, Opened};
+use crate::upstream::http2::request::Http2Request;
 use crate::upstream::identity;
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::{Lease, Pool};
-use crate::upstream::stream::BackendStream;
 
 /// Passes a plain request on and its answer back. `interim` gets what comes before it, if the client can hear it.
 ///
@@ -108,14 +106,7 @@ async fn send_again(
     let progress = body.progress();
     let logs_in = identity::logs_in(&head.headers);
     let mut request = RequestWriter::new(&head, b"", body, told);
-    let own = match connection.own.get() {
-        Some(own) => own.lease_idle(endpoint).await,
-        None => None,
-    };
-    let (mut backend, mut lease) = match own {
-        Some(own) => own,
-        None => pool.lease(upstream.connector, endpoint).await?,
-    };
+    let (mut backend, mut lease) = lease(connection, attempts).await?;
     loop {
         progress.touch();
         let asked = tokio::select! {
@@ -128,11 +119,7 @@ async fn send_again(
         match asked {
             Ok((head, answer)) => {
                 progress.answered();
-                log_repairs(upstream, answer.repairs());
-                if logs_in || identity::challenges(&head) {
-                    lease.belongs_to(own_pool(connection, version));
-                }
-                return Ok(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) }));
+                return Ok(keep(connection, attempts, lease, head, answer, (logs_in, version)));
             }
             Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
             // A kept connection had ended.
@@ -256,16 +243,9 @@ async fn send_pooled(
     if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &told, body.has_length()) {
         Box::pin(body.hold(max)).await; // larger than the rest, and for few
     }
-    let own = match connection.own.get() {
-        Some(own) => own.lease_idle(attempts.endpoint()).await,
-        None => None,
-    };
-    let (backend, mut lease) = match own {
-        Some(own) => own,
-        None => match connection.worker.pool.lease(upstream.connector, attempts.endpoint()).await {
-            Ok(leased) => leased,
-            Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
-        },
+    let (backend, mut lease) = match lease(connection, attempts).await {
+        Ok(leased) => leased,
+        Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
     };
     if let Some(next) = heads.next(attempts.endpoint()) {
         (head, lines) = next;
@@ -289,13 +269,38 @@ async fn send_pooled(
         }
     };
     progress.answered();
-    log_repairs(upstream, answer.repairs());
+    Ok(keep(connection, attempts, lease, head, answer, (logs_in, version)))
+}
+
+/// A kept connection that the client has logged in, else that of the pool, else a new one.
+async fn lease(
+    connection: &Connection,
+    attempts: &Attempts<'_>,
+) -> Result<(IdleConnection, Lease), DialError> {
+    if let Some(own) = connection.own.get()
+        && let Some(leased) = own.lease_idle(attempts.endpoint()).await
+    {
+        return Ok(leased);
+    }
+    connection.worker.pool.lease(attempts.upstream().connector, attempts.endpoint()).await
+}
+
+/// The answer for the client, behind which the connection is kept: for all, or for this client alone.
+fn keep(
+    connection: &Connection,
+    attempts: &Attempts<'_>,
+    mut lease: Lease,
+    head: response::Parts,
+    answer: ResponseBody,
+    (logs_in, version): (bool, Version),
+) -> Response<AnswerBody> {
+    log_repairs(attempts.upstream(), answer.repairs());
     if logs_in || identity::challenges(&head) {
         lease.belongs_to(own_pool(connection, version));
-    } else if attempts.endpoint().header.is_some() && upstream.connector.pooled {
+    } else if attempts.endpoint().header.is_some() && attempts.upstream().connector.pooled {
         lease.belongs_to(Some(connection.own.get_or_init(Arc::default)));
     }
-    Ok(Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) }))
+    Response::from_parts(head, AnswerBody::Backend { answer, lease: Some(lease) })
 }
 
 /// Has the names of fields written as the client spells them, where the route wants that. Names that tell a backend
@@ -363,27 +368,20 @@ pub(super) async fn upgrade(
     attempts.answered(report, head.status);
     let is_over_http2 = matches!(shaken, Shaken::Http2(_));
     report.set_over_http2(is_over_http2);
-    let (verified, backend) = match shaken {
-        Shaken::Http1(answer) => {
-            log_repairs(upstream, answer.repairs());
-            if head.status != StatusCode::SWITCHING_PROTOCOLS {
-                let lease = if logs_in || identity::challenges(&head) {
-                    own_pool(connection, version).map(|own| Lease::new(attempts.endpoint(), own))
-                } else {
-                    None
-                };
-                return Ok(declined(head, answer, &upgrade, lease)?);
-            }
-            let verified = verify(&head, &upgrade, &key);
-            (verified, answer.into_io().map(|(backend, ahead)| Handoff::new(backend, ahead)))
+    if let Shaken::Http1(answer) = &shaken {
+        log_repairs(upstream, answer.repairs());
+    }
+    let (verified, backend) = match shaken.judge(&head, &upgrade, &key) {
+        Verdict::Opened(verified, backend) => (verified, backend),
+        // The answer goes back as it is. Its connection is kept only for a client that logs it in.
+        Verdict::Http1(answer) => {
+            let own =
+                (logs_in || identity::challenges(&head)).then(|| own_pool(connection, version)).flatten();
+            let lease = own.map(|own| Lease::new(attempts.endpoint(), own));
+            let answer = AnswerBody::Backend { answer: answer.boxed(), lease };
+            return Ok(decline(head, answer, &upgrade)?);
         }
-        Shaken::Http2(Opened::Answer(answer)) => {
-            return Ok(decline(head, AnswerBody::Http2(answer), &upgrade)?);
-        }
-        Shaken::Http2(Opened::Tunnel(tunnel)) => {
-            let backend = Handoff::new(BackendStream::Http2(tunnel), Bytes::new());
-            (verify_http2(&head, &upgrade), Some(backend))
-        }
+        Verdict::Http2(answer) => return Ok(decline(head, AnswerBody::Http2(answer), &upgrade)?),
     };
     let verified = verified.map_err(Failure::from);
     let (mut agreed, repairs) = verified.inspect_err(|failure| attempts.note(report, failure))?;
@@ -420,15 +418,4 @@ pub(super) async fn upgrade(
         _ => (connection.worker.enroll(route, who), Other::Backend(backend)),
     };
     Ok(Served::Upgraded(Upgraded { answer, registered, route: route.clone(), deflate, other }))
-}
-
-/// A backend that doesn't want to upgrade: its answer goes back as it is. Its connection is kept only for a
-/// client that logs it in.
-fn declined(
-    head: response::Parts,
-    answer: ResponseBody<BackendStream>,
-    upgrade: &Upgrade,
-    lease: Option<Lease>,
-) -> Result<Served, Failure> {
-    decline(head, AnswerBody::Backend { answer: answer.boxed(), lease }, upgrade)
 }

@@ -544,20 +544,18 @@ impl ToBackend {
         let is_whole = poll_fn(|cx| {
             while held.len <= max {
                 let Some(frame) = ready!(self.poll_client(cx)) else { return Poll::Ready(true) };
-                match frame.map(Frame::into_data) {
-                    Ok(Ok(data)) => held.push(data, &mut small),
-                    Ok(Err(trailers)) => {
-                        held.end_small(&mut small);
-                        held.frames.push_back(Ok(trailers));
-                        return Poll::Ready(false);
+                let last = match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => {
+                        held.push(data, &mut small);
+                        held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+                        continue;
                     }
-                    Err(e) => {
-                        held.end_small(&mut small);
-                        held.frames.push_back(Err(e));
-                        return Poll::Ready(false);
-                    }
-                }
-                held.memory.set(usize::try_from(held.len).unwrap_or(usize::MAX));
+                    Ok(Err(trailers)) => Ok(trailers),
+                    Err(e) => Err(e),
+                };
+                held.end_small(&mut small);
+                held.frames.push_back(last);
+                return Poll::Ready(false);
             }
             Poll::Ready(false)
         })

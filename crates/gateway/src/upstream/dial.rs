@@ -227,12 +227,11 @@ async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result
 
 /// What to do about a connection that has no end here.
 fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrNotAvailable => {
-            "; each port here leads to it already, or a source address is not one of this machine: more `source_addresses` \
-             make room for more connections"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "; each port here leads to it already, or a source address is not one of this machine: more `source_addresses` make \
+         room for more connections"
+    } else {
+        ""
     }
 }
 
@@ -358,6 +357,7 @@ mod tests {
         waiting.await.unwrap();
         drop(first);
     }
+
     #[tokio::test]
     async fn connections_come_from_each_source_address_in_turn_and_one_that_is_not_here_is_passed_over() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

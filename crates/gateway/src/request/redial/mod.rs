@@ -10,10 +10,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use frame_core::close::{Close, SERVICE_RESTART};
 use frame_core::redial::{HELD_MAX, Lost, Options, RedialStream, Redialer, Redialling};
-use http::header::{HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
+use http::header::{HeaderMap, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Uri, response};
 use net_io::state::StateWriter;
@@ -21,7 +20,7 @@ use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
-use upgrade_handler::{Agreed, Handoff, Key, Upgrade, offered, verify, verify_http2};
+use upgrade_handler::{Agreed, Handoff, Key, offered};
 
 use crate::context::Connection;
 use crate::context::redial::{RedialStatus, SessionRedial};
@@ -29,7 +28,7 @@ use crate::context::registry::Registered;
 use crate::net::clock;
 use crate::net::proxy_protocol::encode;
 use crate::request::failure::Failure;
-use crate::request::handshake::{Shaken, shake_hands};
+use crate::request::handshake::{Verdict, shake_hands};
 use crate::session::redial::Lasting;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
@@ -38,8 +37,8 @@ use crate::site::redial_queue::Handshake;
 use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
 use crate::site::upstream::{Ask, Unavailable, Upstream};
+use crate::upstream::forward::append_lines;
 use crate::upstream::h1::encode::{Coding, put_head};
-use crate::upstream::http2::request::Opened;
 use crate::upstream::stream::BackendStream;
 
 /// The longest head that is kept for a session, in bytes.
@@ -83,14 +82,7 @@ impl KeptHead {
 
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for line in self.fields.split(|byte| *byte == b'\n') {
-            let mut parts = line.splitn(2, |byte| *byte == b':');
-            if let (Some(Ok(name)), Some(value)) = (parts.next().map(HeaderName::from_bytes), parts.next())
-                && let Ok(value) = HeaderValue::from_bytes(value.trim_ascii())
-            {
-                headers.append(name, value);
-            }
-        }
+        append_lines(&self.fields, &mut headers);
         headers
     }
 }
@@ -113,10 +105,10 @@ pub(super) fn lasting(
     redial: &Redial,
     route: &Arc<Route>,
     report: &Report,
-    (registered, lasts): (&Registered, &SessionRedial),
+    (registered, redial_state): (&Registered, &SessionRedial),
 ) -> Box<Lasting> {
-    let status = lasts.status().cloned().unwrap_or_default();
-    let unable = if let SessionRedial::Unable(why) = lasts { Some(*why) } else { None };
+    let status = redial_state.status().cloned().unwrap_or_default();
+    let unable = if let SessionRedial::Unable(why) = redial_state { Some(*why) } else { None };
     let shared = Shared {
         connection: report.connection().clone(),
         route: route.clone(),
@@ -417,8 +409,7 @@ impl Shared {
         let connection = &*self.connection;
         let endpoint = &upstream.servers[at].endpoint;
         let own = upstream.connector.proxy_protocol.map(|version| {
-            // What port a client has at another proxy isn't known.
-            let port = if self.client == connection.peer.ip() { connection.peer.port() } else { 0 };
+            let port = connection.port_of(self.client).unwrap_or(0);
             Arc::new(endpoint.for_client(encode(version, (self.client, port).into(), connection.local)))
         });
         let endpoint = own.as_ref().unwrap_or(endpoint);
@@ -426,16 +417,9 @@ impl Shared {
         if head.status.is_client_error() {
             return Ok(Asked::Refused(refusal(&head)));
         }
-        let (verified, backend) = match shaken {
-            Shaken::Http1(answer) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                let verified = verify(&head, &self.offer(), &key);
-                (verified, answer.into_io().map(|(backend, ahead)| Handoff::new(backend, ahead)))
-            }
-            Shaken::Http2(Opened::Tunnel(tunnel)) => {
-                let backend = Handoff::new(BackendStream::Http2(tunnel), Bytes::new());
-                (verify_http2(&head, &self.offer()), Some(backend))
-            }
-            Shaken::Http1(_) | Shaken::Http2(Opened::Answer(_)) => return Ok(Asked::Answered(head.status)),
+        let offer = offered(&self.kept.headers());
+        let Verdict::Opened(verified, backend) = shaken.judge(&head, &offer, &key) else {
+            return Ok(Asked::Answered(head.status));
         };
         let (mut agreed, _) = verified?;
         if !agreed.refuse_context() || !agreed.is_same(&self.agreed) {
@@ -443,10 +427,6 @@ impl Shared {
             return Ok(Asked::Other(if is_protocol { "another subprotocol" } else { "other extensions" }));
         }
         Ok(Asked::Open(backend.ok_or(Failure::Early)?))
-    }
-
-    fn offer(&self) -> Upgrade {
-        offered(&self.kept.headers())
     }
 }
 

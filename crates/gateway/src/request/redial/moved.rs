@@ -28,18 +28,18 @@ impl SessionRedialer {
             agreed: Agreed { protocol, extensions, deflate },
             status,
             unable: _, // such a session stays
-            search,
+            search: _, // below
         } = &**shared;
         // During a search there is no server with which it has lived. Another search begins there.
-        let lived = if status.is_searching() { Default::default() } else { since.elapsed() };
+        let time_with_server = if status.is_searching() { Default::default() } else { since.elapsed() };
         out.section(|out| {
             out.bytes(target.as_bytes());
             out.bytes(fields);
             out.option(protocol.as_ref(), |out, value| out.bytes(value.as_bytes()));
             out.option(extensions.as_ref(), |out, value| out.bytes(value.as_bytes()));
             out.bool(*deflate);
-            search.lock().unwrap_or_else(std::sync::PoisonError::into_inner).write_state(out);
-            out.duration(lived);
+            shared.search().write_state(out);
+            out.duration(time_with_server);
         });
     }
 }
@@ -66,7 +66,7 @@ pub(crate) fn read(
         deflate: fields.bool()?,
     };
     let search = Mutex::new(Search::read_state(&mut fields)?);
-    let lived = fields.duration()?;
+    let time_with_server = fields.duration()?;
     let shared = Shared {
         connection: report.connection().clone(),
         route: route.clone(),
@@ -80,7 +80,7 @@ pub(crate) fn read(
         search,
     };
     let now = Instant::now();
-    let since = now.checked_sub(lived).unwrap_or(now);
+    let since = now.checked_sub(time_with_server).unwrap_or(now);
     Ok(Box::new(SessionRedialer { shared: Arc::new(shared), since }))
 }
 
