@@ -87,3 +87,43 @@ fn ports_are_the_same_everywhere() {
         assert!(manifest.contains(&format!("name: {name}, containerPort: {port}")), "{name}");
     }
 }
+
+/// What `deploy/debian/build` doesn't make is there, and what the package calls a configuration file is in it.
+#[test]
+fn the_package_names_what_is_there() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = fs::read_to_string(here.join("Cargo.toml")).unwrap().parse().unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let made = deploy("debian/build");
+    let mut installed = Vec::new();
+    for asset in deb["assets"].as_array().unwrap() {
+        let [from, to] = [0, 1].map(|n| asset[n].as_str().unwrap());
+        match from.split_once("target/debian/parts/") {
+            Some((_, part)) => {
+                let (stem, end) = part.rsplit_once('.').unwrap_or((part.trim_end_matches("/*"), ""));
+                assert!(made.contains(&format!("parts/{stem}")) && made.contains(end), "{part} is not made");
+            }
+            None => assert!(here.join(from).is_file(), "{from}"),
+        }
+        let name = Path::new(from).file_name().unwrap().to_str().unwrap();
+        installed.push(if to.ends_with('/') { format!("/{to}{name}") } else { format!("/{to}") });
+    }
+    for file in deb["conf-files"].as_array().unwrap() {
+        assert!(installed.iter().any(|path| path == file.as_str().unwrap()), "{file}");
+    }
+    // The units with the package's paths: what they start is installed.
+    let unit = deploy("systemd/wssgate.service").replace("/usr/local/", "/usr/");
+    let started = value(&unit, "ExecStart=").split(' ').next().unwrap();
+    assert!(installed.iter().any(|path| path == started), "{started}");
+    let documentation = value(&unit, "Documentation=file:");
+    assert!(installed.iter().any(|path| path == documentation), "{documentation}");
+}
+
+#[test]
+fn scripts_of_the_package_are_shell() {
+    for script in ["postinst", "prerm", "postrm", "certbot-hook", "try-inside"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/debian").join(script);
+        let output = Command::new("sh").arg("-n").arg(file).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
