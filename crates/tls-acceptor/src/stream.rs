@@ -2,7 +2,7 @@
 
 pub(crate) mod frozen;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -28,9 +28,13 @@ const SCRATCH_LEN: usize = ALONG_MAX + SEAL_MAX * (PLAINTEXT_MAX + OVERHEAD_MAX)
 const PIECES_MAX: usize = 16;
 /// Bytes of unsent records that go along with the next ones.
 const ALONG_MAX: usize = 4096;
+/// Room for the records of a stream that gathers what is written: four whole ones, and some short ones.
+const GATHERED_LEN: usize = ALONG_MAX + 4 * (PLAINTEXT_MAX + OVERHEAD_MAX);
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// A buffer of [`GATHERED_LEN`] that no stream uses: each needs it only until its flush.
+    static FREE: Cell<Option<Box<Held>>> = const { Cell::new(None) };
 }
 
 /// Lends the thread's scratch space, [`SCRATCH_LEN`] bytes that hold other connections' old traffic.
@@ -49,7 +53,8 @@ fn with_scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// the peer that something was cut off.
 ///
 /// Records are opened into the reader's buffer and sealed from the writer's; the stream holds bytes
-/// only of a record that has not come whole, or that the network does not take.
+/// only of a record that has not come whole, that the network does not take, or that waits for a flush
+/// ([`TlsStream::gather_writes`]).
 pub struct TlsStream {
     tcp: Tcp,
     state: TlsState,
@@ -90,6 +95,8 @@ pub struct TlsState {
     close_sent: bool,
     /// What is written waits for the shutdown, which has been promised ([`TlsStream::begin_shutdown`]) and sends all.
     parting: bool,
+    /// See [`TlsStream::gather_writes`].
+    gathers: bool,
 }
 
 // Every session over TLS holds one.
@@ -120,15 +127,18 @@ struct Pending(Option<Box<Held>>);
 
 #[derive(Debug, Default)]
 struct Held {
+    /// Behind `end` there is room.
     bytes: Vec<u8>,
     taken: usize,
+    end: usize,
     /// Nothing is said of a few records of the stream's own.
-    _held: Claim,
+    held: Claim,
 }
 
 impl Pending {
     fn new(bytes: Vec<u8>) -> Self {
-        let held = |bytes: Vec<u8>| Held { _held: Claim::new(bytes.capacity()), bytes, taken: 0 };
+        let held =
+            |bytes: Vec<u8>| Held { held: Claim::new(bytes.capacity()), end: bytes.len(), bytes, taken: 0 };
         Self((!bytes.is_empty()).then(|| Box::new(held(bytes))))
     }
 
@@ -137,16 +147,57 @@ impl Pending {
     }
 
     fn left(&self) -> &[u8] {
-        self.0.as_deref().map_or(&[], |held| &held.bytes[held.taken..])
+        self.0.as_deref().map_or(&[], |held| &held.bytes[held.taken..held.end])
     }
 
     fn take(&mut self, n: usize) {
         if let Some(held) = &mut self.0 {
             held.taken += n;
-            if held.taken >= held.bytes.len() {
-                self.0 = None;
+            if held.taken >= held.end
+                && let Some(held) = self.0.take()
+            {
+                held.give_back();
             }
         }
+    }
+
+    /// A record more may be gathered, and a new key before it.
+    fn has_room(&self) -> bool {
+        const NEXT_MAX: usize = PLAINTEXT_MAX + OVERHEAD_MAX + ALONG_MAX / 2;
+        self.0.as_ref().is_none_or(|held| held.end + NEXT_MAX <= GATHERED_LEN)
+    }
+
+    /// Puts what `fill` writes behind what is there: it gets all of the buffer, of [`GATHERED_LEN`] bytes at least, and
+    /// where the free part begins, and says where that begins now.
+    fn gather<T>(&mut self, fill: impl FnOnce(&mut [u8], usize) -> (T, usize)) -> T {
+        let held = self.0.get_or_insert_with(Held::with_room);
+        if held.bytes.len() < GATHERED_LEN {
+            held.bytes.resize(GATHERED_LEN, 0); // a few records of the stream's own were there first
+        }
+        held.held.set(held.bytes.len());
+        let filled;
+        (filled, held.end) = fill(&mut held.bytes, held.end);
+        if held.end == 0 {
+            self.0 = None;
+        }
+        filled
+    }
+}
+
+impl Held {
+    fn with_room() -> Box<Self> {
+        let free = FREE.take();
+        free.unwrap_or_else(|| Box::new(Self { bytes: vec![0; GATHERED_LEN], ..Self::default() }))
+    }
+
+    /// It may be another stream's buffer.
+    fn give_back(mut self: Box<Self>) {
+        if self.bytes.len() != GATHERED_LEN {
+            return;
+        }
+        (self.taken, self.end) = (0, 0);
+        self.held.set(0);
+        FREE.set(Some(self));
     }
 }
 
@@ -184,8 +235,14 @@ impl TlsStream {
             key_wanted: false,
             close_sent: false,
             parting: false,
+            gathers: false,
         };
         Ok(Self { tcp, state })
+    }
+
+    /// What is written from now on may wait for a flush, up to 64 KiB of it, and leaves in as few system calls.
+    pub fn gather_writes(&mut self) {
+        self.state.gathers = true;
     }
 
     /// Session tickets that come now are kept.
@@ -341,12 +398,14 @@ impl TlsStream {
 
     /// Queues a record of the stream's own.
     fn queue_record(&mut self, content_type: ContentType, content: &[u8]) -> Result<(), Fault> {
-        let bytes = &mut self.state.unsent.0.get_or_insert_default().bytes;
-        let start = bytes.len();
-        bytes.resize(start + content.len() + OVERHEAD_MAX, 0);
-        let sealed = self.state.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[start..]);
-        bytes.truncate(start + sealed.unwrap_or(0));
-        if bytes.is_empty() {
+        let Held { bytes, end, .. } = &mut **self.state.unsent.0.get_or_insert_default();
+        let room = *end + content.len() + OVERHEAD_MAX;
+        if bytes.len() < room {
+            bytes.resize(room, 0);
+        }
+        let sealed = self.state.outgoing.seal(content_type, Content::Elsewhere(content), &mut bytes[*end..]);
+        *end += sealed.unwrap_or(0);
+        if *end == 0 {
             self.state.unsent = Pending::default();
         }
         self.state.control_pending = true;
@@ -533,12 +592,25 @@ impl AsyncWrite for TlsStream {
         }
         // Nothing is sealed that has nowhere to go.
         ready!(this.tcp.poll_write_ready(cx))?;
-        if this.state.unsent.left().len() > ALONG_MAX / 2 {
+        let is_full = if this.state.gathers {
+            !this.state.unsent.has_room()
+        } else {
+            this.state.unsent.left().len() > ALONG_MAX / 2
+        };
+        if is_full {
             ready!(this.poll_send(cx))?;
         }
         if let Err(fault) = this.refresh_key() {
             let _ = this.poll_send(cx);
             return Poll::Ready(Err(io::Error::other(fault)));
+        }
+        if this.state.gathers {
+            let mut unsent = std::mem::take(&mut this.state.unsent);
+            let content_len = unsent.gather(|wire, end| this.seal_all(bufs, wire, end));
+            this.state.unsent = unsent;
+            this.state.parting &= this.state.unsent.left().len() <= ALONG_MAX;
+            this.state.tickets_pending = false;
+            return Poll::Ready(Ok(content_len));
         }
         with_scratch(|wire| {
             let start = this.state.unsent.left().len();

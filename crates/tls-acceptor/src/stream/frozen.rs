@@ -56,6 +56,7 @@ impl TlsState {
             key_wanted,
             close_sent,
             parting,
+            gathers: _, // the next owner of the stream asks for it again
         } = self;
         let IncomingState { cipher, quiet, message, tickets } = incoming.state().map_err(invalid)?;
         let outgoing = outgoing.state().map_err(invalid)?;
@@ -118,6 +119,7 @@ impl TlsState {
             key_wanted: fields.bool()?,
             close_sent: fields.bool()?,
             parting: fields.bool()?,
+            gathers: false,
         })
     }
 }

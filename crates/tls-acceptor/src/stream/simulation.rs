@@ -487,6 +487,7 @@ impl World {
                 key_wanted: false,
                 close_sent: false,
                 parting: false,
+                gathers: random.one_in(2),
             },
         };
         let near = Near {

@@ -397,6 +397,47 @@ async fn old_records_leave_before_new_ones_are_sealed() {
     assert!(got == [old, new].concat());
 }
 
+/// Nothing is sent for each of them, and a stream that waits for a flush holds no more than it has room for.
+#[tokio::test]
+async fn gathered_writes_leave_with_a_flush_or_where_room_ends() {
+    for versions in EACH {
+        let (mut server, mut client) = pair(versions).await;
+        server.gather_writes();
+        let data = noise(3 * PLAINTEXT_MAX + 20_000);
+        let (first, rest) = data.split_at(3 * PLAINTEXT_MAX);
+        for part in first.chunks(PLAINTEXT_MAX) {
+            server.write_all(part).await.unwrap();
+        }
+        // What is sent on loopback is there at once.
+        let there = recv(client.get_ref().0, &mut [0; 9], RecvFlags::PEEK);
+        assert_eq!(there, Err(Errno::AGAIN), "nothing has left yet");
+        server.flush().await.unwrap();
+        assert!(server.state.unsent.is_empty());
+        let mut got = vec![0; data.len()];
+        soon(client.read_exact(&mut got[..first.len()])).await.unwrap();
+        server.write_all(rest).await.unwrap();
+        server.flush().await.unwrap();
+        soon(client.read_exact(&mut got[first.len()..])).await.unwrap();
+        assert!(got == data);
+
+        let many = noise(1_000_000);
+        let held = net_io::memory::held();
+        let write = async {
+            for part in many.chunks(10_000) {
+                server.write_all(part).await.unwrap();
+                assert!(net_io::memory::held() - held <= GATHERED_LEN);
+            }
+            server.flush().await.unwrap();
+        };
+        let mut got = vec![0; many.len()];
+        let ((), read) = soon(async { tokio::join!(write, client.read_exact(&mut got)) }).await;
+        read.unwrap();
+        assert!(got == many);
+        assert_eq!(net_io::memory::held(), held);
+        assert!(server.state.unsent.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_renegotiation_is_refused_and_the_connection_goes_on() {
     let rig = Rig::new();
