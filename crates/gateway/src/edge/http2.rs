@@ -7,6 +7,7 @@
 
 mod flood;
 mod open;
+mod turn;
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
@@ -33,6 +34,7 @@ use upgrade_handler::{Queued, Tunnel};
 use crate::context::{Connection, Worker};
 use crate::edge::http2::flood::Counted;
 use crate::edge::http2::open::{OpenStream, OpenStreams, SweptStream};
+use crate::edge::http2::turn::in_turns;
 use crate::edge::lent::{Lent, lend};
 use crate::edge::linger;
 use crate::net::limits::HEAD_LEN_MAX;
@@ -74,8 +76,9 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 /// Serves the streams of a connection until it ends; `websockets` may be opened on them. In each case the client gets a
 /// close_notify (RFC 8446 §6.1).
-pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, websockets: bool) {
+pub async fn serve<T: Transport>(connection: Arc<Connection>, mut transport: T, websockets: bool) {
     let _counts = connection.worker.under_way.http2_connection();
+    transport.gather_writes();
     let (io, back) = lend(transport);
     streams(&connection, io, websockets).await;
     if let Ok(io) = back.await {
@@ -86,6 +89,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T, webs
 async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websockets: bool) {
     let (peer, limits) = (connection.peer, connection.limits);
     let flooded = Arc::<AtomicBool>::default();
+    let (io, turn_end) = in_turns(Counted::new(StallTimeout::new(io), flooded.clone()));
     let mut builder = Builder::new();
     if websockets {
         builder.enable_connect_protocol(); // RFC 8441 §3; without it h2 resets a stream with :protocol
@@ -97,10 +101,17 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
         .data_frame_budget(SMALL_FRAMES_BUDGET)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
-        .handshake::<_, Bytes>(Counted::new(StallTimeout::new(io), flooded.clone()));
+        .handshake::<_, Bytes>(io);
+    let handshake = async {
+        tokio::select! {
+            biased;
+            h2 = handshake => h2.map_err(|e| e.to_string()),
+            e = turn_end.failed() => Err(e.to_string()),
+        }
+    };
     let mut h2 = match timeout(limits.header_timeout, handshake).await {
         Ok(Ok(h2)) => h2,
-        Ok(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
+        Ok(Err(cause)) => return debug!(peer = %PeerName(peer), cause, "connection ended"),
         Err(_) => return debug!(peer = %PeerName(peer), "the client sent no HTTP/2 preface in time"),
     };
     let open = Arc::new(OpenStreams::default());
@@ -141,6 +152,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                 Some(Err(e)) => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
                 None => return,
             },
+            // Right behind h2's turn, and whenever the network takes more.
+            e = turn_end.failed() => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
             () = flag_is_set(&flooded) => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                 info!(peer = %PeerName(peer), "connection closed: the client floods it with frames that carry nothing");

@@ -16,6 +16,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// What is written from now on is little, and followed by a shutdown: it may wait for that.
     fn begin_shutdown(&mut self) {}
 
+    /// What is written from now on may wait for a flush.
+    fn gather_writes(&mut self) {}
+
     /// The stream itself, if it can be taken apart.
     fn into_stream(self) -> Option<Stream>
     where
@@ -45,6 +48,12 @@ impl Transport for Stream {
     fn begin_shutdown(&mut self) {
         if let Self::Tls(io) = self {
             io.begin_shutdown();
+        }
+    }
+
+    fn gather_writes(&mut self) {
+        if let Self::Tls(io) = self {
+            io.gather_writes();
         }
     }
 
