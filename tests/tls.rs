@@ -86,9 +86,13 @@ async fn without_a_default_unknown_names_are_refused() {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
     let _names = names(&setup);
     let gateway = setup.start(&config("", ECHO).replace("default = \"default.test\"\n", ""));
-    for client in [Tls::new("unknown.test", &[]), Tls::with(BOTH, None, &[], &[])] {
+    for (client, alert) in [
+        (Tls::new("unknown.test", &[]), "UnrecognisedName"),
+        (Tls::with(TLS12, Some("unknown.test"), &[], &[]), "UnrecognisedName"),
+        (Tls::with(BOTH, None, &[], &[]), "AccessDenied"),
+    ] {
         let e = client.connect(gateway.address()).await.unwrap_err();
-        assert!(e.to_string().contains("AccessDenied"), "{e}");
+        assert!(e.to_string().contains(alert), "{e}");
     }
     assert!(Tls::new("a.test", &[]).connect(gateway.address()).await.is_ok());
     // Each worker says it for itself: the order is not defined.

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cert_set::Selected;
+use crate::challenge::AnswerChallenges;
 use crate::client_auth::{ClientAuth, ClientRules};
 use crate::error::AcceptError;
 use crate::handshake::{Handshake, SecretCapture, Shared};
@@ -259,6 +260,16 @@ impl Acceptor {
             return Err(AcceptError::NotTls { began: wire.into() });
         }
         let mut handshake = Handshake::new(self.tls.clone(), wire)?;
+        if let Some(challenges) = self.template.certificates.challenges() {
+            // Boxed, since nearly all handshakes have no use for its room.
+            let answering = Box::pin(self.validate(&*challenges, &mut handshake, &mut tcp, &shared));
+            let answered = timeout_at(deadline, answering).await;
+            if let Err(e) = answered.unwrap_or(Err(AcceptError::Timeout)) {
+                drop(permit);
+                send_last(tcp, handshake.last_words(&e)).await;
+                return Err(e);
+            }
+        }
         let current = self.template.certificates.current();
         let set = &current.loaded.set;
         let mut client_auth = None;
@@ -284,13 +295,14 @@ impl Acceptor {
             None => (None, Some(Selected::Default), 0),
         };
         if let Err(e) = ended.unwrap_or(Err(AcceptError::Timeout)) {
-            drop(permit);
-            send_last(tcp, handshake.last_words(&e)).await;
-            return Err(match e {
+            let e = match e {
                 _ if selected.is_none() => AcceptError::NoCertificate { server_name },
                 AcceptError::NoClientCertificate { .. } => AcceptError::NoClientCertificate { server_name },
                 e => e,
-            });
+            };
+            drop(permit);
+            send_last(tcp, handshake.last_words(&e)).await;
+            return Err(e);
         }
         let Some(selected) = selected else { return Err(AcceptError::NoCertificate { server_name }) };
         let mut finished = handshake.finish()?;
@@ -320,6 +332,29 @@ impl Acceptor {
             client_certificate,
             io: TlsStream::new(tcp.into(), finished).map_err(AcceptError::Tls)?,
         })
+    }
+
+    /// If it is an authority's handshake, by which it validates a name that is to be answered for, does it.
+    ///
+    /// # Errors
+    /// [`AcceptError::Challenge`] if it was one, or why it came to nothing. A name that is not validated now is no
+    /// error: the authority is then refused as every client is that offers no protocol of ours.
+    async fn validate(
+        &self,
+        challenges: &dyn AnswerChallenges,
+        handshake: &mut Handshake,
+        tcp: &mut TcpStream,
+        shared: &Shared<'_>,
+    ) -> Result<(), AcceptError> {
+        if !handshake.is_challenge(tcp, shared).await? {
+            return Ok(());
+        }
+        let Some(Some(server_name)) = handshake.server_name(tcp, shared).await? else { return Ok(()) };
+        let Some(answer) = challenges.answer(&server_name).await else { return Ok(()) };
+        let config = answer.config(self.template.provider.clone()).map_err(AcceptError::Tls)?;
+        handshake.choose(Arc::new(config))?;
+        handshake.run(tcp, shared).await?;
+        Err(AcceptError::Challenge { server_name })
     }
 }
 

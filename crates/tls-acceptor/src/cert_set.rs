@@ -28,6 +28,8 @@ pub struct CertSet {
     wildcard: HashMap<Box<str>, Entry>,
     ip: HashMap<IpAddr, Entry>,
     default: Option<Entry>,
+    /// Names that are refused as long as they have no certificate of their own.
+    awaited: HashSet<CertName>,
     certificates: Vec<Arc<Certificate>>,
     /// What clients have to show, by the names of the certificates that say so.
     client_auth: HashMap<CertName, Arc<ClientAuth>>,
@@ -136,6 +138,26 @@ impl CertSet {
         &self.certificates
     }
 
+    /// Clients that ask for one of these names don't get the default certificate in place of its own.
+    pub(crate) fn refuse_awaited<'a>(&mut self, names: impl Iterator<Item = &'a CertName>) {
+        self.awaited = names.cloned().collect();
+    }
+
+    /// The name will have a certificate of its own, if it has none yet.
+    #[must_use]
+    pub fn is_awaited(&self, name: &CertName) -> bool {
+        self.awaited.contains(name)
+    }
+
+    /// The same for the name as a client sends it, in one spelling.
+    fn is_refused(&self, name: &str) -> bool {
+        !self.awaited.is_empty()
+            && (self.is_awaited(&CertName::Exact(name.into()))
+                || name
+                    .split_once('.')
+                    .is_some_and(|(_, parent)| self.is_awaited(&CertName::Wildcard(parent.into()))))
+    }
+
     /// The certificates that answer for some name, in the order they were found.
     pub fn served(&self) -> impl Iterator<Item = &Arc<Certificate>> {
         let served: HashSet<_> = self.names().flat_map(|(_, entry)| entry).map(Arc::as_ptr).collect();
@@ -181,7 +203,8 @@ impl CertSet {
         })
     }
 
-    /// Answers a ClientHello: own certificate, default, or `None`. Among an entry's key types the
+    /// Answers a ClientHello: own certificate, default, or `None`, which is also the answer for a name whose certificate
+    /// is awaited. Among an entry's key types the
     /// client's signature schemes choose; if it can use none, the handshake has to fail over the
     /// certificate, so one is returned anyway.
     #[must_use]
@@ -193,6 +216,7 @@ impl CertSet {
         let own = server_name.and_then(|name| self.find(&normalize(name)));
         let (selected, entry) = match own {
             Some(entry) => (Selected::Own, entry),
+            None if server_name.is_some_and(|name| self.is_refused(&normalize(name))) => return None,
             None => (Selected::Default, self.default.as_ref()?),
         };
         let usable = entry.iter().find(|c| c.key.key.choose_scheme(schemes).is_some());

@@ -45,6 +45,8 @@ pub enum CertificateSource {
     Named(usize),
     /// Found by scanning the directory.
     Directory,
+    /// It was awaited, and has come.
+    Awaited,
 }
 
 /// A chain with its key, ready to be served.

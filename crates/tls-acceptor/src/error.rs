@@ -26,6 +26,12 @@ pub enum AcceptError {
         /// What the client asked for.
         server_name: Option<Box<str>>,
     },
+    /// It was an authority's, which has validated a name by it (RFC 8737 §3): there is nothing more to be said.
+    #[error("an authority has validated {server_name} (tls-alpn-01)")]
+    Challenge {
+        /// The name.
+        server_name: Box<str>,
+    },
     /// The two have no application protocol in common (RFC 7301 §3.2).
     #[error("no application protocol in common (ALPN)")]
     NoApplicationProtocol,

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cert_set::CertSet;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CertificateSource};
 use crate::load::{first_file, names};
 
 const DAY_SECS: i64 = 24 * 60 * 60;
@@ -77,6 +77,10 @@ impl Expiries {
         let mut news = Vec::new();
         for certificate in set.served() {
             let Some(stage) = stage(certificate.leaf.not_after, now) else { continue };
+            // Who orders it renews it in time, or says why not.
+            if certificate.origin == CertificateSource::Awaited && matches!(stage, ExpiryLevel::Within(_)) {
+                continue;
+            }
             let last = before.get(certificate.der());
             // A clock that is put back doesn't make a stage news again.
             let stage = last.map_or(stage, |last| stage.max(*last));

@@ -23,12 +23,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::early_data::EarlyData;
 use crate::error::AcceptError;
-use crate::hello::Glance;
+use crate::hello::{Glance, is_challenge};
 use crate::name::normalize;
 use crate::permits::Permits;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, OVERHEAD_MAX, RECORD_MAX, Secret,
-    USER_CANCELED, alert,
+    UNRECOGNIZED_NAME, USER_CANCELED, alert,
 };
 use crate::turn::Turn;
 use crate::waiting::Client;
@@ -216,6 +216,23 @@ impl Handshake {
         })
     }
 
+    /// Reads the first record, and leaves it where it is; returns whether an authority validates a name by it.
+    ///
+    /// # Errors
+    /// If the client has gone, or has to.
+    ///
+    /// # Cancel safety
+    /// That of [`Self::run`].
+    pub(crate) async fn is_challenge(
+        &mut self,
+        tcp: &mut TcpStream,
+        shared: &Shared<'_>,
+    ) -> Result<bool, AcceptError> {
+        self.read_whole(0, tcp, shared).await?;
+        let len = record_len(&self.wire).unwrap_or(self.wire.len());
+        Ok(is_challenge(self.wire.get(..len).unwrap_or_default()))
+    }
+
     /// Reads the ClientHello, and leaves it where it is; returns the name that the client asks for. `None`: rustls
     /// can't read it, and [`Self::run`] will say why.
     ///
@@ -381,6 +398,10 @@ impl Handshake {
         match why {
             _ if self.is_sending || nothing_came => return &[],
             AcceptError::Gone | AcceptError::Io(_) | AcceptError::NotTls { .. } => return &[],
+            AcceptError::Challenge { .. } => return &[],
+            AcceptError::NoCertificate { server_name: Some(_) } if self.is_first => {
+                self.queue_alerts(&[UNRECOGNIZED_NAME]);
+            }
             AcceptError::Timeout | AcceptError::Shed => self.queue_alerts(&[USER_CANCELED, CLOSE_NOTIFY]),
             AcceptError::NoCertificate { .. }
             | AcceptError::NoApplicationProtocol

@@ -1,7 +1,7 @@
 //! A glance at a ClientHello, for what rustls doesn't pass on (RFC 8446 §4.1.2, RFC 5246 §7.4.1.2). Pure.
 //!
-//! In: the first record. Out: whether the client speaks nothing newer than TLS 1.1, and whether data of its
-//! own follows at once (0-RTT). Nothing is refused here: rustls judges.
+//! In: the first record. Out: whether the client speaks nothing newer than TLS 1.1, whether data of its own follows
+//! at once (0-RTT), and whether it is an authority that validates a name. Nothing is refused here: rustls judges.
 
 use crate::record::HEADER_LEN;
 
@@ -11,6 +11,7 @@ const MESSAGE_HEADER_LEN: usize = 4;
 const TLS12: [u8; 2] = [3, 3];
 const RANDOM_LEN: usize = 32;
 /// Extensions (RFC 8446 §4.2).
+const ALPN: u16 = 16; // RFC 7301 §3.1
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
 
@@ -31,7 +32,7 @@ impl Glance {
             return Self { old: None, early_data: true };
         };
         let mut seen = Self { old: (*version < TLS12).then_some(*version), early_data: false };
-        let is_whole = extensions(message, |extension| match extension {
+        let is_whole = extensions(message, |extension, _| match extension {
             EARLY_DATA => seen.early_data = true,
             SUPPORTED_VERSIONS => seen.old = None, // it counts instead of the other (RFC 8446 §4.2.1)
             _ => {}
@@ -41,8 +42,19 @@ impl Glance {
     }
 }
 
-/// Shows the type of each extension; `None` if the message ends before they do.
-fn extensions(hello: &[u8], mut see: impl FnMut(u16)) -> Option<()> {
+/// The first `record` of a connection, header included, is of an authority that validates a name: it offers the
+/// protocol for that, and no other (RFC 8737 §3). Such a ClientHello is short, and in one record.
+pub(crate) fn is_challenge(record: &[u8]) -> bool {
+    /// A list of one name, with its lengths (RFC 7301 §3.1).
+    const ACME_TLS: &[u8] = b"\x00\x0b\x0aacme-tls/1";
+    let message = record.get(HEADER_LEN + MESSAGE_HEADER_LEN..).unwrap_or_default();
+    let mut found = false;
+    let _ = extensions(message, |extension, body| found |= extension == ALPN && body == ACME_TLS);
+    found
+}
+
+/// Shows the type of each extension and what is in it; `None` if the message ends before they do.
+fn extensions(hello: &[u8], mut see: impl FnMut(u16, &[u8])) -> Option<()> {
     let rest = hello.get(2 + RANDOM_LEN..)?;
     let (_session_id, rest) = rest.split_at_checked(1 + usize::from(*rest.first()?))?;
     let (_cipher_suites, rest) = rest.split_at_checked(2 + two(rest)?)?;
@@ -52,9 +64,11 @@ fn extensions(hello: &[u8], mut see: impl FnMut(u16)) -> Option<()> {
     }
     let mut rest = rest.get(2..2 + two(rest)?)?;
     while !rest.is_empty() {
-        see(u16::from_be_bytes(*rest.first_chunk()?));
+        let extension = u16::from_be_bytes(*rest.first_chunk()?);
         let body = rest.get(2..)?;
-        rest = body.get(2 + two(body)?..)?;
+        let len = 2 + two(body)?;
+        see(extension, body.get(2..len).unwrap_or_default());
+        rest = body.get(len..)?;
     }
     Some(())
 }

@@ -14,6 +14,8 @@
 //!   [`TlsState`]: the same on its way to another process;
 //!   [`AcceptError`]: or what doesn't
 //!
+//! [`AnswerChallenges`] proves to an authority that a name leads here (tls-alpn-01).
+//!
 //! [`SigningKeys`] sign what clients keep for a gateway.
 //!
 //! The other way round there is [`TlsConnector`]: a TCP connection to a server in, the client's end of a [`TlsStream`]
@@ -54,6 +56,7 @@ mod cert_set;
 mod certificate;
 mod chain;
 mod chain_fault;
+mod challenge;
 mod client_auth;
 mod connector;
 mod der;
@@ -90,6 +93,7 @@ pub use self::acceptor::{Accepted, Acceptor, AcceptorSettings, Alpn, MinVersion,
 pub use self::cert_set::{CertSet, Lost, Selected, Why};
 pub use self::certificate::{Certificate, CertificateSource, Flaw, KeyType, Leaf, LeafError};
 pub use self::chain_fault::ChainFault;
+pub use self::challenge::{AnswerChallenges, ChallengeAnswer, ChallengeFuture};
 pub use self::client_auth::{ClientAuth, ClientAuthFiles, ClientRules};
 pub use self::connector::{
     ClientCertificate, ConnectError, ConnectorError, ConnectorSettings, ServerName, TlsConnector,
@@ -97,7 +101,7 @@ pub use self::connector::{
 pub use self::error::AcceptError;
 pub use self::expiry::{Expiries, Expiry, ExpiryLevel};
 pub use self::key_kind::KeyKind;
-pub use self::load::{CertificateProblem, Loaded, Named, Plan, Warning, load, renew};
+pub use self::load::{Awaited, CertificateProblem, Loaded, Named, Plan, Warning, load, renew};
 pub use self::material::{FileError, FileProblem};
 pub use self::name::{CertName, normalize};
 pub use self::peer_certificate::PeerCertificate;

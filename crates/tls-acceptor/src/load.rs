@@ -28,6 +28,8 @@ pub struct Plan {
     pub directory: Option<PathBuf>,
     /// Certificates named one by one.
     pub named: Vec<Named>,
+    /// Certificates that may not be there yet.
+    pub awaited: Vec<Awaited>,
     /// The name whose certificate answers clients without SNI or with an unknown one; without it
     /// they are refused.
     pub default: Option<CertName>,
@@ -49,6 +51,15 @@ pub struct Named {
     pub key: PathBuf,
     /// What clients have to show that ask for one of its names; `None`: nothing.
     pub client_auth: Option<ClientAuthFiles>,
+}
+
+/// A certificate that may not be there yet, since an authority is still asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// Without a certificate, clients that ask for one of these names are refused: they never get the default one.
+    pub names: Vec<CertName>,
+    /// Where its chain and its key will be, in one file.
+    pub file: PathBuf,
 }
 
 /// Why a plan can't be carried out. Nothing changes then.
@@ -238,7 +249,7 @@ fn carry_out(
     for (position, wanted) in plan.named.iter().enumerate() {
         let origin = CertificateSource::Named(position);
         let before = || fallback?.certificates().iter().find(|c| c.origin == origin);
-        match (named(position, &wanted.chain, &wanted.key, wanted.client_auth.as_ref(), now), before()) {
+        match (named(&origin, &wanted.chain, &wanted.key, wanted.client_auth.as_ref(), now), before()) {
             (Ok((certificate, notes)), _) => {
                 certificates.push(Arc::new(certificate));
                 warnings.extend(notes.into_iter().map(Warning::File));
@@ -251,6 +262,21 @@ fn carry_out(
             (Err(found), None) => {
                 problems
                     .extend(found.into_iter().map(|problem| CertificateProblem::Named { position, problem }));
+            }
+        }
+    }
+    for awaited in plan.awaited.iter().filter(|awaited| awaited.file.exists()) {
+        let file = std::slice::from_ref(&awaited.file);
+        let before = || previous?.set.certificates().iter().find(|c| c.files.starts_with(file));
+        match named(&CertificateSource::Awaited, file, &awaited.file, None, now) {
+            Ok((certificate, notes)) => {
+                certificates.push(Arc::new(certificate));
+                warnings.extend(notes.into_iter().map(Warning::File));
+            }
+            Err(found) => {
+                warnings.extend(found.into_iter().map(Warning::File));
+                warnings.extend(before().cloned().map(Warning::Kept));
+                certificates.extend(before().cloned());
             }
         }
     }
@@ -279,6 +305,7 @@ fn carry_out(
             (set, lost) = CertSet::build(certificates, plan.default.as_ref(), now);
         }
     }
+    set.refuse_awaited(plan.awaited.iter().flat_map(|awaited| &awaited.names));
     problems
         .extend(set.conflicts().map(|(position, name)| CertificateProblem::ClientAuth { position, name }));
     if problems.is_empty() {
@@ -287,11 +314,15 @@ fn carry_out(
             warnings.iter().filter_map(file).collect()
         };
         match &plan.default {
-            _ if set.certificates().is_empty() => {
+            // What is served is not given up because its files have gone.
+            _ if set.certificates().is_empty()
+                && (plan.awaited.is_empty()
+                    || fallback.is_some_and(|set| !set.certificates().is_empty())) =>
+            {
                 problems
                     .push(CertificateProblem::Nothing { directory: plan.directory.clone(), files: files() });
             }
-            Some(name) if !set.has_default() => {
+            Some(name) if !set.has_default() && !set.is_awaited(name) => {
                 problems.push(CertificateProblem::Default { name: name.clone(), files: files() });
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! A chain and a key that the plan names → a certificate, or everything that is wrong with the two.
+//! A chain and a key whose files are known → a certificate, or everything that is wrong with the two.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::material::{FileError, FileProblem, read, signing_key};
 
 /// A certificate that the plan names, and what is wrong with its files that does no harm.
 pub(crate) fn named(
-    position: usize,
+    origin: &CertificateSource,
     chain: &[PathBuf],
     key: &Path,
     client_auth: Option<&ClientAuthFiles>,
@@ -86,7 +86,7 @@ pub(crate) fn named(
     files.push(key.to_owned());
     let assemble = |pool: &IssuerPool<'_>| {
         let (signing, files) = (signing.clone(), files.clone());
-        let certificate = assemble(&links, at, pool, signing, CertificateSource::Named(position), files, now);
+        let certificate = assemble(&links, at, pool, signing, origin.clone(), files, now);
         certificate.map_err(|error| vec![FileProblem { path: path.clone(), error }])
     };
     let mut certificate = assemble(&IssuerPool::default())?;

@@ -62,6 +62,9 @@ impl Places {
                 places.file(file);
             }
         }
+        for awaited in &plan.awaited {
+            places.file(&awaited.file);
+        }
         if let Some(directory) = &plan.directory {
             places.tree(directory);
         }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use net_io::unix_now;
 
 use crate::cert_set::CertSet;
 use crate::certificate::{Certificate, days_left};
+use crate::challenge::AnswerChallenges;
 use crate::load::{CertificateProblem, Loaded, Plan, Warning, load};
 use crate::name::CertName;
 
@@ -18,6 +19,8 @@ use crate::name::CertName;
 pub struct Certificates {
     current: ArcSwap<Current>,
     asks_clients: AtomicBool,
+    /// What answers an authority that validates a name; `None`: nothing does. Two pointers, since ours has one.
+    challenges: ArcSwapOption<Arc<dyn AnswerChallenges>>,
 }
 
 /// What is in the cell.
@@ -53,7 +56,18 @@ impl Certificates {
     #[must_use]
     pub fn new(loaded: Loaded, generation: u64) -> Arc<Self> {
         let asks_clients = loaded.set.asks_clients().into();
-        Arc::new(Self { current: ArcSwap::from_pointee(Current { generation, loaded }), asks_clients })
+        let current = ArcSwap::from_pointee(Current { generation, loaded });
+        Arc::new(Self { current, asks_clients, challenges: ArcSwapOption::empty() })
+    }
+
+    /// Handshakes by which an authority validates a name (RFC 8737) are answered by this from now on.
+    pub fn answer_challenges(&self, by: Option<Arc<dyn AnswerChallenges>>) {
+        self.challenges.store(by.map(Arc::new));
+    }
+
+    /// What answers such handshakes.
+    pub(crate) fn challenges(&self) -> Option<Arc<dyn AnswerChallenges>> {
+        self.challenges.load().as_deref().cloned()
     }
 
     /// Clients of some name have to show a certificate, or may. Cheaper than a look at the set.

@@ -46,7 +46,7 @@ async fn unknown_names_without_a_default_are_refused() {
         other => panic!("{other}"),
     }
     let alert = connected.unwrap_err().to_string();
-    assert!(alert.contains("AccessDenied"), "{alert}");
+    assert!(alert.contains("UnrecognisedName"), "{alert}");
 }
 
 #[tokio::test]

@@ -520,3 +520,46 @@ fn the_report_names_what_changed() {
     assert!((4..=5).contains(&days)); // five days, or a second less
     assert_eq!(first, name("renewed.test"));
 }
+
+#[test]
+fn what_is_awaited_is_refused_until_it_is_there_and_kept_when_it_breaks() {
+    let d = Directory::new();
+    d.write("certs/default.pem", &{
+        let issued = d.pki.issue(&["default.test"]);
+        issued.fullchain + &issued.key
+    });
+    let file = d.path().join("awaited/a.pem");
+    let names = ["a.test", "*.b.test"].iter().filter_map(|name| CertName::parse(name)).collect();
+    let plan = Plan {
+        directory: Some(d.path().join("certs")),
+        awaited: vec![Awaited { names, file: file.clone() }],
+        default: CertName::parse("default.test"),
+        ..Plan::default()
+    };
+    let all = [ECDSA, RSA].concat();
+    let nothing = load(&plan, None).unwrap();
+    for (name, is_refused) in
+        [("a.test", true), ("A.test.", true), ("x.b.test", true), ("b.test", false), ("c.test", false)]
+    {
+        assert_eq!(nothing.set.resolve(Some(name), &all).is_none(), is_refused, "{name}");
+    }
+    assert!(nothing.set.resolve(None, &all).is_some() && nothing.warnings.is_empty());
+
+    let issued = d.pki.issue(&["a.test", "*.b.test"]);
+    d.write("awaited/a.pem", &(issued.fullchain.clone() + &issued.key));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let there = renew(&plan, &nothing).unwrap();
+    serves(&there, "x.b.test", &issued);
+    d.write("awaited/a.pem", "broken");
+    let kept = renew(&plan, &there).unwrap();
+    serves(&kept, "a.test", &issued);
+    assert!(matches!(kept.warnings[..], [Warning::File(_), Warning::Kept(_)]), "{:?}", texts(&kept.warnings));
+
+    // Alone it may be missing, but what was served is not given up because of that.
+    let alone = Plan { directory: None, default: None, ..plan };
+    fs::remove_file(&file).unwrap();
+    let none = load(&alone, None).unwrap();
+    assert!(none.set.certificates().is_empty());
+    assert!(renew(&alone, &none).is_ok());
+    assert!(matches!(renew(&alone, &there).unwrap_err()[..], [CertificateProblem::Nothing { .. }]));
+}

@@ -131,6 +131,8 @@ pub(crate) fn alert(description: u8) -> [u8; 2] {
 pub(crate) const CLOSE_NOTIFY: u8 = 0;
 /// Given up for a reason that is no fault of the protocol's; close_notify follows (RFC 8446 §6.1).
 pub(crate) const USER_CANCELED: u8 = 90;
+/// RFC 6066 §3: the server has no certificate for the name.
+pub(crate) const UNRECOGNIZED_NAME: u8 = 112;
 /// RFC 5246 §7.2.2.
 pub(crate) const NO_RENEGOTIATION: u8 = 100;
 

@@ -14,7 +14,7 @@ mod ticket;
 pub(crate) use self::cipher::{Cipher, CipherState, Content, OVERHEAD_MAX, Protection};
 pub(crate) use self::header::{
     CLOSE_NOTIFY, ContentType, Fault, HEADER_LEN, Header, KEY_UPDATE, NO_RENEGOTIATION, PLAINTEXT_MAX,
-    RECORD_MAX, USER_CANCELED, alert,
+    RECORD_MAX, UNRECOGNIZED_NAME, USER_CANCELED, alert,
 };
 pub(crate) use self::incoming::{Incoming, IncomingState, OpenedRecord};
 pub(crate) use self::secret::Secret;
