@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 
+import acme
 import browser
 import conversations
 import handshakes
@@ -35,6 +36,11 @@ SCENARIOS = [
     conversations.node_clients_talk_to_node_backends,
     conversations.a_quiet_node_client_answers_the_gateways_pings,
     renewal.python_clients_notice_nothing_of_a_renewal,
+    acme.pebble_issues_by_tls_alpn_01,
+    acme.pebble_issues_by_http_01,
+    acme.pebble_issues_by_dns_01,
+    acme.pebble_renews_in_time_and_is_missed,
+    acme.pebble_validates_two_gateways_of_which_one_orders,
     redial.python_backends_are_restarted_under_their_clients,
     redial.node_backends_are_restarted_under_their_clients,
     takeover.python_clients_notice_nothing_of_a_takeover,

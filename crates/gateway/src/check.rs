@@ -11,8 +11,8 @@ use frame_core::policy::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
 pub use self::choice::choice;
-use crate::config::Config;
 use crate::config::Listener;
+use crate::config::{AcmeSettings, Config};
 use crate::lifecycle::Candidate;
 use crate::net::options;
 use crate::ops::table::{section, table};
@@ -30,6 +30,9 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
     section(&mut text, "Routes", &routes(config));
     if config.has_tls() {
         section(&mut text, "Certificates", &certificates(config, loaded, now));
+    }
+    if let Some(acme) = &config.acme {
+        section(&mut text, "Certificates of [acme]", &ordered(acme, loaded, now));
     }
     if !loaded.lost.is_empty() {
         section(
@@ -177,6 +180,24 @@ fn certificates(config: &Config, loaded: &Loaded, now: i64) -> Table {
             leaf.serial.clone(),
             config.hidden.hide(&files(certificate).join("\n")),
         ]);
+    }
+    table
+}
+
+/// The certificates that are ordered, and how they stand in the storage.
+fn ordered(acme: &AcmeSettings, loaded: &Loaded, now: i64) -> Table {
+    let mut table = table(&["names", "challenge", "state", "authority"]);
+    for names in &acme.certificates {
+        let file = acme.file(names);
+        let mut found =
+            loaded.set.certificates().iter().filter(|certificate| certificate.files.contains(&file));
+        let state = match found.next() {
+            Some(certificate) if certificate.leaf.not_after <= now => "expired".to_owned(),
+            Some(certificate) => format!("{} days left", certificate.leaf.days_left(now)),
+            None => "not there yet".to_owned(),
+        };
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        table.add_row([&names.join("\n"), acme.challenge.as_str(), &state, &acme.directory]);
     }
     table
 }

@@ -82,6 +82,20 @@ pub enum QuickCommand {
     },
 }
 
+/// Commands about `[acme]`.
+#[derive(Debug, Subcommand)]
+pub enum AcmeCommand {
+    /// Order all certificates once, and throw them away, to see whether it works
+    ///
+    /// Let's Encrypt is asked for certificates of its staging environment, whose limits are wide; another authority for real
+    /// ones. The gateway has to be running with the same configuration, since it answers the authority.
+    Try {
+        /// Configuration file, if --config doesn't name it
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}
+
 /// Commands that run no gateway.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
@@ -109,6 +123,9 @@ pub enum CliCommand {
         #[arg(long)]
         remove: bool,
     },
+    /// Certificates that the gateway orders by itself
+    #[command(subcommand)]
+    Acme(AcmeCommand),
     /// Print all options of the configuration file, as Markdown
     Reference,
     /// Print the JSON Schema of the configuration file, for editors

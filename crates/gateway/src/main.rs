@@ -10,7 +10,8 @@ use clap::Parser;
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
 use gateway::command::{
-    AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control, log, tables, write_manual,
+    AcmeCommand, AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control, log, tables,
+    write_manual,
 };
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
@@ -103,6 +104,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
             write.await?.with_context(|| format!("manual pages can't be written to {shown}"))?;
             return Ok(ExitCode::SUCCESS);
         }
+        CliCommand::Acme(AcmeCommand::Try { file }) => return try_acme(file.or(config)).await,
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
             return Ok(ExitCode::SUCCESS);
@@ -147,6 +149,18 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
 fn meant_as_command(file: &Path) -> Option<&str> {
     let word = file.to_str()?;
     (!word.contains(['/', '.']) && !file.exists()).then_some(word)
+}
+
+/// Fails, if a certificate can't be ordered.
+async fn try_acme(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let file = config.context("acme try needs a configuration: wssgate acme try FILE")?;
+    let read = tokio::task::spawn_blocking(move || config::Config::from_file(&file)).await?;
+    let config = read.map_err(|problems| anyhow::anyhow!("the configuration can't be used\n{problems}"))?;
+    let say = |line| {
+        let _ = writeln!(std::io::stdout(), "{line}"); // the certificates are ordered, whoever listens
+    };
+    let are_all_issued = lifecycle::try_acme(&config, say).await;
+    Ok(if are_all_issued { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Fails, if no route takes the `request`.

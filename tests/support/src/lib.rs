@@ -2,6 +2,7 @@
 //! under test: frames, handshakes and HTTP are implemented again.
 //!
 //! - [`pki`]: a certificate authority that lives as long as a test
+//! - [`authority`]: the same, asked by ACME
 //! - [`gateway`]: the real binary with a configuration of the test's, and its log
 //! - [`logfmt`]: the log's lines as text, read strictly
 //! - [`tls`], [`http1`], [`http2`], [`ws`]: clients
@@ -19,6 +20,7 @@
 )]
 
 pub mod apart;
+pub mod authority;
 pub mod backend;
 pub mod both;
 pub mod cable;

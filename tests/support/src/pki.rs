@@ -6,9 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PKCS_ED25519, PKCS_RSA_SHA256, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
+    CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RevokedCertParams, SanType,
+    SerialNumber, SignatureAlgorithm,
 };
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -121,6 +122,12 @@ impl Pki {
     #[must_use]
     pub fn root_pem(&self) -> String {
         self.root.pem()
+    }
+
+    /// The chain for a certificate signing request, as PEM.
+    #[must_use]
+    pub fn sign_request(&self, request: &CertificateSigningRequestParams) -> String {
+        request.signed_by(&self.intermediate).unwrap().pem() + &self.intermediate.pem()
     }
 
     /// The key of the intermediate, as PEM.

@@ -60,7 +60,7 @@ impl Tls {
             .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Any { schemes }))
+            .with_custom_certificate_verifier(Arc::new(Any { is_blind: false, schemes }))
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|&name| name.into()).collect();
         config.enable_sni = server_name.is_some();
@@ -82,7 +82,7 @@ impl Tls {
             .with_protocol_versions(&[supported.version()])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Any { schemes }))
+            .with_custom_certificate_verifier(Arc::new(Any { is_blind: false, schemes }))
             .with_no_client_auth();
         config.alpn_protocols.clone_from(&self.config.alpn_protocols);
         Self { config: Arc::new(config), ..self }
@@ -98,6 +98,15 @@ impl Tls {
         let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
         config.client_auth_cert_resolver = Arc::new(shown);
         config.resumption = Resumption::in_memory_sessions(8);
+        Self { config: Arc::new(config), ..self }
+    }
+
+    /// The same that doesn't look at the server's certificate, which may have extensions that no client knows.
+    #[must_use]
+    pub fn trusting_all(self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        let schemes = default_provider().signature_verification_algorithms.supported_schemes();
+        config.dangerous().set_certificate_verifier(Arc::new(Any { is_blind: true, schemes }));
         Self { config: Arc::new(config), ..self }
     }
 
@@ -208,6 +217,8 @@ pub fn leaf(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 /// Takes any certificate, but checks signatures.
 #[derive(Debug)]
 struct Any {
+    /// Signatures are not checked either: for that, the certificate would have to be read.
+    is_blind: bool,
     schemes: Vec<SignatureScheme>,
 }
 
@@ -230,6 +241,9 @@ impl ServerCertVerifier for Any {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = default_provider().signature_verification_algorithms;
+        if self.is_blind {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
     }
 
@@ -240,6 +254,9 @@ impl ServerCertVerifier for Any {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = default_provider().signature_verification_algorithms;
+        if self.is_blind {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
     }
 

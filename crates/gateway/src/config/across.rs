@@ -9,6 +9,7 @@ use tls_acceptor::{CertName, CertSet};
 
 use crate::config::Config;
 use crate::config::Listener;
+use crate::config::acme;
 use crate::config::pools;
 use crate::config::redirects;
 use crate::site::host::HostPattern;
@@ -39,6 +40,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
             .iter()
             .map(|pattern| format!("include: no file matches {pattern}; correct it, or put a file there")),
     );
+    warnings.extend(acme::warning(config));
     warnings.extend(redirects::loops(config));
     warnings.extend(pools::warnings(config));
     warnings.extend(config.routes.iter().flat_map(|route| passwords(route)));
@@ -151,7 +153,11 @@ fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
     let has = |name: &CertName| set.names().any(|(other, _)| other == *name);
     let hint = match host {
         HostPattern::Exact(name) => {
-            if set.lookup(name).is_some() || is_address(name) {
+            let is_awaited = set.is_awaited(&CertName::Exact((&**name).into()))
+                || name
+                    .split_once('.')
+                    .is_some_and(|(_, above)| set.is_awaited(&CertName::Wildcard(above.into())));
+            if set.lookup(name).is_some() || is_awaited || is_address(name) {
                 return None; // a client that asks for an address sends no name
             }
             let wildcard = || {

@@ -1,6 +1,6 @@
 //! `[certificates]` and `[[certificate]]`: where the certificates are.
 
-use tls_acceptor::{ClientAuthFiles, Named, Plan};
+use tls_acceptor::{Awaited, ClientAuthFiles, Named, Plan};
 
 use super::document::Document;
 use super::kind::{self, List, Options, Table};
@@ -20,7 +20,7 @@ options! {
     /// are refused.
     default: kind::CertificateName, optional;
     /// Whether changed certificate files are picked up without a signal.
-    watch: kind::Boolean, otherwise = "`true` with a `directory`, else `false`";
+    watch: kind::Boolean, otherwise = "`true` with a `directory` or with `[acme]`, else `false`";
 }
 
 options! {
@@ -56,16 +56,24 @@ pub(super) fn read(
     d: &mut Document<'_>,
     section: Option<CertificatesOptions>,
     named: Vec<CertificateOptions>,
+    awaited: Vec<Awaited>,
 ) -> (Plan, bool, CertificatePlaces) {
-    let mut plan = Plan::default();
+    let mut plan = Plan { awaited, ..Plan::default() };
     let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
     let mut watch = None;
     if let Some(section) = section {
         places.section = section.written().place;
+        let watch_at = section.place_of("watch");
         (places.directory, places.default) = (section.place_of("directory"), section.place_of("default"));
         plan.directory = section.directory.map(|at| at.value);
         plan.default = section.default.map(|at| at.value);
         watch = section.watch.map(|at| at.value);
+        if watch == Some(false) && !plan.awaited.is_empty() {
+            d.problem(
+                watch_at,
+                "watch: certificates of [acme] come while the gateway runs; write true, or remove it",
+            );
+        }
     }
     for section in named {
         let (Some(chain), Some(key)) = (section.chain, section.key) else { continue };
@@ -92,6 +100,6 @@ pub(super) fn read(
         plan.named.push(Named { chain: chain.value, key: value, client_auth });
     }
     // Certificates that are named one by one are often replaced one by one, and are then read when a signal says so.
-    let watch = watch.unwrap_or(plan.directory.is_some());
+    let watch = watch.unwrap_or(plan.directory.is_some() || !plan.awaited.is_empty());
     (plan, watch, places)
 }

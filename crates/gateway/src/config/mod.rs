@@ -7,6 +7,8 @@
 //! and [`schema()`] come from that declaration.
 
 mod access;
+mod acme;
+pub(crate) mod acme_settings;
 pub mod across;
 mod answer;
 mod certificates;
@@ -49,6 +51,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use self::acme_settings::{AcmeKeyType, AcmeSettings, ExternalAccount};
 pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tls_acceptor::{AcceptorSettings, Plan};
 
+use super::acme_settings::AcmeSettings;
 use super::dns::DnsSettings;
 use super::machine;
 use super::problem::{Place, Problem};
@@ -91,6 +92,8 @@ pub struct Config {
     pub watch: bool,
     /// Where the file says so.
     pub certificate_places: CertificatePlaces,
+    /// Certificates that are ordered; `None`: none.
+    pub acme: Option<AcmeSettings>,
     /// The directories whose files are served, and where the file names them.
     pub file_directories: Vec<(PathBuf, Place)>,
     /// How names of servers are looked up.
@@ -128,6 +131,7 @@ impl Default for Config {
             certificates: Plan::default(),
             watch: false,
             certificate_places: CertificatePlaces::default(),
+            acme: None,
             file_directories: Vec::new(),
             dns: DnsSettings::default(),
             routes: Vec::new(),
@@ -175,6 +179,7 @@ impl Config {
             listeners: listeners.collect(),
             routes: &self.routes,
             hidden: &self.hidden,
+            challenges: self.acme.as_ref().map(|acme| Arc::new(acme.challenges())),
             trusted_proxies: &self.trusted_proxies,
             drain: self.drain,
             memory_max: self.memory_max,

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use super::acme_settings::AcmeSettings;
 use super::document::Document;
 use super::kind::{self, CountOrOff, List, OneOf, Options, Table, Tables, Words};
 use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
-use super::{certificates, dns, listener, route, rules, upstream, values};
+use super::{acme, certificates, dns, listener, route, rules, upstream, values};
 use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
@@ -72,6 +73,8 @@ options! {
     certificates: Table<certificates::CertificatesOptions>, optional;
     /// Certificates that are named one by one.
     certificate: Tables<certificates::CertificateOptions>, optional;
+    /// Certificates that the gateway orders by itself.
+    acme: Table<acme::AcmeOptions>, optional;
     /// How names of backends are looked up.
     dns: Table<dns::DnsOptions>, optional;
     /// Servers that routes name together.
@@ -126,7 +129,8 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     }
     let (has_listener, has_route) = (top.has("listener"), top.has("route"));
     let has_named = top.has("certificate");
-    let has_certificates = has_named || top.has("certificates");
+    let has_acme = top.has("acme");
+    let has_certificates = has_named || has_acme || top.has("certificates");
     let sections = top.listener.map(|at| at.value);
     if !has_listener || sections.as_ref().is_some_and(Vec::is_empty) {
         d.missing(FIRST_LINE, rules::NO_LISTENER);
@@ -154,13 +158,17 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     if let Some(At { value: section, .. }) = top.certificates.as_ref()
         && !section.has("directory")
         && !has_named
+        && !has_acme
     {
         let what = "[certificates] needs a directory, or add a [[certificate]] with chain and key";
         d.missing(section.written().place, what);
     }
     let named = top.certificate.map(|at| at.value).unwrap_or_default();
+    let acme = top.acme.map(|at| at.value);
+    let acme = acme.and_then(|section| acme::read(d, section, file.with_file_name("acme"), &listeners));
+    let awaited = acme.as_ref().map(AcmeSettings::awaited).unwrap_or_default();
     let (certificates, watch, certificate_places) =
-        certificates::read(d, top.certificates.map(|at| at.value), named);
+        certificates::read(d, top.certificates.map(|at| at.value), named, awaited);
     let sections = top.route.map(|at| at.value);
     if !has_route || sections.as_ref().is_some_and(Vec::is_empty) {
         d.missing(FIRST_LINE, rules::NO_ROUTE);
@@ -189,6 +197,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         ticket_keys: top.ticket_keys.map(|at| (at.value, at.place)),
         listeners,
         certificates,
+        acme,
         watch,
         certificate_places,
         file_directories: d.take_directories(),

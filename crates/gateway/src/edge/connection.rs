@@ -201,6 +201,9 @@ fn refused(worker: &Worker, peer: SocketAddr, e: &AcceptError) {
         AcceptError::Gone | AcceptError::Io(_) => {
             debug!(peer = %PeerName(peer), cause = %e, "no TLS connection");
         }
+        AcceptError::Challenge { server_name } => {
+            info!(peer = %PeerName(peer), server_name = &**server_name, "a certificate authority has validated a name");
+        }
         AcceptError::Shed => {
             worker.shed_clients.record(peer, "the client stopped in the middle of its TLS handshake");
         }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{error, info, warn};
 
+use super::acme::AcmeKeeper;
 use super::core_dumps;
 use super::load::{Candidate, ConfigSource, load};
 use super::messages::{cannot_listen, log_warnings, millis};
@@ -88,6 +89,7 @@ pub(super) struct RunningGateway {
     pub(super) prober: Prober,
     pub(super) resolver: Arc<Resolver>,
     pub(super) token_keys: Arc<TokenKeyKeeper>,
+    pub(super) acme: AcmeKeeper,
     /// Which sessions are to end may have changed: a reload, an order that was taken back.
     pub(super) choices: watch::Sender<()>,
 }
@@ -139,6 +141,7 @@ impl RunningGateway {
         tickets.adopt(ticket_keys.as_ref());
         let certificates = Certificates::new(loaded, 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &tickets)?;
+        certificates.answer_challenges(site.challenges.clone().map(|challenges| challenges as _));
         resolver.publish(site.all_routes(), Duration::ZERO); // before what is known of the servers
         for piece in std::mem::take(&mut inherited.servers) {
             if let Err(e) = site.take_servers(&piece) {
@@ -211,6 +214,7 @@ impl RunningGateway {
             quotas,
             names: resolver.names().clone(),
             reserve: Arc::default(),
+            acme: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             moves: MoveTotals::default(),
@@ -219,6 +223,7 @@ impl RunningGateway {
         });
         let (tell, demands) = mpsc::channel(DEMANDS_MAX);
         let access = Access { overview: overview.clone(), demands: tell };
+        let acme = AcmeKeeper::new(config.acme.as_ref(), overview.acme.clone());
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
         let gateway = Self {
             source,
@@ -241,6 +246,7 @@ impl RunningGateway {
             prober,
             resolver,
             token_keys,
+            acme,
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();
@@ -291,6 +297,7 @@ impl RunningGateway {
         self.outside.take_control_path(&self.access);
         let status = self.status();
         self.notifier.begin(self.commands(), &status);
+        self.acme.take_charge();
     }
 
     /// For the service manager.

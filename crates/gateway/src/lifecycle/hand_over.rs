@@ -57,6 +57,7 @@ impl RunningGateway {
                 return None;
             }
         };
+        self.acme.stop(); // before the new process begins to order
         stop_accepting(&self.workers, &successor.listeners);
         for address in &successor.listeners {
             if let Some(claim) = self.claims.remove(address) {

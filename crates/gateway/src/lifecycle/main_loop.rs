@@ -67,6 +67,7 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
             look = gateway.renewal.look(&gateway.certificates), if !matches!(work, Work::Reload { .. }) => {
                 gateway.renew(look);
             }
+            () = gateway.acme.changed() => gateway.renewal.look_soon(),
             _ = expiry_check.tick() => gateway.log_expiries(),
             _ = ended.recv() => {
                 // Workers end when they are ordered to. A panic outside of every task ends here.

@@ -1,5 +1,6 @@
 //! From the first signal to the last session: start, reload, drain.
 
+mod acme;
 mod arrivals;
 mod core_dumps;
 mod drain;
@@ -28,6 +29,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+pub use self::acme::attempt::try_acme;
 pub use self::embedded::Gateway;
 pub use self::gateway::StartError;
 use self::gateway::{Begun, RunningGateway};

@@ -152,9 +152,11 @@ impl RunningGateway {
         log_warnings(&candidate);
         let warnings = candidate.warnings().collect();
         let Candidate { config, loaded, ticket_keys, .. } = candidate;
+        self.certificates.answer_challenges(site.challenges.clone().map(|challenges| challenges as _));
         let certificates = self.certificates.swap(loaded, generation);
         self.tickets.adopt(ticket_keys.as_ref());
         self.renewal.follow(config.watch, &config.certificates, &self.certificates.current().loaded);
+        self.acme.follow(config.acme.as_ref());
         self.log_expiries();
         self.resolver.publish(site.all_routes(), clock::now());
         self.site.store(site.clone());

@@ -79,6 +79,13 @@ impl Renewal {
         }
     }
 
+    /// Another machine may have changed the files, which no watch notices.
+    pub(super) fn look_soon(&mut self) {
+        if self.watch.is_some() {
+            self.next_look = Some(Pending::after(self.next_look, Instant::now()));
+        }
+    }
+
     /// Waits for a look at files that may have changed.
     ///
     /// # Cancel safety

@@ -4,8 +4,11 @@ use std::fmt::{Display, Write};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use net_io::unix_now;
+
 use crate::net::budget::Pressure;
 use crate::net::{clock, sweep};
+use crate::ops::acme::{AcmeInfo, AcmeOverview};
 use crate::ops::overview::Overview;
 use crate::site::known_name::KnownName;
 use crate::site::names::Resolve;
@@ -164,6 +167,7 @@ pub(crate) fn render(overview: &Overview) -> String {
         "Number of warnings about the certificates in use; the log and `wssgate check` list them.",
     );
     page.sample(&[], current.loaded.warnings.len());
+    acme(&mut page, &overview.acme);
     page.text
 }
 
@@ -282,6 +286,41 @@ fn names(page: &mut Page, overview: &Overview) {
         "gauge",
         "Addresses or SRV targets of a backend's name, as they are in use.",
         &|name| name.found().map_or(0, |found| found.list().len() as u64),
+    );
+}
+
+/// Certificates that the gateway orders by itself; each by its first name.
+fn acme(page: &mut Page, overview: &AcmeOverview) {
+    let certificates = overview.certificates();
+    if certificates.is_empty() {
+        return;
+    }
+    let (issued, failed) = overview.orders();
+    page.family("wssgate_acme_orders_total", "counter", "Orders of certificates by this process, by result.");
+    page.sample(&[("result", "issued")], issued);
+    page.sample(&[("result", "failed")], failed);
+    let mut family = |name, help, value: &dyn Fn(&AcmeInfo) -> Option<i64>| {
+        page.family(name, "gauge", help);
+        for info in &certificates {
+            if let (Some(name), Some(value)) = (info.names.first(), value(info)) {
+                page.sample(&[("name", name)], value);
+            }
+        }
+    };
+    family(
+        "wssgate_acme_failures",
+        "Orders of a certificate in a row that came to nothing, by its first name.",
+        &|info| Some(info.failures.into()),
+    );
+    family(
+        "wssgate_acme_certificate_missing",
+        "1 if a name that is ordered has no certificate that is valid now, by the first name.",
+        &|info| Some(i64::from(info.expires.is_none_or(|at| at <= unix_now()))),
+    );
+    family(
+        "wssgate_acme_next_order_timestamp_seconds",
+        "When a certificate is ordered next, by its first name.",
+        &|info| info.next_order,
     );
 }
 

@@ -1,5 +1,6 @@
 //! The gateway as operators see it, and how they change it.
 
+pub(crate) mod acme;
 pub(crate) mod admin;
 pub mod control;
 pub(crate) mod metrics;

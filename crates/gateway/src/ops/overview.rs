@@ -13,6 +13,7 @@ use crate::context::quotas::Quotas;
 use crate::context::registry::{Entry, Registry};
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
+use crate::ops::acme::AcmeOverview;
 use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
@@ -95,6 +96,8 @@ pub struct Overview {
     pub quotas: Arc<Quotas>,
     /// What is kept back for those who ask.
     pub reserve: Arc<DescriptorReserve>,
+    /// Certificates that are ordered.
+    pub acme: Arc<AcmeOverview>,
     /// Reloads that took.
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.

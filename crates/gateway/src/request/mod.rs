@@ -47,6 +47,7 @@ use crate::session::Session;
 use crate::session::report::Report;
 use crate::site::Site;
 use crate::site::access::Per;
+use crate::site::challenges::HTTP_01_PATH;
 use crate::site::host::Host;
 use crate::site::matcher::Criteria;
 use crate::site::path::RequestPath;
@@ -181,6 +182,13 @@ async fn serve(
         headers: &head.headers,
         upgrade,
     };
+    if let (None, Some(challenges)) = (&connection.tls, &site.challenges)
+        && let Some(token) = head.uri.path().strip_prefix(HTTP_01_PATH)
+        && let Some(answer) = Box::pin(challenges.http_01(token)).await
+    // rare
+    {
+        return Ok(Served::Answer(Response::new(AnswerBody::whole(answer))));
+    }
     let route = match connection.redirect {
         Redirect::All => None,
         _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()))?,

@@ -4,6 +4,7 @@ pub mod access;
 pub mod answer;
 pub mod auth;
 pub mod balance;
+pub mod challenges;
 pub mod cookie;
 pub mod drained;
 pub mod endpoint;
@@ -52,6 +53,7 @@ use zeroize::Zeroizing;
 use crate::net::clock;
 use crate::net::listening::ListenAddress;
 use crate::net::networks::Networks;
+use crate::site::challenges::Challenges;
 use crate::site::hidden::Hidden;
 use crate::site::listener::ListenerState;
 use crate::site::route::{Action, Route};
@@ -110,6 +112,8 @@ pub struct SiteSettings<'a> {
     pub routes: &'a [Arc<Route>],
     /// What is not shown of the configuration.
     pub hidden: &'a Hidden,
+    /// What answers an authority that validates names; `None`: nothing does.
+    pub challenges: Option<Arc<Challenges>>,
     /// Proxies whose fields about their clients are trusted.
     pub trusted_proxies: &'a [IpNet],
     /// How sessions are sent away.
@@ -135,6 +139,8 @@ pub struct Site {
     pub routes: Routes,
     /// What is not shown of the configuration.
     pub hidden: Hidden,
+    /// What answers an authority that validates names; `None`: nothing does.
+    pub challenges: Option<Arc<Challenges>>,
     /// Some route passes field names on as they were sent.
     pub keeps_names: bool,
     /// Proxies whose fields about their clients are trusted.
@@ -205,6 +211,7 @@ impl Site {
             generation,
             routes: Routes::new(settings.routes),
             hidden: settings.hidden.clone(),
+            challenges: settings.challenges.clone(),
             keeps_names: settings
                 .routes
                 .iter()

@@ -44,6 +44,8 @@ pub(crate) const MALFORMED_TRAILERS: &str = "the request's trailers are malforme
 pub enum RequestBody {
     /// None.
     Empty,
+    /// All of it, of a request that the gateway itself makes.
+    Whole(Bytes),
     /// Over HTTP/1.1.
     Http1(Http1Body),
     /// Over HTTP/2.
@@ -77,7 +79,7 @@ impl RequestBody {
     #[must_use]
     pub fn http2(&mut self) -> Option<&mut Http2Body> {
         match self {
-            Self::Empty | Self::Http1(_) => None,
+            Self::Empty | Self::Whole(_) | Self::Http1(_) => None,
             Self::Http2(body) => Some(body),
             Self::Limited(body, _) | Self::Reserving(body, _) => body.http2(),
         }
@@ -265,6 +267,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Limited(body, left) => {
@@ -294,6 +300,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::Http1(body) => body.body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Limited(body, _) | Self::Reserving(body, _) => body.is_end_stream(),
@@ -303,6 +310,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Http1(body) => body.body.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Limited(body, _) | Self::Reserving(body, _) => body.size_hint(),

@@ -1,17 +1,19 @@
-//! A small document of another server, such as the keys of an issuer: asked for over a connection of its own.
+//! A small document of another server, such as the keys of an issuer: asked for over a connection of its own; and other
+//! requests that the gateway itself makes.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::site::endpoint::Endpoint;
 use crate::site::upstream::{Connector, Protocol};
-use crate::upstream::body::ToBackend;
+use crate::upstream::body::{RequestBody, ToBackend};
 use crate::upstream::dial::{DialError, dial};
 use crate::upstream::h1::connection::{IdleConnection, SendRequestError};
 use crate::upstream::h1::request::RequestWriter;
@@ -65,26 +67,45 @@ pub(crate) async fn fetch(
     limit: Duration,
     len_max: usize,
 ) -> Result<Fetched, FetchError> {
-    let fetching = async {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = uri.clone();
+    let accept = HeaderValue::from_static("application/jwk-set+json, application/json, */*");
+    request.headers_mut().insert(ACCEPT, accept);
+    let (head, bytes) = exchange(endpoint, request, limit, len_max).await?.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(FetchError::Status(head.status));
+    }
+    Ok(Fetched { bytes, max_age: max_age(&head.headers) })
+}
+
+/// Sends a small request, of which `Host` and `User-Agent` are made here, and waits for all of the answer, whatever its
+/// status: at most `len_max` bytes, within `limit`.
+///
+/// # Errors
+/// Why there is none.
+///
+/// # Cancel safety
+/// A dropped call closes the connection.
+pub(crate) async fn exchange(
+    endpoint: &Arc<Endpoint>,
+    request: Request<Bytes>,
+    limit: Duration,
+    len_max: usize,
+) -> Result<Response<Vec<u8>>, FetchError> {
+    let exchanging = async {
         let connector = Connector {
             connect_timeout: limit,
             pooled: false,
             proxy_protocol: None,
             protocol: Protocol::Http1,
         };
-        let (mut head, ()) = Request::new(()).into_parts();
-        head.method = Method::GET;
-        head.uri = uri.clone();
+        let (mut head, body) = request.into_parts();
         head.headers.insert(HOST, endpoint.field());
         head.headers.insert(USER_AGENT, HeaderValue::from_static("wssgate"));
-        head.headers
-            .insert(ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json, */*"));
-        let request = RequestWriter::new(&head, b"", ToBackend::empty(), None);
+        let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Whole(body) };
+        let request = RequestWriter::new(&head, b"", ToBackend::new(body, None, None), None);
         let idle = IdleConnection::new(dial(connector, endpoint).await?);
         let (head, mut answer) = idle.send_request(request, None).await?;
-        if head.status != StatusCode::OK {
-            return Err(FetchError::Status(head.status));
-        }
         let mut bytes = Vec::new();
         while let Some(frame) = answer.frame().await {
             if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
@@ -94,10 +115,10 @@ pub(crate) async fn fetch(
                 bytes.extend_from_slice(&data);
             }
         }
-        Ok(Fetched { bytes, max_age: max_age(&head.headers) })
+        Ok(Response::from_parts(head, bytes))
     };
-    let fetched = timeout_at(Instant::now() + limit, fetching).await;
-    fetched.unwrap_or(Err(FetchError::Timeout { after: limit }))
+    let exchanged = timeout_at(Instant::now() + limit, exchanging).await;
+    exchanged.unwrap_or(Err(FetchError::Timeout { after: limit }))
 }
 
 /// For how long an answer is good (RFC 9111 §5.2.2); what must not be kept, not at all.

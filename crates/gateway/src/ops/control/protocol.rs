@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::acme::AcmeInfo;
+
 /// The longest request, in bytes.
 pub const REQUEST_LEN_MAX: usize = 16 * 1024;
 
@@ -113,6 +115,9 @@ pub struct Status {
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest_expiry: Option<ExpiryInfo>,
+    /// Certificates that the gateway orders by itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub acme: Vec<AcmeInfo>,
 }
 
 /// A route in [`Status`].

@@ -556,6 +556,7 @@ fn status(overview: &Overview) -> Status {
         drained: drained.iter().map(|target| site.hidden.hide(&target.to_string())).collect(),
         nearest_expiry: nearest
             .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),
+        acme: overview.acme.certificates(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use comfy_table::Table;
+use net_io::unix_now;
 
+use crate::ops::acme::AcmeInfo;
 use crate::ops::control::protocol::{
     ControlResponse, DrainReport, ExpiryInfo, Reloaded, ServerInfo, SessionInfo, Status, UpstreamInfo,
 };
@@ -93,7 +95,37 @@ fn status(status: &Status) -> String {
             section(&mut text, "Names of servers", &names);
         }
     }
+    if !status.acme.is_empty() {
+        section(&mut text, "Certificates of [acme]", &acme(&status.acme, unix_now()));
+    }
     text
+}
+
+/// `now` in seconds since 1970.
+fn acme(certificates: &[AcmeInfo], now: i64) -> Table {
+    let mut rows = table(&["names", "state", "expires", "next order", "failures", "problem"]);
+    let ahead = |at: Option<i64>| match at {
+        Some(at) if at > now => format!("in {}", age(coarse((at - now).unsigned_abs()))),
+        Some(_) => "now".to_owned(),
+        None => "-".to_owned(),
+    };
+    for info in certificates {
+        let problem = info.problem.clone().unwrap_or_else(|| "-".to_owned());
+        let failures = info.failures.to_string();
+        let (expires, next) = (ahead(info.expires), ahead(info.next_order));
+        rows.add_row([info.names.join("\n"), info.state.clone(), expires, next, failures, problem]);
+    }
+    rows
+}
+
+/// Without what nobody needs to know of a long time, in seconds.
+fn coarse(seconds: u64) -> u64 {
+    let unit = match seconds {
+        0..600 => 1,
+        600..172_800 => 60,
+        _ => 3600,
+    };
+    seconds / unit * unit
 }
 
 fn server_cell(server: &ServerInfo) -> String {
