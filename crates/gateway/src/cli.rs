@@ -59,6 +59,7 @@ pub enum QuickCommand {
     #[command(after_help = PROXY_EXAMPLES)]
     Proxy {
         /// A port of this machine, an address (10.0.0.7:8282, https://domain.com, tcp://127.0.0.1:5900), or a Unix socket
+        #[allow(rustdoc::bare_urls, reason = "--help shows the text as it is")]
         #[arg(value_name = "SERVER")]
         backend: Backend,
         /// Where to listen, and what to write
