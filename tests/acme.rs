@@ -371,3 +371,33 @@ async fn a_certificate_of_a_file_is_served_until_there_is_a_newer_one() {
     authority.rule(|rules| rules.held = None);
     gateway.wait_for(|line| line["names_replaced"] == "domain.test", 0, "the certificate of the authority");
 }
+
+#[tokio::test]
+async fn an_attempt_orders_everything_and_keeps_nothing() {
+    let authority = Authority::start();
+    let rig = rig(&authority, "names = [\"a.test\", \"b.test\"]");
+    let gateway = rig.start();
+    gateway.wait_nth("certificate issued", 1);
+    let certificates = || {
+        let names =
+            ["a.test", "b.test"].map(|name| gateway.path().join(format!("acme/certificates/{name}.pem")));
+        names.map(|file| fs::read(file).unwrap())
+    };
+    let before = certificates();
+    let attempt = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+        let output =
+            command.args(["acme", "try", "--config"]).arg(gateway.path().join("wssgate.toml")).output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let said = attempt();
+    assert!(
+        said.0 && said.1.contains("\nok: a.test: issued") && said.1.contains("\nok: b.test: issued"),
+        "{said:?}"
+    );
+    authority.rule(|rules| rules.tls = vec![Backend::unreachable()]);
+    let (is_good, said) = attempt();
+    assert!(!is_good && said.contains("FAILED: a.test: a.test can't be reached on port 443"), "{said}");
+    assert_eq!(certificates(), before);
+}
