@@ -63,6 +63,23 @@ pub(crate) struct Net {
     pub(crate) random: Random,
 }
 
+impl Net {
+    /// One that takes so many bytes before they are asked for; `world` is the seed of what it does.
+    pub(crate) fn new(room: usize, world: u64) -> Self {
+        Self {
+            incoming: VecDeque::new(),
+            end: None,
+            reader: None,
+            out: Vec::new(),
+            room,
+            refuses: false,
+            writer: None,
+            shut: false,
+            random: Random(world),
+        }
+    }
+}
+
 /// The relay's end of it.
 pub(crate) struct Stream {
     pub(crate) net: Rc<RefCell<Net>>,

@@ -11,9 +11,9 @@ use crate::clock::Exact;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Cause, Outcome};
 use crate::policy::Policy;
-use crate::relay::{Ending, relay};
+use crate::relay::relay;
 use crate::sequence::Limits;
-use crate::test_io::{Drip, frame, masked};
+use crate::test_io::{Drip, frame, masked, outcome};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,10 +56,7 @@ where
     let meter = Meter::new(rates, handle.clone(), counts.clone());
     let mut near = Metered::new(over(near), meter);
     let relay = tokio::spawn(async move {
-        match relay(&mut near, &mut to_backend, policy, &handle, Exact::begin()).await {
-            Ending::Over(outcome) => outcome,
-            Ending::Frozen(_) => panic!("nothing froze it"),
-        }
+        outcome(relay(&mut near, &mut to_backend, policy, &handle, Exact::begin()).await)
     });
     Rig { client, backend, counts, relay }
 }

@@ -72,17 +72,7 @@ struct Far {
 
 impl Far {
     fn new(party: Party, random: &mut Random, world: u64) -> Self {
-        let net = Net {
-            incoming: VecDeque::new(),
-            end: None,
-            reader: None,
-            out: Vec::new(),
-            room: random.below(2000),
-            refuses: false,
-            writer: None,
-            shut: false,
-            random: Random(world),
-        };
+        let net = Net::new(random.below(2000), world);
         let mut far = Self {
             net: Rc::new(RefCell::new(net)),
             party,

@@ -20,10 +20,7 @@ impl Moving for Session {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         let Self { opaque, streams: (client, backend), handle } = self;
-        match ready!(opaque.poll(cx, client, backend, handle)) {
-            Ending::Over(outcome) => Poll::Ready(outcome),
-            Ending::Frozen(_) => panic!("nothing has asked for it"),
-        }
+        opaque.poll(cx, client, backend, handle).map(outcome)
     }
 
     fn move_over(self, handle: SessionHandle) -> Result<Self, Self> {

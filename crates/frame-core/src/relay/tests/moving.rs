@@ -6,6 +6,7 @@ use net_io::state::StateError;
 
 use super::*;
 use crate::handle::FreezeMode;
+use crate::test_moving;
 
 /// A session whose streams and task are the test's.
 struct Still {
@@ -261,9 +262,7 @@ const SAMPLES: [(&str, &str); 2] = [
 
 fn sample(name: &str) -> Vec<u8> {
     let (_, text) = SAMPLES.iter().find(|(other, _)| *other == name).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let digits: String = lines.flat_map(str::split_whitespace).collect();
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    test_moving::sample(text)
 }
 
 /// Such sessions were encoded for the samples. A new version of the format needs new ones; the old ones stay.
