@@ -167,10 +167,10 @@ type ReadAndWrite = fn(&[u8]) -> Option<Vec<u8>>;
 /// does nothing worse than to end, whatever its peers send and however long it takes.
 pub(crate) fn relay_state(data: &[u8]) {
     let others: [ReadAndWrite; 4] = [
-        |data| EndpointState::decode(data).ok().map(|state| state.encode()),
-        |data| BridgeState::decode(data).ok().map(|state| state.encode()),
-        |data| OpaqueState::decode(data).ok().map(|state| state.encode()),
-        |data| RedialState::decode(data).ok().map(|state| state.encode()),
+        |data| EndpointState::decode(data).ok().map(|state| state.encode().to_vec()),
+        |data| BridgeState::decode(data).ok().map(|state| state.encode().to_vec()),
+        |data| OpaqueState::decode(data).ok().map(|state| state.encode().to_vec()),
+        |data| RedialState::decode(data).ok().map(|state| state.encode().to_vec()),
     ];
     for again in others {
         let Some(bytes) = again(data) else { continue };

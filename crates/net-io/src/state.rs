@@ -41,9 +41,12 @@ pub enum StateError {
 /// The most that a counter in a state may have reached: what is added to it later never overflows.
 pub const COUNT_MAX: u64 = u64::MAX >> 2;
 
+/// A state as bytes. They are zeroised.
+pub type StateBytes = Zeroizing<Vec<u8>>;
+
 /// Writes a state. All memory that it has used is zeroised.
 #[derive(Debug)]
-pub struct StateWriter(Zeroizing<Vec<u8>>);
+pub struct StateWriter(StateBytes);
 
 impl StateWriter {
     /// A state that readers of version `needs` and of later ones understand.
@@ -56,7 +59,7 @@ impl StateWriter {
 
     /// What was written.
     #[must_use]
-    pub fn finish(mut self) -> Zeroizing<Vec<u8>> {
+    pub fn finish(mut self) -> StateBytes {
         self.end_section(1);
         self.0
     }
@@ -223,6 +226,14 @@ impl<'a> StateReader<'a> {
             1 => Ok(true),
             _ => Err(StateError::Invalid("neither true nor false")),
         }
+    }
+
+    /// Bytes that are a text.
+    ///
+    /// # Errors
+    /// If they are not UTF-8, or cut off.
+    pub fn text(&mut self) -> Result<&'a str, StateError> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| StateError::Invalid("a text"))
     }
 
     /// Nanoseconds.

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use net_io::BUFFER_LEN;
 use net_io::memory::Claim;
-use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 
 use super::assembly::Assembly;
 use super::{Endpoint, EndpointState, Outbox};
@@ -125,10 +125,10 @@ impl EndpointState {
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to some
     /// hundred kilobytes of messages.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> StateBytes {
         let mut out = StateWriter::new(NEEDS);
         self.write_state(&mut out);
-        out.finish().to_vec()
+        out.finish()
     }
 
     /// Makes a state of the bytes of [`Self::encode`].

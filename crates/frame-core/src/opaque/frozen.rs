@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 use net_io::{BUFFER_LEN, Buffer};
 
 use super::{Direction, Opaque, OpaqueState, Stage};
@@ -65,7 +65,7 @@ impl OpaqueState {
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to
     /// [`BUFFER_LEN`] bytes of traffic for each direction.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> StateBytes {
         let Self { opaque: Opaque { supervisor, up, down, queue_state, first, counted }, at } = self;
         let mut out = StateWriter::new(NEEDS);
         supervisor.write_state(&mut out, *at);
@@ -74,7 +74,7 @@ impl OpaqueState {
         out.bool(*queue_state != QueueState::Light);
         out.option(*first, write_party);
         out.u64(*counted);
-        out.finish().to_vec()
+        out.finish()
     }
 
     /// Makes a state of the bytes of [`Self::encode`].

@@ -4,7 +4,7 @@
 
 use net_io::BUFFER_LEN;
 use net_io::memory::Claim;
-use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
@@ -71,7 +71,7 @@ impl RedialState {
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to some
     /// hundred kilobytes of the client's.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> StateBytes {
         let Self { phase, transfer } = self;
         let Transfer {
             options: Options { held_max, may_repeat },
@@ -110,7 +110,7 @@ impl RedialState {
             out.option(*code, StateWriter::u16);
             out.bytes(reason.as_bytes());
         });
-        out.finish().to_vec()
+        out.finish()
     }
 
     /// Makes a state of the bytes of [`Self::encode`].

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 
 use super::closing::Peer;
 use super::pump::Pump;
@@ -84,7 +84,7 @@ impl RelayState {
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to
     /// [`BUFFER_LEN`](net_io::BUFFER_LEN) bytes of traffic for each direction.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> StateBytes {
         let Self { relay, at } = self;
         let Relay {
             supervisor,
@@ -113,7 +113,7 @@ impl RelayState {
             write_violation(out, *violation);
             out.bool(*is_reported);
         });
-        out.finish().to_vec()
+        out.finish()
     }
 
     /// Makes a state of the bytes of [`Self::encode`].

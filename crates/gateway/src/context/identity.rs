@@ -160,8 +160,7 @@ impl Identity {
 }
 
 fn text(fields: &mut StateReader<'_>) -> Result<Box<str>, StateError> {
-    let text = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
-    Ok(text.into())
+    fields.text().map(Into::into)
 }
 
 #[cfg(test)]

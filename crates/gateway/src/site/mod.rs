@@ -298,7 +298,7 @@ impl Site {
     /// If it is no such piece, or of a release that is too new.
     pub fn take_servers(&self, piece: &[u8]) -> Result<(), StateError> {
         let mut fields = StateReader::new(piece, upstream::VERSION)?;
-        let key = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
+        let key = fields.text()?;
         let Some(state) = self.upstreams.get(key) else { return Ok(()) };
         let is_probed =
             self.upstreams().into_iter().any(|upstream| upstream.key() == key && upstream.probe.is_some());

@@ -576,7 +576,7 @@ impl UpstreamState {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = ServerState::new(Arc::new(Endpoint::new("gone", 1)), Arc::default(), Duration::ZERO);
         for _ in 0..fields.u32()? {
-            let name = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
+            let name = fields.text()?;
             let server = servers.get(name).map_or(&gone, |server| server);
             server.arrive(fields, is_probed, now)?;
         }

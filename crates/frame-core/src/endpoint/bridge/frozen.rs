@@ -1,7 +1,7 @@
 //! A bridge on its way to another process: the state of its endpoint, and what is between that and the backend.
 
 use bytes::BytesMut;
-use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Bridge, BridgeState, Endpoint, EndpointState};
@@ -42,7 +42,7 @@ impl BridgeState {
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to some
     /// hundred kilobytes of traffic.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> StateBytes {
         let Self { endpoint, unwritten, needs_flush, write_error, backend_end } = self;
         let mut out = StateWriter::new(NEEDS);
         endpoint.write_state(&mut out);
@@ -50,7 +50,7 @@ impl BridgeState {
         out.bool(*needs_flush);
         out.option(*write_error, write_ended);
         out.option(backend_end.as_ref(), write_cause);
-        out.finish().to_vec()
+        out.finish()
     }
 
     /// Makes a state of the bytes of [`Self::encode`].

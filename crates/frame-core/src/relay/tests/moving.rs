@@ -388,6 +388,6 @@ fn fields_of_a_later_release_are_skipped() {
         let state = sample(name);
         let len = u32::try_from(state.len() - 5 + 9).unwrap().to_be_bytes();
         let later = [&state[..1], &len, &state[5..], b"\0\0\0\x05later"].concat();
-        assert_eq!(RelayState::decode(&later).unwrap().encode(), state);
+        assert_eq!(*RelayState::decode(&later).unwrap().encode(), state);
     }
 }

@@ -14,7 +14,6 @@ use crate::context::identity::Identity;
 use crate::context::quotas::{ConnectionSlot, SessionPlace};
 use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::net::limits::ClientLimits;
-use crate::session::moved::text;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::Assignment;
@@ -108,16 +107,16 @@ impl Report {
         worker: &Arc<Worker>,
     ) -> Result<(Box<Self>, Option<CountedBy>), StateError> {
         let mut fields = fields.section()?;
-        let peer = parse(text(&mut fields)?, "an address")?;
-        let local = parse(text(&mut fields)?, "an address")?;
-        let listener = text(&mut fields)?.into();
+        let peer = parse(fields.text()?, "an address")?;
+        let local = parse(fields.text()?, "an address")?;
+        let listener = fields.text()?.into();
         let tls = fields.option(|fields| {
-            let version = match text(fields)? {
+            let version = match fields.text()? {
                 "TLSv1.2" => "TLSv1.2",
                 "TLSv1.3" => "TLSv1.3",
                 _ => return Err(StateError::Invalid("a version of TLS")),
             };
-            Ok(Tls { version, server_name: fields.option(text)?.map(Into::into), client: None })
+            Ok(Tls { version, server_name: fields.option(StateReader::text)?.map(Into::into), client: None })
         })?;
         let age = fields.duration()?;
         let mut report = Box::new(Self {
@@ -141,9 +140,9 @@ impl Report {
                 20 => Version::HTTP_2,
                 _ => return Err(StateError::Invalid("a version of HTTP")),
             },
-            path: text(&mut fields)?.into(),
-            client: parse(text(&mut fields)?, "an address")?,
-            host: fields.option(text)?.map(Into::into),
+            path: fields.text()?.into(),
+            client: parse(fields.text()?, "an address")?,
+            host: fields.option(StateReader::text)?.map(Into::into),
             route: None,
             upgrade: None,
             server: fields.option(endpoint)?.map(Assignment::elsewhere),
@@ -151,8 +150,8 @@ impl Report {
                 .option(StateReader::u16)?
                 .map(|code| StatusCode::from_u16(code).map_err(|_| StateError::Invalid("a status")))
                 .transpose()?,
-            cause: fields.option(text)?.map(Into::into),
-            request_id: fields.option(text)?.map(Into::into),
+            cause: fields.option(StateReader::text)?.map(Into::into),
+            request_id: fields.option(StateReader::text)?.map(Into::into),
             received: None,
             is_over_http2: false,
             id: None,
@@ -176,7 +175,7 @@ impl Report {
             counts = counts.map(|_| CountedBy(value));
         }
         if !fields.is_at_end() {
-            report.upgrade = fields.option(text)?.map(Into::into);
+            report.upgrade = fields.option(StateReader::text)?.map(Into::into);
             report.received = fields.option(StateReader::u64)?.map(UploadProgress::ended);
         }
         if !fields.is_at_end() {
@@ -239,6 +238,6 @@ fn parse<T: FromStr>(text: &str, what: &'static str) -> Result<T, StateError> {
 
 fn endpoint(fields: &mut StateReader<'_>) -> Result<Endpoint, StateError> {
     let (endpoint, _) =
-        Endpoint::parse(text(fields)?).map_err(|_| StateError::Invalid("the address of a server"))?;
+        Endpoint::parse(fields.text()?).map_err(|_| StateError::Invalid("the address of a server"))?;
     Ok(endpoint)
 }

@@ -43,7 +43,7 @@ impl Names {
         }
         let mut fields = StateReader::new(piece, VERSION)?;
         fields.bytes()?;
-        let name = text(&mut fields)?;
+        let name = fields.text()?;
         let resolve = match fields.u8()? {
             0 => Resolve::Host,
             1 => Resolve::Once,
@@ -148,15 +148,11 @@ fn service(fields: &mut StateReader<'_>) -> Result<Service, StateError> {
     let mut fields = fields.section()?;
     Ok(Service {
         priority: fields.u16()?,
-        host: text(&mut fields)?.into(),
+        host: fields.text()?.into(),
         port: fields.u16()?,
         weight: fields.u16()?,
         addresses: list(&mut fields, ip)?,
     })
-}
-
-fn text<'a>(fields: &mut StateReader<'a>) -> Result<&'a str, StateError> {
-    std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))
 }
 
 #[cfg(test)]

@@ -96,8 +96,7 @@ impl ServerState {
 }
 
 fn text(fields: &mut StateReader<'_>) -> Result<Box<str>, StateError> {
-    let text = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))?;
-    Ok(text.into())
+    fields.text().map(Into::into)
 }
 
 fn cut(text: &str) -> &str {
