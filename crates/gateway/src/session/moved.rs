@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use super::redial::{ReadRedialer, Redialled, StillRedial};
 use super::report::Report;
 use crate::context::Worker;
-use crate::context::redial::{RedialStatus, SessionRedial};
+use crate::context::redial::SessionRedial;
 use crate::context::registry::{Registered, SessionOpener};
 use crate::context::transit::{FrozenSession, machine_time};
 use crate::net::stream::Stream;
@@ -127,15 +127,21 @@ impl Still {
         }
     }
 
+    /// Whether it outlives its servers, for the registry.
+    fn redial(&self) -> SessionRedial {
+        match self {
+            Self::Redial(still) => SessionRedial::On(still.status.clone()),
+            _ => SessionRedial::Off,
+        }
+    }
+
     /// The connection to the server, and the state.
     fn into_parts(self) -> (Option<Handoff<BackendStream>>, Zeroizing<Vec<u8>>) {
         match self {
-            Self::Relay(backend, state) => (Some(backend), Zeroizing::new(state.encode())),
-            Self::Echo(state) => (None, Zeroizing::new(state.encode())),
-            Self::Tcp(backend, state) => {
-                (Some(Handoff::new(backend, Bytes::new())), Zeroizing::new(state.encode()))
-            }
-            Self::Opaque(backend, state) => (Some(backend), Zeroizing::new(state.encode())),
+            Self::Relay(backend, state) => (Some(backend), state.encode()),
+            Self::Echo(state) => (None, state.encode()),
+            Self::Tcp(backend, state) => (Some(Handoff::new(backend, Bytes::new())), state.encode()),
+            Self::Opaque(backend, state) => (Some(backend), state.encode()),
             Self::Redial(still) => still.into_parts(),
         }
     }
@@ -145,8 +151,13 @@ impl Still {
         kind: u8,
         backend: Option<Handoff<BackendStream>>,
         state: &[u8],
+        session: &Redialled<'_>,
+        read_redialer: ReadRedialer,
     ) -> Result<Self, StateError> {
         Ok(match (kind, backend) {
+            (REDIAL, backend) => {
+                Self::Redial(Box::new(StillRedial::from_parts(backend, state, session, read_redialer)?))
+            }
             (RELAY, Some(backend)) => Self::Relay(backend, RelayState::decode(state)?),
             (ECHO, None) => Self::Echo(EndpointState::decode(state)?),
             (BRIDGE, Some(backend)) => Self::Tcp(backend.into_parts().0, BridgeState::decode(state)?),
@@ -162,8 +173,8 @@ impl Still {
 /// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
 pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
     let StillSession { report, registered, route, deflate, client, still, meter } = session;
-    let kind = still.kind();
-    let mut out = StateWriter::new(match (kind, &meter, report.has_identity()) {
+    let session_kind = still.kind();
+    let mut out = StateWriter::new(match (session_kind, &meter, report.has_identity()) {
         (RELAY, None, false) => NEEDS,
         (RELAY, None, true) => NEEDS_IDENTITY,
         (RELAY, Some(_), _) => NEEDS_METER,
@@ -180,9 +191,9 @@ pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveErr
     let client = write_client(&mut out, client)?;
     let (backend, state) = still.into_parts();
     let backend = match backend {
-        Some(backend) => write_backend(&mut out, kind, backend)?,
+        Some(backend) => write_backend(&mut out, session_kind, backend)?,
         None => {
-            write_stream(&mut out, NONE, &[], &[], kind);
+            write_stream(&mut out, NONE, &[], &[], session_kind);
             client.try_clone()?
         }
     };
@@ -205,48 +216,45 @@ fn write_client(out: &mut StateWriter, client: Handoff<Stream>) -> Result<OwnedF
 /// The kind of the session stands with its server.
 fn write_backend(
     out: &mut StateWriter,
-    kind: u8,
+    session_kind: u8,
     backend: Handoff<BackendStream>,
 ) -> Result<OwnedFd, MoveError> {
     let (stream, ahead) = backend.into_parts();
     match stream {
         BackendStream::Tcp(tcp) => {
-            write_stream(out, PLAIN, &ahead, &[], kind);
+            write_stream(out, PLAIN, &ahead, &[], session_kind);
             Ok(tcp.into_std()?.into())
         }
         BackendStream::Unix(unix) => {
-            write_stream(out, UNIX, &ahead, &[], kind);
+            write_stream(out, UNIX, &ahead, &[], session_kind);
             Ok(unix.into_std()?.into())
         }
-        BackendStream::Tls(tls) => write_tls(out, *tls, &ahead, kind),
+        BackendStream::Tls(tls) => write_tls(out, *tls, &ahead, session_kind),
         BackendStream::Http2(_) => Err(io::Error::from(io::ErrorKind::Unsupported).into()), // such a session stays
     }
 }
 
-fn write_tls(out: &mut StateWriter, stream: TlsStream, ahead: &[u8], kind: u8) -> Result<OwnedFd, MoveError> {
+fn write_tls(
+    out: &mut StateWriter,
+    stream: TlsStream,
+    ahead: &[u8],
+    session_kind: u8,
+) -> Result<OwnedFd, MoveError> {
     let (tcp, state) = stream.freeze();
-    write_stream(out, TLS, ahead, &state.encode()?, kind);
+    write_stream(out, TLS, ahead, &state.encode()?, session_kind);
     Ok(tcp.into_std()?.into())
 }
 
-/// `kind`: of the session. Relays are written as they were when there was nothing else.
-fn write_stream(out: &mut StateWriter, wrapped: u8, ahead: &[u8], tls: &[u8], kind: u8) {
+/// Relays are written as they were when there was nothing else.
+fn write_stream(out: &mut StateWriter, transport: u8, ahead: &[u8], tls: &[u8], session_kind: u8) {
     out.section(|out| {
-        out.u8(wrapped);
+        out.u8(transport);
         out.bytes(ahead);
         out.bytes(tls);
-        if kind != RELAY {
-            out.u8(kind);
+        if session_kind != RELAY {
+            out.u8(session_kind);
         }
     });
-}
-
-/// A text field.
-///
-/// # Errors
-/// If it is not UTF-8, or cut off.
-pub(in crate::session) fn text<'a>(fields: &mut StateReader<'a>) -> Result<&'a str, StateError> {
-    std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a text"))
 }
 
 /// Puts a session together that was taken apart, within the runtime of `worker`. It keeps its place in the registry
@@ -265,64 +273,44 @@ pub(crate) fn put_together(
     let mut fields = StateReader::new(state, VERSION)?;
     let frozen_at = fields.duration()?;
     let id = fields.u64()?;
-    let route = RouteId::from_parts(text(&mut fields)?, fields.u64()?);
+    let route = RouteId::from_parts(fields.text()?, fields.u64()?);
     let deflate = fields.bool()?;
     let (mut report, counts) = Report::arrive(&mut fields, worker)?;
     let [client, backend] = sockets;
     let client = read_client(&mut fields.section()?, client)?;
     let mut server = fields.section()?;
-    let mut backend = read_backend(&mut server, backend)?;
-    let kind = if server.is_at_end() { RELAY } else { server.u8()? };
-    let leads = match (kind, report.asked_backend()) {
+    let backend = read_backend(&mut server, backend)?;
+    let session_kind = if server.is_at_end() { RELAY } else { server.u8()? };
+    let leads = match (session_kind, report.asked_backend()) {
         (REDIAL, _) => Leads::Servers,
         (ECHO, _) => Leads::Echo,
         (_, Some(server)) => Leads::Server(server),
         (_, None) => return Err(StateError::Invalid("the server of a session").into()),
     };
     let route = find_route(&route, leads).ok_or(StateError::Invalid("a route"))?;
-    let state = fields.bytes()?;
-    let status = match (kind, &registered) {
-        (REDIAL, None) => Some(Arc::new(RedialStatus::after(StillRedial::redials(state)?))),
-        // Operators see it where it is registered.
-        (REDIAL, Some(registered)) => {
-            let entry = worker.sessions.get(registered.id());
-            entry.and_then(|entry| entry.who.redial.status().cloned())
-        }
-        _ => None,
-    };
-    let still = if kind == REDIAL { None } else { Some(Still::from_parts(kind, backend.take(), state)?) };
-    let mut meter_fields = (!fields.is_at_end()).then_some(fields); // an earlier release has not written it
     report.return_to(&route); // before it is registered: operators see its server
-    let registered = match registered {
-        Some(registered) => registered,
-        None => {
-            let redial = status.clone().map_or(SessionRedial::Off, SessionRedial::On);
-            worker.sessions.register_again(id, &route, SessionOpener { redial, ..report.who() })
-        }
-    };
-    report.settle(registered.id(), &route, counts);
-    let still = match still {
-        Some(still) => still,
-        None => {
-            let status = &status.unwrap_or_default();
-            let session = Redialled { report: &report, route: &route, id: registered.id(), status };
-            Still::Redial(Box::new(StillRedial::from_parts(backend, state, session, read_redialer)?))
-        }
-    };
-    let meter = match &mut meter_fields {
-        Some(fields) => fields.option(|fields| {
-            let counts = worker.quotas.sessions_limited.clone();
-            Meter::read_state(fields, registered.handle().clone(), counts)
-        })?,
-        None => None,
-    };
+    // Of a session that is registered, operators see it there.
+    let known =
+        registered.as_ref().and_then(|place| worker.sessions.get(place.id())?.who.redial.status().cloned());
+    let session = Redialled { report: &report, route: &route, id, known };
+    let still = Still::from_parts(session_kind, backend, fields.bytes()?, &session, read_redialer)?;
+    let registered = registered.unwrap_or_else(|| {
+        let who = SessionOpener { redial: still.redial(), ..report.who() };
+        worker.sessions.register_again(id, &route, who)
+    });
+    report.settle(id, &route, counts);
+    let mut meter = None;
+    if !fields.is_at_end() {
+        let counts = worker.quotas.sessions_limited.clone();
+        meter = fields.option(|fields| Meter::read_state(fields, registered.handle().clone(), counts))?;
+    }
     let session = StillSession { report, registered, route, deflate, client, still, meter };
     Ok((session, frozen_at))
 }
 
 fn read_client(fields: &mut StateReader<'_>, socket: OwnedFd) -> Result<Handoff<Stream>, MoveError> {
-    let (kind, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
-    let stream = match kind {
+    let (transport, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
+    let stream = match transport {
         PLAIN => Stream::Plain(Tcp::from_std(socket.into())?),
         TLS => Stream::Tls(Box::new(read_tls(socket, tls)?)),
         _ => return Err(StateError::Invalid("the kind of a client's connection").into()),
@@ -334,8 +322,8 @@ fn read_backend(
     fields: &mut StateReader<'_>,
     socket: OwnedFd,
 ) -> Result<Option<Handoff<BackendStream>>, MoveError> {
-    let (kind, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
-    let stream = match kind {
+    let (transport, ahead, tls) = (fields.u8()?, Bytes::copy_from_slice(fields.bytes()?), fields.bytes()?);
+    let stream = match transport {
         PLAIN => BackendStream::Tcp(Tcp::from_std(socket.into())?),
         UNIX => BackendStream::Unix(Unix::from_std(socket.into())?),
         TLS => BackendStream::Tls(Box::new(read_tls(socket, tls)?)),

@@ -47,17 +47,21 @@ impl fmt::Debug for StillRedial {
 }
 
 /// A session that comes from another process, for what finds its servers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Redialled<'a> {
     pub(crate) report: &'a Report,
     pub(crate) route: &'a Arc<Route>,
     pub(crate) id: u64,
-    pub(crate) status: &'a Arc<RedialStatus>,
+    /// What operators see of it; `None`: nothing yet.
+    pub(crate) known: Option<Arc<RedialStatus>>,
 }
 
 /// Reads what finds servers for such a session.
-pub(crate) type ReadRedialer =
-    fn(&mut StateReader<'_>, Redialled<'_>) -> Result<Box<dyn Redialer<Handoff<BackendStream>>>, StateError>;
+pub(crate) type ReadRedialer = fn(
+    &mut StateReader<'_>,
+    &Redialled<'_>,
+    &Arc<RedialStatus>,
+) -> Result<Box<dyn Redialer<Handoff<BackendStream>>>, StateError>;
 
 impl Lasting {
     /// It can go to another process.
@@ -79,34 +83,25 @@ impl StillRedial {
     pub(super) fn into_parts(self) -> (Option<Handoff<BackendStream>>, Zeroizing<Vec<u8>>) {
         let Self { server, relay, stream, redialer, status } = self;
         let mut out = StateWriter::new(NEEDS);
-        out.bytes(&Zeroizing::new(relay.encode()));
-        out.bytes(&Zeroizing::new(stream.encode()));
+        out.bytes(&relay.encode());
+        out.bytes(&stream.encode());
         out.u32(status.redials());
         redialer.write_state(&mut out);
         (server, out.finish())
-    }
-
-    /// How often it had got another server.
-    pub(super) fn redials(state: &[u8]) -> Result<u32, StateError> {
-        let mut fields = StateReader::new(state, VERSION)?;
-        for _ in ["the relay", "the stream"] {
-            fields.bytes()?;
-        }
-        fields.u32()
     }
 
     /// What [`Self::into_parts`] gave.
     pub(super) fn from_parts(
         server: Option<Handoff<BackendStream>>,
         state: &[u8],
-        session: Redialled<'_>,
+        session: &Redialled<'_>,
         read_redialer: ReadRedialer,
     ) -> Result<Self, StateError> {
         let mut fields = StateReader::new(state, VERSION)?;
         let (relay, stream) = (RelayState::decode(fields.bytes()?)?, RedialState::decode(fields.bytes()?)?);
-        let _redials = fields.u32()?; // in the status
-        let status = session.status.clone();
-        let redialer = read_redialer(&mut fields, session)?;
+        let redials = fields.u32()?;
+        let status = session.known.clone().unwrap_or_else(|| Arc::new(RedialStatus::after(redials)));
+        let redialer = read_redialer(&mut fields, session, &status)?;
         Ok(Self { server, relay, stream, redialer, status })
     }
 

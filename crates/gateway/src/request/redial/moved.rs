@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use upgrade_handler::{Agreed, Handoff};
 
 use super::{HEAD_MAX, KeptHead, SessionRedialer, Shared};
+use crate::context::redial::RedialStatus;
 use crate::session::redial::Redialled;
 use crate::site::redial::Search;
 use crate::upstream::stream::BackendStream;
@@ -50,11 +51,12 @@ impl SessionRedialer {
 /// If it is not what the other process writes.
 pub(crate) fn read(
     fields: &mut StateReader<'_>,
-    session: Redialled<'_>,
+    session: &Redialled<'_>,
+    status: &Arc<RedialStatus>,
 ) -> Result<Box<dyn Redialer<Handoff<BackendStream>>>, StateError> {
-    let Redialled { report, route, id, status } = session;
+    let Redialled { report, route, id, known: _ } = session;
     let mut fields = fields.section()?;
-    let target = std::str::from_utf8(fields.bytes()?).map_err(|_| StateError::Invalid("a target"))?.into();
+    let target = fields.text()?.into();
     let head = fields.bytes()?.to_vec();
     if head.len() > HEAD_MAX {
         return Err(StateError::Invalid("a handshake"));
@@ -69,10 +71,10 @@ pub(crate) fn read(
     let time_with_server = fields.duration()?;
     let shared = Shared {
         connection: report.connection().clone(),
-        route: route.clone(),
+        route: Arc::clone(route),
         client: report.client(),
         host: report.host(),
-        id,
+        id: *id,
         kept,
         agreed,
         status: status.clone(),
