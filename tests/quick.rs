@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
+use support::apart::apart;
 use support::backend::{Backend, echo, echo_on};
 use support::gateway::send_signal;
 use support::http1::{Answer, ask};
@@ -294,4 +295,37 @@ fn a_terminal_gets_colors() {
     child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap(); // Ctrl-C
     stdout.read_to_end(&mut said).unwrap();
     assert!(child.wait().unwrap().success(), "{}", text(&said));
+}
+
+/// Ports 443 and 80, in a network of its own, where no authority is reached: the certificate is awaited.
+#[tokio::test]
+async fn a_name_that_other_machines_know() {
+    let test = "a_name_that_other_machines_know";
+    let prepare = "ip link set lo up";
+    let ways: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
+    let Some(home) = apart(test, &ways, prepare) else { return };
+    let (backend, _seen) = echo().await;
+    let port = backend.address.port().to_string();
+    let arguments = ["proxy", &port, "--host", "chat.test.net", "--write", "wssgate.toml"];
+    let mut child = command(&home, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut welcome = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while !welcome.contains("Ctrl-C") {
+        assert!(stdout.read_line(&mut welcome).unwrap() > 0, "{welcome}");
+    }
+    assert!(welcome.contains("  wss://chat.test.net/\n"), "{welcome}");
+    let mut plain = tokio::net::TcpStream::connect("127.0.0.1:80").await.unwrap();
+    let request = "GET /a?b HTTP/1.1\r\nHost: chat.test.net\r\n\r\n";
+    let answer = ask(&mut plain, request).await;
+    let location = answer.head.get("location");
+    assert_eq!((answer.status(), location), (308, Some("https://chat.test.net/a?b")));
+    // Never another name's certificate.
+    let client = Tls::new("chat.test.net", &[]);
+    assert!(client.connect("127.0.0.1:443".parse().unwrap()).await.is_err());
+    let checked = output(&home, &["check", "wssgate.toml"]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+    send_signal(child.id(), "INT");
+    assert!(child.wait().unwrap().success());
+    let wrong = output(&home, &["echo", "--host", "localhost"]);
+    assert!(text(&wrong.stderr).contains("such as chat.domain.com"), "{}", text(&wrong.stderr));
 }

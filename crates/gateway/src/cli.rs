@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::quick::{Backend, Listen, Order, Service};
+use crate::quick::{Backend, Listen, Order, Service, public_host};
 use crate::telemetry::log::Format;
 
 const PROXY_EXAMPLES: &str = "\
 Examples:
   wssgate proxy 8282                          wss://localhost:8443/ in front of ws://127.0.0.1:8282
   wssgate proxy ./app.sock --listen 9443      a Unix socket, at https://localhost:9443/
+  wssgate proxy 8282 --host chat.domain.com   in production, with a certificate that renews itself
   wssgate proxy 8282 --write wssgate.toml     the same, with a configuration file to go on from";
 
 /// An edge gateway for WebSockets over TLS.
@@ -209,6 +210,10 @@ pub struct ControlArgs {
 /// Options of the commands that run without a configuration file.
 #[derive(Debug, Args)]
 pub struct QuickArgs {
+    /// Serve this name to everyone: on port 443, with a certificate by ACME (Let's Encrypt, whose terms you agree to), and
+    /// with port 80 leading there; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = public_host)]
+    pub host: Vec<String>,
     /// A port of localhost, or an address such as 0.0.0.0:8443
     #[arg(long, short, value_name = "PORT|ADDRESS")]
     pub listen: Option<Listen>,
@@ -219,12 +224,12 @@ pub struct QuickArgs {
 
 impl From<QuickCommand> for Order {
     fn from(command: QuickCommand) -> Self {
-        let (service, QuickArgs { listen, write }) = match command {
+        let (service, QuickArgs { host: hosts, listen, write }) = match command {
             QuickCommand::Proxy { backend, quick_args } => (Service::Proxy(backend), quick_args),
             QuickCommand::Files { directory, quick_args } => (Service::Files(directory), quick_args),
             QuickCommand::Echo { quick_args } => (Service::Echo, quick_args),
         };
-        Self { service, listen, write }
+        Self { service, hosts, listen, write }
     }
 }
 

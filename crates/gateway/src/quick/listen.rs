@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
 
+use socket2::{Domain, Socket, Type};
+
 /// Without `--listen`, the first of these that is free.
 const PORTS: std::ops::Range<u16> = 8443..8463;
 
@@ -35,22 +37,60 @@ impl FromStr for Listen {
 /// # Errors
 /// With the address that is in use, or can't be listened on.
 pub(super) fn addresses(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
-    let wanted: Vec<SocketAddr> = match wish {
-        None => return Ok(free()),
-        Some(Listen::Address(address)) => vec![address],
-        Some(Listen::Port(port)) => loopback().into_iter().map(|ip| (ip, port).into()).collect(),
-    };
+    match wish {
+        None => Ok(free()),
+        Some(Listen::Address(address)) => not_in_use(vec![address]),
+        Some(Listen::Port(port)) => not_in_use(on(&loopback(), port)),
+    }
+}
+
+/// The same for names that other machines know: on every address, and on port 443 if nothing else is wished.
+///
+/// # Errors
+/// As above.
+pub(super) fn public(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
+    match wish {
+        Some(Listen::Address(address)) => not_in_use(vec![address]),
+        Some(Listen::Port(port)) => not_in_use(everywhere(port)),
+        None => not_in_use(everywhere(443)),
+    }
+}
+
+/// This port of every address that this machine has.
+pub(super) fn everywhere(port: u16) -> Vec<SocketAddr> {
+    on(&present([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]), port)
+}
+
+fn on(ips: &[IpAddr], port: u16) -> Vec<SocketAddr> {
+    ips.iter().map(|&ip| (ip, port).into()).collect()
+}
+
+fn not_in_use(wanted: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
     for address in &wanted {
-        TcpListener::bind(address).map_err(|e| (*address, e))?;
+        bind(*address).map_err(|e| (*address, e))?;
     }
     Ok(wanted)
 }
 
+/// As the gateway does: `[::]` is IPv6 alone.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
 /// The loopback addresses that this machine has.
 fn loopback() -> Vec<IpAddr> {
-    let mut addresses = vec![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-    addresses.retain(|&ip| ip.is_ipv4() || TcpListener::bind((ip, 0)).is_ok());
-    addresses
+    present([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
+}
+
+/// Without that of IPv6, if this machine has none.
+fn present(ips: [IpAddr; 2]) -> Vec<IpAddr> {
+    ips.into_iter().filter(|&ip| ip.is_ipv4() || TcpListener::bind((ip, 0)).is_ok()).collect()
 }
 
 /// All of them, with a port that is free on each.

@@ -17,6 +17,7 @@ pub use self::backend::Backend;
 use self::certificate::{CertificateError, DevelopmentCertificate};
 pub use self::listen::Listen;
 use crate::lifecycle::ConfigSource;
+use crate::site::host::HostPattern;
 
 /// What is to be served.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub enum Service {
 pub struct Order {
     /// What is to be served.
     pub service: Service,
+    /// The names that other machines know; none: this machine alone.
+    pub hosts: Vec<String>,
     /// Where.
     pub listen: Option<Listen>,
     /// The file that the configuration is written to.
@@ -44,7 +47,7 @@ impl Order {
     /// What runs if there is no configuration at all.
     #[must_use]
     pub fn demonstration() -> Self {
-        Self { service: Service::Echo, listen: None, write: None }
+        Self { service: Service::Echo, hosts: Vec::new(), listen: None, write: None }
     }
 }
 
@@ -90,7 +93,8 @@ fn listen_hint(error: &io::Error) -> &'static str {
              leave --listen out for the next free one"
         }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE or root; choose a higher one with --listen"
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service=+ep` on the program); or \
+             choose a higher one with --listen"
         }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address; leave --listen out for localhost"
@@ -116,13 +120,16 @@ impl Quick {
     /// What is missing, and what to do.
     pub fn prepare(order: Order, is_taking_over: bool) -> Result<Self, QuickError> {
         let certificate = DevelopmentCertificate::find()?;
-        certificate.prepare()?;
+        if order.hosts.is_empty() {
+            certificate.prepare()?;
+        }
         if let (Some(file), true) = (&order.write, is_taking_over) {
             return Ok(Self { source: ConfigSource::File(file.clone()), order, certificate });
         }
-        let addresses = listen::addresses(order.listen)
-            .map_err(|(address, error)| QuickError::Listen { address, error })?;
-        let text = config(&order.service, &certificate.directory, &addresses)?;
+        let choose = if order.hosts.is_empty() { listen::addresses } else { listen::public };
+        let addresses =
+            choose(order.listen).map_err(|(address, error)| QuickError::Listen { address, error })?;
+        let text = config(&order, &certificate.directory, &addresses)?;
         let source = match &order.write {
             None => ConfigSource::BuiltIn { text },
             Some(file) => {
@@ -138,7 +145,11 @@ impl Quick {
     pub fn welcome(&self, addresses: &[SocketAddr], has_colors: bool) -> String {
         let (bold, plain) = if has_colors { ("\x1b[1;36m", "\x1b[0m") } else { ("", "") };
         let mut text = String::new();
-        let host = addresses.first().map_or_else(|| "localhost".to_owned(), host);
+        let port = addresses.iter().map(SocketAddr::port).find(|&port| port != 80).unwrap_or(443);
+        let mut hosts: Vec<String> = self.order.hosts.iter().map(|name| with_port(name, port)).collect();
+        if hosts.is_empty() {
+            hosts.push(addresses.first().map_or_else(|| "localhost".to_owned(), host));
+        }
         let wss = match self.order.service {
             Service::Files(_) => None,
             Service::Proxy(_) => Some("/"),
@@ -149,9 +160,12 @@ impl Quick {
             Service::Files(directory) => format!("serves the files of {}", directory.display()),
             Service::Echo => "echoes, and has a page to try it".to_owned(),
         };
-        let _ = write!(text, "\n  wssgate {serves}\n\n  {bold}https://{host}/{plain}\n");
-        if let Some(path) = wss {
-            let _ = writeln!(text, "  {bold}wss://{host}{path}{plain}");
+        let _ = write!(text, "\n  wssgate {serves}\n\n");
+        for host in &hosts {
+            let _ = writeln!(text, "  {bold}https://{host}/{plain}");
+            if let Some(path) = wss {
+                let _ = writeln!(text, "  {bold}wss://{host}{path}{plain}");
+            }
         }
         if let Service::Proxy(backend) = &self.order.service
             && let Some(absence) = backend.absence()
@@ -168,13 +182,22 @@ impl Quick {
         }
         let chain = self.certificate.chain();
         let chain = chain.display();
-        if self.certificate.has_authority() {
+        if !self.order.hosts.is_empty() {
+            let storage = storage(&self.certificate.directory);
+            let _ = write!(
+                text,
+                "\n  The certificate comes from Let's Encrypt, and is kept in {}.\n  \
+                 Until the first one is there, clients are refused; what is missing for it is said below.\n",
+                storage.display()
+            );
+        } else if self.certificate.has_authority() {
             let _ = write!(text, "\n  The certificate ({chain}) is signed by this machine's authority.\n");
         } else {
             let _ = write!(
                 text,
                 "\n  Browsers don't trust its certificate yet: run `wssgate trust` once, or accept the warning.\n  \
-                 For instance: curl --cacert {chain} https://{host}/\n"
+                 For instance: curl --cacert {chain} https://{host}/\n",
+                host = hosts[0]
             );
         }
         text.push_str("\n  Ctrl-C ends it.\n\n");
@@ -190,16 +213,79 @@ fn host(address: &SocketAddr) -> String {
     } else {
         SocketAddr::new(address.ip(), 0).to_string().trim_end_matches(":0").to_owned()
     };
-    if port == 443 { host } else { format!("{host}:{port}") }
+    with_port(&host, port)
 }
 
-fn config(service: &Service, certificates: &Path, addresses: &[SocketAddr]) -> Result<String, QuickError> {
-    let quoted = |text: &str| toml::Value::from(text).to_string();
-    let addresses: Vec<String> = addresses.iter().map(|address| quoted(&address.to_string())).collect();
-    let routes = match service {
-        Service::Proxy(backend) => {
-            format!("[[route]]\npath = \"/\"\nproxy = {}\n", quoted(&backend.to_string()))
-        }
+fn with_port(host: &str, port: u16) -> String {
+    if port == 443 { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+/// Where certificates for other machines are kept: beside the development certificate.
+fn storage(certificates: &Path) -> PathBuf {
+    certificates.with_file_name("acme")
+}
+
+/// `--host`: a name that an authority gives a certificate for, without a record in the DNS.
+pub(crate) fn public_host(text: &str) -> Result<String, String> {
+    let is_name = HostPattern::parse(text).is_some()
+        && !text.starts_with('*')
+        && text.contains('.')
+        && text.parse::<std::net::IpAddr>().is_err();
+    if is_name {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!(
+        "expected a name that other machines find this one by, such as chat.domain.com, found {text:?}"
+    ))
+}
+
+fn config(order: &Order, certificates: &Path, addresses: &[SocketAddr]) -> Result<String, QuickError> {
+    let addresses = list(addresses.iter().map(ToString::to_string));
+    let routes = routes(order)?;
+    if !order.hosts.is_empty() {
+        let names = list(order.hosts.iter().cloned());
+        let storage = quoted(&storage(certificates).display().to_string());
+        let port_80 = list(listen::everywhere(80).iter().map(ToString::to_string));
+        return Ok(format!(
+            "[[listener]]\n\
+             address = {addresses}\n\
+             \n\
+             [[listener]]\n\
+             address = {port_80}\n\
+             tls = false\n\
+             redirect = \"https\"\n\
+             \n\
+             [acme] # with it you agree to the terms of service of Let's Encrypt\n\
+             names = [{names}]\n\
+             storage = {storage}\n\
+             \n\
+             {routes}"
+        ));
+    }
+    let certificates = quoted(&certificates.display().to_string());
+    Ok(format!(
+        "drain_window = \"1s\" # Ctrl-C\n\
+         drain_timeout = \"5s\"\n\
+         \n\
+         [[listener]]\n\
+         address = {addresses}\n\
+         \n\
+         [certificates]\n\
+         directory = {certificates} # the development certificate\n\
+         default = \"localhost\"\n\
+         \n\
+         {routes}"
+    ))
+}
+
+fn routes(order: &Order) -> Result<String, QuickError> {
+    let host = match &order.hosts[..] {
+        [] => String::new(),
+        hosts => format!("host = {}\n", list(hosts.iter().cloned())),
+    };
+    let route = |path: &str, action: &str| format!("[[route]]\n{host}path = \"{path}\"\n{action}\n");
+    Ok(match &order.service {
+        Service::Proxy(backend) => route("/", &format!("proxy = {}", quoted(&backend.to_string()))),
         Service::Files(directory) => {
             let error = |error| QuickError::Files { directory: directory.clone(), error };
             let directory = directory.canonicalize().map_err(error)?;
@@ -207,27 +293,21 @@ fn config(service: &Service, certificates: &Path, addresses: &[SocketAddr]) -> R
                 return Err(error(io::ErrorKind::NotADirectory.into()));
             }
             let directory = quoted(&directory.display().to_string());
-            format!("[[route]]\npath = \"/\"\nfiles = {{ directory = {directory}, listing = true }}\n")
+            route("/", &format!("files = {{ directory = {directory}, listing = true }}"))
         }
-        Service::Echo => "[[route]]\npath = \"/\"\nservice = \"console\"\n\n\
-                          [[route]]\npath = \"/wss\"\nservice = \"echo\"\n"
-            .to_owned(),
-    };
-    let certificates = quoted(&certificates.display().to_string());
-    Ok(format!(
-        "drain_window = \"1s\" # Ctrl-C\n\
-         drain_timeout = \"5s\"\n\
-         \n\
-         [[listener]]\n\
-         address = [{}]\n\
-         \n\
-         [certificates]\n\
-         directory = {certificates} # the development certificate\n\
-         default = \"localhost\"\n\
-         \n\
-         {routes}",
-        addresses.join(", ")
-    ))
+        Service::Echo => {
+            [route("/", "service = \"console\""), route("/wss", "service = \"echo\"")].join("\n")
+        }
+    })
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn list(values: impl Iterator<Item = String>) -> String {
+    let values: Vec<String> = values.map(|value| quoted(&value)).collect();
+    format!("[{}]", values.join(", "))
 }
 
 fn write(file: &Path, text: &str) -> Result<(), QuickError> {
@@ -252,10 +332,25 @@ mod tests {
         let addresses = [SocketAddr::from(([127, 0, 0, 1], 8443))];
         for service in [Service::Proxy("8282".parse().unwrap()), Service::Files(place.clone()), Service::Echo]
         {
-            let text = config(&service, &place, &addresses).unwrap();
-            let (config, problems) = Config::parse(Path::new("quick"), &text);
+            let order = Order { service, ..Order::demonstration() };
+            let text = config(&order, &place, &addresses).unwrap();
+            let (read, problems) = Config::parse(Path::new("quick"), &text);
             assert_eq!(problems, [], "{text}");
-            assert_eq!(config.certificates.directory, Some(place.clone()));
+            assert_eq!(read.certificates.directory, Some(place.clone()));
+            let order = Order { hosts: vec!["chat.domain.com".into(), "domain.com".into()], ..order };
+            let text = config(&order, &place, &addresses).unwrap();
+            let (_, problems) = Config::parse(Path::new("quick"), &text);
+            assert_eq!(problems, [], "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_other_machines_know() {
+        assert_eq!(public_host("Chat.Domain.com").unwrap(), "chat.domain.com");
+        for wrong in
+            ["", "localhost", "*.domain.com", "127.0.0.1", "domain.com:443", "https://domain.com", "a b.com"]
+        {
+            assert!(public_host(wrong).unwrap_err().contains("such as chat.domain.com"), "{wrong}");
         }
     }
 
