@@ -4,10 +4,12 @@
 //! In: bytes, in any split. Out: how many of them belong to the header, and in the end the client's address. Nothing
 //! behind the header is ever taken, and no TLV is kept.
 
+mod checksum;
 mod encode;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use self::checksum::Checksum;
 pub use self::encode::ProxyVersion;
 use self::encode::{SIGNATURE, WORD};
 pub(crate) use self::encode::{encode, encode_local};
@@ -18,6 +20,8 @@ const LINE_LEN_MAX: usize = 107;
 const HEAD_LEN: usize = 16;
 /// Version 2: the longest addresses that are of use here, two of IPv6 with their ports.
 const ADDRESSES_LEN_MAX: usize = 36;
+/// Version 2: two paths of Unix sockets.
+const UNIX_LEN: usize = 216;
 /// Version 2: the longest rest of a header, in bytes. HAProxy itself sends and takes no longer ones.
 pub(crate) const REST_LEN_MAX: usize = 16 * 1024;
 
@@ -28,6 +32,8 @@ pub(crate) struct HeaderReader {
     len: usize,
     /// Version 2: bytes of TLVs, or of addresses of other families, that are still to come.
     skipped: usize,
+    /// Version 2: what those come to.
+    checksum: Option<Checksum>,
 }
 
 /// What a header says.
@@ -60,6 +66,9 @@ pub(crate) enum HeaderFault {
     /// The addresses don't fit into the length.
     #[error("the header of the PROXY protocol is shorter than its addresses")]
     Short,
+    /// Section 2.2.3: a header that has another checksum than it says must be refused.
+    #[error("the checksum of the PROXY protocol's header is wrong")]
+    Checksum,
     /// See [`REST_LEN_MAX`].
     #[error("the header of the PROXY protocol is longer than {REST_LEN_MAX} bytes")]
     Long,
@@ -68,7 +77,7 @@ pub(crate) enum HeaderFault {
 impl HeaderReader {
     /// Nothing has been read.
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; LINE_LEN_MAX], len: 0, skipped: 0 }
+        Self { bytes: [0; LINE_LEN_MAX], len: 0, skipped: 0, checksum: None }
     }
 
     /// Takes from `input` what belongs to the header: the number of bytes, and the header when it is complete.
@@ -80,6 +89,12 @@ impl HeaderReader {
                 let count = rest.len().min(self.skipped);
                 self.skipped -= count;
                 taken += count;
+                if let Some(checksum) = &mut self.checksum {
+                    rest[..count].iter().for_each(|byte| checksum.push(*byte));
+                    if self.skipped == 0 && !checksum.is_right() {
+                        return Err(HeaderFault::Checksum);
+                    }
+                }
                 let header = if self.skipped == 0 { Some(self.addresses()) } else { None };
                 return Ok((taken, header));
             }
@@ -127,6 +142,15 @@ impl HeaderReader {
             return Ok(None);
         }
         self.skipped = rest - wanted;
+        let addresses_len = match self.bytes[13] {
+            _ if self.is_local() => None,
+            0x11 | 0x12 => Some(12),
+            0x21 | 0x22 => Some(ADDRESSES_LEN_MAX),
+            0x31 | 0x32 => Some(UNIX_LEN),
+            _ => None, // of UNSPEC it isn't said how long its addresses are
+        };
+        let gap = addresses_len.map(|len| len - wanted);
+        self.checksum = Some(Checksum::begin(&self.bytes[..self.len], gap));
         Ok((self.skipped == 0).then(|| self.addresses()))
     }
 

@@ -60,6 +60,39 @@ fn headers_and_what_stands_behind_them() {
 }
 
 #[test]
+fn a_header_with_a_wrong_checksum_is_refused() {
+    let other = [0x01, 0, 2, b'h', b'2'];
+    for (command, family, addresses, is_judged) in [
+        (0x21, 0x11, &V4[..], true),
+        (0x21, 0x12, &V4, true),
+        (0x21, 0x21, &[7; 36], true),
+        (0x21, 0x31, &[b'/'; 216], true),
+        (0x21, 0x00, &[], false),
+        (0x20, 0x11, &V4, false),
+    ] {
+        for (before, behind) in [(&other[..], &other[..]), (&[], &[]), (&[0x04, 0, 0], &other)] {
+            let of = |sum: [u8; 4]| {
+                let checksum = [&[0x03, 0, 4][..], &sum].concat();
+                v2(command, family, &[addresses, before, &checksum, behind].concat())
+            };
+            let header = of([0; 4]);
+            let crc = header.iter().fold(!0_u32, |crc, byte| {
+                (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                    if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+                })
+            });
+            let right = of((!crc).to_be_bytes());
+            assert!(matches!(relations::read(&[&right]), Ok((len, Some(_))) if len == right.len()));
+            relations::proxy_protocol(&[&[40], &right[..]].concat());
+            let read = relations::read(&[&of(crc.to_be_bytes())]);
+            assert_eq!(read == Err(HeaderFault::Checksum), is_judged, "{command} {family}: {read:?}");
+            let two = v2(command, family, &[addresses, &[3, 0, 2, 0, 0][..]].concat());
+            assert_eq!(relations::read(&[&two]) == Err(HeaderFault::Checksum), is_judged);
+        }
+    }
+}
+
+#[test]
 fn what_is_no_header() {
     let long_line = [&b"PROXY UNKNOWN "[..], &[b'x'; 92], b"\r\n"].concat();
     assert_eq!(long_line.len(), LINE_LEN_MAX + 1);
