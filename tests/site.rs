@@ -96,6 +96,25 @@ async fn fixed_answers() {
     assert_eq!(answer.status(), 404);
 }
 
+/// Also where no route is found, whose `error_pages` would decide.
+#[tokio::test]
+async fn a_client_that_accepts_json_alone_is_told_errors_so() {
+    let gateway = start("[[route]]\nhost = \"default.test\"\npath = \"/ping\"\nrespond = 200\n");
+    let json = "application/json";
+    let text = "text/plain; charset=utf-8";
+    for (method, accept, status, content_type, body) in [
+        (Method::GET, json, 404, json, "{\"status\":404,\"error\":\"Not Found\"}\n"),
+        (Method::TRACE, json, 405, json, "{\"status\":405,\"error\":\"Method Not Allowed\"}\n"),
+        (Method::GET, "application/json, */*", 404, text, "404 Not Found: no route for this host and path\n"),
+    ] {
+        both(&gateway, method.clone(), "/none", &[("accept", accept)], |answer| {
+            assert_eq!((answer.status, answer.get("content-type")), (status, Some(content_type)), "{method}");
+            assert_eq!(answer.text(), body, "{method}");
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn check_tells_of_redirects_in_a_circle() {
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));

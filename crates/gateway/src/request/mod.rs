@@ -150,14 +150,14 @@ async fn serve(
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
         let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not supported");
-        return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
+        return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).accepted_by(&head).into());
     }
     if kind == RequestKind::Refused(Refusal::Connect) {
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
-    form::target(&mut head)?;
-    form::blanks(&head)?;
-    let host = form::host(&head, &peer.host)?;
+    form::target(&mut head).map_err(|e| e.accepted_by(&head))?;
+    form::blanks(&head).map_err(|e| e.accepted_by(&head))?;
+    let host = form::host(&head, &peer.host).map_err(|e| e.accepted_by(&head))?;
     let mut hop = Hop {
         peer: connection.peer.ip(),
         peer_field: &peer.field,
@@ -169,8 +169,8 @@ async fn serve(
     };
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
-    access::misdirected(connection, &host)?;
-    let path = path_of(&head)?;
+    access::misdirected(connection, &host).map_err(|e| e.accepted_by(&head))?;
+    let path = path_of(&head).map_err(|e| e.accepted_by(&head))?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
     let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
@@ -191,9 +191,11 @@ async fn serve(
     }
     let route = match connection.redirect {
         Redirect::All => None,
-        _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()))?,
+        _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()).accepted_by(&head))?,
     };
-    let Some(route) = route else { return Err(unserved(connection, site, &host, &head).into()) };
+    let Some(route) = route else {
+        return Err(unserved(connection, site, &host, &head).accepted_by(&head).into());
+    };
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
         // What the answer's addresses are compared with.

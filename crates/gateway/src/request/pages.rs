@@ -1,16 +1,16 @@
 //! Error pages in place of answers of the gateway, and of servers where the route wants that.
 
-use http::Response;
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH,
     CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED, TRAILER,
 };
+use http::{Response, StatusCode};
 use upgrade_handler::fields::elements;
 
 use crate::request::body::AnswerBody;
 use crate::site::extras::ErrorPages;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// The client accepts JSON and no page (RFC 9110 §12.5.1): it is a program.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
@@ -32,6 +32,12 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     json
 }
 
+/// What a program is told of an error.
+pub(super) fn json(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or("Unknown");
+    format!("{{\"status\":{},\"error\":\"{reason}\"}}\n", status.as_u16())
+}
+
 /// Puts a page in place of an answer with an error's status. `explained`: the answer says already what the configuration
 /// wants it to.
 pub(super) fn replace(
@@ -48,9 +54,7 @@ pub(super) fn replace(
         return;
     }
     let (body, content_type) = if wants_json {
-        let reason = status.canonical_reason().unwrap_or("Unknown");
-        let text = format!("{{\"status\":{},\"error\":\"{reason}\"}}\n", status.as_u16());
-        (text.into(), JSON)
+        (json(status).into(), JSON)
     } else if let Some(page) = page {
         (page.body.clone(), page.content_type.clone())
     } else {

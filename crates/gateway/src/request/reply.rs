@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{HeaderName, Response, StatusCode, Version};
 use upgrade_handler::Refusal;
 
 use crate::context::Connection;
 use crate::context::registry::Registered;
 use crate::request::body::{AnswerBody, ToClient};
+use crate::request::pages;
 use crate::session::report::Report;
 use crate::session::{Other, Session, Special};
 use crate::site::route::Route;
@@ -32,18 +34,28 @@ pub(crate) struct ErrorResponse {
     sentence: Cow<'static, str>,
     /// For the log, if there is more to say.
     cause: Option<String>,
+    /// The client accepts JSON and no text.
+    is_json: bool,
 }
 
 impl ErrorResponse {
     /// A status and a sentence, which clients may read.
     pub(crate) fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
+        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None, is_json: false }
     }
 
     /// What the log says instead of the sentence.
     #[must_use]
     pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
+        self
+    }
+
+    /// As JSON, if the client that sent this head accepts nothing else. Where the request has a route, its `error_pages`
+    /// decide.
+    #[must_use]
+    pub(super) fn accepted_by(mut self, head: &Parts) -> Self {
+        self.is_json = pages::wants_json(&head.headers);
         self
     }
 
@@ -59,17 +71,22 @@ impl ErrorResponse {
     pub(crate) fn refusal(refusal: &Refusal, version: Version) -> Self {
         let (status, headers) = refusal.answer(version);
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
-        Self { status, headers, sentence: refusal.to_string().into(), cause: None }
+        Self { status, headers, sentence: refusal.to_string().into(), cause: None, is_json: false }
     }
 
     /// The answer, with a body of one line.
     pub(crate) fn answer(self, report: &mut Report) -> Response<AnswerBody> {
-        let body = format!("{}: {}\n", self.status, self.sentence);
+        let (body, content_type) = if self.is_json {
+            (pages::json(self.status), pages::JSON)
+        } else {
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            (format!("{}: {}\n", self.status, self.sentence), text)
+        };
         report.cause(self.cause.unwrap_or(self.sentence.into_owned()));
         let mut response = Response::new(AnswerBody::whole(body));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
         response
     }
 }
