@@ -102,11 +102,14 @@ async fn a_session_is_closed_where_the_route_says_so() {
         assert_eq!(line["close_code"], 1008, "{path}");
         let cause = line["cause"].as_str().unwrap();
         assert_eq!(cause, "client sent more than messages or bytes of its route allow");
+        assert_eq!(line["limit"], "messages", "{path}");
     }
     let mut client = http2(&gateway).await;
     let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
     socket.text(&"x".repeat(5000)).await;
     socket.hears_close(1008).await;
+    socket.close(1008).await;
+    assert_eq!(gateway.wait_nth("session", 3)["limit"], "bytes");
     assert_eq!(gateway.metric("wssgate_sessions_limited_total").await, 4);
 }
 

@@ -43,6 +43,26 @@ pub enum FreezeMode {
     AsItIs,
 }
 
+/// What a client has sent more of than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Messages and Pings.
+    Messages,
+    /// Bytes of frames.
+    Bytes,
+}
+
+impl RateLimit {
+    /// As the configuration calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 /// Shared by a session and all that may end it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct SessionHandle(Arc<Shared>);
@@ -87,9 +107,17 @@ const FREEZE_AS_IT_IS: u64 = 1 << 20;
 const REDIAL_REQUESTED: u64 = 1 << 21;
 /// Another process has the session.
 const DEPARTED: u64 = 1 << 22;
+/// The session's client is not read for a while, by its rates.
+const DELAYED: u64 = 1 << 23;
+/// The session ends since its client has sent too many messages.
+const TOO_MANY_MESSAGES: u64 = 1 << 24;
+/// The session ends since its client has sent too many bytes.
+const TOO_MANY_BYTES: u64 = 1 << 25;
+/// What the session says of itself.
+const NOTES: u64 = DELAYED | TOO_MANY_MESSAGES | TOO_MANY_BYTES;
 /// All that is no order.
 const REQUESTS: u64 =
-    SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS | REDIAL_REQUESTED;
+    SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS | REDIAL_REQUESTED | NOTES;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
@@ -212,6 +240,41 @@ impl SessionHandle {
             && self.0.word.fetch_and(!REDIAL_REQUESTED, Ordering::AcqRel) & REDIAL_REQUESTED != 0
     }
 
+    /// The client is not read for a while since it has used its rates, or it is read again.
+    pub(crate) fn set_delayed(&self, is_delayed: bool) {
+        if is_delayed {
+            self.0.word.fetch_or(DELAYED, Ordering::AcqRel);
+        } else {
+            self.0.word.fetch_and(!DELAYED, Ordering::AcqRel);
+        }
+    }
+
+    /// The client is not read at the moment since it has used its rates.
+    #[must_use]
+    pub fn is_delayed(&self) -> bool {
+        self.0.word.load(Ordering::Acquire) & DELAYED != 0
+    }
+
+    /// The session ends since its client has sent more than this allows.
+    pub(crate) fn exceed(&self, limit: RateLimit) {
+        let note = match limit {
+            RateLimit::Messages => TOO_MANY_MESSAGES,
+            RateLimit::Bytes => TOO_MANY_BYTES,
+        };
+        self.0.word.fetch_or(note, Ordering::AcqRel);
+    }
+
+    /// What the client has sent more of than it may, if the session ends for that.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<RateLimit> {
+        let word = self.0.word.load(Ordering::Acquire);
+        match (word & TOO_MANY_MESSAGES != 0, word & TOO_MANY_BYTES != 0) {
+            (true, _) => Some(RateLimit::Messages),
+            (false, true) => Some(RateLimit::Bytes),
+            (false, false) => None,
+        }
+    }
+
     fn wake(&self) {
         let waker = lock(&self.0.waker).clone();
         if let Some(waker) = waker {
@@ -243,7 +306,7 @@ impl SessionHandle {
     /// There is no order and no question, and the task of `cx` is woken when there is.
     #[must_use]
     pub(crate) fn is_silent(&self, cx: &Context<'_>, registered: &RegisteredWaker) -> bool {
-        registered.is_task_of(cx) && self.0.word.load(Ordering::Acquire) == 0
+        registered.is_task_of(cx) && self.0.word.load(Ordering::Acquire) & !NOTES == 0
     }
 
     /// The order in force.

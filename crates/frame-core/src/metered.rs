@@ -26,7 +26,7 @@ use self::bucket::Bucket;
 pub use self::bucket::Rate;
 use crate::client::ClientStream;
 use crate::close::POLICY_VIOLATION;
-use crate::handle::{EndMode, Order, SessionHandle};
+use crate::handle::{EndMode, Order, RateLimit, SessionHandle};
 use crate::head::{HEAD_MAX, Scan, Sender, scan_head};
 
 /// Bytes that are read and may not go on yet, at most: as much as a TLS record has.
@@ -237,10 +237,14 @@ impl Meter {
     }
 
     /// The client has to wait, or to go.
-    fn limit(&mut self, now: Instant) {
+    fn limit(&mut self, limit: RateLimit, now: Instant) {
         self.flow = match self.on_limit {
-            OnLimit::Close => Flow::Exceeded,
+            OnLimit::Close => {
+                self.handle.exceed(limit);
+                Flow::Exceeded
+            }
             OnLimit::Delay => {
+                self.handle.set_delayed(true);
                 self.counts.pauses.fetch_add(1, Ordering::Relaxed);
                 let waits = [self.bytes.as_ref(), self.messages.as_ref()].into_iter().flatten();
                 let wait = waits.map(|bucket| bucket.wait(now)).max().unwrap_or(Duration::ZERO);
@@ -298,6 +302,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Metered<C> {
                     // Without a budget: "pending" must mean that the timer holds the task's waker.
                     ready!(pin!(unconstrained(sleep.as_mut())).poll(cx));
                     meter.flow = Flow::Open;
+                    meter.handle.set_delayed(false);
                 }
                 Flow::Exceeded => {
                     meter.flow = Flow::Unmetered; // the rest of a frame and the client's Close are still read
@@ -314,21 +319,24 @@ impl<C: AsyncRead + Unpin> AsyncRead for Metered<C> {
                 if meter.give(buf, now) || buf.remaining() == 0 {
                     return Poll::Ready(Ok(()));
                 }
-                meter.limit(now);
+                meter.limit(RateLimit::Messages, now);
                 continue;
             }
             let room = meter.room(now).min(buf.remaining());
             if room == 0 && buf.remaining() > 0 {
-                meter.limit(now);
+                meter.limit(RateLimit::Bytes, now);
                 continue;
             }
             let mut free = ReadBuf::new(buf.initialize_unfilled_to(room));
             ready!(Pin::new(&mut *client).poll_read(cx, &mut free))?;
             let read = free.filled();
-            let passed = if meter.count(read.len(), now) { meter.pass(read, now) } else { 0 };
+            let (passed, limit) = match meter.count(read.len(), now) {
+                true => (meter.pass(read, now), RateLimit::Messages),
+                false => (0, RateLimit::Bytes),
+            };
             if passed < read.len() {
                 meter.hold(&read[passed..]);
-                meter.limit(now);
+                meter.limit(limit, now);
             }
             buf.advance(passed);
             if passed > 0 || meter.held.is_empty() {

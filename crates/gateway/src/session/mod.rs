@@ -258,8 +258,9 @@ impl Session {
     }
 
     fn end(self, outcome: &Outcome) {
-        let Self { report, registered, other, .. } = self;
+        let Self { mut report, registered, other, .. } = self;
         drop(other);
+        report.exceeded(registered.handle().exceeded());
         drop(registered);
         report.session(outcome);
     }

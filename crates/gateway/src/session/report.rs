@@ -5,6 +5,7 @@ mod moved;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use frame_core::handle::RateLimit;
 use frame_core::outcome::Outcome;
 use http::{HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
@@ -57,6 +58,8 @@ pub(crate) struct Report {
     identity: Option<Arc<Identity>>,
     /// Of a session that outlives its servers: how often it has got another one.
     redials: Option<u32>,
+    /// Of a session: what its client has sent more of than it may.
+    limit: Option<RateLimit>,
 }
 
 impl Report {
@@ -88,6 +91,7 @@ impl Report {
             place: None,
             identity: None,
             redials: None,
+            limit: None,
         })
     }
 
@@ -235,6 +239,11 @@ impl Report {
         self.redials = Some(redials);
     }
 
+    /// The session ends since its client has sent more than this allows.
+    pub(crate) fn exceeded(&mut self, limit: Option<RateLimit>) {
+        self.limit = limit;
+    }
+
     /// Over which the request came.
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
@@ -290,6 +299,7 @@ impl Report {
             started: self.started,
             request_id: self.request_id.as_deref(),
             redials: self.redials,
+            limit: self.limit,
             subject: self.subject(),
             kind,
         });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use frame_core::handle::RateLimit;
 use frame_core::outcome::{Cause, Outcome, Party};
 use tracing::{info, warn};
 
@@ -36,6 +37,7 @@ macro_rules! line {
             request_id = record.request_id,
             subject = record.subject.map(cut).as_deref(),
             redials = record.redials,
+            limit = record.limit.map(RateLimit::as_str),
             duration_ms = millis(record.duration()),
             $($fields)*,
             $message

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use frame_core::handle::RateLimit;
 use frame_core::outcome::Outcome;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub struct Record<'a> {
     pub request_id: Option<&'a str>,
     /// Who sent it, where its route finds that out.
     pub subject: Option<&'a str>,
+    /// Of its session: what the client has sent more of than it may, if it has ended for that.
+    pub limit: Option<RateLimit>,
     /// How often its session has got another server; `None`: it has one for all its life.
     pub redials: Option<u32>,
     /// What it was.

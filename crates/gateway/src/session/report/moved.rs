@@ -51,6 +51,7 @@ impl Report {
             place,
             identity,
             redials: _, // the session's
+            limit: _,   // of one that has ended
         } = &self;
         let Connection {
             peer,
@@ -161,6 +162,7 @@ impl Report {
             place: None,
             identity: None,
             redials: None,
+            limit: None,
         });
         worker.under_way.began(report.version == Version::HTTP_2);
         let mut counts = fields.bool()?.then(CountedBy::default);
