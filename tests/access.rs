@@ -8,7 +8,7 @@
 
 use http::Method;
 use support::backend::{Backend, Seen, echo};
-use support::gateway::{Gateway, Setup, config};
+use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{Answer, ask, read_head};
 use support::http2::Http2;
 use support::tls::Tls;
@@ -152,6 +152,33 @@ async fn connections_over_the_limit_wait_for_the_end_of_another() {
         many.push(WebSocket::connect(tcp, "default.test", "/", "").await.unwrap().0);
     }
     second.echoes("still here").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_for_a_request_makes_room_for_a_new_client() {
+    let (backend, _seen) = echo().await;
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
+    let gateway = setup.start(&config("max_connections = 3", &route("/", backend.address)));
+    let connect = async || TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let mut session = WebSocket::connect(connect().await, "default.test", "/", "").await.unwrap().0;
+    let request = "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n";
+    let mut client = http2(&gateway).await;
+    assert_eq!(client.ask(client.request(Method::GET, "/")).await.status(), 200);
+    let mut idle = connect().await;
+    assert_eq!(ask(&mut idle, request).await.status(), 200);
+    // First the one that has waited longest, then the other; and none of those that are in use.
+    for n in 0..2 {
+        let mut new = connect().await;
+        assert_eq!(ask(&mut new, request).await.status(), 200, "{n}");
+        if n == 0 {
+            assert_eq!(ask(&mut idle, request).await.status(), 200, "the other one is there");
+            new.write_all(b"G").await.unwrap(); // it is no longer idle
+            std::mem::forget(new);
+        } else {
+            assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+    }
+    session.echoes("still here").await;
 }
 
 #[tokio::test]

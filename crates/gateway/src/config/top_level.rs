@@ -35,8 +35,8 @@ options! {
     workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
     /// How much may wait in memory for slow clients and backends. Each worker needs at least 4 MiB.
     max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
-    /// How many connections of clients may be open, sessions included. Others wait until one ends, and clients that have
-    /// sent nothing for a second make room.
+    /// How many connections of clients may be open, sessions included. Others wait until one ends. Clients that have sent
+    /// nothing for a second make room, and then the connection that has waited longest for a request, a second at least.
     max_connections: CountOrOff<1, 100_000_000>, default = None;
     /// The proxies whose `X-Forwarded-*` and `Forwarded` fields are trusted.
     trusted_proxies: List<kind::Network>, otherwise = "none";

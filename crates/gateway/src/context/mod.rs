@@ -2,6 +2,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod identity;
+pub(crate) mod idle;
 pub(crate) mod passwords;
 pub(crate) mod quotas;
 pub(crate) mod recheck;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::context::authority::Outages;
+use crate::context::idle::IdleWaits;
 use crate::context::passwords::Passwords;
 use crate::context::quotas::{ConnectionSlot, Quotas};
 use crate::context::registry::{Registered, Registry, SessionOpener};
@@ -265,6 +267,12 @@ impl Connection {
     #[must_use]
     pub fn port_of(&self, client: IpAddr) -> Option<u16> {
         (client == self.peer.ip() && client != UNIX_PEER).then(|| self.peer.port())
+    }
+
+    /// Its waits for requests, if there is a bound on connections.
+    pub(crate) fn idle_waits(&self) -> Option<IdleWaits> {
+        self.worker.site().connections_max?;
+        Some(self.worker.quotas.idle.of(self.worker.sessions.number(), self.peer))
     }
 }
 

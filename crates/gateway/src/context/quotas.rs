@@ -15,6 +15,7 @@ use frame_core::metered::RateCounts;
 use http::{HeaderMap, HeaderValue};
 use tracing::{debug, warn};
 
+use crate::context::idle::IdleConnections;
 use crate::net::listening::PeerName;
 use crate::site::access::Per;
 use crate::site::rate::Rate;
@@ -43,6 +44,8 @@ pub struct Quotas {
     pub sessions_limited: Arc<RateCounts>,
     /// Connections of clients that are open.
     pub connections: AtomicU64,
+    /// Those that wait for a request, if their number is limited.
+    pub idle: IdleConnections,
     /// Connections that had to wait for the end of another.
     pub connections_waited: AtomicU64,
     logged: Mutex<(u64, Option<Instant>)>,
@@ -95,6 +98,7 @@ impl Default for Quotas {
             forgotten: AtomicU64::new(0),
             sessions_limited: Arc::default(),
             connections: AtomicU64::new(0),
+            idle: IdleConnections::default(),
             connections_waited: AtomicU64::new(0),
             logged: Mutex::default(),
             logged_full: Mutex::default(),

@@ -63,7 +63,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
     });
     let service = service_fn(|request| answer::<T>(each.clone(), request));
     let mut serving = Builder::new()
-        .timer(HeadTimer::new(limits, io.head_reading()))
+        .timer(HeadTimer::new(limits, io.head_reading(), connection.idle_waits()))
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
         .max_header_size(HEAD_LEN_MAX)

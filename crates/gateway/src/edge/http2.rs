@@ -31,6 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 use upgrade_handler::{Queued, Tunnel};
 
+use crate::context::idle::{IdleWait, IdleWaits};
 use crate::context::{Connection, Worker};
 use crate::edge::http2::flood::Counted;
 use crate::edge::http2::open::{OpenStream, OpenStreams, SweptStream};
@@ -123,6 +124,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
     let mut retiring = pin!(worker.retiring.cancelled());
     let mut quiet = pin!(sleep(limits.header_timeout));
     let (mut resets, mut counted) = (0, Instant::now());
+    let (waits, mut idle) = (connection.idle_waits(), None::<IdleWait>);
     loop {
         tokio::select! {
             biased;
@@ -145,6 +147,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
                     }
                     let guard = open.enter();
                     used = true;
+                    idle = None;
                     // On the heap: a task is moved several times before it runs, and when it has ended.
                     let task = Box::pin(stream(connection.clone(), shared.clone(), request, respond, guard));
                     worker.tasks.spawn(SweptStream::new(task, open.clone()));
@@ -162,7 +165,9 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
             () = open.all_closed() => {
                 let patience = if ending { END_WAIT } else { limits.keep_alive_timeout };
                 quiet.as_mut().reset(Instant::now() + patience);
+                idle = waits.as_ref().map(IdleWaits::begin);
             }
+            () = called_off(&mut idle), if !ending => quiet.as_mut().reset(Instant::now()),
             () = &mut draining, if !ending => {
                 ending = true;
                 quiet.as_mut().reset(Instant::now() + END_WAIT);
@@ -184,6 +189,15 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
             }
         }
     }
+}
+
+/// Returns when the connection is to end for another one, once.
+async fn called_off(idle: &mut Option<IdleWait>) {
+    match idle {
+        Some(wait) => wait.await,
+        None => std::future::pending().await,
+    }
+    *idle = None;
 }
 
 /// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use hyper::rt;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::context::idle::{IdleWait, IdleWaits};
 use crate::net::limits::ClientLimits;
 use crate::net::patience::HeadReading;
 
@@ -21,6 +22,8 @@ use crate::net::patience::HeadReading;
 pub(crate) struct HeadTimer {
     limits: ClientLimits,
     head_reading: Arc<HeadReading>,
+    /// Where the connection may have to end for another one; `None`: nowhere.
+    waits: Option<IdleWaits>,
     kept: Kept,
     /// The time that hyper sees.
     created: std::time::Instant,
@@ -32,23 +35,28 @@ type Kept = Arc<Mutex<Option<Pin<Box<Sleep>>>>>;
 
 impl HeadTimer {
     /// `head_reading` is the stream's.
-    pub(crate) fn new(limits: ClientLimits, head_reading: Arc<HeadReading>) -> Self {
-        Self { limits, head_reading, kept: Kept::default(), created: std::time::Instant::now() }
+    pub(crate) fn new(
+        limits: ClientLimits,
+        head_reading: Arc<HeadReading>,
+        waits: Option<IdleWaits>,
+    ) -> Self {
+        Self { limits, head_reading, waits, kept: Kept::default(), created: std::time::Instant::now() }
     }
 
     fn wait(&self) -> HeadWait {
         self.head_reading.anything.store(false, Ordering::Relaxed);
         self.head_reading.head_begins();
         let ClientLimits { header_timeout, keep_alive_timeout, .. } = self.limits;
-        let sleep = match lock(&self.kept).take() {
+        let (sleep, idle) = match lock(&self.kept).take() {
             Some(mut sleep) => {
                 sleep.as_mut().reset(Instant::now() + keep_alive_timeout);
-                sleep
+                (sleep, self.waits.as_ref().map(IdleWaits::begin))
             }
-            None => Box::pin(sleep(header_timeout)), // the first wait
+            None => (Box::pin(sleep(header_timeout)), None), // the first wait
         };
         HeadWait {
             sleep: Some(sleep),
+            idle,
             kept: self.kept.clone(),
             header_timeout,
             head_reading: Some(self.head_reading.clone()),
@@ -78,6 +86,8 @@ fn lock(kept: &Kept) -> MutexGuard<'_, Option<Pin<Box<Sleep>>>> {
 struct HeadWait {
     /// There until the drop.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Until a head has begun.
+    idle: Option<IdleWait>,
     /// Where it goes then.
     kept: Kept,
     header_timeout: Duration,
@@ -101,6 +111,11 @@ impl Future for HeadWait {
         let Some(sleep) = &mut this.sleep else { return Poll::Pending };
         if this.head_reading.take_if(|head_reading| head_reading.anything.load(Ordering::Relaxed)).is_some() {
             sleep.as_mut().reset(Instant::now() + this.header_timeout);
+            this.idle = None;
+        }
+        if this.idle.as_mut().is_some_and(|idle| idle.as_mut().poll(cx).is_ready()) {
+            this.idle = None;
+            return Poll::Ready(()); // as if it had waited long enough
         }
         sleep.as_mut().poll(cx)
     }
@@ -132,7 +147,7 @@ mod tests {
         let io = StallTimeout::new(near);
         let answer = async |_: Request<_>| Ok::<_, Infallible>(Response::new(Empty::<&[u8]>::new()));
         let serving = Builder::new()
-            .timer(HeadTimer::new(LIMITS, io.head_reading()))
+            .timer(HeadTimer::new(LIMITS, io.head_reading(), None))
             .header_read_timeout(LIMITS.header_timeout)
             .serve_connection(TokioIo::new(io), service_fn(answer));
         let started = Instant::now();

@@ -11,7 +11,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::context::Worker;
 use crate::context::quotas::ConnectionSlot;
@@ -24,6 +24,8 @@ use crate::site::listener::ListenerState;
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether one of the connections that may be open has ended.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection that is told to end has for it, before another one is told.
+const END_WAIT: Duration = Duration::from_millis(500);
 /// How long a client may say nothing before its connection is ended for one that can't be accepted.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
@@ -147,13 +149,15 @@ async fn accept_all(
 }
 
 /// Waits until there is room for one more connection, by `max_connections`, and counts it. A client that has said nothing
-/// for a while is given up to make room. `Err`: accepting ends, and it isn't counted.
+/// for a while is given up to make room, or else the connection that waits longest for a request. `Err`: accepting ends,
+/// and it isn't counted.
 async fn enter(
     worker: &Worker,
     peer: SocketAddr,
     stop: &mut oneshot::Receiver<Stop>,
 ) -> Result<ConnectionSlot, Stop> {
     let mut waits = false;
+    let mut told: Option<Instant> = None;
     loop {
         let max = worker.site().connections_max;
         if let Some(slot) = ConnectionSlot::try_new(&worker.quotas, max) {
@@ -165,6 +169,11 @@ async fn enter(
         if worker.silent.shed(None, SILENCE_MIN) {
             yield_now().await; // its task ends now
             continue;
+        }
+        if told.is_none_or(|at| at.elapsed() >= END_WAIT)
+            && worker.quotas.idle.shed(worker.sessions.number(), SILENCE_MIN)
+        {
+            told = Some(Instant::now());
         }
         // Who waits here is not read, and others wait in the socket's queue.
         if let Ok(stop) = timeout(FULL_PAUSE, &mut *stop).await {
