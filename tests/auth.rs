@@ -453,6 +453,19 @@ async fn live_sessions_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_reload_changes_how_often_live_sessions_are_asked_for() {
+    let auth = auth_server().await;
+    let access = |recheck: &str| forward(auth.address) + &format!("\nrecheck = \"{recheck}\"");
+    let (gateway, _, backend) = start(&access("1d")).await;
+    let mut socket = tell(&gateway, Way::WebSocket1, "/", &[("Cookie", "ok")]).await.socket.unwrap();
+    socket.echoes("hello").await;
+    auth.status.store(403, Ordering::SeqCst);
+    gateway.write_config(&text(&backend, &access("1s")));
+    gateway.reload();
+    socket.hears_close(3000).await;
+}
+
+#[tokio::test]
 async fn a_session_is_still_asked_for_after_a_takeover_and_still_has_its_user() {
     let auth = auth_server().await;
     let access = forward(auth.address) + "\nrecheck = \"1s\"";

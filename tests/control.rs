@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use support::backend::echo;
 use support::gateway::{Gateway, RETIRED, Setup, config, route, send_signal};
 use support::http1::{Answer, ask, read_head};
-use support::soon;
 use support::ws::{WebSocket, handshake};
+use support::{soon, until};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -105,7 +105,7 @@ async fn listed(gateway: &Gateway) -> Vec<Value> {
 async fn status_and_sessions_tell_how_it_is() {
     let (backend, _seen) = echo().await;
     let routes = route("/wss", backend.address) + "[[route]]\npath = \"/own\"\nservice = \"echo\"\n";
-    let gateway = setup().start(&with_control("", &routes));
+    let gateway = setup().start(&with_control("max_connections = 50", &routes));
     let (mut relayed, mut own) = (open(&gateway, "/wss").await, open(&gateway, "/own").await);
     relayed.echoes("three").await;
     relayed.echoes("four").await;
@@ -114,6 +114,7 @@ async fn status_and_sessions_tell_how_it_is() {
     let status = done(&gateway, "status --json").await.json()["status"].clone();
     assert_eq!((&status["state"], &status["pid"]), (&json!("ready"), &json!(gateway.pid())));
     assert_eq!((&status["generation"], &status["sessions"]), (&json!(1), &json!(2)));
+    assert_eq!((&status["connections"], &status["connections_max"]), (&json!(2), &json!(50)));
     assert_eq!(status["nearest_expiry"]["name"], "default.test");
     let expect = json!([
         {"route": "/wss", "to": backend.address.to_string(), "sessions": 1, "state": "served"},
@@ -121,7 +122,10 @@ async fn status_and_sessions_tell_how_it_is() {
     ]);
     assert_eq!(status["routes"], expect);
     let table = done(&gateway, "status").await.out;
-    for expect in ["state         ready", "generation    1", "first expiry  in ", "/own   echo service"] {
+    let connections = "connections   2 of 50 (max_connections) open, 2 so far";
+    for expect in
+        [connections, "state         ready", "generation    1", "first expiry  in ", "/own   echo service"]
+    {
         assert!(table.contains(expect), "no {expect:?} in\n{table}");
     }
 
@@ -142,6 +146,17 @@ async fn status_and_sessions_tell_how_it_is() {
     let line = gateway.wait("session");
     assert_eq!((&line["id"], &line["peer"]), (&relay["id"], &relay["peer"]));
     own.echoes("undisturbed").await;
+}
+
+#[tokio::test]
+async fn a_session_whose_client_is_not_read_is_delayed() {
+    let routes = "[[route]]\npath = \"/own\"\nservice = \"echo\"\n[route.websocket]\nmessages = \"1/h\"\n";
+    let gateway = setup().start(&with_control("", routes));
+    let mut own = open(&gateway, "/own").await;
+    own.echoes("the first").await;
+    assert_eq!(listed(&gateway).await[0]["state"], "open");
+    own.text("one too many").await;
+    until(async || listed(&gateway).await[0]["state"] == "delayed").await;
 }
 
 #[tokio::test]

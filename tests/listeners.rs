@@ -90,6 +90,30 @@ async fn the_address_in_the_header_is_the_clients_whatever_follows() {
 }
 
 #[tokio::test]
+async fn a_header_whose_checksum_is_wrong_is_refused() {
+    let gateway = start("proxy_protocol = [\"127.0.0.1\"]", "[[route]]\npath = \"/\"\nrespond = 204\n");
+    let front = v2([192, 0, 2, 1], 7);
+    let header = |sum: u32| {
+        let tlv = [&[3, 0, 4][..], &sum.to_be_bytes()].concat();
+        [&front[..front.len() - 7], &tlv[..]].concat()
+    };
+    let zeroed = header(0);
+    let crc = zeroed.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 },
+        )
+    });
+    let mut io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    io.write_all(&header(!crc)).await.unwrap();
+    assert_eq!(ask(&mut io, GET).await.status(), 204);
+    let mut io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    io.write_all(&[&header(crc)[..], GET.as_bytes()].concat()).await.unwrap();
+    let line = gateway.wait("no header of the PROXY protocol");
+    assert_eq!(line["cause"], "the checksum of the PROXY protocol's header is wrong");
+}
+
+#[tokio::test]
 async fn the_header_is_demanded_from_balancers_only() {
     let (backend, _seen) = echo().await;
     let strangers = start("proxy_protocol = [\"192.0.2.0/24\"]", &route("/", backend.address));
@@ -274,6 +298,44 @@ async fn unix_sockets_over_reloads_and_takeovers() {
     assert!(!tls.exists() && gateway.path().join("other.sock").exists());
     send_signal(new, "TERM");
     until(async || !http.exists() && !gateway.path().join("other.sock").exists()).await;
+}
+
+#[tokio::test]
+async fn a_socket_that_was_removed_is_made_again_by_a_reload() {
+    let (backend, _seen) = echo().await;
+    let routes = route("/", backend.address) + "[admin]\naddress = \"127.0.0.3:0\"\n";
+    let gateway = start_on_sockets("", "", &routes);
+    let path = gateway.path().join("http.sock");
+    let ready = async || {
+        let mut tcp = TcpStream::connect(gateway.admin()).await.unwrap();
+        ask(&mut tcp, "GET /readyz HTTP/1.1\r\nHost: admin\r\n\r\n").await
+    };
+    let mut live =
+        WebSocket::connect(unix(&gateway, "http.sock").await, "default.test", "/", "").await.unwrap().0;
+    assert_eq!(ready().await.status(), 200);
+    for n in 0..2 {
+        std::fs::remove_file(&path).unwrap();
+        if n == 1 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // of another process, which is dead
+        }
+        let answer = ready().await;
+        assert!(answer.status() == 503 && answer.text().contains("http.sock has been removed or replaced"));
+        let report = gateway.reload();
+        assert_eq!((&report["listeners_added"], &report["listeners_removed"]), (&0.into(), &0.into()));
+        gateway.wait_nth("the socket has been removed or replaced: it is made again", n);
+        assert_eq!(ask(&mut unix(&gateway, "http.sock").await, GET).await.status(), 200);
+        assert_eq!(ready().await.status(), 200);
+        live.echoes("still here").await;
+    }
+    // A process that listens there keeps the path, and the reload is refused.
+    std::fs::remove_file(&path).unwrap();
+    let alive = UnixListener::bind(&path).unwrap();
+    gateway.signal("HUP");
+    gateway.wait("reload refused: the old generation stays in use");
+    let problem = gateway.wait("this problem prevents the reload")["problem"].to_string();
+    assert!(problem.contains("another process") && problem.contains("http.sock"), "{problem}");
+    drop(alive);
+    live.echoes("still here").await;
 }
 
 #[tokio::test]

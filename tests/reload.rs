@@ -186,6 +186,8 @@ async fn sessions_whose_route_has_gone_are_sent_away_and_no_others() {
     rig.gateway.write_config(&without);
     let report = rig.gateway.reload();
     assert_eq!((&report["routes_removed"], &report["sessions_ended"]), (&2.into(), &2.into()));
+    let of = report["sessions_ended_of"].as_str().unwrap();
+    assert!(of == "/gone (1), /echo (1)" || of == "/echo (1), /gone (1)", "{of}");
     for socket in [&mut going, &mut echoing] {
         socket.hears_close(1001).await;
         socket.close(1001).await;

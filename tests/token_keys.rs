@@ -268,6 +268,28 @@ async fn a_file_of_keys_that_changes_is_read_again() {
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(1)).await), (200, 401));
 }
 
+/// A key that is gone ends the sessions whose tokens it has signed, without a reload.
+#[tokio::test]
+async fn sessions_end_with_the_key_of_their_token() {
+    let setup = setup();
+    let file = setup.path().join("keys.json");
+    fs::write(&file, keys(&[0, 1])).unwrap();
+    let gateway = setup.start(&text("jwks = \"keys.json\"").await);
+    let open = async |n: usize| {
+        let io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+        let token = format!("Authorization: Bearer {}\r\n", token(n));
+        WebSocket::connect(io, "default.test", "/", &token).await.unwrap().0
+    };
+    let (mut first, mut second) = (open(0).await, open(1).await);
+    first.echoes("hello").await;
+    fs::write(&file, keys(&[1, 2])).unwrap();
+    first.hears_close(3000).await;
+    second.echoes("still here").await;
+    assert_eq!(status(&gateway, &token(0)).await, 401);
+    let cause = gateway.wait("request")["cause"].clone();
+    assert_eq!(cause, format!("the token is signed with a key that is not known: kid {:?}", "0"));
+}
+
 fn setup_path(gateway: &Gateway, name: &str) -> std::path::PathBuf {
     gateway.path().join(name)
 }

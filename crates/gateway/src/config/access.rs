@@ -50,6 +50,7 @@ options! {
     forward: Table<ForwardOptions>, optional;
     /// How often the server of `forward` is asked for live WebSocket sessions again. A session that it refuses ends with
     /// 3000. Sessions that were opened before a reload has added this keep no question, and are not asked for.
+    /// A change of how often counts for the others at the reload.
     recheck: kind::Duration, optional;
     /// How long a session lives on after the server of `forward` should have been asked for it and could not be.
     recheck_grace: kind::Duration, default = RECHECK_GRACE;

@@ -40,6 +40,7 @@ options! {
     /// read again. A URL is fetched at the start, which waits for it for up to 5 s; until its keys have come, requests get
     /// 503. It is fetched again when its answer is no longer good (`max-age`, a minute at least), after `refresh` at the latest,
     /// and at most once a minute when a token names a key that is not known. If that fails, the keys that there are stay in use.
+    /// When a key is gone, WebSockets whose tokens named it end with 3000.
     jwks: KeysFrom, required = "\"keys.json\"";
     /// With a URL: how long after the last time the keys are fetched again at the latest.
     refresh: kind::Duration, default = REFRESH;
@@ -202,8 +203,8 @@ impl Config {
     }
 }
 
-/// Reads a file of keys; blocks.
-fn read_keys(keys: &TokenKeys, path: &Path, stamp: Stamp) -> Result<(), String> {
+/// Reads a file of keys, and says whether a key that there was is gone; blocks.
+fn read_keys(keys: &TokenKeys, path: &Path, stamp: Stamp) -> Result<bool, String> {
     match file::read(path, KEYS_LEN_MAX as u64).map(|content| content.bytes) {
         Ok(Some(text)) => keys.use_text(&text, stamp).map_err(str::to_owned),
         Ok(None) => Err("is longer than 1 MiB".to_owned()),
@@ -217,8 +218,8 @@ pub(crate) struct KeysChange {
     pub file: PathBuf,
     /// What it looks like now.
     pub stamp: Stamp,
-    /// The keys in use are those that it has now; or why not.
-    pub result: Result<(), String>,
+    /// The keys in use are those that it has now, and whether one that there was is gone; or why they are not.
+    pub result: Result<bool, String>,
 }
 
 /// Reads a file of keys again if it has changed; blocks. `None`: it has not.

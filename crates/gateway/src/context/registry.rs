@@ -83,6 +83,10 @@ impl SessionOpener {
         self.identity.as_deref()?.subject.as_deref()
     }
 
+    fn keeps_question(&self) -> bool {
+        self.identity.as_deref().is_some_and(|identity| identity.recheck.is_some())
+    }
+
     fn expiry(&self) -> Option<u64> {
         self.identity.as_deref()?.expiry
     }
@@ -222,8 +226,26 @@ impl Registry {
     pub fn recheck_at(&self, id: u64, at: Option<u64>) {
         let mut inner = self.lock();
         let (Some(at), Some(entry)) = (at, inner.live.get_mut(&id)) else { return };
-        entry.recheck_at = at;
+        let before = std::mem::replace(&mut entry.recheck_at, at);
+        inner.rechecks.remove(&(before, id));
         inner.rechecks.insert((at, id));
+    }
+
+    /// An authorization server is asked again no later than the routes of now want it: `route` is the one of a session.
+    pub fn recheck_by<'a>(&self, route: impl Fn(&RouteId) -> Option<&'a Route>) {
+        let sooner: Vec<(u64, u64)> = {
+            let inner = self.lock();
+            let entries = inner.live.iter().filter(|(_, entry)| entry.who.keeps_question());
+            let next = entries.filter_map(|(id, entry)| {
+                let at = first_recheck(route(&entry.route.id)?, &entry.who);
+                let is_sooner = at > 0 && (entry.recheck_at == 0 || at < entry.recheck_at);
+                is_sooner.then_some((*id, at))
+            });
+            next.collect()
+        };
+        for (id, at) in sooner {
+            self.recheck_at(id, Some(at));
+        }
     }
 
     /// The handles of those `count` sessions at most whose peers have taken nothing for the longest while
@@ -318,8 +340,7 @@ impl Registry {
 
 /// When an authorization server is asked for a session again that begins, or comes from another process; 0: never.
 fn first_recheck(route: &Route, who: &SessionOpener) -> u64 {
-    let keeps_question = who.identity.as_deref().is_some_and(|identity| identity.recheck.is_some());
-    let auth = route.access.as_ref().filter(|_| keeps_question).and_then(|access| access.auth.as_ref());
+    let auth = route.access.as_ref().filter(|_| who.keeps_question()).and_then(|access| access.auth.as_ref());
     let Some(interval) = auth.and_then(|auth| auth.recheck) else { return 0 };
     unix_secs() + spread(interval, 0.5..1.0)
 }

@@ -36,6 +36,7 @@ use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
 use crate::ops::control::socket::SocketClaim;
+use crate::ops::listener_sockets::ListenerSockets;
 use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
@@ -74,8 +75,6 @@ pub(super) struct RunningGateway {
     pub(super) workers: Vec<Handle>,
     /// By the address in the configuration.
     pub(super) listening: HashMap<ListenAddress, ListenAddress>,
-    /// The paths of Unix sockets that are removed with their listeners.
-    pub(super) claims: HashMap<ListenAddress, SocketClaim>,
     pub(super) generation: u64,
     pub(super) program: Program,
     pub(super) inherited: Inherited,
@@ -114,6 +113,8 @@ pub(super) struct Begun {
     pub(super) downs: mpsc::UnboundedReceiver<Down>,
     /// Names of servers lead elsewhere.
     pub(super) servers: watch::Receiver<()>,
+    /// Keys of tokens are gone.
+    pub(super) keys: watch::Receiver<()>,
 }
 
 impl RunningGateway {
@@ -177,6 +178,7 @@ impl RunningGateway {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let servers = resolver.serve(site.clone());
         token_keys.watch(site.clone());
+        let keys = token_keys.lost();
         let casing = upgrade_handler::casing::canonical();
         let (end, ended) = mpsc::channel(workers);
         let drained = inherited
@@ -218,6 +220,7 @@ impl RunningGateway {
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
             moves: MoveTotals::default(),
+            sockets: ListenerSockets::default(),
             started: tokio::time::Instant::now(),
             stage: Mutex::new(LifecycleStage::Starting),
         });
@@ -234,7 +237,6 @@ impl RunningGateway {
             expiries: Expiries::default(),
             workers,
             listening: HashMap::new(),
-            claims: HashMap::new(),
             generation: 1,
             program,
             inherited,
@@ -251,7 +253,7 @@ impl RunningGateway {
         };
         gateway.keep_drained();
         let closed = Closed { config, ticket_keys, listeners, outside: to_open };
-        Ok((Begun { gateway, predecessor: None, ended, demands, downs, servers }, closed))
+        Ok((Begun { gateway, predecessor: None, ended, demands, downs, servers, keys }, closed))
     }
 
     /// Begins to accept connections.
@@ -281,7 +283,7 @@ impl RunningGateway {
         if let (ListenAddress::Unix(path), false) = (&address, is_activated)
             && let Some(claim) = claim.or_else(|| SocketClaim::adopt(Path::new(&**path)))
         {
-            self.claims.insert(address.clone(), claim);
+            self.overview.sockets.hold(address.clone(), claim);
         }
         for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             // A worker that is gone is noticed where it ended.

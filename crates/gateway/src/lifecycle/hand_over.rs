@@ -60,9 +60,7 @@ impl RunningGateway {
         self.acme.stop(); // before the new process begins to order
         stop_accepting(&self.workers, &successor.listeners);
         for address in &successor.listeners {
-            if let Some(claim) = self.claims.remove(address) {
-                claim.release();
-            }
+            self.overview.sockets.release(address);
         }
         info!(
             pid = std::process::id(),

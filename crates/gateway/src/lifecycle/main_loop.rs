@@ -18,7 +18,8 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Serves until a signal ends it.
 pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
-    let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs, mut servers } = begun;
+    let Begun { mut gateway, mut predecessor, mut ended, mut demands, mut downs, mut servers, mut keys } =
+        begun;
     let mut work = Work::Nothing;
     let mut wanted = Wanted::default();
     let mut expiry_check = interval(EXPIRY_CHECK_INTERVAL);
@@ -59,6 +60,7 @@ pub(super) async fn run(begun: Begun, signals: &mut Signals) -> Ending {
             },
             Some(server) = downs.recv() => gateway.close_down(server),
             Ok(()) = servers.changed() => gateway.follow_servers(),
+            Ok(()) = keys.changed() => gateway.end_unauthorized(),
             arrival = withdrawn(&mut predecessor) => {
                 gateway.settle_arrivals(arrival);
                 gateway.take_charge();

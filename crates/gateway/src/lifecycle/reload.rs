@@ -1,12 +1,13 @@
 //! SIGHUP: all files are read again, checked as a whole, and swapped in; or nothing changes.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use frame_core::close::{GOING_AWAY, UNAUTHORIZED};
 use tokio::task::spawn_blocking;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::drain::{self, DrainPace};
 use super::gateway::RunningGateway;
@@ -21,6 +22,9 @@ use crate::net::{clock, options};
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
 use crate::worker::Command;
+
+/// So many routes are named whose sessions end.
+const ROUTES_SHOWN: usize = 9;
 
 impl RunningGateway {
     /// Begins to read all files again.
@@ -79,7 +83,8 @@ impl RunningGateway {
     }
 
     /// Ends the sessions whose clients may not have them any more, by what the sessions know of them.
-    fn end_unauthorized(&self, site: &Site) {
+    pub(super) fn end_unauthorized(&self) {
+        let site = &self.site.load_full();
         let sessions = self
             .workers
             .iter()
@@ -91,6 +96,27 @@ impl RunningGateway {
                 close_code = UNAUTHORIZED,
                 "sessions end: their clients are no longer allowed to have them"
             );
+        }
+    }
+
+    /// The routes whose sessions `site` sends away, those with the most sessions first, and how many they are.
+    fn routes_ended(&self, site: &Site) -> Vec<String> {
+        let counts = self.overview.live_by_route().into_iter();
+        let mut gone: Vec<_> = counts.filter(|(id, count)| *count > 0 && site.sends_away(id)).collect();
+        gone.sort_unstable_by_key(|(_, count)| Reverse(*count));
+        let mut shown: Vec<String> =
+            gone.iter().take(ROUTES_SHOWN).map(|(id, count)| format!("{id} ({count})")).collect();
+        if gone.len() > ROUTES_SHOWN {
+            shown.push(format!("and {} more", gone.len() - ROUTES_SHOWN));
+        }
+        shown
+    }
+
+    /// Asks authorization servers for live sessions as often as the routes of now say.
+    fn recheck(&self) {
+        let site = self.site.load_full();
+        for worker in &self.workers {
+            worker.sessions.recheck_by(|id| site.route(id).map(|route| &**route));
         }
     }
 
@@ -109,6 +135,12 @@ impl RunningGateway {
         }
     }
 
+    fn unlisten(&self, address: &ListenAddress) {
+        for worker in &self.workers {
+            let _ = worker.commands.send(Command::Unlisten { address: address.clone() });
+        }
+    }
+
     fn swap(&mut self, candidate: Candidate) -> Result<Reloaded, Problems> {
         let config = &candidate.config;
         let mut problems = Vec::new();
@@ -122,8 +154,12 @@ impl RunningGateway {
         let old = self.site.load_full();
         let mut opened = Vec::new();
         for listener in &config.listeners {
-            if self.listening.contains_key(&listener.address) {
+            let is_lost = self.overview.sockets.is_lost(&listener.address);
+            if self.listening.contains_key(&listener.address) && !is_lost {
                 continue;
+            }
+            if is_lost {
+                warn!(address = %listener.address, "the socket has been removed or replaced: it is made again");
             }
             match self.inherited.listen(&listener.address, self.workers.len()) {
                 Ok(sockets) => opened.push(sockets),
@@ -162,8 +198,12 @@ impl RunningGateway {
         self.site.store(site.clone());
         self.resolver.keep(site.all_routes());
         self.token_keys.keep(site.all_routes());
-        let listeners_added = opened.len();
+        let listeners_added = opened.iter().filter(|l| !self.listening.contains_key(&l.address)).count();
         for listener in opened {
+            // In place of a Unix socket that clients can't find any more; its connections live on.
+            if self.listening.contains_key(&listener.address) {
+                self.unlisten(&listener.address);
+            }
             self.listen(listener);
         }
         self.outside.settle(&config, outside, &self.access);
@@ -171,11 +211,9 @@ impl RunningGateway {
             self.listening.keys().filter(|address| site.listener_state(address).is_none()).cloned().collect();
         for address in &gone {
             self.listening.remove(address);
-            self.claims.remove(address);
+            self.overview.sockets.remove(address);
             info!(%address, "no longer listening");
-            for worker in &self.workers {
-                let _ = worker.commands.send(Command::Unlisten { address: address.clone() });
-            }
+            self.unlisten(address);
         }
         let routes_added = site.route_ids().difference(old.route_ids()).count();
         let routes_removed = old.route_ids().difference(site.route_ids()).count();
@@ -188,8 +226,10 @@ impl RunningGateway {
             code: GOING_AWAY,
             moves: false,
         };
+        let routes_ended = self.routes_ended(&site);
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
-        self.end_unauthorized(&site);
+        self.end_unauthorized();
+        self.recheck();
         self.keep_drained();
         self.prober.follow(&site);
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();
@@ -210,6 +250,7 @@ impl RunningGateway {
             listeners_added,
             listeners_removed: gone.len(),
             sessions_ended: ended,
+            routes_ended,
             warnings,
             took_ms: 0, // known in the end
         })
@@ -234,6 +275,7 @@ fn log_reload(report: &Reloaded) {
         listeners_added = report.listeners_added,
         listeners_removed = report.listeners_removed,
         sessions_ended = report.sessions_ended,
+        sessions_ended_of = shown(&report.routes_ended),
         took_ms = report.took_ms,
         "reloaded"
     );

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -34,6 +35,8 @@ const FILES_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct TokenKeyKeeper {
     running: Mutex<Vec<Running>>,
     files: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// A key is gone: sessions are judged again.
+    lost: watch::Sender<()>,
 }
 
 struct Running {
@@ -75,7 +78,13 @@ impl TokenKeyKeeper {
 
     /// Looks at the files of `site` from now on.
     pub(super) fn watch(&self, site: Arc<ArcSwap<Site>>) {
-        *lock(&self.files) = Some(AbortOnDropHandle::new(tokio::spawn(watch_files(site))));
+        let task = tokio::spawn(watch_files(site, self.lost.clone()));
+        *lock(&self.files) = Some(AbortOnDropHandle::new(task));
+    }
+
+    /// Changes when a key is gone, by which tokens of live sessions may be signed.
+    pub(super) fn lost(&self) -> watch::Receiver<()> {
+        self.lost.subscribe()
     }
 
     fn follow(&self, url: &Arc<KeyUrl>) -> Arc<FetchedKeys> {
@@ -84,25 +93,27 @@ impl TokenKeyKeeper {
             return known.keys.clone();
         }
         let keys = Arc::new(FetchedKeys::new(url.clone()));
-        let task = AbortOnDropHandle::new(tokio::spawn(keep_fetched(keys.clone())));
+        let task = AbortOnDropHandle::new(tokio::spawn(keep_fetched(keys.clone(), self.lost.clone())));
         running.push(Running { keys: keys.clone(), _task: task });
         keys
     }
 }
 
 /// Fetches keys again and again.
-async fn keep_fetched(keys: Arc<FetchedKeys>) {
+async fn keep_fetched(keys: Arc<FetchedKeys>, lost: watch::Sender<()>) {
     let url = format!("{}{}", keys.url.endpoint.url(), keys.url.uri);
     let mut failures = 0;
     loop {
         let (result, max_age) = fetch_once(&keys.url).await;
         let wait = match result {
             Ok(fetched) => {
+                if keys.end(Some(fetched)) {
+                    lost.send_replace(());
+                }
                 if failures > 0 {
                     info!(url, "the keys of tokens can be fetched again");
                 }
                 failures = 0;
-                keys.end(Some(fetched));
                 let refresh = keys.url.refresh;
                 spread(max_age.map_or(refresh, |age| age.max(MAX_AGE_MIN).min(refresh)).max(RETRY.0))
             }
@@ -144,7 +155,7 @@ async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) 
 }
 
 /// Reads files again that have changed.
-async fn watch_files(site: Arc<ArcSwap<Site>>) {
+async fn watch_files(site: Arc<ArcSwap<Site>>, lost: watch::Sender<()>) {
     let mut told = HashMap::<PathBuf, Stamp>::new();
     loop {
         sleep(FILES_INTERVAL).await;
@@ -159,9 +170,12 @@ async fn watch_files(site: Arc<ArcSwap<Site>>) {
         for change in changes {
             let file = change.file.display();
             match change.result {
-                Ok(()) => {
+                Ok(loses_some) => {
                     info!(%file, "the keys of tokens were read again");
                     told.remove(&change.file);
+                    if loses_some {
+                        lost.send_replace(());
+                    }
                 }
                 // It is looked at again and again, and told once.
                 Err(_) if told.get(&change.file) == Some(&change.stamp) => {}

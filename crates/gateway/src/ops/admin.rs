@@ -149,10 +149,9 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
         // The main thread is alive, or there would be no answer.
         "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => {
-            let stage = overview.stage();
-            let is_ready = stage.is_ready();
+            let (is_ready, sentence) = overview.readiness();
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, format!("{}\n", stage.as_str()))
+            (status, format!("{sentence}\n"))
         }
         "/metrics" => {
             kind = metrics::CONTENT_TYPE;

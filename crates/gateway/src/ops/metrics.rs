@@ -26,7 +26,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 pub(crate) fn render(overview: &Overview) -> String {
     let mut page = Page::default();
     page.family("wssgate_ready", "gauge", "1 if the gateway is ready, as /readyz answers.");
-    page.sample(&[], u8::from(overview.stage().is_ready()));
+    page.sample(&[], u8::from(overview.readiness().0));
     page.family(
         "wssgate_generation",
         "gauge",

@@ -3,6 +3,7 @@
 pub(crate) mod acme;
 pub(crate) mod admin;
 pub mod control;
+pub(crate) mod listener_sockets;
 pub(crate) mod metrics;
 pub(crate) mod overview;
 pub(crate) mod reserve;

@@ -14,6 +14,7 @@ use crate::context::registry::{Entry, Registry};
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
 use crate::ops::acme::AcmeOverview;
+use crate::ops::listener_sockets::ListenerSockets;
 use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
@@ -104,6 +105,8 @@ pub struct Overview {
     pub reloads_refused: AtomicU64,
     /// Sessions that came from another process, or were to go to one.
     pub moves: MoveTotals,
+    /// The Unix sockets of its listeners.
+    pub(crate) sockets: ListenerSockets,
     /// When the process was started.
     pub started: Instant,
     /// How far it has come.
@@ -115,6 +118,18 @@ impl Overview {
     #[must_use]
     pub fn stage(&self) -> LifecycleStage {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether new connections are welcome and find the gateway; and a sentence about that.
+    #[must_use]
+    pub fn readiness(&self) -> (bool, String) {
+        let stage = self.stage();
+        match self.sockets.first_lost().filter(|_| stage == LifecycleStage::Ready) {
+            Some(address) => {
+                (false, format!("the socket {address} has been removed or replaced: a reload makes it again"))
+            }
+            None => (stage.is_ready(), stage.as_str().to_owned()),
+        }
     }
 
     /// It has come so far.

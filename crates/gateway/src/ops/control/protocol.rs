@@ -102,6 +102,11 @@ pub struct Status {
     pub reloads_refused: u64,
     /// Connections of clients so far.
     pub connections_accepted: u64,
+    /// Connections of clients that are open, those of sessions included.
+    pub connections: u64,
+    /// How many there may be; `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_max: Option<u64>,
     /// Live sessions.
     pub sessions: usize,
     /// Addresses as the configuration has them.
@@ -240,7 +245,8 @@ pub struct SessionInfo {
     /// Who the client is, where the route finds that out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// `open`, `closing`, or `redialling`: it has no backend at the moment, and looks for one.
+    /// `open`, `closing`, `delayed`: its client is not read at the moment, by `messages` or `bytes`; or `redialling`: it
+    /// has no backend at the moment, and looks for one.
     pub state: String,
     /// Of one whose upstream has `session_lost = "redial"`: how often it has got another backend.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -304,6 +310,8 @@ pub struct Reloaded {
     pub listeners_removed: usize,
     /// Sessions that will be closed, because their route has gone.
     pub sessions_ended: usize,
+    /// Those routes, each with the number of its sessions.
+    pub routes_ended: Vec<String>,
     /// What is wrong and does not forbid the reload.
     pub warnings: Vec<String>,
     /// From the order to the swap.

@@ -391,7 +391,12 @@ impl From<Entry> for Seen {
                 to: route.action.to_string(),
                 protocol: who.protocol.to_owned(),
                 subject: who.subject().map(Into::into),
-                state: if is_searching && !is_ordered { "redialling" } else { state(is_ordered) }.to_owned(),
+                state: match (is_ordered, is_searching) {
+                    (false, true) => "redialling",
+                    (false, false) if handle.is_delayed() => "delayed",
+                    _ => state(is_ordered),
+                }
+                .to_owned(),
                 redials: status.map(|status| status.redials()),
                 no_redial,
                 ..SessionInfo::default()
@@ -542,13 +547,15 @@ fn status(overview: &Overview) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        state: overview.stage().as_str().to_owned(),
+        state: overview.readiness().1,
         uptime_s: overview.started.elapsed().as_secs(),
         workers: overview.sessions.len(),
         generation: overview.generation(),
         reloads_taken: overview.reloads_taken.load(Ordering::Relaxed),
         reloads_refused: overview.reloads_refused.load(Ordering::Relaxed),
         connections_accepted: overview.accepted(),
+        connections: overview.quotas.connections.load(Ordering::Relaxed),
+        connections_max: site.connections_max,
         sessions: overview.live(),
         listeners: site.addresses().iter().map(|address| site.hidden.hide(&address.to_string())).collect(),
         routes,

@@ -75,7 +75,8 @@ fn status(status: &Status) -> String {
     fact("reloads", &format!("{} taken, {} refused", status.reloads_taken, status.reloads_refused));
     fact("workers", &status.workers.to_string());
     fact("listeners", &status.listeners.join(", "));
-    fact("connections", &format!("{} so far", status.connections_accepted));
+    let of = status.connections_max.map(|max| format!(" of {max} (max_connections)")).unwrap_or_default();
+    fact("connections", &format!("{}{of} open, {} so far", status.connections, status.connections_accepted));
     fact("sessions", &status.sessions.to_string());
     if let Some(first) = &status.nearest_expiry {
         fact("first expiry", &expiry(first));
@@ -278,7 +279,11 @@ fn reloaded(report: &Reloaded) -> String {
     fact("routes", &format!("{} ({added} added, {removed} removed)", report.routes));
     let (added, removed) = (report.listeners_added, report.listeners_removed);
     fact("listeners", &format!("{added} added, {removed} removed"));
-    fact("sessions ended", &report.sessions_ended.to_string());
+    let of = match &report.routes_ended[..] {
+        [] => String::new(),
+        routes => format!(", of routes that are gone: {}", routes.join(", ")),
+    };
+    fact("sessions ended", &format!("{}{of}", report.sessions_ended));
     fact("took", &format!("{} ms", report.took_ms));
     for warning in &report.warnings {
         let _ = writeln!(text, "warning: {warning}");

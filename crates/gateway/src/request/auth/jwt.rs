@@ -12,8 +12,9 @@ use crate::context::identity::{Identity, Token};
 use crate::request::auth::findings::{Asker, Taken};
 use crate::request::reply::ErrorResponse;
 use crate::site::jwt::Jwt;
-use crate::site::jwt::verify::{Claims, TokenFault, verify};
+use crate::site::jwt::verify::{Claims, TokenFault, key_id, verify};
 use crate::site::route::Route;
+use crate::telemetry::peer::cut;
 
 /// Takes the token out of a request, wherever its route reads one.
 pub(in crate::request) fn take(route: &Arc<Route>, head: &mut Parts, kind: &mut RequestKind) -> Taken {
@@ -63,7 +64,10 @@ pub(super) async fn judge(
     judged.and_then(|claims| believe(jwt, &claims, (identity, fields))).map_err(|fault| {
         asker.failed();
         let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{fault}\"");
-        let answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, fault.to_string());
+        let mut answer = ErrorResponse::new(StatusCode::UNAUTHORIZED, fault.to_string());
+        if let (TokenFault::UnknownKey, Some(id)) = (fault, key_id(token)) {
+            answer = answer.because(format!("{fault}: kid {:?}", cut(&id)));
+        }
         match HeaderValue::try_from(challenge) {
             Ok(challenge) => answer.with(WWW_AUTHENTICATE, challenge),
             Err(_) => answer,

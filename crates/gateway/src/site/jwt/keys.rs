@@ -90,6 +90,15 @@ impl KeySet {
         self.0.iter().filter(is_named).filter(move |key| key.algorithms.contains(&algorithm))
     }
 
+    /// Some token that is signed with one of these keys may not be with one of the `newer` ones.
+    #[must_use]
+    pub fn loses_some(&self, newer: &Self) -> bool {
+        self.0.iter().any(|key| match &key.id {
+            Some(id) => !newer.knows(Some(id)),
+            None => newer.0.iter().all(|key| key.id.is_some()),
+        })
+    }
+
     /// There is a key of this id, or one that has none.
     #[must_use]
     pub fn knows(&self, id: Option<&str>) -> bool {

@@ -59,13 +59,15 @@ impl TokenKeys {
         Self { source, written_at, read: ArcSwapOption::empty(), fetched: OnceLock::new() }
     }
 
-    /// Understands what the file holds, and uses that from now on.
+    /// Understands what the file holds, and uses that from now on. Says whether a key that there was is gone.
     ///
     /// # Errors
     /// What is wrong with it; no text of it is repeated.
-    pub fn use_text(&self, text: &[u8], stamp: Stamp) -> Result<(), &'static str> {
-        self.read.store(Some(Arc::new((KeySet::read(text)?, stamp))));
-        Ok(())
+    pub fn use_text(&self, text: &[u8], stamp: Stamp) -> Result<bool, &'static str> {
+        let keys = KeySet::read(text)?;
+        let loses_some = self.read.load().as_ref().is_some_and(|read| read.0.loses_some(&keys));
+        self.read.store(Some(Arc::new((keys, stamp))));
+        Ok(loses_some)
     }
 
     /// The stamp of the file when its keys were read.
@@ -137,13 +139,18 @@ impl FetchedKeys {
         self.keys.load().is_some()
     }
 
-    /// The URL has been asked: these are the keys from now on; `None`: those that there are stay.
-    pub fn end(&self, keys: Option<KeySet>) {
+    /// The URL has been asked: these are the keys from now on; `None`: those that there are stay. Says whether a key that
+    /// there was is gone.
+    pub fn end(&self, keys: Option<KeySet>) -> bool {
+        let mut loses_some = false;
         if let Some(keys) = keys {
-            self.keys.store(Some(Arc::new(keys)));
+            let old = self.keys.swap(Some(Arc::new(keys)));
+            let new = self.keys.load();
+            loses_some = old.zip(new.as_ref()).is_some_and(|(old, new)| old.loses_some(new));
         }
         self.is_wanted.store(false, Ordering::Release);
         self.ended.send_modify(|count| *count += 1);
+        loses_some
     }
 
     /// Waits until the URL has been asked once.

@@ -121,6 +121,12 @@ pub fn verify(jwt: &Jwt, keys: &KeySet, token: &str, now: u64) -> Result<Claims,
     Err(fault)
 }
 
+/// The id of the key that a token names, for the log: it is no secret, and no claim.
+#[must_use]
+pub fn key_id(token: &str) -> Option<String> {
+    decode_header(token).ok()?.kid
+}
+
 fn fault_of(e: &jsonwebtoken::errors::Error) -> TokenFault {
     use jsonwebtoken::errors::ErrorKind;
     match e.kind() {
