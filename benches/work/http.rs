@@ -11,7 +11,7 @@ use gateway::internals::AccessLog;
 use gateway::internals::ClientLimits;
 use gateway::internals::Registry;
 use gateway::internals::Sinks;
-use gateway::internals::{Common, Connection, Redirect, Worker};
+use gateway::internals::{Common, Connection, ConnectionSlot, Redirect, Worker};
 use gateway::internals::{http1, http2};
 use gateway::site::Site;
 use gateway::site::route::Action;
@@ -74,6 +74,7 @@ pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) ->
         tls: None,
         redirect: Redirect::No,
         limits: ClientLimits::DEFAULT,
+        slot: ConnectionSlot::new(&worker.quotas),
         worker,
         own: OnceLock::new(),
     })

@@ -40,6 +40,7 @@ pub mod command {
 /// What the benches measure. Not for other programs: it changes without notice.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::context::quotas::ConnectionSlot;
     pub use crate::context::registry::Registry;
     pub use crate::context::{Common, Connection, Redirect, Worker};
     pub use crate::edge::{http1, http2};
