@@ -154,7 +154,9 @@ pub(super) fn read(
             "challenge: dns-01 needs dns_command, the program that puts records into the DNS",
         );
     }
-    if !listeners.iter().any(|listener| listener.tls.is_some()) {
+    if listeners.is_empty() {
+        // That has been said already.
+    } else if !listeners.iter().any(|listener| listener.tls.is_some()) {
         d.missing(place, "[acme]: no listener speaks TLS, so there is nothing to use certificates for");
     } else if challenge == ChallengeKind::Http01 && listeners.iter().all(|listener| listener.tls.is_some()) {
         d.missing(

@@ -494,6 +494,10 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
     };
     // Only these servers have any.
     let text = if key == "subprotocols" { FILE.replace("http://a", "tcp://a:1") } else { FILE.to_owned() };
+    // With these the certificates have to be watched.
+    let acme = "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n[acme]\nnames = \"a.test\"\n\
+                [acme.external_account]\nkey_id = \"k\"\nhmac_key = \"AQID\"\n";
+    let text = if section.starts_with("[acme") { text + acme } else { text };
     let mut file: Vec<String> = Vec::new();
     let mut is_here = false;
     for old in text.lines() {
@@ -511,6 +515,11 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         // For a listener without TLS, beside one with it.
         return file.replace(line, &format!("tls = false\n{line}"))
             + "[[listener]]\naddress = \"127.0.0.1:444\"\n";
+    }
+    if section == "[acme]" && (key.starts_with("dns_") || line.contains("dns-01")) {
+        let command = if key == "dns_command" { "" } else { "dns_command = \"x\"\n" };
+        let challenge = if key == "challenge" { "" } else { "challenge = \"dns-01\"\n" };
+        return file.replace(line, &format!("{challenge}{command}{line}"));
     }
     if section == "[route.access.jwt]" && matches!(key, "ca" | "refresh" | "timeout") {
         return file.replace("jwks = \"keys.json\"", "jwks = \"https://issuer/keys\"");
