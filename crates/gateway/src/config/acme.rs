@@ -85,7 +85,7 @@ options! {
     /// The id of the key.
     key_id: kind::PlainText, required = "\"kid-1\"";
     /// The key, in base64. Keep it out of the file: `"${EAB_HMAC_KEY}"` takes it from the environment.
-    hmac_key: kind::PlainText, required = "\"${EAB_HMAC_KEY}\"";
+    hmac_key: kind::PlainText, required = "\"AQIDBAUGBwgJCgsMDQ4PEA==\"";
 }
 
 /// Names, each alone or in a list of those that share a certificate.
@@ -184,8 +184,8 @@ pub(super) fn read(
         server_url::read(d, "directory", &directory, section.ca.as_ref())?;
     }
     let external_account = section.external_account.and_then(|at| external_account(d, at.value));
-    let dns_command = section.dns_command.map(|at| at.value).unwrap_or_default();
-    if has_command && dns_command.first().is_none_or(String::is_empty) {
+    let dns_command = section.dns_command.map(|at| at.value);
+    if dns_command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
         d.problem(command_at, "dns_command: expected a program, such as [\"/usr/local/bin/dns-record\"]");
     }
     Some(AcmeSettings {
@@ -198,7 +198,7 @@ pub(super) fn read(
         key_type: section.key_type.value,
         profile: section.profile.map(|at| at.value),
         external_account,
-        dns_command,
+        dns_command: dns_command.unwrap_or_default(),
         dns_wait: section.dns_wait.value,
     })
 }
