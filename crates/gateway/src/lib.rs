@@ -46,6 +46,7 @@ pub mod internals {
     pub use crate::edge::{http1, http2};
     pub use crate::net::limits::ClientLimits;
     pub use crate::net::stream::Transport;
-    pub use crate::telemetry::access::AccessLog;
-    pub use crate::telemetry::record::Sinks;
+    pub use crate::telemetry::access::{AccessLog, PreparedAccess};
+    pub use crate::telemetry::pending::{Flush, begin as begin_worker};
+    pub use crate::telemetry::record::{Kind, Record, Sink, Sinks};
 }

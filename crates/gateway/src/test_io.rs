@@ -67,7 +67,7 @@ impl Scene {
         let certificates = Certificates::new(Loaded::default(), 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
         let site = Arc::new(ArcSwap::from_pointee(site));
-        let sinks = Sinks::new(vec![Box::new(AccessLog)]);
+        let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
         let transit = Arc::default();
         let (quotas, passwords) = (Arc::default(), Arc::default());

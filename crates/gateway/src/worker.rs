@@ -30,6 +30,7 @@ use crate::net::sweep::{self};
 use crate::request::file::kept;
 use crate::request::redial::moved::read as read_redialer;
 use crate::session::arrivals::{Arrivals, go_back};
+use crate::telemetry::pending;
 use crate::upstream::http2::connections::Connections;
 
 /// Also the longest that a worker sleeps: a timer for later than its next turn needs no system call
@@ -134,12 +135,13 @@ pub(crate) fn start(
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
     let http2 = worker.http2.clone();
     let (tasks, under_way) = (worker.tasks.clone(), worker.under_way.clone());
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().on_thread_park(pending::flush).build()?;
     Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
+        let _lines = pending::begin();
+        let runtime = runtime; // whatever is still alive is dropped with it, first of the three: cut
         runtime.block_on(run(worker, inbox));
-        // Whatever is still alive is dropped with the runtime: cut.
-        drop(runtime);
     })?;
     Ok(Handle { commands, sessions, accepted, http2, pressure, tasks, under_way })
 }
@@ -215,6 +217,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             },
             () = worker.tasks.wait() => return, // closed and empty
             _ = prune.tick() => {
+                pending::flush(); // it may never sleep
                 worker.pool.prune();
                 kept::prune();
                 worker.auth_pool.prune();

@@ -25,6 +25,7 @@ mod include;
 pub(crate) mod jwt;
 mod kind;
 mod listener;
+mod log;
 mod machine;
 mod model;
 mod names;
@@ -56,6 +57,7 @@ pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;
 use self::kind::Options;
+pub use self::log::LogSettings;
 pub use self::model::{
     Admin, CONTROL_SOCKET, CertificatePlaces, Config, ControlSocket, Listener, NamedPlaces,
 };
@@ -65,6 +67,7 @@ pub use self::reference::reference;
 pub use self::schema::schema;
 use self::top_level::TopLevel;
 pub use crate::net::listening::ListenAddress;
+pub use crate::telemetry::access::{AccessFormat, AccessTarget};
 
 impl Config {
     /// Reads and checks a file.

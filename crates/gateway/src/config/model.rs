@@ -11,6 +11,7 @@ use tls_acceptor::{AcceptorSettings, Plan};
 
 use super::acme_settings::AcmeSettings;
 use super::dns::DnsSettings;
+use super::log::LogSettings;
 use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
@@ -98,6 +99,8 @@ pub struct Config {
     pub file_directories: Vec<(PathBuf, Place)>,
     /// How names of servers are looked up.
     pub dns: DnsSettings,
+    /// Where lines of requests and sessions go.
+    pub log: LogSettings,
     /// What is served; no two for the same host, path and conditions.
     pub routes: Vec<Arc<Route>>,
     /// Names of upstreams that no route has.
@@ -134,6 +137,7 @@ impl Default for Config {
             acme: None,
             file_directories: Vec::new(),
             dns: DnsSettings::default(),
+            log: LogSettings::default(),
             routes: Vec::new(),
             upstreams_unused: Vec::new(),
         }

@@ -469,7 +469,7 @@ fn one_string_may_stand_for_a_list() {
 pub(super) fn with_line(section: &str, line: &str) -> String {
     const FILE: &str = "the top level\n[[listener]]\naddress = \"127.0.0.1:443\"\n[certificates]\ndirectory = \"certs\"\n\
         [[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n[certificate.client_auth]\nca = \"ca.pem\"\n[[route]]\npath = \"/a\"\nproxy = \"http://a\"\n\
-        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.jwt]\njwks = \"keys.json\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[dns]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
+        [route.when]\n[route.websocket]\n[route.access]\nrequests = \"50/s\"\n[route.access.basic]\nfile = \"users\"\n[route.access.jwt]\njwks = \"keys.json\"\n[route.access.forward]\nurl = \"http://verify/\"\n[admin]\n[control]\n[dns]\n[log]\n[[route]]\npath = \"/b\"\n[route.redirect]\nto = \"/new\"\n\
          [[route]]\npath = \"/c\"\n[route.respond]\nbody = \"c\"\n\
          [[route]]\npath = \"/d\"\n[route.files]\ndirectory = \"www\"\n\
          [[route]]\npath = \"/g\"\n[route.fastcgi]\nserver = \"a:1\"\nroot = \"www\"\n\

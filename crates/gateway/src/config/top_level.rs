@@ -10,7 +10,7 @@ use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
-use super::{acme, certificates, dns, listener, route, rules, upstream, values};
+use super::{acme, certificates, dns, listener, log, route, rules, upstream, values};
 use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
@@ -77,6 +77,8 @@ options! {
     acme: Table<acme::AcmeOptions>, optional;
     /// How names of backends are looked up.
     dns: Table<dns::DnsOptions>, optional;
+    /// The access log.
+    log: Table<log::LogOptions>, optional;
     /// Servers that routes name together.
     upstream: Tables<upstream::UpstreamOptions>, optional;
     /// What is served.
@@ -203,6 +205,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         file_directories: d.take_directories(),
         upstreams_unused: upstreams.unused(&routes),
         dns: dns::read(top.dns.map(|at| at.value)),
+        log: log::read(top.log.map(|at| at.value)),
         routes,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use frame_core::handle::{EndMode, Order};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::signals::{Arrived, Ending, Signals};
@@ -79,14 +79,38 @@ pub(super) fn end_sessions(
     count
 }
 
-/// Ends the gateway in order: first, for `drain_delay`, it only says that it is not ready; then
-/// nothing more is accepted, HTTP/2 gets GOAWAY, HTTP/1.1 ends after the request in flight,
-/// WebSockets get a Close; what is left at the deadline is cut.
+/// Ends the gateway: in order, unless a second signal comes. Then what is left is cut, and its lines in the log are
+/// waited for.
 pub(super) async fn drain(
     workers: &[Handle],
     overview: &Overview,
     signals: &mut Signals,
     mut remaining: Remaining,
+    ending: Ending,
+) -> Ending {
+    let ending = drain_in_order(workers, overview, signals, &mut remaining, ending).await;
+    if ending == Ending::Hurried {
+        cut(workers, &mut remaining).await;
+    }
+    ending
+}
+
+/// Cuts all connections.
+async fn cut(workers: &[Handle], remaining: &mut Remaining) {
+    for worker in workers {
+        let _ = worker.commands.send(Command::Cut);
+    }
+    let _ = timeout(CUT_WAIT, remaining.none()).await;
+}
+
+/// Ends the gateway in order: first, for `drain_delay`, it only says that it is not ready; then
+/// nothing more is accepted, HTTP/2 gets GOAWAY, HTTP/1.1 ends after the request in flight,
+/// WebSockets get a Close; what is left at the deadline is cut.
+async fn drain_in_order(
+    workers: &[Handle],
+    overview: &Overview,
+    signals: &mut Signals,
+    remaining: &mut Remaining,
     ending: Ending,
 ) -> Ending {
     let Drain { delay, window, timeout, close_code: code } = overview.site.load().drain;
@@ -144,10 +168,7 @@ pub(super) async fn drain(
         () = second(signals, retired) => return hurried(),
         () = sleep_until(deadline) => {
             warn!(sessions = overview.live(), "drain_timeout: the connections that are left are cut");
-            for worker in workers {
-                let _ = worker.commands.send(Command::Cut);
-            }
-            let _ = timeout_at(deadline + CUT_WAIT, remaining.none()).await;
+            cut(workers, remaining).await;
         }
     }
     ending

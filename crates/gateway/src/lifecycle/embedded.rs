@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::access_log;
 use super::gateway::{Begun, Closed, RunningGateway, StartError};
 use super::load::ConfigSource;
 use super::main_loop;
@@ -57,6 +58,9 @@ impl Gateway {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Ending {
         let Self { mut begun, closed, started } = self;
         begun.gateway.open(closed, started);
-        main_loop::run(begun, &mut Signals::shutdown(shutdown)).await
+        let log = begun.gateway.access_log.clone();
+        let ending = main_loop::run(begun, &mut Signals::shutdown(shutdown)).await;
+        access_log::finish(log).await;
+        ending
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::{error, info, warn};
 
+use super::access_log;
 use super::acme::AcmeKeeper;
 use super::core_dumps;
 use super::load::{Candidate, ConfigSource, load};
@@ -40,7 +41,7 @@ use crate::ops::listener_sockets::ListenerSockets;
 use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
-use crate::telemetry::access::AccessLog;
+use crate::telemetry::access::{AccessLog, PreparedAccess};
 use crate::telemetry::record::Sinks;
 use crate::worker::{self, Command, Handle};
 
@@ -83,6 +84,8 @@ pub(super) struct RunningGateway {
     /// What the control socket is answered from.
     pub(super) access: Access,
     pub(super) outside: Outside,
+    /// Lines of requests and sessions.
+    pub(super) access_log: AccessLog,
     /// Where sessions go that another process takes.
     pub(super) transit: Arc<Transit>,
     pub(super) prober: Prober,
@@ -99,6 +102,7 @@ pub(super) struct Closed {
     pub(super) ticket_keys: Option<TicketKeys>,
     pub(super) listeners: Vec<BoundListener>,
     pub(super) outside: outside::OpenedOutside,
+    pub(super) access_log: PreparedAccess,
 }
 
 /// A gateway that has begun to serve.
@@ -170,10 +174,12 @@ impl RunningGateway {
         };
         let outside = Outside::new(inherited.predecessor.is_none(), default_control);
         let to_open = outside.open(&config, &mut inherited, &mut problems, cannot_listen);
-        if !problems.is_empty() {
+        let access_log = AccessLog::default();
+        let log_opened = access_log::prepare(&access_log, &config, &mut problems);
+        let Some(log_opened) = log_opened.filter(|_| problems.is_empty()) else {
             problems.sort_by_key(|problem| problem.place);
             return Err(Problems(problems).into());
-        }
+        };
         inherited.close_unwanted();
         let site = Arc::new(ArcSwap::from_pointee(site));
         let servers = resolver.serve(site.clone());
@@ -199,7 +205,7 @@ impl RunningGateway {
             quotas: quotas.clone(),
             passwords: Arc::default(),
             casing,
-            sinks: Sinks::new(vec![Box::new(AccessLog)]),
+            sinks: Sinks::new(vec![Box::new(access_log.clone())]),
         };
         let workers = (0..workers)
             .map(|n| worker::start((n, workers), common.clone(), end.clone()))
@@ -214,6 +220,7 @@ impl RunningGateway {
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
             quotas,
+            access_log: access_log.clone(),
             names: resolver.names().clone(),
             reserve: Arc::default(),
             acme: Arc::default(),
@@ -244,6 +251,7 @@ impl RunningGateway {
             overview,
             access,
             outside,
+            access_log,
             transit,
             prober,
             resolver,
@@ -252,13 +260,14 @@ impl RunningGateway {
             choices: watch::channel(()).0,
         };
         gateway.keep_drained();
-        let closed = Closed { config, ticket_keys, listeners, outside: to_open };
+        let closed = Closed { config, ticket_keys, listeners, outside: to_open, access_log: log_opened };
         Ok((Begun { gateway, predecessor: None, ended, demands, downs, servers, keys }, closed))
     }
 
     /// Begins to accept connections.
     pub(super) fn open(&mut self, closed: Closed, started: Instant) {
-        let Closed { config, ticket_keys, listeners, outside } = closed;
+        let Closed { config, ticket_keys, listeners, outside, access_log } = closed;
+        self.access_log.settle(access_log);
         self.outside.settle(&config, outside, &self.access);
         for listener in listeners {
             self.listen(listener);

@@ -1,5 +1,6 @@
 //! From the first signal to the last session: start, reload, drain.
 
+mod access_log;
 mod acme;
 mod arrivals;
 mod core_dumps;
@@ -65,7 +66,13 @@ pub async fn run(
         begun.gateway.listening.values().filter_map(ListenAddress::ip).collect();
     addresses.sort_unstable();
     on_ready(&addresses);
-    Ok(main_loop::run(begun, &mut signals).await)
+    let log = begun.gateway.access_log.clone();
+    if let Some(asked) = signals.take_reopening() {
+        tokio::spawn(access_log::reopen_when(asked, log.clone()));
+    }
+    let ending = main_loop::run(begun, &mut signals).await;
+    access_log::finish(log).await;
+    Ok(ending)
 }
 
 /// Starts, or takes over. `None` if a signal came before the old gateway let go.

@@ -9,6 +9,7 @@ use frame_core::close::{GOING_AWAY, UNAUTHORIZED};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
+use super::access_log;
 use super::drain::{self, DrainPace};
 use super::gateway::RunningGateway;
 use super::load::{Candidate, load};
@@ -173,18 +174,20 @@ impl RunningGateway {
         let explain = |address: &ListenAddress, e: &std::io::Error| self.cannot_listen(address, e);
         let outside = self.outside.open(config, &mut inherited, &mut problems, explain);
         self.inherited = inherited;
+        let access = access_log::prepare(&self.access_log, config, &mut problems);
         let generation = self.generation + 1;
         let built = Site::build(&config.site(), generation, Some(&old), &self.certificates, &self.tickets);
-        let site = match built {
-            Ok(site) if problems.is_empty() => Arc::new(site),
-            Ok(_) => return Err(Problems(problems)),
-            Err(e) => {
+        let (site, access) = match (built, access) {
+            (Ok(site), Some(access)) if problems.is_empty() => (Arc::new(site), access),
+            (Ok(_), _) => return Err(Problems(problems)),
+            (Err(e), _) => {
                 problems.push(self.source.problem(e.to_string()));
                 return Err(Problems(problems));
             }
         };
         // From here on nothing can fail: certificates, ticket keys, then site.
         self.generation = generation;
+        self.access_log.settle(access);
         log_warnings(&candidate);
         let warnings = candidate.warnings().collect();
         let Candidate { config, loaded, ticket_keys, .. } = candidate;

@@ -53,6 +53,8 @@ struct ProcessSignals {
     terminate: Signal,
     interrupt: Signal,
     takeover: Signal,
+    /// Until it is taken.
+    reopening: Option<Signal>,
 }
 
 impl Signals {
@@ -66,8 +68,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             takeover: signal(SignalKind::user_defined2())?,
+            reopening: Some(signal(SignalKind::user_defined1())?),
         };
         Ok(Self { orders: Orders::Process(signals), kept: None })
+    }
+
+    /// SIGUSR1, for what answers it at every stage of the process.
+    pub(super) fn take_reopening(&mut self) -> Option<Signal> {
+        match &mut self.orders {
+            Orders::Process(signals) => signals.reopening.take(),
+            Orders::Shutdown(_) => None,
+        }
     }
 
     /// No signals: `shutdown` means what SIGTERM means.

@@ -39,9 +39,9 @@ pub(crate) fn render(overview: &Overview) -> String {
     page.family(
         "wssgate_log_lines_lost_total",
         "counter",
-        "Log lines lost because stderr was read too slowly.",
+        "Log lines lost because stderr was read, or the access log written, too slowly.",
     );
-    page.sample(&[], log::lines_lost());
+    page.sample(&[], log::lines_lost() + overview.access_log.lines_lost());
     page.family(
         "wssgate_late_wakeups_total",
         "counter",

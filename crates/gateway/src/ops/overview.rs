@@ -21,6 +21,7 @@ use crate::site::drained::Drained;
 use crate::site::endpoint::Endpoint;
 use crate::site::known_name::Names;
 use crate::site::route_id::RouteId;
+use crate::telemetry::access::AccessLog;
 use crate::upstream::http2::connections::{Connections, Http2Counts};
 
 /// How far the gateway has come.
@@ -95,6 +96,8 @@ pub struct Overview {
     pub names: Arc<Names>,
     /// How much clients use.
     pub quotas: Arc<Quotas>,
+    /// Lines of requests and sessions.
+    pub access_log: AccessLog,
     /// What is kept back for those who ask.
     pub reserve: Arc<DescriptorReserve>,
     /// Certificates that are ordered.

@@ -1,114 +1,197 @@
-//! The access line: everything about one request or session, when it is over.
+//! The access log: a line for each request and session, when it is over.
+//!
+//! A gateway writes one for each request, so it is not an event of `tracing`: its fields go straight into a buffer of
+//! the worker's ([`super::pending`]), without an allocation or a lock. `--log` chooses by its level whether there is
+//! one, as for other lines. A gateway within another program has no log of its own: there the line is the message of
+//! an event, unless it has a file.
 
-use std::time::Duration;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use frame_core::handle::RateLimit;
-use frame_core::outcome::{Cause, Outcome, Party};
-use tracing::{info, warn};
+use arc_swap::ArcSwap;
+use tracing::{Level, enabled, info, warn};
 
-use super::peer::cut;
-use super::record::{Kind, Record, Sink};
-use crate::net::listening::{ClientName, PeerName};
-use crate::site::route_id::RouteId;
+use super::fields::TextFields;
+use super::line::{LineFormat, fields, is_warning, level, message};
+use super::log::{self, Destination};
+use super::log_file::{LogFile, Opened};
+use super::pending;
+use super::priority::priority;
+use super::record::{Record, Sink};
 
-/// Writes a line to the log for each record.
+/// Where access lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTarget {
+    /// Nowhere.
+    Off,
+    /// To the log, as other lines.
+    Log,
+    /// To this file, at its end.
+    File(PathBuf),
+}
+
+/// How access lines look, if not as other lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// As the lines of a log for people.
+    Text,
+    /// One object a line.
+    Json,
+    /// As Apache and nginx call it.
+    Combined,
+}
+
+/// Writes a line for each record. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct AccessLog(Arc<Shared>);
+
 #[derive(Debug)]
-pub struct AccessLog;
+struct Shared {
+    setting: ArcSwap<Setting>,
+    /// Kept when lines go elsewhere: some may still be on their way to it.
+    file: Mutex<Option<LogFile>>,
+}
 
-/// The fields that every line has, then those of its kind.
-macro_rules! line {
-    ($level:ident, $record:expr, $message:literal, $($fields:tt)*) => {{
-        let record = $record;
-        $level!(
-            peer = %PeerName(record.peer),
-            client = %ClientName(record.client),
-            server_name = record.server_name,
-            tls = record.tls,
-            protocol = record.protocol(),
-            method = %cut(record.method.as_str()),
-            host = record.host,
-            path = record.path,
-            route = record.route.map(RouteId::as_str),
-            generation = record.generation,
-            backend = record.backend,
-            backend_protocol = record.backend_protocol,
-            status = record.status.map(|status| status.as_u16()),
-            request_bytes = record.request_bytes,
-            request_id = record.request_id,
-            subject = record.subject.map(cut).as_deref(),
-            redials = record.redials,
-            limit = record.limit.map(RateLimit::as_str),
-            duration_ms = millis(record.duration()),
-            $($fields)*,
-            $message
-        );
-    }};
+#[derive(Debug)]
+enum Setting {
+    Off,
+    /// To the log of the program that the gateway is a part of.
+    Host,
+    To(Destination),
+}
+
+/// What [`AccessLog::prepare`] has opened.
+#[derive(Debug)]
+pub struct PreparedAccess {
+    target: AccessTarget,
+    format: Option<AccessFormat>,
+    file: Option<Opened>,
+}
+
+impl Default for Shared {
+    /// To the log.
+    fn default() -> Self {
+        let setting = log::destination().map_or(Setting::Host, Setting::To);
+        Self { setting: ArcSwap::from_pointee(setting), file: Mutex::default() }
+    }
+}
+
+impl AccessLog {
+    /// Does all that can fail. The same file is opened again, since it may have been renamed.
+    ///
+    /// # Errors
+    /// If the file can't be opened, or the operating system has no thread that writes it.
+    pub fn prepare(&self, target: &AccessTarget, format: Option<AccessFormat>) -> io::Result<PreparedAccess> {
+        let file = match target {
+            AccessTarget::File(path) => {
+                let mut file = self.0.file();
+                if file.is_none() {
+                    *file = Some(LogFile::start()?);
+                }
+                Some(Opened::open(path)?)
+            }
+            AccessTarget::Off | AccessTarget::Log => None,
+        };
+        Ok(PreparedAccess { target: target.clone(), format, file })
+    }
+
+    /// From now on lines go where that says.
+    pub fn settle(&self, prepared: PreparedAccess) {
+        let PreparedAccess { target, format, file: opened } = prepared;
+        let log = log::destination();
+        let like_others = log.as_ref().map_or(LineFormat::Text { has_colors: false }, |log| log.format);
+        let is_to_log = target == AccessTarget::Log;
+        let format = match (format, like_others) {
+            (Some(AccessFormat::Combined), _) => LineFormat::Combined,
+            (Some(AccessFormat::Json), _) | (None, LineFormat::Json) => LineFormat::Json,
+            (None, like_others) if is_to_log => like_others,
+            // Colours are for a terminal, and what is for a person who watches is not for a file.
+            (_, LineFormat::Text { has_colors } | LineFormat::Live { has_colors }) if is_to_log => {
+                LineFormat::Text { has_colors }
+            }
+            _ => LineFormat::Text { has_colors: false },
+        };
+        let file = self.0.file();
+        if let Some(file) = &*file {
+            file.replace(opened);
+        }
+        let setting = match (target, log, &*file) {
+            (AccessTarget::Log, Some(log), _) => Setting::To(Destination { format, ..log }),
+            (AccessTarget::Log, None, _) => Setting::Host,
+            (AccessTarget::File(_), _, Some(file)) => {
+                Setting::To(Destination { queue: file.queue().clone(), format, prioritized: false })
+            }
+            (AccessTarget::Off | AccessTarget::File(_), ..) => Setting::Off,
+        };
+        self.0.setting.store(Arc::new(setting));
+    }
+
+    /// Opens the file again, if there is one: it has been renamed, and lines are to go to a new one of its name.
+    pub(crate) fn reopen(&self) {
+        let Some(path) = self.0.file().as_ref().and_then(LogFile::path) else {
+            info!("SIGUSR1: the access log is no file, so there is nothing to open again");
+            return;
+        };
+        match Opened::open(&path) {
+            Ok(opened) => {
+                if let Some(file) = &*self.0.file() {
+                    file.replace(Some(opened));
+                }
+                info!(file = %path.display(), "the access log has been opened again");
+            }
+            Err(e) => warn!(
+                file = %path.display(), cause = %e,
+                "the access log can't be opened again: lines go on to the file that is open"
+            ),
+        }
+    }
+
+    /// Lines that the file has lost so far.
+    pub(crate) fn lines_lost(&self) -> u64 {
+        self.0.file().as_ref().map_or(0, |file| file.queue().lost())
+    }
+
+    /// Writes what waits for the file, unless that takes longer than a second. Blocks.
+    pub(crate) fn finish(&self) {
+        let file = self.0.file().take();
+        drop(file);
+    }
+}
+
+impl Shared {
+    fn file(&self) -> MutexGuard<'_, Option<LogFile>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sink for AccessLog {
     fn take(&self, record: &Record<'_>) {
-        match record.kind {
-            Kind::Request { sent_bytes, cause } => {
-                let cause = cause.map(cut);
-                let cause = cause.as_deref();
-                // What an operator may have to act on stands out.
-                if record.status.is_some_and(|status| status.is_server_error()) {
-                    line!(warn, record, "request", sent_bytes, cause);
-                } else {
-                    line!(info, record, "request", sent_bytes, cause);
+        let is_warning = is_warning(record);
+        // Each of the two is a look at one byte.
+        if !(if is_warning { enabled!(Level::WARN) } else { enabled!(Level::INFO) }) {
+            return;
+        }
+        match &**self.0.setting.load() {
+            Setting::To(destination) => pending::line(&destination.queue, |out, stamp| {
+                if destination.prioritized {
+                    out.push_str(priority(level(is_warning)));
                 }
-            }
-            Kind::Session { id, outcome: Some(outcome) } => session(record, id, outcome),
-            Kind::Session { id, outcome: None } => {
-                let ended_by = Party::Gateway.as_str();
-                line!(
-                    warn,
-                    record,
-                    "session",
-                    id,
-                    ended_by,
-                    close_code = 1006,
-                    cause = "cut: the gateway has ended (drain_timeout, or a second signal)"
-                );
-            }
+                destination.format.write(record, is_warning, stamp, out);
+            }),
+            Setting::Host => event(record, is_warning),
+            Setting::Off => {}
         }
     }
 }
 
-fn session(record: &Record<'_>, id: Option<u64>, outcome: &Outcome) {
-    let (up, down) = (outcome.from_client, outcome.from_backend);
-    let cause = outcome.cause.to_string(); // at most a Close's reason is a peer's: 123 bytes
-    let ended_by = outcome.cause.ended_by().as_str();
-    // Another protocol has neither codes nor messages.
-    let is_websocket = record.upgrade.is_none();
-    let close_code = is_websocket.then(|| outcome.cause.close_code());
-    let (received_messages, sent_messages) =
-        (is_websocket.then_some(up.messages), is_websocket.then_some(down.messages));
-    macro_rules! session {
-        ($level:ident) => {
-            line!(
-                $level,
-                record,
-                "session",
-                id,
-                ended_by,
-                close_code,
-                cause,
-                upgrade = record.upgrade,
-                received_messages,
-                received_bytes = up.payload_bytes,
-                sent_messages,
-                sent_bytes = down.payload_bytes
-            )
-        };
-    }
-    if matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. }) {
-        session!(warn);
+/// For the log of another program.
+fn event(record: &Record<'_>, is_warning: bool) {
+    let mut line = message(record).to_owned();
+    fields(record, &mut TextFields { out: &mut line, has_colors: false });
+    if is_warning {
+        warn!("{line}");
     } else {
-        session!(info);
+        info!("{line}");
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,18 +1,20 @@
 //! The log for a person who watches: what has happened in few words, the state first, in colour on a terminal.
 //!
-//! In: the same events that the other formats write. Out: a line for each request, for each WebSocket that opens or
+//! In: the same events and access lines that the other formats write. Out: a line for each request, for each WebSocket that opens or
 //! closes, and for everything an operator should know; what only says that the gateway runs is left out.
 
-use std::fmt::{self, Debug};
+use std::fmt::{self, Debug, Display, Write};
 use std::net::IpAddr;
 
+use itoa::Integer;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, debug};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::peer::cut;
+use super::fields::Fields;
+use super::peer::{cut, printable};
 
 const OPENED: &str = "session opened";
 /// Where sessions are said to open: elsewhere their end is enough, and that is one line less for each.
@@ -47,20 +49,20 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = Fields::default();
+        let has_colors = out.has_ansi_escapes();
+        let mut shown = Shown { out: &mut out, has_colors };
+        let mut fields = Values::default();
         event.record(&mut fields);
         match fields.get("message") {
-            "request" => request(&mut out, &fields)?,
             OPENED => {
-                colored(&mut out, GREEN, fields.scheme())?;
+                shown.colored(GREEN, fields.scheme())?;
                 write!(out, " {} opened by {}", fields.get("path"), fields.get("client"))?;
             }
-            "session" => closed(&mut out, &fields)?,
             message if LEFT_OUT.contains(&message) => return Ok(()),
             _ => {
                 match *event.metadata().level() {
-                    Level::ERROR => colored(&mut out, RED, "error: ")?,
-                    Level::WARN => colored(&mut out, YELLOW, "warning: ")?,
+                    Level::ERROR => shown.colored(RED, "error: ")?,
+                    Level::WARN => shown.colored(YELLOW, "warning: ")?,
                     _ => {}
                 }
                 context.format_fields(out.by_ref(), event)?;
@@ -70,28 +72,38 @@ where
     }
 }
 
-fn request(out: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
+/// Writes an access line, without its end: `message` says whether it is that of a request or of a session.
+pub(super) fn write(message: &str, values: &Values, has_colors: bool, out: &mut String) {
+    let mut line = String::new();
+    let shown = &mut Shown { out: &mut line, has_colors };
+    // Writing into a `String` can't fail.
+    let _ = if message == "request" { request(shown, values) } else { closed(shown, values) };
+    line.push('\n'); // the only one
+    out.push_str(String::from_utf8_lossy(&printable(line.as_bytes(), has_colors)).trim_end_matches('\n'));
+}
+
+fn request(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
     let status = fields.get("status");
     let color = match status.as_bytes().first() {
         Some(b'5') | None => RED,
         Some(b'4') => YELLOW,
         _ => GREEN,
     };
-    colored(out, color, if status.is_empty() { "---" } else { status })?;
-    write!(out, " {} {} in {} ms", fields.get("method"), fields.get("path"), fields.get("duration_ms"))?;
+    out.colored(color, if status.is_empty() { "---" } else { status })?;
+    write!(out.out, " {} {} in {} ms", fields.get("method"), fields.get("path"), fields.get("duration_ms"))?;
     cause(out, fields)
 }
 
-fn closed(out: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
-    colored(out, BLUE, fields.scheme())?;
-    write!(out, " {} closed by {}", fields.get("path"), fields.get("ended_by"))?;
+fn closed(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
+    out.colored(BLUE, fields.scheme())?;
+    write!(out.out, " {} closed by {}", fields.get("path"), fields.get("ended_by"))?;
     if !fields.get("close_code").is_empty() {
-        write!(out, " with {}", fields.get("close_code"))?;
+        write!(out.out, " with {}", fields.get("close_code"))?;
     }
-    write!(out, " after {} ms", fields.get("duration_ms"))?;
+    write!(out.out, " after {} ms", fields.get("duration_ms"))?;
     if !fields.get("received_messages").is_empty() {
         write!(
-            out,
+            out.out,
             ", {} messages received, {} sent",
             fields.get("received_messages"),
             fields.get("sent_messages")
@@ -100,20 +112,28 @@ fn closed(out: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
     cause(out, fields)
 }
 
-fn cause(out: &mut Writer<'_>, fields: &Fields) -> fmt::Result {
+fn cause(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
     let cause = fields.get("cause");
-    if cause.is_empty() { Ok(()) } else { write!(out, ": {cause}") }
+    if cause.is_empty() { Ok(()) } else { write!(out.out, ": {cause}") }
 }
 
-fn colored(out: &mut Writer<'_>, color: &str, text: &str) -> fmt::Result {
-    if out.has_ansi_escapes() { write!(out, "{color}{text}\x1b[0m") } else { out.write_str(text) }
+/// Where words go, some of them in colour.
+struct Shown<'a, W> {
+    out: &'a mut W,
+    has_colors: bool,
 }
 
-/// The fields of an event, as text.
+impl<W: Write> Shown<'_, W> {
+    fn colored(&mut self, color: &str, text: &str) -> fmt::Result {
+        if self.has_colors { write!(self.out, "{color}{text}\x1b[0m") } else { self.out.write_str(text) }
+    }
+}
+
+/// The fields of an event or of an access line, as text.
 #[derive(Debug, Default)]
-struct Fields(Vec<(&'static str, String)>);
+pub(super) struct Values(Vec<(&'static str, String)>);
 
-impl Fields {
+impl Values {
     /// Empty if there is no such field.
     fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value)
@@ -129,7 +149,31 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Fields for Values {
+    fn string(&mut self, name: &'static str, value: &str) {
+        self.0.push((name, value.to_owned()));
+    }
+
+    fn shown(&mut self, name: &'static str, value: &dyn Display) {
+        self.0.push((name, value.to_string()));
+    }
+
+    fn word(&mut self, name: &'static str, value: &str) {
+        self.string(name, value);
+    }
+
+    fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
+        let mut value = String::new();
+        write(&mut value);
+        self.0.push((name, value));
+    }
+
+    fn number(&mut self, name: &'static str, value: impl Integer) {
+        self.string(name, itoa::Buffer::new().format(value));
+    }
+}
+
+impl Visit for Values {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.0.push((field.name(), value.to_owned()));
     }
@@ -158,49 +202,60 @@ mod tests {
         lines.text()
     }
 
+    fn access(has_colors: bool, message: &str, values: &[(&'static str, &str)]) -> String {
+        let values = values.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let mut line = String::new();
+        write(message, &Values(values), has_colors, &mut line);
+        line
+    }
+
+    #[test]
+    fn requests_and_sessions_for_a_person() {
+        let get = |path, status, rest: &[(&'static str, &'static str)]| {
+            [&[("method", "GET"), ("path", path), ("status", status), ("duration_ms", "3")], rest].concat()
+        };
+        for (values, expect) in [
+            (get("/a", "200", &[]), "200 GET /a in 3 ms"),
+            (get("/b", "502", &[("cause", "no server")]), "502 GET /b in 3 ms: no server"),
+            (get("/\x1b[2J", "", &[("cause", "gone")]), "--- GET /\\u001b[2J in 3 ms: gone"),
+        ] {
+            assert_eq!(access(false, "request", &values), expect);
+        }
+        let bad = access(true, "request", &get("/b", "502", &[]));
+        assert_eq!(bad, "\x1b[31m502\x1b[0m GET /b in 3 ms");
+        let values = [
+            ("tls", "1.3"),
+            ("path", "/wss"),
+            ("ended_by", "client"),
+            ("close_code", "1001"),
+            ("duration_ms", "70"),
+            ("received_messages", "3"),
+            ("sent_messages", "4"),
+            ("cause", "the client is going away"),
+        ];
+        let expect = "wss /wss closed by client with 1001 after 70 ms, 3 messages received, 4 sent: the client is going away";
+        assert_eq!(access(false, "session", &values), expect);
+        let values = [("path", "/exec"), ("ended_by", "backend"), ("duration_ms", "7"), ("upgrade", "tcp")];
+        assert_eq!(access(false, "session", &values), "tcp /exec closed by backend after 7 ms");
+    }
+
     #[test]
     fn lines_for_a_person() {
         let events = || {
-            tracing::info!(method = %"GET", path = "/a", status = 200_u16, duration_ms = 3_u64, "request");
-            tracing::warn!(method = %"GET", path = "/b", status = 502_u16, duration_ms = 1_u64, cause = "no server", "request");
-            tracing::info!(method = %"GET", path = "/c", status = None::<u16>, duration_ms = 9_u64, cause = "gone", "request");
             opened(IpAddr::from([127, 0, 0, 1]), "/wss", true);
-            tracing::info!(
-                tls = "1.3",
-                path = "/wss",
-                ended_by = "client",
-                close_code = 1001_u16,
-                duration_ms = 70_u64,
-                received_messages = 3_u64,
-                sent_messages = 4_u64,
-                cause = "the client is going away",
-                "session"
-            );
-            tracing::info!(
-                path = "/exec",
-                ended_by = "backend",
-                duration_ms = 7_u64,
-                upgrade = "tcp",
-                "session"
-            );
             tracing::info!(address = %"127.0.0.1:1", "listening");
             tracing::warn!(problem = "it expires", "certificates");
             tracing::error!(cause = %"none", "the gateway can't start");
             tracing::info!(sessions = 1, "draining");
         };
-        let expect = "200 GET /a in 3 ms\n\
-                      502 GET /b in 1 ms: no server\n\
-                      --- GET /c in 9 ms: gone\n\
-                      wss /wss opened by 127.0.0.1\n\
-                      wss /wss closed by client with 1001 after 70 ms, 3 messages received, 4 sent: the client is going away\n\
-                      tcp /exec closed by backend after 7 ms\n\
+        let expect = "wss /wss opened by 127.0.0.1\n\
                       warning: certificates problem=\"it expires\"\n\
                       error: the gateway can't start cause=\"none\"\n\
                       draining sessions=1\n";
         assert_eq!(text(false, events), expect);
         let colored = text(true, events);
         assert!(
-            colored.starts_with("\x1b[32m200\x1b[0m GET /a") && colored.contains("\x1b[31m502\x1b[0m"),
+            colored.starts_with("\x1b[32mwss\x1b[0m /wss") && colored.contains("\x1b[31merror: \x1b[0m"),
             "{colored}"
         );
     }

@@ -8,13 +8,23 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::line::LineFormat;
 use super::live::{self, Live};
 use super::logfmt::Logfmt;
 use super::priority::{Lines, reads_journal};
 use super::queue::{self, Guard, Queue};
 
 /// The process has one log.
-static QUEUE: OnceLock<Queue> = OnceLock::new();
+static LOG: OnceLock<Destination> = OnceLock::new();
+
+/// Where access lines go.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub(super) queue: Queue,
+    pub(super) format: LineFormat,
+    /// The journal reads them.
+    pub(super) prioritized: bool,
+}
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -48,12 +58,18 @@ pub enum LogError {
 pub fn start(format: Format, filter: Option<&str>) -> Result<Guard, LogError> {
     let usual = if format == Format::Live { live::FILTER } else { "info" };
     let filter = EnvFilter::builder().parse(filter.unwrap_or(usual))?;
-    let (queue, guard) = Queue::start(queue::LEN_MAX, stderr(), |lines| {
+    let (queue, guard) = Queue::start(queue::LEN_MAX, queue::PIPE_LEN, stderr(), |lines| {
         warn!(lines, "log lines were lost: the log is read more slowly than it is written");
     })?;
     let has_colors = format != Format::Json && stderr().is_terminal();
-    let lines =
-        Lines { queue: QUEUE.get_or_init(|| queue).clone(), prioritized: reads_journal(), has_colors };
+    let line_format = match format {
+        Format::Text => LineFormat::Text { has_colors },
+        Format::Live => LineFormat::Live { has_colors },
+        Format::Json => LineFormat::Json,
+    };
+    let destination = Destination { queue, format: line_format, prioritized: reads_journal() };
+    let Destination { queue, prioritized, .. } = LOG.get_or_init(|| destination).clone();
+    let lines = Lines { queue, prioritized, has_colors };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_target(false);
     match format {
         Format::Text => subscriber.fmt_fields(Logfmt).with_ansi(has_colors).init(),
@@ -69,8 +85,13 @@ pub fn start(format: Format, filter: Option<&str>) -> Result<Guard, LogError> {
     Ok(guard)
 }
 
+/// Where access lines go if they go to the log; `None`: it has not been started.
+pub(super) fn destination() -> Option<Destination> {
+    LOG.get().cloned()
+}
+
 /// Log lines lost so far.
 #[must_use]
 pub fn lines_lost() -> u64 {
-    QUEUE.get().map_or(0, Queue::lost)
+    LOG.get().map_or(0, |log| log.queue.lost())
 }

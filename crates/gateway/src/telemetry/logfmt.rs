@@ -12,6 +12,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use super::escape::{is_plain, quote};
+
 /// Fields that hold a string in some lines and a value with `Display` in others.
 const STRINGS: [&str; 4] = ["cause", "path", "problem", "repair"];
 
@@ -114,54 +116,6 @@ impl<W: Write> Visit for Pairs<W> {
     }
 }
 
-/// Needs no quotes.
-fn is_plain(value: &str) -> bool {
-    let is_ascii = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
-    !value.is_empty()
-        && (is_ascii
-            || value.chars().all(|char| !matches!(char, ' ' | '=') && escape_len(char) == char.len_utf8()))
-}
-
-/// Bytes that `char` becomes between quotes.
-pub(super) fn escape_len(char: char) -> usize {
-    match char {
-        '"' | '\\' | '\n' | '\r' | '\t' => 2,
-        ' '..='~' => 1,
-        _ if is_visible(char) => char.len_utf8(),
-        _ => 6 * char.len_utf16(),
-    }
-}
-
-/// Neither a control character, nor one that changes how its neighbours look. The replacement character
-/// stands for bytes that are no UTF-8, which some parsers refuse.
-fn is_visible(char: char) -> bool {
-    char != char::REPLACEMENT_CHARACTER && char.escape_debug().len() == 1
-}
-
-fn quote(value: &str, out: &mut impl Write) -> fmt::Result {
-    out.write_char('"')?;
-    let mut rest = value;
-    while let Some(at) = rest.find(|char: char| escape_len(char) != char.len_utf8()) {
-        out.write_str(&rest[..at])?;
-        let mut chars = rest[at..].chars();
-        match chars.next() {
-            Some(char @ ('"' | '\\')) => write!(out, "\\{char}")?,
-            Some('\n') => out.write_str("\\n")?,
-            Some('\r') => out.write_str("\\r")?,
-            Some('\t') => out.write_str("\\t")?,
-            Some(char) => {
-                for unit in char.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-            None => {}
-        }
-        rest = chars.as_str();
-    }
-    out.write_str(rest)?;
-    out.write_char('"')
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::fmt::Arguments;
@@ -174,6 +128,7 @@ pub(super) mod tests {
     use tracing::{debug, info};
     use tracing_subscriber::fmt::MakeWriter;
 
+    use super::super::escape::escape_len;
     use super::*;
 
     #[derive(Clone, Default)]

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use super::logfmt::escape_len;
+use super::escape::escape_len;
 
 /// The longest value of a peer's in a log line, in bytes as they are written.
 const VALUE_LEN_MAX: usize = 1024;

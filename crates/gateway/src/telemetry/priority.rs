@@ -9,6 +9,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::peer::printable;
+use super::pending;
 use super::queue::Queue;
 
 /// Makes writers of whole lines.
@@ -48,7 +49,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-fn priority(level: Level) -> &'static str {
+pub(super) fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
         Level::WARN => "<4>",
@@ -61,6 +62,7 @@ impl Write for Line<'_> {
     /// Takes all of `line` at once, so that no other comes between its parts.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let safe = printable(line, self.lines.has_colors);
+        pending::flush(); // what this thread has written before stands before it
         self.lines.queue.push([self.priority.as_bytes(), &safe]);
         Ok(line.len())
     }

@@ -16,9 +16,11 @@ pub(super) const LEN_MAX: usize = 8 * 1024 * 1024;
 const CHUNK_LEN: usize = 64 * 1024;
 /// What a pipe takes without mixing it with what another process writes (`PIPE_BUF`, pipe(7)): at a
 /// takeover two processes share one stderr.
-const WRITE_LEN: usize = 4096;
+pub(super) const PIPE_LEN: usize = 4096;
 /// For a stderr that another process has set to non-blocking.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Once it has written, how long the writer collects lines before it writes again. Waking it costs more than a line.
+const COLLECT_TIME: Duration = Duration::from_millis(10);
 /// How long the end of the process waits for a reader that is slow.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
@@ -59,13 +61,14 @@ struct State {
 }
 
 impl Queue {
-    /// Starts the writer. `tell` is called on its thread with a number of lines that were lost, and may
+    /// Starts the writer, which writes so many bytes at once, or one line that is longer. `tell` is called on its thread with a number of lines that were lost, and may
     /// put a line about it into the queue.
     ///
     /// # Errors
     /// If the operating system has no thread for it.
     pub(super) fn start(
         len_max: usize,
+        write_len: usize,
         out: impl Write + Send + 'static,
         tell: impl Fn(u64) + Send + 'static,
     ) -> io::Result<(Self, Guard)> {
@@ -76,17 +79,23 @@ impl Queue {
             ended: Condvar::new(),
         }));
         let writer = queue.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_out(out, tell))?;
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.write_out(out, write_len, tell))?;
         Ok((queue.clone(), Guard(queue)))
     }
 
     /// Puts a line at the end, which consists of `parts`. If there is no room for it, it is lost.
     pub(super) fn push(&self, parts: [&[u8]; 2]) {
+        self.add(parts, 1);
+    }
+
+    fn add(&self, parts: [&[u8]; 2], count: u64) {
         let len = parts[0].len() + parts[1].len();
         let mut state = self.0.lock();
         // There is always room for what the writer itself has to say.
         if state.len + len > self.0.len_max && state.writer != Some(thread::current().id()) {
-            state.lost += 1;
+            state.lost += count;
             return;
         }
         state.len += len;
@@ -105,14 +114,24 @@ impl Queue {
         }
     }
 
+    /// Puts whole lines at the end, `count` of them. If there is no room for all, they are lost.
+    pub(super) fn push_lines(&self, lines: &[u8], count: u64) {
+        self.add([b"", lines], count);
+    }
+
+    /// It is the same one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Lines lost so far.
     pub(super) fn lost(&self) -> u64 {
         self.0.lock().lost
     }
 
-    fn write_out(self, mut out: impl Write, tell: impl Fn(u64)) {
+    fn write_out(self, mut out: impl Write, write_len: usize, tell: impl Fn(u64)) {
         self.0.lock().writer = Some(thread::current().id());
-        let mut is_torn = false;
+        let (mut is_torn, mut has_written) = (false, false);
         loop {
             let mut state = self.0.lock();
             // If lines are lost all the time, that is logged once for each time the queue was emptied.
@@ -130,12 +149,17 @@ impl Queue {
                     drop(state);
                     return self.0.ended.notify_all();
                 }
+                if std::mem::take(&mut has_written) {
+                    drop(self.0.filled.wait_timeout(state, COLLECT_TIME)); // only the end wakes it
+                    continue;
+                }
                 state.is_waiting = true;
                 drop(self.0.filled.wait(state));
                 continue;
             };
             drop(state);
-            let failed = write_lines(&mut out, &chunk, &mut is_torn);
+            has_written = true;
+            let failed = write_lines(&mut out, &chunk, write_len, &mut is_torn);
             let mut state = self.0.lock();
             state.len -= chunk.len();
             state.since = state.since.saturating_add(chunk.len());
@@ -175,10 +199,10 @@ impl Drop for Guard {
 
 /// Writes whole lines, several at once where they are short. Returns how many were not written.
 /// `is_torn`: the last write has left the front of a line.
-fn write_lines(out: &mut impl Write, mut lines: &[u8], is_torn: &mut bool) -> u64 {
+fn write_lines(out: &mut impl Write, mut lines: &[u8], write_len: usize, is_torn: &mut bool) -> u64 {
     let mut failed = 0;
     while !lines.is_empty() {
-        let front = &lines[..lines.len().min(WRITE_LEN)];
+        let front = &lines[..lines.len().min(write_len)];
         let end = match front.iter().rposition(|&b| b == b'\n') {
             Some(last) => last + 1,
             None => lines.iter().position(|&b| b == b'\n').map_or(lines.len(), |first| first + 1),
@@ -246,7 +270,7 @@ mod tests {
         let (tell, told) = mpsc::channel::<u64>();
         let say = Arc::new(Mutex::new(None::<Queue>));
         let says = say.clone();
-        let (queue, guard) = Queue::start(1000, gate, move |lost| {
+        let (queue, guard) = Queue::start(1000, PIPE_LEN, gate, move |lost| {
             let _ = tell.send(lost);
             if let Some(queue) = &*says.lock().unwrap() {
                 queue.push([b"", format!("lost {lost}\n").as_bytes()]);
@@ -307,14 +331,14 @@ mod tests {
             }
         }
         let (mut pipe, mut is_torn) = (Pipe::default(), false);
-        assert_eq!(write_lines(&mut pipe, &lines, &mut is_torn), 0);
+        assert_eq!(write_lines(&mut pipe, &lines, PIPE_LEN, &mut is_torn), 0);
         assert_eq!(pipe.0, [4096, 2, 5001, 2]);
 
         let mut disk = Disk(Vec::new(), 7);
-        assert_eq!(write_lines(&mut disk, b"first\nsecond\nthird\n", &mut is_torn), 2);
+        assert_eq!(write_lines(&mut disk, b"first\nsecond\nthird\n", PIPE_LEN, &mut is_torn), 2);
         assert!(is_torn);
         disk.1 = 100;
-        assert_eq!(write_lines(&mut disk, b"fourth\n", &mut is_torn), 0);
+        assert_eq!(write_lines(&mut disk, b"fourth\n", PIPE_LEN, &mut is_torn), 0);
         assert_eq!(disk.0, b"first\ns\nfourth\n");
     }
 }

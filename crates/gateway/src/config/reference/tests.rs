@@ -77,6 +77,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[dns]", "servers", Some("servers = []")),
         ("[dns]", "resolv_conf", Some("resolv_conf = \"/etc/resolv.conf\"")),
         ("[dns]", "hosts", Some("hosts = \"/etc/hosts\"")),
+        ("[log]", "format", None),
         ("[[upstream]]", "buffer_request", None), // by what the servers speak
         ("[[upstream]]", "redial_buffer", Some("redial_buffer = \"64KiB\"")),
         ("[[upstream]]", "redial_rate", Some("redial_rate = \"200/s\"")),

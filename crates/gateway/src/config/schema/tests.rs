@@ -237,6 +237,7 @@ const VALUES: &[&str] = &[
     "\"header\"",
     "\"redirect\"",
     "\"redial\"",
+    "\"combined\"",
     "\"https\"",
     "[\"GET\", \"PUT\"]",
     "\"127.0.0.1:443\"",

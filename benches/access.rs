@@ -1,0 +1,71 @@
+//! The line of a request and of a session, from its values to the buffer of the worker's, and with its share of handing
+//! the buffer over; the file is `/dev/null`.
+#![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
+#![allow(missing_docs, reason = "criterion's macros make names that nothing calls")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use frame_core::close::Close;
+use frame_core::outcome::{Cause, Exit, Outcome, Party, Traffic};
+use gateway::command::log::{self, Format};
+use gateway::config::{AccessFormat, AccessTarget};
+use gateway::internals::{AccessLog, Kind, Record, Sink, begin_worker};
+use gateway::site::route_id::RouteId;
+use http::{Method, StatusCode, Version};
+
+fn lines(c: &mut Criterion) {
+    let guard = log::start(Format::Text, None).unwrap();
+    let _lines = begin_worker();
+    let outcome = Outcome {
+        cause: Cause::Closed {
+            by: Party::Client,
+            close: Close { code: Some(1001), reason: "going away".into() },
+        },
+        from_client: Traffic { messages: 812, payload_bytes: 40_113, wire_bytes: 45_000 },
+        from_backend: Traffic { messages: 5121, payload_bytes: 1_903_442, wire_bytes: 1_920_000 },
+        client: Exit::Orderly,
+        backend: Exit::Orderly,
+    };
+    let route = RouteId::named("domain.com/wss");
+    let record = |kind| Record {
+        peer: ([192, 0, 2, 7], 50_122).into(),
+        client: [192, 0, 2, 7].into(),
+        server_name: Some("domain.com"),
+        tls: Some("TLSv1.3"),
+        version: Version::HTTP_2,
+        method: &Method::CONNECT,
+        host: Some("domain.com"),
+        path: "/wss",
+        route: Some(&route),
+        generation: 3,
+        backend: Some("127.0.0.1:8282"),
+        backend_protocol: None,
+        status: Some(StatusCode::OK),
+        upgrade: None,
+        request_bytes: None,
+        started: tokio::time::Instant::now(),
+        request_id: None,
+        subject: None,
+        redials: None,
+        limit: None,
+        kind,
+    };
+    let session = record(Kind::Session { id: Some(4711), outcome: Some(&outcome) });
+    let request = record(Kind::Request { sent_bytes: 1234, cause: None });
+    let log = AccessLog::default();
+    let mut group = c.benchmark_group("access_line");
+    group.throughput(Throughput::Elements(1));
+    for (name, format) in
+        [("text", AccessFormat::Text), ("json", AccessFormat::Json), ("combined", AccessFormat::Combined)]
+    {
+        log.settle(log.prepare(&AccessTarget::File("/dev/null".into()), Some(format)).unwrap());
+        group.bench_function(format!("request_{name}"), |b| b.iter(|| log.take(black_box(&request))));
+        group.bench_function(format!("session_{name}"), |b| b.iter(|| log.take(black_box(&session))));
+    }
+    group.finish();
+    drop(guard);
+}
+
+criterion_group!(benches, lines);
+criterion_main!(benches);
