@@ -431,7 +431,7 @@ async fn the_demonstration_makes_one_certificate_and_says_where_it_is() {
             .unwrap();
         let mut said = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        while !said.contains("certutil") {
+        while !said.contains("Ctrl-C") {
             assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
         }
         assert!(said.contains("No configuration file was given"), "{said}");
