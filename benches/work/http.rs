@@ -53,7 +53,7 @@ pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) ->
     let casing = upgrade_handler::casing::canonical();
     let site = Arc::new(ArcSwap::from_pointee(site));
     let (drained, shortage) = (Arc::default(), Arc::default());
-    let sinks = Sinks::new(vec![Box::new(AccessLog)]);
+    let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
     let transit = Arc::default();
     let (quotas, passwords) = (Arc::default(), Arc::default());
     let common = Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
