@@ -133,7 +133,7 @@ async fn connections_over_the_limit_wait_for_the_end_of_another() {
     first.echoes("the others are served").await;
     second.echoes("the others are served").await;
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     drop(first);
     third.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
@@ -197,7 +197,7 @@ async fn handshakes_have_a_rate_of_their_own() {
         assert!((1790..=1800).contains(&wait), "{wait}");
         // Sessions that end give nothing back, and plain requests have no part in it.
         socket.close(1000).await;
-        socket.hears_close(1000).await;
+        socket.expect_close(1000).await;
         assert_eq!(client.websocket("/", &[("x-api-key", key)]).await.err().unwrap().status(), 429);
         for _ in 0..5 {
             assert_eq!(get(&gateway, "192.0.2.1", &field).await.status(), 200);
@@ -227,7 +227,7 @@ async fn live_sessions_are_counted_by_client_or_by_field() {
     assert_eq!(get(&gateway, "192.0.2.1", "X-Api-Key: a\r\n").await.status(), 200);
     let mut first = open.remove(0);
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     gateway.wait("session");
     let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
     let (mut socket, _) = WebSocket::connect(io, "default.test", "/", "X-Api-Key: a\r\n").await.unwrap();

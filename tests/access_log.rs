@@ -37,7 +37,7 @@ async fn session(gateway: &Gateway) {
     let mut socket = WebSocket::connect(io, "default.test", "/chat", "").await.unwrap().0;
     socket.echoes("hello").await;
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
 }
 
 fn file(gateway: &Gateway) -> PathBuf {

@@ -171,7 +171,7 @@ async fn users_come_in_by_their_passwords_and_others_do_not() {
             if let Some(socket) = &mut told.socket {
                 socket.echoes("hello").await;
                 socket.close(1000).await;
-                socket.hears_close(1000).await;
+                socket.expect_close(1000).await;
             }
         }
     }
@@ -436,7 +436,7 @@ async fn live_sessions_are_asked_for_again() {
         }
         assert_eq!(auth.seen.last().all("x-forwarded-uri"), ["/chat"]);
         auth.status.store(403, Ordering::SeqCst);
-        socket.hears_close(3000).await;
+        socket.expect_close(3000).await;
         socket.close(3000).await;
         auth.status.store(200, Ordering::SeqCst);
         let line = gateway.wait_nth("a session ends: the authorization server refuses it now", n);
@@ -448,7 +448,7 @@ async fn live_sessions_are_asked_for_again() {
     auth.status.store(0, Ordering::SeqCst);
     gateway.wait("the authorization server can't be asked");
     socket.echoes("still here").await;
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     gateway.wait("a session ends: the authorization server could not be asked (recheck_grace)");
 }
 
@@ -462,7 +462,7 @@ async fn a_reload_changes_how_often_live_sessions_are_asked_for() {
     auth.status.store(403, Ordering::SeqCst);
     gateway.write_config(&text(&backend, &access("1s")));
     gateway.reload();
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
 }
 
 #[tokio::test]
@@ -476,7 +476,7 @@ async fn a_session_is_still_asked_for_after_a_takeover_and_still_has_its_user() 
     gateway.wait("sessions moved: they go on in the new process");
     socket.echoes("still here").await;
     auth.status.store(401, Ordering::SeqCst);
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     socket.close(3000).await;
     let line = gateway.wait("session");
     assert_eq!((&line["subject"], &line["close_code"]), (&"alice".into(), &3000.into()));
@@ -503,7 +503,7 @@ async fn a_reload_judges_users_and_addresses_of_live_sessions_again() {
     gateway.write_config(&text(&address, &format!("{access}\ndeny = [\"192.0.2.9\"]")));
     gateway.reload();
     for socket in [&mut alice, &mut denied] {
-        socket.hears_close(3000).await;
+        socket.expect_close(3000).await;
         socket.close(3000).await;
     }
     let line = gateway.wait("sessions end: their clients are no longer allowed to have them");
@@ -512,7 +512,7 @@ async fn a_reload_judges_users_and_addresses_of_live_sessions_again() {
     // And one that is removed.
     std::fs::write(gateway.path().join("htpasswd"), USERS.replace("bob:", "rob:")).unwrap();
     gateway.reload();
-    bob.hears_close(3000).await;
+    bob.expect_close(3000).await;
 }
 
 #[tokio::test]
@@ -545,7 +545,7 @@ async fn the_sessions_of_a_user_are_counted_and_closed_together() {
         "2 sessions will be closed after the messages in flight\n"
     );
     for socket in [&mut first, &mut second] {
-        socket.hears_close(3000).await;
+        socket.expect_close(3000).await;
     }
     other.echoes("still here").await;
 }

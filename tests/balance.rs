@@ -205,7 +205,7 @@ async fn load(address: SocketAddr, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>
             Ok((mut socket, _)) => {
                 socket.echoes("hello").await;
                 socket.close(1000).await;
-                socket.hears_close(1000).await;
+                socket.expect_close(1000).await;
             }
             Err(_) => bad += 1,
         }

@@ -238,7 +238,7 @@ async fn a_session_keeps_its_client_through_a_takeover() {
     site.gateway.take_over();
     socket.echoes("after").await;
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     drop(socket);
     let line = site.gateway.wait("session");
     assert_eq!(line["subject"], "CN=device 7,O=Clients");
@@ -268,8 +268,8 @@ async fn a_session_ends_when_the_certificate_of_its_client_expires() {
     let (mut over_http2, _) = client.websocket("/", &[]).await.unwrap();
     site.gateway.take_over();
     ending.echoes("still here").await;
-    ending.hears_close(3000).await;
-    over_http2.hears_close(3000).await;
+    ending.expect_close(3000).await;
+    over_http2.expect_close(3000).await;
     lasting.echoes("still here").await;
     let line = site.gateway.wait("a session ends: its authorization has expired");
     assert!(line["subject"].as_str().unwrap().starts_with("CN=brief"), "{line}");

@@ -229,9 +229,9 @@ async fn a_route_is_drained_until_that_is_taken_back() {
         "/a is drained: it gets no new requests; sessions that will be closed within 200ms: 2\n"
     );
     for socket in &mut going {
-        socket.hears_close(1012).await;
+        socket.expect_close(1012).await;
         socket.close(1012).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
     let is_drained = async || {
         let asked = seen.count();
@@ -280,7 +280,7 @@ async fn a_server_is_drained_whichever_routes_lead_to_it() {
     let target = first.address.to_string();
     assert_eq!(answer["drain"], json!({"target": target, "drained": true, "sessions": 2, "window_ms": 1}));
     for socket in &mut going {
-        socket.hears_close(1001).await;
+        socket.expect_close(1001).await;
     }
     assert_eq!(get(&gateway, "/b").await.status(), 503);
     staying.echoes("here").await;
@@ -296,9 +296,9 @@ async fn what_a_drained_route_has_left_at_drain_timeout_is_cut() {
     let gateway = setup().start(&with_control(top, &route("/a", backend.address)));
     let mut socket = open(&gateway, "/a").await;
     socket.send(0x01, "never finished").await;
-    assert_eq!(socket.hear().await.unwrap().b0, 0x01);
+    assert_eq!(socket.receive().await.unwrap().b0, 0x01);
     done(&gateway, "drain /a").await;
-    socket.hears_close(1001).await; // between two fragments
+    socket.expect_close(1001).await; // between two fragments
     gateway.wait("session");
 }
 
@@ -307,7 +307,7 @@ async fn keeps_a_message_open(socket: &mut WebSocket, code: u16) {
     soon(async {
         loop {
             socket.send(0x00, "still here").await;
-            let heard = socket.hear().await.expect("a Close, not the end");
+            let heard = socket.receive().await.expect("a Close, not the end");
             if heard.b0 == 0x88 {
                 return assert_eq!(heard.payload, code.to_be_bytes());
             }
@@ -324,7 +324,7 @@ async fn a_message_that_is_kept_open_does_not_outlast_close_and_a_removed_route(
     let gateway = setup().start(&with_control(top, &routes));
     let mut relayed = open(&gateway, "/a").await;
     relayed.send(0x01, "never").await;
-    assert_eq!(relayed.hear().await.unwrap().b0, 0x01);
+    assert_eq!(relayed.receive().await.unwrap().b0, 0x01);
     let id = listed(&gateway).await[0]["id"].clone();
     done(&gateway, &format!("close {id}")).await;
     keeps_a_message_open(&mut relayed, 1001).await;
@@ -332,7 +332,7 @@ async fn a_message_that_is_kept_open_does_not_outlast_close_and_a_removed_route(
     gateway.wait("session");
     let mut removed = open(&gateway, "/a").await;
     removed.send(0x01, "never").await;
-    assert_eq!(removed.hear().await.unwrap().b0, 0x01);
+    assert_eq!(removed.receive().await.unwrap().b0, 0x01);
     gateway.write_config(&with_control(top, ECHO));
     done(&gateway, "reload").await;
     keeps_a_message_open(&mut removed, 1001).await;
@@ -343,7 +343,7 @@ async fn a_message_that_is_kept_open_does_not_outlast_close_and_a_removed_route(
     let sessions = listed(&gateway).await;
     let open = sessions.iter().find(|session| session["state"] == "open").unwrap();
     done(&gateway, &format!("close {}", open["id"])).await;
-    echo.hears_close(1001).await;
+    echo.expect_close(1001).await;
 }
 
 #[tokio::test]
@@ -361,18 +361,18 @@ async fn a_drain_that_was_taken_back_does_not_cut_the_sessions_of_the_next() {
     done(&gateway, "undrain /a").await;
     let mut socket = open(&gateway, "/a").await;
     socket.send(0x01, "be").await;
-    assert_eq!(socket.hear().await.unwrap().b0, 0x01);
+    assert_eq!(socket.receive().await.unwrap().b0, 0x01);
     gateway.write_config(&config("1h"));
     done(&gateway, "reload").await;
     done(&gateway, "drain /a").await;
     // Past the last moment of the first order the message is still let finish.
     while before.elapsed() < std::time::Duration::from_millis(2500) {
         socket.send(0x00, "gu").await;
-        assert_eq!(socket.hear().await.unwrap().b0, 0x00);
+        assert_eq!(socket.receive().await.unwrap().b0, 0x00);
     }
     socket.send(0x80, "n").await;
-    assert_eq!(socket.hear().await.unwrap().b0, 0x80);
-    socket.hears_close(1001).await;
+    assert_eq!(socket.receive().await.unwrap().b0, 0x80);
+    socket.expect_close(1001).await;
 }
 
 #[tokio::test]
@@ -409,7 +409,7 @@ async fn one_session_is_closed_in_order() {
     let gateway = setup().start(&with_control("", &route("/", backend.address)));
     let (mut first, mut second) = (open(&gateway, "/").await, open(&gateway, "/").await);
     first.send(0x01, "be").await;
-    assert_eq!(first.hear().await.unwrap().b0, 0x01);
+    assert_eq!(first.receive().await.unwrap().b0, 0x01);
     second.echoes("x").await;
     let sessions = listed(&gateway).await;
     let of_first = sessions.iter().find(|session| session["received_messages"] == 0).unwrap();
@@ -418,10 +418,10 @@ async fn one_session_is_closed_in_order() {
     let sessions = listed(&gateway).await;
     assert_eq!(sessions.iter().filter(|session| session["state"] == "closing").count(), 1);
     first.send(0x80, "gun").await;
-    assert_eq!(first.hear().await.unwrap().payload, b"gun");
-    first.hears_close(1001).await;
+    assert_eq!(first.receive().await.unwrap().payload, b"gun");
+    first.expect_close(1001).await;
     first.close(1001).await;
-    first.hears_end().await;
+    first.expect_end().await;
     assert_eq!(gateway.wait("session")["id"], of_first["id"]);
     second.echoes("still here").await;
 }
@@ -441,9 +441,9 @@ async fn the_sessions_of_a_client_are_closed() {
     let said = done(&gateway, "close --client 192.0.2.1").await.out;
     assert_eq!(said, "2 sessions will be closed after the messages in flight\n");
     for socket in [&mut first, &mut second] {
-        socket.hears_close(3000).await;
+        socket.expect_close(3000).await;
         socket.close(3000).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
         assert_eq!(gateway.wait("session")["close_code"], 3000);
     }
     other.echoes("still here").await;
@@ -554,7 +554,7 @@ async fn it_goes_to_the_process_that_takes_over() {
     assert_eq!(listed(&gateway).await.len(), 1, "sessions come along");
     live.echoes("undisturbed").await;
     live.close(1000).await;
-    live.hears_close(1000).await;
+    live.expect_close(1000).await;
     drop(live);
     gateway.wait(RETIRED);
     assert_eq!(pid().await, u64::from(new), "the old process has left the path alone");
@@ -590,7 +590,7 @@ async fn while_it_drains_it_answers_and_changes_nothing() {
     }
     let id = listed(&gateway).await[0]["id"].clone();
     done(&gateway, &format!("close {id}")).await;
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
 }
 
 #[tokio::test]
@@ -658,7 +658,7 @@ async fn the_configuration_is_split_and_has_values_from_the_environment() {
 
     // By the name that the tables show.
     done(&gateway, "drain ${SECRET_PATH}").await;
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
     hidden(&done(&gateway, "status").await.out);
     done(&gateway, "undrain ${SECRET_PATH}").await;
 

@@ -59,7 +59,7 @@ async fn every_socket_gets_a_close_and_the_process_ends_with_the_last() {
         }
         gateway.signal(signal);
         for socket in &mut sockets {
-            socket.hears_close(1001).await;
+            socket.expect_close(1001).await;
             socket.close(1001).await;
         }
         sockets.clear();
@@ -80,24 +80,24 @@ async fn a_fragmented_message_in_flight_is_finished_first() {
     // 10 MiB on their way down in fragments, and a text on its way up.
     let fragment = vec![1; 1 << 20];
     server.send(0x02, &fragment).await;
-    assert_eq!(client.hear().await.unwrap().b0, 0x02);
+    assert_eq!(client.receive().await.unwrap().b0, 0x02);
     client.send(0x01, "be").await;
-    assert_eq!(server.hear().await.unwrap().b0, 0x01);
+    assert_eq!(server.receive().await.unwrap().b0, 0x01);
     gateway.signal("TERM");
     gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     let (mut from, mut to) = (client, server);
     for i in 0..9 {
         to.send(if i == 8 { 0x80 } else { 0x00 }, &fragment).await;
-        let frame = from.hear().await.unwrap();
+        let frame = from.receive().await.unwrap();
         assert_eq!((frame.b0 & 0x0F, frame.payload.len()), (0, 1 << 20), "valid frames only");
     }
-    from.hears_close(1001).await;
+    from.expect_close(1001).await;
     from.send(0x80, "gun").await;
-    assert_eq!(to.hear().await.unwrap().payload, b"gun");
-    to.hears_close(1001).await;
+    assert_eq!(to.receive().await.unwrap().payload, b"gun");
+    to.expect_close(1001).await;
     to.close(1001).await;
     from.close(1001).await;
-    from.hears_end().await;
+    from.expect_end().await;
     drop((from, to));
     gateway.ends_well();
 }
@@ -112,7 +112,7 @@ async fn a_client_in_the_middle_of_a_long_upload_gets_valid_frames_only() {
     let fragment = vec![0xA5; 1 << 20];
     for socket in &mut sockets {
         socket.send(0x02, &fragment).await;
-        let frame = socket.hear().await.unwrap();
+        let frame = socket.receive().await.unwrap();
         assert_eq!((frame.b0, frame.payload.len()), (0x02, 1 << 20));
     }
     gateway.signal("TERM");
@@ -121,14 +121,14 @@ async fn a_client_in_the_middle_of_a_long_upload_gets_valid_frames_only() {
         for socket in &mut sockets {
             let b0 = if i == 9 { 0x80 } else { 0x00 };
             socket.send(b0, &fragment).await;
-            let frame = socket.hear().await.unwrap();
+            let frame = socket.receive().await.unwrap();
             assert!(frame.b0 == b0 && frame.payload == fragment, "fragment {i}: {:x}", frame.b0);
         }
     }
     for socket in &mut sockets {
-        socket.hears_close(1001).await;
+        socket.expect_close(1001).await;
         socket.close(1001).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
     drop((sockets, client));
     gateway.ends_well();
@@ -165,14 +165,14 @@ async fn for_drain_delay_it_is_not_ready_and_serves_on() {
     }
     assert!(before.elapsed() < DELAY, "this machine is too slow to show anything");
     for socket in [&mut old, &mut new] {
-        socket.hears_close(1012).await;
+        socket.expect_close(1012).await;
     }
     assert!(before.elapsed() >= DELAY);
     assert_eq!(readyz().await, (503, "draining: no new connections are accepted\n".to_owned()));
     soon(async { while TcpStream::connect(gateway.address()).await.is_ok() {} }).await;
     for socket in [&mut old, &mut new] {
         socket.close(1012).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
     drop((old, new, plain));
     gateway.ends_well();
@@ -199,7 +199,7 @@ async fn what_does_not_end_is_closed_between_frames_or_cut_at_the_deadline() {
     let mut fragments = over_http1(&gateway).await;
     let mut first = soon(sessions.recv()).await.unwrap();
     first.send(0x01, "a fragment").await;
-    assert_eq!(fragments.hear().await.unwrap().b0, 0x01);
+    assert_eq!(fragments.receive().await.unwrap().b0, 0x01);
     let mut frame = over_http1(&gateway).await;
     let mut second = soon(sessions.recv()).await.unwrap();
     second.send_raw(&[0x82, 5, 1]).await;
@@ -207,7 +207,7 @@ async fn what_does_not_end_is_closed_between_frames_or_cut_at_the_deadline() {
     soon(frame.io.read_exact(&mut begun)).await.unwrap();
     let before = Instant::now();
     gateway.signal("TERM");
-    fragments.hears_close(1001).await;
+    fragments.expect_close(1001).await;
     let cut = soon(frame.io.read_u8()).await.unwrap_err();
     assert_eq!(cut.kind(), std::io::ErrorKind::UnexpectedEof, "{cut}");
     gateway.ends_well();

@@ -46,14 +46,14 @@ async fn it_serves_until_its_shutdown_and_ends_sessions_in_order() {
     other.echoes("in plain text").await;
 
     stop.send(()).unwrap();
-    session.hears_close(1001).await;
+    session.expect_close(1001).await;
     session.close(1001).await;
     assert_eq!(soon(serving).await.unwrap(), Ending::Terminated);
     assert!(TcpStream::connect(at_tls).await.is_err(), "its socket is closed");
     other.echoes("another gateway of the process goes on").await;
 
     others.abort();
-    other.hears_end().await;
+    other.expect_end().await;
 }
 
 #[tokio::test]

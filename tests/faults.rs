@@ -102,9 +102,9 @@ async fn a_log_that_can_not_be_written_delays_no_request() {
         live.echoes(what).await;
         let before = Instant::now();
         gateway.signal("TERM");
-        live.hears_close(1001).await;
+        live.expect_close(1001).await;
         live.close(1001).await;
-        live.hears_end().await;
+        live.expect_end().await;
         gateway.ends_well();
         assert!(before.elapsed() < Duration::from_secs(10), "{what}: {:?}", before.elapsed());
     }
@@ -271,7 +271,7 @@ async fn a_full_disk(disk: &Path) {
 
     // What could not be written is lost; what is said from now on isn't.
     logging.signal("TERM");
-    live[1].hears_close(1001).await;
+    live[1].expect_close(1001).await;
     live[1].close(1001).await;
     logging.ends_well();
     let log = fs::read_to_string(log).unwrap();
@@ -689,7 +689,7 @@ async fn is_found_by_pings(cable: Option<Namespaces>) {
     let other_lives = async {
         loop {
             other.client.text("still").await;
-            other.backend.hears_text("still").await;
+            other.backend.expect_text("still").await;
             sleep(Duration::from_millis(50)).await; // often enough to need no ping
         }
     };

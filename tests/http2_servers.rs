@@ -160,7 +160,7 @@ async fn websockets_of_both_kinds_of_clients_are_streams_of_one_connection() {
     assert_eq!(h2.ask(h2.request(Method::GET, "/")).await.status(), 200);
     assert_eq!(seen.connections(), 1);
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     let line = gateway.wait("session");
     assert_eq!(line["backend_protocol"], "HTTP/2");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1000.into()));
@@ -336,7 +336,7 @@ async fn a_reset_of_a_tunnel_and_its_end_reach_the_other_side() {
         let (mut socket, _) =
             WebSocket::connect(http1(&gateway).await, "default.test", "/ws", "").await.unwrap();
         socket.text("go").await;
-        socket.hears_close(1011).await;
+        socket.expect_close(1011).await;
         let line = gateway.wait_nth("session", n);
         assert_eq!(line["ended_by"], "backend");
     }
@@ -596,7 +596,7 @@ async fn there_are_as_many_connections_as_open_streams_need() {
     // What becomes free is used again.
     let mut first = sockets.remove(0);
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     gateway.wait("session");
     for _ in 0..2 {
         let (mut socket, _) =

@@ -84,7 +84,7 @@ async fn the_address_in_the_header_is_the_clients_whatever_follows() {
     socket.echoes("hello").await;
     assert_eq!(seen.last().get("x-real-ip"), Some("192.0.2.1"));
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     let line = gateway.wait("session");
     assert_eq!((&line["client"], &line["peer"]), (&"192.0.2.1".into(), &"192.0.2.1:5000".into()));
 }

@@ -81,7 +81,7 @@ async fn a_new_process_that_stands_still_is_given_up() {
     const LEN: usize = 16 << 20;
     let backend = Backend::start(|tcp| async move {
         let (mut socket, _) = WebSocket::serve(tcp, "").await;
-        while let Some(frame) = socket.hear().await {
+        while let Some(frame) = socket.receive().await {
             let answer = if frame.payload == b"flood" { vec![7; LEN] } else { frame.payload };
             if frame.b0 == ws::CLOSE
                 || socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
@@ -102,12 +102,12 @@ async fn a_new_process_that_stands_still_is_given_up() {
     let runs = gateway.wait("takeover: the new process runs and reads its configuration");
     gateway.wait_for(|line| message(line) == "sessions have moved" && line["moved"] == 1, 0, "a batch");
     send_signal(u32::try_from(runs["pid"].as_u64().unwrap()).unwrap(), "STOP");
-    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == [7; LEN]);
+    assert!(slow.receive_rest(ws::TEXT).await.unwrap().payload == [7; LEN]);
     let failed = gateway.wait(
         "takeover failed: this process continues to serve, but the sessions that the new one had taken are lost",
     );
     assert_eq!(failed["sessions_lost"], 1, "{failed}");
-    quick.hears_end().await; // with the process that had it
+    quick.expect_end().await; // with the process that had it
     slow.echoes("it has thawed").await;
     gateway.take_over();
     gateway.wait(MOVED);
@@ -133,7 +133,7 @@ async fn a_moved_session_counts_by_the_same_field_of_its_client() {
     }
     let mut first = live.remove(0);
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     gateway.wait_nth("session", 4);
     // The place is free a moment after the line is written.
     let again = soon(async {
@@ -199,7 +199,7 @@ async fn the_log_says_what_stays_by_kind() {
     assert_eq!(soon(asking).await.unwrap(), 200);
     more.notify_one();
     tunnel.close(1000).await;
-    tunnel.hears_close(1000).await;
+    tunnel.expect_close(1000).await;
     drop((tunnel, client, events));
     gateway.wait(RETIRED);
     gateway.ends_with_its_last_process();
@@ -243,7 +243,7 @@ impl Session {
                     .send_raw(&[ws::encode(0x02, front, true), ws::encode(0x80, rest, true)].concat())
                     .await;
                 while heard.len() < bytes.len() {
-                    let frame = socket.hear().await.expect("more");
+                    let frame = socket.receive().await.expect("more");
                     assert_eq!(frame.b0, ws::BINARY);
                     heard.extend(frame.payload);
                 }
@@ -401,7 +401,7 @@ async fn command(gateway: &Gateway, args: &[&str]) -> (bool, String) {
 async fn flood(len: usize) -> Backend {
     Backend::start(move |tcp| async move {
         let (mut socket, _) = WebSocket::serve(tcp, "").await;
-        while let Some(frame) = socket.hear().await {
+        while let Some(frame) = socket.receive().await {
             let answer = if frame.payload == b"flood" { vec![7; len] } else { frame.payload };
             if socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
                 || frame.b0 == ws::CLOSE
@@ -441,9 +441,9 @@ const FLOOD: usize = 16 << 20;
 
 /// The socket is closed by the gateway with this code.
 async fn is_closed(socket: &mut WebSocket, code: u16) {
-    socket.hears_close(code).await;
+    socket.expect_close(code).await;
     socket.close(code).await;
-    socket.hears_end().await;
+    socket.expect_end().await;
 }
 
 /// Orders of operators while a takeover is under way: they reach a session in whichever process it is.
@@ -467,7 +467,7 @@ async fn sessions_are_closed_wherever_they_are() {
     for socket in &mut quick[1..] {
         is_closed(socket, 3000).await;
     }
-    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+    assert!(slow.receive_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
     is_closed(&mut slow, 3000).await;
     gateway.wait(RETIRED);
     gateway.ends_with_its_last_process();
@@ -492,7 +492,7 @@ async fn a_drain_during_a_takeover_is_the_new_processs_too() {
         let answer: Value = serde_json::from_str(&said).unwrap();
         assert!(done && answer["drain"]["sessions"] == 2, "{said}");
         is_closed(&mut quick[0], 1001).await;
-        assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+        assert!(slow.receive_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
         is_closed(&mut slow, 1001).await;
         gateway
     };
@@ -518,7 +518,7 @@ async fn an_order_to_end_during_a_takeover_ends_both_processes() {
             send_signal(runs["pid"].as_u64().unwrap().try_into().unwrap(), "TERM");
         }
         quick[0].echoes("it goes on until the other process has let go of all").await;
-        assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
+        assert!(slow.receive_rest(ws::TEXT).await.unwrap().payload == vec![7; FLOOD]);
         gateway.wait("the order to end is passed on to the new process");
         for socket in quick.iter_mut().chain([&mut slow]) {
             is_closed(socket, 1001).await;

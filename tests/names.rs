@@ -543,7 +543,7 @@ async fn connections_over_http2_to_an_address_that_has_gone_end_with_their_last_
         }
         for session in &mut sessions {
             session.close(1000).await;
-            session.hears_close(1000).await;
+            session.expect_close(1000).await;
         }
         until(async || ended()[left] == 1).await;
         assert_eq!((ended()[stays], ended()[2]), (0, 0), "{resolve}");

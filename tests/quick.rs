@@ -132,14 +132,14 @@ async fn proxy_puts_wss_in_front_of_a_port() {
     assert_eq!(quick.line("wss"), "wss /chat opened by 127.0.0.1");
     assert!(seen.last().line.contains("/chat?token=secret"), "{:?}", seen.last());
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     let line = quick.line("closed");
     assert!(line.starts_with("wss /chat closed by client with 1000 after "), "{line}");
     assert!(line.contains(", 1 messages received, 1 sent"), "{line}");
     let mut open = quick.open("/chat").await;
     open.echoes("tom").await;
     quick.interrupt();
-    open.hears_close(1001).await;
+    open.expect_close(1001).await;
     quick.line("drained: the last connection has ended");
 }
 
@@ -242,7 +242,7 @@ async fn what_runs_by_a_written_file_is_taken_over() {
     assert!(quick.child.wait().unwrap().success());
     socket.echoes("tom").await;
     send_signal(pid, "INT");
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
     let rest = move || quick.live.iter().any(|line| line.contains("drained: the last connection has ended"));
     assert!(soon(tokio::task::spawn_blocking(rest)).await.unwrap());
 }

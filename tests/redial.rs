@@ -104,12 +104,12 @@ async fn the_client_goes_on_at_another_server() {
         let mut socket = open_with(&gateway, "Cookie: c=1\r\nX-Own: 2\r\n").await.0;
         let (first, second) = if a.seen.count() == 1 { (&a, &b) } else { (&b, &a) };
         socket.text("one").await;
-        socket.hear().await.unwrap();
+        socket.receive().await.unwrap();
         assert_eq!(session(&gateway).await["redials"], 0);
         first.stop(fate);
         asked(second, 1).await;
         socket.text("two").await;
-        let echo = socket.hear().await.unwrap();
+        let echo = socket.receive().await.unwrap();
         assert!(echo.payload.ends_with(b" two"), "{fate:?}: {echo:?}");
         let (before, after) = (first.seen.last(), second.seen.last());
         assert_eq!(after.line, before.line);
@@ -125,7 +125,7 @@ async fn the_client_goes_on_at_another_server() {
         assert_eq!((&seen["redials"], &seen["state"]), (&json!(1), &json!("open")));
         assert_eq!(gateway.metric("wssgate_backend_redials_total").await, 1);
         socket.close(1000).await;
-        socket.hears_close(1000).await;
+        socket.expect_close(1000).await;
         drop(socket);
         let line = gateway.wait("session");
         assert_eq!((&line["redials"], &line["backend"]), (&json!(1), &json!(second.address().to_string())));
@@ -139,12 +139,12 @@ async fn while_there_is_none_pings_are_answered_and_messages_wait() {
     let gateway = start(&[server.address()], "redial_buffer = \"1KiB\"\nredial_rate = \"1000/s\"");
     let mut socket = open(&gateway).await;
     socket.text("one").await;
-    socket.hears_text("a one").await;
+    socket.expect_text("a one").await;
     server.stop(Fate::Dies);
     asked(&server, 2).await;
     socket.text("two").await;
     socket.send(PING, "there?").await;
-    let pong = socket.hear().await.unwrap();
+    let pong = socket.receive().await.unwrap();
     assert_eq!((pong.b0, &pong.payload[..]), (PONG, &b"there?"[..]));
     assert_eq!(session(&gateway).await["state"], "redialling");
     // Much more than the gateway reads: the rest waits in the socket.
@@ -160,9 +160,9 @@ async fn while_there_is_none_pings_are_answered_and_messages_wait() {
     sleep(Duration::from_millis(300)).await;
     server.serve();
     let mut socket = WebSocket { io: Box::new(tokio::io::join(reads, tokio::io::sink())), client: true };
-    socket.hears_text("a two").await;
+    socket.expect_text("a two").await;
     for text in &texts {
-        socket.hears_text(&format!("a {text}")).await;
+        socket.expect_text(&format!("a {text}")).await;
     }
     drop(writing.await.unwrap());
     let all: Vec<String> = ["one", "two"].map(str::to_owned).into_iter().chain(texts).collect();
@@ -176,7 +176,7 @@ async fn a_message_of_which_a_dead_server_has_a_part_ends_the_session_or_is_repe
         let gateway = start(&[server.address()], &format!("redial_repeat = {repeat}"));
         let mut socket = open(&gateway).await;
         socket.text("one").await;
-        socket.hears_text("a one").await;
+        socket.expect_text("a one").await;
         let message = encode(TEXT, b"in two parts", true);
         socket.send_raw(&message[..9]).await;
         until(async || server.begun() == 2).await;
@@ -184,10 +184,10 @@ async fn a_message_of_which_a_dead_server_has_a_part_ends_the_session_or_is_repe
         if repeat {
             asked(&server, 2).await;
             socket.send_raw(&message[9..]).await;
-            socket.hears_text("a in two parts").await;
+            socket.expect_text("a in two parts").await;
             assert_eq!(server.seen.last().get("wssgate-messages"), Some("1"));
         } else {
-            socket.hears_close(1011).await;
+            socket.expect_close(1011).await;
             socket.close(1011).await;
             drop(socket);
             let line = gateway.wait("session");
@@ -223,7 +223,7 @@ async fn a_message_of_which_the_client_has_a_part_ends_the_session() {
         socket.text("go").await;
         if let Some(code) = code {
             soon(socket.io.read_exact(&mut [0; 3])).await.unwrap();
-            socket.hears_close(code).await;
+            socket.expect_close(code).await;
             socket.close(code).await;
         } else {
             assert!(soon(socket.io.read_u8()).await.is_err(), "nothing can come in the middle of a frame");
@@ -266,7 +266,7 @@ async fn a_server_that_closes_in_order_gets_the_message_under_way() {
     socket.send(0x80, "parts").await;
     asked(&server, 2).await;
     socket.text("next").await;
-    socket.hears_text("a next").await;
+    socket.expect_text("a next").await;
     assert_eq!(server.heard(), ["in two parts", "next"]);
     assert_eq!(server.seen.last().get("wssgate-messages"), Some("1"));
 }
@@ -286,7 +286,7 @@ async fn a_server_that_refuses_ends_the_session() {
         let (mut socket, head) = open_with(&gateway, "").await;
         assert_eq!(head.get("wssgate-secret"), None);
         server.restart(Fate::Dies);
-        socket.hears_close(code).await;
+        socket.expect_close(code).await;
         socket.close(code).await;
         drop(socket);
         let line = gateway.wait("session");
@@ -328,7 +328,7 @@ async fn the_new_server_has_to_agree_to_the_same() {
         if goes_on {
             socket.echoes_as("a", "hello").await;
         } else {
-            socket.hears_close(1012).await;
+            socket.expect_close(1012).await;
         }
     }
 }
@@ -340,7 +340,7 @@ trait EchoesAs {
 impl EchoesAs for WebSocket {
     async fn echoes_as(&mut self, name: &str, text: &str) {
         self.text(text).await;
-        self.hears_text(&format!("{name} {text}")).await;
+        self.expect_text(&format!("{name} {text}")).await;
     }
 }
 
@@ -363,9 +363,9 @@ async fn sessions_that_can_t_outlive_their_server_say_so() {
         let (mut socket, _) = open_with(&gateway, &fields).await;
         assert_eq!(session(&gateway).await["no_redial"], why);
         server.restart(Fate::Closes(1001));
-        socket.hears_close(code).await;
+        socket.expect_close(code).await;
         socket.close(code).await;
-        soon(socket.hears_end()).await;
+        soon(socket.expect_end()).await;
     }
     // The first one is as those of other upstreams.
     let name = "wssgate_upstream_redials_failed_total{upstream=\"pool\",reason=\"unable\"}";
@@ -383,18 +383,18 @@ async fn a_drained_server_is_left() {
     let mut socket = open(&gateway).await;
     let (first, second) = if a.seen.count() == 1 { (&a, &b) } else { (&b, &a) };
     socket.text("one").await;
-    socket.hear().await.unwrap();
+    socket.receive().await.unwrap();
     order(&gateway, json!({ "command": "drain", "target": first.address().to_string() })).await;
     asked(second, 1).await;
     socket.text("two").await;
-    assert!(socket.hear().await.unwrap().payload.ends_with(b" two"));
+    assert!(socket.receive().await.unwrap().payload.ends_with(b" two"));
     assert_eq!(second.heard(), ["two"]);
     // And back, although the one has been left before.
     order(&gateway, json!({ "command": "undrain", "target": first.address().to_string() })).await;
     order(&gateway, json!({ "command": "drain", "target": second.address().to_string() })).await;
     asked(first, 2).await;
     socket.text("three").await;
-    assert!(socket.hear().await.unwrap().payload.ends_with(b" three"));
+    assert!(socket.receive().await.unwrap().payload.ends_with(b" three"));
     assert_eq!(first.seen.last().get("wssgate-resume"), Some("2"));
     assert_eq!(first.seen.last().get("wssgate-messages"), Some("2"));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
@@ -413,7 +413,7 @@ async fn the_search_has_an_end() {
     server.stop(Fate::Closes(1013));
     asked(&server, 2).await;
     socket.text("unheard").await;
-    socket.hears_close(1013).await;
+    socket.expect_close(1013).await;
     assert!((600..5000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     let attempts = server.seen.count();
     assert!((4..12).contains(&attempts), "{attempts}");

@@ -94,7 +94,7 @@ async fn member(gateway: SocketAddr, doors: Arc<Semaphore>, stop: watch::Receive
             }
             b0 = socket.io.read_u8() => {
                 let Ok(b0) = b0 else { return (own, tally) };
-                let Some(Frame { b0, payload, .. }) = socket.hear_rest(b0).await else { return (own, tally) };
+                let Some(Frame { b0, payload, .. }) = socket.receive_rest(b0).await else { return (own, tally) };
                 match b0 {
                     TEXT => {
                         let text = String::from_utf8(payload).unwrap();

@@ -115,17 +115,17 @@ async fn fragments_pings_and_close_codes_pass_as_they_are() {
             [(0x01, &b"fr"[..]), (PING, b"p"), (0x00, b"a"), (0x80, b"g"), (PONG, b"unasked"), (BINARY, b"")]
         {
             client.send(b0, payload).await;
-            let frame = server.hear().await.unwrap();
+            let frame = server.receive().await.unwrap();
             assert_eq!((frame.b0, &frame.payload[..], frame.masked), (b0, payload, true));
             server.send(b0, payload).await;
-            let frame = client.hear().await.unwrap();
+            let frame = client.receive().await.unwrap();
             assert_eq!((frame.b0, &frame.payload[..], frame.masked), (b0, payload, false));
         }
         server.send(CLOSE, [&4321u16.to_be_bytes()[..], "warum nicht".as_bytes()].concat()).await;
-        let close = client.hear().await.unwrap();
+        let close = client.receive().await.unwrap();
         assert_eq!((close.close_code(), &close.payload[2..]), (4321, &b"warum nicht"[..]));
         client.send(CLOSE, close.payload).await;
-        assert_eq!(server.hear().await.unwrap().close_code(), 4321);
+        assert_eq!(server.receive().await.unwrap().close_code(), 4321);
     }
     let line = gateway.wait("session");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"backend".into(), &4321.into()));
@@ -140,9 +140,9 @@ async fn compressed_messages_pass_where_compression_was_agreed() {
         let mut client = open(&gateway, "/", over, "permessage-deflate").await;
         let mut server = soon(sessions.recv()).await.unwrap();
         client.send(0xC1, [0xCA, 0x00]).await;
-        assert_eq!(server.hear().await.unwrap().b0, 0xC1);
+        assert_eq!(server.receive().await.unwrap().b0, 0xC1);
         server.send(0xC2, [0xCA, 0x00]).await;
-        assert_eq!(client.hear().await.unwrap().b0, 0xC2);
+        assert_eq!(client.receive().await.unwrap().b0, 0xC2);
     }
     let (backend, mut sessions) = handing_over("").await;
     let gateway = start(&route("/", backend.address));
@@ -150,7 +150,7 @@ async fn compressed_messages_pass_where_compression_was_agreed() {
         let mut client = open(&gateway, "/", over, "permessage-deflate").await;
         let mut server = soon(sessions.recv()).await.unwrap();
         client.send(0xC1, [0xCA, 0x00]).await;
-        server.hears_close(1002).await; // RSV1 means nothing here
+        server.expect_close(1002).await; // RSV1 means nothing here
     }
 }
 
@@ -172,19 +172,19 @@ async fn a_client_that_breaks_a_rule() {
             let mut client = open(&gateway, "/", over, "").await;
             let mut server = soon(sessions.recv()).await.unwrap();
             client.send_raw(&[&encode(TEXT, b"before", true)[..], &bad].concat()).await;
-            server.hears_text("before").await;
-            let mut frame = server.hear().await.unwrap();
+            server.expect_text("before").await;
+            let mut frame = server.receive().await.unwrap();
             if frame.b0 == 0x01 {
-                frame = server.hear().await.unwrap(); // the good first fragment
+                frame = server.receive().await.unwrap(); // the good first fragment
             }
             assert_eq!(frame.close_code(), code, "{bad:02x?}");
             assert!(frame.masked);
             // What it still says is relayed, then its Close.
             server.text("after").await;
-            client.hears_text("after").await;
+            client.expect_text("after").await;
             server.close(code).await;
-            client.hears_close(code).await;
-            client.hears_end().await;
+            client.expect_close(code).await;
+            client.expect_end().await;
         }
     }
     let line = gateway.wait("session");
@@ -200,12 +200,12 @@ async fn a_backend_that_breaks_a_rule() {
         let mut client = open(&gateway, "/", over, "").await;
         let mut server = soon(sessions.recv()).await.unwrap();
         server.send_raw(&[encode(TEXT, b"before", false), encode(TEXT, b"masked", true)].concat()).await;
-        client.hears_text("before").await;
-        client.hears_close(1002).await;
+        client.expect_text("before").await;
+        client.expect_close(1002).await;
         client.text("after").await;
-        server.hears_text("after").await;
+        server.expect_text("after").await;
         client.close(1002).await;
-        server.hears_close(1002).await;
+        server.expect_close(1002).await;
     }
     let line = gateway.wait("session");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"backend".into(), &1002.into()));
@@ -240,13 +240,13 @@ async fn pings_find_clients_that_are_gone() {
         let mut client = open(&gateway, "/", over, "").await;
         let mut server = soon(sessions.recv()).await.unwrap();
         for _ in 0..3 {
-            let ping = client.hear().await.unwrap();
+            let ping = client.receive().await.unwrap();
             assert_eq!(ping.b0, PING);
             client.send(PONG, ping.payload).await;
         }
         // None of it reached the backend.
         client.text("alive").await;
-        server.hears_text("alive").await;
+        server.expect_text("alive").await;
         // Silence, though the connection stands.
         assert!(soon(server.io.read_u8()).await.is_err());
         while client.io.read_u8().await.is_ok() {}
@@ -268,19 +268,19 @@ async fn idle_sessions_are_closed() {
         let mut server = soon(sessions.recv()).await.unwrap();
         // Pings and pongs are no messages.
         let close = loop {
-            let frame = client.hear().await.unwrap();
+            let frame = client.receive().await.unwrap();
             if frame.b0 != PING {
                 break frame;
             }
             client.send(PONG, frame.payload).await;
         };
         assert_eq!(close.close_code(), 1001);
-        server.hears_close(1001).await;
+        server.expect_close(1001).await;
     }
     for over in BOTH {
         let mut client = open(&gateway, "/echo", over, "").await;
         client.echoes("x").await;
-        client.hears_close(1001).await;
+        client.expect_close(1001).await;
     }
 }
 
@@ -296,11 +296,11 @@ async fn sessions_end_with_their_lifetime() {
         let mut server = soon(sessions.recv()).await.unwrap();
         // A message that has begun is finished. Messages don't put the end off.
         client.send(0x01, b"be").await;
-        assert_eq!(server.hear().await.unwrap().payload, b"be");
-        client.hears_close(1001).await;
+        assert_eq!(server.receive().await.unwrap().payload, b"be");
+        client.expect_close(1001).await;
         client.send(0x80, b"gun").await;
-        assert_eq!(server.hear().await.unwrap().payload, b"gun");
-        server.hears_close(1001).await;
+        assert_eq!(server.receive().await.unwrap().payload, b"gun");
+        server.expect_close(1001).await;
         let line = gateway.wait("session");
         assert_eq!((&line["ended_by"], &line["close_code"]), (&"gateway".into(), &1001.into()));
         assert_eq!(line["cause"], "the session has reached its lifetime");
@@ -308,7 +308,7 @@ async fn sessions_end_with_their_lifetime() {
     for over in BOTH {
         let mut client = open(&gateway, "/echo", over, "").await;
         client.echoes("x").await;
-        client.hears_close(1001).await;
+        client.expect_close(1001).await;
         client.send(CLOSE, &1001_u16.to_be_bytes()).await;
         assert_eq!(gateway.wait("session")["cause"], "the session has reached its lifetime");
     }
@@ -325,23 +325,23 @@ async fn the_echo_service() {
         client.send(0x01, "κό".as_bytes()).await;
         client.send(PING, b"between").await;
         client.send(0x80, "σμε".as_bytes()).await;
-        assert_eq!(client.hear().await.unwrap().b0, PONG);
-        client.hears_text("κόσμε").await;
+        assert_eq!(client.receive().await.unwrap().b0, PONG);
+        client.expect_text("κόσμε").await;
         let big = vec![7; 1 << 20];
         client.send(BINARY, &big).await;
-        let mut frame = client.hear().await.unwrap();
+        let mut frame = client.receive().await.unwrap();
         if frame.b0 == PING {
             client.send(PONG, frame.payload).await;
-            frame = client.hear().await.unwrap();
+            frame = client.receive().await.unwrap();
         }
         assert!(frame.payload == big);
-        let ping = client.hear().await.unwrap();
+        let ping = client.receive().await.unwrap();
         assert_eq!(ping.b0, PING);
         client.send(PONG, ping.payload).await;
         client.send(0x01, b"\xF0\x9F").await;
         client.send(0x80, b"").await; // ends inside a code point
-        client.hears_close(1007).await;
-        client.hears_end().await;
+        client.expect_close(1007).await;
+        client.expect_end().await;
     }
     let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
     let fields = "Sec-WebSocket-Protocol: chat, v2\r\nSec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -351,7 +351,7 @@ async fn the_echo_service() {
         (Some("chat"), None)
     );
     client.send(BINARY, vec![0; (1 << 20) + 1]).await;
-    client.hears_close(1009).await;
+    client.expect_close(1009).await;
     let io = Tls::new("default.test", &["http/1.1"]).connect(gateway.address()).await.unwrap();
     let refused = WebSocket::connect(io, "default.test", "/", "Origin: https://evil.test\r\n").await;
     assert_eq!(refused.err().unwrap().status(), 403);
@@ -453,7 +453,7 @@ async fn idle_sessions_are_pinged_while_others_never_rest_and_behind_that() {
     for index in 0..IDLE {
         let (mut socket, pings) = (connect().await, pings.clone());
         tokio::spawn(async move {
-            while let Some(frame) = socket.hear().await {
+            while let Some(frame) = socket.receive().await {
                 assert_eq!(frame.b0, PING);
                 pings[index].fetch_add(1, Ordering::Relaxed);
                 socket.send(PONG, frame.payload).await;

@@ -57,7 +57,7 @@ async fn keep_echoing(mut socket: WebSocket, stop: Arc<AtomicBool>, all: Arc<Ato
         all.fetch_add(1, Ordering::SeqCst);
     }
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     count
 }
 
@@ -189,9 +189,9 @@ async fn sessions_whose_route_has_gone_are_sent_away_and_no_others() {
     let of = report["sessions_ended_of"].as_str().unwrap();
     assert!(of == "/gone (1), /echo (1)" || of == "/echo (1), /gone (1)", "{of}");
     for socket in [&mut going, &mut echoing] {
-        socket.hears_close(1001).await;
+        socket.expect_close(1001).await;
         socket.close(1001).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
     staying.echoes("here").await;
     // Back again, with another backend: live sessions are not affected.
@@ -222,13 +222,13 @@ async fn sessions_whose_route_comes_back_in_time_stay() {
     let mut staying = Vec::new();
     for mut socket in returning {
         socket.text("still here?").await;
-        if socket.hear().await.unwrap().b0 == TEXT {
+        if socket.receive().await.unwrap().b0 == TEXT {
             staying.push(socket);
         }
     }
     // As many others tell when the window is over.
     for socket in &mut going {
-        socket.hears_close(1001).await;
+        socket.expect_close(1001).await;
         socket.close(1001).await;
     }
     assert!(staying.len() > 1, "all were told before the route was back");
@@ -251,7 +251,7 @@ async fn sessions_whose_route_has_gone_stay_if_they_may() {
     // Another reload, another opinion.
     rig.gateway.write_config(&without);
     assert_eq!(rig.gateway.reload()["sessions_ended"], 1);
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
 }
 
 #[tokio::test]

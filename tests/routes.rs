@@ -110,13 +110,13 @@ async fn websockets_and_requests_of_one_path_go_to_different_places() {
         let (mut socket, _) = WebSocket::connect(io, "a.test", "/", fields).await.unwrap();
         socket.echoes("hello").await;
         socket.close(1000).await;
-        socket.hears_close(1000).await;
+        socket.expect_close(1000).await;
         assert_eq!(gateway.wait_nth("session", n)["route"], *expect);
     }
     let (mut socket, _) = client.websocket("/", &[("sec-websocket-protocol", "mqtt")]).await.unwrap();
     socket.echoes("hello").await;
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     assert_eq!(gateway.wait_nth("session", 2)["route"], "mqtt");
 }
 
@@ -134,7 +134,7 @@ async fn a_route_with_a_name_is_the_same_whatever_else_changes() {
     let report = gateway.reload();
     assert_eq!((&report["routes_added"], &report["routes_removed"]), (&1.into(), &1.into()));
     assert_eq!(report["sessions_ended"], 1);
-    gone.hears_close(1001).await;
+    gone.expect_close(1001).await;
     chat.echoes("still there").await;
 }
 

@@ -70,7 +70,7 @@ async fn a_server_on_a_unix_socket_gets_requests_and_websockets() {
         socket_2.echoes(&text).await;
     }
     socket_1.close(1000).await;
-    socket_1.hears_close(1000).await;
+    socket_1.expect_close(1000).await;
     let line = gateway.wait("session");
     assert_eq!(line["backend"], format!("unix:{socket}"));
 
@@ -150,8 +150,8 @@ async fn a_server_behind_tls_gets_requests_and_websockets() {
         let expect = ["Full app.internal 2", "Resumed app.internal 2", "Resumed app.internal 2"];
         assert_eq!(*kinds.lock().unwrap(), expect);
         first.close(1000).await;
-        first.hears_close(1000).await;
-        first.hears_end().await;
+        first.expect_close(1000).await;
+        first.expect_end().await;
         let line = gateway.wait("session");
         assert_eq!(
             (&line["backend"], &line["ended_by"]),

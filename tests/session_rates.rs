@@ -51,7 +51,7 @@ async fn flood(socket: &mut WebSocket, count: usize) -> Duration {
         socket.text(&format!("message {n}")).await;
     }
     for n in 0..count {
-        socket.hears_text(&format!("message {n}")).await;
+        socket.expect_text(&format!("message {n}")).await;
     }
     begin.elapsed()
 }
@@ -83,7 +83,7 @@ async fn bytes_are_limited_as_messages_are() {
         let begin = Instant::now();
         let text = "x".repeat(2000);
         socket.text(&text).await;
-        socket.hears_text(&text).await;
+        socket.expect_text(&text).await;
         let took = begin.elapsed();
         assert!(took >= Duration::from_millis(1000), "{path}: {took:?}");
     }
@@ -96,7 +96,7 @@ async fn a_session_is_closed_where_the_route_says_so() {
         let mut socket = open(&gateway, path).await;
         flood(&mut socket, 3).await;
         socket.text("one too many").await;
-        socket.hears_close(1008).await;
+        socket.expect_close(1008).await;
         socket.close(1008).await;
         let line = gateway.wait_nth("session", n);
         assert_eq!(line["close_code"], 1008, "{path}");
@@ -107,7 +107,7 @@ async fn a_session_is_closed_where_the_route_says_so() {
     let mut client = http2(&gateway).await;
     let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
     socket.text(&"x".repeat(5000)).await;
-    socket.hears_close(1008).await;
+    socket.expect_close(1008).await;
     socket.close(1008).await;
     assert_eq!(gateway.wait_nth("session", 3)["limit"], "bytes");
     assert_eq!(gateway.metric("wssgate_sessions_limited_total").await, 4);
@@ -125,8 +125,8 @@ async fn what_is_left_of_a_rate_goes_along_at_a_takeover() {
     until(async || gateway.metric("wssgate_session_pauses_total").await > 0).await;
     gateway.take_over();
     gateway.wait("sessions moved: they go on in the new process");
-    socket.hears_text("seven").await;
+    socket.expect_text("seven").await;
     assert!(begin.elapsed() >= Duration::from_secs(9), "{:?}", begin.elapsed());
-    socket.hears_text("eight").await;
+    socket.expect_text("eight").await;
     assert!(begin.elapsed() >= Duration::from_secs(19), "{:?}", begin.elapsed());
 }

@@ -515,7 +515,7 @@ async fn the_line_in_the_readme_is_what_it_prints() {
     let (mut socket, _) = client.websocket("/wss", &[]).await.unwrap();
     socket.echoes("tom").await;
     socket.close(1001).await;
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
     drop(socket);
     let find = move || lines.find(|line| line.contains(" session "));
     let line = soon(tokio::task::spawn_blocking(find)).await.unwrap().unwrap();

@@ -103,14 +103,14 @@ async fn live_sessions_stay_and_new_ones_go_to_the_new_process() {
     live.echoes("yet").await;
     assert!(is_running(old));
     live.close(1000).await;
-    live.hears_close(1000).await;
+    live.expect_close(1000).await;
     tunnel.close(1000).await;
-    tunnel.hears_close(1000).await;
+    tunnel.expect_close(1000).await;
     drop((live, tunnel, client));
     gateway.wait(RETIRED);
     fresh.echoes("alone").await;
     send_signal(new, "TERM");
-    fresh.hears_close(1001).await;
+    fresh.expect_close(1001).await;
     fresh.close(1001).await;
     let mut gateway = gateway;
     gateway.ends_well(); // the old process, too
@@ -137,9 +137,9 @@ async fn a_retired_process_drains_at_takeover_timeout_and_at_sigterm() {
         if by_signal {
             gateway.signal("TERM");
         }
-        live.hears_close(1001).await;
+        live.expect_close(1001).await;
         live.close(1001).await;
-        live.hears_end().await;
+        live.expect_end().await;
         gateway.wait("drained: the last connection has ended");
         assert!(is_running(new));
         assert_eq!(status(gateway.addresses()[1]).await, 200);
@@ -177,8 +177,8 @@ async fn sessions_move_to_the_new_process() {
     until(async || !is_running(old)).await;
     for socket in &mut live {
         socket.close(1000).await;
-        socket.hears_close(1000).await;
-        socket.hears_end().await;
+        socket.expect_close(1000).await;
+        socket.expect_end().await;
     }
     assert_eq!(seen.count(), 3, "the connections to the server are the same");
     let mut lines: Vec<_> = (0..3).map(|n| gateway.wait_nth("session", n)).collect();
@@ -248,7 +248,7 @@ async fn converse(index: usize, mut socket: WebSocket, stop: Arc<AtomicBool>, co
         }
         for n in number..number + at_once {
             let frame = loop {
-                let frame = socket.hear().await.unwrap_or_else(|| panic!("socket {index} ended at {n}"));
+                let frame = socket.receive().await.unwrap_or_else(|| panic!("socket {index} ended at {n}"));
                 match frame.b0 {
                     ws::PING => socket.send(ws::PONG, frame.payload).await,
                     _ => break frame,
@@ -261,7 +261,7 @@ async fn converse(index: usize, mut socket: WebSocket, stop: Arc<AtomicBool>, co
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     socket.close(1000).await;
-    while socket.hear().await.expect("a Close").b0 == ws::PING {} // of before
+    while socket.receive().await.expect("a Close").b0 == ws::PING {} // of before
     number as u64
 }
 
@@ -326,7 +326,7 @@ async fn twenty_takeovers_lose_and_reorder_nothing() {
 async fn flood(len: usize) -> Backend {
     Backend::start(move |tcp| async move {
         let (mut socket, _) = WebSocket::serve(tcp, "").await;
-        while let Some(frame) = socket.hear().await {
+        while let Some(frame) = socket.receive().await {
             let answer = if frame.payload == b"flood" { numbered(7, 7, len) } else { frame.payload };
             if frame.b0 == ws::CLOSE
                 || socket.io.write_all(&ws::encode(frame.b0, &answer, false)).await.is_err()
@@ -364,10 +364,10 @@ async fn a_session_in_the_middle_of_everything_moves_as_it_is() {
         gateway.wait_nth(RETIRED, round);
     }
     for (kind, (socket, frame)) in live.iter_mut().enumerate() {
-        let heard = socket.hear_rest(ws::TEXT).await.unwrap();
+        let heard = socket.receive_rest(ws::TEXT).await.unwrap();
         assert!(heard.payload == numbered(7, 7, LEN), "kind {kind}");
         socket.send_raw(&frame[1 + kind..]).await;
-        socket.hears_text(&format!("kind {kind}")).await;
+        socket.expect_text(&format!("kind {kind}")).await;
     }
     drop(live);
     gateway.ends_with_its_last_process();
@@ -400,9 +400,9 @@ async fn a_new_process_that_is_killed_half_way_loses_what_it_has_and_nothing_els
     );
     assert_eq!(failed["sessions_lost"], 5, "{failed}");
     for socket in &mut quick {
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
-    assert!(slow.hear_rest(ws::TEXT).await.unwrap().payload == numbered(7, 7, LEN));
+    assert!(slow.receive_rest(ws::TEXT).await.unwrap().payload == numbered(7, 7, LEN));
     slow.echoes("as if nothing had happened").await;
     // Nor has anything else: this process accepts, and can be taken over.
     let mut fresh = socket_of_kind(0, &gateway).await;
@@ -511,7 +511,7 @@ async fn what_can_not_move_stays_and_operators_see_both() {
         socket.echoes("still").await;
     }
     tunnel.close(1000).await;
-    tunnel.hears_close(1000).await;
+    tunnel.expect_close(1000).await;
     drop((tunnel, client));
     gateway.wait(RETIRED);
     moves.echoes("alone").await;
@@ -538,9 +538,9 @@ async fn a_moved_session_is_treated_by_the_new_configuration() {
         let ended = u64::from(removed == "drain");
         assert_eq!((&taken["sessions"], &taken["sessions_ended"]), (&2.into(), &ended.into()));
         if removed == "drain" {
-            gone.hears_close(1001).await;
+            gone.expect_close(1001).await;
             gone.close(1001).await;
-            gone.hears_end().await;
+            gone.expect_end().await;
             assert_eq!(gateway.wait("session")["route"], "/gone");
         } else {
             gone.echoes("kept").await;
@@ -585,9 +585,9 @@ async fn a_second_sigterm_does_not_hurry_a_retired_process() {
     gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     gateway.signal("TERM");
     for mut live in live {
-        live.hears_close(1001).await;
+        live.expect_close(1001).await;
         live.close(1001).await;
-        live.hears_end().await;
+        live.expect_end().await;
     }
     gateway.wait("drained: the last connection has ended");
     gateway.ends_with_its_last_process();
@@ -1065,7 +1065,7 @@ async fn keep_echoing(mut socket: WebSocket, tally: Arc<Tally>) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
 }
 
 /// Opens connections at a steady rate, every 20th over TLS; each has one request. Returns how many,

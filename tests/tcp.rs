@@ -57,7 +57,7 @@ async fn read(tcp: &mut TcpStream, len: usize) -> Vec<u8> {
 async fn recv_bytes(socket: &mut WebSocket, len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < len {
-        let frame = socket.hear().await.expect("more");
+        let frame = socket.receive().await.expect("more");
         assert_eq!(frame.b0, BINARY);
         bytes.extend(frame.payload);
     }
@@ -90,7 +90,7 @@ async fn bytes_pass_both_ways_over_every_protocol_and_the_log_counts_them() {
         }
         assert!(read(&mut stream, big.len()).await == big);
         socket.send(PING, "p").await;
-        assert_eq!(socket.hear().await.unwrap().b0, PONG);
+        assert_eq!(socket.receive().await.unwrap().b0, PONG);
         stream.write_all(&big).await.unwrap();
         assert!(recv_bytes(&mut socket, big.len()).await == big);
         socket.close(1000).await;
@@ -98,8 +98,8 @@ async fn bytes_pass_both_ways_over_every_protocol_and_the_log_counts_them() {
         stream.write_all(b"bye").await.unwrap();
         drop(stream);
         assert_eq!(recv_bytes(&mut socket, 3).await, b"bye");
-        socket.hears_close(1000).await;
-        socket.hears_end().await;
+        socket.expect_close(1000).await;
+        socket.expect_end().await;
     }
     for n in 0..3 {
         let line = gateway.wait_nth("session", n);
@@ -135,11 +135,11 @@ async fn each_end_sees_how_the_other_one_ended() {
     stream.write_all(b"last").await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(recv_bytes(&mut socket, 4).await, b"last");
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     socket.send(BINARY, "on its way").await;
     assert_eq!(read(&mut stream, 10).await, b"on its way");
     socket.close(1000).await;
-    socket.hears_end().await;
+    socket.expect_end().await;
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
     let line = gateway.wait("session");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"backend".into(), &1000.into()));
@@ -148,14 +148,14 @@ async fn each_end_sees_how_the_other_one_ended() {
     let stream = soon(streams.recv()).await.unwrap();
     stream.set_zero_linger().unwrap();
     drop(stream);
-    socket.hears_close(1011).await;
+    socket.expect_close(1011).await;
     let line = gateway.wait_nth("session", 1);
     assert_eq!((&line["level"], &line["close_code"]), (&"WARN".into(), &1011.into()), "{line}");
     // Text.
     let mut socket = open(&gateway).await;
     let mut stream = soon(streams.recv()).await.unwrap();
     socket.text("text").await;
-    socket.hears_close(1003).await;
+    socket.expect_close(1003).await;
     assert!(soon(stream.read(&mut [0])).await.is_err(), "a reset: the stream is not whole");
     let line = gateway.wait_nth("session", 2);
     assert_eq!(
@@ -257,21 +257,21 @@ async fn the_rules_of_the_route_hold_for_it() {
     let gateway = start("", &route(backend.address, rules));
     let mut socket = open(&gateway).await;
     let mut stream = soon(streams.recv()).await.unwrap();
-    assert_eq!(socket.hear().await.unwrap().b0, PING);
+    assert_eq!(socket.receive().await.unwrap().b0, PING);
     loop {
-        let frame = socket.hear().await.unwrap();
+        let frame = socket.receive().await.unwrap();
         if frame.b0 != PING {
             assert_eq!(frame.close_code(), 1001);
             break;
         }
     }
     socket.close(1001).await;
-    socket.hears_end().await;
+    socket.expect_end().await;
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(gateway.wait("session")["cause"], "idle: no message within idle_timeout");
     let mut socket = open(&gateway).await;
     socket.send(BINARY, numbers(1025)).await;
-    while socket.hear().await.is_some_and(|frame| {
+    while socket.receive().await.is_some_and(|frame| {
         frame.b0 == PING || {
             assert_eq!(frame.close_code(), 1009);
             false
@@ -301,7 +301,7 @@ async fn operators_see_it_and_end_it() {
     assert_eq!(session["to"], format!("tcp://{}", backend.address));
     assert_eq!((&session["received_bytes"], &session["sent_bytes"]), (&3.into(), &0.into()));
     command(&gateway, &format!("close {}", session["id"])).await;
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
     socket.close(1001).await;
     assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
     // The server is drained by its address, as any other.
@@ -318,9 +318,9 @@ async fn operators_see_it_and_end_it() {
     gateway.wait("draining: no new connections are accepted; SIGINT ends the gateway at once");
     socket.send(0x80, "m").await;
     assert_eq!(read(&mut stream, 1).await, b"m");
-    socket.hears_close(1001).await;
+    socket.expect_close(1001).await;
     socket.close(1001).await;
-    socket.hears_end().await;
+    socket.expect_end().await;
     drop((socket, stream));
     gateway.ends_well();
 }

@@ -283,7 +283,7 @@ async fn sessions_end_with_the_key_of_their_token() {
     let (mut first, mut second) = (open(0).await, open(1).await);
     first.echoes("hello").await;
     fs::write(&file, keys(&[1, 2])).unwrap();
-    first.hears_close(3000).await;
+    first.expect_close(3000).await;
     second.echoes("still here").await;
     assert_eq!(status(&gateway, &token(0)).await, 401);
     let cause = gateway.wait("request")["cause"].clone();

@@ -221,7 +221,7 @@ async fn a_session_ends_when_its_token_does() {
     let token = sign(SECRET, Some("k1"), &good());
     let mut long = site.socket("/", &format!("Authorization: Bearer {token}\r\n")).await.unwrap();
     short.echoes("before").await;
-    short.hears_close(3000).await;
+    short.expect_close(3000).await;
     assert!(now() >= claims["exp"].as_u64().unwrap());
     long.echoes("still here").await;
     let line = site.gateway.wait("a session ends: its authorization has expired");
@@ -277,16 +277,16 @@ async fn a_reload_judges_the_tokens_of_live_sessions_again() {
     let mut third = open(OTHER, "k2", "issuer.test").await;
     site.gateway.write_config(&text(site.backend, "jwks = \"keys.json\", issuer = \"issuer.test\""));
     site.gateway.reload();
-    second.hears_close(3000).await;
+    second.expect_close(3000).await;
     first.echoes("still here").await;
     third.echoes("still here").await;
     fs::write(&file, keys(&[("k1", SECRET)])).unwrap();
     site.gateway.reload();
-    third.hears_close(3000).await;
+    third.expect_close(3000).await;
     first.echoes("still here").await;
     site.gateway.write_config(&text(site.backend, "jwks = \"keys.json\", audience = \"another\""));
     site.gateway.reload();
-    first.hears_close(3000).await;
+    first.expect_close(3000).await;
 }
 
 #[tokio::test]

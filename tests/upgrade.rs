@@ -55,8 +55,8 @@ async fn over_http1_with_and_without_tls() {
         assert!(head.fields.iter().any(|(name, _)| name == "Sec-WebSocket-Accept"), "{head:?}");
         socket.echoes("tom").await;
         socket.close(1000).await;
-        socket.hears_close(1000).await;
-        socket.hears_end().await;
+        socket.expect_close(1000).await;
+        socket.expect_end().await;
         let asked = seen.last();
         assert_eq!(asked.line, "GET /chat?room=1 HTTP/1.1");
         assert_eq!(asked.get("host"), Some("default.test"));
@@ -90,8 +90,8 @@ async fn over_http2() {
     let request = client.request(Method::GET, "/page");
     assert_eq!(client.ask(request).await.text(), "GET /page HTTP/1.1\n");
     second.close(4000).await;
-    second.hears_close(4000).await;
-    second.hears_end().await;
+    second.expect_close(4000).await;
+    second.expect_end().await;
     first.echoes("still").await;
     let line = gateway.wait("session");
     assert_eq!(
@@ -168,7 +168,7 @@ async fn the_word_of_a_trusted_proxy_is_passed_on() {
     assert_eq!(seen.last().all("x-forwarded-for"), ["203.0.113.9, 127.0.0.1"]);
     assert_eq!(seen.last().all("x-forwarded-proto"), ["http"]);
     socket.close(1000).await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     assert_eq!(gateway.wait("session")["client"], "203.0.113.9");
 }
 
@@ -548,12 +548,12 @@ async fn no_byte_of_the_clients_goes_before_the_backends_101_and_none_is_lost() 
     io.write_all(&request).await.unwrap();
     assert_eq!(read_head(&mut io).await.unwrap().status(), 101);
     let mut socket = WebSocket { io, client: true };
-    assert_eq!(socket.hear().await.unwrap().payload, b"with the 101");
-    assert_eq!(socket.hear().await.unwrap().payload, b"early");
+    assert_eq!(socket.receive().await.unwrap().payload, b"with the 101");
+    assert_eq!(socket.receive().await.unwrap().payload, b"early");
     assert!(!soon(told.recv()).await.unwrap(), "a byte came before the 101");
     let mut client = http2(&gateway).await;
     let (mut socket, _) = client.websocket("/", &[]).await.unwrap();
-    assert_eq!(socket.hear().await.unwrap().payload, b"with the 101");
+    assert_eq!(socket.receive().await.unwrap().payload, b"with the 101");
     assert!(!soon(told.recv()).await.unwrap());
 }
 
@@ -569,7 +569,7 @@ async fn ending(reset: bool, after: &'static [u8], seen: &Arc<Notify>) -> Backen
                 tcp.set_linger(Some(std::time::Duration::ZERO)).unwrap();
             }
             let (mut socket, _) = WebSocket::serve(tcp, "").await;
-            socket.hears_text("go").await;
+            socket.expect_text("go").await;
             socket.send_raw(after).await;
             if !after.is_empty() {
                 soon(seen.notified()).await;
@@ -597,20 +597,20 @@ async fn how_a_backend_ends_is_how_the_stream_ends() {
 
     let (mut socket, _) = client.websocket("/orderly", &[]).await.unwrap();
     socket.text("go").await;
-    socket.hears_close(1000).await;
+    socket.expect_close(1000).await;
     seen.notify_one();
     socket.close(1000).await;
     assert_eq!(end_of(&mut socket).await, None, "END_STREAM");
 
     let (mut socket, _) = client.websocket("/lost", &[]).await.unwrap();
     socket.text("go").await;
-    socket.hears_close(1011).await;
+    socket.expect_close(1011).await;
     socket.close(1011).await;
     assert_eq!(end_of(&mut socket).await, None, "END_STREAM");
 
     let (mut socket, _) = client.websocket("/reset", &[]).await.unwrap();
     socket.text("go").await;
-    socket.hears_close(1011).await;
+    socket.expect_close(1011).await;
     socket.close(1011).await;
     assert_eq!(end_of(&mut socket).await, Some(Reason::CANCEL));
 
@@ -627,9 +627,9 @@ async fn how_a_backend_ends_is_how_the_stream_ends() {
         let (mut socket, _) =
             WebSocket::connect(http1(&gateway).await, "default.test", path, "").await.unwrap();
         socket.text("go").await;
-        socket.hears_close(code).await;
+        socket.expect_close(code).await;
         socket.close(code).await;
-        socket.hears_end().await;
+        socket.expect_end().await;
     }
     let (mut socket, _) =
         WebSocket::connect(http1(&gateway).await, "default.test", "/cut", "").await.unwrap();
@@ -661,7 +661,7 @@ async fn how_a_client_ends_is_how_the_backends_connection_ends() {
         let tell = tell.clone();
         async move {
             let (mut socket, _) = WebSocket::serve(tcp, "").await;
-            socket.hears_text("here").await;
+            socket.expect_text("here").await;
             socket.text("yes").await;
             let end = socket.io.read_u8().await.unwrap_err();
             tell.send(end.kind()).unwrap();
@@ -698,7 +698,7 @@ async fn how_a_client_ends_is_how_the_backends_connection_ends() {
         }
         let (mut socket, _) = WebSocket::connect(tls, "default.test", "/", "").await.unwrap();
         socket.text("here").await;
-        socket.hears_text("yes").await;
+        socket.expect_text("yes").await;
         drop(socket);
         assert_eq!(soon(told.recv()).await.unwrap(), expect);
     }

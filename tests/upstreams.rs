@@ -84,7 +84,7 @@ async fn websockets_go_where_the_fewest_are() {
     // The four that end make room for the next four, wherever that is.
     for mut socket in open_now.drain(..4) {
         socket.close(1000).await;
-        socket.hears_close(1000).await;
+        socket.expect_close(1000).await;
     }
     gateway.wait_nth("session", 3);
     for _ in 0..4 {
@@ -407,7 +407,7 @@ async fn a_server_has_a_limit_and_others_wait_for_it() {
     let answer = get(&gateway, "").await;
     assert_eq!((answer.status(), answer.head.get("retry-after")), (503, Some("20")));
     first.close(1000).await;
-    first.hears_close(1000).await;
+    first.expect_close(1000).await;
     let (one, two) = (one.await.unwrap(), two.await.unwrap());
     assert_eq!((one.status(), two.status()), (200, 200));
     assert_eq!(seen.last().line, "GET /waits HTTP/1.1");
@@ -495,7 +495,7 @@ async fn probes_take_a_server_out_and_bring_it_back() {
         "it answered 503 Not Well, expected 200".replace("Not Well", "Service Unavailable")
     );
     for socket in &mut at_a {
-        socket.hears_close(1012).await;
+        socket.expect_close(1012).await;
     }
     for socket in &mut at_b {
         socket.echoes("still there?").await;
@@ -568,7 +568,7 @@ async fn a_drained_server_is_passed_over_and_its_sessions_end() {
     };
     let said = command("drain").await;
     assert!(String::from_utf8(said.stdout).unwrap().contains("closed within 100ms: 1"));
-    at_a.hears_close(1001).await;
+    at_a.expect_close(1001).await;
     at_b.echoes("hello").await;
     for _ in 0..4 {
         open(&gateway).await.echoes("hello").await;
@@ -642,7 +642,7 @@ async fn what_is_known_of_servers_goes_on_in_another_process() {
     // The sessions that have come count there, and end when it is down.
     is_well.store(false, Ordering::SeqCst);
     for session in &mut sessions {
-        session.hears_close(1012).await;
+        session.expect_close(1012).await;
     }
     let down = line(&gateway, "a backend is down", 0).await;
     assert_eq!(down["sessions"], 2);

@@ -56,7 +56,7 @@ pub(crate) async fn converse(
         let mut reading = std::pin::pin!(async {
             let b0 = socket.io.read_u8().await.ok()?;
             on(Read::Begin);
-            socket.hear_rest(b0).await
+            socket.receive_rest(b0).await
         });
         let frame = loop {
             tokio::select! {

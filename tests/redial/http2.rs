@@ -67,7 +67,7 @@ async fn the_client_goes_on_over_another_stream() {
         sessions.dedup();
         assert_eq!(sessions.len(), 1);
         // The next one declines.
-        socket.hears_close(4003).await;
+        socket.expect_close(4003).await;
         socket.close(4003).await;
         drop(socket);
         let line = gateway.wait("session");

@@ -45,7 +45,7 @@ fn reload(gateway: &Gateway, server: &Server, access: &str) {
 pub(super) async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
     let asked = server.seen.count();
     server.restart(Fate::Dies);
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     socket.close(3000).await;
     drop(socket);
     let line = gateway.wait("session");
@@ -64,7 +64,7 @@ async fn a_reload_that_refuses_the_address_ends_a_session_before_it_is_passed_on
     until(async || session(&gateway).await["state"] == "redialling").await;
     reload(&gateway, &server, "[route.access]\ndeny = [\"127.0.0.0/8\"]\n");
     server.serve();
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     assert!(server.heard().len() == 1, "{:?}", server.heard());
 }
 
@@ -96,7 +96,7 @@ async fn rules_of_a_route_that_redials_no_more_are_judged_too() {
     gateway.reload();
     socket.echoes_as("a", "one").await;
     server.restart(Fate::Dies);
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     assert_eq!(server.seen.count(), 1);
 }
 
@@ -199,7 +199,7 @@ async fn what_the_authorization_server_takes_is_no_time_of_the_servers() {
     // One that does not answer ends the search, but is no failure of the server, which has not been asked.
     auth.delay.store(600_000, Ordering::SeqCst);
     server.restart(Fate::Dies);
-    socket.hears_close(1011).await;
+    socket.expect_close(1011).await;
     assert_eq!(server.seen.count(), 2);
     assert_eq!(gateway.metric("wssgate_backend_failures_total").await, 0);
     assert_eq!(gateway.metric("wssgate_upstream_redials_failed_total").await, 1);
@@ -274,7 +274,7 @@ async fn a_client_whose_certificate_has_ended_is_not_passed_on() {
     let (mut socket, _) = WebSocket::connect(io, "closed.test", "/ws", "").await.unwrap();
     socket.echoes_as("a", "one").await;
     server.restart(Fate::Dies);
-    socket.hears_close(3000).await;
+    socket.expect_close(3000).await;
     socket.close(3000).await;
     drop(socket);
     let line = gateway.wait("session");

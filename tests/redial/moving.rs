@@ -9,7 +9,7 @@ use super::*;
 
 async fn talks(socket: &mut WebSocket, text: &str) {
     socket.text(text).await;
-    let echo = socket.hear().await.expect("an echo");
+    let echo = socket.receive().await.expect("an echo");
     assert!(echo.payload.ends_with(format!(" {text}").as_bytes()), "{echo:?}");
 }
 
@@ -69,7 +69,7 @@ async fn sessions_outlive_their_servers_and_the_process() {
     assert_eq!((resumed.get("wssgate-resume"), resumed.get("wssgate-messages")), (Some("2"), Some("3")));
     for (at, mut socket) in sockets.into_iter().enumerate() {
         socket.close(1000).await;
-        socket.hears_close(1000).await;
+        socket.expect_close(1000).await;
         drop(socket);
         let line = gateway.wait_nth("session", at);
         assert_eq!((&line["redials"], &line["received_messages"]), (&json!(2), &json!(4)), "{line}");
@@ -87,12 +87,12 @@ async fn a_session_between_two_servers_moves_with_what_is_held_for_the_next() {
     asked(&a, 3).await; // in vain
     socket.text("held").await;
     socket.send(PING, "are you there?").await;
-    assert_eq!(socket.hear().await.unwrap().b0, PONG);
+    assert_eq!(socket.receive().await.unwrap().b0, PONG);
     takes_over(&gateway, 1, 0);
     gateway.wait_nth("control socket", 1);
     assert_eq!(session(&gateway).await["redials"], 0);
     a.serve();
-    let echo = socket.hear().await.unwrap();
+    let echo = socket.receive().await.unwrap();
     assert!(echo.payload.ends_with(b" held"), "{echo:?}");
     talks(&mut socket, "three").await;
     assert_eq!(a.heard(), ["one", "held", "three"]);

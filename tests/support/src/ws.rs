@@ -134,16 +134,16 @@ impl WebSocket {
     /// # Panics
     /// At an end inside a frame, or if nothing comes.
     #[track_caller]
-    pub fn hear(&mut self) -> impl Future<Output = Option<Frame>> {
+    pub fn receive(&mut self) -> impl Future<Output = Option<Frame>> {
         let caller = std::panic::Location::caller();
         async move {
             let Ok(b0) = soon(self.io.read_u8()).await else { return None };
-            self.hear_rest(b0).await.unwrap_or_else(|| panic!("the end inside a frame at {caller}")).into()
+            self.receive_rest(b0).await.unwrap_or_else(|| panic!("the end inside a frame at {caller}")).into()
         }
     }
 
     /// What follows the first byte of a frame; `None` at an end inside it.
-    pub async fn hear_rest(&mut self, b0: u8) -> Option<Frame> {
+    pub async fn receive_rest(&mut self, b0: u8) -> Option<Frame> {
         let b1 = soon(self.io.read_u8()).await.ok()?;
         let len = match b1 & 0x7F {
             126 => u64::from(soon(self.io.read_u16()).await.ok()?),
@@ -162,10 +162,10 @@ impl WebSocket {
 
     /// The next frame is this text.
     #[track_caller]
-    pub fn hears_text(&mut self, text: &str) -> impl Future<Output = ()> {
+    pub fn expect_text(&mut self, text: &str) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let frame = self.hear().await.unwrap_or_else(|| panic!("the end, not {text:?}, at {caller}"));
+            let frame = self.receive().await.unwrap_or_else(|| panic!("the end, not {text:?}, at {caller}"));
             let seen = String::from_utf8_lossy(&frame.payload);
             assert_eq!((frame.b0, &*seen), (TEXT, text), "at {caller}");
         }
@@ -173,20 +173,20 @@ impl WebSocket {
 
     /// The next frame is a Close with this code.
     #[track_caller]
-    pub fn hears_close(&mut self, code: u16) -> impl Future<Output = ()> {
+    pub fn expect_close(&mut self, code: u16) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let frame = self.hear().await.unwrap_or_else(|| panic!("the end, not a Close, at {caller}"));
+            let frame = self.receive().await.unwrap_or_else(|| panic!("the end, not a Close, at {caller}"));
             assert_eq!(frame.close_code(), code, "{} at {caller}", String::from_utf8_lossy(&frame.payload));
         }
     }
 
     /// The stream ends here, between two frames.
     #[track_caller]
-    pub fn hears_end(&mut self) -> impl Future<Output = ()> {
+    pub fn expect_end(&mut self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let frame = self.hear().await;
+            let frame = self.receive().await;
             assert_eq!(frame, None, "at {caller}");
         }
     }
@@ -194,7 +194,7 @@ impl WebSocket {
     /// A text there and back.
     pub async fn echoes(&mut self, text: &str) {
         self.text(text).await;
-        self.hears_text(text).await;
+        self.expect_text(text).await;
     }
 }
 

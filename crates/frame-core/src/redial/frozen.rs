@@ -86,7 +86,7 @@ impl RedialState {
             is_asked,
             code,
             how,
-            told,
+            close_sent,
         } = transfer;
         let mut out = StateWriter::new(NEEDS);
         let out_ = &mut out;
@@ -106,7 +106,7 @@ impl RedialState {
         out_.bool(*is_asked);
         out_.option(*code, StateWriter::u16);
         out_.option(how.as_deref(), put_how);
-        out_.option(told.as_ref(), |out, Close { code, reason }| {
+        out_.option(close_sent.as_ref(), |out, Close { code, reason }| {
             out.option(*code, StateWriter::u16);
             out.bytes(reason.as_bytes());
         });
@@ -135,7 +135,7 @@ impl RedialState {
             is_asked: fields.bool()?,
             code: fields.option(StateReader::u16)?,
             how: fields.option(get_how)?,
-            told: fields.option(|fields| {
+            close_sent: fields.option(|fields| {
                 let (code, reason) = (fields.option(StateReader::u16)?, fields.bytes()?);
                 let reason = std::str::from_utf8(reason).ok().filter(|reason| reason.len() <= TOLD_MAX);
                 Ok(Close { code, reason: reason.ok_or(StateError::Invalid("the reason of a Close"))?.into() })

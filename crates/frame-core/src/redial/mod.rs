@@ -188,7 +188,7 @@ struct Transfer {
     code: Option<u16>,
     how: Option<String>,
     /// What the client was told at the end.
-    told: Option<Close>,
+    close_sent: Option<Close>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
@@ -210,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             is_asked: false,
             code: None,
             how: None,
-            told: None,
+            close_sent: None,
         };
         let (server, phase) = (Some(server), Phase::Serving);
         Self { redialer, handle, server, phase, transfer, claim: Claim::default() }
@@ -218,8 +218,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
 
     /// What the client was told because no server could go on; `None`: it was told nothing of the kind.
     #[must_use]
-    pub fn told(&self) -> Option<&Close> {
-        self.transfer.told.as_ref()
+    pub fn close_sent(&self) -> Option<&Close> {
+        self.transfer.close_sent.as_ref()
     }
 
     /// Bytes of the client that no server has taken.
@@ -328,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
     }
 
     /// Tells the client that the session can't go on.
-    fn tell(&mut self, close: Close) {
+    fn close_client(&mut self, close: Close) {
         let mut payload = close.code.unwrap_or(UNEXPECTED).to_be_bytes().to_vec();
         let mut len = close.reason.len().min(REASON_MAX);
         while !close.reason.is_char_boundary(len) {
@@ -336,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
         }
         payload.extend_from_slice(&close.reason.as_bytes()[..len]);
         self.transfer.to_client = to_the_client(FrameOpCode::Close, &payload);
-        self.transfer.told = Some(close);
+        self.transfer.close_sent = Some(close);
         self.end(false);
     }
 
@@ -352,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
             }
             Verdict::Cut(why) => {
                 self.redialer.cut();
-                self.tell(Close { code: Some(UNEXPECTED), reason: why.into() });
+                self.close_client(Close { code: Some(UNEXPECTED), reason: why.into() });
             }
             Verdict::Finish => {
                 let closed = matches!(going, Going::Closes(_));
@@ -464,7 +464,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RedialStream<S> {
                 self.transfer.behind.clear();
                 self.transfer.held.extend_from_slice(self.transfer.hold.front());
             }
-            Err(close) => self.tell(close),
+            Err(close) => self.close_client(close),
         }
         Poll::Ready(())
     }

@@ -100,7 +100,7 @@ fn rig_of(options: Options, len: usize, wrap: impl FnOnce(DuplexStream) -> Io) -
             return moving::run(near, stream, policy, own).await;
         }
         let ending = relay(&mut near, &mut stream, policy, &own, Exact::begin()).await;
-        (outcome(ending), stream.told().cloned())
+        (outcome(ending), stream.close_sent().cloned())
     });
     Rig { client, server, servers, lost, cuts, handle, relay }
 }
@@ -127,7 +127,7 @@ impl Rig {
 }
 
 /// The next frame, unmasked; `None` at the end between two frames.
-async fn hear(io: &mut DuplexStream, sender: Sender) -> Option<(u8, Vec<u8>)> {
+async fn receive(io: &mut DuplexStream, sender: Sender) -> Option<(u8, Vec<u8>)> {
     let mut wire = Vec::new();
     loop {
         match scan_head(&wire, sender).unwrap() {
@@ -153,7 +153,7 @@ fn hears(io: &mut DuplexStream, sender: Sender, b0: u8, payload: &[u8]) -> impl 
     let at = std::panic::Location::caller();
     let payload = payload.to_vec();
     async move {
-        let heard = tokio::time::timeout(Duration::from_secs(3600), hear(io, sender)).await;
+        let heard = tokio::time::timeout(Duration::from_secs(3600), receive(io, sender)).await;
         assert_eq!(
             heard.unwrap_or_else(|_| panic!("nothing comes, at {at}")),
             Some((b0, payload)),
@@ -173,7 +173,7 @@ async fn a_server_that_closes_is_answered_and_replaced() {
     rig.server.write_all(&last).await.unwrap();
     hears(&mut rig.server, Sender::Client, 0x88, &CLOSE_1012).await;
     hears(&mut rig.client, Sender::Server, 0x81, b"last").await;
-    assert_eq!(hear(&mut rig.server, Sender::Client).await, None);
+    assert_eq!(receive(&mut rig.server, Sender::Client).await, None);
     rig.lost(1).await;
     // There is none now: pings are answered, messages wait.
     rig.client.write_all(&[masked(0x81, b"two"), masked(0x89, b"there?")].concat()).await.unwrap();
@@ -189,8 +189,8 @@ async fn a_server_that_closes_is_answered_and_replaced() {
     hears(&mut rig.client, Sender::Server, 0x88, &1000_u16.to_be_bytes()).await;
     drop(rig.server);
     drop(rig.client);
-    let (outcome, told) = rig.relay.await.unwrap();
-    assert!(matches!(outcome.cause, Cause::Closed { by: Party::Client, .. }) && told.is_none());
+    let (outcome, close) = rig.relay.await.unwrap();
+    assert!(matches!(outcome.cause, Cause::Closed { by: Party::Client, .. }) && close.is_none());
     assert_eq!((outcome.from_client.messages, outcome.from_backend.messages), (2, 2));
 }
 
@@ -216,14 +216,14 @@ async fn a_message_that_the_lost_server_has_a_part_of_ends_the_session() {
     rig.client.write_all(&masked(0x81, b"half")[..8]).await.unwrap();
     assert_eq!(rig.server.read_u8().await.unwrap(), 0x81);
     drop(rig.server);
-    let close = hear(&mut rig.client, Sender::Server).await.unwrap();
+    let close = receive(&mut rig.client, Sender::Server).await.unwrap();
     assert_eq!((close.0, &close.1[..2]), (0x88, &1011_u16.to_be_bytes()[..]));
     // The rest of it can still come, as can the client's Close.
     rig.client.write_all(&[&masked(0x81, b"half")[8..], &masked(0x88, b"\x03\xF3")].concat()).await.unwrap();
-    assert_eq!(hear(&mut rig.client, Sender::Server).await, None);
+    assert_eq!(receive(&mut rig.client, Sender::Server).await, None);
     drop(rig.client);
-    let (_, told) = rig.relay.await.unwrap();
-    assert_eq!(told.unwrap().code, Some(1011));
+    let (_, close) = rig.relay.await.unwrap();
+    assert_eq!(close.unwrap().code, Some(1011));
     assert!(rig.lost.lock().unwrap().is_empty());
     assert_eq!(*rig.cuts.lock().unwrap(), 1);
 }
@@ -249,7 +249,7 @@ async fn one_that_is_held_whole_goes_to_the_next_server_where_it_may() {
     let mut part = [0; 1500];
     rig.server.read_exact(&mut part).await.unwrap();
     drop(rig.server);
-    let close = hear(&mut rig.client, Sender::Server).await.unwrap();
+    let close = receive(&mut rig.client, Sender::Server).await.unwrap();
     assert_eq!((close.0, &close.1[..2]), (0x88, &1011_u16.to_be_bytes()[..]));
 }
 
@@ -267,7 +267,7 @@ async fn a_server_that_has_closed_gets_the_message_under_way_to_its_end() {
     rig.server.read_exact(&mut end).await.unwrap();
     assert_eq!(end, message[9..]);
     hears(&mut rig.server, Sender::Client, 0x88, &CLOSE_1012).await;
-    assert_eq!(hear(&mut rig.server, Sender::Client).await, None);
+    assert_eq!(receive(&mut rig.server, Sender::Client).await, None);
     rig.lost(1).await;
     assert_eq!(rig.last_lost(), (1, Some(1012)));
     rig.replace();
@@ -277,22 +277,22 @@ async fn a_server_that_has_closed_gets_the_message_under_way_to_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_half_message_of_the_server_ends_the_session() {
     // Inside a frame, the client's connection is cut; else it is told.
-    for (wire, told) in [(frame(0x01, b"first"), true), (frame(0x81, b"first")[..4].to_vec(), false)] {
+    for (wire, is_told) in [(frame(0x01, b"first"), true), (frame(0x81, b"first")[..4].to_vec(), false)] {
         let mut rig = rig(OPTIONS);
         rig.server.write_all(&wire).await.unwrap();
         rig.client.read_exact(&mut vec![0; wire.len()]).await.unwrap();
         drop(rig.server);
-        if told {
-            let close = hear(&mut rig.client, Sender::Server).await.unwrap();
+        if is_told {
+            let close = receive(&mut rig.client, Sender::Server).await.unwrap();
             assert_eq!((close.0, &close.1[..2]), (0x88, &1011_u16.to_be_bytes()[..]));
             rig.client.write_all(&masked(0x88, b"\x03\xF3")).await.unwrap();
-            assert_eq!(hear(&mut rig.client, Sender::Server).await, None);
+            assert_eq!(receive(&mut rig.client, Sender::Server).await, None);
             drop(rig.client);
         }
         let (outcome, close) = rig.relay.await.unwrap();
-        assert_eq!(close.is_some(), told);
+        assert_eq!(close.is_some(), is_told);
         assert_eq!(*rig.cuts.lock().unwrap(), 1);
-        if !told {
+        if !is_told {
             assert_eq!(outcome.cause, Cause::Lost { party: Party::Backend, how: Ended::Eof });
         }
     }
@@ -375,7 +375,7 @@ async fn a_search_that_fails_says_why() {
     rig.servers.send(Err(close.clone())).unwrap();
     hears(&mut rig.client, Sender::Server, 0x88, b"\x03\xF0no").await;
     rig.client.write_all(&masked(0x88, b"\x03\xF0")).await.unwrap();
-    assert_eq!(hear(&mut rig.client, Sender::Server).await, None);
+    assert_eq!(receive(&mut rig.client, Sender::Server).await, None);
     drop(rig.client);
     assert_eq!(rig.relay.await.unwrap().1, Some(close));
 }

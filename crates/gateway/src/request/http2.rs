@@ -52,17 +52,17 @@ pub(super) async fn send(
     let upstream = attempts.upstream();
     let (mut heads, lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
     head::request(&mut head, &lines, attempts.endpoint());
-    let (told, gate) = Gate::of(&head, &body);
+    let (on_continue, gate) = Gate::of(&head, &body);
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
     report.set_over_http2(true);
-    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &told, body.has_length()) {
+    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &on_continue, body.has_length()) {
         Box::pin(body.hold(max)).await;
     }
     let copy = if attempts.spares(&head) { body.copy() } else { None };
     let spare = copy.map(|body| (head.clone(), body));
-    let mut request = Box::new(Http2Request::new(*head, body, told));
+    let mut request = Box::new(Http2Request::new(*head, body, on_continue));
     let mut repeats = 0;
     loop {
         let stream = stream(connection, attempts, report).await?;

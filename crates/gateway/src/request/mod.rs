@@ -242,11 +242,11 @@ async fn serve(
     let mut edits;
     if let (Some(extras), Some(aside)) = (&route.extras, aside) {
         edits = aside.edits(extras, &hop, &head);
-        auth::tell(&fields, &mut edits);
+        auth::set_fields(&fields, &mut edits);
         hop.edits = Some(&edits);
     } else if !fields.is_empty() {
         edits = Edits::default();
-        auth::tell(&fields, &mut edits);
+        auth::set_fields(&fields, &mut edits);
         hop.edits = Some(&edits);
     }
     let body = match route.access.as_ref().and_then(|access| access.max_body) {

@@ -101,11 +101,11 @@ async fn send_again(
     version: Version,
     interim: Option<&Interim>,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let (head, body, told) = request.into_http1();
+    let (head, body, on_continue) = request.into_http1();
     let (pool, upstream, endpoint) = (&connection.worker.pool, attempts.upstream(), attempts.endpoint());
     let progress = body.progress();
     let logs_in = identity::logs_in(&head.headers);
-    let mut request = RequestWriter::new(&head, b"", body, told);
+    let mut request = RequestWriter::new(&head, b"", body, on_continue);
     let (mut backend, mut lease) = lease(connection, attempts).await?;
     loop {
         progress.touch();
@@ -236,11 +236,11 @@ async fn send_pooled(
     let (logs_in, version) = (identity::logs_in(&head.headers), head.version);
     keep_names(upstream, &mut head);
     let (mut heads, mut lines) = ServerHead::first(hop, &mut head, attempts.endpoint());
-    let (told, gate) = Gate::of(&head, &body);
+    let (on_continue, gate) = Gate::of(&head, &body);
     let mut body = ToBackend::new(body, gate, connection.limits.body_rate);
     let progress = body.progress();
     report.received(progress.clone());
-    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &told, body.has_length()) {
+    if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &on_continue, body.has_length()) {
         Box::pin(body.hold(max)).await; // larger than the rest, and for few
     }
     let (backend, mut lease) = match lease(connection, attempts).await {
@@ -252,7 +252,7 @@ async fn send_pooled(
     }
     let copy = if attempts.spares(&head) { body.copy() } else { None };
     let spare = copy.map(|body| Spare { head: head.clone(), lines: lines.clone(), body });
-    let request = RequestWriter::new(&head, &lines, body, told);
+    let request = RequestWriter::new(&head, &lines, body, on_continue);
     drop(head);
 
     let timeout = || Failure::Timeout { after: upstream.response_timeout };

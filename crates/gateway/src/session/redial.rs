@@ -147,8 +147,8 @@ pub(super) async fn run<C: MovableStream>(
     if let (Exit::Reset, Some(server)) = (outcome.backend, stream.server()) {
         server.get_ref().reset_on_close();
     }
-    if let Some(told) = stream.told() {
-        outcome.cause = Cause::Closed { by: Party::Gateway, close: told.clone() };
+    if let Some(close) = stream.close_sent() {
+        outcome.cause = Cause::Closed { by: Party::Gateway, close: close.clone() };
     }
     if stream.held_len() > 0 {
         warn!(id = report.session_id(), bytes = stream.held_len(), "what a client sent has found no backend");

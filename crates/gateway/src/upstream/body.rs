@@ -504,8 +504,8 @@ impl Gate {
         if body.is_end_stream() || !expects_continue(&head.headers) {
             return (None, None);
         }
-        let (told, open) = oneshot::channel();
-        (Some(told), Some(Self::new(open, Instant::now() + CONTINUE_TIME)))
+        let (on_continue, open) = oneshot::channel();
+        (Some(on_continue), Some(Self::new(open, Instant::now() + CONTINUE_TIME)))
     }
 
     /// Opens when `open` is notified, or at `until`.

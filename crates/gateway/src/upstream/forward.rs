@@ -1,4 +1,4 @@
-//! Fields on their way through (RFC 9110 §7.6): what belongs to one hop goes, what tells a backend
+//! Fields on their way through (RFC 9110 §7.6): what belongs to one hop goes, what says a backend
 //! who its client is comes from us alone.
 //!
 //! In: a head as a peer sent it. Out: the head for the other side. Pure.
@@ -63,8 +63,8 @@ impl Hop<'_> {
     /// The client's connection is encrypted: the peer's, or that to a trusted proxy, as it says.
     #[must_use]
     pub(crate) fn is_https(&self, headers: &HeaderMap) -> bool {
-        let told = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
-        self.tls || self.is_trusted() && told()
+        let is_forwarded = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+        self.tls || self.is_trusted() && is_forwarded()
     }
 
     /// What a server gets depends on which one it is.
@@ -173,12 +173,12 @@ pub(crate) fn request(head: &mut request::Parts, from: &Hop<'_>, server: &Endpoi
         let chain = [chain.as_bytes(), peer.as_bytes()].join(&b", "[..]);
         put_line(b"X-Forwarded-For: ", &chain, &mut lines);
     }
-    let tells = |name: HeaderName| trusted && headers.contains_key(name);
-    if !tells(X_FORWARDED_PROTO) {
+    let says = |name: HeaderName| trusted && headers.contains_key(name);
+    if !says(X_FORWARDED_PROTO) {
         let proto: &[u8] = if from.tls { b"https" } else { b"http" };
         put_line(b"X-Forwarded-Proto: ", proto, &mut lines);
     }
-    if !from.host.name.is_empty() && !tells(X_FORWARDED_HOST) {
+    if !from.host.name.is_empty() && !says(X_FORWARDED_HOST) {
         put_line(b"X-Forwarded-Host: ", from.host.field.as_bytes(), &mut lines);
     }
     put_line(b"Via: ", via(head.version), &mut lines); // RFC 9110 §7.6.3: behind those of others

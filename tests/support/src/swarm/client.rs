@@ -133,7 +133,7 @@ impl Client {
                 // Silence is due: this is the end, or a ping.
                 b0 = self.socket.io.read_u8(), if self.kind.talk != Talk::Deaf => {
                     let frame = match b0 {
-                        Ok(b0) => self.socket.hear_rest(b0).await,
+                        Ok(b0) => self.socket.receive_rest(b0).await,
                         Err(e) => return format!("cut off: {e}"),
                     };
                     match frame {
@@ -157,14 +157,14 @@ impl Client {
                 self.sent += BURST;
                 self.count(BURST, [BURST, 0]);
                 for number in numbers {
-                    self.hear_echo(number, due).await?;
+                    self.receive_echo(number, due).await?;
                 }
             }
             Talk::Long => {
                 self.say(first).await;
                 self.sent += 1;
                 self.count(1, [1, 0]);
-                self.hear_echo(first, due).await?;
+                self.receive_echo(first, due).await?;
             }
             Talk::SlowReader => {
                 let index = self.index;
@@ -172,7 +172,7 @@ impl Client {
                 self.sent += 1;
                 self.count(SLOW_BURST, [1, 0]);
                 for place in 0..SLOW_BURST {
-                    self.hear(&of_burst(index, first, place), first, None).await?;
+                    self.receive(&of_burst(index, first, place), first, None).await?;
                     sleep(SLOWNESS).await;
                 }
             }
@@ -186,7 +186,7 @@ impl Client {
                     self.socket.send(BINARY, message).await;
                 }
                 let sum = self.slow_sum.to_string();
-                self.hear(sum.as_bytes(), first, None).await?;
+                self.receive(sum.as_bytes(), first, None).await?;
             }
         }
         Ok(())
@@ -220,14 +220,14 @@ impl Client {
         tally.messages[1] += messages[1];
     }
 
-    async fn hear_echo(&mut self, number: u64, due: Instant) -> Result<(), String> {
+    async fn receive_echo(&mut self, number: u64, due: Instant) -> Result<(), String> {
         let message = self.kind.message(self.index, number);
         let is_quick = matches!(self.kind.talk, Talk::Various | Talk::Short | Talk::Deflated | Talk::Deaf);
-        self.hear(&message, number, is_quick.then_some(due)).await
+        self.receive(&message, number, is_quick.then_some(due)).await
     }
 
     /// The next message is this one. If it was `due` to be asked for at a time, its latency counts.
-    async fn hear(&mut self, message: &[u8], number: u64, due: Option<Instant>) -> Result<(), String> {
+    async fn receive(&mut self, message: &[u8], number: u64, due: Option<Instant>) -> Result<(), String> {
         let frame = match self.next().await {
             Some(frame) if matches!(frame.b0 & !0x40, TEXT | BINARY) => frame,
             other => return Err(ending(other)),
@@ -247,7 +247,7 @@ impl Client {
     /// The next frame that is not a ping.
     async fn next(&mut self) -> Option<Frame> {
         loop {
-            let frame = self.socket.hear().await?;
+            let frame = self.socket.receive().await?;
             match frame.b0 {
                 PING => self.socket.send(PONG, frame.payload).await,
                 _ => return Some(frame),

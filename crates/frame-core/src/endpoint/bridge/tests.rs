@@ -81,7 +81,7 @@ fn expect(io: &mut DuplexStream, expect: &[u8]) -> impl Future<Output = ()> {
     }
 }
 
-async fn hears_end(io: &mut DuplexStream) {
+async fn expect_end(io: &mut DuplexStream) {
     assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
 }
 
@@ -107,10 +107,10 @@ async fn messages_are_bytes_however_they_are_cut() {
     rig.expect(&frame(0x82, &big[..MESSAGE_LEN])).await;
     rig.expect(&frame(0x82, &big[MESSAGE_LEN..70_000])).await;
     rig.send(&masked(0x88, b"\x03\xE8bye")).await;
-    hears_end(&mut rig.backend).await;
+    expect_end(&mut rig.backend).await;
     rig.backend.shutdown().await.unwrap();
     rig.expect(&frame(0x88, b"\x03\xE8bye")).await;
-    hears_end(&mut rig.client).await;
+    expect_end(&mut rig.client).await;
     let outcome = rig.outcome().await;
     assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Client, 1000));
     assert_eq!((outcome.client, outcome.backend), (Exit::Orderly, Exit::Orderly));
@@ -187,8 +187,8 @@ async fn the_end_of_the_backends_stream_is_close_1000_behind_all_that_it_said() 
     rig.expect(&frame(0x88, &close(1000))).await;
     rig.send(&[masked(0x82, b"still"), masked(0x88, &close(1000))].concat()).await;
     rig.expect_at_backend(b"still").await;
-    hears_end(&mut rig.backend).await;
-    hears_end(&mut rig.client).await;
+    expect_end(&mut rig.backend).await;
+    expect_end(&mut rig.client).await;
     let outcome = rig.outcome().await;
     assert_eq!((outcome.cause.ended_by(), outcome.cause.close_code()), (Party::Backend, 1000));
     assert_eq!((outcome.backend, outcome.from_client.payload_bytes), (Exit::Orderly, 16));
@@ -222,7 +222,7 @@ async fn what_a_backend_says_after_the_clients_close_goes_before_the_answer_to_i
     let mut rig = rig(1000);
     rig.send(&[masked(0x82, b"ask"), masked(0x88, &close(1000))].concat()).await;
     rig.expect_at_backend(b"ask").await;
-    hears_end(&mut rig.backend).await;
+    expect_end(&mut rig.backend).await;
     sleep(SECOND / 2).await;
     rig.backend.write_all(b"answer").await.unwrap();
     rig.backend.shutdown().await.unwrap();
@@ -339,7 +339,7 @@ async fn an_order_ends_it_when_the_backend_has_the_message_in_flight() {
     rig.expect_at_backend(&numbers(3000)).await;
     rig.expect(&frame(0x88, &close(1001))).await;
     rig.send(&masked(0x88, &close(1001))).await;
-    hears_end(&mut rig.backend).await;
+    expect_end(&mut rig.backend).await;
     let outcome = rig.outcome().await;
     assert_eq!((outcome.cause, outcome.backend), (Cause::Ordered { code: 1001 }, Exit::Orderly));
 }

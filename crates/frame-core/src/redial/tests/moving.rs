@@ -51,7 +51,7 @@ pub(super) async fn run(
             .await
         };
         let relay = match ending {
-            Ending::Over(outcome) => return (outcome, stream.told().cloned()),
+            Ending::Over(outcome) => return (outcome, stream.close_sent().cloned()),
             Ending::Frozen(relay) => relay,
         };
         state = Some(RelayState::decode(&relay.encode()).unwrap());

@@ -63,7 +63,7 @@ pub(in crate::request) struct Findings {
 }
 
 /// Puts the fields in front of what the route itself changes.
-pub(in crate::request) fn tell<'a>(fields: &'a [(HeaderName, HeaderValue)], edits: &mut Edits<'a>) {
+pub(in crate::request) fn set_fields<'a>(fields: &'a [(HeaderName, HeaderValue)], edits: &mut Edits<'a>) {
     let put = fields.iter().map(|(name, value)| (true, name, name.as_str(), value.clone().into()));
     edits.put.splice(0..0, put);
 }

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 
 use net_io::unix_secs;
 
-use super::findings::{Asker, Findings, tell};
+use super::findings::{Asker, Findings, set_fields};
 use crate::context::identity::Recheck;
 use crate::request::body::AnswerBody;
 use crate::request::reply::{ErrorResponse, Served};
@@ -29,7 +29,7 @@ pub(super) async fn check(
 ) -> Result<Option<Served>, ErrorResponse> {
     let worker = &asker.connection.worker;
     let mut edits = Edits::default();
-    tell(&found.fields, &mut edits);
+    set_fields(&found.fields, &mut edits);
     let question = question(head, &Hop { edits: Some(&edits), ..asker.hop }, &forward.endpoint);
     let (mut answer, body, lease) = match ask(&worker.auth_pool, forward, &question).await {
         Ok(answered) => answered,

@@ -9,7 +9,7 @@ pub(super) mod jwt;
 use http::request::Parts;
 use upgrade_handler::RequestKind;
 
-pub(super) use self::findings::{Asker, Findings, tell};
+pub(super) use self::findings::{Asker, Findings, set_fields};
 use crate::context::Connection;
 use crate::context::identity::Identity;
 use crate::request::reply::{RequestError, Served};

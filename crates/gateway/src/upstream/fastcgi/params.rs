@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn told(head: &[(&str, &str)], lines: &str, about: &About<'_>) -> BTreeMap<String, String> {
+    fn variables_of(head: &[(&str, &str)], lines: &str, about: &About<'_>) -> BTreeMap<String, String> {
         let mut request = Request::post("/x");
         for (name, value) in head {
             request = request.header(*name, *value);
@@ -214,10 +214,10 @@ mod tests {
         remove_odd_names(&mut head.headers);
         let pairs = pairs(&variables(&mut head, lines.as_bytes(), about));
         let count = pairs.len();
-        let told: BTreeMap<_, _> =
+        let variables: BTreeMap<_, _> =
             pairs.into_iter().map(|(name, value)| (name, String::from_utf8(value).unwrap())).collect();
-        assert_eq!(told.len(), count, "no variable is there twice");
-        told
+        assert_eq!(variables.len(), count, "no variable is there twice");
+        variables
     }
 
     #[test]
@@ -236,7 +236,11 @@ mod tests {
             ("x.odd", "1"),
             ("via", "1.1 first"),
         ];
-        let told = told(&fields, "X-Real-IP: 192.0.2.7\r\nVia: 2.0 wssgate\r\nX_Own:  y \r\n", &about(&host));
+        let variables = variables_of(
+            &fields,
+            "X-Real-IP: 192.0.2.7\r\nVia: 2.0 wssgate\r\nX_Own:  y \r\n",
+            &about(&host),
+        );
         let expect = [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_SOFTWARE", concat!("wssgate/", env!("CARGO_PKG_VERSION"))),
@@ -264,7 +268,7 @@ mod tests {
             ("HTTP_X_REAL_IP", "192.0.2.7"),
             ("HTTP_X_OWN", "y"),
         ];
-        assert_eq!(told, expect.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        assert_eq!(variables, expect.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 
     #[test]
@@ -281,9 +285,9 @@ mod tests {
             uri: "/",
             ..about(&none)
         };
-        let told = told(&[], "", &about);
+        let variables = variables_of(&[], "", &about);
         for name in ["HTTPS", "REMOTE_PORT", "SERVER_ADDR", "CONTENT_LENGTH", "CONTENT_TYPE", "PATH_INFO"] {
-            assert!(!told.contains_key(name), "{name}");
+            assert!(!variables.contains_key(name), "{name}");
         }
         for (name, value) in [
             ("SERVER_PROTOCOL", "HTTP/1.0"),
@@ -293,7 +297,7 @@ mod tests {
             ("SCRIPT_NAME", "/admin/index.php"),
             ("REMOTE_USER", "ada"),
         ] {
-            assert_eq!(told[name], value, "{name}");
+            assert_eq!(variables[name], value, "{name}");
         }
     }
 
@@ -308,8 +312,8 @@ mod tests {
             ("[::1]:444", true, "444"),
         ] {
             let host = Host::parse(&HeaderValue::from_static(field)).unwrap();
-            let told = told(&[], "", &About { https, ..about(&host) });
-            assert_eq!(told["SERVER_PORT"], port, "{field}");
+            let variables = variables_of(&[], "", &About { https, ..about(&host) });
+            assert_eq!(variables["SERVER_PORT"], port, "{field}");
         }
     }
 

@@ -102,7 +102,7 @@ impl<T> FastcgiStream<T> {
     }
 
     /// Takes what there is to say from what has come. False: more is needed.
-    fn hear(&mut self) -> io::Result<bool> {
+    fn receive(&mut self) -> io::Result<bool> {
         let said = self.records.next(&mut self.inbox).map_err(BadAnswer::from)?;
         match (said, &mut self.front) {
             (None, _) => return Ok(false),
@@ -144,7 +144,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for FastcgiStream<T> {
             if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            if this.hear()? {
+            if this.receive()? {
                 continue;
             }
             let mut buffer = Buffer::take();

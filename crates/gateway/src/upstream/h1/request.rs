@@ -53,7 +53,7 @@ pub struct RequestWriter<B = ToBackend> {
     /// Something has left.
     begun: bool,
     /// Told of 100 Continue.
-    told: Option<oneshot::Sender<()>>,
+    on_continue: Option<oneshot::Sender<()>>,
     /// The client waits for 100 Continue, which is sent to it when its body is read.
     expects: bool,
 }
@@ -81,15 +81,26 @@ pub(crate) enum SendError {
 
 impl<B: RepeatableBody> RequestWriter<B> {
     /// The request with this head, without what depends on the connection: its version and its framing are made
-    /// here. `lines` are further fields, as the wire has them. `told` hears of 100 Continue.
+    /// here. `lines` are further fields, as the wire has them. `on_continue` is told of 100 Continue.
     #[must_use]
-    pub fn new(head: &request::Parts, lines: &[u8], body: B, told: Option<oneshot::Sender<()>>) -> Self {
+    pub fn new(
+        head: &request::Parts,
+        lines: &[u8],
+        body: B,
+        on_continue: Option<oneshot::Sender<()>>,
+    ) -> Self {
         let coding = Coding::of(&body);
         let announced = if coding == Coding::Chunked { announced(&head.headers) } else { Vec::new() };
         let mut out = Vec::with_capacity(1024);
         put_head(head, lines, coding, &mut out);
         let spelt = head.extensions.get::<Spelling>().is_some();
-        Self { announced, spelt, expects: told.is_some(), told, ..Self::behind(out, &head.method, body) }
+        Self {
+            announced,
+            spelt,
+            expects: on_continue.is_some(),
+            on_continue,
+            ..Self::behind(out, &head.method, body)
+        }
     }
 
     /// A request that begins with something else than a head of HTTP, and that has a body with a length, or none.
@@ -118,7 +129,7 @@ impl<B: RepeatableBody> RequestWriter<B> {
             waiting: Claim::default(),
             begun: false,
             expects: false,
-            told: None,
+            on_continue: None,
         }
     }
 
@@ -133,8 +144,8 @@ impl<B: RepeatableBody> RequestWriter<B> {
     /// The backend has sent 100 Continue. Returns true if it needs no more: a client that waits for it gets it when
     /// its body is read.
     pub(crate) fn on_continue(&mut self) -> bool {
-        if let Some(told) = self.told.take() {
-            let _ = told.send(());
+        if let Some(on_continue) = self.on_continue.take() {
+            let _ = on_continue.send(());
         }
         self.expects
     }

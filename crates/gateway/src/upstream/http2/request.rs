@@ -43,7 +43,7 @@ pub(crate) struct Http2Request {
     head: Parts,
     body: ToBackend,
     /// Told of 100 Continue.
-    told: Option<oneshot::Sender<()>>,
+    on_continue: Option<oneshot::Sender<()>>,
     /// Of the body, taken and not yet sent.
     data: Bytes,
     /// What has been taken of the body; `None`: too much to be kept.
@@ -109,12 +109,19 @@ pub(crate) enum Opened {
 }
 
 impl Http2Request {
-    /// With a [head](head::request) for HTTP/2. `told` hears of 100 Continue.
-    pub(crate) fn new(mut head: Parts, body: ToBackend, told: Option<oneshot::Sender<()>>) -> Self {
+    /// With a [head](head::request) for HTTP/2. `on_continue` is told of 100 Continue.
+    pub(crate) fn new(mut head: Parts, body: ToBackend, on_continue: Option<oneshot::Sender<()>>) -> Self {
         if let Some(len) = body.size_hint().exact().filter(|_| !body.is_end_stream()) {
             head.headers.insert(http::header::CONTENT_LENGTH, len.into());
         }
-        Self { head, body, told, data: Bytes::new(), kept: Some(Kept::default()), waiting: Claim::default() }
+        Self {
+            head,
+            body,
+            on_continue,
+            data: Bytes::new(),
+            kept: Some(Kept::default()),
+            waiting: Claim::default(),
+        }
     }
 
     /// Has this head, as [`head::request`] makes it.
@@ -133,7 +140,7 @@ impl Http2Request {
     /// What is to be sent over HTTP/1.1 in its place.
     pub(crate) fn into_http1(mut self) -> (Parts, ToBackend, Option<oneshot::Sender<()>>) {
         head::to_http1(&mut self.head);
-        (self.head, self.body, self.told)
+        (self.head, self.body, self.on_continue)
     }
 
     /// Sends the request and waits for the head of its final answer. The body goes on being sent while the answer is
@@ -171,7 +178,7 @@ impl Http2Request {
                         return Poll::Ready(Err(Failed::Body(e)));
                     }
                 }
-                poll_head(cx, &mut response, &mut request.told, interim)
+                poll_head(cx, &mut response, &mut request.on_continue, interim)
             });
             let timer = pin!(sleep(patience));
             tokio::select! {
@@ -320,7 +327,7 @@ enum Failed {
 fn poll_head(
     cx: &mut Context<'_>,
     response: &mut ResponseFuture,
-    told: &mut Option<oneshot::Sender<()>>,
+    on_continue: &mut Option<oneshot::Sender<()>>,
     interim: Option<&Interim>,
 ) -> Poll<Result<(response::Parts, RecvStream), Failed>> {
     while let Poll::Ready(Some(informational)) = response.poll_informational(cx) {
@@ -330,9 +337,9 @@ fn poll_head(
             return Poll::Ready(Err(Failed::Switched));
         }
         if head.status == StatusCode::CONTINUE
-            && let Some(told) = told.take()
+            && let Some(on_continue) = on_continue.take()
         {
-            let _ = told.send(()); // the client gets it when its body is read
+            let _ = on_continue.send(()); // the client gets it when its body is read
         } else if let Some(interim) = interim {
             interim.push(head);
         }

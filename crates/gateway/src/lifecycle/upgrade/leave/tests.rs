@@ -150,7 +150,7 @@ async fn what_a_process_has_acknowledged_is_lost_with_it_and_nothing_else() {
             &support::ws::encode(support::ws::TEXT, b"x", true),
         )
         .await;
-        match socket.hear().await {
+        match socket.receive().await {
             None => ended += 1,
             Some(frame) => echoed += usize::from(frame.payload == b"x"),
         }
@@ -182,7 +182,7 @@ async fn what_a_process_refuses_stays_and_the_rest_goes() {
     let mut echoed = 0;
     for socket in &mut rig.live {
         socket.text("who hears this?").await;
-        if let Ok(Some(frame)) = tokio::time::timeout(WAIT, socket.hear()).await {
+        if let Ok(Some(frame)) = tokio::time::timeout(WAIT, socket.receive()).await {
             assert_eq!(frame.payload, b"who hears this?");
             echoed += 1;
         }
@@ -222,7 +222,7 @@ async fn an_order_to_a_session_on_its_way_is_not_lost() {
             continue;
         }
         for socket in &mut rig.live {
-            socket.hears_close(1012).await;
+            socket.expect_close(1012).await;
         }
     }
 }
