@@ -202,7 +202,7 @@ pub async fn echo_frames(mut socket: WebSocket) {
     }
 }
 
-/// Like [`WebSocket::hear`], but waits for ever, and takes an end inside a frame for an end.
+/// Like [`WebSocket::receive`], but waits for ever, and takes an end inside a frame for an end.
 pub(crate) async fn read_frame(socket: &mut WebSocket) -> Option<crate::ws::Frame> {
     use tokio::io::AsyncReadExt;
     let io = &mut socket.io;
