@@ -2,11 +2,12 @@
 //!
 //! An instruction count is the same on a busy and on a quiet machine, and nearly the same on two machines: valgrind
 //! shows every program the same processor. Each case runs twice in a process of its own; what the longer run has more,
-//! divided by the rounds that it has more, is one round without the start.
+//! divided by the rounds that it has more, is one round without the start. The counts are those of the release profile,
+//! which is what users run: another way of inlining changes a message by 3 %.
 //!
 //! ```sh
-//! cargo bench -p benches --bench instructions             # counts and compares; an error if one is out of its bounds
-//! cargo bench -p benches --bench instructions -- --write  # writes the counts of today into the file
+//! cargo bench --profile release -p benches --bench instructions             # counts and compares; an error if one is out of its bounds
+//! cargo bench --profile release -p benches --bench instructions -- --write  # writes the counts of today into the file
 //! ```
 //!
 //! Without valgrind nothing is counted, which is said. As a test (without `--bench`) each case runs a few rounds.
@@ -39,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
 const HEADER: &str = "\
 # Instructions of one round of each case, as valgrind counts them. Written by
-# cargo bench -p benches --bench instructions -- --write
+# cargo bench --profile release -p benches --bench instructions -- --write
 ";
 /// Rounds of the shorter run, in which buffers grow and caches fill.
 const FIRST: u64 = 3;
