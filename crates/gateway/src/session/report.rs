@@ -215,9 +215,11 @@ impl Report {
 
     /// The tunnel is open: what comes is a session.
     pub(crate) fn opened(&mut self) {
-        live::opened(self.client, &self.path, self.connection.tls.is_some());
+        // Of one that has come from another process nothing was to be written before, and there it has opened.
+        if !std::mem::take(&mut self.written) {
+            live::opened(self.client, &self.path, self.connection.tls.is_some());
+        }
         self.is_session = true;
-        self.written = false; // of one that has come from another process nothing was to be written before
         if let Some(server) = &mut self.server {
             server.opened();
         }
