@@ -144,13 +144,13 @@ impl CertSet {
     }
 
     /// The name will have a certificate of its own, if it has none yet.
-    #[must_use]
-    pub fn is_awaited(&self, name: &CertName) -> bool {
+    pub(crate) fn is_awaited(&self, name: &CertName) -> bool {
         self.awaited.contains(name)
     }
 
-    /// The same for the name as a client sends it, in one spelling.
-    fn is_refused(&self, name: &str) -> bool {
+    /// The same for a host, in lower case: the name itself, or a wildcard that it fits.
+    #[must_use]
+    pub fn awaits(&self, name: &str) -> bool {
         !self.awaited.is_empty()
             && (self.is_awaited(&CertName::Exact(name.into()))
                 || name
@@ -216,7 +216,7 @@ impl CertSet {
         let own = server_name.and_then(|name| self.find(&normalize(name)));
         let (selected, entry) = match own {
             Some(entry) => (Selected::Own, entry),
-            None if server_name.is_some_and(|name| self.is_refused(&normalize(name))) => return None,
+            None if server_name.is_some_and(|name| self.awaits(&normalize(name))) => return None,
             None => (Selected::Default, self.default.as_ref()?),
         };
         let usable = entry.iter().find(|c| c.key.key.choose_scheme(schemes).is_some());

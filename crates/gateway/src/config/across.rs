@@ -153,11 +153,7 @@ fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
     let has = |name: &CertName| set.names().any(|(other, _)| other == *name);
     let hint = match host {
         HostPattern::Exact(name) => {
-            let is_awaited = set.is_awaited(&CertName::Exact((&**name).into()))
-                || name
-                    .split_once('.')
-                    .is_some_and(|(_, above)| set.is_awaited(&CertName::Wildcard(above.into())));
-            if set.lookup(name).is_some() || is_awaited || is_address(name) {
+            if set.lookup(name).is_some() || set.awaits(name) || is_address(name) {
                 return None; // a client that asks for an address sends no name
             }
             let wildcard = || {
