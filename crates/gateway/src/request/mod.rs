@@ -156,8 +156,9 @@ async fn serve(
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
     form::target(&mut head).map_err(|e| e.accepted_by(&head))?;
-    form::blanks(&head).map_err(|e| e.accepted_by(&head))?;
-    let host = form::host(&head, &peer.host).map_err(|e| e.accepted_by(&head))?;
+    let declined = |e: ErrorResponse| e.accepted_by(&head); // as long as there is no route
+    form::blanks(&head).map_err(declined)?;
+    let host = form::host(&head, &peer.host).map_err(declined)?;
     let mut hop = Hop {
         peer: connection.peer.ip(),
         peer_field: &peer.field,
@@ -169,8 +170,8 @@ async fn serve(
     };
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
-    access::misdirected(connection, &host).map_err(|e| e.accepted_by(&head))?;
-    let path = path_of(&head).map_err(|e| e.accepted_by(&head))?;
+    access::misdirected(connection, &host).map_err(declined)?;
+    let path = path_of(&head).map_err(declined)?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
     let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
@@ -182,19 +183,19 @@ async fn serve(
         headers: &head.headers,
         upgrade,
     };
+    // In a box, since it is rare.
     if let (None, Some(challenges)) = (&connection.tls, &site.challenges)
         && let Some(token) = head.uri.path().strip_prefix(HTTP_01_PATH)
         && let Some(answer) = Box::pin(challenges.http_01(token)).await
-    // rare
     {
         return Ok(Served::Answer(Response::new(AnswerBody::whole(answer))));
     }
     let route = match connection.redirect {
         Redirect::All => None,
-        _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()).accepted_by(&head))?,
+        _ => site.routes.find(&criteria).map_err(|e| declined(form::bad(e.to_string())))?,
     };
     let Some(route) = route else {
-        return Err(unserved(connection, site, &host, &head).accepted_by(&head).into());
+        return Err(declined(unserved(connection, site, &host, &head)).into());
     };
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {
