@@ -144,9 +144,9 @@ impl FetchedKeys {
     pub fn end(&self, keys: Option<KeySet>) -> bool {
         let mut loses_some = false;
         if let Some(keys) = keys {
-            let old = self.keys.swap(Some(Arc::new(keys)));
-            let new = self.keys.load();
-            loses_some = old.zip(new.as_ref()).is_some_and(|(old, new)| old.loses_some(new));
+            let keys = Arc::new(keys);
+            let old = self.keys.swap(Some(keys.clone()));
+            loses_some = old.is_some_and(|old| old.loses_some(&keys));
         }
         self.is_wanted.store(false, Ordering::Release);
         self.ended.send_modify(|count| *count += 1);
