@@ -157,7 +157,7 @@ async fn try_acme(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let read = tokio::task::spawn_blocking(move || config::Config::from_file(&file)).await?;
     let config = read.map_err(|problems| anyhow::anyhow!("the configuration can't be used\n{problems}"))?;
     let say = |line| {
-        let _ = writeln!(std::io::stdout(), "{line}"); // the certificates are ordered, whoever listens
+        let _ = writeln!(std::io::stdout(), "{line}"); // all are ordered, even if the output is closed
     };
     let are_all_issued = lifecycle::try_acme(&config, say).await;
     Ok(if are_all_issued { ExitCode::SUCCESS } else { ExitCode::FAILURE })

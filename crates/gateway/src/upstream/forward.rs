@@ -1,4 +1,4 @@
-//! Fields on their way through (RFC 9110 §7.6): what belongs to one hop goes, what says a backend
+//! Fields on their way through (RFC 9110 §7.6): what belongs to one hop goes, what tells a backend
 //! who its client is comes from us alone.
 //!
 //! In: a head as a peer sent it. Out: the head for the other side. Pure.

@@ -119,7 +119,7 @@ fn acme(certificates: &[AcmeInfo], now: i64) -> Table {
     rows
 }
 
-/// Without what nobody needs to know of a long time, in seconds.
+/// Seconds, rounded down to minutes or hours where there are many.
 fn coarse(seconds: u64) -> u64 {
     let unit = match seconds {
         0..600 => 1,
