@@ -196,8 +196,8 @@ fn ordered(acme: &AcmeSettings, loaded: &Loaded, now: i64) -> Table {
             Some(certificate) => format!("{} days left", certificate.leaf.days_left(now)),
             None => "not there yet".to_owned(),
         };
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        table.add_row([&names.join("\n"), acme.challenge.as_str(), &state, &acme.directory]);
+        let names = AcmeSettings::texts(names).join("\n");
+        table.add_row([&names, acme.challenge.as_str(), &state, &acme.directory]);
     }
     table
 }

@@ -72,10 +72,22 @@ impl AcmeSettings {
         names.first().map(|name| name.to_string().replace('*', "_")).unwrap_or_default()
     }
 
-    /// The file of a certificate with its key.
+    /// The names of a certificate, as people write them.
+    #[must_use]
+    pub fn texts(names: &[CertName]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// The file of a certificate with its key, within the storage.
+    #[must_use]
+    pub fn stored(names: &[CertName]) -> String {
+        format!("certificates/{}.pem", Self::id(names))
+    }
+
+    /// Where that file is.
     #[must_use]
     pub fn file(&self, names: &[CertName]) -> PathBuf {
-        self.storage.join("certificates").join(format!("{}.pem", Self::id(names)))
+        self.storage.join(Self::stored(names))
     }
 
     /// What the certificates of this section are to those that load them.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::client::{Client, Heard};
 use super::failure::OrderFailure;
 use super::schedule;
-use super::storage::{Storage, blocking};
+use super::storage::{Storage, blocking, remove};
 use crate::config::AcmeSettings;
 
 /// An account, and what the authority said last.
@@ -118,11 +118,7 @@ impl Session {
             directory = settings.directory,
             "the certificate authority does not know the account; a new one is registered"
         );
-        let _ = blocking(storage, move |storage| {
-            storage.remove(&file);
-            Ok(())
-        })
-        .await;
+        remove(storage, file).await;
     }
 
     /// Asks when to renew a certificate (RFC 9773). `before` is the moment that was chosen at the last answer.

@@ -21,8 +21,8 @@ pub(super) fn judge(
 ) -> (FailureKind, String) {
     // The problem of a whole order may only be that of one of its names.
     if let (None, [sub, ..]) = (name, &problem.subproblems[..]) {
-        let whole = Problem { subproblems: Vec::new(), ..problem.clone() };
-        let one = Problem { r#type: sub.r#type.clone(), detail: sub.detail.clone(), ..whole };
+        let (r#type, detail) = (sub.r#type.clone(), sub.detail.clone());
+        let one = Problem { r#type, detail, status: problem.status, subproblems: Vec::new() };
         let name = sub.identifier.as_ref().map(|identifier| match identifier {
             Identifier::Dns(name) => name.clone(),
             other => format!("{other:?}"),

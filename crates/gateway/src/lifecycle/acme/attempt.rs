@@ -56,8 +56,7 @@ async fn order_all(settings: &AcmeSettings, say: &mut impl FnMut(String)) -> Res
         let started = Instant::now();
         let wanted = Wanted { settings, storage: &storage, names, replaces: None, is_kept: false };
         let result = wanted.obtain(&session).await;
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let names = names.join(" ");
+        let names = AcmeSettings::texts(names).join(" ");
         say(match &result {
             Ok(_) => {
                 format!("ok: {names}: issued after {:.1} s, and thrown away", started.elapsed().as_secs_f64())

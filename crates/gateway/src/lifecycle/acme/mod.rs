@@ -164,7 +164,7 @@ impl Standing {
             Some(_) => "valid",
         };
         AcmeInfo {
-            names: names.iter().map(ToString::to_string).collect(),
+            names: AcmeSettings::texts(names),
             state: state.to_owned(),
             expires: self.validity.map(|validity| validity.not_after),
             next_order: Some(self.due().max(now)),
@@ -226,27 +226,21 @@ impl Duty {
             return Ok(LOCKED_INTERVAL);
         };
         // Another process may have done it since.
-        let standings = self.look(&storage).await?;
-        if let Some(standing) = standings.get(first)
-            && let Some(names) = self.settings.certificates.get(first)
-            && standing.next() <= unix_now()
-        {
-            self.attend(&storage, names, first).await?;
+        let mut standings = self.look(&storage).await?;
+        if standings[first].next() <= unix_now() {
+            self.show(&standings, Some((first, "ordering")));
+            let standing = standings.swap_remove(first);
+            self.attend(&storage, &self.settings.certificates[first], standing).await?;
         }
         drop(lock);
-        self.look(&storage).await?;
-        Ok(Duration::ZERO)
+        Ok(Duration::ZERO) // which shows how it stands now
     }
 
     /// Does what is due for one certificate: the question when to renew it, or an order. The lock is held.
-    async fn attend(&self, storage: &Storage, names: &[CertName], position: usize) -> io::Result<()> {
-        let mut standings = self.look(storage).await?;
-        self.show(&standings, Some((position, "ordering")));
-        let mut standing = standings.swap_remove(position);
+    async fn attend(&self, storage: &Storage, names: &[CertName], mut standing: Standing) -> io::Result<()> {
         let started = Instant::now();
         let result = self.serve(storage, names, &mut standing).await;
-        let shown: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let shown = shown.join(" ");
+        let shown = AcmeSettings::texts(names).join(" ");
         match result {
             Ok(Some(validity)) => {
                 self.overview.count(true);
@@ -317,7 +311,7 @@ impl Duty {
         let replaces = standing.identifier().filter(|_| standing.validity.is_some_and(|v| v.fits));
         let wanted = Wanted { settings: &self.settings, storage, names, replaces, is_kept: true };
         let pem = wanted.obtain(&session).await?;
-        let file = format!("certificates/{}.pem", AcmeSettings::id(names));
+        let file = AcmeSettings::stored(names);
         let (aside, names) = (format!("certificates/.{}.new", AcmeSettings::id(names)), names.to_vec());
         let issued = blocking(storage, move |storage| install(storage, &file, &aside, &names, &pem)).await?;
         Ok(Some(issued))
@@ -356,8 +350,7 @@ impl Duty {
     fn show_problem(&self, problem: &str) {
         let mut all = self.overview.certificates();
         if all.is_empty() {
-            let names = self.settings.certificates.iter();
-            let names = names.map(|names| names.iter().map(ToString::to_string).collect());
+            let names = self.settings.certificates.iter().map(|names| AcmeSettings::texts(names));
             let missing = |names| AcmeInfo { names, state: "missing".to_owned(), ..AcmeInfo::default() };
             all = names.map(missing).collect();
         }

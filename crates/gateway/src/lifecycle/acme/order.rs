@@ -20,7 +20,7 @@ use super::account::Session;
 use super::command;
 use super::failure::OrderFailure;
 use super::schedule::FailureKind;
-use super::storage::{Storage, blocking};
+use super::storage::{Storage, blocking, remove};
 use crate::config::{AcmeKeyType, AcmeSettings};
 use crate::site::challenges::{ChallengeKind, http_01_file, is_token, tls_alpn_01_file};
 
@@ -78,11 +78,7 @@ impl Wanted<'_> {
         // One that the authority may still come to an end with is not thrown away.
         let is_open = matches!(&result, Err(e) if e.kind == FailureKind::Unreachable && !e.of_account);
         if !is_open && self.is_kept {
-            blocking(self.storage, move |storage| {
-                storage.remove(&file);
-                Ok(())
-            })
-            .await?;
+            remove(self.storage, file).await;
         }
         Ok(format!("{}{key}", result?))
     }
@@ -117,22 +113,19 @@ impl Wanted<'_> {
         let identifiers: Vec<_> = self.texts().into_iter().map(Identifier::Dns).collect();
         let plain = || {
             let order = NewOrder::new(&identifiers);
-            self.settings
-                .profile
-                .as_deref()
-                .map_or_else(|| NewOrder::new(&identifiers), |profile| order.profile(profile))
+            match &self.settings.profile {
+                Some(profile) => order.profile(profile),
+                None => order,
+            }
         };
-        let ordered = match self.replaces.clone() {
+        let mut ordered = None;
+        if let Some(replaces) = self.replaces.clone() {
+            let replacing = session.account.new_order(&plain().replaces(replaces)).await;
             // Not every authority knows the certificate, or lets it be replaced twice: that is no reason to have none.
-            Some(replaces) => match session.account.new_order(&plain().replaces(replaces)).await {
-                Err(Error::Api(problem))
-                    if problem.r#type.as_deref().is_none_or(|kind| !kind.ends_with("rateLimited")) =>
-                {
-                    session.account.new_order(&plain()).await
-                }
-                Err(Error::Unsupported(_) | Error::Other(_)) => session.account.new_order(&plain()).await,
-                ordered => ordered,
-            },
+            ordered = Some(replacing).filter(|result| !result.as_ref().is_err_and(may_be_of_replaces));
+        }
+        let ordered = match ordered {
+            Some(ordered) => ordered,
             None => session.account.new_order(&plain()).await,
         };
         let order = ordered.map_err(|e| self.failed(session, e))?;
@@ -265,13 +258,7 @@ impl Wanted<'_> {
 
     async fn withdraw(&self, what: Presented) {
         match what {
-            Presented::File(file) => {
-                let _ = blocking(self.storage, move |storage| {
-                    storage.remove(&file);
-                    Ok(())
-                })
-                .await;
-            }
+            Presented::File(file) => remove(self.storage, file).await,
             Presented::Record { name, text } => {
                 if let Err(e) = command::run(&self.settings.dns_command, ["cleanup", &name, &text]).await {
                     tracing::warn!(record = name, cause = %e, "a record of the DNS that is no longer needed stays there");
@@ -289,7 +276,7 @@ impl Wanted<'_> {
     }
 
     fn texts(&self) -> Vec<String> {
-        self.names.iter().map(ToString::to_string).collect()
+        AcmeSettings::texts(self.names)
     }
 
     fn kind(&self) -> ChallengeType {
@@ -308,6 +295,15 @@ impl Wanted<'_> {
 
     fn failed(&self, session: &Session, e: Error) -> OrderFailure {
         OrderFailure::of(e, &session.heard, self.settings.challenge)
+    }
+}
+
+/// An order without `replaces` may succeed.
+fn may_be_of_replaces(e: &Error) -> bool {
+    match e {
+        Error::Api(problem) => problem.r#type.as_deref().is_none_or(|kind| !kind.ends_with("rateLimited")),
+        Error::Unsupported(_) | Error::Other(_) => true,
+        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) enum FailureKind {
     Limited,
     /// It has looked for a name, and has not found this gateway.
     Validation,
-    /// It won't, whatever happens: somebody has to change the configuration.
+    /// It refuses until the configuration is another one.
     Refused,
     /// Something is wrong here: the disk, a program.
     Local,

@@ -110,6 +110,15 @@ impl Storage {
     }
 }
 
+/// Removes a file, if it is there, on a thread that may block.
+pub(super) async fn remove(storage: &Storage, name: String) {
+    let removing = blocking(storage, move |storage| {
+        storage.remove(&name);
+        Ok(())
+    });
+    let _ = removing.await; // it fails only where the process ends
+}
+
 /// Uses the storage on a thread that may block.
 ///
 /// # Errors
