@@ -1,13 +1,14 @@
 //! Instructions of the hot paths, counted by valgrind and held against the counts in `instructions.toml`.
 //!
 //! An instruction count is the same on a busy and on a quiet machine, and nearly the same on two machines: valgrind
-//! shows every program the same processor. Each case runs twice in a process of its own; what the longer run has more,
-//! divided by the rounds that it has more, is one round without the start. The counts are those of the release profile,
-//! which is what users run: another way of inlining changes a message by 3 %.
+//! shows every program the same processor. The counts are those of the release
+//! profile, which is what users run: another way of inlining changes a message by 3 %.
 //!
 //! ```sh
-//! cargo bench --profile release -p benches --bench instructions             # counts and compares; an error if one is out of its bounds
-//! cargo bench --profile release -p benches --bench instructions -- --write  # writes the counts of today into the file
+//! # counts and compares; an error if one is out of its bounds
+//! cargo bench --profile release -p benches --bench instructions
+//! # writes the counts of today into the file
+//! cargo bench --profile release -p benches --bench instructions -- --write
 //! ```
 //!
 //! Without valgrind nothing is counted, which is said. As a test (without `--bench`) each case runs a few rounds.
@@ -19,8 +20,9 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::path::Path;
 use std::pin::pin;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use benches::count::{asked, has_valgrind, instructions};
 use benches::pipe::pipe;
 use benches::record::{OVERHEAD_MAX, ours};
 use benches::work::handshake::Server;
@@ -148,30 +150,16 @@ fn shake_hands(rounds: u64, resumed: bool) {
 impl Case {
     /// Instructions of one round.
     fn count(&self) -> u64 {
-        let run = |rounds: u64| {
-            let output = Command::new("valgrind")
-                .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
-                .arg(env::current_exe().unwrap())
-                .args(["--run", self.name, &rounds.to_string()])
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{}: {said}", self.name);
-            let total = said.lines().find_map(|line| line.split_once("I   refs:"));
-            total.expect("valgrind says the sum").1.trim().replace(',', "").parse::<u64>().unwrap()
-        };
-        (run(FIRST + self.rounds) - run(FIRST)) / self.rounds
+        instructions(self.name, FIRST, self.rounds)
     }
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let mut out = io::stdout();
-    if let [run, name, rounds] = arguments.as_slice()
-        && run == "--run"
-    {
+    if let Some((name, rounds)) = asked(&arguments) {
         let case = CASES.iter().find(|case| case.name == name).expect("a case of this name");
-        (case.run)(rounds.parse().unwrap());
+        (case.run)(rounds);
         return ExitCode::SUCCESS;
     }
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -181,7 +169,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if Command::new("valgrind").arg("--version").output().is_err() {
+    if !has_valgrind() {
         writeln!(out, "NOT COUNTED: valgrind is not installed").unwrap();
         return ExitCode::SUCCESS;
     }

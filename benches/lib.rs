@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "benches are read, not called")]
 
+pub mod count;
 pub mod pipe;
 pub mod record;
 pub mod work;

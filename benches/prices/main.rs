@@ -16,8 +16,9 @@ mod rows;
 use std::collections::HashMap;
 use std::env;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use benches::count::{asked, has_valgrind, instructions};
 use benches::runtime;
 use rows::{ALL, Priced, run};
 
@@ -32,29 +33,15 @@ const ROUNDS: u64 = 2000;
 
 /// Instructions of one round.
 fn count(priced: &Priced) -> i64 {
-    let run = |rounds: u64| {
-        let output = Command::new("valgrind")
-            .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
-            .arg(env::current_exe().unwrap())
-            .args(["--run", priced.name, &rounds.to_string()])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", priced.name);
-        let total = said.lines().find_map(|line| line.split_once("I   refs:"));
-        total.expect("valgrind says the sum").1.trim().replace(',', "").parse::<i64>().unwrap()
-    };
-    (run(FIRST + ROUNDS) - run(FIRST)) / ROUNDS.cast_signed()
+    instructions(priced.name, FIRST, ROUNDS).cast_signed()
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let mut out = io::stdout();
-    if let [run_one, name, rounds] = arguments.as_slice()
-        && run_one == "--run"
-    {
+    if let Some((name, rounds)) = asked(&arguments) {
         let priced = ALL.iter().find(|priced| priced.name == name).expect("a row of this name");
-        runtime().block_on(run(priced, rounds.parse().unwrap()));
+        runtime().block_on(run(priced, rounds));
         return ExitCode::SUCCESS;
     }
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -64,7 +51,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    if Command::new("valgrind").arg("--version").output().is_err() {
+    if !has_valgrind() {
         writeln!(out, "NOT COUNTED: valgrind is not installed").unwrap();
         return ExitCode::SUCCESS;
     }

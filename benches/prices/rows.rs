@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use aws_lc_rs::hmac;
 use benches::pipe::pipe;
 use benches::work::http::connection_of;
 use gateway::config::Config;
@@ -17,12 +16,22 @@ pub(crate) struct Priced {
     pub(crate) name: &'static str,
     /// The same request without the option; `None`: its price is the whole request.
     pub(crate) base: Option<&'static str>,
-    /// The route, from `path` on.
+    /// Of the route.
+    path: &'static str,
+    /// More of the route.
     route: &'static str,
     /// More fields of the request, whole lines.
     fields: &'static str,
-    /// What the backend answers.
-    answer: &'static str,
+    /// What the backend answers; `None`: it is not asked.
+    answer: Option<Answer>,
+}
+
+/// An answer of the backend.
+enum Answer {
+    /// A text of 24 bytes.
+    Short,
+    /// A page of 4 KiB.
+    Page,
 }
 
 const PROXY: &str = "proxy = \"http://127.0.0.1:1\"\n"; // it is never dialled: the pool holds connections
@@ -31,33 +40,33 @@ const SHORT: &str =
 const ALICE: &str = "Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
 /// The password is `secret`.
 const USERS: &str = "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n";
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
-/// The base64 of [`SECRET`].
+/// 32 bytes, in base64.
 const KEYS: &str = r#"{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}"#;
-/// `{"alg":"HS256"}` and `{"sub":"alice","exp":32503680000}`.
-const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MzI1MDM2ODAwMDB9";
+/// `{"alg":"HS256"}` and `{"sub":"alice","exp":32503680000}`, signed with that key.
+const TOKEN: &str = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6MzI1MDM2ODAwMDB9\
+                     .ky1bs3nzzGTOffbHsEBtYFJREE3VgyHuzYNfWjhYI1E\r\n";
 const PLAIN: &str = "none";
 
 const fn proxied(name: &'static str, route: &'static str) -> Priced {
-    Priced { name, base: Some(PLAIN), route, fields: "", answer: SHORT }
+    Priced { name, base: Some(PLAIN), path: "/", route, fields: "", answer: Some(Answer::Short) }
 }
 
 const fn asked(name: &'static str, fields: &'static str, route: &'static str) -> Priced {
-    Priced { name, base: Some(PLAIN), route, fields, answer: SHORT }
+    Priced { name, base: Some(PLAIN), path: "/", route, fields, answer: Some(Answer::Short) }
 }
 
 const fn whole(name: &'static str, route: &'static str) -> Priced {
-    Priced { name, base: None, route, fields: "", answer: "" }
+    Priced { name, base: None, path: "/", route, fields: "", answer: None }
 }
 
 /// All of them; the first has no option.
 pub(crate) const ALL: &[Priced] = &[
-    Priced { name: PLAIN, base: None, route: "", fields: "", answer: SHORT },
+    Priced { name: PLAIN, base: None, path: "/", route: "", fields: "", answer: Some(Answer::Short) },
     proxied(
         "`when` with a method and a field, of the one route",
         "when = { method = [\"GET\"], header = { \"User-Agent\" = \"bench\" } }",
     ),
-    proxied("`strip_prefix`", "strip_prefix = \"/page\""),
+    Priced { path: "/page", ..proxied("`strip_prefix`", "strip_prefix = \"/page\"") },
     proxied("`rewrite`", "rewrite = \"/new{rest}\""),
     proxied("a field of the request set", "request_headers.set = { \"X-App\" = \"chat\" }"),
     proxied("the same with `{client}`", "request_headers.set = { \"X-App\" = \"{client}\" }"),
@@ -78,23 +87,26 @@ pub(crate) const ALL: &[Priced] = &[
     Priced {
         name: "a page of 4 KiB",
         base: None,
+        path: "/",
         route: "",
         fields: "Accept-Encoding: gzip\r\n",
-        answer: "page",
+        answer: Some(Answer::Page),
     },
     Priced {
         name: "`compress`, that page by gzip",
         base: Some("a page of 4 KiB"),
+        path: "/",
         route: "compress = true",
         fields: "Accept-Encoding: gzip\r\n",
-        answer: "page",
+        answer: Some(Answer::Page),
     },
     Priced {
         name: "`compress`, that page by zstd",
         base: Some("a page of 4 KiB"),
+        path: "/",
         route: "compress = true",
         fields: "Accept-Encoding: zstd\r\n",
-        answer: "page",
+        answer: Some(Answer::Page),
     },
     proxied("`error_pages`, no error", "error_pages = { 502 = \"page.html\" }"),
     proxied(
@@ -109,11 +121,7 @@ pub(crate) const ALL: &[Priced] = &[
         ALICE,
         "access.basic = { file = \"htpasswd\", user_header = \"Remote-User\" }",
     ),
-    asked(
-        "`jwt` with HS256",
-        "token",
-        "access.jwt = { jwks = \"keys.json\", headers = { sub = \"X-User\" } }",
-    ),
+    asked("`jwt` with HS256", TOKEN, "access.jwt = { jwks = \"keys.json\", headers = { sub = \"X-User\" } }"),
     whole("`redirect`", "redirect = \"https://{host}{path}{query}\""),
     whole("`respond`", "respond = { body = \"pong\\n\" }"),
 ];
@@ -125,20 +133,22 @@ pub(crate) async fn run(priced: &Priced, rounds: u64) {
     write("page.html", b"<p>be back soon");
     write("htpasswd", USERS.as_bytes());
     write("keys.json", KEYS.as_bytes());
-    let proxy = if priced.answer.is_empty() { "" } else { PROXY };
+    let proxy = if priced.answer.is_none() { "" } else { PROXY };
     let listener = "[[listener]]\naddress = \"127.0.0.1:8080\"\ntls = false\n";
-    let path = if priced.name.contains("strip") { "/page" } else { "/" };
-    let text = format!("{listener}[[route]]\npath = \"{path}\"\n{proxy}{}\n", priced.route);
+    let text = format!("{listener}[[route]]\npath = \"{}\"\n{proxy}{}\n", priced.path, priced.route);
     let (config, problems) = Config::parse(&directory.path().join("bench.toml"), &text);
     assert!(problems.is_empty(), "{}: {problems:?}", priced.name);
     prepare(&config);
-    let answer: &'static str = if priced.answer == "page" { page().leak() } else { priced.answer };
+    let answer: &'static str = match priced.answer {
+        Some(Answer::Short) => SHORT,
+        Some(Answer::Page) => page().leak(),
+        None => "",
+    };
     let (mut client, near) = pipe(256 << 10);
     tokio::spawn(http1::serve(connection_of(&config, answer.as_bytes(), 1), near));
-    let path = "/page";
-    let fields = if priced.fields == "token" { bearer() } else { priced.fields.to_owned() };
+    let fields = priced.fields;
     let request =
-        format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n");
+        format!("GET /page HTTP/1.1\r\nHost: a.test\r\nUser-Agent: bench\r\nAccept: */*\r\n{fields}\r\n");
     let mut answer = vec![0; 256 << 10];
     for _ in 0..=rounds {
         client.write_all(request.as_bytes()).await.unwrap();
@@ -168,21 +178,6 @@ fn page() -> String {
     let body: String = (0..4096 / 16).map(|i| format!("<p>line {i:06}</p>")).collect();
     let body = &body[..4096];
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-fn bearer() -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
-    let signature = hmac::sign(&key, TOKEN.as_bytes());
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for bytes in signature.as_ref().chunks(3) {
-        let bits =
-            bytes.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - bytes.len()));
-        for digit in 0..=bytes.len() {
-            text.push(char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize]));
-        }
-    }
-    format!("Authorization: Bearer {TOKEN}.{text}\r\n")
 }
 
 /// By its Content-Length, or its last chunk.
