@@ -41,15 +41,20 @@ fn reload(gateway: &Gateway, server: &Server, access: &str) {
     gateway.reload();
 }
 
-/// Its server goes, and the session is not passed on to another one, which is not asked.
-pub(super) async fn is_ended(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
-    let asked = server.seen.count();
+/// Its server goes, and the session ends with 3000.
+async fn loses_its_server(gateway: &Gateway, server: &Server, mut socket: WebSocket) {
     server.restart(Fate::Dies);
     socket.expect_close(3000).await;
     socket.close(3000).await;
     drop(socket);
     let line = gateway.wait("session");
     assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(3000), &json!("gateway")), "{line}");
+}
+
+/// Its server goes, and the session is not passed on to another one, which is not asked.
+pub(super) async fn is_ended(gateway: &Gateway, server: &Server, socket: WebSocket) {
+    let asked = server.seen.count();
+    loses_its_server(gateway, server, socket).await;
     assert_eq!(server.seen.count(), asked);
     assert_eq!(gateway.metric("wssgate_upstream_redials_failed_total").await, 1);
 }
@@ -273,12 +278,7 @@ async fn a_client_whose_certificate_has_ended_is_not_passed_on() {
     let io = tls.connect(gateway.address()).await.unwrap();
     let (mut socket, _) = WebSocket::connect(io, "closed.test", "/ws", "").await.unwrap();
     socket.echoes_as("a", "one").await;
-    server.restart(Fate::Dies);
-    socket.expect_close(3000).await;
-    socket.close(3000).await;
-    drop(socket);
-    let line = gateway.wait("session");
-    assert_eq!((&line["close_code"], &line["ended_by"]), (&json!(3000), &json!("gateway")), "{line}");
+    loses_its_server(&gateway, &server, socket).await;
     let repeated = repeated.lock().unwrap();
     assert!(repeated.len() > 10, "it has looked for a server: {repeated:?}");
     let last = *repeated.last().unwrap();
