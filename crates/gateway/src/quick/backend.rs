@@ -14,9 +14,13 @@ use crate::site::tcp::TcpServer;
 /// A backend on this machine or near it is there within this time, or it is not there.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What requests and WebSockets are passed on to, as `proxy` of a route has it.
+/// What requests and WebSockets are passed on to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backend(String);
+pub struct Backend {
+    /// As `proxy` of a route has it.
+    address: String,
+    place: Place,
+}
 
 /// It is no backend; a sentence that says what to write.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +32,11 @@ impl FromStr for Backend {
 
     fn from_str(text: &str) -> Result<Self, BadBackend> {
         let address = address(text).map_err(BadBackend)?;
-        match address.strip_prefix("tcp://") {
-            Some(rest) => TcpServer::parse(rest).map(drop),
-            None => Endpoint::parse(&address).map(drop),
-        }
-        .map_err(BadBackend)?;
-        Ok(Self(address))
+        let place = match address.strip_prefix("tcp://") {
+            Some(rest) => TcpServer::parse(rest).map(|upstream| upstream.first().endpoint.place.clone()),
+            None => Endpoint::parse(&address).map(|(endpoint, _)| endpoint.place),
+        };
+        Ok(Self { address, place: place.map_err(BadBackend)? })
     }
 }
 
@@ -65,13 +68,11 @@ impl Backend {
     /// Why a connection to it can't be opened now; blocks.
     #[must_use]
     pub fn absence(&self) -> Option<io::Error> {
-        let http = self.0.replacen("tcp://", "http://", 1);
-        let place = Endpoint::parse(&http).ok()?.0.place;
-        match place {
-            Place::Unix(path) => UnixStream::connect(Path::new(&*path)).err(),
+        match &self.place {
+            Place::Unix(path) => UnixStream::connect(Path::new(&**path)).err(),
             Place::Tcp { host, port } => {
                 let host = host.trim_matches(['[', ']']);
-                let addresses = match (host, port).to_socket_addrs() {
+                let addresses = match (host, *port).to_socket_addrs() {
                     Ok(addresses) => addresses,
                     Err(e) => return Some(e),
                 };
@@ -90,7 +91,7 @@ impl Backend {
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.address)
     }
 }
 

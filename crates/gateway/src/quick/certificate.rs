@@ -75,7 +75,9 @@ impl DevelopmentCertificate {
 
     /// There is one with its key, and it is valid for another week.
     pub(crate) fn is_good(&self) -> bool {
-        is_good(&self.directory)
+        let Ok(loaded) = tls_acceptor::load(&Plan::directory(&self.directory), None) else { return false };
+        let now = net_io::unix_now();
+        loaded.set.lookup("localhost").unwrap_or_default().iter().any(|c| c.leaf.days_left(now) >= 7)
     }
 
     /// Makes one that no authority has signed.
@@ -83,7 +85,9 @@ impl DevelopmentCertificate {
     /// # Errors
     /// If it can't be stored.
     pub(crate) fn make(&self) -> Result<(), CertificateError> {
-        make(&self.directory)
+        let key = KeyPair::generate()?;
+        let certificate = params()?.self_signed(&key)?;
+        self.replace(&certificate.pem(), &key)
     }
 
     /// Takes another one. `chain` is the certificate and its authority's, in PEM.
@@ -91,7 +95,8 @@ impl DevelopmentCertificate {
     /// # Errors
     /// If it can't be stored.
     pub(crate) fn replace(&self, chain: &str, key: &KeyPair) -> Result<(), CertificateError> {
-        store(&self.directory, chain, key)
+        write(&self.directory, chain, &key.serialize_pem())
+            .map_err(|error| CertificateError::Io { directory: self.directory.clone(), error })
     }
 
     /// Where the certificate of this machine's authority is, if there is one.
@@ -129,19 +134,6 @@ fn directory(here: &Path, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<
     Some(state?.join("wssgate/dev"))
 }
 
-/// There is a certificate with its key, and it is valid for another week.
-fn is_good(directory: &Path) -> bool {
-    let Ok(loaded) = tls_acceptor::load(&Plan::directory(directory), None) else { return false };
-    let now = net_io::unix_now();
-    loaded.set.lookup("localhost").unwrap_or_default().iter().any(|c| c.leaf.days_left(now) >= 7)
-}
-
-fn make(directory: &Path) -> Result<(), CertificateError> {
-    let key = KeyPair::generate()?;
-    let certificate = params()?.self_signed(&key)?;
-    store(directory, &certificate.pem(), &key)
-}
-
 /// What the certificate says.
 pub(crate) fn params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::default();
@@ -155,11 +147,6 @@ pub(crate) fn params() -> Result<CertificateParams, rcgen::Error> {
     params.not_before = OffsetDateTime::now_utc() - Duration::days(1);
     params.not_after = params.not_before + Duration::days(365);
     Ok(params)
-}
-
-fn store(directory: &Path, chain: &str, key: &KeyPair) -> Result<(), CertificateError> {
-    write(directory, chain, &key.serialize_pem())
-        .map_err(|error| CertificateError::Io { directory: directory.to_owned(), error })
 }
 
 /// Nothing that was there goes before both are whole.
@@ -205,13 +192,14 @@ mod tests {
     fn it_is_made_once_and_kept() {
         let temp = tempfile::TempDir::new().unwrap();
         let place = temp.path().join("a \"quoted\" place");
-        assert!(!is_good(&place));
-        make(&place).unwrap();
-        assert!(is_good(&place));
+        let certificate = DevelopmentCertificate { directory: place.clone() };
+        assert!(!certificate.is_good());
+        certificate.make().unwrap();
+        assert!(certificate.is_good());
         assert_eq!(fs::metadata(place.join(KEY)).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(place.join(CHAIN), "broken").unwrap();
-        assert!(!is_good(&place));
-        make(&place).unwrap();
-        assert!(is_good(&place));
+        assert!(!certificate.is_good());
+        certificate.make().unwrap();
+        assert!(certificate.is_good());
     }
 }

@@ -49,11 +49,11 @@ pub(super) fn addresses(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (Socket
 /// # Errors
 /// As above.
 pub(super) fn public(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
-    match wish {
-        Some(Listen::Address(address)) => not_in_use(vec![address]),
-        Some(Listen::Port(port)) => not_in_use(everywhere(port)),
-        None => not_in_use(everywhere(443)),
-    }
+    not_in_use(match wish {
+        Some(Listen::Address(address)) => vec![address],
+        Some(Listen::Port(port)) => everywhere(port),
+        None => everywhere(443),
+    })
 }
 
 /// This port of every address that this machine has.
@@ -99,8 +99,7 @@ fn free() -> Vec<SocketAddr> {
     let is_free = |&ip: &IpAddr, port: u16| TcpListener::bind((ip, port)).is_ok();
     let port = PORTS.into_iter().find(|&port| addresses.iter().all(|ip| is_free(ip, port)));
     // If none is free, the gateway says which one is taken, and how to see by which program.
-    let port = port.unwrap_or(PORTS.start);
-    addresses.into_iter().map(|ip| (ip, port).into()).collect()
+    on(&addresses, port.unwrap_or(PORTS.start))
 }
 
 #[cfg(test)]

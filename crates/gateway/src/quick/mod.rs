@@ -180,28 +180,30 @@ impl Quick {
             let file = file.display();
             let _ = write!(text, "\n  {file} is written. From now on `wssgate {file}` does the same.\n");
         }
+        text.push_str(&self.about_certificate(&hosts[0]));
+        text.push_str("\n  Ctrl-C ends it.\n\n");
+        text
+    }
+
+    /// Whether clients trust it, and where it is. `host` is what one may ask for.
+    fn about_certificate(&self, host: &str) -> String {
         let chain = self.certificate.chain();
         let chain = chain.display();
         if !self.order.hosts.is_empty() {
             let storage = storage(&self.certificate.directory);
-            let _ = write!(
-                text,
+            format!(
                 "\n  The certificate comes from Let's Encrypt, and is kept in {}.\n  \
                  Until the first one is there, clients are refused; what is missing for it is said below.\n",
                 storage.display()
-            );
+            )
         } else if self.certificate.has_authority() {
-            let _ = write!(text, "\n  The certificate ({chain}) is signed by this machine's authority.\n");
+            format!("\n  The certificate ({chain}) is signed by this machine's authority.\n")
         } else {
-            let _ = write!(
-                text,
+            format!(
                 "\n  Browsers don't trust its certificate yet: run `wssgate trust` once, or accept the warning.\n  \
-                 For instance: curl --cacert {chain} https://{host}/\n",
-                host = hosts[0]
-            );
+                 For instance: curl --cacert {chain} https://{host}/\n"
+            )
         }
-        text.push_str("\n  Ctrl-C ends it.\n\n");
-        text
     }
 }
 
