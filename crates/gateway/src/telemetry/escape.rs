@@ -3,7 +3,7 @@
 //! In: any text. Out: printable text, with the escapes of JSON (RFC 8259 §7), which text lines have too; or those of
 //! nginx, for its format.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
 /// Bytes that `char` becomes between quotes.
 pub(crate) fn escape_len(char: char) -> usize {
@@ -25,6 +25,13 @@ fn is_visible(char: char) -> bool {
 pub(crate) fn quote(value: &str, out: &mut impl Write) -> fmt::Result {
     out.write_char('"')?;
     escape(value, out)?;
+    out.write_char('"')
+}
+
+/// Writes `value` between quotes, as it is shown.
+pub(crate) fn quote_shown(value: &dyn Display, out: &mut impl Write) -> fmt::Result {
+    out.write_char('"')?;
+    write!(Escaped(out), "{value}")?;
     out.write_char('"')
 }
 

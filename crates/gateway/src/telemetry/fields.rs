@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use itoa::Integer;
 
-use super::escape::{Escaped, is_plain, quote};
+use super::escape::{is_plain, quote, quote_shown};
 
 /// Takes the fields of a line, one after the other. Writing into a `String` can't fail.
 pub(super) trait Fields {
@@ -48,9 +48,7 @@ impl Fields for TextFields<'_> {
 
     fn shown(&mut self, name: &'static str, value: &dyn Display) {
         self.name(name);
-        self.out.push('"');
-        let _ = write!(Escaped(self.out), "{value}");
-        self.out.push('"');
+        let _ = quote_shown(value, self.out);
     }
 
     fn word(&mut self, name: &'static str, value: &str) {
@@ -92,9 +90,7 @@ impl Fields for JsonFields<'_> {
 
     fn shown(&mut self, name: &'static str, value: &dyn Display) {
         self.name(name);
-        self.0.push('"');
-        let _ = write!(Escaped(self.0), "{value}");
-        self.0.push('"');
+        let _ = quote_shown(value, self.0);
     }
 
     fn word(&mut self, name: &'static str, value: &str) {

@@ -1,7 +1,7 @@
 //! The log for a person who watches: what has happened in few words, the state first, in colour on a terminal.
 //!
-//! In: the same events and access lines that the other formats write. Out: a line for each request, for each WebSocket that opens or
-//! closes, and for everything an operator should know; what only says that the gateway runs is left out.
+//! In: the same events and access lines that the other formats write. Out: a line for each request, for each WebSocket
+//! that opens or closes, and for everything an operator should know; what only says that the gateway runs is left out.
 
 use std::fmt::{self, Debug, Display, Write};
 use std::net::IpAddr;

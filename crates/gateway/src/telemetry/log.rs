@@ -48,7 +48,8 @@ pub enum LogError {
     Thread(#[from] io::Error),
 }
 
-/// Starts the log, at level `info` if `filter` says nothing else. What is still in its queue is written when the guard is dropped.
+/// Starts the log, at level `info` if `filter` says nothing else. What is still in its queue is written when the guard is
+/// dropped.
 ///
 /// Lines are written by a thread of their own: the reader of stderr may stall, but sockets must
 /// not. If it stalls for long, lines are lost rather than messages; their number is logged.

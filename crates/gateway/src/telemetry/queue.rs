@@ -61,8 +61,8 @@ struct State {
 }
 
 impl Queue {
-    /// Starts the writer, which writes so many bytes at once, or one line that is longer. `tell` is called on its thread with a number of lines that were lost, and may
-    /// put a line about it into the queue.
+    /// Starts the writer, which writes `write_len` bytes at once, or one line that is longer. `tell` is called on its
+    /// thread with a number of lines that were lost, and may put a line about it into the queue.
     ///
     /// # Errors
     /// If the operating system has no thread for it.
