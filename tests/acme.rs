@@ -292,10 +292,11 @@ async fn two_gateways_share_a_storage_and_one_of_them_orders() {
         }
     }
     assert_eq!(authority.count("/new-order"), 2, "one order for each certificate");
-    let validated = |gateway: &Gateway| gateway.lines("a certificate authority has validated a name").len();
-    assert_eq!(gateways.each_ref().map(validated), [2, 2]);
-    let issued: usize = gateways.iter().map(|gateway| gateway.lines("certificate issued").len()).sum();
-    assert_eq!(issued, 2);
+    let count = |gateway: &Gateway, message| gateway.lines(message).len();
+    let validated = |gateway: &Gateway| count(gateway, "a certificate authority has validated a name");
+    until(async || gateways.each_ref().map(validated) == [2, 2]).await;
+    until(async || gateways.iter().map(|gateway| count(gateway, "certificate issued")).sum::<usize>() == 2)
+        .await;
 }
 
 #[tokio::test]

@@ -342,7 +342,7 @@ async fn an_authorization_server_decides_who_comes_in() {
         assert!(told.body == "login" || way == Way::WebSocket1, "{way:?}");
         assert_eq!(seen.count(), before, "{way:?}");
     }
-    assert!(gateway.lines("request").iter().any(|line| line["subject"] == "alice"));
+    gateway.wait_for(|line| line["message"] == "request" && line["subject"] == "alice", 0, "alice's request");
     // A question has no body, whatever the request has.
     let mut tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let request = "POST /x HTTP/1.1\r\nHost: default.test\r\nCookie: ok\r\nContent-Length: 3\r\nIf-None-Match: *\r\n\r\nabc";

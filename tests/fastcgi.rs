@@ -154,7 +154,8 @@ async fn scripts_alone() {
         })
         .await;
     }
-    let told = gateway.lines("request").into_iter().find(|line| line["path"] == "/files/index.php").unwrap();
+    let told =
+        gateway.wait_for(|line| line["path"] == "/files/index.php", 0, "the request of a script's text");
     assert!(told["cause"].as_str().unwrap().contains("no fastcgi runs this one"), "{told}");
 }
 

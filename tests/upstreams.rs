@@ -373,6 +373,7 @@ async fn a_server_that_fails_is_ejected_and_the_last_one_never() {
     for _ in 0..30 {
         assert_eq!(get(&gateway, "").await.status(), 500, "one of them is always asked");
     }
+    gateway.wait("a backend is ejected");
     assert_eq!(gateway.lines("a backend is ejected").len(), 1);
 }
 
@@ -518,8 +519,11 @@ async fn probes_take_a_server_out_and_bring_it_back() {
     for _ in 0..6 {
         assert_eq!(get(&gateway, "").await.status(), 200);
     }
-    let lines = gateway.lines("request").split_off(before);
-    assert!(lines.iter().any(|line| line["backend"] == a.address.to_string()));
+    until(async || {
+        let lines = gateway.lines("request").split_off(before);
+        lines.iter().any(|line| line["backend"] == a.address.to_string())
+    })
+    .await;
 }
 
 #[tokio::test]

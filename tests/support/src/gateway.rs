@@ -307,7 +307,8 @@ impl Gateway {
         self.log.lock().all.clone()
     }
 
-    /// All log lines so far with this message.
+    /// All log lines so far with this message. A thread of the gateway's writes the log, so what has just happened
+    /// may not be there yet: wait for it first.
     #[must_use]
     pub fn lines(&self, message: &str) -> Vec<Value> {
         let lines = self.log.lock();
