@@ -221,8 +221,8 @@ fn nothing_was_noticed(ended: &Ended, served: &[Served]) {
     }
 }
 
-/// What is told of a run.
-fn tell(ended: &Ended, served: &[Served], missing: u64) {
+/// What a run has shown.
+fn print_result(ended: &Ended, served: &[Served], missing: u64) {
     let sum = |count: fn(&Tally) -> u64| ended.clients.values().map(count).sum::<u64>();
     let closed = ended.clients.values().filter(|tally| tally.ended != Some(1000)).count();
     eprintln!(
@@ -253,7 +253,7 @@ fn ten_restarts_in_order() {
     });
     let (server, mut served) = served;
     served.extend(server.close(1001));
-    tell(&ended, &served, 0);
+    print_result(&ended, &served, 0);
     nothing_was_noticed(&ended, &served);
 }
 
@@ -281,7 +281,7 @@ fn two_servers() {
     for server in servers {
         served.extend(server.close(1001));
     }
-    tell(&ended, &served, 0);
+    print_result(&ended, &served, 0);
     nothing_was_noticed(&ended, &served);
 }
 
@@ -302,7 +302,7 @@ fn ten_kills() {
     });
     served.extend(server.close(1001));
     let missing = compare(&ended, &served);
-    tell(&ended, &served, missing);
+    print_result(&ended, &served, missing);
     let cut = ended.clients.values().filter(|tally| tally.ended != Some(1000));
     assert!(
         cut.clone().all(|tally| matches!(tally.ended, Some(1011) | None)),

@@ -99,7 +99,7 @@ impl Issuer {
         Self { address: address.recv().unwrap(), answer, asked }
     }
 
-    fn say(&self, answer: String) {
+    fn set_answer(&self, answer: String) {
         *self.answer.lock().unwrap() = answer;
     }
 
@@ -140,9 +140,9 @@ async fn keys_come_from_a_url_and_rotate() {
     let gateway = setup.start(&text);
     assert_eq!((status(&gateway, &token(0)).await, issuer.asked()), (200, 1), "before the first request");
     // A key that is not known is looked for, once.
-    issuer.say(answer(&keys(&[0, 1])));
+    issuer.set_answer(answer(&keys(&[0, 1])));
     assert_eq!((status(&gateway, &token(1)).await, issuer.asked()), (200, 2));
-    issuer.say(answer(&keys(&[1, 2])));
+    issuer.set_answer(answer(&keys(&[1, 2])));
     for _ in 0..10 {
         assert_eq!((status(&gateway, &token(2)).await, issuer.asked()), (401, 2), "once a minute at most");
     }
@@ -162,7 +162,7 @@ async fn keys_come_from_a_url_and_rotate() {
     gateway.reload();
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(0)).await), (200, 401));
     // Again and again: the second key is taken back.
-    issuer.say(answer(&keys(&[2])));
+    issuer.set_answer(answer(&keys(&[2])));
     let asked = issuer.asked();
     issuer.is_asked(asked + 2).await;
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(1)).await), (200, 401));
@@ -185,7 +185,7 @@ async fn a_url_that_fails_keeps_its_keys_and_is_asked_again() {
     .into_iter()
     .enumerate()
     {
-        issuer.say(bad);
+        issuer.set_answer(bad);
         let found = |line: &serde_json::Value| {
             line["message"].as_str().is_some_and(|msg| msg.starts_with("the keys of tokens can't be fetched"))
                 && line["cause"].as_str().is_some_and(|cause| cause.starts_with(says))
@@ -195,7 +195,7 @@ async fn a_url_that_fails_keeps_its_keys_and_is_asked_again() {
         assert!(message.ends_with("those that there are stay in use"), "{line}");
         assert_eq!(line["url"], format!("http://{}/keys?of=all", issuer.address));
         assert_eq!(status(&gateway, &token(0)).await, 200, "{n}");
-        issuer.say(answer(&keys(&[0])));
+        issuer.set_answer(answer(&keys(&[0])));
         gateway.wait_nth("the keys of tokens can be fetched again", n);
     }
 }
@@ -213,7 +213,7 @@ async fn a_start_does_not_wait_long_for_keys_and_requests_get_503_until_they_com
     assert_eq!((refused.status(), refused.head.get("retry-after")), (503, Some("5")));
     // Who sends no token is told that one is needed.
     assert_eq!(ask(&mut tcp, "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.status(), 401);
-    issuer.say(answer(&keys(&[0])));
+    issuer.set_answer(answer(&keys(&[0])));
     gateway.wait("the keys of tokens can be fetched again");
     assert_eq!(status(&gateway, &token(0)).await, 200);
 }

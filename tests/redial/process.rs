@@ -33,7 +33,7 @@ pub(crate) fn play_part() -> bool {
 /// Serves until stdin says with which code to close, or ends. Then it accepts no more, and reads each session to its end.
 async fn serve(name: &str, address: &str) {
     let listener = TcpListener::bind(address).await.unwrap();
-    say(&json!({ "address": listener.local_addr().unwrap() }));
+    print_line(&json!({ "address": listener.local_addr().unwrap() }));
     let (orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -64,7 +64,7 @@ async fn session(name: String, connection: u64, mut tcp: TcpStream, told: watch:
         return;
     }
     let number = |name| head.get(name).map_or(0, |value| value.parse::<u64>().unwrap());
-    say(&json!({
+    print_line(&json!({
         "connection": connection,
         "session": head.get("wssgate-session"),
         "client": head.get("x-own"),
@@ -78,12 +78,12 @@ async fn session(name: String, connection: u64, mut tcp: TcpStream, told: watch:
             Read::LateText(text) => (text, false),
         };
         let number: u64 = text.split(' ').next().unwrap().parse().unwrap();
-        say(&json!({ "connection": connection, "text": number, "echoed": echoed }));
+        print_line(&json!({ "connection": connection, "text": number, "echoed": echoed }));
     })
     .await;
 }
 
-fn say(line: &Value) {
+fn print_line(line: &Value) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").unwrap();
     stdout.flush().unwrap();

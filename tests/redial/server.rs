@@ -78,19 +78,19 @@ impl Server {
         self.backend.address
     }
 
-    fn tell(&self, fate: Fate, serves: bool) {
+    fn order(&self, fate: Fate, serves: bool) {
         self.serves.store(serves, Ordering::SeqCst);
         self.orders.send_modify(|orders| *orders = Orders { count: orders.count + 1, fate });
     }
 
     /// It goes, and is there again at once.
     pub(crate) fn restart(&self, fate: Fate) {
-        self.tell(fate, true);
+        self.order(fate, true);
     }
 
     /// It goes.
     pub(crate) fn stop(&self, fate: Fate) {
-        self.tell(fate, false);
+        self.order(fate, false);
     }
 
     /// It is there again.

@@ -50,7 +50,7 @@ pub fn play_part() -> bool {
     match part {
         [name] if name == "backend" => runtime.block_on(async {
             let backend = backend::start().await;
-            say(&json!({ "address": backend.address.to_string() }));
+            print_line(&json!({ "address": backend.address.to_string() }));
             questions().wait_for(Option::is_none).await.unwrap();
         }),
         [name, job] if name == "clients" => {
@@ -61,7 +61,7 @@ pub fn play_part() -> bool {
     true
 }
 
-fn say(line: &Value) {
+fn print_line(line: &Value) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").unwrap();
     stdout.flush().unwrap();
@@ -291,12 +291,12 @@ async fn clients(job: &Value) {
             Some(Err(e)) = tasks.join_next() => panic!("a client could not connect: {e}"),
         }
     }
-    say(&json!("connected"));
+    print_line(&json!("connected"));
     run.send_replace(Running::Since(Instant::now()));
     let mut questions = questions();
     loop {
         match questions.changed().await.ok().and_then(|()| questions.borrow_and_update().clone()) {
-            Some((_, question)) if question == "seen" => say(&tally.lock().unwrap().tell()),
+            Some((_, question)) if question == "seen" => print_line(&tally.lock().unwrap().as_json()),
             Some((_, question)) if question == "stop" => break,
             other => return assert_eq!(other, None),
         }
@@ -305,5 +305,5 @@ async fn clients(job: &Value) {
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
-    say(&tally.lock().unwrap().tell());
+    print_line(&tally.lock().unwrap().as_json());
 }

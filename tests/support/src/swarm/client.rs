@@ -44,7 +44,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn tell(&mut self) -> Value {
+    pub(super) fn as_json(&mut self) -> Value {
         let mut latencies = std::mem::take(&mut self.latencies);
         latencies.sort_unstable();
         let worst = latencies.last().copied().unwrap_or_default();
@@ -152,7 +152,7 @@ impl Client {
             Talk::Various | Talk::Short | Talk::Deflated | Talk::InHalves | Talk::Deaf => {
                 let numbers = first..first + BURST;
                 for number in numbers.clone() {
-                    self.say(number).await;
+                    self.send_message(number).await;
                 }
                 self.sent += BURST;
                 self.count(BURST, [BURST, 0]);
@@ -161,7 +161,7 @@ impl Client {
                 }
             }
             Talk::Long => {
-                self.say(first).await;
+                self.send_message(first).await;
                 self.sent += 1;
                 self.count(1, [1, 0]);
                 self.receive_echo(first, due).await?;
@@ -192,7 +192,7 @@ impl Client {
         Ok(())
     }
 
-    async fn say(&mut self, number: u64) {
+    async fn send_message(&mut self, number: u64) {
         let message = self.kind.message(self.index, number);
         let b0 = match self.kind.talk {
             Talk::Deflated => TEXT | 0x40, // RSV1 (RFC 7692 §6)

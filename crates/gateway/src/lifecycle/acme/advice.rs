@@ -34,7 +34,7 @@ pub(super) fn judge(
     let what = short(problem);
     let name = name.unwrap_or("the names");
     let port = if challenge == ChallengeKind::Http01 { 80 } else { 443 };
-    let says = says(problem);
+    let says = detail(problem);
     let advice = match (what, challenge) {
         ("connection" | "dns" | "unauthorized" | "incorrectResponse", ChallengeKind::Dns01) => format!(
             "the record _acme-challenge.{name} was not found in the DNS: see that dns_command puts it there, that the \
@@ -103,7 +103,7 @@ fn short(problem: &Problem) -> &str {
 }
 
 /// The authority's own words, on one line.
-fn says(problem: &Problem) -> String {
+fn detail(problem: &Problem) -> String {
     let words = problem.detail.as_deref().unwrap_or_default();
     let line: String =
         words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(DETAIL_LEN_MAX).collect();

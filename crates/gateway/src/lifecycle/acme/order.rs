@@ -152,7 +152,7 @@ impl Wanted<'_> {
     ) -> Result<String, OrderFailure> {
         if order.state().status == OrderStatus::Pending {
             self.present(session, order, presented).await?;
-            self.tell(session, order).await?;
+            self.set_challenges_ready(session, order).await?;
             let ready = order.poll_ready(&PATIENCE).await;
             if !matches!(ready, Ok(OrderStatus::Ready)) {
                 let why = self.refusal(order).await;
@@ -219,7 +219,7 @@ impl Wanted<'_> {
     }
 
     /// Tells the authority that it can look.
-    async fn tell(&self, session: &Session, order: &mut Order) -> Result<(), OrderFailure> {
+    async fn set_challenges_ready(&self, session: &Session, order: &mut Order) -> Result<(), OrderFailure> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(|e| self.failed(session, e))?;
