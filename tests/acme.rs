@@ -7,11 +7,11 @@
 )]
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rig::{Rig, rig, served};
 use serde_json::Value;
 use support::authority::{Authority, problem};
 use support::backend::Backend;
@@ -23,55 +23,8 @@ use support::until;
 use support::ws::WebSocket;
 use tokio::net::TcpStream;
 
-const ROUTES: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-                      [control]\nsocket = \"control.sock\"\n";
-
-/// A gateway that has not started yet, whose addresses are known to the authority.
-struct Rig {
-    setup: Setup,
-    config: String,
-    tls: SocketAddr,
-}
-
-/// With these lines in `[acme]`, and a certificate for `default.test`.
-fn rig(authority: &Authority, acme: &str) -> Rig {
-    let sockets = ["127.0.0.1:0", "127.0.0.2:0"].map(|address| TcpListener::bind(address).unwrap());
-    let [tls, plain] = [0, 1].map(|n: usize| sockets[n].local_addr().unwrap());
-    authority.rule(|rules| {
-        rules.tls.push(tls);
-        rules.plain.push(plain);
-    });
-    let setup =
-        Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).activated(sockets);
-    fs::write(setup.path().join("authority.pem"), authority.root_pem()).unwrap();
-    let config = format!(
-        "[[listener]]\naddress = \"{tls}\"\n[[listener]]\naddress = \"{plain}\"\ntls = false\nredirect = \"https\"\n\
-         [certificates]\ndirectory = \"certs\"\ndefault = \"default.test\"\n\
-         [acme]\ndirectory = \"{}\"\nca = \"authority.pem\"\n{acme}\n{ROUTES}",
-        authority.directory()
-    );
-    Rig { setup, config, tls }
-}
-
-impl Rig {
-    fn start(self) -> Gateway {
-        self.setup.start(&self.config)
-    }
-}
-
-/// The names of the certificate that clients get who ask for `name`.
-async fn served(address: SocketAddr, name: &str) -> Result<Vec<String>, std::io::Error> {
-    let stream = Tls::new(name, &[]).connect(address).await?;
-    let der = leaf(&stream);
-    let (_, certificate) = x509_parser::parse_x509_certificate(&der).unwrap();
-    let names = certificate.subject_alternative_name().unwrap().unwrap();
-    Ok(names
-        .value
-        .general_names
-        .iter()
-        .map(|name| name.to_string().replace("DNSName(", "").replace(')', ""))
-        .collect())
-}
+#[path = "acme/rig.rs"]
+mod rig;
 
 /// The gateway tries again at once what has failed, since its section is another one.
 fn try_again(gateway: &Gateway, config: &str) {

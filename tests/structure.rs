@@ -31,6 +31,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
                 "pem",
                 "chain_fault",
                 "client_auth",
+                "demand",
                 "error",
                 "peer_certificate",
                 "turn",

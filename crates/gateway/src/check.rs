@@ -4,6 +4,7 @@ mod choice;
 
 use std::fmt::Write;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use comfy_table::Table;
@@ -32,7 +33,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
         section(&mut text, "Certificates", &certificates(config, loaded, now));
     }
     if let Some(acme) = &config.acme {
-        section(&mut text, "Certificates of [acme]", &ordered(acme, loaded, now));
+        section(&mut text, "Certificates of [acme]", &ordered(config, acme, loaded, now));
     }
     if !loaded.lost.is_empty() {
         section(
@@ -185,7 +186,7 @@ fn certificates(config: &Config, loaded: &Loaded, now: i64) -> Table {
 }
 
 /// The certificates that are ordered, and how they stand in the storage.
-fn ordered(acme: &AcmeSettings, loaded: &Loaded, now: i64) -> Table {
+fn ordered(config: &Config, acme: &AcmeSettings, loaded: &Loaded, now: i64) -> Table {
     let mut table = table(&["names", "challenge", "state", "authority"]);
     for names in &acme.certificates {
         let file = acme.file(names);
@@ -198,6 +199,22 @@ fn ordered(acme: &AcmeSettings, loaded: &Loaded, now: i64) -> Table {
         };
         let names = AcmeSettings::texts(names).join("\n");
         table.add_row([&names, acme.challenge.as_str(), &state, &acme.directory]);
+    }
+    if let Some(on_demand) = &acme.on_demand {
+        let listed = on_demand.allowed.names();
+        let listed = listed.map(|names| names.into_iter().map(ToString::to_string).collect::<Vec<_>>());
+        let names = listed.map_or_else(|| "any name".to_owned(), |names| names.join("\n"));
+        let asked = on_demand.ask.as_ref().map(|ask| format!("\nif {} allows it", config.hidden.hide(ask)));
+        let directory = acme.on_demand_directory();
+        let is_one = |file: &PathBuf| file.parent() == Some(&*directory);
+        let found =
+            loaded.set.certificates().iter().filter(|certificate| certificate.files.iter().any(is_one));
+        table.add_row([
+            &(names + &asked.unwrap_or_default()),
+            acme.challenge.as_str(),
+            &format!("on demand, {} there", found.count()),
+            &acme.directory,
+        ]);
     }
     table
 }

@@ -1,5 +1,7 @@
 //! TCP stream in; TLS stream, server name and application protocol out.
 
+mod on_demand;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +248,7 @@ impl Acceptor {
     ) -> Result<Accepted, AcceptError> {
         let client = client.into();
         let permit = timeout_at(deadline, self.permits.acquire(client)).await;
-        let permit = permit.map_err(|_| AcceptError::Timeout)?;
+        let mut permit = permit.map_err(|_| AcceptError::Timeout)?;
         let shared = Shared { permits: &self.permits, client };
         let mut wire = Vec::with_capacity(FIRST_READ_LEN);
         let began = timeout_at(deadline, shared.read(&mut tcp, &mut wire)).await;
@@ -269,6 +271,18 @@ impl Acceptor {
                 send_last(tcp, handshake.last_words(&e)).await;
                 return Err(e);
             }
+        }
+        if let Some(on_demand) = self.template.certificates.on_demand() {
+            // Boxed for the same reason.
+            let providing =
+                Box::pin(self.provide(&*on_demand, &mut handshake, &mut tcp, &shared, permit, deadline));
+            permit = match providing.await {
+                Ok(permit) => permit,
+                Err(e) => {
+                    send_last(tcp, handshake.last_words(&e)).await;
+                    return Err(e);
+                }
+            };
         }
         let current = self.template.certificates.current();
         let set = &current.loaded.set;

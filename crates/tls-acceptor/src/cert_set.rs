@@ -196,6 +196,11 @@ impl CertSet {
         self.find(&normalize(name)).map(|entry| &entry[..])
     }
 
+    /// Some certificate that is valid at `now` answers for `name`, which is in lower case.
+    pub(crate) fn is_served(&self, name: &str, now: i64) -> bool {
+        self.find(name).is_some_and(|entry| entry.iter().any(|certificate| certificate.leaf.is_valid(now)))
+    }
+
     fn find(&self, name: &str) -> Option<&Entry> {
         self.exact.get(name).or_else(|| {
             let (label, parent) = name.split_once('.')?;

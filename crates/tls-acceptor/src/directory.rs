@@ -18,6 +18,7 @@ use crate::chain::{ChainLink, IssuerPool};
 use crate::material::{
     FILE_LEN_MAX, FileError, FileProblem, KnownKeys, is_hidden, is_listed, read, signing_key,
 };
+use crate::name::CertName;
 
 /// Files that are looked into although their names end in something else, to say so.
 const UNLISTED_MAX: usize = 256;
@@ -46,6 +47,18 @@ struct ChainFile {
 
 /// By the public key: where the private one is.
 type Keys = HashMap<Vec<u8>, (PathBuf, Arc<dyn SigningKey>)>;
+
+/// The files of a directory that have the name of their certificate, in order; none, if there is no such directory.
+pub(crate) fn demanded(directory: &Path) -> Vec<PathBuf> {
+    let is_of_name = |file: &Path| {
+        let name = file.file_name().and_then(|name| name.to_str()?.strip_suffix(".pem"));
+        name.is_some_and(|name| matches!(CertName::parse(name), Some(CertName::Exact(_))))
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|file| is_of_name(file)).collect();
+    files.sort_unstable();
+    files
+}
 
 /// Reads every `.pem`, `.crt`, `.cer` and `.key` below `directory`. `now` in seconds since 1970.
 ///

@@ -59,6 +59,7 @@ mod chain_fault;
 mod challenge;
 mod client_auth;
 mod connector;
+mod demand;
 mod der;
 mod directory;
 mod early_data;
@@ -98,6 +99,7 @@ pub use self::client_auth::{ClientAuth, ClientAuthFiles, ClientRules};
 pub use self::connector::{
     ClientCertificate, ConnectError, ConnectorError, ConnectorSettings, ServerName, TlsConnector,
 };
+pub use self::demand::{DemandFuture, Demanded, OrderOnDemand};
 pub use self::error::AcceptError;
 pub use self::expiry::{Expiries, Expiry, ExpiryLevel};
 pub use self::key_kind::KeyKind;

@@ -15,7 +15,7 @@ use crate::cert_set::{CertSet, Lost};
 use crate::certificate::{Certificate, CertificateSource, Flaw};
 use crate::chain_fault::ChainFault;
 use crate::client_auth::ClientAuthFiles;
-use crate::directory::{Scanned, scan};
+use crate::directory::{Scanned, demanded, scan};
 use crate::material::{ENDINGS, FileProblem, KnownKeys, Permissions};
 use crate::name::CertName;
 use crate::named::named;
@@ -30,6 +30,8 @@ pub struct Plan {
     pub named: Vec<Named>,
     /// Certificates that may not be there yet.
     pub awaited: Vec<Awaited>,
+    /// A directory, which may not be there yet, in which `NAME.pem` has the certificate for `NAME` with its key.
+    pub on_demand: Option<PathBuf>,
     /// The name whose certificate answers clients without SNI or with an unknown one; without it
     /// they are refused.
     pub default: Option<CertName>,
@@ -265,10 +267,12 @@ fn carry_out(
             }
         }
     }
-    for awaited in plan.awaited.iter().filter(|awaited| awaited.file.exists()) {
-        let file = std::slice::from_ref(&awaited.file);
-        let before = || previous?.set.certificates().iter().find(|c| c.files.starts_with(file));
-        match named(&CertificateSource::Awaited, file, &awaited.file, None, now) {
+    let on_demand = plan.on_demand.as_deref().map(demanded).unwrap_or_default();
+    let awaited = plan.awaited.iter().filter(|awaited| awaited.file.exists());
+    for file in awaited.map(|awaited| &awaited.file).chain(&on_demand) {
+        let files = std::slice::from_ref(file);
+        let before = || previous?.set.certificates().iter().find(|c| c.files.starts_with(files));
+        match named(&CertificateSource::Awaited, files, file, None, now) {
             Ok((certificate, notes)) => {
                 certificates.push(Arc::new(certificate));
                 warnings.extend(notes.into_iter().map(Warning::File));
@@ -316,7 +320,7 @@ fn carry_out(
         match &plan.default {
             // What is served is not given up because its files have gone.
             _ if set.certificates().is_empty()
-                && (plan.awaited.is_empty()
+                && ((plan.awaited.is_empty() && plan.on_demand.is_none())
                     || fallback.is_some_and(|set| !set.certificates().is_empty())) =>
             {
                 problems

@@ -65,7 +65,7 @@ impl Places {
         for awaited in &plan.awaited {
             places.file(&awaited.file);
         }
-        if let Some(directory) = &plan.directory {
+        for directory in plan.on_demand.iter().chain(&plan.directory) {
             places.tree(directory);
         }
         places

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
 use net_io::unix_now;
 
 use crate::cert_set::CertSet;
 use crate::certificate::{Certificate, days_left};
 use crate::challenge::AnswerChallenges;
+use crate::demand::OrderOnDemand;
 use crate::load::{CertificateProblem, Loaded, Plan, Warning, load};
 use crate::name::CertName;
 
@@ -21,6 +23,9 @@ pub struct Certificates {
     asks_clients: AtomicBool,
     /// What answers an authority that validates a name; `None`: nothing does. Two pointers, since ours has one.
     challenges: ArcSwapOption<Arc<dyn AnswerChallenges>>,
+    /// What orders certificates for names that have none; `None`: nothing does.
+    on_demand: ArcSwapOption<Arc<dyn OrderOnDemand>>,
+    swaps: watch::Sender<()>,
 }
 
 /// What is in the cell.
@@ -57,7 +62,8 @@ impl Certificates {
     pub fn new(loaded: Loaded, generation: u64) -> Arc<Self> {
         let asks_clients = loaded.set.asks_clients().into();
         let current = ArcSwap::from_pointee(Current { generation, loaded });
-        Arc::new(Self { current, asks_clients, challenges: ArcSwapOption::empty() })
+        let (challenges, on_demand) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        Arc::new(Self { current, asks_clients, challenges, on_demand, swaps: watch::Sender::new(()) })
     }
 
     /// Handshakes by which an authority validates a name (RFC 8737) are answered by this from now on.
@@ -68,6 +74,29 @@ impl Certificates {
     /// What answers such handshakes.
     pub(crate) fn challenges(&self) -> Option<Arc<dyn AnswerChallenges>> {
         self.challenges.load().as_deref().cloned()
+    }
+
+    /// Names without a certificate are told to this from now on.
+    pub fn order_on_demand(&self, by: Option<Arc<dyn OrderOnDemand>>) {
+        self.on_demand.store(by.map(Arc::new));
+    }
+
+    /// What they are told to.
+    pub(crate) fn on_demand(&self) -> Option<Arc<dyn OrderOnDemand>> {
+        self.on_demand.load().as_deref().cloned()
+    }
+
+    /// Waits until a certificate that is valid answers for the name.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn answers_for(&self, name: &str) {
+        let mut swaps = self.swaps.subscribe();
+        while !self.current().loaded.set.is_served(name, unix_now()) {
+            if swaps.changed().await.is_err() {
+                return; // the sender is ours
+            }
+        }
     }
 
     /// Clients of some name have to show a certificate, or may. Cheaper than a look at the set.
@@ -113,6 +142,7 @@ impl Certificates {
         self.asks_clients.fetch_or(new.loaded.set.asks_clients(), Ordering::AcqRel);
         let old = self.current.swap(new.clone());
         self.asks_clients.store(new.loaded.set.asks_clients(), Ordering::Release);
+        self.swaps.send_replace(());
         report(&old.loaded, &new.loaded, generation)
     }
 }

@@ -15,6 +15,7 @@ use super::acme_settings::{AcmeKeyType, AcmeSettings, ExternalAccount, LETS_ENCR
 use super::document::{Document, describe};
 use super::kind::{self, Kind, List, OneOf, Options, Table, Words, noted};
 use super::model::{Config, Listener};
+use super::on_demand::{self, OnDemandOptions};
 use super::option::options;
 use super::server_url;
 use super::spec::{At, Shape};
@@ -51,7 +52,8 @@ options! {
     struct AcmeOptions: "[acme]";
 
     /// The names that get certificates. Each entry is one certificate: a name, or a list of names that share one.
-    names: CertificateNames, required = "[[\"domain.com\", \"www.domain.com\"], \"chat.domain.com\"]";
+    /// Without `[acme.on_demand]` there has to be one.
+    names: CertificateNames, otherwise = "none";
     /// Mail addresses that the authority may write to.
     contact: List<kind::PlainText>, otherwise = "none";
     /// How the authority sees that the names lead to this gateway: it connects to port 443, or to port 80, or it looks for a
@@ -76,6 +78,8 @@ options! {
     dns_command: List<kind::PlainText>, optional;
     /// For `"dns-01"`: how long after `dns_command` the authority is told to look.
     dns_wait: kind::DurationOrZero, default = DNS_WAIT;
+    /// Names that are ordered when a client asks for them.
+    on_demand: Table<OnDemandOptions>, optional;
 }
 
 options! {
@@ -166,6 +170,9 @@ pub(super) fn read(
     }
     let (names_at, contact_at) = (section.place_of("names"), section.place_of("contact"));
     let command_at = section.place_of("dns_command");
+    if !section.has("names") && section.on_demand.is_none() {
+        d.missing(place, "[acme] needs names = [[\"domain.com\", \"www.domain.com\"], \"chat.domain.com\"], or [acme.on_demand]");
+    }
     if let Some(names) = &section.names {
         for what in name_problems(&names.value, challenge) {
             d.problem(names_at, format!("names: {what}"));
@@ -188,8 +195,12 @@ pub(super) fn read(
     if dns_command.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
         d.problem(command_at, "dns_command: expected a program, such as [\"/usr/local/bin/dns-record\"]");
     }
+    let on_demand = match section.on_demand {
+        Some(at) => Some(on_demand::read(d, at.value)?),
+        None => None,
+    };
     Some(AcmeSettings {
-        certificates: section.names?.value,
+        certificates: section.names.map(|at| at.value).unwrap_or_default(),
         contact,
         challenge,
         directory: directory.value,
@@ -200,6 +211,7 @@ pub(super) fn read(
         external_account,
         dns_command: dns_command.unwrap_or_default(),
         dns_wait: section.dns_wait.value,
+        on_demand,
     })
 }
 

@@ -1,12 +1,17 @@
 //! What `[acme]` says, as values: which certificates are ordered, where and how.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tls_acceptor::{Awaited, CertName, ConnectorSettings};
 
 use crate::site::challenges::{ChallengeKind, Challenges};
+use crate::site::on_demand::AllowedNames;
+use crate::site::rate::Rate;
 
+/// The part of the storage with certificates that were ordered on demand.
+pub(crate) const ON_DEMAND: &str = "on-demand";
 /// Where Let's Encrypt issues certificates.
 pub(crate) const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
@@ -35,6 +40,23 @@ pub struct AcmeSettings {
     pub dns_command: Vec<String>,
     /// How long a record is given until it is everywhere.
     pub dns_wait: Duration,
+    /// Names that get a certificate when a client asks for them; `None`: none does.
+    pub on_demand: Option<OnDemandSettings>,
+}
+
+/// Which names get a certificate when a client asks for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnDemandSettings {
+    /// No others do.
+    pub allowed: AllowedNames,
+    /// The URL that has to allow each of them; `None`: none has to.
+    pub ask: Option<String>,
+    /// How long it may take.
+    pub ask_timeout: Duration,
+    /// How many new names there may be in which time.
+    pub orders: Rate,
+    /// How many names are remembered.
+    pub names_max: NonZeroU32,
 }
 
 /// Another account that the authority knows already.
@@ -97,6 +119,12 @@ impl AcmeSettings {
         certificates.map(|names| Awaited { names: names.clone(), file: self.file(names) }).collect()
     }
 
+    /// Where the certificates are that were ordered on demand, each in the file of its name.
+    #[must_use]
+    pub fn on_demand_directory(&self) -> PathBuf {
+        self.storage.join(ON_DEMAND)
+    }
+
     /// What answers the authority.
     #[must_use]
     pub(crate) fn challenges(&self) -> Challenges {
@@ -105,7 +133,8 @@ impl AcmeSettings {
             CertName::Exact(name) => Some(name.clone()),
             CertName::Wildcard(_) | CertName::Ip(_) => None, // only the DNS proves them
         });
-        Challenges::new(self.storage.join("challenges"), names.collect())
+        let on_demand = self.on_demand.as_ref().map(|on_demand| on_demand.allowed.clone());
+        Challenges::new(self.storage.join("challenges"), names.collect(), on_demand)
     }
 
     /// By whom the directory's server is trusted.

@@ -54,7 +54,9 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
         return warnings;
     }
     let named = || hosts.iter().copied().flatten();
-    warnings.extend(named().filter_map(|host| uncovered(host, set)));
+    let on_demand = config.acme.as_ref().and_then(|acme| acme.on_demand.as_ref());
+    let is_on_demand = |name: &str| on_demand.is_some_and(|on_demand| on_demand.allowed.allows(name));
+    warnings.extend(named().filter_map(|host| uncovered(host, set, is_on_demand)));
     if !hosts.contains(&None) {
         let hosts: Vec<&HostPattern> = named().collect();
         for certificate in set.served() {
@@ -149,11 +151,11 @@ fn listens_oddly(listener: &Listener, config: &Config) -> Option<String> {
 }
 
 /// A warning if clients can't ask for the host of a route over TLS.
-fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
+fn uncovered(host: &HostPattern, set: &CertSet, is_on_demand: impl Fn(&str) -> bool) -> Option<String> {
     let has = |name: &CertName| set.names().any(|(other, _)| other == *name);
     let hint = match host {
         HostPattern::Exact(name) => {
-            if set.lookup(name).is_some() || set.awaits(name) || is_address(name) {
+            if set.lookup(name).is_some() || set.awaits(name) || is_on_demand(name) || is_address(name) {
                 return None; // a client that asks for an address sends no name
             }
             let wildcard = || {
@@ -176,7 +178,7 @@ fn uncovered(host: &HostPattern, set: &CertSet) -> Option<String> {
                 CertName::Wildcard(other) => **other == **parent,
                 CertName::Ip(_) => false,
             };
-            if set.names().any(|(name, _)| is_below(&name)) {
+            if set.names().any(|(name, _)| is_below(&name)) || is_on_demand(&format!("any.{parent}")) {
                 return None;
             }
             match has(&CertName::Exact((&**parent).into())) {

@@ -1,7 +1,8 @@
 //! `[certificates]` and `[[certificate]]`: where the certificates are.
 
-use tls_acceptor::{Awaited, ClientAuthFiles, Named, Plan};
+use tls_acceptor::{ClientAuthFiles, Named, Plan};
 
+use super::acme_settings::AcmeSettings;
 use super::document::Document;
 use super::kind::{self, List, Options, Table};
 use super::model::{CertificatePlaces, NamedPlaces};
@@ -56,9 +57,11 @@ pub(super) fn read(
     d: &mut Document<'_>,
     section: Option<CertificatesOptions>,
     named: Vec<CertificateOptions>,
-    awaited: Vec<Awaited>,
+    acme: Option<&AcmeSettings>,
 ) -> (Plan, bool, CertificatePlaces) {
-    let mut plan = Plan { awaited, ..Plan::default() };
+    let awaited = acme.map(AcmeSettings::awaited).unwrap_or_default();
+    let on_demand = acme.filter(|acme| acme.on_demand.is_some()).map(AcmeSettings::on_demand_directory);
+    let mut plan = Plan { awaited, on_demand, ..Plan::default() };
     let mut places = CertificatePlaces { section: FIRST_LINE, ..CertificatePlaces::default() };
     let mut watch = None;
     if let Some(section) = section {
@@ -68,7 +71,7 @@ pub(super) fn read(
         plan.directory = section.directory.map(|at| at.value);
         plan.default = section.default.map(|at| at.value);
         watch = section.watch.map(|at| at.value);
-        if watch == Some(false) && !plan.awaited.is_empty() {
+        if watch == Some(false) && acme.is_some() {
             d.problem(
                 watch_at,
                 "watch: certificates of [acme] come while the gateway runs; write true, or remove it",
@@ -100,6 +103,6 @@ pub(super) fn read(
         plan.named.push(Named { chain: chain.value, key: value, client_auth });
     }
     // Certificates that are named one by one are often replaced one by one, and are then read when a signal says so.
-    let watch = watch.unwrap_or(plan.directory.is_some() || !plan.awaited.is_empty());
+    let watch = watch.unwrap_or(plan.directory.is_some() || acme.is_some());
     (plan, watch, places)
 }

@@ -29,6 +29,7 @@ mod log;
 mod machine;
 mod model;
 mod names;
+mod on_demand;
 mod option;
 mod pages;
 mod pools;
@@ -52,7 +53,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use self::acme_settings::{AcmeKeyType, AcmeSettings, ExternalAccount};
+pub use self::acme_settings::{AcmeKeyType, AcmeSettings, ExternalAccount, OnDemandSettings};
 pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;

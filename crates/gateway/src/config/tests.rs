@@ -496,7 +496,8 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
     let text = if key == "subprotocols" { FILE.replace("http://a", "tcp://a:1") } else { FILE.to_owned() };
     // With these the certificates have to be watched.
     let acme = "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n[acme]\nnames = \"a.test\"\n\
-                [acme.external_account]\nkey_id = \"k\"\nhmac_key = \"AQID\"\n";
+                [acme.external_account]\nkey_id = \"k\"\nhmac_key = \"AQID\"\n\
+                [acme.on_demand]\nnames = \"*.a.test\"\nask = \"http://ask/\"\n";
     let text = if section.starts_with("[acme") { text + acme } else { text };
     let mut file: Vec<String> = Vec::new();
     let mut is_here = false;

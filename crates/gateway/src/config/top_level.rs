@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use super::acme_settings::AcmeSettings;
 use super::document::Document;
 use super::kind::{self, CountOrOff, List, OneOf, Options, Table, Tables, Words};
 use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
@@ -168,9 +167,8 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     let named = top.certificate.map(|at| at.value).unwrap_or_default();
     let acme = top.acme.map(|at| at.value);
     let acme = acme.and_then(|section| acme::read(d, section, file.with_file_name("acme"), &listeners));
-    let awaited = acme.as_ref().map(AcmeSettings::awaited).unwrap_or_default();
     let (certificates, watch, certificate_places) =
-        certificates::read(d, top.certificates.map(|at| at.value), named, awaited);
+        certificates::read(d, top.certificates.map(|at| at.value), named, acme.as_ref());
     let sections = top.route.map(|at| at.value);
     if !has_route || sections.as_ref().is_some_and(Vec::is_empty) {
         d.missing(FIRST_LINE, rules::NO_ROUTE);

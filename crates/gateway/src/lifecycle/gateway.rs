@@ -233,7 +233,7 @@ impl RunningGateway {
         });
         let (tell, demands) = mpsc::channel(DEMANDS_MAX);
         let access = Access { overview: overview.clone(), demands: tell };
-        let acme = AcmeKeeper::new(config.acme.as_ref(), overview.acme.clone());
+        let acme = AcmeKeeper::new(config.acme.as_ref(), certificates.clone(), overview.acme.clone());
         let renewal = Renewal::new(config.watch, &config.certificates, &certificates.current().loaded);
         let gateway = Self {
             source,

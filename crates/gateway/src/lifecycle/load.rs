@@ -95,7 +95,8 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
         }
     };
     let plan = &config.certificates;
-    let wants_certificates = plan.directory.is_some() || !plan.named.is_empty() || !plan.awaited.is_empty();
+    let is_awaited = !plan.awaited.is_empty() || plan.on_demand.is_some();
+    let wants_certificates = plan.directory.is_some() || !plan.named.is_empty() || is_awaited;
     let loaded = if wants_certificates {
         match tls_acceptor::load(plan, previous) {
             Ok(loaded) => loaded,

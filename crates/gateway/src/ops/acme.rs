@@ -1,6 +1,6 @@
 //! How the certificates stand that the gateway orders, as operators see it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,45 @@ pub struct AcmeOverview {
     certificates: Mutex<Vec<AcmeInfo>>,
     issued: AtomicU64,
     failed: AtomicU64,
+    /// `[acme.on_demand]` is there.
+    is_on_demand: AtomicBool,
+    demands: [AtomicU64; DemandResult::ALL.len()],
+}
+
+/// What has come of a name that a client has asked for, and that had no certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DemandResult {
+    /// A certificate is ordered.
+    Ordered,
+    /// There was one already.
+    Issued,
+    /// The name is not allowed.
+    Denied,
+    /// The last order has failed not long ago.
+    Failed,
+    /// There were too many orders or names.
+    Limited,
+    /// It could not be found out whether the name is allowed, or the storage can't be used.
+    Unknown,
+}
+
+impl DemandResult {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Ordered, Self::Issued, Self::Denied, Self::Failed, Self::Limited, Self::Unknown];
+
+    /// As metrics call it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Issued => "issued",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Limited => "limited",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// One certificate of `[acme]`.
@@ -19,6 +58,8 @@ pub struct AcmeOverview {
 pub struct AcmeInfo {
     /// Its names.
     pub names: Vec<String>,
+    /// Clients have asked for it: it is not in the configuration.
+    pub on_demand: bool,
     /// `valid`, `expired`, `missing`, `ordering`, or `elsewhere` while another gateway orders.
     pub state: String,
     /// Its end, in seconds since 1970.
@@ -50,6 +91,24 @@ impl AcmeOverview {
     pub fn count(&self, is_issued: bool) {
         let counter = if is_issued { &self.issued } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether certificates are ordered on demand.
+    pub fn set_on_demand(&self, is_on_demand: bool) {
+        self.is_on_demand.store(is_on_demand, Ordering::Relaxed);
+    }
+
+    /// A name was judged that a client has asked for.
+    pub fn count_demand(&self, result: DemandResult) {
+        self.demands[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many names were judged so; `None`: no certificates are ordered on demand.
+    #[must_use]
+    pub fn demands(&self) -> Option<[(DemandResult, u64); DemandResult::ALL.len()]> {
+        let counts =
+            DemandResult::ALL.map(|result| (result, self.demands[result as usize].load(Ordering::Relaxed)));
+        self.is_on_demand.load(Ordering::Relaxed).then_some(counts)
     }
 
     /// Orders of this process: with a certificate, and without one.

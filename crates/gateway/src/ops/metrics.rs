@@ -292,7 +292,8 @@ fn names(page: &mut Page, overview: &Overview) {
 /// Certificates that the gateway orders by itself; each by its first name.
 fn acme(page: &mut Page, overview: &AcmeOverview) {
     let certificates = overview.certificates();
-    if certificates.is_empty() {
+    let demands = overview.demands();
+    if certificates.is_empty() && demands.is_none() {
         return;
     }
     let (issued, failed) = overview.orders();
@@ -301,7 +302,7 @@ fn acme(page: &mut Page, overview: &AcmeOverview) {
     page.sample(&[("result", "failed")], failed);
     let mut family = |name, help, value: &dyn Fn(&AcmeInfo) -> Option<i64>| {
         page.family(name, "gauge", help);
-        for info in &certificates {
+        for info in certificates.iter().filter(|info| !info.on_demand) {
             if let (Some(name), Some(value)) = (info.names.first(), value(info)) {
                 page.sample(&[("name", name)], value);
             }
@@ -322,6 +323,20 @@ fn acme(page: &mut Page, overview: &AcmeOverview) {
         "When a certificate is ordered next, by its first name.",
         &|info| info.next_order,
     );
+    let Some(demands) = demands else { return };
+    page.family(
+        "wssgate_acme_on_demand_total",
+        "counter",
+        "Names without a certificate that clients have asked for, by what came of it.",
+    );
+    for (result, count) in demands {
+        page.sample(&[("result", result.as_str())], count);
+    }
+    page.family("wssgate_acme_on_demand_names", "gauge", "Names that were ordered on demand, by state.");
+    for state in ["valid", "missing", "expired"] {
+        let count = certificates.iter().filter(|info| info.on_demand && info.state == state).count();
+        page.sample(&[("state", state)], count as u64);
+    }
 }
 
 #[derive(Default)]

@@ -13,6 +13,8 @@ use tls_acceptor::{AnswerChallenges, ChallengeAnswer, ChallengeFuture};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use crate::site::on_demand::AllowedNames;
+
 /// Where an authority asks for answers over plain HTTP (RFC 8555 §8.3).
 pub(crate) const HTTP_01_PATH: &str = "/.well-known/acme-challenge/";
 /// Files that are looked for at a time: anyone can ask, and a directory may be on a slow network.
@@ -49,16 +51,17 @@ impl ChallengeKind {
 #[derive(Debug)]
 pub struct Challenges {
     directory: PathBuf,
-    /// No other name is looked for.
+    /// No other name is looked for, but those that are ordered on demand.
     names: HashSet<Box<str>>,
+    on_demand: Option<AllowedNames>,
     reads: Arc<Semaphore>,
 }
 
 impl Challenges {
     /// Those in this directory, for these names.
     #[must_use]
-    pub fn new(directory: PathBuf, names: HashSet<Box<str>>) -> Self {
-        Self { directory, names, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    pub fn new(directory: PathBuf, names: HashSet<Box<str>>, on_demand: Option<AllowedNames>) -> Self {
+        Self { directory, names, on_demand, reads: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
     /// The answer to a request for this token; `None`: no order of ours has it.
@@ -81,7 +84,9 @@ impl Challenges {
 
 impl AnswerChallenges for Challenges {
     fn answer(&self, name: &str) -> ChallengeFuture {
-        let permit = self.reads.clone().try_acquire_owned().ok().filter(|_| self.names.contains(name));
+        let is_on_demand = || self.on_demand.as_ref().is_some_and(|allowed| allowed.allows(name));
+        let is_ours = self.names.contains(name) || is_on_demand();
+        let permit = self.reads.clone().try_acquire_owned().ok().filter(|_| is_ours);
         let (name, file) = (name.to_owned(), self.directory.join(tls_alpn_01_file(name)));
         Box::pin(async move {
             let permit = permit?;
@@ -133,7 +138,7 @@ mod tests {
 
     fn challenges(directory: &tempfile::TempDir) -> Challenges {
         let names = ["domain.com".into()].into_iter().collect();
-        Challenges::new(directory.path().to_owned(), names)
+        Challenges::new(directory.path().to_owned(), names, None)
     }
 
     #[tokio::test]

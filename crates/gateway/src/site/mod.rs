@@ -20,6 +20,7 @@ pub mod known_name;
 pub mod listener;
 pub mod matcher;
 pub mod names;
+pub mod on_demand;
 pub mod path;
 pub mod queue;
 pub mod rate;

@@ -522,6 +522,31 @@ fn the_report_names_what_changed() {
 }
 
 #[test]
+fn what_clients_have_asked_for_is_in_the_files_of_their_names() {
+    let d = Directory::new();
+    let plan = Plan { on_demand: Some(d.path().join("demand")), ..Plan::default() };
+    let nothing = load(&plan, None).unwrap();
+    assert!(nothing.set.certificates().is_empty() && nothing.warnings.is_empty());
+    let now = unix_now();
+    assert!(!nothing.set.is_served("a.test", now));
+    let issued = d.pki.issue(&["a.test"]);
+    let pem = issued.fullchain.clone() + &issued.key;
+    // One that is being written, one of something else, and one of a name that no client asks for.
+    for file in ["a.test.pem", ".b.test.new", "c.test.json", "*.d.test.pem"] {
+        d.write(&format!("demand/{file}"), &pem);
+        let file = d.path().join("demand").join(file);
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let there = renew(&plan, &nothing).unwrap();
+    serves(&there, "a.test", &issued);
+    assert_eq!((there.set.certificates().len(), texts(&there.warnings).len()), (1, 0));
+    assert!(there.set.is_served("a.test", now) && !there.set.is_served("b.test", now));
+    assert!(!there.set.is_served("a.test", now + 1000 * 86_400 * 365), "it has expired");
+    d.write("demand/a.test.pem", "broken");
+    serves(&renew(&plan, &there).unwrap(), "a.test", &issued);
+}
+
+#[test]
 fn what_is_awaited_is_refused_until_it_is_there_and_kept_when_it_breaks() {
     let d = Directory::new();
     d.write("certs/default.pem", &{

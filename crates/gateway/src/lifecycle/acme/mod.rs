@@ -10,33 +10,38 @@ mod advice;
 pub(super) mod attempt;
 mod client;
 mod command;
+mod demand;
 mod failure;
 mod order;
+mod permission;
 mod schedule;
+mod standing;
 mod storage;
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use instant_acme::CertificateIdentifier;
 use net_io::unix_now;
-use serde::{Deserialize, Serialize};
-use tls_acceptor::{Awaited, CertName, Certificate, Plan};
-use tokio::sync::Notify;
+use tls_acceptor::{Certificates, Demanded};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use self::account::{Session, Suggestion};
+use self::demand::{Demands, Desk};
 use self::failure::OrderFailure;
 use self::order::Wanted;
-use self::schedule::Validity;
+use self::permission::Permission;
+use self::schedule::{FailureKind, Validity};
+use self::standing::{Notes, Standing, wishes};
 use self::storage::{Storage, blocking};
 use super::messages::millis;
 use crate::config::AcmeSettings;
 use crate::ops::acme::{AcmeInfo, AcmeOverview};
+use crate::site::on_demand::{Demand, OnDemand};
 
 /// Between looks at the storage, which another gateway may have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -47,6 +52,8 @@ const LOCKED_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct AcmeKeeper {
     settings: Option<Arc<AcmeSettings>>,
     overview: Arc<AcmeOverview>,
+    /// Handshakes for names that have none.
+    certificates: Arc<Certificates>,
     /// The storage has other certificates than before.
     changed: Arc<Notify>,
     task: Option<AbortOnDropHandle<()>>,
@@ -55,9 +62,22 @@ pub(super) struct AcmeKeeper {
 
 impl AcmeKeeper {
     /// Does nothing before [`Self::take_charge`].
-    pub(super) fn new(settings: Option<&AcmeSettings>, overview: Arc<AcmeOverview>) -> Self {
+    pub(super) fn new(
+        settings: Option<&AcmeSettings>,
+        certificates: Arc<Certificates>,
+        overview: Arc<AcmeOverview>,
+    ) -> Self {
         let settings = settings.cloned().map(Arc::new);
-        Self { settings, overview, changed: Arc::default(), task: None, is_in_charge: false }
+        let keeper = Self {
+            settings,
+            overview,
+            certificates,
+            changed: Arc::default(),
+            task: None,
+            is_in_charge: false,
+        };
+        drop(keeper.take_demands()); // clients are refused until then
+        keeper
     }
 
     /// Orders from now on.
@@ -93,9 +113,31 @@ impl AcmeKeeper {
     fn start(&mut self, is_new: bool) {
         self.task = None;
         self.overview.show(Vec::new());
+        let demands_taken = self.take_demands();
         let Some(settings) = self.settings.clone().filter(|_| self.is_in_charge) else { return };
-        let duty = Duty { settings, overview: self.overview.clone(), changed: self.changed.clone() };
-        self.task = Some(AbortOnDropHandle::new(tokio::spawn(duty.keep(is_new))));
+        let (overview, demands) = (self.overview.clone(), Arc::<Demands>::default());
+        let desk = settings.on_demand.clone().zip(demands_taken).map(|(on_demand, receiver)| {
+            Desk::new(settings.clone(), on_demand, demands.clone(), receiver, overview.clone())
+        });
+        let permission = settings.on_demand.clone().map(Permission::new);
+        let duty = Duty { settings, overview, changed: self.changed.clone(), demands, permission };
+        let both = async move {
+            match desk {
+                Some(desk) => drop(tokio::join!(duty.keep(is_new), desk.keep())),
+                None => duty.keep(is_new).await,
+            }
+        };
+        self.task = Some(AbortOnDropHandle::new(tokio::spawn(both)));
+    }
+
+    /// From now on handshakes have names ordered, or none, as the settings say. Returns what clients demand.
+    fn take_demands(&self) -> Option<mpsc::Receiver<Demand>> {
+        let on_demand = self.settings.as_ref().and_then(|settings| settings.on_demand.as_ref());
+        self.overview.set_on_demand(on_demand.is_some());
+        let (handshakes, receiver) =
+            on_demand.map(|on_demand| OnDemand::new(on_demand.allowed.clone())).unzip();
+        self.certificates.order_on_demand(handshakes.map(|handshakes| Arc::new(handshakes) as _));
+        receiver
     }
 }
 
@@ -104,74 +146,8 @@ struct Duty {
     settings: Arc<AcmeSettings>,
     overview: Arc<AcmeOverview>,
     changed: Arc<Notify>,
-}
-
-/// What is kept of a certificate beside itself.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Notes {
-    /// Orders in a row that came to nothing.
-    failures: u32,
-    /// The earliest moment for the next.
-    next: Option<i64>,
-    /// Why the last one did.
-    problem: Option<String>,
-    suggestion: Option<Suggestion>,
-}
-
-/// How a certificate stands.
-struct Standing {
-    certificate: Option<Arc<Certificate>>,
-    validity: Option<Validity>,
-    notes: Notes,
-}
-
-impl Standing {
-    /// As the authority calls the certificate (RFC 9773 §4.1).
-    fn identifier(&self) -> Option<CertificateIdentifier<'static>> {
-        let der = self.certificate.as_ref()?.key.cert.first()?;
-        CertificateIdentifier::try_from(der).ok().map(CertificateIdentifier::into_owned)
-    }
-
-    /// What the authority suggests for this certificate, as far as it has been asked.
-    fn suggestion(&self) -> Option<&Suggestion> {
-        let of = self.identifier()?.to_string();
-        self.notes.suggestion.as_ref().filter(|suggestion| suggestion.of == of)
-    }
-
-    /// When it is ordered.
-    fn due(&self) -> i64 {
-        schedule::due(self.validity, self.suggestion().and_then(|suggestion| suggestion.at), self.notes.next)
-    }
-
-    /// When the authority is asked whether that is the right moment; `None`: there is nothing to ask.
-    fn question_due(&self) -> Option<i64> {
-        self.identifier()?;
-        Some(
-            self.suggestion().map_or(0, |suggestion| suggestion.good_until).max(self.notes.next.unwrap_or(0)),
-        )
-    }
-
-    /// When there is something to do.
-    fn next(&self) -> i64 {
-        self.question_due().map_or(self.due(), |question| question.min(self.due()))
-    }
-
-    fn info(&self, names: &[CertName], now: i64) -> AcmeInfo {
-        let state = match self.validity {
-            None => "missing",
-            Some(validity) if validity.not_after <= now => "expired",
-            Some(_) => "valid",
-        };
-        AcmeInfo {
-            names: AcmeSettings::texts(names),
-            state: state.to_owned(),
-            expires: self.validity.map(|validity| validity.not_after),
-            next_order: Some(self.due().max(now)),
-            failures: self.notes.failures,
-            problem: self.notes.problem.clone(),
-        }
-    }
+    demands: Arc<Demands>,
+    permission: Option<Permission>,
 }
 
 impl Duty {
@@ -196,7 +172,10 @@ impl Duty {
                     LOOK_INTERVAL
                 }
             };
-            sleep(wait).await;
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = self.demands.come() => {}
+            }
         }
     }
 
@@ -206,41 +185,43 @@ impl Duty {
         let storage = spawn_blocking(move || Storage::open(&root)).await.map_err(io::Error::other)??;
         let mut standings = self.look(&storage).await?;
         if is_new {
-            for (names, standing) in self.settings.certificates.iter().zip(&mut standings) {
+            for standing in standings.iter_mut().filter(|standing| standing.notes.next.is_some()) {
                 standing.notes.next = None;
-                self.note(&storage, names, &standing.notes).await?;
+                self.note(&storage, standing).await?;
             }
         }
         let now = unix_now();
         let Some((first, standing)) =
-            standings.iter().enumerate().min_by_key(|(_, standing)| standing.next())
+            standings.iter().enumerate().min_by_key(|(_, standing)| standing.next(now))
         else {
             return Ok(LOOK_INTERVAL);
         };
-        let wait = u64::try_from(standing.next() - now).unwrap_or(0);
+        let wait = u64::try_from(standing.next(now).saturating_sub(now)).unwrap_or(0);
         if wait > 0 {
             return Ok(LOOK_INTERVAL.min(Duration::from_secs(wait)));
         }
+        let wish = standing.wish.clone();
         let Some(lock) = blocking(&storage, Storage::lock).await? else {
             self.show(&standings, Some((first, "elsewhere")));
             return Ok(LOCKED_INTERVAL);
         };
         // Another process may have done it since.
         let mut standings = self.look(&storage).await?;
-        if standings[first].next() <= unix_now() {
+        let again = standings.iter().position(|standing| standing.wish == wish);
+        if let Some(first) = again.filter(|first| standings[*first].next(now) <= unix_now()) {
             self.show(&standings, Some((first, "ordering")));
-            let standing = standings.swap_remove(first);
-            self.attend(&storage, &self.settings.certificates[first], standing).await?;
+            self.attend(&storage, standings.swap_remove(first)).await?;
         }
         drop(lock);
         Ok(Duration::ZERO) // which shows how it stands now
     }
 
     /// Does what is due for one certificate: the question when to renew it, or an order. The lock is held.
-    async fn attend(&self, storage: &Storage, names: &[CertName], mut standing: Standing) -> io::Result<()> {
+    async fn attend(&self, storage: &Storage, mut standing: Standing) -> io::Result<()> {
         let started = Instant::now();
-        let result = self.serve(storage, names, &mut standing).await;
-        let shown = AcmeSettings::texts(names).join(" ");
+        let result = self.serve(storage, &mut standing).await;
+        let shown = AcmeSettings::texts(&standing.wish.names).join(" ");
+        let demanded = if result.is_ok() { Demanded::Issued } else { Demanded::Refused };
         match result {
             Ok(Some(validity)) => {
                 self.overview.count(true);
@@ -261,7 +242,7 @@ impl Duty {
                 standing.notes.next = Some(unix_now().saturating_add_unsigned(wait));
                 standing.notes.problem = Some(e.what.clone());
                 let days_left = standing.validity.map(|validity| (validity.not_after - unix_now()) / 86_400);
-                if days_left.is_some_and(|days| days > 0) {
+                if standing.is_valid(unix_now()) {
                     warn!(
                         names = shown,
                         problem = e.what,
@@ -280,22 +261,29 @@ impl Duty {
                 }
             }
         }
-        self.note(storage, names, &standing.notes).await
+        let noted = self.note(storage, &standing).await;
+        if let Some(name) = standing.wish.demanded() {
+            self.demands.answer(name, demanded);
+        }
+        noted
     }
 
     /// Returns how long the new certificate is good; `None`: there is no need for one yet.
     async fn serve(
         &self,
         storage: &Storage,
-        names: &[CertName],
         standing: &mut Standing,
     ) -> Result<Option<Validity>, OrderFailure> {
         let now = unix_now();
-        let question = standing.question_due().filter(|at| *at <= now).and_then(|_| standing.identifier());
+        let is_due = |standing: &Standing| standing.due(now).is_some_and(|due| due <= now);
+        if is_due(standing) && standing.validity.is_some() {
+            self.permit(standing).await?;
+        }
+        let question = standing.question_due(now).filter(|at| *at <= now).and_then(|_| standing.identifier());
         let before = standing.suggestion().and_then(|suggestion| suggestion.at);
         let session = match Session::begin(&self.settings, storage).await {
             // Only a question can't be asked: later, then.
-            Err(e) if standing.due() > now && !e.of_account => {
+            Err(e) if !is_due(standing) && !e.of_account => {
                 let suggestion = question.map(|certificate| Suggestion::unknown(&certificate, before));
                 standing.notes.suggestion = suggestion.or(standing.notes.suggestion.take());
                 return Ok(None);
@@ -305,40 +293,66 @@ impl Duty {
         if let Some(certificate) = question {
             standing.notes.suggestion = Some(session.suggestion(&certificate, before).await);
         }
-        if standing.due() > now {
+        if !is_due(standing) {
             return Ok(None);
         }
         let replaces = standing.identifier().filter(|_| standing.validity.is_some_and(|v| v.fits));
+        let names = &standing.wish.names;
         let wanted = Wanted { settings: &self.settings, storage, names, replaces, is_kept: true };
         let pem = wanted.obtain(&session).await?;
-        let file = AcmeSettings::stored(names);
-        let (aside, names) = (format!("certificates/.{}.new", AcmeSettings::id(names)), names.to_vec());
-        let issued = blocking(storage, move |storage| install(storage, &file, &aside, &names, &pem)).await?;
+        let wish = standing.wish.clone();
+        let issued = blocking(storage, move |storage| standing::install(storage, &wish, &pem)).await?;
         Ok(Some(issued))
     }
 
-    /// Looks at everything, and shows it.
+    /// A name that clients have asked for may not be allowed any more.
+    ///
+    /// # Errors
+    /// If it is not, or if that can't be found out.
+    async fn permit(&self, standing: &Standing) -> Result<(), OrderFailure> {
+        let (Some(name), Some(permission)) = (standing.wish.demanded(), &self.permission) else {
+            return Ok(());
+        };
+        match permission.is_given(name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let what = "[acme.on_demand] does not allow the name any more";
+                Err(OrderFailure::new(FailureKind::Refused, what))
+            }
+            Err(cause) => {
+                let what =
+                    format!("ask of [acme.on_demand] does not say whether the name is allowed: {cause}");
+                Err(OrderFailure::new(FailureKind::Unreachable, what))
+            }
+        }
+    }
+
+    /// Looks at everything, and shows it. Clients whose name has a certificate are told.
     async fn look(&self, storage: &Storage) -> io::Result<Vec<Standing>> {
-        let settings = self.settings.clone();
-        let standings = blocking(storage, move |storage| {
-            settings.certificates.iter().map(|names| look_at(&settings, storage, names)).collect()
-        });
+        let (settings, demands) = (self.settings.clone(), self.demands.clone());
+        let standings = blocking(storage, move |storage| look_at_all(&settings, storage, &demands));
         let standings: Vec<Standing> = standings.await?;
+        let now = unix_now();
+        for standing in standings.iter().filter(|standing| standing.is_awaited && standing.is_valid(now)) {
+            if let Some(name) = standing.wish.demanded() {
+                self.changed.notify_one(); // another gateway has ordered it
+                self.demands.answer(name, Demanded::Issued);
+            }
+        }
         self.show(&standings, None);
         Ok(standings)
     }
 
-    async fn note(&self, storage: &Storage, names: &[CertName], notes: &Notes) -> io::Result<()> {
-        let (file, notes) = (notes_file(names), notes.clone());
+    async fn note(&self, storage: &Storage, standing: &Standing) -> io::Result<()> {
+        let (file, notes) = (standing.wish.notes_file(), standing.notes.clone());
         blocking(storage, move |storage| storage.keep(&file, &notes)).await
     }
 
     /// `busy`: the certificate at this position is in another state, for the moment.
     fn show(&self, standings: &[Standing], busy: Option<(usize, &str)>) {
         let now = unix_now();
-        let all = self.settings.certificates.iter().zip(standings).enumerate();
-        let all = all.map(|(position, (names, standing))| {
-            let mut info = standing.info(names, now);
+        let all = standings.iter().enumerate().map(|(position, standing)| {
+            let mut info = standing.info(now);
             if let Some((_, state)) = busy.filter(|(busy, _)| *busy == position) {
                 state.clone_into(&mut info.state);
             }
@@ -361,52 +375,19 @@ impl Duty {
     }
 }
 
-fn notes_file(names: &[CertName]) -> String {
-    format!("state/{}.json", AcmeSettings::id(names))
-}
-
-/// Reads a certificate and its notes; blocks.
-fn look_at(settings: &AcmeSettings, storage: &Storage, names: &[CertName]) -> io::Result<Standing> {
-    let certificate = read_certificate(names, settings.file(names));
-    let validity = certificate.as_ref().map(|certificate| validity(certificate, names));
-    let notes = storage.read(&notes_file(names))?.unwrap_or_default();
-    Ok(Standing { certificate, validity, notes })
-}
-
-/// What is in a file of a certificate; `None`: nothing that could be served.
-fn read_certificate(names: &[CertName], file: std::path::PathBuf) -> Option<Arc<Certificate>> {
-    let plan = Plan { awaited: vec![Awaited { names: names.to_vec(), file }], ..Plan::default() };
-    let loaded = tls_acceptor::load(&plan, None).ok()?;
-    loaded.set.certificates().first().cloned()
-}
-
-fn validity(certificate: &Certificate, names: &[CertName]) -> Validity {
-    let leaf = &certificate.leaf;
-    Validity { not_before: leaf.not_before, not_after: leaf.not_after, fits: has_all(&leaf.names, names) }
-}
-
-fn has_all(found: &[CertName], wanted: &[CertName]) -> bool {
-    found.len() == wanted.len() && wanted.iter().all(|name| found.contains(name))
-}
-
-/// Puts a certificate in place, if it is one, with its key, and for the names.
-fn install(
-    storage: &Storage,
-    file: &str,
-    aside: &str,
-    names: &[CertName],
-    pem: &str,
-) -> io::Result<Validity> {
-    storage.write(aside, pem.as_bytes())?;
-    let found = read_certificate(names, storage.path(aside));
-    storage.remove(aside);
-    match found {
-        Some(certificate) if has_all(&certificate.leaf.names, names) => {
-            storage.write(file, pem.as_bytes())?;
-            Ok(validity(&certificate, names))
+/// Reads all certificates that are wanted, and forgets names that clients have asked for long ago; blocks.
+fn look_at_all(settings: &AcmeSettings, storage: &Storage, demands: &Demands) -> io::Result<Vec<Standing>> {
+    let now = unix_now();
+    let mut standings = Vec::new();
+    for wish in wishes(settings, storage)? {
+        let is_awaited = wish.demanded().is_some_and(|name| demands.has(name));
+        let standing = Standing::look(storage, wish, is_awaited)?;
+        if standing.is_forgotten(now) {
+            storage.remove(&standing.wish.notes_file());
+            storage.remove(&standing.wish.file());
+        } else {
+            standings.push(standing);
         }
-        _ => Err(io::Error::other(
-            "what the authority has issued is no certificate for these names and their key",
-        )),
     }
+    Ok(standings)
 }

@@ -83,6 +83,11 @@ pub(super) fn due(validity: Option<Validity>, suggested: Option<i64>, next: Opti
     wanted.max(next.unwrap_or(0))
 }
 
+/// A name that was ordered on demand is remembered for a day after its end.
+pub(super) fn is_long_ago(ended: i64, now: i64) -> bool {
+    ended + DAY < now
+}
+
 /// A moment of the window that the authority suggests (RFC 9773 §4.2): the one `before`, if that still lies in it.
 /// `random` is from 0 to 1.
 pub(super) fn within(start: i64, end: i64, before: Option<i64>, random: f64) -> i64 {

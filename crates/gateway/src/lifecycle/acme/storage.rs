@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -14,7 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
 /// The parts of the storage. A process that is not the gateway finds its way around by their names.
-const PARTS: [&str; 5] = ["accounts", "certificates", "challenges", "orders", "state"];
+const PARTS: [&str; 7] =
+    ["accounts", "certificates", "challenges", "demanded", "on-demand", "orders", "state"];
 
 /// The storage of `[acme]`.
 #[derive(Debug, Clone)]
@@ -97,6 +99,27 @@ impl Storage {
             File::open(directory)?.sync_all()
         };
         write().map_err(|e| named(&path, &e))
+    }
+
+    /// The names of the files in a part of it, in no order; without those that are being written.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn list(&self, part: &str) -> io::Result<Vec<String>> {
+        let path = self.root.join(part);
+        let entries = fs::read_dir(&path).map_err(|e| named(&path, &e))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter(|name| !name.starts_with('.')).collect())
+    }
+
+    /// A file is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.root.join(name).exists()
+    }
+
+    /// When a file was written; `None`: it is not there.
+    pub(super) fn written_at(&self, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.root.join(name)).and_then(|found| found.modified()).ok()
     }
 
     /// Where a file is.

@@ -114,7 +114,8 @@ fn acme(certificates: &[AcmeInfo], now: i64) -> Table {
         let problem = info.problem.clone().unwrap_or_else(|| "-".to_owned());
         let failures = info.failures.to_string();
         let (expires, next) = (ahead(info.expires), ahead(info.next_order));
-        rows.add_row([info.names.join("\n"), info.state.clone(), expires, next, failures, problem]);
+        let names = info.names.join("\n") + if info.on_demand { " (on demand)" } else { "" };
+        rows.add_row([names, info.state.clone(), expires, next, failures, problem]);
     }
     rows
 }

@@ -1,0 +1,221 @@
+//! How a certificate stands: what is in the storage of it, and what follows from that.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use instant_acme::CertificateIdentifier;
+use serde::{Deserialize, Serialize};
+use tls_acceptor::{Awaited, CertName, Certificate, Plan};
+
+use super::account::Suggestion;
+use super::schedule::{self, Validity};
+use super::storage::Storage;
+use crate::config::AcmeSettings;
+use crate::config::acme_settings::ON_DEMAND;
+use crate::ops::acme::AcmeInfo;
+
+/// The part of the storage with the notes of names that were ordered on demand: whose are there are remembered.
+pub(super) const DEMANDED: &str = "demanded";
+
+/// A certificate that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) names: Vec<CertName>,
+    /// It is not in the configuration: a client has asked for it.
+    pub(super) is_on_demand: bool,
+}
+
+impl Wish {
+    /// A name that clients have asked for.
+    pub(super) fn on_demand(name: &str) -> Self {
+        Self { names: vec![CertName::Exact(name.into())], is_on_demand: true }
+    }
+
+    /// The file of the certificate with its key.
+    pub(super) fn file(&self) -> String {
+        if self.is_on_demand {
+            format!("{ON_DEMAND}/{}.pem", self.id())
+        } else {
+            AcmeSettings::stored(&self.names)
+        }
+    }
+
+    /// Where it stands before it takes the place of the old one.
+    pub(super) fn aside(&self) -> String {
+        let directory = if self.is_on_demand { ON_DEMAND } else { "certificates" };
+        format!("{directory}/.{}.new", self.id())
+    }
+
+    pub(super) fn notes_file(&self) -> String {
+        let directory = if self.is_on_demand { DEMANDED } else { "state" };
+        format!("{directory}/{}.json", self.id())
+    }
+
+    fn id(&self) -> String {
+        AcmeSettings::id(&self.names)
+    }
+
+    /// Its name, if clients have asked for it.
+    pub(super) fn demanded(&self) -> Option<&str> {
+        match &self.names[..] {
+            [CertName::Exact(name)] if self.is_on_demand => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// All certificates that are wanted: those of the configuration, and then those that clients have asked for; blocks.
+///
+/// # Errors
+/// The system's.
+pub(super) fn wishes(settings: &AcmeSettings, storage: &Storage) -> io::Result<Vec<Wish>> {
+    let configured = settings.certificates.iter();
+    let mut all: Vec<_> =
+        configured.map(|names| Wish { names: names.clone(), is_on_demand: false }).collect();
+    if settings.on_demand.is_some() {
+        let demanded = storage.list(DEMANDED)?;
+        let demanded = demanded.iter().filter_map(|file| file.strip_suffix(".json")).map(Wish::on_demand);
+        let is_configured =
+            |wish: &Wish| settings.certificates.iter().flatten().any(|name| wish.names[..] == [name.clone()]);
+        all.extend(demanded.filter(|wish| !is_configured(wish)));
+    }
+    Ok(all)
+}
+
+/// What is kept of a certificate beside itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Notes {
+    /// Orders in a row that came to nothing.
+    pub(super) failures: u32,
+    /// The earliest moment for the next.
+    pub(super) next: Option<i64>,
+    /// Why the last one did.
+    pub(super) problem: Option<String>,
+    pub(super) suggestion: Option<Suggestion>,
+}
+
+/// How a certificate stands.
+pub(super) struct Standing {
+    pub(super) wish: Wish,
+    /// A client waits for it.
+    pub(super) is_awaited: bool,
+    certificate: Option<Arc<Certificate>>,
+    pub(super) validity: Option<Validity>,
+    pub(super) notes: Notes,
+}
+
+impl Standing {
+    /// Reads a certificate and its notes; blocks.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn look(storage: &Storage, wish: Wish, is_awaited: bool) -> io::Result<Self> {
+        let certificate = read_certificate(&wish.names, storage.path(&wish.file()));
+        let validity = certificate.as_ref().map(|certificate| validity(certificate, &wish.names));
+        let notes = storage.read(&wish.notes_file())?.unwrap_or_default();
+        Ok(Self { wish, is_awaited, certificate, validity, notes })
+    }
+
+    /// As the authority calls the certificate (RFC 9773 §4.1).
+    pub(super) fn identifier(&self) -> Option<CertificateIdentifier<'static>> {
+        let der = self.certificate.as_ref()?.key.cert.first()?;
+        CertificateIdentifier::try_from(der).ok().map(CertificateIdentifier::into_owned)
+    }
+
+    /// What the authority suggests for this certificate, as far as it has been asked.
+    pub(super) fn suggestion(&self) -> Option<&Suggestion> {
+        let of = self.identifier()?.to_string();
+        self.notes.suggestion.as_ref().filter(|suggestion| suggestion.of == of)
+    }
+
+    pub(super) fn is_valid(&self, now: i64) -> bool {
+        self.validity.is_some_and(|validity| validity.not_after > now)
+    }
+
+    /// When it is ordered; `None`: when a client asks for it.
+    pub(super) fn due(&self, now: i64) -> Option<i64> {
+        let is_wanted = !self.wish.is_on_demand
+            || self.is_awaited
+            || self.is_valid(now)
+            // It was asked for, and no order has come to an end since.
+            || (self.validity.is_none() && self.notes.failures == 0);
+        let suggested = self.suggestion().and_then(|suggestion| suggestion.at);
+        is_wanted.then(|| schedule::due(self.validity, suggested, self.notes.next))
+    }
+
+    /// When the authority is asked whether that is the right moment; `None`: there is nothing to ask.
+    pub(super) fn question_due(&self, now: i64) -> Option<i64> {
+        self.due(now)?;
+        self.identifier()?;
+        Some(
+            self.suggestion().map_or(0, |suggestion| suggestion.good_until).max(self.notes.next.unwrap_or(0)),
+        )
+    }
+
+    /// When there is something to do.
+    pub(super) fn next(&self, now: i64) -> i64 {
+        let (due, question) = (self.due(now), self.question_due(now));
+        due.into_iter().chain(question).min().unwrap_or(i64::MAX)
+    }
+
+    /// No client has asked for the name since its certificate has expired, or its order has failed, and that was long ago.
+    pub(super) fn is_forgotten(&self, now: i64) -> bool {
+        let ended = self.validity.map_or(0, |validity| validity.not_after).max(self.notes.next.unwrap_or(0));
+        self.wish.is_on_demand && self.due(now).is_none() && schedule::is_long_ago(ended, now)
+    }
+
+    pub(super) fn info(&self, now: i64) -> AcmeInfo {
+        let state = match self.validity {
+            None => "missing",
+            Some(validity) if validity.not_after <= now => "expired",
+            Some(_) => "valid",
+        };
+        AcmeInfo {
+            names: AcmeSettings::texts(&self.wish.names),
+            on_demand: self.wish.is_on_demand,
+            state: state.to_owned(),
+            expires: self.validity.map(|validity| validity.not_after),
+            next_order: self.due(now).map(|due| due.max(now)),
+            failures: self.notes.failures,
+            problem: self.notes.problem.clone(),
+        }
+    }
+}
+
+/// What is in a file of a certificate; `None`: nothing that could be served.
+fn read_certificate(names: &[CertName], file: PathBuf) -> Option<Arc<Certificate>> {
+    let plan = Plan { awaited: vec![Awaited { names: names.to_vec(), file }], ..Plan::default() };
+    let loaded = tls_acceptor::load(&plan, None).ok()?;
+    loaded.set.certificates().first().cloned()
+}
+
+fn validity(certificate: &Certificate, names: &[CertName]) -> Validity {
+    let leaf = &certificate.leaf;
+    Validity { not_before: leaf.not_before, not_after: leaf.not_after, fits: has_all(&leaf.names, names) }
+}
+
+fn has_all(found: &[CertName], wanted: &[CertName]) -> bool {
+    found.len() == wanted.len() && wanted.iter().all(|name| found.contains(name))
+}
+
+/// Puts a certificate in place, if it is one, with its key, and for the names; blocks.
+///
+/// # Errors
+/// If it is none, or the system's; then the old one is still there.
+pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<Validity> {
+    let aside = wish.aside();
+    storage.write(&aside, pem.as_bytes())?;
+    let found = read_certificate(&wish.names, storage.path(&aside));
+    storage.remove(&aside);
+    match found {
+        Some(certificate) if has_all(&certificate.leaf.names, &wish.names) => {
+            storage.write(&wish.file(), pem.as_bytes())?;
+            Ok(validity(&certificate, &wish.names))
+        }
+        _ => Err(io::Error::other(
+            "what the authority has issued is no certificate for these names and their key",
+        )),
+    }
+}
