@@ -17,14 +17,6 @@ fn deploy(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(file)).unwrap()
 }
 
-/// The configuration in the ConfigMap.
-fn kubernetes_config() -> String {
-    let manifest = deploy("kubernetes/wssgate.yaml");
-    let lines = manifest.lines().skip_while(|line| line.trim() != "wssgate.toml: |").skip(1);
-    let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
-    block.map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect()
-}
-
 /// What stands behind the first `key` of a text, to the end of the line.
 fn value<'a>(text: &'a str, key: &str) -> &'a str {
     let rest = text.split_once(key).unwrap_or_else(|| panic!("no {key:?} in\n{text}")).1;
@@ -40,7 +32,7 @@ fn every_configuration_is_one() {
     for (name, config) in [
         ("systemd", deploy("systemd/wssgate.toml")),
         ("docker", deploy("docker/wssgate.toml")),
-        ("kubernetes", kubernetes_config()),
+        ("kubernetes", deploy("kubernetes/wssgate.toml")),
     ] {
         let temp = TempDir::new().unwrap();
         let certs = temp.path().join("certs");
@@ -64,7 +56,7 @@ fn no_pod_is_killed_before_it_has_drained() {
     let config = deploy("systemd/wssgate.toml");
     assert!(!config.contains("drain_timeout"), "then compare it, not the default");
     assert!(seconds(&unit, "TimeoutStopSec=") > 30, "drain_timeout is 30 s");
-    let (manifest, config) = (deploy("kubernetes/wssgate.yaml"), kubernetes_config());
+    let (manifest, config) = (deploy("kubernetes/deployment.yaml"), deploy("kubernetes/wssgate.toml"));
     assert!(
         seconds(&manifest, "terminationGracePeriodSeconds: ") > seconds(&config, "drain_timeout = ")
             && seconds(&config, "drain_timeout = ")
@@ -79,7 +71,7 @@ fn ports_are_the_same_everywhere() {
     assert_eq!(value(&socket, "ListenStream="), listener(&deploy("systemd/wssgate.toml")));
     let (image, config) = (deploy("docker/Dockerfile"), deploy("docker/wssgate.toml"));
     assert!(listener(&config).ends_with(&format!(":{}", value(&image, "EXPOSE "))));
-    let (manifest, config) = (deploy("kubernetes/wssgate.yaml"), kubernetes_config());
+    let (manifest, config) = (deploy("kubernetes/deployment.yaml"), deploy("kubernetes/wssgate.toml"));
     for (name, address) in
         [("wss", listener(&config)), ("admin", value(&config, "[admin]\naddress = ").to_owned())]
     {

@@ -11,6 +11,7 @@ import browser
 import conversations
 import handshakes
 import http2_servers
+import kustomize
 import pages
 import redial
 import php
@@ -76,6 +77,8 @@ SCENARIOS = [
     php.php_serves_a_site_over_http2,
     upgrades.docker_execs_through_an_upgrade,
     upgrades.kubectl_execs_through_an_upgrade,
+    kustomize.kustomize_builds_what_fits_together,
+    kustomize.kustomize_takes_an_overlay,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,

@@ -87,11 +87,6 @@ fn examples() -> Vec<(PathBuf, String)> {
                 let blocks =
                     text.split("\n```toml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
                 found.extend(blocks.map(|block| (path.clone(), block.to_owned())));
-            } else if name == "wssgate.yaml" {
-                let text = fs::read_to_string(&path).unwrap();
-                let block = text.split_once("wssgate.toml: |\n").unwrap().1;
-                let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-                found.push((path, lines.map(|line| format!("{}\n", line.trim())).collect()));
             }
         }
     }
@@ -102,7 +97,7 @@ fn examples() -> Vec<(PathBuf, String)> {
 fn every_example_of_the_repository_is_valid() {
     let examples = examples();
     let names: Vec<_> = examples.iter().map(|(path, _)| path.display().to_string()).collect();
-    for name in ["README.md", "deploy/systemd/wssgate.toml", "deploy/kubernetes/wssgate.yaml"] {
+    for name in ["README.md", "deploy/systemd/wssgate.toml", "deploy/kubernetes/wssgate.toml"] {
         assert!(names.iter().any(|found| found.ends_with(name)), "{name} is not in {names:?}");
     }
     for (path, text) in examples {
