@@ -280,6 +280,26 @@ async fn a_storage_that_can_not_be_used_is_said_once() {
     assert_eq!(authority.count("/"), 0);
 }
 
+/// As when the disk is full at that moment. (That of an order that has not begun is `interop`'s.)
+#[tokio::test]
+async fn a_certificate_that_can_not_be_stored_is_not_ordered_again() {
+    let authority = Authority::start();
+    let rig = rig(&authority, "names = \"domain.test\"");
+    let (address, config) = (rig.tls, rig.config.clone());
+    let in_the_way = rig.setup.path().join("acme/certificates/domain.test.pem");
+    fs::create_dir_all(in_the_way.join("any")).unwrap();
+    let gateway = rig.start();
+    let failed = gateway.wait("a certificate can't be ordered: its names have no valid one");
+    assert!(failed["problem"].as_str().unwrap().starts_with(in_the_way.to_str().unwrap()), "{failed}");
+    assert_eq!((authority.count("/new-order"), authority.count("/certificate")), (1, 1));
+    fs::remove_dir_all(in_the_way).unwrap();
+    try_again(&gateway, &config);
+    gateway.wait("certificate issued");
+    until(async || served(address, "domain.test").await.is_ok()).await;
+    assert_eq!((authority.count("/new-order"), authority.count("/certificate")), (1, 2));
+    assert_eq!(fs::read_dir(gateway.path().join("acme/orders")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn operators_see_how_certificates_stand() {
     let authority = Authority::start();

@@ -209,6 +209,7 @@ impl Duty {
         let mut standings = self.look(&storage).await?;
         let again = standings.iter().position(|standing| standing.wish == wish);
         if let Some(first) = again.filter(|first| standings[*first].next(now) <= unix_now()) {
+            blocking(&storage, Storage::has_room).await?;
             self.show(&standings, Some((first, "ordering")));
             self.attend(&storage, standings.swap_remove(first)).await?;
         }
@@ -301,8 +302,14 @@ impl Duty {
         let wanted = Wanted { settings: &self.settings, storage, names, replaces, is_kept: true };
         let pem = wanted.obtain(&session).await?;
         let wish = standing.wish.clone();
+        // If it can't be stored, the next attempt goes on with this order: nothing is ordered twice.
         let issued = blocking(storage, move |storage| standing::install(storage, &wish, &pem)).await?;
-        Ok(Some(issued))
+        wanted.forget().await;
+        issued.map(Some).ok_or_else(|| {
+            OrderFailure::local(
+                "what the authority has issued is no certificate for these names and their key",
+            )
+        })
     }
 
     /// A name that clients have asked for may not be allowed any more.

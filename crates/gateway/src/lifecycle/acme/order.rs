@@ -57,7 +57,8 @@ enum Presented {
 }
 
 impl Wanted<'_> {
-    /// Orders the certificate, or goes on with an order. Returns the chain and the key, in PEM.
+    /// Orders the certificate, or goes on with an order. Returns the chain and the key, in PEM. Until [`Self::forget`] they can
+    /// be had again.
     ///
     /// # Errors
     /// Why there is none.
@@ -65,7 +66,7 @@ impl Wanted<'_> {
     /// # Cancel safety
     /// A dropped call leaves an order that can be gone on with, if it is kept.
     pub(super) async fn obtain(&self, session: &Session) -> Result<String, OrderFailure> {
-        let file = format!("orders/{}.json", AcmeSettings::id(self.names));
+        let file = self.file();
         let (mut order, key) = match self.kept(session, &file).await? {
             Some(kept) => kept,
             None => self.begin(session, &file).await?,
@@ -76,11 +77,24 @@ impl Wanted<'_> {
             self.withdraw(what).await;
         }
         // One that the authority may still come to an end with is not thrown away.
-        let is_open = matches!(&result, Err(e) if e.kind == FailureKind::Unreachable && !e.of_account);
-        if !is_open && self.is_kept {
-            remove(self.storage, file).await;
+        if matches!(&result, Err(e) if e.kind != FailureKind::Unreachable || e.of_account) {
+            self.forget().await;
         }
         Ok(format!("{}{key}", result?))
+    }
+
+    /// There is nothing more to be had of the order: its certificate is stored, or can't be used.
+    ///
+    /// # Cancel safety
+    /// A dropped call may forget it later.
+    pub(super) async fn forget(&self) {
+        if self.is_kept {
+            remove(self.storage, self.file()).await;
+        }
+    }
+
+    fn file(&self) -> String {
+        format!("orders/{}.json", AcmeSettings::id(self.names))
     }
 
     /// An order that was begun before, for the same.

@@ -200,11 +200,11 @@ fn has_all(found: &[CertName], wanted: &[CertName]) -> bool {
     found.len() == wanted.len() && wanted.iter().all(|name| found.contains(name))
 }
 
-/// Puts a certificate in place, if it is one, with its key, and for the names; blocks.
+/// Puts a certificate in place; `None`: it is none, or not for these names, or its key is another one. Blocks.
 ///
 /// # Errors
-/// If it is none, or the system's; then the old one is still there.
-pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<Validity> {
+/// The system's; then the old one is still there.
+pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<Option<Validity>> {
     let aside = wish.aside();
     storage.write(&aside, pem.as_bytes())?;
     let found = read_certificate(&wish.names, storage.path(&aside));
@@ -212,10 +212,8 @@ pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<V
     match found {
         Some(certificate) if has_all(&certificate.leaf.names, &wish.names) => {
             storage.write(&wish.file(), pem.as_bytes())?;
-            Ok(validity(&certificate, &wish.names))
+            Ok(Some(validity(&certificate, &wish.names)))
         }
-        _ => Err(io::Error::other(
-            "what the authority has issued is no certificate for these names and their key",
-        )),
+        _ => Ok(None),
     }
 }

@@ -18,6 +18,9 @@ use tokio::task::spawn_blocking;
 const PARTS: [&str; 7] =
     ["accounts", "certificates", "challenges", "demanded", "on-demand", "orders", "state"];
 
+/// What an order may write: an account, the order, answers, and a chain with its key, twice. In bytes.
+const ROOM: usize = 32 * 1024;
+
 /// The storage of `[acme]`.
 #[derive(Debug, Clone)]
 pub(super) struct Storage {
@@ -101,6 +104,19 @@ impl Storage {
         write().map_err(|e| named(&path, &e))
     }
 
+    /// Sees that an order can be kept, before an authority has done anything for it: what it has issued must not be lost.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn has_room(&self) -> io::Result<()> {
+        let fill = || {
+            let mut file = tempfile::tempfile_in(self.root.join("orders"))?;
+            file.write_all(&[0; ROOM])?;
+            file.sync_all()
+        };
+        fill().map_err(|e| named(&self.root, &e))
+    }
+
     /// The names of the files in a part of it, in no order; without those that are being written.
     ///
     /// # Errors
@@ -164,6 +180,15 @@ fn adopt(file: &File, directory: &Path) {
     }
 }
 
+/// With the path, and what to do.
 fn named(path: &Path, e: &io::Error) -> io::Error {
-    io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+    use io::ErrorKind as Kind;
+    let advice = match e.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => "; make room there: until then nothing is ordered",
+        Kind::ReadOnlyFilesystem | Kind::PermissionDenied => {
+            "; the gateway's user has to be able to write there"
+        }
+        _ => "",
+    };
+    io::Error::new(e.kind(), format!("{}: {e}{advice}", path.display()))
 }
