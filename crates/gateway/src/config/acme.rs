@@ -1,7 +1,7 @@
 //! `[acme]`: certificates that the gateway gets and renews by itself (RFC 8555).
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
@@ -65,7 +65,7 @@ options! {
     ca: List<kind::File>, otherwise = "those that the system trusts";
     /// The directory for the account, the certificates with their keys, and open orders. Gateways that serve the same names
     /// share it: one orders, and all answer the authority.
-    storage: kind::File, otherwise = "`\"acme\"`, beside the configuration file";
+    storage: kind::File, otherwise = "`\"acme\"`, beside the configuration file; for one in `/etc`, `\"/var/lib/wssgate/acme\"`";
     /// The key of each certificate. A new one is made for each.
     key_type: OneOf<AcmeKeyType>, default = AcmeKeyType::EcdsaP256;
     /// The kind of certificate, by the authority's word for it, such as `"shortlived"`.
@@ -134,6 +134,13 @@ fn one(document: &mut Document<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> 
         other => Err(format!("expected a name in quotes, found {}", describe(other))),
     };
     noted(document, key, value, read)
+}
+
+/// Beside the configuration file; for one in `/etc`, which a program does not change, where services keep their state (FHS 3.0
+/// §5.8.2).
+pub(super) fn default_storage(file: &Path) -> PathBuf {
+    let is_in_etc = std::path::absolute(file).is_ok_and(|file| file.starts_with("/etc"));
+    if is_in_etc { PathBuf::from("/var/lib/wssgate/acme") } else { file.with_file_name("acme") }
 }
 
 /// Reads the section. `listeners` are those of the file.
@@ -273,8 +280,6 @@ pub(super) fn warning(config: &Config) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const LISTENERS: &str = "[[listener]]\naddress = \"127.0.0.1:443\"\n\
@@ -320,7 +325,8 @@ mod tests {
         assert_eq!(problems, [""; 0]);
         let acme = config.acme.as_ref().unwrap();
         assert_eq!((acme.challenge, acme.key_type), (ChallengeKind::TlsAlpn01, AcmeKeyType::EcdsaP256));
-        assert_eq!((&*acme.directory, &*acme.storage), (LETS_ENCRYPT, Path::new("/etc/wssgate/acme")));
+        assert_eq!((&*acme.directory, &*acme.storage), (LETS_ENCRYPT, Path::new("/var/lib/wssgate/acme")));
+        assert_eq!(default_storage(Path::new("/srv/etc/wssgate.toml")), Path::new("/srv/etc/acme"));
         assert!(
             warning(&config)
                 .unwrap()

@@ -166,7 +166,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     }
     let named = top.certificate.map(|at| at.value).unwrap_or_default();
     let acme = top.acme.map(|at| at.value);
-    let acme = acme.and_then(|section| acme::read(d, section, file.with_file_name("acme"), &listeners));
+    let acme = acme.and_then(|section| acme::read(d, section, acme::default_storage(file), &listeners));
     let (certificates, watch, certificate_places) =
         certificates::read(d, top.certificates.map(|at| at.value), named, acme.as_ref());
     let sections = top.route.map(|at| at.value);
