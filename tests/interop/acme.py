@@ -1,10 +1,17 @@
 """Certificates from Debian's pebble, an ACME server that looks at the names and makes difficulties."""
 
 import asyncio
+import errno
 import json
+import os
+import signal
 import socket
+import ssl
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 
 from pki import Pki
 from processes import Failure, PATIENCE, environment, output, running, same, workplace
@@ -109,10 +116,8 @@ async def listens(port):
 
 
 @asynccontextmanager
-async def gateway(config):
-    import os
-
-    command = [os.environ["WSSGATE"], "--config", config, "--log-format", "json"]
+async def gateway(config, *within):
+    command = [*within, os.environ["WSSGATE"], "--config", config, "--log-format", "json"]
     async with running(*command) as child:
         await child.line(message="ready")
         yield child
@@ -199,3 +204,102 @@ async def pebble_validates_two_gateways_of_which_one_orders():
                     same("orders", sum(map(len, issued)), 2)
             count = len([line for line in authority.lines if "Issued certificate" in line.get("text", "")])
             same("certificates issued", count, 2)
+
+
+async def pebble_issues_on_demand():
+    async with workplace() as directory:
+        place = Place(directory)
+        await place.make()
+        config = place.write('[acme.on_demand]\nnames = ["*.domain.test"]\norders = "2/h"')
+        async with pebble(place, PEBBLE_VA_NOSLEEP="1") as authority, gateway(config) as gate:
+            names = ["tom.domain.test", "zoe.domain.test"]
+            # Their handshakes wait for the certificates: these are no second attempts.
+            serials = [await place.serial(name) for name in names]
+            same("certificates of their own", None not in serials and serials[0] != serials[1], True)
+            for name in ["third.domain.test", "domain.test"]:
+                same(f"a certificate of {name}", await place.serial(name), None)
+            await gate.line(name="third.domain.test", level="WARN")
+            same("one more client", await place.serial(names[0]), serials[0])
+            count = len([line for line in authority.lines if "Issued certificate" in line.get("text", "")])
+            same("certificates issued", count, 2)
+
+
+async def pebble_is_asked_for_nothing_as_long_as_the_disk_is_full():
+    async with workplace() as directory:
+        place = Place(directory, certificateValidityPeriod=24)
+        await place.make()
+        config = place.write('names = "domain.test"')
+        storage = place.directory / "acme"
+        storage.mkdir()
+        # A small disk that only this process has.
+        mount = f"mount -t tmpfs -o size=128k,mode=700 none '{storage}' && exec \"$@\""
+        async with pebble(place, PEBBLE_VA_NOSLEEP="1") as authority:
+            async with gateway(config, "unshare", "--mount", "sh", "-c", mount, "sh") as gate:
+                first = await served(place, "domain.test")
+                disk = Path(f"/proc/{gate.process.pid}/root{storage}")
+                fill(disk / "filler")
+                # It is to be renewed with a third of its lifetime left.
+                refused = await gate.line(message="certificates can't be ordered: their storage can't be used")
+                for words in ["No space left on device", "make room there"]:
+                    same(words, words in refused["cause"], True)
+                same("the old certificate", await place.serial("domain.test"), first)
+                ordered = len([line for line in authority.lines if "Issued certificate" in line.get("text", "")])
+                same("certificates issued", ordered, 1)
+                (disk / "filler").unlink()
+                # It looks again in a minute, or when its section is another one.
+                place.write('names = "domain.test"\ncontact = "again@domain.test"')
+                gate.process.send_signal(signal.SIGHUP)
+                await served(place, "domain.test", other_than=first)
+                same("complaints", len(gate.find(message=refused["message"])), 1)
+
+
+def fill(file):
+    """Until the disk is full."""
+    with open(file, "wb", buffering=0) as out:
+        for size in [4096, 1]:
+            try:
+                while True:
+                    out.write(bytes(size))
+            except OSError as e:
+                same("the disk", e.errno, errno.ENOSPC)
+
+
+async def pebble_issues_for_one_command():
+    async with workplace() as directory:
+        place = Place(directory)
+        await place.make()
+        backend = free_port()
+        name = "chat.domain.test"
+        listen = f"127.0.0.1:{place.ports['tls']}"
+        command = [
+            os.environ["WSSGATE"], "--log-format", "json", "proxy", str(backend), "--host", name, "--listen", listen,
+            "--acme-directory", f"https://localhost:{place.ports['acme']}/dir", "--acme-ca", place.pki.root,
+            "--write", place.directory / "wssgate.toml",
+        ]
+        home = environment(HOME=directory, XDG_DATA_HOME=f"{directory}/data", XDG_STATE_HOME=f"{directory}/state")
+
+        async def echo(socket):
+            async for message in socket:
+                await socket.send(message)
+
+        async with serve(echo, "127.0.0.1", backend), pebble(place, PEBBLE_VA_NOSLEEP="1"):
+            roots = f"https://localhost:{place.ports['management']}/roots/0"
+            (place.directory / "issuer.pem").write_text(await output("curl", "-sSfk", roots))
+            trust = ssl.create_default_context(cafile=place.directory / "issuer.pem")
+
+            async def talk():
+                async with connect(f"wss://{name}/", host="127.0.0.1", port=place.ports["tls"], ssl=trust, proxy=None) as socket:
+                    await socket.send("tom")
+                    same("an echo", await socket.recv(), "tom")
+
+            async with running(*command, env=home, cwd=directory) as gate:
+                await gate.line(message="certificate issued", names=name)
+                serial = await served(place, name)
+                await talk()
+                # Something has to forward port 443 here.
+                [warning] = [line for line in gate.lines if "port 443 for tls-alpn-01" in json.dumps(line)]
+                same("a warning", warning["level"], "WARN")
+            # The file that it has written does the same.
+            async with gateway(place.directory / "wssgate.toml"):
+                same("the certificate", await place.serial(name), serial)
+                await talk()

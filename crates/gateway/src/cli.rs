@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::quick::{Backend, Listen, Order, Service, public_host};
+use crate::quick::{Authority, Backend, Listen, Order, Service, public_host};
 use crate::telemetry::log::Format;
 
 const PROXY_EXAMPLES: &str = "\
@@ -214,9 +214,16 @@ pub struct QuickArgs {
     /// with port 80 leading there; may be repeated
     #[arg(long, value_name = "NAME", value_parser = public_host)]
     pub host: Vec<String>,
-    /// A port of localhost, or an address such as 0.0.0.0:8443
+    /// A port of localhost, or an address such as 0.0.0.0:8443. With --host: another one than 443, for connections that are
+    /// forwarded from there; port 80 is then left alone
     #[arg(long, short, value_name = "PORT|ADDRESS")]
     pub listen: Option<Listen>,
+    /// Another authority than Let's Encrypt: the URL of its ACME directory
+    #[arg(long, value_name = "URL", requires = "host")]
+    pub acme_directory: Option<String>,
+    /// A file with the certificate that the authority's own server is trusted by; without it, as the system does
+    #[arg(long, value_name = "FILE", requires = "acme_directory")]
+    pub acme_ca: Option<PathBuf>,
     /// Write the configuration to this file, and run by it
     #[arg(long, short, value_name = "FILE")]
     pub write: Option<PathBuf>,
@@ -224,12 +231,14 @@ pub struct QuickArgs {
 
 impl From<QuickCommand> for Order {
     fn from(command: QuickCommand) -> Self {
-        let (service, QuickArgs { host: hosts, listen, write }) = match command {
+        let (service, quick_args) = match command {
             QuickCommand::Proxy { backend, quick_args } => (Service::Proxy(backend), quick_args),
             QuickCommand::Files { directory, quick_args } => (Service::Files(directory), quick_args),
             QuickCommand::Echo { quick_args } => (Service::Echo, quick_args),
         };
-        Self { service, hosts, listen, write }
+        let QuickArgs { host: hosts, listen, acme_directory, acme_ca, write } = quick_args;
+        let authority = acme_directory.map(|directory| Authority { directory, ca: acme_ca });
+        Self { service, hosts, listen, authority, write }
     }
 }
 

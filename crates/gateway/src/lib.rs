@@ -32,7 +32,7 @@ pub mod command {
     pub use crate::check::{choice, tables};
     pub use crate::cli::{AcmeCommand, AnyCommand, Arguments, CliCommand, completions, write_manual};
     pub use crate::ops::control;
-    pub use crate::quick::{Backend, Listen, Order, Quick, Service};
+    pub use crate::quick::{Authority, Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;
     pub use crate::trust::{distrust, trust};
 }

@@ -30,6 +30,15 @@ pub enum Service {
     Echo,
 }
 
+/// An authority that speaks ACME.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    /// The URL of its directory.
+    pub directory: String,
+    /// The file with what its server is trusted by; `None`: as the system does.
+    pub ca: Option<PathBuf>,
+}
+
 /// What the command line says.
 #[derive(Debug)]
 pub struct Order {
@@ -39,6 +48,8 @@ pub struct Order {
     pub hosts: Vec<String>,
     /// Where.
     pub listen: Option<Listen>,
+    /// Who issues the certificates of these names; `None`: Let's Encrypt.
+    pub authority: Option<Authority>,
     /// The file that the configuration is written to.
     pub write: Option<PathBuf>,
 }
@@ -47,7 +58,7 @@ impl Order {
     /// What runs if there is no configuration at all.
     #[must_use]
     pub fn demonstration() -> Self {
-        Self { service: Service::Echo, hosts: Vec::new(), listen: None, write: None }
+        Self { service: Service::Echo, hosts: Vec::new(), listen: None, authority: None, write: None }
     }
 }
 
@@ -62,6 +73,14 @@ pub enum QuickError {
     Files {
         /// As it was given.
         directory: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
+    /// The file of `--acme-ca`.
+    #[error("--acme-ca: {}: {error}", file.display())]
+    Authority {
+        /// As it was given.
+        file: PathBuf,
         /// The operating system's error.
         error: io::Error,
     },
@@ -191,8 +210,10 @@ impl Quick {
         let chain = chain.display();
         if !self.order.hosts.is_empty() {
             let storage = storage(&self.certificate.directory);
+            let authority = self.order.authority.as_ref();
+            let authority = authority.map_or("Let's Encrypt", |authority| &authority.directory);
             format!(
-                "\n  The certificate comes from Let's Encrypt, and is kept in {}.\n  \
+                "\n  The certificate comes from {authority}, and is kept in {}.\n  \
                  Until the first one is there, clients are refused; what is missing for it is said below.\n",
                 storage.display()
             )
@@ -247,21 +268,17 @@ fn config(order: &Order, certificates: &Path, addresses: &[SocketAddr]) -> Resul
     if !order.hosts.is_empty() {
         let names = list(order.hosts.iter().cloned());
         let storage = quoted(&storage(certificates).display().to_string());
-        let port_80 = list(listen::everywhere(80).iter().map(ToString::to_string));
+        let (plain, acme) = (plain_listener(order), acme(order.authority.as_ref())?);
         return Ok(format!(
             "[[listener]]\n\
              address = {addresses}\n\
              \n\
-             [[listener]]\n\
-             address = {port_80}\n\
-             tls = false\n\
-             redirect = \"https\"\n\
-             \n\
-             [acme] # with it you agree to the terms of service of Let's Encrypt\n\
+             {plain}[acme] # with it you agree to the terms of service of {whose}\n\
              names = [{names}]\n\
              storage = {storage}\n\
-             \n\
-             {routes}"
+             {acme}\n\
+             {routes}",
+            whose = if order.authority.is_some() { "the authority" } else { "Let's Encrypt" },
         ));
     }
     let certificates = quoted(&certificates.display().to_string());
@@ -278,6 +295,32 @@ fn config(order: &Order, certificates: &Path, addresses: &[SocketAddr]) -> Resul
          \n\
          {routes}"
     ))
+}
+
+/// Port 80 leads to port 443, if that is where this gateway listens.
+fn plain_listener(order: &Order) -> String {
+    let port = match order.listen {
+        None => 443,
+        Some(Listen::Port(port)) => port,
+        Some(Listen::Address(address)) => address.port(),
+    };
+    if port != 443 {
+        return String::new();
+    }
+    let addresses = list(listen::everywhere(80).iter().map(ToString::to_string));
+    format!("[[listener]]\naddress = {addresses}\ntls = false\nredirect = \"https\"\n\n")
+}
+
+/// What `[acme]` says of an authority.
+fn acme(authority: Option<&Authority>) -> Result<String, QuickError> {
+    let Some(Authority { directory, ca }) = authority else { return Ok(String::new()) };
+    let mut lines = format!("directory = {}\n", quoted(directory));
+    if let Some(ca) = ca {
+        // The configuration may be written to another directory than the one that the file is named from.
+        let ca = ca.canonicalize().map_err(|error| QuickError::Authority { file: ca.clone(), error })?;
+        let _ = writeln!(lines, "ca = {}", quoted(&ca.display().to_string()));
+    }
+    Ok(lines)
 }
 
 fn routes(order: &Order) -> Result<String, QuickError> {
@@ -341,8 +384,19 @@ mod tests {
             assert_eq!(read.certificates.directory, Some(place.clone()));
             let order = Order { hosts: vec!["chat.domain.com".into(), "domain.com".into()], ..order };
             let text = config(&order, &place, &addresses).unwrap();
-            let (_, problems) = Config::parse(Path::new("quick"), &text);
+            let (read, problems) = Config::parse(Path::new("quick"), &text);
             assert_eq!(problems, [], "{text}");
+            assert!(read.listeners.iter().any(|listener| listener.redirect));
+            // Something else has port 443, and port 80.
+            let directory = "https://ca.internal/directory".to_owned();
+            let authority = Some(Authority { directory: directory.clone(), ca: Some(place.clone()) });
+            let order = Order { authority, listen: Some(Listen::Port(8443)), ..order };
+            let text = config(&order, &place, &addresses).unwrap();
+            let (read, problems) = Config::parse(Path::new("quick"), &text);
+            assert_eq!(problems, [], "{text}");
+            let acme = read.acme.unwrap();
+            assert_eq!((acme.directory, acme.authorities), (directory, vec![place.canonicalize().unwrap()]));
+            assert_eq!(read.listeners.len(), 1);
         }
     }
 
