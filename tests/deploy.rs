@@ -113,9 +113,20 @@ fn the_package_names_what_is_there() {
 
 #[test]
 fn scripts_of_the_package_are_shell() {
-    for script in ["postinst", "prerm", "postrm", "certbot-hook", "try-inside", "try-systemd"] {
+    for (shell, script) in [
+        ("sh", "postinst"),
+        ("sh", "prerm"),
+        ("sh", "postrm"),
+        ("sh", "certbot-hook"),
+        ("sh", "try-inside"),
+        ("sh", "try-systemd"),
+        ("bash", "build"),
+        ("bash", "try"),
+        ("bash", "first-page"),
+        ("bash", "first-page-inside"),
+    ] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/debian").join(script);
-        let output = Command::new("sh").arg("-n").arg(file).output().unwrap();
+        let output = Command::new(shell).arg("-n").arg(file).output().unwrap();
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
