@@ -4,15 +4,17 @@
 #![allow(missing_docs, reason = "criterion's macros make names that nothing calls")]
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::close::Close;
-use frame_core::outcome::{Cause, Exit, Outcome, Party, Traffic};
+use frame_core::outcome::{Cause, Exit, Outcome, Party, RoundTrips, Traffic, Waits};
 use gateway::command::log::{self, Format};
 use gateway::config::{AccessFormat, AccessTarget};
-use gateway::internals::{AccessLog, Kind, Record, Sink, begin_worker};
+use gateway::internals::{AccessLog, Kind, Record, ServerTimes, Sink, begin_worker};
 use gateway::site::route_id::RouteId;
 use http::{Method, StatusCode, Version};
+use tls_acceptor::Negotiated;
 
 fn lines(c: &mut Criterion) {
     let guard = log::start(Format::Text, None).unwrap();
@@ -22,8 +24,15 @@ fn lines(c: &mut Criterion) {
             by: Party::Client,
             close: Close { code: Some(1001), reason: "going away".into() },
         },
-        from_client: Traffic { messages: 812, payload_bytes: 40_113, wire_bytes: 45_000 },
-        from_backend: Traffic { messages: 5121, payload_bytes: 1_903_442, wire_bytes: 1_920_000 },
+        from_client: Traffic { messages: 812, payload_bytes: 40_113, wire_bytes: 45_000, largest: 1_206 },
+        from_backend: Traffic {
+            messages: 5121,
+            payload_bytes: 1_903_442,
+            wire_bytes: 1_920_000,
+            largest: 60_412,
+        },
+        waits: Waits { client_ms: 120, backend_ms: 0 },
+        pings: Some(RoundTrips { last_us: 31_402, min_us: 28_911, max_us: 412_530 }),
         client: Exit::Orderly,
         backend: Exit::Orderly,
     };
@@ -33,6 +42,7 @@ fn lines(c: &mut Criterion) {
         client: [192, 0, 2, 7].into(),
         server_name: Some("domain.com"),
         tls: Some("TLSv1.3"),
+        negotiated: Negotiated::from_bytes([0x13, 1, 0x11, 0xEC, 2, 0]),
         version: Version::HTTP_2,
         method: &Method::CONNECT,
         host: Some("domain.com"),
@@ -41,6 +51,7 @@ fn lines(c: &mut Criterion) {
         generation: 3,
         backend: Some("127.0.0.1:8282"),
         backend_protocol: None,
+        times: ServerTimes { connect_us: NonZeroU32::new(412), answer_us: NonZeroU32::new(71_005) },
         status: Some(StatusCode::OK),
         upgrade: None,
         request_bytes: None,

@@ -169,6 +169,17 @@ impl FrameReader {
         self.wire_bytes
     }
 
+    /// Payload bytes that the largest message has announced.
+    #[must_use]
+    pub(crate) fn largest(&self) -> u64 {
+        self.sequence.largest()
+    }
+
+    /// They were so many, in another process.
+    pub(crate) fn set_largest(&mut self, largest: u64) {
+        self.sequence.set_largest(largest);
+    }
+
     /// Memory for the frame in progress, in bytes.
     #[must_use]
     pub(crate) fn held(&self) -> usize {

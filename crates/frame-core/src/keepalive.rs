@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use net_io::state::{StateError, StateReader, StateWriter};
 
-use crate::clock::Shift;
+use crate::clock::{Nanos, Shift};
 use crate::policy::STALL_MAX;
 use crate::scanner::ControlPayload;
 
@@ -33,7 +33,10 @@ pub(crate) enum Action {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PongOwner {
     /// The gateway's: the pong is taken out of the stream.
-    Gateway,
+    Gateway {
+        /// It answers the latest one.
+        is_latest: bool,
+    },
     /// The backend's, or none (RFC 6455 §5.5.3): the pong is passed on.
     Backend,
 }
@@ -55,15 +58,15 @@ enum State {
 /// The pings of one session.
 #[derive(Debug, Clone)]
 pub(crate) struct Keepalive {
-    interval: Option<Duration>,
-    timeout: Duration,
+    interval: Option<Nanos>,
+    timeout: Nanos,
     state: State,
     /// The client is being read. While it is not, its silence proves nothing.
     reading: bool,
     /// The backend has pinged and no pong has come since.
     backend_ping_pending: bool,
     /// Bytes wait for the client, and it took the last at this time.
-    stalled: Option<Duration>,
+    stalled: Option<Nanos>,
     /// In the middle of the wait, it was noted how much the client's machine had acknowledged.
     half_checked: bool,
     /// How many bytes that were, modulo 2³², since only a difference matters. A kernel holds megabytes for a slow
@@ -80,8 +83,8 @@ impl Keepalive {
     #[must_use]
     pub(crate) fn new(interval: Option<Duration>, timeout: Duration, tag: [u8; 4], now: Duration) -> Self {
         Self {
-            interval,
-            timeout,
+            interval: interval.map(Nanos::from),
+            timeout: timeout.into(),
             state: State::Heard(now),
             reading: true,
             backend_ping_pending: false,
@@ -108,8 +111,8 @@ impl Keepalive {
             count,
         } = self;
         out.section(|out| {
-            out.option(*interval, StateWriter::duration);
-            out.duration(*timeout);
+            out.option(interval.map(Duration::from), StateWriter::duration);
+            out.duration((*timeout).into());
             let (kind, time) = match *state {
                 State::Heard(at) => (0, now.saturating_sub(at)),
                 State::PingQueued => (1, Duration::ZERO),
@@ -121,7 +124,7 @@ impl Keepalive {
             out.duration(time);
             out.bool(*reading);
             out.bool(*backend_ping_pending);
-            out.option(*stalled, |out, since| out.duration(now.saturating_sub(since)));
+            out.option(*stalled, |out, since| out.duration(now.saturating_sub(since.into())));
             out.bool(*half_checked);
             out.u32(*acknowledged);
             out.array(tag);
@@ -143,12 +146,12 @@ impl Keepalive {
             _ => return Err(StateError::Invalid("the state of pings")),
         };
         Ok(Self {
-            interval,
-            timeout,
+            interval: interval.map(Nanos::from),
+            timeout: timeout.into(),
             state,
             reading: fields.bool()?,
             backend_ping_pending: fields.bool()?,
-            stalled: fields.option(StateReader::duration)?.map(|since| now.saturating_sub(since)),
+            stalled: fields.option(StateReader::duration)?.map(|since| now.saturating_sub(since).into()),
             half_checked: fields.bool()?,
             acknowledged: fields.u32()?,
             tag: fields.array()?,
@@ -174,7 +177,7 @@ impl Keepalive {
             State::Heard(at) | State::AwaitingPong(at) => *at = shift.apply(*at),
             State::PingQueued | State::Paused(_) | State::Closed => {}
         }
-        *stalled = stalled.map(|since| shift.apply(since));
+        *stalled = stalled.map(|since| shift.apply(since.into()).into());
     }
 
     /// The gateway pings this client.
@@ -194,8 +197,8 @@ impl Keepalive {
     #[must_use]
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let answer = match self.state {
-            State::Heard(at) if self.reading => self.interval.map(|interval| at + interval),
-            State::AwaitingPong(end) => Some(self.half_or_end(end, self.timeout)),
+            State::Heard(at) if self.reading => self.interval.map(|interval| at + interval.into()),
+            State::AwaitingPong(end) => Some(self.half_or_end(end, self.timeout.into())),
             State::Heard(_) | State::PingQueued | State::Paused(_) => None,
             State::Closed => return None,
         };
@@ -210,7 +213,7 @@ impl Keepalive {
 
     /// When a client that takes nothing counts as gone, whether it is pinged or not.
     fn stall_end(&self) -> Option<Duration> {
-        self.stalled.map(|since| since + STALL_MAX)
+        self.stalled.map(|since| Duration::from(since) + STALL_MAX)
     }
 
     /// What is due at `now`. `acknowledged` says how many bytes the client's machine has acknowledged so far, if that
@@ -231,10 +234,10 @@ impl Keepalive {
             }
             // Its link is slow, and it takes what was sent before.
             if is_stalled {
-                self.stalled = Some(now);
+                self.stalled = Some(now.into());
             }
             if is_gone {
-                self.state = State::AwaitingPong(now + self.timeout);
+                self.state = State::AwaitingPong(now + self.timeout.into());
             }
             return Action::Nothing;
         }
@@ -245,7 +248,7 @@ impl Keepalive {
                 Action::Nothing
             }
             _ if self.backend_ping_pending => {
-                self.await_pong(now + self.timeout);
+                self.await_pong(now + self.timeout.into());
                 Action::Nothing
             }
             _ => {
@@ -265,7 +268,8 @@ impl Keepalive {
     }
 
     fn is_half_over(&self, now: Duration) -> bool {
-        let answer = if let State::AwaitingPong(end) = self.state { Some((end, self.timeout)) } else { None };
+        let answer =
+            if let State::AwaitingPong(end) = self.state { Some((end, self.timeout.into())) } else { None };
         let stall = self.stall_end().map(|end| (end, STALL_MAX));
         [answer, stall].into_iter().flatten().any(|(end, wait)| self.half_or_end(end, wait) <= now)
     }
@@ -292,8 +296,8 @@ impl Keepalive {
     /// The ping has been handed to the network: the clock for its answer starts.
     pub(crate) fn on_ping_sent(&mut self, now: Duration) {
         match self.state {
-            State::PingQueued if self.reading => self.await_pong(now + self.timeout),
-            State::PingQueued => self.state = State::Paused(self.timeout),
+            State::PingQueued if self.reading => self.await_pong(now + self.timeout.into()),
+            State::PingQueued => self.state = State::Paused(self.timeout.into()),
             _ => {}
         }
     }
@@ -306,17 +310,15 @@ impl Keepalive {
     /// The client has sent a pong.
     pub(crate) fn on_pong(&mut self, payload: &ControlPayload) -> PongOwner {
         // A late answer to an older ping of ours is still not for the backend.
-        let ours = payload.len() == PING_LEN
-            && payload[..4] == self.tag
-            && payload[4..]
-                .try_into()
-                .is_ok_and(|count| (1..=self.count).contains(&u32::from_be_bytes(count)));
-        if ours {
-            PongOwner::Gateway
-        } else {
-            self.backend_ping_pending = false;
-            PongOwner::Backend
+        let count = match **payload {
+            [ref tag @ .., a, b, c, d] if *tag == self.tag => u32::from_be_bytes([a, b, c, d]),
+            _ => 0,
+        };
+        if (1..=self.count).contains(&count) {
+            return PongOwner::Gateway { is_latest: count == self.count };
         }
+        self.backend_ping_pending = false;
+        PongOwner::Backend
     }
 
     /// Bytes wait for the client (`waiting`), of which it has just taken some (`taken`) or not.
@@ -325,11 +327,11 @@ impl Keepalive {
             && let State::AwaitingPong(deadline) = &mut self.state
         {
             // It is still working through what was sent before the ping.
-            *deadline = now + self.timeout;
+            *deadline = now + self.timeout.into();
         }
         match self.stalled {
             Some(_) if waiting && !taken => {}
-            _ if waiting => (self.stalled, self.half_checked) = (Some(now), false),
+            _ if waiting => (self.stalled, self.half_checked) = (Some(now.into()), false),
             _ => self.stalled = None,
         }
     }
@@ -427,8 +429,8 @@ mod tests {
         assert_eq!(k.on_pong(&pong(&[&TAG[..], b"\0\0\0\x02"].concat())), PongOwner::Backend);
         k.on_bytes(secs(31));
         assert_eq!(k.on_deadline(secs(61), || None), Action::Ping(ping(2)));
-        assert_eq!(k.on_pong(&pong(&ping(1))), PongOwner::Gateway);
-        assert_eq!(k.on_pong(&pong(&ping(2))), PongOwner::Gateway);
+        assert_eq!(k.on_pong(&pong(&ping(1))), PongOwner::Gateway { is_latest: false });
+        assert_eq!(k.on_pong(&pong(&ping(2))), PongOwner::Gateway { is_latest: true });
         // No ping has this number: it is the client's own, unsolicited (RFC 6455 §5.5.3).
         assert_eq!(k.on_pong(&pong(&ping(0))), PongOwner::Backend);
         assert_eq!(k.on_pong(&pong(&ping(3))), PongOwner::Backend);

@@ -30,6 +30,7 @@ mod frame_reader;
 pub mod handle;
 pub mod head;
 mod keepalive;
+mod measures;
 pub mod metered;
 pub mod opaque;
 pub mod outcome;

@@ -96,6 +96,8 @@ impl<T> Opaque<T> {
         Snapshot {
             from_client: self.up.traffic(),
             from_backend: self.down.traffic(),
+            waits: self.supervisor.measures.waits(now),
+            pings: None,
             idle: self.supervisor.idle(now),
             is_closing: self.first.is_some(),
         }
@@ -161,6 +163,7 @@ impl<T: Clock> Opaque<T> {
         }
         handle.on_stall(self.up.waits() || self.down.waits(), moved != self.counted);
         self.counted = moved;
+        self.supervisor.measures.on_waits(self.down.waits(), self.up.waits(), now);
         if !silent {
             handle.answer_snapshot(|| self.snapshot(now));
         }
@@ -200,7 +203,16 @@ impl<T: Clock> Opaque<T> {
         };
         let (client, backend) = (exit(&self.down), exit(&self.up));
         let (from_client, from_backend) = (self.up.traffic(), self.down.traffic());
-        Poll::Ready(Ending::Over(Outcome { cause, from_client, from_backend, client, backend }))
+        let waits = self.supervisor.measures.waits(self.supervisor.now());
+        Poll::Ready(Ending::Over(Outcome {
+            cause,
+            from_client,
+            from_backend,
+            waits,
+            pings: None,
+            client,
+            backend,
+        }))
     }
 }
 
@@ -326,7 +338,7 @@ impl Direction {
     }
 
     fn traffic(&self) -> Traffic {
-        Traffic { messages: 0, payload_bytes: self.read, wire_bytes: self.read }
+        Traffic { messages: 0, payload_bytes: self.read, wire_bytes: self.read, largest: 0 }
     }
 }
 

@@ -190,16 +190,18 @@ pub struct Traffic {
     pub payload_bytes: u64,
     /// All bytes of frames, heads and control frames included.
     pub wire_bytes: u64,
+    /// Payload bytes that the largest message has announced, whether all of them came or not.
+    pub largest: u64,
 }
 
 impl Traffic {
-    pub(crate) fn new(tally: Tally, wire_bytes: u64) -> Self {
-        Self { messages: tally.messages, payload_bytes: tally.payload_bytes, wire_bytes }
+    pub(crate) fn new(tally: Tally, wire_bytes: u64, largest: u64) -> Self {
+        Self { messages: tally.messages, payload_bytes: tally.payload_bytes, wire_bytes, largest }
     }
 
     /// Writes what [`Self::read_state`] reads.
     pub(crate) fn write_state(&self, out: &mut StateWriter) {
-        let Self { messages, payload_bytes, wire_bytes } = self;
+        let Self { messages, payload_bytes, wire_bytes, largest: _ } = self; // where it is counted
         for count in [messages, payload_bytes, wire_bytes] {
             out.u64(*count);
         }
@@ -207,8 +209,35 @@ impl Traffic {
 
     /// What was carried before.
     pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
-        Ok(Self { messages: fields.count()?, payload_bytes: fields.count()?, wire_bytes: fields.count()? })
+        Ok(Self {
+            messages: fields.count()?,
+            payload_bytes: fields.count()?,
+            wire_bytes: fields.count()?,
+            largest: 0,
+        })
     }
+}
+
+/// How long the gateway's pings took to their answers, in microseconds. What waits before a ping in the gateway and in
+/// the kernel is a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoundTrips {
+    /// Of the last ping that was answered.
+    pub last_us: u32,
+    /// The shortest.
+    pub min_us: u32,
+    /// The longest.
+    pub max_us: u32,
+}
+
+/// For how long bytes have waited for a peer that took none, in milliseconds: each is the sum of all such times, to a
+/// tick of the kernel's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waits {
+    /// For the client.
+    pub client_ms: u32,
+    /// For the backend.
+    pub backend_ms: u32,
 }
 
 /// How a session is while it lives.
@@ -218,6 +247,10 @@ pub struct Snapshot {
     pub from_client: Traffic,
     /// From the backend, or from the endpoint, so far.
     pub from_backend: Traffic,
+    /// For how long each of them was waited for so far.
+    pub waits: Waits,
+    /// Of the pings so far; `None`: none was answered.
+    pub pings: Option<RoundTrips>,
     /// Since a message last moved.
     pub idle: Duration,
     /// Its end has begun.
@@ -233,6 +266,10 @@ pub struct Outcome {
     pub from_client: Traffic,
     /// From the backend, or from the endpoint.
     pub from_backend: Traffic,
+    /// For how long each of them was waited for.
+    pub waits: Waits,
+    /// Of the gateway's pings; `None`: none was answered.
+    pub pings: Option<RoundTrips>,
     /// What is left to do with the client's connection.
     pub client: Exit,
     /// What is left to do with the backend's connection.

@@ -146,6 +146,17 @@ impl Scanner {
         self.tally
     }
 
+    /// Payload bytes that the largest message has announced.
+    #[must_use]
+    pub(crate) fn largest(&self) -> u64 {
+        self.sequence.largest()
+    }
+
+    /// They were so many, in another process.
+    pub(crate) fn set_largest(&mut self, largest: u64) {
+        self.sequence.set_largest(largest);
+    }
+
     /// The bytes passed so far end at such a boundary.
     #[must_use]
     pub fn at(&self, boundary: Boundary) -> bool {

@@ -20,41 +20,62 @@ pub struct Limits {
 /// The order of frames in one direction.
 #[derive(Debug, Clone)]
 pub struct Sequence {
-    limits: Limits,
-    /// Payload bytes announced by the message in progress.
-    message_len: Option<u64>,
+    message_max: u64,
+    deflate: bool,
+    /// A message has begun and not ended.
+    in_message: bool,
+    /// Payload bytes that it has announced so far.
+    message_len: u64,
+    largest: u64,
 }
 
 impl Sequence {
     /// The state before the first frame.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, message_len: None }
+        let Limits { message_max, deflate } = limits;
+        Self { message_max, deflate, in_message: false, message_len: 0, largest: 0 }
     }
 
     /// Writes what [`Self::read_state`] reads.
     pub(crate) fn write_state(&self, out: &mut StateWriter) {
-        let Self { limits: Limits { message_max, deflate }, message_len } = self;
+        let Self { message_max, deflate, in_message, message_len, largest: _ } = self; // behind all of the session
         out.section(|out| {
             out.u64(*message_max);
             out.bool(*deflate);
-            out.option(*message_len, StateWriter::u64);
+            out.option(in_message.then_some(*message_len), StateWriter::u64);
         });
     }
 
     /// Goes on where another sequence left off.
     pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
+        let (message_max, deflate) = (fields.u64()?, fields.bool()?);
+        let message_len = fields.option(StateReader::u64)?;
         Ok(Self {
-            limits: Limits { message_max: fields.u64()?, deflate: fields.bool()? },
-            message_len: fields.option(StateReader::u64)?,
+            message_max,
+            deflate,
+            in_message: message_len.is_some(),
+            message_len: message_len.unwrap_or_default(),
+            largest: 0,
         })
     }
 
     /// A message has begun and not ended: only its continuations and control frames may follow.
     #[must_use]
     pub(crate) fn in_message(&self) -> bool {
-        self.message_len.is_some()
+        self.in_message
+    }
+
+    /// Payload bytes that the largest message has announced.
+    #[must_use]
+    pub(crate) fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// It was so many, in another process.
+    pub(crate) fn set_largest(&mut self, largest: u64) {
+        self.largest = largest;
     }
 
     /// Takes the next head. Control frames leave no trace, so one may be shown twice.
@@ -62,24 +83,28 @@ impl Sequence {
     /// # Errors
     /// The rule that the frame breaks; the sequence must not be used afterwards.
     pub fn on_head(&mut self, head: &FrameHead) -> Result<(), Violation> {
-        let before = match (head.opcode, self.message_len) {
+        let before = match (head.opcode, self.in_message) {
             (OpCode::Close | OpCode::Ping | OpCode::Pong, _) => {
                 return if head.rsv1 { Err(RSV1) } else { Ok(()) }; // RFC 7692 §6.1: data frames only
             }
-            (OpCode::Text | OpCode::Binary, None) if head.rsv1 && !self.limits.deflate => {
+            (OpCode::Text | OpCode::Binary, false) if head.rsv1 && !self.deflate => {
                 return Err(RSV1);
             }
-            (OpCode::Text | OpCode::Binary, None) => 0,
-            (OpCode::Text | OpCode::Binary, Some(_)) => return Err(Violation::Interleaved),
-            (OpCode::Continuation, None) => return Err(Violation::UnexpectedContinuation),
-            (OpCode::Continuation, Some(_)) if head.rsv1 => return Err(RSV1), // RFC 7692 §6.1
-            (OpCode::Continuation, Some(before)) => before,
+            (OpCode::Text | OpCode::Binary, false) => 0,
+            (OpCode::Text | OpCode::Binary, true) => return Err(Violation::Interleaved),
+            (OpCode::Continuation, false) => return Err(Violation::UnexpectedContinuation),
+            (OpCode::Continuation, true) if head.rsv1 => return Err(RSV1), // RFC 7692 §6.1
+            (OpCode::Continuation, true) => self.message_len,
         };
         let len = before.saturating_add(head.payload_len);
-        if len > self.limits.message_max {
-            return Err(Violation::MessageTooBig { len, max: self.limits.message_max });
+        if len > self.message_max {
+            return Err(Violation::MessageTooBig { len, max: self.message_max });
         }
-        self.message_len = (!head.fin).then_some(len);
+        self.in_message = !head.fin;
+        self.message_len = len;
+        if len > self.largest {
+            self.largest = len; // mostly it is not
+        }
         Ok(())
     }
 }

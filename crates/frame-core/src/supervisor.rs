@@ -9,16 +9,16 @@
 //! - the end of the time that an order leaves for messages in flight
 //! - the end of the wait for a session to close
 
-use std::num::NonZeroU64;
 use std::task::Context;
 use std::time::Duration;
 
 use net_io::state::{StateError, StateReader, StateWriter};
 
 use crate::cause_state::{read_cause, write_cause};
-use crate::clock::{Clock, Shift};
+use crate::clock::{Clock, Nanos, Shift};
 use crate::handle::{EndMode, Order, RegisteredWaker, SessionHandle};
 use crate::keepalive::{self, Keepalive, PING_LEN};
+use crate::measures::Measures;
 use crate::outcome::{Cause, LIFETIME_CODE};
 use crate::policy::{CLOSE_WAIT, LIFETIME_MESSAGES_WAIT, Policy};
 use crate::scanner::Boundary;
@@ -47,23 +47,6 @@ pub(crate) enum Due {
         /// What both peers are told.
         code: u16,
     },
-}
-
-/// A duration in eight bytes, as each idle session holds them: nanoseconds, for 584 years.
-#[derive(Debug, Clone, Copy)]
-struct Nanos(NonZeroU64);
-
-impl From<Duration> for Nanos {
-    fn from(duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
-    }
-}
-
-impl From<Nanos> for Duration {
-    fn from(nanos: Nanos) -> Self {
-        Self::from_nanos(nanos.0.get())
-    }
 }
 
 /// An order to end, that is in force.
@@ -120,6 +103,7 @@ impl OrderInForce {
 #[derive(Debug)]
 pub(crate) struct Supervisor<T> {
     pub(crate) keepalive: Keepalive,
+    pub(crate) measures: Measures,
     clock: T,
     timer: SessionTimer,
     waker: RegisteredWaker,
@@ -148,6 +132,7 @@ impl<T: Clock> Supervisor<T> {
         let now = clock.now();
         Self {
             keepalive: Keepalive::new(policy.ping_interval, policy.pong_timeout, rand::random(), now),
+            measures: Measures::default(),
             clock,
             timer: SessionTimer::default(),
             waker: RegisteredWaker::default(),
@@ -163,6 +148,7 @@ impl<T: Clock> Supervisor<T> {
     pub(crate) fn freeze(&mut self) -> Supervisor<()> {
         let Self {
             keepalive,
+            measures,
             clock: _,
             timer: _,
             waker: _,
@@ -174,6 +160,7 @@ impl<T: Clock> Supervisor<T> {
         } = self;
         Supervisor {
             keepalive: keepalive.clone(),
+            measures: measures.clone(),
             clock: (),
             timer: SessionTimer::default(), // it is armed again by the first poll
             waker: RegisteredWaker::default(),
@@ -208,6 +195,17 @@ impl<T: Clock> Supervisor<T> {
     /// A message has moved.
     pub(crate) fn on_message(&mut self, now: Duration) {
         self.moved = now;
+    }
+
+    /// A ping has been handed to the network.
+    pub(crate) fn on_ping_sent(&mut self, now: Duration) {
+        self.keepalive.on_ping_sent(now);
+        self.measures.on_ping_sent(self.clock.now_exactly());
+    }
+
+    /// The latest ping has been answered.
+    pub(crate) fn on_pong(&mut self) {
+        self.measures.on_pong(self.clock.now_exactly());
     }
 
     /// The end has begun: there are no pings any more, and the session is not idle.
@@ -355,6 +353,7 @@ impl Supervisor<()> {
     pub(crate) fn thaw<T: Clock>(self, clock: T, frozen_at: Duration) -> Supervisor<T> {
         let Self {
             mut keepalive,
+            mut measures,
             clock: (),
             timer,
             waker,
@@ -366,6 +365,7 @@ impl Supervisor<()> {
         } = self;
         let shift = Shift { from: frozen_at, to: clock.now() };
         keepalive.shift(shift);
+        measures.shift(shift);
         if let Some(current) = order.as_deref_mut() {
             let OrderInForce { order: _, cause: _, messages_until, end_by } = current;
             *messages_until = messages_until.map(|until| shift.apply(until));
@@ -373,6 +373,7 @@ impl Supervisor<()> {
         }
         Supervisor {
             keepalive,
+            measures,
             clock,
             timer,
             waker,
@@ -388,6 +389,7 @@ impl Supervisor<()> {
     pub(crate) fn write_state(&self, out: &mut StateWriter, now: Duration) {
         let Self {
             keepalive,
+            measures: _, // behind all of the session
             clock: (),
             timer: _,
             waker: _,
@@ -412,6 +414,7 @@ impl Supervisor<()> {
         let mut fields = fields.section()?;
         Ok(Self {
             keepalive: Keepalive::read_state(&mut fields, now)?,
+            measures: Measures::default(),
             clock: (),
             timer: SessionTimer::default(),
             waker: RegisteredWaker::default(),
@@ -525,7 +528,7 @@ mod tests {
         let mut supervisor = Supervisor::new(&policy, Exact::begin());
         supervisor.on_message(secs(5));
         assert!(supervisor.next_due() > Some(secs(500 * 365 * 86_400)));
-        assert_eq!(Duration::from(Nanos::from(Duration::ZERO)), Duration::from_nanos(1));
+        assert_eq!(Duration::from(Nanos::from(Duration::ZERO)), Duration::ZERO);
         assert_eq!(Duration::from(Nanos::from(Duration::from_millis(1500))), Duration::from_millis(1500));
     }
 

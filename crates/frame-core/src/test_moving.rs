@@ -292,11 +292,34 @@ pub(crate) fn sample(text: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
 }
 
-/// What this release has written is understood for ever, and what is no state is refused. `again` reads a state, and
-/// writes it.
-pub(crate) fn check_sample(text: &str, again: fn(&[u8]) -> Result<StateBytes, StateError>) {
+/// What this release writes of a sample of version 1: `len` bytes more, which say that nothing has been measured. They
+/// are a section at the end of the last of those that begin at `sections`, each within the one before.
+pub(crate) fn with_nothing_measured(mut sample: Vec<u8>, sections: &[usize], len: usize) -> Vec<u8> {
+    let len_at = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
+    let last = *sections.last().unwrap();
+    let end = last + 4 + usize::try_from(len_at(&sample, last)).unwrap();
+    let new = [&u32::try_from(len).unwrap().to_be_bytes()[..], &vec![0; len]].concat();
+    let added = u32::try_from(new.len()).unwrap();
+    sample.splice(end..end, new);
+    for &at in sections {
+        let len = len_at(&sample, at) + added;
+        sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    }
+    sample
+}
+
+/// What this release and those before it have written is understood for ever, and what is no state is refused. `again`
+/// reads a state, and writes it; `new` is how it writes the sample today.
+pub(crate) fn check_sample(
+    text: &str,
+    new: impl Fn(Vec<u8>) -> Vec<u8>,
+    again: fn(&[u8]) -> Result<StateBytes, StateError>,
+) {
     let state = sample(text);
-    assert_eq!(*again(&state).unwrap(), state, "a field was added: keep the sample, and read it as before");
+    let today = new(state.clone());
+    assert_eq!(*again(&state).unwrap(), today, "a field was added: keep the sample, and read it as before");
+    assert_eq!(*again(&today).unwrap(), today);
+    let added = today.len() - state.len();
     for len in 0..state.len() {
         assert_eq!(again(&state[..len]).unwrap_err(), StateError::Truncated, "{len}");
     }
@@ -309,7 +332,7 @@ pub(crate) fn check_sample(text: &str, again: fn(&[u8]) -> Result<StateBytes, St
             let mut other = state.clone();
             other[at] = value;
             if let Ok(written) = again(&other) {
-                assert!(written.len() <= other.len(), "{at} {value}");
+                assert!(written.len() <= other.len() + added, "{at} {value}");
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::challenge::AnswerChallenges;
 use crate::client_auth::{ClientAuth, ClientRules};
 use crate::error::AcceptError;
 use crate::handshake::{Handshake, SecretCapture, Shared};
+use crate::negotiated::{Alpn, Negotiated};
 use crate::peer_certificate::PeerCertificate;
 use crate::permits::Permits;
 use crate::record::{Fault, alert};
@@ -36,41 +37,6 @@ const PARTING_TIME: Duration = Duration::from_secs(1);
 const PARTING_READS: u32 = 64;
 /// Session tickets for a client that says how many it wants (RFC 9149 §3).
 const TICKETS_MAX: usize = 4;
-
-/// Application protocols, by their ALPN names (RFC 7301 §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Alpn {
-    /// `h2`
-    H2,
-    /// `http/1.1`
-    Http11,
-}
-
-impl Alpn {
-    /// As it is on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::H2 => "h2",
-            Self::Http11 => "http/1.1",
-        }
-    }
-
-    /// As clients offer it, what is preferred first. Who speaks `http/1.1` answers HTTP/1.0 too
-    /// (RFC 9110 §2.5), which some clients offer by its own name.
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::H2 => &["h2"],
-            Self::Http11 => &["http/1.1", "http/1.0"],
-        }
-    }
-
-    /// The protocol of that name.
-    #[must_use]
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::H2, Self::Http11].into_iter().find(|alpn| alpn.as_str() == name)
-    }
-}
 
 /// The lowest TLS version that is accepted. There is none below 1.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -126,6 +92,8 @@ pub struct Accepted {
     pub version: &'static str,
     /// The session was resumed from a ticket.
     pub resumed: bool,
+    /// What was agreed upon.
+    pub negotiated: Negotiated,
     /// The rules for clients' certificates that it was done under; `None`: there were none.
     pub client_rules: Option<ClientRules>,
     /// What the client has shown, where there are rules.
@@ -342,6 +310,7 @@ impl Acceptor {
                 _ => "TLSv1.2",
             },
             resumed: finished.resumed,
+            negotiated: finished.negotiated(),
             client_rules: rules,
             client_certificate,
             io: TlsStream::new(tcp.into(), finished).map_err(AcceptError::Tls)?,

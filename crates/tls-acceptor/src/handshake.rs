@@ -10,11 +10,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use rustls::ProtocolVersion::TLSv1_3;
+use rustls::crypto::SupportedKxGroup;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{
     ConnectionTrafficSecrets, ContentType as Kind, Error, ExtractedSecrets, HandshakeKind, InvalidMessage,
-    KeyLog, PeerMisbehaved, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+    KeyLog, NamedGroup, PeerMisbehaved, ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,7 @@ use crate::early_data::EarlyData;
 use crate::error::AcceptError;
 use crate::hello::{Glance, is_challenge};
 use crate::name::normalize;
+use crate::negotiated::Negotiated;
 use crate::permits::Permits;
 use crate::record::{
     CLOSE_NOTIFY, Cipher, Content, ContentType, Fault, HEADER_LEN, OVERHEAD_MAX, RECORD_MAX, Secret,
@@ -57,6 +59,15 @@ pub(crate) struct Finished {
     pub(crate) certificates: Option<Vec<CertificateDer<'static>>>,
     /// The session was resumed from a ticket.
     pub(crate) resumed: bool,
+    /// Of the key exchange; `None`: there was none.
+    pub(crate) group: Option<NamedGroup>,
+}
+
+impl Finished {
+    /// What was agreed upon.
+    pub(crate) fn negotiated(&self) -> Negotiated {
+        Negotiated::new(self.suite.suite(), self.group, self.alpn.as_deref(), self.resumed)
+    }
 }
 
 /// The secrets of a connection. In TLS 1.3 each makes a key and its successors; in TLS 1.2 each is the key, which can
@@ -471,6 +482,7 @@ impl Handshake {
         let certificates = tls.peer_certificates().map(<[_]>::to_vec);
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = tls.protocol_version();
+        let group = tls.negotiated_key_exchange_group().map(SupportedKxGroup::name);
         let suite = tls.negotiated_cipher_suite().ok_or(AcceptError::Tls(Error::HandshakeNotComplete))?;
         // Its way to later keys is large; see `record::secret`.
         let (keys, _) = tls.dangerous_into_kernel_connection().map_err(AcceptError::Tls)?;
@@ -483,7 +495,7 @@ impl Handshake {
             secrets.ok_or_else(|| AcceptError::Tls(Error::General("no traffic secrets".into())))?;
         let secrets = Secrets { peer, own };
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
-        Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, certificates, resumed })
+        Ok(Finished { version, suite, keys, secrets, unsent: out, wire, alpn, certificates, resumed, group })
     }
 }
 

@@ -16,11 +16,12 @@ use crate::clock::{Exact, READ_AT};
 use crate::frame_reader::FrameReader;
 use crate::handle::{FreezeMode, SessionHandle};
 use crate::head::CONTROL_PAYLOAD_MAX;
+use crate::measures::Measures;
 use crate::outcome::Traffic;
 use crate::supervisor::Supervisor;
 
 /// What this release knows. Raised with each field that is added.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// Bytes of messages, come or queued, above which a session doesn't freeze: it is smaller when they have gone.
@@ -48,6 +49,7 @@ impl<S: ClientStream> Endpoint<S> {
         let now = self.supervisor.now();
         self.handle.cancel_freeze();
         self.answer_snapshot(now);
+        let sent = self.sent_traffic();
         let Self {
             io,
             reader,
@@ -61,7 +63,7 @@ impl<S: ClientStream> Endpoint<S> {
             waiting_outside: _, // of who has them
             cause,
             received,
-            sent,
+            sent: _,             // with what was taken since
             read_since_yield: _, // of this thread
             unanswered,
             held: _, // counted again there
@@ -164,12 +166,17 @@ impl EndpointState {
             received.write_state(out);
             sent.write_state(out);
             out.option(unanswered.as_deref(), StateWriter::bytes);
+            out.section(|out| {
+                supervisor.measures.write_state(out, *at);
+                out.u64(reader.largest());
+                out.u64(sent.largest);
+            });
         });
     }
 
     pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
-        Ok(Self {
+        let mut state = Self {
             reader: FrameReader::read_state(&mut fields)?,
             assembly: Assembly::read_state(&mut fields)?,
             outbox: Outbox::read_state(&mut fields)?,
@@ -184,13 +191,20 @@ impl EndpointState {
                 if ping.len() <= CONTROL_PAYLOAD_MAX { Ok(ping) } else { Err(StateError::Invalid("a ping")) }
             })?,
             at: READ_AT,
-        })
+        };
+        if !fields.is_at_end() {
+            let mut fields = fields.section()?;
+            state.supervisor.measures = Measures::read_state(&mut fields, READ_AT)?;
+            state.reader.set_largest(fields.u64()?);
+            state.sent.largest = fields.u64()?;
+        }
+        Ok(state)
     }
 }
 
 impl Outbox {
     fn write_state(&self, out: &mut StateWriter) {
-        let Self { bytes, sent, long, dirty, progress } = self;
+        let Self { bytes, sent, long, dirty, progress, taken: _ } = self; // of this process
         out.section(|out| {
             out.bytes(&bytes[*sent..]);
             out.option(long.as_deref(), StateWriter::bytes);
@@ -207,6 +221,7 @@ impl Outbox {
             long: fields.option(StateReader::bytes)?.map(Bytes::copy_from_slice),
             dirty: fields.bool()?,
             progress: fields.bool()?,
+            taken: 0,
         })
     }
 }

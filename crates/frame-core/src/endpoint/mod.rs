@@ -32,6 +32,7 @@ use crate::fair_queue::yield_to_driver;
 use crate::frame_reader::{Frame, FrameReader, ReadError};
 use crate::handle::SessionHandle;
 use crate::head::OpCode;
+use crate::keepalive::PongOwner;
 use crate::outcome::{Cause, Ended, Exit, IDLE_CODE, Outcome, Party, Snapshot, Traffic};
 use crate::policy::{CLOSE_WAIT, Policy};
 use crate::scanner::ControlPayload;
@@ -82,7 +83,7 @@ pub struct Endpoint<S> {
 }
 
 // Every idle session with an endpoint has one.
-const _: () = assert!(size_of::<Endpoint<()>>() <= 640);
+const _: () = assert!(size_of::<Endpoint<()>>() <= 680);
 
 /// An endpoint that was taken apart. It goes on with [`Endpoint::thaw`].
 #[derive(Debug)]
@@ -187,6 +188,7 @@ impl<S: ClientStream> Endpoint<S> {
     fn yield_turn(&mut self, cx: &mut Context<'_>) {
         self.read_since_yield = 0;
         let now = self.supervisor.now(); // what comes may keep the timers waiting
+        self.note_waits(now);
         if self.supervisor.has_reached_lifetime(now) {
             self.supervisor.on_lifetime(now);
         }
@@ -241,7 +243,10 @@ impl<S: ClientStream> Endpoint<S> {
             OpCode::Ping if self.outbox.is_full() => self.unanswered = Some(frame.payload),
             OpCode::Ping => self.outbox.push(OpCode::Pong, frame.payload),
             OpCode::Pong => {
-                self.supervisor.keepalive.on_pong(&ControlPayload::new(&frame.payload, None));
+                let payload = ControlPayload::new(&frame.payload, None);
+                if self.supervisor.keepalive.on_pong(&payload) == (PongOwner::Gateway { is_latest: true }) {
+                    self.supervisor.on_pong();
+                }
             }
             _ => {
                 let close = Close::parse(&frame.payload).map_err(violation)?;
@@ -272,6 +277,7 @@ impl<S: ClientStream> Endpoint<S> {
         let keepalive = &mut self.supervisor.keepalive;
         keepalive.on_reading(reading && !self.io.is_paused(), now);
         keepalive.on_backlog(!self.outbox.is_empty(), self.outbox.take_progress(), now);
+        self.note_waits(now);
         match self.supervisor.due(now, || None) {
             Due::Nothing => {
                 self.supervisor.poll_timer(cx);
@@ -287,6 +293,11 @@ impl<S: ClientStream> Endpoint<S> {
             Due::OrderTimeout { .. } => self.cause = self.supervisor.order_cause(),
         }
         Poll::Ready(())
+    }
+
+    /// What waits at this moment.
+    fn note_waits(&mut self, now: Duration) {
+        self.supervisor.measures.on_waits(!self.outbox.is_empty(), self.waiting_outside > 0, now);
     }
 
     /// Reads the clock, and notes what has moved since the last time. Called before waiting and never for each
@@ -317,11 +328,21 @@ impl<S: ClientStream> Endpoint<S> {
 
     fn snapshot(&self, now: Duration) -> Snapshot {
         Snapshot {
-            from_client: self.received,
-            from_backend: self.sent,
+            from_client: self.received_traffic(),
+            from_backend: self.sent_traffic(),
+            waits: self.supervisor.measures.waits(now),
+            pings: self.supervisor.measures.pings(),
             idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         }
+    }
+
+    fn received_traffic(&self) -> Traffic {
+        Traffic { wire_bytes: self.reader.wire_bytes(), largest: self.reader.largest(), ..self.received }
+    }
+
+    fn sent_traffic(&self) -> Traffic {
+        Traffic { wire_bytes: self.sent.wire_bytes + self.outbox.taken, ..self.sent }
     }
 
     /// Queues a message and, if the outbox is full, waits for the client to take some of it.
@@ -360,8 +381,10 @@ impl<S: ClientStream> Endpoint<S> {
     }
 
     fn queue(&mut self, message: Message) {
+        let len = message.payload.len() as u64;
         self.sent.messages += 1;
-        self.sent.payload_bytes += message.payload.len() as u64;
+        self.sent.payload_bytes += len;
+        self.sent.largest = self.sent.largest.max(len);
         self.moved += 1;
         let opcode = match message.kind {
             MessageKind::Text => OpCode::Text,
@@ -380,7 +403,7 @@ impl<S: ClientStream> Endpoint<S> {
         let flushed = ready!(self.poll_flush(cx));
         match flushed {
             Ok(()) if self.supervisor.keepalive.is_ping_queued() => {
-                self.supervisor.keepalive.on_ping_sent(self.supervisor.now());
+                self.supervisor.on_ping_sent(self.supervisor.now());
             }
             Ok(()) => {}
             Err(e) => {
@@ -445,8 +468,16 @@ impl<S: ClientStream> Endpoint<S> {
                 }
             }
         };
-        self.received.wire_bytes = self.reader.wire_bytes();
-        Outcome { cause, from_client: self.received, from_backend: self.sent, client, backend: Exit::Orderly }
+        let measures = &self.supervisor.measures;
+        Outcome {
+            cause,
+            from_client: self.received_traffic(),
+            from_backend: self.sent_traffic(),
+            waits: measures.waits(self.supervisor.now()),
+            pings: measures.pings(),
+            client,
+            backend: Exit::Orderly,
+        }
     }
 
     async fn finish<W: AsyncWrite + Unpin>(&mut self, answered: bool, mut sink: Option<&mut W>) -> Exit {
@@ -500,6 +531,8 @@ struct Outbox {
     dirty: bool,
     /// The client took something since this was last asked.
     progress: bool,
+    /// Bytes that the client took of this process.
+    taken: u64,
 }
 
 impl Outbox {
@@ -585,6 +618,7 @@ impl Outbox {
         let n = ready!(Pin::new(io).poll_write(cx, wire))?;
         self.dirty = true;
         self.progress = true;
+        self.taken += n as u64;
         Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
     }
 }

@@ -10,11 +10,12 @@ use crate::cause_state::{read_party, write_party};
 use crate::clock::{Clock, READ_AT};
 use crate::fair_queue::QueueState;
 use crate::handle::{FreezeMode, SessionHandle};
+use crate::measures::Measures;
 use crate::outcome::Snapshot;
 use crate::supervisor::Supervisor;
 
 /// What this release knows. Raised with each field that is added.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 
@@ -74,6 +75,7 @@ impl OpaqueState {
         out.bool(*queue_state != QueueState::Light);
         out.option(*first, write_party);
         out.u64(*counted);
+        out.section(|out| supervisor.measures.write_state(out, *at));
         out.finish()
     }
 
@@ -83,7 +85,7 @@ impl OpaqueState {
     /// If they were written by a release that is too new, or are no state that [`Self::encode`] writes.
     pub fn decode(state: &[u8]) -> Result<Box<Self>, StateError> {
         let mut fields = StateReader::new(state, VERSION)?;
-        let opaque = Opaque {
+        let mut opaque = Opaque {
             supervisor: Supervisor::read_state(&mut fields, READ_AT)?,
             up: Direction::read_state(&mut fields)?,
             down: Direction::read_state(&mut fields)?,
@@ -91,6 +93,9 @@ impl OpaqueState {
             first: fields.option(read_party)?,
             counted: fields.u64()?,
         };
+        if !fields.is_at_end() {
+            opaque.supervisor.measures = Measures::read_state(&mut fields.section()?, READ_AT)?;
+        }
         Ok(Box::new(Self { opaque, at: READ_AT }))
     }
 }

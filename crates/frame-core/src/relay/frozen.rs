@@ -18,11 +18,12 @@ use crate::clock::{Clock, READ_AT};
 use crate::fair_queue::QueueState;
 use crate::handle::{FreezeMode, SessionHandle};
 use crate::head::Sender;
+use crate::measures::Measures;
 use crate::outcome::Snapshot;
 use crate::supervisor::Supervisor;
 
 /// What this release knows. Raised with each field that is added.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 
@@ -113,6 +114,11 @@ impl RelayState {
             write_violation(out, *violation);
             out.bool(*is_reported);
         });
+        out.section(|out| {
+            supervisor.measures.write_state(out, *at);
+            out.u64(up.traffic().largest);
+            out.u64(down.traffic().largest);
+        });
         out.finish()
     }
 
@@ -122,27 +128,38 @@ impl RelayState {
     /// If they were written by a release that is too new, or are no state that [`Self::encode`] writes.
     pub fn decode(state: &[u8]) -> Result<Box<Self>, StateError> {
         let mut fields = StateReader::new(state, VERSION)?;
-        let supervisor = Supervisor::read_state(&mut fields, READ_AT)?;
-        let (up, down) = (Pump::read_state(&mut fields)?, Pump::read_state(&mut fields)?);
+        let mut supervisor = Supervisor::read_state(&mut fields, READ_AT)?;
+        let (mut up, mut down) = (Pump::read_state(&mut fields)?, Pump::read_state(&mut fields)?);
         if (up.sender(), down.sender()) != (Sender::Client, Sender::Server) {
             return Err(StateError::Invalid("the sender of a direction"));
+        }
+        let (client, backend) = (read_peer(&mut fields)?, read_peer(&mut fields)?);
+        let queue_state = QueueState::unqueued(fields.bool()?);
+        let peer_took = fields.bool()?;
+        let cause = fields.option(read_cause)?.map(Box::new);
+        let breach = fields
+            .option(|fields| {
+                let (by, violation) = (read_party(fields)?, read_violation(fields)?);
+                Ok(Breach { by, violation, is_reported: fields.bool()? })
+            })?
+            .map(Box::new);
+        if !fields.is_at_end() {
+            let mut fields = fields.section()?;
+            supervisor.measures = Measures::read_state(&mut fields, READ_AT)?;
+            up.set_largest(fields.u64()?);
+            down.set_largest(fields.u64()?);
         }
         let relay = Relay {
             supervisor,
             up,
             down,
-            client: read_peer(&mut fields)?,
-            backend: read_peer(&mut fields)?,
-            queue_state: QueueState::unqueued(fields.bool()?),
-            peer_took: fields.bool()?,
-            cause: fields.option(read_cause)?.map(Box::new),
-            breach: fields
-                .option(|fields| {
-                    let (by, violation) = (read_party(fields)?, read_violation(fields)?);
-                    Ok(Breach { by, violation, is_reported: fields.bool()? })
-                })?
-                .map(Box::new),
-            shutdown: None,
+            client,
+            backend,
+            queue_state,
+            peer_took,
+            cause,
+            breach,
+            shutdown: None, // it has not begun
         };
         Ok(Box::new(Self { relay, at: READ_AT }))
     }

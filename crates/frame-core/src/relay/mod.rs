@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::fair_queue::{QueueState, yield_to_driver};
 use crate::handle::{Order, SessionHandle};
 use crate::head::Sender;
-use crate::outcome::{Cause, Exit, IDLE_CODE, LIFETIME_CODE, Outcome, Party, Snapshot, Traffic};
+use crate::outcome::{Cause, Exit, IDLE_CODE, LIFETIME_CODE, Outcome, Party, Snapshot};
 use crate::policy::{CLOSE_ANSWER_WAIT, CLOSE_WAIT, Policy};
 use crate::scanner::{Boundary, Scanner};
 use crate::supervisor::{Due, Supervisor};
@@ -171,13 +171,15 @@ struct Relay<T> {
 }
 
 // Every idle session holds one.
-const _: () = assert!(size_of::<Relay<()>>() <= 536);
+const _: () = assert!(size_of::<Relay<()>>() <= 552);
 
 impl<T> Relay<T> {
     fn snapshot(&self, now: Duration) -> Snapshot {
         Snapshot {
-            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
-            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
+            from_client: self.up.traffic(),
+            from_backend: self.down.traffic(),
+            waits: self.supervisor.measures.waits(now),
+            pings: self.supervisor.measures.pings(),
             idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         }
@@ -236,7 +238,7 @@ impl<T: Clock> Relay<T> {
         if let Some(shutdown) = &mut self.shutdown
             && let Poll::Ready((client, backend)) = shutdown.poll(cx, client, backend, late)
         {
-            return Poll::Ready(Ending::Over(self.outcome(client, backend)));
+            return Poll::Ready(Ending::Over(self.outcome(client, backend, now)));
         }
         if !silent && let Some(state) = self.freeze(handle, now) {
             return Poll::Ready(Ending::Frozen(state));
@@ -262,6 +264,7 @@ impl<T: Clock> Relay<T> {
         let mut taken = false;
         let tallies_before = (self.up.tally(), self.down.tally());
         let mut yields = 0;
+        let mut calm = true;
         let mut spare = None;
         let may_read = self.queue_state.may_read(cx);
         let quantum = if may_read { QUANTUM_LEN } else { 0 };
@@ -282,8 +285,9 @@ impl<T: Clock> Relay<T> {
                 if may_read {
                     self.queue_state.on_read(cx, 2 * QUANTUM_LEN - left.0 - left.1, quantum_is_read);
                 }
-                return true;
+                return calm;
             }
+            calm = false; // something may be due earlier now
             if self.up.wire_bytes() != wire_bytes_before {
                 self.supervisor.keepalive.on_bytes(now);
             }
@@ -294,6 +298,7 @@ impl<T: Clock> Relay<T> {
             taken |= self.down.take_progress();
             self.peer_took |= taken | self.up.take_progress();
             self.supervisor.keepalive.on_backlog(!self.down.is_reading(), taken, now);
+            self.supervisor.measures.on_waits(!self.down.is_reading(), !self.up.is_reading(), now);
             let idle = up.is_pending() && down.is_pending();
             for (party, event) in [(Party::Client, up), (Party::Backend, down)] {
                 match event {
@@ -364,6 +369,7 @@ impl<T: Clock> Relay<T> {
     /// | end | loss of `party`, unless it has closed | how it ended | [`CLOSE_WAIT`]; an end of the client is passed on |
     /// | failed sink | | the other peer takes no more bytes | [`CLOSE_WAIT`]; what it sent before is still read |
     /// | ping sent | | the wait for its answer begins | |
+    /// | pong | | how long it took | |
     ///
     /// The first three and the end are also the end of pings and of the idle timeout.
     fn on_event(&mut self, party: Party, event: Event, now: Duration) {
@@ -404,7 +410,8 @@ impl<T: Clock> Relay<T> {
                 self.peer(other(party)).write_error = Some(how);
                 self.supervisor.limit_wait(now);
             }
-            Event::PingSent => self.supervisor.keepalive.on_ping_sent(now),
+            Event::PingSent => self.supervisor.on_ping_sent(now),
+            Event::Pong => self.supervisor.on_pong(),
             Event::Yield => {}
         }
     }
@@ -509,12 +516,14 @@ impl<T: Clock> Relay<T> {
         self.supervisor.on_finish(now);
     }
 
-    fn outcome(&self, client: Exit, backend: Exit) -> Outcome {
+    fn outcome(&self, client: Exit, backend: Exit, now: Duration) -> Outcome {
         Outcome {
             // `shutdown` is only set when there is a cause.
             cause: self.cause.as_deref().cloned().unwrap_or(Cause::PongTimeout),
-            from_client: Traffic::new(self.up.tally(), self.up.wire_bytes()),
-            from_backend: Traffic::new(self.down.tally(), self.down.wire_bytes()),
+            from_client: self.up.traffic(),
+            from_backend: self.down.traffic(),
+            waits: self.supervisor.measures.waits(now),
+            pings: self.supervisor.measures.pings(),
             client,
             backend,
         }

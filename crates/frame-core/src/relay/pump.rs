@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::close::Close;
 use crate::head::Sender;
 use crate::keepalive::{Keepalive, PongOwner};
-use crate::outcome::Ended;
+use crate::outcome::{Ended, Traffic};
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::violation::Violation;
 
@@ -84,6 +84,8 @@ pub(super) enum Event {
     SinkFailed(Ended),
     /// The gateway's ping is on the network.
     PingSent,
+    /// The client has answered the latest ping of the gateway.
+    Pong,
     /// The rounds of this poll are used up; the other direction is next.
     Yield,
 }
@@ -298,6 +300,16 @@ impl Pump {
 
     pub(super) fn tally(&self) -> Tally {
         self.scanner.tally()
+    }
+
+    /// What it has carried.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic::new(self.tally(), self.wire_bytes, self.scanner.largest())
+    }
+
+    /// The largest message had so many bytes, in another process.
+    pub(super) fn set_largest(&mut self, largest: u64) {
+        self.scanner.set_largest(largest);
     }
 
     /// Whether the sink has taken something since this was last asked.
@@ -555,11 +567,13 @@ impl Pump {
                 }
                 (relayed, None)
             }
-            ControlKind::Pong(payload) => {
-                let client = self.scanner.sender() == Sender::Client;
-                let ours = client && keepalive.on_pong(&payload) == PongOwner::Gateway;
-                (relayed && !ours, None)
-            }
+            ControlKind::Pong(payload) => match self.scanner.sender() {
+                Sender::Server => (relayed, None),
+                Sender::Client => match keepalive.on_pong(&payload) {
+                    PongOwner::Gateway { is_latest } => (false, is_latest.then_some(Event::Pong)),
+                    PongOwner::Backend => (relayed, None),
+                },
+            },
             ControlKind::Close(close) => {
                 let passed = relayed && !self.intercept_close;
                 self.source = Source::Discard;

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER, UNAUTHORIZED};
 use frame_core::handle::{EndMode, Order};
 use http::Extensions;
-use tls_acceptor::{Certificates, ClientRules, PeerCertificate, Waiting};
+use tls_acceptor::{Certificates, ClientRules, Negotiated, PeerCertificate, Waiting};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -294,6 +294,8 @@ pub struct Tls {
     pub server_name: Option<Box<str>>,
     /// As the protocol calls it.
     pub version: &'static str,
+    /// What was agreed upon; `None`: in an earlier release, which did not say.
+    pub negotiated: Option<Negotiated>,
     /// What clients of the name have to show, and this one has; `None`: nothing.
     pub client: Option<Box<TlsClient>>,
 }

@@ -183,7 +183,9 @@ async fn handshake(
                     let certificate = accepted.client_certificate;
                     Box::new(TlsClient { rules, certificate })
                 });
-                let tls = Tls { server_name: accepted.server_name, version: accepted.version, client };
+                let negotiated = Some(accepted.negotiated);
+                let tls =
+                    Tls { server_name: accepted.server_name, version: accepted.version, negotiated, client };
                 Some((Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn))
             }
             Err(e) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use upgrade_handler::{Agreed, FalseAnswer, Handoff, Key, Repair, Upgrade, verify, verify_http2};
 
 use crate::context::Connection;
@@ -14,6 +14,7 @@ use crate::request::failure::Failure;
 use crate::request::http2;
 use crate::site::endpoint::Endpoint;
 use crate::site::upstream::{Protocol, Upstream};
+use crate::telemetry::record::ServerTimes;
 use crate::upstream::body::ToBackend;
 use crate::upstream::dial::dial;
 use crate::upstream::h1::connection::{IdleConnection, ResponseBody, SendRequestError};
@@ -59,7 +60,7 @@ impl Shaken {
     }
 }
 
-/// Sends a handshake that is ready to be passed on, with `lines` behind its fields.
+/// Sends a handshake that is ready to be passed on, with `lines` behind its fields, and notes how long that takes.
 ///
 /// # Errors
 /// Why there is no answer.
@@ -69,14 +70,18 @@ pub(super) async fn shake_hands(
     endpoint: &Arc<Endpoint>,
     head: &Parts,
     lines: &[u8],
+    times: &mut ServerTimes,
 ) -> Result<(response::Parts, Shaken), Failure> {
+    *times = ServerTimes::default();
     if upstream.connector.protocol == Protocol::Http2 {
         let opening = http2::open(connection, upstream, endpoint, head, lines);
+        let begun = Instant::now();
         if let Some((head, opened)) = Box::pin(opening).await? {
+            times.answered(begun);
             return Ok((head, Shaken::Http2(opened)));
         }
     }
-    let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines).await?;
+    let (head, answer) = shake_hands_http1(connection, upstream, endpoint, head, lines, times).await?;
     Ok((head, Shaken::Http1(answer)))
 }
 
@@ -86,27 +91,33 @@ async fn shake_hands_http1(
     endpoint: &Arc<Endpoint>,
     head: &Parts,
     lines: &[u8],
+    times: &mut ServerTimes,
 ) -> Result<(response::Parts, ResponseBody<BackendStream>), Failure> {
     let request = RequestWriter::new(head, lines, ToBackend::empty(), None);
     let request = match Box::pin(own_connection(connection, endpoint)).await {
-        Some(backend) => match send_in_time(backend, upstream, request).await? {
+        Some(backend) => match send_in_time(backend, upstream, request, times).await? {
             Err(SendRequestError::Retry { request, .. }) => *request,
             asked => return Ok(asked?),
         },
         None => request,
     };
+    let begun = Instant::now();
     let backend = IdleConnection::new(dial(upstream.connector, endpoint).await?);
-    Ok(send_in_time(backend, upstream, request).await??)
+    times.connected(begun);
+    Ok(send_in_time(backend, upstream, request, times).await??)
 }
 
 async fn send_in_time(
     backend: IdleConnection<BackendStream>,
     upstream: &Upstream,
     request: RequestWriter,
+    times: &mut ServerTimes,
 ) -> Result<Result<(response::Parts, ResponseBody<BackendStream>), SendRequestError>, Failure> {
     // No interim answers: clients of WebSockets take whatever is no 101 for a refusal, and the handshake with the
     // backend is our own.
+    let begun = Instant::now();
     let timed = timeout(upstream.response_timeout, backend.send_request(request, None)).await;
+    times.answered(begun);
     timed.map_err(|_| Failure::Timeout { after: upstream.response_timeout })
 }
 

@@ -358,7 +358,7 @@ pub(super) async fn upgrade(
             ready(&mut head);
             kept_head = keep(&head, &mut lines);
         }
-        match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines).await {
+        match shake_hands(connection, upstream, attempts.endpoint(), &head, &lines, report.times()).await {
             Ok((head, _)) if attempts.next_after_status(report, head.status) => {}
             Err(failure) if attempts.next_after(report, &failure) => {}
             shaken => break shaken,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 use http::request::Parts;
+use tokio::time::Instant;
 use upgrade_handler::{Agreed, Upgrade, accept};
 
 use crate::context::Connection;
@@ -33,8 +34,10 @@ pub(super) async fn upgrade(
     upgrade: &Upgrade,
 ) -> Result<Served, RequestError> {
     let attempts = Attempts::begin(connection, &server.upstream, report, hop, head, true).await?;
+    let begun = Instant::now();
     let dialed = dial(server.upstream.connector, attempts.endpoint()).await.map_err(Failure::from);
     let backend = dialed.inspect_err(|failure| attempts.note(report, failure))?;
+    report.times().connected(begun);
     attempts.answered(report, StatusCode::SWITCHING_PROTOCOLS);
     if let Some(socket) = backend.socket() {
         options::acknowledge(&socket);

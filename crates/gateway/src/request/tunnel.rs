@@ -99,9 +99,13 @@ pub(super) async fn open(
     report.received(progress.clone());
     let request = RequestWriter::new(&head, &lines, body, None);
     drop(head);
+    let times = report.times();
     let sent = async {
+        let begun = Instant::now();
         let idle = IdleConnection::new(dial(upstream.connector, attempts.endpoint()).await?);
+        times.connected(begun);
         progress.touch();
+        let begun = Instant::now();
         let timer = pin!(sleep_until(Instant::now() + upstream.response_timeout));
         let sent = tokio::select! {
             biased;
@@ -110,6 +114,7 @@ pub(super) async fn open(
                 return Err(Failure::Timeout { after: upstream.response_timeout });
             }
         };
+        times.answered(begun);
         match sent {
             Err(_) if progress.is_stalled() => Err(Failure::ClientStalled),
             sent => sent.map_err(Failure::from),

@@ -21,7 +21,7 @@ use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
 use crate::telemetry::live;
 use crate::telemetry::peer::cut;
-use crate::telemetry::record::{Kind, Record, protocol};
+use crate::telemetry::record::{Kind, Record, ServerTimes, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
@@ -60,6 +60,8 @@ pub(crate) struct Report {
     redials: Option<u32>,
     /// Of a session: what its client has sent more of than it may.
     limit: Option<RateLimit>,
+    /// Of a session: how long its server took.
+    times: ServerTimes,
 }
 
 impl Report {
@@ -92,6 +94,7 @@ impl Report {
             identity: None,
             redials: None,
             limit: None,
+            times: ServerTimes::default(),
         })
     }
 
@@ -155,6 +158,11 @@ impl Report {
     /// The request's body, for its length.
     pub(crate) fn received(&mut self, progress: Arc<UploadProgress>) {
         self.received = Some(progress);
+    }
+
+    /// How long the server takes that is to have the session.
+    pub(crate) fn times(&mut self) -> &mut ServerTimes {
+        &mut self.times
     }
 
     /// The id that the request has on its way.
@@ -287,6 +295,7 @@ impl Report {
             client: self.client,
             server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             tls: tls.map(|tls| tls.version),
+            negotiated: tls.and_then(|tls| tls.negotiated),
             version: self.version,
             method: &self.method,
             host: self.host.as_deref(),
@@ -295,6 +304,7 @@ impl Report {
             generation: self.generation,
             backend: self.asked_backend().map(|endpoint| &*endpoint.address),
             backend_protocol: self.is_over_http2.then(|| protocol(Version::HTTP_2)),
+            times: self.times,
             status: self.status,
             upgrade: self.upgrade.as_deref(),
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),

@@ -16,6 +16,10 @@ pub(super) trait Fields {
     fn word(&mut self, name: &'static str, value: &str);
     /// A value that never needs quotes in logfmt, such as an address.
     fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String));
+    /// Milliseconds, with three digits behind the point.
+    fn millis(&mut self, name: &'static str, us: u32);
+    /// Yes or no.
+    fn flag(&mut self, name: &'static str, value: bool);
     /// A number.
     fn number(&mut self, name: &'static str, value: impl Integer);
 }
@@ -64,6 +68,16 @@ impl Fields for TextFields<'_> {
         write(self.out);
     }
 
+    fn millis(&mut self, name: &'static str, us: u32) {
+        self.name(name);
+        write_millis(us, self.out);
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.name(name);
+        self.out.push_str(if value { "true" } else { "false" });
+    }
+
     fn number(&mut self, name: &'static str, value: impl Integer) {
         self.name(name);
         self.out.push_str(itoa::Buffer::new().format(value));
@@ -104,8 +118,40 @@ impl Fields for JsonFields<'_> {
         self.0.push('"');
     }
 
+    fn millis(&mut self, name: &'static str, us: u32) {
+        self.name(name);
+        write_millis(us, self.0);
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.name(name);
+        self.0.push_str(if value { "true" } else { "false" });
+    }
+
     fn number(&mut self, name: &'static str, value: impl Integer) {
         self.name(name);
         self.0.push_str(itoa::Buffer::new().format(value));
+    }
+}
+
+/// `12.034`
+pub(super) fn write_millis(us: u32, out: &mut String) {
+    out.push_str(itoa::Buffer::new().format(us / 1000));
+    let mut digits = itoa::Buffer::new();
+    out.push('.');
+    out.push_str(&digits.format(1000 + us % 1000)[1..]); // with the zeros in front
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn microseconds_are_shown_as_milliseconds() {
+        for (us, text) in [(0, "0.000"), (7, "0.007"), (1_020, "1.020"), (12_345_678, "12345.678")] {
+            let mut out = String::new();
+            write_millis(us, &mut out);
+            assert_eq!(out, text);
+        }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use frame_core::handle::RateLimit;
-use frame_core::outcome::{Cause, Outcome, Party};
+use frame_core::outcome::{Cause, Outcome, Party, RoundTrips, Waits};
+use tls_acceptor::Alpn;
 use tracing::Level;
 
 use super::address::{write_address, write_ip};
@@ -11,7 +12,7 @@ use super::combined;
 use super::fields::{Fields, JsonFields, TextFields};
 use super::live;
 use super::peer::cut;
-use super::record::{Kind, Record};
+use super::record::{Kind, Record, ServerTimes};
 use super::stamp::Stamp;
 use crate::site::route_id::RouteId;
 
@@ -134,6 +135,7 @@ pub(super) fn fields(record: &Record<'_>, out: &mut impl Fields) {
             if let Some(id) = id {
                 out.number("id", id);
             }
+            begun(record, out);
             match outcome {
                 Some(outcome) => ended(outcome, record.upgrade, out),
                 None => {
@@ -146,7 +148,23 @@ pub(super) fn fields(record: &Record<'_>, out: &mut impl Fields) {
     }
 }
 
-/// How a session has ended.
+/// How a session has begun.
+fn begun(record: &Record<'_>, out: &mut impl Fields) {
+    if let Some(negotiated) = record.negotiated {
+        out.string("tls_suite", negotiated.suite());
+        string(out, "tls_group", negotiated.group());
+        out.flag("tls_resumed", negotiated.is_resumed());
+        string(out, "alpn", negotiated.alpn().map(Alpn::as_str));
+    }
+    let ServerTimes { connect_us, answer_us } = record.times;
+    for (name, time) in [("connect_ms", connect_us), ("answer_ms", answer_us)] {
+        if let Some(us) = time {
+            out.millis(name, us.get());
+        }
+    }
+}
+
+/// How a session has ended, and what it was like.
 fn ended(outcome: &Outcome, upgrade: Option<&str>, out: &mut impl Fields) {
     let (up, down) = (outcome.from_client, outcome.from_backend);
     // Another protocol has neither codes nor messages.
@@ -156,16 +174,40 @@ fn ended(outcome: &Outcome, upgrade: Option<&str>, out: &mut impl Fields) {
         out.number("close_code", outcome.cause.close_code());
     }
     out.shown("cause", &outcome.cause); // at most a Close's reason is a peer's: 123 bytes
-    string(out, "upgrade", upgrade);
-    for (messages, bytes, traffic) in
-        [("received_messages", "received_bytes", up), ("sent_messages", "sent_bytes", down)]
+    if let Cause::Closed { close, .. } = &outcome.cause
+        && !close.reason.is_empty()
     {
+        out.string("close_reason", &close.reason);
+    }
+    string(out, "upgrade", upgrade);
+    for ([messages, bytes, largest, wire], traffic) in [(RECEIVED, up), (SENT, down)] {
         if is_websocket {
             out.number(messages, traffic.messages);
         }
         out.number(bytes, traffic.payload_bytes);
+        if is_websocket {
+            out.number(largest, traffic.largest);
+            out.number(wire, traffic.wire_bytes);
+        }
+    }
+    let Waits { client_ms, backend_ms } = outcome.waits;
+    for (name, waited) in [("client_wait_ms", client_ms), ("backend_wait_ms", backend_ms)] {
+        if waited > 0 {
+            out.number(name, waited);
+        }
+    }
+    if let Some(RoundTrips { last_us, min_us, max_us }) = outcome.pings {
+        for (name, us) in [("ping_ms", last_us), ("ping_min_ms", min_us), ("ping_max_ms", max_us)] {
+            out.millis(name, us);
+        }
     }
 }
+
+/// Names of what came from the client.
+const RECEIVED: [&str; 4] =
+    ["received_messages", "received_bytes", "received_largest", "received_wire_bytes"];
+/// Names of what came from the backend.
+const SENT: [&str; 4] = ["sent_messages", "sent_bytes", "sent_largest", "sent_wire_bytes"];
 
 fn string(out: &mut impl Fields, name: &'static str, value: Option<&str>) {
     if let Some(value) = value {
@@ -179,6 +221,7 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::time::UNIX_EPOCH;
 
     use frame_core::close::Close;
@@ -187,6 +230,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
     use support::logfmt;
+    use tls_acceptor::Negotiated;
     use tokio::time::Instant;
 
     use super::*;
@@ -200,6 +244,7 @@ mod tests {
             client: "2001:db8::1".parse().unwrap(),
             server_name: Some("domain.com"),
             tls: Some("TLSv1.3"),
+            negotiated: Negotiated::from_bytes([0x13, 1, 0x11, 0xEC, 2, 0]),
             version: Version::HTTP_2,
             method: &Method::GET,
             host: Some("domain.com"),
@@ -208,6 +253,7 @@ mod tests {
             generation: 3,
             backend: Some("127.0.0.1:8282"),
             backend_protocol: None,
+            times: ServerTimes { connect_us: NonZeroU32::new(412), answer_us: NonZeroU32::new(71_005) },
             status: Some(StatusCode::OK),
             upgrade: None,
             request_bytes: Some(5),
@@ -218,6 +264,11 @@ mod tests {
             limit: None,
             kind,
         }
+    }
+
+    /// Without TLS and a server.
+    fn plain<'a>(route: &'a RouteId, kind: Kind<'a>) -> Record<'a> {
+        Record { negotiated: None, times: ServerTimes::default(), ..record(route, kind) }
     }
 
     fn line(format: LineFormat, record: &Record<'_>) -> String {
@@ -255,24 +306,37 @@ mod tests {
         let close = Close { code: Some(1001), reason: "\"bye\"".into() };
         let mut outcome = Outcome {
             cause: Cause::Closed { by: Party::Client, close },
-            from_client: Traffic { messages: 1, payload_bytes: 2, wire_bytes: 3 },
-            from_backend: Traffic { messages: 4, payload_bytes: 5, wire_bytes: 6 },
+            from_client: Traffic { messages: 1, payload_bytes: 2, wire_bytes: 8, largest: 2 },
+            from_backend: Traffic { messages: 4, payload_bytes: 5, wire_bytes: 13, largest: 3 },
+            waits: Waits { client_ms: 17, backend_ms: 0 },
+            pings: Some(RoundTrips { last_us: 20_001, min_us: 950, max_us: 1_200_000 }),
             client: Exit::Orderly,
             backend: Exit::Orderly,
         };
         let session = record(&route, Kind::Session { id: Some(9), outcome: Some(&outcome) });
         let end = concat!(
-            r#"id=9 ended_by="client" close_code=1001 cause="closed by client (1001 \"\\\"bye\\\"\")" "#,
-            "received_messages=1 received_bytes=2 sent_messages=4 sent_bytes=5"
+            r#"id=9 tls_suite="TLS_AES_128_GCM_SHA256" tls_group="X25519MLKEM768" tls_resumed=false alpn="h2" "#,
+            r#"connect_ms=0.412 answer_ms=71.005 ended_by="client" close_code=1001 "#,
+            r#"cause="closed by client (1001 \"\\\"bye\\\"\")" close_reason="\"bye\"" "#,
+            "received_messages=1 received_bytes=2 received_largest=2 received_wire_bytes=8 ",
+            "sent_messages=4 sent_bytes=5 sent_largest=3 sent_wire_bytes=13 ",
+            "client_wait_ms=17 ping_ms=20.001 ping_min_ms=0.950 ping_max_ms=1200.000"
         );
         assert_eq!(line(TEXT, &session), format!("{begin} session {common} {end}"));
-        let other = Record { upgrade: Some("tcp"), ..session };
-        let end = r#"id=9 ended_by="client" cause="closed by client (1001 \"\\\"bye\\\"\")" upgrade="tcp" received_bytes=2 sent_bytes=5"#;
+        let json: Value = serde_json::from_str(&line(LineFormat::Json, &session)).unwrap();
+        assert_eq!((&json["connect_ms"], &json["tls_resumed"]), (&Value::from(0.412), &Value::from(false)));
+        outcome.cause = Cause::Finished { first: Party::Client };
+        let other = Kind::Session { id: Some(9), outcome: Some(&outcome) };
+        let other = Record { upgrade: Some("tcp"), ..plain(&route, other) };
+        let end = concat!(
+            r#"id=9 ended_by="client" cause="both streams have ended, that of the client first" upgrade="tcp" "#,
+            "received_bytes=2 sent_bytes=5 client_wait_ms=17 ping_ms=20.001 ping_min_ms=0.950 ping_max_ms=1200.000"
+        );
         assert_eq!(line(TEXT, &other), format!("{begin} session {common} {end}"));
         outcome.cause = Cause::Lost { party: Party::Backend, how: frame_core::outcome::Ended::Eof };
         let lost = record(&route, Kind::Session { id: None, outcome: Some(&outcome) });
         assert!(line(TEXT, &lost).starts_with("2025-11-30T01:22:16.123456Z  WARN session peer="));
-        let cut = record(&route, Kind::Session { id: None, outcome: None });
+        let cut = plain(&route, Kind::Session { id: None, outcome: None });
         let end = r#"ended_by="gateway" close_code=1006 cause="cut: the gateway has ended (drain_timeout, or a second signal)""#;
         assert_eq!(line(TEXT, &cut), format!("{} session {common} {end}", begin.replace("INFO", "WARN")));
     }
@@ -288,6 +352,8 @@ mod tests {
                 cause: Cause::Closed { by: Party::Client, close },
                 from_client: Traffic::default(),
                 from_backend: Traffic::default(),
+                waits: Waits::default(),
+                pings: None,
                 client: Exit::Orderly,
                 backend: Exit::Orderly,
             };
@@ -305,6 +371,7 @@ mod tests {
             let object: Value = serde_json::from_str(&json).unwrap();
             for (name, value) in
                 [("host", &*host), ("path", &*path), ("subject", &*cut(&subject)), ("cause", &*outcome.cause.to_string())]
+                .into_iter().chain((!reason.is_empty()).then_some(("close_reason", &*reason)))
             {
                 let found = pairs.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref());
                 prop_assert_eq!(found, Some(value));

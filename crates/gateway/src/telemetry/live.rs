@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::fields::Fields;
+use super::fields::{Fields, write_millis};
 use super::peer::{cut, printable};
 
 const OPENED: &str = "session opened";
@@ -166,6 +166,14 @@ impl Fields for Values {
         let mut value = String::new();
         write(&mut value);
         self.0.push((name, value));
+    }
+
+    fn millis(&mut self, name: &'static str, us: u32) {
+        self.bare(name, |out| write_millis(us, out));
+    }
+
+    fn flag(&mut self, name: &'static str, value: bool) {
+        self.shown(name, &value);
     }
 
     fn number(&mut self, name: &'static str, value: impl Integer) {

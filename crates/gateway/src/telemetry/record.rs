@@ -2,11 +2,13 @@
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use frame_core::handle::RateLimit;
 use frame_core::outcome::Outcome;
 use http::{Method, StatusCode, Version};
+use tls_acceptor::Negotiated;
 use tokio::time::{Duration, Instant};
 
 use crate::site::route_id::RouteId;
@@ -22,6 +24,8 @@ pub struct Record<'a> {
     pub server_name: Option<&'a str>,
     /// The version of TLS; `None`: plain text.
     pub tls: Option<&'static str>,
+    /// What its handshake has agreed upon; `None`: plain text, or in an earlier release, which did not say.
+    pub negotiated: Option<Negotiated>,
     /// Of HTTP.
     pub version: Version,
     /// The request's method.
@@ -38,6 +42,8 @@ pub struct Record<'a> {
     pub backend: Option<&'a str>,
     /// The version of HTTP that it was asked with, if that is not HTTP/1.1.
     pub backend_protocol: Option<&'static str>,
+    /// How long the server took; of sessions.
+    pub times: ServerTimes,
     /// What the client was answered.
     pub status: Option<StatusCode>,
     /// The protocol that its session speaks; `None`: WebSocket, or there is none.
@@ -56,6 +62,32 @@ pub struct Record<'a> {
     pub redials: Option<u32>,
     /// What it was.
     pub kind: Kind<'a>,
+}
+
+/// How long a session's server took, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerTimes {
+    /// To a connection, with its TLS; `None`: there was one.
+    pub connect_us: Option<NonZeroU32>,
+    /// From the handshake that it was sent to its answer.
+    pub answer_us: Option<NonZeroU32>,
+}
+
+impl ServerTimes {
+    /// The connection that was begun then is there.
+    pub(crate) fn connected(&mut self, begun: Instant) {
+        self.connect_us = Some(micros(begun.elapsed()));
+    }
+
+    /// What was sent then has its answer.
+    pub(crate) fn answered(&mut self, begun: Instant) {
+        self.answer_us = Some(micros(begun.elapsed()));
+    }
+}
+
+fn micros(duration: Duration) -> NonZeroU32 {
+    let us = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    NonZeroU32::new(us).unwrap_or(NonZeroU32::MIN)
 }
 
 /// A request, or the session that it became.

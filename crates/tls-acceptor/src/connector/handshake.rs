@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustls::ProtocolVersion::TLSv1_3;
 use rustls::client::UnbufferedClientConnection;
+use rustls::crypto::SupportedKxGroup;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{ClientConfig, Error, HandshakeKind, InvalidMessage};
 use rustls_pki_types::ServerName;
@@ -115,6 +116,7 @@ impl Handshake {
         let alpn = tls.alpn_protocol().map(Into::into);
         let resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
         let version = tls.protocol_version();
+        let group = tls.negotiated_key_exchange_group().map(SupportedKxGroup::name);
         let suite = tls.negotiated_cipher_suite().ok_or(Error::HandshakeNotComplete)?;
         let (keys, kernel) = tls.dangerous_into_kernel_connection()?;
         let secrets = if version == Some(TLSv1_3) {
@@ -126,8 +128,18 @@ impl Handshake {
         let secrets = Secrets { peer, own };
         let tickets = TicketReader::new((version == Some(TLSv1_3)).then_some(kernel));
         let wire = wire.get(shown..).unwrap_or_default().to_vec();
-        let finished =
-            Finished { version, suite, keys, secrets, unsent: out, wire, alpn, certificates: None, resumed };
+        let finished = Finished {
+            version,
+            suite,
+            keys,
+            secrets,
+            unsent: out,
+            wire,
+            alpn,
+            certificates: None,
+            resumed,
+            group,
+        };
         Ok((finished, tickets))
     }
 }

@@ -21,10 +21,10 @@ use tokio::net::TcpStream;
 
 pub use self::error::{ConnectError, ConnectorError};
 use self::handshake::Handshake;
-use crate::acceptor::Alpn;
 use crate::handshake::SecretCapture;
 use crate::material;
 use crate::name::normalize;
+use crate::negotiated::Alpn;
 use crate::stream::TlsStream;
 
 /// The name that a server's certificate has to be valid for. Servers are told it (RFC 6066 §3), unless it is an address.

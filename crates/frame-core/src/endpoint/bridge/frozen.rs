@@ -11,7 +11,7 @@ use crate::frame_reader::PART_LEN;
 use crate::handle::SessionHandle;
 
 /// What this release knows. Raised with each field that is added.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 

@@ -88,6 +88,6 @@ fn samples_of_the_format_are_understood() {
         include_str!("../../../tests/samples/redialling.hex"),
         include_str!("../../../tests/samples/leaving.hex"),
     ] {
-        check_sample(sample, |state| RedialState::decode(state).map(|state| state.encode()));
+        check_sample(sample, |sample| sample, |state| RedialState::decode(state).map(|state| state.encode()));
     }
 }

@@ -409,7 +409,7 @@ impl From<Entry> for Seen {
 impl Seen {
     fn session(self, id: u64, snapshot: Option<Snapshot>) -> SessionInfo {
         let mut session = SessionInfo { id, age_ms: millis(self.started.elapsed()), ..self.session };
-        if let Some(Snapshot { from_client, from_backend, idle, is_closing }) = snapshot {
+        if let Some(Snapshot { from_client, from_backend, idle, is_closing, .. }) = snapshot {
             if is_closing {
                 session.state = state(true).to_owned();
             }

@@ -37,6 +37,7 @@ use crate::site::redial_queue::Handshake;
 use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
 use crate::site::upstream::{Ask, Unavailable, Upstream};
+use crate::telemetry::record::ServerTimes;
 use crate::upstream::forward::append_lines;
 use crate::upstream::h1::encode::{Coding, put_head};
 use crate::upstream::stream::BackendStream;
@@ -413,7 +414,8 @@ impl Shared {
             Arc::new(endpoint.for_client(encode(version, (self.client, port).into(), connection.local)))
         });
         let endpoint = own.as_ref().unwrap_or(endpoint);
-        let (head, shaken) = shake_hands(connection, upstream, endpoint, &head, &lines).await?;
+        let times = &mut ServerTimes::default(); // those of its first server are in its line
+        let (head, shaken) = shake_hands(connection, upstream, endpoint, &head, &lines, times).await?;
         if head.status.is_client_error() {
             return Ok(Asked::Refused(refusal(&head)));
         }

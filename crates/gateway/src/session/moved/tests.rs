@@ -1,9 +1,10 @@
 //! Records of this release, and of those before it: a sample of each version has to be understood for ever.
 
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 
 use frame_core::metered::{OnLimit, Rate, Rates};
-use tls_acceptor::ClientRules;
+use tls_acceptor::{ClientRules, Negotiated};
 
 use super::*;
 use crate::context::identity::Identity;
@@ -74,20 +75,33 @@ async fn a_sample_of_the_format_is_understood_and_written_again() {
     assert!(scene.worker.sessions.is_empty());
 }
 
+/// What an earlier release has not written of a relay: a section which says that nothing has been measured.
+const NOT_MEASURED: [u8; 43] = {
+    let mut section = [0; 43];
+    section[3] = 39; // its length
+    section
+};
+
 /// What this release writes of the sample, which is of version 1: behind its report, that there is no identity, no
-/// field by which the client is counted, no other protocol, no body, and no rules for its certificate; at the end, that
-/// there is no meter.
+/// field by which the client is counted, no other protocol, no body, no rules for its certificate, nothing of what its
+/// handshake has agreed upon, and no times; behind its relay, that nothing has been measured; at the end, that there is
+/// no meter.
 fn with_nothing_new(mut sample: Vec<u8>) -> Vec<u8> {
-    let len = |sample: &[u8], at: usize| u32::from_be_bytes(sample[at..at + 4].try_into().unwrap());
-    let report = REPORT;
-    let report_len = len(&sample, report);
-    let end = report + 4 + usize::try_from(report_len).unwrap();
-    sample.splice(end..end, [0; 5]);
-    sample.push(0);
-    for (at, len) in [(1, len(&sample, 1) + 6), (report, report_len + 5)] {
+    let end = sample.len();
+    insert(&mut sample, end, &[0], &[1]);
+    insert(&mut sample, end, &NOT_MEASURED, &[1, 474, 479]);
+    insert(&mut sample, 249, &[0; 14], &[1, REPORT]);
+    sample
+}
+
+/// Inserts bytes into sections and fields whose lengths are at `lengths`.
+fn insert(sample: &mut Vec<u8>, at: usize, bytes: &[u8], lengths: &[usize]) {
+    sample.splice(at..at, bytes.iter().copied());
+    for &at in lengths {
+        let len =
+            u32::from_be_bytes(sample[at..at + 4].try_into().unwrap()) + u32::try_from(bytes.len()).unwrap();
         sample[at..at + 4].copy_from_slice(&len.to_be_bytes());
     }
-    sample
 }
 
 #[tokio::test]
@@ -106,6 +120,23 @@ async fn who_the_client_is_moves_and_is_not_left_to_an_earlier_release() {
     let expired = scene.worker.sessions.take_expired(1_900_000_000);
     assert_eq!(expired.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [4711]);
     assert!(scene.worker.sessions.take_expired(u64::MAX).is_empty(), "each once");
+}
+
+#[tokio::test]
+async fn what_was_agreed_upon_and_how_long_the_server_took_moves() {
+    let scene = Scene::new("");
+    let (mut session, _) = restore(&scene, &sample()).unwrap();
+    let negotiated = Negotiated::from_bytes([0x13, 1, 0, 0x1D, 2, 1]).unwrap();
+    session.report.negotiate_for_test(negotiated);
+    session.report.times().connect_us = NonZeroU32::new(412);
+    session.report.times().answer_us = NonZeroU32::new(70_000);
+    let times = *session.report.times();
+    let state = take_apart(session).unwrap().state;
+    assert_eq!(state[0], 1, "an earlier release leaves them out");
+    let (mut session, _) = restore(&scene, &state).unwrap();
+    assert_eq!(*session.report.times(), times);
+    let tls = session.report.connection().tls.as_ref().unwrap();
+    assert_eq!(tls.negotiated, Some(negotiated));
 }
 
 #[tokio::test]
@@ -133,7 +164,7 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 7"), "{error}");
+    assert!(error.contains("needs a reader of version 8"), "{error}");
     // Fields of a later release that can be done without are skipped.
     let mut longer = with_nothing_new(state);
     longer.extend_from_slice(b"later");
@@ -160,7 +191,10 @@ async fn a_sample_of_a_session_between_two_servers_is_understood_and_written_aga
     assert!(matches!(&session.still, Still::Redial(still) if still.server.is_none()));
     let seen = scene.worker.sessions.get(4711).unwrap();
     assert_eq!(seen.who.redial.status().map(|status| status.redials()), Some(2));
+    // Of version 6: what was measured of its relay, and what its report says of its handshake and of times, is new.
     let (mut expect, mut written) = (state, take_apart(session).unwrap().state.to_vec());
+    insert(&mut expect, 748, &NOT_MEASURED, &[1, 496, 501, 505, 510]);
+    insert(&mut expect, 270, &[0; 9], &[1, REPORT]);
     let lived = expect.len() - 9; // it is followed by no meter
     for at in TIMES.into_iter().chain([lived]) {
         expect[at..at + 8].fill(0);

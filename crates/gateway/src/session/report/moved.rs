@@ -1,12 +1,13 @@
 //! What is known of a session, on its way to another process.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Version};
 use net_io::state::{StateError, StateReader, StateWriter};
-use tls_acceptor::ClientRules;
+use tls_acceptor::{ClientRules, Negotiated};
 use tokio::time::Instant;
 
 use super::Report;
@@ -17,6 +18,7 @@ use crate::net::limits::ClientLimits;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::Assignment;
+use crate::telemetry::record::ServerTimes;
 use crate::upstream::body::UploadProgress;
 
 /// How a session counts as one of its client's: by this value of a field, or by its address.
@@ -52,6 +54,7 @@ impl Report {
             identity,
             redials: _, // the session's
             limit: _,   // of one that has ended
+            times,
         } = &self;
         let Connection {
             peer,
@@ -69,7 +72,7 @@ impl Report {
             out.bytes(local.to_string().as_bytes());
             out.bytes(listener.as_bytes());
             out.option(tls.as_ref(), |out, tls| {
-                let Tls { server_name, version, client: _ } = tls; // below
+                let Tls { server_name, version, negotiated: _, client: _ } = tls; // below
                 out.bytes(version.as_bytes());
                 out.option(server_name.as_deref(), |out, name| out.bytes(name.as_bytes()));
             });
@@ -95,6 +98,12 @@ impl Report {
             out.option(upgrade.as_deref(), |out, protocol| out.bytes(protocol.as_bytes()));
             out.option(received.as_deref(), |out, progress| out.u64(progress.bytes()));
             out.option(self.client_rules(), |out, rules| out.array(&rules.to_bytes()));
+            let negotiated = tls.as_ref().and_then(|tls| tls.negotiated);
+            out.option(negotiated, |out, negotiated| out.array(&negotiated.to_bytes()));
+            let ServerTimes { connect_us, answer_us } = *times;
+            for time in [connect_us, answer_us] {
+                out.u32(time.map_or(0, NonZeroU32::get));
+            }
         });
     }
 
@@ -117,7 +126,12 @@ impl Report {
                 "TLSv1.3" => "TLSv1.3",
                 _ => return Err(StateError::Invalid("a version of TLS")),
             };
-            Ok(Tls { version, server_name: fields.option(StateReader::text)?.map(Into::into), client: None })
+            Ok(Tls {
+                version,
+                server_name: fields.option(StateReader::text)?.map(Into::into),
+                negotiated: None,
+                client: None,
+            })
         })?;
         let age = fields.duration()?;
         let mut report = Box::new(Self {
@@ -163,6 +177,7 @@ impl Report {
             identity: None,
             redials: None,
             limit: None,
+            times: ServerTimes::default(),
         });
         worker.under_way.began(report.version == Version::HTTP_2);
         let mut counts = fields.bool()?.then(CountedBy::default);
@@ -188,6 +203,17 @@ impl Report {
                 tls.client = client;
             }
         }
+        if !fields.is_at_end() {
+            let negotiated = fields.option(|fields| {
+                Negotiated::from_bytes(fields.array()?)
+                    .ok_or(StateError::Invalid("what a TLS handshake has agreed upon"))
+            })?;
+            if let Some(tls) = Arc::get_mut(&mut report.connection).and_then(|alone| alone.tls.as_mut()) {
+                tls.negotiated = negotiated;
+            }
+            let [connect_us, answer_us] = [fields.u32()?, fields.u32()?].map(NonZeroU32::new);
+            report.times = ServerTimes { connect_us, answer_us };
+        }
         Ok((report, counts))
     }
 
@@ -210,6 +236,13 @@ impl Report {
             let client = quotas.client(route, &access.per, self.client, &headers, self.subject());
             self.place = quotas.session(client, u32::MAX).map(|place| Box::new(place.of_value(value)));
         }
+    }
+
+    /// As if the handshake had agreed upon this.
+    #[cfg(test)]
+    pub(in crate::session) fn negotiate_for_test(&mut self, negotiated: Negotiated) {
+        let connection = Arc::get_mut(&mut self.connection).unwrap();
+        connection.tls.as_mut().unwrap().negotiated = Some(negotiated);
     }
 
     /// Its line says who its client is, and it ends when that is no longer valid: an earlier release would not do it.
