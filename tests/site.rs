@@ -96,22 +96,65 @@ async fn fixed_answers() {
     assert_eq!(answer.status(), 404);
 }
 
-/// Also where no route is found, whose `error_pages` would decide.
+/// Whatever a route does, and where there is none.
 #[tokio::test]
 async fn a_client_that_accepts_json_alone_is_told_errors_so() {
-    let gateway = start("[[route]]\nhost = \"default.test\"\npath = \"/ping\"\nrespond = 200\n");
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate"));
+    std::fs::create_dir(setup.path().join("www")).unwrap();
+    std::fs::write(setup.path().join("htpasswd"), "alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n").unwrap();
+    let route =
+        |path: &str, more: String| format!("[[route]]\nhost = \"default.test\"\npath = \"{path}\"\n{more}\n");
+    let respond = |access: &str| format!("respond = 200\naccess = {{ {access} }}");
+    let gateway = start_in(
+        setup,
+        &(route("/ping", "respond = 200".to_owned())
+            + &route("/down", format!("proxy = \"http://{}\"", Backend::unreachable()))
+            + &route("/files", "files = { directory = \"www\" }".to_owned())
+            + &route("/denied", respond("deny = [\"0.0.0.0/0\"]"))
+            + &route("/password", respond("basic = { file = \"htpasswd\" }"))
+            + &route(
+                "/edited",
+                "files = { directory = \"www\" }\nresponse_headers.remove = \"X\"".to_owned(),
+            )),
+    );
     let json = "application/json";
-    let text = "text/plain; charset=utf-8";
-    for (method, accept, status, content_type, body) in [
-        (Method::GET, json, 404, json, "{\"status\":404,\"error\":\"Not Found\"}\n"),
-        (Method::TRACE, json, 405, json, "{\"status\":405,\"error\":\"Method Not Allowed\"}\n"),
-        (Method::GET, "application/json, */*", 404, text, "404 Not Found: no route for this host and path\n"),
+    for (method, path, status, reason) in [
+        (Method::GET, "/none", 404, "Not Found"),
+        (Method::TRACE, "/none", 405, "Method Not Allowed"),
+        (Method::GET, "/down", 502, "Bad Gateway"),
+        (Method::GET, "/files/none", 404, "Not Found"),
+        (Method::POST, "/files/none", 405, "Method Not Allowed"),
+        (Method::GET, "/denied", 403, "Forbidden"),
+        (Method::GET, "/password", 401, "Unauthorized"),
+        (Method::GET, "/edited/none", 404, "Not Found"),
+        (Method::GET, "/ping/%2e%2e", 400, "Bad Request"),
     ] {
-        both(&gateway, method.clone(), "/none", &[("accept", accept)], |answer| {
-            assert_eq!((answer.status, answer.get("content-type")), (status, Some(content_type)), "{method}");
-            assert_eq!(answer.text(), body, "{method}");
+        let expect = format!("{{\"status\":{status},\"error\":\"{reason}\"}}\n");
+        both(&gateway, method.clone(), path, &[("accept", json)], |answer| {
+            assert_eq!((answer.status, answer.get("content-type")), (status, Some(json)), "{method} {path}");
+            assert_eq!(answer.text(), expect, "{method} {path}");
         })
         .await;
+    }
+    // A handshake where there is no WebSocket service.
+    let fields = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Accept", json),
+    ];
+    let answer = http1(&gateway, &Method::GET, "/ping", &fields).await;
+    assert_eq!((answer.status, answer.get("content-type")), (404, Some(json)));
+    for accept in ["application/json, */*", "text/html,application/json", "*/*", "text/plain"] {
+        for path in ["/none", "/down", "/files/none"] {
+            both(&gateway, Method::GET, path, &[("accept", accept)], |answer| {
+                let expect = Some("text/plain; charset=utf-8");
+                assert_eq!(answer.get("content-type"), expect, "{accept} {path}");
+                assert!(answer.text().starts_with(&answer.status.to_string()), "{}", answer.text());
+            })
+            .await;
+        }
     }
 }
 

@@ -131,7 +131,8 @@ options! {
     /// Whether answers are compressed, by zstd or gzip. Leave it off where answers carry secrets beside what a client has
     /// sent (BREACH).
     compress: OrTable<CompressOptions>, optional;
-    /// Pages in place of errors of the gateway, at most 1 MiB each. Clients that accept JSON and no page get that.
+    /// Pages in place of errors of the gateway, at most 1 MiB each. A client that accepts JSON and no page gets JSON, with
+    /// and without this option.
     error_pages: PageFiles, optional;
     /// Whether `error_pages` also stand in place of errors of the backend.
     intercept_errors: Boolean, default = false;

@@ -28,7 +28,6 @@ pub(super) struct Aside {
     route: Arc<Route>,
     facts: Facts,
     allowed: Option<Allowed>,
-    wants_json: bool,
     /// How the client wants the answer compressed.
     coding: Option<Coding>,
 }
@@ -48,9 +47,8 @@ impl Aside {
             report.request_id(&facts.request_id);
         }
         let allowed = extras.cors.as_ref().map(|cors| Allowed::judge(cors, &head.headers));
-        let wants_json = extras.pages.is_some() && pages::wants_json(&head.headers);
         let coding = extras.compress.as_ref().and_then(|_| compress::wanted(&head.headers, &head.method));
-        Self { route: route.clone(), facts, allowed, wants_json, coding }
+        Self { route: route.clone(), facts, allowed, coding }
     }
 
     /// The answer to a preflight request; `None` if the request is none.
@@ -98,13 +96,13 @@ impl Aside {
         edits
     }
 
-    /// Finishes an answer. `is_tls`: the client's connection is encrypted.
-    pub(super) fn finish(self, is_tls: bool, served: &mut Served) {
+    /// Finishes an answer. `is_tls`: the client's connection is encrypted; `wants_json`: the client accepts no page.
+    pub(super) fn finish(self, is_tls: bool, wants_json: bool, served: &mut Served) {
         let Some(extras) = &self.route.extras else { return };
         if let (Some(pages), Served::Answer(answer)) = (&extras.pages, &mut *served) {
             let explained =
                 matches!(&self.route.action, Action::Respond(fixed) if fixed.body.constant() != Some(""));
-            pages::replace(pages, self.wants_json, explained, answer);
+            pages::replace(pages, wants_json, explained, answer);
         }
         if let (Some(settings), Served::Answer(answer)) = (&extras.compress, &mut *served) {
             compress::compress(settings, self.coding, answer);

@@ -93,17 +93,18 @@ pub(crate) async fn exchange(
     let site = connection.worker.site();
     let mut report = Report::new(connection.clone(), &head, site.generation);
     let version = head.version;
+    let wants_json = pages::wants_json(&head.headers); // the head is gone when there is an error
     let mut aside = None;
     let mut served = serve((connection, peer), &site, &mut report, &mut aside, head, body, interim).await;
     if let Some(aside) = aside {
-        let mut whole = served.unwrap_or_else(|e| Served::Answer(e.answer(version, &mut report)));
-        aside.finish(connection.tls.is_some(), &mut whole);
+        let mut whole = served.unwrap_or_else(|e| Served::Answer(e.answer(version, wants_json, &mut report)));
+        aside.finish(connection.tls.is_some(), wants_json, &mut whole);
         served = Ok(whole);
     }
     match served {
         Ok(Served::Answer(answer)) => answered(connection, version, report, answer),
         Err(e) => {
-            let answer = e.answer(version, &mut report);
+            let answer = e.answer(version, wants_json, &mut report);
             answered(connection, version, report, answer)
         }
         Ok(Served::Upgraded(Upgraded { answer, registered, route, deflate, other })) => {
@@ -150,15 +151,14 @@ async fn serve(
     if head.method == Method::TRACE {
         // It would show a page the cookies it must not see (RFC 9110 §9.3.8).
         let decline = ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not supported");
-        return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).accepted_by(&head).into());
+        return Err(decline.with(ALLOW, HeaderValue::from_static(METHODS)).into());
     }
     if kind == RequestKind::Refused(Refusal::Connect) {
         return Err(Refusal::Connect.into()); // it has no path to route by
     }
-    form::target(&mut head).map_err(|e| e.accepted_by(&head))?;
-    let declined = |e: ErrorResponse| e.accepted_by(&head); // as long as there is no route
-    form::blanks(&head).map_err(declined)?;
-    let host = form::host(&head, &peer.host).map_err(declined)?;
+    form::target(&mut head)?;
+    form::blanks(&head)?;
+    let host = form::host(&head, &peer.host)?;
     let mut hop = Hop {
         peer: connection.peer.ip(),
         peer_field: &peer.field,
@@ -170,8 +170,8 @@ async fn serve(
     };
     let client = hop.client(&head.headers);
     report.asked(client, &host.name);
-    access::misdirected(connection, &host).map_err(declined)?;
-    let path = path_of(&head).map_err(declined)?;
+    access::misdirected(connection, &host)?;
+    let path = path_of(&head)?;
     // A WebSocket over HTTP/2 is opened with CONNECT (RFC 8441 §4), where HTTP/1.1 has GET.
     let upgrade = !matches!(kind, RequestKind::Plain | RequestKind::Other);
     let criteria = Criteria {
@@ -192,10 +192,10 @@ async fn serve(
     }
     let route = match connection.redirect {
         Redirect::All => None,
-        _ => site.routes.find(&criteria).map_err(|e| declined(form::bad(e.to_string())))?,
+        _ => site.routes.find(&criteria).map_err(|e| form::bad(e.to_string()))?,
     };
     let Some(route) = route else {
-        return Err(declined(unserved(connection, site, &host, &head)).into());
+        return Err(unserved(connection, site, &host, &head).into());
     };
     let fallback;
     if let (true, Action::Proxy(upstream)) = (host.name.is_empty(), &route.action) {

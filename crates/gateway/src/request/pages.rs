@@ -14,6 +14,12 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 
 /// The client accepts JSON and no page (RFC 9110 §12.5.1): it is a program.
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    // It is asked for each request. Comparing a few names costs less than a look-up, and most values begin so.
+    let accepts_pages = |value: &HeaderValue| value == "*/*" || value.as_bytes().starts_with(b"text/html,");
+    let mut fields = headers.iter().filter(|(name, _)| **name == ACCEPT);
+    if fields.next().is_none_or(|(_, value)| accepts_pages(value)) {
+        return false;
+    }
     let mut json = false;
     for element in elements(headers, ACCEPT) {
         let mut parts = element.split(';').map(str::trim);

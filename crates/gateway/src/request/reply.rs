@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::request::Parts;
 use http::{HeaderName, Response, StatusCode, Version};
 use upgrade_handler::Refusal;
 
@@ -34,28 +33,18 @@ pub(crate) struct ErrorResponse {
     sentence: Cow<'static, str>,
     /// For the log, if there is more to say.
     cause: Option<String>,
-    /// The client accepts JSON and no text.
-    is_json: bool,
 }
 
 impl ErrorResponse {
     /// A status and a sentence, which clients may read.
     pub(crate) fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None, is_json: false }
+        Self { status, headers: Vec::new(), sentence: sentence.into(), cause: None }
     }
 
     /// What the log says instead of the sentence.
     #[must_use]
     pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
         self.cause = Some(cause.into());
-        self
-    }
-
-    /// As JSON, if the client that sent this head accepts nothing else. Where the request has a route, its `error_pages`
-    /// decide.
-    #[must_use]
-    pub(super) fn accepted_by(mut self, head: &Parts) -> Self {
-        self.is_json = pages::wants_json(&head.headers);
         self
     }
 
@@ -71,12 +60,12 @@ impl ErrorResponse {
     pub(crate) fn refusal(refusal: &Refusal, version: Version) -> Self {
         let (status, headers) = refusal.answer(version);
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect();
-        Self { status, headers, sentence: refusal.to_string().into(), cause: None, is_json: false }
+        Self { status, headers, sentence: refusal.to_string().into(), cause: None }
     }
 
-    /// The answer, with a body of one line.
-    pub(crate) fn answer(self, report: &mut Report) -> Response<AnswerBody> {
-        let (body, content_type) = if self.is_json {
+    /// The answer, with a body of one line. `wants_json`: the client accepts no text.
+    fn answer(self, wants_json: bool, report: &mut Report) -> Response<AnswerBody> {
+        let (body, content_type) = if wants_json {
             (pages::json(self.status), pages::JSON)
         } else {
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -144,12 +133,18 @@ pub(crate) enum RequestError {
 }
 
 impl RequestError {
-    /// What a client that speaks this version is answered. Its cause goes to the report.
-    pub(crate) fn answer(self, version: Version, report: &mut Report) -> Response<AnswerBody> {
-        match self {
-            Self::Here(decline) => decline.answer(report),
-            Self::Refused(refusal) => ErrorResponse::refusal(&refusal, version).answer(report),
-        }
+    /// What a client that speaks this version, and may accept JSON alone, is answered. Its cause goes to the report.
+    pub(crate) fn answer(
+        self,
+        version: Version,
+        wants_json: bool,
+        report: &mut Report,
+    ) -> Response<AnswerBody> {
+        let decline = match self {
+            Self::Here(decline) => decline,
+            Self::Refused(refusal) => ErrorResponse::refusal(&refusal, version),
+        };
+        decline.answer(wants_json, report)
     }
 }
 
