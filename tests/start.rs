@@ -222,6 +222,83 @@ fn check_names_every_problem() {
     assert!(!output.status.success() && text(&output.stderr).contains("wssgate check FILE"));
 }
 
+#[test]
+fn check_shows_limits() {
+    let temp = TempDir::new().unwrap();
+    std::fs::write(
+        temp.path().join("htpasswd"),
+        "alice:$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe\n",
+    )
+    .unwrap();
+    let listener = "max_connections = 5000\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+    let routes = "[[route]]\npath = \"/open\"\nservice = \"echo\"\n\
+                  [[route]]\npath = \"/chat\"\nservice = \"echo\"\n\
+                  [route.websocket]\nmessages = \"600/m\"\nbytes = \"1MiB/s\"\non_limit = \"close\"\n\
+                  [route.access]\ndeny = \"10.0.0.0/8\"\nbasic = { file = \"htpasswd\" }\n\
+                  requests = \"50/s\"\nsessions = 100\nper = \"subject\"\nmax_body = \"10MiB\"\n";
+    let shown = text_of(&check(temp.path(), &format!("{listener}{routes}")));
+    let limits: Vec<&str> = shown.split("Limits\n").nth(1).unwrap().lines().collect();
+    let squeezed: Vec<String> =
+        limits.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let all = squeezed.join("\n");
+    assert!(squeezed[1].starts_with("the gateway - max_connections 5000, max_memory "), "{shown}");
+    assert!(!all.contains("/open"), "{shown}");
+    for expect in [
+        "deny, basic ",
+        "htpasswd",
+        "requests 50/s, sessions 100, per subject",
+        "failures ",
+        "max_body 10.0 MiB",
+    ] {
+        assert!(all.contains(expect), "no {expect:?} in\n{shown}");
+    }
+    assert!(all.contains("messages 600/m, bytes 1.0 MiB/s, on_limit close"), "{shown}");
+}
+
+/// A socket that isn't there yet may come, so it is no problem.
+#[test]
+fn check_looks_for_unix_sockets() {
+    let temp = TempDir::new().unwrap();
+    let path = |name: &str| temp.path().join(name).display().to_string();
+    let _listening = std::os::unix::net::UnixListener::bind(path("there.sock")).unwrap();
+    std::fs::write(path("file"), "").unwrap();
+    let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+    let routes = format!(
+        "[[upstream]]\nname = \"pool\"\nservers = [\"unix:{there}\",\n\"unix:{}\"]\n\
+         [[route]]\npath = \"/pool\"\nproxy = \"pool\"\n\
+         [[route]]\npath = \"/app\"\nproxy = \"http://unix:{}:/\"\n\
+         [[route]]\npath = \"/php\"\nfastcgi = {{ root = \".\", server = \"unix:{}\" }}\n\
+         [[route]]\npath = \"/auth\"\nproxy = \"unix:{there}\"\n[route.access]\n\
+         forward = {{ url = \"http://unix:{}:/verify\" }}\n",
+        path("pool.sock"),
+        path("file"),
+        path("php.sock"),
+        path("auth.sock"),
+        there = path("there.sock"),
+    );
+    let output = check(temp.path(), &format!("{listener}{routes}"));
+    let said = text_of(&output);
+    assert!(output.status.success(), "{said}");
+    let warnings: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    let file = temp.path().join("wssgate.toml").display().to_string();
+    let missing = |name: &str| {
+        format!(
+            "there is no socket {} now; start the server that listens on it, or correct the path",
+            path(name)
+        )
+    };
+    let expected = [
+        (7, missing("pool.sock")),
+        (13, format!("{} is no socket; write the path that the server listens on", path("file"))),
+        (16, missing("php.sock")),
+        (21, missing("auth.sock")),
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{said}");
+    for (warning, (line, what)) in warnings.iter().zip(expected) {
+        assert!(warning.starts_with(&format!("{file}:{line}:")) && warning.ends_with(&what), "{warning}");
+    }
+}
+
 /// What upstreams can't do is a warning, or a problem if no request could be served.
 #[test]
 fn check_sees_what_upstreams_can_not_do() {

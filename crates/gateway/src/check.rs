@@ -1,17 +1,18 @@
 //! `wssgate check`: what a configuration would do, as tables.
 
 mod choice;
+mod limits;
 
 use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use comfy_table::Table;
 use frame_core::policy::Policy;
 use tls_acceptor::{Certificate, Expiries, Loaded, TicketKeys};
 
 pub use self::choice::choice;
+use self::limits::time;
 use crate::config::Listener;
 use crate::config::{AcmeSettings, Config};
 use crate::lifecycle::Candidate;
@@ -29,6 +30,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
     }
     section(&mut text, "Listeners", &listeners(config));
     section(&mut text, "Routes", &routes(config));
+    section(&mut text, "Limits", &limits::limits(config));
     if config.has_tls() {
         section(&mut text, "Certificates", &certificates(config, loaded, now));
     }
@@ -134,10 +136,6 @@ fn routes(config: &Config) -> Table {
         table.add_row(row.map(|text| config.hidden.hide(text)));
     }
     table
-}
-
-fn time(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
 }
 
 fn describe(policy: &Policy) -> Vec<String> {

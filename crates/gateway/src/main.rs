@@ -56,12 +56,15 @@ fn run() -> anyhow::Result<ExitCode> {
             Start::Quick(command.into())
         }
         Some(AnyCommand::Other(command)) => {
-            return runtime.block_on(async {
+            let code = runtime.block_on(async {
                 tokio::select! {
-                    code = run_command(command, config) => code,
-                    _ = signals.ending() => Ok(ExitCode::FAILURE),
+                    code = run_command(command, config) => Some(code),
+                    _ = signals.ending() => None, // what is being written is finished
                 }
             });
+            let Some(code) = code else { return Ok(ExitCode::FAILURE) };
+            runtime.shutdown_background(); // a look-up that hangs must not delay the end
+            return code;
         }
     };
     let usual = if matches!(start, Start::Quick(_)) { Format::Live } else { Format::Text };
@@ -180,7 +183,7 @@ async fn check(
         std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
         return Ok(if is_taken { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    lifecycle::look_up_names(&mut candidate).await;
+    lifecycle::look_around(&mut candidate).await;
     let tables = tables(&candidate, net_io::unix_now());
     std::io::stdout().write_all(tables.as_bytes()).context("stdout")?;
     Ok(ExitCode::SUCCESS)

@@ -25,6 +25,12 @@ impl Rate {
         Self { count, period: period.clamp(Duration::from_nanos(1), PERIOD_MAX) }
     }
 
+    /// How many, and in which time.
+    #[must_use]
+    pub fn parts(self) -> (NonZeroU64, Duration) {
+        (self.count, self.period)
+    }
+
     /// The time in which `n` more come; up, so that no more than the rate comes.
     fn time_of(self, n: u64) -> Duration {
         let nanos = (u128::from(n) * self.period.as_nanos()).div_ceil(u128::from(self.count.get()));

@@ -11,6 +11,7 @@ use super::foreign;
 use super::problem::{Lines, Place, Problem};
 use super::secret;
 use super::spec::{SectionSpec, Shape, Written};
+use crate::site::endpoint::{self, Endpoint};
 use crate::site::hidden::Hidden;
 
 /// The files, and what was found wrong with them so far.
@@ -27,6 +28,8 @@ pub(super) struct Document<'a> {
     unexpanded: Vec<Place>,
     /// Directories that have to be there, and where they are named.
     directories: Vec<(PathBuf, Place)>,
+    /// Unix sockets of servers, and where they are named.
+    sockets: Vec<(PathBuf, Place)>,
 }
 
 /// One file.
@@ -50,6 +53,7 @@ impl<'a> Document<'a> {
             problems: Vec::new(),
             unexpanded: Vec::new(),
             directories: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 
@@ -117,6 +121,18 @@ impl<'a> Document<'a> {
     /// All such directories.
     pub(super) fn take_directories(&mut self) -> Vec<(PathBuf, Place)> {
         std::mem::take(&mut self.directories)
+    }
+
+    /// A server that is named here: if it listens on a Unix socket, that is noted.
+    pub(super) fn server(&mut self, endpoint: &Endpoint, place: Place) {
+        if let endpoint::Place::Unix(path) = &endpoint.place {
+            self.sockets.push((PathBuf::from(&**path), place));
+        }
+    }
+
+    /// All such sockets.
+    pub(super) fn take_sockets(&mut self) -> Vec<(PathBuf, Place)> {
+        std::mem::take(&mut self.sockets)
     }
 
     /// Something that is there and wrong. Behind a syntax error the places of values can't be trusted.

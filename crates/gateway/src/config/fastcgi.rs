@@ -98,7 +98,9 @@ fn servers(
     }
     let servers = targets.iter().map(|target| Ok((Fastcgi::parse_server(target)?, None)));
     let together = servers.collect::<Result<_, String>>().and_then(upstream::together);
-    together.map_err(|what| d.problem(place, format!("server: {what}"))).ok()
+    let upstream = together.map_err(|what| d.problem(place, format!("server: {what}"))).ok()?;
+    upstream.servers.iter().for_each(|server| d.server(&server.endpoint, place));
+    Some(upstream)
 }
 
 /// What is wrong with a server that is neither an upstream nor an address with a port.

@@ -42,6 +42,7 @@ mod schema;
 mod secret;
 mod server_tls;
 mod server_url;
+pub(crate) mod sockets;
 mod spec;
 mod top_level;
 mod upstream;

@@ -97,6 +97,8 @@ pub struct Config {
     pub acme: Option<AcmeSettings>,
     /// The directories whose files are served, and where the file names them.
     pub file_directories: Vec<(PathBuf, Place)>,
+    /// The Unix sockets of servers, and where the file names them.
+    pub server_sockets: Vec<(PathBuf, Place)>,
     /// How names of servers are looked up.
     pub dns: DnsSettings,
     /// Where lines of requests and sessions go.
@@ -136,6 +138,7 @@ impl Default for Config {
             certificate_places: CertificatePlaces::default(),
             acme: None,
             file_directories: Vec::new(),
+            server_sockets: Vec::new(),
             dns: DnsSettings::default(),
             log: LogSettings::default(),
             routes: Vec::new(),

@@ -400,6 +400,7 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
         let place = section.place_of("proxy");
         let mut upstream =
             TcpServer::parse(address).map_err(|what| d.problem(place, format!("proxy: {what}"))).ok()?;
+        upstream.servers.iter().for_each(|server| d.server(&server.endpoint, place));
         for key in HTTP_ONLY.into_iter().filter(|key| section.has(key)) {
             d.problem(
                 section.place_of(key),
@@ -432,6 +433,9 @@ fn read_action(d: &mut Document<'_>, section: &mut RouteOptions, upstreams: &Ups
     let At { value: targets, place } = section.proxy.take()?;
     let named = upstream::named(&targets, upstreams);
     let mut upstream = named.map_err(|what| d.problem(place, format!("proxy: {what}"))).ok()??;
+    if upstream.name.is_none() {
+        upstream.servers.iter().for_each(|server| d.server(&server.endpoint, place));
+    }
     set_timeouts(section, &mut upstream);
     if section.has("pool") || upstream.name.is_none() {
         upstream.connector.pooled = section.pool.value;

@@ -21,6 +21,7 @@ pub(super) fn read(
     let At { value: url, place } = url;
     let (mut endpoint, uri) =
         Endpoint::parse_url(url).map_err(|what| d.problem(*place, format!("{key}: {what}"))).ok()?;
+    d.server(&endpoint, *place);
     match (&endpoint.tls, authorities) {
         (None, Some(At { place, .. })) => {
             d.problem(*place, "ca: the address has no TLS: write https:// there, or remove it");

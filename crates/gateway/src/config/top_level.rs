@@ -201,6 +201,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         watch,
         certificate_places,
         file_directories: d.take_directories(),
+        server_sockets: d.take_sockets(),
         upstreams_unused: upstreams.unused(&routes),
         dns: dns::read(top.dns.map(|at| at.value)),
         log: log::read(top.log.map(|at| at.value)),

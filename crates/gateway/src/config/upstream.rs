@@ -362,6 +362,7 @@ fn read_one(d: &mut Document<'_>, section: UpstreamOptions) -> Option<Upstream> 
             let checked = names::service(&mut endpoint, &target);
             checked.map_err(|what| d.problem(place, format!("servers: {what}"))).ok()?;
         }
+        d.server(&endpoint, place);
         has_names |= endpoint.host_name().is_some();
         parsed.push((
             Server {

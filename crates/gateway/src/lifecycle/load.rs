@@ -37,8 +37,10 @@ pub struct Candidate {
     pub ticket_keys: Option<TicketKeys>,
     /// Files of keys for cookies, and their permissions if every user has access to them.
     pub cookie_keys: BTreeMap<PathBuf, Option<u32>>,
-    /// Names of servers that can't be resolved, in sentences; the DNS is asked by [`super::look_up_names`].
+    /// Names of servers that can't be resolved, in sentences.
     pub unresolved: Vec<String>,
+    /// What else is named and not there now, in sentences; only [`super::look_around()`] looks for it.
+    pub absent: Vec<String>,
     /// Addresses that connections to servers can't come from now, in sentences.
     pub sourceless: Vec<String>,
 }
@@ -47,7 +49,7 @@ impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let certificates = self.loaded.warnings.iter().map(ToString::to_string);
-        let unresolved = self.unresolved.iter().chain(&self.sourceless).cloned();
+        let unresolved = self.unresolved.iter().chain(&self.sourceless).chain(&self.absent).cloned();
         let files = self.ticket_warning().into_iter().chain(self.cookie_warnings());
         certificates.chain(self.across()).chain(files).chain(unresolved)
     }
@@ -133,6 +135,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
             ticket_keys,
             cookie_keys,
             unresolved: Vec::new(),
+            absent: Vec::new(),
             sourceless,
         });
     }

@@ -142,6 +142,15 @@ async fn keep_fetched(keys: Arc<FetchedKeys>, lost: watch::Sender<()>) {
 fn spread(wait: Duration) -> Duration {
     wait.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
+/// Fetches keys that nothing is done with, within `patience`.
+///
+/// # Errors
+/// Why there are none.
+pub(super) async fn try_fetch(url: &KeyUrl, patience: Duration) -> Result<(), String> {
+    let tried = timeout(patience, fetch_once(url)).await;
+    tried.map_or_else(|_| Err(format!("no answer within {patience:?}")), |(keys, _)| keys.map(|_| ()))
+}
+
 
 /// The keys, or why there are none; and for how long they are good.
 async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) {

@@ -1,5 +1,6 @@
 //! So many in so much time. Pure.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -62,6 +63,18 @@ impl Rate {
     }
 }
 
+/// As [`Rate::parse`] reads it.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.period / 1_000_000_000 {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +89,7 @@ mod tests {
             [("50/s", 50), ("600/m", 10), ("59/m", 1), ("7/h", 1), ("4000000000/s", 4_000_000_000)]
         {
             assert_eq!(Rate::parse(rate).unwrap().per_second().get(), per_second, "{rate}");
+            assert_eq!(Rate::parse(rate).unwrap().to_string(), rate);
         }
         for bad in ["", "50", "0/s", "+5/s", "-1/s", "50/d", "5 /s", "1e3/s", "5000000000/s", "/s", "50/ s"] {
             assert_eq!(Rate::parse(bad), None, "{bad}");

@@ -19,7 +19,6 @@ use zeroize::Zeroizing;
 
 use self::files::{read, stamps};
 use self::lookup::Source;
-use super::load::Candidate;
 use super::prober::Down;
 use crate::config::DnsSettings;
 use crate::net::clock;
@@ -217,12 +216,6 @@ impl Shared {
         }
         stamps
     }
-}
-
-/// Looks up the names of a configuration's servers, and notes those that can't be resolved. It takes some seconds at most.
-pub async fn look_up_names(candidate: &mut Candidate) {
-    let resolver = Resolver::new(mpsc::unbounded_channel().0);
-    candidate.unresolved = resolver.prepare(&candidate.config.routes, &candidate.config.dns).await;
 }
 
 /// What has been found is what the servers are from now on.
