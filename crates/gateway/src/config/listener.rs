@@ -53,7 +53,8 @@ options! {
     /// Where connections are accepted. At least one section is needed.
     struct ListenerOptions: "[[listener]]";
 
-    /// The addresses to listen on. Port 0 lets the system choose a port. `[::]` is IPv6 only. `"unix:/run/wssgate/http.sock"`
+    /// The addresses to listen on. Port 0 lets the system choose a port; no two listeners can have the same
+    /// address with port 0, but `127.0.0.1:0` and `127.0.0.2:0` are two. `[::]` is IPv6 only. `"unix:/run/wssgate/http.sock"`
     /// is a Unix socket, which every user of the machine may open who may enter its directory. Its clients are called
     /// `"unix"`: in the log, in lists, and in `trusted_proxies`.
     address: List<kind::ListenAddress>, required = "\"0.0.0.0:443\"";

@@ -75,8 +75,13 @@ pub(super) fn overlap(
         _ => format!(" ({})", shown(other.place)),
     };
     let other = &other.address;
-    Some(if other == address {
-        format!("address: {address} is listened on already{line}")
+    Some(if other == address && address.ip().is_some_and(|address| address.port() == 0) {
+        format!(
+            "address: {address} is there already{line}, and a listener is known by the address that is written here, \
+             not by the port that the system chooses; write another address for one of the two, such as 127.0.0.2:0"
+        )
+    } else if other == address {
+        format!("address: {address} is listened on already{line}; keep one of the two")
     } else {
         let ips = [address, other].into_iter().filter_map(ListenAddress::ip).map(|address| address.ip());
         let all = ips.filter(IpAddr::is_unspecified).map(|all| all.to_string()).next().unwrap_or_default();

@@ -631,12 +631,20 @@ fn no_address_is_listened_on_twice() {
         parse(&DOCUMENTED.replace("0.0.0.0:443", first).replace("[certificates]", &second)).1
     };
     // Port 0 too: settings are found by the address that is written here.
-    for address in ["0.0.0.0:443", "127.0.0.1:0", "[::1]:443"] {
+    for (address, says) in [
+        ("0.0.0.0:443", "is listened on already (line 7); keep one of the two"),
+        ("[::1]:443", "is listened on already (line 7); keep one of the two"),
+        (
+            "127.0.0.1:0",
+            "is there already (line 7), and a listener is known by the address that is written here",
+        ),
+        ("[::1]:0", "is there already (line 7), and a listener is known by the address that is written here"),
+    ] {
         let problems = listeners(address, address);
         assert_eq!(problems.len(), 1, "{problems:?}");
-        let expect = format!(":17:11: address: {address} is listened on already (line 7)");
-        assert!(problems[0].ends_with(&expect), "{problems:?}");
+        assert!(problems[0].contains(&format!(":17:11: address: {address} {says}")), "{problems:?}");
     }
+    assert_eq!(listeners("127.0.0.1:0", "127.0.0.2:0"), Vec::<String>::new());
     // All addresses of the machine, and one of them.
     for (first, second) in
         [("0.0.0.0:443", "127.0.0.1:443"), ("127.0.0.1:443", "0.0.0.0:443"), ("[::]:443", "[::1]:443")]
