@@ -455,14 +455,26 @@ async fn live_sessions_are_asked_for_again() {
 #[tokio::test]
 async fn a_reload_changes_how_often_live_sessions_are_asked_for() {
     let auth = auth_server().await;
-    let access = |recheck: &str| forward(auth.address) + &format!("\nrecheck = \"{recheck}\"");
-    let (gateway, _, backend) = start(&access("1d")).await;
-    let mut socket = tell(&gateway, Way::WebSocket1, "/", &[("Cookie", "ok")]).await.socket.unwrap();
-    socket.echoes("hello").await;
-    auth.status.store(403, Ordering::SeqCst);
-    gateway.write_config(&text(&backend, &access("1s")));
-    gateway.reload();
-    socket.expect_close(3000).await;
+    for (n, before) in ["\nrecheck = \"1d\"", ""].into_iter().enumerate() {
+        auth.status.store(200, Ordering::SeqCst);
+        let (gateway, _, backend) = start(&(forward(auth.address) + before)).await;
+        for way in [Way::WebSocket1, Way::WebSocket2] {
+            let mut socket = tell(&gateway, way, "/chat", &[("Cookie", "ok")]).await.socket.unwrap();
+            socket.echoes("hello").await;
+            gateway.write_config(&text(&backend, &(forward(auth.address) + "\nrecheck = \"1s\"")));
+            gateway.reload();
+            let asked = auth.seen.count();
+            while auth.seen.count() == asked {
+                socket.echoes("still here").await;
+            }
+            assert_eq!(auth.seen.last().all("x-forwarded-uri"), ["/chat"], "{n} {way:?}");
+            auth.status.store(403, Ordering::SeqCst);
+            socket.expect_close(3000).await;
+            auth.status.store(200, Ordering::SeqCst);
+            gateway.write_config(&text(&backend, &(forward(auth.address) + before)));
+            gateway.reload();
+        }
+    }
 }
 
 #[tokio::test]

@@ -49,8 +49,8 @@ options! {
     /// A server that is asked about each request.
     forward: Table<ForwardOptions>, optional;
     /// How often the server of `forward` is asked for live WebSocket sessions again. A session that it refuses ends with
-    /// 3000. Sessions that were opened before a reload has added this keep no question, and are not asked for.
-    /// A change of how often counts for the others at the reload.
+    /// 3000. What a reload says here counts for live sessions, too, but for those that were opened when the route had no
+    /// `forward`. A session of a route with `forward` keeps the fields of its request for that, in memory.
     recheck: kind::Duration, optional;
     /// How long a session lives on after the server of `forward` should have been asked for it and could not be.
     recheck_grace: kind::Duration, default = RECHECK_GRACE;

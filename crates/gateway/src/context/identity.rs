@@ -48,7 +48,7 @@ pub struct Token {
 #[derive(Clone)]
 pub struct Recheck {
     question: Zeroizing<Vec<u8>>,
-    /// When the last yes came, in seconds of Unix time.
+    /// When the last yes came, or when none was due before, in seconds of Unix time.
     confirmed: Arc<AtomicU64>,
 }
 
@@ -68,6 +68,11 @@ impl Recheck {
     /// The answer was yes again.
     pub fn confirm(&self, now: u64) {
         self.confirmed.store(now, Ordering::Relaxed);
+    }
+
+    /// None was due before this moment.
+    pub fn begins(&self, at: u64) {
+        self.confirmed.fetch_max(at, Ordering::Relaxed);
     }
 
     /// How long ago the last yes came, in seconds.

@@ -231,14 +231,19 @@ impl Registry {
         inner.rechecks.insert((at, id));
     }
 
-    /// An authorization server is asked again no later than the routes of now want it: `route` is the one of a session.
-    pub fn recheck_by<'a>(&self, route: impl Fn(&RouteId) -> Option<&'a Route>) {
+    /// Authorization servers are asked again no later than a reload wants it: `changed` gives the route of now, where it
+    /// says another interval than before.
+    pub fn recheck_by<'a>(&self, changed: impl Fn(&RouteId) -> Option<&'a Route>) {
+        let now = unix_secs();
         let sooner: Vec<(u64, u64)> = {
             let inner = self.lock();
-            let entries = inner.live.iter().filter(|(_, entry)| entry.who.keeps_question());
-            let next = entries.filter_map(|(id, entry)| {
-                let at = first_recheck(route(&entry.route.id)?, &entry.who);
+            let next = inner.live.iter().filter_map(|(id, entry)| {
+                let recheck = entry.who.identity.as_deref()?.recheck.as_ref()?;
+                let at = first_recheck(changed(&entry.route.id)?, &entry.who);
                 let is_sooner = at > 0 && (entry.recheck_at == 0 || at < entry.recheck_at);
+                if is_sooner {
+                    recheck.begins(now); // it is not late by the new interval
+                }
                 is_sooner.then_some((*id, at))
             });
             next.collect()
@@ -397,12 +402,10 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::context::identity::Recheck;
 
-    #[tokio::test]
-    async fn the_slowest_are_those_that_took_nothing_for_the_longest() {
-        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
-        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
-        let who = SessionOpener {
+    fn opener() -> SessionOpener {
+        SessionOpener {
             peer: (Ipv4Addr::LOCALHOST, 1).into(),
             client: Ipv4Addr::LOCALHOST.into(),
             protocol: "HTTP/1.1",
@@ -411,7 +414,14 @@ mod tests {
             server: None,
             identity: None,
             redial: SessionRedial::Off,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn the_slowest_are_those_that_took_nothing_for_the_longest() {
+        let text = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+        let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
+        let who = opener();
         let registry = Arc::new(Registry::new(0, 1));
         let live: Vec<_> = (0..6).map(|_| registry.register(&routes[0], who.clone())).collect();
         for n in [4, 1, 2, 3] {
@@ -432,21 +442,36 @@ mod tests {
         assert_eq!(since(9), [of(4), of(3), of(2)]);
     }
 
+    /// A session whose question was answered long ago: it is not late by an interval that a reload has brought.
+    #[tokio::test]
+    async fn a_reload_wants_live_sessions_asked_for() {
+        let route = |recheck: &str| {
+            let access = "forward = { url = \"http://127.0.0.1:1/\" }";
+            let route =
+                format!("[[route]]\npath = \"/\"\nservice = \"echo\"\n[route.access]\n{access}\n{recheck}");
+            Config::parse(Path::new("wssgate.toml"), &route).0.routes.remove(0)
+        };
+        let now = unix_secs();
+        let recheck = Recheck::new(Vec::new(), now - 5000);
+        let identity = Identity { recheck: Some(recheck.clone()), ..Identity::default() };
+        let registry = Arc::new(Registry::new(0, 1));
+        let who = SessionOpener { identity: Some(Arc::new(identity)), ..opener() };
+        let live = registry.register(&route(""), who);
+        registry.recheck_by(|_| None);
+        assert_eq!((registry.take_rechecks(now + 5000), recheck.age(now)), (Vec::new(), 5000));
+        let changed = route("recheck = \"60s\"");
+        registry.recheck_by(|_| Some(&changed));
+        assert!(recheck.age(now + 60) <= 60);
+        assert!(registry.take_rechecks(now + 29).is_empty());
+        assert_eq!(registry.take_rechecks(unix_secs() + 60), [live.id()]);
+    }
+
     #[tokio::test]
     async fn ids_are_unique_and_routes_are_counted() {
         let text =
             "[[route]]\npath = \"/a\"\nservice = \"echo\"\n[[route]]\npath = \"/b\"\nservice = \"echo\"\n";
         let routes = Config::parse(Path::new("wssgate.toml"), text).0.routes;
-        let who = SessionOpener {
-            peer: (Ipv4Addr::LOCALHOST, 1).into(),
-            client: Ipv4Addr::LOCALHOST.into(),
-            protocol: "HTTP/1.1",
-            started: Instant::now(),
-            stays: None,
-            server: None,
-            identity: None,
-            redial: SessionRedial::Off,
-        };
+        let who = opener();
         let registries: Vec<_> = (0..3).map(|number| Arc::new(Registry::new(number, 3))).collect();
         let mut live: Vec<_> =
             (0..12).map(|i| registries[i % 3].register(&routes[usize::from(i == 5)], who.clone())).collect();

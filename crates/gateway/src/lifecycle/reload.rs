@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use frame_core::close::{GOING_AWAY, UNAUTHORIZED};
 use tokio::task::spawn_blocking;
@@ -22,6 +22,7 @@ use crate::net::listening::ListenAddress;
 use crate::net::{clock, options};
 use crate::ops::control::protocol::{ControlResponse, ExpiryInfo, Reloaded};
 use crate::site::Site;
+use crate::site::route::Route;
 use crate::worker::Command;
 
 /// So many routes are named whose sessions end.
@@ -113,11 +114,17 @@ impl RunningGateway {
         shown
     }
 
-    /// Asks authorization servers for live sessions as often as the routes of now say.
-    fn recheck(&self) {
+    /// Asks authorization servers for live sessions as often as the routes of now say, if `old` said something else.
+    fn recheck(&self, old: &Site) {
+        fn interval(route: &Route) -> Option<Duration> {
+            route.access.as_ref()?.auth.as_ref()?.recheck
+        }
         let site = self.site.load_full();
         for worker in &self.workers {
-            worker.sessions.recheck_by(|id| site.route(id).map(|route| &**route));
+            worker.sessions.recheck_by(|id| {
+                let before = old.route(id).and_then(|route| interval(route));
+                site.route(id).map(|route| &**route).filter(|route| interval(route) != before)
+            });
         }
     }
 
@@ -232,7 +239,7 @@ impl RunningGateway {
         let routes_ended = self.routes_ended(&site);
         let ended = drain::end_sessions(&self.workers, pace, self.choices.subscribe(), has_gone);
         self.end_unauthorized();
-        self.recheck();
+        self.recheck(&old);
         self.keep_drained();
         self.prober.follow(&site);
         let strings = |names: &[tls_acceptor::CertName]| names.iter().map(ToString::to_string).collect();

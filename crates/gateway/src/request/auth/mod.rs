@@ -39,10 +39,9 @@ pub(super) async fn identify(
         jwt::judge(jwt, asker, (&mut found.identity, &mut found.fields)).await?;
     }
     if let Some(forward) = &auth.forward {
-        // It is asked again for a live session: from time to time, or before another server gets it.
-        let asks_again =
-            auth.recheck.is_some() || asker.route.action.upstream().is_some_and(|u| u.redial.is_some());
-        let keeps_question = asks_again && !matches!(kind, RequestKind::Plain);
+        // It may be asked again for a live session: from time to time, also if a reload wants that later, or before
+        // another server gets it.
+        let keeps_question = !matches!(kind, RequestKind::Plain);
         if let Some(answer) = forward::check(asker, forward, keeps_question, head, &mut found).await? {
             return Ok(Err(answer));
         }
