@@ -132,6 +132,13 @@ async fn status(gateway: &Gateway, token: &str) -> u16 {
     ask(&mut tcp, head).await.status()
 }
 
+/// A session whose token is signed with this key.
+async fn open(gateway: &Gateway, n: usize) -> WebSocket {
+    let io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let bearer = format!("Authorization: Bearer {}\r\n", token(n));
+    WebSocket::connect(io, "default.test", "/", &bearer).await.unwrap().0
+}
+
 #[tokio::test]
 async fn keys_come_from_a_url_and_rotate() {
     let issuer = Issuer::start(None, answer(&keys(&[0])));
@@ -151,9 +158,7 @@ async fn keys_come_from_a_url_and_rotate() {
     for _ in 0..5 {
         gateway.reload();
     }
-    let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
-    let bearer = format!("Authorization: Bearer {}\r\n", token(1));
-    let (mut socket, _) = WebSocket::connect(tcp, "default.test", "/", &bearer).await.unwrap();
+    let mut socket = open(&gateway, 1).await;
     gateway.reload();
     socket.echoes("still here").await;
     assert_eq!((status(&gateway, &token(1)).await, issuer.asked()), (200, 2));
@@ -268,6 +273,95 @@ async fn a_file_of_keys_that_changes_is_read_again() {
     assert_eq!((status(&gateway, &token(2)).await, status(&gateway, &token(1)).await), (200, 401));
 }
 
+/// Broken a second time before it is mended; that it has been looked at again shows by another file.
+#[tokio::test]
+async fn a_file_of_keys_that_is_broken_twice_is_told_once() {
+    let setup = setup();
+    let path = |name: &str| setup.path().join(name);
+    let (first, second) = (path("first.json"), path("second.json"));
+    fs::write(&first, keys(&[0])).unwrap();
+    fs::write(&second, keys(&[1])).unwrap();
+    let route = |path: &str, file: &str| {
+        format!(
+            "[[route]]\npath = \"{path}\"\nrespond = 200\n[route.access]\njwt = {{ jwks = \"{file}\" }}\n"
+        )
+    };
+    let gateway = setup.start(&config("", &(route("/", "first.json") + &route("/second", "second.json"))));
+    let says = "the keys of tokens can't be read again; those that there are stay in use";
+    let warnings = |name: &str| {
+        let of_file = |line: &&serde_json::Value| line["file"].as_str().unwrap().ends_with(name);
+        gateway.lines(says).iter().filter(of_file).count()
+    };
+    fs::write(&first, "{").unwrap();
+    gateway.wait(says);
+    fs::write(&first, "broken again").unwrap();
+    fs::write(&second, "{").unwrap();
+    until(async || warnings("second.json") == 1).await;
+    assert_eq!(warnings("first.json"), 1);
+    assert_eq!(status(&gateway, &token(0)).await, 200);
+    // Mended and broken once more.
+    fs::write(&first, keys(&[1])).unwrap();
+    gateway.wait("the keys of tokens were read again");
+    assert_eq!((status(&gateway, &token(0)).await, status(&gateway, &token(1)).await), (401, 200));
+    fs::write(&first, "{").unwrap();
+    until(async || warnings("first.json") == 2).await;
+}
+
+/// It is gone when the URL is asked the next time: by `refresh`, or since a token names a key that is not known.
+#[tokio::test]
+async fn sessions_end_with_the_key_that_a_url_has_no_longer() {
+    for refresh in [", refresh = \"1s\"", ""] {
+        let issuer = Issuer::start(None, answer(&keys(&[0, 1])));
+        let gateway =
+            setup().start(&text(&format!("jwks = \"http://{}/keys?of=all\"{refresh}", issuer.address)).await);
+        let (mut first, mut second) = (open(&gateway, 0).await, open(&gateway, 1).await);
+        first.echoes("hello").await;
+        issuer.set_answer(answer(&keys(&[1, 2])));
+        if refresh.is_empty() {
+            assert_eq!(issuer.asked(), 1, "a key that is gone is not looked for");
+            assert_eq!(status(&gateway, &token(2)).await, 200);
+        }
+        first.expect_close(3000).await;
+        second.echoes("still here").await;
+        assert_eq!(status(&gateway, &token(0)).await, 401);
+        if refresh.is_empty() {
+            assert_eq!(issuer.asked(), 2);
+        }
+    }
+}
+
+/// What `wssgate check` says of keys at a URL.
+#[tokio::test]
+async fn check_fetches_keys() {
+    let issuer = Issuer::start(None, answer(&keys(&[0])));
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("wssgate.toml");
+    let check = |address: SocketAddr, more: &str| {
+        let listener = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n";
+        let jwt = format!("jwt = {{ jwks = \"http://{address}/keys?of=all\"{more} }}");
+        let route = format!("[[route]]\npath = \"/\"\nrespond = 200\n[route.access]\n{jwt}\n");
+        fs::write(&file, format!("{listener}{route}")).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+        let output = command.arg("check").arg(&file).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{shown}");
+        shown.lines().filter(|line| line.starts_with("warning: ")).collect::<String>()
+    };
+    assert_eq!((check(issuer.address, ""), issuer.asked()), (String::new(), 1));
+    let place = format!("warning: {}:8:16: jwks: the keys can't be fetched from http://", file.display());
+    for (bad, says) in [
+        (answer("{\"keys\":[]}"), "the answer holds no key that tokens can be signed with"),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), "it answered 404 Not Found"),
+        (String::new(), "no answer within 300ms (timeout)"),
+    ] {
+        issuer.set_answer(bad);
+        let warning = check(issuer.address, ", timeout = \"300ms\"");
+        assert!(warning.starts_with(&place) && warning.contains(says), "{warning}");
+    }
+    let warning = check(Backend::unreachable(), "");
+    assert!(warning.starts_with(&place) && warning.contains("refused"), "{warning}");
+}
+
 /// A key that is gone ends the sessions whose tokens it has signed, without a reload.
 #[tokio::test]
 async fn sessions_end_with_the_key_of_their_token() {
@@ -275,12 +369,7 @@ async fn sessions_end_with_the_key_of_their_token() {
     let file = setup.path().join("keys.json");
     fs::write(&file, keys(&[0, 1])).unwrap();
     let gateway = setup.start(&text("jwks = \"keys.json\"").await);
-    let open = async |n: usize| {
-        let io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
-        let token = format!("Authorization: Bearer {}\r\n", token(n));
-        WebSocket::connect(io, "default.test", "/", &token).await.unwrap().0
-    };
-    let (mut first, mut second) = (open(0).await, open(1).await);
+    let (mut first, mut second) = (open(&gateway, 0).await, open(&gateway, 1).await);
     first.echoes("hello").await;
     fs::write(&file, keys(&[1, 2])).unwrap();
     first.expect_close(3000).await;

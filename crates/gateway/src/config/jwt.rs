@@ -216,8 +216,6 @@ fn read_keys(keys: &TokenKeys, path: &Path, stamp: Stamp) -> Result<bool, String
 pub(crate) struct KeysChange {
     /// Which.
     pub file: PathBuf,
-    /// What it looks like now.
-    pub stamp: Stamp,
     /// The keys in use are those that it has now, and whether one that there was is gone; or why they are not.
     pub result: Result<bool, String>,
 }
@@ -229,5 +227,5 @@ pub(crate) fn look_again(keys: &TokenKeys) -> Option<KeysChange> {
     if stamp == keys.stamp() {
         return None;
     }
-    Some(KeysChange { file: path.clone(), stamp, result: read_keys(keys, path, stamp) })
+    Some(KeysChange { file: path.clone(), result: read_keys(keys, path, stamp) })
 }

@@ -18,7 +18,6 @@ use crate::site::Site;
 use crate::site::jwt::keys::KeySet;
 use crate::site::jwt::source::{FetchedKeys, KeySource, KeyUrl, TokenKeys};
 use crate::site::route::Route;
-use crate::site::written::Stamp;
 use crate::upstream::fetch::fetch;
 
 /// How long the first keys are waited for, before a configuration is used.
@@ -142,6 +141,7 @@ async fn keep_fetched(keys: Arc<FetchedKeys>, lost: watch::Sender<()>) {
 fn spread(wait: Duration) -> Duration {
     wait.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }
+
 /// Fetches keys that nothing is done with, within `patience`.
 ///
 /// # Errors
@@ -150,7 +150,6 @@ pub(super) async fn try_fetch(url: &KeyUrl, patience: Duration) -> Result<(), St
     let tried = timeout(patience, fetch_once(url)).await;
     tried.map_or_else(|_| Err(format!("no answer within {patience:?}")), |(keys, _)| keys.map(|_| ()))
 }
-
 
 /// The keys, or why there are none; and for how long they are good.
 async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) {
@@ -165,7 +164,7 @@ async fn fetch_once(url: &KeyUrl) -> (Result<KeySet, String>, Option<Duration>) 
 
 /// Reads files again that have changed.
 async fn watch_files(site: Arc<ArcSwap<Site>>, lost: watch::Sender<()>) {
-    let mut told = HashMap::<PathBuf, Stamp>::new();
+    let mut told = HashMap::<PathBuf, String>::new();
     loop {
         sleep(FILES_INTERVAL).await;
         let site = site.load_full();
@@ -186,11 +185,11 @@ async fn watch_files(site: Arc<ArcSwap<Site>>, lost: watch::Sender<()>) {
                         lost.send_replace(());
                     }
                 }
-                // It is looked at again and again, and told once.
-                Err(_) if told.get(&change.file) == Some(&change.stamp) => {}
+                // It is looked at again and again, and told once, also of a second file with the same fault.
+                Err(cause) if told.get(&change.file) == Some(&cause) => {}
                 Err(cause) => {
                     warn!(%file, cause, "the keys of tokens can't be read again; those that there are stay in use");
-                    told.insert(change.file, change.stamp);
+                    told.insert(change.file, cause);
                 }
             }
         }
