@@ -113,6 +113,22 @@ async fn a_session_is_closed_where_the_route_says_so() {
     assert_eq!(gateway.metric("wssgate_sessions_limited_total").await, 4);
 }
 
+/// It has been told to end, and ends in the new process or in the old one.
+#[tokio::test]
+async fn a_session_that_is_over_its_limit_says_so_behind_a_takeover() {
+    let gateway = start("messages = \"3/h\"\non_limit = \"close\"").await;
+    for (n, path) in ["/", "/echo", "/lasting"].into_iter().enumerate() {
+        let mut socket = open(&gateway, path).await;
+        flood(&mut socket, 3).await;
+        socket.text("one too many").await;
+        socket.expect_close(1008).await;
+        gateway.take_over();
+        socket.close(1008).await;
+        let line = gateway.wait_nth("session", n);
+        assert_eq!((&line["close_code"], &line["limit"]), (&1008.into(), &"messages".into()), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_left_of_a_rate_goes_along_at_a_takeover() {
     let gateway = start("messages = \"6/m\"").await;

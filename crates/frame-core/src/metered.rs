@@ -123,7 +123,7 @@ impl Meter {
             held,
             claim: _,
             flow,
-            handle: _, // the session's
+            handle,    // the session's, but for what its client has sent too much of
             counts: _, // the process's
         } = self;
         let now = Instant::now();
@@ -138,6 +138,12 @@ impl Meter {
                 Flow::Open | Flow::Paused(_) => 0, // it is found out again
                 Flow::Exceeded => 1,
                 Flow::Unmetered => 2,
+            });
+            out.option(handle.exceeded(), |out, limit| {
+                out.u8(match limit {
+                    RateLimit::Messages => 0,
+                    RateLimit::Bytes => 1,
+                });
             });
         });
     }
@@ -171,6 +177,14 @@ impl Meter {
             2 => Flow::Unmetered,
             _ => return Err(StateError::Invalid("the state of a rate")),
         };
+        if !fields.is_at_end() {
+            match fields.option(StateReader::u8)? {
+                None => {}
+                Some(0) => handle.exceed(RateLimit::Messages),
+                Some(1) => handle.exceed(RateLimit::Bytes),
+                Some(_) => return Err(StateError::Invalid("a limit")),
+            }
+        }
         let claim = Claim::new(held.capacity());
         let meter = Self {
             messages,

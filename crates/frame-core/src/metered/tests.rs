@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::relay::relay;
 use crate::sequence::Limits;
 use crate::test_io::{Drip, frame, masked, outcome};
+use crate::test_moving::sample;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -230,6 +231,25 @@ fn moved(meter: &Meter) -> Box<Meter> {
     let meter = Meter::read_state(&mut fields, SessionHandle::new(), Arc::default()).unwrap();
     assert!(fields.is_at_end());
     meter
+}
+
+/// A session that ends for a limit says so in its line, in whichever process it ends.
+#[tokio::test(start_paused = true)]
+async fn it_moves_with_the_limit_that_was_exceeded() {
+    let rates = Rates { messages: per_second(2), bytes: per_second(1000), on_limit: OnLimit::Close };
+    for limit in [None, Some(RateLimit::Messages), Some(RateLimit::Bytes)] {
+        let mut meter = Meter::new(&rates, SessionHandle::new(), Arc::default());
+        if let Some(limit) = limit {
+            meter.limit(limit, Instant::now());
+        }
+        assert_eq!(moved(&meter).handle.exceeded(), limit);
+    }
+    // An earlier release has not written it.
+    let state = sample(include_str!("../../tests/samples/metered.hex"));
+    let mut fields = StateReader::new(&state, 1).unwrap();
+    let meter = Meter::read_state(&mut fields, SessionHandle::new(), Arc::default()).unwrap();
+    assert!(matches!(meter.flow, Flow::Exceeded) && fields.is_at_end());
+    assert_eq!(meter.handle.exceeded(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,7 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 7;
+pub(crate) const VERSION: u8 = 8;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
