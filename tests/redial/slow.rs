@@ -70,6 +70,25 @@ async fn a_server_that_answers_slowly_has_no_more_handshakes_under_way_than_redi
     assert_eq!(gateway.metric("wssgate_upstream_redialling").await, 0);
 }
 
+/// It is chosen first, by its weight, and holds up its session for half of `redial_timeout`.
+#[tokio::test]
+async fn a_server_that_never_answers_leaves_time_for_another_one() {
+    let (a, b) = (Server::start("a").await, Server::start("b").await);
+    let (_orders, told) = watch::channel(Orders { count: 0, fate: Fate::Dies });
+    let (hung, seen, _answers) = slow(told).await;
+    let lines = "redial_timeout = \"2s\"\nredial_interval = \"100ms\"";
+    let gateway = start(&[a.address()], lines);
+    let mut socket = open(&gateway).await;
+    let weighted = redialling(&[hung.address, b.address()], lines, "");
+    let first = format!("\"http://{}\"", hung.address);
+    gateway.write_config(&weighted.replace(&first, &format!("{{ address = {first}, weight = 1000 }}")));
+    gateway.reload();
+    a.stop(Fate::Dies);
+    asked(&b, 1).await;
+    assert_eq!(seen.count(), 1);
+    socket.echoes_as("b", "hello").await;
+}
+
 #[tokio::test]
 async fn sessions_that_would_wait_for_a_server_that_answers_none_go_to_another_one() {
     let (a, b) = (Server::start("a").await, Server::start("b").await);

@@ -155,7 +155,7 @@ options! {
     redial_interval: kind::Duration, default = Redial::DEFAULT.interval;
     /// For how long a session is without a backend at most, until it has lived for a minute with one. The time in which
     /// a backend takes other sessions first (`redial_rate`) does not count, nor does that of an answer of the server of
-    /// `forward`.
+    /// `forward`. A backend that doesn't answer has half of what is left at most, if there are others.
     redial_timeout: kind::Duration, default = Redial::DEFAULT.timeout;
     /// How much of what a client sends meanwhile is read, up to 256 KiB. The rest waits in its socket.
     redial_buffer: kind::SizeOrOff, otherwise = "`\"64KiB\"`";

@@ -113,6 +113,13 @@ impl Search {
         redial.timeout.checked_sub(self.spent).filter(|left| !left.is_zero())
     }
 
+    /// How long one attempt may take: half of what is left, if there are others that the session can be given to when a
+    /// server doesn't answer.
+    #[must_use]
+    pub fn attempt(&self, redial: &Redial, has_others: bool) -> Option<Duration> {
+        self.left(redial).map(|left| if has_others { left / 2 } else { left })
+    }
+
     /// The wait before the next attempt. `random` from 0 to 1 makes it up to half as long, so that sessions which were
     /// lost together don't come together.
     pub fn wait(&mut self, redial: &Redial, random: f64) -> Duration {
@@ -140,6 +147,18 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_server_of_several_has_half_of_the_time() {
+        let mut search = Search::default();
+        let attempt = |search: &Search, has_others| search.attempt(&Redial::DEFAULT, has_others);
+        assert_eq!(attempt(&search, false), Some(Duration::from_secs(30)));
+        assert_eq!(attempt(&search, true), Some(Duration::from_secs(15)));
+        search.spend(Duration::from_secs(15));
+        assert_eq!(attempt(&search, true), Some(Duration::from_millis(7500)));
+        search.spend(Duration::from_secs(15));
+        assert_eq!((attempt(&search, true), attempt(&search, false)), (None, None));
+    }
 
     #[test]
     fn waits_double_up_to_the_interval() {

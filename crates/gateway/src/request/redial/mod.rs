@@ -313,11 +313,11 @@ impl Shared {
         if let Err(attempt) = self.confirm(access).await {
             return attempt; // which is not the server's affair
         }
-        let Some(left) = self.search().left(redial) else {
+        let Some(limit) = self.search().attempt(redial, upstream.servers.len() > 1) else {
             return Attempt::Failed("no time is left".to_owned(), Duration::ZERO);
         };
         let begun = Instant::now();
-        let asked = timeout(left, self.ask(upstream, at, lost)).await;
+        let asked = timeout(limit, self.ask(upstream, at, lost)).await;
         self.search().spend(begun.elapsed());
         drop(handshake);
         let failed = |cause: String| {
@@ -325,7 +325,7 @@ impl Shared {
             Attempt::Failed(cause, Duration::ZERO)
         };
         let attempt = match asked {
-            Err(_) => failed(format!("no answer within {left:?}")),
+            Err(_) => failed(format!("no answer within {limit:?}")),
             Ok(Err(failure)) if failure.is_servers() => failed(failure.to_string()),
             Ok(Err(failure)) => Attempt::Failed(failure.to_string(), Duration::ZERO),
             Ok(Ok(Asked::Refused(close))) => Attempt::Over(RedialFailure::Refused, close),
