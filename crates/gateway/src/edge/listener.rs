@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -29,6 +30,9 @@ const END_WAIT: Duration = Duration::from_millis(500);
 /// How long a client may say nothing before its connection is ended for one that can't be accepted.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 
+/// How a connection is accepted by a call of our own.
+const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
 /// How accepting ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -43,8 +47,9 @@ pub(crate) enum Stop {
 pub(crate) enum Accepting {
     /// Of TCP.
     Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
+    /// A Unix socket. A stream tells when it is ready, as a listener does not: that registers connections with the runtime
+    /// as what they are, before they are registered as TCP.
+    Unix(UnixStream),
 }
 
 impl Accepting {
@@ -55,7 +60,7 @@ impl Accepting {
     pub(crate) fn new(address: &ListenAddress, socket: net::TcpListener) -> io::Result<Self> {
         match address {
             ListenAddress::Ip(_) => TcpListener::from_std(socket).map(Self::Tcp),
-            ListenAddress::Unix(_) => UnixListener::from_std(OwnedFd::from(socket).into()).map(Self::Unix),
+            ListenAddress::Unix(_) => UnixStream::from_std(OwnedFd::from(socket).into()).map(Self::Unix),
         }
     }
 
@@ -65,9 +70,9 @@ impl Accepting {
         match self {
             Self::Tcp(listener) => listener.accept().await,
             Self::Unix(listener) => {
-                let (unix, _) = listener.accept().await?;
-                let unix = TcpStream::from_std(OwnedFd::from(unix.into_std()?).into())?;
-                Ok((unix, (UNIX_PEER, 0).into()))
+                let accept = || Ok(accept_with(listener, ACCEPTED)?);
+                let unix = listener.async_io(Interest::READABLE, accept).await?;
+                Ok((TcpStream::from_std(unix.into())?, (UNIX_PEER, 0).into()))
             }
         }
     }
@@ -212,7 +217,7 @@ async fn accept_queue(
 ) {
     loop {
         // Not tokio's accept: it knows of waiting connections only after an event of the system.
-        let accepted = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+        let accepted = acceptfrom_with(listener, ACCEPTED);
         let (tcp, peer) = match accepted.map_err(io::Error::from) {
             Ok((tcp, peer)) => (TcpStream::from_std(tcp.into()), listener.peer(peer)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
