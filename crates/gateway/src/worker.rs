@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::context::authority;
+use crate::context::counts::{WorkerCounts, on_wake};
 use crate::context::recheck;
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
@@ -101,6 +102,8 @@ pub(crate) struct Handle {
     pub sessions: Arc<Registry>,
     /// Connections it has accepted.
     pub accepted: Arc<AtomicU64>,
+    /// What it counts of itself.
+    pub counts: Arc<WorkerCounts>,
     /// Its connections over HTTP/2 to backends.
     pub http2: Arc<Connections>,
     /// Its use of memory.
@@ -133,17 +136,22 @@ pub(crate) fn start(
     let sessions = Arc::new(Registry::new(number, workers));
     let worker = Arc::new(Worker::new(common, sessions.clone()));
     let (accepted, pressure) = (worker.accepted.clone(), worker.pressure.clone());
+    let counts = worker.counts.clone();
     let http2 = worker.http2.clone();
     let (tasks, under_way) = (worker.tasks.clone(), worker.under_way.clone());
-    let runtime =
-        runtime::Builder::new_current_thread().enable_all().on_thread_park(pending::flush).build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(pending::flush)
+        .on_thread_unpark(on_wake)
+        .build()?;
     Builder::new().name(format!("worker-{number}")).spawn(move || {
         let _end = TellEnd(end);
         let _lines = pending::begin();
+        net_io::count::begin(number, workers);
         let runtime = runtime; // whatever is still alive is dropped with it, first of the three: cut
         runtime.block_on(run(worker, inbox));
     })?;
-    Ok(Handle { commands, sessions, accepted, http2, pressure, tasks, under_way })
+    Ok(Handle { commands, sessions, accepted, counts, http2, pressure, tasks, under_way })
 }
 
 /// A socket on which connections are accepted.
@@ -170,6 +178,7 @@ impl Listening {
 
 async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut listening: Vec<Listening> = Vec::new();
+    worker.counts.begin();
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
     let mut arrivals = Arrivals::default();
@@ -216,7 +225,8 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 Some(Command::Cut) | None => return,
             },
             () = worker.tasks.wait() => return, // closed and empty
-            _ = prune.tick() => {
+            due = prune.tick() => {
+                worker.counts.look(due.elapsed());
                 pending::flush(); // it may never sleep
                 worker.pool.prune();
                 kept::prune();

@@ -3,6 +3,7 @@
 //! This crate knows no protocol, no address and no crate of this workspace.
 //!
 //! - [`unix_now`], [`unix_secs`]: the time of day
+//! - [`count`]: numbers of one thread that others may read
 //! - [`memory`]: bytes that wait in memory for a peer, counted
 //! - [`Buffer`]: memory of the thread's, which idle connections don't hold
 //! - [`state`]: values as bytes, for a process that takes sessions over
@@ -10,6 +11,7 @@
 //! - [`Tcp`], [`Unix`]: sockets that are asked only when something has happened
 
 mod clock;
+pub mod count;
 pub mod memory;
 mod pool;
 pub mod state;

@@ -1,6 +1,7 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
 pub(crate) mod authority;
+pub(crate) mod counts;
 pub(crate) mod identity;
 pub(crate) mod idle;
 pub(crate) mod passwords;
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::context::authority::Outages;
+use crate::context::counts::WorkerCounts;
 use crate::context::idle::IdleWaits;
 use crate::context::passwords::Passwords;
 use crate::context::quotas::{ConnectionSlot, Quotas};
@@ -76,6 +78,8 @@ pub struct Worker {
     pub under_way: Arc<UnderWay>,
     /// Connections accepted so far.
     pub accepted: Arc<AtomicU64>,
+    /// What it counts of itself.
+    pub counts: Arc<WorkerCounts>,
     /// What looks at the tasks of connections now and then.
     pub sweep: Arc<Sweep>,
     /// Connections and sessions: the worker ends when all of them have.
@@ -122,6 +126,7 @@ impl Worker {
             sessions,
             under_way: Arc::default(),
             accepted: Arc::default(),
+            counts: Arc::default(),
             sweep: Arc::default(),
             tasks: TaskTracker::new(),
             draining: StopSignal::default(),

@@ -36,6 +36,7 @@ use crate::edge::{http1, http2};
 use crate::net::listening::{PeerName, UNIX_PEER};
 use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
+use crate::site::counts::{FAILURES, VERSIONS, failure, place};
 use crate::site::listener::ListenerState;
 
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
@@ -170,10 +171,14 @@ async fn handshake(
     peer: SocketAddr,
     deadline: Instant,
 ) -> Option<(Stream, Option<Tls>, Alpn)> {
+    let begun = Instant::now();
     match &state.acceptor {
         // Boxed: it is larger than what comes after, and gone by then.
         Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
             Ok(accepted) => {
+                let counts = state.counts.here();
+                counts.done[place(&VERSIONS, accepted.version)][usize::from(accepted.resumed)].one();
+                counts.durations.add(begun.elapsed());
                 debug!(
                     peer = %PeerName(peer), server_name = accepted.server_name.as_deref(), version = accepted.version,
                     alpn = accepted.alpn.as_str(), resumed = accepted.resumed, generation = accepted.generation,
@@ -189,6 +194,7 @@ async fn handshake(
                 Some((Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn))
             }
             Err(e) => {
+                state.counts.here().failed[place(&FAILURES, failure(&e))].one();
                 refused(worker, peer, &e);
                 None
             }

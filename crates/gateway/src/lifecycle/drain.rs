@@ -248,6 +248,7 @@ mod tests {
             commands: mpsc::unbounded_channel().0,
             sessions: sessions.clone(),
             accepted: Arc::default(),
+            counts: Arc::default(),
             http2: Arc::default(),
             pressure: Arc::default(),
             tasks: tokio_util::task::TaskTracker::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
@@ -216,6 +216,7 @@ impl RunningGateway {
             drained,
             sessions: workers.iter().map(|worker| worker.sessions.clone()).collect(),
             accepted: workers.iter().map(|worker| worker.accepted.clone()).collect(),
+            counts: workers.iter().map(|worker| worker.counts.clone()).collect(),
             http2: workers.iter().map(|worker| worker.http2.clone()).collect(),
             pressure: workers.iter().map(|worker| worker.pressure.clone()).collect(),
             shortage,
@@ -226,6 +227,7 @@ impl RunningGateway {
             acme: Arc::default(),
             reloads_taken: AtomicU64::new(0),
             reloads_refused: AtomicU64::new(0),
+            is_reload_refused: AtomicBool::new(false),
             moves: MoveTotals::default(),
             sockets: ListenerSockets::default(),
             started: tokio::time::Instant::now(),

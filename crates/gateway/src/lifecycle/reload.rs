@@ -53,6 +53,7 @@ impl RunningGateway {
             Ok(Err(problems)) => Err(problems),
             Err(e) => Err(Problems(vec![self.source.problem(format!("the reload panicked: {e}"))])),
         };
+        self.overview.is_reload_refused.store(result.is_err(), Ordering::Relaxed);
         let answer = match result {
             Ok(mut report) => {
                 self.overview.reloads_taken.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ const OVER_AFTER: Duration = Duration::from_secs(1);
 pub struct Shortage {
     /// Read at each connection, so outside of the lock.
     lasts: AtomicBool,
+    failures: AtomicU64,
     inner: Mutex<Option<Lack>>,
 }
 
@@ -40,7 +41,14 @@ impl Shortage {
             Lack { since: now, failed_last: now }
         });
         lack.failed_last = now;
+        self.failures.fetch_add(1, Ordering::Relaxed);
         self.lasts.store(true, Ordering::Relaxed);
+    }
+
+    /// How often a connection could not be accepted.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// A connection was accepted.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{io, net};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -126,8 +126,8 @@ async fn accept(
 
 async fn serve_connection(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(&overview, request.method(), request.uri().path());
-        async move { Ok::<_, Infallible>(answer) }
+        let overview = &overview;
+        async move { Ok::<_, Infallible>(answer(overview, &request).await) }
     });
     let serving = Builder::new()
         .keep_alive(false)
@@ -140,9 +140,10 @@ async fn serve_connection(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overvi
     }
 }
 
-fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Bytes>> {
+async fn answer(overview: &Arc<Overview>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let method = request.method();
     let mut kind = "text/plain; charset=utf-8";
-    let (status, text) = match path {
+    let (status, text) = match request.uri().path() {
         _ if *method != Method::GET && *method != Method::HEAD => {
             (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned())
         }
@@ -154,8 +155,16 @@ fn answer(overview: &Overview, method: &Method, path: &str) -> Response<Full<Byt
             (status, format!("{sentence}\n"))
         }
         "/metrics" => {
-            kind = metrics::CONTENT_TYPE;
-            (StatusCode::OK, metrics::render(overview))
+            let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let accept = accept.collect::<Vec<_>>().join(",");
+            let format = metrics::Format::accepted(&accept);
+            match metrics::scrape(overview, format).await {
+                Ok(text) => {
+                    kind = format.content_type();
+                    (StatusCode::OK, text)
+                }
+                Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics can't be written: {e}\n")),
+            }
         }
         _ => (
             StatusCode::NOT_FOUND,

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tls_acceptor::Certificates;
 use tokio::time::Instant;
 
+use crate::context::counts::WorkerCounts;
 use crate::context::quotas::Quotas;
 use crate::context::registry::{Entry, Registry};
 use crate::net::budget::Pressure;
@@ -84,6 +85,8 @@ pub struct Overview {
     pub drained: Arc<ArcSwap<Drained>>,
     /// Live sessions, worker by worker.
     pub sessions: Vec<Arc<Registry>>,
+    /// What each worker counts of itself.
+    pub counts: Vec<Arc<WorkerCounts>>,
     /// Connections accepted so far, worker by worker.
     pub accepted: Vec<Arc<AtomicU64>>,
     /// Each worker's connections over HTTP/2 to backends.
@@ -106,6 +109,8 @@ pub struct Overview {
     pub reloads_taken: AtomicU64,
     /// Reloads that changed nothing.
     pub reloads_refused: AtomicU64,
+    /// The last reload was refused.
+    pub is_reload_refused: AtomicBool,
     /// Sessions that came from another process, or were to go to one.
     pub moves: MoveTotals,
     /// The Unix sockets of its listeners.

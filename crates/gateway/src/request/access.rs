@@ -9,11 +9,13 @@ use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use upgrade_handler::origin;
 
+use crate::context::counts::RATES;
 use crate::context::{Connection, Redirect};
 use crate::request::reply::ErrorResponse;
 use crate::session::report::Report;
 use crate::site::Site;
 use crate::site::access::Per;
+use crate::site::counts::place;
 use crate::site::host::Host;
 use crate::site::route::Route;
 use crate::upstream::body::{BODY_TOO_LONG, RequestBody};
@@ -64,7 +66,7 @@ pub(super) fn admitted(
     if let Some(rate) = access.auth.as_ref().and_then(|auth| auth.failures)
         && let Some(wait) = quotas.wait(quotas.failures(route, client), rate)
     {
-        return Err(too_many(connection, route, "too many failed logins", wait, report));
+        return Err(too_many(connection, route, ("failures", "too many failed logins"), wait, report));
     }
     if access.per == Per::Subject { Ok(()) } else { metered(connection, route, client, head, opens, report) }
 }
@@ -87,16 +89,24 @@ pub(super) fn metered(
     if access.requests.is_some() || (opens && (access.handshakes.is_some() || access.sessions.is_some())) {
         let id = quotas.client(route, &access.per, client, &head.headers, report.subject());
         if let Some(Err(wait)) = access.requests.map(|rate| quotas.request(id, rate)) {
-            return Err(too_many(connection, route, "too many requests", wait, report));
+            return Err(too_many(connection, route, ("requests", "too many requests"), wait, report));
         }
         let handshakes = access.handshakes.filter(|_| opens);
         if let Some(Err(wait)) = handshakes.map(|rate| quotas.request(quotas.handshakes(id), rate)) {
-            return Err(too_many(connection, route, "too many handshakes", wait, report));
+            return Err(too_many(connection, route, ("handshakes", "too many handshakes"), wait, report));
         }
         if let Some(max) = access.sessions.filter(|_| opens) {
             match quotas.session(id, max) {
                 Some(place) => report.counted(place.of_value(access.per.value(&head.headers).cloned())),
-                None => return Err(too_many(connection, route, "too many sessions", SESSIONS_WAIT, report)),
+                None => {
+                    return Err(too_many(
+                        connection,
+                        route,
+                        ("sessions", "too many sessions"),
+                        SESSIONS_WAIT,
+                        report,
+                    ));
+                }
             }
         }
     }
@@ -120,10 +130,11 @@ pub(super) fn bounded(max: u64, head: &Parts, body: RequestBody) -> Result<Reque
 fn too_many(
     connection: &Connection,
     route: &Route,
-    cause: &'static str,
+    (limit, cause): (&str, &'static str),
     wait: Duration,
     report: &mut Report,
 ) -> ErrorResponse {
+    connection.worker.counts.limited[place(&RATES, limit)].one();
     connection.worker.quotas.refuse(connection.peer, route, cause);
     report.omit();
     let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

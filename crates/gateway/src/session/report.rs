@@ -16,6 +16,7 @@ use crate::context::quotas::SessionPlace;
 use crate::context::redial::SessionRedial;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
+use crate::site::counts::{CAUSES, RouteCounts, cause, place};
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
@@ -226,6 +227,9 @@ impl Report {
         // Of one that has come from another process nothing was to be written before, and there it has opened.
         if !std::mem::take(&mut self.written) {
             live::opened(self.client, &self.path, self.connection.tls.is_some());
+            let counts = self.counts();
+            counts.opened.one();
+            counts.answer(self.status);
         }
         self.is_session = true;
         if let Some(server) = &mut self.server {
@@ -271,6 +275,7 @@ impl Report {
 
     /// The answer has ended: `whole`, or broken off.
     pub(crate) fn answered(&mut self, bytes: u64, whole: bool) {
+        self.counts().request(self.status, self.started.elapsed());
         if self.is_omitted {
             return;
         }
@@ -288,7 +293,19 @@ impl Report {
         self.hand_over(Kind::Session { id: self.id, outcome: Some(outcome) });
     }
 
+    /// What its worker counts of its route, or of requests without one.
+    fn counts(&self) -> &RouteCounts {
+        match &self.route {
+            Some(route) => route.counts().here(),
+            None => &self.connection.worker.counts.unrouted,
+        }
+    }
+
     fn hand_over(&self, kind: Kind<'_>) {
+        if let Kind::Session { outcome, .. } = kind {
+            self.counts().closed[place(&CAUSES, cause(outcome))].one();
+            self.connection.worker.counts.closed(outcome);
+        }
         let tls = self.connection.tls.as_ref();
         self.connection.worker.sinks.take(&Record {
             peer: self.connection.peer,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use net_io::count::ByWorker;
 use tls_acceptor::Acceptor;
 
 use crate::net::limits::ClientLimits;
 use crate::net::listening::ListenAddress;
 use crate::net::networks::Networks;
+use crate::site::counts::ListenerCounts;
 
 /// How connections of a listener are received.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct ListenerState {
     pub proxy_protocol: Networks,
     /// Plain HTTP is sent to `https://`.
     pub redirect: bool,
+    /// What each worker counts of it. It survives reloads.
+    pub counts: Arc<ByWorker<ListenerCounts>>,
 }
 
 /// What a listener is made of.

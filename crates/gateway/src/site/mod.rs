@@ -6,6 +6,7 @@ pub mod auth;
 pub mod balance;
 pub mod challenges;
 pub mod cookie;
+pub mod counts;
 pub mod drained;
 pub mod endpoint;
 pub mod extras;
@@ -196,10 +197,17 @@ impl Site {
                         websocket_over_http2: listener.websocket_over_http2,
                         proxy_protocol: Networks::new(&listener.proxy_protocol),
                         redirect: listener.redirect,
+                        counts: previous
+                            .and_then(|site| site.states.get(&listener.address))
+                            .map(|(_, state)| state.counts.clone())
+                            .unwrap_or_default(),
                     })
                 }
             };
             states.insert(listener.address.clone(), (listener.clone(), state));
+        }
+        for route in settings.routes {
+            route.count_on(previous.and_then(|site| site.by_id.get(&route.id)));
         }
         let mut upstreams = HashMap::new();
         for upstream in settings.routes.iter().filter_map(|route| route.action.upstream()) {
@@ -242,6 +250,11 @@ impl Site {
     #[must_use]
     pub fn listener_state(&self, address: &ListenAddress) -> Option<Arc<ListenerState>> {
         self.states.get(address).map(|(_, state)| state.clone())
+    }
+
+    /// How connections of all listeners are received.
+    pub fn listener_states(&self) -> impl Iterator<Item = &ListenerState> {
+        self.states.values().map(|(_, state)| &**state)
     }
 
     /// Some route has this host and path.

@@ -1,16 +1,18 @@
 //! A route: which requests it takes, and what is done with them. Pure.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use frame_core::metered::Rates;
 use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
+use net_io::count::ByWorker;
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::access::Access;
 use crate::site::answer::{Redirect, Respond};
+use crate::site::counts::RouteCounts;
 use crate::site::extras::Extras;
 use crate::site::fastcgi::Fastcgi;
 use crate::site::files::Files;
@@ -43,6 +45,8 @@ pub struct Route {
     pub extras: Option<Box<Extras>>,
     /// Protocols that requests may upgrade to, by their names; `None`: WebSocket alone.
     pub upgrades: Option<Box<[Box<str>]>>,
+    /// See [`Self::counts`].
+    pub(crate) counts: OnceLock<Arc<ByWorker<RouteCounts>>>,
 }
 
 impl Route {
@@ -72,6 +76,21 @@ impl Route {
             origins: None,
             extras: None,
             upgrades: None,
+            counts: OnceLock::new(),
+        }
+    }
+
+    /// What each worker counts of it.
+    #[must_use]
+    pub fn counts(&self) -> &ByWorker<RouteCounts> {
+        self.counts.get_or_init(Arc::default)
+    }
+
+    /// What was counted of `earlier`, which is the same route before a reload, goes on. To be called before anything is
+    /// counted.
+    pub(super) fn count_on(&self, earlier: Option<&Arc<Self>>) {
+        if let Some(earlier) = earlier {
+            let _ = self.counts.set(earlier.counts.get_or_init(Arc::default).clone());
         }
     }
 

@@ -1,0 +1,139 @@
+//! Routes: their requests and sessions; and TLS handshakes by listener.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use net_io::count::{Count, DurationTotals, Durations};
+
+use super::page::Page;
+use crate::ops::overview::Overview;
+use crate::site::counts::{CAUSES, CLASSES, CODES, FAILURES, ListenerCounts, RouteCounts, VERSIONS};
+use crate::site::route_id::RouteId;
+
+/// What all workers have counted of each route, by what is shown of it. Two routes that differ in what is not shown are
+/// one here.
+type ByRoute<'a> = BTreeMap<&'a str, Vec<&'a RouteCounts>>;
+
+pub(super) fn write(page: &mut Page<'_>, overview: &Overview, live: &HashMap<RouteId, usize>) -> fmt::Result {
+    let site = overview.site.load_full();
+    let mut routes = ByRoute::new();
+    for route in site.all_routes() {
+        routes.entry(route.id.as_str()).or_default().extend(route.counts().iter());
+    }
+    routes.entry("").or_default().extend(overview.counts.iter().map(|worker| &worker.unrouted));
+    sessions(page, overview, &routes, live)?;
+    requests(page, &routes)?;
+    let mut listeners: BTreeMap<&str, Vec<&ListenerCounts>> = BTreeMap::new();
+    for state in site.listener_states().filter(|state| state.acceptor.is_some()) {
+        listeners.entry(&state.name).or_default().extend(state.counts.iter());
+    }
+    handshakes(page, &listeners)
+}
+
+fn sum<T>(counts: &[&T], of: impl Fn(&T) -> &Count) -> u64 {
+    counts.iter().map(|one| of(one).get()).sum()
+}
+
+fn totals<T>(counts: &[&T], of: impl Fn(&T) -> &Durations) -> DurationTotals {
+    let mut totals = DurationTotals::default();
+    counts.iter().for_each(|one| totals.add(of(one)));
+    totals
+}
+
+fn sessions(
+    page: &mut Page<'_>,
+    overview: &Overview,
+    routes: &ByRoute<'_>,
+    live: &HashMap<RouteId, usize>,
+) -> fmt::Result {
+    let mut by_text: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, count) in live {
+        *by_text.entry(id.as_str()).or_default() += count;
+    }
+    let with_name = || routes.iter().filter(|(route, _)| !route.is_empty());
+    let mut sessions = page.gauge("wssgate_sessions", "Live WebSocket sessions, by route")?;
+    for (route, count) in by_text {
+        sessions.sample(&[("route", route)], count)?;
+    }
+    let mut opened = page.counter("wssgate_sessions_opened_total", "WebSocket sessions opened, by route")?;
+    for (route, counts) in with_name() {
+        opened.sample(&[("route", route)], sum(counts, |one| &one.opened))?;
+    }
+    let mut closed = page
+        .counter("wssgate_sessions_closed_total", "WebSocket sessions that have ended, by route and cause")?;
+    let closes =
+        |counts: &[&RouteCounts]| counts.iter().flat_map(|one| &one.closed).map(Count::get).sum::<u64>();
+    for (route, counts) in
+        with_name().filter(|(_, counts)| sum(counts, |one| &one.opened) + closes(counts) > 0)
+    {
+        for (place, cause) in CAUSES.into_iter().enumerate() {
+            closed.sample(&[("route", route), ("cause", cause)], sum(counts, |one| &one.closed[place]))?;
+        }
+    }
+    let mut codes = page.counter(
+        "wssgate_session_close_codes_total",
+        "WebSocket sessions that have ended, by cause and the close code that was sent, or 1005 and 1006 if none was",
+    )?;
+    for (at, cause) in CAUSES.into_iter().enumerate() {
+        for (place, code) in CODES.into_iter().enumerate() {
+            let count: u64 = overview.counts.iter().map(|worker| worker.closes[at][place].get()).sum();
+            // Most causes have one code.
+            if count > 0 {
+                codes.sample(&[("cause", cause), ("code", code)], count)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn requests(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
+    // A route that nobody has used has no series but those of its sessions: a thousand of them are a thousand lines.
+    let used = || routes.iter().filter(|(_, counts)| !counts.is_empty());
+    let mut requests = page.counter(
+        "wssgate_requests_total",
+        "Requests answered, WebSocket handshakes among them, by route and class of the status; none: the client had gone \
+         before its answer. An empty route: no route takes the request",
+    )?;
+    for (route, counts) in used() {
+        for (place, class) in CLASSES.into_iter().enumerate() {
+            requests
+                .sample(&[("route", route), ("class", class)], sum(counts, |one| &one.requests[place]))?;
+        }
+    }
+    let mut durations = page.histogram(
+        "wssgate_request_duration_seconds",
+        "From a request to the end of its answer, by route; WebSockets are not among them",
+    )?;
+    for (route, counts) in used() {
+        durations.durations(&[("route", route)], &totals(counts, |one| &one.request_durations))?;
+    }
+    Ok(())
+}
+
+fn handshakes(page: &mut Page<'_>, listeners: &BTreeMap<&str, Vec<&ListenerCounts>>) -> fmt::Result {
+    let mut done = page.counter(
+        "wssgate_tls_handshakes_total",
+        "TLS handshakes, by listener and result; those that were done by version, and whether they resumed a session",
+    )?;
+    for (listener, counts) in listeners {
+        for (at, version) in VERSIONS.into_iter().enumerate() {
+            for (place, resumed) in ["false", "true"].into_iter().enumerate() {
+                let labels =
+                    [("listener", *listener), ("result", "done"), ("version", version), ("resumed", resumed)];
+                done.sample(&labels, sum(counts, |one| &one.done[at][place]))?;
+            }
+        }
+        for (place, result) in FAILURES.into_iter().enumerate() {
+            let labels = [("listener", *listener), ("result", result), ("version", ""), ("resumed", "")];
+            done.sample(&labels, sum(counts, |one| &one.failed[place]))?;
+        }
+    }
+    let mut durations = page.histogram(
+        "wssgate_tls_handshake_duration_seconds",
+        "From a client's first bytes to the end of its TLS handshake, by listener; only those that were done",
+    )?;
+    for (listener, counts) in listeners {
+        durations.durations(&[("listener", listener)], &totals(counts, |one| &one.durations))?;
+    }
+    Ok(())
+}

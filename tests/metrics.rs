@@ -1,0 +1,175 @@
+//! Metrics: what changes them, and in which format they come.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use support::backend::{Backend, echo};
+use support::gateway::{Gateway, Setup, config, route};
+use support::http1::{Answer, ask};
+use support::tls::Tls;
+use support::until;
+use support::ws::WebSocket;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+const ADMIN: &str = "[admin]\naddress = \"127.0.0.3:0\"\n";
+const ECHO: &str = "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n";
+
+fn start(top: &str, routes: &str) -> Gateway {
+    Setup::new(env!("CARGO_BIN_EXE_wssgate"))
+        .with_certificate(&["default.test"])
+        .start(&config(top, &format!("{routes}{ADMIN}")))
+}
+
+async fn scrape(admin: SocketAddr, fields: &str) -> Answer {
+    let mut io = TcpStream::connect(admin).await.unwrap();
+    ask(&mut io, format!("GET /metrics HTTP/1.1\r\nHost: admin\r\n{fields}\r\n")).await
+}
+
+async fn get(gateway: &Gateway, path: &str) -> u16 {
+    let mut io = gateway.connect_plain().await;
+    ask(&mut io, format!("GET {path} HTTP/1.1\r\nHost: default.test\r\n\r\n")).await.status()
+}
+
+async fn socket(gateway: &Gateway, path: &str) -> WebSocket {
+    WebSocket::connect(gateway.connect_plain().await, "default.test", path, "").await.unwrap().0
+}
+
+#[tokio::test]
+async fn a_scraper_gets_the_format_that_it_asks_for() {
+    let gateway = start("", ECHO);
+    for (accept, kind) in [
+        ("", "text/plain; version=0.0.4; charset=utf-8"),
+        ("Accept: */*\r\n", "text/plain; version=0.0.4; charset=utf-8"),
+        (
+            "Accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ),
+    ] {
+        let answer = scrape(gateway.admin(), accept).await;
+        assert_eq!((answer.status(), answer.head.get("content-type")), (200, Some(kind)), "{accept}");
+        let is_open = kind.starts_with("application");
+        let text = answer.text();
+        assert_eq!(text.ends_with("\n# EOF\n"), is_open);
+        assert_eq!(text.contains("\n# UNIT process_resident_memory_bytes bytes\n"), is_open);
+        let family = if is_open { "wssgate_reloads" } else { "wssgate_reloads_total" };
+        assert!(text.contains(&format!("\n# TYPE {family} counter\n")), "{text}");
+        assert!(text.contains("\nwssgate_reloads_total{result=\"taken\"} 0\n"), "{text}");
+        // Each family stands once, and each sample.
+        for lines in [
+            text.lines().filter(|line| line.starts_with("# TYPE")).collect::<Vec<_>>(),
+            text.lines().collect(),
+        ] {
+            let once: BTreeSet<_> = lines.iter().collect();
+            assert_eq!(once.len(), lines.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_and_sessions_are_counted_by_route() {
+    let (backend, _) = echo().await;
+    let gone = Backend::unreachable();
+    let routes = [ECHO.to_owned(), route("/ws", backend.address), route("/gone", gone)].concat();
+    let gateway = start("workers = 2", &routes);
+    let count = async |name: &str| gateway.metric(name).await;
+    for _ in 0..3 {
+        assert_eq!(get(&gateway, "/gone").await, 502);
+    }
+    assert_eq!(get(&gateway, "/nowhere").await, 404);
+    until(async || count("wssgate_requests_total{route=\"/gone\",class=\"5xx\"}").await == 3).await;
+    assert_eq!(count("wssgate_requests_total{route=\"\",class=\"4xx\"}").await, 1);
+    assert_eq!(count("wssgate_request_duration_seconds_count{route=\"/gone\"}").await, 3);
+    assert_eq!(count("wssgate_request_duration_seconds_bucket{route=\"/gone\",le=\"+Inf\"}").await, 3);
+
+    let (mut first, mut second, third) =
+        (socket(&gateway, "/ws").await, socket(&gateway, "/echo").await, socket(&gateway, "/ws").await);
+    first.close(1000).await;
+    first.expect_close(1000).await;
+    second.close(3999).await;
+    second.expect_close(3999).await;
+    drop(third);
+    gateway.wait_nth("session", 2);
+    assert_eq!(count("wssgate_sessions_opened_total{route=\"/ws\"}").await, 2);
+    assert_eq!(count("wssgate_sessions_closed_total{route=\"/ws\",cause=\"client_close\"}").await, 1);
+    assert_eq!(count("wssgate_sessions_closed_total{route=\"/ws\",cause=\"client_lost\"}").await, 1);
+    assert_eq!(count("wssgate_sessions_closed_total").await, 3);
+    for (cause, code) in [("client_close", "1000"), ("client_close", "3xxx"), ("client_lost", "1006")] {
+        let name = format!("wssgate_session_close_codes_total{{cause=\"{cause}\",code=\"{code}\"}}");
+        assert_eq!(count(&name).await, 1, "{name}");
+    }
+    assert_eq!(count("wssgate_requests_total{route=\"/ws\",class=\"1xx\"}").await, 2);
+    assert_eq!(count("wssgate_sessions").await, 0);
+    // A reload begins nothing anew.
+    assert_eq!(gateway.reload()["generation"], 2);
+    assert_eq!(count("wssgate_requests_total{route=\"/gone\",class=\"5xx\"}").await, 3);
+    assert_eq!(count("wssgate_reload_refused").await, 0);
+    gateway.write_config("nothing");
+    gateway.reload();
+    assert_eq!(count("wssgate_reload_refused").await, 1);
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_by_result() {
+    let gateway = start("workers = 1", ECHO);
+    let name = |labels: &str| {
+        let address = gateway.address();
+        format!("wssgate_tls_handshakes_total{{listener=\"{address}\",{labels}}}")
+    };
+    let client = Tls::new("default.test", &["http/1.1"]);
+    for _ in 0..2 {
+        let mut io = client.connect(gateway.address()).await.unwrap();
+        let page = ask(&mut io, "GET /nowhere HTTP/1.1\r\nHost: default.test\r\n\r\n").await;
+        assert_eq!(page.status(), 404);
+    }
+    let mut text = TcpStream::connect(gateway.address()).await.unwrap();
+    text.write_all(b"\x80\x80\x80\x80 no hello\r\n\r\n").await.unwrap();
+    let listener = |page: &str| {
+        page.split("wssgate_tls_handshakes_total{listener=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let page = scrape(gateway.admin(), "").await.text();
+    let named = name("x").replace(&gateway.address().to_string(), &listener(&page));
+    let sample = async |labels: &str| gateway.metric(&named.replace('x', labels)).await;
+    assert_eq!(sample("result=\"done\",version=\"TLSv1.3\",resumed=\"false\"").await, 1, "{page}");
+    assert_eq!(sample("result=\"done\",version=\"TLSv1.3\",resumed=\"true\"").await, 1);
+    until(async || sample("result=\"not_tls\",version=\"\",resumed=\"\"").await == 1).await;
+    assert_eq!(gateway.metric("wssgate_tls_handshake_duration_seconds_count").await, 2);
+}
+
+#[tokio::test]
+async fn workers_and_the_process_are_seen() {
+    let gateway = start("workers = 2", ECHO);
+    let mut socket = socket(&gateway, "/echo").await;
+    for _ in 0..100 {
+        socket.echoes("hello").await;
+    }
+    let value = async |name: &str| {
+        let page = scrape(gateway.admin(), "").await.text();
+        let is_asked = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = page.lines().filter(is_asked).map(|line| line.rsplit(' ').next().unwrap());
+        values.map(|value| value.parse::<f64>().unwrap()).sum::<f64>()
+    };
+    // A worker says what it has done when it wakes, once a second at least.
+    until(async || value("wssgate_worker_busy_seconds_total").await > 0.0).await;
+    assert!(value("wssgate_worker_longest_turn_seconds").await > 0.0);
+    until(async || value("wssgate_worker_delay_seconds_count").await >= 2.0).await;
+    assert!(value("wssgate_worker_cpu_wait_seconds_total").await > 0.0);
+    let (open, max) = (value("process_open_fds").await, value("process_max_fds").await);
+    assert!(open > 10.0 && open < max, "{open} {max}");
+    assert!(value("process_resident_memory_bytes").await > 1e6);
+    assert!(value("process_cpu_seconds_total").await > 0.0);
+    assert!(value("process_start_time_seconds").await > 1.7e9);
+    assert_eq!(value("wssgate_build_info").await, 1.0);
+}
