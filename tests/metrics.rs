@@ -1,4 +1,4 @@
-//! Metrics: what changes them, and in which format they come.
+//! Metrics: what changes them, in which format they come, and that what is deployed with them names no others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,7 +7,9 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route};
@@ -172,4 +174,43 @@ async fn workers_and_the_process_are_seen() {
     assert!(value("process_cpu_seconds_total").await > 0.0);
     assert!(value("process_start_time_seconds").await > 1.7e9);
     assert_eq!(value("wssgate_build_info").await, 1.0);
+}
+
+/// What `deploy/prometheus` and `deploy/grafana` ask for, a gateway has.
+#[tokio::test]
+async fn dashboard_and_alerts_name_what_there_is() {
+    let (backend, _) = echo().await;
+    let acme = "[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nnames = [[\"late.test\"]]\n";
+    let gateway = start("max_memory = \"64MiB\"", &[&route("/ws", backend.address), acme].concat());
+    let mut socket = socket(&gateway, "/ws").await;
+    socket.echoes("hello").await;
+    socket.close(1000).await;
+    socket.expect_close(1000).await;
+    gateway.wait("session");
+    let page = scrape(gateway.admin(), "").await.text();
+    let names: BTreeSet<_> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let mut seen = 0;
+    for file in ["prometheus/wssgate.rules.yml", "prometheus/wssgate.rules.test.yml", "grafana/wssgate.json"]
+    {
+        let text = fs::read_to_string(deploy.join(file)).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("wssgate_") || word.starts_with("process_")) {
+            let base =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+            assert!(
+                names.contains(word) || names.contains(base),
+                "{file} asks for {word}, which there is not"
+            );
+            // A family without a sample would be as bad.
+            assert!(page.lines().any(|line| line.starts_with(word)), "{file}: {word} has no sample");
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "{seen} names: is the test still right?");
+    serde_json::from_str::<serde_json::Value>(
+        &fs::read_to_string(deploy.join("grafana/wssgate.json")).unwrap(),
+    )
+    .unwrap();
 }
