@@ -12,6 +12,7 @@ import conversations
 import handshakes
 import http2_servers
 import kustomize
+import metrics
 import pages
 import redial
 import php
@@ -82,6 +83,8 @@ SCENARIOS = [
     upgrades.kubectl_execs_through_an_upgrade,
     kustomize.kustomize_builds_what_fits_together,
     kustomize.kustomize_takes_an_overlay,
+    metrics.promtool_takes_the_alerts,
+    metrics.prometheus_finds_what_the_dashboard_and_the_alerts_ask_for,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,
