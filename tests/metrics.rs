@@ -176,6 +176,34 @@ async fn workers_and_the_process_are_seen() {
     assert_eq!(value("wssgate_build_info").await, 1.0);
 }
 
+/// What is written for a thousand routes takes long, above all without optimization; neither the one worker nor the
+/// main thread is the one that does it.
+#[tokio::test]
+async fn a_scrape_of_a_thousand_routes_holds_up_nothing() {
+    let routes: String = (0..1000).map(|n| ECHO.replace("/echo", &format!("/{n}"))).collect();
+    let gateway = start("workers = 1", &routes);
+    let mut io = gateway.connect_plain().await;
+    for n in 0..1000 {
+        let request = format!("GET /{n} HTTP/1.1\r\nHost: default.test\r\n\r\n");
+        assert_eq!(ask(&mut io, request).await.status(), 426);
+    }
+    let mut socket = socket(&gateway, "/7").await;
+    let admin = gateway.admin();
+    let scraping = tokio::spawn(async move { scrape(admin, "").await.text() });
+    let (mut echoes, mut probes) = (0, 0);
+    while !scraping.is_finished() {
+        socket.echoes("hello").await;
+        echoes += 1;
+        let mut io = TcpStream::connect(admin).await.unwrap();
+        let alive = ask(&mut io, "GET /healthz HTTP/1.1\r\nHost: admin\r\n\r\n").await;
+        probes += u32::from(alive.status() == 200);
+    }
+    let page = scraping.await.unwrap();
+    assert!(page.lines().count() > 20_000, "{} lines", page.lines().count());
+    assert!(page.contains("\nwssgate_requests_total{route=\"/999\",class=\"4xx\"} 1\n"));
+    assert!(echoes > 2 && probes > 2, "{echoes} messages and {probes} probes in the time of a scrape");
+}
+
 /// What `deploy/prometheus` and `deploy/grafana` ask for, a gateway has.
 #[tokio::test]
 async fn dashboard_and_alerts_name_what_there_is() {
