@@ -20,3 +20,17 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
         false
     }
 }
+
+impl<S: ClientStream + ?Sized> ClientStream for &mut S {
+    fn begin_shutdown(&mut self) {
+        (**self).begin_shutdown();
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        (**self).acknowledged()
+    }
+
+    fn is_paused(&self) -> bool {
+        (**self).is_paused()
+    }
+}

@@ -19,6 +19,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::head::{CONTROL_PAYLOAD_MAX, FrameHead, HEAD_MAX, OpCode, Scan, Sender, scan_head, unmask};
 use crate::sequence::{Limits, Sequence};
+use crate::tap::WayStart;
 use crate::violation::Violation;
 
 /// The longest payload that comes out at once. A multiple of four, so that the mask fits every part.
@@ -161,6 +162,14 @@ impl FrameReader {
         reader.is_discarding = fields.bool()?;
         reader.wire_bytes = fields.count()?;
         Ok(reader)
+    }
+
+    /// Where the client's stream stands, as far as it has been read.
+    pub(crate) fn read_so_far(&self) -> WayStart {
+        let ahead = self.inbox.as_ref();
+        let ahead = ahead.map_or(&self.front[..self.front_len], |inbox| &inbox[self.start..self.end]);
+        let skip = self.frame.as_ref().map_or(0, |frame| frame.left - self.payload.len() as u64);
+        WayStart { skip, ahead: ahead.to_vec(), is_over: self.is_discarding }
     }
 
     /// Bytes received so far: signs of life.

@@ -113,11 +113,18 @@ const DELAYED: u64 = 1 << 23;
 const TOO_MANY_MESSAGES: u64 = 1 << 24;
 /// The session ends since its client has sent too many bytes.
 const TOO_MANY_BYTES: u64 = 1 << 25;
+/// The session is to be frozen as it is, and goes on at once.
+const INTERRUPTED: u64 = 1 << 26;
 /// What the session says of itself.
 const NOTES: u64 = DELAYED | TOO_MANY_MESSAGES | TOO_MANY_BYTES;
 /// All that is no order.
-const REQUESTS: u64 =
-    SNAPSHOT_REQUESTED | POLL_REQUESTED | FREEZE_REQUESTED | FREEZE_AS_IT_IS | REDIAL_REQUESTED | NOTES;
+const REQUESTS: u64 = SNAPSHOT_REQUESTED
+    | POLL_REQUESTED
+    | FREEZE_REQUESTED
+    | FREEZE_AS_IT_IS
+    | REDIAL_REQUESTED
+    | INTERRUPTED
+    | NOTES;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
 
@@ -186,15 +193,29 @@ impl SessionHandle {
         self.0.word.fetch_and(!(FREEZE_REQUESTED | FREEZE_AS_IT_IS), Ordering::AcqRel);
     }
 
-    /// What [`Self::freeze`] asked for.
+    /// Has the session freeze at once as it is, whether it is to leave or not, so that who runs it can go on with it in
+    /// another way: with a [tap](mod@crate::tap), or without one.
+    pub fn interrupt(&self) {
+        self.0.word.fetch_or(INTERRUPTED, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// What [`Self::freeze`] or [`Self::interrupt`] asked for.
     #[must_use]
     pub(crate) fn freeze_mode(&self) -> Option<FreezeMode> {
         let word = self.0.word.load(Ordering::Acquire);
-        match (word & FREEZE_REQUESTED != 0, word & FREEZE_AS_IT_IS != 0) {
-            (false, _) => None,
-            (true, false) => Some(FreezeMode::BetweenWrites),
-            (true, true) => Some(FreezeMode::AsItIs),
+        if word & (INTERRUPTED | FREEZE_REQUESTED) == 0 {
+            None
+        } else if word & (INTERRUPTED | FREEZE_AS_IT_IS) == 0 {
+            Some(FreezeMode::BetweenWrites)
+        } else {
+            Some(FreezeMode::AsItIs)
         }
+    }
+
+    /// The session has frozen.
+    pub(crate) fn on_frozen(&self) {
+        self.0.word.fetch_and(!(FREEZE_REQUESTED | FREEZE_AS_IT_IS | INTERRUPTED), Ordering::AcqRel);
     }
 
     /// `waits`: bytes of the session wait in memory for one of its peers; `took`: it has just taken some of them.

@@ -7,6 +7,7 @@
 //!   is told
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
 //! - [`clock`], [`timer`]: time; `client`: what a session asks of its client's stream
+//! - [`tap`]: a client's stream that copies the frames that pass, for who watches the session
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
 //!   [`handle`]: how it is ended or frozen from outside
@@ -40,6 +41,7 @@ pub mod relay;
 pub mod scanner;
 pub mod sequence;
 mod supervisor;
+pub mod tap;
 #[cfg(test)]
 mod test_io;
 #[cfg(test)]

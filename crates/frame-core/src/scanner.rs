@@ -140,6 +140,11 @@ impl Scanner {
         self.sender
     }
 
+    /// Bytes of the current data frame that are still to come.
+    pub(crate) fn payload_left(&self) -> u64 {
+        self.payload_left
+    }
+
     /// What has passed so far.
     #[must_use]
     pub fn tally(&self) -> Tally {

@@ -19,6 +19,7 @@ use crate::head::CONTROL_PAYLOAD_MAX;
 use crate::measures::Measures;
 use crate::outcome::Traffic;
 use crate::supervisor::Supervisor;
+use crate::tap::{TapStart, WayStart};
 
 /// What this release knows. Raised with each field that is added.
 const VERSION: u8 = 2;
@@ -47,7 +48,7 @@ impl<S: ClientStream> Endpoint<S> {
     #[must_use]
     pub fn freeze(self) -> (S, Box<EndpointState>) {
         let now = self.supervisor.now();
-        self.handle.cancel_freeze();
+        self.handle.on_frozen();
         self.answer_snapshot(now);
         let sent = self.sent_traffic();
         let Self {
@@ -124,6 +125,13 @@ impl<S: ClientStream> Endpoint<S> {
 }
 
 impl EndpointState {
+    /// Where a tap of the session begins.
+    #[must_use]
+    pub fn tap_start(&self) -> TapStart {
+        let to_client = WayStart { skip: self.outbox.len() as u64, ..WayStart::default() };
+        TapStart::Within { from_client: self.reader.read_so_far(), to_client }
+    }
+
     /// Bytes of which another process, of this release or of another, makes the same state. Among them are up to some
     /// hundred kilobytes of messages.
     #[must_use]

@@ -36,7 +36,7 @@ impl<T: Clock> Opaque<T> {
         if mode == FreezeMode::BetweenWrites && !is_between_writes {
             return None;
         }
-        handle.cancel_freeze();
+        handle.on_frozen();
         let Self { supervisor, up, down, queue_state, first, counted } = self;
         let opaque = Opaque {
             supervisor: supervisor.freeze(),

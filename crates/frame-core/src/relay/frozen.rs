@@ -21,6 +21,7 @@ use crate::head::Sender;
 use crate::measures::Measures;
 use crate::outcome::Snapshot;
 use crate::supervisor::Supervisor;
+use crate::tap::TapStart;
 
 /// What this release knows. Raised with each field that is added.
 const VERSION: u8 = 2;
@@ -36,7 +37,7 @@ impl<T: Clock> Relay<T> {
         if self.shutdown.is_some() || (mode == FreezeMode::BetweenWrites && !is_between_writes) {
             return None;
         }
-        handle.cancel_freeze();
+        handle.on_frozen();
         handle.answer_snapshot(|| self.snapshot(now));
         let Self {
             supervisor,
@@ -71,6 +72,13 @@ impl RelayState {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.relay.snapshot(self.at)
+    }
+
+    /// Where a tap of the session begins.
+    #[must_use]
+    pub fn tap_start(&self) -> TapStart {
+        let Relay { up, down, .. } = &self.relay;
+        TapStart::Within { from_client: up.read_so_far(), to_client: down.written_so_far() }
     }
 
     /// The relay, by another clock.

@@ -22,6 +22,7 @@ use crate::head::Sender;
 use crate::keepalive::{Keepalive, PongOwner};
 use crate::outcome::{Ended, Traffic};
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
+use crate::tap::WayStart;
 use crate::violation::Violation;
 
 /// Rounds of reading or scanning in one poll, before the other direction is polled.
@@ -200,6 +201,31 @@ impl Pump {
             drop(self.release_buffer());
         }
         std::mem::replace(self, Self::new(Scanner::disabled(self.scanner.sender())))
+    }
+
+    /// Where the source stands, as far as it has been read.
+    pub(super) fn read_so_far(&self) -> WayStart {
+        let ahead = match (&self.unscanned, &self.buffer) {
+            (Some(unscanned), _) => unscanned,
+            (None, Some(buffer)) => &buffer[self.scanned + self.omitted..self.filled],
+            (None, None) => &[][..],
+        };
+        WayStart {
+            skip: self.scanner.payload_left(),
+            ahead: ahead.to_vec(),
+            is_over: !matches!(self.source, Source::Relay | Source::AwaitClose),
+        }
+    }
+
+    /// Where the sink stands, as far as it has been given something.
+    pub(super) fn written_so_far(&self) -> WayStart {
+        let begun = self.inserted.as_deref().and_then(|own| Some(own.wire.len() - own.sent?));
+        let queued = self.scanned - self.sent + begun.unwrap_or_default();
+        WayStart {
+            skip: self.scanner.payload_left().saturating_add(queued as u64),
+            ahead: Vec::new(),
+            is_over: matches!(self.sink, Sink::Shut | Sink::Failed | Sink::CutOff),
+        }
     }
 
     /// As if so many bytes were to be left out.

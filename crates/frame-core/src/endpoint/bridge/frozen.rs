@@ -9,6 +9,7 @@ use crate::cause_state::{read_cause, read_ended, write_cause, write_ended};
 use crate::client::ClientStream;
 use crate::frame_reader::PART_LEN;
 use crate::handle::SessionHandle;
+use crate::tap::TapStart;
 
 /// What this release knows. Raised with each field that is added.
 const VERSION: u8 = 2;
@@ -30,6 +31,12 @@ where
 }
 
 impl BridgeState {
+    /// Where a tap of the session begins.
+    #[must_use]
+    pub fn tap_start(&self) -> TapStart {
+        self.endpoint.tap_start()
+    }
+
     pub(super) fn thaw<S, B>(self, client: S, backend: &mut B, handle: SessionHandle) -> Bridge<'_, S, B>
     where
         S: ClientStream,
