@@ -115,7 +115,8 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
 const DATA_PLANE: [&str; 8] =
     ["net", "site", "upstream", "context", "telemetry", "session", "request", "edge"];
 /// What reads and changes how that is done.
-const CONTROL_PLANE: [&str; 7] = ["config", "worker", "ops", "lifecycle", "check", "quick", "trust"];
+const CONTROL_PLANE: [&str; 7] =
+    ["config", "worker", "ops", "lifecycle", "check", "quick", "trust"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -277,6 +278,10 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/names.rs",
         "gateway/src/site/resolved.rs",
         "gateway/src/site/rewrite.rs",
+        "gateway/src/ops/control/tap/frame.rs",
+        "gateway/src/ops/control/tap/inflate.rs",
+        "gateway/src/ops/control/tap/pcapng.rs",
+        "gateway/src/ops/control/tap/show.rs",
         "gateway/src/lifecycle/acme/schedule.rs",
         "gateway/src/lifecycle/acme/advice.rs",
         "gateway/src/site/answer.rs",
@@ -325,6 +330,7 @@ fn each_thing_is_done_in_its_place() {
             "gateway/lifecycle/resolver/files.rs",
             "gateway/ops/control/socket.rs",
             "gateway/ops/metrics/process.rs",
+            "gateway/ops/control/tap/watch.rs",
             "gateway/telemetry/log_file.rs",
             "gateway/quick/",
             "gateway/trust/",

@@ -56,7 +56,8 @@ pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) ->
     let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
     let transit = Arc::default();
     let (quotas, passwords) = (Arc::default(), Arc::default());
-    let common = Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
+    let common =
+        Common { site, certificates, drained, transit, taps, shortage, quotas, passwords, casing, sinks };
     let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
     if let Action::Proxy(upstream) = &config.routes[0].action {
         for server in &upstream.servers {

@@ -22,6 +22,7 @@ import rollback
 import schema
 import servers
 import takeover
+import tapped
 import trust
 import upgrades
 
@@ -85,6 +86,7 @@ SCENARIOS = [
     kustomize.kustomize_takes_an_overlay,
     metrics.promtool_takes_the_alerts,
     metrics.prometheus_finds_what_the_dashboard_and_the_alerts_ask_for,
+    tapped.wireshark_reads_a_tap,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,

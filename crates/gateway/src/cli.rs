@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::ops::control::tap::TapRequest;
+use crate::ops::control::tap::watch::TapOptions;
 use crate::quick::{Authority, Backend, Listen, Order, Service, public_host};
 use crate::telemetry::log::Format;
 
@@ -15,6 +17,14 @@ Examples:
   wssgate proxy ./app.sock --listen 9443      a Unix socket, at https://localhost:9443/
   wssgate proxy 8282 --host chat.domain.com   in production, with a certificate that renews itself
   wssgate proxy 8282 --write wssgate.toml     the same, with a configuration file to go on from";
+
+const TAP_EXAMPLES: &str = "\
+Examples:
+  wssgate tap 4711                        the frames of one session, without what is in them
+  wssgate tap 4711 --text                 with the first bytes of each as text
+  wssgate tap --route /chat --next --text the next session of a route, from its beginning
+  wssgate tap --client 192.0.2.7 --json   all live sessions of a client, for programs
+  wssgate tap 4711 --write - | wireshark -k -i -";
 
 /// An edge gateway for WebSockets over TLS.
 ///
@@ -158,6 +168,16 @@ pub enum CliCommand {
     Sessions(ControlArgs),
     /// Show the servers that requests are passed on to
     Upstreams(ControlArgs),
+    /// Show the frames of live WebSocket sessions as they pass; needs tap = true in [control]
+    #[command(after_help = TAP_EXAMPLES)]
+    Tap {
+        /// Which sessions, and what of them
+        #[command(flatten)]
+        tap_args: TapArgs,
+        /// Which gateway
+        #[command(flatten)]
+        control_args: ControlArgs,
+    },
     /// Read the configuration and the certificates again, as SIGHUP does, and print the result
     Reload(ControlArgs),
     /// Close the sessions of a route or a backend, and send no new requests to it
@@ -205,6 +225,46 @@ pub struct ControlArgs {
     /// Print the answer as JSON, one object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which sessions are tapped, and what is shown of them.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("tapped").required(true).multiple(true))]
+pub struct TapArgs {
+    /// The session's id, from `wssgate sessions` or from the log
+    #[arg(group = "tapped", conflicts_with_all = ["route", "client", "next"])]
+    pub id: Option<u64>,
+    /// Sessions of this route: its name, or host and path
+    #[arg(long, value_name = "ROUTE", group = "tapped")]
+    pub route: Option<String>,
+    /// Sessions of the client with this address
+    #[arg(long, value_name = "ADDRESS", group = "tapped")]
+    pub client: Option<std::net::IpAddr>,
+    /// The next session that opens, from its first frame on, and no live one
+    #[arg(long, group = "tapped")]
+    pub next: bool,
+    /// Show the first bytes of each payload as text [default: 120, at most 65536]
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "120")]
+    pub text: Option<usize>,
+    /// Show the first bytes of each payload in hexadecimal [default: 32, at most 65536]
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "32")]
+    pub hex: Option<usize>,
+    /// End after so many frames
+    #[arg(long, value_name = "FRAMES")]
+    pub count: Option<u64>,
+    /// Also write the frames to this file, as pcapng for Wireshark; `-`: to the output, and nothing else
+    #[arg(long, short, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
+impl TapArgs {
+    /// As the tap is asked for.
+    #[must_use]
+    pub fn into_options(self, json: bool) -> TapOptions {
+        let Self { id, route, client, next, text, hex, count, write } = self;
+        let which = TapRequest { route, client, next, ..TapRequest::default() };
+        TapOptions { id, which, text, hex, count, write, json }
+    }
 }
 
 /// Options of the commands that run without a configuration file.

@@ -30,7 +30,9 @@ pub use self::lifecycle::Gateway;
 #[doc(hidden)]
 pub mod command {
     pub use crate::check::{choice, tables};
-    pub use crate::cli::{AcmeCommand, AnyCommand, Arguments, CliCommand, completions, write_manual};
+    pub use crate::cli::{
+        AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, completions, write_manual,
+    };
     pub use crate::ops::control;
     pub use crate::quick::{Authority, Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;

@@ -10,8 +10,8 @@ use clap::Parser;
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
 use gateway::command::{
-    AcmeCommand, AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control, log, tables,
-    write_manual,
+    AcmeCommand, AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control,
+    log, tables, write_manual,
 };
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
@@ -56,13 +56,16 @@ fn run() -> anyhow::Result<ExitCode> {
             Start::Quick(command.into())
         }
         Some(AnyCommand::Other(command)) => {
+            // A tap runs until it is ended so.
+            let ended =
+                if matches!(command, CliCommand::Tap { .. }) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             let code = runtime.block_on(async {
                 tokio::select! {
                     code = run_command(command, config) => Some(code),
                     _ = signals.ending() => None, // what is being written is finished
                 }
             });
-            let Some(code) = code else { return Ok(ExitCode::FAILURE) };
+            let Some(code) = code else { return Ok(ended) };
             runtime.shutdown_background(); // a look-up that hangs must not delay the end
             return code;
         }
@@ -128,6 +131,13 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         }
         CliCommand::Status(control_args) => ("status", None, None, control_args),
         CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
+        CliCommand::Tap { tap_args, control_args } => {
+            let socket = control_args.socket.unwrap_or_else(|| control::find(config.as_deref()));
+            let options = tap_args.into_options(control_args.json);
+            let (out, err) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
+            let done = control::tap::watch::watch(&socket, &options, out, err).await?;
+            return Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         CliCommand::Upstreams(control_args) => ("upstreams", None, None, control_args),
         CliCommand::Reload(control_args) => ("reload", None, None, control_args),
         CliCommand::Drain { target: None, .. } => anyhow::bail!(
@@ -142,7 +152,8 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         }
     };
     let socket = control_args.socket.unwrap_or_else(|| control::find(config.as_deref()));
-    let request = Request { command: name.to_owned(), target, id, subject: whose.0, client: whose.1 };
+    let (subject, client) = whose;
+    let request = Request { command: name.to_owned(), target, id, subject, client, tap: None };
     let (out, err) = (&mut std::io::stdout().lock(), &mut std::io::stderr().lock());
     let done = control::client::ask(&socket, &request, control_args.json, out, err).await?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -69,10 +69,10 @@ impl Scene {
         let site = Arc::new(ArcSwap::from_pointee(site));
         let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
-        let transit = Arc::default();
+        let (transit, taps) = (Arc::default(), Arc::default());
         let (quotas, passwords) = (Arc::default(), Arc::default());
         let common =
-            Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks };
+            Common { site, certificates, drained, transit, taps, shortage, quotas, passwords, casing, sinks };
         let worker = Arc::new(Worker::new(common, Arc::new(Registry::new(0, 1))));
         let Action::Proxy(upstream) = &config.routes[0].action else { unreachable!("a proxy is configured") };
         let sessions = worker.sessions.clone();

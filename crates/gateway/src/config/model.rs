@@ -161,6 +161,8 @@ pub struct Admin {
 pub struct ControlSocket {
     /// Its path.
     pub path: PathBuf,
+    /// Sessions may be watched over it.
+    pub tap: bool,
     /// Where the file says so.
     pub place: Place,
 }

@@ -732,10 +732,16 @@ fn the_control_socket() {
     for (section, expect) in [
         ("[control]\nsocket = \"\"\n[certificates]", ":17:10: socket: expected a path"),
         ("[control]\nsokcet = \"x\"\n[certificates]", ":17:1: unknown key \"sokcet\""),
+        ("[control]\ntap = \"yes\"\n[certificates]", ":17:7: tap: expected true or false"),
     ] {
         let problems = control(section).1;
         assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}");
     }
+    let tap = |line: &str| {
+        let section = format!("[control]\n{line}[certificates]");
+        parse(&DOCUMENTED.replace("[certificates]", &section)).0.control.unwrap().tap
+    };
+    assert_eq!((tap(""), tap("tap = false\n"), tap("tap = true\n")), (false, false, true));
 }
 
 #[test]

@@ -103,6 +103,9 @@ options! {
 
     /// The path of the Unix socket.
     socket: kind::SocketPath, default = CONTROL_SOCKET.into();
+    /// Whether `wssgate tap` may show the frames of sessions to root and to the gateway's user. A reload turns it on and
+    /// off; off ends the taps that run.
+    tap: kind::Boolean, default = false;
 }
 
 pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
@@ -154,7 +157,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     });
     let control = top.control.map(|section| {
         let At { value: path, place } = section.value.socket;
-        ControlSocket { path, place }
+        ControlSocket { path, tap: section.value.tap.value, place }
     });
     if let Some(At { value: section, .. }) = top.certificates.as_ref()
         && !section.has("directory")

@@ -11,6 +11,7 @@ pub(crate) mod redial;
 pub(crate) mod registry;
 pub(crate) mod relief;
 pub(crate) mod shed_clients;
+pub(crate) mod taps;
 pub(crate) mod transit;
 pub(crate) mod under_way;
 
@@ -33,6 +34,7 @@ use crate::context::passwords::Passwords;
 use crate::context::quotas::{ConnectionSlot, Quotas};
 use crate::context::registry::{Registered, Registry, SessionOpener};
 use crate::context::shed_clients::ShedClients;
+use crate::context::taps::Taps;
 use crate::context::transit::Transit;
 use crate::context::under_way::UnderWay;
 use crate::net::budget::{Pressure, Share, held};
@@ -94,6 +96,8 @@ pub struct Worker {
     pub silent: Waiting,
     /// Clients whose places were needed for others.
     pub shed_clients: ShedClients,
+    /// Sessions of all workers that are watched.
+    pub taps: Arc<Taps>,
     /// What all workers know of a want of descriptors.
     pub shortage: Arc<Shortage>,
     /// Its use of memory.
@@ -112,7 +116,7 @@ impl Worker {
     /// One without connections.
     #[must_use]
     pub fn new(common: Common, sessions: Arc<Registry>) -> Self {
-        let Common { site, certificates, drained, transit, shortage, quotas, passwords, casing, sinks } =
+        let Common { site, certificates, drained, transit, taps, shortage, quotas, passwords, casing, sinks } =
             common;
         Self {
             site,
@@ -132,6 +136,7 @@ impl Worker {
             draining: StopSignal::default(),
             retiring: StopSignal::default(),
             transit,
+            taps,
             silent: Waiting::new(SILENT_MAX),
             shed_clients: ShedClients::default(),
             shortage,
@@ -231,6 +236,8 @@ pub struct Common {
     pub drained: Arc<ArcSwap<Drained>>,
     /// See [`Worker::transit`].
     pub transit: Arc<Transit>,
+    /// See [`Worker::taps`].
+    pub taps: Arc<Taps>,
     /// See [`Worker::shortage`].
     pub shortage: Arc<Shortage>,
     /// See [`Worker::quotas`].
@@ -352,6 +359,7 @@ mod tests {
             certificates: Certificates::new(Loaded::default(), 1),
             drained: Arc::default(),
             transit: Arc::default(),
+            taps: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
             passwords: Arc::default(),

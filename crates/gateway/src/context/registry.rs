@@ -304,6 +304,12 @@ impl Registry {
         self.lock().live.keys().copied().collect()
     }
 
+    /// The ids of the sessions that `chosen` picks.
+    #[must_use]
+    pub fn ids_of(&self, chosen: impl Fn(&Entry) -> bool) -> Vec<u64> {
+        self.lock().live.iter().filter(|(_, entry)| chosen(entry)).map(|(id, _)| *id).collect()
+    }
+
     /// One session, if it lives.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<Entry> {

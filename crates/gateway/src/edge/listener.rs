@@ -268,6 +268,7 @@ mod tests {
             certificates,
             drained: Arc::default(),
             transit: Arc::default(),
+            taps: Arc::default(),
             shortage: Arc::default(),
             quotas: Arc::default(),
             passwords: Arc::default(),

@@ -31,6 +31,7 @@ use super::upgrade::origin::Program;
 use crate::config::{Config, Problems};
 use crate::context::Common;
 use crate::context::quotas::Quotas;
+use crate::context::taps::Taps;
 use crate::context::transit::Transit;
 use crate::net::listening::ListenAddress;
 use crate::net::shortage::Shortage;
@@ -196,11 +197,13 @@ impl RunningGateway {
         let shortage = Arc::<Shortage>::default();
         let quotas = Arc::<Quotas>::default();
         let transit = Arc::<Transit>::default();
+        let taps = Arc::<Taps>::default();
         let common = Common {
             site: site.clone(),
             certificates: certificates.clone(),
             drained: drained.clone(),
             transit: transit.clone(),
+            taps: taps.clone(),
             shortage: shortage.clone(),
             quotas: quotas.clone(),
             passwords: Arc::default(),
@@ -229,6 +232,7 @@ impl RunningGateway {
             reloads_refused: AtomicU64::new(0),
             is_reload_refused: AtomicBool::new(false),
             moves: MoveTotals::default(),
+            taps,
             sockets: ListenerSockets::default(),
             started: tokio::time::Instant::now(),
             stage: Mutex::new(LifecycleStage::Starting),

@@ -95,7 +95,7 @@ fn request_of(change: &Change) -> Request {
 }
 
 fn command(word: &str, target: String) -> Request {
-    Request { command: word.to_owned(), target: Some(target), id: None, subject: None, client: None }
+    Request { command: word.to_owned(), target: Some(target), ..Request::default() }
 }
 
 /// What two processes have done, of which each has some of the sessions.

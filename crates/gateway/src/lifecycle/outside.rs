@@ -72,7 +72,7 @@ impl Outside {
         let open =
             self.waiting.as_ref().map(PendingControl::path).or(self.control.as_ref().map(Control::path));
         let wanted = self.control_socket(config).filter(|wanted| open != Some(&wanted.path));
-        let control = wanted.and_then(|ControlSocket { path, place }| {
+        let control = wanted.and_then(|ControlSocket { path, place, .. }| {
             match check_free(&path, inherited.predecessor).and_then(|()| PendingControl::prepare(&path)) {
                 Ok(waiting) => Some(waiting),
                 Err(e) => {
@@ -121,13 +121,14 @@ impl Outside {
     fn control_socket(&self, config: &Config) -> Option<ControlSocket> {
         let default = || {
             let path = self.default_control.clone()?;
-            Some(ControlSocket { path, place: Place::default() })
+            Some(ControlSocket { path, tap: false, place: Place::default() })
         };
         config.control.clone().or_else(default)
     }
 
     /// Serves what was opened for `config`, and closes what it doesn't want any more.
     pub(super) fn settle(&mut self, config: &Config, opened: OpenedOutside, access: &Access) {
+        access.overview.taps.allow(config.control.as_ref().is_some_and(|control| control.tap));
         match (config.admin, opened.admin) {
             (Some(wanted), Some(bound)) => match bound.serve(access.overview.clone()) {
                 Ok(admin) => {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::context::counts::WorkerCounts;
 use crate::context::quotas::Quotas;
 use crate::context::registry::{Entry, Registry};
+use crate::context::taps::Taps;
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
 use crate::ops::acme::AcmeOverview;
@@ -113,6 +114,8 @@ pub struct Overview {
     pub is_reload_refused: AtomicBool,
     /// Sessions that came from another process, or were to go to one.
     pub moves: MoveTotals,
+    /// Sessions that are watched.
+    pub taps: Arc<Taps>,
     /// The Unix sockets of its listeners.
     pub(crate) sockets: ListenerSockets,
     /// When the process was started.

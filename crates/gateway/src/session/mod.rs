@@ -8,7 +8,9 @@ mod opaque;
 pub(crate) mod redial;
 pub(crate) mod report;
 mod special;
+mod tapped;
 mod tcp;
+mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,6 +171,7 @@ impl Session {
     {
         SweptSession::new(self.registered.handle().clone(), async move {
             self.report.opened();
+            self.meet_tap();
             if matches!(self.other, Other::Echo | Other::Special(_)) {
                 return Box::pin(self.run_special(client)).await; // its size is not every session's
             }
@@ -186,18 +189,25 @@ impl Session {
                         Ending::Frozen(handover) => return self.leave(client, &handover),
                     }
                 }
-                let relaying = {
+                let ending = if self.is_watched() {
+                    // In a box: its size is not every session's.
+                    match Box::pin(self.run_tapped(&mut client)).await {
+                        Some(ending) => ending,
+                        None => continue, // it is not watched any more
+                    }
+                } else {
                     let state = self.other.take_state();
                     let Other::Backend(backend) = &mut self.other else { return };
                     let handle = self.registered.handle();
-                    match state {
+                    let relaying = match state {
                         None => {
                             relay(&mut client, backend, policy(&self.route, self.deflate), handle, Coarse)
                         }
                         Some(state) => relay_from(state, &mut client, backend, handle, Coarse),
-                    }
+                    };
+                    relaying.await
                 };
-                match relaying.await {
+                match ending {
                     Ending::Over(outcome) => {
                         if let (Exit::Reset, Other::Backend(backend)) = (outcome.backend, &self.other) {
                             backend.get_ref().reset_on_close();
@@ -225,6 +235,7 @@ impl Session {
 
     /// Leaves for another process.
     fn leave<C: MovableStream>(self, client: C, handover: &UnboundedSender<FrozenSession>) {
+        tapped::unwatch(&self.report, || "it has moved to another process: tap it there".to_owned());
         let Self { report, registered, route, deflate, other } = self;
         let (Some(still), Some((client, meter))) = (other.into_still(), client.into_stream()) else { return };
         let id = registered.id();
@@ -262,6 +273,7 @@ impl Session {
         drop(other);
         report.exceeded(registered.handle().exceeded());
         drop(registered);
+        tapped::unwatch(&report, || outcome.cause.to_string());
         report.session(outcome);
     }
 

@@ -15,6 +15,7 @@ use upgrade_handler::Handoff;
 use zeroize::Zeroizing;
 
 use super::client::{MovableStream, handover};
+use super::tapped::{run_relay, watch};
 use crate::context::redial::RedialStatus;
 use crate::context::transit::FrozenSession;
 use crate::net::clock::Coarse;
@@ -120,7 +121,7 @@ const NEEDS: u8 = 1;
 
 /// Relays until the session is over, whatever becomes of its servers; or until it has frozen, and leaves for another
 /// process.
-pub(super) async fn run<C: MovableStream>(
+pub(super) async fn run<C: MovableStream + Send>(
     client: &mut C,
     lasting: &mut Lasting,
     policy: Policy,
@@ -130,11 +131,14 @@ pub(super) async fn run<C: MovableStream>(
     lasting.status.begin(report.take_server());
     let mut outcome = loop {
         let Lasting { stream, frozen, .. } = &mut *lasting;
-        let relaying = match frozen.take() {
-            None => relay(client, stream, policy, handle, Coarse),
-            Some(state) => relay_from(state, client, stream, handle, Coarse),
+        let state = frozen.take();
+        let watch = watch(report, policy.limits.deflate, true);
+        let ending = match (watch, state) {
+            (None, None) => relay(client, stream, policy, handle, Coarse).await,
+            (None, Some(state)) => relay_from(state, client, stream, handle, Coarse).await,
+            (Some(watch), state) => Box::pin(run_relay(watch, client, stream, state, policy, handle)).await,
         };
-        match relaying.await {
+        match ending {
             Ending::Over(outcome) => break outcome,
             Ending::Frozen(frozen) => lasting.frozen = Some(frozen),
         }

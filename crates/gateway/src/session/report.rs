@@ -2,7 +2,7 @@
 
 mod moved;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use frame_core::handle::RateLimit;
@@ -215,6 +215,11 @@ impl Report {
     /// The session's id, if it is one.
     pub(crate) fn session_id(&self) -> Option<u64> {
         self.id
+    }
+
+    /// The address that the client came to.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.connection.local
     }
 
     /// The session will speak this protocol, and not WebSocket's.

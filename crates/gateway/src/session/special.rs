@@ -1,10 +1,9 @@
 //! Sessions that are no relay between two WebSockets: from their beginning, or from where they have frozen.
 
-use frame_core::endpoint::Endpoint;
 use frame_core::relay::Ending;
 
 use super::client::{MovableStream, handover};
-use super::{Other, Session, Special, echo, opaque, policy, tcp};
+use super::{Other, Session, Special, echo, opaque, policy, tapped, tcp};
 
 impl Special {
     /// It can go to another process.
@@ -33,17 +32,24 @@ impl Session {
             let handle = self.registered.handle().clone();
             match special {
                 Special::Echo(state) => {
-                    let endpoint = match state {
-                        None => Endpoint::new(client, policy, handle),
-                        Some(state) => Endpoint::thaw(client, state, handle),
+                    let ending = match self.watch(true) {
+                        None => echo::run(echo::endpoint(client, state, policy, handle)).await,
+                        Some(watch) => Box::pin(tapped::run_echo(watch, client, state, policy, handle)).await,
                     };
-                    match echo::run(endpoint).await {
+                    match ending {
                         Ending::Over(outcome) => return self.end(&outcome),
                         Ending::Frozen((io, state)) => (client, special) = (io, Special::Echo(Some(state))),
                     }
                 }
                 Special::Tcp(mut backend, state) => {
-                    match tcp::run(client, &mut backend, state, policy, handle).await {
+                    let to = &mut backend;
+                    let ending = match self.watch(true) {
+                        None => tcp::run(client, to, state, policy, handle).await,
+                        Some(watch) => {
+                            Box::pin(tapped::run_tcp(watch, client, to, state, policy, handle)).await
+                        }
+                    };
+                    match ending {
                         Ending::Over(outcome) => {
                             drop(backend);
                             return self.end(&outcome);
@@ -54,7 +60,14 @@ impl Session {
                     }
                 }
                 Special::Opaque(mut backend, state) => {
-                    match opaque::run(&mut client, &mut backend, state, policy, &handle).await {
+                    let (from, to) = (&mut client, &mut backend);
+                    let ending = match self.watch(false) {
+                        None => opaque::run(from, to, state, policy, &handle).await,
+                        Some(watch) => {
+                            Box::pin(tapped::run_opaque(watch, from, to, state, policy, &handle)).await
+                        }
+                    };
+                    match ending {
                         Ending::Over(outcome) => {
                             drop(backend);
                             return self.end(&outcome);

@@ -17,7 +17,7 @@ pub(crate) fn escape_len(char: char) -> usize {
 
 /// Neither a control character, nor one that changes how its neighbours look. The replacement character
 /// stands for bytes that are no UTF-8, which some parsers refuse.
-fn is_visible(char: char) -> bool {
+pub(crate) fn is_visible(char: char) -> bool {
     char != char::REPLACEMENT_CHARACTER && char.escape_debug().len() == 1
 }
 
@@ -61,6 +61,21 @@ pub(crate) fn escape(value: &str, out: &mut impl Write) -> fmt::Result {
         rest = chars.as_str();
     }
     out.write_str(rest)
+}
+
+/// The text with each character escaped that a terminal could obey, quotes left as they are: JSON stays JSON.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_visible(char) || matches!(char, '"' | '\\' | '\'') {
+            shown.push(char);
+        } else {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
 }
 
 /// Needs no quotes in a line of text.

@@ -3,7 +3,7 @@
 pub(crate) mod access;
 mod address;
 mod combined;
-mod escape;
+pub(crate) mod escape;
 mod fields;
 mod line;
 pub(crate) mod live;

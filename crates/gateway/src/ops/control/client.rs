@@ -42,9 +42,34 @@ pub enum ClientError {
     /// It is not a gateway of ours.
     #[error("the gateway's answer is invalid: {0}")]
     ControlResponse(#[from] serde_json::Error),
+    /// The file for the frames can't be written.
+    #[error("{} can't be written: {error}", path.display())]
+    File {
+        /// The path.
+        path: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
     /// The operating system's error.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// Sends a request to the gateway behind the socket at `path`; its answer is to be read.
+pub(super) async fn send(path: &Path, request: &Request) -> Result<BufReader<UnixStream>, ClientError> {
+    let mut stream = UnixStream::connect(path).await.map_err(|e| {
+        let path = path.to_owned();
+        match e.kind() {
+            ErrorKind::NotFound => ClientError::Absent { path },
+            ErrorKind::ConnectionRefused => ClientError::Dead { path },
+            ErrorKind::PermissionDenied => ClientError::Forbidden { path },
+            _ => ClientError::Io(e),
+        }
+    })?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await.map_err(|_| ClientError::HungUp)?;
+    Ok(BufReader::new(stream))
 }
 
 /// Asks the gateway behind the socket at `path` and writes its answer to `out`: tables for people, or
@@ -64,21 +89,8 @@ pub async fn ask(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<bool, ClientError> {
-    let mut stream = UnixStream::connect(path).await.map_err(|e| {
-        let path = path.to_owned();
-        match e.kind() {
-            ErrorKind::NotFound => ClientError::Absent { path },
-            ErrorKind::ConnectionRefused => ClientError::Dead { path },
-            ErrorKind::PermissionDenied => ClientError::Forbidden { path },
-            _ => ClientError::Io(e),
-        }
-    })?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await.map_err(|_| ClientError::HungUp)?;
-    let mut lines = BufReader::new(stream);
-    let mut sessions = Vec::new();
-    let mut all = Vec::new();
+    let mut lines = send(path, request).await?;
+    let (mut line, mut sessions, mut all) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         line.clear();
         match lines.read_until(b'\n', &mut line).await {

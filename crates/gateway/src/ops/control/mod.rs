@@ -9,6 +9,8 @@ pub mod protocol;
 pub mod server;
 pub mod socket;
 pub mod tables;
+pub mod tap;
+mod targets;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

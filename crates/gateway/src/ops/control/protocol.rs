@@ -1,26 +1,27 @@
 //! What is said over the control socket: one JSON object a line, either way.
 //!
-//! A request names a command. Its answer is any number of lines with a `session`, and then one with
-//! `ok`. Who reads skips the keys it doesn't know; keys are added, and never change their meaning.
+//! A request names a command. Its answer is any number of lines with a `session`, or what [`tap`](super::tap) says, and
+//! then one with `ok`. Who reads skips the keys it doesn't know; keys are added, and never change their meaning.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ops::acme::AcmeInfo;
+use crate::ops::control::tap::{TapReport, TapRequest};
 
 /// The longest request, in bytes.
 pub const REQUEST_LEN_MAX: usize = 16 * 1024;
 
 /// What the gateway is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// `status`, `sessions`, `upstreams`, `reload`, `drain`, `undrain` or `close`.
+    /// `status`, `sessions`, `upstreams`, `tap`, `reload`, `drain`, `undrain` or `close`.
     pub command: String,
     /// Of `drain` and `undrain`: a route or a backend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Of `close`: a session.
+    /// Of `close` and `tap`: a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
     /// Of `close`: the sessions of this subject.
@@ -29,6 +30,9 @@ pub struct Request {
     /// Of `close`: the sessions of the client with this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+    /// Of `tap`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<TapRequest>,
 }
 
 /// The last line of an answer. Beside `ok` there is what the command calls for.
@@ -64,6 +68,9 @@ pub struct ControlResponse {
     /// Of `close` by a subject or a client: how many sessions will end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_sessions: Option<usize>,
+    /// Of `tap`: how it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tap: Option<TapReport>,
 }
 
 impl ControlResponse {
@@ -339,10 +346,7 @@ mod tests {
     #[test]
     fn versions_understand_each_other() {
         let request: Request = serde_json::from_str(r#"{"command":"status","later":[1]}"#).unwrap();
-        assert_eq!(
-            request,
-            Request { command: "status".into(), target: None, id: None, subject: None, client: None }
-        );
+        assert_eq!(request, Request { command: "status".into(), ..Request::default() });
         let answer: ControlResponse =
             serde_json::from_str(r#"{"ok":true,"status":{"pid":7,"later":{}}}"#).unwrap();
         assert_eq!(answer.status, Some(Status { pid: 7, ..Status::default() }));

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,6 +33,8 @@ use crate::ops::control::protocol::{
     SessionLine, Status, TrafficInfo, UpstreamInfo,
 };
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
+use crate::ops::control::tap;
+use crate::ops::control::targets::unhidden;
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::ops::reserve::AcceptRetry;
 use crate::site::drained::DrainTarget;
@@ -107,8 +109,8 @@ impl Access {
             }
             "close" => close(&self.overview, request),
             other => ControlResponse::error(format!(
-                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, reload, \
-                 drain, undrain and close",
+                "unknown command {other:?}; this is wssgate {}, which knows status, sessions, upstreams, tap, \
+                 reload, drain, undrain and close",
                 env!("CARGO_PKG_VERSION")
             )),
         }
@@ -200,6 +202,7 @@ impl Control {
 async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
     let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
+    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut retry = AcceptRetry::new(
         access.overview.reserve.clone(),
         access.overview.shortage.clone(),
@@ -208,13 +211,15 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
     loop {
         let accepting = async {
             retry.ready().await;
-            listener.accept().await
+            let permit = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, _)| (stream, permit))
         };
         tokio::select! {
-            accepted = accepting, if clients.len() < CLIENTS_MAX => match accepted {
-                Ok((stream, _)) if may_enter(&stream, owner) => {
+            accepted = accepting => match accepted {
+                Ok((stream, permit)) if may_enter(&stream, owner) => {
                     retry.accepted();
-                    let client = ControlClient::new(stream, access.clone(), listing.clone(), stop.clone());
+                    let (access, listing, stop) = (access.clone(), listing.clone(), stop.clone());
+                    let client = ControlClient::new(stream, access, listing, stop, permit);
                     clients.spawn(async move {
                         if let Err(e) = client.serve_requests().await {
                             debug!(cause = %e, "control connection ended");
@@ -253,12 +258,20 @@ struct ControlClient {
     listing: Arc<Mutex<()>>,
     /// No request is taken any more.
     stop: CancellationToken,
+    /// One of [`CLIENTS_MAX`].
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl ControlClient {
-    fn new(stream: UnixStream, access: Access, listing: Arc<Mutex<()>>, stop: CancellationToken) -> Self {
+    fn new(
+        stream: UnixStream,
+        access: Access,
+        listing: Arc<Mutex<()>>,
+        stop: CancellationToken,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, access, listing, stop }
+        Self { read: BufReader::new(read), write, access, listing, stop, permit: Some(permit) }
     }
 
     async fn serve_requests(mut self) -> io::Result<()> {
@@ -298,6 +311,11 @@ impl ControlClient {
                 upstreams: Some(upstreams(&self.access.overview)),
                 ..ControlResponse::done()
             },
+            "tap" => {
+                self.permit = None; // others may come: taps are counted by themselves
+                let Self { read, write, access, stop, .. } = self;
+                tap::serve::serve(&access.overview, request, read, write, stop).await?
+            }
             _ => self.access.change(request).await,
         })
     }
@@ -349,16 +367,6 @@ impl ControlClient {
         }
         Ok(())
     }
-}
-
-/// What a target is called in the configuration, whose tables may show the name of a variable in it.
-fn unhidden(site: &Site, target: &str) -> String {
-    let ids = site.all_routes().iter().map(|route| route.id.to_string());
-    let upstreams = site.upstreams().into_iter();
-    let servers =
-        upstreams.flat_map(|upstream| upstream.servers.iter().map(|server| server.endpoint.to_string()));
-    let mut names = ids.chain(servers);
-    names.find(|name| name != target && site.hidden.hide(name) == target).unwrap_or_else(|| target.to_owned())
 }
 
 fn append(lines: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
