@@ -103,7 +103,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["worker"],
             &["ops"],
             &["lifecycle"],
-            &["check", "quick"],
+            &["check", "doctor", "quick"],
             &["trust"],
             &["cli"],
             &["main"],
@@ -115,8 +115,8 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
 const DATA_PLANE: [&str; 8] =
     ["net", "site", "upstream", "context", "telemetry", "session", "request", "edge"];
 /// What reads and changes how that is done.
-const CONTROL_PLANE: [&str; 7] =
-    ["config", "worker", "ops", "lifecycle", "check", "quick", "trust"];
+const CONTROL_PLANE: [&str; 8] =
+    ["config", "worker", "ops", "lifecycle", "check", "doctor", "quick", "trust"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -278,6 +278,8 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "gateway/src/site/names.rs",
         "gateway/src/site/resolved.rs",
         "gateway/src/site/rewrite.rs",
+        "gateway/src/doctor/findings.rs",
+        "gateway/src/doctor/proc.rs",
         "gateway/src/ops/control/tap/frame.rs",
         "gateway/src/ops/control/tap/inflate.rs",
         "gateway/src/ops/control/tap/pcapng.rs",
@@ -328,6 +330,7 @@ fn each_thing_is_done_in_its_place() {
             "gateway/config/",
             "gateway/lifecycle/acme/storage.rs",
             "gateway/lifecycle/resolver/files.rs",
+            "gateway/doctor/gather.rs",
             "gateway/ops/control/socket.rs",
             "gateway/ops/metrics/process.rs",
             "gateway/ops/control/tap/watch.rs",

@@ -164,6 +164,11 @@ pub enum CliCommand {
     TicketKey,
     /// Show the state of the running gateway
     Status(ControlArgs),
+    /// Look at the running gateway and its machine, and say what needs attention
+    ///
+    /// The exit code is 1 if something does. Looks at: descriptors, ports, queues, conntrack, the clock, certificates,
+    /// names, servers, the log, addresses, and the configuration, if there is one.
+    Doctor(ControlArgs),
     /// List live WebSocket sessions
     Sessions(ControlArgs),
     /// Show the servers that requests are passed on to

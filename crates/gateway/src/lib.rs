@@ -8,6 +8,7 @@ mod check;
 mod cli;
 pub mod config;
 mod context;
+mod doctor;
 mod edge;
 pub mod lifecycle;
 mod net;
@@ -33,6 +34,7 @@ pub mod command {
     pub use crate::cli::{
         AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, completions, write_manual,
     };
+    pub use crate::doctor::{Diagnosis, examine};
     pub use crate::ops::control;
     pub use crate::quick::{Authority, Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;

@@ -10,8 +10,8 @@ use clap::Parser;
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
 use gateway::command::{
-    AcmeCommand, AnyCommand, Arguments, CliCommand, Order, Quick, choice, completions, control,
-    log, tables, write_manual,
+    AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, Order, Quick, choice, completions, control,
+    examine, log, tables, write_manual,
 };
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
@@ -131,6 +131,13 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         }
         CliCommand::Status(control_args) => ("status", None, None, control_args),
         CliCommand::Sessions(control_args) => ("sessions", None, None, control_args),
+        CliCommand::Doctor(ControlArgs { socket, json }) => {
+            let socket = socket.unwrap_or_else(|| control::find(config.as_deref()));
+            let found = examine(config, &socket).await;
+            let text = if json { found.json() } else { found.text() };
+            std::io::stdout().write_all(text.as_bytes()).context("stdout")?;
+            return Ok(if found.needs_attention() { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+        }
         CliCommand::Tap { tap_args, control_args } => {
             let socket = control_args.socket.unwrap_or_else(|| control::find(config.as_deref()));
             let options = tap_args.into_options(control_args.json);

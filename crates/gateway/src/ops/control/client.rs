@@ -72,6 +72,21 @@ pub(super) async fn send(path: &Path, request: &Request) -> Result<BufReader<Uni
     Ok(BufReader::new(stream))
 }
 
+/// Asks the gateway behind the socket at `path` what is answered in one line.
+///
+/// # Errors
+/// If there is no whole answer.
+///
+/// # Cancel safety
+/// A dropped call may have been obeyed.
+pub(crate) async fn fetch(path: &Path, request: &Request) -> Result<ControlResponse, ClientError> {
+    let mut line = Vec::new();
+    match send(path, request).await?.read_until(b'\n', &mut line).await {
+        Ok(1..) if line.ends_with(b"\n") => Ok(serde_json::from_slice(&line)?),
+        _ => Err(ClientError::HungUp),
+    }
+}
+
 /// Asks the gateway behind the socket at `path` and writes its answer to `out`: tables for people, or
 /// with `json` the lines as they came. Says whether it was done; if not, what it says is in `err`.
 ///

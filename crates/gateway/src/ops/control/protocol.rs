@@ -127,6 +127,8 @@ pub struct Status {
     /// The certificate that expires first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest_expiry: Option<ExpiryInfo>,
+    /// Lines of the log that were written or read too slowly.
+    pub log_lines_lost: u64,
     /// Certificates that the gateway orders by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub acme: Vec<AcmeInfo>,

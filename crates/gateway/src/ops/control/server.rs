@@ -43,6 +43,7 @@ use crate::site::known_name::KnownName;
 use crate::site::server::ServerState;
 use crate::site::upstream::{Protocol, Upstream};
 use crate::site::{self, Site};
+use crate::telemetry::log;
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -571,6 +572,7 @@ fn status(overview: &Overview) -> Status {
         drained: drained.iter().map(|target| site.hidden.hide(&target.to_string())).collect(),
         nearest_expiry: nearest
             .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),
+        log_lines_lost: log::lines_lost() + overview.access_log.lines_lost(),
         acme: overview.acme.certificates(),
     }
 }

@@ -1,0 +1,159 @@
+//! `wssgate doctor`: what it finds of a gateway, of a machine, and of a configuration without a gateway.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::backend::Backend;
+use support::gateway::{Setup, config, route};
+use support::soon;
+use tokio::process::Command;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
+const CONTROL: &str = "[control]\nsocket = \"control.sock\"\n";
+const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+
+/// What the doctor has said.
+struct Said {
+    code: i32,
+    text: String,
+}
+
+impl Said {
+    fn findings(&self) -> Vec<Value> {
+        let lines = self.text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line.get("finding").cloned()).collect()
+    }
+
+    /// Those of one area that need attention.
+    fn of(&self, area: &str) -> Vec<Value> {
+        let mut all = self.findings();
+        all.retain(|finding| finding["area"] == area && finding["level"] != "note");
+        all
+    }
+
+    fn last(&self) -> Value {
+        serde_json::from_str(self.text.lines().last().unwrap()).unwrap()
+    }
+}
+
+async fn doctor(directory: &Path, arguments: &str) -> Said {
+    let mut command = Command::new(BINARY);
+    command
+        .arg("doctor")
+        .args(arguments.split_whitespace())
+        .arg("--config")
+        .arg(directory.join("wssgate.toml"));
+    let output = soon(command.env_remove("RUNTIME_DIRECTORY").output()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    Said { code: output.status.code().unwrap(), text: String::from_utf8(output.stdout).unwrap() }
+}
+
+fn setup() -> Setup {
+    Setup::new(BINARY).with_certificate(&["default.test"])
+}
+
+#[tokio::test]
+async fn a_gateway_that_serves_has_nothing_of_its_own_to_be_mended() {
+    let gateway = setup().start(&config("", &(ECHO.to_owned() + CONTROL)));
+    let said = doctor(gateway.path(), "--json").await;
+    for area in ["gateway", "configuration", "servers", "names", "descriptors", "log", "addresses"] {
+        assert_eq!(said.of(area), [] as [Value; 0], "{}", said.text);
+    }
+    let attention = said.last()["attention"].as_u64().unwrap();
+    assert_eq!((said.last()["ok"].clone(), said.code), (json!(attention == 0), i32::from(attention > 0)));
+    let text = doctor(gateway.path(), "").await.text;
+    assert!(text.contains("in order: gateway, configuration"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_found_with_what_to_do() {
+    let health = "[upstream.health]\nprobe = \"tcp\"\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfall = 1\n";
+    let address = Backend::unreachable();
+    let routes = format!(
+        "[[upstream]]\nname = \"chat\"\nservers = [\"http://{address}\"]\n{health}[[route]]\npath = \"/\"\nproxy = \"chat\"\n{CONTROL}"
+    );
+    let gateway = setup().start(&config("", &routes));
+    gateway.wait_for(
+        |line| line["state"] == "down" || line["message"].as_str().is_some_and(|m| m.contains("down")),
+        0,
+        "down",
+    );
+    let said = doctor(gateway.path(), "--json").await;
+    let found = said.of("servers");
+    let [finding] = &found[..] else { panic!("{}", said.text) };
+    assert_eq!(finding["level"], "PROBLEM");
+    assert!(
+        finding["what"].as_str().unwrap().starts_with(&format!("{address} of chat is down")),
+        "{finding}"
+    );
+    assert!(finding["see"].as_str().unwrap().contains("wssgate upstreams"));
+    assert!(!finding["do"].as_str().unwrap().is_empty());
+    assert_eq!((said.code, &said.last()["ok"]), (1, &json!(false)));
+}
+
+#[tokio::test]
+async fn descriptors_that_are_nearly_used_up_are_found() {
+    let gateway = setup().with_descriptors(64).start(&config("workers = 1\n", &(ECHO.to_owned() + CONTROL)));
+    let used = || gateway.descriptors().len();
+    let mut clients = Vec::new();
+    while used() < 53 {
+        clients.push(gateway.connect_plain().await);
+        let before = clients.len();
+        support::until(async || used() >= before).await;
+    }
+    let said = doctor(gateway.path(), "--json").await;
+    let found = said.of("descriptors");
+    assert!(
+        found.len() == 1 && found[0]["what"].as_str().unwrap().contains("of 64 file descriptors"),
+        "{}",
+        said.text
+    );
+    assert_eq!(said.code, 1);
+}
+
+#[tokio::test]
+async fn without_a_gateway_the_configuration_and_the_machine_are_looked_at() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stranger.local_addr().unwrap();
+    let setup = setup();
+    let listener = format!("[[listener]]\naddress = \"{address}\"\ntls = false\n");
+    let good = format!("{listener}{}{CONTROL}", route("/", "127.0.0.1:1".parse().unwrap()));
+    std::fs::write(setup.config_file(), &good).unwrap();
+    let said = doctor(setup.path(), "--json").await;
+    let gateway = said.of("gateway");
+    assert!(
+        gateway.len() == 1 && gateway[0]["what"].as_str().unwrap().contains("there is no control socket"),
+        "{}",
+        said.text
+    );
+    // This test's own program is in the way.
+    let addresses = said.of("addresses");
+    let pid = std::process::id();
+    assert!(
+        addresses
+            .iter()
+            .any(|finding| finding["what"].as_str().unwrap().contains(&format!("(process {pid})"))),
+        "{}",
+        said.text
+    );
+    assert_eq!(said.code, 1);
+    // A configuration that can't be used.
+    std::fs::write(setup.config_file(), good.replace("path = ", "paht = ")).unwrap();
+    let said = doctor(setup.path(), "--json").await;
+    let found = said.of("configuration");
+    assert!(
+        found.iter().any(|finding| finding["what"].as_str().unwrap().contains("unknown key \"paht\"")),
+        "{}",
+        said.text
+    );
+    let text = doctor(setup.path(), "").await.text;
+    assert!(text.starts_with("PROBLEM  ") && text.contains("  see: ") && text.contains("  do:  "), "{text}");
+    assert!(text.ends_with("need attention\n"), "{text}");
+}
