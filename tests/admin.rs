@@ -48,8 +48,11 @@ async fn it_tells_how_the_gateway_is() {
     assert_eq!(get(admin, "/healthz").await, (200, "alive\n".to_owned()));
     assert_eq!(get(admin, "/readyz?verbose").await, (200, "ready\n".to_owned()));
     assert_eq!(
-        get(admin, "/").await,
-        (404, "there is no such page; the pages are /healthz, /readyz and /metrics\n".to_owned())
+        get(admin, "/nothing").await,
+        (
+            404,
+            "there is no such page; the pages are /, /sessions, /healthz, /readyz and /metrics\n".to_owned()
+        )
     );
     let refused = request(admin, "POST /readyz").await;
     assert_eq!((refused.status(), refused.head.get("allow")), (405, Some("GET, HEAD")));

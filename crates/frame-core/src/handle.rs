@@ -236,6 +236,12 @@ impl SessionHandle {
         self.0.stalled.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
+    /// How long a peer has taken nothing of what waits for it; `None`: nothing waits.
+    #[must_use]
+    pub fn stalled_for(&self) -> Option<Duration> {
+        self.stalled_since().map(|since| EPOCH.elapsed().saturating_sub(since))
+    }
+
     /// Has the session polled, in case a wake-up was lost. [`Self::take_poll_request`] says so to the session.
     pub fn request_poll(&self) {
         self.0.word.fetch_or(POLL_REQUESTED, Ordering::AcqRel);

@@ -10,6 +10,7 @@ use tls_acceptor::{CertName, CertSet};
 use crate::config::Config;
 use crate::config::Listener;
 use crate::config::acme;
+use crate::config::admin;
 use crate::config::pools;
 use crate::config::redirects;
 use crate::site::host::HostPattern;
@@ -41,6 +42,7 @@ pub fn warnings(config: &Config, set: &CertSet) -> Vec<String> {
             .map(|pattern| format!("include: no file matches {pattern}; correct it, or put a file there")),
     );
     warnings.extend(acme::warning(config));
+    warnings.extend(admin::warning(config));
     warnings.extend(redirects::loops(config));
     warnings.extend(pools::warnings(config));
     warnings.extend(config.routes.iter().flat_map(|route| passwords(route)));

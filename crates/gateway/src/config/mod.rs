@@ -10,6 +10,7 @@ mod access;
 mod acme;
 pub(crate) mod acme_settings;
 pub mod across;
+pub mod admin;
 mod answer;
 mod certificates;
 mod compress;

@@ -16,7 +16,9 @@ use super::machine;
 use super::problem::{Place, Problem};
 use crate::net::limits::ClientLimits;
 use crate::net::listening::ListenAddress;
+use crate::site::admin_token::TokenFile;
 use crate::site::hidden::Hidden;
+use crate::site::host::HostPattern;
 use crate::site::route::Route;
 use crate::site::{self, Drain, RemovedRoutes, TakeoverSessions};
 
@@ -69,7 +71,7 @@ pub struct Config {
     pub drain: Drain,
     /// What becomes of sessions whose route has gone.
     pub removed_routes: RemovedRoutes,
-    /// Where health and metrics are served; `None`: nowhere.
+    /// Where health, metrics and the page are served; `None`: nowhere.
     pub admin: Option<Admin>,
     /// Where operators control the gateway; `None`: the file doesn't say.
     pub control: Option<ControlSocket>,
@@ -148,12 +150,18 @@ impl Default for Config {
 }
 
 /// The admin listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The address; port 0 lets the system choose.
     pub address: SocketAddr,
     /// Where the file says so.
     pub place: Place,
+    /// The names by which browsers may ask for the page.
+    pub hosts: Vec<HostPattern>,
+    /// The file with the token of the page.
+    pub token: Option<TokenFile>,
+    /// The page may change something.
+    pub has_actions: bool,
 }
 
 /// The control socket.

@@ -59,6 +59,15 @@ pub(super) fn handover_wait(wait: Duration) -> Option<String> {
     })
 }
 
+/// What the page changes only those may change who have a token.
+pub(super) fn admin_actions(has_actions: bool, has_token: bool) -> Option<String> {
+    (has_actions && !has_token).then(|| {
+        "actions: the page may change something only for those who have a token; add token_file, the file with it, as \
+         `openssl rand -hex 32` makes it"
+            .to_owned()
+    })
+}
+
 /// What is wrong with `address` beside the listeners that are there already. `shown` says where one of them is written.
 pub(super) fn overlap(
     listeners: &[Listener],
@@ -194,6 +203,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
             overlap(&config.listeners, &admin.address.into(), |_| String::new())
                 .map(|what| format!("[admin]: {what}")),
         );
+        found.push(admin_actions(admin.has_actions, admin.token.is_some()));
     }
     let plan = &config.certificates;
     if config.has_tls() && plan.directory.is_none() && plan.named.is_empty() {

@@ -1,20 +1,17 @@
 //! What stands above the first section, and the sections themselves.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::document::Document;
 use super::kind::{self, CountOrOff, List, OneOf, Options, Table, Tables, Words};
-use super::model::{self, Admin, CONTROL_SOCKET, Config, ControlSocket};
+use super::model::{self, CONTROL_SOCKET, Config, ControlSocket};
 use super::option::options;
 use super::problem::FIRST_LINE;
 use super::spec::{At, TOP_LEVEL};
-use super::{acme, certificates, dns, listener, log, route, rules, upstream, values};
+use super::{acme, admin, certificates, dns, listener, log, route, rules, upstream, values};
 use crate::site::{Drain, RemovedRoutes, TakeoverSessions};
 
 const WORKERS_MAX: usize = 1024;
-/// The admin listener is for this machine alone unless the file names another address.
-const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 impl Words for RemovedRoutes {
     type Value = Self;
@@ -82,18 +79,10 @@ options! {
     upstream: Tables<upstream::UpstreamOptions>, optional;
     /// What is served.
     route: Tables<route::RouteOptions>, optional;
-    /// Health and metrics.
-    admin: Table<AdminOptions>, optional;
+    /// Health, metrics, and the page for people.
+    admin: Table<admin::AdminOptions>, optional;
     /// The control socket.
     control: Table<ControlOptions>, optional;
-}
-
-options! {
-    /// Health and metrics: `/healthz`, `/readyz` and `/metrics`. Without this section they are not served.
-    struct AdminOptions: "[admin]";
-
-    /// The address to listen on. Port 0 lets the system choose a port.
-    address: kind::Address, default = ADMIN_ADDRESS;
 }
 
 options! {
@@ -148,13 +137,13 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     {
         d.missing(listener.place, rules::NO_TLS);
     }
-    let admin = top.admin.map(|section| {
-        let At { value: address, place } = section.value.address;
-        if let Some(what) = rules::overlap(&listeners, &address.into(), |other| d.shown(other, place)) {
-            d.problem(place, what);
-        }
-        Admin { address, place }
-    });
+    let admin = top.admin.map(|section| admin::read(d, section.value));
+    if let Some(admin) = &admin
+        && let Some(what) =
+            rules::overlap(&listeners, &admin.address.into(), |other| d.shown(other, admin.place))
+    {
+        d.problem(admin.place, what);
+    }
     let control = top.control.map(|section| {
         let At { value: path, place } = section.value.socket;
         ControlSocket { path, tap: section.value.tap.value, place }

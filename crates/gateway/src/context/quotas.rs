@@ -139,6 +139,15 @@ impl Quotas {
         hasher.finish()
     }
 
+    /// The number of an address for wrong tokens of the admin listener.
+    #[must_use]
+    pub fn operator(&self, client: IpAddr) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        "operator".hash(&mut hasher);
+        Per::Client.hash_into(client, &HeaderMap::new(), None, &mut hasher);
+        hasher.finish()
+    }
+
     /// How long `client` has to wait before it may send one more, which is not counted; `None`: it may.
     #[must_use]
     pub fn wait(&self, client: u64, rate: Rate) -> Option<Duration> {

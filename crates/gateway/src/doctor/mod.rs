@@ -79,7 +79,8 @@ impl Diagnosis {
             let _ = writeln!(text, "{}", json!({ "finding": finding }));
         }
         let (ok, count) = (!self.needs_attention(), self.findings.len());
-        let last = json!({"ok": ok, "findings": count, "attention": self.attention(), "looked_at": self.looked_at});
+        let last =
+            json!({"ok": ok, "findings": count, "attention": self.attention(), "looked_at": self.looked_at});
         let _ = writeln!(text, "{last}");
         text.lines().map(|line| escape::visible(line) + "\n").collect()
     }

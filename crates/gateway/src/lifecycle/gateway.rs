@@ -38,8 +38,10 @@ use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
 use crate::ops::control::socket::SocketClaim;
+use crate::ops::ends::SessionEnds;
 use crate::ops::listener_sockets::ListenerSockets;
 use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
+use crate::ops::reloads::ReloadHistory;
 use crate::site::Site;
 use crate::site::drained::{DrainTarget, Drained};
 use crate::telemetry::access::{AccessLog, PreparedAccess};
@@ -198,6 +200,7 @@ impl RunningGateway {
         let quotas = Arc::<Quotas>::default();
         let transit = Arc::<Transit>::default();
         let taps = Arc::<Taps>::default();
+        let ends = SessionEnds::default();
         let common = Common {
             site: site.clone(),
             certificates: certificates.clone(),
@@ -208,7 +211,7 @@ impl RunningGateway {
             quotas: quotas.clone(),
             passwords: Arc::default(),
             casing,
-            sinks: Sinks::new(vec![Box::new(access_log.clone())]),
+            sinks: Sinks::new(vec![Box::new(access_log.clone()), Box::new(ends.clone())]),
         };
         let workers = (0..workers)
             .map(|n| worker::start((n, workers), common.clone(), end.clone()))
@@ -233,6 +236,9 @@ impl RunningGateway {
             is_reload_refused: AtomicBool::new(false),
             moves: MoveTotals::default(),
             taps,
+            asking: tokio::sync::Mutex::default(),
+            ends,
+            reloads: ReloadHistory::default(),
             sockets: ListenerSockets::default(),
             started: tokio::time::Instant::now(),
             stage: Mutex::new(LifecycleStage::Starting),

@@ -8,7 +8,7 @@ use tls_acceptor::{
     CertificateProblem, ConnectorSettings, Loaded, SigningKeys, TicketFileError, TicketKeys, TlsConnector,
 };
 
-use crate::config::{Config, Place, Problem, Problems, across, users};
+use crate::config::{Config, Place, Problem, Problems, across, admin, users};
 use crate::net::options;
 use crate::site::jwt::source::KeySource;
 
@@ -113,6 +113,7 @@ pub fn load(source: &ConfigSource, previous: Option<&Loaded>) -> Result<Candidat
     problems.extend(config.missing_directories());
     problems.extend(prepare_tls(&config));
     problems.extend(users::prepare(&config));
+    problems.extend(admin::prepare(&config));
     problems.extend(config.read_token_keys());
     let (cookie_keys, cookie_problems) = prepare_sticky(&config);
     problems.extend(cookie_problems);

@@ -55,7 +55,7 @@ impl Outside {
         problems: &mut Vec<Problem>,
         explain: impl Fn(&ListenAddress, &io::Error) -> String,
     ) -> OpenedOutside {
-        let wanted = config.admin.filter(|wanted| {
+        let wanted = config.admin.as_ref().filter(|wanted| {
             let open = self.admin.as_ref().map(|(address, _)| *address);
             open != Some(wanted.address)
         });
@@ -129,8 +129,8 @@ impl Outside {
     /// Serves what was opened for `config`, and closes what it doesn't want any more.
     pub(super) fn settle(&mut self, config: &Config, opened: OpenedOutside, access: &Access) {
         access.overview.taps.allow(config.control.as_ref().is_some_and(|control| control.tap));
-        match (config.admin, opened.admin) {
-            (Some(wanted), Some(bound)) => match bound.serve(access.overview.clone()) {
+        match (&config.admin, opened.admin) {
+            (Some(wanted), Some(bound)) => match bound.serve(access, wanted.into()) {
                 Ok(admin) => {
                     info!(address = %admin.local, "admin listener");
                     self.admin = Some((wanted.address, admin));
@@ -138,7 +138,11 @@ impl Outside {
                 Err(e) => warn!(address = %wanted.address, cause = %e, "the admin listener can't be opened"),
             },
             (None, _) => self.admin = None,
-            (Some(_), None) => {}
+            (Some(wanted), None) => {
+                if let Some((_, admin)) = &self.admin {
+                    admin.adopt(wanted.into());
+                }
+            }
         }
         match (self.control_socket(config), opened.control) {
             (Some(_), Some(waiting)) => self.waiting = Some(waiting),

@@ -79,6 +79,7 @@ impl RunningGateway {
                 ControlResponse { problems, ..ControlResponse::error(why) }
             }
         };
+        self.overview.reloads.push(&answer);
         for asker in askers {
             let _ = asker.send(answer.clone()); // it may have lost patience
         }

@@ -1,4 +1,4 @@
-//! The admin listener: how the gateway is, over plain HTTP, for orchestrators and Prometheus.
+//! The admin listener: how the gateway is, over plain HTTP, for orchestrators, Prometheus, and people.
 //!
 //! It lives on the main thread, beside the workers. One request a connection, few connections, a
 //! short time for each: whatever clients do to it, the service of other clients doesn't suffer.
@@ -24,8 +24,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::ops::control::server::Access;
 use crate::ops::metrics;
 use crate::ops::overview::Overview;
+use crate::ops::page::{Page, PageRules};
 use crate::ops::reserve::AcceptRetry;
 
 /// Connections at a time; more wait.
@@ -36,6 +38,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(5);
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The longest head of a request, in bytes; hyper wants as many at least.
 const HEAD_LEN_MAX: usize = 8192;
+const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A listening socket on which nothing is accepted yet.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub(crate) struct AdminServer {
     /// Where it listens.
     pub local: SocketAddr,
     listener: Arc<TcpListener>,
+    page: Arc<Page>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -65,11 +69,13 @@ impl Bound {
     ///
     /// # Errors
     /// If the socket has no address; that doesn't happen to a listening socket.
-    pub(crate) fn serve(self, overview: Arc<Overview>) -> io::Result<AdminServer> {
+    pub(crate) fn serve(self, access: &Access, rules: PageRules) -> io::Result<AdminServer> {
         let local = self.0.local_addr()?;
         let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
-        let task = tokio::spawn(accept(listener.clone(), local, overview, stop.clone()));
-        Ok(AdminServer { local, listener, stop, task })
+        let page = Page::open(access.clone(), rules, stop.clone());
+        let answers = Answers { overview: access.overview.clone(), page: page.clone() };
+        let task = tokio::spawn(accept(listener.clone(), local, answers, stop.clone()));
+        Ok(AdminServer { local, listener, page, stop, task })
     }
 }
 
@@ -80,6 +86,11 @@ impl AdminServer {
     /// If there is no descriptor for it.
     pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
         self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// A reload has changed who may see the page.
+    pub(crate) fn adopt(&self, rules: PageRules) {
+        self.page.adopt(rules);
     }
 
     /// Accepts nothing more, and waits a moment for its last answer: the process may be about to end.
@@ -95,14 +106,17 @@ impl Drop for AdminServer {
     }
 }
 
-async fn accept(
-    listener: Arc<TcpListener>,
-    local: SocketAddr,
+/// What requests are answered from.
+#[derive(Debug, Clone)]
+struct Answers {
     overview: Arc<Overview>,
-    stop: CancellationToken,
-) {
+    page: Arc<Page>,
+}
+
+async fn accept(listener: Arc<TcpListener>, local: SocketAddr, answers: Answers, stop: CancellationToken) {
+    let Overview { reserve, shortage, .. } = &*answers.overview;
+    let mut retry = AcceptRetry::new(reserve.clone(), shortage.clone(), local.to_string());
     let mut connections = JoinSet::new();
-    let mut retry = AcceptRetry::new(overview.reserve.clone(), overview.shortage.clone(), local.to_string());
     loop {
         let accepting = async {
             retry.ready().await;
@@ -112,7 +126,7 @@ async fn accept(
             accepted = accepting, if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((tcp, peer)) => {
                     retry.accepted();
-                    connections.spawn(serve_connection(tcp, peer, overview.clone()));
+                    connections.spawn(serve_connection(tcp, peer, answers.clone()));
                 }
                 Err(e) => retry.failed(&e),
             },
@@ -122,17 +136,21 @@ async fn accept(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+    answers.page.tasks.close();
+    answers.page.tasks.wait().await;
 }
 
-async fn serve_connection(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overview>) {
+async fn serve_connection(tcp: TcpStream, peer: SocketAddr, answers: Answers) {
+    let Ok(local) = tcp.local_addr() else { return };
     let service = service_fn(|request: Request<Incoming>| {
-        let overview = &overview;
-        async move { Ok::<_, Infallible>(answer(overview, &request).await) }
+        let answers = &answers;
+        async move { Ok::<_, Infallible>(answers.answer(request, peer, local).await) }
     });
     let serving = Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(tcp), service);
+        .serve_connection(TokioIo::new(tcp), service)
+        .with_upgrades();
     match timeout(CONNECTION_TIME, serving).await {
         Ok(Ok(())) => {}
         Ok(Err(e)) => debug!(%peer, cause = %e, "admin connection ended"),
@@ -140,10 +158,32 @@ async fn serve_connection(tcp: TcpStream, peer: SocketAddr, overview: Arc<Overvi
     }
 }
 
-async fn answer(overview: &Arc<Overview>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+impl Answers {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        match request.uri().path() {
+            "/healthz" | "/readyz" | "/metrics" => open_page(&self.overview, &request).await,
+            _ => match self.page.answer(request, peer, local).await {
+                Some(response) => response,
+                None => text(
+                    StatusCode::NOT_FOUND,
+                    "there is no such page; the pages are /, /sessions, /healthz, /readyz and /metrics\n"
+                        .to_owned(),
+                ),
+            },
+        }
+    }
+}
+
+/// Those that everybody may see who reaches the address.
+async fn open_page(overview: &Arc<Overview>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let method = request.method();
-    let mut kind = "text/plain; charset=utf-8";
-    let (status, text) = match request.uri().path() {
+    let mut kind = PLAIN;
+    let (status, body) = match request.uri().path() {
         _ if *method != Method::GET && *method != Method::HEAD => {
             (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned())
         }
@@ -154,7 +194,7 @@ async fn answer(overview: &Arc<Overview>, request: &Request<Incoming>) -> Respon
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             (status, format!("{sentence}\n"))
         }
-        "/metrics" => {
+        _ => {
             let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
             let accept = accept.collect::<Vec<_>>().join(",");
             let format = metrics::Format::accepted(&accept);
@@ -166,16 +206,18 @@ async fn answer(overview: &Arc<Overview>, request: &Request<Incoming>) -> Respon
                 Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics can't be written: {e}\n")),
             }
         }
-        _ => (
-            StatusCode::NOT_FOUND,
-            "there is no such page; the pages are /healthz, /readyz and /metrics\n".to_owned(),
-        ),
     };
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
+    let mut response = text(status, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
+    response
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PLAIN));
     response
 }

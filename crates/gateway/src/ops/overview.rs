@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tls_acceptor::Certificates;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::context::counts::WorkerCounts;
@@ -16,7 +17,9 @@ use crate::context::taps::Taps;
 use crate::net::budget::Pressure;
 use crate::net::shortage::Shortage;
 use crate::ops::acme::AcmeOverview;
+use crate::ops::ends::SessionEnds;
 use crate::ops::listener_sockets::ListenerSockets;
+use crate::ops::reloads::ReloadHistory;
 use crate::ops::reserve::DescriptorReserve;
 use crate::site::Site;
 use crate::site::drained::Drained;
@@ -116,6 +119,12 @@ pub struct Overview {
     pub moves: MoveTotals,
     /// Sessions that are watched.
     pub taps: Arc<Taps>,
+    /// Held by who asks sessions what they have carried: a second question would take the place of the first.
+    pub(crate) asking: AsyncMutex<()>,
+    /// Sessions that have ended, if there is a page that shows them.
+    pub(crate) ends: SessionEnds,
+    /// The last reloads.
+    pub(crate) reloads: ReloadHistory,
     /// The Unix sockets of its listeners.
     pub(crate) sockets: ListenerSockets,
     /// When the process was started.

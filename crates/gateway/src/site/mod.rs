@@ -1,6 +1,7 @@
 //! The site: everything a request is served by, immutable, swapped whole.
 
 pub mod access;
+pub mod admin_token;
 pub mod answer;
 pub mod auth;
 pub mod balance;

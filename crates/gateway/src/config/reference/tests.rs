@@ -122,6 +122,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.access.forward]", "copy", None),
         ("[route.access.forward]", "subject", None),
         ("[route.access.forward]", "ca", None),
+        ("[admin]", "host", None),
     ];
     assert_eq!(
         words.collect::<Vec<_>>(),

@@ -44,7 +44,7 @@ fn values_and_toml_come_to_the_same() {
             listeners,
             (config.workers, config.memory_max, config.drain, config.removed_routes, config.takeover_timeout),
             (
-                config.admin,
+                config.admin.clone(),
                 config.control.clone(),
                 config.ticket_keys.clone(),
                 config.trusted_proxies.clone(),

@@ -1,13 +1,15 @@
 //! The control socket: how an operator on this machine sees and steers the running gateway.
 //!
 //! Requests and answers are JSON, one object a line; [`protocol`] says what is in them. [`socket`] is
-//! the file system's part, [`server`] the gateway's, [`client`] that of `wssgate status` and its
-//! siblings.
+//! the file system's part, [`server`] the gateway's, with [`mod@ask`] and [`mod@status`] for what it says, [`client`] that of
+//! `wssgate status` and its siblings.
 
+pub(crate) mod ask;
 pub mod client;
 pub mod protocol;
 pub mod server;
 pub mod socket;
+pub(crate) mod status;
 pub mod tables;
 pub mod tap;
 mod targets;

@@ -265,6 +265,9 @@ pub struct SessionInfo {
     pub no_redial: Option<String>,
     /// Since its request came.
     pub age_ms: u64,
+    /// Since a peer has taken nothing of what waits for it; missing if nothing waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stalled_ms: Option<u64>,
     /// What it has carried; missing if it was too busy to say.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficInfo>,

@@ -7,43 +7,31 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use frame_core::handle::{EndMode, Order};
-use frame_core::outcome::Snapshot;
-use net_io::unix_now;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
 use crate::context::authority;
-use crate::context::redial::SessionRedial;
-use crate::context::registry::{Entry, SessionOpener};
-use crate::net::clock;
-use crate::net::listening::{ClientName, PeerName};
-use crate::ops::control::protocol::{
-    ControlResponse, ExpiryInfo, NameInfo, REQUEST_LEN_MAX, Request, RouteInfo, ServerInfo, SessionInfo,
-    SessionLine, Status, TrafficInfo, UpstreamInfo,
-};
+use crate::context::registry::SessionOpener;
+use crate::ops::control::ask::{self, SESSIONS_AT_ONCE, ask};
+use crate::ops::control::protocol::{ControlResponse, REQUEST_LEN_MAX, Request, SessionLine};
 use crate::ops::control::socket::{Prepared, SocketClaim, SocketError};
+use crate::ops::control::status::{status, upstreams};
 use crate::ops::control::tap;
 use crate::ops::control::targets::unhidden;
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::ops::reserve::AcceptRetry;
 use crate::site::drained::DrainTarget;
-use crate::site::endpoint::Endpoint;
-use crate::site::known_name::KnownName;
-use crate::site::server::ServerState;
-use crate::site::upstream::{Protocol, Upstream};
 use crate::site::{self, Site};
-use crate::telemetry::log;
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
@@ -51,9 +39,6 @@ const CLIENTS_MAX: usize = 16;
 const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take none of its answer.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// Sessions that are asked together what they have carried, and how long they have to answer.
-const SESSIONS_AT_ONCE: usize = 256;
-const SESSION_TIME: Duration = Duration::from_millis(200);
 /// Demands that wait for the main loop.
 pub const DEMANDS_MAX: usize = 16;
 
@@ -201,7 +186,6 @@ impl Control {
 }
 
 async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u32, stop: CancellationToken) {
-    let listing = Arc::<Mutex<()>>::default();
     let mut clients = JoinSet::new();
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut retry = AcceptRetry::new(
@@ -219,8 +203,7 @@ async fn accept(listener: UnixListener, path: PathBuf, access: Access, owner: u3
             accepted = accepting => match accepted {
                 Ok((stream, permit)) if may_enter(&stream, owner) => {
                     retry.accepted();
-                    let (access, listing, stop) = (access.clone(), listing.clone(), stop.clone());
-                    let client = ControlClient::new(stream, access, listing, stop, permit);
+                    let client = ControlClient::new(stream, access.clone(), stop.clone(), permit);
                     clients.spawn(async move {
                         if let Err(e) = client.serve_requests().await {
                             debug!(cause = %e, "control connection ended");
@@ -255,8 +238,6 @@ struct ControlClient {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
     access: Access,
-    /// Sessions are asked by one client at a time: a second question would take the place of the first.
-    listing: Arc<Mutex<()>>,
     /// No request is taken any more.
     stop: CancellationToken,
     /// One of [`CLIENTS_MAX`].
@@ -267,12 +248,11 @@ impl ControlClient {
     fn new(
         stream: UnixStream,
         access: Access,
-        listing: Arc<Mutex<()>>,
         stop: CancellationToken,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let (read, write) = stream.into_split();
-        Self { read: BufReader::new(read), write, access, listing, stop, permit: Some(permit) }
+        Self { read: BufReader::new(read), write, access, stop, permit: Some(permit) }
     }
 
     async fn serve_requests(mut self) -> io::Result<()> {
@@ -323,31 +303,13 @@ impl ControlClient {
 
     /// A line for every live session.
     async fn list(&mut self) -> io::Result<ControlResponse> {
-        let registries = &self.access.overview.sessions;
-        let mut ids: Vec<u64> = registries.iter().flat_map(|registry| registry.ids()).collect();
-        ids.sort_unstable();
         let mut count = 0;
-        for ids in ids.chunks(SESSIONS_AT_ONCE) {
-            let overview = &self.access.overview;
-            let one_at_a_time = self.listing.lock().await;
-            let asked: Vec<_> = ids
-                .iter()
-                .filter_map(|&id| {
-                    overview.session(id).map(|entry| (id, entry.handle.request_snapshot(), Seen::from(entry)))
-                })
-                .collect();
-            let deadline = Instant::now() + SESSION_TIME;
+        for ids in ask::ids(&self.access.overview).chunks(SESSIONS_AT_ONCE) {
             let mut lines = Vec::new();
-            let site = overview.site.load_full();
-            for (id, answer, seen) in asked {
-                let snapshot = timeout_at(deadline, answer).await;
-                let mut session = seen.session(id, snapshot.ok().and_then(Result::ok));
-                session.route = site.hidden.hide(&session.route);
-                session.to = site.hidden.hide(&session.to);
+            for session in ask(&self.access.overview, ids).await {
                 append(&mut lines, &SessionLine { session })?;
                 count += 1;
             }
-            drop(one_at_a_time); // a client that doesn't read must not block the others
             self.write(&lines).await?;
         }
         Ok(ControlResponse { sessions: Some(count), ..ControlResponse::done() })
@@ -374,73 +336,6 @@ fn append(lines: &mut Vec<u8>, line: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, line)?;
     lines.push(b'\n');
     Ok(())
-}
-
-/// What is known of a session without asking it; nothing of it keeps the session's end from being
-/// seen.
-struct Seen {
-    session: SessionInfo,
-    started: Instant,
-}
-
-impl From<Entry> for Seen {
-    fn from(Entry { handle, route, who, .. }: Entry) -> Self {
-        let is_ordered = handle.order().is_some();
-        let status = who.redial.status();
-        let is_searching = status.is_some_and(|status| status.is_searching());
-        let no_redial = match &who.redial {
-            SessionRedial::Unable(why) => Some((*why).to_owned()),
-            SessionRedial::Off | SessionRedial::On(_) => None,
-        };
-        Self {
-            session: SessionInfo {
-                peer: PeerName(who.peer).to_string(),
-                client: ClientName(who.client).to_string(),
-                route: route.id.to_string(),
-                to: route.action.to_string(),
-                protocol: who.protocol.to_owned(),
-                subject: who.subject().map(Into::into),
-                state: match (is_ordered, is_searching) {
-                    (false, true) => "redialling",
-                    (false, false) if handle.is_delayed() => "delayed",
-                    _ => state(is_ordered),
-                }
-                .to_owned(),
-                redials: status.map(|status| status.redials()),
-                no_redial,
-                ..SessionInfo::default()
-            },
-            started: who.started,
-        }
-    }
-}
-
-impl Seen {
-    fn session(self, id: u64, snapshot: Option<Snapshot>) -> SessionInfo {
-        let mut session = SessionInfo { id, age_ms: millis(self.started.elapsed()), ..self.session };
-        if let Some(Snapshot { from_client, from_backend, idle, is_closing, .. }) = snapshot {
-            if is_closing {
-                session.state = state(true).to_owned();
-            }
-            session.traffic = Some(TrafficInfo {
-                // By another clock than the age, which it must not exceed.
-                idle_ms: millis(idle).min(session.age_ms),
-                received_messages: from_client.messages,
-                received_bytes: from_client.payload_bytes,
-                sent_messages: from_backend.messages,
-                sent_bytes: from_backend.payload_bytes,
-            });
-        }
-        session
-    }
-}
-
-fn state(is_closing: bool) -> &'static str {
-    if is_closing { "closing" } else { "open" }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn close(overview: &Overview, request: &Request) -> ControlResponse {
@@ -474,107 +369,6 @@ fn close_all(overview: &Overview, chosen: impl Fn(&SessionOpener) -> bool) -> Co
     let entries = overview.sessions.iter().flat_map(|registry| registry.select(|entry| chosen(&entry.who)));
     let count = entries.map(|entry| authority::end(&entry)).count();
     ControlResponse { closed_sessions: Some(count), ..ControlResponse::done() }
-}
-
-fn upstreams(overview: &Overview) -> Vec<UpstreamInfo> {
-    let site = overview.site.load_full();
-    let now = clock::now();
-    let server = |upstream: &Upstream, (endpoint, weight): (&Endpoint, u32), state: &Arc<ServerState>| {
-        let probe = state.last_probe();
-        let is_http2 = upstream.connector.protocol == Protocol::Http2;
-        let http2 = is_http2.then(|| overview.http2(endpoint));
-        ServerInfo {
-            server: site.hidden.hide(&state.endpoint.to_string()),
-            weight,
-            state: state.state(now).to_owned(),
-            why: state.why(now).map(|why| site.hidden.hide(&why)),
-            sessions: state.sessions(),
-            in_flight: state.live().saturating_sub(state.sessions()),
-            requests: state.requests(),
-            failures: state.failures(),
-            http2_connections: http2.map(|counts| counts.connections),
-            http2_streams: http2.map(|counts| counts.streams),
-            probed_ms: probe.as_ref().map(|probe| millis(now.saturating_sub(probe.at))),
-            probe_problem: probe.and_then(|probe| probe.problem).map(Into::into),
-        }
-    };
-    let upstreams = site.upstreams().into_iter().map(|upstream| {
-        let (current, left) = (upstream.current(), upstream.left());
-        let configured = current.servers.iter().map(|server| (&*server.endpoint, server.weight.get()));
-        let left = left.iter().map(|server| ((&*server.endpoint, 0), server));
-        let servers = configured.zip(current.states()).chain(left);
-        UpstreamInfo {
-            upstream: site.hidden.hide(&upstream.to_string()),
-            balance: upstream.balance.to_string(),
-            waiting: upstream.waiting(),
-            servers: servers.map(|(one, state)| server(upstream, one, state)).collect(),
-            names: upstream.names().into_iter().map(|name| name_info(name, &site, now)).collect(),
-        }
-    });
-    upstreams.collect()
-}
-
-fn name_info(name: &KnownName, site: &Site, now: Duration) -> NameInfo {
-    let last = name.last();
-    let (lookups, failures) = name.counts();
-    NameInfo {
-        name: site.hidden.hide(&name.question.to_string()),
-        found: name.found().map(|found| found.list()).unwrap_or_default(),
-        resolved_ms: last.resolved.map(|at| millis(now.saturating_sub(at))),
-        lookups,
-        failures,
-        problem: last.problem.map(Into::into),
-    }
-}
-
-fn status(overview: &Overview) -> Status {
-    let site = overview.site.load_full();
-    let drained = overview.drained.load_full();
-    let mut counts = overview.live_by_route();
-    let mut routes: Vec<RouteInfo> = site
-        .all_routes()
-        .iter()
-        .map(|route| RouteInfo {
-            route: site.hidden.hide(route.id.as_str()),
-            to: site.hidden.hide(&route.action.to_string()),
-            sessions: counts.remove(&route.id).unwrap_or_default(),
-            state: if drained.covers(route).is_some() { "drained" } else { "served" }.to_owned(),
-        })
-        .collect();
-    routes.extend(counts.into_iter().map(|(id, sessions)| RouteInfo {
-        route: site.hidden.hide(id.as_str()),
-        to: "-".to_owned(),
-        sessions,
-        state: "gone".to_owned(),
-    }));
-    let certificates = overview.certificates.current();
-    let now = unix_now();
-    let names = certificates.loaded.set.names();
-    let nearest =
-        names.flat_map(|(name, entry)| entry.iter().map(move |c| (c.leaf.not_after, name.clone(), c)));
-    let nearest = nearest.min_by(|(a, ..), (b, ..)| a.cmp(b));
-    Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        state: overview.readiness().1,
-        uptime_s: overview.started.elapsed().as_secs(),
-        workers: overview.sessions.len(),
-        generation: overview.generation(),
-        reloads_taken: overview.reloads_taken.load(Ordering::Relaxed),
-        reloads_refused: overview.reloads_refused.load(Ordering::Relaxed),
-        connections_accepted: overview.accepted(),
-        connections: overview.quotas.connections.load(Ordering::Relaxed),
-        connections_max: site.connections_max,
-        sessions: overview.live(),
-        listeners: site.addresses().iter().map(|address| site.hidden.hide(&address.to_string())).collect(),
-        routes,
-        upstreams: upstreams(overview),
-        drained: drained.iter().map(|target| site.hidden.hide(&target.to_string())).collect(),
-        nearest_expiry: nearest
-            .map(|(_, name, c)| ExpiryInfo { name: name.to_string(), days: c.leaf.days_left(now) }),
-        log_lines_lost: log::lines_lost() + overview.access_log.lines_lost(),
-        acme: overview.acme.certificates(),
-    }
 }
 
 #[cfg(test)]
