@@ -65,7 +65,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(*routes, listener="", program=None, complaints=()):
+async def gateway(*routes, listener="", program=None, complaints=(), files=None):
     """A gateway that serves these routes as long as the block, and has nothing else to complain about."""
     with TemporaryDirectory(prefix="interop-") as directory:
         directory = Path(directory)
@@ -73,6 +73,9 @@ async def gateway(*routes, listener="", program=None, complaints=()):
         await pki.make()
         await pki.issue(directory / "certs", "gate", NAME)
         await pki.issue(directory / "certs", "wild", "*.wild.test", "wild.test")
+        for name, text in (files or {}).items():
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o600)
         config = directory / "wssgate.toml"
         # One worker, so that there is one pool of connections to a backend.
         config.write_text(f"""\

@@ -13,6 +13,7 @@ import handshakes
 import http2_servers
 import kustomize
 import metrics
+import page
 import pages
 import redial
 import php
@@ -92,6 +93,7 @@ SCENARIOS = [
     browser.chromium_uses_the_console_over_http2,
     browser.chromium_talks_to_a_python_backend_over_http1,
     browser.chromium_talks_to_a_python_backend_over_http2,
+    page.chromium_reads_the_page_and_nothing_runs_in_it,
     trust.curl_trusts_what_wssgate_trust_has_signed,
     trust.openssl_and_chromium_trust_what_wssgate_trust_has_signed,
     browser.novnc_shows_the_screen_of_a_vnc_server,
