@@ -54,7 +54,7 @@ pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) ->
     let site = Arc::new(ArcSwap::from_pointee(site));
     let (drained, shortage) = (Arc::default(), Arc::default());
     let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
-    let transit = Arc::default();
+    let (transit, taps) = (Arc::default(), Arc::default());
     let (quotas, passwords) = (Arc::default(), Arc::default());
     let common =
         Common { site, certificates, drained, transit, taps, shortage, quotas, passwords, casing, sinks };

@@ -173,7 +173,7 @@ pub enum CliCommand {
     Sessions(ControlArgs),
     /// Show the servers that requests are passed on to
     Upstreams(ControlArgs),
-    /// Show the frames of live WebSocket sessions as they pass; needs tap = true in [control]
+    /// Show the frames of live WebSocket sessions as they pass; needs control.tap = true
     #[command(after_help = TAP_EXAMPLES)]
     Tap {
         /// Which sessions, and what of them

@@ -75,7 +75,7 @@ async fn configured(file: Option<PathBuf>) -> (Option<ConfigFacts>, Vec<String>)
         }
         Err(_) => return (None, Vec::new()),
     };
-    lifecycle::look_up_names(&mut candidate).await;
+    lifecycle::look_around(&mut candidate).await;
     let hide = |text: String| candidate.config.hidden.hide(&text);
     let names = candidate.loaded.set.names().map(|(name, _)| name.to_string());
     let names = names.filter(|name| !name.contains('*')).take(NAMES_MAX).collect();

@@ -79,7 +79,7 @@ fn all_is_well() {
     fine(|facts| facts.conntrack = None);
     fine(|facts| {
         facts.listening =
-            vec![listening("0.0.0.0:443", 3, 7, "wssgate"), listening("0.0.0.0:80", 0, 9, "nginx")]
+            vec![listening("0.0.0.0:443", 3, 7, "wssgate"), listening("0.0.0.0:80", 0, 9, "nginx")];
     });
 }
 

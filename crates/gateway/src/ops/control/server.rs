@@ -30,8 +30,8 @@ use crate::ops::control::tap;
 use crate::ops::control::targets::unhidden;
 use crate::ops::overview::{LifecycleStage, Overview};
 use crate::ops::reserve::AcceptRetry;
+use crate::site;
 use crate::site::drained::DrainTarget;
-use crate::site::{self, Site};
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
