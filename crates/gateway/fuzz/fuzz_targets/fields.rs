@@ -12,6 +12,7 @@ mod site {
 
 #[path = "../../src/net"]
 mod net {
+    pub(crate) mod fields;
     #[allow(dead_code)]
     pub(crate) mod listening;
 }
