@@ -158,7 +158,8 @@ async fn connections_over_the_limit_wait_for_the_end_of_another() {
 async fn a_connection_that_waits_for_a_request_makes_room_for_a_new_client() {
     let (backend, _seen) = echo().await;
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
-    let gateway = setup.start(&config("max_connections = 3", &route("/", backend.address)));
+    // One worker: with two, the connection that has been answered last may be the first that is known to wait.
+    let gateway = setup.start(&config("max_connections = 3\nworkers = 1", &route("/", backend.address)));
     let connect = async || TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let mut session = WebSocket::connect(connect().await, "default.test", "/", "").await.unwrap().0;
     let request = "GET / HTTP/1.1\r\nHost: default.test\r\n\r\n";

@@ -209,7 +209,9 @@ async fn a_scrape_of_a_thousand_routes_holds_up_nothing() {
 async fn dashboard_and_alerts_name_what_there_is() {
     let (backend, _) = echo().await;
     let acme = "[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nnames = [[\"late.test\"]]\n";
-    let gateway = start("max_memory = \"64MiB\"", &[&route("/ws", backend.address), acme].concat());
+    let text = config("max_memory = \"64MiB\"", &[&route("/ws", backend.address), acme, ADMIN].concat());
+    let text = text.replace("watch = false", "watch = true"); // certificates of an authority come meanwhile
+    let gateway = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]).start(&text);
     let mut socket = socket(&gateway, "/ws").await;
     socket.echoes("hello").await;
     socket.close(1000).await;
