@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import asynccontextmanager
@@ -64,7 +65,17 @@ async def prometheus(target):
         config.write_text(text)
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={directory}/data"]
         async with running(*command, "--web.listen-address=127.0.0.1:0", "--log.format=json") as child:
-            yield (await child.line(msg="Listening on"))["address"]
+            address = (await child.line(msg="Listening on"))["address"]
+            # It listens before it has read its rules, and answers 503 until then.
+            await until("Prometheus is ready", lambda: is_ready(address))
+            yield address
+
+
+def is_ready(address):
+    try:
+        return get(f"http://{address}/-/ready") != ""
+    except urllib.error.HTTPError:
+        return False
 
 
 def get(url):
