@@ -108,7 +108,7 @@ async fn requests_and_sessions_are_counted_by_route() {
     }
     assert_eq!(count("wssgate_requests_total{route=\"/ws\",class=\"1xx\"}").await, 2);
     assert_eq!(count("wssgate_sessions").await, 0);
-    // A reload begins nothing anew.
+    // A reload sets no counter back to 0.
     assert_eq!(gateway.reload()["generation"], 2);
     assert_eq!(count("wssgate_requests_total{route=\"/gone\",class=\"5xx\"}").await, 3);
     assert_eq!(count("wssgate_reload_refused").await, 0);

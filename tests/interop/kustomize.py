@@ -9,7 +9,7 @@ from pki import Pki
 from processes import HERE, output, same, workplace
 
 BASE = HERE.parent.parent / "deploy" / "kubernetes"
-# What whoever deploys it makes beforehand, as kustomization.yaml says.
+# What the operator makes before the deployment, as kustomization.yaml says.
 MADE_BEFORE = {("Secret", "domain-com")}
 OVERLAY = """\
 resources: [base]

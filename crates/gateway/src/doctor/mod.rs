@@ -1,7 +1,7 @@
 //! `wssgate doctor`: looks at the running gateway and at its machine, as an operator would at 3 a.m.
 //!
 //! [`facts`] is all that is looked at, as plain values; [`gather`] reads them, from the control socket, the configuration
-//! and `/proc` ([`proc`]); [`findings`] judges them. Without a gateway, what is left is looked at all the same.
+//! and `/proc` ([`proc`]); [`findings`] judges them. Without a running gateway it looks at the rest.
 
 mod facts;
 mod findings;

@@ -25,7 +25,8 @@ pub(super) fn watch(report: &Report, deflate: bool, has_frames: bool) -> Option<
     taps.watch(id, report.local(), deflate, has_frames)
 }
 
-/// A session is not watched any more, after it has left the registry: whoever finds it there can still wait for this.
+/// A session is not watched any more. Call it after the session has left the registry: a task that has found it there can
+/// still wait for this.
 pub(super) fn unwatch(report: &Report, why: impl FnOnce() -> String) {
     let taps = &report.worker().taps;
     if let Some(id) = report.session_id().filter(|_| taps.are_wanted()) {

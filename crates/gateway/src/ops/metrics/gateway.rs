@@ -84,7 +84,7 @@ fn connections(page: &mut Page<'_>, overview: &Overview) -> fmt::Result {
         .sample(&[], overview.accepted())?;
     page.counter(
         "wssgate_accept_pauses_total",
-        "Attempts to accept a connection that failed for want of descriptors or memory",
+        "Attempts to accept a connection that failed because descriptors or memory were exhausted",
     )?
     .sample(&[], overview.shortage.failures())
 }

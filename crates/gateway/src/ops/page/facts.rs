@@ -72,7 +72,7 @@ pub(super) struct WorkerInfo {
     pub(super) accepted: u64,
     /// Bytes that it holds for peers.
     pub(super) memory_held: u64,
-    /// Requests and handshakes that it has refused for want of memory.
+    /// Requests and handshakes that it has refused because memory was short.
     pub(super) memory_refused: u64,
     /// Sessions and connections that it has given up for that.
     pub(super) memory_closed: u64,

@@ -419,7 +419,7 @@ fn workers(facts: &Facts) -> Markup {
     });
     html! {
         (table("Workers, and what they hold for slow peers", &columns, &rows.collect::<Vec<_>>()))
-        p class="why" { "Refused and closed: for want of memory (" code { "max_memory" } ")." }
+        p class="why" { "Refused and closed: because memory was short (" code { "max_memory" } ")." }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Looks at the live sessions: every 15 seconds for the history, and more often while there are viewers.
 //!
-//! A look asks every session what it has carried, which wakes it: 4,000 sessions a second at most, whoever is watching and
-//! however many there are. All viewers see the same look.
+//! A look asks every session what it has carried, which wakes it: 4,000 sessions a second at most, however
+//! many viewers and sessions there are. All viewers see the same look.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
