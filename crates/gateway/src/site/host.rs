@@ -8,6 +8,10 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 use tls_acceptor::normalize;
 
+/// Bytes of a label, and of a name in text (RFC 1035 §2.3.4): no client can ask for a longer one.
+const LABEL_LEN_MAX: usize = 63;
+const NAME_LEN_MAX: usize = 253;
+
 /// A valid `Host`: the field as the client wrote it, and the name in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -92,8 +96,9 @@ impl HostPattern {
         };
         let host = Host::parse(&HeaderValue::from_str(&bracketed).ok()?)?;
         let has_port = bracketed.strip_suffix('.').unwrap_or(&bracketed).len() != host.name.len();
-        let labels_are_good =
-            host.name.starts_with('[') || host.name.split('.').all(|label| !label.is_empty());
+        let labels_are_good = host.name.starts_with('[')
+            || host.name.len() <= NAME_LEN_MAX
+                && host.name.split('.').all(|label| (1..=LABEL_LEN_MAX).contains(&label.len()));
         let ip = wildcard && (name.parse::<Ipv4Addr>().is_ok() || name.starts_with('['));
         if has_port || !labels_are_good || ip {
             return None;
@@ -187,6 +192,12 @@ mod tests {
         {
             assert_eq!(pattern(bad), None, "{bad:?}");
         }
+        let label = "a".repeat(LABEL_LEN_MAX);
+        let name = [&*label; 4].join(".");
+        assert!(pattern(&format!("*.{label}.com")).is_some());
+        assert!(pattern(&name[..NAME_LEN_MAX]).is_some());
+        assert_eq!(pattern(&format!("a{label}.com")), None);
+        assert_eq!(pattern(&name[..=NAME_LEN_MAX]), None);
     }
 
     #[test]
