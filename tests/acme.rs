@@ -57,7 +57,7 @@ async fn a_name_is_refused_until_it_has_a_certificate_and_the_certificate_stays(
     let io = Tls::new("default.test", &["http/1.1"]).connect(address).await.unwrap();
     let mut live = WebSocket::connect(io, "default.test", "/", "").await.unwrap().0;
 
-    authority.rule(|rules| (rules.refusal, rules.bad_nonces) = (None, 2));
+    authority.rule(|rules| rules.refusal = None);
     try_again(&gateway, &config);
     gateway.wait("certificate issued");
     gateway.wait_for(|line| line["names_added"] == "domain.test, www.domain.test", 0, "the new certificate");
@@ -76,6 +76,20 @@ async fn a_name_is_refused_until_it_has_a_certificate_and_the_certificate_stays(
     gateway.signal("TERM");
     gateway.ends_well();
     assert_eq!(authority.count("/new-order"), 2);
+}
+
+/// The library sends a request three times by itself.
+#[tokio::test]
+async fn a_refused_nonce_is_no_failure_of_an_order() {
+    let authority = Authority::start();
+    authority.rule(|rules| rules.bad_nonces = 3);
+    let gateway = rig(&authority, "names = [[\"a.test\", \"b.test\"]]").start();
+    gateway.wait("certificate issued");
+    assert!(gateway.lines("a certificate can't be ordered: its names have no valid one").is_empty());
+    // What was refused was sent again where it stood: it is one order with one answer for each name.
+    for (request, good) in [("/account", 1), ("/new-order", 1), ("/challenge", 2), ("/finalize", 1)] {
+        assert_eq!(authority.count(request), 3 + good, "{request}");
+    }
 }
 
 #[tokio::test]

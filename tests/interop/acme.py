@@ -151,8 +151,8 @@ async def pebble_issues_by(acme, **variables):
 
 
 async def pebble_issues_by_tls_alpn_01():
-    # One good nonce of twenty is refused, and it takes its time.
-    await pebble_issues_by("", PEBBLE_WFE_NONCEREJECT="5", PEBBLE_VA_SLEEPTIME="1")
+    # One good nonce of five is refused, and it takes its time.
+    await pebble_issues_by("", PEBBLE_WFE_NONCEREJECT="20", PEBBLE_VA_SLEEPTIME="1")
 
 
 async def pebble_issues_by_http_01():

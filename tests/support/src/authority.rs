@@ -1,6 +1,7 @@
 //! A certificate authority that speaks ACME (RFC 8555), and really looks at the names: at the ports that they lead to,
 //! or into a file with the records of the DNS. It runs in a thread of its own, since tests wait for logs.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,7 +51,7 @@ pub struct Rules {
     pub external_key: Option<&'static str>,
     /// Requests whose path begins so wait until that is no longer the rule.
     pub held: Option<&'static str>,
-    /// Nonces that are refused before a good one is.
+    /// So many nonces are refused for each kind of request, before one is taken.
     pub bad_nonces: u32,
 }
 
@@ -61,6 +62,8 @@ struct State {
     thumbprint: String,
     requests: Vec<String>,
     payloads: Vec<(String, Value)>,
+    /// Nonces that were refused for each kind of request.
+    nonces_refused: HashMap<String, u32>,
 }
 
 struct Order {
@@ -200,8 +203,10 @@ impl Server {
             {
                 return (*status, format!("{field}\r\n"), what.to_string());
             }
-            if head.line.starts_with("POST") && state.rules.bad_nonces > 0 {
-                state.rules.bad_nonces -= 1;
+            let (most, kind) = (state.rules.bad_nonces, path.split('/').nth(1).unwrap_or_default());
+            let refused = state.nonces_refused.entry(kind.to_owned()).or_default();
+            if head.line.starts_with("POST") && *refused < most {
+                *refused += 1;
                 return (400, String::new(), problem("badNonce", "another one").to_string());
             }
         }

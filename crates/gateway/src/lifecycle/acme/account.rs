@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::client::{Client, Heard};
 use super::failure::OrderFailure;
+use super::nonce::with_good_nonce;
 use super::schedule;
 use super::storage::{Storage, blocking, remove};
 use crate::config::AcmeSettings;
@@ -72,7 +73,7 @@ impl Session {
             settings.contact.iter().map(|contact| format!("mailto:{contact}")).collect();
         let contacts: Vec<&str> = contact.iter().map(String::as_str).collect();
         let (client, heard) = Client::new(connector);
-        let builder = Account::builder_with_http(Box::new(client));
+        let builder = || Account::builder_with_http(Box::new(client.clone()));
         let refused = |heard: &Heard, e: Error| OrderFailure::of(e, heard, settings.challenge);
         let Some(kept) = kept else {
             let new =
@@ -80,7 +81,8 @@ impl Session {
             let external = settings.external_account.as_ref();
             let external =
                 external.map(|known| ExternalAccountKey::new(known.key_id.clone(), &known.hmac_key));
-            let made = builder.create(&new, settings.directory.clone(), external.as_ref()).await;
+            let made =
+                with_good_nonce!(builder().create(&new, settings.directory.clone(), external.as_ref()));
             let (account, credentials) = made.map_err(|e| refused(&heard, e))?;
             info!(
                 account = account.id(),
@@ -94,9 +96,10 @@ impl Session {
         let Kept { contact: before, credentials } = kept;
         // They are consumed, and written again where the contact has changed.
         let text = serde_json::to_vec(&credentials).map_err(OrderFailure::local)?;
-        let account = builder.from_credentials(credentials).await.map_err(|e| refused(&heard, e))?;
+        let account = builder().from_credentials(credentials).await.map_err(|e| refused(&heard, e))?;
         if before != contact {
-            account.update_contacts(&contacts).await.map_err(|e| refused(&heard, e))?;
+            let updated = with_good_nonce!(account.update_contacts(&contacts));
+            updated.map_err(|e| refused(&heard, e))?;
             let credentials = serde_json::from_slice(&text).map_err(OrderFailure::local)?;
             let kept = Kept { contact, credentials };
             blocking(storage, move |storage| storage.keep(&file, &kept)).await?;

@@ -71,6 +71,9 @@ pub(super) fn judge(
         }
         ("badPublicKey" | "badCSR", _) => "the authority does not accept the key: choose another key_type".to_owned(),
         ("invalidProfile", _) => "the authority does not know this profile: correct it, or remove it".to_owned(),
+        ("badNonce", _) => {
+            "the authority has refused the nonces of one request again and again: it is asked again".to_owned()
+        }
         ("serverInternal", _) => "the authority has a fault of its own: it is asked again".to_owned(),
         _ => "the authority refuses".to_owned(),
     };
@@ -151,6 +154,7 @@ mod tests {
             ("rejectedIdentifier", 400, None, Http01, Refused, "does not issue certificates for the names"),
             ("badCSR", 400, None, Http01, Refused, "choose another key_type"),
             ("serverInternal", 500, None, Http01, Unreachable, "a fault of its own"),
+            ("badNonce", 400, None, Http01, Unreachable, "the nonces of one request again and again"),
             ("other", 503, None, Http01, Unreachable, "the authority refuses"),
             ("other", 429, None, Http01, Limited, "the authority refuses"),
             ("malformed", 400, None, Http01, Refused, "the authority refuses (it says: because of it)"),

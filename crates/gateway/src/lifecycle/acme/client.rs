@@ -20,7 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answers are certificates with their chains. In bytes.
 const ANSWER_LEN_MAX: usize = 256 * 1024;
 
-/// Speaks to one authority.
+/// Speaks to one authority. Clones hear together.
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     connector: TlsConnector,
     heard: Heard,

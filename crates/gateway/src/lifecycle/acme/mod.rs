@@ -12,6 +12,7 @@ mod client;
 mod command;
 mod demand;
 mod failure;
+mod nonce;
 mod order;
 mod permission;
 mod schedule;

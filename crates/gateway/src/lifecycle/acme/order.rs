@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::account::Session;
 use super::command;
 use super::failure::OrderFailure;
+use super::nonce::{is_bad_nonce, with_good_nonce};
 use super::schedule::FailureKind;
 use super::storage::{Storage, blocking, remove};
 use crate::config::{AcmeKeyType, AcmeSettings};
@@ -109,12 +110,13 @@ impl Wanted<'_> {
         else {
             return Ok(None);
         };
-        match session.account.order(kept.url).await {
+        match with_good_nonce!(session.account.order(kept.url.clone())) {
             Ok(mut order) => {
                 let is_open = order.state().status != OrderStatus::Invalid;
                 Ok(is_open.then_some((order, kept.key)))
             }
-            Err(Error::Api(_)) => Ok(None), // it has expired, or is another account's
+            // It has expired, or is another account's.
+            Err(e @ Error::Api(_)) if !is_bad_nonce(&e) => Ok(None),
             Err(e) => Err(self.failed(session, e)),
         }
     }
@@ -134,13 +136,14 @@ impl Wanted<'_> {
         };
         let mut ordered = None;
         if let Some(replaces) = self.replaces.clone() {
-            let replacing = session.account.new_order(&plain().replaces(replaces)).await;
+            let new = plain().replaces(replaces);
+            let replacing = with_good_nonce!(session.account.new_order(&new));
             // Not every authority knows the certificate, or lets it be replaced twice: that is no reason to have none.
             ordered = Some(replacing).filter(|result| !result.as_ref().is_err_and(may_be_of_replaces));
         }
         let ordered = match ordered {
             Some(ordered) => ordered,
-            None => session.account.new_order(&plain()).await,
+            None => with_good_nonce!(session.account.new_order(&plain())),
         };
         let order = ordered.map_err(|e| self.failed(session, e))?;
         if self.is_kept {
@@ -167,7 +170,7 @@ impl Wanted<'_> {
         if order.state().status == OrderStatus::Pending {
             self.present(session, order, presented).await?;
             self.set_challenges_ready(session, order).await?;
-            let ready = order.poll_ready(&PATIENCE).await;
+            let ready = with_good_nonce!(order.poll_ready(&PATIENCE));
             if !matches!(ready, Ok(OrderStatus::Ready)) {
                 let why = self.refusal(order).await;
                 return Err(why.unwrap_or_else(|| match ready {
@@ -180,9 +183,11 @@ impl Wanted<'_> {
         }
         if order.state().status == OrderStatus::Ready {
             let request = self.request(key).map_err(OrderFailure::local)?;
-            order.finalize_csr(&request).await.map_err(|e| self.failed(session, e))?;
+            let finalized = with_good_nonce!(order.finalize_csr(&request));
+            finalized.map_err(|e| self.failed(session, e))?;
         }
-        order.poll_certificate(&PATIENCE).await.map_err(|e| self.failed(session, e))
+        let certificate = with_good_nonce!(order.poll_certificate(&PATIENCE));
+        certificate.map_err(|e| self.failed(session, e))
     }
 
     /// Puts the answers to all challenges where the authority looks for them.
@@ -193,6 +198,8 @@ impl Wanted<'_> {
         presented: &mut Vec<Presented>,
     ) -> Result<(), OrderFailure> {
         let mut has_records = false;
+        let known = with_good_nonce!(look_up(order));
+        known.map_err(|e| self.failed(session, e))?;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(|e| self.failed(session, e))?;
@@ -245,10 +252,12 @@ impl Wanted<'_> {
                 return Err(self.not_offered());
             };
             if challenge.status == ChallengeStatus::Pending {
-                challenge.set_ready().await.map_err(|e| match e {
-                    Error::Api(problem) => {
-                        OrderFailure::refused(&problem, Some(&name), self.settings.challenge)
-                    }
+                let told = with_good_nonce!(challenge.set_ready());
+                told.map_err(|e| match e {
+                    Error::Api(problem) => OrderFailure {
+                        retry_after: session.heard.retry_after(),
+                        ..OrderFailure::refused(&problem, Some(&name), self.settings.challenge)
+                    },
                     e => self.failed(session, e),
                 })?;
             }
@@ -260,7 +269,7 @@ impl Wanted<'_> {
     async fn refusal(&self, order: &mut Order) -> Option<OrderFailure> {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
-            authorization.refresh().await.ok()?;
+            with_good_nonce!(authorization.refresh()).ok()?;
             let name = authorization.identifier().to_string();
             let problem = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
             if let (AuthorizationStatus::Invalid, Some(problem)) = (authorization.status, problem) {
@@ -312,9 +321,19 @@ impl Wanted<'_> {
     }
 }
 
+/// Asks for the state of all authorizations of an order, as far as it is not known.
+async fn look_up(order: &mut Order) -> Result<(), Error> {
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        authorization?;
+    }
+    Ok(())
+}
+
 /// An order without `replaces` may succeed.
 fn may_be_of_replaces(e: &Error) -> bool {
     match e {
+        e if is_bad_nonce(e) => false,
         Error::Api(problem) => problem.r#type.as_deref().is_none_or(|kind| !kind.ends_with("rateLimited")),
         Error::Unsupported(_) | Error::Other(_) => true,
         _ => false,

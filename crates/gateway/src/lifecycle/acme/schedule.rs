@@ -44,6 +44,14 @@ impl FailureKind {
     }
 }
 
+/// How long a request waits whose nonce was refused for the first time, the second, and so on, before it is sent again;
+/// `None`: it is given up. Half a minute in all.
+pub(super) fn nonce_wait(refusals: u32) -> Option<Duration> {
+    const WAITS_SECS: [u64; 5] = [1, 2, 4, 8, 15];
+    let nth = usize::try_from(refusals.checked_sub(1)?).ok()?;
+    WAITS_SECS.get(nth).copied().map(Duration::from_secs)
+}
+
 /// What is known of a certificate that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Validity {
@@ -153,6 +161,9 @@ mod tests {
             let wait = kind.wait(failures, retry_after.map(Duration::from_secs));
             assert_eq!(wait, expect, "{kind:?} {failures} {retry_after:?}");
         }
+        let nonces =
+            [1, 2, 3, 4, 5, 6, u32::MAX].map(|refusals| nonce_wait(refusals).map(|wait| wait.as_secs()));
+        assert_eq!(nonces, [Some(1), Some(2), Some(4), Some(8), Some(15), None, None]);
         // No name fails more than five times in any hour.
         let fails: Vec<u64> =
             (0..20).map(|nth| (1..=nth).map(|nth| Validation.wait(nth, None)).sum()).collect();
