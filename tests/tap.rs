@@ -7,10 +7,11 @@
 )]
 
 use std::process::Stdio;
+use std::sync::Arc;
 
 use flate2::{Compress, Compression, FlushCompress};
 use serde_json::{Value, json};
-use support::backend::{Backend, echo};
+use support::backend::{Backend, Seen, echo};
 use support::gateway::{Gateway, RETIRED, Setup, config, route};
 use support::http2::Http2;
 use support::soon;
@@ -18,6 +19,7 @@ use support::ws::{BINARY as BINARY_FRAME, PING, WebSocket};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::Notify;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
 const CONTROL: &str = "[control]\nsocket = \"control.sock\"\ntap = true\n";
@@ -452,6 +454,8 @@ async fn a_file_for_wireshark_is_the_owners_alone() {
     let mut socket = open(&gateway, "/own").await;
     let id = only_session(&gateway).await;
     let file = gateway.path().join("frames.pcapng");
+    std::fs::write(&file, "what was there before, and everybody could read").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (running, _) = begin(&gateway, &format!("{id} --count 2 --write {}", file.display())).await;
     socket.echoes("into the file").await;
     let output = soon(running.wait_with_output()).await.unwrap();
@@ -474,4 +478,87 @@ async fn a_session_over_http2_is_watched_like_others() {
     socket.echoes("over HTTP/2").await;
     assert_eq!(of(&tap.frame().await, &HEAD), json!(["client", "text", true, 11, "over HTTP/2"]));
     assert_eq!(tap.frame().await["from"], "gateway");
+}
+
+/// Wireshark waits for the head of what it reads while it comes, and refuses a file without one.
+#[tokio::test]
+async fn a_file_is_one_for_wireshark_before_the_first_frame() {
+    let gateway = start("", ECHO);
+    let mut live = tap_command(&gateway, "--next --write -").spawn().unwrap();
+    let mut head = [0; 4];
+    soon(live.stdout.as_mut().unwrap().read_exact(&mut head)).await.unwrap();
+    assert_eq!(head, [0x0A, 0x0D, 0x0D, 0x0A]);
+}
+
+#[tokio::test]
+async fn who_has_gone_is_noticed_whatever_was_said_before() {
+    let gateway = start("", ECHO);
+    let _socket = open(&gateway, "/own").await;
+    let id = only_session(&gateway).await;
+    let mut asking = UnixStream::connect(gateway.path().join("control.sock")).await.unwrap();
+    let ask = json!({"command": "tap", "id": id, "tap": {"bytes": 2}});
+    asking.write_all(format!("{ask}\n\n\n").as_bytes()).await.unwrap();
+    gateway.wait("a tap begins");
+    let mut said = BufReader::new(asking).lines();
+    assert!(soon(said.next_line()).await.unwrap().unwrap().contains("\"tapped\""));
+    drop(said);
+    assert_eq!(gateway.wait("a tap has ended")["cause"], "who asked has gone");
+}
+
+/// The client's side is one stream, whatever becomes of its server.
+#[tokio::test]
+async fn a_session_that_is_redialled_is_watched_on() {
+    let lose = Arc::<Notify>::default();
+    let seen = Seen::default();
+    let (told, heads) = (lose.clone(), seen.clone());
+    let backend = Backend::start(move |tcp| {
+        let (told, heads) = (told.clone(), heads.clone());
+        async move {
+            let (socket, head) = WebSocket::serve(tcp, "").await;
+            heads.push(head);
+            tokio::select! {
+                () = support::backend::echo_frames(socket) => {}
+                () = told.notified() => {} // it loses the session
+            }
+        }
+    })
+    .await;
+    let address = backend.address;
+    let upstream = format!(
+        "[[upstream]]\nname = \"pool\"\nservers = [\"http://{address}\"]\nsession_lost = \"redial\"\n\
+         redial_interval = \"50ms\"\n[[route]]\npath = \"/wss\"\nproxy = \"pool\"\n"
+    );
+    let gateway = start("", &upstream);
+    let mut socket = open(&gateway, "/wss").await;
+    let mut tap = Tap::start(&gateway, "--route /wss --text");
+    let id = tap.tapped().await["session"].clone();
+    let seen_by = async |tap: &mut Tap, text: &str| {
+        assert_eq!(of(&tap.frame().await, &HEAD), json!(["client", "text", true, text.len(), text]));
+        assert_eq!(of(&tap.frame().await, &HEAD), json!(["gateway", "text", true, text.len(), text]));
+    };
+    let lost = async |count: usize| {
+        lose.notify_one();
+        support::until(async || seen.count() == count).await;
+    };
+    socket.echoes("one").await;
+    seen_by(&mut tap, "one").await;
+    lost(2).await;
+    socket.echoes("two").await;
+    seen_by(&mut tap, "two").await;
+    // It moves to another process, and can be watched there.
+    gateway.take_over();
+    let ended = tap.line().await;
+    let why = "it has moved to another process: tap it there";
+    assert_eq!(of(&ended["ended"], &["session", "why"]), json!([id, why]));
+    gateway.wait(RETIRED);
+    let mut tap = Tap::start(&gateway, &format!("{id} --text"));
+    assert_eq!(of(&tap.tapped().await, &["session", "from_beginning"]), json!([id, false]));
+    lost(3).await;
+    socket.echoes("three").await;
+    seen_by(&mut tap, "three").await;
+    // Without the tap it goes on, and goes on being redialled.
+    tap.child.start_kill().unwrap();
+    gateway.wait_nth("a tap has ended", 1);
+    lost(4).await;
+    socket.echoes("four").await;
 }

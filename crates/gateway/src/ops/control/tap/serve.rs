@@ -4,8 +4,7 @@
 //! and when the control socket closes. A client that takes nothing keeps no session waiting: the queue is bounded.
 
 use std::collections::HashSet;
-use std::future::pending;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
@@ -112,15 +111,18 @@ pub(in crate::ops::control) async fn serve(
         done = serving.run(taken) => done,
         () = off.cancelled() => Ok("taps were turned off by a reload"),
         () = stop.cancelled() => Ok("the control socket has closed: the gateway ends, or another process has taken over"),
-        () = ended(read) => Err(io::ErrorKind::ConnectionReset.into()),
+        () = ended(read) => Err(ErrorKind::ConnectionReset.into()),
     };
     let Serving { tap, queue, write, mut lines, frames, .. } = serving;
     drop(tap); // the sessions go on without it
     let dropped = queue.dropped();
     let shown = match &why {
         Ok(why) => (*why).to_owned(),
-        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => "who asked has gone".to_owned(),
-        Err(e) => e.to_string(),
+        Err(e) => match e.kind() {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "who asked has gone".to_owned(),
+            ErrorKind::TimedOut => format!("who asked has taken nothing for {WRITE_TIME:?}"),
+            _ => e.to_string(),
+        },
     };
     info!(uid, pid, id = request.id, frames, dropped, cause = shown, "a tap has ended");
     let why = why?;
@@ -129,11 +131,9 @@ pub(in crate::ops::control) async fn serve(
     Ok(ControlResponse { tap: Some(report), ..ControlResponse::done() })
 }
 
-/// The client says no more.
+/// The client has gone, or says something. An empty line asks for nothing.
 async fn ended(read: &mut BufReader<OwnedReadHalf>) {
-    if matches!(read.read_u8().await, Ok(b'\n')) {
-        pending::<()>().await; // an empty line asks for nothing
-    }
+    while matches!(read.read_u8().await, Ok(b'\n')) {}
 }
 
 /// What a tap for several sessions is for.
@@ -201,7 +201,7 @@ impl Serving<'_> {
             }
             while self.lines.has_remaining() {
                 if timeout(WRITE_TIME, self.write.write_buf(&mut self.lines)).await?? == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
+                    return Err(ErrorKind::WriteZero.into());
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The command's end of a tap: lines for people or programs, and a file for Wireshark.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -23,6 +23,8 @@ use crate::telemetry::escape;
 
 /// A file has so many bytes at most.
 const FILE_LEN_MAX: u64 = 1 << 30;
+/// Of a file.
+const MODE: u32 = 0o600;
 /// A close code is shown, whatever else is.
 const CODE_LEN: usize = 2;
 /// Of a peer that has no address.
@@ -114,6 +116,10 @@ async fn print(
     let sessions = HashMap::new();
     let out = &mut BufWriter::new(out);
     let mut printer = Printer { options, out, err, file, file_len: 0, sessions, frames: 0 };
+    if options.write.is_some() {
+        printer.write_block(&pcapng::begin())?; // who reads it needs it before the first frame
+        printer.flush()?;
+    }
     if options.which.next {
         writeln!(printer.err, "waiting for the next session")?;
     }
@@ -231,11 +237,10 @@ impl<O: Write, E: Write> Printer<'_, O, E> {
 
     /// To the file, or to the output in its place.
     fn write_block(&mut self, block: &[u8]) -> io::Result<()> {
-        let begin = if self.file_len == 0 { pcapng::begin() } else { Vec::new() };
-        self.file_len += (begin.len() + block.len()) as u64;
+        self.file_len += block.len() as u64;
         match &mut self.file {
-            Some(file) => file.write_all(&[&begin, block].concat()),
-            None => self.out.write_all(&begin).and_then(|()| self.out.write_all(block)),
+            Some(file) => file.write_all(block),
+            None => self.out.write_all(block),
         }
     }
 
@@ -290,9 +295,14 @@ impl CopyInfo {
     }
 }
 
-/// For its owner alone: it has what people have said to each other.
+/// For its owner alone, also if it was there: it has what people have said to each other.
 fn create(path: &Path) -> Result<File, ClientError> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.map_err(|error| ClientError::File { path: path.to_owned(), error })
+    let create = || {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?;
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(MODE))?; // else it is a pipe or a device
+        }
+        Ok(file)
+    };
+    create().map_err(|error| ClientError::File { path: path.to_owned(), error })
 }
