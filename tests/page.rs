@@ -7,14 +7,16 @@
 )]
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::{Value, json};
-use support::gateway::{Gateway, Setup, config};
+use support::gateway::{Gateway, RETIRED, Setup, config, send_signal};
 use support::http1::{Answer, ask};
-use support::soon;
 use support::ws::{CLOSE, TEXT, WebSocket, handshake};
+use support::{soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 const ECHO: &str = "[[route]]\nname = \"chat\"\npath = \"/\"\nservice = \"echo\"\n";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -486,4 +488,67 @@ async fn a_reload_closes_it_and_says_so_to_viewers() {
     let mut rest = Vec::new();
     soon(viewer.io.read_to_end(&mut rest)).await.unwrap();
     assert!(TcpStream::connect(gateway.admin()).await.is_err());
+}
+
+/// As [`get`], over a Unix socket and by another name.
+async fn get_over(path: &Path, target: &str, fields: &str) -> Answer {
+    let mut io = UnixStream::connect(path).await.unwrap();
+    ask(&mut io, format!("GET {target} HTTP/1.1\r\n{fields}\r\n")).await
+}
+
+#[tokio::test]
+async fn over_a_unix_socket_it_is_for_this_machine() {
+    let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
+    std::fs::write(setup.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    let path = setup.path().join("admin.sock");
+    let admin = format!(
+        "[admin]\naddress = \"unix:{}\"\nhost = \"ops.test\"\ntoken_file = \"token\"\nactions = true\n",
+        path.display()
+    );
+    let text = config("", &(ECHO.to_owned() + &admin));
+    let gateway = setup.start(&text);
+    assert_eq!(gateway.wait("admin listener")["address"], format!("unix:{}", path.display()));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    let own = "Host: localhost\r\n";
+    for open_to_all in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(get_over(&path, open_to_all, "Host: any\r\n").await.status(), 200);
+    }
+    for (fields, status) in [
+        (own, 200),
+        ("Host: 127.0.0.1:9180\r\n", 200), // as ssh -L has it
+        ("Host: attacker.test:9180\r\n", 421),
+        ("Host: localhost:9180\r\nOrigin: http://attacker.test\r\n", 403),
+        ("Host: ops.test\r\n", 401),
+        ("Host: localhost\r\nX-Forwarded-Proto: https\r\n", 401),
+    ] {
+        let answer = get_over(&path, "/status.json", fields).await;
+        assert_eq!(answer.status(), status, "{fields}: {}", answer.text());
+    }
+    let io = UnixStream::connect(&path).await.unwrap();
+    let mut viewer =
+        WebSocket::connect(io, "localhost", "/live", "Origin: http://localhost\r\n").await.unwrap().0;
+    viewer.text(&json!({ "open": "/" }).to_string()).await;
+    assert!(message(&mut viewer).await["main"].as_str().unwrap().contains("chat"));
+    viewer
+        .text(&json!({ "act": { "command": "drain", "target": "chat" }, "token": TOKEN }).to_string())
+        .await;
+    assert_eq!(gateway.wait("ordered by the page")["peer"], "unix");
+    // One that is removed is missed, and made again.
+    std::fs::remove_file(&path).unwrap();
+    gateway.reload();
+    gateway.wait("the socket has been removed or replaced: it is made again");
+    assert_eq!(get_over(&path, "/readyz", own).await.status(), 200);
+    // It outlives the process.
+    let new = gateway.take_over();
+    gateway.wait(RETIRED);
+    assert_eq!(get_over(&path, "/status.json", own).await.status(), 200);
+    // Where it goes, its path does.
+    let other = gateway.path().join("other.sock");
+    gateway.write_config(&text.replace("admin.sock", "other.sock"));
+    send_signal(new, "HUP");
+    gateway.wait_nth("admin listener", 3);
+    assert_eq!(get_over(&other, "/readyz", own).await.status(), 200);
+    until(async || !path.exists()).await;
+    send_signal(new, "TERM");
+    until(async || !other.exists()).await;
 }

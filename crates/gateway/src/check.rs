@@ -58,7 +58,7 @@ pub fn tables(candidate: &Candidate, now: i64) -> String {
 
 /// Addresses that can't be listened on now.
 fn ports(config: &Config) -> Vec<String> {
-    let admin = config.admin.as_ref().map(|admin| admin.address);
+    let admin = config.admin.as_ref().and_then(|admin| admin.address.ip());
     let addresses = config.listeners.iter().filter_map(|listener| listener.address.ip()).chain(admin);
     let taken = |address| match options::try_bind(address)?.kind() {
         ErrorKind::AddrInUse => Some(format!(

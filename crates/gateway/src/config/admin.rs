@@ -10,10 +10,11 @@ use super::option::options;
 use super::problem::Problem;
 use super::rules;
 use super::spec::At;
+use crate::net::listening::ListenAddress;
 use crate::site::admin_token::{AdminToken, TOKEN_LEN_MIN, TokenFile};
 
 /// The admin listener is for this machine alone unless the file names another address.
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
+const ADDRESS: ListenAddress = ListenAddress::Ip(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9180));
 /// In bytes.
 const TOKEN_FILE_LEN_MAX: u64 = 4096;
 
@@ -22,13 +23,16 @@ options! {
     /// doing. Without this section they are not served.
     struct AdminOptions: "[admin]";
 
-    /// The address to listen on. Port 0 lets the system choose a port.
-    address: kind::Address, default = ADDRESS;
-    /// The names by which browsers may ask for the page, beside the address and, on a loopback address, `localhost`. Under
-    /// such a name the page wants the token.
+    /// The address to listen on. Port 0 lets the system choose a port. `"unix:/run/wssgate/admin.sock"` is a Unix socket,
+    /// which every user of this machine can reach who can reach its directory; `curl --unix-socket PATH http://localhost/`
+    /// or `ssh -L 9180:PATH` asks for it.
+    address: kind::ListenAddress, default = ADDRESS;
+    /// The names by which browsers may ask for the page, beside the address and, on a loopback address or a Unix socket,
+    /// `localhost`. Under such a name the page wants the token. A proxy on this machine has to ask by such a name, or to
+    /// say for whom it asks (`X-Forwarded-For`), or else all its clients see the page.
     host: List<kind::Host>, otherwise = "none";
     /// The file with the token of the page: one line of at least 32 characters, as `openssl rand -hex 32` makes it. The
-    /// page wants it everywhere but on a loopback address, and every action wants it. `/healthz`, `/readyz` and `/metrics`
+    /// page wants it everywhere but on a loopback address or a Unix socket, and every action wants it. `/healthz`, `/readyz` and `/metrics`
     /// never do. A reload reads the file again.
     token_file: kind::File, optional;
     /// Whether the page may close sessions, drain and undrain routes and backends, and reload. Needs `token_file`.

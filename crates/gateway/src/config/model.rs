@@ -153,7 +153,7 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// The address; port 0 lets the system choose.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// Where the file says so.
     pub place: Place,
     /// The names by which browsers may ask for the page.

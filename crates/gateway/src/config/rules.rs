@@ -200,7 +200,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
     }
     if let Some(admin) = &config.admin {
         found.push(
-            overlap(&config.listeners, &admin.address.into(), |_| String::new())
+            overlap(&config.listeners, &admin.address, |_| String::new())
                 .map(|what| format!("[admin]: {what}")),
         );
         found.push(admin_actions(admin.has_actions, admin.token.is_some()));

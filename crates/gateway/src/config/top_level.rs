@@ -139,8 +139,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
     }
     let admin = top.admin.map(|section| admin::read(d, section.value));
     if let Some(admin) = &admin
-        && let Some(what) =
-            rules::overlap(&listeners, &admin.address.into(), |other| d.shown(other, admin.place))
+        && let Some(what) = rules::overlap(&listeners, &admin.address, |other| d.shown(other, admin.place))
     {
         d.problem(admin.place, what);
     }

@@ -66,7 +66,13 @@ impl Accepting {
 
     /// The next connection. One over a Unix socket is handled as TCP: the system's calls are the same, and an option of
     /// TCP that it hasn't is not worth a connection.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    ///
+    /// # Errors
+    /// The operating system's error.
+    ///
+    /// # Cancel safety
+    /// Safe: a connection that is not returned waits on.
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match self {
             Self::Tcp(listener) => listener.accept().await,
             Self::Unix(listener) => {

@@ -1,7 +1,6 @@
 //! The running gateway, and how it starts: everything that can fail first, then it serves.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
@@ -37,7 +36,6 @@ use crate::net::listening::ListenAddress;
 use crate::net::shortage::Shortage;
 use crate::ops::control;
 use crate::ops::control::server::{Access, DEMANDS_MAX, OperationRequest};
-use crate::ops::control::socket::SocketClaim;
 use crate::ops::ends::SessionEnds;
 use crate::ops::listener_sockets::ListenerSockets;
 use crate::ops::overview::{LifecycleStage, MoveTotals, Overview};
@@ -176,7 +174,8 @@ impl RunningGateway {
             ConfigSource::Given(_) => None,
         };
         let outside = Outside::new(inherited.predecessor.is_none(), default_control);
-        let to_open = outside.open(&config, &mut inherited, &mut problems, cannot_listen);
+        let to_open =
+            outside.open(&config, &mut inherited, &ListenerSockets::default(), &mut problems, cannot_listen);
         let access_log = AccessLog::default();
         let log_opened = access_log::prepare(&access_log, &config, &mut problems);
         let Some(log_opened) = log_opened.filter(|_| problems.is_empty()) else {
@@ -301,10 +300,8 @@ impl RunningGateway {
     /// Deals a listener's sockets to the workers.
     pub(super) fn listen(&mut self, bound: BoundListener) {
         let BoundListener { address, local, sockets, claim, is_activated } = bound;
-        if let (ListenAddress::Unix(path), false) = (&address, is_activated)
-            && let Some(claim) = claim.or_else(|| SocketClaim::adopt(Path::new(&**path)))
-        {
-            self.overview.sockets.hold(address.clone(), claim);
+        if !is_activated {
+            self.overview.sockets.hold(&address, claim);
         }
         for (worker, socket) in self.workers.iter().cycle().zip(sockets) {
             // A worker that is gone is noticed where it ended.

@@ -76,7 +76,7 @@ impl RunningGateway {
         if successor.takes_sessions {
             self.move_latecomers(&successor, &mut count, moving, arriving).await;
         }
-        self.outside.close_admin().await;
+        self.outside.close_admin(&self.overview.sockets).await;
         self.notifier.hand_over(successor.pid).await;
         self.outside.close_control(); // before the new process is notified, and takes the path
         // What has come by then. If the new process fails, clients are told to ask again.

@@ -2,24 +2,24 @@
 //! what can't be opened forbids the reload.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use tracing::{info, warn};
 
 use crate::config::{Config, ControlSocket, Place, Problem};
-use crate::lifecycle::upgrade::new::Inherited;
+use crate::lifecycle::upgrade::new::{BoundListener, Inherited};
 use crate::net::listening::ListenAddress;
 use crate::ops::admin::{AdminServer, Bound};
 use crate::ops::control::server::{Access, Control, PendingControl};
 use crate::ops::control::socket::check_free;
+use crate::ops::listener_sockets::ListenerSockets;
 
 /// What is open.
 #[derive(Debug)]
 pub(super) struct Outside {
     /// With the address as the configuration has it.
-    admin: Option<(SocketAddr, AdminServer)>,
+    admin: Option<(ListenAddress, AdminServer)>,
     control: Option<Control>,
     /// A control socket that is to take its path.
     waiting: Option<PendingControl>,
@@ -43,8 +43,8 @@ impl Outside {
     }
 
     /// Where the admin listener is.
-    pub(super) fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|(_, admin)| admin.local)
+    pub(super) fn admin_address(&self) -> Option<&ListenAddress> {
+        self.admin.as_ref().map(|(_, admin)| &admin.local)
     }
 
     /// Opens what `config` wants and what isn't open yet. `explain` turns an error into a sentence.
@@ -52,21 +52,22 @@ impl Outside {
         &self,
         config: &Config,
         inherited: &mut Inherited,
+        sockets: &ListenerSockets,
         problems: &mut Vec<Problem>,
         explain: impl Fn(&ListenAddress, &io::Error) -> String,
     ) -> OpenedOutside {
         let wanted = config.admin.as_ref().filter(|wanted| {
-            let open = self.admin.as_ref().map(|(address, _)| *address);
-            open != Some(wanted.address)
+            let is_lost = sockets.is_lost(&wanted.address);
+            if is_lost {
+                warn!(address = %wanted.address, "the socket has been removed or replaced: it is made again");
+            }
+            is_lost || self.admin.as_ref().map(|(address, _)| address) != Some(&wanted.address)
         });
-        let admin = wanted.and_then(|wanted| {
-            let address = ListenAddress::from(wanted.address);
-            match inherited.listen(&address, 1).and_then(|opened| Bound::new(opened.sockets)) {
-                Ok(bound) => Some(bound),
-                Err(e) => {
-                    problems.push(config.problem(wanted.place, explain(&address, &e)));
-                    None
-                }
+        let admin = wanted.and_then(|wanted| match inherited.listen(&wanted.address, 1).and_then(bind) {
+            Ok(bound) => Some(bound),
+            Err(e) => {
+                problems.push(config.problem(wanted.place, explain(&wanted.address, &e)));
+                None
             }
         });
         let open =
@@ -90,12 +91,13 @@ impl Outside {
     /// If there is no descriptor for it.
     pub(super) fn lend(&self) -> io::Result<Option<(ListenAddress, OwnedFd)>> {
         let admin = self.admin.as_ref();
-        admin.map(|(address, admin)| Ok(((*address).into(), admin.lend()?))).transpose()
+        admin.map(|(address, admin)| Ok((address.clone(), admin.lend()?))).transpose()
     }
 
     /// Another process is who is to be asked how the service is.
-    pub(super) async fn close_admin(&mut self) {
-        if let Some((_, admin)) = self.admin.take() {
+    pub(super) async fn close_admin(&mut self, sockets: &ListenerSockets) {
+        if let Some((address, admin)) = self.admin.take() {
+            sockets.remove(&address); // unless the other process has it
             admin.close().await;
         }
     }
@@ -130,14 +132,19 @@ impl Outside {
     pub(super) fn settle(&mut self, config: &Config, opened: OpenedOutside, access: &Access) {
         access.overview.taps.allow(config.control.as_ref().is_some_and(|control| control.tap));
         match (&config.admin, opened.admin) {
-            (Some(wanted), Some(bound)) => match bound.serve(access, wanted.into()) {
-                Ok(admin) => {
-                    info!(address = %admin.local, "admin listener");
-                    self.admin = Some((wanted.address, admin));
+            (Some(wanted), Some(bound)) => {
+                let admin = bound.serve(access, wanted.into());
+                info!(address = %admin.local, "admin listener");
+                let before = self.admin.replace((wanted.address.clone(), admin));
+                if let Some((address, _)) = before.filter(|(address, _)| *address != wanted.address) {
+                    access.overview.sockets.remove(&address);
                 }
-                Err(e) => warn!(address = %wanted.address, cause = %e, "the admin listener can't be opened"),
-            },
-            (None, _) => self.admin = None,
+            }
+            (None, _) => {
+                if let Some((address, _)) = self.admin.take() {
+                    access.overview.sockets.remove(&address);
+                }
+            }
             (Some(wanted), None) => {
                 if let Some((_, admin)) = &self.admin {
                     admin.adopt(wanted.into());
@@ -153,4 +160,10 @@ impl Outside {
             self.take_control_path(access);
         }
     }
+}
+
+/// What was opened for the admin listener. Within a runtime.
+fn bind(opened: BoundListener) -> io::Result<Bound> {
+    let BoundListener { address, local, sockets, claim, is_activated } = opened;
+    Bound::new(address, local, sockets, claim, is_activated)
 }

@@ -135,7 +135,7 @@ impl RunningGateway {
     fn cannot_listen(&self, address: &ListenAddress, e: &std::io::Error) -> String {
         let taken = e.kind() == std::io::ErrorKind::AddrInUse;
         let listening = self.listening.values().filter_map(ListenAddress::ip);
-        let mut own = listening.chain(self.outside.admin_address());
+        let mut own = listening.chain(self.outside.admin_address().and_then(ListenAddress::ip));
         let collides = |own| address.ip().is_some_and(|address| options::collide(own, address));
         match own.find(|own| taken && collides(*own)) {
             Some(own) => format!(
@@ -181,7 +181,8 @@ impl RunningGateway {
         }
         let mut inherited = std::mem::take(&mut self.inherited);
         let explain = |address: &ListenAddress, e: &std::io::Error| self.cannot_listen(address, e);
-        let outside = self.outside.open(config, &mut inherited, &mut problems, explain);
+        let sockets = &self.overview.sockets;
+        let outside = self.outside.open(config, &mut inherited, sockets, &mut problems, explain);
         self.inherited = inherited;
         let access = access_log::prepare(&self.access_log, config, &mut problems);
         let generation = self.generation + 1;

@@ -18,13 +18,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::edge::listener::Accepting;
+use crate::net::listening::{ListenAddress, PeerName, UNIX_PEER};
 use crate::ops::control::server::Access;
+use crate::ops::control::socket::SocketClaim;
 use crate::ops::metrics;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, PageRules};
@@ -42,40 +45,56 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// A listening socket on which nothing is accepted yet.
 #[derive(Debug)]
-pub(crate) struct Bound(TcpListener);
+pub(crate) struct Bound {
+    listener: Accepting,
+    /// As the configuration has it, and as it is.
+    address: ListenAddress,
+    local: ListenAddress,
+    /// The path of a Unix socket that was made for it.
+    claim: Option<SocketClaim>,
+    /// The service manager's.
+    is_activated: bool,
+}
 
 /// The admin listener at work; when dropped it accepts nothing more, and ends with its last answer.
 #[derive(Debug)]
 pub(crate) struct AdminServer {
     /// Where it listens.
-    pub local: SocketAddr,
-    listener: Arc<TcpListener>,
+    pub local: ListenAddress,
+    listener: Arc<Accepting>,
     page: Arc<Page>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Bound {
-    /// Takes the first of `sockets`, which listen. Within a runtime.
+    /// Takes the first of `sockets`, which listen at `address`. Within a runtime.
     ///
     /// # Errors
     /// The operating system's error.
-    pub(crate) fn new(sockets: Vec<net::TcpListener>) -> io::Result<Self> {
+    pub(crate) fn new(
+        address: ListenAddress,
+        local: ListenAddress,
+        sockets: Vec<net::TcpListener>,
+        claim: Option<SocketClaim>,
+        is_activated: bool,
+    ) -> io::Result<Self> {
         let socket = sockets.into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self(TcpListener::from_std(socket)?))
+        let listener = Accepting::new(&address, socket)?;
+        Ok(Self { listener, address, local, claim, is_activated })
     }
 
     /// Answers from now on.
-    ///
-    /// # Errors
-    /// If the socket has no address; that doesn't happen to a listening socket.
-    pub(crate) fn serve(self, access: &Access, rules: PageRules) -> io::Result<AdminServer> {
-        let local = self.0.local_addr()?;
-        let (listener, stop) = (Arc::new(self.0), CancellationToken::new());
+    pub(crate) fn serve(self, access: &Access, rules: PageRules) -> AdminServer {
+        let Self { listener, address, local, claim, is_activated } = self;
+        if !is_activated {
+            access.overview.sockets.hold(&address, claim);
+        }
+        let (listener, stop) = (Arc::new(listener), CancellationToken::new());
         let page = Page::open(access.clone(), rules, stop.clone());
         let answers = Answers { overview: access.overview.clone(), page: page.clone() };
-        let task = tokio::spawn(accept(listener.clone(), local, answers, stop.clone()));
-        Ok(AdminServer { local, listener, page, stop, task })
+        let task = tokio::spawn(accept(listener.clone(), local.clone(), answers, stop.clone()));
+        AdminServer { local, listener, page, stop, task }
     }
 }
 
@@ -113,7 +132,7 @@ struct Answers {
     page: Arc<Page>,
 }
 
-async fn accept(listener: Arc<TcpListener>, local: SocketAddr, answers: Answers, stop: CancellationToken) {
+async fn accept(listener: Arc<Accepting>, local: ListenAddress, answers: Answers, stop: CancellationToken) {
     let Overview { reserve, shortage, .. } = &*answers.overview;
     let mut retry = AcceptRetry::new(reserve.clone(), shortage.clone(), local.to_string());
     let mut connections = JoinSet::new();
@@ -141,7 +160,11 @@ async fn accept(listener: Arc<TcpListener>, local: SocketAddr, answers: Answers,
 }
 
 async fn serve_connection(tcp: TcpStream, peer: SocketAddr, answers: Answers) {
-    let Ok(local) = tcp.local_addr() else { return };
+    let local = match peer.ip() {
+        UNIX_PEER => Ok(peer),
+        _ => tcp.local_addr(),
+    };
+    let Ok(local) = local else { return };
     let service = service_fn(|request: Request<Incoming>| {
         let answers = &answers;
         async move { Ok::<_, Infallible>(answers.answer(request, peer, local).await) }
@@ -153,8 +176,8 @@ async fn serve_connection(tcp: TcpStream, peer: SocketAddr, answers: Answers) {
         .with_upgrades();
     match timeout(CONNECTION_TIME, serving).await {
         Ok(Ok(())) => {}
-        Ok(Err(e)) => debug!(%peer, cause = %e, "admin connection ended"),
-        Err(_) => debug!(%peer, "admin connection cut: it took too long"),
+        Ok(Err(e)) => debug!(peer = %PeerName(peer), cause = %e, "admin connection ended"),
+        Err(_) => debug!(peer = %PeerName(peer), "admin connection cut: it took too long"),
     }
 }
 

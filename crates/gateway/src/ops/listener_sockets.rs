@@ -1,6 +1,7 @@
-//! The Unix sockets of listeners: whether clients still find them at their paths.
+//! The Unix sockets of listeners, the admin listener's too: whether clients still find them at their paths.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::net::listening::ListenAddress;
@@ -11,9 +12,13 @@ use crate::ops::control::socket::SocketClaim;
 pub(crate) struct ListenerSockets(Mutex<HashMap<ListenAddress, SocketClaim>>);
 
 impl ListenerSockets {
-    /// The listener at `address` has this socket.
-    pub(crate) fn hold(&self, address: ListenAddress, claim: SocketClaim) {
-        self.lock().insert(address, claim);
+    /// The listener at `address` has this socket, or that of the process before it; nothing to do if it has an IP address.
+    pub(crate) fn hold(&self, address: &ListenAddress, claim: Option<SocketClaim>) {
+        if let ListenAddress::Unix(path) = address
+            && let Some(claim) = claim.or_else(|| SocketClaim::adopt(Path::new(&**path)))
+        {
+            self.lock().insert(address.clone(), claim);
+        }
     }
 
     /// The listener has gone, and so does its path.

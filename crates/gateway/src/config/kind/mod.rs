@@ -14,7 +14,7 @@ pub(super) use self::basic::{Boolean, CloseCode, Count, CountOrOff, List, Number
 pub(super) use self::fields::FieldValues;
 pub(super) use self::section::{EachOrTable, Options, OrTable, ShortForm, Table, Tables};
 pub(super) use self::text::{
-    Address, CertificateName, DnsServer, ExactPath, FastcgiServer, File, Files, Frequency, HashBy, Host,
+    CertificateName, DnsServer, ExactPath, FastcgiServer, File, Files, Frequency, HashBy, Host,
     ListenAddress, ListenerName, MediaType, Method, Name, Network, OneOf, Origin, PathPrefix, PathRegex,
     PathTemplate, Per, PlainText, ProbePath, Protocol, Server, SocketPath, SourceAddress, Target, Text,
     TlsName, Token, Words,

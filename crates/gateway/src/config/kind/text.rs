@@ -163,10 +163,6 @@ macro_rules! text {
 }
 
 text!(
-    /// An IP address and a port.
-    Address -> std::net::SocketAddr, "IP address and port", values::socket_address
-);
-text!(
     /// Where a listener listens.
     ListenAddress -> crate::net::listening::ListenAddress, "IP address and port, or `unix:` and a path", values::listen_address
 );
@@ -287,12 +283,6 @@ impl Show for Per {
             crate::site::access::Per::Subject => "subject".into(),
             crate::site::access::Per::Header(name) => format!("header:{name}").into(),
         }
-    }
-}
-
-impl Show for Address {
-    fn show(value: &std::net::SocketAddr) -> Json {
-        value.to_string().into()
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config;
+use crate::net::listening::{ClientName, PeerName};
 use crate::ops::control::ask::ask;
 use crate::ops::control::protocol::{ControlResponse, Request as ControlRequest};
 use crate::ops::control::server::Access;
@@ -114,7 +115,7 @@ impl Page {
         if let Some(rate) = self.failures {
             let _ = quotas.request(client, rate); // the next one is refused
         }
-        warn!(%peer, "a wrong token came to the admin listener");
+        warn!(peer = %ClientName(peer), "a wrong token came to the admin listener");
         Err(Denied::Wrong)
     }
 
@@ -199,7 +200,7 @@ impl Page {
         self.rendered.lock().unwrap_or_else(PoisonError::into_inner).1.clear(); // it may show what has changed
         let ControlRequest { command, target, id, subject, client, .. } = order;
         let client = client.map(|client| client.to_string());
-        info!(%peer, command, target, id, subject, client, ok = done.ok, error = done.error, "ordered by the page");
+        info!(peer = %PeerName(peer), command, target, id, subject, client, ok = done.ok, error = done.error, "ordered by the page");
         done
     }
 }

@@ -6,8 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::Version;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 
+use crate::net::listening::UNIX_PEER;
 use crate::site::admin_token::AdminToken;
 use crate::site::host::{Host, HostPattern};
 
@@ -39,7 +41,8 @@ pub(crate) enum Stranger {
     NoHost,
     /// Perhaps another site's name leads here.
     #[error(
-        "this page has another name: ask for it by the address of [admin], or add this name to host in [admin] and reload"
+        "this page has another name: ask for it by the address of [admin], over a Unix socket as localhost, or add this \
+         name to host in [admin] and reload"
     )]
     Host,
     /// Another site sends it.
@@ -48,16 +51,19 @@ pub(crate) enum Stranger {
 }
 
 /// Says that a request came by another machine, whatever it says of that.
-const FORWARDED_BY: [&str; 5] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+const FORWARDED_BY: [&str; 3] = ["forwarded", "via", "x-real-ip"];
+/// What fields that say so begin with.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 impl PageRules {
-    /// Judges a request that came from `peer` to `local`.
+    /// Judges a request that came from `peer` to `local`; over a Unix socket both are [`UNIX_PEER`].
     ///
     /// # Errors
     /// Why it is refused.
     pub(crate) fn judge(
         &self,
         headers: &HeaderMap,
+        version: Version,
         peer: SocketAddr,
         local: SocketAddr,
     ) -> Result<Needs, Stranger> {
@@ -69,10 +75,10 @@ impl PageRules {
         if !is_from_own_page(headers, &host) {
             return Err(Stranger::Origin);
         }
-        // A name of the configuration's may lead over a proxy, and so may what says so.
-        let is_forwarded = FORWARDED_BY.iter().any(|name| headers.contains_key(*name));
-        let is_here = is_loopback(peer.ip()) && is_loopback(local.ip());
-        Ok(if is_own && is_here && !is_forwarded { Needs::Nothing } else { Needs::Token })
+        let is_here = is_unix(local) || is_loopback(peer.ip()) && is_loopback(local.ip());
+        // A name of the configuration's may lead over a proxy.
+        let is_direct = is_own && is_here && !is_forwarded(headers, version);
+        Ok(if is_direct { Needs::Nothing } else { Needs::Token })
     }
 
     /// `text` is the token.
@@ -89,15 +95,28 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// The address that the connection came to, or `localhost`, with its port.
+/// A proxy sends it.
+fn is_forwarded(headers: &HeaderMap, version: Version) -> bool {
+    let is_said = FORWARDED_BY.iter().any(|name| headers.contains_key(*name))
+        || headers.keys().any(|name| name.as_str().starts_with(FORWARDED_PREFIX));
+    // No browser speaks HTTP/1.0; nginx does by default, with the address of its server as Host.
+    is_said || version == Version::HTTP_10
+}
+
+/// The address that the connection came to, or `localhost`, with its port. A Unix socket has neither: there, it is any
+/// loopback address, as `ssh -L` gives it one.
 fn is_own(host: &Host, local: SocketAddr) -> bool {
     let field = host.field.to_str().unwrap_or_default();
     let is_port = |digits: &&str| digits.bytes().all(|byte| byte.is_ascii_digit());
     let port = field.rsplit_once(':').map(|(_, port)| port).filter(is_port);
     let port = port.map_or(Some(80), |digits| digits.parse().ok());
     let name = host.name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&host.name);
-    let is_name = match name.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical() == local.ip().to_canonical(),
+    let address = name.parse::<IpAddr>().map(|address| address.to_canonical());
+    if is_unix(local) {
+        return address.map_or(name == "localhost", |address| address.is_loopback());
+    }
+    let is_name = match address {
+        Ok(address) => address == local.ip().to_canonical(),
         Err(_) => name == "localhost" && is_loopback(local.ip()),
     };
     is_name && port == Some(local.port())
@@ -115,6 +134,10 @@ fn is_from_own_page(headers: &HeaderMap, host: &Host) -> bool {
     let site = headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes);
     let is_link = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
     matches!(site, None | Some(b"same-origin" | b"none")) || is_link
+}
+
+fn is_unix(local: SocketAddr) -> bool {
+    local.ip() == UNIX_PEER
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -149,7 +172,8 @@ mod tests {
 
     #[track_caller]
     fn check(local: &str, peer: &str, fields: &[(&str, &str)], expect: Result<Needs, Stranger>) {
-        let judged = rules().judge(&headers(fields), peer.parse().unwrap(), local.parse().unwrap());
+        let (peer, local) = (peer.parse().unwrap(), local.parse().unwrap());
+        let judged = rules().judge(&headers(fields), Version::HTTP_11, peer, local);
         assert_eq!(judged, expect, "{fields:?}");
     }
 
@@ -193,9 +217,31 @@ mod tests {
         check("192.0.2.1:9180", "192.0.2.2:5", &[("host", "192.0.2.1:9180")], Ok(Needs::Token));
         check("192.0.2.1:9180", "192.0.2.2:5", &[("host", "localhost:9180")], Err(Stranger::Host));
         check("[::ffff:127.0.0.1]:9180", "[::ffff:127.0.0.1]:5", &[("host", LOCAL)], Ok(Needs::Nothing));
-        for forwarded in ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host"] {
+        for forwarded in
+            ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host", "x-forwarded-proto"]
+        {
             check(LOCAL, "127.0.0.1:5", &[("host", LOCAL), (forwarded, "x")], Ok(Needs::Token));
         }
+        let (peer, local) = ("127.0.0.1:5".parse().unwrap(), LOCAL.parse().unwrap());
+        let old = rules().judge(&headers(&[("host", LOCAL)]), Version::HTTP_10, peer, local);
+        assert_eq!(old, Ok(Needs::Token), "a proxy's");
+    }
+
+    #[test]
+    fn a_unix_socket_is_called_by_any_address_of_this_machine() {
+        const UNIX: &str = "[::]:0";
+        let host = |host, expect| check(UNIX, UNIX, &[("host", host)], expect);
+        for own in ["localhost", "localhost:9180", "127.0.0.1:9999", "[::1]:80", "127.0.0.3"] {
+            host(own, Ok(Needs::Nothing));
+        }
+        host("ops.test", Ok(Needs::Token));
+        for other in ["attacker.test", "192.0.2.1:9180", "[::]:80", "localhost.attacker.test"] {
+            host(other, Err(Stranger::Host));
+        }
+        let fields = [("host", "localhost:9180"), ("origin", "http://localhost:9180")];
+        check(UNIX, UNIX, &fields, Ok(Needs::Nothing));
+        check(UNIX, UNIX, &[fields[0], ("origin", "http://attacker.test")], Err(Stranger::Origin));
+        check(UNIX, UNIX, &[fields[0], ("x-forwarded-for", "192.0.2.1")], Ok(Needs::Token));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use upgrade_handler::{Agreed, Handoff, RequestKind, accept, classify, from_hyper};
 
+use crate::net::listening::PeerName;
 use crate::ops::control::protocol::Request as ControlRequest;
 use crate::ops::page::desk::{Page, VIEWERS_MAX};
 use crate::ops::page::guard::{Needs, PageRules};
@@ -100,9 +101,9 @@ pub(super) fn upgrade(
         let Some(io) = from_hyper::<TcpStream>(upgraded) else { return };
         let endpoint = Endpoint::new(ViewerStream(io), POLICY, SessionHandle::new());
         let connection = ViewerConnection { endpoint, needs, peer, rules: page.rules(), page };
-        debug!(%peer, "a viewer of the page has come");
+        debug!(peer = %PeerName(peer), "a viewer of the page has come");
         connection.serve().await;
-        debug!(%peer, "a viewer of the page has gone");
+        debug!(peer = %PeerName(peer), "a viewer of the page has gone");
     });
     accept(&upgrade, &Agreed::default(), HeaderMap::new()).map(|()| Full::new(Bytes::new()))
 }

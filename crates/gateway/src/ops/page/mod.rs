@@ -70,7 +70,7 @@ impl Page {
             _ if path == "/actions" && method != Method::POST => not_allowed("POST"),
             _ if path != "/actions" && !is_read => not_allowed("GET, HEAD"),
             (Some((kind, text)), _) => answer(StatusCode::OK, kind, text),
-            (None, view) => match self.rules().judge(request.headers(), peer, local) {
+            (None, view) => match self.rules().judge(request.headers(), request.version(), peer, local) {
                 Err(stranger) => {
                     let status = match stranger {
                         Stranger::NoHost => StatusCode::BAD_REQUEST,
