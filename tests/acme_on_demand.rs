@@ -154,6 +154,36 @@ async fn a_name_that_has_failed_is_not_ordered_by_each_client() {
         .await;
 }
 
+/// The section doesn't say which names there will be.
+#[tokio::test]
+async fn an_attempt_orders_the_name_that_it_is_given() {
+    let authority = Authority::start();
+    let (url, _, _) = asked(&[("good.test", 200), ("bad.test", 404)]).await;
+    let options = on_demand(&format!("ask = \"http://{}\"\nask_timeout = \"500ms\"", url.address));
+    let gateway = rig(&authority, &options).start();
+    let attempt = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wssgate"));
+        let file = gateway.path().join("wssgate.toml");
+        let output = command.args(["acme", "try"]).args(arguments).arg("--config").arg(file).output().await;
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (is_good, said) = attempt(&[]).await;
+    assert!(!is_good && said.contains("wssgate acme try --name NAME\nFAILED: nothing was ordered"), "{said}");
+    let names = ["good.test", "bad.test", "silent.test"].map(|name| ["--name", name]).concat();
+    let (is_good, said) = attempt(&names).await;
+    for line in [
+        "\nok: good.test: issued after ",
+        "FAILED: bad.test: ask of [acme.on_demand] does not allow the name\n",
+        "FAILED: silent.test: ask of [acme.on_demand] does not say whether the name is allowed: no answer within 500ms",
+    ] {
+        assert!(!is_good && said.contains(line), "{line}: {said}");
+    }
+    assert!(attempt(&["--name", "Good.test"]).await.0);
+    assert_eq!(authority.count("/new-order"), 2);
+    assert_eq!(fs::read_dir(gateway.path().join("acme/on-demand")).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn clients_can_begin_so_many_orders_and_no_more() {
     let authority = Authority::start();

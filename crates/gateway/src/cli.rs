@@ -105,6 +105,9 @@ pub enum AcmeCommand {
         /// Configuration file, if --config doesn't name it
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Only the certificate with this name, which may be one that clients ask for ([acme.on_demand]); may be repeated
+        #[arg(long, value_name = "NAME", value_parser = public_host)]
+        name: Vec<String>,
     },
 }
 

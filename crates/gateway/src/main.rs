@@ -110,7 +110,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
             write.await?.with_context(|| format!("manual pages can't be written to {shown}"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        CliCommand::Acme(AcmeCommand::Try { file }) => return try_acme(file.or(config)).await,
+        CliCommand::Acme(AcmeCommand::Try { file, name }) => return try_acme(file.or(config), &name).await,
         CliCommand::Reference => {
             std::io::stdout().write_all(config::reference().as_bytes()).context("stdout")?;
             return Ok(ExitCode::SUCCESS);
@@ -173,14 +173,14 @@ fn meant_as_command(file: &Path) -> Option<&str> {
 }
 
 /// Fails, if a certificate can't be ordered.
-async fn try_acme(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+async fn try_acme(config: Option<PathBuf>, names: &[String]) -> anyhow::Result<ExitCode> {
     let file = config.context("acme try needs a configuration: wssgate acme try FILE")?;
     let read = tokio::task::spawn_blocking(move || config::Config::from_file(&file)).await?;
     let config = read.map_err(|problems| anyhow::anyhow!("the configuration can't be used\n{problems}"))?;
     let say = |line| {
         let _ = writeln!(std::io::stdout(), "{line}"); // all are ordered, even if the output is closed
     };
-    let are_all_issued = lifecycle::try_acme(&config, say).await;
+    let are_all_issued = lifecycle::try_acme(&config, names, say).await;
     Ok(if are_all_issued { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
