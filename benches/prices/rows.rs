@@ -16,7 +16,7 @@ pub(crate) struct Priced {
     pub(crate) name: &'static str,
     /// The same request without the option; `None`: its price is the whole request.
     pub(crate) base: Option<&'static str>,
-    /// Of the route.
+    /// Of the route; empty: it has none.
     path: &'static str,
     /// More of the route.
     route: &'static str,
@@ -66,6 +66,11 @@ pub(crate) const ALL: &[Priced] = &[
         "`when` with a method and a field, of the one route",
         "when = { method = [\"GET\"], header = { \"User-Agent\" = \"bench\" } }",
     ),
+    Priced { path: "", ..proxied("`path_regex`, of the one route", "path_regex = \"/p(.*)\"") },
+    Priced {
+        path: "",
+        ..proxied("the same with a group in `rewrite`", "path_regex = \"/p(.*)\"\nrewrite = \"/new/{1}\"")
+    },
     Priced { path: "/page", ..proxied("`strip_prefix`", "strip_prefix = \"/page\"") },
     proxied("`rewrite`", "rewrite = \"/new{rest}\""),
     proxied("a field of the request set", "request_headers.set = { \"X-App\" = \"chat\" }"),
@@ -135,7 +140,8 @@ pub(crate) async fn run(priced: &Priced, rounds: u64) {
     write("keys.json", KEYS.as_bytes());
     let proxy = if priced.answer.is_none() { "" } else { PROXY };
     let listener = "[[listener]]\naddress = \"127.0.0.1:8080\"\ntls = false\n";
-    let text = format!("{listener}[[route]]\npath = \"{}\"\n{proxy}{}\n", priced.path, priced.route);
+    let path = if priced.path.is_empty() { String::new() } else { format!("path = \"{}\"\n", priced.path) };
+    let text = format!("{listener}[[route]]\n{path}{proxy}{}\n", priced.route);
     let (config, problems) = Config::parse(&directory.path().join("bench.toml"), &text);
     assert!(problems.is_empty(), "{}: {problems:?}", priced.name);
     prepare(&config);
