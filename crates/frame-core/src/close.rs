@@ -18,7 +18,7 @@ pub const POLICY_VIOLATION: u16 = 1008;
 pub const UNAUTHORIZED: u16 = 3000;
 
 /// Bytes of a reason at most (RFC 6455 §5.5).
-pub(crate) const REASON_MAX: usize = 123;
+pub const REASON_MAX: usize = 123;
 
 /// Why a session ended, as one side told the other: a code and a reason, or neither.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +62,7 @@ impl fmt::Display for Close {
 
 /// Codes an endpoint may put in a Close frame (RFC 6455 §7.4 and the IANA registry).
 #[must_use]
-pub(crate) fn may_be_sent(code: u16) -> bool {
+pub fn may_be_sent(code: u16) -> bool {
     match code {
         // §7.4.1: 1004 is reserved; 1005, 1006 and 1015 only ever describe what was not sent.
         1004..=1006 | 1015 => false,

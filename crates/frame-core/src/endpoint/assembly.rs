@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use net_io::state::{StateError, StateReader, StateWriter};
 
+use crate::head::OpCode;
 use crate::utf8::{self, Utf8};
 use crate::violation::Violation;
 
@@ -13,6 +14,16 @@ pub enum MessageKind {
     Text,
     /// Any bytes.
     Binary,
+}
+
+impl MessageKind {
+    /// Of the first frame.
+    pub(super) fn opcode(self) -> OpCode {
+        match self {
+            Self::Text => OpCode::Text,
+            Self::Binary => OpCode::Binary,
+        }
+    }
 }
 
 /// A whole message.

@@ -3,13 +3,14 @@
 //! The format is that of [`net_io::state`]. Moments are in it as the time that has passed since, or that is left until
 //! then: the time in between does not count.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use net_io::BUFFER_LEN;
 use net_io::memory::Claim;
 use net_io::state::{StateBytes, StateError, StateReader, StateWriter};
 
 use super::assembly::Assembly;
-use super::{Endpoint, EndpointState, Outbox};
+use super::outbox::Outbox;
+use super::{Endpoint, EndpointState};
 use crate::cause_state::{read_cause, write_cause};
 use crate::client::ClientStream;
 use crate::clock::{Exact, READ_AT};
@@ -207,29 +208,5 @@ impl EndpointState {
             state.sent.largest = fields.u64()?;
         }
         Ok(state)
-    }
-}
-
-impl Outbox {
-    fn write_state(&self, out: &mut StateWriter) {
-        let Self { bytes, sent, long, dirty, progress, taken: _ } = self; // of this process
-        out.section(|out| {
-            out.bytes(&bytes[*sent..]);
-            out.option(long.as_deref(), StateWriter::bytes);
-            out.bool(*dirty);
-            out.bool(*progress);
-        });
-    }
-
-    fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
-        let mut fields = fields.section()?;
-        Ok(Self {
-            bytes: fields.bytes()?.to_vec(),
-            sent: 0,
-            long: fields.option(StateReader::bytes)?.map(Bytes::copy_from_slice),
-            dirty: fields.bool()?,
-            progress: fields.bool()?,
-            taken: 0,
-        })
     }
 }

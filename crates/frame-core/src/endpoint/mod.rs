@@ -10,6 +10,8 @@
 mod assembly;
 pub mod bridge;
 mod frozen;
+mod outbox;
+mod shared_frame;
 
 use std::future::poll_fn;
 use std::io;
@@ -17,14 +19,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use fastwebsockets::Payload;
+use bytes::BytesMut;
 use net_io::memory::Claim;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Message, MessageKind};
+use self::outbox::Outbox;
+pub use self::shared_frame::SharedFrame;
 use crate::client::ClientStream;
 use crate::clock::Exact;
 use crate::close::Close;
@@ -39,11 +42,6 @@ use crate::scanner::ControlPayload;
 use crate::supervisor::{Due, Supervisor};
 use crate::violation::Violation;
 
-/// Queued bytes above which [`Endpoint::send`] waits for the client to take some.
-const OUTBOX_LEN: usize = 64 * 1024;
-/// Payloads up to this length are copied behind one another; longer ones leave as they are.
-const COPY_MAX: usize = 4096;
-const HEAD_ROOM: usize = 16;
 /// What a session may read before other sessions are polled, in bytes of payload; each frame counts as
 /// [`FRAME_COST`] more.
 const QUANTUM_LEN: usize = 256 * 1024;
@@ -137,11 +135,19 @@ impl<S: ClientStream> Endpoint<S> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+    /// [`Self::recv`], for a task that waits for something else, too.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
         // Pongs are queued only while the client takes them.
         let received = self.poll_next(cx, |endpoint| !endpoint.outbox.is_full(), Self::on_frame);
         if received.is_pending() && self.freezes(true) { Poll::Ready(None) } else { received }
+    }
+
+    /// The same without reading from the client: what is queued is written, and what is due is done. Ready when the
+    /// session is over.
+    pub fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.supervisor.take_fired();
+        self.poll_next(cx, |_| false, |_, _| Ok(None::<()>)).map(drop)
     }
 
     /// What `take` makes of the next frames, or `None` when the session is over. The client is read while `reads` says
@@ -374,6 +380,31 @@ impl<S: ClientStream> Endpoint<S> {
         }
     }
 
+    /// [`Self::queue_frame`] may be called.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.outbox.is_full()
+    }
+
+    /// Queues a frame, which is written when the endpoint is polled next. Without [`Self::has_room`] it is taken all the
+    /// same, and memory grows.
+    pub fn queue_frame(&mut self, frame: &SharedFrame) {
+        if frame.is_data() {
+            self.sent.messages += u64::from(frame.ends_message());
+            self.sent.payload_bytes += frame.payload().len() as u64;
+            // Of a message in parts, the largest part.
+            self.sent.largest = self.sent.largest.max(frame.payload().len() as u64);
+            self.moved += 1;
+        }
+        self.outbox.push_shared(frame);
+    }
+
+    /// So many bytes of the session's wait outside of the endpoint, or are worked on. Until there are none, an order to
+    /// end waits for them as for a message in flight.
+    pub fn set_waiting_outside(&mut self, len: usize) {
+        self.waiting_outside = len;
+    }
+
     /// The session has ended but for its Close, and [`Self::end`] is next.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -386,11 +417,7 @@ impl<S: ClientStream> Endpoint<S> {
         self.sent.payload_bytes += len;
         self.sent.largest = self.sent.largest.max(len);
         self.moved += 1;
-        let opcode = match message.kind {
-            MessageKind::Text => OpCode::Text,
-            MessageKind::Binary => OpCode::Binary,
-        };
-        self.outbox.push(opcode, message.payload);
+        self.outbox.push(message.kind.opcode(), message.payload);
     }
 
     /// Writes and flushes what is queued.
@@ -519,131 +546,6 @@ fn cause_of(e: ReadError) -> Cause {
         ReadError::Io(e) => Ended::from(&e),
     };
     Cause::Lost { party: Party::Client, how }
-}
-
-/// Frames on their way to the client.
-#[derive(Debug, Default)]
-struct Outbox {
-    /// Frames one behind the other; if there is a `long` payload, its head is the last of them.
-    bytes: Vec<u8>,
-    sent: usize,
-    long: Option<Bytes>,
-    dirty: bool,
-    /// The client took something since this was last asked.
-    progress: bool,
-    /// Bytes that the client took of this process.
-    taken: u64,
-}
-
-impl Outbox {
-    /// The next frame has to wait.
-    fn is_full(&self) -> bool {
-        self.long.is_some() || self.bytes.len() - self.sent >= OUTBOX_LEN
-    }
-
-    /// Bytes that are queued.
-    fn len(&self) -> usize {
-        self.bytes.len() - self.sent + self.long.as_ref().map_or(0, Bytes::len)
-    }
-
-    fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.progress)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.long.is_none() && self.bytes.is_empty() && !self.dirty
-    }
-
-    /// The caller waits while the outbox is full; only short control frames may come on top.
-    fn push(&mut self, opcode: OpCode, payload: BytesMut) {
-        if self.long.is_some() {
-            // Behind a long payload on its way: append to it. Rare, and bounded by one frame.
-            let mut whole = Vec::from(self.long.take().unwrap_or_default());
-            append(&mut whole, opcode, &payload);
-            self.long = Some(whole.into());
-            return;
-        }
-        if payload.len() <= COPY_MAX {
-            append(&mut self.bytes, opcode, &payload);
-        } else {
-            append_head(&mut self.bytes, opcode, &payload);
-            self.long = Some(payload.freeze());
-        }
-    }
-
-    fn push_close(&mut self, close: &Close) {
-        let mut payload = BytesMut::new();
-        if let Some(code) = close.code {
-            payload.extend_from_slice(&code.to_be_bytes());
-            payload.extend_from_slice(close.reason.as_bytes());
-        }
-        self.push(OpCode::Close, payload);
-    }
-
-    fn poll_flush<S: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut S,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while self.sent < self.bytes.len() {
-            self.sent += ready!(self.poll_write(io, cx, true))?;
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        self.bytes.shrink_to(OUTBOX_LEN / 8);
-        while self.long.as_ref().is_some_and(|long| !long.is_empty()) {
-            let n = ready!(self.poll_write(io, cx, false))?;
-            if let Some(long) = &mut self.long {
-                let _ = long.split_to(n);
-            }
-        }
-        self.long = None;
-        if self.dirty {
-            ready!(Pin::new(io).poll_flush(cx))?;
-            self.dirty = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_write<S: AsyncWrite + Unpin>(
-        &mut self,
-        io: &mut S,
-        cx: &mut Context<'_>,
-        short: bool,
-    ) -> Poll<io::Result<usize>> {
-        let wire = match &self.long {
-            Some(long) if !short => &long[..],
-            _ => &self.bytes[self.sent..],
-        };
-        let n = ready!(Pin::new(io).poll_write(cx, wire))?;
-        self.dirty = true;
-        self.progress = true;
-        self.taken += n as u64;
-        Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
-    }
-}
-
-fn append_head(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    let mut head = [0; HEAD_ROOM];
-    let mut frame = fastwebsockets::Frame::new(true, wire_opcode(opcode), None, Payload::Borrowed(payload));
-    let len = frame.fmt_head(&mut head);
-    wire.extend_from_slice(&head[..len]);
-}
-
-fn wire_opcode(opcode: OpCode) -> fastwebsockets::OpCode {
-    match opcode {
-        OpCode::Continuation => fastwebsockets::OpCode::Continuation,
-        OpCode::Text => fastwebsockets::OpCode::Text,
-        OpCode::Binary => fastwebsockets::OpCode::Binary,
-        OpCode::Close => fastwebsockets::OpCode::Close,
-        OpCode::Ping => fastwebsockets::OpCode::Ping,
-        OpCode::Pong => fastwebsockets::OpCode::Pong,
-    }
-}
-
-fn append(wire: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
-    append_head(wire, opcode, payload);
-    wire.extend_from_slice(payload);
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! An echo over in-memory streams, on a paused clock.
 
 mod moving;
+mod shared;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::outbox::{COPY_MAX, OUTBOX_LEN};
 use super::*;
 use crate::handle::{EndMode, Order};
 use crate::policy::{LIFETIME_MESSAGES_WAIT, STALL_MAX};
