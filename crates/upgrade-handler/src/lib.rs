@@ -13,10 +13,12 @@
 //!   the name is known
 //! - [`Handoff`] (HTTP/1.1), [`Tunnel`] (HTTP/2): the stream that is left when HTTP is done;
 //!   [`Queued`]: what of it has left
+//! - [`turn`], [`flood`]: below HTTP/2, for what h2 writes and reads
 
 pub mod casing;
 mod extensions;
 pub mod fields;
+pub mod flood;
 mod handoff;
 mod key;
 mod named;
@@ -26,6 +28,7 @@ mod refusal;
 mod request;
 mod response;
 mod tunnel;
+pub mod turn;
 mod upstream;
 
 pub use self::extensions::{BadAnswer, Offer};

@@ -5,9 +5,7 @@
 //! frames are WebSocket's daily bread, while h2 counts them as an attack by default. hyper has no
 //! way to say any of this.
 
-mod flood;
 mod open;
-mod turn;
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
@@ -29,13 +27,13 @@ use httpdate::HttpDate;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
+use upgrade_handler::flood::Counted;
+use upgrade_handler::turn::in_turns;
 use upgrade_handler::{Queued, Tunnel};
 
 use crate::context::idle::{IdleWait, IdleWaits};
 use crate::context::{Connection, Worker};
-use crate::edge::http2::flood::Counted;
 use crate::edge::http2::open::{OpenStream, OpenStreams, SweptStream};
-use crate::edge::http2::turn::in_turns;
 use crate::edge::lent::{Lent, lend};
 use crate::edge::linger;
 use crate::net::limits::HEAD_LEN_MAX;

@@ -3,6 +3,7 @@
 use http::header::HeaderName;
 use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf, split};
 use tokio::task::JoinHandle;
+use upgrade_handler::flood;
 
 use super::*;
 use crate::net::limits::ClientLimits;

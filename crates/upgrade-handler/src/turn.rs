@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 ///
 /// The lock is never waited for: user and end are in the same task.
 #[derive(Debug)]
-pub(super) struct InTurn<T>(Arc<Mutex<Turn<T>>>);
+pub struct InTurn<T>(Arc<Mutex<Turn<T>>>);
 
 /// Flushes what was written in a turn.
 #[derive(Debug)]
-pub(super) struct TurnEnd<T>(Arc<Mutex<Turn<T>>>);
+pub struct TurnEnd<T>(Arc<Mutex<Turn<T>>>);
 
 #[derive(Debug)]
 struct Turn<T> {
@@ -28,7 +28,7 @@ struct Turn<T> {
 }
 
 /// Makes both of `io`, which is dropped with the last of them.
-pub(super) fn in_turns<T>(io: T) -> (InTurn<T>, TurnEnd<T>) {
+pub fn in_turns<T>(io: T) -> (InTurn<T>, TurnEnd<T>) {
     let turn = Arc::new(Mutex::new(Turn { io, is_flush_due: false }));
     (InTurn(turn.clone()), TurnEnd(turn))
 }
@@ -40,7 +40,7 @@ fn lock<T>(turn: &Mutex<Turn<T>>) -> MutexGuard<'_, Turn<T>> {
 impl<T: AsyncWrite + Unpin> TurnEnd<T> {
     /// Flushes each time it is polled, which has to be the last of a turn. Ready with what went wrong, and never
     /// without.
-    pub(super) async fn failed(&self) -> io::Error {
+    pub async fn failed(&self) -> io::Error {
         poll_fn(|cx| {
             let turn = &mut *lock(&self.0);
             if turn.is_flush_due {

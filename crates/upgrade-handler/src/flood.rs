@@ -14,10 +14,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Frames that a client may send at once, and more every second for ever: at this rate they cost less than a
-/// hundredth of a core.
-pub(super) const BURST: u64 = 20_000;
-pub(super) const RATE: u64 = 5_000;
+/// Frames that a client may send at once.
+pub const BURST: u64 = 20_000;
+/// And more every second for ever: at this rate they cost less than a hundredth of a core.
+const RATE: u64 = 5_000;
 /// A large frame counts as one for each so many bytes.
 const FRAME_LEN: u32 = 64;
 /// For so many bytes that it is sent, a client may acknowledge a stream's and the connection's.
@@ -31,7 +31,7 @@ const HEADERS: u8 = 1;
 
 /// The allowance of one connection.
 #[derive(Debug)]
-pub(super) struct Allowance {
+struct Allowance {
     /// Frames.
     left: u64,
     /// Up to then time has been counted.
@@ -100,7 +100,7 @@ impl Allowance {
 
 /// A connection whose frames are counted: when there are too many, no more are read.
 #[derive(Debug)]
-pub(super) struct Counted<T> {
+pub struct Counted<T> {
     io: T,
     allowance: Allowance,
     flooded: Arc<AtomicBool>,
@@ -108,7 +108,7 @@ pub(super) struct Counted<T> {
 
 impl<T> Counted<T> {
     /// `flooded` is set when nothing is read any more.
-    pub(super) fn new(io: T, flooded: Arc<AtomicBool>) -> Self {
+    pub fn new(io: T, flooded: Arc<AtomicBool>) -> Self {
         Self { io, allowance: Allowance::new(), flooded }
     }
 }
