@@ -15,12 +15,14 @@ use imports::{circle, imports};
 mod imports;
 
 const LIBRARIES: [&str; 3] = ["tls-acceptor", "upgrade-handler", "frame-core"];
+/// What is built from the libraries. Neither knows the other one.
+const PROGRAMS: [&str; 2] = ["gateway", "wss-service"];
 /// What the libraries and the gateway stand on.
 const GROUND: &str = "net-io";
 
 /// The floors of each crate, from the lowest to the highest: a module names none that stands higher. What stands in
 /// a folder is written as the folder.
-const FLOORS: [(&str, &[&[&str]]); 6] = [
+const FLOORS: [(&str, &[&[&str]]); 7] = [
     ("crates/net-io/src", &[&["clock", "count", "memory", "state", "sweep"], &["pool", "tcp"]]),
     (
         "crates/tls-acceptor/src",
@@ -54,7 +56,7 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
     (
         "crates/upgrade-handler/src",
         &[
-            &["casing", "fields", "handoff", "key", "queued"],
+            &["casing", "fields", "flood", "handoff", "key", "queued", "turn"],
             &["extensions", "origin", "refusal", "tunnel"],
             &["request", "upstream"],
             &["named", "response"],
@@ -88,6 +90,25 @@ const FLOORS: [(&str, &[&[&str]]); 6] = [
             &["metered", "supervisor"],
             &["endpoint", "redial", "relay"],
             &["opaque"],
+        ],
+    ),
+    (
+        "crates/wss-service/src",
+        &[
+            &["body", "client", "closed", "groups", "message", "panics"],
+            &["refusal", "settings", "stream"],
+            &["outbox"],
+            &["session"],
+            &["handler", "hub"],
+            &["drive"],
+            &["log"],
+            &["certificates"],
+            &["shared"],
+            &["drain", "opened", "otherwise"],
+            &["answer"],
+            &["http1", "http2"],
+            &["connection"],
+            &["service"],
         ],
     ),
     (
@@ -155,7 +176,7 @@ fn source(file: &str) -> String {
 /// Files of the workspace's crates that contain any of `words`.
 fn naming(words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for name in LIBRARIES.iter().chain(&[GROUND, "gateway"]) {
+    for name in LIBRARIES.iter().chain(&[GROUND]).chain(&PROGRAMS) {
         for (path, code) in sources(&format!("crates/{name}/src")) {
             if words.iter().any(|word| code.contains(word)) {
                 let crates = root().join("crates");
@@ -175,11 +196,11 @@ fn the_three_libraries_know_nothing_of_each_other_nor_of_the_gateway() {
     };
     for name in LIBRARIES {
         let dependencies = dependencies(name);
-        for other in LIBRARIES.iter().chain(&["gateway", "wssgate"]) {
+        for other in LIBRARIES.iter().chain(&["wssgate"]).chain(&PROGRAMS) {
             assert!(!dependencies.contains(&format!("{other}.")), "{name} depends on {other}");
         }
     }
-    for other in LIBRARIES.iter().chain(&["gateway", "wssgate"]) {
+    for other in LIBRARIES.iter().chain(&["wssgate"]).chain(&PROGRAMS) {
         assert!(!dependencies(GROUND).contains(&format!("{other}.")), "{GROUND} depends on {other}");
     }
 }
@@ -235,6 +256,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "frame-core/src/redial/walk.rs",
         "frame-core/src/relay/closing.rs",
         "frame-core/src/endpoint/assembly.rs",
+        "frame-core/src/endpoint/shared_frame.rs",
         "tls-acceptor/src/name.rs",
         "tls-acceptor/src/cert_set.rs",
         "tls-acceptor/src/peer_certificate.rs",
@@ -252,6 +274,9 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/upstream.rs",
         "upgrade-handler/src/response.rs",
         "upgrade-handler/src/named.rs",
+        "wss-service/src/closed.rs",
+        "wss-service/src/groups.rs",
+        "wss-service/src/message.rs",
         "gateway/src/net/networks.rs",
         "gateway/src/net/proxy_protocol.rs",
         "gateway/src/site/access.rs",
@@ -351,25 +376,33 @@ fn each_thing_is_done_in_its_place() {
             "tls-acceptor/ticket_file.rs",
         ],
     );
-    only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/"]);
+    only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/", "wss-service/service.rs"]);
     only(&["nix::sys"], &["gateway/net/options.rs", "net-io/tcp.rs"]);
     only(&["fastwebsockets"], &["frame-core/"]);
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
     only(&["httparse"], &["gateway/upstream/"]);
     only(&["hickory"], &["gateway/lifecycle/resolver/"]);
     only(&["anyhow"], &["gateway/main.rs"]);
-    only(&["tracing"], &["gateway/"]);
+    only(&["tracing"], &["gateway/", "wss-service/log.rs"]);
     only(&["UnixListener"], &["gateway/ops/control/", "gateway/edge/listener.rs"]);
     only(
         &["h2::"],
-        &["gateway/edge/http2.rs", "gateway/upstream/body.rs", "gateway/upstream/http2/", "upgrade-handler/"],
+        &[
+            "gateway/edge/http2.rs",
+            "gateway/upstream/body.rs",
+            "gateway/upstream/http2/",
+            "upgrade-handler/",
+            "wss-service/body.rs",
+            "wss-service/http2.rs",
+        ],
     );
 }
 
 /// A name of a module or a file, as documents write it, is that of something.
 #[test]
 fn what_the_documents_name_exists() {
-    let mut crates = vec![GROUND, "gateway"];
+    let mut crates = vec![GROUND];
+    crates.extend(PROGRAMS);
     crates.extend(LIBRARIES);
     let sources = crates.iter().flat_map(|name| {
         let files = sources(&format!("crates/{name}/src")).into_iter().map(|(path, _)| path);
@@ -424,7 +457,7 @@ fn is_path(name: &str) -> bool {
 
 #[test]
 fn nothing_is_unsafe_unfinished_or_loud() {
-    for name in LIBRARIES.iter().chain(&[GROUND, "gateway"]) {
+    for name in LIBRARIES.iter().chain(&[GROUND]).chain(&PROGRAMS) {
         for (path, code) in sources(&format!("crates/{name}/src")) {
             for word in ["unsafe ", "todo!", "unimplemented!", "println!", "dbg!", "#[ignore"] {
                 assert!(!code.contains(word), "{} has {word}", path.display());

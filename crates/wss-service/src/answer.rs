@@ -1,0 +1,148 @@
+//! A request head → an answer, or a session: what is judged by whom, in this order. Is it a handshake? Is it for the
+//! sessions? May this page? What does the handler say?
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use upgrade_handler::{Agreed, RequestKind, Upgrade, accept, classify, origin};
+
+use crate::body::{AnswerBody, RequestBody};
+use crate::client::{Connection, Link, Opening, client_address};
+use crate::handler::Handler;
+use crate::log;
+use crate::opened::{Entered, Opened};
+use crate::outbox::Outbox;
+use crate::panics::caught;
+use crate::refusal::Refusal;
+use crate::session::Session;
+use crate::shared::Shared;
+
+/// What a request leads to.
+pub(crate) enum Reply<H> {
+    /// An answer, and no more.
+    Answer(Response<AnswerBody>),
+    /// The answer that opens the stream, and what runs over it.
+    Open(Response<()>, Box<Opened<H>>),
+}
+
+/// Answers one request.
+pub(crate) async fn answer<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    connection: &Connection,
+    request: Request<RequestBody>,
+) -> Reply<H> {
+    if is_misdirected(shared, &connection.link, &request) {
+        return Reply::Answer(Refusal::new(StatusCode::MISDIRECTED_REQUEST).answer());
+    }
+    let (head, body) = request.into_parts();
+    let is_ours = shared.rules.takes.as_ref().is_none_or(|takes| takes(&head));
+    match classify(&head) {
+        RequestKind::Upgrade(upgrade) if is_ours => match open(shared, connection, &head, &upgrade).await {
+            Ok((answer, opened)) => return Reply::Open(answer, opened),
+            Err(refusal) => return Reply::Answer(refusal.answer()),
+        },
+        RequestKind::Refused(refusal) if is_ours || head.method == Method::CONNECT => {
+            let (status, headers) = refusal.answer(head.version);
+            log::refused(
+                client(shared, &connection.link, &head),
+                head.uri.path(),
+                status.as_u16(),
+                &refusal.to_string(),
+            );
+            let mut answer = Refusal::new(status).with_body(format!("{refusal}\n")).answer();
+            answer.headers_mut().extend(headers);
+            return Reply::Answer(answer);
+        }
+        _ => {}
+    }
+    Reply::Answer(match &shared.rules.otherwise {
+        // To a CONNECT, any 2xx opens a stream (RFC 9110 §9.3.6).
+        Some(otherwise) if head.method != Method::CONNECT => otherwise(Request::from_parts(head, body)).await,
+        None if is_ours => upgrade_required(&head),
+        _ => Refusal::new(StatusCode::NOT_FOUND).answer(),
+    })
+}
+
+/// The host has other rules for the certificates of clients than the name that the connection was made for, so its client
+/// has not shown what this host demands (RFC 9110 §15.5.20).
+fn is_misdirected<H>(shared: &Shared<H>, link: &Link, request: &Request<RequestBody>) -> bool {
+    let (Some(certificates), Some(tls)) = (&shared.certificates, &link.tls) else { return false };
+    if !certificates.cell().asks_clients() {
+        return false;
+    }
+    let host = request.uri().host().or_else(|| {
+        let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
+        Some(host.rsplit_once(':').map_or(host, |(name, _)| name))
+    });
+    certificates.cell().current().loaded.set.client_rules(host) != tls.client_rules
+}
+
+fn client<H>(shared: &Shared<H>, link: &Link, head: &Parts) -> std::net::IpAddr {
+    client_address(link.peer.ip(), &head.headers, &shared.rules.trusted)
+}
+
+/// Opens a session, or says why not.
+async fn open<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    connection: &Connection,
+    head: &Parts,
+    upgrade: &Upgrade,
+) -> Result<(Response<()>, Box<Opened<H>>), Refusal> {
+    let (client, path) = (client(shared, &connection.link, head), head.uri.path());
+    let refuse = |refusal: Refusal, cause: &str| {
+        log::refused(client, path, refusal.status().as_u16(), cause);
+        refusal
+    };
+    if shared.end.draining.is_cancelled() {
+        return Err(refuse(Refusal::new(StatusCode::SERVICE_UNAVAILABLE), "the service drains"));
+    }
+    let rules = &shared.rules;
+    if !rules.origins.is_empty()
+        && let Err(refusal) = origin::check(&head.headers, &rules.origins)
+    {
+        let cause = format!("{refusal}: {}", origin::shown(&head.headers));
+        return Err(refuse(Refusal::new(StatusCode::FORBIDDEN).with_body(format!("{refusal}\n")), &cause));
+    }
+    let protocol = upgrade.protocols.iter().find(|offered| {
+        let offered: &str = offered;
+        rules.subprotocols.iter().any(|ours| ours == offered)
+    });
+    let opening = Opening::of(head, client, upgrade.protocols.clone(), protocol.cloned());
+    let outbox = Outbox::new(shared.settings.outbox_max, shared.settings.slow_client);
+    let session = Session::new(connection.link.clone(), opening, outbox, shared.hub.groups().clone());
+    let Some(entered) = Entered::new(session) else {
+        let unavailable = Refusal::new(StatusCode::SERVICE_UNAVAILABLE);
+        return Err(refuse(unavailable, "another session has the same random number"));
+    };
+    match caught(async { shared.handler.on_open(entered.session()).await }).await {
+        Ok(Ok(())) => {}
+        Ok(Err(refusal)) => return Err(refuse(refusal, "the handler refuses it")),
+        Err(panic) => {
+            log::panicked("on_open", &panic);
+            let internal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR);
+            return Err(refuse(internal, "the handler panicked"));
+        }
+    }
+    let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok());
+    let agreed = Agreed { protocol, ..Agreed::default() };
+    Ok((
+        accept(upgrade, &agreed, HeaderMap::new()),
+        Box::new(Opened::new(entered, shared.clone(), connection.clone())),
+    ))
+}
+
+/// The answer to a request that is no handshake, where there is nothing else (RFC 9110 §15.5.22).
+fn upgrade_required(head: &Parts) -> Response<AnswerBody> {
+    // 426 is for those who can upgrade: it must come with Upgrade, which HTTP/2 has not.
+    let can_upgrade = head.version == Version::HTTP_11;
+    let status = if can_upgrade { StatusCode::UPGRADE_REQUIRED } else { StatusCode::BAD_REQUEST };
+    let body = "this is a WebSocket service; open it with ws:// or wss://\n";
+    let mut answer = Refusal::new(status).with_body(body).answer();
+    if can_upgrade {
+        answer.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    answer
+}

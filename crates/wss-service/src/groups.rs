@@ -1,0 +1,314 @@
+//! Who is here: sessions by their ids, users, and groups. Pure.
+//!
+//! A session belongs to one user at most and to any number of groups. Groups and users exist while somebody is in them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Members that can be told apart.
+pub(crate) trait Member: Clone {
+    fn id(&self) -> u64;
+}
+
+/// The members of a group at one moment, shared by all who send to it until it changes.
+pub(crate) type Members<T> = Arc<[T]>;
+
+#[derive(Debug)]
+pub(crate) struct Groups<T>(Mutex<State<T>>);
+
+#[derive(Debug)]
+struct State<T> {
+    all: Set<T>,
+    belongs: HashMap<u64, Belongs>,
+    users: HashMap<Arc<str>, Set<T>>,
+    groups: HashMap<Arc<str>, Set<T>>,
+}
+
+/// What a session belongs to.
+#[derive(Debug, Default)]
+struct Belongs {
+    user: Option<Arc<str>>,
+    groups: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Set<T> {
+    members: HashMap<u64, T>,
+    /// The same as a list, since the last change.
+    list: Option<Members<T>>,
+}
+
+impl<T> Default for Set<T> {
+    fn default() -> Self {
+        Self { members: HashMap::new(), list: None }
+    }
+}
+
+impl<T: Member> Set<T> {
+    fn insert(&mut self, member: T) {
+        self.members.insert(member.id(), member);
+        self.list = None;
+    }
+
+    fn remove(&mut self, id: u64) {
+        self.members.remove(&id);
+        self.list = None;
+    }
+
+    fn list(&mut self) -> Members<T> {
+        self.list.get_or_insert_with(|| self.members.values().cloned().collect()).clone()
+    }
+}
+
+impl<T> Default for Groups<T> {
+    fn default() -> Self {
+        let (belongs, users, groups) = Default::default();
+        Self(Mutex::new(State { all: Set::default(), belongs, users, groups }))
+    }
+}
+
+impl<T: Member> Groups<T> {
+    /// Returns `false` if another session has its id.
+    pub(crate) fn enter(&self, member: &T) -> bool {
+        let mut state = self.lock();
+        if state.all.members.contains_key(&member.id()) {
+            return false;
+        }
+        state.all.insert(member.clone());
+        true
+    }
+
+    /// It leaves everything, and nothing is sent to it any more. What it belonged to is known until [`Self::forget`].
+    pub(crate) fn depart(&self, id: u64) {
+        let state = &mut *self.lock();
+        state.all.remove(id);
+        let Some(Belongs { user, groups }) = state.belongs.get(&id) else { return };
+        if let Some(user) = user {
+            remove(&mut state.users, user, id);
+        }
+        for group in groups {
+            remove(&mut state.groups, group, id);
+        }
+    }
+
+    /// What it belonged to is known no longer. To be called after [`Self::depart`].
+    pub(crate) fn forget(&self, id: u64) {
+        self.lock().belongs.remove(&id);
+    }
+
+    /// The member is this user's from now on, or nobody's.
+    pub(crate) fn bind_user(&self, id: u64, user: Option<&str>) {
+        let state = &mut *self.lock();
+        let Some(member) = state.all.members.get(&id).cloned() else { return };
+        let user = user.map(|user| key(&state.users, user));
+        let belongs = state.belongs.entry(id).or_default();
+        if let Some(before) = std::mem::replace(&mut belongs.user, user.clone()) {
+            remove(&mut state.users, &before, id);
+        }
+        if let Some(user) = user {
+            state.users.entry(user).or_default().insert(member);
+        }
+    }
+
+    /// Returns whether it was not in the group before.
+    pub(crate) fn join(&self, id: u64, group: &str) -> bool {
+        let state = &mut *self.lock();
+        let Some(member) = state.all.members.get(&id).cloned() else { return false };
+        let group = key(&state.groups, group);
+        let is_new = state.belongs.entry(id).or_default().groups.insert(group.clone());
+        if is_new {
+            state.groups.entry(group).or_default().insert(member);
+        }
+        is_new
+    }
+
+    /// Returns whether it was in the group.
+    pub(crate) fn leave(&self, id: u64, group: &str) -> bool {
+        let state = &mut *self.lock();
+        if !state.all.members.contains_key(&id) {
+            return false;
+        }
+        let was_in = state.belongs.get_mut(&id).is_some_and(|belongs| belongs.groups.remove(group));
+        if was_in {
+            remove(&mut state.groups, group, id);
+        }
+        was_in
+    }
+
+    pub(crate) fn user_of(&self, id: u64) -> Option<Arc<str>> {
+        self.lock().belongs.get(&id)?.user.clone()
+    }
+
+    pub(crate) fn groups_of(&self, id: u64) -> Vec<Arc<str>> {
+        self.lock().belongs.get(&id).map_or_else(Vec::new, |belongs| belongs.groups.iter().cloned().collect())
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<T> {
+        self.lock().all.members.get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Members<T> {
+        self.lock().all.list()
+    }
+
+    pub(crate) fn of_user(&self, user: &str) -> Members<T> {
+        self.lock().users.get_mut(user).map_or_else(|| Arc::new([]), Set::list)
+    }
+
+    pub(crate) fn of_group(&self, group: &str) -> Members<T> {
+        self.lock().groups.get_mut(group).map_or_else(|| Arc::new([]), Set::list)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().all.members.len()
+    }
+
+    pub(crate) fn count_of_user(&self, user: &str) -> usize {
+        self.lock().users.get(user).map_or(0, |set| set.members.len())
+    }
+
+    pub(crate) fn count_of_group(&self, group: &str) -> usize {
+        self.lock().groups.get(group).map_or(0, |set| set.members.len())
+    }
+
+    /// How many users and groups there are.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.users.len(), state.groups.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name as it is held already, or a new one.
+fn key<T>(sets: &HashMap<Arc<str>, Set<T>>, name: &str) -> Arc<str> {
+    sets.get_key_value(name).map_or_else(|| name.into(), |(key, _)| key.clone())
+}
+
+fn remove<T: Member>(sets: &mut HashMap<Arc<str>, Set<T>>, name: &str, id: u64) {
+    if let Some(set) = sets.get_mut(name) {
+        set.remove(id);
+        if set.members.is_empty() {
+            sets.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Member for u64 {
+        fn id(&self) -> u64 {
+            *self
+        }
+    }
+
+    fn with(ids: &[u64]) -> Groups<u64> {
+        let groups = Groups::default();
+        for id in ids {
+            assert!(groups.enter(id));
+        }
+        groups
+    }
+
+    fn sorted(members: &Members<u64>) -> Vec<u64> {
+        let mut ids = members.to_vec();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn an_id_is_there_once() {
+        let groups = with(&[1]);
+        assert!(!groups.enter(&1));
+        assert_eq!((groups.get(1), groups.get(2)), (Some(1), None));
+    }
+
+    #[test]
+    fn a_session_has_one_user_and_a_user_many_sessions() {
+        let groups = with(&[1, 2]);
+        groups.bind_user(1, Some("ann"));
+        groups.bind_user(2, Some("ann"));
+        assert_eq!((sorted(&groups.of_user("ann")), groups.count_of_user("ann")), (vec![1, 2], 2));
+        groups.bind_user(1, Some("bob"));
+        assert_eq!((sorted(&groups.of_user("ann")), sorted(&groups.of_user("bob"))), (vec![2], vec![1]));
+        groups.bind_user(2, None);
+        assert_eq!((groups.counts().0, groups.user_of(2)), (1, None));
+    }
+
+    #[test]
+    fn groups_exist_while_somebody_is_in_them() {
+        let groups = with(&[1, 2]);
+        assert!(groups.join(1, "a") && groups.join(2, "a") && !groups.join(1, "a"));
+        assert_eq!(sorted(&groups.of_group("a")), [1, 2]);
+        assert!(groups.leave(1, "a") && !groups.leave(1, "a") && !groups.leave(1, "b"));
+        assert_eq!((groups.count_of_group("a"), groups.counts().1), (1, 1));
+    }
+
+    #[test]
+    fn who_has_departed_is_sent_nothing_and_still_knows_where_it_was() {
+        let groups = with(&[1, 2]);
+        groups.bind_user(2, Some("ann"));
+        groups.join(2, "a");
+        groups.depart(2);
+        assert_eq!((groups.count(), groups.counts(), groups.get(2)), (1, (0, 0), None));
+        assert_eq!((groups.user_of(2), groups.groups_of(2)), (Some("ann".into()), vec!["a".into()]));
+        assert!(!groups.join(2, "b") && !groups.leave(2, "a"));
+        groups.bind_user(2, Some("bob"));
+        assert_eq!(groups.counts(), (0, 0));
+        groups.forget(2);
+        assert_eq!((groups.user_of(2), groups.groups_of(2)), (None, vec![]));
+    }
+
+    #[test]
+    fn a_group_that_does_not_change_is_listed_once() {
+        let groups = with(&[1, 2]);
+        groups.join(1, "a");
+        let first = groups.of_group("a");
+        assert!(Arc::ptr_eq(&first, &groups.of_group("a")));
+        groups.join(2, "a");
+        assert_eq!((first.len(), groups.of_group("a").len()), (1, 2));
+    }
+
+    proptest! {
+        /// Against plain sets.
+        #[test]
+        fn it_is_as_sets_are(steps: Vec<(u8, u64, u8)>) {
+            let groups = Groups::default();
+            let mut here = HashSet::new();
+            let mut pairs = HashSet::new();
+            for (step, id, name) in steps {
+                let (id, name) = (id % 5, format!("{}", name % 3));
+                match step % 4 {
+                    0 => prop_assert_eq!(groups.enter(&id), here.insert(id)),
+                    1 => {
+                        let joins = here.contains(&id) && pairs.insert((id, name.clone()));
+                        prop_assert_eq!(groups.join(id, &name), joins);
+                    }
+                    2 => {
+                        let leaves = pairs.remove(&(id, name.clone()));
+                        prop_assert_eq!(groups.leave(id, &name), leaves);
+                    }
+                    _ => {
+                        groups.depart(id);
+                        groups.forget(id);
+                        here.remove(&id);
+                        pairs.retain(|(other, _)| *other != id);
+                    }
+                }
+                for name in ["0", "1", "2"] {
+                    let mut members: Vec<u64> =
+                        pairs.iter().filter(|pair| pair.1 == name).map(|pair| pair.0).collect();
+                    members.sort_unstable();
+                    prop_assert_eq!(sorted(&groups.of_group(name)), members);
+                }
+            }
+            prop_assert_eq!(groups.count(), here.len());
+        }
+    }
+}

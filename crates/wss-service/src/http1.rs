@@ -1,0 +1,79 @@
+//! HTTP/1.1 with clients, by hyper.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use upgrade_handler::from_hyper;
+
+use crate::answer::{Reply, answer};
+use crate::body::{AnswerBody, RequestBody, whole};
+use crate::client::Connection;
+use crate::handler::Handler;
+use crate::log;
+use crate::opened::Opened;
+use crate::shared::Shared;
+use crate::stream::{Client, Stream};
+
+/// The longest head of a request, in bytes; longer ones get 431.
+const HEAD_LEN_MAX: usize = 64 * 1024;
+
+/// Serves the requests of a connection, one after the other, until it ends or is upgraded.
+pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connection, stream: Stream) {
+    let each = |request: Request<Incoming>| respond(shared.clone(), connection.clone(), request);
+    let serving = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.settings.header_timeout)
+        .max_buf_size(HEAD_LEN_MAX)
+        .serve_connection(TokioIo::new(stream), service_fn(each))
+        .with_upgrades();
+    let mut serving = pin!(serving);
+    let served = tokio::select! {
+        biased;
+        served = &mut serving => served,
+        () = shared.end.draining.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(e) = served {
+        log::no_connection(connection.link.peer, &e);
+    }
+}
+
+async fn respond<H: Handler>(
+    shared: Arc<Shared<H>>,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    // Cloned, since what is beside the sessions may upgrade to something, too.
+    let upgrading = request.extensions().get::<OnUpgrade>().cloned();
+    Ok(match (answer(&shared, &connection, request.map(RequestBody::http1)).await, upgrading) {
+        (Reply::Answer(answer), _) => answer,
+        (Reply::Open(answer, opened), Some(upgrading)) => {
+            // A task of its own: what HTTP needed is freed, and the connection's task ends.
+            shared.end.tasks.spawn(open(upgrading, opened));
+            answer.map(|()| whole(""))
+        }
+        // hyper has one for each request with an Upgrade.
+        (Reply::Open(_, opened), None) => {
+            opened.abandon().await;
+            let mut answer = Response::new(whole(""));
+            *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            answer
+        }
+    })
+}
+
+async fn open<H: Handler>(upgrading: OnUpgrade, opened: Box<Opened<H>>) {
+    match upgrading.await.ok().and_then(from_hyper::<Stream>) {
+        Some(handoff) => opened.run(Client(handoff)).await,
+        None => opened.abandon().await,
+    }
+}

@@ -1,0 +1,143 @@
+//! Sending to sessions, users, groups and all, from anywhere in the program.
+
+use std::sync::Arc;
+
+use frame_core::endpoint::SharedFrame;
+use futures_util::future::join_all;
+
+use crate::groups::{Groups, Members};
+use crate::message::Message;
+use crate::outbox::SendError;
+use crate::session::Session;
+
+/// All sessions of a service. Cheap to clone, and usable from any task.
+#[derive(Debug, Clone, Default)]
+pub struct Hub(Arc<Groups<Session>>);
+
+/// Who is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To<'a> {
+    /// The session with this number ([`Session::id`]).
+    Session(u64),
+    /// All sessions of a user ([`Session::bind_user`]).
+    User(&'a str),
+    /// All sessions in a group ([`Session::join`]).
+    Group(&'a str),
+    /// All sessions.
+    All,
+}
+
+/// How many sessions a message has been queued for. Whether clients have got it, only clients can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// Sessions for which it was queued.
+    pub queued: usize,
+    /// Sessions that were over, or whose outbox was full and was not waited for.
+    pub missed: usize,
+}
+
+impl Hub {
+    /// Queues a message for all who are meant. The frame is made once, and its bytes are shared. Those whose outbox is full
+    /// are waited for at the end, if [`SlowClient::Wait`](crate::SlowClient::Wait) holds: use [`Self::try_send_to`] if the
+    /// slowest client must not hold up the sender.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped call has queued the message for some of the sessions, whole for each.
+    pub async fn send_to(&self, to: To<'_>, message: impl Into<Message> + Send) -> Delivery {
+        let frame = message.into().into_frame();
+        let mut delivery = Delivery::default();
+        let full = self.offer(to, &frame, &mut delivery);
+        // All at once: none of them is to wait for another one.
+        for sent in join_all(full.iter().map(|session| session.outbox().send(&frame))).await {
+            match sent {
+                Ok(()) => delivery.queued += 1,
+                Err(_) => delivery.missed += 1,
+            }
+        }
+        delivery
+    }
+
+    /// The same without waiting: who has a full outbox misses the message, where senders wait.
+    pub fn try_send_to(&self, to: To<'_>, message: impl Into<Message>) -> Delivery {
+        let mut delivery = Delivery::default();
+        delivery.missed += self.offer(to, &message.into().into_frame(), &mut delivery).len();
+        delivery
+    }
+
+    /// Returns those whose outbox is full.
+    fn offer(&self, to: To<'_>, frame: &SharedFrame, delivery: &mut Delivery) -> Vec<Session> {
+        let members = self.members(to);
+        let mut full = Vec::new();
+        for session in members.iter() {
+            match session.outbox().offer(frame) {
+                Ok(()) => delivery.queued += 1,
+                Err(SendError::Full) => full.push(session.clone()),
+                Err(SendError::Over) => delivery.missed += 1,
+            }
+        }
+        full
+    }
+
+    /// Those who are meant, at this moment.
+    fn members(&self, to: To<'_>) -> Members<Session> {
+        match to {
+            To::Session(id) => self.0.get(id).into_iter().collect(),
+            To::User(user) => self.0.of_user(user),
+            To::Group(group) => self.0.of_group(group),
+            To::All => self.0.all(),
+        }
+    }
+
+    /// The session with this number, if it is here.
+    #[must_use]
+    pub fn session(&self, id: u64) -> Option<Session> {
+        self.0.get(id)
+    }
+
+    /// The sessions that are meant, at this moment, in no order.
+    #[must_use]
+    pub fn sessions(&self, to: To<'_>) -> Vec<Session> {
+        self.members(to).to_vec()
+    }
+
+    /// The user has a session here.
+    #[must_use]
+    pub fn is_online(&self, user: &str) -> bool {
+        self.0.count_of_user(user) > 0
+    }
+
+    /// How many sessions are meant.
+    #[must_use]
+    pub fn count(&self, to: To<'_>) -> usize {
+        match to {
+            To::Session(id) => usize::from(self.0.get(id).is_some()),
+            To::User(user) => self.0.count_of_user(user),
+            To::Group(group) => self.0.count_of_group(group),
+            To::All => self.0.count(),
+        }
+    }
+
+    /// How many users have a session here.
+    #[must_use]
+    pub fn users_count(&self) -> usize {
+        self.0.counts().0
+    }
+
+    /// How many groups there are: those with a session in them.
+    #[must_use]
+    pub fn groups_count(&self) -> usize {
+        self.0.counts().1
+    }
+
+    pub(crate) fn groups(&self) -> &Arc<Groups<Session>> {
+        &self.0
+    }
+}
+
+impl Session {
+    /// All sessions of the service.
+    #[must_use]
+    pub fn hub(&self) -> Hub {
+        Hub(self.all_groups().clone())
+    }
+}

@@ -1,0 +1,99 @@
+//! What the service says of its sessions and of itself, by `tracing`: at most one line a session, at its end.
+
+use std::time::Duration;
+
+use frame_core::outcome::{Outcome, Traffic};
+use tls_acceptor::ReloadReport;
+use tracing::{debug, error, info, warn};
+
+use crate::closed::Closed;
+use crate::drive::Failure;
+use crate::panics::Panic;
+use crate::session::Session;
+
+/// Bytes of a peer's text that a line shows.
+const SHOWN_MAX: usize = 256;
+
+/// A session has ended.
+pub(crate) fn session(
+    session: &Session,
+    took: Duration,
+    closed: &Closed,
+    outcome: Option<&Outcome>,
+    failure: Option<&Failure>,
+) {
+    let (received, sent) =
+        outcome.map_or((Traffic::default(), Traffic::default()), |o| (o.from_client, o.from_backend));
+    let user = session.user();
+    macro_rules! write_line {
+        ($level:ident) => {
+            $level!(
+                id = format_args!("{:016x}", session.id()),
+                client = %session.client(),
+                server_name = session.tls().and_then(|tls| tls.server_name.as_deref()),
+                path = shown(session.path()),
+                user = user.as_deref().map(shown),
+                duration_s = took.as_secs_f64(),
+                messages_in = received.messages,
+                bytes_in = received.payload_bytes,
+                messages_out = sent.messages,
+                bytes_out = sent.payload_bytes,
+                dropped = session.dropped_messages(),
+                ended_by = closed.by.as_str(),
+                code = closed.code,
+                reason = shown(&closed.reason),
+                cause = %closed.cause,
+                failure = failure.map(tracing::field::display),
+                "session"
+            )
+        };
+    }
+    match failure {
+        None => write_line!(info),
+        Some(_) => write_line!(error),
+    }
+}
+
+/// Other certificates are served from now on.
+pub(crate) fn certificates(report: &ReloadReport) {
+    info!(
+        generation = report.generation,
+        added = report.added.len(),
+        removed = report.removed.len(),
+        replaced = report.replaced.len(),
+        kept = report.kept.len(),
+        unchanged = report.unchanged,
+        nearest_expiry_days = report.nearest_expiry.as_ref().map(|(days, _)| days),
+        "certificates"
+    );
+}
+
+/// A handshake was refused.
+pub(crate) fn refused(client: std::net::IpAddr, path: &str, status: u16, cause: &str) {
+    info!(%client, path = shown(path), status, cause, "refused");
+}
+
+/// A handler has panicked where there is no session that says so.
+pub(crate) fn panicked(what: &str, panic: &Panic) {
+    error!(place = panic.place, said = panic.message, "{what} has panicked");
+}
+
+/// A connection came to nothing, as connections of port scanners and of people who close a tab do.
+pub(crate) fn no_connection(peer: std::net::SocketAddr, cause: &dyn std::fmt::Display) {
+    debug!(%peer, %cause, "no connection");
+}
+
+/// Something is wrong that an operator should look at.
+pub(crate) fn warning(what: &str, cause: &dyn std::fmt::Display) {
+    warn!(%cause, "{what}");
+}
+
+/// The service has come to a stage of its life.
+pub(crate) fn stage(what: &str, sessions: usize) {
+    info!(sessions, "{what}");
+}
+
+/// The front of a peer's text.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SHOWN_MAX)]
+}

@@ -1,0 +1,100 @@
+//! A session whose handshake was accepted, to its end and its line in the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use frame_core::relay::ClientStream;
+use tokio::time::timeout;
+
+use crate::client::Connection;
+use crate::closed::Closed;
+use crate::drive::{self, Ran};
+use crate::handler::Handler;
+use crate::log;
+use crate::panics::caught;
+use crate::session::Session;
+use crate::shared::Shared;
+
+/// How long [`Handler::on_close`] may take when everything is cut.
+const CUT_WAIT: Duration = Duration::from_secs(1);
+
+/// A session that is among all sessions until this is dropped.
+pub(crate) struct Entered(Session);
+
+impl Entered {
+    /// `None`: another session has its number.
+    pub(crate) fn new(session: Session) -> Option<Self> {
+        session.all_groups().enter(&session).then(|| Self(session))
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.0
+    }
+
+    /// Nothing is sent to it any more.
+    fn depart(&self) {
+        self.0.outbox().end();
+        self.0.all_groups().depart(self.0.id());
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.depart();
+        self.0.all_groups().forget(self.0.id());
+    }
+}
+
+/// A session that waits for its stream.
+pub(crate) struct Opened<H> {
+    entered: Entered,
+    shared: Arc<Shared<H>>,
+    _connection: Connection,
+    begun: Instant,
+}
+
+impl<H: Handler> Opened<H> {
+    pub(crate) fn new(entered: Entered, shared: Arc<Shared<H>>, connection: Connection) -> Self {
+        Self { entered, shared, _connection: connection, begun: Instant::now() }
+    }
+
+    /// Runs it over the stream behind the answer.
+    pub(crate) async fn run<S: ClientStream>(self, io: S) {
+        let Shared { handler, settings, end, .. } = &*self.shared;
+        let running = drive::run(io, self.entered.session(), handler, settings.policy());
+        let ran = tokio::select! {
+            biased;
+            ran = running => Some(ran),
+            () = end.cut.cancelled() => None,
+        };
+        self.end(ran).await;
+    }
+
+    /// The connection went before the client had the answer.
+    pub(crate) async fn abandon(self) {
+        self.close(Closed::never_opened(), None).await;
+    }
+
+    async fn end(self, ran: Option<Ran>) {
+        match ran {
+            Some(ran) => self.close(ran.closed.clone(), Some(ran)).await,
+            None => {
+                let _ = timeout(CUT_WAIT, self.close(Closed::cut(), None)).await;
+            }
+        }
+    }
+
+    async fn close(self, closed: Closed, ran: Option<Ran>) {
+        let session = self.entered.session();
+        let took = self.begun.elapsed();
+        self.entered.depart();
+        let (outcome, failure) = match &ran {
+            Some(ran) => (Some(&ran.outcome), ran.failure.as_ref()),
+            None => (None, None),
+        };
+        log::session(session, took, &closed, outcome, failure);
+        if let Err(panic) = caught(async { self.shared.handler.on_close(session, &closed).await }).await {
+            log::panicked("on_close", &panic);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is beside the sessions, on the same port.
+
+use bytes::Bytes;
+use http::Method;
+use http_body_util::{BodyExt, Full};
+use wss_service::{BoxError, Request, RequestBody, Response};
+
+use super::*;
+
+/// Says back method, path and body.
+async fn mirror(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, BoxError> {
+    let (head, body) = request.into_parts();
+    match head.uri.path() {
+        "/error" => return Err("it can't".into()),
+        "/panic" => panic!("as it was told"),
+        _ => {}
+    }
+    let body = body.collect().await?.to_bytes();
+    let text = format!("{} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
+    Ok(Response::builder().header("x-kept", "yes").header("connection", "x-hop").body(text.into())?)
+}
+
+#[tokio::test]
+async fn everything_else_goes_to_another_service() {
+    let certs = Certs::new(&["a.test"]);
+    let service = bind().certificates(certs.load()).path("/ws").otherwise_fn(mirror).on_message(echo);
+    let running = start(service);
+    let mut io: BoxIo = Box::new(Tls::new("a.test", &["http/1.1"]).connect(running.address).await.unwrap());
+    let post = "POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(ask(&mut io, post).await.text(), "POST /a hello");
+    let get = ask(&mut io, "GET /ws HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    assert_eq!((get.text(), get.head.get("x-kept")), ("GET /ws ".into(), Some("yes")));
+    for path in ["/error", "/panic"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(ask(&mut io, request).await.status(), 500);
+    }
+    let (mut socket, _) = WebSocket::connect(io, "a.test", "/ws", "").await.unwrap();
+    socket.echoes("on the same connection").await;
+
+    let mut http2 = running.http2(&Tls::new("a.test", &["h2"])).await;
+    let mut socket = http2.websocket("/ws", &[]).await.unwrap().0;
+    let (response, mut body) = http2.begin(http2.request(Method::POST, "/b"), false).await;
+    body.send_data("hello".into(), true).unwrap();
+    let answer = support::http2::read(soon(response).await.unwrap()).await;
+    assert_eq!((answer.text(), answer.head.headers.get("connection")), ("POST /b hello".into(), None));
+    assert_eq!(answer.head.headers["content-length"], "13");
+    assert!(answer.head.headers.contains_key("date"));
+    let get = http2.request(Method::GET, "/panic");
+    assert_eq!(http2.ask(get).await.status(), 500);
+    socket.echoes("beside it").await;
+    let refused = http2.websocket("/other", &[]).await.err().unwrap();
+    assert_eq!(refused.status(), 404, "its 200 would be taken for an open stream");
+}
+
+#[tokio::test]
+async fn a_predicate_chooses() {
+    let service = bind().when(|head| head.headers.contains_key("x-socket")).on_message(echo);
+    let running = start(service);
+    assert_eq!(running.refused("/", "").await.status(), 404);
+    let io = running.tcp().await;
+    WebSocket::connect(io, "a.test", "/", "X-Socket: 1\r\n").await.unwrap().0.echoes("chosen").await;
+}
