@@ -53,8 +53,7 @@ fn rows() -> Vec<Row> {
         base: priced.base,
         run: Box::new(|rounds| runtime().block_on(rows::run(priced, rounds))),
     });
-    let message =
-        |name, base| Row { name, base, run: Box::new(move |rounds| messages::run(name, rounds)) };
+    let message = |name, base| Row { name, base, run: Box::new(move |rounds| messages::run(name, rounds)) };
     let messages = [
         message(messages::PLAIN, None),
         message(messages::MESSAGES, Some(messages::PLAIN)),
