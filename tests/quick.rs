@@ -135,11 +135,12 @@ async fn proxy_puts_wss_in_front_of_a_port() {
     socket.expect_close(1000).await;
     let line = quick.line("closed");
     assert!(line.starts_with("wss /chat closed by client with 1000 after "), "{line}");
-    assert!(line.contains(", 1 messages received, 1 sent"), "{line}");
+    assert!(line.ends_with(" ms, 1 message received, 1 sent"), "{line}");
     let mut open = quick.open("/chat").await;
     open.echoes("tom").await;
     quick.interrupt();
     open.expect_close(1001).await;
+    assert_eq!(quick.line("Ctrl-C"), "ending, with 1 WebSocket open; Ctrl-C again ends it at once");
     quick.line("drained: the last connection has ended");
 }
 
@@ -263,6 +264,10 @@ fn what_is_missing_is_said_with_what_to_do() {
         (&["files", "file"], "file: not a directory; give a directory".to_owned()),
         (&["proxy", "localhost"], "expected a port such as 8282".to_owned()),
         (&["proxy"], "<SERVER>".to_owned()),
+        (&["proxy", "./file"], "file: a file, not a Unix socket".to_owned()),
+        (&["proxy", "9443", "--listen", "9443"], "wssgate itself would listen on port 9443".to_owned()),
+        (&["prxy", "8282"], "\"prxy\" is neither a command nor a file".to_owned()),
+        (&["drain", "a", "b"], "unexpected argument 'b'".to_owned()),
         (&["echo", "--write", "nowhere/wssgate.toml"], "nowhere/wssgate.toml can't be written: ".to_owned()),
         (&["echo", "--config", "wssgate.toml"], "needs no configuration file".to_owned()),
     ] {
@@ -306,6 +311,14 @@ async fn a_name_that_other_machines_know() {
     let Some(home) = apart(test, &ways, prepare) else { return };
     let (backend, _seen) = echo().await;
     let port = backend.address.port().to_string();
+    // Nothing is written before it is known that both ports can be had.
+    for taken in ["0.0.0.0:80", "0.0.0.0:443"] {
+        let _held = TcpListener::bind(taken).unwrap();
+        let refused = output(&home, &["echo", "--host", "chat.test.net", "--write", "wssgate.toml"]);
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(&format!("can't listen on {taken}: ")), "{said}");
+        assert!(said.contains("a port that connections to port 443 are forwarded to"), "{said}");
+    }
     let arguments = ["proxy", &port, "--host", "chat.test.net", "--write", "wssgate.toml"];
     let mut child = command(&home, &arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut welcome = String::new();

@@ -49,6 +49,19 @@ fn start() -> (Gateway, Names) {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_trust_the_certificate_is_known_by_its_alert() {
+    let (gateway, _) = start();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore { roots: Vec::new() })
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(gateway.address()).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    connector.connect("a.test".try_into().unwrap(), tcp).await.unwrap_err();
+    let refused = gateway.wait("no TLS connection");
+    assert_eq!(refused["cause"], "the client does not accept the certificate (alert UnknownCA)");
+}
+
+#[tokio::test]
 async fn each_name_gets_its_certificate() {
     let (gateway, names) = start();
     for (name, issued) in [

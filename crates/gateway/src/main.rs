@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
 use gateway::command::{
@@ -44,7 +45,13 @@ fn run() -> anyhow::Result<ExitCode> {
     let runtime = Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
     let mut signals =
         runtime.block_on(async { Signals::install() }).context("can't install signal handlers")?;
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => match misspelt(&e) {
+            Some(word) => return Err(no_command(&word)),
+            None => e.exit(),
+        },
+    };
     let config = arguments.file.or(arguments.config);
     let check = CliCommand::Check { file: None, request: None, header: Vec::new() };
     let start = match arguments.command.or(arguments.test.then_some(AnyCommand::Other(check))) {
@@ -172,6 +179,19 @@ fn meant_as_command(file: &Path) -> Option<&str> {
     (!word.contains(['/', '.']) && !file.exists()).then_some(word)
 }
 
+/// The word that stands where a command is expected, if that is what is wrong: to clap it is the name of a file, and what
+/// follows it is too much.
+fn misspelt(e: &clap::Error) -> Option<String> {
+    let word = std::env::args().nth(1)?;
+    let is_command = Arguments::command().find_subcommand(&word).is_some();
+    let is_word = !word.starts_with('-') && meant_as_command(Path::new(&word)).is_some();
+    (e.kind() == ErrorKind::UnknownArgument && is_word && !is_command).then_some(word)
+}
+
+fn no_command(word: &str) -> anyhow::Error {
+    anyhow::anyhow!("{word:?} is neither a command nor a file; `wssgate --help` lists the commands")
+}
+
 /// Fails, if a certificate can't be ordered.
 async fn try_acme(config: Option<PathBuf>, names: &[String]) -> anyhow::Result<ExitCode> {
     let file = config.context("acme try needs a configuration: wssgate acme try FILE")?;
@@ -212,9 +232,7 @@ async fn run_gateway(start: Start, origin: LaunchContext, signals: Signals) -> a
     let (source, quick) = match start {
         Start::File(file) => {
             if let Some(word) = meant_as_command(&file) {
-                anyhow::bail!(
-                    "{word:?} is neither a command nor a file; `wssgate --help` lists the commands"
-                );
+                return Err(no_command(word));
             }
             (ConfigSource::File(file), None)
         }

@@ -44,6 +44,10 @@ pub enum AcceptError {
     /// The client's certificate is not one that the name trusts.
     #[error("the client's certificate was refused: {0}")]
     ClientCertificate(rustls::Error),
+    /// The client doesn't accept the certificate: it doesn't trust the issuer, or it looks for another name. It says so by
+    /// this alert.
+    #[error("the client does not accept the certificate (alert {0:?})")]
+    Distrusted(rustls::AlertDescription),
     /// The client broke TLS, or the two have nothing else in common.
     #[error("TLS handshake failed: {0}")]
     Tls(rustls::Error),
@@ -65,8 +69,23 @@ impl AcceptError {
         match e {
             rustls::Error::NoApplicationProtocol => Self::NoApplicationProtocol,
             rustls::Error::NoCertificatesPresented => Self::NoClientCertificate { server_name: None },
+            rustls::Error::AlertReceived(alert) if is_distrust(alert) => Self::Distrusted(alert),
             e @ rustls::Error::InvalidCertificate(_) => Self::ClientCertificate(e),
             e => Self::Tls(e),
         }
     }
+}
+
+/// What clients say of a certificate that they don't accept (RFC 8446 §6.2).
+fn is_distrust(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+    )
 }

@@ -409,7 +409,8 @@ impl Handshake {
         match why {
             _ if self.is_sending || nothing_came => return &[],
             AcceptError::Gone | AcceptError::Io(_) | AcceptError::NotTls { .. } => return &[],
-            AcceptError::Challenge { .. } => return &[],
+            // What has ended it is an alert of the client's.
+            AcceptError::Challenge { .. } | AcceptError::Distrusted(_) => return &[],
             AcceptError::NoCertificate { server_name: Some(_) } if self.is_first => {
                 self.queue_alerts(&[UNRECOGNIZED_NAME]);
             }

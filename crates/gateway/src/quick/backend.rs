@@ -1,8 +1,10 @@
 //! What `wssgate proxy` is given: a port, an address or a Unix socket, as people write them. Whether it answers.
 
 use std::fmt;
+use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::str::FromStr;
@@ -65,6 +67,32 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 impl Backend {
+    /// Its port, if it is on this machine.
+    pub(super) fn own_port(&self) -> Option<u16> {
+        let Place::Tcp { host, port } = &self.place else { return None };
+        let host = host.trim_matches(['[', ']']);
+        let is_own = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        is_own.then_some(*port)
+    }
+
+    /// Why it can't be meant, whether or not it answers; blocks. The gateway listens on these addresses.
+    pub(super) fn mistake(&self, addresses: &[SocketAddr]) -> Option<String> {
+        if let Some(port) = self.own_port().filter(|&port| port != 0)
+            && addresses.iter().any(|address| address.port() == port)
+        {
+            return Some(format!(
+                "wssgate itself would listen on port {port}; choose another one with --listen"
+            ));
+        }
+        let Place::Unix(path) = &self.place else { return None };
+        let kind = fs::metadata(Path::new(&**path)).ok()?.file_type(); // it may come
+        if kind.is_dir() {
+            return Some(format!("a directory, not a Unix socket; its files: wssgate files {path}"));
+        }
+        (!kind.is_socket())
+            .then(|| "a file, not a Unix socket; give the one that the server listens on".to_owned())
+    }
+
     /// Why a connection to it can't be opened now; blocks.
     #[must_use]
     pub fn absence(&self) -> Option<io::Error> {
@@ -128,6 +156,36 @@ mod tests {
         ] {
             let error = text.parse::<Backend>().expect_err(text).to_string();
             assert!(error.contains(why) && !error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_meant() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let place = |name: &str| temp.path().join(name).display().to_string();
+        fs::write(place("file"), "").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(place("socket")).unwrap();
+        let addresses = ["127.0.0.1:8443", "[::1]:8443"].map(|address| address.parse().unwrap());
+        for (backend, says) in [
+            ("8443", Some("wssgate itself would listen on port 8443")),
+            ("localhost:8443", Some("wssgate itself")),
+            ("https://[::1]:8443", Some("wssgate itself")),
+            ("8444", None),
+            ("10.0.0.7:8443", None),
+            (
+                temp.path().to_str().unwrap(),
+                Some("a directory, not a Unix socket; its files: wssgate files /"),
+            ),
+            (&place("file"), Some("a file, not a Unix socket")),
+            (&place("socket"), None),
+            (&place("later"), None),
+        ] {
+            let found = backend.parse::<Backend>().unwrap().mistake(&addresses);
+            let is_right = match (says, &found) {
+                (Some(says), Some(found)) => found.contains(says),
+                (says, found) => says.is_none() && found.is_none(),
+            };
+            assert!(is_right, "{backend}: {found:?}");
         }
     }
 

@@ -32,13 +32,16 @@ impl FromStr for Listen {
     }
 }
 
-/// The addresses to listen on.
+/// The addresses to listen on. `but`: not on this port, if it can be chosen.
 ///
 /// # Errors
 /// With the address that is in use, or can't be listened on.
-pub(super) fn addresses(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
+pub(super) fn addresses(
+    wish: Option<Listen>,
+    but: Option<u16>,
+) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
     match wish {
-        None => Ok(free()),
+        None => Ok(free(but)),
         Some(Listen::Address(address)) => not_in_use(vec![address]),
         Some(Listen::Port(port)) => not_in_use(on(&loopback(), port)),
     }
@@ -49,6 +52,7 @@ pub(super) fn addresses(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (Socket
 /// # Errors
 /// As above.
 pub(super) fn public(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAddr, io::Error)> {
+    not_in_use(plain(wish))?;
     not_in_use(match wish {
         Some(Listen::Address(address)) => vec![address],
         Some(Listen::Port(port)) => everywhere(port),
@@ -56,8 +60,17 @@ pub(super) fn public(wish: Option<Listen>) -> Result<Vec<SocketAddr>, (SocketAdd
     })
 }
 
+/// Where plain HTTP leads from there to TLS: port 80, or nowhere if the other port is not 443.
+pub(super) fn plain(wish: Option<Listen>) -> Vec<SocketAddr> {
+    match wish {
+        None | Some(Listen::Port(443)) => everywhere(80),
+        Some(Listen::Address(address)) if address.port() == 443 => everywhere(80),
+        Some(_) => Vec::new(),
+    }
+}
+
 /// This port of every address that this machine has.
-pub(super) fn everywhere(port: u16) -> Vec<SocketAddr> {
+fn everywhere(port: u16) -> Vec<SocketAddr> {
     on(&present([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]), port)
 }
 
@@ -94,10 +107,11 @@ fn present(ips: [IpAddr; 2]) -> Vec<IpAddr> {
 }
 
 /// All of them, with a port that is free on each.
-fn free() -> Vec<SocketAddr> {
+fn free(but: Option<u16>) -> Vec<SocketAddr> {
     let addresses = loopback();
     let is_free = |&ip: &IpAddr, port: u16| TcpListener::bind((ip, port)).is_ok();
-    let port = PORTS.into_iter().find(|&port| addresses.iter().all(|ip| is_free(ip, port)));
+    let port =
+        PORTS.into_iter().find(|&port| Some(port) != but && addresses.iter().all(|ip| is_free(ip, port)));
     // If none is free, the gateway says which one is taken, and how to see by which program.
     on(&addresses, port.unwrap_or(PORTS.start))
 }
@@ -122,13 +136,24 @@ mod tests {
     #[test]
     fn a_port_in_use_is_found() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(addresses(Some(Listen::Address(taken))).unwrap(), [taken]);
+        assert_eq!(addresses(Some(Listen::Address(taken)), None).unwrap(), [taken]);
         let _held = TcpListener::bind(taken).unwrap();
         for wish in [Listen::Address(taken), Listen::Port(taken.port())] {
-            let (address, error) = addresses(Some(wish)).unwrap_err();
+            let (address, error) = addresses(Some(wish), None).unwrap_err();
             assert_eq!((address, error.kind()), (taken, io::ErrorKind::AddrInUse));
         }
-        let free = addresses(None).unwrap();
+        let free = addresses(None, None).unwrap();
         assert!(free.iter().all(|address| address.ip().is_loopback() && address.port() == free[0].port()));
+        assert_ne!(addresses(None, Some(PORTS.start)).unwrap()[0].port(), PORTS.start);
+    }
+
+    #[test]
+    fn port_80_leads_to_port_443_alone() {
+        for (wish, expect) in [("443", true), ("0.0.0.0:443", true), ("8443", false), ("0.0.0.0:8443", false)]
+        {
+            let plain = plain(Some(wish.parse().unwrap()));
+            assert!(plain.is_empty() != expect && plain.iter().all(|address| address.port() == 80), "{wish}");
+        }
+        assert_eq!(plain(None), everywhere(80));
     }
 }

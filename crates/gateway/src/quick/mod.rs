@@ -5,6 +5,7 @@
 
 mod backend;
 pub(crate) mod certificate;
+mod error;
 mod listen;
 
 use std::fmt::Write as _;
@@ -14,7 +15,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use self::backend::Backend;
-use self::certificate::{CertificateError, DevelopmentCertificate};
+use self::certificate::DevelopmentCertificate;
+use self::error::QuickError;
 pub use self::listen::Listen;
 use crate::lifecycle::ConfigSource;
 use crate::site::host::HostPattern;
@@ -62,66 +64,6 @@ impl Order {
     }
 }
 
-/// Why one command is not enough.
-#[derive(Debug, thiserror::Error)]
-pub enum QuickError {
-    /// There is no certificate.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// The directory of the files.
-    #[error("{}: {error}; give a directory whose files are to be served", directory.display())]
-    Files {
-        /// As it was given.
-        directory: PathBuf,
-        /// The operating system's error.
-        error: io::Error,
-    },
-    /// The file of `--acme-ca`.
-    #[error("--acme-ca: {}: {error}", file.display())]
-    Authority {
-        /// As it was given.
-        file: PathBuf,
-        /// The operating system's error.
-        error: io::Error,
-    },
-    /// The address.
-    #[error("can't listen on {address}: {error}; {}", listen_hint(error))]
-    Listen {
-        /// It.
-        address: SocketAddr,
-        /// The operating system's error.
-        error: io::Error,
-    },
-    /// `--write` never replaces a file.
-    #[error("{0} exists already: run by it (`wssgate {0}`), or write another file")]
-    Exists(String),
-    /// `--write`.
-    #[error("{} can't be written: {error}", file.display())]
-    Write {
-        /// As it was given.
-        file: PathBuf,
-        /// The operating system's error.
-        error: io::Error,
-    },
-}
-
-fn listen_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there already (`ss -ltnp` shows which one); choose another port with --listen, or \
-             leave --listen out for the next free one"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service=+ep` on the program); or \
-             choose a higher one with --listen"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; leave --listen out for localhost"
-        }
-        _ => "choose another address with --listen",
-    }
-}
-
 /// What one command runs.
 #[derive(Debug)]
 pub struct Quick {
@@ -145,9 +87,21 @@ impl Quick {
         if let (Some(file), true) = (&order.write, is_taking_over) {
             return Ok(Self { source: ConfigSource::File(file.clone()), order, certificate });
         }
-        let choose = if order.hosts.is_empty() { listen::addresses } else { listen::public };
+        let backend = match &order.service {
+            Service::Proxy(backend) => Some(backend),
+            Service::Files(_) | Service::Echo => None,
+        };
+        let own_port = backend.and_then(Backend::own_port);
+        let is_public = !order.hosts.is_empty();
+        let chosen =
+            if is_public { listen::public(order.listen) } else { listen::addresses(order.listen, own_port) };
         let addresses =
-            choose(order.listen).map_err(|(address, error)| QuickError::Listen { address, error })?;
+            chosen.map_err(|(address, error)| QuickError::Listen { address, error, is_public })?;
+        if let Some((backend, what)) =
+            backend.and_then(|backend| Some((backend, backend.mistake(&addresses)?)))
+        {
+            return Err(QuickError::Backend { backend: backend.to_string(), what });
+        }
         let text = config(&order, &certificate.directory, &addresses)?;
         let source = match &order.write {
             None => ConfigSource::BuiltIn { text },
@@ -299,15 +253,11 @@ fn config(order: &Order, certificates: &Path, addresses: &[SocketAddr]) -> Resul
 
 /// Port 80 leads to port 443, if that is where this gateway listens.
 fn plain_listener(order: &Order) -> String {
-    let port = match order.listen {
-        None => 443,
-        Some(Listen::Port(port)) => port,
-        Some(Listen::Address(address)) => address.port(),
-    };
-    if port != 443 {
+    let addresses = listen::plain(order.listen);
+    if addresses.is_empty() {
         return String::new();
     }
-    let addresses = list(listen::everywhere(80).iter().map(ToString::to_string));
+    let addresses = list(addresses.iter().map(ToString::to_string));
     format!("[[listener]]\naddress = {addresses}\ntls = false\nredirect = \"https\"\n\n")
 }
 

@@ -133,7 +133,7 @@ pub fn failure(error: &AcceptError) -> &'static str {
         AcceptError::NoApplicationProtocol => "no_application_protocol",
         AcceptError::NoClientCertificate { .. } => "no_client_certificate",
         AcceptError::ClientCertificate(_) => "client_certificate",
-        AcceptError::Tls(_) => "tls",
+        AcceptError::Distrusted(_) | AcceptError::Tls(_) => "tls",
         AcceptError::Io(_) => "io",
     }
 }

@@ -23,6 +23,8 @@ const OPENED_TARGET: &str = "wssgate::opened";
 pub(super) const FILTER: &str = "info,wssgate::opened=debug";
 /// They say that the gateway runs, which the person was told.
 const LEFT_OUT: [&str; 2] = ["listening", "ready"];
+/// What begins so is the end that Ctrl-C has begun.
+const ENDING: &str = "draining: ";
 
 const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";
@@ -59,6 +61,10 @@ where
                 write!(out, " {} opened by {}", fields.get("path"), fields.get("client"))?;
             }
             message if LEFT_OUT.contains(&message) => return Ok(()),
+            message if message.starts_with(ENDING) => {
+                let open = count(fields.get("sessions"), "WebSocket");
+                write!(out, "ending, with {open} open; Ctrl-C again ends it at once")?;
+            }
             _ => {
                 match *event.metadata().level() {
                     Level::ERROR => shown.colored(RED, "error: ")?,
@@ -104,17 +110,23 @@ fn closed(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
     if !fields.get("received_messages").is_empty() {
         write!(
             out.out,
-            ", {} messages received, {} sent",
-            fields.get("received_messages"),
+            ", {} received, {} sent",
+            count(fields.get("received_messages"), "message"),
             fields.get("sent_messages")
         )?;
     }
-    cause(out, fields)
+    // Of a Close there is nothing more to say than by whom it came, and its code.
+    if fields.get("cause").starts_with("closed by ") { Ok(()) } else { cause(out, fields) }
 }
 
 fn cause(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
     let cause = fields.get("cause");
     if cause.is_empty() { Ok(()) } else { write!(out.out, ": {cause}") }
+}
+
+/// So many of them.
+fn count(number: &str, what: &str) -> String {
+    format!("{number} {what}{}", if number == "1" { "" } else { "s" })
 }
 
 /// Where words go, some of them in colour.
@@ -243,6 +255,17 @@ mod tests {
         ];
         let expect = "wss /wss closed by client with 1001 after 70 ms, 3 messages received, 4 sent: the client is going away";
         assert_eq!(access(false, "session", &values), expect);
+        let values = [
+            ("path", "/wss"),
+            ("ended_by", "backend"),
+            ("close_code", "1000"),
+            ("duration_ms", "7"),
+            ("received_messages", "1"),
+            ("sent_messages", "1"),
+            ("cause", "closed by the backend (1000)"),
+        ];
+        let expect = "ws /wss closed by backend with 1000 after 7 ms, 1 message received, 1 sent";
+        assert_eq!(access(false, "session", &values), expect);
         let values = [("path", "/exec"), ("ended_by", "backend"), ("duration_ms", "7"), ("upgrade", "tcp")];
         assert_eq!(access(false, "session", &values), "tcp /exec closed by backend after 7 ms");
     }
@@ -254,12 +277,14 @@ mod tests {
             tracing::info!(address = %"127.0.0.1:1", "listening");
             tracing::warn!(problem = "it expires", "certificates");
             tracing::error!(cause = %"none", "the gateway can't start");
-            tracing::info!(sessions = 1, "draining");
+            tracing::info!(sessions = 1, drain_timeout_s = 5, "draining: no new connections are accepted");
+            tracing::info!(sessions = 2, "closing sessions");
         };
         let expect = "wss /wss opened by 127.0.0.1\n\
                       warning: certificates problem=\"it expires\"\n\
                       error: the gateway can't start cause=\"none\"\n\
-                      draining sessions=1\n";
+                      ending, with 1 WebSocket open; Ctrl-C again ends it at once\n\
+                      closing sessions sessions=2\n";
         assert_eq!(text(false, events), expect);
         let colored = text(true, events);
         assert!(

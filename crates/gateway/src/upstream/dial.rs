@@ -239,7 +239,7 @@ fn hint(error: &io::Error) -> &'static str {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// Its name has no address.
-    #[error("the backend's name can't be resolved: {why}")]
+    #[error("the server's name can't be resolved: {why}")]
     Name {
         /// The resolver's word.
         why: String,
