@@ -10,8 +10,7 @@ use benches::work::relay::{Middle, ROOM, run as pass_on, step};
 use benches::{POLICY, message, runtime};
 use frame_core::clock::Exact;
 use frame_core::handle::SessionHandle;
-use frame_core::metered::{Meter, Metered, OnLimit, Rates};
-use frame_core::rate::Rate;
+use frame_core::metered::{Meter, Metered, OnLimit, Rate, Rates};
 use frame_core::relay::relay;
 
 /// The message without a rate.
