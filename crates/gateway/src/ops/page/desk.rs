@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -19,8 +20,8 @@ use crate::ops::control::server::Access;
 use crate::ops::page::facts::Facts;
 use crate::ops::page::guard::{Needs, PageRules};
 use crate::ops::page::history;
-use crate::ops::page::html;
-use crate::ops::page::parts::Rendered;
+use crate::ops::page::overview;
+use crate::ops::page::parts::{CANNOT_SHOW, Rendered};
 use crate::ops::page::reply::Denied;
 use crate::ops::page::sessions;
 use crate::ops::page::view::{self, View};
@@ -47,8 +48,17 @@ pub(crate) struct Page {
     pub(crate) tasks: TaskTracker,
     /// They end.
     pub(super) stop: CancellationToken,
-    /// Views of a look, for all viewers of the same.
-    rendered: Mutex<(u64, HashMap<String, Arc<Rendered>>)>,
+    /// Views are made one at a time, and not on the main thread: however many viewers ask for however much, they take the
+    /// time of one thread, and none of what the main loop does waits for them.
+    kept: Mutex<Kept>,
+}
+
+/// Views of a look, for all viewers of the same.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The look's.
+    number: u64,
+    views: HashMap<String, Arc<Rendered>>,
 }
 
 impl From<&config::Admin> for PageRules {
@@ -75,7 +85,7 @@ impl Page {
             places: Arc::new(Semaphore::new(VIEWERS_MAX)),
             tasks: TaskTracker::new(),
             stop,
-            rendered: Mutex::default(),
+            kept: Mutex::default(),
         })
     }
 
@@ -120,33 +130,36 @@ impl Page {
     }
 
     /// A view of `look`, the same for all who ask for it.
-    pub(super) async fn render(&self, view: &View, look: &Arc<Look>) -> Arc<Rendered> {
+    pub(super) async fn render(self: &Arc<Self>, view: &View, look: &Arc<Look>) -> Arc<Rendered> {
         let key = view.target();
-        if let Some(rendered) = self.kept(look).1.get(&key) {
+        let session = match view {
+            View::Session(id) => self.session(*id, look).await,
+            View::Overview | View::Sessions(_) => None,
+        };
+        let mut kept = self.kept.lock().await;
+        if kept.number < look.number {
+            *kept = Kept { number: look.number, views: HashMap::new() };
+        }
+        if let Some(rendered) = kept.views.get(&key).filter(|_| kept.number == look.number) {
             return rendered.clone();
         }
-        let has_actions = self.rules().has_actions;
-        let rendered = Arc::new(match view {
-            View::Overview => html::overview(&Facts::gather(&self.access.overview), look, has_actions),
-            View::Sessions(query) => sessions::list(query, look),
-            View::Session(id) => {
-                sessions::one(*id, self.session(*id, look).await.as_ref(), look, has_actions)
-            }
-        });
-        let mut kept = self.kept(look);
-        if kept.0 == look.number && kept.1.len() < RENDERED_MAX {
-            kept.1.insert(key, rendered.clone());
+        let (page, view, seen) = (self.clone(), view.clone(), look.clone());
+        let making = spawn_blocking(move || page.make(&view, session.as_ref(), &seen));
+        let rendered = Arc::new(making.await.unwrap_or_else(|_| Rendered::failed()));
+        if kept.number == look.number && kept.views.len() < RENDERED_MAX {
+            kept.views.insert(key, rendered.clone());
         }
         rendered
     }
 
-    /// What is rendered of the latest look; nothing of one before it.
-    fn kept(&self, look: &Look) -> MutexGuard<'_, (u64, HashMap<String, Arc<Rendered>>)> {
-        let mut kept = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0 < look.number {
-            *kept = (look.number, HashMap::new());
+    /// Takes a while: thousands of sessions are searched and sorted.
+    fn make(&self, view: &View, session: Option<&SessionRow>, look: &Look) -> Rendered {
+        let has_actions = self.rules().has_actions;
+        match view {
+            View::Overview => overview::view(&Facts::gather(&self.access.overview), look, has_actions),
+            View::Sessions(query) => sessions::list(query, look),
+            View::Session(id) => sessions::one(*id, session, look, has_actions),
         }
-        kept
     }
 
     /// A session as it is now, and what it moved at `look`; `None`: it doesn't live.
@@ -158,7 +171,18 @@ impl Page {
     }
 
     /// The same as HTML has, for programs.
-    pub(super) async fn json(&self, view: &View, look: &Look) -> Value {
+    pub(super) async fn json(self: &Arc<Self>, view: &View, look: &Arc<Look>) -> String {
+        let session = match view {
+            View::Session(id) => self.session(*id, look).await,
+            View::Overview | View::Sessions(_) => None,
+        };
+        let _one_at_a_time = self.kept.lock().await;
+        let (page, view, seen) = (self.clone(), view.clone(), look.clone());
+        let making = spawn_blocking(move || page.make_json(&view, session.as_ref(), &seen).to_string());
+        making.await.unwrap_or_else(|_| json!({ "error": CANNOT_SHOW }).to_string())
+    }
+
+    fn make_json(&self, view: &View, session: Option<&SessionRow>, look: &Look) -> Value {
         let row = |row: &SessionRow| json!({ "session": row.info, "per_second": row.rates });
         match view {
             View::Overview => {
@@ -179,8 +203,8 @@ impl Page {
                 let rows: Vec<_> = rows.into_iter().map(row).collect();
                 json!({ "at": look.at, "found": found, "page": page + 1, "page_length": view::PAGE_LEN, "sessions": rows })
             }
-            View::Session(id) => match self.session(*id, look).await {
-                Some(session) => row(&session),
+            View::Session(id) => match session {
+                Some(session) => row(session),
                 None => json!({ "error": format!("there is no live session {id}") }),
             },
         }
@@ -197,7 +221,7 @@ impl Page {
     /// Does what an operator wants, as the control socket does, and logs it.
     pub(super) async fn act(&self, order: &ControlRequest, peer: SocketAddr) -> ControlResponse {
         let done = self.access.change(order).await;
-        self.rendered.lock().unwrap_or_else(PoisonError::into_inner).1.clear(); // it may show what has changed
+        self.kept.lock().await.views.clear(); // it may show what has changed
         let ControlRequest { command, target, id, subject, client, .. } = order;
         let client = client.map(|client| client.to_string());
         info!(peer = %PeerName(peer), command, target, id, subject, client, ok = done.ok, error = done.error, "ordered by the page");

@@ -204,12 +204,15 @@ impl ViewerConnection {
 
     async fn send_view(&mut self, view: &View, number: u64, look: &Arc<Look>) -> Result<(), SessionOver> {
         let rendered = self.page.render(view, look).await;
-        let message = json!({ "title": rendered.title, "main": rendered.main.0, "number": number });
-        self.send(&message).await
+        self.send_text(format!("{{\"number\":{number},{}}}", rendered.members)).await
     }
 
     async fn send(&mut self, message: &Value) -> Result<(), SessionOver> {
-        let payload = BytesMut::from(message.to_string().as_bytes());
+        self.send_text(message.to_string()).await
+    }
+
+    async fn send_text(&mut self, text: String) -> Result<(), SessionOver> {
+        let payload = BytesMut::from(Bytes::from(text)); // without a copy
         self.endpoint.send(Message { kind: MessageKind::Text, payload }).await
     }
 }

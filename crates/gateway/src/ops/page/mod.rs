@@ -1,19 +1,24 @@
 //! The page of the admin listener: what the gateway is doing, for people.
 //!
 //! The gateway renders it, so it is whole without scripts: [`facts`] and [`mod@watch`] (looks at the sessions, with their
-//! [`history`]) are what it shows; [`view`] says what is asked for; [`html`], [`sessions`], [`table`] and [`graph`] make
-//! it; [`desk`] gives them to requests and viewers, and [`guard`] says who may see them. The script (`live.js`) opens a
+//! [`history`]) are what it shows; [`view`] says what is asked for; [`overview`] and [`sessions`] make it,
+//! within a [`document`]; [`desk`] gives it to requests and viewers, and [`guard`] says who may see it. Every value goes
+//! through maud, which escapes it: what peers have sent can't be markup. The script (`live.js`) opens a
 //! WebSocket ([`live`]), over which the same comes every two seconds.
 
+mod certificates;
 mod desk;
+mod document;
 mod facts;
 mod graph;
 mod guard;
 mod history;
-mod html;
 mod live;
+mod overview;
 mod parts;
+mod process;
 mod reply;
+mod servers;
 mod sessions;
 mod shown;
 mod table;
@@ -90,7 +95,7 @@ impl Page {
     }
 
     async fn show(
-        &self,
+        self: &Arc<Self>,
         view: &View,
         is_json: bool,
         needs: Needs,
@@ -102,17 +107,17 @@ impl Page {
             Ok(()) => {}
             // A browser can't say the token before there is a page that asks for it.
             Err(Denied::Missing) if !is_json => {
-                return answer(StatusCode::OK, HTML, html::document(None, &view.target()).into_string());
+                return answer(StatusCode::OK, HTML, document::document(None, &view.target()).into_string());
             }
             Err(denied) => return refusal(denied),
         }
         if is_json {
             let look = self.watch.fresh().await;
-            return answer(StatusCode::OK, "application/json", self.json(view, &look).await.to_string());
+            return answer(StatusCode::OK, "application/json", self.json(view, &look).await);
         }
         let look = self.watch.fresh().await;
         let rendered = self.render(view, &look).await;
-        answer(StatusCode::OK, HTML, html::document(Some(&rendered), &view.target()).into_string())
+        answer(StatusCode::OK, HTML, document::document(Some(&rendered), &view.target()).into_string())
     }
 
     /// Changes something, by a POST.
@@ -141,3 +146,6 @@ impl Page {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
-//! The views of sessions: the list, and one of them.
+//! Sessions: the list, one of them, and those that the overview has.
 
 use maud::{Markup, html};
 
 use crate::ops::control::protocol::SessionInfo;
+use crate::ops::ends::EndInfo;
 use crate::ops::page::parts::{Rendered, as_of, button};
 use crate::ops::page::shown;
 use crate::ops::page::table::{Direction, number, table, text};
@@ -47,7 +48,7 @@ pub(super) fn list(query: &SessionQuery, look: &Look) -> Rendered {
         (pages(query, count, page))
         (as_of(look))
     };
-    Rendered { title: format!("{} · wssgate", shown::counted(count as u64, "session")), main }
+    Rendered::new(format!("{} · wssgate", shown::counted(count as u64, "session")), main)
 }
 
 fn row_of(row: &SessionRow) -> Vec<Markup> {
@@ -151,6 +152,45 @@ fn top(
     rows
 }
 
+/// Those that have ended last.
+pub(super) fn ended(ends: &[EndInfo]) -> Markup {
+    let columns = [
+        text("When"),
+        text("Session"),
+        text("Client"),
+        text("Asked for"),
+        text("Route"),
+        number("Code"),
+        text("Cause"),
+        number("Lived"),
+        number("Messages"),
+        number("Payload"),
+    ];
+    let row = |end: &EndInfo| {
+        vec![
+            html! { time datetime=(shown::moment_machine(end.at)) { (shown::moment(end.at)) } },
+            html! {
+                @match end.id { Some(id) => (id), None => "–" }
+                @if let Some(id) = &end.request_id { span class="why" { " " (id) } }
+            },
+            html! { (end.client) @if let Some(subject) = &end.subject { span class="why" { " " (subject) } } },
+            html! { (end.host) (end.path) },
+            html! { (end.route) },
+            html! { span.bad[end.is_abnormal] { (end.close_code) } },
+            html! { (end.cause) },
+            html! { (shown::duration(end.duration_ms)) },
+            html! { (shown::count(end.messages)) },
+            html! { (shown::bytes(end.bytes)) },
+        ]
+    };
+    html! {
+        details {
+            summary { "The last " (ends.len()) ", the latest first" }
+            (table("Sessions that have ended", &columns, &ends.iter().map(row).collect::<Vec<_>>()))
+        }
+    }
+}
+
 /// One session; `None`: it does not live.
 pub(super) fn one(id: u64, row: Option<&SessionRow>, look: &Look, has_actions: bool) -> Rendered {
     let title = format!("Session {id} · wssgate");
@@ -168,7 +208,7 @@ pub(super) fn one(id: u64, row: Option<&SessionRow>, look: &Look, has_actions: b
         }
         (as_of(look))
     };
-    Rendered { title, main }
+    Rendered::new(title, main)
 }
 
 fn facts_of(row: &SessionRow) -> Markup {
