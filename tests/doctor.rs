@@ -11,7 +11,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use support::backend::Backend;
+use support::dns::Dns;
 use support::gateway::{Setup, config, route};
+use support::pki::{Order, Pki};
 use support::soon;
 use tokio::process::Command;
 
@@ -156,4 +158,60 @@ async fn without_a_gateway_the_configuration_and_the_machine_are_looked_at() {
     let text = doctor(setup.path(), "").await.text;
     assert!(text.starts_with("PROBLEM  ") && text.contains("  see: ") && text.contains("  do:  "), "{text}");
     assert!(text.ends_with("need attention\n"), "{text}");
+}
+
+#[tokio::test]
+async fn certificates_without_their_issuer_and_nearly_expired_are_found() {
+    let setup = Setup::new(BINARY);
+    let pki = Pki::new();
+    let soon = Order { until_days: 3, ..Order::new(&["soon.test"]) };
+    pki.issue_as(&soon).write(&setup.path().join("certs"), "soon");
+    let incomplete = Pki::new().issue(&["default.test"]); // by another one: no other file has its issuer
+    incomplete.write(&setup.path().join("certs"), "default");
+    let gateway = setup.start(&config("", &(ECHO.to_owned() + CONTROL)));
+    let of = async || doctor(gateway.path(), "--json").await.of("certificates");
+    let found = of().await;
+    let expires = |one: &Value| one["what"].as_str().unwrap().contains("soon.test");
+    assert!(!found.is_empty() && found.iter().all(expires), "{found:?}");
+    let says = |found: &[Value], key: &str, part: &str| {
+        found.iter().any(|one| one[key].as_str().unwrap().contains(part))
+    };
+    assert!(says(&found, "see", " -servername soon.test "), "{found:?}");
+    assert!(says(&found, "do", "renew it"), "{found:?}");
+    // The file has the certificate alone, as people copy cert.pem in place of fullchain.pem.
+    std::fs::write(gateway.path().join("certs/default.crt"), &incomplete.leaf).unwrap();
+    let found = of().await;
+    let chain =
+        found.iter().find(|one| one["what"].as_str().unwrap().contains("Test Intermediate is missing"));
+    let chain = chain.unwrap_or_else(|| panic!("{found:?}"));
+    assert!(chain["see"].as_str().unwrap().starts_with("wssgate check "), "{chain}");
+    assert!(chain["do"].as_str().unwrap().contains("fullchain.pem"), "{chain}");
+}
+
+#[tokio::test]
+async fn a_name_that_can_t_be_resolved_and_a_socket_that_is_not_there_are_found() {
+    let dns = Dns::start();
+    dns.set("app.test", 1, &["127.0.0.1"]);
+    let routes = format!(
+        "{}{CONTROL}[[route]]\npath = \"/\"\nproxy = \"http://app.test:1\"\n[[route]]\npath = \"/unix\"\nproxy = \"unix:/nothing/is/here.sock\"\n",
+        dns.section()
+    );
+    let setup = setup();
+    std::fs::write(setup.path().join("resolv.conf"), "").unwrap();
+    std::fs::write(setup.path().join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    let gateway = setup.start(&config("", &routes));
+    assert_eq!(doctor(gateway.path(), "--json").await.of("names"), [] as [Value; 0]);
+    dns.remove("app.test");
+    let said = doctor(gateway.path(), "--json").await;
+    assert!(
+        said.of("names").iter().any(|one| one["what"].as_str().unwrap().contains("app.test")),
+        "{}",
+        said.text
+    );
+    let sockets = said.of("servers");
+    assert!(
+        sockets.iter().any(|one| one["what"].as_str().unwrap().contains("/nothing/is/here.sock")),
+        "{}",
+        said.text
+    );
 }

@@ -42,7 +42,13 @@ pub(super) struct ConfigFacts {
     pub(super) file: String,
     /// What forbids to run by it.
     pub(super) problems: Vec<String>,
-    /// Of certificates, names of servers, files: each a sentence.
+    /// What is wrong with certificates, in sentences: issuers that are missing, for instance.
+    pub(super) certificate_warnings: Vec<String>,
+    /// Names of servers that can't be resolved, in sentences.
+    pub(super) unresolved: Vec<String>,
+    /// Sockets and keys that are not there, in sentences.
+    pub(super) absent: Vec<String>,
+    /// What else is odd, in sentences.
     pub(super) warnings: Vec<String>,
     /// Certificates that expire soon, in sentences.
     pub(super) expiring: Vec<String>,

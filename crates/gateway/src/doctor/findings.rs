@@ -1,8 +1,11 @@
 //! What the facts mean: findings, each with the command that shows it and what to do. Pure.
 
+mod addresses;
+mod machine;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::facts::{ConfigFacts, Descriptors, Facts, Listening, Owner, Towards};
+use super::facts::{ConfigFacts, Facts};
 use crate::ops::control::protocol::Status;
 
 /// What is looked at, in this order.
@@ -37,10 +40,6 @@ const ADDRESSES: &str = "addresses";
 const NEARLY: u64 = 80;
 /// The same for what is about to fail.
 const FULL: u64 = 95;
-/// A queue of connections that is shorter loses some when many clients come at once.
-const SOMAXCONN_MIN: u64 = 1024;
-/// Connections that wait to be accepted, from which a gateway is late.
-const WAITING_MAX: u64 = 64;
 /// Days that a certificate has left, from which it should have been renewed.
 const DAYS_MIN: i64 = 14;
 
@@ -179,15 +178,19 @@ impl Findings {
             let todo = "mend it: a reload and a start are refused until then";
             self.add(Level::Problem, CONFIGURATION, problem.clone(), &see, todo);
         }
-        for warning in &config.warnings {
-            let area = if warning.contains("certificate") || warning.contains(".pem") {
-                CERTIFICATES
-            } else if warning.contains("resolve") || warning.contains("DNS") {
-                NAMES
-            } else {
-                CONFIGURATION
-            };
-            self.add(Level::Warning, area, warning.clone(), &see, "what the sentence says");
+        for (area, sentences, todo) in [
+            (
+                CERTIFICATES,
+                &config.certificate_warnings,
+                "what the sentence says; a chain file has the certificate and then its issuers (certbot's fullchain.pem)",
+            ),
+            (NAMES, &config.unresolved, "correct the name, or the resolver (/etc/resolv.conf, [dns])"),
+            (SERVERS, &config.absent, "what the sentence says"),
+            (CONFIGURATION, &config.warnings, "what the sentence says"),
+        ] {
+            for sentence in sentences {
+                self.add(Level::Warning, area, sentence.clone(), &see, todo);
+            }
         }
         for expiry in &config.expiring {
             let todo = "renew it (certbot renew, or whatever does that here), and look why that has not happened by itself";
@@ -205,9 +208,8 @@ impl Findings {
             } else {
                 (Level::Warning, format!("the certificate of {name} that is served expires in {days} days"))
             };
-            let see = format!(
-                "wssgate status; openssl s_client -connect localhost:443 -servername {name} </dev/null"
-            );
+            let at = tls_place(status);
+            let see = format!("wssgate status; openssl s_client -connect {at} -servername {name} </dev/null");
             let todo = "renew it; if the file is new already, the log says why it is not taken (wssgate reload tells it, too)";
             self.add(level, CERTIFICATES, what, &see, todo);
         }
@@ -290,211 +292,19 @@ impl Findings {
             self.add(Level::Warning, LOG, what, see, todo);
         }
     }
-
-    fn descriptors(&mut self, facts: &Facts) {
-        let Some(status) = &facts.gateway else { return };
-        let see = format!("grep 'open files' /proc/{0}/limits; ls /proc/{0}/fd | wc -l", status.pid);
-        let todo =
-            "raise LimitNOFILE= of the unit (systemctl edit wssgate) and restart, or lower max_connections";
-        let Some(Descriptors { used, max }) = facts.descriptors else {
-            let what = "the gateway's descriptors can't be counted by this user".to_owned();
-            self.add(Level::Note, DESCRIPTORS, what, &see, "run it as root, or as the gateway's user");
-            return;
-        };
-        if let Some(level) = level_of(percent(used, max)) {
-            let what =
-                format!("{used} of {max} file descriptors are in use, with {} sessions", status.sessions);
-            self.add(level, DESCRIPTORS, what, &see, todo);
-        } else if let Some(connections) =
-            status.connections_max.filter(|connections| connections.saturating_mul(2) > max)
-        {
-            let what = format!(
-                "max_connections = {connections} needs up to {} file descriptors, two for each session, and the process may have {max}",
-                connections.saturating_mul(2)
-            );
-            self.add(Level::Warning, DESCRIPTORS, what, &see, todo);
-        }
-    }
-
-    fn ports(&mut self, facts: &Facts) {
-        let Some(range) = &facts.ports else { return };
-        let all = u64::from(range.end().saturating_sub(*range.start())) + 1;
-        for Towards { from, server, count } in &facts.towards {
-            let count = *count as u64;
-            let Some(level) = level_of(percent(count, all)) else { continue };
-            let what = format!(
-                "{count} of {all} ports are used from {from} towards {server}: there can't be more connections"
-            );
-            let see = format!("ss -tan dst {server} | wc -l; sysctl net.ipv4.ip_local_port_range");
-            let todo = "widen net.ipv4.ip_local_port_range, give the upstream source_addresses or more servers, or reach the server \
-                        over a Unix socket";
-            self.add(level, PORTS, what, &see, todo);
-        }
-    }
-
-    fn queues(&mut self, facts: &Facts) {
-        let see = "nstat -az TcpExtListenOverflows TcpExtListenDrops; ss -ltn";
-        if let Some([before, after]) = facts.overflows {
-            if after > before {
-                let what = format!(
-                    "{} connections of clients found a full queue within the last second",
-                    after - before
-                );
-                let todo = "look whether the gateway's threads are busy (top -H); raise net.core.somaxconn; add workers or machines";
-                self.add(Level::Problem, QUEUES, what, see, todo);
-            } else if after > 0 {
-                let what = format!(
-                    "{after} connections have found a full queue since the machine was started, none at the moment"
-                );
-                self.add(
-                    Level::Note,
-                    QUEUES,
-                    what,
-                    see,
-                    "nothing now; raise net.core.somaxconn if the number grows",
-                );
-            }
-        }
-        if let Some(max) = facts.somaxconn.filter(|max| *max < SOMAXCONN_MIN) {
-            let what = format!("net.core.somaxconn is {max}: so few connections can wait to be accepted");
-            let todo = "sysctl -w net.core.somaxconn=4096, and write it to /etc/sysctl.d; then start the gateway again";
-            self.add(Level::Warning, QUEUES, what, "sysctl net.core.somaxconn", todo);
-        }
-        for Listening { address, waiting, .. } in self.own(facts) {
-            if waiting >= WAITING_MAX {
-                let what = format!("{waiting} connections wait to be accepted at {address}");
-                let todo = "look whether its threads are busy (top -H), or descriptors are used up";
-                self.add(Level::Problem, QUEUES, what, "ss -ltn", todo);
-            }
-        }
-    }
-
-    /// The gateway's sockets that listen, as far as it can be known.
-    fn own(&self, facts: &Facts) -> Vec<Listening> {
-        let Some(status) = &facts.gateway else { return Vec::new() };
-        let is_own = |one: &&Listening| one.owner.as_ref().is_some_and(|owner| owner.pid == status.pid);
-        facts.listening.iter().filter(is_own).cloned().collect()
-    }
-
-    fn conntrack(&mut self, facts: &Facts) {
-        let Some([count, max]) = facts.conntrack else { return };
-        if let Some(level) = level_of(percent(count, max)) {
-            let what = format!(
-                "the firewall's table of connections has {count} of {max} entries: new connections are dropped when it is full"
-            );
-            let todo = "sysctl -w net.netfilter.nf_conntrack_max=…, or don't track the gateway's ports (nft: notrack)";
-            self.add(
-                level,
-                CONNTRACK,
-                what,
-                "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
-                todo,
-            );
-        }
-    }
-
-    fn clock(&mut self, facts: &Facts) {
-        let see = "timedatectl; chronyc tracking";
-        match facts.is_in_step {
-            Some(true) => {}
-            Some(false) => {
-                let what =
-                    "the clock is not kept in step: certificates, tokens and tickets depend on it".to_owned();
-                self.add(Level::Warning, CLOCK, what, see, "timedatectl set-ntp true, or start chrony");
-            }
-            None => {
-                let what =
-                    "nothing tells whether the clock is kept in step (in a container its host does that)"
-                        .to_owned();
-                self.add(Level::Note, CLOCK, what, see, "look at the host");
-            }
-        }
-    }
-
-    fn addresses(&mut self, facts: &Facts) {
-        let configured = facts.config.iter().flat_map(|config| config.listeners.iter().copied());
-        let said = facts
-            .gateway
-            .iter()
-            .flat_map(|status| status.listeners.iter().filter_map(|text| text.parse().ok()));
-        let mut listeners: Vec<SocketAddr> = configured.chain(said).collect();
-        listeners.sort_unstable();
-        listeners.dedup();
-        self.strangers(facts, &listeners);
-        self.families(facts, &listeners);
-    }
-
-    /// Other programs at the gateway's addresses.
-    fn strangers(&mut self, facts: &Facts, listeners: &[SocketAddr]) {
-        let status = facts.gateway.as_ref();
-        for Listening { address, owner, .. } in &facts.listening {
-            let Some(listener) = listeners.iter().find(|listener| overlaps(listener, address)) else {
-                continue;
-            };
-            let whose = match owner {
-                Some(Owner { pid, .. }) if status.is_some_and(|status| status.pid == *pid) => continue,
-                // Processes of a takeover, or of a gateway that another control socket belongs to.
-                Some(Owner { program, .. }) if status.is_some() && program == "wssgate" => continue,
-                Some(Owner { pid, program }) => format!("{program} (process {pid})"),
-                None if status.is_some() => continue, // probably the gateway itself
-                None => "a program that this user can't see".to_owned(),
-            };
-            let what =
-                format!("{whose} listens on {address}, which takes connections of the listener {listener}");
-            let see = format!("ss -ltnp 'sport = :{}'", address.port());
-            self.add(Level::Problem, ADDRESSES, what, &see, "stop it, or give the gateway another address");
-        }
-    }
-
-    /// IPv4 without IPv6, or the other way round.
-    fn families(&mut self, facts: &Facts, listeners: &[SocketAddr]) {
-        for listener in listeners.iter().filter(|listener| listener.ip() == Ipv6Addr::UNSPECIFIED) {
-            let port = listener.port();
-            if port != 0 && !listeners.iter().any(|other| other.port() == port && other.is_ipv4()) {
-                let what = format!(
-                    "{listener} takes no IPv4, whatever net.ipv6.bindv6only says, and nothing listens on 0.0.0.0:{port}"
-                );
-                let todo = format!("address = [\"0.0.0.0:{port}\", \"[::]:{port}\"] in the listener");
-                self.add(Level::Warning, ADDRESSES, what, "ss -ltn", todo);
-            }
-        }
-        let has_public_v4 = listeners.iter().any(|one| is_public(one.ip()) && one.is_ipv4());
-        let has_v6 = listeners.iter().any(|one| one.is_ipv6() && one.ip() != Ipv6Addr::LOCALHOST);
-        if has_public_v4
-            && !has_v6
-            && let Some((name, address)) = facts.names_with_ipv6.first()
-        {
-            let what = format!(
-                "{name} has the IPv6 address {address}, and the gateway listens on IPv4 alone: such clients wait, or fail"
-            );
-            let todo = "add \"[::]:443\" to the listener's address, or take the AAAA record away";
-            self.add(Level::Warning, ADDRESSES, what, &format!("dig AAAA {name}; ss -ltn"), todo);
-        }
-        if has_v6
-            && facts.has_ipv6 == Some(false)
-            && let Some((name, address)) = facts.names_with_ipv6.first()
-        {
-            let what =
-                format!("{name} has the IPv6 address {address}, and this machine has none that others reach");
-            let todo = "give the machine its address, or take the AAAA record away";
-            self.add(Level::Warning, ADDRESSES, what, "ip -6 address show scope global", todo);
-        }
-    }
 }
 
-fn is_public(ip: IpAddr) -> bool {
-    !ip.is_loopback()
-}
-
-/// Connections to the first may come to the second.
-fn overlaps(one: &SocketAddr, other: &SocketAddr) -> bool {
-    let is_any = |ip: IpAddr| ip == Ipv4Addr::UNSPECIFIED || ip == Ipv6Addr::UNSPECIFIED;
-    // A socket of both families listens on [::].
-    let same_family = one.is_ipv4() == other.is_ipv4() || other.ip() == Ipv6Addr::UNSPECIFIED;
-    one.port() == other.port()
-        && one.port() != 0
-        && same_family
-        && (one.ip() == other.ip() || is_any(one.ip()) || is_any(other.ip()))
+/// Where a client on this machine gets a certificate: at port 443, or at the first port that is listened on.
+fn tls_place(status: &Status) -> SocketAddr {
+    let own = |one: SocketAddr| match one.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (Ipv4Addr::LOCALHOST, one.port()).into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (Ipv6Addr::LOCALHOST, one.port()).into(),
+        _ => one,
+    };
+    let known = |one: &SocketAddr| one.port() != 0; // else the system has chosen it
+    let mut all = status.listeners.iter().filter_map(|text| text.parse().ok()).filter(known).map(own);
+    let first = all.clone().next();
+    all.find(|one| one.port() == 443).or(first).unwrap_or((Ipv4Addr::LOCALHOST, 443).into())
 }
 
 fn url(server: &str) -> String {

@@ -1,6 +1,7 @@
 //! Reads the facts. What can't be read is left out, so that the rest is still judged.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,14 +27,20 @@ const WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Names that are looked up.
 const NAMES_MAX: usize = 32;
+/// Says whether the kernel's clock is in step.
+const TIMEDATECTL: &str = "timedatectl";
 /// It exists as long as systemd-timesyncd keeps the clock in step.
 const TIMESYNC: &str = "/run/systemd/timesync/synchronized";
 
 /// All facts.
 pub(super) async fn gather(config: Option<PathBuf>, socket: &Path) -> Facts {
     let before = overflows();
-    let (gateway, (config, names), is_in_step, ()) =
-        tokio::join!(ask(socket), configured(config), in_step(), sleep(PAUSE));
+    let (gateway, (config, names), is_in_step, ()) = tokio::join!(
+        ask(socket),
+        configured(config),
+        in_step(Path::new(TIMESYNC), TIMEDATECTL),
+        sleep(PAUSE)
+    );
     let overflows = before.zip(overflows()).map(|(before, after)| [before, after]);
     let (gateway, silence) = match gateway {
         Ok(status) => (Some(status), String::new()),
@@ -83,7 +90,10 @@ async fn configured(file: Option<PathBuf>) -> (Option<ConfigFacts>, Vec<String>)
     let facts = ConfigFacts {
         file: shown,
         problems: Vec::new(),
-        warnings: candidate.warnings().map(hide).collect(),
+        certificate_warnings: candidate.loaded.warnings.iter().map(|one| hide(one.to_string())).collect(),
+        unresolved: candidate.unresolved.iter().cloned().map(hide).collect(),
+        absent: candidate.absent.iter().cloned().map(hide).collect(),
+        warnings: candidate.warnings_of_files().map(hide).collect(),
         expiring: expiring.into_iter().map(|expiry| expiry.to_string()).collect(),
         listeners: addresses(&candidate.config),
     };
@@ -95,11 +105,11 @@ fn addresses(config: &Config) -> Vec<SocketAddr> {
 }
 
 /// What keeps the clock says so: systemd-timesyncd by a file, and others as systemd is told by the kernel.
-async fn in_step() -> Option<bool> {
-    if fs::exists(TIMESYNC).unwrap_or_default() {
+async fn in_step(timesync: &Path, timedatectl: impl AsRef<OsStr>) -> Option<bool> {
+    if fs::exists(timesync).unwrap_or_default() {
         return Some(true);
     }
-    let mut command = Command::new("timedatectl");
+    let mut command = Command::new(timedatectl);
     command.args(["show", "--property=NTPSynchronized", "--value"]).kill_on_drop(true);
     let output = timeout(WAIT, command.output()).await.ok()?.ok()?;
     match output.stdout.trim_ascii() {
@@ -189,4 +199,28 @@ fn listening(sockets: &[TcpSocket]) -> Vec<Listening> {
 /// Of `socket:[4711]`.
 fn socket_inode(link: &Path) -> Option<u64> {
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// The clock of the machine is not for tests: here is a machine whose clock is said to be in step, and one whose is not.
+    #[tokio::test]
+    async fn what_keeps_the_clock_is_asked() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (program, file) = (directory.path().join("timedatectl"), directory.path().join("synchronized"));
+        assert_eq!(in_step(&file, &program).await, None, "nothing tells");
+        for (says, expect) in [("yes", Some(true)), ("no", Some(false)), ("", None)] {
+            let script =
+                format!("#!/bin/sh\n[ \"$*\" = 'show --property=NTPSynchronized --value' ] && echo {says}\n");
+            fs::write(&program, script).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(in_step(&file, &program).await, expect, "{says}");
+        }
+        fs::write(&file, "").unwrap();
+        assert_eq!(in_step(&file, &program).await, Some(true), "systemd-timesyncd says it first");
+    }
 }

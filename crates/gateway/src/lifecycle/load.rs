@@ -49,9 +49,15 @@ impl Candidate {
     /// Everything that is wrong and doesn't forbid to carry it out.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let certificates = self.loaded.warnings.iter().map(ToString::to_string);
-        let unresolved = self.unresolved.iter().chain(&self.sourceless).chain(&self.absent).cloned();
+        certificates
+            .chain(self.warnings_of_files())
+            .chain(self.unresolved.iter().chain(&self.absent).cloned())
+    }
+
+    /// Those of them that are neither of certificates nor of what is missing elsewhere.
+    pub fn warnings_of_files(&self) -> impl Iterator<Item = String> {
         let files = self.ticket_warning().into_iter().chain(self.cookie_warnings());
-        certificates.chain(self.across()).chain(files).chain(unresolved)
+        self.across().into_iter().chain(files).chain(self.sourceless.iter().cloned())
     }
 
     /// What an operator should know of the files with keys of cookies.

@@ -1,4 +1,7 @@
+use std::net::Ipv4Addr;
+
 use super::*;
+use crate::doctor::facts::{Descriptors, Listening, Owner, Towards};
 use crate::ops::control::protocol::{ExpiryInfo, NameInfo, ServerInfo, UpstreamInfo};
 
 fn address(text: &str) -> SocketAddr {
@@ -114,6 +117,18 @@ fn each_thing_is_found() {
     check_status(expires(3), Warning, CERTIFICATES, "expires in 3 days");
     check_status(expires(-1), Problem, CERTIFICATES, "HAS EXPIRED");
     fine(|facts| expires(30)(facts.gateway.as_mut().unwrap()));
+    for (listeners, place) in [
+        (&["0.0.0.0:80", "127.0.0.3:443"][..], "127.0.0.3:443"),
+        (&["0.0.0.0:8443"], "127.0.0.1:8443"),
+        (&["unix:/run/x.sock"], "127.0.0.1:443"),
+    ] {
+        let finding = only(|facts| {
+            let status = facts.gateway.as_mut().unwrap();
+            status.listeners = listeners.iter().map(ToString::to_string).collect();
+            expires(3)(status);
+        });
+        assert!(finding.see.contains(&format!("-connect {place} -servername a.test ")), "{}", finding.see);
+    }
     check(
         |facts| facts.descriptors = Some(Descriptors { used: 850, max: 1000 }),
         Warning,
@@ -193,17 +208,19 @@ fn what_the_configuration_says() {
         ":1:1",
     );
     check(
-        config(|config| config.warnings = vec!["the certificate of its issuer X is missing".into()]),
+        config(|config| config.certificate_warnings = vec!["its issuer X is missing".into()]),
         Warning,
         CERTIFICATES,
         "missing",
     );
     check(
-        config(|config| config.warnings = vec!["chat.internal can't be resolved".into()]),
+        config(|config| config.unresolved = vec!["chat.internal can't be resolved".into()]),
         Warning,
         NAMES,
         "chat",
     );
+    check(config(|config| config.absent = vec!["there is no socket".into()]), Warning, SERVERS, "no socket");
+    check(config(|config| config.warnings = vec!["no route".into()]), Warning, CONFIGURATION, "no route");
     check(
         config(|config| config.expiring = vec!["a.test expires in 5 days".into()]),
         Warning,
