@@ -26,6 +26,9 @@ use support::{PATIENCE, full_size};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
+#[path = "scale/watched.rs"]
+mod watched;
+
 const WSSGATE: &str = env!("CARGO_BIN_EXE_wssgate");
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         trial("a_backend_that_is_killed_hurts_its_own_sessions_only", a_killed_backend),
         trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
         trial("any_number_of_sessions_is_listed_and_none_notices", listed_sessions),
+        trial("any_number_of_sessions_is_watched_and_none_notices", watched::watched_sessions),
     ];
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
 }
