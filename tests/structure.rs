@@ -104,7 +104,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["log"],
             &["certificates"],
             &["shared"],
-            &["drain", "opened", "otherwise"],
+            &["drain", "opened", "otherwise", "threads"],
             &["answer"],
             &["http1", "http2"],
             &["connection"],

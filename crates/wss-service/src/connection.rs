@@ -16,6 +16,7 @@ use crate::handler::Handler;
 use crate::log;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::threads::Threads;
 use crate::{http1, http2};
 
 /// Clients that have sent nothing yet, at most. For one more, the one that has waited longest goes.
@@ -33,6 +34,8 @@ pub(crate) struct Door<H> {
     pub(crate) silent: Waiting,
     /// Places for connections; `None`: there is no bound.
     pub(crate) places: Option<Arc<Semaphore>>,
+    /// What serves them.
+    pub(crate) threads: Threads,
 }
 
 /// Accepts connections until the service drains.
@@ -55,7 +58,7 @@ pub(crate) async fn accept<H: Handler>(door: Arc<Door<H>>, listener: TcpListener
         match accepted {
             Ok((tcp, peer)) => {
                 is_short = false;
-                door.shared.end.tasks.spawn(serve_or_cut(door.clone(), tcp, peer, place));
+                begin(&door, tcp, peer, place);
             }
             Err(e) if is_client_gone(&e) => {}
             // No descriptor or no memory is left.
@@ -71,6 +74,29 @@ pub(crate) async fn accept<H: Handler>(door: Arc<Door<H>>, listener: TcpListener
             }
         }
     }
+}
+
+/// Has the connection served, by the thread whose turn it is.
+fn begin<H: Handler>(
+    door: &Arc<Door<H>>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: Option<OwnedSemaphorePermit>,
+) {
+    let tasks = &door.shared.end.tasks;
+    let Some(runtime) = door.threads.next() else {
+        tasks.spawn(serve_or_cut(door.clone(), tcp, peer, place));
+        return;
+    };
+    let door = door.clone();
+    let task = async move {
+        // A socket is told of its events by the runtime that it was made for.
+        match tcp.into_std().and_then(TcpStream::from_std) {
+            Ok(tcp) => serve_or_cut(door, tcp, peer, place).await,
+            Err(e) => log::no_connection(peer, &e),
+        }
+    };
+    tasks.spawn_on(task, runtime);
 }
 
 /// It was gone before it was accepted.

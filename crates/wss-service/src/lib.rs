@@ -56,12 +56,13 @@
 //!
 //! # What is not there yet
 //!
-//! Compression (permessage-deflate), groups that span processes, headers of the PROXY protocol, one runtime for each core,
-//! and opening a session from within another server's handler.
+//! Compression (permessage-deflate), groups that span processes, headers of the PROXY protocol, and opening a session from
+//! within another server's handler.
 //!
 //! # Versions
 //!
-//! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread. There are no feature flags.
+//! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread, or a runtime for each core
+//! ([`Service::threads`]). There are no feature flags.
 
 mod answer;
 mod body;
@@ -88,6 +89,7 @@ mod session;
 mod settings;
 mod shared;
 mod stream;
+mod threads;
 
 pub use frame_core::outcome::Ended;
 pub use frame_core::violation::Violation;

@@ -32,6 +32,7 @@ use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::shared::{End, Rules, Shared};
+use crate::threads::Threads;
 
 /// Connections that wait in the system's queue until they are accepted: when a server starts again, all clients come at
 /// once. The system has a bound of its own (`net.core.somaxconn`).
@@ -44,8 +45,8 @@ pub enum ServeError {
     /// There is no socket to accept on.
     #[error("nothing listens: call Service::bind, or Service::listen with a socket")]
     NoListener,
-    /// The runtime has no room for a socket or a signal; or there is no runtime of tokio with IO and time.
-    #[error("a socket can't be used: {0}")]
+    /// The system has no room for a socket, a signal or a thread; or there is no runtime of tokio with IO and time.
+    #[error("a socket or a thread can't be used: {0}")]
     Io(#[from] io::Error),
     /// TLS can't be set up.
     #[error(transparent)]
@@ -71,6 +72,7 @@ pub struct Service<H = Closures> {
     settings: Settings,
     rules: Rules,
     hub: Hub,
+    threads: usize,
 }
 
 impl Service {
@@ -99,6 +101,7 @@ impl Service {
             settings: Settings::default(),
             rules: Rules::default(),
             hub: Hub::default(),
+            threads: 0,
         }
     }
 
@@ -140,8 +143,8 @@ impl Service {
     /// The same service with a handler of the program's own, in place of closures.
     #[must_use]
     pub fn handler<H: Handler>(self, handler: H) -> Service<H> {
-        let Self { listeners, certificates, handler: _, settings, rules, hub } = self;
-        Service { listeners, certificates, handler, settings, rules, hub }
+        let Self { listeners, certificates, handler: _, settings, rules, hub, threads } = self;
+        Service { listeners, certificates, handler, settings, rules, hub, threads }
     }
 }
 
@@ -163,6 +166,15 @@ impl<H: Handler> Service<H> {
     #[must_use]
     pub fn certificates(mut self, certificates: Certificates) -> Self {
         self.certificates = Some(certificates);
+        self
+    }
+
+    /// Serves on so many threads, each with a runtime of its own: one for each core makes use of all of them. Connections are
+    /// dealt to them in turn, and stay; handlers run there. Without this call, or with 0, the runtime that calls
+    /// [`Self::run`] serves.
+    #[must_use]
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = count;
         self
     }
 
@@ -306,7 +318,7 @@ impl<H: Handler> Service<H> {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let Self { listeners, certificates, handler, settings, rules, hub } = self;
+        let Self { listeners, certificates, handler, settings, rules, hub, threads } = self;
         if listeners.is_empty() {
             return Err(ServeError::NoListener);
         }
@@ -338,10 +350,11 @@ impl<H: Handler> Service<H> {
             certificates,
             end: end.clone(),
         });
-        let silent = Waiting::new(SILENT_MAX);
-        let door = Arc::new(Door { shared: shared.clone(), acceptor, silent, places });
         let _cut = end.cut.clone().drop_guard(); // also if this is dropped
         let _draining = end.draining.clone().drop_guard();
+        let threads = Threads::start(threads, &end)?;
+        let silent = Waiting::new(SILENT_MAX);
+        let door = Arc::new(Door { shared: shared.clone(), acceptor, silent, places, threads });
         for listener in listeners {
             end.tasks.spawn(accept(door.clone(), listener));
         }

@@ -32,6 +32,8 @@ mod end;
 mod groups;
 #[path = "service/sessions.rs"]
 mod sessions;
+#[path = "service/threads.rs"]
+mod threads;
 #[path = "service/tls.rs"]
 mod tls;
 
