@@ -64,6 +64,11 @@
 //! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread, or a runtime for each core
 //! ([`Service::threads`]). There are no feature flags.
 
+// The readme has the same fifteen lines.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod answer;
 mod body;
 mod certificates;
