@@ -308,20 +308,26 @@ async fn what_changes_something_needs_actions_and_the_token() {
 #[tokio::test]
 async fn what_peers_send_is_never_markup() {
     let routes = format!(
-        "[[route]]\nname = \"in\"\npath = \"/in\"\nservice = \"echo\"\n[route.access.basic]\nfile = \"users\"\n{ECHO}"
+        "[[route]]\nname = \"in\"\npath = \"/in\"\nservice = \"echo\"\n[route.access.basic]\nfile = \"users\"\n\
+         {ECHO}"
     );
     let setup = Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"]);
     // Its password is "x".
     let user = "<svg/onload=alert(2)>";
     let hash = "{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=";
     std::fs::write(setup.path().join("users"), format!("{user}:{hash}\n")).unwrap();
-    let gateway = setup.start(&config("", &(routes + HERE)));
+    let gateway = setup.start(&config("trusted_proxies = [\"127.0.0.0/8\"]", &(routes + HERE)));
     let admin = gateway.admin();
     let password = base64(&format!("{user}:x"));
     let _live = open(&gateway, "/in", &format!("Authorization: Basic {password}\r\n")).await;
     let path = "/%3Cscript%3Ealert(3)%3C/script%3E<script>alert(4)</script>".replace(['<', '>'], "%3C");
-    let fields = format!("User-Agent: {MARKUP}\r\nX-Request-Id: {MARKUP}\r\nSec-WebSocket-Protocol: a.b\r\n");
-    let mut ended = open(&gateway, &path, &fields).await;
+    let path = path + "\"onmouseover='alert(8)'&";
+    let fields =
+        "Sec-WebSocket-Protocol: a.b'&\r\nUser-Agent: <b>\r\nX-Request-Id: <b>\r\nX-Forwarded-For: <b>\r\n";
+    // What can't be a name is refused before it is shown anywhere.
+    let mut io = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    assert_eq!(ask(&mut io, handshake("<b>", "/", fields)).await.status(), 400);
+    let mut ended = open(&gateway, &path, fields).await;
     let reason = [&1000u16.to_be_bytes()[..], MARKUP.as_bytes()].concat();
     ended.send(CLOSE, reason).await;
     ended.receive().await;
@@ -329,13 +335,16 @@ async fn what_peers_send_is_never_markup() {
     let search = "/sessions?q=%3Cscript%3Ealert(5)%3C/script%3E%22%20autofocus%20onfocus=alert(6)%20x=%22&sort=%3Cb%3E";
     for path in ["/", "/sessions", "/sessions/1", "/sessions/2", "/sessions?q=svg", search] {
         let page = get(admin, path).await.text();
-        for markup in ["<script>alert", "<img/src", "<svg/onload", "\" autofocus onfocus"] {
+        for markup in
+            ["<script>alert", "<img/src", "<svg/onload", "\" autofocus onfocus", "\"onmouseover", "<b>"]
+        {
             assert!(!page.contains(markup), "{path}: {markup} in {page}");
         }
     }
     let page = get(admin, "/").await.text();
     assert!(page.contains("&lt;img/src=x/onerror=alert(1)&gt;"), "the reason of the Close is shown: {page}");
     assert!(page.contains("%3Cscript%3Ealert(3)"), "and the path, as it came: {page}");
+    assert!(page.contains("&quot;onmouseover='alert(8)'&amp;"), "{page}");
     assert!(get(admin, "/sessions").await.text().contains("&lt;svg/onload=alert(2)&gt;"), "and the subject");
     let all = json_of(admin, "/status.json").await;
     assert!(all["ended"][0]["cause"].as_str().unwrap().contains("<img/src=x/onerror=alert(1)>"), "{all}");

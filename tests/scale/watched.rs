@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::full_size;
 use support::gateway::{Gateway, Setup, config};
 use support::swarm::{Clients, Plan, SERVER_NAME};
-use support::ws::WebSocket;
+use support::ws::{PING, PONG, WebSocket};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
@@ -121,6 +121,10 @@ fn viewer(gateway: &Gateway, n: usize, total: usize, stop: Arc<AtomicBool>) -> J
             let mut views = 0;
             while !stop.load(Ordering::Relaxed) {
                 let frame = socket.receive().await.unwrap();
+                if frame.b0 == PING {
+                    socket.send(PONG, frame.payload).await;
+                    continue;
+                }
                 let message: Value = serde_json::from_slice(&frame.payload).unwrap();
                 let title = message["title"].as_str().unwrap();
                 assert!(title.replace(',', "").contains(&format!("{total} sessions")), "{title}");
