@@ -103,7 +103,7 @@ impl Scene {
             listener: "test".into(),
             tls: None,
             redirect: Redirect::No,
-            limits: ClientLimits::DEFAULT,
+            limits: ClientLimits::DEFAULT.into(),
             worker: self.worker.clone(),
             slot: ConnectionSlot::new(&self.worker.quotas),
             own: OnceLock::new(),

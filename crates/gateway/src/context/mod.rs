@@ -263,8 +263,8 @@ pub struct Connection {
     pub listener: Arc<str>,
     /// Whether its requests are sent to `https://`.
     pub redirect: Redirect,
-    /// How long it is waited for.
-    pub limits: ClientLimits,
+    /// How long it is waited for. The listener's: idle sessions keep a connection's facts.
+    pub limits: Arc<ClientLimits>,
     /// Where it lives.
     pub worker: Arc<Worker>,
     /// It counts until its session ends, which keeps it alive.
@@ -273,6 +273,9 @@ pub struct Connection {
     /// with it. Made when they are needed.
     pub own: OnceLock<Arc<Pool>>,
 }
+
+// Each idle session keeps one, too.
+const _: () = assert!(size_of::<Connection>() <= 176);
 
 impl Connection {
     /// The port of the client with this address; `None`: it is at another proxy, or at a Unix socket.

@@ -144,7 +144,7 @@ async fn serve_client(
         _ => handshake(&worker, &state, tcp, peer, deadline).await,
     };
     let Some((stream, tls, alpn)) = handshaken else { return };
-    let (listener, limits) = (state.name.clone(), state.limits);
+    let (listener, limits) = (state.name.clone(), state.limits.clone());
     let connection =
         Connection { peer, local, tls, listener, redirect, limits, worker, slot, own: OnceLock::new() };
     let connection = Arc::new(connection);

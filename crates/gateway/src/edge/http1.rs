@@ -48,7 +48,7 @@ const UNREAD_MAX: u64 = 8 * 1024;
 
 /// Serves the requests of a connection, one after the other, until it ends or is upgraded.
 pub async fn serve<T: Transport>(connection: Arc<Connection>, transport: T) {
-    let limits = connection.limits;
+    let limits = *connection.limits;
     let interim = Arc::new(Interim::default());
     let keeps_names = connection.worker.site().keeps_names;
     let io = StallTimeout::new(transport);

@@ -86,7 +86,7 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, mut transport: T, 
 }
 
 async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websockets: bool) {
-    let (peer, limits) = (connection.peer, connection.limits);
+    let (peer, limits) = (connection.peer, *connection.limits);
     let flooded = Arc::<AtomicBool>::default();
     let (io, turn_end) = in_turns(Counted::new(StallTimeout::new(io), flooded.clone()));
     let mut builder = Builder::new();

@@ -19,7 +19,7 @@ pub struct ListenerState {
     /// `None`: plain text.
     pub acceptor: Option<Acceptor>,
     /// How long clients are waited for.
-    pub limits: ClientLimits,
+    pub limits: Arc<ClientLimits>,
     /// WebSockets may be opened over HTTP/2 (RFC 8441).
     pub websocket_over_http2: bool,
     /// Balancers whose connections begin with a header of the PROXY protocol.

@@ -194,7 +194,7 @@ impl Site {
                     Arc::new(ListenerState {
                         name: listener.name.clone(),
                         acceptor: listener.tls.as_ref().map(new).transpose()?,
-                        limits: listener.limits,
+                        limits: listener.limits.into(),
                         websocket_over_http2: listener.websocket_over_http2,
                         proxy_protocol: Networks::new(&listener.proxy_protocol),
                         redirect: listener.redirect,

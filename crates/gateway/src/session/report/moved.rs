@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, Version};
@@ -20,6 +20,9 @@ use crate::site::route::Route;
 use crate::site::server::Assignment;
 use crate::telemetry::record::ServerTimes;
 use crate::upstream::body::UploadProgress;
+
+/// Of the connection of a moved session, which reads no more requests.
+static NO_REQUESTS: LazyLock<Arc<ClientLimits>> = LazyLock::new(|| ClientLimits::DEFAULT.into());
 
 /// How a session counts as one of its client's: by this value of a field, or by its address.
 #[derive(Debug, Default)]
@@ -139,7 +142,7 @@ impl Report {
                 peer,
                 local,
                 tls,
-                limits: ClientLimits::DEFAULT,
+                limits: NO_REQUESTS.clone(),
                 redirect: Redirect::No,
                 worker: worker.clone(),
                 slot: ConnectionSlot::new(&worker.quotas), // it has its place already
