@@ -96,7 +96,7 @@ mod shared;
 mod stream;
 mod threads;
 
-pub use frame_core::outcome::Ended;
+pub use frame_core::outcome::{Ended, RoundTrips};
 pub use frame_core::violation::Violation;
 pub use http::request::Parts;
 pub use http::{HeaderMap, Request, Response, StatusCode, Version};

@@ -238,6 +238,18 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
+    /// Waits until nothing more is taken in.
+    pub(crate) async fn over(&self) {
+        loop {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable(); // before the look
+            if self.is_over() {
+                return;
+            }
+            room.await;
+        }
+    }
+
     /// Moves frames to the sink while it has room. The task of `cx` is woken when there are more.
     pub(crate) fn take_into(&self, sink: &mut impl Sink, cx: &Context<'_>) -> Left {
         let mut state = self.lock();

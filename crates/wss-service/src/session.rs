@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use frame_core::endpoint::{MessageKind, SharedFrame};
 use frame_core::handle::SessionHandle;
+use frame_core::outcome::RoundTrips;
 use http::{HeaderMap, HeaderName, Version};
 
 use crate::client::{Link, Opening, Tls};
@@ -181,6 +182,25 @@ impl Session {
     /// [`SendError::Full`] if the outbox is, [`SendError::Over`] if the session is over.
     pub fn ping(&self, payload: impl Into<Bytes>) -> Result<(), SendError> {
         self.0.outbox.offer_control(&SharedFrame::ping(payload.into()))
+    }
+
+    /// How long the client took to answer the service's pings ([`Settings::ping_interval`](crate::Settings::ping_interval)).
+    /// `None`: it has answered none yet, or the session is over.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn round_trips(&self) -> Option<RoundTrips> {
+        loop {
+            let answer = self.0.handle.request_snapshot();
+            let answered = tokio::select! {
+                answered = answer => answered,
+                () = self.0.outbox.over() => return None,
+            };
+            if let Ok(snapshot) = answered {
+                return snapshot.pings;
+            }
+            // Another task has asked at the same time, and got the answer.
+        }
     }
 
     /// Ends the session when all that was sent before has left. A reason has at most 123 bytes; more are cut off. Of

@@ -208,3 +208,22 @@ async fn connections_have_places_where_they_are_bounded() {
     second.echoes("second").await;
     assert!(session.is_over(), "a program that keeps it keeps no place");
 }
+
+#[tokio::test]
+async fn round_trips_of_pings_are_known_until_the_session_is_over() {
+    let settings = Settings { ping_interval: Some(Duration::from_millis(20)), ..Settings::default() };
+    let running = start(bind().settings(settings).on_message(echo));
+    let mut client = running.open("/").await;
+    until(async || running.hub.count(To::All) == 1).await;
+    let session = running.hub.sessions(To::All).remove(0);
+    let ping = soon(client.receive()).await.unwrap();
+    assert_eq!(ping.b0, 0x89);
+    assert_eq!(soon(session.round_trips()).await, None, "none was answered");
+    client.send(0x8A, &ping.payload).await;
+    until(async || session.round_trips().await.is_some()).await;
+    let (one, other) = soon(async { tokio::join!(session.round_trips(), session.round_trips()) }).await;
+    assert!(one.is_some_and(|times| times.min_us <= times.last_us) && other.is_some());
+    drop(client);
+    until(async || session.is_over()).await;
+    assert_eq!(soon(session.round_trips()).await, None);
+}
