@@ -74,7 +74,7 @@ pub fn connection_of(config: &Config, answer: &'static [u8], backends: usize) ->
         listener: "bench".into(),
         tls: None,
         redirect: Redirect::No,
-        limits: ClientLimits::DEFAULT,
+        limits: Arc::new(ClientLimits::DEFAULT),
         slot: ConnectionSlot::new(&worker.quotas),
         worker,
         own: OnceLock::new(),
