@@ -74,10 +74,33 @@ struct Shared {
     word: AtomicU64,
     /// Of the session's task.
     waker: Mutex<Option<Waker>>,
-    question: Mutex<Option<oneshot::Sender<Snapshot>>>,
+    /// What was asked last.
+    question: Mutex<Option<Box<Question>>>,
     /// Since when a peer has taken nothing of what waits for it, in milliseconds since [`EPOCH`] and one;
     /// 0: nothing waits.
     stalled: AtomicU64,
+}
+
+/// A question that has no answer yet, and those before it.
+#[derive(Debug)]
+struct Question {
+    reply: oneshot::Sender<Snapshot>,
+    earlier: Option<Box<Question>>,
+}
+
+impl Question {
+    /// Takes out those whose askers have gone.
+    fn prune(mut first: Option<Box<Self>>) -> Option<Box<Self>> {
+        let mut kept = None;
+        while let Some(mut question) = first {
+            first = question.earlier.take();
+            if !question.reply.is_closed() {
+                question.earlier = kept.take();
+                kept = Some(question);
+            }
+        }
+        kept
+    }
 }
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -165,12 +188,14 @@ impl SessionHandle {
         order_in(self.0.word.fetch_or(DEPARTED, Ordering::AcqRel))
     }
 
-    /// Asks the session for a [`Snapshot`]. No answer comes from a session that is over, or that is asked again
-    /// before it has answered.
+    /// Asks the session for a [`Snapshot`]. Several may ask at the same time. No answer comes from a session that is over.
     #[must_use]
     pub fn request_snapshot(&self) -> oneshot::Receiver<Snapshot> {
         let (reply, answer) = oneshot::channel();
-        *lock(&self.0.question) = Some(reply);
+        let mut question = lock(&self.0.question);
+        let earlier = Question::prune(question.take());
+        *question = Some(Box::new(Question { reply, earlier }));
+        drop(question);
         self.0.word.fetch_or(SNAPSHOT_REQUESTED, Ordering::AcqRel);
         self.wake();
         answer
@@ -315,8 +340,16 @@ impl SessionHandle {
             return;
         }
         self.0.word.fetch_and(!SNAPSHOT_REQUESTED, Ordering::AcqRel);
-        if let Some(reply) = lock(&self.0.question).take() {
-            let _ = reply.send(tell());
+        let asked = lock(&self.0.question).take();
+        let Some(mut question) = asked else { return };
+        let snapshot = tell();
+        loop {
+            let Question { reply, earlier } = *question;
+            let _ = reply.send(snapshot);
+            match earlier {
+                Some(earlier) => question = earlier,
+                None => return,
+            }
         }
     }
 
@@ -467,13 +500,16 @@ mod tests {
         let handle = SessionHandle::new();
         handle.answer_snapshot(|| panic!("it was not asked for"));
         let mut answer = handle.request_snapshot();
+        let mut other = handle.request_snapshot();
+        drop(handle.request_snapshot());
         assert_eq!(handle.order(), None);
         let order = Order { code: 1001, mode: EndMode::Now };
         handle.end(order);
         assert_eq!(handle.order(), Some(order));
         let snapshot = Snapshot { idle: Duration::from_secs(7), ..Snapshot::default() };
         handle.answer_snapshot(|| snapshot);
-        assert_eq!((answer.try_recv(), handle.order()), (Ok(snapshot), Some(order)));
+        assert_eq!((answer.try_recv(), other.try_recv()), (Ok(snapshot), Ok(snapshot)));
+        assert_eq!(handle.order(), Some(order));
         handle.answer_snapshot(|| panic!("it is answered"));
         let mut unanswered = handle.request_snapshot();
         drop(handle);

@@ -24,8 +24,8 @@ pub(crate) fn ids(overview: &Overview) -> Vec<u64> {
     ids
 }
 
-/// Asks the sessions with these ids, [`SESSIONS_AT_ONCE`] at most. Those that have ended are left out. A question takes the
-/// place of one before it, so one task asks at a time.
+/// Asks the sessions with these ids, [`SESSIONS_AT_ONCE`] at most. Those that have ended are left out. One task asks at a
+/// time, so that many viewers wake no session more often than one.
 pub(crate) async fn ask(overview: &Overview, ids: &[u64]) -> Vec<SessionInfo> {
     let _one_at_a_time = overview.asking.lock().await;
     let asked: Vec<_> = ids
