@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::close::Close;
 use frame_core::outcome::{Cause, Exit, Outcome, Party, RoundTrips, Traffic, Waits};
 use gateway::command::log::{self, Format};
-use gateway::config::{AccessFormat, AccessTarget};
+use gateway::config::{AccessFormat, AccessTarget, SessionLines};
 use gateway::internals::{AccessLog, Kind, Record, ServerTimes, Sink, begin_worker};
 use gateway::site::route_id::RouteId;
 use http::{Method, StatusCode, Version};
@@ -70,7 +70,10 @@ fn lines(c: &mut Criterion) {
     for (name, format) in
         [("text", AccessFormat::Text), ("json", AccessFormat::Json), ("combined", AccessFormat::Combined)]
     {
-        log.settle(log.prepare(&AccessTarget::File("/dev/null".into()), Some(format)).unwrap());
+        log.settle(
+            log.prepare(&AccessTarget::File("/dev/null".into()), Some(format), SessionLines::default())
+                .unwrap(),
+        );
         group.bench_function(format!("request_{name}"), |b| b.iter(|| log.take(black_box(&request))));
         group.bench_function(format!("session_{name}"), |b| b.iter(|| log.take(black_box(&session))));
     }

@@ -108,6 +108,42 @@ async fn a_file_that_was_renamed_is_opened_again() {
     }
 }
 
+/// A session has the lines that are wanted of it, and they have the same id.
+#[tokio::test]
+async fn sessions_have_lines_when_they_open_and_every_so_often() {
+    let log = |sessions: &str| format!("{FILE}\nformat = \"json\"\nsessions = {sessions}");
+    let gateway = start(&log("[\"open\", \"every 1s\", \"end\"]"));
+    let io = gateway.connect_plain().await;
+    let mut socket = WebSocket::connect(io, "default.test", "/chat", "").await.unwrap().0;
+    socket.echoes("hello").await;
+    let read = || {
+        let text = fs::read_to_string(file(&gateway)).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    until(async || read().len() >= 3).await;
+    let lines = read();
+    let (opened, goes_on) = (&lines[0], &lines[1]);
+    assert_eq!((&opened["message"], &opened["path"]), (&"session opened".into(), &"/chat".into()));
+    assert_eq!((&opened["status"], &opened["received_messages"]), (&101.into(), &Value::Null));
+    assert_eq!((&goes_on["message"], &goes_on["received_bytes"]), (&"session goes on".into(), &5.into()));
+    let [first, second] = [1, 2].map(|n| lines[n]["duration_ms"].as_u64().unwrap());
+    assert!(first >= 900 && second >= first + 900, "{lines:?}");
+    // A reload changes what live sessions have.
+    gateway.write_config(&config(&log("[]"), ECHO));
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    let other = session(&gateway);
+    other.await;
+    gateway.write_config(&config(&log("\"end\""), ECHO));
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    socket.close(1000).await;
+    socket.expect_close(1000).await;
+    until(async || read().last().is_some_and(|line| line["message"] == "session")).await;
+    let lines = read();
+    assert!(lines.iter().all(|line| line["id"] == lines[0]["id"]), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line["message"] == "session").count(), 1);
+}
+
 #[tokio::test]
 async fn a_reload_sends_lines_elsewhere_or_is_refused() {
     let gateway = start("[log]\naccess = \"off\"");

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::context::authority;
 use crate::context::counts::{WorkerCounts, on_wake};
+use crate::context::progress::ProgressLines;
 use crate::context::recheck;
 use crate::context::registry::Registry;
 use crate::context::relief::{LOOK_INTERVAL, Relief};
@@ -181,6 +182,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     worker.counts.begin();
     let mut prune = interval(PRUNE_INTERVAL);
     let mut relief = Relief::default();
+    let mut lines = ProgressLines::new();
     let mut arrivals = Arrivals::default();
     // Not two of the tasks that the worker's end waits for.
     tokio::spawn(frame_core::fair_queue::run());
@@ -233,6 +235,7 @@ async fn run(worker: Arc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 worker.auth_pool.prune();
                 authority::end_expired(&worker.sessions, unix_secs());
                 recheck::begin_due(&worker);
+                lines.look(&worker);
                 worker.http2.prune();
                 relief.look(&worker.pressure, worker.share(), &worker.sessions);
             }

@@ -70,7 +70,7 @@ pub use self::reference::reference;
 pub use self::schema::schema;
 use self::top_level::TopLevel;
 pub use crate::net::listening::ListenAddress;
-pub use crate::telemetry::access::{AccessFormat, AccessTarget};
+pub use crate::telemetry::access::{AccessFormat, AccessTarget, SessionLines};
 
 impl Config {
     /// Reads and checks a file.

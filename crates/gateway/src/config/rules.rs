@@ -12,6 +12,7 @@ use tls_acceptor::Alpn;
 use upgrade_handler::origin::OriginPattern;
 
 use super::kind::CloseCode;
+use super::log::session_lines;
 use super::model::{Config, Listener, MEMORY_PER_WORKER_MIN, memory_min};
 use super::problem::Place;
 use crate::net::listening::ListenAddress;
@@ -188,6 +189,7 @@ pub(super) fn problems(config: &Config) -> Vec<String> {
         positive("drain_timeout", config.drain.timeout),
         positive("handover_wait", config.handover_wait),
         handover_wait(config.handover_wait),
+        session_lines(config.log.sessions, config.log.format),
         config.listeners.is_empty().then(|| NO_LISTENER.to_owned()),
         config.routes.is_empty().then(|| NO_ROUTE.to_owned()),
     ];

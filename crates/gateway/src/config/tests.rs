@@ -1199,3 +1199,35 @@ fn upstreams_and_what_is_wrong_with_them() {
         format!("{base}{}{route}", "[[upstream]]\nname = \"pool\"\nservers = \"http://a\"\n".repeat(2));
     assert!(parse(&twice).1[0].contains("another upstream has the name"), "{:?}", parse(&twice).1);
 }
+
+#[test]
+fn when_sessions_have_lines() {
+    let sessions = |lines: &str| {
+        let (config, problems) =
+            parse(&DOCUMENTED.replace("[certificates]", &format!("[log]\n{lines}\n[certificates]")));
+        (config.log.sessions, problems)
+    };
+    let second = Some(SECOND);
+    for (lines, open, end, every) in [
+        ("", false, true, None),
+        ("sessions = []", false, false, None),
+        ("sessions = \"every 1s\"", false, false, second),
+        ("sessions = [\"open\", \"end\", \"every 10m\"]", true, true, Some(600 * SECOND)),
+    ] {
+        assert_eq!(sessions(lines), (SessionLines { open, end, every }, vec![]), "{lines}");
+    }
+    let twice = "sessions = [\"every 1m\", \"every 2m\"]";
+    for (lines, expect) in [
+        (
+            "sessions = \"close\"",
+            "expected \"open\", \"end\" or \"every\" and a duration, such as \"every 10m\"",
+        ),
+        ("sessions = \"every 10\"", "a unit is missing in \"10\""),
+        ("sessions = \"every 500ms\"", "write \"every 1s\" or more"),
+        (twice, "\"every\" stands there twice"),
+        ("format = \"combined\"\nsessions = \"open\"", "\"combined\" has lines for what has ended alone"),
+    ] {
+        let problems = sessions(lines).1;
+        assert!(problems.len() == 1 && problems[0].contains(expect), "{lines}: {problems:?}");
+    }
+}

@@ -195,7 +195,7 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         server_sockets: d.take_sockets(),
         upstreams_unused: upstreams.unused(&routes),
         dns: dns::read(top.dns.map(|at| at.value)),
-        log: log::read(top.log.map(|at| at.value)),
+        log: log::read(d, top.log.map(|at| at.value)),
         routes,
     }
 }

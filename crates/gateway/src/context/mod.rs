@@ -5,6 +5,7 @@ pub(crate) mod counts;
 pub(crate) mod identity;
 pub(crate) mod idle;
 pub(crate) mod passwords;
+pub(crate) mod progress;
 pub(crate) mod quotas;
 pub(crate) mod recheck;
 pub(crate) mod redial;

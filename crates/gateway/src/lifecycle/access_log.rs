@@ -13,8 +13,8 @@ pub(super) fn prepare(
     config: &Config,
     problems: &mut Vec<Problem>,
 ) -> Option<PreparedAccess> {
-    let LogSettings { access, access_place, format } = &config.log;
-    match log.prepare(access, *format) {
+    let LogSettings { access, access_place, format, sessions } = &config.log;
+    match log.prepare(access, *format, *sessions) {
         Ok(prepared) => Some(prepared),
         Err(e) => {
             let what = match access {

@@ -235,6 +235,7 @@ impl Report {
             let counts = self.counts();
             counts.opened.one();
             counts.answer(self.status);
+            self.hand_over(Kind::Opened { id: self.id });
         }
         self.is_session = true;
         if let Some(server) = &mut self.server {

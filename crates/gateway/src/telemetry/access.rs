@@ -1,4 +1,4 @@
-//! The access log: a line for each request and session, when it is over.
+//! The access log: a line for each request and session, when it is over, and of sessions also before, if that is wanted.
 //!
 //! A gateway writes one for each request, so it is not an event of `tracing`: its fields go straight into a buffer of
 //! the worker's ([`super::pending`]), without an allocation or a lock. `--log` chooses by its level whether there is
@@ -8,17 +8,18 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::{Level, enabled, info, warn};
 
 use super::fields::TextFields;
-use super::line::{LineFormat, fields, is_warning, level, message};
+use super::line::{LineFormat, Subject, level};
 use super::log::{self, Destination};
 use super::log_file::{LogFile, Opened};
 use super::pending;
 use super::priority::priority;
-use super::record::{Record, Sink};
+use super::record::{Kind, Progress, Record, Sink};
 
 /// Where access lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,23 @@ pub enum AccessFormat {
     Combined,
 }
 
+/// When a session has a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLines {
+    /// When it has opened.
+    pub open: bool,
+    /// When it has ended.
+    pub end: bool,
+    /// Each time it has lived that much longer.
+    pub every: Option<Duration>,
+}
+
+impl Default for SessionLines {
+    fn default() -> Self {
+        Self { open: false, end: true, every: None }
+    }
+}
+
 /// Writes a line for each record. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct AccessLog(Arc<Shared>);
@@ -54,11 +72,17 @@ struct Shared {
 }
 
 #[derive(Debug)]
-enum Setting {
-    Off,
+struct Setting {
+    to: To,
+    sessions: SessionLines,
+}
+
+#[derive(Debug)]
+enum To {
+    Nowhere,
     /// To the log of the program that the gateway is a part of.
     Host,
-    To(Destination),
+    Destination(Destination),
 }
 
 /// What [`AccessLog::prepare`] has opened.
@@ -66,13 +90,15 @@ enum Setting {
 pub struct PreparedAccess {
     target: AccessTarget,
     format: Option<AccessFormat>,
+    sessions: SessionLines,
     file: Option<Opened>,
 }
 
 impl Default for Shared {
     /// To the log.
     fn default() -> Self {
-        let setting = log::destination().map_or(Setting::Host, Setting::To);
+        let to = log::destination().map_or(To::Host, To::Destination);
+        let setting = Setting { to, sessions: SessionLines::default() };
         Self { setting: ArcSwap::from_pointee(setting), file: Mutex::default() }
     }
 }
@@ -82,7 +108,12 @@ impl AccessLog {
     ///
     /// # Errors
     /// If the file can't be opened, or the operating system has no thread that writes it.
-    pub fn prepare(&self, target: &AccessTarget, format: Option<AccessFormat>) -> io::Result<PreparedAccess> {
+    pub fn prepare(
+        &self,
+        target: &AccessTarget,
+        format: Option<AccessFormat>,
+        sessions: SessionLines,
+    ) -> io::Result<PreparedAccess> {
         let file = match target {
             AccessTarget::File(path) => {
                 let mut file = self.0.file();
@@ -93,12 +124,12 @@ impl AccessLog {
             }
             AccessTarget::Off | AccessTarget::Log => None,
         };
-        Ok(PreparedAccess { target: target.clone(), format, file })
+        Ok(PreparedAccess { target: target.clone(), format, sessions, file })
     }
 
     /// From now on lines go where that says.
     pub fn settle(&self, prepared: PreparedAccess) {
-        let PreparedAccess { target, format, file: opened } = prepared;
+        let PreparedAccess { target, format, sessions, file: opened } = prepared;
         let log = log::destination();
         let like_others = log.as_ref().map_or(LineFormat::Text { has_colors: false }, |log| log.format);
         let is_to_log = target == AccessTarget::Log;
@@ -116,15 +147,15 @@ impl AccessLog {
         if let Some(file) = &*file {
             file.replace(opened);
         }
-        let setting = match (target, log, &*file) {
-            (AccessTarget::Log, Some(log), _) => Setting::To(Destination { format, ..log }),
-            (AccessTarget::Log, None, _) => Setting::Host,
+        let to = match (target, log, &*file) {
+            (AccessTarget::Log, Some(log), _) => To::Destination(Destination { format, ..log }),
+            (AccessTarget::Log, None, _) => To::Host,
             (AccessTarget::File(_), _, Some(file)) => {
-                Setting::To(Destination { queue: file.queue().clone(), format, prioritized: false })
+                To::Destination(Destination { queue: file.queue().clone(), format, prioritized: false })
             }
-            (AccessTarget::Off | AccessTarget::File(_), ..) => Setting::Off,
+            (AccessTarget::Off | AccessTarget::File(_), ..) => To::Nowhere,
         };
-        self.0.setting.store(Arc::new(setting));
+        self.0.setting.store(Arc::new(Setting { to, sessions }));
     }
 
     /// Opens the file again, if there is one: it has been renamed, and lines are to go to a new one of its name.
@@ -165,30 +196,58 @@ impl Shared {
     }
 }
 
-impl Sink for AccessLog {
-    fn take(&self, record: &Record<'_>) {
-        let is_warning = is_warning(record);
+impl Setting {
+    fn write(&self, of: &impl Subject) {
+        let is_warning = of.is_warning();
         // Each of the two is a look at one byte.
         if !(if is_warning { enabled!(Level::WARN) } else { enabled!(Level::INFO) }) {
             return;
         }
-        match &**self.0.setting.load() {
-            Setting::To(destination) => pending::line(&destination.queue, |out, stamp| {
+        match &self.to {
+            To::Destination(destination) => pending::line(&destination.queue, |out, stamp| {
                 if destination.prioritized {
                     out.push_str(priority(level(is_warning)));
                 }
-                destination.format.write(record, is_warning, stamp, out);
+                destination.format.write(of, is_warning, stamp, out);
             }),
-            Setting::Host => event(record, is_warning),
-            Setting::Off => {}
+            To::Host => event(of, is_warning),
+            To::Nowhere => {}
         }
+    }
+
+    /// It has an event of its own for sessions that open.
+    fn is_live(&self) -> bool {
+        matches!(&self.to, To::Destination(Destination { format: LineFormat::Live { .. }, .. }))
+    }
+}
+
+impl Sink for AccessLog {
+    fn take(&self, record: &Record<'_>) {
+        let setting = self.0.setting.load();
+        let is_wanted = match record.kind {
+            Kind::Request { .. } => true,
+            Kind::Opened { .. } => setting.sessions.open && !setting.is_live(),
+            Kind::Session { .. } => setting.sessions.end,
+        };
+        if is_wanted {
+            setting.write(record);
+        }
+    }
+
+    fn progress_interval(&self) -> Option<Duration> {
+        let setting = self.0.setting.load();
+        setting.sessions.every.filter(|_| !matches!(setting.to, To::Nowhere))
+    }
+
+    fn progress(&self, progress: &Progress<'_>) {
+        self.0.setting.load().write(progress);
     }
 }
 
 /// For the log of another program.
-fn event(record: &Record<'_>, is_warning: bool) {
-    let mut line = message(record).to_owned();
-    fields(record, &mut TextFields { out: &mut line, has_colors: false });
+fn event(of: &impl Subject, is_warning: bool) {
+    let mut line = of.message().to_owned();
+    of.fields(&mut TextFields { out: &mut line, has_colors: false });
     if is_warning {
         warn!("{line}");
     } else {

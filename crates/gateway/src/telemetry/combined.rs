@@ -34,6 +34,7 @@ pub(super) fn write(record: &Record<'_>, stamp: &Stamp, out: &mut String) {
     out.push(' ');
     let sent_bytes = match record.kind {
         Kind::Request { sent_bytes, .. } => Some(sent_bytes),
+        Kind::Opened { .. } => None,
         Kind::Session { outcome, .. } => outcome.map(|outcome| outcome.from_backend.payload_bytes),
     };
     match sent_bytes {

@@ -16,7 +16,10 @@ use tracing_subscriber::registry::LookupSpan;
 use super::fields::{Fields, write_millis};
 use super::peer::{cut, printable};
 
-const OPENED: &str = "session opened";
+/// What the line of a session says that has opened.
+pub(super) const OPENED: &str = "session opened";
+/// What the line of a session says that goes on.
+pub(super) const GOES_ON: &str = "session goes on";
 /// Where sessions are said to open: elsewhere their end is enough, and that is one line less for each.
 const OPENED_TARGET: &str = "wssgate::opened";
 /// What is shown if nothing else is asked for.
@@ -78,12 +81,16 @@ where
     }
 }
 
-/// Writes an access line, without its end: `message` says whether it is that of a request or of a session.
+/// Writes an access line, without its end: `message` says what it is about.
 pub(super) fn write(message: &str, values: &Values, has_colors: bool, out: &mut String) {
     let mut line = String::new();
     let shown = &mut Shown { out: &mut line, has_colors };
     // Writing into a `String` can't fail.
-    let _ = if message == "request" { request(shown, values) } else { closed(shown, values) };
+    let _ = match message {
+        "request" => request(shown, values),
+        GOES_ON => goes_on(shown, values),
+        _ => closed(shown, values),
+    };
     line.push('\n'); // the only one
     out.push_str(String::from_utf8_lossy(&printable(line.as_bytes(), has_colors)).trim_end_matches('\n'));
 }
@@ -107,16 +114,23 @@ fn closed(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
         write!(out.out, " with {}", fields.get("close_code"))?;
     }
     write!(out.out, " after {} ms", fields.get("duration_ms"))?;
-    if !fields.get("received_messages").is_empty() {
-        write!(
-            out.out,
-            ", {} received, {} sent",
-            count(fields.get("received_messages"), "message"),
-            fields.get("sent_messages")
-        )?;
-    }
+    messages(out, fields)?;
     // Of a Close there is nothing more to say than by whom it came, and its code.
     if fields.get("cause").starts_with("closed by ") { Ok(()) } else { cause(out, fields) }
+}
+
+fn goes_on(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
+    out.colored(BLUE, fields.get("route"))?;
+    write!(out.out, " open for {} ms by {}", fields.get("duration_ms"), fields.get("client"))?;
+    messages(out, fields)
+}
+
+fn messages(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
+    let [received, sent] = ["received_messages", "sent_messages"].map(|name| fields.get(name));
+    if received.is_empty() {
+        return Ok(());
+    }
+    write!(out.out, ", {} received, {sent} sent", count(received, "message"))
 }
 
 fn cause(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {

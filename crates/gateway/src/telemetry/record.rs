@@ -1,4 +1,4 @@
-//! What is known of a finished request or session, as plain values, and what takes it.
+//! What is known of a request or session, as plain values, and what takes it.
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -6,14 +6,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use frame_core::handle::RateLimit;
-use frame_core::outcome::Outcome;
+use frame_core::outcome::{Outcome, Snapshot};
 use http::{Method, StatusCode, Version};
 use tls_acceptor::Negotiated;
 use tokio::time::{Duration, Instant};
 
 use crate::site::route_id::RouteId;
 
-/// A finished request or session. Values from peers are as they came, and may be long.
+/// A finished request or session, or a session that has opened. Values from peers are as they came, and may be long.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     /// The address at the other end of the connection.
@@ -100,6 +100,11 @@ pub enum Kind<'a> {
         /// What went wrong.
         cause: Option<&'a str>,
     },
+    /// A session that has opened.
+    Opened {
+        /// Its number.
+        id: Option<u64>,
+    },
     /// A session that has ended.
     Session {
         /// Its number.
@@ -123,6 +128,31 @@ impl Record<'_> {
     }
 }
 
+/// A session that goes on: what it has carried so far, and what tells it from others. The rest was known when it opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Its number.
+    pub id: u64,
+    /// The address at the other end of the connection.
+    pub peer: SocketAddr,
+    /// The client's, which differs behind a trusted proxy.
+    pub client: IpAddr,
+    /// The version of HTTP, as it calls itself.
+    pub protocol: &'static str,
+    /// The route that serves it.
+    pub route: &'a RouteId,
+    /// `host:port` of the server that has it now.
+    pub backend: Option<&'a str>,
+    /// Whose it is, where its route finds that out.
+    pub subject: Option<&'a str>,
+    /// How often it has got another server; `None`: it has one for all its life.
+    pub redials: Option<u32>,
+    /// When its request came.
+    pub started: Instant,
+    /// What it has carried.
+    pub snapshot: &'a Snapshot,
+}
+
 /// The version of HTTP, as it calls itself.
 #[must_use]
 pub(crate) fn protocol(version: Version) -> &'static str {
@@ -137,6 +167,14 @@ pub(crate) fn protocol(version: Version) -> &'static str {
 pub trait Sink: Debug + Send + Sync {
     /// Takes one.
     fn take(&self, record: &Record<'_>);
+
+    /// How often it wants to know of each live session; `None`: never.
+    fn progress_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Takes a session that goes on.
+    fn progress(&self, _: &Progress<'_>) {}
 }
 
 /// Everything that takes records.
@@ -154,6 +192,19 @@ impl Sinks {
     pub fn take(&self, record: &Record<'_>) {
         for sink in &*self.0 {
             sink.take(record);
+        }
+    }
+
+    /// How often one of them wants to know of each live session; `None`: none does.
+    #[must_use]
+    pub fn progress_interval(&self) -> Option<Duration> {
+        self.0.iter().filter_map(|sink| sink.progress_interval()).min()
+    }
+
+    /// Gives `progress` to each of them.
+    pub fn progress(&self, progress: &Progress<'_>) {
+        for sink in &*self.0 {
+            sink.progress(progress);
         }
     }
 }

@@ -69,6 +69,10 @@ fn every_rule_is_asked_for_values() {
         (|c| c.drain.close_code = 1000, "drain_close_code: expected 1001"),
         (|c| c.drain.window = Duration::ZERO, "drain_window: expected more than no time"),
         (|c| c.drain.timeout = Duration::ZERO, "drain_timeout: expected more than no time"),
+        (
+            |c| c.log.sessions.every = Some(Duration::from_millis(999)),
+            "sessions: lines of a session come once a second at most",
+        ),
         (|c| c.listeners.clear(), "there is no [[listener]]"),
         (|c| c.routes.clear(), "there is no [[route]]"),
         (|c| c.listeners.push(c.listeners[0].clone()), "127.0.0.1:443 is listened on already"),
