@@ -7,13 +7,14 @@
 )]
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use support::gateway::{Gateway, Setup, config};
 use support::http1::ask;
 use support::ws::WebSocket;
-use support::{logfmt, until};
+use support::{PATIENCE, logfmt, until};
 
 const ECHO: &str = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.3:0\"";
@@ -106,6 +107,64 @@ async fn a_file_that_was_renamed_is_opened_again() {
         gateway.signal("USR1");
         gateway.wait_nth("the access log has been opened again", n + usize::from(signal == "USR1"));
     }
+}
+
+/// The socket plays `/dev/log`.
+#[tokio::test]
+async fn the_systems_log_gets_lines_and_may_be_slow_or_gone() {
+    const LINES: usize = 600;
+    let routes = format!("{ECHO}[[route]]\npath = \"/down\"\nproxy = \"http://127.0.0.1:1\"\n");
+    let gateway = setup().start(&config(&format!("{ADMIN}\n[log]\naccess = \"off\""), &routes));
+    let path = gateway.path().join("log.sock");
+    let lines = format!("{ADMIN}\n[log]\naccess = \"syslog:./log.sock\"\nformat = \"json\"");
+    gateway.write_config(&config(&lines, &routes));
+    let refused = gateway.reload();
+    assert!(refused["first"].as_str().unwrap().contains("log.sock: the system's log can't be reached"), "{refused}");
+    let bind = || {
+        let _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let read = |socket: &UnixDatagram| {
+        let mut datagram = [0; 8192];
+        let len = socket.recv(&mut datagram).unwrap();
+        String::from_utf8(datagram[..len].to_vec()).unwrap()
+    };
+    let socket = bind();
+    assert_eq!(gateway.reload()["message"], "reloaded");
+    for (path, priority, status) in [("/a\"b", 30, 426), ("/down", 28, 502)] {
+        get(&gateway, path).await;
+        let datagram = read(&socket);
+        let head = format!("<{priority}>wssgate[{}]: ", gateway.pid());
+        let line: Value = serde_json::from_str(datagram.strip_prefix(&head).unwrap()).unwrap();
+        assert_eq!((&line["path"], &line["status"]), (&path.into(), &status.into()), "{datagram}");
+    }
+    // It takes nothing for a while: the gateway goes on, and no line is lost.
+    let mut io = gateway.connect_plain().await;
+    for n in 0..LINES {
+        ask(&mut io, format!("GET /{n} HTTP/1.1\r\nHost: default.test\r\n\r\n")).await;
+    }
+    for n in 0..LINES {
+        let datagram = read(&socket);
+        assert!(datagram.contains(&format!("\"path\":\"/{n}\"")), "{n}: {datagram}");
+    }
+    assert_eq!(gateway.metric("wssgate_log_lines_lost_total").await, 0);
+    // It begins anew, and then it is gone.
+    drop(socket);
+    let socket = bind();
+    get(&gateway, "/again").await;
+    assert!(read(&socket).contains("/again"));
+    drop(socket);
+    fs::remove_file(&path).unwrap();
+    get(&gateway, "/lost").await;
+    gateway.wait("the access log can't be written: its lines are lost");
+    until(async || gateway.metric("wssgate_log_lines_lost_total").await == 1).await;
+    let socket = bind();
+    get(&gateway, "/kept").await;
+    assert!(read(&socket).contains("/kept"));
+    gateway.signal("USR1");
+    gateway.wait("SIGUSR1: the access log is no file, so there is nothing to open again");
 }
 
 /// A session has the lines that are wanted of it, and they have the same id.

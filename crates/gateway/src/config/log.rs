@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::document::Document;
-use super::kind::{File, List, OneOf, Show, Text, Words};
+use super::kind::{File, List, OneOf, Show, SocketPath, Text, Words};
 use super::option::options;
 use super::problem::Place;
 use super::{kind, values};
@@ -39,21 +39,28 @@ impl Default for LogSettings {
 /// Where access lines go.
 pub(super) struct Target;
 
+/// Before the path of a socket that is not the usual one.
+const SYSLOG_AT: &str = "syslog:";
+
 impl Text for Target {
     type Value = AccessTarget;
 
     fn words() -> String {
-        "`\"stderr\"`, `\"off\"` or the path of a file".to_owned()
+        "`\"stderr\"`, `\"syslog\"`, `\"off\"` or the path of a file".to_owned()
     }
 
     fn parse(text: &str, base: &Path) -> Result<AccessTarget, String> {
+        if let Some(path) = text.strip_prefix(SYSLOG_AT) {
+            return SocketPath::parse(path, base).map(AccessTarget::Syslog);
+        }
         match text {
             "stderr" => Ok(AccessTarget::Log),
             "off" => Ok(AccessTarget::Off),
+            "syslog" => Ok(AccessTarget::Syslog(AccessTarget::SYSLOG.into())),
             // A word without a slash is more likely a mistake than a name.
             path if path.contains('/') => File::parse(path, base).map(AccessTarget::File),
             other => Err(format!(
-                "expected \"stderr\", \"off\" or the path of a file such as \"/var/log/wssgate/access.log\" or \
+                "expected \"stderr\", \"syslog\", \"off\" or the path of a file such as \"/var/log/wssgate/access.log\" or \
                  \"./access.log\", found {other:?}"
             )),
         }
@@ -66,6 +73,8 @@ impl Show for Target {
             AccessTarget::Off => "off".into(),
             AccessTarget::Log => "stderr".into(),
             AccessTarget::File(path) => path.display().to_string().into(),
+            AccessTarget::Syslog(path) if path == Path::new(AccessTarget::SYSLOG) => "syslog".into(),
+            AccessTarget::Syslog(path) => format!("{SYSLOG_AT}{}", path.display()).into(),
         }
     }
 }
@@ -135,7 +144,8 @@ options! {
     struct LogOptions: "[log]";
 
     /// Where the lines go. A file is opened again at SIGUSR1 and at each reload, so that it may be renamed before
-    /// (logrotate). What can't be written is lost, and counted in `wssgate_log_lines_lost_total`.
+    /// (logrotate). `"syslog"` is the system's log at `/dev/log`, which syslogd reads, or the journal;
+    /// `"syslog:/path/of/its/socket"` is another. What can't be written is lost, and counted in `wssgate_log_lines_lost_total`.
     access: Target, default = AccessTarget::Log;
     /// How the lines look: logfmt, one JSON object a line, or the format that Apache and nginx call combined.
     format: OneOf<AccessFormat>, otherwise = "as the other lines (`--log-format`)";

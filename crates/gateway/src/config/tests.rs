@@ -1231,3 +1231,23 @@ fn when_sessions_have_lines() {
         assert!(problems.len() == 1 && problems[0].contains(expect), "{lines}: {problems:?}");
     }
 }
+
+#[test]
+fn where_access_lines_go() {
+    for (access, target) in [
+        ("stderr", Ok(AccessTarget::Log)),
+        ("off", Ok(AccessTarget::Off)),
+        ("syslog", Ok(AccessTarget::Syslog("/dev/log".into()))),
+        ("syslog:log.sock", Ok(AccessTarget::Syslog("/etc/wssgate/log.sock".into()))),
+        ("./access.log", Ok(AccessTarget::File("/etc/wssgate/./access.log".into()))),
+        ("syslog:", Err("expected a path")),
+        ("journald", Err("expected \"stderr\", \"syslog\", \"off\" or the path of a file")),
+    ] {
+        let section = format!("[log]\naccess = {access:?}\n[certificates]");
+        let (config, problems) = parse(&DOCUMENTED.replace("[certificates]", &section));
+        match target {
+            Ok(target) => assert_eq!((config.log.access, problems), (target, vec![]), "{access}"),
+            Err(expect) => assert!(problems.len() == 1 && problems[0].contains(expect), "{problems:?}"),
+        }
+    }
+}

@@ -19,6 +19,9 @@ pub(super) fn prepare(
         Err(e) => {
             let what = match access {
                 AccessTarget::File(path) => format!("{}: can't be opened for writing: {e}", path.display()),
+                AccessTarget::Syslog(path) => {
+                    format!("{}: the system's log can't be reached: {e}", path.display())
+                }
                 AccessTarget::Log | AccessTarget::Off => e.to_string(),
             };
             problems.push(config.problem(*access_place, what));

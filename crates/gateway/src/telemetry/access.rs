@@ -30,6 +30,13 @@ pub enum AccessTarget {
     Log,
     /// To this file, at its end.
     File(PathBuf),
+    /// To the system's log, whose socket this is.
+    Syslog(PathBuf),
+}
+
+impl AccessTarget {
+    /// The socket of the system's log (syslog(3)); the journal reads there, too.
+    pub const SYSLOG: &str = "/dev/log";
 }
 
 /// How access lines look, if not as other lines.
@@ -107,7 +114,7 @@ impl AccessLog {
     /// Does all that can fail. The same file is opened again, since it may have been renamed.
     ///
     /// # Errors
-    /// If the file can't be opened, or the operating system has no thread that writes it.
+    /// If the file can't be opened, nothing reads the system's log, or the operating system has no thread that writes it.
     pub fn prepare(
         &self,
         target: &AccessTarget,
@@ -115,15 +122,16 @@ impl AccessLog {
         sessions: SessionLines,
     ) -> io::Result<PreparedAccess> {
         let file = match target {
-            AccessTarget::File(path) => {
-                let mut file = self.0.file();
-                if file.is_none() {
-                    *file = Some(LogFile::start()?);
-                }
-                Some(Opened::open(path)?)
-            }
+            AccessTarget::File(path) => Some(Opened::open(path)?),
+            AccessTarget::Syslog(path) => Some(Opened::syslog(path)?),
             AccessTarget::Off | AccessTarget::Log => None,
         };
+        if file.is_some() {
+            let mut thread = self.0.file();
+            if thread.is_none() {
+                *thread = Some(LogFile::start()?);
+            }
+        }
         Ok(PreparedAccess { target: target.clone(), format, sessions, file })
     }
 
@@ -133,6 +141,7 @@ impl AccessLog {
         let log = log::destination();
         let like_others = log.as_ref().map_or(LineFormat::Text { has_colors: false }, |log| log.format);
         let is_to_log = target == AccessTarget::Log;
+        let prioritized = matches!(target, AccessTarget::Syslog(_));
         let format = match (format, like_others) {
             (Some(AccessFormat::Combined), _) => LineFormat::Combined,
             (Some(AccessFormat::Json), _) | (None, LineFormat::Json) => LineFormat::Json,
@@ -150,10 +159,10 @@ impl AccessLog {
         let to = match (target, log, &*file) {
             (AccessTarget::Log, Some(log), _) => To::Destination(Destination { format, ..log }),
             (AccessTarget::Log, None, _) => To::Host,
-            (AccessTarget::File(_), _, Some(file)) => {
-                To::Destination(Destination { queue: file.queue().clone(), format, prioritized: false })
+            (AccessTarget::File(_) | AccessTarget::Syslog(_), _, Some(file)) => {
+                To::Destination(Destination { queue: file.queue().clone(), format, prioritized })
             }
-            (AccessTarget::Off | AccessTarget::File(_), ..) => To::Nowhere,
+            (AccessTarget::Off | AccessTarget::File(_) | AccessTarget::Syslog(_), ..) => To::Nowhere,
         };
         self.0.setting.store(Arc::new(Setting { to, sessions }));
     }

@@ -1,4 +1,5 @@
-//! The file of the access log, which another program may rename at any time: then it is opened again.
+//! Where the access log goes by a thread of its own: a file, which another program may rename at any time (then it is
+//! opened again), or the system's log.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -10,17 +11,24 @@ use rustix::fs::OFlags;
 use tracing::{info, warn};
 
 use super::queue::{Guard, LEN_MAX, Queue};
+use super::syslog::Syslog;
 
 /// Its owner writes it; its group may read it.
 const MODE: u32 = 0o640;
 /// Bytes of a write. The kernel doesn't mix what two processes append to a file (write(2)).
 const WRITE_LEN: usize = 64 * 1024;
 
-/// A file that is open, and its name.
+/// A file that is open, or a socket, and its name.
 #[derive(Debug)]
 pub(super) struct Opened {
     path: PathBuf,
-    file: File,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    File(File),
+    Syslog(Syslog),
 }
 
 impl Opened {
@@ -35,11 +43,19 @@ impl Opened {
             .mode(MODE)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed()) // a pipe's reader is not waited for
             .open(path)?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), to: To::File(file) })
+    }
+
+    /// Connects to the socket of the system's log.
+    ///
+    /// # Errors
+    /// If nothing reads there.
+    pub(super) fn syslog(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), to: To::Syslog(Syslog::connect(path)?) })
     }
 }
 
-/// A thread that writes lines to a file.
+/// A thread that writes lines to a file, or to the system's log.
 #[derive(Debug)]
 pub(super) struct LogFile {
     queue: Queue,
@@ -66,7 +82,7 @@ impl LogFile {
         let open = Open::default();
         let out = Out { open: open.clone(), is_failing: false };
         let (queue, guard) = Queue::start(LEN_MAX, WRITE_LEN, out, |lines| {
-            warn!(lines, "lines of the access log were lost: its file is written more slowly than they come");
+            warn!(lines, "lines of the access log were lost: they come faster than they can be written");
         })?;
         Ok(Self { queue, open, _guard: guard })
     }
@@ -81,9 +97,9 @@ impl LogFile {
         *self.open.lock() = file;
     }
 
-    /// The file's.
+    /// The file's, if it is one.
     pub(super) fn path(&self) -> Option<PathBuf> {
-        self.open.lock().as_ref().map(|open| open.path.clone())
+        self.open.lock().as_ref().filter(|open| matches!(open.to, To::File(_))).map(|open| open.path.clone())
     }
 }
 
@@ -97,8 +113,11 @@ struct Out {
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut open = self.open.lock();
-        let Some(Opened { path, file }) = &mut *open else { return Ok(bytes.len()) };
-        let result = file.write(bytes);
+        let Some(Opened { path, to }) = &mut *open else { return Ok(bytes.len()) };
+        let result = match to {
+            To::File(file) => file.write(bytes),
+            To::Syslog(syslog) => syslog.write(bytes),
+        };
         match &result {
             Ok(_) if self.is_failing => {
                 self.is_failing = false;

@@ -16,3 +16,4 @@ mod priority;
 mod queue;
 pub(crate) mod record;
 mod stamp;
+mod syslog;
