@@ -62,7 +62,7 @@ fn lines(c: &mut Criterion) {
         limit: None,
         kind,
     };
-    let session = record(Kind::Session { id: Some(4711), outcome: Some(&outcome) });
+    let session = record(Kind::Session { id: Some(4711), outcome: Ok(&outcome) });
     let request = record(Kind::Request { sent_bytes: 1234, cause: None });
     let log = AccessLog::default();
     let mut group = c.benchmark_group("access_line");

@@ -62,12 +62,16 @@ pub(crate) struct Scene {
 impl Scene {
     /// With these lines before the rest of the configuration.
     pub(crate) fn new(lines: &str) -> Self {
+        Self::with_sinks(lines, Sinks::new(vec![Box::new(AccessLog::default())]))
+    }
+
+    /// The same, whose records go there.
+    pub(crate) fn with_sinks(lines: &str, sinks: Sinks) -> Self {
         let (config, problems) = Config::parse(Path::new("test.toml"), &format!("{lines}\n{CONFIG}"));
         assert!(problems.is_empty(), "{problems:?}");
         let certificates = Certificates::new(Loaded::default(), 1);
         let site = Site::build(&config.site(), 1, None, &certificates, &Tickets::new().unwrap()).unwrap();
         let site = Arc::new(ArcSwap::from_pointee(site));
-        let sinks = Sinks::new(vec![Box::new(AccessLog::default())]);
         let (drained, shortage, casing) = (Arc::default(), Arc::default(), Extensions::new());
         let (transit, taps) = (Arc::default(), Arc::default());
         let (quotas, passwords) = (Arc::default(), Arc::default());

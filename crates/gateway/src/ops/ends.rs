@@ -188,7 +188,7 @@ impl Drop for EndsWatched<'_> {
 
 impl Sink for SessionEnds {
     fn take(&self, record: &Record<'_>) {
-        let Kind::Session { id, outcome: Some(outcome) } = record.kind else { return };
+        let Kind::Session { id, outcome: Ok(outcome) } = record.kind else { return };
         if self.0.watchers.load(Ordering::Relaxed) == 0 {
             return;
         }

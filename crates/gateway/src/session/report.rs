@@ -4,6 +4,7 @@ mod moved;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::thread::panicking;
 
 use frame_core::handle::RateLimit;
 use frame_core::outcome::Outcome;
@@ -22,7 +23,7 @@ use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
 use crate::telemetry::live;
 use crate::telemetry::peer::cut;
-use crate::telemetry::record::{Kind, Record, ServerTimes, protocol};
+use crate::telemetry::record::{Cut, Kind, Record, ServerTimes, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
@@ -296,7 +297,7 @@ impl Report {
     /// The session has ended.
     pub(crate) fn session(mut self, outcome: &Outcome) {
         self.written = true;
-        self.hand_over(Kind::Session { id: self.id, outcome: Some(outcome) });
+        self.hand_over(Kind::Session { id: self.id, outcome: Ok(outcome) });
     }
 
     /// What its worker counts of its route, or of requests without one.
@@ -309,6 +310,7 @@ impl Report {
 
     fn hand_over(&self, kind: Kind<'_>) {
         if let Kind::Session { outcome, .. } = kind {
+            let outcome = outcome.ok();
             self.counts().closed[place(&CAUSES, cause(outcome))].one();
             self.connection.worker.counts.closed(outcome);
         }
@@ -344,12 +346,74 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.connection.worker.under_way.ended(self.version == Version::HTTP_2);
+        let why = if panicking() { Cut::Panic } else { Cut::End };
         if self.written {
         } else if self.is_session {
-            self.hand_over(Kind::Session { id: self.id, outcome: None });
+            self.hand_over(Kind::Session { id: self.id, outcome: Err(why) });
         } else {
-            self.cause("the client went away before the answer");
+            self.cause(match why {
+                Cut::Panic => why.cause(),
+                Cut::End => "the client went away before the answer",
+            });
             self.answered(0, true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use http::Request;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::telemetry::record::{Sink, Sinks};
+    use crate::test_io::Scene;
+
+    /// Keeps of each record what stopped its session, or its request.
+    #[derive(Debug, Clone, Default)]
+    struct Causes(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Causes {
+        fn take(&self, record: &Record<'_>) {
+            let cause = match record.kind {
+                Kind::Request { cause, .. } => cause.unwrap_or_default().to_owned(),
+                Kind::Opened { .. } => "opened".to_owned(),
+                Kind::Session { outcome, .. } => format!("{:?}", outcome.map(|outcome| &outcome.cause)),
+            };
+            self.0.lock().unwrap().push(cause);
+        }
+    }
+
+    /// A task of a worker that panics, and one that is dropped with its worker: each session has one line, and each says
+    /// what it was.
+    #[tokio::test]
+    async fn what_stops_in_the_middle_says_why() {
+        for (panics, request, session) in [
+            (true, "cut: a task of the gateway panicked, which is a bug", "Err(Panic)"),
+            (false, "the client went away before the answer", "Err(End)"),
+        ] {
+            let causes = Causes::default();
+            let scene = Scene::with_sinks("", Sinks::new(vec![Box::new(causes.clone())]));
+            for is_session in [false, true] {
+                let mut report = Report::new(scene.connection(), &Request::new(()).into_parts().0, 1);
+                let task = tokio::spawn(async move {
+                    if is_session {
+                        report.opened();
+                    }
+                    yield_now().await;
+                    assert!(!panics, "as a bug would");
+                    std::future::pending::<()>().await;
+                    drop(report);
+                });
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+                task.abort();
+                assert_eq!(task.await.unwrap_err().is_panic(), panics);
+            }
+            assert_eq!(*causes.0.lock().unwrap(), [request, "opened", session]);
         }
     }
 }

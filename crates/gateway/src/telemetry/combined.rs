@@ -35,7 +35,7 @@ pub(super) fn write(record: &Record<'_>, stamp: &Stamp, out: &mut String) {
     let sent_bytes = match record.kind {
         Kind::Request { sent_bytes, .. } => Some(sent_bytes),
         Kind::Opened { .. } => None,
-        Kind::Session { outcome, .. } => outcome.map(|outcome| outcome.from_backend.payload_bytes),
+        Kind::Session { outcome, .. } => outcome.ok().map(|outcome| outcome.from_backend.payload_bytes),
     };
     match sent_bytes {
         Some(bytes) => out.push_str(itoa::Buffer::new().format(bytes)),

@@ -97,7 +97,7 @@ impl Subject for Record<'_> {
             Kind::Request { .. } => self.status.is_some_and(|status| status.is_server_error()),
             Kind::Opened { .. } => false,
             Kind::Session { outcome, .. } => outcome
-                .is_none_or(|outcome| matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. })),
+                .map_or(true, |outcome| matches!(outcome.cause, Cause::Lost { party: Party::Backend, .. })),
         }
     }
 
@@ -183,11 +183,11 @@ fn fields(record: &Record<'_>, out: &mut impl Fields) {
             number(out, "id", id);
             begun(record, out);
             match outcome {
-                Some(outcome) => ended(outcome, record.upgrade, out),
-                None => {
+                Ok(outcome) => ended(outcome, record.upgrade, out),
+                Err(cut) => {
                     out.string("ended_by", Party::Gateway.as_str());
                     out.number("close_code", 1006_u16);
-                    out.string("cause", "cut: the gateway has ended (drain_timeout, or a second signal)");
+                    out.string("cause", cut.cause());
                 }
             }
         }

@@ -109,9 +109,29 @@ pub enum Kind<'a> {
     Session {
         /// Its number.
         id: Option<u64>,
-        /// `None`: the gateway has ended in the middle of it.
-        outcome: Option<&'a Outcome>,
+        /// How; or why it stopped in the middle.
+        outcome: Result<&'a Outcome, Cut>,
     },
+}
+
+/// Why a session has stopped in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The gateway has ended.
+    End,
+    /// Its task has panicked, or its worker.
+    Panic,
+}
+
+impl Cut {
+    /// For the log.
+    #[must_use]
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::End => "cut: the gateway has ended (drain_timeout, or a second signal)",
+            Self::Panic => "cut: a task of the gateway panicked, which is a bug",
+        }
+    }
 }
 
 impl Record<'_> {

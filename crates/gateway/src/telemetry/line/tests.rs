@@ -11,6 +11,7 @@ use tls_acceptor::Negotiated;
 use tokio::time::Instant;
 
 use super::*;
+use crate::telemetry::record::Cut;
 
 const TEXT: LineFormat = LineFormat::Text { has_colors: false };
 const COLORS: LineFormat = LineFormat::Text { has_colors: true };
@@ -90,7 +91,7 @@ fn lines_look_like_others_of_the_log() {
         client: Exit::Orderly,
         backend: Exit::Orderly,
     };
-    let session = record(&route, Kind::Session { id: Some(9), outcome: Some(&outcome) });
+    let session = record(&route, Kind::Session { id: Some(9), outcome: Ok(&outcome) });
     let end = concat!(
         r#"id=9 tls_suite="TLS_AES_128_GCM_SHA256" tls_group="X25519MLKEM768" tls_resumed=false alpn="h2" "#,
         r#"connect_ms=0.412 answer_ms=71.005 ended_by="client" close_code=1001 "#,
@@ -103,7 +104,7 @@ fn lines_look_like_others_of_the_log() {
     let json: Value = serde_json::from_str(&line(LineFormat::Json, &session)).unwrap();
     assert_eq!((&json["connect_ms"], &json["tls_resumed"]), (&Value::from(0.412), &Value::from(false)));
     outcome.cause = Cause::Finished { first: Party::Client };
-    let other = Kind::Session { id: Some(9), outcome: Some(&outcome) };
+    let other = Kind::Session { id: Some(9), outcome: Ok(&outcome) };
     let other = Record { upgrade: Some("tcp"), ..plain(&route, other) };
     let end = concat!(
         r#"id=9 ended_by="client" cause="both streams have ended, that of the client first" upgrade="tcp" "#,
@@ -111,9 +112,9 @@ fn lines_look_like_others_of_the_log() {
     );
     assert_eq!(line(TEXT, &other), format!("{begin} session {common} {end}"));
     outcome.cause = Cause::Lost { party: Party::Backend, how: frame_core::outcome::Ended::Eof };
-    let lost = record(&route, Kind::Session { id: None, outcome: Some(&outcome) });
+    let lost = record(&route, Kind::Session { id: None, outcome: Ok(&outcome) });
     assert!(line(TEXT, &lost).starts_with("2025-11-30T01:22:16.123456Z  WARN session peer="));
-    let cut = plain(&route, Kind::Session { id: None, outcome: None });
+    let cut = plain(&route, Kind::Session { id: None, outcome: Err(Cut::End) });
     let end = r#"ended_by="gateway" close_code=1006 cause="cut: the gateway has ended (drain_timeout, or a second signal)""#;
     assert_eq!(line(TEXT, &cut), format!("{} session {common} {end}", begin.replace("INFO", "WARN")));
 }
@@ -174,7 +175,7 @@ proptest! {
             host: Some(&host),
             path: &path,
             subject: Some(&subject),
-            ..record(&route, Kind::Session { id: None, outcome: Some(&outcome) })
+            ..record(&route, Kind::Session { id: None, outcome: Ok(&outcome) })
         };
         let (text, json) = (line(TEXT, &session), line(LineFormat::Json, &session));
         for line in [&text, &json] {
