@@ -119,7 +119,10 @@ async fn the_systems_log_gets_lines_and_may_be_slow_or_gone() {
     let lines = format!("{ADMIN}\n[log]\naccess = \"syslog:./log.sock\"\nformat = \"json\"");
     gateway.write_config(&config(&lines, &routes));
     let refused = gateway.reload();
-    assert!(refused["first"].as_str().unwrap().contains("log.sock: the system's log can't be reached"), "{refused}");
+    assert!(
+        refused["first"].as_str().unwrap().contains("log.sock: the system's log can't be reached"),
+        "{refused}"
+    );
     let bind = || {
         let _ = fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).unwrap();

@@ -853,6 +853,32 @@ async fn answers_on_their_way_over_http2_are_not_cut() {
     assert!(gateway.lines("request").iter().all(|line| line["cause"].is_null()));
 }
 
+/// In the line of a request: to a new connection, and to the head of the answer.
+#[tokio::test]
+async fn the_line_says_how_long_a_server_took() {
+    const SLOW: Duration = Duration::from_millis(50);
+    let backend = Backend::start(|mut tcp| async move {
+        while read_head(&mut tcp).await.is_some() {
+            tokio::time::sleep(SLOW).await;
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    })
+    .await;
+    let gateway = start(&(route("/", backend.address) + &route("/dead", Backend::unreachable())));
+    let mut io = plain(&gateway).await;
+    for (n, path) in ["/", "/", "/dead"].into_iter().enumerate() {
+        ask(&mut io, get(path)).await;
+        let line = gateway.wait_nth("request", n);
+        let [connect, answer] = ["connect_ms", "answer_ms"].map(|name| line[name].as_f64());
+        assert_eq!(connect.is_some(), n == 0, "the second has a kept connection: {line}");
+        assert_eq!(
+            answer.is_some_and(|ms| ms >= 50.0 && ms <= line["duration_ms"].as_f64().unwrap() + 1.0),
+            n < 2,
+            "{line}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn an_early_answer_over_http2_is_not_followed_by_a_reset() {
     const LEN: usize = 600_000;

@@ -14,7 +14,7 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use http_body::Body;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tracing::warn;
 
 use crate::context::Connection;
@@ -181,6 +181,7 @@ impl Request<'_> {
         let beginning_len = beginning.len();
         let mut request = RequestWriter::behind(beginning, &head.method, body);
         loop {
+            let begun = Instant::now();
             let io = match dial(upstream.connector, attempts.endpoint()).await {
                 Ok(io) => io,
                 Err(failure) => {
@@ -191,6 +192,8 @@ impl Request<'_> {
                     continue;
                 }
             };
+            report.times().connected(begun);
+            let begun = Instant::now();
             let unopened = Arc::new(AtomicBool::new(false));
             let stream = FastcgiStream::new(io, beginning_len, body_len, self.complain(unopened.clone()));
             progress.touch();
@@ -201,6 +204,9 @@ impl Request<'_> {
                     return Err(Failure::Timeout { after: upstream.response_timeout });
                 }
             };
+            if asked.is_ok() {
+                report.times().answered(begun);
+            }
             request = match asked {
                 Err(_) if progress.is_stalled() => return Err(Failure::ClientStalled),
                 Err(SendRequestError::Retry { why, .. } | SendRequestError::Broke(why))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::response;
+use tokio::time::Instant;
 use tracing::debug;
 use upgrade_handler::ask_http2;
 
@@ -73,7 +74,12 @@ pub(super) async fn send(
             request.set_head(*head);
         }
         let Some(stream) = stream else { return Ok(Sent::Http1Required(request)) };
-        let again = match request.send(stream, upstream.response_timeout, interim).await {
+        let begun = Instant::now();
+        let sent = request.send(stream, upstream.response_timeout, interim).await;
+        if sent.is_ok() {
+            report.times().answered(begun);
+        }
+        let again = match sent {
             Ok((head, answer)) => match spare.as_ref().and_then(|(head, body)| Some((head, body.copy()?))) {
                 Some((spare, body)) if attempts.next_after_status(report, head.status) => {
                     Box::new(Http2Request::new((**spare).clone(), body, None))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
+use tokio::time::Instant;
 use upgrade_handler::casing::{Kept, Spelling};
 use upgrade_handler::{FalseAnswer, Key, Upgrade, ask};
 
@@ -143,8 +144,14 @@ async fn dial_next(
             return Err(failure);
         }
         let pool = &connection.worker.pool;
+        let begun = Instant::now();
         match pool.lease(attempts.upstream().connector, attempts.endpoint()).await {
-            Ok(leased) => return Ok(leased),
+            Ok(leased) => {
+                if leased.1.is_new {
+                    report.times().connected(begun);
+                }
+                return Ok(leased);
+            }
             Err(next) => failure = next.into(),
         }
     }
@@ -201,11 +208,15 @@ impl Again<'_> {
                 Err(e) => return Err(e.into()),
             };
             let (pool, upstream) = (&self.connection.worker.pool, attempts.upstream());
-            let leased = match pool.lease_new(upstream.connector, attempts.endpoint()).await {
-                Err(failure) => dial_next(self.connection, attempts, report, failure).await,
-                leased => leased.map_err(Failure::from),
+            let begun = Instant::now();
+            let (backend, fresh) = match pool.lease_new(upstream.connector, attempts.endpoint()).await {
+                Ok(leased) => {
+                    report.times().connected(begun);
+                    leased
+                }
+                Err(failure) => dial_next(self.connection, attempts, report, failure).await?,
             };
-            let (backend, fresh) = leased?;
+            let begun = Instant::now();
             *lease = fresh;
             if let Some((head, lines)) = self.heads.next(attempts.endpoint()) {
                 request.set_head(&head, &lines);
@@ -218,6 +229,9 @@ impl Again<'_> {
                     return Err(Failure::Timeout { after: upstream.response_timeout });
                 }
             };
+            if asked.is_ok() {
+                report.times().answered(begun);
+            }
         }
     }
 }
@@ -243,9 +257,20 @@ async fn send_pooled(
     if let (Some(max @ 1..), None, false) = (upstream.buffer_request, &on_continue, body.has_length()) {
         Box::pin(body.hold(max)).await; // larger than the rest, and for few
     }
+    let mut begun = Instant::now();
     let (backend, mut lease) = match lease(connection, attempts).await {
-        Ok(leased) => leased,
-        Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
+        Ok((backend, lease)) if !lease.is_new => (backend, lease),
+        leased => {
+            let leased = match leased {
+                Ok(leased) => {
+                    report.times().connected(begun);
+                    leased
+                }
+                Err(failure) => Box::pin(dial_next(connection, attempts, report, failure)).await?,
+            };
+            begun = Instant::now();
+            leased
+        }
     };
     if let Some(next) = heads.next(attempts.endpoint()) {
         (head, lines) = next;
@@ -261,6 +286,9 @@ async fn send_pooled(
         asked = backend.send_request(request, interim) => asked,
         () = progress.backend_idles(upstream.response_timeout, lease.timer.as_mut()) => return Err(timeout()),
     };
+    if asked.is_ok() {
+        report.times().answered(begun);
+    }
     let (head, answer) = match asked {
         Ok((head, answer)) if !attempts.counts(RetryOn::Status(head.status)) => (head, answer),
         asked => {

@@ -62,7 +62,7 @@ pub(crate) struct Report {
     redials: Option<u32>,
     /// Of a session: what its client has sent more of than it may.
     limit: Option<RateLimit>,
-    /// Of a session: how long its server took.
+    /// How long its server took.
     times: ServerTimes,
 }
 
@@ -162,7 +162,7 @@ impl Report {
         self.received = Some(progress);
     }
 
-    /// How long the server takes that is to have the session.
+    /// How long the server takes that is asked now.
     pub(crate) fn times(&mut self) -> &mut ServerTimes {
         &mut self.times
     }

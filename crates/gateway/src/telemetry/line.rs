@@ -171,6 +171,7 @@ fn fields(record: &Record<'_>, out: &mut impl Fields) {
     out.number("duration_ms", millis(record.duration()));
     match record.kind {
         Kind::Request { sent_bytes, cause } => {
+            took(record.times, out);
             out.number("sent_bytes", sent_bytes);
             string(out, "cause", cause.map(cut).as_deref());
         }
@@ -202,7 +203,12 @@ fn begun(record: &Record<'_>, out: &mut impl Fields) {
         out.flag("tls_resumed", negotiated.is_resumed());
         string(out, "alpn", negotiated.alpn().map(Alpn::as_str));
     }
-    let ServerTimes { connect_us, answer_us } = record.times;
+    took(record.times, out);
+}
+
+/// How long the server took, where one was asked.
+fn took(times: ServerTimes, out: &mut impl Fields) {
+    let ServerTimes { connect_us, answer_us } = times;
     for (name, time) in [("connect_ms", connect_us), ("answer_ms", answer_us)] {
         if let Some(us) = time {
             out.millis(name, us.get());

@@ -42,7 +42,7 @@ pub struct Record<'a> {
     pub backend: Option<&'a str>,
     /// The version of HTTP that it was asked with, if that is not HTTP/1.1.
     pub backend_protocol: Option<&'static str>,
-    /// How long the server took; of sessions.
+    /// How long the server took.
     pub times: ServerTimes,
     /// What the client was answered.
     pub status: Option<StatusCode>,
@@ -64,12 +64,12 @@ pub struct Record<'a> {
     pub kind: Kind<'a>,
 }
 
-/// How long a session's server took, in microseconds.
+/// How long the server of a request or a session took, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ServerTimes {
     /// To a connection, with its TLS; `None`: there was one.
     pub connect_us: Option<NonZeroU32>,
-    /// From the handshake that it was sent to its answer.
+    /// From the request that it was sent to the head of its answer.
     pub answer_us: Option<NonZeroU32>,
 }
 

@@ -47,6 +47,8 @@ pub struct Lease {
     losses: u32,
     /// `None`: it is closed after this answer.
     pool: Option<Arc<Pool>>,
+    /// Its connection was made for this request.
+    pub is_new: bool,
 }
 
 impl Pool {
@@ -90,6 +92,7 @@ impl Pool {
         let losses = endpoint.losses();
         let io: Box<dyn Io> = Box::new(dial(connector, endpoint).await?);
         let mut lease = self.leased(new_timer(), endpoint, losses);
+        lease.is_new = true;
         if !connector.pooled {
             lease.pool = None;
         }
@@ -102,7 +105,7 @@ impl Pool {
     }
 
     fn leased(self: &Arc<Self>, timer: Pin<Box<Sleep>>, endpoint: &Arc<Endpoint>, losses: u32) -> Lease {
-        Lease { timer, endpoint: endpoint.clone(), losses, pool: Some(self.clone()) }
+        Lease { timer, endpoint: endpoint.clone(), losses, pool: Some(self.clone()), is_new: false }
     }
 
     fn take(&self, endpoint: &Endpoint) -> Option<Idle> {

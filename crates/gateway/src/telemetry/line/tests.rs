@@ -66,7 +66,10 @@ fn lines_look_like_others_of_the_log() {
         r#"method=GET host="domain.com" path="/wss" route="domain.com/wss" generation=3 "#,
         r#"backend="127.0.0.1:8282" status=200 request_bytes=5 duration_ms=0"#
     );
-    assert_eq!(line(TEXT, &request), format!("{begin} request {common} sent_bytes=7"));
+    assert_eq!(
+        line(TEXT, &request),
+        format!("{begin} request {common} connect_ms=0.412 answer_ms=71.005 sent_bytes=7")
+    );
     let colored = line(COLORS, &request);
     let time = "\x1b[2m2025-11-30T01:22:16.123456Z\x1b[0m";
     let peer = "\x1b[3mpeer\x1b[0m\x1b[2m=\x1b[0m192.0.2.7:50122 ";
@@ -77,7 +80,7 @@ fn lines_look_like_others_of_the_log() {
         r#""peer":"192.0.2.7:50122","client":"2001:db8::1","server_name":"domain.com","tls":"TLSv1.3","#,
         r#""protocol":"HTTP/2","method":"GET","host":"domain.com","path":"/wss","route":"domain.com/wss","#,
         r#""generation":3,"backend":"127.0.0.1:8282","status":200,"request_bytes":5,"duration_ms":0,"#,
-        r#""sent_bytes":7}"#
+        r#""connect_ms":0.412,"answer_ms":71.005,"sent_bytes":7}"#
     );
     assert_eq!(json, expect);
 
