@@ -342,6 +342,41 @@ fn check_sees_what_upstreams_can_not_do() {
     );
 }
 
+/// Servers that requests are judged by are named with the place, as everything else in the file.
+#[test]
+fn check_says_where_a_server_is_named_that_is_not_there() {
+    let temp = TempDir::new().unwrap();
+    let access = |what: &str| {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = false\n\n[[route]]\npath = \"/\"\nservice = \"echo\"\n\
+             [route.access]\n{what}\n"
+        )
+    };
+    for (what, place, says) in [
+        (
+            "forward = { url = \"http://unknown.invalid/verify\" }",
+            "9:19",
+            "forward: the name unknown.invalid can't be resolved now: ",
+        ),
+        (
+            "jwt = { jwks = \"http://unknown.invalid/keys\" }",
+            "9:16",
+            "jwks: the keys can't be fetched from http://unknown.invalid:80/keys now: ",
+        ),
+    ] {
+        let output = check(temp.path(), &access(what));
+        let said = text_of(&output);
+        let warnings: Vec<_> = said.lines().filter(|line| line.starts_with("warning: ")).collect();
+        let [warning] = warnings[..] else { panic!("{said}") };
+        assert!(output.status.success() && warning.contains(&format!(":{place}: {says}")), "{said}");
+        assert!(
+            warning.ends_with("; until it can, requests get 503")
+                || warning.ends_with("; until they can, requests get 503"),
+            "{said}"
+        );
+    }
+}
+
 fn text_of(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }

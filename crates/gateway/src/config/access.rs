@@ -180,10 +180,12 @@ fn read_auth(d: &mut Document<'_>, section: &mut AccessOptions) -> Option<Box<Au
 }
 
 fn read_forward(d: &mut Document<'_>, section: ForwardOptions) -> Option<Forward> {
-    let (endpoint, uri) = server_url::read(d, "url", &section.url?, section.ca.as_ref())?;
+    let url = section.url?;
+    let (endpoint, uri) = server_url::read(d, "url", &url, section.ca.as_ref())?;
     let copy = section.copy.map(|at| at.value).unwrap_or_default();
     let subject = section.subject.map(|at| at.value).or_else(|| copy.first().cloned());
-    Some(Forward { endpoint, uri, copy, subject, timeout: section.timeout.value })
+    let timeout = section.timeout.value;
+    Some(Forward { endpoint, written_at: url.place, uri, copy, subject, timeout })
 }
 
 fn read_basic(section: BasicOptions) -> Option<Basic> {

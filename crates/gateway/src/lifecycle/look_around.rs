@@ -45,15 +45,18 @@ async fn look(config: &Config) -> Vec<(Place, String)> {
         if let Some(forward) = &auth.forward
             && let Some(name) = forward.endpoint.host_name()
         {
-            let host = (name.to_owned(), forward.endpoint.port());
+            let (host, place) = ((name.to_owned(), forward.endpoint.port()), forward.written_at);
             looks.spawn(async move {
                 let name = host.0.clone();
                 let cause = match timeout(PATIENCE, lookup_host(host)).await {
-                    Ok(Ok(_)) => return (Place::default(), None),
+                    Ok(Ok(_)) => return (place, None),
                     Ok(Err(e)) => e.to_string(),
                     Err(_) => format!("no answer within {PATIENCE:?}"),
                 };
-                (Place::default(), Some(format!("the name {name} of forward can't be resolved: {cause}")))
+                let what = format!(
+                    "forward: the name {name} can't be resolved now: {cause}; until it can, requests get 503"
+                );
+                (place, Some(what))
             });
         }
         if let Some(jwt) = &auth.jwt

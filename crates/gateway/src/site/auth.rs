@@ -33,10 +33,12 @@ pub struct Auth {
 }
 
 /// A server that is asked about each request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Forward {
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
+    /// Where the configuration names it.
+    pub written_at: Place,
     /// Path and query of the question.
     pub uri: Uri,
     /// Fields of its answer that the backend gets.
@@ -46,6 +48,16 @@ pub struct Forward {
     /// How long it may take for its answer.
     pub timeout: Duration,
 }
+
+impl PartialEq for Forward {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { endpoint, written_at: _, uri, copy, subject, timeout } = self;
+        (endpoint, uri, copy, subject, timeout)
+            == (&other.endpoint, &other.uri, &other.copy, &other.subject, &other.timeout)
+    }
+}
+
+impl Eq for Forward {}
 
 /// Users with passwords (RFC 7617).
 #[derive(Debug, Clone, PartialEq, Eq)]
