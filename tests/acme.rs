@@ -314,6 +314,27 @@ async fn a_certificate_that_can_not_be_stored_is_not_ordered_again() {
     assert_eq!(fs::read_dir(gateway.path().join("acme/orders")).unwrap().count(), 0);
 }
 
+/// A process that begins doesn't try at once what has failed before, but says so; with other settings it does.
+#[tokio::test]
+async fn what_has_failed_before_is_said_and_waits_unless_the_settings_are_others() {
+    let authority = Authority::start();
+    authority.rule(|rules| rules.refusal = Some(("/new-order", 403, problem("caa", "no"), "X: y")));
+    let rig = rig(&authority, "names = \"domain.test\"");
+    let config = rig.config.clone();
+    let gateway = rig.start();
+    gateway.wait("a certificate can't be ordered: its names have no valid one");
+    gateway.take_over();
+    let said = gateway
+        .wait("an order has failed earlier: the next one waits, or is made when [acme] says something else");
+    assert!(said["problem"].as_str().unwrap().starts_with("a CAA record"), "{said}");
+    assert!((1..=120).contains(&said["again_in_s"].as_i64().unwrap()), "{said}");
+    assert_eq!(authority.count("/new-order"), 1);
+    authority.rule(|rules| rules.refusal = None);
+    gateway.write_config(&config.replace("[acme]\n", "[acme]\ncontact = \"again@domain.test\"\n"));
+    gateway.take_over();
+    gateway.wait("certificate issued");
+}
+
 #[tokio::test]
 async fn operators_see_how_certificates_stand() {
     let authority = Authority::start();

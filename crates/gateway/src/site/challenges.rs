@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use sha2::{Digest, Sha256};
 use tls_acceptor::{AnswerChallenges, ChallengeAnswer, ChallengeFuture};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::site::on_demand::AllowedNames;
 
@@ -19,6 +21,8 @@ use crate::site::on_demand::AllowedNames;
 pub(crate) const HTTP_01_PATH: &str = "/.well-known/acme-challenge/";
 /// Files that are looked for at a time: anyone can ask, and a directory may be on a slow network.
 const READS_MAX: usize = 16;
+/// How long an authority waits for its turn, however many others ask.
+const TURN_WAIT: Duration = Duration::from_secs(2);
 /// A token, a dot, and a thumbprint (RFC 8555 §8.1). In bytes.
 const ANSWER_LEN_MAX: u64 = 512;
 /// Digits of a token: it has at least 128 bits (RFC 8555 §8.3).
@@ -72,7 +76,7 @@ impl Challenges {
         if !is_token(token) {
             return None;
         }
-        let permit = self.reads.clone().try_acquire_owned().ok()?;
+        let permit = turn(self.reads.clone()).await?;
         let file = self.directory.join(http_01_file(token));
         let read = spawn_blocking(move || {
             let _permit = permit;
@@ -86,10 +90,10 @@ impl AnswerChallenges for Challenges {
     fn answer(&self, name: &str) -> ChallengeFuture {
         let is_on_demand = || self.on_demand.as_ref().is_some_and(|allowed| allowed.allows(name));
         let is_ours = self.names.contains(name) || is_on_demand();
-        let permit = self.reads.clone().try_acquire_owned().ok().filter(|_| is_ours);
+        let reads = self.reads.clone();
         let (name, file) = (name.to_owned(), self.directory.join(tls_alpn_01_file(name)));
         Box::pin(async move {
-            let permit = permit?;
+            let permit = if is_ours { turn(reads).await? } else { return None };
             let answering = spawn_blocking(move || {
                 let _permit = permit;
                 certificate(&name, &read(file)?).ok()
@@ -97,6 +101,11 @@ impl AnswerChallenges for Challenges {
             answering.await.ok()?
         })
     }
+}
+
+/// Waits for a turn to look for a file.
+async fn turn(reads: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    timeout(TURN_WAIT, reads.acquire_owned()).await.ok()?.ok()
 }
 
 /// The file with the answer to a request for `token`.
@@ -151,6 +160,20 @@ mod tests {
         for no in ["tok-en_2", "", "../secret", "a/../../secret", ".", "tok-en_1\0", &"a".repeat(257)] {
             assert_eq!(challenges.http_01(no).await, None, "{no:?}");
         }
+    }
+
+    /// A slow file system, and others who ask without end.
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_waits_for_its_turn_and_not_for_ever() {
+        let directory = tempfile::TempDir::new().unwrap();
+        std::fs::write(directory.path().join("http-01.token"), "token.thumb").unwrap();
+        std::fs::write(directory.path().join(tls_alpn_01_file("domain.com")), "t.thumb").unwrap();
+        let challenges = challenges(&directory);
+        let others = challenges.reads.clone().acquire_many_owned(u32::try_from(READS_MAX).unwrap()).await;
+        assert_eq!(challenges.http_01("token").await, None);
+        assert!(challenges.answer("domain.com").await.is_none());
+        let (answer, ()) = tokio::join!(challenges.http_01("token"), async { drop(others) });
+        assert_eq!(answer.as_deref(), Some("token.thumb"));
     }
 
     #[tokio::test]

@@ -12,6 +12,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 /// Handshakes that wait for a certificate at a time. Further clients are refused.
 const WAITING_MAX: usize = 256;
 
+/// Longer names are none that are ordered: they, and what is written before and behind them, have to fit into the name of a
+/// file (255 bytes).
+const NAME_LEN_MAX: usize = 240;
+
 /// The names that may be ordered on demand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedNames {
@@ -48,7 +52,10 @@ impl AllowedNames {
 /// A name of the DNS that a host may have (RFC 1123 §2.1), which is also the name of a file and a value of a query.
 fn is_host_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
-    name.bytes().all(is_plain) && CertName::parse(name).is_some() && name.parse::<IpAddr>().is_err()
+    name.len() <= NAME_LEN_MAX
+        && name.bytes().all(is_plain)
+        && CertName::parse(name).is_some()
+        && name.parse::<IpAddr>().is_err()
 }
 
 /// A client waits for the certificate of a name.
@@ -99,6 +106,8 @@ mod tests {
         let list = ["*.domain.test", "other.test"].map(|name| CertName::parse(name).unwrap());
         let some = AllowedNames::new(Some(list.to_vec()));
         let long = format!("{}.domain.test", "a".repeat(64));
+        let longest = format!("{}test", "a.".repeat(118));
+        assert_eq!(longest.len(), NAME_LEN_MAX);
         for (name, by_all, by_some) in [
             ("a.domain.test", true, true),
             ("other.test", true, true),
@@ -112,6 +121,8 @@ mod tests {
             ("a_b.domain.test", false, false),
             ("../domain.test", false, false),
             (&long, false, false),
+            (&longest, true, false),
+            (&format!("a{longest}"), false, false),
             ("", false, false),
         ] {
             assert_eq!((all.allows(name), some.allows(name)), (by_all, by_some), "{name}");

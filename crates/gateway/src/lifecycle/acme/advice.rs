@@ -32,7 +32,7 @@ pub(super) fn judge(
     }
     let kind = kind(problem, name.is_some());
     let what = short(problem);
-    let name = name.unwrap_or("the names");
+    let (is_of_name, name) = (name.is_some(), name.unwrap_or("the names"));
     let port = if challenge == ChallengeKind::Http01 { 80 } else { 443 };
     let says = detail(problem);
     let advice = match (what, challenge) {
@@ -46,6 +46,11 @@ pub(super) fn judge(
         ),
         ("dns", _) => {
             format!("{name} has no address in the DNS: add an A or AAAA record with this machine's address")
+        }
+        ("unauthorized", _) if !is_of_name => {
+            "the authority does not accept the account, or what is ordered by it: if the account was deactivated, remove \
+             its file from accounts/ in the storage of [acme], and a new one is registered"
+                .to_owned()
         }
         ("tls", ChallengeKind::TlsAlpn01) | ("unauthorized" | "incorrectResponse", _) => format!(
             "something else than this gateway answers for {name} on port {port}: see that the DNS (A and AAAA) has this \
@@ -147,6 +152,14 @@ mod tests {
             ),
             ("unauthorized", 403, name, Http01, Validation, "on port 80"),
             ("unauthorized", 403, name, Dns01, Validation, "see that dns_command"),
+            (
+                "unauthorized",
+                403,
+                None,
+                TlsAlpn01,
+                Validation,
+                "if the account was deactivated, remove its file",
+            ),
             ("tls", 400, name, TlsAlpn01, Validation, "no proxy stands before it that ends TLS"),
             ("caa", 403, name, TlsAlpn01, Validation, "a CAA record in the DNS forbids"),
             ("rateLimited", 429, None, Http01, Limited, "a limit of the authority is reached"),

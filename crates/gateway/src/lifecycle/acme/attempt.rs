@@ -1,10 +1,11 @@
 //! `wssgate acme try`: every certificate is ordered once, where orders don't count, and thrown away.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use instant_acme::LetsEncrypt;
 use tls_acceptor::CertName;
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::account::Session;
 use super::failure::OrderFailure;
@@ -13,6 +14,10 @@ use super::permission::Permission;
 use super::storage::{Storage, blocking};
 use crate::config::acme_settings::LETS_ENCRYPT;
 use crate::config::{AcmeSettings, Config};
+
+/// How long an order of a gateway is waited for, and how often it is looked whether it has ended.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Orders all certificates of `[acme]`, and `say`s what comes of it, line by line. Let's Encrypt is asked for certificates
 /// of its staging environment, which has wide limits; other authorities for real ones. The running gateway, which reads
@@ -98,10 +103,17 @@ async fn chosen(settings: &AcmeSettings, names: &[String]) -> (Vec<Vec<CertName>
 async fn order_all(settings: &AcmeSettings, say: &mut impl FnMut(String)) -> Result<bool, OrderFailure> {
     let root = settings.storage.clone();
     let storage = spawn_blocking(move || Storage::open(&root)).await.map_err(OrderFailure::local)??;
-    let Some(_lock) = blocking(&storage, Storage::lock).await? else {
-        return Err(OrderFailure::local(
-            "a gateway orders a certificate at this moment; try again in a minute",
-        ));
+    let patience_end = Instant::now() + LOCK_WAIT;
+    let _lock = loop {
+        match blocking(&storage, Storage::lock).await? {
+            Some(lock) => break lock,
+            None if Instant::now() < patience_end => sleep(LOCK_INTERVAL).await,
+            None => {
+                return Err(OrderFailure::local(
+                    "a gateway orders a certificate at this moment; try again in a minute",
+                ));
+            }
+        }
     };
     let session = Session::begin(settings, &storage).await?;
     let mut are_all_issued = true;

@@ -52,6 +52,20 @@ impl Demands {
         }
     }
 
+    /// The names that clients wait for.
+    pub(super) fn names(&self) -> Vec<Box<str>> {
+        self.clients().keys().cloned().collect()
+    }
+
+    /// Refuses clients of those names that were `awaited` and are not among `standings`, which were read later: another name
+    /// has taken their place, and nothing else would ever answer.
+    pub(super) fn refuse_forgotten(&self, awaited: &[Box<str>], standings: &[Standing]) {
+        let is_there = |name: &str| standings.iter().any(|standing| standing.wish.demanded() == Some(name));
+        for name in awaited.iter().filter(|name| !is_there(name)) {
+            self.answer(name, Demanded::Refused);
+        }
+    }
+
     /// Waits for a name that is new.
     ///
     /// # Cancel safety
@@ -301,6 +315,25 @@ fn remember(storage: &Storage, wish: &Wish, max: usize) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn clients_of_a_name_that_was_forgotten_are_refused() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let storage = Storage::open(directory.path()).unwrap();
+        let demands = Demands::default();
+        let ask = |name: &str| {
+            let (answer, answered) = oneshot::channel();
+            assert!(remember(&storage, &Wish::on_demand(name), 1).unwrap());
+            demands.clients().insert(name.into(), vec![answer]);
+            answered
+        };
+        let (first, mut second) = (ask("a.test"), ask("b.test"));
+        let awaited = demands.names();
+        let standings = [Standing::look(&storage, Wish::on_demand("b.test"), true).unwrap()];
+        demands.refuse_forgotten(&awaited, &standings);
+        assert_eq!(first.await, Ok(Demanded::Refused));
+        assert!(second.try_recv().is_err() && demands.has("b.test") && !demands.has("a.test"));
+    }
 
     #[test]
     fn a_name_without_a_certificate_makes_room() {

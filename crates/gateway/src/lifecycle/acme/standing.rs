@@ -4,8 +4,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::CertificateIdentifier;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tls_acceptor::{Awaited, CertName, Certificate, Plan};
 
 use super::account::Suggestion;
@@ -93,6 +96,8 @@ pub(super) struct Notes {
     pub(super) next: Option<i64>,
     /// Why the last one did.
     pub(super) problem: Option<String>,
+    /// By which settings that was: [`settings_id`].
+    pub(super) settings: Option<String>,
     pub(super) suggestion: Option<Suggestion>,
 }
 
@@ -184,6 +189,27 @@ impl Standing {
     }
 }
 
+/// The certificate that comes next, by its position, and in how many seconds. Of those that are due, one of the
+/// configuration comes before those that clients have asked for, which could hold it up for hours.
+pub(super) fn next(standings: &[Standing], now: i64) -> Option<(usize, u64)> {
+    let order = |standing: &Standing| {
+        let next = standing.next(now);
+        (next.max(now), standing.wish.is_on_demand, next)
+    };
+    let (first, standing) = standings.iter().enumerate().min_by_key(|(_, standing)| order(standing))?;
+    Some((first, u64::try_from(standing.next(now).saturating_sub(now)).unwrap_or(0)))
+}
+
+/// By this it is seen that what an order depends on has changed since the last one failed.
+pub(super) fn settings_id(settings: &AcmeSettings, wish: &Wish) -> String {
+    let AcmeSettings { directory, challenge, contact, authorities, key_type, profile, .. } = settings;
+    let external = settings.external_account.as_ref().map(|known| (&known.key_id, &known.hmac_key));
+    let dns = (&settings.dns_command, settings.dns_wait);
+    let all = (directory, challenge, contact, authorities, key_type, profile, external, dns, &wish.names);
+    let digest = Sha256::digest(format!("{all:?}"));
+    BASE64_URL_SAFE_NO_PAD.encode(&digest[..16])
+}
+
 /// What is in a file of a certificate; `None`: nothing that could be served.
 fn read_certificate(names: &[CertName], file: PathBuf) -> Option<Arc<Certificate>> {
     let plan = Plan { awaited: vec![Awaited { names: names.to_vec(), file }], ..Plan::default() };
@@ -215,5 +241,32 @@ pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<O
             Ok(Some(validity(&certificate, &wish.names)))
         }
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(name: &str, is_on_demand: bool, validity: Option<Validity>, next: Option<i64>) -> Standing {
+        let wish = Wish { is_on_demand, ..Wish::on_demand(name) };
+        let notes = Notes { next, ..Notes::default() };
+        Standing { wish, is_awaited: false, certificate: None, validity, notes }
+    }
+
+    #[test]
+    fn names_that_clients_ask_for_hold_up_nothing() {
+        let due = Validity { not_before: 0, not_after: 900, fits: true }; // since 600
+        let all = [
+            standing("later.test", false, None, Some(1500)),
+            standing("asked.test", true, None, None),
+            standing("renewed.test", false, Some(due), None),
+            standing("missing.test", false, None, None),
+        ];
+        assert_eq!(next(&all, 1000), Some((3, 0)));
+        assert_eq!(next(&all[..3], 1000), Some((2, 0)));
+        assert_eq!(next(&all[..2], 1000), Some((1, 0)));
+        assert_eq!(next(&all[..1], 1000), Some((0, 500)));
+        assert_eq!(next(&[], 1000), None);
     }
 }

@@ -18,6 +18,11 @@ use tokio::task::spawn_blocking;
 const PARTS: [&str; 7] =
     ["accounts", "certificates", "challenges", "demanded", "on-demand", "orders", "state"];
 
+/// Links are not followed.
+const NO_LINK: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+/// A bit of the mode of directories.
+const EVERY_USER_WRITES: u32 = 0o002;
+
 /// What an order may write: an account, the order, answers, and a chain with its key, twice. In bytes.
 const ROOM: usize = 32 * 1024;
 
@@ -40,11 +45,7 @@ impl Storage {
     /// The system's, with the directory that can't be made.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         for part in [root.to_owned()].into_iter().chain(PARTS.map(|part| root.join(part))) {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(&part);
-            made.map_err(|e| named(&part, &e))?;
-            if let (Some(above), Ok(opened)) = (part.parent(), File::open(&part)) {
-                adopt(&opened, above);
-            }
+            make(&part).and_then(|()| judge(&part)).map_err(|e| named(&part, &e))?;
         }
         Ok(Self { root: root.to_owned() })
     }
@@ -55,9 +56,13 @@ impl Storage {
     /// The system's.
     pub(super) fn lock(&self) -> io::Result<Option<Lock>> {
         let path = self.root.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = open.map_err(|e| named(&path, &e))?;
-        adopt(&file, &self.root);
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600).custom_flags(NO_LINK);
+        let opened = match options.clone().create_new(true).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => options.open(&path),
+            made => made.inspect(|file| adopt(file, &self.root)),
+        };
+        let file = opened.map_err(|e| named(&path, &e))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Lock { _file: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -170,7 +175,34 @@ pub(super) async fn blocking<T: Send + 'static>(
     spawn_blocking(move || work(&storage)).await.map_err(io::Error::other)?
 }
 
-/// What root makes in a directory of the gateway's user belongs to that user, who has to read it.
+/// Makes a directory that only its owner can enter, unless it is there.
+fn make(directory: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(directory).is_ok() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if let Some(above) = directory.parent() {
+        let made = OpenOptions::new().read(true).custom_flags(NO_LINK).open(directory)?;
+        adopt(&made, above);
+    }
+    Ok(())
+}
+
+/// Who can write there could have certificates issued for names of this gateway. And a link must not lead root, who may try
+/// the section, to where the gateway's user could not write.
+fn judge(directory: &Path) -> io::Result<()> {
+    let link = fs::symlink_metadata(directory)?;
+    if link.is_symlink() && ![0, rustix::process::geteuid().as_raw()].contains(&link.uid()) {
+        return Err(io::Error::other("this is a link that another user has made; remove it"));
+    }
+    if fs::metadata(directory)?.mode() & EVERY_USER_WRITES != 0 {
+        return Err(io::Error::other("every user of this machine can write there; run `chmod o-w` on it"));
+    }
+    Ok(())
+}
+
+/// What root makes in a directory of the gateway's user belongs to that user, who has to read it. Only what was made just
+/// now: that user could have put anything else in its place.
 fn adopt(file: &File, directory: &Path) {
     if let (Ok(owner), Ok(own)) = (fs::metadata(directory), file.metadata())
         && own.uid() == 0
@@ -191,4 +223,61 @@ fn named(path: &Path, e: &io::Error) -> io::Error {
         _ => "",
     };
     io::Error::new(e.kind(), format!("{}: {e}{advice}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn two_processes_do_not_order_at_the_same_time() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let storages = [(); 2].map(|()| Storage::open(directory.path()).unwrap());
+        let lock = storages[0].lock().unwrap().unwrap();
+        assert!(storages[1].lock().unwrap().is_none());
+        drop(lock);
+        assert!(storages[1].lock().unwrap().is_some());
+        let mode = fs::metadata(directory.path().join("lock")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn links_lead_nowhere_else() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let target = directory.path().join("target");
+        fs::write(&target, "of another").unwrap();
+        let root = directory.path().join("acme");
+        let storage = Storage::open(&root).unwrap();
+        symlink(&target, root.join("lock")).unwrap();
+        assert!(storage.lock().unwrap_err().to_string().contains("lock"), "a lock is no link");
+        symlink(&target, root.join("accounts/one.json")).unwrap();
+        storage.write("accounts/one.json", b"ours").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"of another");
+        assert_eq!(fs::read(root.join("accounts/one.json")).unwrap(), b"ours");
+        // The administrator may have put a part elsewhere.
+        fs::remove_dir(root.join("orders")).unwrap();
+        fs::create_dir(directory.path().join("elsewhere")).unwrap();
+        symlink(directory.path().join("elsewhere"), root.join("orders")).unwrap();
+        Storage::open(&root).unwrap();
+    }
+
+    #[test]
+    fn a_storage_that_every_user_can_write_to_is_none() {
+        let directory = tempfile::TempDir::new().unwrap();
+        Storage::open(directory.path()).unwrap();
+        for part in ["", "challenges"] {
+            let path = directory.path().join(part);
+            fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+            let refused = Storage::open(directory.path()).unwrap_err().to_string();
+            assert!(
+                refused.contains(part) && refused.contains("every user of this machine can write"),
+                "{refused}"
+            );
+            fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
+            Storage::open(directory.path()).unwrap();
+        }
+    }
 }
