@@ -107,6 +107,13 @@ async fn requests_and_sessions_are_counted_by_route() {
         assert_eq!(count(&name).await, 1, "{name}");
     }
     assert_eq!(count("wssgate_requests_total{route=\"/ws\",class=\"1xx\"}").await, 2);
+    // By upstream: what has never answered has no times.
+    let upstream = format!("{{upstream=\"{}\"}}", backend.address);
+    for (name, total) in [("connect", 2), ("answer", 2)] {
+        let name = format!("wssgate_upstream_{name}_duration_seconds_count");
+        assert_eq!(count(&format!("{name}{upstream}")).await, total, "{name}");
+        assert_eq!(count(&name).await, total, "{name}");
+    }
     assert_eq!(count("wssgate_sessions").await, 0);
     // A reload sets no counter back to 0.
     assert_eq!(gateway.reload()["generation"], 2);

@@ -3,8 +3,10 @@
 mod moved;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::thread::panicking;
+use std::time::Duration;
 
 use frame_core::handle::RateLimit;
 use frame_core::outcome::Outcome;
@@ -236,6 +238,7 @@ impl Report {
             let counts = self.counts();
             counts.opened.one();
             counts.answer(self.status);
+            self.count_times();
             self.hand_over(Kind::Opened { id: self.id });
         }
         self.is_session = true;
@@ -283,6 +286,7 @@ impl Report {
     /// The answer has ended: `whole`, or broken off.
     pub(crate) fn answered(&mut self, bytes: u64, whole: bool) {
         self.counts().request(self.status, self.started.elapsed());
+        self.count_times();
         if self.is_omitted {
             return;
         }
@@ -305,6 +309,19 @@ impl Report {
         match &self.route {
             Some(route) => route.counts().here(),
             None => &self.connection.worker.counts.unrouted,
+        }
+    }
+
+    /// How long the server that was asked last took.
+    fn count_times(&self) {
+        let Some(server) = self.server() else { return };
+        let ServerTimes { connect_us, answer_us } = self.times;
+        let took = |us: NonZeroU32| Duration::from_micros(us.get().into());
+        if let Some(us) = connect_us {
+            server.counts().connects.add(took(us));
+        }
+        if let Some(us) = answer_us {
+            server.counts().answers.add(took(us));
         }
     }
 

@@ -91,6 +91,15 @@ pub fn code(code: u16) -> &'static str {
     }
 }
 
+/// Of an upstream, on one worker.
+#[derive(Debug, Default)]
+pub struct UpstreamCounts {
+    /// To a connection to a server, with its TLS.
+    pub connects: Durations,
+    /// From a request to the head of a server's answer.
+    pub answers: Durations,
+}
+
 /// Of a listener with TLS, on one worker.
 #[derive(Debug, Default)]
 pub struct ListenerCounts {

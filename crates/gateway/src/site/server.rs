@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use net_io::count::ByWorker;
+
+use crate::site::counts::UpstreamCounts;
 use crate::site::endpoint::Endpoint;
 use crate::site::health::{Failures, Passive, Probe, Streak};
 use crate::site::queue::Freed;
@@ -79,6 +82,8 @@ pub struct ServerState {
     known: Mutex<Known>,
     /// Told when it has taken less than it may take.
     freed: Arc<Freed>,
+    /// Its upstream's.
+    counts: Arc<ByWorker<UpstreamCounts>>,
 }
 
 /// What changes so rarely that a lock does.
@@ -108,7 +113,12 @@ const BEGUN: u64 = 1 + (1 << LIVE_BITS);
 impl ServerState {
     /// One that has had nothing to do yet. It came at `since`; zero: it has been there for long.
     #[must_use]
-    pub(crate) fn new(endpoint: Arc<Endpoint>, freed: Arc<Freed>, since: Duration) -> Self {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        freed: Arc<Freed>,
+        counts: Arc<ByWorker<UpstreamCounts>>,
+        since: Duration,
+    ) -> Self {
         Self {
             endpoint,
             load: Line::default(),
@@ -124,6 +134,7 @@ impl ServerState {
             handshakes: Handshakes::default(),
             known: Mutex::default(),
             freed,
+            counts,
         }
     }
 
@@ -190,6 +201,11 @@ impl ServerState {
     #[must_use]
     pub fn last_probe(&self) -> Option<LastProbe> {
         self.known().probe.clone()
+    }
+
+    /// What this thread's worker counts of its upstream.
+    pub(crate) fn counts(&self) -> &UpstreamCounts {
+        self.counts.here()
     }
 
     /// Gives it a request, if it has fewer than `max`.
@@ -394,7 +410,8 @@ pub struct Assignment {
 impl Assignment {
     /// At a server that is not known here yet: a session has come from another process.
     pub(crate) fn elsewhere(endpoint: Endpoint) -> Self {
-        Arc::new(ServerState::new(Arc::new(endpoint), Arc::default(), Duration::ZERO)).adopt(false)
+        let state = ServerState::new(Arc::new(endpoint), Arc::default(), Arc::default(), Duration::ZERO);
+        Arc::new(state).adopt(false)
     }
 
     /// The server.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use net_io::count::ByWorker;
 use net_io::state::{StateError, StateReader, StateWriter};
 use tls_acceptor::SigningKeys;
 use zeroize::Zeroizing;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::net::clock;
 pub use crate::net::proxy_protocol::ProxyVersion;
 use crate::site::balance::{Balance, Candidate, Draw, HashKey, choose, seed};
+use crate::site::counts::UpstreamCounts;
 use crate::site::endpoint::Endpoint;
 use crate::site::health::{OnDown, Passive, Probe};
 use crate::site::known_name::KnownName;
@@ -182,6 +184,7 @@ pub struct UpstreamState {
     turn: AtomicU64,
     budget: Mutex<Budget>,
     freed: Arc<Freed>,
+    counts: Arc<ByWorker<UpstreamCounts>>,
     /// Random ones, from when they are needed.
     signing_keys: OnceLock<SigningKeys>,
     /// Sessions that have lost their server, and look for another one.
@@ -375,6 +378,12 @@ impl Upstream {
     /// One more has found none.
     pub(crate) fn redial_failed(&self, why: RedialFailure) {
         self.bound().state.redials_failed[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What each worker counts of it.
+    #[must_use]
+    pub fn counts(&self) -> &ByWorker<UpstreamCounts> {
+        &self.bound().state.counts
     }
 
     /// Who waits for a server, and how that is told.
@@ -574,7 +583,8 @@ impl UpstreamState {
             let _ = self.signing_keys.set(SigningKeys::new(&secret)); // a further piece has the same
         }
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = ServerState::new(Arc::new(Endpoint::new("gone", 1)), Arc::default(), Duration::ZERO);
+        let endpoint = Arc::new(Endpoint::new("gone", 1));
+        let gone = ServerState::new(endpoint, Arc::default(), Arc::default(), Duration::ZERO);
         for _ in 0..fields.u32()? {
             let name = fields.text()?;
             let server = servers.get(name).map_or(&gone, |server| server);
@@ -595,7 +605,10 @@ impl UpstreamState {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that the configuration no longer has are kept as long as they have sessions.
         servers.retain(|_, server| Arc::strong_count(server) > 1);
-        let new = || Arc::new(ServerState::new(endpoint.clone(), self.freed.clone(), since));
+        let new = || {
+            let (freed, counts) = (self.freed.clone(), self.counts.clone());
+            Arc::new(ServerState::new(endpoint.clone(), freed, counts, since))
+        };
         servers.entry(endpoint.name()).or_insert_with(new).clone()
     }
 

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use net_io::count::{DurationTotals, Durations};
+
 use super::page::{Kind, Label, Page};
 use crate::net::clock;
 use crate::ops::overview::Overview;
+use crate::site::counts::UpstreamCounts;
 use crate::site::known_name::KnownName;
 use crate::site::names::Resolve;
 use crate::site::redial::RedialFailure;
@@ -64,6 +67,7 @@ pub(super) fn write(page: &mut Page<'_>, overview: &Overview) -> fmt::Result {
     })?;
     http2(page, overview, &upstreams)?;
     waits(page, &upstreams)?;
+    times(page, &upstreams)?;
     names(page, overview)
 }
 
@@ -132,6 +136,32 @@ fn waits(page: &mut Page<'_>, upstreams: &[&Arc<Upstream>]) -> fmt::Result {
         waiting.sample(&[("upstream", &upstream.to_string())], upstream.waiting())?;
     }
     Ok(())
+}
+
+/// How long servers take.
+fn times(page: &mut Page<'_>, upstreams: &[&Arc<Upstream>]) -> fmt::Result {
+    let mut family = |name, help, of: fn(&UpstreamCounts) -> &Durations| {
+        let mut family = page.histogram(name, help)?;
+        for upstream in upstreams {
+            let mut totals = DurationTotals::default();
+            upstream.counts().iter().for_each(|worker| totals.add(of(worker)));
+            // One that has not been asked has no series.
+            if totals != DurationTotals::default() {
+                family.durations(&[("upstream", &upstream.to_string())], &totals)?;
+            }
+        }
+        Ok(())
+    };
+    family(
+        "wssgate_upstream_connect_duration_seconds",
+        "To a new connection to a backend, with its TLS, by upstream; requests over a kept connection are not among them",
+        |counts| &counts.connects,
+    )?;
+    family(
+        "wssgate_upstream_answer_duration_seconds",
+        "From a request or a WebSocket's handshake to the head of the backend's answer, by upstream",
+        |counts| &counts.answers,
+    )
 }
 
 /// How the names of servers are resolved.

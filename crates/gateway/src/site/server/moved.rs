@@ -29,6 +29,7 @@ impl ServerState {
             handshakes: _, // the same
             lost: _,       // the same
             freed: _,      // the upstream's
+            counts: _,     // the same, and counted by each process
         } = self;
         out.section(|out| {
             out.u64(self.requests());
@@ -115,7 +116,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn new() -> ServerState {
-        ServerState::new(Arc::new(Endpoint::new("a", 80)), Arc::default(), Duration::ZERO)
+        ServerState::new(Arc::new(Endpoint::new("a", 80)), Arc::default(), Arc::default(), Duration::ZERO)
     }
 
     fn moved(old: &ServerState, then: Duration, is_probed: bool, now: Duration) -> ServerState {
