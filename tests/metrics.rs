@@ -124,6 +124,45 @@ async fn requests_and_sessions_are_counted_by_route() {
     assert_eq!(count("wssgate_reload_refused").await, 1);
 }
 
+/// Those of a session that lives on are seen, too, and at its end they are not counted again.
+#[tokio::test]
+async fn messages_are_counted_by_route_and_sender() {
+    let (backend, _) = echo().await;
+    let gateway = start("workers = 2", &[ECHO, &route("/ws", backend.address)].concat());
+    let count = async |name: &str| gateway.metric(name).await;
+    let sessions: [WebSocket; 2] = [socket(&gateway, "/ws").await, socket(&gateway, "/echo").await];
+    for (mut socket, route) in sessions.into_iter().zip(["/ws", "/echo"]) {
+        for _ in 0..3 {
+            socket.echoes("hello").await;
+        }
+        let counts = async || {
+            let mut counts = Vec::new();
+            for from in ["client", "backend"] {
+                let labels = format!("{{route=\"{route}\",from=\"{from}\"}}");
+                for name in ["messages", "message_payload_bytes"] {
+                    counts.push(count(&format!("wssgate_{name}_total{labels}")).await);
+                }
+            }
+            counts
+        };
+        until(async || counts().await == [3, 15, 3, 15]).await;
+        socket.text(&"x".repeat(100)).await;
+        socket.expect_text(&"x".repeat(100)).await;
+        socket.close(1000).await;
+        socket.expect_close(1000).await;
+        gateway.wait_for(|line| line["message"] == "session" && line["route"] == route, 0, "the end");
+        assert_eq!(counts().await, [4, 115, 4, 115]);
+        for from in ["client", "backend"] {
+            let bucket = |le: &str| {
+                format!(
+                    "wssgate_session_largest_message_bytes_bucket{{route=\"{route}\",from=\"{from}\",le=\"{le}\"}}"
+                )
+            };
+            assert_eq!([count(&bucket("64")).await, count(&bucket("256")).await], [0, 1]);
+        }
+    }
+}
+
 #[tokio::test]
 async fn handshakes_are_counted_by_result() {
     let gateway = start("workers = 1", ECHO);

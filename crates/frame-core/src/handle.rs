@@ -1,4 +1,5 @@
-//! The handle by which a live session is ended or frozen from outside, and asked what it has carried.
+//! The handle by which a live session is ended or frozen from outside, and asked what it has carried. What it carries goes
+//! by it to a [`Ledger`].
 //!
 //! Each order and each question wakes the session. A session without either reads one atomic word whenever it is
 //! polled.
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::outcome::Snapshot;
+use crate::ledger::{Account, Ledger};
+use crate::outcome::{Outcome, Snapshot, Traffic};
 
 /// How a session is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,8 @@ struct Shared {
     /// Since when a peer has taken nothing of what waits for it, in milliseconds since [`EPOCH`] and one;
     /// 0: nothing waits.
     stalled: AtomicU64,
+    /// `None`: what the session carries is added up nowhere.
+    account: Option<Account>,
 }
 
 /// A question that has no answer yet, and those before it.
@@ -138,6 +142,8 @@ const TOO_MANY_MESSAGES: u64 = 1 << 24;
 const TOO_MANY_BYTES: u64 = 1 << 25;
 /// The session is to be frozen as it is, and goes on at once.
 const INTERRUPTED: u64 = 1 << 26;
+/// The session is to tell its ledger what it has carried.
+const ACCOUNT_REQUESTED: u64 = 1 << 27;
 /// What the session says of itself.
 const NOTES: u64 = DELAYED | TOO_MANY_MESSAGES | TOO_MANY_BYTES;
 /// All that is no order.
@@ -147,6 +153,7 @@ const REQUESTS: u64 = SNAPSHOT_REQUESTED
     | FREEZE_AS_IT_IS
     | REDIAL_REQUESTED
     | INTERRUPTED
+    | ACCOUNT_REQUESTED
     | NOTES;
 /// Where the milliseconds begin.
 const WITHIN_SHIFT: u32 = 32;
@@ -156,6 +163,12 @@ impl SessionHandle {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The handle of a new session that tells `ledger` what it carries.
+    #[must_use]
+    pub fn with_ledger(ledger: Arc<dyn Ledger>) -> Self {
+        Self(Arc::new(Shared { account: Some(Account::new(ledger)), ..Shared::default() }))
     }
 
     /// Asks the session to end. Of several orders the first code counts, so that both peers are told the
@@ -238,9 +251,24 @@ impl SessionHandle {
         }
     }
 
-    /// The session has frozen.
-    pub(crate) fn on_frozen(&self) {
+    /// The session has frozen, and this is how it was. What was asked is answered, and its ledger told.
+    pub(crate) fn on_frozen(&self, snapshot: Snapshot) {
         self.0.word.fetch_and(!(FREEZE_REQUESTED | FREEZE_AS_IT_IS | INTERRUPTED), Ordering::AcqRel);
+        self.answer(snapshot);
+    }
+
+    /// The session goes on, which had carried this when it froze. Its ledger, or that of another process, was told then.
+    pub(crate) fn on_thawed(&self, from_client: &Traffic, from_backend: &Traffic) {
+        if let Some(account) = &self.0.account {
+            account.begin_at(from_client, from_backend);
+        }
+    }
+
+    /// The session has ended so: its ledger is told the last that it has carried. Not while its task runs.
+    pub fn on_end(&self, outcome: &Outcome) {
+        if let Some(account) = &self.0.account {
+            account.tell(&outcome.from_client, &outcome.from_backend);
+        }
     }
 
     /// `waits`: bytes of the session wait in memory for one of its peers; `took`: it has just taken some of them.
@@ -267,9 +295,11 @@ impl SessionHandle {
         self.stalled_since().map(|since| EPOCH.elapsed().saturating_sub(since))
     }
 
-    /// Has the session polled, in case a wake-up was lost. [`Self::take_poll_request`] says so to the session.
+    /// Has the session polled, in case a wake-up was lost. [`Self::take_poll_request`] says so to the session. As it is
+    /// awake then, it tells its ledger what it has carried.
     pub fn request_poll(&self) {
-        self.0.word.fetch_or(POLL_REQUESTED, Ordering::AcqRel);
+        let account = if self.0.account.is_some() { ACCOUNT_REQUESTED } else { 0 };
+        self.0.word.fetch_or(POLL_REQUESTED | account, Ordering::AcqRel);
         self.wake();
     }
 
@@ -334,15 +364,24 @@ impl SessionHandle {
         }
     }
 
-    /// Answers [`Self::request_snapshot`], if it was called. To be called after [`Self::poll`].
+    /// Answers [`Self::request_snapshot`] and tells the session's ledger, if one of these was asked for. To be called after
+    /// [`Self::poll`].
     pub(crate) fn answer_snapshot(&self, tell: impl FnOnce() -> Snapshot) {
-        if self.0.word.load(Ordering::Acquire) & SNAPSHOT_REQUESTED == 0 {
+        if self.0.word.load(Ordering::Acquire) & (SNAPSHOT_REQUESTED | ACCOUNT_REQUESTED) != 0 {
+            self.answer(tell());
+        }
+    }
+
+    fn answer(&self, snapshot: Snapshot) {
+        let asked = self.0.word.fetch_and(!(SNAPSHOT_REQUESTED | ACCOUNT_REQUESTED), Ordering::AcqRel);
+        if let Some(account) = &self.0.account {
+            account.tell(&snapshot.from_client, &snapshot.from_backend);
+        }
+        if asked & SNAPSHOT_REQUESTED == 0 {
             return;
         }
-        self.0.word.fetch_and(!SNAPSHOT_REQUESTED, Ordering::AcqRel);
         let asked = lock(&self.0.question).take();
         let Some(mut question) = asked else { return };
-        let snapshot = tell();
         loop {
             let Question { reply, earlier } = *question;
             let _ = reply.send(snapshot);

@@ -10,7 +10,7 @@
 //! - [`tap`]: a client's stream that copies the frames that pass, for who watches the session
 //! - [`fair_queue`]: sessions that move much wait for each other, so that small messages don't
 //! - [`policy`]: what a route demands of a session; [`outcome`]: how a session is, and how it ended;
-//!   [`handle`]: how it is ended or frozen from outside
+//!   [`ledger`]: where what it carries is added up; [`handle`]: how it is ended or frozen from outside
 //! - `cause_state`: why a session ends, as bytes for another process
 //! - `keepalive`: when a client is pinged, and when it counts as gone. Pure.
 //! - `supervisor`: a session's clock and timer, and what is due
@@ -31,6 +31,7 @@ mod frame_reader;
 pub mod handle;
 pub mod head;
 mod keepalive;
+pub mod ledger;
 mod measures;
 pub mod metered;
 pub mod opaque;

@@ -65,6 +65,7 @@ where
     T: Clock,
 {
     let mut opaque = state.thaw(clock);
+    handle.on_thawed(&opaque.up.traffic(), &opaque.down.traffic());
     poll_fn(move |cx| opaque.poll(cx, client, backend, handle))
 }
 

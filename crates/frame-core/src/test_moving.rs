@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::time::advance;
 
 use crate::handle::{EndMode, Order, SessionHandle};
 use crate::head::{Scan, Sender, scan_head};
+use crate::ledger::{Carried, Ledger};
 use crate::outcome::{Outcome, Snapshot};
 use crate::policy::Policy;
 use crate::sequence::Limits;
@@ -335,5 +336,16 @@ pub(crate) fn check_sample(
                 assert!(written.len() <= other.len() + added, "{at} {value}");
             }
         }
+    }
+}
+
+/// Messages and bytes from the client, then from the backend, each time.
+#[derive(Debug, Default)]
+pub(crate) struct Page(pub(crate) Mutex<Vec<[u64; 4]>>);
+
+impl Ledger for Page {
+    fn add(&self, carried: &Carried) {
+        let Carried { from_client: up, from_backend: down } = carried;
+        self.0.lock().unwrap().push([up.messages, up.payload_bytes, down.messages, down.payload_bytes]);
     }
 }

@@ -109,6 +109,45 @@ impl DurationTotals {
     }
 }
 
+/// How often something was how large.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// Up to each of [`SIZES`], and larger.
+    counts: [Count; SIZES.len() + 1],
+    sum: Count,
+}
+
+/// The bounds of [`Sizes`], in bytes: from a word of a chat to a file.
+pub const SIZES: [u64; 9] = [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20];
+
+impl Sizes {
+    /// Something had so many bytes.
+    pub fn add(&self, bytes: u64) {
+        let at = SIZES.iter().position(|bound| bytes <= *bound).unwrap_or(SIZES.len());
+        self.counts[at].one();
+        self.sum.add(bytes);
+    }
+}
+
+/// The sum of several [`Sizes`].
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SizeTotals {
+    /// How often something had at most each of [`SIZES`], and more.
+    pub counts: [u64; SIZES.len() + 1],
+    /// All of it, in bytes.
+    pub sum: u64,
+}
+
+impl SizeTotals {
+    /// Adds a worker's.
+    pub fn add(&mut self, sizes: &Sizes) {
+        for (total, count) in self.counts.iter_mut().zip(&sizes.counts) {
+            *total += count.get();
+        }
+        self.sum = self.sum.wrapping_add(sizes.sum.get());
+    }
+}
+
 thread_local! {
     /// The number of this thread's worker, and how many there are.
     static HERE: Cell<(usize, usize)> = const { Cell::new((0, 1)) };
@@ -165,6 +204,18 @@ mod tests {
         assert_eq!(totals.counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(totals.sum, Duration::from_micros(u64::MAX / 4 + 60_000_202));
         assert!(DURATIONS.is_sorted());
+    }
+
+    #[test]
+    fn sizes_are_counted_up_to_their_bound() {
+        let sizes = [Sizes::default(), Sizes::default()];
+        for (n, bytes) in [0, 64, 65, 16 << 20, (16 << 20) + 1].into_iter().enumerate() {
+            sizes[n % 2].add(bytes);
+        }
+        let mut totals = SizeTotals::default();
+        sizes.iter().for_each(|one| totals.add(one));
+        assert_eq!(totals, SizeTotals { counts: [2, 1, 0, 0, 0, 0, 0, 0, 1, 1], sum: (32 << 20) + 130 });
+        assert!(SIZES.is_sorted());
     }
 
     #[test]

@@ -49,8 +49,7 @@ impl<S: ClientStream> Endpoint<S> {
     #[must_use]
     pub fn freeze(self) -> (S, Box<EndpointState>) {
         let now = self.supervisor.now();
-        self.handle.on_frozen();
-        self.answer_snapshot(now);
+        self.handle.on_frozen(self.snapshot(now));
         let sent = self.sent_traffic();
         let Self {
             io,
@@ -104,6 +103,7 @@ impl<S: ClientStream> Endpoint<S> {
             unanswered,
             at,
         } = *state;
+        handle.on_thawed(&received, &sent);
         Self {
             io,
             reader,

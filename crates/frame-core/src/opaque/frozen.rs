@@ -36,7 +36,7 @@ impl<T: Clock> Opaque<T> {
         if mode == FreezeMode::BetweenWrites && !is_between_writes {
             return None;
         }
-        handle.on_frozen();
+        handle.on_frozen(self.snapshot(now));
         let Self { supervisor, up, down, queue_state, first, counted } = self;
         let opaque = Opaque {
             supervisor: supervisor.freeze(),

@@ -37,8 +37,7 @@ impl<T: Clock> Relay<T> {
         if self.shutdown.is_some() || (mode == FreezeMode::BetweenWrites && !is_between_writes) {
             return None;
         }
-        handle.on_frozen();
-        handle.answer_snapshot(|| self.snapshot(now));
+        handle.on_frozen(self.snapshot(now));
         let Self {
             supervisor,
             up,

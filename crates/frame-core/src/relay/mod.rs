@@ -82,7 +82,9 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    Relaying { relay: state.thaw(clock), client, backend, handle }
+    let relay = state.thaw(clock);
+    handle.on_thawed(&relay.up.traffic(), &relay.down.traffic());
+    Relaying { relay, client, backend, handle }
 }
 
 /// What [`relay`](fn@relay) and [`relay_from`] return.

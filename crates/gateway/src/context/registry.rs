@@ -170,7 +170,7 @@ impl Registry {
         route: &Arc<Route>,
         who: SessionOpener,
     ) -> Registered {
-        let handle = SessionHandle::new();
+        let handle = SessionHandle::with_ledger(route.clone());
         if let Some(at) = who.expiry() {
             inner.expiring.insert((at, id));
         }

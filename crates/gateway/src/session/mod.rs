@@ -271,6 +271,7 @@ impl Session {
     fn end(self, outcome: &Outcome) {
         let Self { mut report, registered, other, .. } = self;
         drop(other);
+        registered.handle().on_end(outcome);
         report.exceeded(registered.handle().exceeded());
         drop(registered);
         tapped::unwatch(&report, || outcome.cause.to_string());

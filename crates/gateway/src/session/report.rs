@@ -19,7 +19,7 @@ use crate::context::quotas::SessionPlace;
 use crate::context::redial::SessionRedial;
 use crate::context::registry::{SessionOpener, StayReason};
 use crate::net::error::chain;
-use crate::site::counts::{CAUSES, RouteCounts, cause, place};
+use crate::site::counts::RouteCounts;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
@@ -328,7 +328,7 @@ impl Report {
     fn hand_over(&self, kind: Kind<'_>) {
         if let Kind::Session { outcome, .. } = kind {
             let outcome = outcome.ok();
-            self.counts().closed[place(&CAUSES, cause(outcome))].one();
+            self.counts().closed(outcome);
             self.connection.worker.counts.closed(outcome);
         }
         let tls = self.connection.tls.as_ref();

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use frame_core::ledger::Carried;
 use frame_core::outcome::{Cause, Outcome, Party};
 use http::StatusCode;
-use net_io::count::{Count, Durations};
+use net_io::count::{Count, Durations, Sizes};
 use tls_acceptor::AcceptError;
 
 /// Of a route, on one worker.
@@ -18,7 +19,23 @@ pub struct RouteCounts {
     pub opened: Count,
     /// Sessions that have ended, by cause ([`CAUSES`]).
     pub closed: [Count; CAUSES.len()],
+    /// What sessions have carried from each of [`SENDERS`].
+    pub carried: [CarriedCounts; SENDERS.len()],
 }
+
+/// What sessions have carried from one side.
+#[derive(Debug, Default)]
+pub struct CarriedCounts {
+    /// Whole messages.
+    pub messages: Count,
+    /// Their payload bytes, as they are on the wire.
+    pub payload_bytes: Count,
+    /// Of each session that has ended and had messages: payload bytes of the largest one.
+    pub largest: Sizes,
+}
+
+/// Who sends messages. The gateway, where it is a session's other end, counts as the backend.
+pub const SENDERS: [&str; 2] = ["client", "backend"];
 
 /// Classes of statuses; the last one: the client had gone before its answer began.
 pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
@@ -51,6 +68,25 @@ impl RouteCounts {
     pub fn request(&self, status: Option<StatusCode>, took: Duration) {
         self.answer(status);
         self.request_durations.add(took);
+    }
+
+    /// A live session has carried so much more.
+    pub fn carried(&self, carried: &Carried) {
+        for (counts, share) in self.carried.iter().zip([carried.from_client, carried.from_backend]) {
+            counts.messages.add(share.messages);
+            counts.payload_bytes.add(share.payload_bytes);
+        }
+    }
+
+    /// A session has ended; without an outcome in the middle.
+    pub fn closed(&self, outcome: Option<&Outcome>) {
+        self.closed[place(&CAUSES, cause(outcome))].one();
+        let Some(Outcome { from_client, from_backend, .. }) = outcome else { return };
+        for (counts, traffic) in self.carried.iter().zip([from_client, from_backend]) {
+            if traffic.messages > 0 {
+                counts.largest.add(traffic.largest);
+            }
+        }
     }
 
     /// A client was given this status, be it a session's.

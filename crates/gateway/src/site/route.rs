@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use frame_core::ledger::{Carried, Ledger};
 use frame_core::metered::Rates;
 use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
@@ -107,6 +108,12 @@ impl Route {
         let message_max =
             if is_service { Self::SERVICE_MESSAGE_MAX } else { Self::POLICY.limits.message_max };
         Policy { limits: Limits { message_max, ..Self::POLICY.limits }, ..Self::POLICY }
+    }
+}
+
+impl Ledger for Route {
+    fn add(&self, carried: &Carried) {
+        self.counts().here().carried(carried);
     }
 }
 

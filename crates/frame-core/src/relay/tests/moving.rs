@@ -7,7 +7,7 @@ use net_io::state::StateError;
 use super::*;
 use crate::handle::FreezeMode;
 use crate::outcome::{RoundTrips, Traffic, Waits};
-use crate::test_moving;
+use crate::test_moving::{self, Page};
 
 /// A session whose streams and task are the test's.
 struct Still {
@@ -124,6 +124,37 @@ async fn a_session_whose_connections_are_shut_down_ends_and_does_not_freeze() {
     rig.handle.freeze(FreezeMode::AsItIs);
     drop((rig.client, rig.backend));
     assert!(matches!(rig.relay.await.unwrap().cause, Cause::Closed { by: Party::Client, .. }));
+}
+
+/// By the process that it was in: when it is polled for another reason, when it freezes, and at its end.
+#[tokio::test(start_paused = true)]
+async fn each_message_is_told_once() {
+    let pages: [Arc<Page>; 2] = Default::default();
+    let told = |n: usize| pages[n].0.lock().unwrap().clone();
+    let mut still = still(policy(), 1 << 10);
+    still.handle = SessionHandle::with_ledger(pages[0].clone());
+    still.client.send(&masked(0x81, b"one")).await;
+    assert!(still.poll().is_pending());
+    assert_eq!(told(0), [[0; 4]; 0], "a message is no reason");
+    still.handle.request_poll();
+    assert!(still.poll().is_pending() && still.poll().is_pending());
+    assert_eq!(told(0), [[1, 3, 0, 0]]);
+    still.backend.send(&frame(0x81, b"second")).await;
+    assert!(still.poll().is_pending());
+    let state = still.freeze(FreezeMode::AsItIs);
+    assert_eq!(told(0), [[1, 3, 0, 0], [0, 0, 1, 6]]);
+
+    still.handle = SessionHandle::with_ledger(pages[1].clone());
+    let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
+    rig.client.send(&masked(0x81, b"third")).await;
+    rig.client.send(&masked(0x88, &close(1000))).await;
+    rig.backend.receive().await;
+    rig.backend.receive().await;
+    rig.backend.receive_close().await;
+    rig.backend.send(&frame(0x88, &close(1000))).await;
+    drop((rig.client, rig.backend));
+    rig.handle.on_end(&rig.relay.await.unwrap());
+    assert_eq!((told(0).len(), told(1)), (2, vec![[1, 5, 0, 0]]));
 }
 
 /// An order is obeyed to its end by the process that takes the session over, which knows of it by the state only.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use net_io::count::{DURATIONS, DurationTotals};
+use net_io::count::{DURATIONS, DurationTotals, SIZES, SizeTotals};
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -107,6 +107,13 @@ impl Family<'_> {
         self.buckets(labels, totals.sum.as_secs_f64(), &buckets)
     }
 
+    /// Sizes, in bytes.
+    pub(super) fn sizes(&mut self, labels: &[Label<'_>], totals: &SizeTotals) -> fmt::Result {
+        let bounds = SIZES.iter().map(|&bound| as_float(bound)).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(totals.counts).collect();
+        self.buckets(labels, as_float(totals.sum), &buckets)
+    }
+
     /// A histogram of upper bounds, and how many are above the bound before and not above this one. The last has no
     /// bound: `f64::INFINITY`.
     pub(super) fn buckets(&mut self, labels: &[Label<'_>], sum: f64, buckets: &[(f64, u64)]) -> fmt::Result {
@@ -124,4 +131,10 @@ impl Family<'_> {
         }
         write(&mut self.encoder.encode_family(&labels)?)
     }
+}
+
+/// Above 2⁵³ to the nearest that there is.
+#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
+fn as_float(bytes: u64) -> f64 {
+    bytes as f64
 }

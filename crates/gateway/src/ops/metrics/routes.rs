@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use net_io::count::{Count, DurationTotals, Durations};
+use net_io::count::{Count, DurationTotals, Durations, SizeTotals};
 
 use super::page::Page;
 use crate::ops::overview::Overview;
-use crate::site::counts::{CAUSES, CLASSES, CODES, FAILURES, ListenerCounts, RouteCounts, VERSIONS};
+use crate::site::counts::{CAUSES, CLASSES, CODES, FAILURES, ListenerCounts, RouteCounts, SENDERS, VERSIONS};
 use crate::site::route_id::RouteId;
 
 /// What all workers have counted of each route, by what is shown of it. Two routes that differ in what is not shown are
@@ -22,6 +22,7 @@ pub(super) fn write(page: &mut Page<'_>, overview: &Overview, live: &HashMap<Rou
     }
     routes.entry("").or_default().extend(overview.counts.iter().map(|worker| &worker.unrouted));
     sessions(page, overview, &routes, live)?;
+    messages(page, &routes)?;
     requests(page, &routes)?;
     let mut listeners: BTreeMap<&str, Vec<&ListenerCounts>> = BTreeMap::new();
     for state in site.listener_states().filter(|state| state.acceptor.is_some()) {
@@ -82,6 +83,49 @@ fn sessions(
                 codes.sample(&[("cause", cause), ("code", code)], count)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// What sessions have carried. Live ones tell it every ten seconds, and at their end.
+fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
+    let has_sessions = |(_, counts): &(&&str, &Vec<&RouteCounts>)| {
+        // Those that have come from another process were opened there.
+        let carried = |one: &RouteCounts| one.carried.iter().any(|way| way.payload_bytes.get() > 0);
+        sum(counts, |one| &one.opened) > 0 || counts.iter().any(|one| carried(one))
+    };
+    let senders = || {
+        routes.iter().filter(has_sessions).flat_map(|(route, counts)| {
+            SENDERS
+                .iter()
+                .enumerate()
+                .map(move |(at, from)| ([("route", *route), ("from", *from)], counts, at))
+        })
+    };
+    let mut messages = page.counter(
+        "wssgate_messages_total",
+        "Whole messages of WebSocket sessions, by route and sender; live sessions are counted to within ten seconds",
+    )?;
+    for (labels, counts, at) in senders() {
+        messages.sample(&labels, sum(counts, |one| &one.carried[at].messages))?;
+    }
+    let mut bytes = page.counter(
+        "wssgate_message_payload_bytes_total",
+        "Payload bytes of messages as they are on the wire, by route and sender; all bytes of sessions that speak another \
+         protocol; live sessions are counted to within ten seconds",
+    )?;
+    for (labels, counts, at) in senders() {
+        bytes.sample(&labels, sum(counts, |one| &one.carried[at].payload_bytes))?;
+    }
+    let mut largest = page.histogram(
+        "wssgate_session_largest_message_bytes",
+        "Payload bytes of the largest message of each WebSocket session that has ended, by route and sender; sessions \
+         without a message from that side are not among them",
+    )?;
+    for (labels, counts, at) in senders() {
+        let mut totals = SizeTotals::default();
+        counts.iter().for_each(|one| totals.add(&one.carried[at].largest));
+        largest.sizes(&labels, &totals)?;
     }
     Ok(())
 }
