@@ -16,7 +16,7 @@ use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{Answer, ask};
 use support::tls::Tls;
 use support::until;
-use support::ws::WebSocket;
+use support::ws::{PING, PONG, WebSocket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -159,6 +159,29 @@ async fn messages_are_counted_by_route_and_sender() {
                 )
             };
             assert_eq!([count(&bucket("64")).await, count(&bucket("256")).await], [0, 1]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn pings_are_measured_by_route() {
+    let (backend, _) = echo().await;
+    let pinging = "[route.websocket]\nping_interval = \"100ms\"\npong_timeout = \"30s\"\n";
+    let routes: String =
+        [ECHO.to_owned(), route("/ws", backend.address)].map(|route| route + pinging).concat();
+    let gateway = start("workers = 2", &routes);
+    for path in ["/ws", "/echo"] {
+        let count = async || {
+            let name = format!("wssgate_ping_round_trip_seconds_count{{route=\"{path}\"}}");
+            gateway.metric(&name).await
+        };
+        let mut socket = socket(&gateway, path).await;
+        assert_eq!(count().await, 0);
+        for n in 1..=2 {
+            let ping = socket.receive().await.unwrap();
+            assert_eq!(ping.b0, PING);
+            socket.send(PONG, &ping.payload).await;
+            until(async || count().await == n).await;
         }
     }
 }

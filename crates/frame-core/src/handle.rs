@@ -264,7 +264,14 @@ impl SessionHandle {
         }
     }
 
-    /// The session has ended so: its ledger is told the last that it has carried. Not while its task runs.
+    /// A ping of the gateway's took this long to its answer, in microseconds.
+    pub(crate) fn on_ping_answered(&self, took_us: u32) {
+        if let Some(account) = &self.0.account {
+            account.ping(took_us);
+        }
+    }
+
+    /// The session has ended so: its ledger is told the last that it has carried. To be called by its task, once.
     pub fn on_end(&self, outcome: &Outcome) {
         if let Some(account) = &self.0.account {
             account.tell(&outcome.from_client, &outcome.from_backend);

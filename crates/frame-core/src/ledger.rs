@@ -12,6 +12,9 @@ use crate::outcome::Traffic;
 pub trait Ledger: fmt::Debug + Send + Sync {
     /// A session has carried so much more.
     fn add(&self, carried: &Carried);
+
+    /// A ping of the gateway's took this long to its answer, in microseconds.
+    fn ping(&self, took_us: u32);
 }
 
 /// What a session has carried since this was told last.
@@ -59,6 +62,11 @@ impl Account {
         if carried != Carried::default() {
             self.ledger.add(&carried);
         }
+    }
+
+    /// A ping was answered.
+    pub(crate) fn ping(&self, took_us: u32) {
+        self.ledger.ping(took_us);
     }
 
     /// The session had carried this when it came, and another process has told that.

@@ -27,6 +27,8 @@ pub(crate) struct Measures {
     backend_waits: bool,
     /// The latest ping has not been answered.
     is_pinged: bool,
+    /// It has been, and [`Self::take_answer`] was not called since.
+    is_answered: bool,
 }
 
 /// How long bytes have waited for a peer.
@@ -75,6 +77,12 @@ impl Measures {
         self.last_us = took;
         self.min_us = if self.max_us == 0 { took } else { self.min_us.min(took) };
         self.max_us = self.max_us.max(took);
+        self.is_answered = true;
+    }
+
+    /// How long the latest ping took, in microseconds; once.
+    pub(crate) fn take_answer(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.is_answered).then_some(self.last_us)
     }
 
     /// For how long each peer has been waited for.
@@ -112,6 +120,7 @@ impl Measures {
             client_waits,
             backend_waits,
             is_pinged,
+            is_answered: _, // it is taken in the same poll
         } = self;
         for (Wait { since_ms, over_ms }, waits) in [(client, client_waits), (backend, backend_waits)] {
             out.u32(*over_ms);
@@ -194,12 +203,13 @@ mod tests {
     fn the_first_answer_to_the_latest_ping_counts() {
         let mut measures = Measures::default();
         measures.on_pong(ms(1));
-        assert_eq!(measures.pings(), None, "it answers nothing");
+        assert_eq!((measures.pings(), measures.take_answer()), (None, None), "it answers nothing");
         measures.on_ping_sent(ms(10));
         assert_eq!(measures.pings(), None);
         measures.on_pong(ms(30));
         measures.on_pong(ms(90));
         assert_eq!(measures.pings(), Some(RoundTrips { last_us: 20_000, min_us: 20_000, max_us: 20_000 }));
+        assert_eq!((measures.take_answer(), measures.take_answer()), (Some(20_000), None));
         measures.on_ping_sent(ms(100));
         measures.on_ping_sent(ms(200));
         measures.on_pong(ms(205));

@@ -208,6 +208,13 @@ impl<T: Clock> Supervisor<T> {
         self.measures.on_pong(self.clock.now_exactly());
     }
 
+    /// If a ping has been answered, the session's ledger is told. To be called in the same poll.
+    pub(crate) fn tell_answer(&mut self, handle: &SessionHandle) {
+        if let Some(took_us) = self.measures.take_answer() {
+            handle.on_ping_answered(took_us);
+        }
+    }
+
     /// The end has begun: there are no pings any more, and the session is not idle.
     pub(crate) fn on_close(&mut self) {
         self.keepalive.on_close();

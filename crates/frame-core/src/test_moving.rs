@@ -339,13 +339,17 @@ pub(crate) fn check_sample(
     }
 }
 
-/// Messages and bytes from the client, then from the backend, each time.
+/// Messages and bytes from the client, then from the backend, each time; and how long pings took.
 #[derive(Debug, Default)]
-pub(crate) struct Page(pub(crate) Mutex<Vec<[u64; 4]>>);
+pub(crate) struct Page(pub(crate) Mutex<Vec<[u64; 4]>>, pub(crate) Mutex<Vec<u32>>);
 
 impl Ledger for Page {
     fn add(&self, carried: &Carried) {
         let Carried { from_client: up, from_backend: down } = carried;
         self.0.lock().unwrap().push([up.messages, up.payload_bytes, down.messages, down.payload_bytes]);
+    }
+
+    fn ping(&self, took_us: u32) {
+        self.1.lock().unwrap().push(took_us);
     }
 }

@@ -252,6 +252,7 @@ impl<S: ClientStream> Endpoint<S> {
                 let payload = ControlPayload::new(&frame.payload, None);
                 if self.supervisor.keepalive.on_pong(&payload) == (PongOwner::Gateway { is_latest: true }) {
                     self.supervisor.on_pong();
+                    self.supervisor.tell_answer(&self.handle);
                 }
             }
             _ => {

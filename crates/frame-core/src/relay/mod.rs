@@ -232,6 +232,7 @@ impl<T: Clock> Relay<T> {
             if calm && silent {
                 return Poll::Pending;
             }
+            self.supervisor.tell_answer(handle);
             let waits = !self.up.is_reading() || !self.down.is_reading();
             handle.on_stall(waits, std::mem::take(&mut self.peer_took));
         }

@@ -19,6 +19,8 @@ pub struct RouteCounts {
     pub opened: Count,
     /// Sessions that have ended, by cause ([`CAUSES`]).
     pub closed: [Count; CAUSES.len()],
+    /// From the gateway's pings to their answers.
+    pub pings: Durations,
     /// What sessions have carried from each of [`SENDERS`].
     pub carried: [CarriedCounts; SENDERS.len()],
 }

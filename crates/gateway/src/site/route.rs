@@ -115,6 +115,10 @@ impl Ledger for Route {
     fn add(&self, carried: &Carried) {
         self.counts().here().carried(carried);
     }
+
+    fn ping(&self, took_us: u32) {
+        self.counts().here().pings.add(Duration::from_micros(took_us.into()));
+    }
 }
 
 /// Where requests go.

@@ -241,10 +241,13 @@ async fn the_answer_to_a_ping_of_before_is_known() {
     assert!(still.poll().is_pending());
     let ping = still.client.receive().await.unwrap();
     let state = still.freeze(FreezeMode::BetweenWrites);
+    let page = Arc::<Page>::default();
+    still.handle = SessionHandle::with_ledger(page.clone());
     let mut rig = still.spawn(RelayState::decode(&state.encode()).unwrap());
     rig.client.send(&masked(0x8A, &ping.payload)).await;
     rig.client.send(&masked(0x8A, b"unasked")).await;
     assert_eq!(rig.backend.receive().await, Some(received(0x8A, b"unasked")));
+    assert_eq!(page.1.lock().unwrap().len(), 1, "the ledger is told of the gateway's own");
 }
 
 /// A client that broke a rule is told so, and not what the backend says then (RFC 6455 §7.1.7).

@@ -127,6 +127,13 @@ fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
         counts.iter().for_each(|one| totals.add(&one.carried[at].largest));
         largest.sizes(&labels, &totals)?;
     }
+    let mut pings = page.histogram(
+        "wssgate_ping_round_trip_seconds",
+        "From the gateway's pings to the answers of WebSocket clients, by route; what waits before a ping is a part of it",
+    )?;
+    for (route, counts) in routes.iter().filter(has_sessions) {
+        pings.durations(&[("route", route)], &totals(counts, |one| &one.pings))?;
+    }
     Ok(())
 }
 
