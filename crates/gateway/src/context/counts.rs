@@ -9,7 +9,7 @@ use frame_core::violation::Violation;
 use net_io::count::{Count, Durations};
 use tokio::runtime::{Handle, RuntimeMetrics};
 
-use crate::site::counts::{CAUSES, CODES, RouteCounts, cause, code, place};
+use crate::site::counts::{CAUSES, CODES, Cut, RouteCounts, cause, code, place};
 
 /// What a worker counts. It writes, and others read.
 #[derive(Debug, Default)]
@@ -57,11 +57,11 @@ impl WorkerCounts {
     }
 
     /// A session has ended.
-    pub fn closed(&self, outcome: Option<&Outcome>) {
+    pub fn closed(&self, outcome: Result<&Outcome, Cut>) {
         let told = outcome.map_or("1006", |outcome| code(outcome.cause.close_code()));
         if matches!(
             outcome.map(|outcome| &outcome.cause),
-            Some(Cause::Violation { violation: Violation::MessageTooBig { .. }, .. })
+            Ok(Cause::Violation { violation: Violation::MessageTooBig { .. }, .. })
         ) {
             self.too_big.one();
         }

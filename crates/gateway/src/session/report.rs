@@ -327,7 +327,6 @@ impl Report {
 
     fn hand_over(&self, kind: Kind<'_>) {
         if let Kind::Session { outcome, .. } = kind {
-            let outcome = outcome.ok();
             self.counts().closed(outcome);
             self.connection.worker.counts.closed(outcome);
         }
@@ -382,9 +381,11 @@ mod tests {
     use std::sync::Mutex;
 
     use http::Request;
+    use net_io::count::Count;
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::site::counts::{CAUSES, place};
     use crate::telemetry::record::{Sink, Sinks};
     use crate::test_io::Scene;
 
@@ -407,9 +408,9 @@ mod tests {
     /// what it was.
     #[tokio::test]
     async fn what_stops_in_the_middle_says_why() {
-        for (panics, request, session) in [
-            (true, "cut: a task of the gateway panicked, which is a bug", "Err(Panic)"),
-            (false, "the client went away before the answer", "Err(End)"),
+        for (panics, request, session, counted) in [
+            (true, "cut: a task of the gateway panicked, which is a bug", "Err(Panic)", "panic"),
+            (false, "the client went away before the answer", "Err(End)", "cut"),
         ] {
             let causes = Causes::default();
             let scene = Scene::with_sinks("", Sinks::new(vec![Box::new(causes.clone())]));
@@ -431,6 +432,8 @@ mod tests {
                 assert_eq!(task.await.unwrap_err().is_panic(), panics);
             }
             assert_eq!(*causes.0.lock().unwrap(), [request, "opened", session]);
+            let closes = &scene.connection().worker.counts.closes[place(&CAUSES, counted)];
+            assert_eq!(closes.iter().map(Count::get).sum::<u64>(), 1, "{counted}");
         }
     }
 }

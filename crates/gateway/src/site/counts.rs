@@ -43,7 +43,7 @@ pub const SENDERS: [&str; 2] = ["client", "backend"];
 pub const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// Why sessions end.
-pub const CAUSES: [&str; 13] = [
+pub const CAUSES: [&str; 14] = [
     "client_close",
     "backend_close",
     "streams_ended",
@@ -56,6 +56,7 @@ pub const CAUSES: [&str; 13] = [
     "pong_timeout",
     "client_stalled",
     "ordered",
+    "panic",
     "cut",
 ];
 
@@ -80,10 +81,10 @@ impl RouteCounts {
         }
     }
 
-    /// A session has ended; without an outcome in the middle.
-    pub fn closed(&self, outcome: Option<&Outcome>) {
+    /// A session has ended, or has stopped in the middle.
+    pub fn closed(&self, outcome: Result<&Outcome, Cut>) {
         self.closed[place(&CAUSES, cause(outcome))].one();
-        let Some(Outcome { from_client, from_backend, .. }) = outcome else { return };
+        let Ok(Outcome { from_client, from_backend, .. }) = outcome else { return };
         for (counts, traffic) in self.carried.iter().zip([from_client, from_backend]) {
             if traffic.messages > 0 {
                 counts.largest.add(traffic.largest);
@@ -98,10 +99,34 @@ impl RouteCounts {
     }
 }
 
-/// Which of [`CAUSES`] it is; no outcome: the gateway has ended in the middle of the session.
+/// Why a session has stopped in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The gateway has ended.
+    End,
+    /// Its task has panicked, or its worker.
+    Panic,
+}
+
+impl Cut {
+    /// For the log.
+    #[must_use]
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::End => "cut: the gateway has ended (drain_timeout, or a second signal)",
+            Self::Panic => "cut: a task of the gateway panicked, which is a bug",
+        }
+    }
+}
+
+/// Which of [`CAUSES`] it is.
 #[must_use]
-pub fn cause(outcome: Option<&Outcome>) -> &'static str {
-    let Some(outcome) = outcome else { return "cut" };
+pub fn cause(outcome: Result<&Outcome, Cut>) -> &'static str {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(Cut::End) => return "cut",
+        Err(Cut::Panic) => return "panic",
+    };
     match &outcome.cause {
         Cause::Closed { by: Party::Client, .. } => "client_close",
         Cause::Closed { .. } => "backend_close",
@@ -202,7 +227,10 @@ mod tests {
         }
         assert_eq!((code(1006), code(3999), code(4000), code(2000)), ("1006", "3xxx", "4xxx", "other"));
         assert_eq!(place(&CODES, "3xxx"), 16);
-        assert!(CAUSES.contains(&cause(None)) && FAILURES.contains(&failure(&AcceptError::Shed)));
+        assert!(
+            [Cut::End, Cut::Panic].into_iter().all(|cut| CAUSES.contains(&cause(Err(cut))))
+                && FAILURES.contains(&failure(&AcceptError::Shed))
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use http::{Method, StatusCode, Version};
 use tls_acceptor::Negotiated;
 use tokio::time::{Duration, Instant};
 
+pub(crate) use crate::site::counts::Cut;
 use crate::site::route_id::RouteId;
 
 /// A finished request or session, or a session that has opened. Values from peers are as they came, and may be long.
@@ -112,26 +113,6 @@ pub enum Kind<'a> {
         /// How; or why it stopped in the middle.
         outcome: Result<&'a Outcome, Cut>,
     },
-}
-
-/// Why a session has stopped in the middle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// The gateway has ended.
-    End,
-    /// Its task has panicked, or its worker.
-    Panic,
-}
-
-impl Cut {
-    /// For the log.
-    #[must_use]
-    pub fn cause(self) -> &'static str {
-        match self {
-            Self::End => "cut: the gateway has ended (drain_timeout, or a second signal)",
-            Self::Panic => "cut: a task of the gateway panicked, which is a bug",
-        }
-    }
 }
 
 impl Record<'_> {
