@@ -16,7 +16,7 @@ use support::gateway::{Gateway, Setup, config, route};
 use support::http1::{Answer, ask};
 use support::tls::Tls;
 use support::until;
-use support::ws::{PING, PONG, WebSocket};
+use support::ws::{CLOSE, PING, PONG, WebSocket};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -271,6 +271,68 @@ async fn a_scrape_of_a_thousand_routes_holds_up_nothing() {
     assert!(page.lines().count() > 20_000, "{} lines", page.lines().count());
     assert!(page.contains("\nwssgate_requests_total{route=\"/999\",class=\"4xx\"} 1\n"));
     assert!(echoes > 2 && probes > 2, "{echoes} messages and {probes} probes in the time of a scrape");
+}
+
+/// Else a client could fill the memory of what scrapes. Whatever peers send, there are no other series than before, but
+/// for a close code of the list.
+#[tokio::test]
+async fn no_label_has_a_value_from_a_peer() {
+    let (backend, _) = echo().await;
+    let gateway = start("workers = 1", &[ECHO, &route("/ws", backend.address)].concat());
+    let series = async || {
+        let page = scrape(gateway.admin(), "").await.text();
+        assert!(!page.to_ascii_lowercase().contains("peculiar"), "{page}");
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<BTreeSet<_>>()
+    };
+    // Each route, and none, has been used, and each kind of session.
+    assert_eq!((get(&gateway, "/nowhere").await, get(&gateway, "/ws").await), (404, 200));
+    for path in ["/ws", "/echo"] {
+        let mut socket = socket(&gateway, path).await;
+        socket.echoes("hello").await;
+        socket.close(1000).await;
+        socket.expect_close(1000).await;
+    }
+    gateway.wait_nth("session", 1);
+    let before = series().await;
+
+    const FIELDS: &str = "User-Agent: peculiar\r\nX-Forwarded-For: peculiar\r\nForwarded: for=peculiar\r\n\
+                          X-Request-Id: peculiar\r\nOrigin: http://default.test\r\nPeculiar: peculiar\r\n";
+    let mut statuses = BTreeSet::new();
+    for (method, path, host) in [
+        ("PECULIAR", "/ws", "default.test"),
+        ("PECULIAR", "/echo", "default.test"),
+        ("GET", "/peculiar?peculiar=peculiar", "default.test"),
+        ("GET", "/ws/peculiar", "default.test"),
+        ("GET", "/", "peculiar.test"),
+        ("GET", "/ws", "peculiar.test:1"),
+        ("GET", "/peculiar\"}%20peculiar{%22", "default.test"),
+    ] {
+        let mut io = gateway.connect_plain().await;
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{FIELDS}\r\n");
+        statuses.insert(ask(&mut io, request).await.status());
+    }
+    for path in ["/ws", "/echo"] {
+        let fields =
+            format!("{FIELDS}Sec-WebSocket-Protocol: peculiar\r\nSec-WebSocket-Extensions: peculiar\r\n");
+        let io = gateway.connect_plain().await;
+        let (mut socket, _) = WebSocket::connect(io, "default.test", path, &fields).await.unwrap();
+        socket.echoes("peculiar").await;
+        socket.send(CLOSE, [&4321_u16.to_be_bytes()[..], b"peculiar"].concat()).await;
+        socket.expect_close(4321).await;
+    }
+    let alpn = Tls::new("peculiar.test", &["peculiar", "http/1.1"]).connect(gateway.address()).await;
+    drop(alpn);
+    let refused = Tls::new("default.test", &["peculiar"]).connect(gateway.address()).await;
+    assert!(refused.is_err());
+    gateway.wait_nth("session", 3);
+    until(async || gateway.metric("wssgate_tls_handshakes_total").await == 2).await;
+
+    assert!(statuses.len() > 1, "{statuses:?}");
+    let after = series().await;
+    assert_eq!(before.difference(&after).count(), 0);
+    let new: Vec<_> = after.difference(&before).collect();
+    assert_eq!(new, ["wssgate_session_close_codes_total{cause=\"client_close\",code=\"4xxx\"}"]);
 }
 
 /// What `deploy/prometheus` and `deploy/grafana` ask for, a gateway has.
