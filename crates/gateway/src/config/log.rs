@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::document::Document;
-use super::kind::{File, List, OneOf, Show, SocketPath, Text, Words};
+use super::kind::{List, OneOf, Show, SocketPath, Text, Words};
 use super::option::options;
 use super::problem::Place;
 use super::{kind, values};
@@ -58,7 +58,7 @@ impl Text for Target {
             "off" => Ok(AccessTarget::Off),
             "syslog" => Ok(AccessTarget::Syslog(AccessTarget::SYSLOG.into())),
             // A word without a slash is more likely a mistake than a name.
-            path if path.contains('/') => File::parse(path, base).map(AccessTarget::File),
+            path if path.contains('/') => Ok(AccessTarget::File(base.join(path))),
             other => Err(format!(
                 "expected \"stderr\", \"syslog\", \"off\" or the path of a file such as \"/var/log/wssgate/access.log\" or \
                  \"./access.log\", found {other:?}"

@@ -1240,6 +1240,11 @@ fn where_access_lines_go() {
         ("syslog", Ok(AccessTarget::Syslog("/dev/log".into()))),
         ("syslog:log.sock", Ok(AccessTarget::Syslog("/etc/wssgate/log.sock".into()))),
         ("./access.log", Ok(AccessTarget::File("/etc/wssgate/./access.log".into()))),
+        // It isn't there yet, and has as many letters and digits as a key.
+        (
+            "/srv/Logs2024/Gateway-EU-West-1/access.log",
+            Ok(AccessTarget::File("/srv/Logs2024/Gateway-EU-West-1/access.log".into())),
+        ),
         ("syslog:", Err("expected a path")),
         ("journald", Err("expected \"stderr\", \"syslog\", \"off\" or the path of a file")),
     ] {
