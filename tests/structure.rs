@@ -65,7 +65,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
     (
         "benches/compare/src",
         &[
-            &["child", "frame", "job", "process", "setup", "stats", "template"],
+            &["access_log", "child", "frame", "job", "process", "setup", "stats", "template"],
             &["backend", "gateways", "rows", "syscalls"],
             &["load"],
             &["floor", "load_process"],

@@ -113,7 +113,8 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Vec<Profile>> {
     let mut profiles = Vec::new();
     for row in &plan.rows {
         progress(row.name);
-        let running = plan.gateway.start(&site, backend.port, &[plan.gateway_core], &[]).await?;
+        let values = plan.gateway.gateway.logged(row.logged);
+        let running = plan.gateway.start(&site, backend.port, &[plan.gateway_core], &values).await?;
         let folded = sample(plan, row, &site, &running, &backend).await.context(row.name)?;
         if let Some(out) = &plan.out {
             draw(row, &folded, out)?;

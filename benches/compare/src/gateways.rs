@@ -16,8 +16,11 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::access_log::AccessLog;
 use crate::child::Child;
+use crate::job::Work;
 use crate::process;
+use crate::rows::Row;
 use crate::setup::Site;
 use crate::template::fill;
 
@@ -57,12 +60,24 @@ pub(crate) struct Gateway {
     env: BTreeMap<String, String>,
     pub(crate) reload: Reload,
     pub(crate) restart: Vec<Step>,
+    log: Option<Log>,
     #[serde(default)]
     pub(crate) ours: bool,
     #[serde(default)]
     pub(crate) optional: bool,
     #[serde(default)]
     pub(crate) serves_files: bool,
+}
+
+/// How it writes an access log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Log {
+    /// What stands in its configuration with the log, and without.
+    on: String,
+    off: String,
+    /// Where the lines are.
+    file: String,
 }
 
 /// How it is told to read its files again.
@@ -76,6 +91,17 @@ pub(crate) enum Reload {
 }
 
 impl Gateway {
+    /// It has what this row is about.
+    pub(crate) fn takes_part(&self, row: &Row) -> bool {
+        (self.serves_files || !matches!(row.work, Work::File { .. })) && (self.log.is_some() || !row.logged)
+    }
+
+    /// The placeholders that aren't as they are by default while it writes an access log.
+    pub(crate) fn logged(&self, logged: bool) -> Vec<(&'static str, String)> {
+        let on = self.log.iter().map(|log| ("log", log.on.clone()));
+        on.filter(|_| logged).collect()
+    }
+
     /// It is built for the comparison, and not looked for.
     pub(crate) fn is_built(&self) -> bool {
         matches!(self.binary.as_str(), "{wssgate}" | "{unscanned}")
@@ -201,6 +227,12 @@ impl Running {
         self.pids.iter().copied().map(Pid::as_raw).collect()
     }
 
+    /// Its access log from here on; `None` if it writes none.
+    pub(crate) fn access_log(&self, gateway: &Gateway) -> anyhow::Result<Option<AccessLog>> {
+        let Some(log) = &gateway.log else { return Ok(None) };
+        AccessLog::from_its_end(Path::new(&self.fill(&log.file)?)).map(Some)
+    }
+
     /// The last lines that it wrote.
     pub(crate) fn last_words(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
@@ -212,7 +244,7 @@ impl Running {
 
 impl Installed {
     /// Starts it in front of a backend and waits until it accepts connections. `values` are
-    /// placeholders that aren't to be as they are by default.
+    /// placeholders that aren't to be as they are by default; those of the defaults are filled in them.
     pub(crate) async fn start(
         &self,
         site: &Site,
@@ -272,8 +304,10 @@ impl Installed {
             ("directory", String::new()),
             ("more", String::new()),
             ("daemon", "off".to_owned()),
+            ("log", self.gateway.log.as_ref().map(|log| log.off.clone()).unwrap_or_default()),
         ];
-        let values = [values, &defaults].concat(); // the first of a name counts
+        let values = values.iter().map(|(name, value)| Ok((*name, fill(value, &defaults)?)));
+        let values = [values.collect::<anyhow::Result<Vec<_>>>()?, defaults.to_vec()].concat(); // the first of a name counts
         let template = directory().join("gateways").join(&self.gateway.config);
         let template = fs::read_to_string(&template).with_context(|| text(&template))?;
         fs::write(&config, fill(&template, &values)?)?;
@@ -327,7 +361,9 @@ mod tests {
         assert_eq!(all.iter().filter(|gateway| gateway.ours).count(), 1);
         let names = ["unscanned", "pooled", "floor"].map(str::to_owned);
         for gateway in all.iter().chain(&catalogue(&names).unwrap()) {
-            assert!(directory().join("gateways").join(&gateway.config).is_file(), "{}", gateway.name);
+            let template = directory().join("gateways").join(&gateway.config);
+            let text = fs::read_to_string(template).unwrap();
+            assert_eq!(gateway.log.is_some(), text.contains("{log}"), "{}", gateway.name);
         }
         let chosen = catalogue(&["caddy".to_owned(), "nginx".to_owned()]).unwrap();
         assert_eq!(chosen.iter().map(|g| &g.name).collect::<Vec<_>>(), ["caddy", "nginx"]);

@@ -76,11 +76,14 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
     let mut results = Results { measured: Vec::new(), failures: Vec::new() };
     let count = plan.gateways.len();
     for round in 0..plan.rounds {
-        let mut running = Vec::new();
-        for gateway in &plan.gateways {
-            running.push(bench.start_gateway(gateway).await?);
-        }
+        let (mut running, mut logged) = (Vec::new(), None);
         for (row_index, row) in plan.rows.iter().enumerate() {
+            if logged.replace(row.logged) != Some(row.logged) {
+                running.clear();
+                for gateway in &plan.gateways {
+                    running.push(bench.start_gateway(gateway, row.logged).await?);
+                }
+            }
             progress(&format!("round {} of {}: {}", round + 1, plan.rounds, row.name));
             let mut slices = vec![Vec::new(); count];
             for slice in 0..plan.slices(row) {
@@ -88,7 +91,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
                     // No gateway always comes first, or always after the same one.
                     let index = (turn + slice + round + row_index) % count;
                     let installed = &plan.gateways[index];
-                    if matches!(row.work, Work::File { .. }) && !installed.gateway.serves_files {
+                    if !installed.gateway.takes_part(row) {
                         continue;
                     }
                     match bench.measure(row, slice, installed, &running[index]).await {
@@ -100,7 +103,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Results> {
                                 format!("{name}, {}, round {}: {e:#}\n{words}", row.name, round + 1);
                             progress(failure.trim_end());
                             results.failures.push(failure);
-                            running[index] = bench.start_gateway(installed).await?;
+                            running[index] = bench.start_gateway(installed, row.logged).await?;
                         }
                     }
                 }
@@ -150,8 +153,9 @@ impl<'a> Bench<'a> {
         Ok(Self { plan, site, backend, tracer })
     }
 
-    async fn start_gateway(&self, gateway: &Installed) -> anyhow::Result<Running> {
-        gateway.start(&self.site, self.backend.port, &[self.plan.gateway_core], &[]).await
+    async fn start_gateway(&self, installed: &Installed, logged: bool) -> anyhow::Result<Running> {
+        let values = installed.gateway.logged(logged);
+        installed.start(&self.site, self.backend.port, &[self.plan.gateway_core], &values).await
     }
 
     async fn measure(
@@ -163,14 +167,15 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<Sample> {
         let fresh;
         let (sample, running) = match row.how {
-            How::Timed => (self.timed(row, slice, running).await?, running),
+            How::Timed => (self.timed(row, slice, installed, running).await?, running),
             How::Memory => {
-                fresh = self.start_gateway(installed).await?;
+                fresh = self.start_gateway(installed, row.logged).await?;
                 (self.memory(row.work, &fresh).await?, &fresh)
             }
             How::SystemCalls => (self.system_calls(row.work, running).await?, running),
         };
-        if installed.gateway.ours && slice + 1 == self.plan.slices(row) {
+        // Where lines are counted, sessions would add theirs.
+        if installed.gateway.ours && !row.logged && slice + 1 == self.plan.slices(row) {
             let strict = self.load(self.job(Work::Strict { oversize: OVERSIZE }, running)).await;
             strict.context("the scanner was not on")?;
         }
@@ -197,16 +202,30 @@ impl<'a> Bench<'a> {
     }
 
     /// A sample, or the quietest of several where others want the cores too.
-    async fn timed(&self, row: &Row, slice: usize, running: &Running) -> anyhow::Result<Sample> {
+    async fn timed(
+        &self,
+        row: &Row,
+        slice: usize,
+        installed: &Installed,
+        running: &Running,
+    ) -> anyhow::Result<Sample> {
         let warm_up = if slice == 0 { self.plan.warm_up } else { self.plan.warm_up.min(SLICE_WARM_UP) };
         let seconds = self.plan.seconds / self.plan.slices(row) as f64;
         let job = Job { warm_up, seconds, ..self.job(row.work, running) };
-        let mut quietest = self.load(job.clone()).await?;
+        let load = async || {
+            let log = if row.logged { running.access_log(&installed.gateway)? } else { None };
+            let sample = self.load(job.clone()).await?;
+            if let Some(log) = log {
+                log.has_all(sample.requests).await?;
+            }
+            anyhow::Ok(sample)
+        };
+        let mut quietest = load().await?;
         for _ in 0..self.plan.retries {
             if quietest.others() <= QUIET {
                 break;
             }
-            let sample = self.load(job.clone()).await?;
+            let sample = load().await?;
             if sample.others() < quietest.others() {
                 quietest = sample;
             }

@@ -90,6 +90,9 @@ pub(crate) enum Packing {
 pub(crate) struct Sample {
     /// Round trips, handshakes or requests.
     pub(crate) count: f64,
+    /// Requests in all, with those before and after the window, if it was about HTTP.
+    #[serde(default)]
+    pub(crate) requests: u64,
     pub(crate) seconds: f64,
     /// CPU seconds of the gateway.
     pub(crate) gateway_cpu: f64,
@@ -124,6 +127,7 @@ impl Sample {
     pub(crate) fn sum(slices: &[Self]) -> Option<Self> {
         slices.iter().copied().reduce(|sum, slice| Self {
             count: sum.count + slice.count,
+            requests: sum.requests + slice.requests,
             seconds: sum.seconds + slice.seconds,
             gateway_cpu: sum.gateway_cpu + slice.gateway_cpu,
             load_cpu: sum.load_cpu + slice.load_cpu,

@@ -3,6 +3,7 @@
 //! The program is four in one: the harness, and, as processes of their own so that each has its CPU
 //! clock and its core, the backend, the load, and a shim that pins a process before it begins.
 
+mod access_log;
 mod backend;
 mod child;
 mod flame;

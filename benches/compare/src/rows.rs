@@ -10,6 +10,8 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) work: Work,
     pub(crate) how: How,
+    /// The gateway writes its access log meanwhile.
+    pub(crate) logged: bool,
     pub(crate) metrics: Vec<Metric>,
 }
 
@@ -56,14 +58,15 @@ fn calls(title: &'static str, most: f64) -> Metric {
 
 fn file(name: &'static str, connections: usize, streams: usize, len: usize, title: &'static str) -> Row {
     let metrics = vec![cpu(title, Target::Ratio(1.0))];
-    Row { name, work: Work::File { connections, streams, len }, how: How::Timed, metrics }
+    Row { name, work: Work::File { connections, streams, len }, how: How::Timed, logged: false, metrics }
 }
 
 /// All rows, with so many idle sockets.
 pub(crate) fn rows(idle: usize) -> Vec<Row> {
     let echo = |sockets, in_flight, size| Work::Echo { sockets, in_flight, size, packing: Packing::Single };
-    let timed = |name, work, metrics| Row { name, work, how: How::Timed, metrics };
-    let counted = |name, work, metrics| Row { name, work, how: How::SystemCalls, metrics };
+    let timed = |name, work, metrics| Row { name, work, how: How::Timed, logged: false, metrics };
+    let logged = |name, work, metrics| Row { logged: true, ..timed(name, work, metrics) };
+    let counted = |name, work, metrics| Row { how: How::SystemCalls, ..timed(name, work, metrics) };
     vec![
         timed("64B", echo(64, 1, 64), vec![cpu("64 B echo, 64 sockets, 1 in flight", Target::Ratio(0.80))]),
         timed(
@@ -106,6 +109,7 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
             name: "idle",
             work: Work::Idle { sockets: idle, resumed: false },
             how: How::Memory,
+            logged: false,
             metrics: vec![Metric {
                 title: "memory of an idle socket",
                 unit: "bytes",
@@ -119,6 +123,16 @@ pub(crate) fn rows(idle: usize) -> Vec<Row> {
             "http2",
             Work::Http2 { connections: 4, streams: 32 },
             vec![cpu("HTTP/2 request", Target::Ratio(1.0))],
+        ),
+        logged(
+            "http1-logged",
+            Work::Http1 { connections: 32 },
+            vec![cpu("HTTP/1.1 request with its line in a log", Target::Ratio(1.0))],
+        ),
+        logged(
+            "http2-logged",
+            Work::Http2 { connections: 4, streams: 32 },
+            vec![cpu("HTTP/2 request with its line in a log", Target::Ratio(1.0))],
         ),
         file("file-1KiB", 32, 0, 1 << 10, "file of 1 KiB over HTTP/1.1"),
         file("file-1KiB-h2", 4, 32, 1 << 10, "file of 1 KiB over HTTP/2"),

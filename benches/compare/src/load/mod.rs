@@ -112,7 +112,11 @@ async fn drive(job: &Job, idle: Rc<Cell<Duration>>) -> anyhow::Result<Sample> {
         Some(window) if !job.gate => window,
         _ => (before, shared.reading(job)?),
     };
-    Ok(Sample { latency, ..end.since(&begin, unit(job.work)) })
+    let requests = match job.work {
+        Work::Http1 { .. } | Work::Http2 { .. } | Work::File { .. } => shared.done.get(),
+        _ => 0,
+    };
+    Ok(Sample { latency, requests, ..end.since(&begin, unit(job.work)) })
 }
 
 /// Lets time pass; what was read at both ends of the window.
