@@ -13,7 +13,7 @@ use support::http1::ask;
 use support::pki::Pki;
 use support::tls::Tls;
 use support::until;
-use support::ws::WebSocket;
+use support::ws::{BINARY, WebSocket};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use wss_service::{Handler, Service, To};
@@ -27,6 +27,9 @@ mod chat;
 #[path = "../examples/client_certificates.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod client_certificates;
+#[path = "../examples/echo.rs"]
+#[allow(dead_code, unreachable_pub, reason = "its main is not called")]
+mod echo;
 #[path = "../examples/fifteen_lines.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod fifteen_lines;
@@ -57,6 +60,16 @@ async fn the_fifteen_lines_say_ok() {
     let mut client = WebSocket::connect(io, "a.test", "/", "").await.unwrap().0;
     client.text("hello").await;
     client.expect_text("ok").await;
+}
+
+#[tokio::test]
+async fn an_echo_sends_texts_and_bytes_back() {
+    let address = start(echo::service(ANYWHERE).unwrap());
+    let mut client = open(address, "/").await;
+    client.echoes("κόσμε").await;
+    client.send(BINARY, [0xFF, 0]).await;
+    let frame = client.receive().await.unwrap();
+    assert_eq!((frame.b0, frame.payload), (BINARY, vec![0xFF, 0]));
 }
 
 #[tokio::test]
