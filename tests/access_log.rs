@@ -153,7 +153,7 @@ async fn the_systems_log_gets_lines_and_may_be_slow_or_gone() {
         assert!(datagram.contains(&format!("\"path\":\"/{n}\"")), "{n}: {datagram}");
     }
     assert_eq!(gateway.metric("wssgate_log_lines_lost_total").await, 0);
-    // It begins anew, and then it is gone.
+    // It begins again, and then it is gone.
     drop(socket);
     let socket = bind();
     get(&gateway, "/again").await;

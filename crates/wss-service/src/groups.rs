@@ -1,6 +1,6 @@
 //! Who is here: sessions by their ids, users, and groups. Pure.
 //!
-//! A session belongs to one user at most and to any number of groups. Groups and users exist while somebody is in them.
+//! A session belongs to one user at most and to any number of groups. Groups and users exist while they have a session.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,7 +96,7 @@ impl<T: Member> Groups<T> {
         self.lock().belongs.remove(&id);
     }
 
-    /// The member is this user's from now on, or nobody's.
+    /// The member is this user's from now on, or no user's.
     pub(crate) fn bind_user(&self, id: u64, user: Option<&str>) {
         let state = &mut *self.lock();
         let Some(member) = state.all.members.get(&id).cloned() else { return };
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_exist_while_somebody_is_in_them() {
+    fn groups_exist_while_they_have_a_session() {
         let groups = with(&[1, 2]);
         assert!(groups.join(1, "a") && groups.join(2, "a") && !groups.join(1, "a"));
         assert_eq!(sorted(&groups.of_group("a")), [1, 2]);

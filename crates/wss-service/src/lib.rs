@@ -42,8 +42,7 @@
 //!
 //! # A broadcast
 //!
-//! A frame is made once, whoever it goes to, and its bytes are shared. For each client it is sealed and written, and that is
-//! all.
+//! A frame is made once and its bytes are shared. For each client it is only sealed and written.
 //!
 //! ```
 //! # async fn broadcast(hub: wss_service::Hub) {

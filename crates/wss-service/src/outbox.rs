@@ -228,7 +228,7 @@ impl Outbox {
         }
     }
 
-    /// The session is over: nothing is taken in any more, and nobody waits.
+    /// The session is over: nothing is taken in any more, and no sender waits.
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.is_over = true;

@@ -42,7 +42,7 @@ pub struct Settings {
     pub ping_interval: Option<Duration>,
     /// How long the client then has to answer. 10 s.
     pub pong_timeout: Duration,
-    /// Bytes that may wait for one client, the heads of frames counted. One longer message is taken all the same, if
+    /// Bytes that may wait for one client, the heads of frames counted. One longer message is taken, too, if
     /// nothing else waits. 1 MiB.
     pub outbox_max: usize,
     /// What happens then. [`SlowClient::Wait`].

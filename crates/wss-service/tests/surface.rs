@@ -1,6 +1,6 @@
 //! The crate's public items, as its sources have them, against a committed list: a change of the surface is seen in review.
 //!
-//! `WSS_SERVICE_SURFACE=write cargo test -p wss-service --test surface` writes the list anew.
+//! `WSS_SERVICE_SURFACE=write cargo test -p wss-service --test surface` writes the list again.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

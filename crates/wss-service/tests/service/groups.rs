@@ -37,8 +37,8 @@ async fn a_message_goes_to_those_who_are_meant() {
     let id = hub.sessions(To::User("bob"))[0].id();
     assert_eq!(hub.send_to(To::Session(id), "to one").await, sent(1));
     bob.expect_text("to one").await;
-    for nobody in [To::User("eve"), To::Group("milk"), To::Session(id ^ 1)] {
-        assert_eq!(hub.send_to(nobody, "to nobody").await, sent(0));
+    for unknown in [To::User("eve"), To::Group("milk"), To::Session(id ^ 1)] {
+        assert_eq!(hub.send_to(unknown, "to no session").await, sent(0));
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_session_that_ends_tells_its_group_and_not_itself() {
     assert_eq!((delivery.queued, delivery.missed), (1, 0));
 }
 
-/// One client that reads nothing holds up who waits for it, and nobody else.
+/// One client that reads nothing holds up those that wait for it, and no others.
 #[tokio::test]
 async fn the_slowest_is_waited_for_last() {
     let settings = Settings { outbox_max: 10_000, ..Settings::default() };

@@ -2,7 +2,7 @@
 //!
 //! The library sends a request three times without any pause, which does not help with an authority of several machines
 //! that tell each other of their nonces. A request that was refused has changed nothing there, so that it can be sent again
-//! where it stands: what is in place for a challenge stays, and no order begins anew.
+//! where it stands: what is in place for a challenge stays, and no order begins again.
 
 use instant_acme::{Error, Problem};
 use tokio::time::sleep;
