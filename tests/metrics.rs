@@ -176,6 +176,9 @@ async fn pings_are_measured_by_route() {
             gateway.metric(&name).await
         };
         let mut socket = socket(&gateway, path).await;
+        // The client may have its answer before the session's task runs.
+        let opened = format!("wssgate_sessions_opened_total{{route=\"{path}\"}}");
+        until(async || gateway.metric(&opened).await == 1).await;
         assert_eq!(count().await, 0);
         for n in 1..=2 {
             let ping = socket.receive().await.unwrap();
