@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::permission::Permission;
-use super::standing::{DEMANDED, Notes, Standing, Wish, settings_id};
+use super::standing::{DEMANDED, Notes, Standing, Wish};
 use super::storage::{Storage, blocking};
 use crate::config::{AcmeSettings, OnDemandSettings};
 use crate::ops::acme::{AcmeOverview, DemandResult};
@@ -264,10 +264,11 @@ impl Judge {
         if standing.is_valid(unix_now()) {
             return Ok(Verdict::Issued);
         }
-        // What has failed by other settings does not wait: the task that orders tries it at once.
-        let is_same = standing.notes.settings.as_ref() == Some(&settings_id(&self.settings, &standing.wish));
         let wait = standing.notes.next.and_then(|next| u64::try_from(next - unix_now()).ok());
-        if let Some(wait) = wait.filter(|wait| *wait > 0 && is_same) {
+        if let Some(wait) = wait.filter(|wait| *wait > 0)
+            // Else the task that orders tries it at once.
+            && !standing.has_failed_by_others(&self.settings)
+        {
             return Ok(Verdict::Failed(wait));
         }
         match self.permission.is_given(name).await {

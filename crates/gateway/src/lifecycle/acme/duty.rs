@@ -118,9 +118,7 @@ impl Duty {
         for standing in standings {
             let Some(next) = standing.notes.next else { continue };
             let has_failed = standing.notes.failures > 0;
-            let settings = standing::settings_id(&self.settings, &standing.wish);
-            let is_other = has_failed && standing.notes.settings.as_ref() != Some(&settings);
-            if is_other || matches!(beginning, Beginning::Settings) {
+            if standing.has_failed_by_others(&self.settings) || matches!(beginning, Beginning::Settings) {
                 standing.notes.next = None;
                 self.note(storage, standing).await?;
             } else if has_failed && next > unix_now() {

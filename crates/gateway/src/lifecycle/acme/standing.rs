@@ -139,6 +139,11 @@ impl Standing {
         self.validity.is_some_and(|validity| validity.not_after > now)
     }
 
+    /// The last order has failed by other settings than these: the next one need not wait.
+    pub(super) fn has_failed_by_others(&self, settings: &AcmeSettings) -> bool {
+        self.notes.failures > 0 && self.notes.settings.as_ref() != Some(&settings_id(settings, &self.wish))
+    }
+
     /// When it is ordered; `None`: when a client asks for it.
     pub(super) fn due(&self, now: i64) -> Option<i64> {
         let is_wanted = !self.wish.is_on_demand
@@ -247,11 +252,30 @@ pub(super) fn install(storage: &Storage, wish: &Wish, pem: &str) -> io::Result<O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn standing(name: &str, is_on_demand: bool, validity: Option<Validity>, next: Option<i64>) -> Standing {
         let wish = Wish { is_on_demand, ..Wish::on_demand(name) };
         let notes = Notes { next, ..Notes::default() };
         Standing { wish, is_awaited: false, certificate: None, validity, notes }
+    }
+
+    #[test]
+    fn a_failure_counts_for_the_settings_that_it_had() {
+        let settings = |contact: &str| {
+            let listener =
+                "[[listener]]\naddress = \"127.0.0.1:443\"\n[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+            let acme =
+                format!("[acme]\nnames = [\"a.test\"]\ncontact = \"{contact}\"\nstorage = \"/acme\"\n");
+            Config::parse("/wssgate.toml".as_ref(), &format!("{listener}{acme}")).0.acme.unwrap()
+        };
+        let (first, second) = (settings("a@a.test"), settings("b@a.test"));
+        let mut standing = standing("a.test", true, None, Some(1000));
+        assert!(!standing.has_failed_by_others(&first), "it has not failed");
+        standing.notes.failures = 1;
+        assert!(standing.has_failed_by_others(&first), "an earlier release has not said by which");
+        standing.notes.settings = Some(settings_id(&first, &standing.wish));
+        assert!(!standing.has_failed_by_others(&first) && standing.has_failed_by_others(&second));
     }
 
     #[test]
