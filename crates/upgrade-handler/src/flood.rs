@@ -5,6 +5,7 @@
 //! what a client is sent, since that has to be acknowledged. What carries something, small frames of WebSockets
 //! included, costs nothing here: other limits are for that.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -107,9 +108,25 @@ pub struct Counted<T> {
 }
 
 impl<T> Counted<T> {
-    /// `flooded` is set when nothing is read any more.
-    pub fn new(io: T, flooded: Arc<AtomicBool>) -> Self {
-        Self { io, allowance: Allowance::new(), flooded }
+    /// The connection, and what says that nothing is read from it any more.
+    pub fn new(io: T) -> (Self, Flood) {
+        let flooded = Arc::<AtomicBool>::default();
+        (Self { io, allowance: Allowance::new(), flooded: flooded.clone() }, Flood(flooded))
+    }
+}
+
+/// Says when too many frames have come. To be asked by the task that reads the connection.
+#[derive(Debug)]
+pub struct Flood(Arc<AtomicBool>);
+
+impl Flood {
+    /// Returns once for each time that there were too many. It is looked at whenever the task is polled.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn noticed(&self) {
+        poll_fn(|_| if self.0.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
     }
 }
 

@@ -7,8 +7,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -57,8 +55,8 @@ const END_WAIT: Duration = Duration::from_secs(2);
 pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connection, mut stream: Stream) {
     let (peer, patience) = (connection.link.peer, shared.settings.header_timeout);
     stream.gather_writes();
-    let flooded = Arc::<AtomicBool>::default();
-    let (io, turn_end) = in_turns(Counted::new(stream, flooded.clone()));
+    let (io, flood) = Counted::new(stream);
+    let (io, turn_end) = in_turns(io);
     let handshake = Builder::new()
         .enable_connect_protocol() // RFC 8441 §3; without it h2 resets a stream with :protocol
         .max_concurrent_streams(STREAMS_MAX)
@@ -100,7 +98,7 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
             },
             // Right behind h2's turn, and whenever the network takes more.
             e = turn_end.failed() => return log::no_connection(peer, &e),
-            () = flag_is_set(&flooded) => {
+            () = flood.noticed() => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                 log::warning("connection closed: the client floods it with frames that carry nothing", &peer);
             }
@@ -123,11 +121,6 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
             }
         }
     }
-}
-
-/// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.
-async fn flag_is_set(flag: &AtomicBool) {
-    poll_fn(|_| if flag.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 async fn serve_stream<H: Handler>(

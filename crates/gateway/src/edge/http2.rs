@@ -11,7 +11,6 @@ use std::cell::RefCell;
 use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -87,8 +86,8 @@ pub async fn serve<T: Transport>(connection: Arc<Connection>, mut transport: T, 
 
 async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websockets: bool) {
     let (peer, limits) = (connection.peer, *connection.limits);
-    let flooded = Arc::<AtomicBool>::default();
-    let (io, turn_end) = in_turns(Counted::new(StallTimeout::new(io), flooded.clone()));
+    let (io, flood) = Counted::new(StallTimeout::new(io));
+    let (io, turn_end) = in_turns(io);
     let mut builder = Builder::new();
     if websockets {
         builder.enable_connect_protocol(); // RFC 8441 §3; without it h2 resets a stream with :protocol
@@ -155,7 +154,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
             },
             // Right behind h2's turn, and whenever the network takes more.
             e = turn_end.failed() => return debug!(peer = %PeerName(peer), cause = %e, "connection ended"),
-            () = flag_is_set(&flooded) => {
+            () = flood.noticed() => {
                 h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
                 info!(peer = %PeerName(peer), "connection closed: the client floods it with frames that carry nothing");
             }
@@ -196,11 +195,6 @@ async fn called_off(idle: &mut Option<IdleWait>) {
         None => std::future::pending().await,
     }
     *idle = None;
-}
-
-/// Returns when `flag` is set, and clears it. It is looked at whenever the task is polled.
-async fn flag_is_set(flag: &AtomicBool) {
-    poll_fn(|_| if flag.swap(false, Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 async fn stream(

@@ -1,5 +1,7 @@
 //! Clients over HTTP/2 that keep to no rule, in memory.
 
+use std::sync::atomic::Ordering;
+
 use http::header::HeaderName;
 use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf, split};
 use tokio::task::JoinHandle;
