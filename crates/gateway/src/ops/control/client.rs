@@ -81,8 +81,21 @@ pub(super) async fn send(path: &Path, request: &Request) -> Result<BufReader<Uni
 /// A dropped call may have been obeyed.
 pub(crate) async fn fetch(path: &Path, request: &Request) -> Result<ControlResponse, ClientError> {
     let mut line = Vec::new();
-    match send(path, request).await?.read_until(b'\n', &mut line).await {
-        Ok(1..) if line.ends_with(b"\n") => Ok(serde_json::from_slice(&line)?),
+    next_line(&mut send(path, request).await?, &mut line).await?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// Reads the next line of an answer in place of what is in `line`.
+///
+/// # Errors
+/// If it doesn't come whole.
+pub(super) async fn next_line(
+    lines: &mut BufReader<UnixStream>,
+    line: &mut Vec<u8>,
+) -> Result<(), ClientError> {
+    line.clear();
+    match lines.read_until(b'\n', line).await {
+        Ok(1..) if line.ends_with(b"\n") => Ok(()),
         _ => Err(ClientError::HungUp),
     }
 }
@@ -107,11 +120,7 @@ pub async fn ask(
     let mut lines = send(path, request).await?;
     let (mut line, mut sessions, mut all) = (Vec::new(), Vec::new(), Vec::new());
     loop {
-        line.clear();
-        match lines.read_until(b'\n', &mut line).await {
-            Ok(1..) if line.ends_with(b"\n") => {}
-            _ => return Err(ClientError::HungUp),
-        }
+        next_line(&mut lines, &mut line).await?;
         let said: Value = serde_json::from_slice(&line)?;
         let is_last = said.get("ok").is_some();
         if json {

@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use tokio::io::AsyncBufReadExt;
 
 use super::frame::Frame;
 use super::inflate::{Inflated, Inflater};
 use super::pcapng::{self, Packet};
 use super::show::{Seen, Shown, json_line};
 use super::{CAPTURE_LEN_MAX, CopyInfo, Kind, TapLine, TapRequest, TappedSession};
-use crate::ops::control::client::{ClientError, send};
+use crate::ops::control::client::{ClientError, next_line, send};
 use crate::ops::control::protocol::{ControlResponse, Request};
 use crate::telemetry::escape;
 
@@ -125,11 +124,7 @@ async fn print(
     }
     let mut line = Vec::new();
     loop {
-        line.clear();
-        match lines.read_until(b'\n', &mut line).await {
-            Ok(1..) if line.ends_with(b"\n") => {}
-            _ => return Err(ClientError::HungUp),
-        }
+        next_line(&mut lines, &mut line).await?;
         let said: Value = serde_json::from_slice(&line)?;
         if said.get("ok").is_some() {
             return printer.on_end(&serde_json::from_value(said)?);
