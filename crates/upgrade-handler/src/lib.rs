@@ -7,7 +7,7 @@
 //! - [`classify`]: is it one? [`Refusal`]: or why not; [`origin`]: may this page?
 //! - [`ask`], [`verify`], over HTTP/2 [`ask_http2`], [`verify_http2`]: what the backend is asked and whether its answer
 //!   is true; [`Key`], `extensions`,
-//!   [`fields`]: the pieces; [`casing`]: as the RFC spells them
+//!   [`fields`], [`hop_by_hop`]: the pieces; [`casing`]: as the RFC spells them
 //! - [`accept`]: what the client is told
 //! - [`named`](fn@named), [`ask_named`], [`verify_named`], [`accept_named`]: the same for other protocols, of which only
 //!   the name is known
@@ -20,6 +20,7 @@ mod extensions;
 pub mod fields;
 pub mod flood;
 mod handoff;
+pub mod hop_by_hop;
 mod key;
 mod named;
 pub mod origin;

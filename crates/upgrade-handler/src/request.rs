@@ -87,11 +87,17 @@ fn upgrade(head: &Parts) -> Result<Upgrade, Refusal> {
     Ok(with_offers(head, HandshakeTransport::Http1 { key }))
 }
 
+/// `:protocol`, from h2, or from hyper, which wraps it.
+fn protocol(head: &Parts) -> Option<&str> {
+    let by_h2 = head.extensions.get::<Protocol>().map(Protocol::as_str);
+    by_h2.or_else(|| head.extensions.get::<hyper::ext::Protocol>().map(hyper::ext::Protocol::as_str))
+}
+
 /// RFC 8441 §4–5. That `:scheme` and `:path` are there is h2's to check.
 fn connect(head: &Parts) -> Result<Upgrade, Refusal> {
-    match head.extensions.get::<Protocol>() {
+    match protocol(head) {
         None => return Err(Refusal::Connect),
-        Some(protocol) if !protocol.as_str().eq_ignore_ascii_case("websocket") => {
+        Some(protocol) if !protocol.eq_ignore_ascii_case("websocket") => {
             return Err(Refusal::Protocol);
         }
         Some(_) => {}
@@ -224,6 +230,9 @@ mod tests {
         assert!(is_upgrade(&connect_to(Some("websocket"), &[])));
         assert_eq!(classify(&connect_to(None, &[])), refused(Refusal::Connect));
         assert_eq!(classify(&connect_to(Some("connect-udp"), &[])), refused(Refusal::Protocol));
+        let mut by_hyper = connect_to(None, &[]);
+        by_hyper.extensions.insert(hyper::ext::Protocol::from_static("websocket"));
+        assert!(is_upgrade(&by_hyper));
         let old = connect_to(Some("websocket"), &[("sec-websocket-version", "8")]);
         assert_eq!(classify(&old), refused(Refusal::Version));
         let long = connect_to(Some("websocket"), &[("content-length", "5")]);

@@ -13,9 +13,7 @@ use bytes::Bytes;
 use frame_core::policy::STALL_MAX;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use httpdate::HttpDate;
@@ -23,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use upgrade_handler::Tunnel;
 use upgrade_handler::flood::Counted;
+use upgrade_handler::hop_by_hop::remove_hop_by_hop;
 use upgrade_handler::turn::in_turns;
 
 use crate::answer::{Reply, answer};
@@ -232,19 +231,10 @@ async fn send_data(send: &mut SendStream<Bytes>, mut data: Bytes) -> bool {
 
 /// What hyper would do: no fields of a hop, and a Date (RFC 9110 §6.6.1).
 fn finish_head(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers); // RFC 9113 §8.2.2
     if !headers.contains_key(DATE)
         && let Ok(date) = HeaderValue::try_from(HttpDate::from(SystemTime::now()).to_string())
     {
         headers.insert(DATE, date);
-    }
-}
-
-/// (RFC 9113 §8.2.2)
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
     }
 }

@@ -31,13 +31,13 @@ use tracing::{debug, info};
 use crate::context::quotas::ConnectionSlot;
 use crate::context::{Connection, Redirect, Tls, TlsClient, Worker};
 use crate::edge::opening::Opening;
-use crate::edge::proxied::{NoHeader, read_header};
 use crate::edge::{http1, http2};
 use crate::net::listening::{PeerName, UNIX_PEER};
-use crate::net::proxy_protocol::Header;
 use crate::net::stream::Stream;
 use crate::site::counts::{FAILURES, VERSIONS, failure, place};
 use crate::site::listener::ListenerState;
+use net_io::proxy_protocol::Header;
+use net_io::{NoHeader, read_header};
 
 /// Waits for a connection's first bytes, then serves it. A client that sends nothing costs this small task and a
 /// place in `silent`, which it may have to give up for another client.

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 use upgrade_handler::flood::Counted;
+use upgrade_handler::hop_by_hop::remove_hop_by_hop;
 use upgrade_handler::turn::in_turns;
 use upgrade_handler::{Queued, Tunnel};
 
@@ -46,7 +47,7 @@ use crate::request::reply::Reply;
 use crate::request::{Peer, exchange};
 use crate::session::{Carrier, Client};
 use crate::upstream::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest};
-use crate::upstream::forward::{expects_continue, remove_hop_by_hop};
+use crate::upstream::forward::expects_continue;
 use crate::upstream::interim::Interim;
 
 /// Streams a client may have open at once.

@@ -8,4 +8,3 @@ mod lent;
 mod linger;
 pub(crate) mod listener;
 mod opening;
-mod proxied;

@@ -9,13 +9,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::net::clock;
-use crate::net::proxy_protocol::encode_local;
 use crate::site::Site;
 use crate::site::endpoint::Endpoint;
 use crate::site::health::{OnDown, Probe};
 use crate::site::server::ServerState;
 use crate::site::upstream::Connector;
 use crate::upstream::probe::probe;
+use net_io::proxy_protocol::encode_local;
 
 /// A server that probes have found down, whose sessions are to be closed.
 pub(super) type Down = Arc<ServerState>;

@@ -9,7 +9,6 @@ pub(crate) mod listening;
 pub(crate) mod networks;
 pub(crate) mod options;
 pub(crate) mod patience;
-pub(crate) mod proxy_protocol;
 pub(crate) mod shortage;
 pub(crate) mod stop;
 pub(crate) mod stream;

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::context::Connection;
-use crate::net::proxy_protocol::encode;
 use crate::request::failure::Failure;
 use crate::session::report::Report;
 use crate::site::balance::Balance;
@@ -20,6 +19,7 @@ use crate::site::server::Assignment;
 use crate::site::upstream::{Ask, Current, Unavailable, Upstream};
 use crate::upstream::forward::Hop;
 use crate::upstream::h1::request::is_idempotent;
+use net_io::proxy_protocol::encode;
 
 /// The server that has a request now, and those that have failed it.
 #[derive(Debug)]

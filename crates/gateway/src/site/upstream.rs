@@ -15,7 +15,6 @@ use tls_acceptor::SigningKeys;
 use zeroize::Zeroizing;
 
 use crate::net::clock;
-pub use crate::net::proxy_protocol::ProxyVersion;
 use crate::site::balance::{Balance, Candidate, Draw, HashKey, choose, seed};
 use crate::site::counts::UpstreamCounts;
 use crate::site::endpoint::Endpoint;
@@ -29,6 +28,7 @@ use crate::site::resolved::{Expanded, expand};
 use crate::site::retry::{Budget, Retry};
 use crate::site::server::{Assignment, Server, ServerState};
 use crate::site::sticky::{Marks, Sticky};
+pub use net_io::proxy_protocol::ProxyVersion;
 
 /// How long a connection to a server may take where nothing is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

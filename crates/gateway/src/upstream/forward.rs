@@ -7,11 +7,12 @@ use std::net::IpAddr;
 
 use http::header::{
     CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    TRAILER,
 };
 use http::{Method, Version, request};
 use ipnet::IpNet;
-use upgrade_handler::fields::{elements, has_token, tokens};
+use upgrade_handler::fields::{elements, has_token};
+use upgrade_handler::hop_by_hop::{is_hop_by_hop, remove_hop_by_hop};
 
 use crate::net::fields::remove_where;
 use crate::net::listening::{UNIX_PEER, UNIX_PEER_NAME};
@@ -23,16 +24,6 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Fields of one hop, whether or not Connection names them (RFC 9110 §7.6.1).
-static HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// What is known about the sender of a request.
 #[derive(Debug, Clone, Copy)]
@@ -288,32 +279,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Most heads have none; comparing all names finds that faster than a look-up of each.
-fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| is_hop_by_hop(name.as_str()))
-}
-
-/// The field is one of [`HOP_BY_HOP`]. Most names differ from all of these in their length already.
-#[inline]
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(name, "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
-}
-
-/// Removes the fields of one hop, and those that Connection names.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if !has_hop_by_hop(headers) {
-        return;
-    }
-    let named: Vec<HeaderName> =
-        tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()).collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
 /// Removes what a backend says to this gateway alone.
 pub(crate) fn remove_between_us(headers: &mut HeaderMap) {
     remove_where(headers, |name| is_between_us(name.as_str()));
@@ -417,13 +382,6 @@ mod tests {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "Domain.com:8443"),
     ];
-
-    #[test]
-    fn fields_of_one_hop_are_known_by_their_names() {
-        assert!(HOP_BY_HOP.iter().all(|name| is_hop_by_hop(name.as_str())));
-        let others = ["trailer", "host", "content-length", "keep-alive2"];
-        assert!(!others.into_iter().any(is_hop_by_hop));
-    }
 
     #[test]
     fn max_forwards() {
@@ -581,7 +539,7 @@ mod tests {
         let mut headers: HeaderMap = [
             (CONNECTION, "close, x-hop, trailer"),
             (HeaderName::from_static("x-hop"), "1"),
-            (UPGRADE, "h2c"),
+            (http::header::UPGRADE, "h2c"),
             (TRAILER, "x-sum"),
             (http::header::SET_COOKIE, "a=b"),
         ]

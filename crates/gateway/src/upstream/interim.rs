@@ -14,9 +14,10 @@ use std::{mem, sync::Arc};
 use http::header::CONTENT_LENGTH;
 use http::{Response, response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use upgrade_handler::hop_by_hop::remove_hop_by_hop;
 
 use crate::net::limits::HEAD_LEN_MAX;
-use crate::upstream::forward::{remove_between_us, remove_hop_by_hop};
+use crate::upstream::forward::remove_between_us;
 use crate::upstream::h1::encode::put_field;
 
 /// What a head without fields counts.

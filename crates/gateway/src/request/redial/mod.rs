@@ -26,7 +26,6 @@ use crate::context::Connection;
 use crate::context::redial::{RedialStatus, SessionRedial};
 use crate::context::registry::Registered;
 use crate::net::clock;
-use crate::net::proxy_protocol::encode;
 use crate::request::failure::Failure;
 use crate::request::handshake::{Verdict, shake_hands};
 use crate::session::redial::Lasting;
@@ -41,6 +40,7 @@ use crate::telemetry::record::ServerTimes;
 use crate::upstream::forward::append_lines;
 use crate::upstream::h1::encode::{Coding, put_head};
 use crate::upstream::stream::BackendStream;
+use net_io::proxy_protocol::encode;
 
 /// The longest head that is kept for a session, in bytes.
 const HEAD_MAX: usize = 8 * 1024;

@@ -7,9 +7,10 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, TE, TRAILER};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Extensions, Uri, Version};
+use upgrade_handler::hop_by_hop::remove_hop_by_hop;
 
 use crate::site::endpoint::Endpoint;
-use crate::upstream::forward::{append_lines, remove_hop_by_hop, remove_spoofed};
+use crate::upstream::forward::{append_lines, remove_spoofed};
 
 /// Puts `lines`, the fields that stand behind the head's own over HTTP/1.1, into it, and gives it the form of HTTP/2.
 /// TE stays as it is: it says "trailers" or isn't there.

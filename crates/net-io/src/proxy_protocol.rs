@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use self::checksum::Checksum;
 pub use self::encode::ProxyVersion;
 use self::encode::{SIGNATURE, WORD};
-pub(crate) use self::encode::{encode, encode_local};
+pub use self::encode::{encode, encode_local};
 
 /// Section 2.1: the longest line of version 1, with its end.
 const LINE_LEN_MAX: usize = 107;
@@ -23,11 +23,11 @@ const ADDRESSES_LEN_MAX: usize = 36;
 /// Version 2: two paths of Unix sockets.
 const UNIX_LEN: usize = 216;
 /// Version 2: the longest rest of a header, in bytes. HAProxy itself sends and takes no longer ones.
-pub(crate) const REST_LEN_MAX: usize = 16 * 1024;
+pub const REST_LEN_MAX: usize = 16 * 1024;
 
 /// Reads one header, piece by piece.
 #[derive(Debug)]
-pub(crate) struct HeaderReader {
+pub struct HeaderReader {
     bytes: [u8; LINE_LEN_MAX],
     len: usize,
     /// Version 2: bytes of TLVs, or of addresses of other families, that are still to come.
@@ -38,7 +38,7 @@ pub(crate) struct HeaderReader {
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Header {
+pub enum Header {
     /// The connection is this client's.
     Client(SocketAddr),
     /// It is the balancer's own (a health check), or the balancer doesn't know whose it is.
@@ -47,7 +47,7 @@ pub(crate) enum Header {
 
 /// Why bytes are no header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HeaderFault {
+pub enum HeaderFault {
     /// They are something else.
     #[error("the connection doesn't begin with a header of the PROXY protocol")]
     Absent,
@@ -74,14 +74,19 @@ pub(crate) enum HeaderFault {
     Long,
 }
 
-impl HeaderReader {
+impl Default for HeaderReader {
     /// Nothing has been read.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self { bytes: [0; LINE_LEN_MAX], len: 0, skipped: 0, checksum: None }
     }
+}
 
+impl HeaderReader {
     /// Takes from `input` what belongs to the header: the number of bytes, and the header when it is complete.
-    pub(crate) fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<Header>), HeaderFault> {
+    ///
+    /// # Errors
+    /// If it is no header. The reader is of no use then.
+    pub fn feed(&mut self, input: &[u8]) -> Result<(usize, Option<Header>), HeaderFault> {
         let mut taken = 0;
         loop {
             let rest = &input[taken..];

@@ -6,7 +6,7 @@ use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
 
 use super::*;
 
-#[path = "../../../fuzz/relations/proxy_protocol.rs"]
+#[path = "../../fuzz/relations.rs"]
 mod relations;
 
 /// A header of version 2.

@@ -18,7 +18,7 @@ pub enum ProxyVersion {
 
 /// The header of a client that has connected from `source` to `destination`. Addresses of two families are both
 /// written as IPv6, and IPv4 addresses in IPv6 ones as IPv4, where both are.
-pub(crate) fn encode(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+pub fn encode(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     if source.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         return encode_local(version); // a peer over a Unix socket, which has no address
     }
@@ -46,7 +46,7 @@ pub(crate) fn encode(version: ProxyVersion, source: SocketAddr, destination: Soc
 }
 
 /// The header of a connection that the gateway makes for itself: a probe.
-pub(crate) fn encode_local(version: ProxyVersion) -> Vec<u8> {
+pub fn encode_local(version: ProxyVersion) -> Vec<u8> {
     match version {
         ProxyVersion::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
         ProxyVersion::V2 => [&SIGNATURE[..], &[0x20, 0, 0, 0]].concat(),
@@ -66,7 +66,7 @@ mod tests {
     use proxy_header::{ParseConfig, ProxyHeader};
 
     use super::*;
-    use crate::net::proxy_protocol::{Header, HeaderReader};
+    use crate::proxy_protocol::{Header, HeaderReader};
 
     #[test]
     fn headers_as_the_specification_has_them() {
@@ -102,7 +102,7 @@ mod tests {
                 prop_assert_eq!(parsed.source.ip().to_canonical(), client.ip());
                 prop_assert_eq!((parsed.source.port(), parsed.destination.port()), (client.port(), destination.port()));
                 prop_assert_eq!(parsed.destination.ip().to_canonical(), destination.ip().to_canonical());
-                let read = HeaderReader::new().feed(&header);
+                let read = HeaderReader::default().feed(&header);
                 prop_assert_eq!(read, Ok((header.len(), Some(Header::Client(client)))));
             }
         }

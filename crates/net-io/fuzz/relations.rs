@@ -4,7 +4,7 @@ use super::{Header, HeaderFault, HeaderReader, REST_LEN_MAX};
 
 /// What a reader makes of bytes that come in pieces: how many it takes, and the header.
 pub(crate) fn read(pieces: &[&[u8]]) -> Result<(usize, Option<Header>), HeaderFault> {
-    let mut reader = HeaderReader::new();
+    let mut reader = HeaderReader::default();
     let mut all = 0;
     for piece in pieces {
         let (taken, header) = reader.feed(piece)?;

@@ -6,11 +6,11 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::net::proxy_protocol::{Header, HeaderFault, HeaderReader};
+use crate::proxy_protocol::{Header, HeaderFault, HeaderReader};
 
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoHeader {
+pub enum NoHeader {
     /// The balancer has hung up.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -26,8 +26,8 @@ pub(super) enum NoHeader {
 ///
 /// # Cancel safety
 /// A dropped call leaves the connection in the middle of its header: it can only be closed.
-pub(super) async fn read_header(tcp: &TcpStream) -> Result<Header, NoHeader> {
-    let mut reader = HeaderReader::new();
+pub async fn read_header(tcp: &TcpStream) -> Result<Header, NoHeader> {
+    let mut reader = HeaderReader::default();
     let mut buffer = [0; 512];
     loop {
         tcp.readable().await?;
