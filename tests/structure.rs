@@ -110,7 +110,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["shared"],
             &["drain", "opened", "otherwise", "threads"],
             &["answer"],
-            &["http1", "http2"],
+            &["attached", "http1", "http2"],
             &["connection"],
             &["service"],
         ],

@@ -80,7 +80,7 @@ fn is_misdirected<H>(shared: &Shared<H>, link: &Link, request: &Request<RequestB
 }
 
 fn client<H>(shared: &Shared<H>, link: &Link, head: &Parts) -> std::net::IpAddr {
-    client_address(link.peer.ip(), &head.headers, &shared.rules.trusted)
+    client_address(link.source, &head.headers, &shared.rules.trusted)
 }
 
 /// Opens a session, or says why not.

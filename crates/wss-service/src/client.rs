@@ -28,7 +28,10 @@ pub struct Tls {
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
+    /// Whose connection it is: the peer's, or that of the client whom a balancer has named in front of it.
+    pub(crate) source: IpAddr,
+    /// `None`: the program accepts connections itself.
+    pub(crate) local: Option<SocketAddr>,
     pub(crate) tls: Option<Tls>,
 }
 
@@ -83,12 +86,11 @@ fn copied(headers: &HeaderMap) -> HeaderMap {
     copy
 }
 
-/// The client's address: the peer's, or, if that is a trusted proxy, the last one in `X-Forwarded-For` that is not. What
-/// stands before it the client may have written itself.
-pub(crate) fn client_address(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+/// The client's address: the connection's, or, if that is a trusted proxy, the last one in `X-Forwarded-For` that is not.
+/// What stands before it the client may have written itself.
+pub(crate) fn client_address(source: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
-    let peer = peer.to_canonical(); // ::ffff:10.0.0.1 is 10.0.0.1
-    let mut client = peer;
+    let mut client = source.to_canonical(); // ::ffff:10.0.0.1 is 10.0.0.1
     let lines = fields.get_all("x-forwarded-for").into_iter().rev();
     for element in lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')) {
         if !is_trusted(client) {

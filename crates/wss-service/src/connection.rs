@@ -1,10 +1,12 @@
 //! The life of a client's connection: accept, first bytes, TLS, and HTTP as it was agreed on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use net_io::proxy_protocol::Header;
+use net_io::{NoHeader, read_header};
 use tls_acceptor::{Acceptor, Alpn, Waiting};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -137,11 +139,12 @@ async fn serve<H: Handler>(
     if !has_first_bytes(&door, &tcp, peer, deadline).await {
         return;
     }
-    let local = tcp.local_addr().unwrap_or(peer);
+    let local = tcp.local_addr().ok();
+    let Some(source) = source(shared, &tcp, peer, deadline).await else { return };
     let (stream, tls, alpn) = match &door.acceptor {
         None => (Stream::Plain(tcp.into()), None, Alpn::Http11),
         // Boxed: it is larger than what comes after, and gone by then.
-        Some(acceptor) => match Box::pin(acceptor.accept(tcp, peer.ip(), deadline)).await {
+        Some(acceptor) => match Box::pin(acceptor.accept(tcp, source, deadline)).await {
             Ok(accepted) => {
                 let tls = Tls {
                     server_name: accepted.server_name,
@@ -155,13 +158,41 @@ async fn serve<H: Handler>(
             Err(e) => return log::no_connection(peer, &e),
         },
     };
-    let link = Arc::new(Link { peer, local, tls });
+    let link = Arc::new(Link { peer, source, local, tls });
     let connection = Connection { link, _place: place.map(Arc::new) };
     // What was negotiated is what is spoken: nothing is guessed from the bytes.
     match alpn {
         Alpn::Http11 => http1::serve(shared.clone(), connection, stream).await,
         Alpn::H2 => http2::serve(shared.clone(), connection, stream).await,
     }
+}
+
+/// Whose connection it is: the peer's, or that of the client whom a balancer names first. `None`: it is closed.
+async fn source<H>(
+    shared: &Shared<H>,
+    tcp: &TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<IpAddr> {
+    let direct = peer.ip().to_canonical();
+    if !shared.rules.balancers.iter().any(|network| network.contains(&direct)) {
+        return Some(direct);
+    }
+    tokio::select! {
+        biased;
+        header = read_header(tcp) => match header {
+            Ok(Header::Client(client)) => return Some(client.ip()),
+            Ok(Header::Local) => return Some(direct),
+            Err(NoHeader::Io(e)) => log::no_connection(peer, &e), // health checks that only connect
+            Err(NoHeader::Fault(fault)) => log::warning("a balancer's connection is closed", &format_args!("{peer}: {fault}")),
+        },
+        () = sleep_until(deadline) => {
+            let cause = format_args!("{peer}: its header of the PROXY protocol is not whole in time");
+            log::warning("a balancer's connection is closed", &cause);
+        }
+        () = shared.end.draining.cancelled() => {}
+    }
+    None
 }
 
 /// Waits for a client's first bytes; returns whether there are any.

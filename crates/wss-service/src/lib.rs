@@ -27,7 +27,8 @@
 //! - [`Settings`]: limits and times.
 //!
 //! Beside the sessions, on the same port, an axum application or any other service answers all other requests
-//! ([`Service::otherwise`], [`Service::otherwise_fn`]).
+//! ([`Service::otherwise`], [`Service::otherwise_fn`]). A program that accepts connections itself, for instance with
+//! `axum::serve`, opens sessions from within a handler of its own ([`Service::attach`]).
 //!
 //! # What is done without being asked
 //!
@@ -55,8 +56,7 @@
 //!
 //! # What is not there yet
 //!
-//! Compression (permessage-deflate), groups that span processes, headers of the PROXY protocol, and opening a session from
-//! within another server's handler.
+//! Compression (permessage-deflate), and groups that span processes.
 //!
 //! # Versions
 //!
@@ -69,6 +69,7 @@
 mod readme {}
 
 mod answer;
+mod attached;
 mod body;
 mod certificates;
 mod client;
@@ -104,6 +105,7 @@ pub use tls_acceptor::{
     CertName, CertificateProblem, ClientAuthFiles, MinVersion, Named, PeerCertificate, Plan, ReloadReport,
 };
 
+pub use self::attached::Attached;
 pub use self::body::{AnswerBody, BoxError, RequestBody};
 pub use self::certificates::{Certificates, CertificatesError};
 pub use self::client::Tls;
@@ -113,6 +115,6 @@ pub use self::hub::{Delivery, Hub, To};
 pub use self::message::{Message, Text};
 pub use self::outbox::SendError;
 pub use self::refusal::Refusal;
-pub use self::service::{OriginError, ServeError, Service};
+pub use self::service::{AttachError, OriginError, ServeError, Service};
 pub use self::session::{BinaryParts, Session, TextParts};
 pub use self::settings::{Settings, SlowClient};

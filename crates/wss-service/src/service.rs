@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tower_service::Service as TowerService;
 use upgrade_handler::origin::OriginPattern;
 
+use crate::attached::Attached;
 use crate::body::{BoxError, RequestBody};
 use crate::certificates::Certificates;
 use crate::closed::Closed;
@@ -60,6 +61,11 @@ pub enum ServeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OriginError(String);
+
+/// The program accepts connections itself, and this part of the service would do nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a service that accepts no connections has no use for {0}: the program's own server has them")]
+pub struct AttachError(&'static str);
 
 /// A WebSocket service.
 ///
@@ -226,6 +232,15 @@ impl<H: Handler> Service<H> {
         self
     }
 
+    /// Connections from these networks begin with a header of the PROXY protocol, version 1 or 2, as balancers of TCP write
+    /// it (HAProxy's `send-proxy`, AWS's network load balancers); see [`Session::client`]. One that begins otherwise is
+    /// closed. From all other addresses such a header is no valid beginning of TLS or HTTP.
+    #[must_use]
+    pub fn proxy_protocol(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.rules.balancers = networks.into_iter().collect();
+        self
+    }
+
     /// Requests that open no session go to this: an `axum::Router`, or any other service of tower's kind.
     #[must_use]
     pub fn otherwise<S, B>(mut self, service: S) -> Self
@@ -265,6 +280,29 @@ impl<H: Handler> Service<H> {
     #[must_use]
     pub fn hub(&self) -> Hub {
         self.hub.clone()
+    }
+
+    /// The sessions alone, for a program that accepts connections itself and has a handler of its own server call
+    /// [`Attached::open`]. Settings of connections ([`Settings::connections_max`], [`Settings::handshake_timeout`],
+    /// [`Settings::header_timeout`], [`Settings::min_version`]) are that server's matter then.
+    ///
+    /// # Errors
+    /// If the service was given what only one that accepts connections can use.
+    pub fn attach(self) -> Result<Attached<H>, AttachError> {
+        let Self { listeners, certificates, handler, settings, rules, hub, threads } = self;
+        let unused = [
+            (!listeners.is_empty(), "sockets"),
+            (certificates.is_some(), "certificates"),
+            (threads > 0, "threads"),
+            (rules.otherwise.is_some(), "a service beside the sessions"),
+            (!rules.balancers.is_empty(), "balancers of the PROXY protocol"),
+        ];
+        if let Some((_, what)) = unused.into_iter().find(|(is_given, _)| *is_given) {
+            return Err(AttachError(what));
+        }
+        note_places();
+        let (handler, end) = (Arc::new(handler), End::default());
+        Ok(Attached(Arc::new(Shared { handler, settings, hub, rules, certificates, end })))
     }
 
     /// Serves until the process is asked to end. SIGTERM and SIGINT drain (a second one cuts), SIGHUP reads the certificates

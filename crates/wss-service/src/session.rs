@@ -57,15 +57,17 @@ impl Session {
         self.0.link.peer
     }
 
-    /// The client's address, as trusted proxies say it ([`Service::trusted_proxies`](crate::Service::trusted_proxies)).
+    /// The client's address, as trusted proxies and balancers say it
+    /// ([`Service::trusted_proxies`](crate::Service::trusted_proxies),
+    /// [`Service::proxy_protocol`](crate::Service::proxy_protocol)).
     #[must_use]
     pub fn client(&self) -> IpAddr {
         self.0.opening.client
     }
 
-    /// The address of this service that the connection came to.
+    /// The address of this service that the connection came to. `None` in a session of [`Attached`](crate::Attached).
     #[must_use]
-    pub fn local(&self) -> SocketAddr {
+    pub fn local(&self) -> Option<SocketAddr> {
         self.0.link.local
     }
 

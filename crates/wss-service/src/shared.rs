@@ -44,6 +44,8 @@ pub(crate) struct Rules {
     pub(crate) subprotocols: Vec<String>,
     /// Proxies that are believed what they say of the client's address.
     pub(crate) trusted: Vec<IpNet>,
+    /// Balancers whose connections begin with a header of the PROXY protocol.
+    pub(crate) balancers: Vec<IpNet>,
     /// `None`: there is nothing beside the WebSockets.
     pub(crate) otherwise: Option<Box<Otherwise>>,
 }

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use frame_core::relay::ClientStream;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use net_io::Tcp;
 use tls_acceptor::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -85,6 +87,9 @@ impl ClientStream for Client<Handoff<Stream>> {
         either!(self.0.get_ref(), io => io.acknowledged())
     }
 }
+
+/// A connection that another server has accepted, of which no more is known.
+impl ClientStream for Client<TokioIo<Upgraded>> {}
 
 /// The connection below is shared with other streams, so nothing is known of one of them.
 impl ClientStream for Client<Tunnel> {}

@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use support::http1::ask;
+use support::http2::Http2;
 use support::pki::Pki;
 use support::tls::Tls;
-use support::until;
 use support::ws::{BINARY, WebSocket};
+use support::{soon, until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use wss_service::{Handler, Service, To};
@@ -21,6 +22,9 @@ use wss_service::{Handler, Service, To};
 #[path = "../examples/axum.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod axum_example;
+#[path = "../examples/axum_listener.rs"]
+#[allow(dead_code, unreachable_pub, reason = "its main is not called")]
+mod axum_listener;
 #[path = "../examples/chat.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod chat;
@@ -110,6 +114,27 @@ async fn an_axum_application_publishes_to_the_sessions_beside_it() {
     client.expect_text("news").await;
     let missing = ask(&mut tcp, "GET /no HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     assert_eq!(missing.status(), 404, "it is axum's");
+}
+
+#[tokio::test]
+async fn an_axum_application_opens_sessions_on_its_own_connections() {
+    let listener = tokio::net::TcpListener::bind(ANYWHERE).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(axum_listener::serve(listener, async { drop(stopped.await) }));
+    let mut client = open(address, "/feed").await;
+    client.echoes("over HTTP/1.1").await;
+    let mut http2 = Http2::connect(TcpStream::connect(address).await.unwrap(), "a.test").await;
+    let mut stream = http2.websocket("/feed", &[]).await.unwrap().0;
+    stream.echoes("over HTTP/2").await;
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    assert_eq!(ask(&mut tcp, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await.status(), 200, "it is axum's");
+    let plain = ask(&mut tcp, "GET /feed HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    assert_eq!((plain.status(), plain.head.get("upgrade")), (426, Some("websocket")));
+    drop(tcp);
+    stop.send(()).unwrap();
+    client.expect_close(1001).await;
+    soon(serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -20,10 +20,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use wss_service::{
-    Cause, Certificates, CloseCode, Closed, Handler, Hub, Message, Party, Refusal, SendError, ServeError,
-    Service, Session, Settings, SlowClient, StatusCode, To,
+    Cause, Certificates, CloseCode, Closed, Handler, Hub, Message, Party, Refusal, Request, SendError,
+    ServeError, Service, Session, Settings, SlowClient, StatusCode, To,
 };
 
+#[path = "service/attached.rs"]
+mod attached;
 #[path = "service/beside.rs"]
 mod beside;
 #[path = "service/end.rs"]

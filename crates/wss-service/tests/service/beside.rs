@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use wss_service::{BoxError, Request, RequestBody, Response};
+use wss_service::{BoxError, RequestBody, Response};
 
 use super::*;
 
