@@ -607,7 +607,7 @@ fn shape(line: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_line_in_the_readme_is_what_it_prints() {
+async fn the_line_in_the_book_is_what_it_prints() {
     let (backend, _seen) = echo().await;
     let temp = TempDir::new().unwrap();
     Pki::new().issue(&["domain.com"]).write(&temp.path().join("certs"), "domain");
@@ -633,8 +633,8 @@ async fn the_line_in_the_readme_is_what_it_prints() {
     let line = soon(tokio::task::spawn_blocking(find)).await.unwrap().unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
-    let sample = readme.split("```text\nINFO ").nth(1).unwrap().split("\n```").next().unwrap();
+    let book = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/log.md")).unwrap();
+    let sample = book.split("```text\nINFO ").nth(1).unwrap().split("\n```").next().unwrap();
     let sample: Vec<&str> = sample.split_whitespace().collect();
     let printed = line.split_once("INFO ").unwrap().1;
     assert_eq!(shape(&sample.join(" ")), shape(printed), "{line}");

@@ -14,12 +14,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def examples():
-    """The configurations of README.md and deploy/, each with its name."""
+    """The configurations of README.md, the book and deploy/, each with its name."""
     for file in sorted(ROOT.glob("deploy/*/wssgate.toml")):
         yield file.parent.name, file.read_text()
-    blocks = re.findall(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    for number, block in enumerate(blocks):
-        yield f"README.md {number}", block
+    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
+        blocks = re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S)
+        for number, block in enumerate(blocks):
+            yield f"{page.relative_to(ROOT)} {number}", block
 
 
 async def jsonschema_takes_the_examples_and_refuses_mistakes():
@@ -29,7 +30,7 @@ async def jsonschema_takes_the_examples_and_refuses_mistakes():
     errors = lambda text: [error.message for error in validator.iter_errors(tomllib.loads(text))]
     found = {name: errors(text) for name, text in examples()}
     same("examples with errors", {name: error for name, error in found.items() if error}, {})
-    same("README.md and deploy/ have examples", len(found) > 3, True)
+    same("README.md, the book and deploy/ have examples", len(found) > 30, True)
     listener = '[[listener]]\naddress = "127.0.0.1:443"\n'
     for line in ["tsl = true", "tls = 1", 'header_timeout = "10"', 'alpn = ["h3"]', 'min_version = "1.1"']:
         same(f"errors of {line}", len(errors(listener + line)), 1)

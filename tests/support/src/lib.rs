@@ -10,6 +10,7 @@
 //! - [`dns`]: a DNS server whose answers change
 //! - [`cable`]: a way to the gateway that can be cut
 //! - [`apart`]: a test in namespaces of its own
+//! - [`book`]: the pages of `docs/` and their configurations
 //! - [`swarm`]: thousands of clients and their backend, as processes of their own
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +23,7 @@
 pub mod apart;
 pub mod authority;
 pub mod backend;
+pub mod book;
 pub mod both;
 pub mod cable;
 pub mod dns;
@@ -47,7 +49,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 /// Any stream, boxed.
 pub type BoxIo = Box<dyn Io>;
 
-/// Scenarios run at the size that the README promises, not at the one that every test run can afford:
+/// Scenarios run at the size that tests/README.md promises, not at the one that every test run can afford:
 /// `WSSGATE_TEST_SIZE=full`.
 ///
 /// # Panics

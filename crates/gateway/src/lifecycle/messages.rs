@@ -36,9 +36,7 @@ pub(super) fn cannot_listen(address: &ListenAddress, e: &std::io::Error) -> Stri
     let hint = match e.kind() {
         _ if address.ip().is_none() => "check the path",
         Kind::AddrInUse => "another program listens there already; `ss -ltnp` shows which one",
-        Kind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE or root; see README, \"In production\""
-        }
+        Kind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE or root; see docs/install.md",
         Kind::AddrNotAvailable => "this machine has no such address",
         _ => "check the address",
     };

@@ -347,7 +347,10 @@ mod tests {
         let look = Look { renewed: None, restless: false, degraded: Some("no inotify".to_owned()) };
         assert!(!rig.renewal.on_look(Ok(look), &rig.certificates, 2));
         assert_eq!(rig.renewal.next_look.unwrap().at, Instant::now() + POLL_INTERVAL);
-        assert!(QUIET_MAX.max(POLL_INTERVAL) + GRACE < Duration::from_secs(2), "as the README promises");
+        assert!(
+            QUIET_MAX.max(POLL_INTERVAL) + GRACE < Duration::from_secs(2),
+            "as docs/certificates.md promises"
+        );
     }
 
     #[test]
