@@ -65,7 +65,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(*routes, listener="", program=None, complaints=(), files=None):
+async def gateway(*routes, listener="", top="", program=None, complaints=(), files=None):
     """A gateway that serves these routes as long as the block, and has nothing else to complain about."""
     with TemporaryDirectory(prefix="interop-") as directory:
         directory = Path(directory)
@@ -81,7 +81,7 @@ async def gateway(*routes, listener="", program=None, complaints=(), files=None)
         config.write_text(f"""\
 workers = 1
 drain_window = "100ms"
-[[listener]]
+{top}[[listener]]
 address = "127.0.0.1:0"
 {listener}
 [certificates]

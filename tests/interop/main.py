@@ -10,6 +10,7 @@ import acme
 import browser
 import conversations
 import handshakes
+import howto
 import http2_servers
 import kustomize
 import metrics
@@ -79,6 +80,12 @@ SCENARIOS = [
     servers.haproxy_knows_the_client_by_version_2,
     ports.source_addresses_hold_more_sockets_than_one_has_ports,
     servers.mqtt_clients_talk_through_mosquitto,
+    howto.nginx_passes_websockets_on_to_a_unix_socket,
+    howto.haproxy_passes_websockets_on_to_a_unix_socket,
+    howto.socket_io_polls_and_upgrades_at_one_of_two_servers,
+    howto.graphql_subscriptions_run_beside_queries,
+    howto.django_channels_serves_requests_and_websockets,
+    howto.jupyter_runs_code_in_a_kernel,
     php.php_serves_a_site_over_http1,
     php.php_serves_a_site_over_http2,
     upgrades.docker_execs_through_an_upgrade,

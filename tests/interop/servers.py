@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from book import routes
 from gateway import CLIENT, NAME, gateway, route
 from pages import curl_command
 from pki import Pki
@@ -134,7 +135,7 @@ async def mosquitto():
 
 
 async def mqtt_clients_talk_through_mosquitto():
-    async with mosquitto() as broker, gateway(route("/mqtt", proxy=broker, subprotocols="mqtt")) as gate:
+    async with mosquitto() as broker, gateway(routes("mqtt.md", broker)) as gate:
         task = {
             "url": f"wss://{NAME}:{gate.port}/mqtt",
             "address": gate.address,

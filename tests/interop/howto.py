@@ -1,0 +1,204 @@
+"""Software behind the gateway, as the how-to pages of the book say: each with the routes and settings of its page."""
+
+import json
+import socket
+import ssl
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import jupyter_server
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from book import blocks, routes
+from conversations import PYTHON, backend
+from gateway import CLIENT, NAME, gateway
+from pages import curl_command
+from processes import HERE, Failure, environment, output, running, same, within, workplace
+from servers import listening
+
+CLIENTS = 6
+
+
+def client_options(gate):
+    return dict(ssl=ssl.create_default_context(cafile=gate.root), host=gate.address, proxy=None, local_addr=(CLIENT, 0))
+
+
+def free_port():
+    """For programs that can't take over a socket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@asynccontextmanager
+async def node(script, *words):
+    async with running("node", HERE / script, *words) as child:
+        port = (await child.line())["port"]
+        yield f"http://127.0.0.1:{port}"
+
+
+async def ask_node(script, gate, path, scheme="https"):
+    task = {"url": gate.url(path, scheme), "address": gate.address, "root": str(gate.root), "clients": CLIENTS}
+    return json.loads(await output("node", HERE / script, json.dumps(task)))
+
+
+async def socket_io_polls_and_upgrades_at_one_of_two_servers():
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(node("socketio_server.mjs", name)) for name in ("one", "two")]
+        async with gateway(routes("socketio.md", *servers)) as gate:
+            talked = await ask_node("socketio_client.mjs", gate, "")
+            same("clients", len(talked), CLIENTS)
+            same("transports", {tuple(client["transports"]) for client in talked}, {("polling", "websocket")})
+            same("who has answered", {client["by"] for client in talked}, {"one", "two"})
+            same("the client's address", {client["address"] for client in talked}, {"127.0.0.1"})
+            await gate.log.line(message="session", nth=CLIENTS - 1)
+            same("sessions", len(gate.log.find(message="session", path="/socket.io/")), CLIENTS)
+
+
+async def graphql_subscriptions_run_beside_queries():
+    async with node("graphql_server.mjs") as server, gateway(routes("graphql.md", server)) as gate:
+        query = ["-H", "Content-Type: application/json", "-d", '{"query":"{ hello }"}']
+        said = await output(*curl_command(gate, *query, gate.url("/graphql")))
+        same("the answer to a query", json.loads(said), {"data": {"hello": "tom"}})
+        seen = await ask_node("graphql_client.mjs", gate, "/graphql", "wss")
+        same("what was subscribed to", seen, {"counts": [1, 2, 3], "protocol": "graphql-transport-ws"})
+        await gate.session(path="/graphql", ended_by="client")
+
+
+async def django_channels_serves_requests_and_websockets():
+    async with listening() as (directory, taken, _):
+        there = environment(PYTHONPATH=HERE, NAME=NAME)
+        command = [sys.executable, "-m", "daphne", "--fd", taken.fileno(), "--proxy-headers", "channels_app:application"]
+        port = taken.getsockname()[1]
+        async with running(*command, pass_fds=[taken.fileno()], cwd=directory, env=there):
+            taken.close()
+            text = routes("django-channels.md", f"http://127.0.0.1:{port}")
+            static = Path(directory) / "static"
+            static.mkdir()
+            (static / "style.css").write_text("p { color: teal }")
+            async with gateway(text.replace("/srv/app/static", str(static))) as gate:
+                said = json.loads(await output(*curl_command(gate, gate.url("/whoami"))))
+                same("what Django knows of the client", said, {"client": CLIENT, "secure": True})
+                style = await output(*curl_command(gate, gate.url("/static/style.css")))
+                same("a static file", style, "p { color: teal }")
+                url, options = gate.url("/ws/chat/lobby/", "wss"), client_options(gate)
+                async with connect(url, origin=gate.url(""), **options) as socket:
+                    await socket.send("hello")
+                    answer = {"text": "hello", "client": CLIENT, "room": "lobby"}
+                    same("what the consumer answers", json.loads(await socket.recv()), answer)
+                try:
+                    async with connect(url, origin="https://other.test", **options):
+                        raise Failure("a page of another origin is let in")
+                except InvalidStatus as refused:
+                    same("the status for another origin", refused.response.status_code, 403)
+
+
+async def jupyter_runs_code_in_a_kernel():
+    port, token = free_port(), "t0ken"
+    async with workplace() as home:
+        (settings,) = blocks("jupyter.md", "python")
+        settings = settings.replace("8888", f"{port}").replace("domain.com", NAME)
+        config = Path(home) / "jupyter_server_config.py"
+        config.write_text(settings)
+        there = environment(HOME=home, JUPYTER_PLATFORM_DIRS="1", PYTHONPYCACHEPREFIX=home)
+        words = ["--allow-root", "--no-browser", "--ServerApp.log_format=%(message)s", f"--IdentityProvider.token={token}"]
+        async with running(sys.executable, "-m", "jupyter_server", f"--config={config}", *words, cwd=home, env=there) as server:
+            await server.line(text=f"Jupyter Server {jupyter_server.__version__} is running at:")
+            async with gateway(routes("jupyter.md", f"http://127.0.0.1:{port}")) as gate:
+                field = f"Authorization: token {token}"
+                refused = await output(*curl_command(gate, gate.url("/jupyter/api/kernels")))
+                within("without a token", refused, "Forbidden")
+                begun = ["-H", field, "-X", "POST", gate.url("/jupyter/api/kernels")]
+                kernel = json.loads(await output(*curl_command(gate, *begun)))["id"]
+                url = gate.url(f"/jupyter/api/kernels/{kernel}/channels", "wss")
+                more = {"Authorization": f"token {token}"}
+                async with connect(url, additional_headers=more, origin=gate.url(""), **client_options(gate)) as socket:
+                    await socket.send(json.dumps(execute("6 * 7")))
+                    same("the result", await result(socket), "42")
+                await output(*curl_command(gate, "-H", field, "-X", "DELETE", gate.url(f"/jupyter/api/kernels/{kernel}")))
+
+
+def execute(code):
+    header = {"msg_id": "1", "username": "", "session": "1", "msg_type": "execute_request", "version": "5.3", "date": ""}
+    content = {"code": code, "silent": False, "allow_stdin": False}
+    return {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell", "buffers": []}
+
+
+async def result(socket):
+    async for text in socket:
+        message = json.loads(text)
+        if message["msg_type"] == "execute_result":
+            return message["content"]["data"]["text/plain"]
+
+
+NGINX = """
+daemon off;
+pid {directory}/nginx.pid;
+error_log stderr;
+user root; # the user that started it
+events {{}}
+http {{
+    access_log off;
+    proxy_temp_path {directory}/proxy;
+    server {{
+        listen {address};
+        {location}
+    }}
+}}
+"""
+
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 1h
+    timeout server 1h
+frontend public
+    bind fd@{fd}
+    default_backend chat
+{backend}
+"""
+
+
+async def nginx_passes_websockets_on_to_a_unix_socket():
+    def command(directory, fd, address, inner):
+        (location,) = blocks("behind-nginx.md", "nginx")
+        config = directory / "nginx.conf"
+        location = location.replace("/run/wssgate/http.sock", inner)
+        config.write_text(NGINX.format(directory=directory, address=address, location=location))
+        return ["nginx", "-p", directory, "-c", config, "-e", "stderr"], environment(NGINX=f"{fd};")
+
+    await in_front_of_a_unix_socket(command)
+
+
+async def haproxy_passes_websockets_on_to_a_unix_socket():
+    def command(directory, fd, _, inner):
+        (backend,) = blocks("behind-nginx.md", "haproxy")
+        config = directory / "haproxy.cfg"
+        config.write_text(HAPROXY.format(fd=fd, backend=backend.replace("/run/wssgate/http.sock", inner)))
+        return ["haproxy", "-db", "-f", config], None
+
+    await in_front_of_a_unix_socket(command)
+
+
+async def in_front_of_a_unix_socket(command):
+    """The page's gateway, with its listener beside that of the scenario, behind a proxy that is set up as the page says."""
+    (whole,) = blocks("behind-nginx.md", "toml")
+    top, listener = whole[: whole.index("[[")], whole[whole.index("[[listener]]") : whole.index("[[route]]")]
+    async with listening() as (directory, taken, address), backend(PYTHON, True) as (behind, url):
+        inner = f"{directory}/http.sock"
+        parts = [listener.replace("/run/wssgate/http.sock", inner), routes("behind-nginx.md", url)]
+        async with gateway(*parts, top=top) as gate:
+            words, there = command(directory, taken.fileno(), address, inner)
+            async with running(*words, pass_fds=[taken.fileno()], env=there):
+                taken.close()
+                url = f"ws://{address}/wss"
+                async with connect(url, proxy=None, local_addr=(CLIENT, 0)) as socket:
+                    await socket.send("hello")
+                    same("the echo", await socket.recv(), "hello")
+                opened = await behind.line(opened="/wss")
+                same("the client's address", opened["headers"]["x-real-ip"], CLIENT)
+                line = await gate.session(path="/wss")
+                same("the client and the peer", (line["client"], line["peer"]), (CLIENT, "unix"))
