@@ -76,7 +76,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["report"],
             &["live_load"],
             &["restart"],
-            &["flame", "reload", "scale"],
+            &["broadcast", "flame", "reload", "scale"],
             &["main"],
         ],
     ),

@@ -64,13 +64,18 @@ pub(crate) fn parse_cores(text: &str) -> Result<Cores, std::num::ParseIntError> 
     text.split(',').map(str::parse).collect::<Result<_, _>>().map(Cores)
 }
 
+/// This process runs on these cores from now on.
+pub(crate) fn pin(cores: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().try_for_each(|core| set.set(*core))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("there are no cores {cores:?}"))
+}
+
 /// Pins this process, asks to be told when the parent dies, and becomes the command; so the process id
 /// stays what the parent was given.
 pub(crate) fn become_pinned(cores: &[usize], command: &[OsString]) -> anyhow::Result<()> {
     set_pdeathsig(Signal::SIGTERM)?;
-    let mut set = CpuSet::new();
-    cores.iter().try_for_each(|core| set.set(*core))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("there are no cores {cores:?}"))?;
+    pin(cores)?;
     let (program, args) = command.split_first().context("no command")?;
     let e: io::Error = Command::new(program).args(args).exec();
     Err(e).with_context(|| program.display().to_string())

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod backend;
+mod broadcast;
 mod child;
 mod flame;
 mod floor;
@@ -135,6 +136,30 @@ struct FlameOptions {
     place: Place,
 }
 
+/// What a message to all clients costs a server: wss-service beside other libraries
+#[derive(Debug, Args)]
+struct BroadcastOptions {
+    /// Servers to measure, by name; default: all
+    servers: Vec<String>,
+    /// Clients that get each message
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..))]
+    clients: u16,
+    /// Messages of each length
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    messages: u32,
+    /// How often each server is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Python with websockets; default: what tests/interop/run has installed
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// The directory whose node_modules have ws; default: the same
+    #[arg(long, value_name = "DIRECTORY")]
+    modules: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// What all measurements have in common.
 #[derive(Debug, Args)]
 struct Place {
@@ -158,6 +183,9 @@ enum Part {
     Scale(ScaleOptions),
     Reload(ReloadOptions),
     Flame(FlameOptions),
+    Broadcast(BroadcastOptions),
+    #[command(hide = true)]
+    BroadcastServer(broadcast::servers::Options),
     #[command(hide = true)]
     Backend,
     #[command(hide = true)]
@@ -202,6 +230,8 @@ fn run() -> anyhow::Result<()> {
         Some(Part::Scale(options)) => runtime()?.block_on(until_stopped(scale(options))),
         Some(Part::Reload(options)) => runtime()?.block_on(until_stopped(reload(options))),
         Some(Part::Flame(options)) => runtime()?.block_on(until_stopped(flame(options))),
+        Some(Part::Broadcast(options)) => runtime()?.block_on(until_stopped(broadcast_to_all(options))),
+        Some(Part::BroadcastServer(options)) => broadcast::servers::serve(&options),
         None => runtime()?.block_on(until_stopped(compare(options))),
     }
 }
@@ -335,6 +365,29 @@ async fn flame(options: FlameOptions) -> anyhow::Result<()> {
     };
     let profiles = flame::run(&plan).await?;
     place.write(&flame::text(&plan, &profiles), &flame::json(&plan, &profiles))
+}
+
+async fn broadcast_to_all(options: BroadcastOptions) -> anyhow::Result<()> {
+    let place = &options.place;
+    place.check()?;
+    let [python, modules] = broadcast::installed();
+    let (python, modules) = (options.python.unwrap_or(python), options.modules.unwrap_or(modules));
+    let mut servers = broadcast::Server::all(&python, &modules, options.clients.into())?;
+    check_names("server", &options.servers, servers.iter().map(|server| server.name))?;
+    servers.retain(|server| {
+        options.servers.is_empty() || options.servers.iter().any(|name| name == server.name)
+    });
+    let plan = broadcast::Plan {
+        servers,
+        clients: options.clients.into(),
+        broadcasts: options.messages,
+        rounds: options.rounds.into(),
+        server_core: place.gateway_core,
+        load_core: place.load_core,
+    };
+    let tell = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
+    let results = broadcast::run(&plan, tell).await?;
+    place.write(&broadcast::text(&plan, &results), &broadcast::json(&plan, &results))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -36,10 +37,11 @@ pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/// The answer to the key, which is always the same.
+pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// What all connections of a load have in common.
-pub(super) struct Client {
+pub(crate) struct Client {
     config: Arc<ClientConfig>,
     port: u16,
     buffer: usize,
@@ -47,12 +49,25 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(job: &Job) -> anyhow::Result<Self> {
+        let alpn = match job.work {
+            Work::Http2 { .. } | Work::File { streams: 1.., .. } => "h2",
+            _ => "http/1.1",
+        };
+        let buffer = match job.work {
+            Work::Idle { .. } => 1 << 10, // thousands of them
+            _ => 16 << 10,
+        };
+        Self::of(&job.certificate, job.port, alpn, buffer)
+    }
+
+    /// Clients of a server that shows this certificate (PEM). Each reads at most `buffer` bytes at once.
+    pub(crate) fn of(certificate: &Path, port: u16, alpn: &str, buffer: usize) -> anyhow::Result<Self> {
         let provider = CryptoProvider {
             cipher_suites: vec![cipher_suite::TLS13_AES_128_GCM_SHA256],
             kx_groups: vec![kx_group::X25519],
             ..default_provider()
         };
-        let certificate = CertificateDer::from_pem_slice(&fs::read(&job.certificate)?)?;
+        let certificate = CertificateDer::from_pem_slice(&fs::read(certificate)?)?;
         let algorithms = provider.signature_verification_algorithms;
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -61,16 +76,8 @@ impl Client {
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true;
-        let alpn = match job.work {
-            Work::Http2 { .. } | Work::File { streams: 1.., .. } => "h2",
-            _ => "http/1.1",
-        };
         config.alpn_protocols = vec![alpn.into()];
-        let buffer = match job.work {
-            Work::Idle { .. } => 1 << 10, // thousands of them
-            _ => 16 << 10,
-        };
-        Ok(Self { config: Arc::new(config), port: job.port, buffer })
+        Ok(Self { config: Arc::new(config), port, buffer })
     }
 
     /// The same with a memory of its own for session tickets.
@@ -96,7 +103,7 @@ impl Client {
     }
 
     /// TCP, TLS and the upgrade.
-    pub(super) async fn upgrade(&self, index: usize) -> anyhow::Result<Connection> {
+    pub(crate) async fn upgrade(&self, index: usize) -> anyhow::Result<Connection> {
         let mut connection = Connection::new(self.connect(index).await?, self.buffer);
         connection.upgrade().await.context("upgrade")?;
         Ok(connection)
@@ -149,10 +156,10 @@ impl ServerCertVerifier for Known {
 }
 
 /// Bytes both ways at once: what waits in `outbox` is written while the next bytes are awaited.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: Stream,
     inbox: Vec<u8>,
-    pub(super) outbox: Vec<u8>,
+    pub(crate) outbox: Vec<u8>,
     written: usize,
 }
 
@@ -176,7 +183,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// Safe: what is written is remembered, and bytes are read only when they are returned.
-    pub(super) async fn exchange(&mut self) -> anyhow::Result<(&[u8], &mut Vec<u8>)> {
+    pub(crate) async fn exchange(&mut self) -> anyhow::Result<(&[u8], &mut Vec<u8>)> {
         let Self { stream, inbox, outbox, written } = self;
         let read = poll_fn(|cx| {
             let mut stream = Pin::new(&mut *stream);

@@ -1,7 +1,7 @@
 //! The load generator: one thread that connects, drives one kind of [`Work`], compares every byte, and
 //! reads the CPU clocks of all three parties at both ends of the timed window.
 
-mod connection;
+pub(crate) mod connection;
 mod echo;
 mod handshake;
 mod http;
