@@ -64,6 +64,8 @@ pub(crate) struct FrameReader {
     frame: Option<PartialFrame>,
     /// What has come of the part in progress, still masked.
     payload: BytesMut,
+    /// The message in progress is a text.
+    in_text: bool,
     /// After a Close or a violation, bytes are only counted (RFC 6455 §7.1.7).
     is_discarding: bool,
     wire_bytes: u64,
@@ -104,6 +106,7 @@ impl FrameReader {
             front_len: 0,
             frame: None,
             payload: BytesMut::new(),
+            in_text: false,
             is_discarding: false,
             wire_bytes: 0,
         }
@@ -111,8 +114,19 @@ impl FrameReader {
 
     /// Writes what [`Self::read_state`] reads.
     pub(crate) fn write_state(&self, out: &mut StateWriter) {
-        let Self { sequence, inbox, start, end, front, front_len, frame, payload, is_discarding, wire_bytes } =
-            self;
+        let Self {
+            sequence,
+            inbox,
+            start,
+            end,
+            front,
+            front_len,
+            frame,
+            payload,
+            in_text,
+            is_discarding,
+            wire_bytes,
+        } = self;
         out.section(|out| {
             sequence.write_state(out);
             out.bytes(inbox.as_ref().map_or(&front[..*front_len], |inbox| &inbox[*start..*end]));
@@ -126,6 +140,9 @@ impl FrameReader {
             });
             out.bool(*is_discarding);
             out.u64(*wire_bytes);
+            if *in_text {
+                out.bool(true);
+            }
         });
     }
 
@@ -161,6 +178,9 @@ impl FrameReader {
         }
         reader.is_discarding = fields.bool()?;
         reader.wire_bytes = fields.count()?;
+        if !fields.is_at_end() {
+            reader.in_text = fields.bool()?;
+        }
         Ok(reader)
     }
 
@@ -224,6 +244,20 @@ impl FrameReader {
         }
     }
 
+    /// What has come of a text's part in progress, for a look at its UTF-8 while the rest is waited for.
+    pub(crate) fn take_text(&mut self) -> Option<Frame> {
+        let frame = self.frame.as_mut().filter(|frame| self.in_text && !frame.opcode.is_control())?;
+        if self.payload.is_empty() {
+            return None;
+        }
+        let mut payload = std::mem::take(&mut self.payload);
+        unmask(&mut payload, frame.mask, 0);
+        frame.mask.rotate_left(payload.len() % 4);
+        frame.left -= payload.len() as u64;
+        let opcode = std::mem::replace(&mut frame.opcode, OpCode::Continuation);
+        Some(Frame { fin: false, opcode, payload })
+    }
+
     /// Takes it from what has come, if all of it has.
     fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
         if self.is_discarding {
@@ -240,6 +274,11 @@ impl FrameReader {
                 let Scan::Head(head) = scan_head(ahead, Sender::Client)? else { return Ok(None) };
                 self.sequence.on_head(&head)?;
                 self.start += head.head_len;
+                match head.opcode {
+                    OpCode::Text => self.in_text = !head.rsv1, // compressed bytes are no UTF-8
+                    OpCode::Binary => self.in_text = false,
+                    _ => {}
+                }
                 (self.frame.insert(PartialFrame::new(&head)), &ahead[head.head_len..])
             }
         };

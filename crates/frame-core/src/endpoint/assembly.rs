@@ -108,6 +108,11 @@ impl Assembly {
         self.open.as_ref().map_or(0, |(_, payload)| payload.len())
     }
 
+    /// Memory for it, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.open.as_ref().map_or(0, |(_, payload)| payload.capacity())
+    }
+
     fn check(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), Violation> {
         match kind {
             MessageKind::Text => self.utf8.push(payload),

@@ -140,6 +140,14 @@ impl<S: ClientStream> Endpoint<S> {
         self.supervisor.take_fired(); // here, since what comes may keep the timers waiting
         // Pongs are queued only while the client takes them.
         let received = self.poll_next(cx, |endpoint| !endpoint.outbox.is_full(), Self::on_frame);
+        // A text that is wrong already is refused now, not when the rest of its frame has come.
+        if received.is_pending()
+            && let Some(part) = self.reader.take_text()
+            && let Err(cause) = self.on_frame(part)
+        {
+            self.cause = Some(cause);
+            return Poll::Ready(None);
+        }
         if received.is_pending() && self.freezes(true) { Poll::Ready(None) } else { received }
     }
 
@@ -321,7 +329,7 @@ impl<S: ClientStream> Endpoint<S> {
             self.counted = self.moved;
             self.supervisor.on_message(now);
         }
-        let held = self.reader.held() + self.assembly.len() + self.outbox.len() + self.waiting_outside;
+        let held = self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         self.handle.on_stall(held > 0, moved || self.outbox.progress);

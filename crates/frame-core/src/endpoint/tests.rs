@@ -126,6 +126,44 @@ async fn a_dropped_receive_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_text_is_refused_at_its_first_wrong_byte() {
+    // The rest of the frame never comes.
+    let wire = masked(0x81, b"\xCE\xBA\xE1\xBD\xB9\xF4\x90 and what the client would have sent");
+    let until_wrong = &wire[..6 + 7];
+    let continued = [&masked(0x01, b"to")[..], &masked(0x89, b""), &[0x80], &until_wrong[1..]].concat();
+    for bytes in [until_wrong, &continued] {
+        let mut rig = rig(policy(), 1 << 20).await;
+        let (last, before) = bytes.split_last().unwrap();
+        rig.send(before).await;
+        if bytes[0] == 0x01 {
+            rig.expect(&frame(0x8A, b"")).await;
+        }
+        assert!(timeout(SECOND, rig.client.read(&mut [0])).await.is_err(), "F4 may begin a code point");
+        rig.send(&[*last]).await;
+        let mut close = [0; 4];
+        timeout(SECOND, rig.client.read_exact(&mut close)).await.unwrap().unwrap();
+        assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 1007));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_that_comes_slowly_is_the_same_text() {
+    let text = "κόσμε ".repeat(20);
+    for chunk_len in 1..12 {
+        let (mut client, near) = duplex(1024);
+        let mut endpoint = Endpoint::new(near, policy(), SessionHandle::new());
+        let wire = [masked(0x01, &text.as_bytes()[..101]), masked(0x80, &text.as_bytes()[101..])].concat();
+        let mut message = None;
+        for chunk in wire.chunks(chunk_len) {
+            client.write_all(chunk).await.unwrap();
+            message = timeout(SECOND, endpoint.recv()).await.ok().flatten();
+        }
+        let message = message.unwrap();
+        assert_eq!((message.kind, &message.payload[..]), (MessageKind::Text, text.as_bytes()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn broken_rules_end_the_session_with_their_code() {
     let cases: [(&[u8], u16); 9] = [
         (&[0x81, 0x01, b'x'], 1002),
