@@ -9,6 +9,7 @@ import traceback
 import acme
 import browser
 import conversations
+import gateways
 import handshakes
 import howto
 import http2_servers
@@ -80,6 +81,8 @@ SCENARIOS = [
     servers.haproxy_knows_the_client_by_version_2,
     ports.source_addresses_hold_more_sockets_than_one_has_ports,
     servers.mqtt_clients_talk_through_mosquitto,
+    gateways.a_ticket_of_one_gateway_resumes_at_another,
+    gateways.a_gateway_is_drained_and_no_client_is_refused,
     howto.nginx_passes_websockets_on_to_a_unix_socket,
     howto.haproxy_passes_websockets_on_to_a_unix_socket,
     howto.socket_io_polls_and_upgrades_at_one_of_two_servers,
