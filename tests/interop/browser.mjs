@@ -5,11 +5,12 @@
 
 import { chromium } from "playwright-core";
 
-const { page: url, url: socket, address, profile, patience, act, trusts } = JSON.parse(process.argv[2]);
+const { page: url, url: socket, address, profile, patience, act, trusts, login } = JSON.parse(process.argv[2]);
 
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: "/usr/bin/chromium",
   headless: true,
+  httpCredentials: login, // what a person would type
   ignoreHTTPSErrors: !trusts, // the authorities of the user's own store are asked, or none
   args: [
     "--no-sandbox",
@@ -86,8 +87,22 @@ async function seeScreen(page) {
   return page.evaluate((address) => window.show(address), socket);
 }
 
+// noVNC's own page, until its canvas shows a whole picture.
+async function seePage(page) {
+  const look = await page.waitForFunction(() => {
+    const canvas = document.querySelector("#noVNC_container canvas");
+    if (!canvas || canvas.width === 0 || canvas.height === 0) return null;
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const colours = new Set(new Uint32Array(pixels.buffer));
+    const isWhole = colours.size > 1 && !colours.has(0);
+    return isWhole && { width: canvas.width, height: canvas.height, colours: colours.size };
+  });
+  return look.jsonValue();
+}
+
 const acts = {
   console: useConsole,
+  novnc: seePage,
   talk: (page) => page.evaluate(talk, socket),
   chat: chatUntilStopped,
   vnc: seeScreen,

@@ -4,6 +4,7 @@ import json
 import socket
 from contextlib import asynccontextmanager
 
+from book import routes
 from conversations import PYTHON, backend
 from gateway import gateway, route
 from processes import HERE, PATIENCE, environment, output, running, same, within, workplace
@@ -30,21 +31,27 @@ async def chromium_talks_to_a_python_backend_over_http2():
 
 
 async def chromium(gate, act):
+    """One visit, in which nothing is wrong."""
+    seen = await visit(gate, act)
+    same("complaints", seen["complaints"], [])
+    return seen
+
+
+async def visit(gate, act, page="/", **more):
     """One visit by a browser that is new to the world."""
     async with workplace() as home:
         task = {
-            "page": gate.url("/"),
+            "page": gate.url(page),
             "url": gate.url("/wss", "wss"),
             "address": gate.address,
             "profile": f"{home}/profile",
             "patience": PATIENCE,
             "act": act,
+            **more,
         }
         # It leaves things in more places than its profile.
         there = {"cwd": home, "env": environment(HOME=home, TMPDIR=home)}
-        seen = json.loads(await output("node", HERE / "browser.mjs", json.dumps(task), **there))
-    same("complaints", seen["complaints"], [])
-    return seen
+        return json.loads(await output("node", HERE / "browser.mjs", json.dumps(task), **there))
 
 
 async def novnc_shows_the_screen_of_a_vnc_server():
@@ -61,6 +68,18 @@ async def novnc_shows_the_screen_of_a_vnc_server():
             line = await gate.session(path="/wss")
             same("the backend", f"tcp://{line['backend']}", server)
             same("who has ended it", line["ended_by"], "client")
+
+
+async def novnc_asks_for_a_password_and_shows_the_screen():
+    """Debian's noVNC with the routes of its page in the book. Chromium sends the password with the WebSocket, too."""
+    users = "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
+    async with xvnc() as server, gateway(routes("novnc.md", server), files={"htpasswd": users}) as gate:
+        login = {"username": "alice", "password": "secret"}
+        seen = await visit(gate, "novnc", "/vnc.html?autoconnect=1", login=login)
+        same("the screen", (seen["width"], seen["height"]), (320, 240))
+        same("its colours", seen["colours"], 2)
+        line = await gate.session(path="/websockify", ended_by="client")
+        same("who it was", line["subject"], "alice")
 
 
 @asynccontextmanager

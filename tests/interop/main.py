@@ -107,6 +107,7 @@ SCENARIOS = [
     trust.curl_trusts_what_wssgate_trust_has_signed,
     trust.openssl_and_chromium_trust_what_wssgate_trust_has_signed,
     browser.novnc_shows_the_screen_of_a_vnc_server,
+    browser.novnc_asks_for_a_password_and_shows_the_screen,
 ]
 
 
