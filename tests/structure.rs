@@ -99,14 +99,15 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
     (
         "crates/wss-service/src",
         &[
-            &["body", "client", "closed", "groups", "message", "panics"],
-            &["refusal", "settings", "stream"],
+            &["body", "client", "closed", "message", "panics", "unreached"],
+            &["elsewhere", "refusal", "settings", "stream"],
+            &["groups"],
             &["outbox"],
             &["session"],
             &["handler", "hub"],
             &["drive"],
             &["log"],
-            &["certificates"],
+            &["certificates", "cluster"],
             &["shared"],
             &["drain", "opened", "otherwise", "threads"],
             &["answer"],
@@ -281,7 +282,11 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/response.rs",
         "upgrade-handler/src/named.rs",
         "wss-service/src/closed.rs",
+        "wss-service/src/cluster/redis/url.rs",
+        "wss-service/src/elsewhere/channel.rs",
+        "wss-service/src/elsewhere/line.rs",
         "wss-service/src/groups.rs",
+        "wss-service/src/groups/changes.rs",
         "wss-service/src/message.rs",
         "gateway/src/net/networks.rs",
         "gateway/src/site/access.rs",
@@ -385,6 +390,7 @@ fn each_thing_is_done_in_its_place() {
     only(&["nix::sys"], &["gateway/net/options.rs", "net-io/tcp.rs"]);
     only(&["fastwebsockets"], &["frame-core/"]);
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
+    only(&["redis::", "use redis"], &["wss-service/cluster"]);
     only(&["httparse"], &["gateway/upstream/"]);
     only(&["hickory"], &["gateway/lifecycle/resolver/"]);
     only(&["anyhow"], &["gateway/main.rs"]);

@@ -8,6 +8,7 @@ import traceback
 
 import acme
 import browser
+import cluster
 import conversations
 import gateways
 import handshakes
@@ -94,6 +95,12 @@ SCENARIOS = [
     howto.jupyter_runs_code_in_a_kernel,
     php.php_serves_a_site_over_http1,
     php.php_serves_a_site_over_http2,
+    cluster.redis_carries_users_and_groups_across_processes,
+    cluster.redis_is_killed_under_load_and_comes_back,
+    cluster.a_process_that_is_killed_is_no_longer_counted,
+    cluster.redis_is_spoken_to_over_tls,
+    cluster.sentinels_know_the_master_after_a_failover,
+    cluster.a_php_script_publishes_to_a_group,
     upgrades.docker_execs_through_an_upgrade,
     upgrades.kubectl_execs_through_an_upgrade,
     kustomize.kustomize_builds_what_fits_together,

@@ -40,7 +40,7 @@ use crate::stream::Client;
 ///
 /// # fn main() -> Result<(), wss_service::AttachError> {
 /// let sessions = Service::new().on_message(async |session, message| session.send(message).await).attach()?;
-/// let app = axum::Router::<()>::new().route("/feed", axum::routing::any(feed)).with_state(sessions);
+/// let app: axum::Router = axum::Router::new().route("/feed", axum::routing::any(feed)).with_state(sessions);
 /// # Ok(())
 /// # }
 /// ```
@@ -99,6 +99,7 @@ impl<H: Handler> Attached<H> {
     pub async fn drain(&self) {
         let Shared { hub, settings, end, .. } = &*self.0;
         drain(hub, settings, end, pin!(pending())).await;
+        self.0.leave_cluster().await;
     }
 }
 

@@ -2,8 +2,14 @@
 //!
 //! A session belongs to one user at most and to any number of groups. Groups and users exist while they have a session.
 
+mod changes;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::changes::Changes;
+#[cfg(feature = "cluster")]
+use crate::elsewhere::{Name, Publisher};
 
 /// Members that can be told apart.
 pub(crate) trait Member: Clone {
@@ -14,7 +20,12 @@ pub(crate) trait Member: Clone {
 pub(crate) type Members<T> = Arc<[T]>;
 
 #[derive(Debug)]
-pub(crate) struct Groups<T>(Mutex<State<T>>);
+pub(crate) struct Groups<T> {
+    state: Mutex<State<T>>,
+    /// The way to other processes; none: there are none.
+    #[cfg(feature = "cluster")]
+    pub(crate) publisher: std::sync::OnceLock<Publisher>,
+}
 
 #[derive(Debug)]
 struct State<T> {
@@ -22,6 +33,7 @@ struct State<T> {
     belongs: HashMap<u64, Belongs>,
     users: HashMap<Arc<str>, Set<T>>,
     groups: HashMap<Arc<str>, Set<T>>,
+    changes: Changes,
 }
 
 /// What a session belongs to.
@@ -63,7 +75,17 @@ impl<T: Member> Set<T> {
 impl<T> Default for Groups<T> {
     fn default() -> Self {
         let (belongs, users, groups) = Default::default();
-        Self(Mutex::new(State { all: Set::default(), belongs, users, groups }))
+        Self {
+            state: Mutex::new(State {
+                all: Set::default(),
+                belongs,
+                users,
+                groups,
+                changes: Changes::default(),
+            }),
+            #[cfg(feature = "cluster")]
+            publisher: std::sync::OnceLock::new(),
+        }
     }
 }
 
@@ -75,6 +97,7 @@ impl<T: Member> Groups<T> {
             return false;
         }
         state.all.insert(member.clone());
+        state.changes.of_all();
         true
     }
 
@@ -82,12 +105,15 @@ impl<T: Member> Groups<T> {
     pub(crate) fn depart(&self, id: u64) {
         let state = &mut *self.lock();
         state.all.remove(id);
+        state.changes.of_all();
         let Some(Belongs { user, groups }) = state.belongs.get(&id) else { return };
         if let Some(user) = user {
             remove(&mut state.users, user, id);
+            state.changes.of_user(user);
         }
         for group in groups {
             remove(&mut state.groups, group, id);
+            state.changes.of_group(group);
         }
     }
 
@@ -104,8 +130,10 @@ impl<T: Member> Groups<T> {
         let belongs = state.belongs.entry(id).or_default();
         if let Some(before) = std::mem::replace(&mut belongs.user, user.clone()) {
             remove(&mut state.users, &before, id);
+            state.changes.of_user(&before);
         }
         if let Some(user) = user {
+            state.changes.of_user(&user);
             state.users.entry(user).or_default().insert(member);
         }
     }
@@ -117,6 +145,7 @@ impl<T: Member> Groups<T> {
         let group = key(&state.groups, group);
         let is_new = state.belongs.entry(id).or_default().groups.insert(group.clone());
         if is_new {
+            state.changes.of_group(&group);
             state.groups.entry(group).or_default().insert(member);
         }
         is_new
@@ -128,11 +157,12 @@ impl<T: Member> Groups<T> {
         if !state.all.members.contains_key(&id) {
             return false;
         }
-        let was_in = state.belongs.get_mut(&id).is_some_and(|belongs| belongs.groups.remove(group));
-        if was_in {
-            remove(&mut state.groups, group, id);
-        }
-        was_in
+        let Some(group) = state.belongs.get_mut(&id).and_then(|belongs| belongs.groups.take(group)) else {
+            return false;
+        };
+        remove(&mut state.groups, &group, id);
+        state.changes.of_group(&group);
+        true
     }
 
     pub(crate) fn user_of(&self, id: u64) -> Option<Arc<str>> {
@@ -177,8 +207,38 @@ impl<T: Member> Groups<T> {
         (state.users.len(), state.groups.len())
     }
 
+    /// From now on changes are noted, and `wake` is called at the first of those that were not taken yet.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn watch(&self, wake: impl Fn() + Send + 'static) {
+        self.lock().changes = Changes::watched(wake);
+    }
+
+    /// Names whose number of sessions has changed, each once.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn take_changes(&self) -> HashSet<Name> {
+        self.lock().changes.take()
+    }
+
+    /// All names that have a session, and [`Name::All`].
+    #[cfg(feature = "cluster")]
+    pub(crate) fn names(&self) -> Vec<Name> {
+        let state = self.lock();
+        let users = state.users.keys().cloned().map(Name::User);
+        let groups = state.groups.keys().cloned().map(Name::Group);
+        users.chain(groups).chain([Name::All]).collect()
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn count_of(&self, name: &Name) -> usize {
+        match name {
+            Name::All => self.count(),
+            Name::User(user) => self.count_of_user(user),
+            Name::Group(group) => self.count_of_group(group),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,6 +258,8 @@ fn remove<T: Member>(sets: &mut HashMap<Arc<str>, Set<T>>, name: &str, id: u64) 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -273,6 +335,42 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &groups.of_group("a")));
         groups.join(2, "a");
         assert_eq!((first.len(), groups.of_group("a").len()), (1, 2));
+    }
+
+    #[test]
+    fn what_has_changed_is_noted_once_and_only_for_a_watcher() {
+        let groups = with(&[1]);
+        assert_eq!(groups.take_changes(), HashSet::new());
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = woken.clone();
+        groups.watch(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        groups.enter(&2);
+        groups.join(2, "tea");
+        groups.bind_user(2, Some("ann"));
+        groups.bind_user(2, Some("bob"));
+        let user = |name: &str| Name::User(name.into());
+        let tea = Name::Group("tea".into());
+        let changed = HashSet::from([Name::All, tea.clone(), user("ann"), user("bob")]);
+        assert_eq!((groups.take_changes(), woken.load(Ordering::Relaxed)), (changed, 1));
+        groups.depart(2);
+        assert_eq!(groups.take_changes(), HashSet::from([Name::All, tea, user("bob")]));
+        assert_eq!((woken.load(Ordering::Relaxed), groups.take_changes().len()), (2, 0));
+    }
+
+    #[test]
+    fn names_have_the_numbers_of_their_sessions() {
+        let groups = with(&[1, 2]);
+        groups.join(1, "tea");
+        groups.join(2, "tea");
+        groups.bind_user(1, Some("ann"));
+        groups.leave(2, "tea");
+        let count = |name| (groups.count_of(&name), format!("{name:?}"));
+        let mut counts: Vec<_> = groups.names().into_iter().map(count).collect();
+        counts.sort();
+        let expected = [(1, "Group(\"tea\")"), (1, "User(\"ann\")"), (2, "All")];
+        assert_eq!(counts, expected.map(|(count, name)| (count, name.to_owned())));
     }
 
     proptest! {

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use frame_core::endpoint::SharedFrame;
 use futures_util::future::join_all;
 
+#[cfg(feature = "cluster")]
+use crate::elsewhere::{Channel, Published};
 use crate::groups::{Groups, Members};
 use crate::message::Message;
 use crate::outbox::SendError;
 use crate::session::Session;
+use crate::unreached::Unreached;
 
 /// All sessions of a service. Cheap to clone, and usable from any task.
 #[derive(Debug, Clone, Default)]
@@ -27,13 +30,15 @@ pub enum To<'a> {
     All,
 }
 
-/// How many sessions a message has been queued for. Whether clients have got it, only clients can say.
+/// How many sessions of this process a message has been queued for. Whether clients have got it, only clients can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delivery {
     /// Sessions for which it was queued.
     pub queued: usize,
     /// Sessions that were over, or whose outbox was full and was not waited for.
     pub missed: usize,
+    /// Why other processes of a cluster have not got it, or may not have. `None`: they have, or there are none.
+    pub unreached: Option<Unreached>,
 }
 
 impl Hub {
@@ -41,10 +46,15 @@ impl Hub {
     /// are waited for at the end, if [`SlowClient::Wait`](crate::SlowClient::Wait) holds: use [`Self::try_send_to`] if the
     /// slowest client must not hold up the sender.
     ///
+    /// In a cluster, it goes to other processes, too, and this waits until the engine has it.
+    ///
     /// # Cancel safety
     /// Safe: a dropped call has queued the message for some of the sessions, whole for each.
     pub async fn send_to(&self, to: To<'_>, message: impl Into<Message> + Send) -> Delivery {
-        let frame = message.into().into_frame();
+        let message = message.into();
+        #[cfg(feature = "cluster")]
+        let published = self.publish(to, &message);
+        let frame = message.into_frame();
         let mut delivery = Delivery::default();
         let full = self.offer(to, &frame, &mut delivery);
         // All at once: none of them is to wait for another one.
@@ -54,14 +64,42 @@ impl Hub {
                 Err(_) => delivery.missed += 1,
             }
         }
+        #[cfg(feature = "cluster")]
+        {
+            delivery.unreached = published.done().await;
+        }
         delivery
     }
 
-    /// The same without waiting: who has a full outbox misses the message, where senders wait.
+    /// The same without waiting: who has a full outbox misses the message, where senders wait. Of other processes it is only
+    /// known whether the message waits for the engine.
     pub fn try_send_to(&self, to: To<'_>, message: impl Into<Message>) -> Delivery {
+        let message = message.into();
+        #[cfg(feature = "cluster")]
+        let unreached = self.publish(to, &message).so_far();
+        #[cfg(not(feature = "cluster"))]
+        let unreached = None;
+        Delivery { unreached, ..self.deliver_here(to, message) }
+    }
+
+    /// To sessions of this process alone, without waiting.
+    pub(crate) fn deliver_here(&self, to: To<'_>, message: Message) -> Delivery {
         let mut delivery = Delivery::default();
-        delivery.missed += self.offer(to, &message.into().into_frame(), &mut delivery).len();
+        delivery.missed += self.offer(to, &message.into_frame(), &mut delivery).len();
         delivery
+    }
+
+    /// To other processes, if there are any that it could be for.
+    #[cfg(feature = "cluster")]
+    fn publish(&self, to: To<'_>, message: &Message) -> Published {
+        let Some(publisher) = self.0.publisher.get() else { return Published::Alone };
+        match to {
+            To::Session(id) if self.0.get(id).is_some() => Published::Alone,
+            To::Session(id) => publisher.publish(Channel::Session, Some(id), message),
+            To::User(user) => publisher.publish(Channel::User(user), None, message),
+            To::Group(group) => publisher.publish(Channel::Group(group), None, message),
+            To::All => publisher.publish(Channel::All, None, message),
+        }
     }
 
     /// Returns those whose outbox is full.

@@ -54,14 +54,20 @@
 //! # }
 //! ```
 //!
+//! # More than one process
+//!
+//! With the feature `cluster`, users and groups span processes, on one machine or many, over a Redis or Valkey
+//! that is there already: `Service::cluster` says which. Its documentation has what holds then, and how a program in any
+//! language publishes to a group.
+//!
 //! # What is not there yet
 //!
-//! Compression (permessage-deflate), and groups that span processes.
+//! Compression (permessage-deflate).
 //!
 //! # Versions
 //!
 //! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread, or a runtime for each core
-//! ([`Service::threads`]). There are no feature flags.
+//! ([`Service::threads`]). One feature, off by default: `cluster`.
 
 // The readme has the same fifteen lines.
 #[cfg(doctest)]
@@ -74,9 +80,12 @@ mod body;
 mod certificates;
 mod client;
 mod closed;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod connection;
 mod drain;
 mod drive;
+mod elsewhere;
 mod groups;
 mod handler;
 mod http1;
@@ -95,6 +104,7 @@ mod settings;
 mod shared;
 mod stream;
 mod threads;
+mod unreached;
 
 pub use frame_core::outcome::{Ended, RoundTrips};
 pub use frame_core::violation::Violation;
@@ -110,6 +120,8 @@ pub use self::body::{AnswerBody, BoxError, RequestBody};
 pub use self::certificates::{Certificates, CertificatesError};
 pub use self::client::Tls;
 pub use self::closed::{BadCloseCode, Cause, CloseCode, Closed, Party};
+#[cfg(feature = "cluster")]
+pub use self::cluster::{Cluster, ClusterState, ClusterUrlError};
 pub use self::handler::{Closures, Handler, HandlerError, IntoHandled};
 pub use self::hub::{Delivery, Hub, To};
 pub use self::message::{Message, Text};
@@ -118,3 +130,4 @@ pub use self::refusal::Refusal;
 pub use self::service::{AttachError, OriginError, ServeError, Service};
 pub use self::session::{BinaryParts, Session, TextParts};
 pub use self::settings::{Settings, SlowClient};
+pub use self::unreached::Unreached;

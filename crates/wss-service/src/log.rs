@@ -83,6 +83,24 @@ pub(crate) fn no_connection(peer: std::net::SocketAddr, cause: &dyn std::fmt::Di
     debug!(%peer, %cause, "no connection");
 }
 
+/// The engine of the cluster is connected, and knows all users and groups.
+#[cfg(feature = "cluster")]
+pub(crate) fn cluster_connected(process: &str) {
+    info!(process, "cluster connected");
+}
+
+/// It is not, or no longer.
+#[cfg(feature = "cluster")]
+pub(crate) fn cluster_away(cause: &dyn std::fmt::Display) {
+    warn!(%cause, "cluster away: only sessions of this process hear each other, it is tried again");
+}
+
+/// Something was dropped or refused, and `count` times since this was last said.
+#[cfg(feature = "cluster")]
+pub(crate) fn cluster_complaint(what: &str, cause: &dyn std::fmt::Display, count: u64) {
+    warn!(%cause, count, "{what}");
+}
+
 /// Something is wrong that an operator should look at.
 pub(crate) fn warning(what: &str, cause: &dyn std::fmt::Display) {
     warn!(%cause, "{what}");

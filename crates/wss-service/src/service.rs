@@ -22,6 +22,8 @@ use crate::attached::Attached;
 use crate::body::{BoxError, RequestBody};
 use crate::certificates::Certificates;
 use crate::closed::Closed;
+#[cfg(feature = "cluster")]
+use crate::cluster::{Cluster, Unconnected};
 use crate::connection::{Door, SILENT_MAX, accept};
 use crate::drain::drain;
 use crate::handler::{Closures, Handler, IntoHandled};
@@ -79,6 +81,8 @@ pub struct Service<H = Closures> {
     rules: Rules,
     hub: Hub,
     threads: usize,
+    #[cfg(feature = "cluster")]
+    cluster: Option<Unconnected>,
 }
 
 impl Service {
@@ -108,6 +112,8 @@ impl Service {
             rules: Rules::default(),
             hub: Hub::default(),
             threads: 0,
+            #[cfg(feature = "cluster")]
+            cluster: None,
         }
     }
 
@@ -149,8 +155,17 @@ impl Service {
     /// The same service with a handler of the program's own, in place of closures.
     #[must_use]
     pub fn handler<H: Handler>(self, handler: H) -> Service<H> {
-        let Self { listeners, certificates, handler: _, settings, rules, hub, threads } = self;
-        Service { listeners, certificates, handler, settings, rules, hub, threads }
+        Service {
+            listeners: self.listeners,
+            certificates: self.certificates,
+            handler,
+            settings: self.settings,
+            rules: self.rules,
+            hub: self.hub,
+            threads: self.threads,
+            #[cfg(feature = "cluster")]
+            cluster: self.cluster,
+        }
     }
 }
 
@@ -270,6 +285,14 @@ impl<H: Handler> Service<H> {
         self
     }
 
+    /// Users and groups span all processes of this cluster. To be called once.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = Some(cluster.of(&self.hub));
+        self
+    }
+
     /// The addresses that it listens on.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -288,8 +311,13 @@ impl<H: Handler> Service<H> {
     ///
     /// # Errors
     /// If the service was given what only one that accepts connections can use.
+    ///
+    /// # Panics
+    /// With a cluster, outside of a runtime of tokio.
     pub fn attach(self) -> Result<Attached<H>, AttachError> {
-        let Self { listeners, certificates, handler, settings, rules, hub, threads } = self;
+        #[cfg(feature = "cluster")]
+        let cluster = self.cluster;
+        let Self { listeners, certificates, handler, settings, rules, hub, threads, .. } = self;
         let unused = [
             (!listeners.is_empty(), "sockets"),
             (certificates.is_some(), "certificates"),
@@ -301,8 +329,16 @@ impl<H: Handler> Service<H> {
             return Err(AttachError(what));
         }
         note_places();
-        let (handler, end) = (Arc::new(handler), End::default());
-        Ok(Attached(Arc::new(Shared { handler, settings, hub, rules, certificates, end })))
+        Ok(Attached(Arc::new(Shared {
+            handler: Arc::new(handler),
+            settings,
+            hub,
+            rules,
+            certificates,
+            end: End::default(),
+            #[cfg(feature = "cluster")]
+            cluster: cluster.map(Unconnected::start),
+        })))
     }
 
     /// Serves until the process is asked to end. SIGTERM and SIGINT drain (a second one cuts), SIGHUP reads the certificates
@@ -356,7 +392,9 @@ impl<H: Handler> Service<H> {
         shutdown: impl Future<Output = ()>,
         hurry: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
-        let Self { listeners, certificates, handler, settings, rules, hub, threads } = self;
+        #[cfg(feature = "cluster")]
+        let cluster = self.cluster;
+        let Self { listeners, certificates, handler, settings, rules, hub, threads, .. } = self;
         if listeners.is_empty() {
             return Err(ServeError::NoListener);
         }
@@ -387,6 +425,8 @@ impl<H: Handler> Service<H> {
             rules,
             certificates,
             end: end.clone(),
+            #[cfg(feature = "cluster")]
+            cluster: cluster.map(Unconnected::start),
         });
         let _cut = end.cut.clone().drop_guard(); // also if this is dropped
         let _draining = end.draining.clone().drop_guard();
@@ -409,6 +449,7 @@ impl<H: Handler> Service<H> {
             () = &mut hurry => {}
         }
         drain(&shared.hub, &shared.settings, &end, hurry).await;
+        shared.leave_cluster().await;
         Ok(())
     }
 }

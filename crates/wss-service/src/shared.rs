@@ -13,6 +13,8 @@ use upgrade_handler::origin::OriginPattern;
 
 use crate::body::{AnswerBody, RequestBody};
 use crate::certificates::Certificates;
+#[cfg(feature = "cluster")]
+use crate::cluster::RunningCluster;
 use crate::hub::Hub;
 use crate::settings::Settings;
 
@@ -31,6 +33,18 @@ pub(crate) struct Shared<H> {
     pub(crate) rules: Rules,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) end: End,
+    #[cfg(feature = "cluster")]
+    pub(crate) cluster: Option<RunningCluster>,
+}
+
+impl<H> Shared<H> {
+    /// The other processes hear that this one has no sessions any more. To be called behind a drain.
+    pub(crate) async fn leave_cluster(&self) {
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            cluster.end().await;
+        }
+    }
 }
 
 /// Who may open a session.

@@ -17,7 +17,7 @@ use support::ws::{BINARY, WebSocket};
 use support::{soon, until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use wss_service::{Handler, Service, To};
+use wss_service::{Cluster, Handler, Service, To};
 
 #[path = "../examples/axum.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
@@ -31,6 +31,9 @@ mod chat;
 #[path = "../examples/client_certificates.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod client_certificates;
+#[path = "../examples/cluster_chat.rs"]
+#[allow(dead_code, unreachable_pub, reason = "its main is not called")]
+mod cluster_chat;
 #[path = "../examples/echo.rs"]
 #[allow(dead_code, unreachable_pub, reason = "its main is not called")]
 mod echo;
@@ -102,6 +105,22 @@ async fn a_chat_has_rooms_and_a_page() {
     let tcp = TcpStream::connect(address).await.unwrap();
     let refused = WebSocket::connect(tcp, "a.test", "/chat?room=tea", "").await.err().unwrap();
     assert_eq!(refused.status(), 400);
+}
+
+/// With the engine it is played by tests/interop.
+#[tokio::test]
+async fn a_chat_of_several_processes_goes_on_without_its_engine() {
+    let cluster = Cluster::connect("redis+unix:///there/is/no/socket").unwrap();
+    let address = start(cluster_chat::service(ANYWHERE, cluster).unwrap());
+    let mut ann = open(address, "/?room=tea&name=ann").await;
+    let mut bob = open(address, "/?room=tea&name=bob").await;
+    ann.text("milk?").await;
+    for client in [&mut ann, &mut bob] {
+        client.expect_text("ann: milk?").await;
+    }
+    ann.expect_text("heard in this process only: the engine of the cluster is away").await;
+    bob.text("/who ann").await;
+    bob.expect_text("not known: the engine of the cluster is away").await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn a_message_goes_to_those_who_are_meant() {
     let mut ann = [running.open("/ann/tea").await, running.open("/ann/coffee").await];
     let mut bob = running.open("/bob/tea").await;
     until(async || hub.count(To::All) == 3).await;
-    let sent = |queued| wss_service::Delivery { queued, missed: 0 };
+    let sent = |queued| wss_service::Delivery { queued, ..Default::default() };
     assert_eq!(hub.send_to(To::User("ann"), "to ann").await, sent(2));
     for client in &mut ann {
         client.expect_text("to ann").await;

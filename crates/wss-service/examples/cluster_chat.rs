@@ -1,0 +1,89 @@
+//! A chat whose rooms span processes: start it several times, on one machine or many, beside one Redis.
+//!
+//! ```sh
+//! redis-server &
+//! cargo run -p wss-service --features cluster --example cluster_chat -- redis://localhost/ 127.0.0.1:8081
+//! cargo run -p wss-service --features cluster --example cluster_chat -- redis://localhost/ 127.0.0.1:8082
+//! ```
+//!
+//! `ws://localhost:8081/?room=tea&name=ann` opens a session. What it sends goes to its room, `@bob hello` goes to bob, and
+//! `/who bob` asks who is here. A third argument is a file with the authority that has signed Redis' certificate.
+
+use std::env;
+use std::time::Duration;
+
+use wss_service::{
+    BoxError, Cluster, Delivery, Handler, HandlerError, Message, Refusal, Service, Session, StatusCode, To,
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), BoxError> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [engine, address, authorities @ ..] = &arguments[..] else {
+        return Err("usage: cluster_chat URL ADDRESS [CA-FILE]".into());
+    };
+    let cluster = authorities.iter().fold(Cluster::connect(engine)?, Cluster::ca_file);
+    let service = service(address, cluster)?;
+    println!("listening on {}", service.addresses()[0]);
+    Ok(service.run().await?)
+}
+
+/// One of its processes.
+pub fn service(address: &str, cluster: Cluster) -> Result<Service<Chat>, BoxError> {
+    let cluster = cluster.prefix("chat:").presence_ttl(Duration::from_secs(3));
+    Ok(Service::bind(address)?.cluster(cluster).handler(Chat))
+}
+
+/// What becomes of messages.
+pub struct Chat;
+
+/// Where a session is, attached to it.
+struct Room(String);
+
+impl Handler for Chat {
+    async fn on_open(&self, session: &Session) -> Result<(), Refusal> {
+        let (Some(room), Some(name)) = (parameter(session, "room"), parameter(session, "name")) else {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST).with_body("write /?room=…&name=…\n"));
+        };
+        session.bind_user(name);
+        session.join(room);
+        session.attach(Room(room.to_owned()));
+        // Without the engine, it hears only this process.
+        let _ = session.hub().settle().await;
+        Ok(())
+    }
+
+    async fn on_message(&self, session: &Session, message: Message) -> Result<(), HandlerError> {
+        let (Some(text), Some(room), Some(name)) =
+            (message.as_text(), session.data_of::<Room>(), session.user())
+        else {
+            return Err("a session without a room, or a message that is no text".into());
+        };
+        let hub = session.hub();
+        if let Some(user) = text.strip_prefix("/who ") {
+            let said =
+                match (hub.is_online_anywhere(user).await, hub.count_everywhere(To::Group(&room.0)).await) {
+                    (Ok(is_online), Ok(count)) => {
+                        format!("{user} is here: {is_online}; {count} in {}", room.0)
+                    }
+                    (Err(why), _) | (_, Err(why)) => format!("not known: {why}"),
+                };
+            session.send(said).await?;
+            return Ok(());
+        }
+        let Delivery { unreached, .. } = match text.strip_prefix('@').and_then(|text| text.split_once(' ')) {
+            Some((user, text)) => hub.send_to(To::User(user), format!("{name}, to you: {text}")).await,
+            None => hub.send_to(To::Group(&room.0), format!("{name}: {text}")).await,
+        };
+        if let Some(why) = unreached {
+            session.send(format!("heard in this process only: {why}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A parameter of the query, as it is written: this example decodes nothing.
+fn parameter<'a>(session: &'a Session, name: &str) -> Option<&'a str> {
+    let pairs = session.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).find(|value| !value.is_empty())
+}

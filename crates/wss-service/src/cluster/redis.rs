@@ -1,0 +1,68 @@
+//! Redis and Valkey: channels, and keys with expiry. One connection over RESP3 for all.
+
+mod link;
+mod sentinel;
+mod stream;
+mod url;
+
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use tls_acceptor::ConnectorSettings;
+
+use self::link::{Keys, RedisLink, open};
+use self::url::Place;
+pub(super) use self::url::RedisUrl;
+use super::engine::{Engine, EngineError, Inbox};
+
+/// A Redis that can be connected with.
+pub(super) struct Redis {
+    url: RedisUrl,
+    tls: ConnectorSettings,
+    keys: Keys,
+}
+
+impl Redis {
+    /// For a process of this name.
+    pub(super) fn new(
+        url: RedisUrl,
+        tls: ConnectorSettings,
+        prefix: &str,
+        process: String,
+        ttl: Duration,
+    ) -> Self {
+        Self { url, tls, keys: Keys::new(prefix, process, ttl) }
+    }
+}
+
+impl Engine for Redis {
+    type Link = RedisLink;
+
+    async fn connect<I: Inbox>(&self, inbox: I) -> Result<RedisLink, EngineError> {
+        let RedisUrl { place, is_tls, settings } = &self.url;
+        let tls = is_tls.then_some(&self.tls);
+        let stream = match place {
+            Place::Tcp { host, port } => stream::tcp(host, *port, tls).await?,
+            Place::Unix(path) => stream::unix(path).await?,
+            Place::Sentinels { sentinels, service } => {
+                let (host, port) = sentinel::ask(sentinels, service, tls).await?;
+                stream::tcp(&host, port, tls).await?
+            }
+        };
+        // Runs in the task of the connection, so that no more is read than is delivered.
+        let push = move |push: PushInfo| {
+            if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(line)]) =
+                (push.kind, push.data.as_slice())
+            {
+                inbox.receive(channel, line);
+            }
+            Ok::<(), ()>(())
+        };
+        let config = AsyncConnectionConfig::new().set_push_sender(push).set_response_timeout(None);
+        let mut link = RedisLink { open: open(settings, stream, config).await?, keys: self.keys.clone() };
+        if let Place::Sentinels { service, .. } = place {
+            link.demand_master(service).await?;
+        }
+        Ok(link)
+    }
+}

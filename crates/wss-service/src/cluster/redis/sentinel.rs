@@ -1,0 +1,48 @@
+//! Sentinels: which Redis is the master at this moment. They are asked for each connection, so that it is found after a
+//! failover.
+
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, cmd};
+use tls_acceptor::ConnectorSettings;
+use tokio::time::timeout;
+
+use super::link::open;
+use super::stream;
+use super::url::resp3;
+use crate::cluster::engine::EngineError;
+
+/// How long one of them may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The address of the service's master, from the first sentinel that knows it.
+pub(super) async fn ask(
+    sentinels: &[(String, u16)],
+    service: &str,
+    tls: Option<&ConnectorSettings>,
+) -> Result<(String, u16), EngineError> {
+    let mut last = None;
+    for (host, port) in sentinels {
+        match timeout(PATIENCE, ask_one(host, *port, service, tls)).await {
+            Ok(Ok(Some(address))) => return Ok(address),
+            Ok(Ok(None)) => last = Some("there is no such service".to_owned()),
+            Ok(Err(e)) => last = Some(e.to_string()),
+            Err(_) => last = Some(format!("no answer within {PATIENCE:?}")),
+        }
+    }
+    Err(EngineError::NoMaster { service: service.to_owned(), last })
+}
+
+async fn ask_one(
+    host: &str,
+    port: u16,
+    service: &str,
+    tls: Option<&ConnectorSettings>,
+) -> Result<Option<(String, u16)>, EngineError> {
+    let stream = stream::tcp(host, port, tls).await?;
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut sentinel = open(&resp3(RedisConnectionInfo::default()), stream, config).await?;
+    let mut question = cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+    Ok(question.query_async(&mut sentinel.connection).await?)
+}

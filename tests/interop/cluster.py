@@ -1,0 +1,292 @@
+"""Processes of wss-service that share users and groups over Redis: one is the example `cluster_chat`, started several times."""
+
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from websockets.asyncio.client import connect
+
+from pki import Pki
+from processes import PATIENCE, Failure, environment, output, running, same, within, workplace
+
+PUBLISH = Path(__file__).parents[2] / "crates/wss-service/examples/publish.php"
+
+PASSWORD = "se%cret"
+
+
+class Redis:
+    """A Redis on a Unix socket, which is there again at the same path after it was killed."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        self.url = f"redis+unix://{self.socket}?pass={PASSWORD.replace('%', '%25')}"
+
+    @asynccontextmanager
+    async def running(self):
+        config = self.directory / "redis.conf"
+        config.write_text(f'port 0\nunixsocket {self.socket}\nrequirepass "{PASSWORD}"\nsave ""\n')
+        async with running("redis-server", config) as child:
+            await said(child, "eady to accept connections")  # at a path, or a port
+            yield child
+
+    async def ask(self, *words):
+        return await output("redis-cli", "-s", self.socket, "-a", PASSWORD, "--no-auth-warning", *words)
+
+
+async def said(child, words):
+    """Waits until one of its lines has these words."""
+    async with asyncio.timeout(PATIENCE):
+        while not any(words in str(line) for line in child.lines):
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def chat(engine, *more):
+    """A process of the chat. Yields its child, which has its port."""
+    async with running(os.environ["CLUSTER_CHAT"], engine, "127.0.0.1:0", *more) as child:
+        await said(child, "listening on")
+        child.port = child.lines[0]["text"].rpartition(":")[2]
+        yield child
+
+
+def enter(child, name, room="tea"):
+    return connect(f"ws://127.0.0.1:{child.port}/?room={room}&name={name}")
+
+
+async def answer(client, text):
+    await client.send(text)
+    async with asyncio.timeout(PATIENCE):
+        return await client.recv()
+
+
+async def until(client, text, expected):
+    """Asks again and again until this is the answer."""
+    async with asyncio.timeout(PATIENCE):
+        while await answer(client, text) != expected:
+            await asyncio.sleep(0.05)
+
+
+async def hears(client, *texts):
+    async with asyncio.timeout(PATIENCE):
+        for text in texts:
+            same("what a client hears", await client.recv(), text)
+
+
+def free_port():
+    """A port that was free a moment ago: Redis can't choose one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def redis_carries_users_and_groups_across_processes():
+    async with workplace() as directory:
+        redis = Redis(Path(directory))
+        async with redis.running(), chat(redis.url) as one, chat(redis.url) as two, chat(redis.url) as three:
+            async with enter(one, "ann") as ann, enter(two, "bob") as bob, enter(three, "eve") as eve:
+                for client, name in ((ann, "ann"), (bob, "bob"), (eve, "eve")):
+                    await client.send(f"I am {name}")
+                    for other in (ann, bob, eve):
+                        await hears(other, f"{name}: I am {name}")
+                await ann.send("@eve milk?")
+                await hears(eve, "ann, to you: milk?")
+                same("presence", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
+                channels = sorted((await redis.ask("PUBSUB", "CHANNELS")).split())
+                same("channels", channels, ["chat:all", "chat:group:tea", "chat:session", "chat:user:ann", "chat:user:bob", "chat:user:eve"])
+            channels = (await redis.ask("PUBSUB", "CHANNELS")).split()
+            same("channels that nobody has a session of", channels, [])
+
+
+class Load:
+    """A client that sends numbers to its room, one after the other, and what it and others hear."""
+
+    def __init__(self, sender, *others):
+        self.sender = sender
+        self.heard = [[] for _ in others]
+        self.told = {}
+        self.count = 0
+        self._ends = asyncio.Event()
+        self._readers = [asyncio.create_task(self._read(*pair)) for pair in zip(others, self.heard)]
+        self._writer = asyncio.create_task(self._write())
+
+    async def _write(self):
+        while not self._ends.is_set():
+            await self.sender.send(f"{self.count}")
+            # In its own process it is always heard, and once.
+            while (said := await self.sender.recv()) != f"ann: {self.count}":
+                within("what the sender hears", said, "heard in this process only: ")
+                self.told[self.count - 1] = said
+            self.count += 1
+            await asyncio.sleep(0.001)
+
+    async def _read(self, client, heard):
+        async for said in client:
+            heard.append(int(said.removeprefix("ann: ")))
+
+    async def is_heard(self):
+        """All hear something new."""
+        before = self.count
+        async with asyncio.timeout(PATIENCE):
+            while any(not heard or heard[-1] <= before for heard in self.heard):
+                if self._writer.done():
+                    self._writer.result()
+                await asyncio.sleep(0.01)
+
+    async def end(self):
+        self._ends.set()
+        await self._writer
+        async with asyncio.timeout(PATIENCE):
+            while any(heard[-1] < self.count - 1 for heard in self.heard):
+                await asyncio.sleep(0.01)
+        for reader in self._readers:
+            reader.cancel()
+
+    def judge(self, first, last):
+        """In order, none twice; none is missing but between these two."""
+        for heard in self.heard:
+            same("the order", heard, sorted(set(heard)))
+            missing = set(range(self.count)) - set(heard)
+            same("what is missing", [n for n in missing if not first <= n <= last], [])
+            wrong = [n for n in self.told if n in heard and "has not answered" not in self.told[n]]
+            same("what was heard although it was not sent", wrong, [])
+        if not any("is away" in why for why in self.told.values()):
+            raise Failure(f"the sender was told nothing: {self.told}")
+
+
+@asynccontextmanager
+async def three(engine, *more):
+    """Three processes, and a client of each in one room."""
+    async with chat(engine, *more) as one, chat(engine, *more) as two, chat(engine, *more) as three:
+        async with enter(one, "ann") as ann, enter(two, "bob") as bob, enter(three, "eve") as eve:
+            yield three, ann, bob, eve
+
+
+async def all_comes_back(load, ann):
+    """Behind an outage. Returns the last number that may be missing."""
+    await load.is_heard()
+    last = load.count
+    await load.is_heard()
+    await load.end()
+    await until(ann, "/who eve", "eve is here: true; 3 in tea")
+    return last
+
+
+async def redis_is_killed_under_load_and_comes_back():
+    async with workplace() as directory:
+        redis = Redis(Path(directory))
+        async with redis.running() as child, three(redis.url) as (_, ann, bob, eve):
+            load = Load(ann, bob, eve)
+            await load.is_heard()
+            first = load.count - 1  # on its way at this moment
+            child.process.kill()
+            await child.process.wait()
+            away = load.count
+            while load.count < away + 100:
+                await asyncio.sleep(0.01)
+            async with redis.running():
+                load.judge(first, await all_comes_back(load, ann))
+
+
+async def a_process_that_is_killed_is_no_longer_counted():
+    async with workplace() as directory:
+        redis = Redis(Path(directory))
+        async with redis.running(), three(redis.url) as (third, ann, _, _):
+            await until(ann, "/who eve", "eve is here: true; 3 in tea")
+            third.process.kill()
+            await third.process.wait()
+            same("at first", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
+            begun = asyncio.get_running_loop().time()
+            await until(ann, "/who eve", "eve is here: false; 2 in tea")
+            took = asyncio.get_running_loop().time() - begun
+            same("it takes no longer than the keys hold", took < 4, True)
+            async with chat(redis.url) as other, enter(other, "eve"):
+                await until(ann, "/who eve", "eve is here: true; 3 in tea")
+            await until(ann, "/who eve", "eve is here: false; 2 in tea")
+            same("processes", len((await redis.ask("SMEMBERS", "chat:processes")).split()), 2)
+
+
+async def redis_is_spoken_to_over_tls():
+    async with workplace() as directory:
+        directory = Path(directory)
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "redis", "localhost")
+        certificate = directory / "certs/redis.crt"
+        config = directory / "redis.conf"
+        port = free_port()
+        config.write_text(f"""\
+port 0
+bind 127.0.0.1
+tls-port {port}
+tls-cert-file {certificate}
+tls-key-file {certificate.with_suffix(".key")}
+tls-auth-clients no
+requirepass "{PASSWORD}"
+save ""
+""")
+        url = f"rediss://:{PASSWORD.replace('%', '%25')}@localhost:{port}/2"
+        async with running("redis-server", config) as child:
+            await said(child, "eady to accept connections")
+            async with three(url, pki.root) as (_, ann, bob, _):
+                await until(ann, "/who eve", "eve is here: true; 3 in tea")
+                await ann.send("hello")
+                await hears(bob, "ann: hello")
+            async with chat(url) as distrusting, enter(distrusting, "ann") as ann:
+                found = await answer(ann, "/who eve")
+                same("without the authority", found, "not known: the engine of the cluster is away")
+
+
+@asynccontextmanager
+async def server(directory, name, *lines, sentinel=False):
+    """A Redis, or a sentinel, at a port. Yields its child and the port."""
+    port = free_port()
+    config = directory / f"{name}.conf"
+    home = directory / name
+    home.mkdir()
+    config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {home}", *lines]) + "\n")
+    async with running("redis-server", config, *(["--sentinel"] if sentinel else [])) as child:
+        await said(child, "Sentinel ID is" if sentinel else "eady to accept connections")
+        yield child, port
+
+
+async def sentinels_know_the_master_after_a_failover():
+    async with workplace() as directory:
+        directory = Path(directory)
+        secret = [f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', 'save ""', "repl-diskless-sync-delay 0"]
+        async with server(directory, "first", *secret) as (first, port):
+            async with server(directory, "second", *secret, f"replicaof 127.0.0.1 {port}") as (second, _):
+                watch = [
+                    f"sentinel monitor chat 127.0.0.1 {port} 1",
+                    f'sentinel auth-pass chat "{PASSWORD}"',
+                    "sentinel down-after-milliseconds chat 500",
+                    "sentinel failover-timeout chat 3000",
+                ]
+                await said(second, "Finished with success")
+                async with server(directory, "sentinel", *watch, sentinel=True) as (sentinel, sentinel_port):
+                    await said(sentinel, "+slave")
+                    secret = PASSWORD.replace("%", "%25")
+                    # The first of them is not there.
+                    url = f"redis+sentinel://:{secret}@127.0.0.1:{free_port()},127.0.0.1:{sentinel_port}/chat"
+                    async with three(url) as (_, ann, bob, eve):
+                        load = Load(ann, bob, eve)
+                        await load.is_heard()
+                        lost = load.count - 1
+                        first.process.kill()
+                        await first.process.wait()
+                        await said(sentinel, "+switch-master")
+                        load.judge(lost, await all_comes_back(load, ann))
+
+
+async def a_php_script_publishes_to_a_group():
+    async with workplace() as directory:
+        redis = Redis(Path(directory))
+        async with redis.running(), three(redis.url) as (_, *clients):
+            command = ["php", PUBLISH, f"unix://{redis.socket}", "tea", 'milk, "ö"?']
+            told = await output(*command, env=environment(REDIS_PASSWORD=PASSWORD))
+            same("what Redis says", told.split(), ["+OK", ":3"])
+            for client in clients:
+                await hears(client, 'milk, "ö"?')
+            same("lines of the script", len(PUBLISH.read_text().splitlines()) <= 12, True)
