@@ -1,5 +1,5 @@
-//! The line of a request and of a session, from its values to the buffer of the worker's, and with its share of handing
-//! the buffer over; the file is `/dev/null`.
+//! The line of a request, and those of a session that opens, goes on and ends, each from its values to the buffer of the
+//! worker's, and with its share of handing the buffer over; the file is `/dev/null`.
 #![allow(clippy::unwrap_used, reason = "benches are as blunt as tests")]
 #![allow(missing_docs, reason = "criterion's macros make names that nothing calls")]
 
@@ -8,10 +8,10 @@ use std::num::NonZeroU32;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::close::Close;
-use frame_core::outcome::{Cause, Exit, Outcome, Party, RoundTrips, Traffic, Waits};
+use frame_core::outcome::{Cause, Exit, Outcome, Party, RoundTrips, Snapshot, Traffic, Waits};
 use gateway::command::log::{self, Format};
 use gateway::config::{AccessFormat, AccessTarget, SessionLines};
-use gateway::internals::{AccessLog, Kind, Record, ServerTimes, Sink, begin_worker};
+use gateway::internals::{AccessLog, Kind, Progress, Record, ServerTimes, Sink, begin_worker};
 use gateway::site::route_id::RouteId;
 use http::{Method, StatusCode, Version};
 use tls_acceptor::Negotiated;
@@ -64,18 +64,41 @@ fn lines(c: &mut Criterion) {
     };
     let session = record(Kind::Session { id: Some(4711), outcome: Ok(&outcome) });
     let request = record(Kind::Request { sent_bytes: 1234, cause: None });
+    let opened = record(Kind::Opened { id: Some(4711) });
+    let snapshot = Snapshot {
+        from_client: outcome.from_client,
+        from_backend: outcome.from_backend,
+        waits: outcome.waits,
+        pings: outcome.pings,
+        ..Snapshot::default()
+    };
+    let progress = Progress {
+        id: 4711,
+        peer: session.peer,
+        client: session.client,
+        protocol: session.protocol(),
+        route: &route,
+        backend: session.backend,
+        subject: None,
+        redials: None,
+        started: session.started,
+        snapshot: &snapshot,
+    };
+    let sessions = SessionLines { open: true, ..SessionLines::default() };
     let log = AccessLog::default();
     let mut group = c.benchmark_group("access_line");
     group.throughput(Throughput::Elements(1));
     for (name, format) in
         [("text", AccessFormat::Text), ("json", AccessFormat::Json), ("combined", AccessFormat::Combined)]
     {
-        log.settle(
-            log.prepare(&AccessTarget::File("/dev/null".into()), Some(format), SessionLines::default())
-                .unwrap(),
-        );
+        log.settle(log.prepare(&AccessTarget::File("/dev/null".into()), Some(format), sessions).unwrap());
         group.bench_function(format!("request_{name}"), |b| b.iter(|| log.take(black_box(&request))));
         group.bench_function(format!("session_{name}"), |b| b.iter(|| log.take(black_box(&session))));
+        if format != AccessFormat::Combined {
+            group.bench_function(format!("open_{name}"), |b| b.iter(|| log.take(black_box(&opened))));
+            group
+                .bench_function(format!("goes_on_{name}"), |b| b.iter(|| log.progress(black_box(&progress))));
+        }
     }
     group.finish();
     drop(guard);

@@ -52,5 +52,5 @@ pub mod internals {
     pub use crate::net::stream::Transport;
     pub use crate::telemetry::access::{AccessLog, PreparedAccess};
     pub use crate::telemetry::pending::{Flush, begin as begin_worker};
-    pub use crate::telemetry::record::{Kind, Record, ServerTimes, Sink, Sinks};
+    pub use crate::telemetry::record::{Kind, Progress, Record, ServerTimes, Sink, Sinks};
 }

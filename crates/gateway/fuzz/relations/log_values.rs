@@ -22,7 +22,7 @@ pub(crate) fn log_values(data: &[u8]) {
     assert_eq!(pieces, quoted);
 
     let mut word = String::new();
-    escape_word(&text, &mut word);
+    escape_word(&text, &mut word).unwrap();
     assert!(word.bytes().all(|b| b.is_ascii_graphic() && b != b'"'), "{word:?}");
     let mut read = Vec::new();
     let mut rest = word.as_str();

@@ -13,8 +13,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::{Level, enabled, info, warn};
 
-use super::fields::TextFields;
+use super::fields::Pairs;
 use super::line::{LineFormat, Subject, level};
+use super::line_buf::LineBuf;
 use super::log::{self, Destination};
 use super::log_file::{LogFile, Opened};
 use super::pending;
@@ -215,7 +216,7 @@ impl Setting {
         match &self.to {
             To::Destination(destination) => pending::line(&destination.queue, |out, stamp| {
                 if destination.prioritized {
-                    out.push_str(priority(level(is_warning)));
+                    out.text(priority(level(is_warning)));
                 }
                 destination.format.write(of, is_warning, stamp, out);
             }),
@@ -255,8 +256,10 @@ impl Sink for AccessLog {
 
 /// For the log of another program.
 fn event(of: &impl Subject, is_warning: bool) {
-    let mut line = of.message().to_owned();
-    of.fields(&mut TextFields { out: &mut line, has_colors: false });
+    let mut line = LineBuf::NEW;
+    line.text(of.message());
+    of.fields(&mut Pairs::text(&mut line, false));
+    let line = line.into_string();
     if is_warning {
         warn!("{line}");
     } else {

@@ -4,17 +4,18 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use super::line_buf::LineBuf;
 use crate::net::listening::{UNIX_PEER, UNIX_PEER_NAME};
 
 /// An address with its port.
-pub(super) fn write_address(address: SocketAddr, out: &mut String) {
+pub(super) fn write_address(address: SocketAddr, out: &mut LineBuf) {
     match address {
         SocketAddr::V4(address) => {
             write_ip((*address.ip()).into(), out);
-            out.push(':');
-            out.push_str(itoa::Buffer::new().format(address.port()));
+            out.text(":");
+            out.number(address.port().into());
         }
-        SocketAddr::V6(_) if address.ip() == UNIX_PEER => out.push_str(UNIX_PEER_NAME),
+        SocketAddr::V6(_) if address.ip() == UNIX_PEER => out.text(UNIX_PEER_NAME),
         SocketAddr::V6(address) => {
             let _ = write!(out, "{address}");
         }
@@ -22,17 +23,17 @@ pub(super) fn write_address(address: SocketAddr, out: &mut String) {
 }
 
 /// An address.
-pub(super) fn write_ip(ip: IpAddr, out: &mut String) {
+pub(super) fn write_ip(ip: IpAddr, out: &mut LineBuf) {
     match ip {
         IpAddr::V4(ip) => {
-            for (at, octet) in ip.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push('.');
-                }
-                out.push_str(itoa::Buffer::new().format(octet));
+            let [first, rest @ ..] = ip.octets();
+            out.octet(first);
+            for octet in rest {
+                out.text(".");
+                out.octet(octet);
             }
         }
-        ip if ip == UNIX_PEER => out.push_str(UNIX_PEER_NAME),
+        ip if ip == UNIX_PEER => out.text(UNIX_PEER_NAME),
         IpAddr::V6(ip) => {
             let _ = write!(out, "{ip}");
         }
@@ -48,11 +49,11 @@ mod tests {
     fn addresses_are_written_as_they_are_shown() {
         for address in ["0.0.0.0:1", "255.10.0.99:65535", "[::1]:443", "[fe80::1%3]:80", "[::]:0"] {
             let address: SocketAddr = address.parse().unwrap();
-            let (mut peer, mut client) = (String::new(), String::new());
+            let (mut peer, mut client) = (LineBuf::NEW, LineBuf::NEW);
             write_address(address, &mut peer);
             write_ip(address.ip(), &mut client);
-            assert_eq!(peer, PeerName(address).to_string());
-            assert_eq!(client, ClientName(address.ip()).to_string());
+            assert_eq!(peer.into_string(), PeerName(address).to_string());
+            assert_eq!(client.into_string(), ClientName(address.ip()).to_string());
         }
     }
 }

@@ -6,40 +6,46 @@
 
 use super::address::write_ip;
 use super::escape::escape_word;
+use super::line_buf::LineBuf;
 use super::peer::cut;
 use super::record::{Kind, Record};
 use super::stamp::Stamp;
 
 /// Writes the line, without its end.
-pub(super) fn write(record: &Record<'_>, stamp: &Stamp, out: &mut String) {
+pub(super) fn write(record: &Record<'_>, stamp: &Stamp, out: &mut LineBuf) {
     write_ip(record.client, out);
-    out.push_str(" - ");
+    out.text(" - ");
     match record.subject {
-        Some(subject) if !subject.is_empty() => escape_word(&cut(subject), out),
-        _ => out.push('-'),
+        Some(subject) if !subject.is_empty() => word(&cut(subject), out),
+        _ => out.text("-"),
     }
-    out.push_str(" [");
+    out.text(" [");
     stamp.write_as_apache(out);
-    out.push_str("] \"");
-    escape_word(&cut(record.method.as_str()), out);
-    out.push(' ');
-    escape_word(record.path, out);
-    out.push(' ');
-    out.push_str(record.protocol());
-    out.push_str("\" ");
+    out.text("] \"");
+    word(&cut(record.method.as_str()), out);
+    out.text(" ");
+    word(record.path, out);
+    out.text(" ");
+    out.text(record.protocol());
+    out.text("\" ");
     match record.status {
-        Some(status) => out.push_str(itoa::Buffer::new().format(status.as_u16())),
-        None => out.push('-'),
+        Some(status) => out.number(status.as_u16().into()),
+        None => out.text("-"),
     }
-    out.push(' ');
+    out.text(" ");
     let sent_bytes = match record.kind {
         Kind::Request { sent_bytes, .. } => Some(sent_bytes),
         Kind::Opened { .. } => None,
         Kind::Session { outcome, .. } => outcome.ok().map(|outcome| outcome.from_backend.payload_bytes),
     };
     match sent_bytes {
-        Some(bytes) => out.push_str(itoa::Buffer::new().format(bytes)),
-        None => out.push('-'),
+        Some(bytes) => out.number(bytes),
+        None => out.text("-"),
     }
-    out.push_str(" \"-\" \"-\"");
+    out.text(" \"-\" \"-\"");
+}
+
+/// Writing into a [`LineBuf`] can't fail.
+fn word(value: &str, out: &mut LineBuf) {
+    let _ = escape_word(value, out);
 }

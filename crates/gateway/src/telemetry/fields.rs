@@ -2,156 +2,169 @@
 
 use std::fmt::{Display, Write};
 
-use itoa::Integer;
+use super::escape::{Escaped, escape, is_plain, is_verbatim};
+use super::line_buf::LineBuf;
 
-use super::escape::{is_plain, quote, quote_shown};
+/// The name of a field, with what stands around it in each format, so that it is written in one piece.
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) plain: &'static str,
+    pub(super) text: &'static str,
+    pub(super) text_quoted: &'static str,
+    pub(super) json: &'static str,
+    pub(super) json_quoted: &'static str,
+}
 
-/// Takes the fields of a line, one after the other. Writing into a `String` can't fail.
+/// The [`Name`] that a literal is.
+macro_rules! name {
+    ($name:literal) => {
+        &$crate::telemetry::fields::Name {
+            plain: $name,
+            text: concat!(" ", $name, "="),
+            text_quoted: concat!(" ", $name, "=\""),
+            json: concat!(",\"", $name, "\":"),
+            json_quoted: concat!(",\"", $name, "\":\""),
+        }
+    };
+}
+pub(super) use name;
+
+/// Takes the fields of a line, one after the other.
 pub(super) trait Fields {
     /// A string, which is always quoted.
-    fn string(&mut self, name: &'static str, value: &str);
+    fn string(&mut self, name: &'static Name, value: &str);
     /// The same, which is written as it is shown.
-    fn shown(&mut self, name: &'static str, value: &dyn Display);
+    fn shown(&mut self, name: &'static Name, value: &dyn Display);
+    /// The same, of which `write` writes nothing that has to be escaped.
+    fn verbatim(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf));
     /// A value that is mostly one word: in logfmt it is quoted only where it has to be.
-    fn word(&mut self, name: &'static str, value: &str);
+    fn word(&mut self, name: &'static Name, value: &str);
     /// A value that never needs quotes in logfmt, such as an address.
-    fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String));
+    fn bare(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf));
     /// Milliseconds, with three digits behind the point.
-    fn millis(&mut self, name: &'static str, us: u32);
+    fn millis(&mut self, name: &'static Name, us: u32);
     /// Yes or no.
-    fn flag(&mut self, name: &'static str, value: bool);
+    fn flag(&mut self, name: &'static Name, value: bool);
     /// A number.
-    fn number(&mut self, name: &'static str, value: impl Integer);
+    fn number(&mut self, name: &'static Name, value: u64);
+
+    /// A string of the gateway's own.
+    #[inline]
+    fn known(&mut self, name: &'static Name, value: &'static str) {
+        debug_assert!(is_verbatim(value));
+        self.verbatim(name, |out| out.text(value));
+    }
 }
 
-/// `name=value`, each after a space.
+/// Writes `name=value`, each after a space; or as JSON, `"name":value`, each after a comma.
 #[derive(Debug)]
-pub(super) struct TextFields<'a> {
-    pub(super) out: &'a mut String,
-    /// For a terminal.
-    pub(super) has_colors: bool,
+pub(super) struct Pairs<'a, const IS_JSON: bool> {
+    out: &'a mut LineBuf,
+    has_colors: bool,
 }
 
-impl TextFields<'_> {
-    fn name(&mut self, name: &str) {
-        self.out.push(' ');
-        if self.has_colors {
-            let _ = write!(self.out, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m");
+impl<'a> Pairs<'a, false> {
+    /// `has_colors`: for a terminal.
+    pub(super) fn text(out: &'a mut LineBuf, has_colors: bool) -> Self {
+        Self { out, has_colors }
+    }
+}
+
+impl<'a> Pairs<'a, true> {
+    pub(super) fn json(out: &'a mut LineBuf) -> Self {
+        Self { out, has_colors: false }
+    }
+}
+
+impl<const IS_JSON: bool> Pairs<'_, IS_JSON> {
+    #[inline]
+    fn name(&mut self, name: &'static Name) {
+        if IS_JSON {
+            self.out.text(name.json);
+        } else if self.has_colors {
+            self.colored(name);
         } else {
-            self.out.push_str(name);
-            self.out.push('=');
+            self.out.text(name.text);
+        }
+    }
+
+    /// With the quote before the value.
+    #[inline]
+    fn quoted_name(&mut self, name: &'static Name) {
+        if IS_JSON {
+            self.out.text(name.json_quoted);
+        } else if self.has_colors {
+            self.colored(name);
+            self.out.text("\"");
+        } else {
+            self.out.text(name.text_quoted);
+        }
+    }
+
+    #[cold]
+    fn colored(&mut self, name: &Name) {
+        for part in [" \x1b[3m", name.plain, "\x1b[0m\x1b[2m=\x1b[0m"] {
+            self.out.text(part);
         }
     }
 }
 
-impl Fields for TextFields<'_> {
-    fn string(&mut self, name: &'static str, value: &str) {
-        self.name(name);
-        let _ = quote(value, self.out);
+// Names are written where they are named, as constants; hence `inline`. Writing into a `LineBuf` can't fail.
+impl<const IS_JSON: bool> Fields for Pairs<'_, IS_JSON> {
+    #[inline]
+    fn string(&mut self, name: &'static Name, value: &str) {
+        self.verbatim(name, |out| {
+            let _ = escape(value, out);
+        });
     }
 
-    fn shown(&mut self, name: &'static str, value: &dyn Display) {
-        self.name(name);
-        let _ = quote_shown(value, self.out);
+    fn shown(&mut self, name: &'static Name, value: &dyn Display) {
+        self.verbatim(name, |out| {
+            let _ = write!(Escaped(out), "{value}");
+        });
     }
 
-    fn word(&mut self, name: &'static str, value: &str) {
-        if is_plain(value) {
-            self.bare(name, |out| out.push_str(value));
+    #[inline]
+    fn verbatim(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
+        self.quoted_name(name);
+        write(self.out);
+        self.out.text("\"");
+    }
+
+    #[inline]
+    fn word(&mut self, name: &'static Name, value: &str) {
+        if !IS_JSON && is_plain(value) {
+            self.bare(name, |out| out.text(value));
         } else {
             self.string(name, value);
         }
     }
 
-    fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
-        self.name(name);
-        write(self.out);
-    }
-
-    fn millis(&mut self, name: &'static str, us: u32) {
-        self.name(name);
-        write_millis(us, self.out);
-    }
-
-    fn flag(&mut self, name: &'static str, value: bool) {
-        self.name(name);
-        self.out.push_str(if value { "true" } else { "false" });
-    }
-
-    fn number(&mut self, name: &'static str, value: impl Integer) {
-        self.name(name);
-        self.out.push_str(itoa::Buffer::new().format(value));
-    }
-}
-
-/// `,"name":value`
-#[derive(Debug)]
-pub(super) struct JsonFields<'a>(pub(super) &'a mut String);
-
-impl JsonFields<'_> {
-    fn name(&mut self, name: &str) {
-        self.0.push_str(",\"");
-        self.0.push_str(name);
-        self.0.push_str("\":");
-    }
-}
-
-impl Fields for JsonFields<'_> {
-    fn string(&mut self, name: &'static str, value: &str) {
-        self.name(name);
-        let _ = quote(value, self.0);
-    }
-
-    fn shown(&mut self, name: &'static str, value: &dyn Display) {
-        self.name(name);
-        let _ = quote_shown(value, self.0);
-    }
-
-    fn word(&mut self, name: &'static str, value: &str) {
-        self.string(name, value);
-    }
-
-    fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
-        self.name(name);
-        self.0.push('"');
-        write(self.0);
-        self.0.push('"');
-    }
-
-    fn millis(&mut self, name: &'static str, us: u32) {
-        self.name(name);
-        write_millis(us, self.0);
-    }
-
-    fn flag(&mut self, name: &'static str, value: bool) {
-        self.name(name);
-        self.0.push_str(if value { "true" } else { "false" });
-    }
-
-    fn number(&mut self, name: &'static str, value: impl Integer) {
-        self.name(name);
-        self.0.push_str(itoa::Buffer::new().format(value));
-    }
-}
-
-/// `12.034`
-pub(super) fn write_millis(us: u32, out: &mut String) {
-    out.push_str(itoa::Buffer::new().format(us / 1000));
-    let mut digits = itoa::Buffer::new();
-    out.push('.');
-    out.push_str(&digits.format(1000 + us % 1000)[1..]); // with the zeros in front
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn microseconds_are_shown_as_milliseconds() {
-        for (us, text) in [(0, "0.000"), (7, "0.007"), (1_020, "1.020"), (12_345_678, "12345.678")] {
-            let mut out = String::new();
-            write_millis(us, &mut out);
-            assert_eq!(out, text);
+    #[inline]
+    fn bare(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
+        if IS_JSON {
+            self.verbatim(name, write);
+        } else {
+            self.name(name);
+            write(self.out);
         }
+    }
+
+    #[inline]
+    fn millis(&mut self, name: &'static Name, us: u32) {
+        self.name(name);
+        self.out.millis(us);
+    }
+
+    #[inline]
+    fn flag(&mut self, name: &'static Name, value: bool) {
+        self.name(name);
+        self.out.text(if value { "true" } else { "false" });
+    }
+
+    #[inline]
+    fn number(&mut self, name: &'static Name, value: u64) {
+        self.name(name);
+        self.out.number(value);
     }
 }

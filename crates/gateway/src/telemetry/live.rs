@@ -6,14 +6,14 @@
 use std::fmt::{self, Debug, Display, Write};
 use std::net::IpAddr;
 
-use itoa::Integer;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, debug};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::fields::{Fields, write_millis};
+use super::fields::{Fields, Name};
+use super::line_buf::LineBuf;
 use super::peer::{cut, printable};
 
 /// What the line of a session says that has opened.
@@ -82,7 +82,7 @@ where
 }
 
 /// Writes an access line, without its end: `message` says what it is about.
-pub(super) fn write(message: &str, values: &Values, has_colors: bool, out: &mut String) {
+pub(super) fn write(message: &str, values: &Values, has_colors: bool, out: &mut LineBuf) {
     let mut line = String::new();
     let shown = &mut Shown { out: &mut line, has_colors };
     // Writing into a `String` can't fail.
@@ -92,7 +92,7 @@ pub(super) fn write(message: &str, values: &Values, has_colors: bool, out: &mut 
         _ => closed(shown, values),
     };
     line.push('\n'); // the only one
-    out.push_str(String::from_utf8_lossy(&printable(line.as_bytes(), has_colors)).trim_end_matches('\n'));
+    out.text(String::from_utf8_lossy(&printable(line.as_bytes(), has_colors)).trim_end_matches('\n'));
 }
 
 fn request(out: &mut Shown<'_, impl Write>, fields: &Values) -> fmt::Result {
@@ -176,34 +176,38 @@ impl Values {
 }
 
 impl Fields for Values {
-    fn string(&mut self, name: &'static str, value: &str) {
-        self.0.push((name, value.to_owned()));
+    fn string(&mut self, name: &'static Name, value: &str) {
+        self.0.push((name.plain, value.to_owned()));
     }
 
-    fn shown(&mut self, name: &'static str, value: &dyn Display) {
-        self.0.push((name, value.to_string()));
+    fn shown(&mut self, name: &'static Name, value: &dyn Display) {
+        self.0.push((name.plain, value.to_string()));
     }
 
-    fn word(&mut self, name: &'static str, value: &str) {
+    fn verbatim(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
+        self.bare(name, write);
+    }
+
+    fn word(&mut self, name: &'static Name, value: &str) {
         self.string(name, value);
     }
 
-    fn bare(&mut self, name: &'static str, write: impl FnOnce(&mut String)) {
-        let mut value = String::new();
+    fn bare(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
+        let mut value = LineBuf::NEW;
         write(&mut value);
-        self.0.push((name, value));
+        self.0.push((name.plain, value.into_string()));
     }
 
-    fn millis(&mut self, name: &'static str, us: u32) {
-        self.bare(name, |out| write_millis(us, out));
+    fn millis(&mut self, name: &'static Name, us: u32) {
+        self.bare(name, |out| out.millis(us));
     }
 
-    fn flag(&mut self, name: &'static str, value: bool) {
+    fn flag(&mut self, name: &'static Name, value: bool) {
         self.shown(name, &value);
     }
 
-    fn number(&mut self, name: &'static str, value: impl Integer) {
-        self.string(name, itoa::Buffer::new().format(value));
+    fn number(&mut self, name: &'static Name, value: u64) {
+        self.shown(name, &value);
     }
 }
 
@@ -238,9 +242,9 @@ mod tests {
 
     fn access(has_colors: bool, message: &str, values: &[(&'static str, &str)]) -> String {
         let values = values.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let mut line = String::new();
+        let mut line = LineBuf::NEW;
         write(message, &Values(values), has_colors, &mut line);
-        line
+        line.into_string()
     }
 
     #[test]

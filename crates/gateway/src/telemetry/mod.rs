@@ -6,6 +6,7 @@ mod combined;
 pub(crate) mod escape;
 mod fields;
 mod line;
+mod line_buf;
 pub(crate) mod live;
 pub mod log;
 mod log_file;

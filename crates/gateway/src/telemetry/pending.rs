@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::time::SystemTime;
 
+use super::line_buf::LineBuf;
 use super::queue::Queue;
 use super::stamp::Stamp;
 
@@ -17,7 +18,7 @@ const AGE_MAX_MICROS: u64 = 10_000;
 struct Pending {
     /// This thread calls [`flush`] before it sleeps.
     is_worker: bool,
-    lines: String,
+    lines: LineBuf,
     count: u64,
     /// When the first was written, in microseconds since 1970.
     since: u64,
@@ -29,7 +30,7 @@ thread_local! {
     static PENDING: RefCell<Pending> = const {
         RefCell::new(Pending {
             is_worker: false,
-            lines: String::new(),
+            lines: LineBuf::NEW,
             count: 0,
             since: 0,
             queue: None,
@@ -40,7 +41,7 @@ thread_local! {
 
 impl Pending {
     fn flush(&mut self) {
-        if self.lines.is_empty() {
+        if self.count == 0 {
             return;
         }
         if let Some(queue) = &self.queue {
@@ -75,7 +76,7 @@ pub(crate) fn flush() {
 }
 
 /// Writes one line, which `write` makes, without its end, for `queue`.
-pub(super) fn line(queue: &Queue, write: impl FnOnce(&mut String, &Stamp)) {
+pub(super) fn line(queue: &Queue, write: impl FnOnce(&mut LineBuf, &Stamp)) {
     let _ = PENDING.try_with(|pending| {
         let Ok(mut pending) = pending.try_borrow_mut() else { return };
         let pending = &mut *pending;
@@ -85,14 +86,14 @@ pub(super) fn line(queue: &Queue, write: impl FnOnce(&mut String, &Stamp)) {
         }
         pending.stamp.set(SystemTime::now());
         let now = pending.stamp.micros();
-        if pending.lines.is_empty() {
+        if pending.count == 0 {
             pending.since = now;
         }
         write(&mut pending.lines, &pending.stamp);
-        pending.lines.push('\n');
+        pending.lines.text("\n");
         pending.count += 1;
         let is_old = now.saturating_sub(pending.since) > AGE_MAX_MICROS;
-        if !pending.is_worker || is_old || pending.lines.len() > LEN_MAX {
+        if !pending.is_worker || is_old || pending.lines.as_bytes().len() > LEN_MAX {
             pending.flush();
         }
     });

@@ -17,6 +17,25 @@ fn what_fuzzing_has_found_is_written_as_it_should_be() {
     }
 }
 
+#[test]
+fn a_byte_that_needs_an_escape_is_found_wherever_it_is() {
+    for len in 0..20 {
+        for at in 0..len {
+            for byte in 0..=u8::MAX {
+                let mut text = "a~ ".repeat(len).into_bytes();
+                text.truncate(len);
+                let text: String = text
+                    .iter()
+                    .enumerate()
+                    .map(|(n, &b)| char::from(if n == at { byte } else { b }))
+                    .collect();
+                let expect = text.chars().all(|char| matches!(char, ' '..='~') && escape_len(char) == 1);
+                assert_eq!(is_verbatim(&text), expect, "{text:?}");
+            }
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn values_stay_between_their_quotes(data: Vec<u8>, text: String) {

@@ -1,7 +1,6 @@
 use std::num::NonZeroU32;
 use std::time::UNIX_EPOCH;
 
-use frame_core::close::Close;
 use frame_core::outcome::{Exit, Traffic};
 use http::{Method, StatusCode, Version};
 use proptest::prelude::*;
@@ -50,10 +49,10 @@ fn plain<'a>(route: &'a RouteId, kind: Kind<'a>) -> Record<'a> {
 }
 
 fn line(format: LineFormat, of: &impl Subject) -> String {
-    let (mut stamp, mut line) = (Stamp::NEW, String::new());
+    let (mut stamp, mut line) = (Stamp::NEW, LineBuf::NEW);
     stamp.set(UNIX_EPOCH + Duration::from_micros(1_764_465_736_123_456));
     format.write(of, of.is_warning(), &stamp, &mut line);
-    line
+    line.into_string()
 }
 
 #[test]
