@@ -83,6 +83,9 @@ async fn requests_of_both_kinds_of_clients_share_a_connection() {
 
     let line = gateway.wait("request");
     assert_eq!(line["backend_protocol"], "HTTP/2");
+    assert!(line["connect_ms"].is_number() && line["answer_ms"].is_number(), "{line}");
+    let line = gateway.wait_nth("request", 1);
+    assert!(line["connect_ms"].is_null() && line["answer_ms"].is_number(), "there is a connection: {line}");
 }
 
 #[tokio::test]
@@ -164,6 +167,11 @@ async fn websockets_of_both_kinds_of_clients_are_streams_of_one_connection() {
     let line = gateway.wait("session");
     assert_eq!(line["backend_protocol"], "HTTP/2");
     assert_eq!((&line["ended_by"], &line["close_code"]), (&"client".into(), &1000.into()));
+    assert!(line["connect_ms"].is_number() && line["answer_ms"].is_number(), "{line}");
+    second.close(1000).await;
+    second.expect_close(1000).await;
+    let line = gateway.wait_nth("session", 1);
+    assert!(line["connect_ms"].is_null() && line["answer_ms"].is_number(), "there is a connection: {line}");
 }
 
 #[tokio::test]

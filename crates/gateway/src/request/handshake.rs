@@ -74,10 +74,8 @@ pub(super) async fn shake_hands(
 ) -> Result<(response::Parts, Shaken), Failure> {
     *times = ServerTimes::default();
     if upstream.connector.protocol == Protocol::Http2 {
-        let opening = http2::open(connection, upstream, endpoint, head, lines);
-        let begun = Instant::now();
+        let opening = http2::open(connection, upstream, endpoint, head, lines, times);
         if let Some((head, opened)) = Box::pin(opening).await? {
-            times.answered(begun);
             return Ok((head, Shaken::Http2(opened)));
         }
     }

@@ -16,6 +16,7 @@ use crate::session::report::Report;
 use crate::site::endpoint::Endpoint;
 use crate::site::retry::RetryOn;
 use crate::site::upstream::Upstream;
+use crate::telemetry::record::ServerTimes;
 use crate::upstream::body::{Gate, RequestBody, ToBackend};
 use crate::upstream::forward::Hop;
 use crate::upstream::http2::answer::Http2Answer;
@@ -155,7 +156,12 @@ async fn stream(
     loop {
         let connector = attempts.upstream().connector;
         match connection.worker.http2.stream(connector, attempts.endpoint()).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                if let Some(begun) = stream.as_ref().and_then(FreeStream::connect_begun) {
+                    report.times().connected(begun);
+                }
+                return Ok(stream);
+            }
             Err(failure) => {
                 let failure = Failure::from(failure);
                 if !attempts.next_after(report, &failure) {
@@ -166,7 +172,8 @@ async fn stream(
     }
 }
 
-/// Asks a server for a WebSocket on a stream. `None`: it doesn't offer that, and is to be asked over HTTP/1.1.
+/// Asks a server for a WebSocket on a stream, and notes how long that takes. `None`: it doesn't offer that, and is to be
+/// asked over HTTP/1.1.
 ///
 /// # Errors
 /// If there is no answer.
@@ -176,6 +183,7 @@ pub(super) async fn open(
     endpoint: &Arc<Endpoint>,
     head: &Parts,
     lines: &[u8],
+    times: &mut ServerTimes,
 ) -> Result<Option<(response::Parts, Opened)>, Failure> {
     let connections = &connection.worker.http2;
     if connections.has_no_websockets(endpoint) {
@@ -188,8 +196,15 @@ pub(super) async fn open(
     loop {
         let stream = connections.stream(upstream.connector, endpoint).await?;
         let Some(stream) = stream.filter(FreeStream::offers_websockets) else { return Ok(None) };
+        if let Some(begun) = stream.connect_begun() {
+            times.connected(begun);
+        }
+        let begun = Instant::now();
         match open_tunnel(stream, asked.clone(), upstream.response_timeout).await {
-            Ok(answered) => return Ok(Some(answered)),
+            Ok(answered) => {
+                times.answered(begun);
+                return Ok(Some(answered));
+            }
             Err(SendError::Http1Required { of_all, .. }) => {
                 if of_all {
                     connections.wants_http1(endpoint);

@@ -60,6 +60,8 @@ pub(crate) struct FreeStream {
     send: SendRequest<Bytes>,
     open: OpenStream,
     is_reused: bool,
+    /// `None`: there was a connection.
+    connect_begun: Option<Instant>,
 }
 
 impl Http2Connection {
@@ -106,7 +108,7 @@ impl Http2Connection {
         }
         drop(guard);
         let (open, is_reused) = self.open.enter();
-        Some(FreeStream { send, open, is_reused })
+        Some(FreeStream { send, open, is_reused, connect_begun: None })
     }
 
     /// Streams that are open now.
@@ -172,6 +174,16 @@ impl FreeStream {
     /// Its connection has carried requests before: the server may have closed it a moment ago.
     pub(crate) fn is_reused(&self) -> bool {
         self.is_reused
+    }
+
+    /// Its connection was begun then, because there was none that had room.
+    pub(super) fn connecting_since(self, begun: Instant) -> Self {
+        Self { connect_begun: Some(begun), ..self }
+    }
+
+    /// When its connection was begun; `None`: there was one.
+    pub(crate) fn connect_begun(&self) -> Option<Instant> {
+        self.connect_begun
     }
 
     /// WebSockets may be opened on it.

@@ -77,7 +77,9 @@ impl Connections {
         if let Some(stream) = server.free_stream(endpoint) {
             return Ok(Some(stream));
         }
-        Box::pin(server.new_stream(connector, endpoint)).await.map(Some) // rare, and larger than the rest
+        let begun = Instant::now();
+        let stream = Box::pin(server.new_stream(connector, endpoint)).await?; // rare, and larger than the rest
+        Ok(Some(stream.connecting_since(begun)))
     }
 
     /// `endpoint` has said that it wants HTTP/1.1 (RFC 9113 §7), for the connection and not for one request.
@@ -186,7 +188,11 @@ mod tests {
         let (connections, endpoint) = (Connections::default(), Arc::new(Endpoint::new("127.0.0.1", port)));
         let connector = Upstream::new(Vec::new()).connector;
         let stream = connections.stream(connector, &endpoint).await.unwrap().unwrap();
-        assert!(!stream.is_reused() && connections.has_no_websockets(&endpoint));
+        assert!(
+            !stream.is_reused()
+                && stream.connect_begun().is_some()
+                && connections.has_no_websockets(&endpoint)
+        );
         pause();
         let counts = |streams| Http2Counts { connections: 1, streams };
         connections.prune();
@@ -197,7 +203,7 @@ mod tests {
         connections.prune(); // from now on
         advance(IDLE_TIME / 2).await;
         let again = connections.stream(connector, &endpoint).await.unwrap().unwrap();
-        assert!(again.is_reused());
+        assert!(again.is_reused() && again.connect_begun().is_none());
         connections.prune();
         drop(again);
         connections.prune();
