@@ -61,6 +61,10 @@ struct Scene {
 /// Each ending has a path of its own; below `/resets/` is the backend that resets its connections, and the options of a
 /// route are those of the first part of its path.
 async fn scene(top: &str) -> Scene {
+    scene_of(Setup::new(BINARY), top).await
+}
+
+async fn scene_of(setup: Setup, top: &str) -> Scene {
     let (plain, resetting) = (backend(false).await, backend(true).await);
     let mut routes = String::new();
     for (path, address, options) in [
@@ -76,7 +80,7 @@ async fn scene(top: &str) -> Scene {
         routes += &format!("[[route]]\npath = \"{path}\"\nproxy = \"http://{address}\"\n");
         routes += &format!("[route.websocket]\n{options}\n");
     }
-    let gateway = Setup::new(BINARY).with_certificate(&["default.test"]).start(&config(top, &routes));
+    let gateway = setup.with_certificate(&["default.test"]).start(&config(top, &routes));
     Scene { gateway, plain, resetting }
 }
 
@@ -357,6 +361,35 @@ async fn a_second_signal_leaves_one_line() {
         assert_eq!(count(&scene.gateway, "/cut"), 1, "{over:?}");
         drop(ends);
     }
+}
+
+/// A worker's clock fails, which the standard library takes for impossible: its thread panics, with all its sessions.
+#[tokio::test]
+async fn a_workers_panic_leaves_one_line_a_session() {
+    let setup = Setup::new(BINARY);
+    let [library, fails] = ["broken_clock.so", "the_clock_fails"].map(|name| setup.path().join(name));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/support/broken_clock.c");
+    let made =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status().unwrap();
+    assert!(made.success());
+    let setup = setup.with("LD_PRELOAD", &library).with("CLOCK_FAILS", &fails);
+    let mut scene = scene_of(setup, "workers = 1\n").await;
+    let sessions = [Over::Http1, Over::Http2].map(|over| (format!("/panic/{over:?}"), over));
+    let mut ends = Vec::new();
+    for (path, over) in &sessions {
+        ends.push(scene.open(path, *over).await);
+    }
+    std::fs::write(&fails, "").unwrap(); // the worker wakes at least once a second
+    let status = scene.gateway.wait_end();
+    assert_eq!(status.code(), Some(1));
+    assert!(!fails.exists());
+    for (path, _) in &sessions {
+        let line = line(&scene.gateway, path);
+        check(&line, "gateway", 1006, "cut: a task of the gateway panicked, which is a bug");
+        assert_eq!(count(&scene.gateway, path), 1, "{path}");
+    }
+    scene.gateway.wait("a task panicked; this is a bug");
+    drop(ends);
 }
 
 /// The process that ends it writes its line, with what the one before has counted and measured.
