@@ -10,6 +10,7 @@ import acme
 import browser
 import cluster
 import conversations
+import doctored
 import gateways
 import handshakes
 import howto
@@ -108,6 +109,8 @@ SCENARIOS = [
     metrics.promtool_takes_the_alerts,
     metrics.prometheus_finds_what_the_dashboard_and_the_alerts_ask_for,
     tapped.wireshark_reads_a_tap,
+    tapped.only_root_and_the_gateways_user_tap,
+    doctored.the_doctor_finds_what_is_wrong_with_a_machine,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,
