@@ -1,4 +1,4 @@
-"""Processes of wss-service that share users and groups over Redis: one is the example `cluster_chat`, started several times."""
+"""Processes of wss-service that share users and groups over Redis or NATS: the example `cluster_chat`, started several times."""
 
 import asyncio
 import os
@@ -34,6 +34,22 @@ class Redis:
 
     async def ask(self, *words):
         return await output("redis-cli", "-s", self.socket, "-a", PASSWORD, "--no-auth-warning", *words)
+
+
+class Nats:
+    """A NATS at a port, at which it is there again after it was killed."""
+
+    def __init__(self, scheme="nats", host="127.0.0.1", options=()):
+        self.port = free_port()
+        self.options = options
+        self.url = f"{scheme}://chat:{PASSWORD.replace('%', '%25')}@{host}:{self.port}"
+
+    @asynccontextmanager
+    async def running(self):
+        login = ["--user", "chat", "--pass", PASSWORD]
+        async with running("nats-server", "-a", "127.0.0.1", "-p", self.port, *login, *self.options) as child:
+            await said(child, "Server is ready")
+            yield child
 
 
 async def said(child, words):
@@ -82,22 +98,35 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@asynccontextmanager
+async def spans_processes(engine):
+    """Users and a group, over three processes. Yields when all has been said."""
+    async with engine.running(), three(engine.url) as (_, *clients):
+        ann, _, eve = clients
+        for client, name in zip(clients, ("ann", "bob", "eve")):
+            await client.send(f"I am {name}")
+            for other in clients:
+                await hears(other, f"{name}: I am {name}")
+        await ann.send("@eve milk?")
+        await hears(eve, "ann, to you: milk?")
+        same("presence", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
+        same("presence", await answer(eve, "/who tom"), "tom is here: false; 3 in tea")
+        yield
+
+
 async def redis_carries_users_and_groups_across_processes():
     async with workplace() as directory:
         redis = Redis(Path(directory))
-        async with redis.running(), chat(redis.url) as one, chat(redis.url) as two, chat(redis.url) as three:
-            async with enter(one, "ann") as ann, enter(two, "bob") as bob, enter(three, "eve") as eve:
-                for client, name in ((ann, "ann"), (bob, "bob"), (eve, "eve")):
-                    await client.send(f"I am {name}")
-                    for other in (ann, bob, eve):
-                        await hears(other, f"{name}: I am {name}")
-                await ann.send("@eve milk?")
-                await hears(eve, "ann, to you: milk?")
-                same("presence", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
-                channels = sorted((await redis.ask("PUBSUB", "CHANNELS")).split())
-                same("channels", channels, ["chat:all", "chat:group:tea", "chat:session", "chat:user:ann", "chat:user:bob", "chat:user:eve"])
+        users = ["chat:user:ann", "chat:user:bob", "chat:user:eve"]
+        async with spans_processes(redis):
             channels = (await redis.ask("PUBSUB", "CHANNELS")).split()
-            same("channels that nobody has a session of", channels, [])
+            same("channels", sorted(channels), ["chat:all", "chat:group:tea", "chat:session", *users])
+            same("who listens to a user", (await redis.ask("PUBSUB", "NUMSUB", *users)).split()[1::2], ["1"] * 3)
+
+
+async def nats_carries_users_and_groups_across_processes():
+    async with spans_processes(Nats()):
+        pass
 
 
 class Load:
@@ -174,38 +203,57 @@ async def all_comes_back(load, ann):
     return last
 
 
+async def is_killed_under_load_and_comes_back(engine):
+    async with engine.running() as child, three(engine.url) as (_, ann, bob, eve):
+        load = Load(ann, bob, eve)
+        await load.is_heard()
+        first = load.count - 1  # on its way at this moment
+        child.process.kill()
+        await child.process.wait()
+        away = load.count
+        while load.count < away + 100:
+            await asyncio.sleep(0.01)
+        async with engine.running():
+            load.judge(first, await all_comes_back(load, ann))
+
+
 async def redis_is_killed_under_load_and_comes_back():
     async with workplace() as directory:
-        redis = Redis(Path(directory))
-        async with redis.running() as child, three(redis.url) as (_, ann, bob, eve):
-            load = Load(ann, bob, eve)
-            await load.is_heard()
-            first = load.count - 1  # on its way at this moment
-            child.process.kill()
-            await child.process.wait()
-            away = load.count
-            while load.count < away + 100:
-                await asyncio.sleep(0.01)
-            async with redis.running():
-                load.judge(first, await all_comes_back(load, ann))
+        await is_killed_under_load_and_comes_back(Redis(Path(directory)))
 
 
-async def a_process_that_is_killed_is_no_longer_counted():
+async def nats_is_killed_under_load_and_comes_back():
+    await is_killed_under_load_and_comes_back(Nats())
+
+
+@asynccontextmanager
+async def a_process_is_killed(engine):
+    """Of three, one is no longer counted. Its keys in Redis hold for three seconds, as the chat wants it."""
+    async with engine.running(), three(engine.url) as (third, ann, _, _):
+        await until(ann, "/who eve", "eve is here: true; 3 in tea")
+        third.process.kill()
+        await third.process.wait()
+        begun = asyncio.get_running_loop().time()
+        yield ann
+        await until(ann, "/who eve", "eve is here: false; 2 in tea")
+        took = asyncio.get_running_loop().time() - begun
+        same("it takes no longer than its signs hold", took < 4, True)
+        async with chat(engine.url) as other, enter(other, "eve"):
+            await until(ann, "/who eve", "eve is here: true; 3 in tea")
+        await until(ann, "/who eve", "eve is here: false; 2 in tea")
+
+
+async def redis_forgets_a_process_that_is_killed():
     async with workplace() as directory:
         redis = Redis(Path(directory))
-        async with redis.running(), three(redis.url) as (third, ann, _, _):
-            await until(ann, "/who eve", "eve is here: true; 3 in tea")
-            third.process.kill()
-            await third.process.wait()
+        async with a_process_is_killed(redis) as ann:
             same("at first", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
-            begun = asyncio.get_running_loop().time()
-            await until(ann, "/who eve", "eve is here: false; 2 in tea")
-            took = asyncio.get_running_loop().time() - begun
-            same("it takes no longer than the keys hold", took < 4, True)
-            async with chat(redis.url) as other, enter(other, "eve"):
-                await until(ann, "/who eve", "eve is here: true; 3 in tea")
-            await until(ann, "/who eve", "eve is here: false; 2 in tea")
-            same("processes", len((await redis.ask("SMEMBERS", "chat:processes")).split()), 2)
+            same("processes", len((await redis.ask("SMEMBERS", "chat:processes")).split()), 3)
+
+
+async def nats_misses_a_process_that_is_killed():
+    async with a_process_is_killed(Nats()):
+        pass
 
 
 async def redis_is_spoken_to_over_tls():
@@ -236,6 +284,24 @@ save ""
                 await hears(bob, "ann: hello")
             async with chat(url) as distrusting, enter(distrusting, "ann") as ann:
                 found = await answer(ann, "/who eve")
+                same("without the authority", found, "not known: the engine of the cluster is away")
+
+
+async def nats_is_spoken_to_over_tls():
+    async with workplace() as directory:
+        directory = Path(directory)
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "nats", "localhost")
+        certificate = directory / "certs/nats.crt"
+        options = ["--tls", "--tlscert", certificate, "--tlskey", certificate.with_suffix(".key")]
+        nats = Nats("tls", "localhost", options)
+        async with nats.running(), three(nats.url, pki.root) as (_, ann, bob, _):
+            await until(ann, "/who eve", "eve is here: true; 3 in tea")
+            await ann.send("hello")
+            await hears(bob, "ann: hello")
+            async with chat(nats.url) as distrusting, enter(distrusting, "tom") as tom:
+                found = await answer(tom, "/who eve")
                 same("without the authority", found, "not known: the engine of the cluster is away")
 
 

@@ -1,11 +1,13 @@
-//! Users and groups that span processes, over an engine that is there already: Redis or Valkey.
+//! Users and groups that span processes, over an engine that is there already: Redis, Valkey, or NATS.
 //!
 //! Each process listens to the engine's channels of the users and groups that it has sessions of. [`Hub::send_to`] delivers to
 //! the sessions of this process, and publishes for the others.
 
 mod engine;
 mod hall;
+mod nats;
 mod redis;
+mod stream;
 mod supervisor;
 
 use std::collections::HashMap;
@@ -22,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use self::engine::Engine;
 use self::hall::Hall;
+use self::nats::{Nats, NatsUrl};
 use self::redis::{Redis, RedisUrl};
 use self::supervisor::Supervisor;
 use crate::elsewhere::{Channels, Command, Name, Publisher};
@@ -65,11 +68,14 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// is the process that has sent it. Other members mean nothing. What is anything else is dropped, counted
 /// ([`ClusterState::dropped`]) and logged.
 ///
-/// How many sessions a process has is in the hash `PREFIXprocess:PROCESS`, with fields `all`, `user:NAME` and `group:NAME`. It
+/// On NATS, subjects are called so, too. In names of users and groups, spaces, `.`, `*`, `>`, `%`, and all but visible ASCII are
+/// written as in URLs there: `PREFIXgroup:tea%20time`.
+///
+/// On Redis, how many sessions a process has is in the hash `PREFIXprocess:PROCESS`, with fields `all`, `user:NAME` and `group:NAME`. It
 /// expires with its process. The set `PREFIXprocesses` has the names of processes.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    url: RedisUrl,
+    url: EngineUrl,
     prefix: Box<str>,
     authorities: Vec<PathBuf>,
     presence_ttl: Duration,
@@ -80,6 +86,22 @@ pub struct Cluster {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the URL of the cluster's engine: {0}")]
 pub struct ClusterUrlError(String);
+
+/// Where an engine is, and which one.
+#[derive(Debug, Clone)]
+enum EngineUrl {
+    Redis(RedisUrl),
+    Nats(NatsUrl),
+}
+
+impl EngineUrl {
+    fn parse(url: &str) -> Result<Self, String> {
+        match NatsUrl::parse(url) {
+            Some(url) => url.map(Self::Nats),
+            None => RedisUrl::parse(url).map(Self::Redis),
+        }
+    }
+}
 
 /// How a cluster stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +124,8 @@ impl Cluster {
     /// - `redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/0`: the master that these sentinels know at that moment;
     ///   `rediss+sentinel://` with TLS, to the sentinels too
     ///
+    /// - `nats://USER:PASSWORD@HOST:4222,HOST:4222`, or `nats://TOKEN@HOST`; `tls://` where a server without TLS won't do
+    ///
     /// Each part but hosts and the service may be missing. Special characters of a password are written as `%40`. Redis
     /// Cluster is not supported, Redis 6 is the oldest that will do.
     ///
@@ -109,7 +133,7 @@ impl Cluster {
     /// If it is none of these.
     pub fn connect(url: &str) -> Result<Self, ClusterUrlError> {
         Ok(Self {
-            url: RedisUrl::parse(url).map_err(ClusterUrlError)?,
+            url: EngineUrl::parse(url).map_err(ClusterUrlError)?,
             prefix: "wss:".into(),
             authorities: Vec::new(),
             presence_ttl: Duration::from_secs(15),
@@ -174,7 +198,10 @@ impl Unconnected {
         let Cluster { url, prefix, authorities, presence_ttl, .. } = self.cluster.clone();
         let tls = ConnectorSettings { authorities, client_certificate: None };
         let process = self.hall.publisher().process().to_owned();
-        self.start_over(Redis::new(url, tls, &prefix, process, presence_ttl))
+        match url {
+            EngineUrl::Redis(url) => self.start_over(Redis::new(url, tls, &prefix, process, presence_ttl)),
+            EngineUrl::Nats(url) => self.start_over(Nats::new(url, tls, &prefix, process, presence_ttl)),
+        }
     }
 
     fn start_over(self, engine: impl Engine) -> RunningCluster {

@@ -12,6 +12,6 @@ pub(crate) use self::name::Name;
 #[cfg(feature = "cluster")]
 pub(crate) use self::{
     channel::{Channel, Channels},
-    line::{BadLine, decode, own_mark},
+    line::{BadLine, decode, line_max, own_mark},
     publisher::{Command, Publish, Published, Publisher},
 };

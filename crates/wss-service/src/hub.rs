@@ -37,7 +37,7 @@ pub struct Delivery {
     pub queued: usize,
     /// Sessions that were over, or whose outbox was full and was not waited for.
     pub missed: usize,
-    /// Why other processes of a cluster have not got it, or may not have. `None`: they have, or there are none.
+    /// Why other processes of a cluster will not get it, or may not. `None`: the engine has it, or there is no cluster.
     pub unreached: Option<Unreached>,
 }
 

@@ -56,8 +56,8 @@
 //!
 //! # More than one process
 //!
-//! With the feature `cluster`, users and groups span processes, on one machine or many, over a Redis or Valkey
-//! that is there already: `Service::cluster` says which. Its documentation has what holds then, and how a program in any
+//! With the feature `cluster`, users and groups span processes, on one machine or many, over a Redis, Valkey or
+//! NATS that is there already: `Service::cluster` says which. Its documentation has what holds then, and how a program in any
 //! language publishes to a group.
 //!
 //! # What is not there yet

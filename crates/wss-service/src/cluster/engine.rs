@@ -23,6 +23,15 @@ pub(super) trait Engine: Send + Sync + 'static {
 pub(super) trait Inbox: Clone + Send + Sync + 'static {
     /// A line has come.
     fn receive(&self, channel: &[u8], line: &[u8]);
+
+    /// A line has come that is longer than [`Self::line_max`], and wasn't read.
+    fn skip(&self, len: usize);
+
+    /// Bytes of a line.
+    fn line_max(&self) -> usize;
+
+    /// How many sessions this process has, by the name of a channel without its prefix.
+    fn count(&self, name: &str) -> usize;
 }
 
 /// A connection with an engine. After an error of any call it is good for nothing, and dropped. No call is made while
@@ -54,8 +63,8 @@ pub(super) trait Link: Send {
     /// The process ends: what it has told holds no longer.
     fn leave(&mut self) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Ready when the connection has ended.
-    fn closed(&mut self) -> impl Future<Output = ()> + Send;
+    /// Ready when the connection has ended: why it has.
+    fn closed(&mut self) -> impl Future<Output = EngineError> + Send;
 }
 
 /// Why there is no connection with the engine, or no longer.
@@ -75,6 +84,10 @@ pub(super) enum EngineError {
     NotMaster { address: String },
     #[error("no answer within {0:?}")]
     Silent(std::time::Duration),
+    #[error("this is not {0}")]
+    Protocol(&'static str),
+    #[error("the engine says: {0}")]
+    Said(String),
     #[error("the engine has closed the connection")]
     Closed,
 }

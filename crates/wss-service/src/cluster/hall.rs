@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::engine::Inbox;
-use crate::elsewhere::{BadLine, Channel, Publisher, decode, own_mark};
+use crate::elsewhere::{BadLine, Channel, Publisher, decode, line_max, own_mark};
 use crate::hub::{Hub, To};
 use crate::log;
 
@@ -58,6 +58,11 @@ impl Hall {
         Ok(())
     }
 
+    fn drop_line(&self, bad: &BadLine) {
+        self.publisher().numbers().dropped.fetch_add(1, Ordering::Relaxed);
+        self.complain("a message from the cluster was dropped", bad);
+    }
+
     /// Says that something was dropped or refused, if nothing was said of it lately.
     pub(super) fn complain(&self, what: &'static str, cause: &dyn std::fmt::Display) {
         let mut complaints = self.0.complaints.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,8 +81,25 @@ impl Inbox for Hall {
             return; // delivered when it was sent
         }
         if let Err(bad) = self.deliver(channel, line) {
-            self.publisher().numbers().dropped.fetch_add(1, Ordering::Relaxed);
-            self.complain("a message from the cluster was dropped", &bad);
+            self.drop_line(&bad);
+        }
+    }
+
+    fn skip(&self, len: usize) {
+        self.drop_line(&BadLine::TooLong { len });
+    }
+
+    fn line_max(&self) -> usize {
+        line_max(self.publisher().message_max())
+    }
+
+    fn count(&self, name: &str) -> usize {
+        let hub = self.hub();
+        match name.split_once(':') {
+            Some(("user", user)) => hub.count(To::User(user)),
+            Some(("group", group)) => hub.count(To::Group(group)),
+            _ if name == "all" => hub.count(To::All),
+            _ => 0,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod link;
 mod sentinel;
-mod stream;
 mod url;
 
 use std::time::Duration;
@@ -14,6 +13,7 @@ use self::link::{Keys, RedisLink, open};
 use self::url::Place;
 pub(super) use self::url::RedisUrl;
 use super::engine::{Engine, EngineError, Inbox};
+use super::stream;
 
 /// A Redis that can be connected with.
 pub(super) struct Redis {
@@ -41,12 +41,15 @@ impl Engine for Redis {
     async fn connect<I: Inbox>(&self, inbox: I) -> Result<RedisLink, EngineError> {
         let RedisUrl { place, is_tls, settings } = &self.url;
         let tls = is_tls.then_some(&self.tls);
+        let mut elected = None;
         let stream = match place {
             Place::Tcp { host, port } => stream::tcp(host, *port, tls).await?,
             Place::Unix(path) => stream::unix(path).await?,
             Place::Sentinels { sentinels, service } => {
                 let (host, port) = sentinel::ask(sentinels, service, tls).await?;
-                stream::tcp(&host, port, tls).await?
+                let stream = stream::tcp(&host, port, tls).await?;
+                elected = Some(format!("{host}:{port}"));
+                stream
             }
         };
         // Runs in the task of the connection, so that no more is read than is delivered.
@@ -60,8 +63,8 @@ impl Engine for Redis {
         };
         let config = AsyncConnectionConfig::new().set_push_sender(push).set_response_timeout(None);
         let mut link = RedisLink { open: open(settings, stream, config).await?, keys: self.keys.clone() };
-        if let Place::Sentinels { service, .. } = place {
-            link.demand_master(service).await?;
+        if let Some(address) = elected {
+            link.demand_master(address).await?;
         }
         Ok(link)
     }

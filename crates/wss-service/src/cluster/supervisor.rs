@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Before another attempt to connect; doubled after each that fails.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Only behind a connection that has lasted so long, the next attempt comes soon again.
+const STEADY: Duration = Duration::from_secs(5);
 /// Lines that are published together.
 const BATCH_MAX: usize = 256;
 /// Names that are listened to and told together.
@@ -47,7 +49,11 @@ pub(super) struct Supervisor<E> {
 
 /// Why a connection is given up.
 enum Over {
-    Lost(EngineError),
+    /// `worked`: it was used, before.
+    Lost {
+        failure: EngineError,
+        worked: bool,
+    },
     End,
 }
 
@@ -64,16 +70,20 @@ impl<E: Engine> Supervisor<E> {
                 () = refuse(&mut self.commands) => return,
                 link = connecting => link,
             };
+            let begun = Instant::now();
             let failure = match link {
                 Ok(link) => match self.serve(link, &end).await {
-                    Over::Lost(failure) => {
-                        (pause, is_known_away) = (PAUSE_MIN, false);
+                    Over::Lost { failure, worked } => {
+                        is_known_away &= !worked;
                         failure
                     }
                     Over::End => return,
                 },
                 Err(failure) => failure,
             };
+            if begun.elapsed() >= STEADY {
+                pause = PAUSE_MIN;
+            }
             if !mem::replace(&mut is_known_away, true) {
                 log::cluster_away(&failure);
             }
@@ -91,7 +101,7 @@ impl<E: Engine> Supervisor<E> {
     async fn serve(&mut self, mut link: E::Link, end: &CancellationToken) -> Over {
         let mut listening = Listening::default();
         let over = match self.catch_up(&mut link, &mut listening).await {
-            Err(failure) => Over::Lost(failure),
+            Err(failure) => Over::Lost { failure, worked: false },
             Ok(()) => {
                 let numbers = self.hall.publisher().numbers();
                 numbers.connections.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +109,7 @@ impl<E: Engine> Supervisor<E> {
                 log::cluster_connected(self.hall.publisher().process());
                 let over = self.work(&mut link, &mut listening, end).await;
                 self.hall.publisher().numbers().is_connected.store(false, Ordering::Release);
-                over.map_or_else(Over::Lost, |()| Over::End)
+                over.map_or_else(|failure| Over::Lost { failure, worked: true }, |()| Over::End)
             }
         };
         if matches!(over, Over::End) {
@@ -141,7 +151,7 @@ impl<E: Engine> Supervisor<E> {
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(()),
-                () = link.closed() => return Err(EngineError::Closed),
+                failure = link.closed() => return Err(failure),
                 _ = refresh.tick() => {
                     if !patiently(link.refresh()).await? {
                         self.told.clear();

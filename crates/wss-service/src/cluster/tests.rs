@@ -32,6 +32,8 @@ enum Mode {
     Silent,
     /// Says no to all that is published.
     Refusing,
+    /// Says no to all who listen.
+    Deaf,
 }
 
 /// An engine for several processes.
@@ -47,6 +49,7 @@ struct State {
     /// By process.
     told: BTreeMap<String, BTreeMap<String, usize>>,
     published: usize,
+    connections: usize,
 }
 
 type Receive = dyn Fn(&[u8], &[u8]) + Send;
@@ -117,6 +120,7 @@ impl Engine for FakeEngine {
         self.broker.answer().await?;
         let receive = Box::new(move |channel: &[u8], line: &[u8]| inbox.receive(channel, line));
         let id = rand::random();
+        self.broker.lock().connections += 1;
         self.broker.lock().links.push(FakeListener { id, channels: BTreeSet::new(), receive });
         Ok(FakeLink { broker: self.broker.clone(), process: self.process.clone(), id })
     }
@@ -142,6 +146,9 @@ impl Link for FakeLink {
 
     async fn listen(&mut self, begin: &[String], end: &[String]) -> Result<(), EngineError> {
         self.broker.answer().await?;
+        if *self.broker.mode.borrow() == Mode::Deaf {
+            return Err(EngineError::Said("NOPERM".to_owned()));
+        }
         let mut state = self.broker.lock();
         let link = state.links.iter_mut().find(|link| link.id == self.id).unwrap();
         for channel in begin {
@@ -183,8 +190,9 @@ impl Link for FakeLink {
         Ok(())
     }
 
-    async fn closed(&mut self) {
+    async fn closed(&mut self) -> EngineError {
         self.broker.mode.subscribe().wait_for(|mode| *mode == Mode::Down).await.unwrap();
+        EngineError::Closed
     }
 }
 
@@ -377,6 +385,20 @@ async fn an_engine_that_says_nothing_is_given_up_and_its_messages_are_not_sent_a
     // Without a message it is noticed, too.
     broker.set(Mode::Silent);
     until(|| !a.state().is_connected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_can_not_be_used_is_left_in_peace() {
+    let broker = Broker::new();
+    broker.set(Mode::Deaf);
+    let a = Process::start(&broker);
+    let (_session, _client) = a.enter("ann", &[]).await;
+    sleep(Duration::from_secs(60)).await;
+    let connections = broker.lock().connections;
+    assert!((30..100).contains(&connections), "{connections}");
+    assert!(!a.state().is_connected);
+    broker.set(Mode::Up);
+    until(|| a.state().is_connected).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisConnectionInfo, Value, cmd, pipe};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::stream::Stream;
 use crate::cluster::engine::{EngineError, Link};
+use crate::cluster::stream::Stream;
 use crate::elsewhere::Publish;
 
 /// Keys of a process, and how long they hold.
@@ -57,10 +57,10 @@ impl RedisLink {
     }
 
     /// A sentinel may say what was true a moment ago.
-    pub(super) async fn demand_master(&mut self, service: &str) -> Result<(), EngineError> {
+    pub(super) async fn demand_master(&mut self, address: String) -> Result<(), EngineError> {
         let role: Vec<Value> = cmd("ROLE").query_async(&mut self.open.connection).await?;
         let is_master = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
-        is_master.then_some(()).ok_or_else(|| EngineError::NotMaster { address: service.to_owned() })
+        is_master.then_some(()).ok_or(EngineError::NotMaster { address })
     }
 }
 
@@ -146,8 +146,9 @@ impl Link for RedisLink {
         self.ask(&pipeline).await
     }
 
-    async fn closed(&mut self) {
+    async fn closed(&mut self) -> EngineError {
         let _ = (&mut self.open.task).await;
+        EngineError::Closed
     }
 }
 

@@ -8,9 +8,9 @@ use tls_acceptor::ConnectorSettings;
 use tokio::time::timeout;
 
 use super::link::open;
-use super::stream;
 use super::url::resp3;
 use crate::cluster::engine::EngineError;
+use crate::cluster::stream;
 
 /// How long one of them may take.
 const PATIENCE: Duration = Duration::from_secs(1);

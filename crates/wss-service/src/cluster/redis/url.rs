@@ -42,10 +42,10 @@ impl RedisUrl {
             "redis+unix" | "valkey+unix" | "unix" => Self::unix(rest),
             "redis+sentinel" | "valkey+sentinel" => Self::sentinels(rest, false),
             "rediss+sentinel" | "valkeys+sentinel" => Self::sentinels(rest, true),
-            _ => {
-                Err("the scheme is none of redis, rediss, redis+unix, redis+sentinel, rediss+sentinel"
-                    .to_owned())
-            }
+            _ => Err(
+                "the scheme is none of redis, rediss, redis+unix, redis+sentinel, rediss+sentinel, nats, tls"
+                    .to_owned(),
+            ),
         }
     }
 

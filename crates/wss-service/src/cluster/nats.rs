@@ -1,0 +1,154 @@
+//! NATS: subjects, and presence by questions, since there are no keys. One connection for all.
+//!
+//! The protocol is spoken here, not by a library: those put off what is published while they connect again, and give each
+//! subscription a queue of its own, which loses the order between them.
+//!
+//! Each process says on `PREFIXalive` that it is there. Who wants a count asks on `PREFIXask`, and waits until all have answered
+//! who are there.
+
+mod frame;
+mod link;
+mod presence;
+mod subject;
+mod url;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+use tls_acceptor::ConnectorSettings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use self::frame::{Frame, Frames, NotNats};
+use self::link::{NatsLink, Peer};
+use self::presence::Names;
+pub(super) use self::url::NatsUrl;
+use super::engine::{Engine, EngineError, Inbox};
+use super::stream::{Stream, connect, secure};
+
+/// How long one of several servers may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A NATS that can be connected with.
+pub(super) struct Nats {
+    url: NatsUrl,
+    tls: ConnectorSettings,
+    names: Names,
+}
+
+/// What a server says first.
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    tls_required: bool,
+    max_payload: usize,
+}
+
+/// What it is told then. Nothing comes back that was published by this connection.
+#[derive(Serialize)]
+struct Login<'a> {
+    verbose: bool,
+    pedantic: bool,
+    echo: bool,
+    tls_required: bool,
+    lang: &'a str,
+    version: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_token: Option<&'a str>,
+}
+
+impl Nats {
+    /// For a process of this name.
+    pub(super) fn new(
+        url: NatsUrl,
+        tls: ConnectorSettings,
+        prefix: &str,
+        process: String,
+        ttl: Duration,
+    ) -> Self {
+        Self { url, tls, names: Names::new(prefix, process, ttl) }
+    }
+
+    async fn log_in(&self, host: &str, port: u16) -> Result<(Peer, Info), EngineError> {
+        let (mut tcp, mut buffer) = (connect(host, port).await?, BytesMut::new());
+        let Frame::Info(text) = answer(&mut tcp, &mut buffer).await? else { return Err(NotNats.into()) };
+        let info: Info = serde_json::from_slice(&text).map_err(|_| NotNats)?;
+        let is_tls = self.url.is_tls || info.tls_required;
+        let mut stream: Stream = if is_tls { secure(tcp, host, &self.tls).await? } else { Box::new(tcp) };
+        let NatsUrl { user, secret, .. } = &self.url;
+        let (pass, auth_token) = if user.is_some() { (secret, &None) } else { (&None, secret) };
+        let login = Login {
+            verbose: false,
+            pedantic: false,
+            echo: false,
+            tls_required: is_tls,
+            lang: "rust",
+            version: env!("CARGO_PKG_VERSION"),
+            name: env!("CARGO_PKG_NAME"),
+            user: user.as_deref(),
+            pass: pass.as_deref(),
+            auth_token: auth_token.as_deref(),
+        };
+        let login = serde_json::to_string(&login).map_err(io::Error::other)?;
+        stream.write_all(format!("CONNECT {login}\r\nPING\r\n").as_bytes()).await?;
+        stream.flush().await?;
+        match answer(&mut stream, &mut buffer).await? {
+            Frame::Pong => Ok((Peer { stream, buffer }, info)),
+            Frame::Error(said) => Err(EngineError::Said(said)),
+            _ => Err(NotNats.into()),
+        }
+    }
+}
+
+impl Engine for Nats {
+    type Link = NatsLink;
+
+    async fn connect<I: Inbox>(&self, inbox: I) -> Result<NatsLink, EngineError> {
+        let servers = &self.url.servers;
+        let first = rand::random_range(0..servers.len()); // not all processes with the same one
+        let mut failure = EngineError::Closed;
+        for (host, port) in servers.iter().cycle().skip(first).take(servers.len()) {
+            match timeout(PATIENCE, self.log_in(host, *port)).await {
+                Ok(Ok((peer, info))) => {
+                    return NatsLink::begin(peer, inbox, self.names.clone(), info.max_payload).await;
+                }
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = EngineError::Silent(PATIENCE),
+            }
+        }
+        Err(failure)
+    }
+}
+
+impl From<NotNats> for EngineError {
+    fn from(_: NotNats) -> Self {
+        Self::Protocol("NATS")
+    }
+}
+
+/// The server's answer, while nothing is listened to.
+async fn answer(
+    stream: &mut (impl AsyncReadExt + Unpin),
+    buffer: &mut BytesMut,
+) -> Result<Frame, EngineError> {
+    let mut frames = Frames::new(0);
+    loop {
+        match frames.next(buffer)? {
+            Some(Frame::Ping) => {} // it comes again
+            Some(frame) => return Ok(frame),
+            None => {
+                buffer.reserve(4096);
+                if stream.read_buf(buffer).await? == 0 {
+                    return Err(EngineError::Closed);
+                }
+            }
+        }
+    }
+}
