@@ -342,6 +342,22 @@ async fn thousands_of_names_are_listened_to_and_told_again_by_a_new_connection()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_told_and_perhaps_not_heard_is_told_again() {
+    let broker = Broker::new();
+    let a = Process::connected(&broker).await;
+    let (_session, _client) = a.enter("ann", &["tea"]).await;
+    let expected =
+        [("all", 1), ("group:tea", 1), ("user:ann", 1)].map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(broker.told(&a), expected);
+    broker.set(Mode::Down);
+    until(|| !a.state().is_connected).await;
+    broker.lock().told.values_mut().for_each(BTreeMap::clear); // the process is still known
+    broker.set(Mode::Up);
+    until(|| a.state().is_connected).await;
+    assert_eq!(broker.told(&a), expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_the_engine_is_away_a_process_goes_on_alone_and_says_so() {
     let broker = Broker::new();
     broker.set(Mode::Down);
