@@ -61,7 +61,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
         &[
             &["casing", "fields", "flood", "handoff", "key", "queued", "turn"],
             &["extensions", "hop_by_hop", "origin", "refusal", "tunnel"],
-            &["request", "upstream"],
+            &["deflate", "request", "upstream"],
             &["named", "response"],
         ],
     ),
@@ -85,7 +85,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
         &[
             &["client", "clock", "fair_queue", "violation"],
             &["close", "head", "timer", "utf8"],
-            &["sequence"],
+            &["deflate", "sequence"],
             &["tap"],
             &["frame_reader", "policy", "scanner"],
             &["keepalive", "outcome"],
@@ -99,7 +99,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
     (
         "crates/wss-service/src",
         &[
-            &["body", "client", "closed", "message", "panics", "unreached"],
+            &["body", "client", "closed", "compression", "message", "panics", "unreached"],
             &["elsewhere", "refusal", "settings", "stream"],
             &["groups"],
             &["outbox"],
@@ -253,6 +253,9 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "frame-core/src/utf8.rs",
         "frame-core/src/close.rs",
         "frame-core/src/violation.rs",
+        "frame-core/src/deflate/mod.rs",
+        "frame-core/src/deflate/deflater.rs",
+        "frame-core/src/deflate/inflater.rs",
         "frame-core/src/scanner.rs",
         "frame-core/src/tap/walk.rs",
         "frame-core/src/keepalive.rs",
@@ -261,6 +264,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "frame-core/src/redial/walk.rs",
         "frame-core/src/relay/closing.rs",
         "frame-core/src/endpoint/assembly.rs",
+        "frame-core/src/endpoint/compressed.rs",
         "frame-core/src/endpoint/shared_frame.rs",
         "tls-acceptor/src/name.rs",
         "tls-acceptor/src/cert_set.rs",
@@ -275,6 +279,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/request.rs",
         "upgrade-handler/src/refusal.rs",
         "upgrade-handler/src/extensions.rs",
+        "upgrade-handler/src/deflate.rs",
         "upgrade-handler/src/fields.rs",
         "upgrade-handler/src/hop_by_hop.rs",
         "upgrade-handler/src/origin.rs",
@@ -391,7 +396,7 @@ fn each_thing_is_done_in_its_place() {
     );
     only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/", "wss-service/service.rs"]);
     only(&["nix::sys"], &["gateway/net/options.rs", "net-io/tcp.rs"]);
-    only(&["fastwebsockets"], &["frame-core/"]);
+    only(&["fastwebsockets", "zlib_rs"], &["frame-core/"]);
     only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
     only(&["redis::", "use redis"], &["wss-service/cluster"]);
     only(&["httparse"], &["gateway/upstream/"]);

@@ -90,6 +90,8 @@ pub(crate) fn write_violation(out: &mut StateWriter, violation: Violation) {
         Violation::CloseReason => (13, 0, 0),
         Violation::Utf8 => (14, 0, 0),
         Violation::NotBinary => (15, 0, 0),
+        Violation::Deflate => (16, 0, 0),
+        Violation::DeflateGrowth { max } => (17, max, 0),
     };
     out.u8(number);
     out.u64(first);
@@ -116,6 +118,8 @@ pub(crate) fn read_violation(fields: &mut StateReader<'_>) -> Result<Violation, 
         13 => Violation::CloseReason,
         14 => Violation::Utf8,
         15 => Violation::NotBinary,
+        16 => Violation::Deflate,
+        17 => Violation::DeflateGrowth { max: first },
         _ => return Err(INVALID),
     })
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`head`], [`sequence`], `utf8`, [`close`]: what the RFC says, pure; [`violation`]: what a peer that breaks it
 //!   is told
+//! - [`deflate`]: compressed messages (RFC 7692). Pure.
 //! - [`scanner`]: heads are checked, payloads are skipped. Pure.
 //! - [`clock`], [`timer`]: time; `client`: what a session asks of its client's stream
 //! - [`tap`]: a client's stream that copies the frames that pass, for who watches the session
@@ -25,6 +26,7 @@ mod cause_state;
 mod client;
 pub mod clock;
 pub mod close;
+pub mod deflate;
 pub mod endpoint;
 pub mod fair_queue;
 mod frame_reader;

@@ -70,6 +70,15 @@ pub enum Violation {
     /// A text message where messages carry the bytes of a stream.
     #[error("text message, but this service takes binary messages only")]
     NotBinary,
+    /// A compressed message that can't be inflated.
+    #[error("compressed message can't be inflated (RFC 7692 §7.2.2)")]
+    Deflate,
+    /// A compressed message that becomes far longer than it was, and is long by then.
+    #[error("compressed message of a megabyte and more grows by more than {max} times")]
+    DeflateGrowth {
+        /// The factor that is allowed.
+        max: u64,
+    },
 }
 
 impl Violation {
@@ -77,8 +86,8 @@ impl Violation {
     #[must_use]
     pub fn close_code(self) -> u16 {
         match self {
-            Self::MessageTooBig { .. } => 1009,
-            Self::CloseReason | Self::Utf8 => 1007,
+            Self::MessageTooBig { .. } | Self::DeflateGrowth { .. } => 1009,
+            Self::CloseReason | Self::Utf8 | Self::Deflate => 1007,
             Self::NotBinary => 1003,
             Self::Unmasked
             | Self::Masked

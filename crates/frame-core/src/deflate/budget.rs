@@ -1,0 +1,75 @@
+//! A bound for what the histories of all sessions take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes for histories, shared by sessions. Looked at when a session begins and when it ends, and not for messages.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    max: usize,
+    given: AtomicUsize,
+}
+
+/// What one session was given; it goes back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Budget,
+    len: usize,
+}
+
+impl Budget {
+    /// Of so many bytes.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Inner { max, given: AtomicUsize::new(0) }))
+    }
+
+    /// So many bytes for a session; `None`: there are not so many left.
+    #[must_use]
+    pub fn share(&self, len: usize) -> Option<Share> {
+        let Inner { max, given } = &*self.0;
+        let add = |given: usize| given.checked_add(len).filter(|sum| sum <= max);
+        given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Share { budget: self.clone(), len })
+    }
+
+    /// So many bytes for a session that comes from another process, even if there are not so many left.
+    #[must_use]
+    pub fn share_of_old(&self, len: usize) -> Share {
+        self.0.given.fetch_add(len, Ordering::Relaxed);
+        Share { budget: self.clone(), len }
+    }
+
+    /// Bytes that sessions have.
+    #[must_use]
+    pub fn given(&self) -> usize {
+        self.0.given.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.given.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_given_than_there_is() {
+        let budget = Budget::new(100);
+        let first = budget.share(60).unwrap();
+        assert!(budget.share(41).is_none());
+        let second = budget.share(40).unwrap();
+        assert_eq!(budget.given(), 100);
+        drop(first);
+        assert!(budget.share(60).is_some());
+        drop(second);
+        assert_eq!(budget.given(), 0);
+    }
+}

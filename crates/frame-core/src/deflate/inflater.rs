@@ -1,0 +1,220 @@
+//! Messages of a client, inflated: as much at once as the caller has room for.
+
+use std::fmt;
+
+use bytes::BytesMut;
+use net_io::state::{StateError, StateReader, StateWriter};
+use zlib_rs::{Inflate, InflateFlush, Status};
+
+use super::engines;
+use super::history::History;
+use super::window::{TAIL, Window};
+use crate::violation::Violation;
+
+/// What a message is followed by: the end that its sender has left out (RFC 7692 §7.2.2), and an empty last block, by which
+/// zlib says whether the message ended where a block ends.
+const END: [u8; 9] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x01, 0x00, 0x00, 0xFF, 0xFF];
+/// Blocks of a message that say they are the last one (RFC 7692 §7.2.3.4 has one of them). Each makes zlib begin anew.
+const LAST_BLOCKS_MAX: u8 = 64;
+/// A longer message may not grow by more than [`GROWTH_MAX`].
+const GROWTH_FREE_LEN: u64 = 1024 * 1024;
+/// Inflated bytes for each byte that has come. deflate can do 1,032; text and records stay far below this.
+const GROWTH_MAX: u64 = 256;
+
+/// Inflates the messages of one session, in the order in which they come.
+///
+/// Between two messages it keeps its history alone; within one, an inflater of zlib, too.
+#[derive(Debug)]
+pub struct Inflater {
+    window: Window,
+    history: History,
+    message: Option<Box<Message>>,
+}
+
+/// What a step has done. With the number of bytes that it wrote.
+enum Step {
+    Inflated(usize),
+    /// The message is over.
+    Ended(usize),
+    /// There is nothing to be inflated.
+    Starved,
+}
+
+/// A message that has begun and not ended.
+struct Message {
+    inflate: Option<Inflate>,
+    /// Of [`END`].
+    end_at: usize,
+    last_blocks: u8,
+    /// Bytes that have come, and those that they became.
+    wire_len: u64,
+    len: u64,
+}
+
+impl Inflater {
+    /// With what was agreed upon.
+    #[must_use]
+    pub fn new(window: Window) -> Self {
+        Self { window, history: History::new(window.kept_len()), message: None }
+    }
+
+    /// Inflates the payload of a frame, or a part of it, to the end of `out`, `room` bytes at most. `input` is what has come,
+    /// and loses what is taken of it; `fin`: the message ends with it. `true`: all has been inflated. `false`: there is no room,
+    /// and the next call goes on.
+    ///
+    /// # Errors
+    /// [`Violation::Deflate`] and [`Violation::DeflateGrowth`]. It can't be used any more then.
+    pub fn inflate(
+        &mut self,
+        input: &mut &[u8],
+        fin: bool,
+        out: &mut BytesMut,
+        mut room: usize,
+    ) -> Result<bool, Violation> {
+        engines::with_scratch(|scratch| {
+            loop {
+                let step_len = room.min(scratch.len());
+                let len = match self.step(input, fin, &mut scratch[..step_len])? {
+                    Step::Inflated(len) => len,
+                    Step::Ended(len) => {
+                        out.extend_from_slice(&scratch[..len]);
+                        return Ok(true);
+                    }
+                    Step::Starved => return Ok(true), // the rest of the message has not come
+                };
+                out.extend_from_slice(&scratch[..len]);
+                room -= len;
+                if room == 0 {
+                    return Ok(false);
+                }
+            }
+        })
+    }
+
+    /// Inflates some of it.
+    fn step(&mut self, input: &mut &[u8], fin: bool, out: &mut [u8]) -> Result<Step, Violation> {
+        let message = self.message.get_or_insert_with(|| Box::new(Message::begin(self.history.bytes())));
+        let is_end = input.is_empty() && fin;
+        let mut source = if is_end { &END[message.end_at..] } else { *input };
+        if source.is_empty() && !is_end {
+            return Ok(Step::Starved);
+        }
+        let before = source.len();
+        let (status, len) = message.step(&mut source, out)?;
+        self.history.push(&out[..len]);
+        let taken = before - source.len();
+        if is_end {
+            message.end_at += taken;
+        } else {
+            *input = source;
+            message.wire_len += taken as u64;
+        }
+        message.check_growth(len)?;
+        if status == Status::StreamEnd {
+            if is_end && message.end_at < END.len() {
+                return Err(Violation::Deflate); // the end of the message became a part of its last block
+            }
+            if is_end || (input.is_empty() && fin) {
+                self.end();
+                return Ok(Step::Ended(len));
+            }
+            message.begin_again(self.history.bytes())?;
+        } else if len < out.len() && (taken == 0 || (is_end && source.is_empty())) {
+            return Err(Violation::Deflate); // there is room, and it needs more than there is
+        }
+        Ok(Step::Inflated(len))
+    }
+
+    /// What was agreed upon.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// A message has begun, and its end has not been inflated.
+    #[must_use]
+    pub fn is_in_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Bytes that it takes for the message in progress.
+    #[must_use]
+    pub fn message_memory(&self) -> usize {
+        if self.is_in_message() { engines::INFLATER_LEN } else { 0 }
+    }
+
+    fn end(&mut self) {
+        self.message = None;
+        if !self.window.is_kept {
+            self.history.clear();
+        }
+    }
+
+    /// Writes what [`Self::read_state`] reads. Not within a message, of which zlib knows more than can be written.
+    pub fn write_state(&self, out: &mut StateWriter) {
+        let Self { window, history, message: _ } = self;
+        window.write_state(out);
+        history.write_state(out);
+    }
+
+    /// Goes on where another one left off.
+    pub fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let window = Window::read_state(fields)?;
+        Ok(Self { window, history: History::read_state(fields, window.kept_len())?, message: None })
+    }
+}
+
+impl Message {
+    fn begin(history: &[u8]) -> Self {
+        Self { inflate: Some(engines::inflater(history)), end_at: 0, last_blocks: 0, wire_len: 0, len: 0 }
+    }
+
+    /// How it is, and how many bytes have been written to `out`.
+    fn step(&mut self, source: &mut &[u8], out: &mut [u8]) -> Result<(Status, usize), Violation> {
+        let inflate = self.inflate.as_mut().ok_or(Violation::Deflate)?;
+        let (taken, given) = (inflate.total_in(), inflate.total_out());
+        let status =
+            inflate.decompress(source, out, InflateFlush::SyncFlush).map_err(|_| Violation::Deflate)?;
+        let taken = usize::try_from(inflate.total_in() - taken).unwrap_or(source.len());
+        *source = &source[taken..];
+        Ok((status, usize::try_from(inflate.total_out() - given).unwrap_or(out.len())))
+    }
+
+    /// Behind a block that said it was the last one. zlib ends there, and the message need not.
+    fn begin_again(&mut self, history: &[u8]) -> Result<(), Violation> {
+        self.last_blocks += 1;
+        if self.last_blocks > LAST_BLOCKS_MAX {
+            return Err(Violation::Deflate);
+        }
+        self.give_back();
+        self.inflate = Some(engines::inflater(history));
+        Ok(())
+    }
+
+    fn check_growth(&mut self, len: usize) -> Result<(), Violation> {
+        self.len += len as u64;
+        let is_bounded = self.len <= GROWTH_FREE_LEN || self.len / GROWTH_MAX <= self.wire_len;
+        if is_bounded { Ok(()) } else { Err(Violation::DeflateGrowth { max: GROWTH_MAX }) }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(inflate) = self.inflate.take() {
+            engines::give_back(inflate);
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("wire_len", &self.wire_len)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,35 @@
+//! permessage-deflate (RFC 7692): payloads of messages, and what they are on the wire. Pure.
+//!
+//! In: the payload of a message, whole or in parts. Out: the payload of its frames, compressed ([`Deflater`]) or inflated
+//! ([`Inflater`]). Refused: what can't be inflated, and what grows beyond all measure.
+//!
+//! A compressor of zlib takes 131 KB at least, and its counterpart 47 KB: too much for each session. So each thread has its
+//! own, for one message after the other (`engines`), and a session keeps no more than the end of what it has sent or
+//! received (`history`): the part that later messages may refer to. [`Budget`] bounds what all sessions keep.
+
+mod budget;
+mod deflater;
+mod engines;
+mod history;
+mod inflater;
+mod window;
+
+pub use self::budget::{Budget, Share};
+pub use self::deflater::{DEFLATED_LEN_MIN, Deflater, deflate_alone};
+pub use self::inflater::Inflater;
+pub use self::window::Window;
+pub(crate) use self::window::{WINDOW_BITS_MIN, WINDOW_SIZES};
+
+/// Both directions of a session.
+#[derive(Debug)]
+pub struct Codec {
+    /// What the client sends.
+    pub inflater: Inflater,
+    /// What it is sent.
+    pub deflater: Deflater,
+    /// Of the [`Budget`], for what both keep.
+    pub share: Option<Share>,
+}
+
+#[cfg(test)]
+mod tests;
