@@ -1,19 +1,23 @@
 //! `Sec-WebSocket-Extensions` (RFC 6455 §9.1, RFC 7692).
 //!
-//! permessage-deflate passes through the relay untouched. No other extension is offered onward:
+//! permessage-deflate passes through the relay untouched; [`deflate`](crate::deflate) is for where it is spoken at this end. No other extension is offered onward:
 //! frames whose bits mean something unknown could not be relayed strictly.
 
 use http::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::fields::{elements, split};
 
-const DEFLATE: &str = "permessage-deflate";
+pub(crate) const DEFLATE: &str = "permessage-deflate";
+pub(crate) const SERVER_ALONE: &str = "server_no_context_takeover";
+pub(crate) const CLIENT_ALONE: &str = "client_no_context_takeover";
+pub(crate) const SERVER_BITS: &str = "server_max_window_bits";
+pub(crate) const CLIENT_BITS: &str = "client_max_window_bits";
 
 /// The part of a client's offer that may go to a backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offer {
     /// The offers of permessage-deflate, as the client wrote them.
-    deflate: Vec<Box<str>>,
+    pub(crate) deflate: Vec<Box<str>>,
 }
 
 /// An answer that goes beyond the offer, or that no client could accept.
@@ -84,10 +88,10 @@ impl Offer {
                 None => (parameter, None),
             };
             let fits = match name {
-                "server_no_context_takeover" | "client_no_context_takeover" => value.is_none(),
-                "server_max_window_bits" => value.is_some_and(is_window),
+                SERVER_ALONE | CLIENT_ALONE => value.is_none(),
+                SERVER_BITS => value.is_some_and(is_window),
                 // Only a client that offered it can honour it (RFC 7692 §7.1.2.2).
-                "client_max_window_bits" => value.is_some_and(is_window) && self.mentions(name),
+                CLIENT_BITS => value.is_some_and(is_window) && self.mentions(name),
                 _ => false,
             };
             let first = !seen.contains(&name);
@@ -103,7 +107,7 @@ impl Offer {
 }
 
 /// No context is taken over from message to message, in either direction (RFC 7692 §7.1.1).
-const NO_CONTEXT: [&str; 2] = ["server_no_context_takeover", "client_no_context_takeover"];
+const NO_CONTEXT: [&str; 2] = [SERVER_ALONE, CLIENT_ALONE];
 
 fn has_parameter(element: &str, name: &str) -> bool {
     split(element, ';').skip(1).any(|parameter| parameter == name)
@@ -134,12 +138,12 @@ pub(crate) fn same(one: Option<&HeaderValue>, other: Option<&HeaderValue>) -> bo
     one.map(parameters) == other.map(parameters)
 }
 
-fn name(element: &str) -> &str {
+pub(crate) fn name(element: &str) -> &str {
     split(element, ';').next().unwrap_or("")
 }
 
 /// 8 to 15, without leading zeros (RFC 7692 §7.1.2).
-fn is_window(bits: &str) -> bool {
+pub(crate) fn is_window(bits: &str) -> bool {
     matches!(bits, "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15")
 }
 

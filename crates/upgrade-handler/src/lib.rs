@@ -16,6 +16,7 @@
 //! - [`turn`], [`flood`]: below HTTP/2, for what h2 writes and reads
 
 pub mod casing;
+mod deflate;
 mod extensions;
 pub mod fields;
 pub mod flood;
@@ -32,6 +33,7 @@ mod tunnel;
 pub mod turn;
 mod upstream;
 
+pub use self::deflate::{Contexts, Deflate};
 pub use self::extensions::{BadAnswer, Offer};
 pub use self::handoff::{Handoff, from_hyper};
 pub use self::key::Key;
