@@ -64,11 +64,22 @@ pub(crate) struct FrameReader {
     frame: Option<PartialFrame>,
     /// What has come of the part in progress, still masked.
     payload: BytesMut,
-    /// The message in progress is a text.
-    in_text: bool,
+    /// Of the message in progress, or of the last one.
+    content: Content,
     /// After a Close or a violation, bytes are only counted (RFC 6455 §7.1.7).
     is_discarding: bool,
     wire_bytes: u64,
+}
+
+/// What the payloads of a message's frames are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+    /// What has to be inflated: RSV1 was set (RFC 7692 §6).
+    Compressed,
 }
 
 /// The frame in progress.
@@ -106,7 +117,7 @@ impl FrameReader {
             front_len: 0,
             frame: None,
             payload: BytesMut::new(),
-            in_text: false,
+            content: Content::Binary,
             is_discarding: false,
             wire_bytes: 0,
         }
@@ -123,7 +134,7 @@ impl FrameReader {
             front_len,
             frame,
             payload,
-            in_text,
+            content, // an endpoint that inflates doesn't freeze
             is_discarding,
             wire_bytes,
         } = self;
@@ -140,7 +151,7 @@ impl FrameReader {
             });
             out.bool(*is_discarding);
             out.u64(*wire_bytes);
-            if *in_text {
+            if *content == Content::Text {
                 out.bool(true);
             }
         });
@@ -178,8 +189,8 @@ impl FrameReader {
         }
         reader.is_discarding = fields.bool()?;
         reader.wire_bytes = fields.count()?;
-        if !fields.is_at_end() {
-            reader.in_text = fields.bool()?;
+        if !fields.is_at_end() && fields.bool()? {
+            reader.content = Content::Text;
         }
         Ok(reader)
     }
@@ -207,6 +218,12 @@ impl FrameReader {
     /// They were so many, in another process.
     pub(crate) fn set_largest(&mut self, largest: u64) {
         self.sequence.set_largest(largest);
+    }
+
+    /// The data frame that has just come is one of a compressed message.
+    #[must_use]
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.content == Content::Compressed
     }
 
     /// Memory for the frame in progress, in bytes.
@@ -246,7 +263,10 @@ impl FrameReader {
 
     /// What has come of a text's part in progress, for a look at its UTF-8 while the rest is waited for.
     pub(crate) fn take_text(&mut self) -> Option<Frame> {
-        let frame = self.frame.as_mut().filter(|frame| self.in_text && !frame.opcode.is_control())?;
+        let frame = self
+            .frame
+            .as_mut()
+            .filter(|frame| self.content == Content::Text && !frame.opcode.is_control())?;
         if self.payload.is_empty() {
             return None;
         }
@@ -275,8 +295,9 @@ impl FrameReader {
                 self.sequence.on_head(&head)?;
                 self.start += head.head_len;
                 match head.opcode {
-                    OpCode::Text => self.in_text = !head.rsv1, // compressed bytes are no UTF-8
-                    OpCode::Binary => self.in_text = false,
+                    OpCode::Text | OpCode::Binary if head.rsv1 => self.content = Content::Compressed,
+                    OpCode::Text => self.content = Content::Text,
+                    OpCode::Binary => self.content = Content::Binary,
                     _ => {}
                 }
                 (self.frame.insert(PartialFrame::new(&head)), &ahead[head.head_len..])

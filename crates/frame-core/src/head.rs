@@ -160,6 +160,35 @@ pub fn scan_head(input: &[u8], sender: Sender) -> Result<Scan, Violation> {
     }))
 }
 
+/// What the head that [`frame_head`] makes may need (the library asks for so much).
+pub(crate) const HEAD_ROOM: usize = 16;
+/// Of the first byte of a head.
+pub(crate) const RSV1: u8 = 0x40;
+
+/// A head for this payload, and how long the head is.
+pub(crate) fn frame_head(
+    fin: bool,
+    opcode: OpCode,
+    mask: Option<[u8; 4]>,
+    payload: &[u8],
+) -> ([u8; HEAD_ROOM], usize) {
+    let mut head = [0; HEAD_ROOM];
+    let payload = fastwebsockets::Payload::Borrowed(payload); // for its length alone
+    let len = fastwebsockets::Frame::new(fin, wire_opcode(opcode), mask, payload).fmt_head(&mut head);
+    (head, len)
+}
+
+fn wire_opcode(opcode: OpCode) -> fastwebsockets::OpCode {
+    match opcode {
+        OpCode::Continuation => fastwebsockets::OpCode::Continuation,
+        OpCode::Text => fastwebsockets::OpCode::Text,
+        OpCode::Binary => fastwebsockets::OpCode::Binary,
+        OpCode::Close => fastwebsockets::OpCode::Close,
+        OpCode::Ping => fastwebsockets::OpCode::Ping,
+        OpCode::Pong => fastwebsockets::OpCode::Pong,
+    }
+}
+
 /// How many bytes are missing: a length of `len` bytes and, if `masked`, a key; `rest` has arrived.
 fn need(len: usize, masked: bool, rest: &[u8]) -> Scan {
     Scan::Need(len + usize::from(masked) * 4 - rest.len())

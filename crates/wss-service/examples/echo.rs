@@ -5,7 +5,7 @@
 //! cargo run -p wss-service --example echo -- 127.0.0.1:8080
 //! ```
 
-use wss_service::{BoxError, Service};
+use wss_service::{BoxError, Compression, Service};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
@@ -17,5 +17,9 @@ async fn main() -> Result<(), BoxError> {
 
 /// The address may have port 0: the system chooses.
 pub fn service(address: &str) -> Result<Service, BoxError> {
-    Ok(Service::bind(address)?.on_message(async |session, message| session.send(message).await))
+    let history = 32 * 1024;
+    let compression =
+        Compression { to_client_history: history, from_client_history: history, ..Compression::default() };
+    let service = Service::bind(address)?.compression(compression);
+    Ok(service.on_message(async |session, message| session.send(message).await))
 }

@@ -126,10 +126,13 @@ async fn open<H: Handler>(
         }
     }
     let protocol = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok());
-    let agreed = Agreed { protocol, ..Agreed::default() };
+    let (deflate, codec) =
+        rules.compression.as_ref().and_then(|ours| ours.agree(&upgrade.extensions)).unzip();
+    let agreed =
+        Agreed { protocol, deflate: deflate.is_some(), extensions: deflate.map(|deflate| deflate.field()) };
     Ok((
         accept(upgrade, &agreed, HeaderMap::new()),
-        Box::new(Opened::new(entered, shared.clone(), connection.clone())),
+        Box::new(Opened::new(entered, shared.clone(), connection.clone(), codec)),
     ))
 }
 

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use frame_core::deflate::Codec;
 use frame_core::endpoint::{Endpoint, SharedFrame};
 use frame_core::outcome::Outcome;
 use frame_core::policy::Policy;
@@ -69,12 +70,22 @@ struct Drive<'a, S> {
 
 /// Runs a session over a stream behind its handshake, to the end of the stream. [`Handler::on_close`] is the caller's to
 /// call.
-pub(crate) async fn run<S, H>(io: S, session: &Session, handler: &Arc<H>, policy: Policy) -> Ran
+pub(crate) async fn run<S, H>(
+    io: S,
+    session: &Session,
+    handler: &Arc<H>,
+    policy: Policy,
+    codec: Option<Box<Codec>>,
+) -> Ran
 where
     S: ClientStream,
     H: Handler,
 {
-    let endpoint = Endpoint::new(io, policy, session.handle().clone());
+    let handle = session.handle().clone();
+    let endpoint = match codec {
+        None => Endpoint::new(io, policy, handle),
+        Some(codec) => Endpoint::compressed(io, policy, handle, *codec),
+    };
     let mut drive = Drive { endpoint, session, ahead: None, own_cause: None };
     while let Some(message) = drive.next().await {
         // Called within: a handler may panic before it has made its future.

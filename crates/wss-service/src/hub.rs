@@ -42,7 +42,8 @@ pub struct Delivery {
 }
 
 impl Hub {
-    /// Queues a message for all who are meant. The frame is made once, and its bytes are shared. Those whose outbox is full
+    /// Queues a message for all who are meant. The frame is made once, and compressed once at most
+    /// ([`Compression`](crate::Compression)), and its bytes are shared. Those whose outbox is full
     /// are waited for at the end, if [`SlowClient::Wait`](crate::SlowClient::Wait) holds: use [`Self::try_send_to`] if the
     /// slowest client must not hold up the sender.
     ///
@@ -54,7 +55,7 @@ impl Hub {
         let message = message.into();
         #[cfg(feature = "cluster")]
         let published = self.publish(to, &message);
-        let frame = message.into_frame();
+        let frame = message.into_frame().compressed_once();
         let mut delivery = Delivery::default();
         let full = self.offer(to, &frame, &mut delivery);
         // All at once: none of them is to wait for another one.
@@ -85,7 +86,7 @@ impl Hub {
     /// To sessions of this process alone, without waiting.
     pub(crate) fn deliver_here(&self, to: To<'_>, message: Message) -> Delivery {
         let mut delivery = Delivery::default();
-        delivery.missed += self.offer(to, &message.into_frame(), &mut delivery).len();
+        delivery.missed += self.offer(to, &message.into_frame().compressed_once(), &mut delivery).len();
         delivery
     }
 

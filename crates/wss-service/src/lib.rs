@@ -24,7 +24,7 @@
 //! - [`Session`]: one client. Any task may send to it, close it, put it into groups, and attach values to it.
 //! - [`Hub`]: all sessions. It sends to one, to a user's, to a group's, to all, and knows who is online.
 //! - [`Certificates`]: from a directory, from files, with certificates of clients, and how they are read again.
-//! - [`Settings`]: limits and times.
+//! - [`Settings`]: limits and times. [`Compression`]: whether and how messages are compressed.
 //!
 //! Beside the sessions, on the same port, an axum application or any other service answers all other requests
 //! ([`Service::otherwise`], [`Service::otherwise_fn`]). A program that accepts connections itself, for instance with
@@ -60,10 +60,6 @@
 //! NATS that is there already: `Service::cluster` says which. Its documentation has what holds then, and how a program in any
 //! language publishes to a group.
 //!
-//! # What is not there yet
-//!
-//! Compression (permessage-deflate).
-//!
 //! # Versions
 //!
 //! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread, or a runtime for each core
@@ -82,6 +78,7 @@ mod client;
 mod closed;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod compression;
 mod connection;
 mod drain;
 mod drive;
@@ -122,6 +119,7 @@ pub use self::client::Tls;
 pub use self::closed::{BadCloseCode, Cause, CloseCode, Closed, Party};
 #[cfg(feature = "cluster")]
 pub use self::cluster::{Cluster, ClusterState, ClusterUrlError};
+pub use self::compression::Compression;
 pub use self::handler::{Closures, Handler, HandlerError, IntoHandled};
 pub use self::hub::{Delivery, Hub, To};
 pub use self::message::{Message, Text};

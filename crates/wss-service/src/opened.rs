@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use frame_core::deflate::Codec;
 use frame_core::relay::ClientStream;
 use tokio::time::timeout;
 
@@ -50,18 +51,26 @@ pub(crate) struct Opened<H> {
     entered: Entered,
     shared: Arc<Shared<H>>,
     _connection: Connection,
+    /// What speaks permessage-deflate, if that was agreed upon.
+    codec: Option<Box<Codec>>,
     begun: Instant,
 }
 
 impl<H: Handler> Opened<H> {
-    pub(crate) fn new(entered: Entered, shared: Arc<Shared<H>>, connection: Connection) -> Self {
-        Self { entered, shared, _connection: connection, begun: Instant::now() }
+    pub(crate) fn new(
+        entered: Entered,
+        shared: Arc<Shared<H>>,
+        connection: Connection,
+        codec: Option<Box<Codec>>,
+    ) -> Self {
+        Self { entered, shared, _connection: connection, codec, begun: Instant::now() }
     }
 
     /// Runs it over the stream behind the answer.
-    pub(crate) async fn run<S: ClientStream>(self, io: S) {
+    pub(crate) async fn run<S: ClientStream>(mut self, io: S) {
+        let codec = self.codec.take();
         let Shared { handler, settings, end, .. } = &*self.shared;
-        let running = drive::run(io, self.entered.session(), handler, settings.policy());
+        let running = drive::run(io, self.entered.session(), handler, settings.policy(), codec);
         let ran = tokio::select! {
             biased;
             ran = running => Some(ran),

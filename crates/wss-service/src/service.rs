@@ -24,6 +24,7 @@ use crate::certificates::Certificates;
 use crate::closed::Closed;
 #[cfg(feature = "cluster")]
 use crate::cluster::{Cluster, Unconnected};
+use crate::compression::{Compressing, Compression};
 use crate::connection::{Door, SILENT_MAX, accept};
 use crate::drain::drain;
 use crate::handler::{Closures, Handler, IntoHandled};
@@ -237,6 +238,15 @@ impl<H: Handler> Service<H> {
     #[must_use]
     pub fn subprotocols<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
         self.rules.subprotocols = protocols.into_iter().map(ToOwned::to_owned).collect();
+        self
+    }
+
+    /// Messages are compressed, with clients that offer it (permessage-deflate, RFC 7692); see [`Compression`]. Without this call
+    /// they are not: it takes processor time for each message, and where secrets stand beside what an attacker can choose,
+    /// lengths tell about them.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.rules.compression = Some(Compressing::new(compression));
         self
     }
 

@@ -15,6 +15,7 @@ use crate::body::{AnswerBody, RequestBody};
 use crate::certificates::Certificates;
 #[cfg(feature = "cluster")]
 use crate::cluster::RunningCluster;
+use crate::compression::Compressing;
 use crate::hub::Hub;
 use crate::settings::Settings;
 
@@ -60,6 +61,8 @@ pub(crate) struct Rules {
     pub(crate) trusted: Vec<IpNet>,
     /// Balancers whose connections begin with a header of the PROXY protocol.
     pub(crate) balancers: Vec<IpNet>,
+    /// permessage-deflate; `None`: it is not spoken.
+    pub(crate) compression: Option<Compressing>,
     /// `None`: there is nothing beside the WebSockets.
     pub(crate) otherwise: Option<Box<Otherwise>>,
 }

@@ -28,6 +28,8 @@ use wss_service::{
 mod attached;
 #[path = "service/beside.rs"]
 mod beside;
+#[path = "service/compression.rs"]
+mod compression;
 #[path = "service/end.rs"]
 mod end;
 #[path = "service/groups.rs"]

@@ -37,6 +37,9 @@ impl<S: ClientStream> Endpoint<S> {
 
     #[cold]
     fn can_freeze(&self, mode: FreezeMode, is_between_writes: bool) -> bool {
+        if self.compressed.is_some() {
+            return false;
+        }
         match mode {
             FreezeMode::BetweenWrites => {
                 is_between_writes && self.outbox.is_empty() && self.unanswered.is_none()
@@ -67,7 +70,8 @@ impl<S: ClientStream> Endpoint<S> {
             sent: _,             // with what was taken since
             read_since_yield: _, // of this thread
             unanswered,
-            held: _, // counted again there
+            compressed: _, // it hasn't got it: see can_freeze
+            held: _,       // counted again there
         } = self;
         let has_moved = moved != counted;
         let supervisor = supervisor.freeze();
@@ -120,6 +124,7 @@ impl<S: ClientStream> Endpoint<S> {
             sent,
             read_since_yield: 0,
             unanswered,
+            compressed: None,
             held: Claim::default(),
         }
     }

@@ -9,7 +9,9 @@
 
 mod assembly;
 pub mod bridge;
+mod compressed;
 mod frozen;
+mod inflate;
 mod outbox;
 mod shared_frame;
 
@@ -26,6 +28,7 @@ use tokio::time::Instant;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Message, MessageKind};
+use self::compressed::Compressed;
 use self::outbox::Outbox;
 pub use self::shared_frame::SharedFrame;
 use crate::client::ClientStream;
@@ -76,12 +79,14 @@ pub struct Endpoint<S> {
     read_since_yield: usize,
     /// The last ping that came while the outbox was full (RFC 6455 §5.5.3: it is enough to answer that one).
     unanswered: Option<BytesMut>,
+    /// Where permessage-deflate was agreed upon. In a box, since most sessions have none.
+    compressed: Option<Box<Compressed>>,
     /// Of the message in progress, and of what is queued.
     held: Claim,
 }
 
 // Every idle session with an endpoint has one.
-const _: () = assert!(size_of::<Endpoint<()>>() <= 680);
+const _: () = assert!(size_of::<Endpoint<()>>() <= 688);
 
 /// An endpoint that was taken apart. It goes on with [`Endpoint::thaw`].
 #[derive(Debug)]
@@ -103,7 +108,7 @@ pub struct EndpointState {
 
 impl<S: ClientStream> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
-    /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated.
+    /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated. See [`Self::compressed`].
     pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
         Self {
             io,
@@ -121,6 +126,7 @@ impl<S: ClientStream> Endpoint<S> {
             sent: Traffic::default(),
             read_since_yield: 0,
             unanswered: None,
+            compressed: None,
             held: Claim::default(),
         }
     }
@@ -242,7 +248,11 @@ impl<S: ClientStream> Endpoint<S> {
             OpCode::Ping | OpCode::Pong | OpCode::Close => return self.on_control(frame).map(|()| None),
         };
         self.count_received(&frame);
-        self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
+        let payload = match self.compressed.is_some() {
+            true => self.inflated(frame.fin, frame.payload)?,
+            false => frame.payload,
+        };
+        self.assembly.push(first, frame.fin, payload).map_err(violation)
     }
 
     /// Counts a data frame.
@@ -329,7 +339,9 @@ impl<S: ClientStream> Endpoint<S> {
             self.counted = self.moved;
             self.supervisor.on_message(now);
         }
-        let held = self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside;
+        let inflating = self.compressed.as_ref().map_or(0, |compressed| compressed.memory());
+        let held =
+            self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside + inflating;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         self.handle.on_stall(held > 0, moved || self.outbox.progress);
@@ -398,6 +410,16 @@ impl<S: ClientStream> Endpoint<S> {
     /// Queues a frame, which is written when the endpoint is polled next. Without [`Self::has_room`] it is taken all the
     /// same, and memory grows.
     pub fn queue_frame(&mut self, frame: &SharedFrame) {
+        match &mut self.compressed {
+            Some(compressed) if frame.is_data() => {
+                let deflated = compressed.deflated(frame);
+                self.push_frame(deflated.as_ref().unwrap_or(frame));
+            }
+            _ => self.push_frame(frame),
+        }
+    }
+
+    fn push_frame(&mut self, frame: &SharedFrame) {
         if frame.is_data() {
             self.sent.messages += u64::from(frame.ends_message());
             self.sent.payload_bytes += frame.payload().len() as u64;
@@ -421,6 +443,9 @@ impl<S: ClientStream> Endpoint<S> {
     }
 
     fn queue(&mut self, message: Message) {
+        if self.compressed.is_some() {
+            return self.queue_frame(&SharedFrame::message(message.kind, message.payload.freeze()));
+        }
         let len = message.payload.len() as u64;
         self.sent.messages += 1;
         self.sent.payload_bytes += len;

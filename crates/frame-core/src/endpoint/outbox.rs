@@ -8,9 +8,9 @@ use bytes::{Bytes, BytesMut};
 use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::io::AsyncWrite;
 
-use super::shared_frame::{SharedFrame, frame_head};
+use super::shared_frame::SharedFrame;
 use crate::close::Close;
-use crate::head::OpCode;
+use crate::head::{OpCode, frame_head};
 
 /// Queued bytes above which [`Endpoint::send`](super::Endpoint::send) waits for the client to take some.
 pub(super) const OUTBOX_LEN: usize = 64 * 1024;
@@ -52,7 +52,7 @@ impl Outbox {
 
     /// The caller waits while the outbox is full; only short control frames may come on top.
     pub(super) fn push(&mut self, opcode: OpCode, payload: BytesMut) {
-        let (head, head_len) = frame_head(true, opcode, &payload);
+        let (head, head_len) = frame_head(true, opcode, None, &payload);
         if payload.len() <= COPY_MAX {
             self.append(&head[..head_len], &payload);
         } else {

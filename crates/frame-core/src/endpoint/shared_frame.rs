@@ -1,13 +1,15 @@
 //! A frame that is made once, for however many clients it is sent to. Pure.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
-use fastwebsockets::Payload;
 
 use super::assembly::MessageKind;
-use crate::head::OpCode;
+use crate::deflate::{WINDOW_BITS_MIN, WINDOW_SIZES, deflate_alone};
+use crate::head::{HEAD_ROOM, OpCode, RSV1, frame_head};
 
-/// What a head may need (the library asks for so much).
-const HEAD_ROOM: usize = 16;
+/// By the size of the window: the payload as it is compressed, `None` if it is better sent as it is.
+type Deflated = [OnceLock<Option<Bytes>>; WINDOW_SIZES];
 
 /// A frame of a server's, as it goes on the wire. Cheap to clone: the payload is shared.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct SharedFrame {
     is_data: bool,
     fin: bool,
     payload: Bytes,
+    /// Made once for all that have it without a context.
+    deflated: Option<Arc<Deflated>>,
 }
 
 impl SharedFrame {
@@ -41,9 +45,44 @@ impl SharedFrame {
     }
 
     fn data(fin: bool, opcode: OpCode, payload: Bytes) -> Self {
-        let (head, head_len) = frame_head(fin, opcode, &payload);
+        let (head, head_len) = frame_head(fin, opcode, None, &payload);
         let head_len = u8::try_from(head_len).unwrap_or(u8::MAX); // HEAD_ROOM at most
-        Self { head, head_len, is_data: true, fin, payload }
+        Self { head, head_len, is_data: true, fin, payload, deflated: None }
+    }
+
+    /// The same, for many clients: where no context is kept (RFC 7692 §7.1.1), it is compressed once for all of them.
+    #[must_use]
+    pub fn compressed_once(self) -> Self {
+        Self { deflated: Some(Arc::default()), ..self }
+    }
+
+    /// The payload, compressed without a context; `None`: it is better sent as it is, or not for many.
+    pub(super) fn deflated(&self, window_bits: u8) -> Option<Option<Bytes>> {
+        let slot = self.deflated.as_ref()?.get(usize::from(window_bits.checked_sub(WINDOW_BITS_MIN)?))?;
+        let deflate = || {
+            let mut out = Vec::new();
+            deflate_alone(window_bits, &self.payload, &mut out).then(|| out.into())
+        };
+        Some(slot.get_or_init(deflate).clone())
+    }
+
+    /// It is a whole message.
+    pub(super) fn is_message(&self) -> bool {
+        self.is_data && self.fin && !self.continues()
+    }
+
+    /// It continues a message.
+    pub(super) fn continues(&self) -> bool {
+        self.head[0] & 0x0F == OpCode::Continuation.nibble()
+    }
+
+    /// The same frame with another payload, which is compressed.
+    pub(super) fn with_deflated(&self, payload: Bytes) -> Self {
+        let (mut head, head_len) = frame_head(self.fin, OpCode::Continuation, None, &payload);
+        // RFC 7692 §6.1: RSV1 stands in the first frame of a message alone.
+        head[0] = if self.continues() { self.head[0] } else { self.head[0] | RSV1 };
+        let head_len = u8::try_from(head_len).unwrap_or(u8::MAX);
+        Self { head, head_len, payload, deflated: None, ..*self }
     }
 
     /// Bytes on the wire, with the head.
@@ -68,24 +107,5 @@ impl SharedFrame {
 
     pub(super) fn payload(&self) -> &Bytes {
         &self.payload
-    }
-}
-
-/// A server's head for this payload, and how long the head is.
-pub(super) fn frame_head(fin: bool, opcode: OpCode, payload: &[u8]) -> ([u8; HEAD_ROOM], usize) {
-    let mut head = [0; HEAD_ROOM];
-    let payload = Payload::Borrowed(payload); // for its length alone
-    let len = fastwebsockets::Frame::new(fin, wire_opcode(opcode), None, payload).fmt_head(&mut head);
-    (head, len)
-}
-
-fn wire_opcode(opcode: OpCode) -> fastwebsockets::OpCode {
-    match opcode {
-        OpCode::Continuation => fastwebsockets::OpCode::Continuation,
-        OpCode::Text => fastwebsockets::OpCode::Text,
-        OpCode::Binary => fastwebsockets::OpCode::Binary,
-        OpCode::Close => fastwebsockets::OpCode::Close,
-        OpCode::Ping => fastwebsockets::OpCode::Ping,
-        OpCode::Pong => fastwebsockets::OpCode::Pong,
     }
 }

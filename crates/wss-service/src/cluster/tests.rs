@@ -242,7 +242,8 @@ impl Process {
         let running = session.clone();
         tokio::spawn(async move {
             let policy = Settings { ping_interval: None, ..Settings::default() }.policy();
-            drive::run(Client::<DuplexStream>(near), &running, &Arc::new(Closures::default()), policy).await
+            drive::run(Client::<DuplexStream>(near), &running, &Arc::new(Closures::default()), policy, None)
+                .await
         });
         let _ = self.hub.settle().await;
         (session, WebSocket { io: Box::new(far), client: true })

@@ -85,7 +85,7 @@ fn scene(room: usize, settings: &Settings) -> Scene {
     let (session, handler) = (session(settings), Arc::<Obedient>::default());
     let running = {
         let (session, handler, policy) = (session.clone(), handler.clone(), settings.policy());
-        tokio::spawn(async move { run(Client(near), &session, &handler, policy).await })
+        tokio::spawn(async move { run(Client(near), &session, &handler, policy, None).await })
     };
     Scene { client: WebSocket { io: Box::new(far), client: true }, session, handler, running }
 }
