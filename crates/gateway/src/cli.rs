@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::import::Origin;
 use crate::ops::control::tap::TapRequest;
 use crate::ops::control::tap::watch::TapOptions;
 use crate::quick::{Authority, Backend, Listen, Order, Service, public_host};
@@ -17,6 +18,12 @@ Examples:
   wssgate proxy ./app.sock --listen 9443      a Unix socket, at https://localhost:9443/
   wssgate proxy 8282 --host chat.domain.com   in production, with a certificate that renews itself
   wssgate proxy 8282 --write wssgate.toml     the same, with a configuration file to go on from";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  wssgate import nginx                              /etc/nginx/nginx.conf, and what it includes
+  wssgate import nginx sites-enabled/chat.conf      one site
+  wssgate import nginx --write wssgate.toml         into a file, to run `wssgate check wssgate.toml` on";
 
 const TAP_EXAMPLES: &str = "\
 Examples:
@@ -128,6 +135,20 @@ pub enum CliCommand {
         #[arg(long, short = 'H', value_name = "FIELD", requires = "request")]
         header: Vec<String>,
     },
+    /// Print the configuration of another server as one for this gateway
+    ///
+    /// Each of its directives becomes a key, or a comment that says with file and line what the gateway does in its place, or
+    /// what it means that there is nothing. What needs a look is said on stderr, and so is what `wssgate check` would
+    /// refuse; then the exit code is 1.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import {
+        /// The server
+        #[arg(value_enum)]
+        server: Origin,
+        /// Which file, and where to write
+        #[command(flatten)]
+        import_args: ImportArgs,
+    },
     /// Have this machine's browsers and programs trust the development certificate
     ///
     /// It makes an authority for names of this machine alone (localhost and its addresses), signs the development
@@ -233,6 +254,20 @@ pub struct ControlArgs {
     /// Print the answer as JSON, one object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is imported.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Its configuration file [default: where Debian has it]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where relative names of served files begin, such as those in `root` [default: the directory of FILE]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub prefix: Option<PathBuf>,
+    /// Write the configuration to this file, which must not be there yet
+    #[arg(long, short, value_name = "FILE")]
+    pub write: Option<PathBuf>,
 }
 
 /// Which sessions are tapped, and what is shown of them.

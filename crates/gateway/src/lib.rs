@@ -10,6 +10,7 @@ pub mod config;
 mod context;
 mod doctor;
 mod edge;
+mod import;
 pub mod lifecycle;
 mod net;
 mod ops;
@@ -32,9 +33,10 @@ pub use self::lifecycle::Gateway;
 pub mod command {
     pub use crate::check::{choice, tables};
     pub use crate::cli::{
-        AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, completions, write_manual,
+        AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, ImportArgs, completions, write_manual,
     };
     pub use crate::doctor::{Diagnosis, examine};
+    pub use crate::import::{Counts, Imported, Origin, import};
     pub use crate::ops::control;
     pub use crate::quick::{Authority, Backend, Listen, Order, Quick, Service};
     pub use crate::telemetry::log;

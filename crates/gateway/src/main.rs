@@ -11,8 +11,8 @@ use clap::{CommandFactory, Parser};
 use gateway::command::control::protocol::Request;
 use gateway::command::log::Format;
 use gateway::command::{
-    AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, Order, Quick, choice, completions, control,
-    examine, log, tables, write_manual,
+    AcmeCommand, AnyCommand, Arguments, CliCommand, ControlArgs, ImportArgs, Order, Origin, Quick, choice,
+    completions, control, examine, import, log, tables, write_manual,
 };
 use gateway::config;
 use gateway::lifecycle::{self, ConfigSource, Ending, LaunchContext, Signals};
@@ -99,6 +99,7 @@ async fn run_command(command: CliCommand, config: Option<PathBuf>) -> anyhow::Re
         CliCommand::Check { file, request, header } => {
             return check(file.or(config), request.as_deref(), &header).await;
         }
+        CliCommand::Import { server, import_args } => return import_from(server, import_args).await,
         CliCommand::Trust { remove } => {
             let report = tokio::task::spawn_blocking(move || {
                 if remove { gateway::command::distrust() } else { gateway::command::trust() }
@@ -202,6 +203,22 @@ async fn try_acme(config: Option<PathBuf>, names: &[String]) -> anyhow::Result<E
     };
     let are_all_issued = lifecycle::try_acme(&config, names, say).await;
     Ok(if are_all_issued { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fails, if `wssgate check` would refuse what is made.
+async fn import_from(server: Origin, import_args: ImportArgs) -> anyhow::Result<ExitCode> {
+    let ImportArgs { file, prefix, write } = import_args;
+    let file = file.unwrap_or_else(|| server.usual_file().to_owned());
+    let made = tokio::task::spawn_blocking(move || {
+        let made = import(server, &file, prefix.as_deref())?;
+        write.map(|file| made.write(&file)).transpose().map(|written| (made, written.is_some()))
+    });
+    let (made, is_written) = made.await??;
+    if !is_written {
+        std::io::stdout().write_all(made.toml.as_bytes()).context("stdout")?;
+    }
+    std::io::stderr().write_all(made.report().as_bytes()).context("stderr")?;
+    Ok(if made.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Fails, if no route takes the `request`.

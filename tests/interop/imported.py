@@ -1,0 +1,298 @@
+"""nginx by its file, and the gateway by what `wssgate import` makes of the file: both are asked the same, and answer alike.
+
+Where they don't, DIFFERENCES says so and why; a difference that is not there any more fails, too.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import shutil
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from processes import HERE, PATIENCE, Failure, environment, output, running, same, workplace
+
+FIXTURES = HERE.parent / "import"
+ALICE = {"Authorization": "Basic YWxpY2U6c2VjcmV0"}
+FILES = {
+    "www/index.html": "<p>the page</p>",
+    "www/style.css": "body {}",
+    "assets/logo.txt": "a logo",
+    "htpasswd": "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n",
+}
+# RFC 6455 §1.3
+KEY, GUID = "dGhlIHNhbXBsZSBub25jZQ==", "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": KEY}
+# A text frame with `hi`, with the mask 0 and without one.
+HELLO, ECHO = b"\x81\x82\0\0\0\0hi", b"\x81\x02hi"
+FIELDS = ["location", "x-frame-options", "x-app", "x-powered-by", "cache-control", "www-authenticate", "retry-after"]
+
+
+@dataclass
+class Ask:
+    """One request."""
+
+    url: str
+    method: str = "GET"
+    fields: dict = None
+    body: bytes = b""
+
+
+@dataclass
+class Told:
+    """What came of it, as far as it matters."""
+
+    status: int
+    fields: dict
+    # None: the text of an error, which is each server's own.
+    body: bytes | None
+
+
+@asynccontextmanager
+async def application():
+    """A server that says what it was asked, and echoes WebSockets."""
+
+    async def answer(reader, writer):
+        try:
+            while head := await read_head(reader):
+                line, fields = head
+                method, path, _ = line.split(" ")
+                await reader.readexactly(int(fields.get("content-length", 0)))
+                if fields.get("upgrade") == "websocket":
+                    digest = hashlib.sha1((fields["sec-websocket-key"] + GUID).encode()).digest()
+                    accept = base64.b64encode(digest).decode()
+                    writer.write(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                                 f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+                    frame = await reader.readexactly(len(HELLO))
+                    text = bytes(byte ^ frame[2 + i % 4] for i, byte in enumerate(frame[6:]))
+                    writer.write(ECHO[:2] + text)
+                    await writer.drain()
+                    await reader.read()
+                    return
+                seen = {name: fields.get(name) for name in ("host", "x-env")}
+                body = json.dumps({"method": method, "path": path, **seen}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Powered-By: tests\r\n"
+                             b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+
+
+async def read_head(reader):
+    """The first line and the fields, their names in small letters; None at the end."""
+    try:
+        text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    line, *fields = text.strip().split("\r\n")
+    pairs = [field.split(":", 1) for field in fields]
+    return line, {name.lower(): value.strip() for name, value in pairs}
+
+
+async def ask(address, request):
+    """Asks the server at this address."""
+    url = urlsplit(request.url)
+    target = url.path + (f"?{url.query}" if url.query else "")
+    fields = {"Host": url.netloc, "Connection": "close", **(request.fields or {})}
+    if request.body:
+        fields["Content-Length"] = str(len(request.body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            writer.write(f"{request.method} {target} HTTP/1.1\r\n{head}\r\n".encode() + request.body)
+            line, answered = await read_head(reader)
+            status = int(line.split(" ")[1])
+            if status == 101:
+                writer.write(HELLO)
+                body = await reader.readexactly(len(ECHO))
+            else:
+                body = await read_body(reader, answered, request.method != "HEAD")
+    finally:
+        writer.close()
+    if "location" in answered:
+        # Whole or not, with the port of the server or without.
+        whole = urlsplit(urljoin(request.url, answered["location"]))
+        answered["location"] = whole._replace(netloc=whole.hostname).geturl()
+    told = {name: answered[name] for name in FIELDS if name in answered}
+    # Texts of redirects and errors are each server's own, and charset is.
+    if status < 300:
+        told["content-type"] = answered.get("content-type", "").split(";")[0]
+    is_own_text = status >= 300 and b"nothing" not in body
+    return Told(status, told, None if is_own_text else body)
+
+
+async def read_body(reader, fields, has_body):
+    if "content-length" in fields:
+        return await reader.readexactly(int(fields["content-length"])) if has_body else b""
+    rest = await reader.read()
+    if fields.get("transfer-encoding") != "chunked":
+        return rest
+    body = b""
+    while rest:
+        length, rest = rest.split(b"\r\n", 1)
+        count = int(length, 16)
+        body, rest = body + rest[:count], rest[count + 2:] if count else b""
+    return body
+
+
+def place(directory, name, words):
+    """The files of a fixture, with words in place of others."""
+    shutil.copytree(FIXTURES / name, directory)
+    for file in directory.rglob("*"):
+        if file.is_file():
+            text = file.read_text()
+            for word, value in words.items():
+                text = text.replace(word, value)
+            file.write_text(text)
+
+
+def write_site(home):
+    for name, text in FILES.items():
+        file = home / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+
+
+@asynccontextmanager
+async def imported(server, file):
+    """The gateway, by what it makes of a file."""
+    toml = file.with_name("wssgate.toml")
+    await output(os.environ["WSSGATE"], "import", server, file, "--write", toml)
+    async with running(os.environ["WSSGATE"], "--config", toml, "--log-format", "json") as child:
+        await child.line(message="ready")
+        address, _, port = (await child.line(message="listening"))["address"].rpartition(":")
+        yield address, int(port)
+
+
+async def compare(theirs, ours, requests, differences):
+    """Asks both; `differences` has, by the request, what is told of each, and why."""
+    left = dict(differences)
+    for request in requests:
+        shown = f"{request.method} {request.url}"
+        told, found = await ask(theirs, request), await ask(ours, request)
+        known = left.pop(shown, None)
+        if known is None:
+            same(shown, found, told)
+        else:
+            expect_theirs, expect_ours, _why = known
+            same(f"{shown}, by the other server", summary(told, expect_theirs), expect_theirs)
+            same(f"{shown}, by the gateway", summary(found, expect_ours), expect_ours)
+            if expect_theirs == expect_ours:
+                raise Failure(f"{shown}: this is no difference")
+    same("differences of requests that nobody has made", left, {})
+
+
+def summary(told, expected):
+    """As much of it as is expected."""
+    of = {"status": told.status, **told.fields}
+    if "path" in expected:
+        of["path"] = json.loads(told.body)["path"]
+    return {name: of.get(name) for name in expected}
+
+
+NGINX_REQUESTS = [
+    Ask("http://chat.test/"),
+    Ask("http://other.test/no/such/file"),
+    Ask("http://chat.test/style.css"),
+    Ask("http://chat.test/style.css", "HEAD"),
+    Ask("http://chat.test/index.html", "POST", body=b"x"),
+    Ask("http://chat.test/socket?a=b"),
+    Ask("http://chat.test/socket", "POST", body=b"x" * 100),
+    Ask("http://chat.test/socket", "POST", {"X-Long": "1"}, body=b"x" * 2000),
+    Ask("http://chat.test/socket/ws", fields=UPGRADE),
+    Ask("http://chat.test/socketeer"),
+    Ask("http://chat.test/app"),
+    Ask("http://chat.test/app/"),
+    Ask("http://chat.test/app/a/b?c=d%20e"),
+    Ask("http://chat.test/app/a%2Fb"),
+    Ask("http://chat.test/app/ws", fields=UPGRADE),
+    Ask("http://chat.test/version"),
+    Ask("http://chat.test/version/"),
+    Ask("http://chat.test/old/x?y=z"),
+    Ask("http://chat.test/static/logo.txt"),
+    Ask("http://chat.test/static/none.txt"),
+    Ask("http://chat.test/static"),
+    Ask("http://chat.test/private/x"),
+    Ask("http://chat.test/private/x", "PUT", ALICE),
+    Ask("http://chat.test/nobody/x"),
+    Ask("http://chat.test//version"),
+    Ask("http://files.test/"),
+    Ask("http://files.test/style.css"),
+    Ask("http://files.test/STYLE.CSS"),
+    Ask("http://files.test/none.js"),
+    Ask("http://a.files.test/.env"),
+    Ask("http://files.test/moved/a/b?c"),
+    Ask("http://files.test/api/v1/x"),
+    Ask("http://files.test/api/v1/x.css"),
+    Ask("http://a.b.files.test/style.css"),
+]
+
+NGINX_DIFFERENCES = {
+    "GET http://chat.test/socketeer": (
+        {"content-type": "application/json"},
+        {"content-type": "text/html"},
+        "a path is whole segments here, so this one is for the route of all other paths, whose page is sent",
+    ),
+    "GET http://chat.test/app/a%2Fb": (
+        {"path": "/a/b"},
+        {"path": "/a%2Fb"},
+        "a rewritten path keeps its bytes here; nginx decodes it first",
+    ),
+    "GET http://chat.test/app/ws": (
+        {"status": 200},
+        {"status": 101},
+        "the location says nothing of Upgrade, so nginx asks for a page; WebSockets pass every route with proxy here",
+    ),
+    "GET http://chat.test/static": (
+        {"status": 200, "location": None},
+        {"status": 308, "location": "http://chat.test/static/"},
+        "a path takes itself and what is below it, and the directory is named without its slash",
+    ),
+    "GET http://chat.test/private/x": (
+        {"www-authenticate": 'Basic realm="members"'},
+        {"www-authenticate": 'Basic realm="members", charset="UTF-8"'},
+        "clients are told how to write passwords that are not ASCII (RFC 7617 §2.1)",
+    ),
+    "GET http://chat.test//version": (
+        {"status": 200},
+        {"status": 400},
+        "a path that servers read in two ways is refused; nginx merges its slashes",
+    ),
+    "GET http://a.b.files.test/style.css": (
+        {"x-frame-options": None},
+        {"x-frame-options": "DENY"},
+        "a wildcard is one label here, so the default server's routes take this host",
+    ),
+}
+
+
+async def nginx_and_the_gateway_by_its_file_answer_alike():
+    async with application() as upstream, workplace() as home:
+        home = Path(home)
+        write_site(home)
+        with socket.socket() as listening:
+            # As in pages.py: nginx takes over a socket that listens already.
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(128)
+            listening.setblocking(False)
+            fd, address = listening.fileno(), listening.getsockname()
+            words = {"DIRECTORY": str(home), "UPSTREAM": upstream}
+            place(home / "nginx", "nginx", {**words, "PORT": str(address[1])})
+            place(home / "gateway", "nginx", {**words, "PORT": "0"})
+            command = ["nginx", "-p", home, "-c", home / "nginx/nginx.conf", "-e", "stderr"]
+            async with running(*command, pass_fds=[fd], env=environment(NGINX=f"{fd};")):
+                listening.close()
+                async with imported("nginx", home / "gateway/nginx.conf") as ours:
+                    await compare(address, ours, NGINX_REQUESTS, NGINX_DIFFERENCES)
