@@ -59,7 +59,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
     (
         "crates/upgrade-handler/src",
         &[
-            &["casing", "fields", "flood", "handoff", "key", "queued", "turn"],
+            &["casing", "fields", "flood", "handoff", "key", "queued", "resets", "turn"],
             &["extensions", "hop_by_hop", "origin", "refusal", "tunnel"],
             &["deflate", "request", "upstream"],
             &["named", "response"],

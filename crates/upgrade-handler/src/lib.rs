@@ -13,7 +13,7 @@
 //!   the name is known
 //! - [`Handoff`] (HTTP/1.1), [`Tunnel`] (HTTP/2): the stream that is left when HTTP is done;
 //!   [`Queued`]: what of it has left
-//! - [`turn`], [`flood`]: below HTTP/2, for what h2 writes and reads
+//! - [`turn`], [`flood`]: below HTTP/2, for what h2 writes and reads; [`resets`]: requests that a client gives up
 
 pub mod casing;
 mod deflate;
@@ -28,6 +28,7 @@ pub mod origin;
 mod queued;
 mod refusal;
 mod request;
+pub mod resets;
 mod response;
 mod tunnel;
 pub mod turn;

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use upgrade_handler::Tunnel;
 use upgrade_handler::flood::Counted;
 use upgrade_handler::hop_by_hop::remove_hop_by_hop;
+use upgrade_handler::resets::Resets;
 use upgrade_handler::turn::in_turns;
 
 use crate::answer::{Reply, answer};
@@ -77,6 +79,7 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
         Ok(Err(cause)) => return log::no_connection(peer, &cause),
         Err(_) => return log::no_connection(peer, &"the client sent no HTTP/2 preface in time"),
     };
+    let (mut resets, given_up) = (Resets::new(std::time::Instant::now()), Arc::new(AtomicUsize::new(0)));
     let streams = TaskTracker::new();
     streams.close(); // so that they can be waited for
     let (mut busy, mut ending) = (false, false);
@@ -87,9 +90,15 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
             biased;
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
+                    let more = given_up.swap(0, Ordering::Relaxed);
+                    if more > 0 && resets.are_too_many(more, std::time::Instant::now()) {
+                        h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
+                        log::warning("connection closed: the client resets its requests before they are answered", &peer);
+                        continue;
+                    }
                     busy = true;
                     // On the heap: a task is moved several times before it runs.
-                    let task = Box::pin(serve_stream(shared.clone(), connection.clone(), request, respond));
+                    let task = Box::pin(serve_stream(shared.clone(), connection.clone(), request, respond, given_up.clone()));
                     shared.end.tasks.spawn(streams.track_future(task));
                 }
                 Some(Err(e)) => return log::no_connection(peer, &e),
@@ -127,6 +136,7 @@ async fn serve_stream<H: Handler>(
     connection: Connection,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    given_up: Arc<AtomicUsize>,
 ) {
     let (head, recv) = request.into_parts();
     let is_head = head.method == Method::HEAD;
@@ -137,7 +147,10 @@ async fn serve_stream<H: Handler>(
     };
     let reply = tokio::select! {
         biased;
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+            given_up.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         reply = answer(&shared, &connection, Request::from_parts(head, body)) => reply,
     };
     match (reply, tunnel) {

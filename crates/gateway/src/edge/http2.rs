@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 use upgrade_handler::flood::Counted;
 use upgrade_handler::hop_by_hop::remove_hop_by_hop;
+use upgrade_handler::resets::Resets;
 use upgrade_handler::turn::in_turns;
 use upgrade_handler::{Queued, Tunnel};
 
@@ -60,10 +61,6 @@ const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 /// the connection when this is used up. Half the streams that the window allows may be full of
 /// frames of a few bytes each.
 const SMALL_FRAMES_BUDGET: usize = 16 * 1024 * 1024;
-/// Requests that a client may reset before they are answered: each may have cost a connection to a backend. One
-/// more is forgiven every [`RESET_INTERVAL`].
-const RESETS_MAX: usize = 200;
-const RESET_INTERVAL: Duration = Duration::from_millis(100);
 /// What is queued for a client on one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// One DATA frame of the default size.
@@ -121,7 +118,7 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
     let mut draining = pin!(worker.draining.cancelled());
     let mut retiring = pin!(worker.retiring.cancelled());
     let mut quiet = pin!(sleep(limits.header_timeout));
-    let (mut resets, mut counted) = (0, Instant::now());
+    let mut resets = Resets::new(std::time::Instant::now());
     let (waits, mut idle) = (connection.idle_waits(), None::<IdleWait>);
     loop {
         tokio::select! {
@@ -129,17 +126,8 @@ async fn streams<T: Transport>(connection: &Arc<Connection>, io: Lent<T>, websoc
             accepted = h2.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let given_up = open.take_given_up();
-                    if given_up > 0 {
-                        let earned = counted.elapsed().as_millis() / RESET_INTERVAL.as_millis();
-                        let earned = usize::try_from(earned).unwrap_or(usize::MAX);
-                        if earned > 0 {
-                            counted = Instant::now();
-                        }
-                        resets = usize::saturating_sub(resets, earned) + given_up;
-                    }
-                    if resets > RESETS_MAX {
+                    if given_up > 0 && resets.are_too_many(given_up, std::time::Instant::now()) {
                         h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM); // RFC 9113 §10.5
-                        resets = 0;
                         info!(peer = %PeerName(peer), "connection closed: the client resets its requests before they are answered");
                         continue;
                     }

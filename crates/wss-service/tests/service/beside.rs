@@ -60,3 +60,32 @@ async fn a_predicate_chooses() {
     let io = running.tcp().await;
     WebSocket::connect(io, "a.test", "/", "X-Socket: 1\r\n").await.unwrap().0.echoes("chosen").await;
 }
+
+#[tokio::test]
+async fn a_client_that_resets_its_requests_is_sent_away() {
+    let (note, mut seen) = mpsc::unbounded_channel();
+    let certs = Certs::new(&["a.test"]);
+    let service = bind().certificates(certs.load()).otherwise_fn(move |_| {
+        let _ = note.send(());
+        std::future::pending::<Result<Response<Full<Bytes>>, BoxError>>()
+    });
+    let running = start(service);
+    let mut http2 = running.http2(&Tls::new("a.test", &["h2"])).await;
+    let mut resets = 0;
+    let refused = loop {
+        let request = http2.request(Method::POST, "/");
+        let (response, mut body) = http2.begin(request, false).await;
+        tokio::select! {
+            _ = seen.recv() => {}
+            failed = response => {
+                drop(failed.unwrap_err());
+                break http2.send(http2.request(Method::GET, "/"), true).await.unwrap_err();
+            }
+        }
+        body.send_reset(h2::Reason::CANCEL);
+        resets += 1;
+        assert!(resets < 300);
+    };
+    assert!(resets > 200, "{resets}");
+    assert_eq!(refused.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{refused:?}");
+}
