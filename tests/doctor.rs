@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::dns::Dns;
 use support::gateway::{Setup, config, route};
+use support::http1::ask;
 use support::pki::{Order, Pki};
-use support::soon;
+use support::{soon, until};
 use tokio::process::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -158,6 +159,19 @@ async fn without_a_gateway_the_configuration_and_the_machine_are_looked_at() {
     let text = doctor(setup.path(), "").await.text;
     assert!(text.starts_with("PROBLEM  ") && text.contains("  see: ") && text.contains("  do:  "), "{text}");
     assert!(text.ends_with("need attention\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_that_loses_lines_is_found() {
+    let gateway = setup().start(&config("", &format!("{ECHO}{CONTROL}[log]\naccess = \"/dev/full\"\n")));
+    let request = "GET /nowhere HTTP/1.1\r\nHost: default.test\r\n\r\n";
+    ask(&mut gateway.connect_plain().await, request).await;
+    // The line is written later, by a thread of its own.
+    let found = async || doctor(gateway.path(), "--json").await.of("log");
+    until(async || !found().await.is_empty()).await;
+    let finding = &found().await[0];
+    assert!(finding["what"].as_str().unwrap().starts_with("1 lines of the log are lost"), "{finding}");
+    assert!(finding["do"].as_str().unwrap().contains("look at the disk"), "{finding}");
 }
 
 #[tokio::test]

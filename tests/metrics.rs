@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use support::backend::{Backend, echo};
-use support::gateway::{Gateway, Setup, config, route};
+use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{Answer, ask};
 use support::tls::Tls;
 use support::until;
@@ -145,6 +145,11 @@ async fn messages_are_counted_by_route_and_sender() {
             }
             counts
         };
+        let sized = async |from: &str, what: &str, le: &str| {
+            count(&format!("wssgate_message_size_bytes_{what}{{route=\"{route}\",from=\"{from}\"{le}}}"))
+                .await
+        };
+        assert_eq!(sized("client", "count", "").await, 3, "as they come");
         until(async || counts().await == [3, 15, 3, 15]).await;
         socket.text(&"x".repeat(100)).await;
         socket.expect_text(&"x".repeat(100)).await;
@@ -159,8 +164,35 @@ async fn messages_are_counted_by_route_and_sender() {
                 )
             };
             assert_eq!([count(&bucket("64")).await, count(&bucket("256")).await], [0, 1]);
+            let [small, all] =
+                [sized(from, "bucket", ",le=\"64\"").await, sized(from, "bucket", ",le=\"256\"").await];
+            assert_eq!([small, all], [3, 4]);
         }
     }
+}
+
+/// A session that has come from another process and is silent has its series, at 0.
+#[tokio::test]
+async fn a_route_whose_sessions_came_from_another_process_is_seen_at_once() {
+    let mut gateway = start("workers = 1", ECHO);
+    let mut socket = socket(&gateway, "/echo").await;
+    socket.echoes("hello").await;
+    let pid = gateway.take_over();
+    // Until the old process has ended, it may be the one that answers.
+    until(async || {
+        let page = scrape(gateway.admin(), "").await.text();
+        [
+            "wssgate_messages_total{route=\"/echo\",from=\"client\"}",
+            "wssgate_ping_round_trip_seconds_count{route=\"/echo\"}",
+        ]
+        .iter()
+        .all(|series| page.contains(&format!("\n{series} 0\n")))
+    })
+    .await;
+    send_signal(pid, "TERM");
+    socket.expect_close(1001).await;
+    socket.close(1001).await;
+    gateway.wait_end();
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ use support::{PATIENCE, full_size};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
+#[path = "scale/scraped.rs"]
+mod scraped;
 #[path = "scale/watched.rs"]
 mod watched;
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         trial("clients_that_freeze_are_given_up_and_nobody_else", frozen_clients),
         trial("any_number_of_sessions_is_listed_and_none_notices", listed_sessions),
         trial("any_number_of_sessions_is_watched_and_none_notices", watched::watched_sessions),
+        trial("a_thousand_routes_are_scraped_and_no_message_waits", scraped::scraped_routes),
     ];
     libtest_mimic::run(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, trials).exit_code()
 }

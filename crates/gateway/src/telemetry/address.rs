@@ -25,14 +25,7 @@ pub(super) fn write_address(address: SocketAddr, out: &mut LineBuf) {
 /// An address.
 pub(super) fn write_ip(ip: IpAddr, out: &mut LineBuf) {
     match ip {
-        IpAddr::V4(ip) => {
-            let [first, rest @ ..] = ip.octets();
-            out.octet(first);
-            for octet in rest {
-                out.text(".");
-                out.octet(octet);
-            }
-        }
+        IpAddr::V4(ip) => out.ipv4(ip.octets()),
         ip if ip == UNIX_PEER => out.text(UNIX_PEER_NAME),
         IpAddr::V6(ip) => {
             let _ = write!(out, "{ip}");

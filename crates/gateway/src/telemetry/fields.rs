@@ -49,7 +49,7 @@ pub(super) trait Fields {
     fn number(&mut self, name: &'static Name, value: u64);
 
     /// A string of the gateway's own.
-    #[inline]
+    #[inline(always)]
     fn known(&mut self, name: &'static Name, value: &'static str) {
         debug_assert!(is_verbatim(value));
         self.verbatim(name, |out| out.text(value));
@@ -77,7 +77,7 @@ impl<'a> Pairs<'a, true> {
 }
 
 impl<const IS_JSON: bool> Pairs<'_, IS_JSON> {
-    #[inline]
+    #[inline(always)]
     fn name(&mut self, name: &'static Name) {
         if IS_JSON {
             self.out.text(name.json);
@@ -89,7 +89,7 @@ impl<const IS_JSON: bool> Pairs<'_, IS_JSON> {
     }
 
     /// With the quote before the value.
-    #[inline]
+    #[inline(always)]
     fn quoted_name(&mut self, name: &'static Name) {
         if IS_JSON {
             self.out.text(name.json_quoted);
@@ -109,13 +109,11 @@ impl<const IS_JSON: bool> Pairs<'_, IS_JSON> {
     }
 }
 
-// Names are written where they are named, as constants; hence `inline`. Writing into a `LineBuf` can't fail.
+// A name is written where it is named: only there it is a constant, and no copy whose length has to be looked at.
 impl<const IS_JSON: bool> Fields for Pairs<'_, IS_JSON> {
-    #[inline]
+    #[inline(always)]
     fn string(&mut self, name: &'static Name, value: &str) {
-        self.verbatim(name, |out| {
-            let _ = escape(value, out);
-        });
+        self.verbatim(name, |out| escaped(value, out));
     }
 
     fn shown(&mut self, name: &'static Name, value: &dyn Display) {
@@ -124,14 +122,14 @@ impl<const IS_JSON: bool> Fields for Pairs<'_, IS_JSON> {
         });
     }
 
-    #[inline]
+    #[inline(always)]
     fn verbatim(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
         self.quoted_name(name);
         write(self.out);
         self.out.text("\"");
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&mut self, name: &'static Name, value: &str) {
         if !IS_JSON && is_plain(value) {
             self.bare(name, |out| out.text(value));
@@ -140,7 +138,7 @@ impl<const IS_JSON: bool> Fields for Pairs<'_, IS_JSON> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn bare(&mut self, name: &'static Name, write: impl FnOnce(&mut LineBuf)) {
         if IS_JSON {
             self.verbatim(name, write);
@@ -150,21 +148,25 @@ impl<const IS_JSON: bool> Fields for Pairs<'_, IS_JSON> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn millis(&mut self, name: &'static Name, us: u32) {
         self.name(name);
         self.out.millis(us);
     }
 
-    #[inline]
+    #[inline(always)]
     fn flag(&mut self, name: &'static Name, value: bool) {
         self.name(name);
         self.out.text(if value { "true" } else { "false" });
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, name: &'static Name, value: u64) {
         self.name(name);
         self.out.number(value);
     }
+}
+
+fn escaped(value: &str, out: &mut LineBuf) {
+    let _ = escape(value, out); // writing into a `LineBuf` can't fail
 }

@@ -298,21 +298,21 @@ fn answered(pings: Option<RoundTrips>, out: &mut impl Fields) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn string(out: &mut impl Fields, name: &'static Name, value: Option<&str>) {
     if let Some(value) = value {
         out.string(name, value);
     }
 }
 
-#[inline]
+#[inline(always)]
 fn known(out: &mut impl Fields, name: &'static Name, value: Option<&'static str>) {
     if let Some(value) = value {
         out.known(name, value);
     }
 }
 
-#[inline]
+#[inline(always)]
 fn number(out: &mut impl Fields, name: &'static Name, value: Option<u64>) {
     if let Some(value) = value {
         out.number(name, value);

@@ -33,22 +33,32 @@ impl LineBuf {
         }
     }
 
-    /// A byte's number, as addresses have it.
-    #[inline]
-    pub(super) fn octet(&mut self, octet: u8) {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
-        match octet {
-            100.. => self.ascii(digits),
-            10.. => self.ascii([digits[1], digits[2]]),
-            _ => self.ascii([digits[2]]),
+    /// An address of IPv4.
+    pub(super) fn ipv4(&mut self, octets: [u8; 4]) {
+        let (mut text, mut at) = ([b'.'; 16], 0);
+        for octet in octets {
+            let mut put = |digit: u8| {
+                text[at] = b'0' + digit;
+                at += 1;
+            };
+            if octet >= 100 {
+                put(octet / 100);
+            }
+            if octet >= 10 {
+                put(octet / 10 % 10);
+            }
+            put(octet % 10);
+            at += 1; // a point
         }
+        // A copy whose length is known takes a few moves.
+        self.ascii(text);
+        self.0.truncate(self.0.len() - text.len() + at - 1);
     }
 
     /// Microseconds, as milliseconds: `12.034`
     pub(super) fn millis(&mut self, us: u32) {
         self.number((us / 1000).into());
-        let us = us % 1000;
-        let digits = [us / 100, us / 10 % 10, us % 10].map(|digit| b'0' + digit.to_le_bytes()[0]);
+        let digits = [us / 100, us / 10, us].map(|front| b'0' + (front % 10) as u8);
         self.ascii([b'.', digits[0], digits[1], digits[2]]);
     }
 
@@ -78,6 +88,8 @@ impl fmt::Write for LineBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn written(write: impl FnOnce(&mut LineBuf)) -> String {
@@ -105,7 +117,8 @@ mod tests {
             assert_eq!(written(|out| out.number(number)), number.to_string());
         }
         for octet in 0..=u8::MAX {
-            assert_eq!(written(|out| out.octet(octet)), octet.to_string());
+            let octets = [octet, 255 - octet, octet / 3, 0];
+            assert_eq!(written(|out| out.ipv4(octets)), Ipv4Addr::from(octets).to_string());
         }
     }
 }

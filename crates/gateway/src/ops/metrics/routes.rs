@@ -1,6 +1,6 @@
 //! Routes: their requests and sessions; and TLS handshakes by listener.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use net_io::count::{Count, DurationTotals, Durations, SizeTotals};
@@ -22,7 +22,7 @@ pub(super) fn write(page: &mut Page<'_>, overview: &Overview, live: &HashMap<Rou
     }
     routes.entry("").or_default().extend(overview.counts.iter().map(|worker| &worker.unrouted));
     sessions(page, overview, &routes, live)?;
-    messages(page, &routes)?;
+    messages(page, &routes, live)?;
     requests(page, &routes)?;
     let mut listeners: BTreeMap<&str, Vec<&ListenerCounts>> = BTreeMap::new();
     for state in site.listener_states().filter(|state| state.acceptor.is_some()) {
@@ -88,11 +88,16 @@ fn sessions(
 }
 
 /// What sessions have carried. Live ones tell it every ten seconds, and at their end.
-fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
-    let has_sessions = |(_, counts): &(&&str, &Vec<&RouteCounts>)| {
-        // Those that have come from another process were opened there.
-        let carried = |one: &RouteCounts| one.carried.iter().any(|way| way.payload_bytes.get() > 0);
-        sum(counts, |one| &one.opened) > 0 || counts.iter().any(|one| carried(one))
+fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>, live: &HashMap<RouteId, usize>) -> fmt::Result {
+    let live: BTreeSet<&str> = live.keys().map(RouteId::as_str).collect();
+    // Those that have come from another process were opened there, and may go on to a third one.
+    let had_sessions = |one: &RouteCounts| {
+        one.opened.get() > 0
+            || one.closed.iter().any(|cause| cause.get() > 0)
+            || one.carried.iter().any(|way| way.payload_bytes.get() > 0)
+    };
+    let has_sessions = |(route, counts): &(&&str, &Vec<&RouteCounts>)| {
+        live.contains(**route) || counts.iter().any(|one| had_sessions(one))
     };
     let senders = || {
         routes.iter().filter(has_sessions).flat_map(|(route, counts)| {
@@ -116,6 +121,15 @@ fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
     )?;
     for (labels, counts, at) in senders() {
         bytes.sample(&labels, sum(counts, |one| &one.carried[at].payload_bytes))?;
+    }
+    let mut sizes = page.histogram(
+        "wssgate_message_size_bytes",
+        "Payload bytes of each message as it is on the wire, by route and sender",
+    )?;
+    for (labels, counts, at) in senders() {
+        let mut totals = SizeTotals::default();
+        counts.iter().for_each(|one| totals.add(&one.carried[at].sizes));
+        sizes.sizes(&labels, &totals)?;
     }
     let mut largest = page.histogram(
         "wssgate_session_largest_message_bytes",
