@@ -99,7 +99,7 @@ impl Book {
         self.say(section, directive, Outcome::Commented, meaning);
     }
 
-    /// For whoever imports, on its way beside the file.
+    /// A line for the person who imports, beside the file.
     pub(super) fn remark(&mut self, directive: &Directive, what: &str) {
         let remark = Remark { at: directive.at.clone(), what: format!("{}: {what}", directive.shown()) };
         if !self.remarks.contains(&remark) {

@@ -187,7 +187,11 @@ fn asked(context: &mut Context<'_>, here: &Here<'_, '_>, route: &mut Section) {
         return context.book.misses(route, ask, what);
     };
     let scheme = if passed.is_tls { "https" } else { "http" };
-    let authority = context.upstreams.first_server(&passed.authority).unwrap_or(passed.authority);
+    let (mut servers, _) = context.upstreams.servers(&passed.authority).unwrap_or_default();
+    if servers.len() > 1 {
+        context.book.remark(ask, "access.forward.url names one server: it is the first of the upstream's");
+    }
+    let authority = if servers.is_empty() { passed.authority } else { servers.swap_remove(0) };
     let url = format!("{scheme}://{authority}{}", passed.path.as_deref().unwrap_or(path));
     context.book.mark(directive, Outcome::Key);
     let how = "the server gets X-Forwarded-Method, -Uri, -Host, -Proto and -For in place of fields of nginx's, and each \

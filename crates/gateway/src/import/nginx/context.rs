@@ -106,9 +106,11 @@ impl<'a> Upstreams<'a> {
         self.all.iter().filter(is_unused).copied().collect()
     }
 
-    /// The address of the first server of an upstream.
-    pub(super) fn first_server(&self, name: &str) -> Option<String> {
-        let server = self.find(name)?.inside().iter().find(|directive| directive.name == "server")?;
-        Some(server.arg(0).to_owned())
+    /// The addresses of an upstream's servers, and whether it says more than these.
+    pub(super) fn servers(&self, name: &str) -> Option<(Vec<String>, bool)> {
+        let inside = self.find(name)?.inside();
+        let servers = inside.iter().filter(|directive| directive.name == "server");
+        let says_more = inside.iter().any(|directive| directive.name != "server" || directive.args.len() > 1);
+        Some((servers.map(|server| server.arg(0).to_owned()).collect(), says_more))
     }
 }

@@ -230,11 +230,16 @@ pub(super) fn fastcgi<'a>(
         return;
     };
     // An upstream's servers have no scheme there.
-    let servers = match context.upstreams.first_server(&server) {
-        Some(first) => first,
-        None => server,
-    };
-    context.book.key(route, pass, "fastcgi.server", servers);
+    let (mut servers, says_more) = context.upstreams.servers(&server).unwrap_or((vec![server], false));
+    if says_more {
+        let what = "of its upstream the addresses are taken: weights, limits and the like are not";
+        context.book.remark(pass, what);
+        route.comment(format!("{}: {}: {what}", pass.at, pass.shown()));
+    }
+    match servers.len() {
+        1 => context.book.key(route, pass, "fastcgi.server", servers.remove(0)),
+        _ => context.book.key(route, pass, "fastcgi.server", servers),
+    }
     if files.is_none() {
         match scope
             .find("root")

@@ -335,6 +335,12 @@ fn files_are_those_of_root_and_alias() {
             "path_regex = '.*\\.php'\nfastcgi.server = \"unix:/run/php.sock\"\nfastcgi.root = \"/var/www\"",
         ],
     );
+    let (_, remarks) = file(
+        "upstream php { server unix:/run/a.sock weight=2; server 10.0.0.1:9000; }
+         server { listen 80; root /var/www; location / { fastcgi_pass php; } }",
+        &["fastcgi.server = [\"unix:/run/a.sock\", \"10.0.0.1:9000\"]"],
+    );
+    remarked(&remarks, &["weights, limits and the like are not"]);
     let (_, remarks) = server(
         "root /var/www; location / { try_files $uri @app; } location @app { proxy_pass http://h:1; }",
         &["path = \"/\"\nproxy = \"http://h:1\""],
