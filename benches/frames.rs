@@ -31,11 +31,11 @@ fn sequence(c: &mut Criterion) {
     let last = frame_core::head::FrameHead { opcode: OpCode::Continuation, ..whole };
     let mut group = c.benchmark_group("sequence");
     group.bench_function("message_of_1_frame", |b| {
-        let mut sequence = Sequence::new(LIMITS);
+        let mut sequence = Sequence::new(Sender::Client, LIMITS);
         b.iter(|| sequence.on_head(black_box(&whole)));
     });
     group.bench_function("message_of_2_frames", |b| {
-        let mut sequence = Sequence::new(LIMITS);
+        let mut sequence = Sequence::new(Sender::Client, LIMITS);
         b.iter(|| sequence.on_head(black_box(&first)).and_then(|()| sequence.on_head(black_box(&last))));
     });
 }

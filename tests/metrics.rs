@@ -145,6 +145,11 @@ async fn messages_are_counted_by_route_and_sender() {
             }
             counts
         };
+        let sized = async |from: &str, what: &str, le: &str| {
+            count(&format!("wssgate_message_size_bytes_{what}{{route=\"{route}\",from=\"{from}\"{le}}}"))
+                .await
+        };
+        assert_eq!(sized("client", "count", "").await, 3, "as they come");
         until(async || counts().await == [3, 15, 3, 15]).await;
         socket.text(&"x".repeat(100)).await;
         socket.expect_text(&"x".repeat(100)).await;
@@ -159,6 +164,9 @@ async fn messages_are_counted_by_route_and_sender() {
                 )
             };
             assert_eq!([count(&bucket("64")).await, count(&bucket("256")).await], [0, 1]);
+            let [small, all] =
+                [sized(from, "bucket", ",le=\"64\"").await, sized(from, "bucket", ",le=\"256\"").await];
+            assert_eq!([small, all], [3, 4]);
         }
     }
 }

@@ -9,9 +9,11 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
+use net_io::count::Sizes;
 use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -58,9 +60,9 @@ pub(crate) struct FrameReader {
     inbox: Option<Buffer>,
     start: usize,
     end: usize,
-    /// The front of a head, while its rest is waited for without a buffer.
-    front: [u8; HEAD_MAX],
-    front_len: usize,
+    /// The front of a head, while its rest is waited for without a buffer: less than all of it.
+    front: [u8; HEAD_MAX - 1],
+    front_len: u8,
     frame: Option<PartialFrame>,
     /// What has come of the part in progress, still masked.
     payload: BytesMut,
@@ -109,11 +111,11 @@ impl FrameReader {
     /// Checks by `limits` what a client sends.
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            sequence: Sequence::new(limits),
+            sequence: Sequence::new(Sender::Client, limits),
             inbox: None,
             start: 0,
             end: 0,
-            front: [0; HEAD_MAX],
+            front: [0; HEAD_MAX - 1],
             front_len: 0,
             frame: None,
             payload: BytesMut::new(),
@@ -121,6 +123,11 @@ impl FrameReader {
             is_discarding: false,
             wire_bytes: 0,
         }
+    }
+
+    /// From now on messages are counted there by size.
+    pub(crate) fn count_sizes(&mut self, sizes: Option<Arc<Sizes>>) {
+        self.sequence.count_sizes(sizes);
     }
 
     /// Writes what [`Self::read_state`] reads.
@@ -140,7 +147,7 @@ impl FrameReader {
         } = self;
         out.section(|out| {
             sequence.write_state(out);
-            out.bytes(inbox.as_ref().map_or(&front[..*front_len], |inbox| &inbox[*start..*end]));
+            out.bytes(inbox.as_ref().map_or(&front[..usize::from(*front_len)], |inbox| &inbox[*start..*end]));
             out.option(frame.as_ref(), |out, frame| {
                 let PartialFrame { fin, opcode, mask, left } = frame;
                 out.bool(*fin);
@@ -160,7 +167,7 @@ impl FrameReader {
     /// Goes on where another reader left off.
     pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
-        let sequence = Sequence::read_state(&mut fields)?;
+        let sequence = Sequence::read_state(Sender::Client, &mut fields)?;
         let ahead = fields.bytes()?;
         if ahead.len() > BUFFER_LEN {
             return Err(StateError::Invalid("the bytes of a buffer"));
@@ -198,7 +205,8 @@ impl FrameReader {
     /// Where the client's stream stands, as far as it has been read.
     pub(crate) fn read_so_far(&self) -> WayStart {
         let ahead = self.inbox.as_ref();
-        let ahead = ahead.map_or(&self.front[..self.front_len], |inbox| &inbox[self.start..self.end]);
+        let ahead =
+            ahead.map_or(&self.front[..usize::from(self.front_len)], |inbox| &inbox[self.start..self.end]);
         let skip = self.frame.as_ref().map_or(0, |frame| frame.left - self.payload.len() as u64);
         WayStart { skip, ahead: ahead.to_vec(), is_over: self.is_discarding }
     }
@@ -338,9 +346,9 @@ impl FrameReader {
         }
         let inbox = self.inbox.get_or_insert_with(|| {
             let mut inbox = Buffer::take();
-            inbox[..self.front_len].copy_from_slice(&self.front[..self.front_len]);
-            (self.start, self.end) = (0, self.front_len);
-            self.front_len = 0;
+            let len = usize::from(std::mem::take(&mut self.front_len));
+            inbox[..len].copy_from_slice(&self.front[..len]);
+            (self.start, self.end) = (0, len);
             inbox
         });
         inbox.copy_within(self.start..self.end, 0); // less than a head
@@ -349,7 +357,7 @@ impl FrameReader {
         let read = Pin::new(io).poll_read(cx, &mut free);
         let n = free.filled().len();
         if read.is_pending() {
-            self.front_len = self.end;
+            self.front_len = u8::try_from(self.end).unwrap_or_default(); // less than a head
             self.front[..self.end].copy_from_slice(&inbox[..self.end]);
             (self.start, self.end) = (0, 0);
             self.inbox = None;

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use net_io::count::Sizes;
 use tokio::sync::oneshot;
 
 use crate::ledger::{Account, Ledger};
@@ -262,6 +263,11 @@ impl SessionHandle {
         if let Some(account) = &self.0.account {
             account.begin_at(from_client, from_backend);
         }
+    }
+
+    /// Where its messages from the client and from the backend are counted by size, if they are.
+    pub(crate) fn sizes(&self) -> [Option<&Arc<Sizes>>; 2] {
+        self.0.account.as_ref().map_or([None, None], |account| account.sizes().map(Some))
     }
 
     /// A ping of the gateway's took this long to its answer, in microseconds.

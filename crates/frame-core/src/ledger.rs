@@ -1,10 +1,11 @@
 //! What sessions carry is added up without an instruction for a message: each tells its [`Ledger`] now and then, when it
-//! is awake for another reason, what has come since it told it last.
+//! is awake for another reason, what has come since it told it last. Only sizes are counted as messages come, in counters
+//! of the ledger's.
 
 use std::fmt;
 use std::sync::Arc;
 
-use net_io::count::Count;
+use net_io::count::{Count, Sizes};
 
 use crate::outcome::Traffic;
 
@@ -15,6 +16,10 @@ pub trait Ledger: fmt::Debug + Send + Sync {
 
     /// A ping of the gateway's took this long to its answer, in microseconds.
     fn ping(&self, took_us: u32);
+
+    /// Where the messages of a session of this thread are counted by size: those from the client, and those from the
+    /// backend, or from the endpoint.
+    fn sizes(&self) -> [&Arc<Sizes>; 2];
 }
 
 /// What a session has carried since this was told last.
@@ -67,6 +72,10 @@ impl Account {
     /// A ping was answered.
     pub(crate) fn ping(&self, took_us: u32) {
         self.ledger.ping(took_us);
+    }
+
+    pub(crate) fn sizes(&self) -> [&Arc<Sizes>; 2] {
+        self.ledger.sizes()
     }
 
     /// The session had carried this when it came, and another process has told that.

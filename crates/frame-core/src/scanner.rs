@@ -5,6 +5,9 @@
 //! Control frames are at most 131 bytes (a client's head of 6, a payload of 125) and are
 //! handed over whole. Payloads of data frames are never looked at.
 
+use std::sync::Arc;
+
+use net_io::count::Sizes;
 use net_io::state::{StateError, StateReader, StateWriter};
 
 use crate::close::Close;
@@ -91,7 +94,6 @@ pub struct Tally {
 /// Walks the frames of one direction.
 #[derive(Debug, Clone)]
 pub struct Scanner {
-    sender: Sender,
     sequence: Sequence,
     /// Bytes of the current data frame that are still to come.
     payload_left: u64,
@@ -102,7 +104,7 @@ impl Scanner {
     /// The state before the first byte.
     #[must_use]
     pub fn new(sender: Sender, limits: Limits) -> Self {
-        Self { sender, sequence: Sequence::new(limits), payload_left: 0, tally: Tally::default() }
+        Self { sequence: Sequence::new(sender, limits), payload_left: 0, tally: Tally::default() }
     }
 
     /// One that checks nothing: all bytes are payload of one frame without end.
@@ -113,9 +115,9 @@ impl Scanner {
 
     /// Writes what [`Self::read_state`] reads.
     pub(crate) fn write_state(&self, out: &mut StateWriter) {
-        let Self { sender, sequence, payload_left, tally: Tally { messages, payload_bytes } } = self;
+        let Self { sequence, payload_left, tally: Tally { messages, payload_bytes } } = self;
         out.section(|out| {
-            out.bool(*sender == Sender::Client);
+            out.bool(sequence.sender() == Sender::Client);
             sequence.write_state(out);
             out.u64(*payload_left);
             out.u64(*messages);
@@ -126,9 +128,9 @@ impl Scanner {
     /// Goes on where another scanner left off.
     pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
+        let sender = if fields.bool()? { Sender::Client } else { Sender::Server };
         Ok(Self {
-            sender: if fields.bool()? { Sender::Client } else { Sender::Server },
-            sequence: Sequence::read_state(&mut fields)?,
+            sequence: Sequence::read_state(sender, &mut fields)?,
             payload_left: fields.u64()?,
             tally: Tally { messages: fields.count()?, payload_bytes: fields.count()? },
         })
@@ -137,7 +139,7 @@ impl Scanner {
     /// Whose frames these are.
     #[must_use]
     pub fn sender(&self) -> Sender {
-        self.sender
+        self.sequence.sender()
     }
 
     /// Bytes of the current data frame that are still to come.
@@ -160,6 +162,11 @@ impl Scanner {
     /// They were so many, in another process.
     pub(crate) fn set_largest(&mut self, largest: u64) {
         self.sequence.set_largest(largest);
+    }
+
+    /// From now on messages are counted there by size.
+    pub(crate) fn count_sizes(&mut self, sizes: Option<Arc<Sizes>>) {
+        self.sequence.count_sizes(sizes);
     }
 
     /// The bytes passed so far end at such a boundary.
@@ -196,7 +203,7 @@ impl Scanner {
                 return (pos, Ok(Next::Boundary));
             }
             let front = &input[pos..];
-            let head = match scan_head(front, self.sender) {
+            let head = match scan_head(front, self.sender()) {
                 Ok(Scan::Head(head)) => head,
                 Ok(Scan::Need(n)) => return (pos, Ok(Next::Need(n))),
                 Err(violation) => return (pos, Err(violation)),

@@ -3,9 +3,12 @@
 //! In: the frame heads of one direction, in order. Out: nothing, or the [`Violation`].
 //! A fragmented message is one message: the limit counts all its fragments.
 
+use std::sync::Arc;
+
+use net_io::count::Sizes;
 use net_io::state::{StateError, StateReader, StateWriter};
 
-use crate::head::{FrameHead, OpCode};
+use crate::head::{FrameHead, OpCode, Sender};
 use crate::violation::Violation;
 
 /// What one direction of a connection must obey.
@@ -20,6 +23,7 @@ pub struct Limits {
 /// The order of frames in one direction.
 #[derive(Debug, Clone)]
 pub struct Sequence {
+    sender: Sender,
     message_max: u64,
     deflate: bool,
     /// A message has begun and not ended.
@@ -27,19 +31,22 @@ pub struct Sequence {
     /// Payload bytes that it has announced so far.
     message_len: u64,
     largest: u64,
+    /// Where its messages are counted by size, if they are.
+    sizes: Option<Arc<Sizes>>,
 }
 
 impl Sequence {
     /// The state before the first frame.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(sender: Sender, limits: Limits) -> Self {
         let Limits { message_max, deflate } = limits;
-        Self { message_max, deflate, in_message: false, message_len: 0, largest: 0 }
+        Self { sender, message_max, deflate, in_message: false, message_len: 0, largest: 0, sizes: None }
     }
 
     /// Writes what [`Self::read_state`] reads.
     pub(crate) fn write_state(&self, out: &mut StateWriter) {
-        let Self { message_max, deflate, in_message, message_len, largest: _ } = self; // behind all of the session
+        // Who sends is before it, and the largest behind all of the session.
+        let Self { sender: _, message_max, deflate, in_message, message_len, largest: _, sizes: _ } = self;
         out.section(|out| {
             out.u64(*message_max);
             out.bool(*deflate);
@@ -48,17 +55,24 @@ impl Sequence {
     }
 
     /// Goes on where another sequence left off.
-    pub(crate) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+    pub(crate) fn read_state(sender: Sender, fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let mut fields = fields.section()?;
         let (message_max, deflate) = (fields.u64()?, fields.bool()?);
         let message_len = fields.option(StateReader::u64)?;
         Ok(Self {
+            sender,
             message_max,
             deflate,
             in_message: message_len.is_some(),
             message_len: message_len.unwrap_or_default(),
             largest: 0,
+            sizes: None,
         })
+    }
+
+    /// Whose frames these are.
+    pub(crate) fn sender(&self) -> Sender {
+        self.sender
     }
 
     /// A message has begun and not ended: only its continuations and control frames may follow.
@@ -76,6 +90,11 @@ impl Sequence {
     /// It was so many, in another process.
     pub(crate) fn set_largest(&mut self, largest: u64) {
         self.largest = largest;
+    }
+
+    /// From now on its messages are counted there by what they announce.
+    pub(crate) fn count_sizes(&mut self, sizes: Option<Arc<Sizes>>) {
+        self.sizes = sizes;
     }
 
     /// Takes the next head. Control frames leave no trace, so one may be shown twice.
@@ -105,6 +124,9 @@ impl Sequence {
         if len > self.largest {
             self.largest = len; // mostly it is not
         }
+        if let (true, Some(sizes)) = (head.fin, &self.sizes) {
+            sizes.add(len);
+        }
         Ok(())
     }
 }
@@ -128,7 +150,7 @@ mod tests {
     /// The verdict on the last of `heads`; those before it must pass.
     #[track_caller]
     fn check(limits: Limits, heads: &[FrameHead], expect: Result<(), Violation>) {
-        let mut sequence = Sequence::new(limits);
+        let mut sequence = Sequence::new(Sender::Client, limits);
         let (last, before) = heads.split_last().unwrap();
         for head in before {
             assert_eq!(sequence.on_head(head), Ok(()), "{head:?}");

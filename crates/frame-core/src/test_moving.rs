@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use net_io::count::Sizes;
 use net_io::state::{StateBytes, StateError};
 use tokio::time::advance;
 
@@ -339,9 +340,13 @@ pub(crate) fn check_sample(
     }
 }
 
-/// Messages and bytes from the client, then from the backend, each time; and how long pings took.
+/// Messages and bytes from the client, then from the backend, each time; how long pings took; and messages by size.
 #[derive(Debug, Default)]
-pub(crate) struct Page(pub(crate) Mutex<Vec<[u64; 4]>>, pub(crate) Mutex<Vec<u32>>);
+pub(crate) struct Page(
+    pub(crate) Mutex<Vec<[u64; 4]>>,
+    pub(crate) Mutex<Vec<u32>>,
+    pub(crate) [Arc<Sizes>; 2],
+);
 
 impl Ledger for Page {
     fn add(&self, carried: &Carried) {
@@ -351,5 +356,9 @@ impl Ledger for Page {
 
     fn ping(&self, took_us: u32) {
         self.1.lock().unwrap().push(took_us);
+    }
+
+    fn sizes(&self) -> [&Arc<Sizes>; 2] {
+        self.2.each_ref()
     }
 }

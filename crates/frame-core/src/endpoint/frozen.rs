@@ -95,7 +95,7 @@ impl<S: ClientStream> Endpoint<S> {
     #[must_use]
     pub fn thaw(io: S, state: Box<EndpointState>, handle: SessionHandle) -> Self {
         let EndpointState {
-            reader,
+            mut reader,
             assembly,
             outbox,
             supervisor,
@@ -107,6 +107,7 @@ impl<S: ClientStream> Endpoint<S> {
             unanswered,
             at,
         } = *state;
+        reader.count_sizes(handle.sizes()[0].cloned());
         handle.on_thawed(&received, &sent);
         Self {
             io,

@@ -110,9 +110,11 @@ impl<S: ClientStream> Endpoint<S> {
     /// Takes over a stream behind a finished handshake. Bytes that the client sent along with it
     /// must come out of `io` first. `policy.limits.deflate` must be false: nothing is inflated. See [`Self::compressed`].
     pub fn new(io: S, policy: Policy, handle: SessionHandle) -> Self {
+        let mut reader = FrameReader::new(policy.limits);
+        reader.count_sizes(handle.sizes()[0].cloned());
         Self {
             io,
-            reader: FrameReader::new(policy.limits),
+            reader,
             assembly: Assembly::default(),
             outbox: Outbox::default(),
             handle,
@@ -450,6 +452,9 @@ impl<S: ClientStream> Endpoint<S> {
         self.sent.messages += 1;
         self.sent.payload_bytes += len;
         self.sent.largest = self.sent.largest.max(len);
+        if let [_, Some(sizes)] = self.handle.sizes() {
+            sizes.add(len);
+        }
         self.moved += 1;
         self.outbox.push(message.kind.opcode(), message.payload);
     }

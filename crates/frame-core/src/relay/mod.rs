@@ -63,7 +63,8 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
+    let mut relay = Relay::new(&policy, clock, |sender| Scanner::new(sender, policy.limits));
+    relay.count_sizes(handle);
     Relaying { relay, client, backend, handle }
 }
 
@@ -82,7 +83,8 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
     T: Clock,
 {
-    let relay = state.thaw(clock);
+    let mut relay = state.thaw(clock);
+    relay.count_sizes(handle);
     handle.on_thawed(&relay.up.traffic(), &relay.down.traffic());
     Relaying { relay, client, backend, handle }
 }
@@ -202,6 +204,12 @@ impl<T: Clock> Relay<T> {
             breach: None,
             shutdown: None,
         }
+    }
+
+    fn count_sizes(&mut self, handle: &SessionHandle) {
+        let [from_client, from_backend] = handle.sizes();
+        self.up.count_sizes(from_client.cloned());
+        self.down.count_sizes(from_backend.cloned());
     }
 
     fn poll<C, B>(

@@ -10,9 +10,11 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use fastwebsockets::{Frame, OpCode, Payload};
+use net_io::count::Sizes;
 use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -331,6 +333,11 @@ impl Pump {
     /// What it has carried.
     pub(super) fn traffic(&self) -> Traffic {
         Traffic::new(self.tally(), self.wire_bytes, self.scanner.largest())
+    }
+
+    /// From now on messages are counted there by size.
+    pub(super) fn count_sizes(&mut self, sizes: Option<Arc<Sizes>>) {
+        self.scanner.count_sizes(sizes);
     }
 
     /// The largest message had so many bytes, in another process.

@@ -1,5 +1,6 @@
 //! What is counted of a route and of a listener, by each worker for itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use frame_core::ledger::Carried;
@@ -32,6 +33,8 @@ pub struct CarriedCounts {
     pub messages: Count,
     /// Their payload bytes, as they are on the wire.
     pub payload_bytes: Count,
+    /// The same by message. A session has hold of it.
+    pub sizes: Arc<Sizes>,
     /// Of each session that has ended and had messages: payload bytes of the largest one.
     pub largest: Sizes,
 }

@@ -8,12 +8,12 @@ use frame_core::ledger::{Carried, Ledger};
 use frame_core::metered::Rates;
 use frame_core::policy::Policy;
 use frame_core::sequence::Limits;
-use net_io::count::ByWorker;
+use net_io::count::{ByWorker, Sizes};
 use upgrade_handler::origin::OriginPattern;
 
 use crate::site::access::Access;
 use crate::site::answer::{Redirect, Respond};
-use crate::site::counts::RouteCounts;
+use crate::site::counts::{RouteCounts, SENDERS};
 use crate::site::extras::Extras;
 use crate::site::fastcgi::Fastcgi;
 use crate::site::files::Files;
@@ -118,6 +118,10 @@ impl Ledger for Route {
 
     fn ping(&self, took_us: u32) {
         self.counts().here().pings.add(Duration::from_micros(took_us.into()));
+    }
+
+    fn sizes(&self) -> [&Arc<Sizes>; SENDERS.len()] {
+        self.counts().here().carried.each_ref().map(|way| &way.sizes)
     }
 }
 

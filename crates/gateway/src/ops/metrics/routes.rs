@@ -122,6 +122,15 @@ fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>, live: &HashMap<RouteId, u
     for (labels, counts, at) in senders() {
         bytes.sample(&labels, sum(counts, |one| &one.carried[at].payload_bytes))?;
     }
+    let mut sizes = page.histogram(
+        "wssgate_message_size_bytes",
+        "Payload bytes of each message as it is on the wire, by route and sender",
+    )?;
+    for (labels, counts, at) in senders() {
+        let mut totals = SizeTotals::default();
+        counts.iter().for_each(|one| totals.add(&one.carried[at].sizes));
+        sizes.sizes(&labels, &totals)?;
+    }
     let mut largest = page.histogram(
         "wssgate_session_largest_message_bytes",
         "Payload bytes of the largest message of each WebSocket session that has ended, by route and sender; sessions \
