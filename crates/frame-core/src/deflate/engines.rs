@@ -6,13 +6,13 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, Method, Strategy};
 
 use super::window::{WINDOW_BITS_MAX, WINDOW_BITS_MIN, WINDOW_SIZES};
 
-/// Measured on JSON of 1 KiB: what a higher level saves in bytes is not worth its time on the way of each message.
+/// Of 1 to 9: speed before size, since each message waits for it.
 const LEVEL: i32 = 3;
 /// What is asked for at once, at most.
 const STEP_LEN: usize = 16 * 1024;
 /// Inflaters without a message that a thread keeps.
 const SPARE_INFLATERS: usize = 2;
-/// Bytes that an inflater takes (measured).
+/// Bytes that an inflater of zlib-rs takes, whatever its window.
 pub(super) const INFLATER_LEN: usize = 47_552;
 
 thread_local! {
