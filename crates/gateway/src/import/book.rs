@@ -59,6 +59,11 @@ impl Book {
         self.outcomes.get(directive.id).is_some_and(Option::is_some)
     }
 
+    /// What became of it.
+    pub(super) fn outcome(&self, directive: &Directive) -> Option<Outcome> {
+        self.outcomes.get(directive.id).copied().flatten()
+    }
+
     /// The directive is this key.
     pub(super) fn key(
         &mut self,

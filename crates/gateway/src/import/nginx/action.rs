@@ -4,7 +4,7 @@ use super::context::Context;
 use super::here::Here;
 use super::location::{Base, Form, Location, Spot};
 use super::server::{Server, set};
-use super::{access, answer, fields, files, proxy};
+use super::{access, answer, fields, files, guards, proxy};
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, table};
 
@@ -55,6 +55,9 @@ pub(super) fn routes<'a>(
     }
     // The conditions of the same path come first.
     sections.push(route);
+    if let Some(directive) = location.directive {
+        guards::close_lost(context, directive.inside(), &mut sections);
+    }
     sections
 }
 

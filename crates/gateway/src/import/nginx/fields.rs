@@ -148,6 +148,14 @@ fn put(
     let book = &mut context.book;
     let value = match template(value, facts, Use::Field) {
         Ok(value) => value,
+        Err(unknown) if section == "request_headers" => {
+            book.misses(
+                route,
+                directive,
+                &format!("{unknown}, so the field is removed: clients can't write it"),
+            );
+            return add_to_list(context, route, directive, "request_headers.remove", name);
+        }
         Err(unknown) => {
             return book.misses(route, directive, &format!("{unknown}, so the field is left out"));
         }

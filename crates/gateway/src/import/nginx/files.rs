@@ -5,7 +5,7 @@ use super::here::Here;
 use super::location::{Base, Form, Location};
 use super::scope::Scope;
 use super::variables::{Use, template};
-use super::{access, answer, fields, pages, proxy, times};
+use super::{access, answer, fields, guards, pages, proxy, times};
 use crate::import::book::Outcome;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
@@ -29,6 +29,7 @@ pub(super) fn route<'a>(context: &mut Context<'a>, here: &Here<'a, '_>, route: &
     if let Some((pass, scope)) = &script {
         route.set("files.directory", directory.clone(), Some(&origin.at));
         fastcgi(context, here, scope, pass, route, Some(&directory));
+        guards::close_target(context, scope, route);
     } else {
         route.set("files.directory", directory, Some(&origin.at));
     }
@@ -104,6 +105,7 @@ fn named<'a>(
         answer::missing(context, route, tried, &format!("what {name} does has no counterpart"));
     }
     context.finish(scope.own(), route);
+    guards::close_target(context, scope, route);
 }
 
 /// The directory of a location's files, where the names in it are those behind the route's path.
@@ -212,8 +214,8 @@ fn try_files(context: &mut Context<'_>, tried: &Directive, has_script: bool, rou
 /// The location that runs PHP, and what holds there.
 fn script<'a, 'b>(here: &'b Here<'a, '_>) -> Option<(&'a Directive, Scope<'a>)> {
     let runs_php = |location: &&Location<'a>| matches!(&location.form, Form::Regex(pattern, _) if pattern.contains("php"));
-    let location = here.locations.iter().find(runs_php)?;
-    Some((location.scope.own_all("fastcgi_pass").next()?, location.scope.clone()))
+    let mut of_php = here.locations.iter().filter(runs_php);
+    of_php.find_map(|location| Some((location.scope.own_all("fastcgi_pass").next()?, location.scope.clone())))
 }
 
 /// A server of FastCGI. `files`: it runs the scripts among these files.

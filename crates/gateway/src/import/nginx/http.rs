@@ -114,6 +114,18 @@ fn http_keys(context: &mut Context<'_>, servers: &[Server<'_>], head: &mut Secti
         }
         networks.push(directive);
     }
+    // All servers believe the same proxies here, so those that only some of them believe are none.
+    let of = |server: &Server<'_>| -> Vec<String> {
+        server.scope.all("set_real_ip_from").iter().map(|directive| directive.arg(0).to_owned()).collect()
+    };
+    if servers.iter().any(|server| of(server) != of(first)) {
+        let meaning = "servers trust others than these: trusted_proxies is one list for all of them, and is left out until \
+                       you have written it";
+        for directive in servers.iter().flat_map(|server| server.scope.all("set_real_ip_from")) {
+            context.book.misses(head, directive, meaning);
+        }
+        (trusted, networks) = (Vec::new(), Vec::new());
+    }
     if let Some(header) = first.scope.find("real_ip_header") {
         match header.arg(0).to_ascii_lowercase().as_str() {
             "x-forwarded-for" | "x-real-ip" => {

@@ -205,9 +205,20 @@ fn certificates(context: &mut Context<'_>, server: &Server<'_>) {
             other.get("chain") == section.get("chain") && other.get("key") == section.get("key")
         };
         match context.site.named_certificates.iter_mut().find(is_same) {
-            Some(other) if other.get("client_auth.ca") == section.get("client_auth.ca") => {}
-            Some(other) if other.get("client_auth.ca").is_none() => *other = section,
-            Some(_) => {}
+            Some(other) => {
+                let rules = ["client_auth.ca", "client_auth.required", "client_auth.crl"];
+                if rules.iter().any(|key| other.get(key) != section.get(key)) {
+                    let meaning = "another server has the same certificate with other rules for clients' certificates, of which \
+                                   there is one set for a certificate here: the stricter are written, for all of them";
+                    context.book.misses(other, chain, meaning);
+                    other.unset("client_auth.required");
+                    if let Some(ca) =
+                        section.get("client_auth.ca").filter(|_| other.get("client_auth.ca").is_none())
+                    {
+                        other.set("client_auth.ca", ca.clone(), None);
+                    }
+                }
+            }
             None => context.site.named_certificates.push(section),
         }
     }

@@ -10,6 +10,7 @@ mod answer;
 mod context;
 mod fields;
 mod files;
+mod guards;
 mod here;
 mod http;
 mod known;

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::listeners::Group;
 use super::server::{Body, Server};
-use super::{action, answer, location};
+use super::{action, answer, guards, location};
 use crate::import::book::Outcome;
 use crate::import::sheet::Section;
 use crate::import::site::Host;
@@ -79,8 +79,13 @@ pub(super) fn translate<'a>(
             let written = action::routes(context, server, &locations, &spot);
             bodies.extend(written.into_iter().map(|section| Body { tls, ..section.into() }));
         }
+        guards::tell(context, &locations);
     }
     context.finish(server.scope.own(), &mut notes);
+    let mut sections: Vec<Section> =
+        bodies.iter_mut().map(|body| std::mem::take(&mut body.section)).collect();
+    guards::close_all(context, &server.scope, &mut sections);
+    bodies.iter_mut().zip(sections).for_each(|(body, section)| body.section = section);
     let variants = variants(groups, servers, index);
     if variants.is_empty() {
         let what = "no request comes to this server: it has no name that our routes can have, and is not the default one";

@@ -16,6 +16,11 @@ impl<'a> Scope<'a> {
         Self { blocks }
     }
 
+    /// All of them, the outermost first.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &'a [Directive]> {
+        self.blocks.iter().copied()
+    }
+
     /// What stands in the innermost block.
     pub(super) fn own(&self) -> &'a [Directive] {
         self.blocks.last().copied().unwrap_or_default()

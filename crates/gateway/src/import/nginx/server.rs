@@ -62,7 +62,7 @@ impl<'a> Server<'a> {
                 Err(what) => book.misses(&mut server.notes, listen, &what),
             }
         }
-        if server.listens.is_empty() {
+        if server.scope.own_all("listen").next().is_none() {
             server.listens.push(unsaid());
         }
         for ssl in server.scope.own_all("ssl").filter(|ssl| ssl.arg(0) == "on") {

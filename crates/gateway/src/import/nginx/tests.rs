@@ -158,7 +158,7 @@ fn fields_of_a_block_take_the_place_of_those_around_it() {
         "location / { proxy_pass http://h:1; proxy_set_header X-A $foo; proxy_set_header Accept-Encoding '';
          proxy_hide_header X-B; add_header X-B b always; add_header X-C c always; add_header X-C d always; }",
         &[
-            "request_headers.remove = [\"Accept-Encoding\"]",
+            "request_headers.remove = [\"X-A\", \"Accept-Encoding\"]",
             "response_headers.remove = [\"X-B\"]",
             "response_headers.set.X-B = \"b\"",
             "response_headers.add.X-C = [\"c\", \"d\"]",
@@ -243,9 +243,92 @@ fn answers_of_nginx_itself() {
     ] {
         server(lines, &[expect]);
     }
-    let (_, remarks) =
-        server("location / { if ($http_user_agent ~ bot) { return 403; } proxy_pass http://h:1; }", &[]);
-    remarked(&remarks, &["conditions on variables have no counterpart"]);
+    let (_, remarks) = server(
+        "location / { if ($http_user_agent ~ bot) { return 403; } proxy_pass http://h:1; }",
+        &[CLOSED],
+    );
+    remarked(
+        &remarks,
+        &["conditions on variables have no counterpart", "nobody is let in until you have written one"],
+    );
+}
+
+const CLOSED: &str = "access.deny = [\"0.0.0.0/0\", \"::/0\"]";
+
+#[test]
+fn a_rule_of_access_that_has_no_counterpart_closes_its_routes() {
+    for lines in [
+        "location / { proxy_pass http://h:1; limit_except GET { deny all; } }",
+        "location / { proxy_pass http://h:1; access_by_lua_file guard.lua; }",
+        "auth_jwt realm; location / { proxy_pass http://h:1; }",
+        "if ($ssl_client_verify != SUCCESS) { return 403; } location / { proxy_pass http://h:1; }",
+        "location / { try_files $uri @app; } location @app { deny 10.0.0.0/8; proxy_pass http://h:1; }",
+        "location / { try_files /x @app; } location @app { auth_basic x; auth_basic_user_file f; return 200 ok; }",
+        "root /w; location / { try_files $uri /index.php; } location ~ \\.php$ { auth_basic x; auth_basic_user_file f;
+         fastcgi_pass unix:/s; }",
+    ] {
+        let (_, remarks) = server(lines, &[CLOSED]);
+        assert!(remarks.iter().any(|remark| remark.contains("until you have written one")), "{lines} {remarks:?}");
+    }
+    // What is answered at once is so before nginx asks who may come, and `off` keeps nothing out.
+    for lines in [
+        "location / { return 301 https://x.test/; deny all; }",
+        "auth_basic x; auth_basic_user_file f; location / { auth_basic off; proxy_pass http://h:1; }",
+        "deny all; location / { allow all; proxy_pass http://h:1; }",
+    ] {
+        let (toml, _) = server(lines, &[]);
+        assert!(!toml.contains("access.deny"), "{toml}");
+    }
+}
+
+#[test]
+fn locations_that_keep_requests_out_are_told_where_others_may_take_them() {
+    for (lines, told) in [
+        ("location ~ \\.php$ { return 204; } location /private/ { deny all; }", "have another order here"),
+        (
+            "location ^~ /data/ { location ~ \\.log$ { deny all; } proxy_pass http://h:1; }",
+            "another order here",
+        ),
+        (
+            "location ~ /\\.(?!well-known) { deny all; } location / { proxy_pass http://h:1; }",
+            "not in the new file",
+        ),
+        ("location /.ht { deny all; } location / { proxy_pass http://h:1; }", "only of whole segments here"),
+    ] {
+        let (_, remarks) = server(lines, &[]);
+        assert!(remarks.iter().any(|remark| remark.contains(told)), "{lines} {remarks:?}");
+    }
+    let (_, remarks) = server("location /.git/ { deny all; } location / { proxy_pass http://h:1; }", &[]);
+    assert_eq!(remarks, [""; 0]);
+}
+
+#[test]
+fn what_is_stricter_for_one_server_of_a_certificate_is_so_for_all() {
+    let (toml, remarks) = file(
+        "ssl_certificate c.pem; ssl_certificate_key k.pem; ssl_client_certificate ca.pem;
+         server { listen 443 ssl; server_name a.test; ssl_verify_client optional; return 204; }
+         server { listen 443 ssl; server_name b.test; ssl_verify_client on; return 204; }",
+        &["client_auth.ca = \"/etc/nginx/ca.pem\""],
+    );
+    assert!(!toml.contains("client_auth.required"), "{toml}");
+    remarked(&remarks, &["the stricter are written"]);
+}
+
+#[test]
+fn proxies_that_one_server_trusts_are_not_trusted_by_all() {
+    let (toml, remarks) = file(
+        "server { listen 80; server_name a.test; set_real_ip_from 0.0.0.0/0; return 204; }
+         server { listen 80; server_name b.test; allow 10.0.0.0/8; deny all; return 204; }",
+        &[],
+    );
+    assert!(!toml.contains("trusted_proxies ="), "{toml}");
+    remarked(&remarks, &["one list for all of them"]);
+}
+
+#[test]
+fn a_server_whose_addresses_are_not_understood_listens_nowhere() {
+    let (toml, _) = import("server { listen intranet:8080; location / { proxy_pass http://h:1; } }");
+    assert!(!toml.contains("address ="), "{toml}");
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! What keeps requests out, and has to do so here, too: a rule of access that has no counterpart closes its routes, and one
+//! that may have paths of others is told. Pure.
+
+use super::context::Context;
+use super::known::is_key;
+use super::location::{Form, Location};
+use super::scope::Scope;
+use crate::import::book::Outcome;
+use crate::import::sheet::{Section, Value};
+use crate::import::tree::Directive;
+
+/// Directives that keep requests out.
+const GUARDS: [&str; 17] = [
+    "access_by_lua",
+    "access_by_lua_block",
+    "access_by_lua_file",
+    "auth_basic",
+    "auth_digest",
+    "auth_gss",
+    "auth_jwt",
+    "auth_ldap",
+    "auth_pam",
+    "auth_request",
+    "deny",
+    "internal",
+    "limit_except",
+    "modsecurity",
+    "satisfy",
+    "secure_link",
+    "valid_referers",
+];
+
+fn is_guard(directive: &Directive) -> bool {
+    let refuses = |directive: &Directive| directive.name == "return" && directive.arg(0).starts_with('4');
+    match directive.name.as_str() {
+        "if" => directive.inside().iter().any(refuses),
+        name => GUARDS.contains(&name) && !matches!(directive.arg(0), "off" | "all" if name != "deny"),
+    }
+}
+
+/// Closes the routes of a location that has such a rule, and no key for it.
+pub(super) fn close_lost(context: &mut Context<'_>, block: &[Directive], routes: &mut [Section]) {
+    for guard in block.iter().filter(|directive| is_guard(directive)) {
+        // What is answered at once is so before nginx asks who may come.
+        let is_answered =
+            routes.iter().all(|route| route.get("respond").is_some() || route.get("redirect").is_some());
+        if context.book.outcome(guard) <= Some(Outcome::Commented) && !(is_answered && is_key(&guard.name)) {
+            close(context, guard, routes);
+        }
+    }
+}
+
+/// Closes all routes of a server, if it has such a rule of a kind that has no counterpart. Those that have one are asked
+/// location by location, which may have others in their place.
+pub(super) fn close_all(context: &mut Context<'_>, around: &Scope<'_>, routes: &mut [Section]) {
+    for guard in around.blocks().flatten().filter(|directive| is_guard(directive)) {
+        if context.book.outcome(guard) <= Some(Outcome::Commented) && !is_key(&guard.name) {
+            close(context, guard, routes);
+        }
+    }
+}
+
+/// Closes the route of a location that leads to another one, which has such rules: both would have to hold.
+pub(super) fn close_target(context: &mut Context<'_>, target: &Scope<'_>, route: &mut Section) {
+    for guard in target.own().iter().filter(|directive| is_guard(directive)) {
+        close(context, guard, std::slice::from_mut(route));
+    }
+}
+
+fn close(context: &mut Context<'_>, guard: &Directive, routes: &mut [Section]) {
+    let all = Value::from(vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()]);
+    if routes.iter().all(|route| route.get("access.deny") == Some(&all)) {
+        return; // that was said where it was closed
+    }
+    let what = "this keeps requests out, and has no counterpart: nobody is let in until you have written one";
+    context.book.remark(guard, what);
+    for route in routes {
+        route.comment(format!("{}: {}: {what}", guard.at, guard.shown()));
+        route.unset("access.allow");
+        route.set("access.deny", all.clone(), None);
+    }
+}
+
+/// Tells of locations with such rules whose requests may be taken by other routes here.
+pub(super) fn tell(context: &mut Context<'_>, locations: &[Location<'_>]) {
+    let has_order = locations.iter().any(|other| matches!(other.form, Form::Regex(..) | Form::Stop(_)));
+    for location in locations {
+        let Some(directive) = location.directive else { continue };
+        let refuses = |inside: &Directive| inside.name == "return" && inside.arg(0).starts_with('4');
+        if !directive.inside().iter().any(|inside| is_guard(inside) || refuses(inside)) {
+            continue;
+        }
+        let what = match &location.form {
+            _ if context.book.outcome(directive) < Some(Outcome::Key) => {
+                "its rules of access are not in the new file, since its paths have no counterpart"
+            }
+            _ if has_order => {
+                "it keeps requests out, and patterns and ^~ have another order here: see who gets its paths, by \
+                 wssgate check --request"
+            }
+            Form::Prefix(path) if !path.ends_with('/') => {
+                "it keeps requests out, and only of whole segments here: what begins like it and goes on is another path"
+            }
+            _ => continue,
+        };
+        context.book.remark(directive, what);
+    }
+}
