@@ -3,6 +3,7 @@
 //! Each process listens to the engine's channels of the users and groups that it has sessions of. [`Hub::send_to`] delivers to
 //! the sessions of this process, and publishes for the others.
 
+mod counts;
 mod engine;
 mod hall;
 mod nats;

@@ -81,6 +81,9 @@ impl Nats {
         let Frame::Info(text) = answer(&mut tcp, &mut buffer).await? else { return Err(NotNats.into()) };
         let info: Info = serde_json::from_slice(&text).map_err(|_| NotNats)?;
         let is_tls = self.url.is_tls || info.tls_required;
+        if is_tls && !buffer.is_empty() {
+            return Err(NotNats.into()); // before the handshake, anybody on the way may have written it
+        }
         let mut stream: Stream = if is_tls { secure(tcp, host, &self.tls).await? } else { Box::new(tcp) };
         let NatsUrl { user, secret, .. } = &self.url;
         let (pass, auth_token) = if user.is_some() { (secret, &None) } else { (&None, secret) };

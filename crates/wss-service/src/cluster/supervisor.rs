@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Counts;
 use super::engine::{Engine, EngineError, Link};
 use super::hall::Hall;
 use crate::elsewhere::{Channel, Command, Name, Publish};
@@ -63,6 +64,8 @@ impl<E: Engine> Supervisor<E> {
         let mut pause = PAUSE_MIN;
         let mut is_known_away = false;
         loop {
+            // All names are compared by the next connection, so what changes meanwhile need not be kept.
+            self.hall.hub().groups().take_changes();
             let connecting = patiently(self.engine.connect(self.hall.clone()));
             let link = tokio::select! {
                 biased;
@@ -146,8 +149,9 @@ impl<E: Engine> Supervisor<E> {
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = Vec::with_capacity(BATCH_MAX);
         let mut settling: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut counts = Counts::default();
         loop {
-            let is_behind = !listening.dirty.is_empty();
+            let is_behind = !listening.dirty.is_empty() || !counts.is_empty();
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(()),
@@ -162,7 +166,7 @@ impl<E: Engine> Supervisor<E> {
                     if count == 0 {
                         return Ok(()); // there is no hub any more
                     }
-                    self.answer(link, listening, &mut asked, &mut settling).await?;
+                    self.answer(link, listening, &mut asked, &mut settling, &mut counts).await?;
                 }
                 () = self.changed.notified() => {}
                 () = std::future::ready(()), if is_behind => {}
@@ -174,6 +178,13 @@ impl<E: Engine> Supervisor<E> {
                     let _ = answer.send(());
                 }
             }
+            // One at a time: the engine may have to wait for other processes' answers, and messages shall not wait long.
+            if let Some((name, answers)) = counts.next() {
+                let count = patiently(link.count(&bare(&name))).await?;
+                for answer in answers {
+                    let _ = answer.send(Ok(count));
+                }
+            }
         }
     }
 
@@ -183,23 +194,19 @@ impl<E: Engine> Supervisor<E> {
         listening: &mut Listening,
         asked: &mut Vec<Command>,
         settling: &mut Vec<oneshot::Sender<()>>,
+        counts: &mut Counts,
     ) -> Result<(), EngineError> {
         let mut batch = Vec::new();
-        let mut counts = Vec::new();
         for command in asked.drain(..) {
             match command {
                 Command::Publish(publish) => batch.push(publish),
-                Command::Count { name, answer } => counts.push((name, answer)),
+                Command::Count { name, answer } => counts.ask(name, answer),
                 Command::Settle { answer } => settling.push(answer),
             }
         }
         self.publish(link, batch).await?;
         if !settling.is_empty() {
             listening.dirty.extend(self.hall.hub().groups().take_changes());
-        }
-        for (name, answer) in counts {
-            let count = patiently(link.count(&bare(&name))).await?;
-            let _ = answer.send(Ok(count));
         }
         Ok(())
     }

@@ -120,6 +120,9 @@ impl Publisher {
 
     /// How many sessions other processes have of this name.
     pub(crate) async fn count(&self, name: Name) -> Result<usize, Unreached> {
+        if Channel::of(&name).any(Channel::is_too_long) {
+            return Err(Unreached::TooLong);
+        }
         self.is_connected()?;
         let (answer, answered) = oneshot::channel();
         self.ask(Command::Count { name, answer })?;

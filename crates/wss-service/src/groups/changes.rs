@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::elsewhere::Name;
+use crate::elsewhere::{Channel, Name};
 
 /// Names whose number of sessions has changed since they were taken. Without a watcher none are noted.
 #[derive(Default)]
@@ -33,10 +33,14 @@ impl Changes {
 
     fn note(&mut self, name: impl FnOnce() -> Name) {
         let Some(Watched { names, wake }) = &mut self.0 else { return };
+        let name = name();
+        if Channel::of(&name).any(Channel::is_too_long) {
+            return; // no other process hears of it
+        }
         if names.is_empty() {
             wake();
         }
-        names.insert(name());
+        names.insert(name);
     }
 }
 

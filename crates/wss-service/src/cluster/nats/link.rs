@@ -21,6 +21,8 @@ use crate::elsewhere::Publish;
 const ANSWER_WAIT: Duration = Duration::from_millis(250);
 /// Bytes that are read together.
 const READ: usize = 16 * 1024;
+/// Complaints of the server that are kept until the next answer: one for each message of a batch, and some more.
+const COMPLAINTS_MAX: usize = 300;
 
 /// A server that waits for commands, and what it has sent already.
 pub(super) struct Peer {
@@ -231,7 +233,8 @@ impl<I: Inbox> Driver<I> {
                                 let flushed: Option<oneshot::Sender<_>> = flushes.pop_front();
                                 let _ = flushed.map(|flushed| flushed.send(said));
                             }
-                            Frame::Error(said) => complaints.push(said),
+                            Frame::Error(said) if complaints.len() < COMPLAINTS_MAX => complaints.push(said),
+                            Frame::Error(_) => {}
                             Frame::Info(_) => {}
                             Frame::TooLong { len, .. } => self.inbox.skip(len),
                             Frame::Message { subject, reply, payload } => {
@@ -264,6 +267,8 @@ impl<I: Inbox> Driver<I> {
             }
             self.shared.answered.notify_one(); // of those who have gone, there is no answer
         } else if subject == ask {
+            // Only where clients of NATS wait for answers: to other subjects this process may have no right to write.
+            let reply = reply.filter(|reply| reply.starts_with("_INBOX."));
             if let (Some((number, name)), Some(reply)) = (text.split_once(' '), reply) {
                 let number = number.parse::<u64>().unwrap_or_default();
                 let count = self.inbox.count(name);
