@@ -502,6 +502,7 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_process() {
     gateway.write_config(&with_control("", ECHO).replace("control.sock", "moved.sock"));
     let answer = done(&gateway, &format!("reload --json --socket {}", path.display())).await.json();
     assert_eq!(answer["reload"]["generation"], 2);
+    gateway.wait("reloaded"); // its line comes behind the answer, and would be taken for that of the next reload
     assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0, "other users are refused there");
     done(&gateway, "status").await;
     let moved = gateway.path().join("moved.sock");
