@@ -27,7 +27,7 @@ pub struct Counts {
     pub commented: usize,
 }
 
-/// Something that will be different, and that somebody has to look at.
+/// Something that will be different, and needs a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remark {
     pub at: At,

@@ -117,7 +117,7 @@ pub(super) fn write(context: &mut Context<'_>, groups: &[Group], servers: &[Serv
             if from.is_empty() {
                 section.comment(
                     "listen … proxy_protocol: nginx wants the header from every client; write the addresses of your \
-                     balancers in place of these, since whoever may connect can claim any address",
+                     balancers in place of these, since any client that may connect can claim an address",
                 );
                 let all = ["0.0.0.0/0", "::/0"].map(str::to_owned).to_vec();
                 section.set("proxy_protocol", all, None);

@@ -17,7 +17,7 @@ pub(super) struct Keys {
     process: String,
     /// A hash: how many sessions this process has.
     own: String,
-    /// A set: the names of processes. Those that have died are taken out by whoever notices.
+    /// A set: the names of processes. Those that have died are taken out by the first process that notices.
     processes: String,
     ttl: Duration,
 }
