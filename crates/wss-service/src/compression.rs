@@ -22,7 +22,8 @@ const WINDOW_LENS: std::ops::RangeInclusive<usize> = 256..=32 * 1024;
 ///
 /// Messages under 64 bytes are sent as they are, and those that compression would make longer. A message from a client may
 /// have [`Settings::message_max`](crate::Settings::message_max) bytes when it is inflated; one that can't be inflated ends
-/// the session with 1007.
+/// the session with 1007. What a client compresses well takes it few bytes to send, and a message that is not whole yet is
+/// kept inflated: so where clients are strangers, a smaller `message_max` is what bounds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compression {
     /// Bytes of what was sent to a client that are kept, for later messages to refer to: 32 KiB at most. 0: each message is
