@@ -111,6 +111,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["shared"],
             &["drain", "opened", "otherwise", "threads"],
             &["answer"],
+            &["upgraded"],
             &["attached", "http1", "http2"],
             &["connection"],
             &["service"],

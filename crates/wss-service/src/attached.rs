@@ -10,16 +10,14 @@ use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::answer::{Reply, answer};
-use crate::body::{AnswerBody, RequestBody, whole};
+use crate::answer::answer;
+use crate::body::{AnswerBody, RequestBody};
 use crate::client::{Connection, Link};
 use crate::drain::drain;
 use crate::handler::{Closures, Handler};
 use crate::hub::Hub;
-use crate::opened::Opened;
-use crate::refusal::Refusal;
 use crate::shared::Shared;
-use crate::stream::Client;
+use crate::upgraded::answer_by_hyper;
 
 /// The sessions of a service without its sockets ([`Service::attach`](crate::Service::attach)). Clones share them.
 ///
@@ -67,19 +65,8 @@ impl<H: Handler> Attached<H> {
         let upgrading = head.extensions.remove::<OnUpgrade>();
         let link = Arc::new(Link { peer, source: peer.ip(), local: None, tls: None });
         let connection = Connection { link, _place: None };
-        match (answer(shared, &connection, Request::from_parts(head, RequestBody::empty())).await, upgrading)
-        {
-            (Reply::Answer(answer), _) => answer,
-            (Reply::Open(answer, opened), Some(upgrading)) => {
-                shared.end.tasks.spawn(run(upgrading, opened));
-                answer.map(|()| whole(""))
-            }
-            (Reply::Open(_, opened), None) => {
-                opened.abandon().await;
-                let internal = Refusal::new(http::StatusCode::INTERNAL_SERVER_ERROR);
-                internal.with_body("the server gives no connection away\n").answer()
-            }
-        }
+        let reply = answer(shared, &connection, Request::from_parts(head, RequestBody::empty())).await;
+        answer_by_hyper(shared, reply, upgrading, |upgraded| Some(TokioIo::new(upgraded))).await
     }
 
     /// All its sessions, for other tasks to send to.
@@ -100,13 +87,6 @@ impl<H: Handler> Attached<H> {
         let Shared { hub, settings, end, .. } = &*self.0;
         drain(hub, settings, end, pin!(pending())).await;
         self.0.leave_cluster().await;
-    }
-}
-
-async fn run<H: Handler>(upgrading: OnUpgrade, opened: Box<Opened<H>>) {
-    match upgrading.await {
-        Ok(upgraded) => opened.run(Client(TokioIo::new(upgraded))).await,
-        Err(_) => opened.abandon().await, // the connection went before the client had the answer
     }
 }
 

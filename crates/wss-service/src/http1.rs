@@ -12,14 +12,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use upgrade_handler::from_hyper;
 
-use crate::answer::{Reply, answer};
-use crate::body::{AnswerBody, RequestBody, whole};
+use crate::answer::answer;
+use crate::body::{AnswerBody, RequestBody};
 use crate::client::Connection;
 use crate::handler::Handler;
 use crate::log;
-use crate::opened::Opened;
 use crate::shared::Shared;
-use crate::stream::{Client, Stream};
+use crate::stream::Stream;
+use crate::upgraded::answer_by_hyper;
 
 /// The longest head of a request, in bytes; longer ones get 431.
 const HEAD_LEN_MAX: usize = 64 * 1024;
@@ -54,26 +54,6 @@ async fn respond<H: Handler>(
 ) -> Result<Response<AnswerBody>, Infallible> {
     // Cloned, since what is beside the sessions may upgrade to something, too.
     let upgrading = request.extensions().get::<OnUpgrade>().cloned();
-    Ok(match (answer(&shared, &connection, request.map(RequestBody::http1)).await, upgrading) {
-        (Reply::Answer(answer), _) => answer,
-        (Reply::Open(answer, opened), Some(upgrading)) => {
-            // A task of its own: what HTTP needed is freed, and the connection's task ends.
-            shared.end.tasks.spawn(open(upgrading, opened));
-            answer.map(|()| whole(""))
-        }
-        // hyper has one for each request with an Upgrade.
-        (Reply::Open(_, opened), None) => {
-            opened.abandon().await;
-            let mut answer = Response::new(whole(""));
-            *answer.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-            answer
-        }
-    })
-}
-
-async fn open<H: Handler>(upgrading: OnUpgrade, opened: Box<Opened<H>>) {
-    match upgrading.await.ok().and_then(from_hyper::<Stream>) {
-        Some(handoff) => opened.run(Client(handoff)).await,
-        None => opened.abandon().await,
-    }
+    let reply = answer(&shared, &connection, request.map(RequestBody::http1)).await;
+    Ok(answer_by_hyper(&shared, reply, upgrading, from_hyper::<Stream>).await)
 }

@@ -102,6 +102,7 @@ mod shared;
 mod stream;
 mod threads;
 mod unreached;
+mod upgraded;
 
 pub use frame_core::outcome::{Ended, RoundTrips};
 pub use frame_core::violation::Violation;
