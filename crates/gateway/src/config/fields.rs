@@ -125,15 +125,24 @@ fn field(spelled: &str, value: &DeValue<'_>) -> Result<Field, String> {
     Ok(Field { name, spelled: spelled.into(), value })
 }
 
+/// It belongs to a connection, frames a message, or is of the handshake of a WebSocket.
+fn is_of_the_hop(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+        || name.as_str().starts_with("sec-websocket-")
+}
+
+/// A field of this name, in whatever case, can't be changed.
+pub(crate) fn is_fixed(name: &str) -> bool {
+    HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| is_of_the_hop(&name) || name == DATE)
+}
+
 /// The name of a field that may be changed: not one that belongs to a connection or frames a message (RFC 9110 §7.6.1,
 /// RFC 9112 §6), nor one of the handshake of a WebSocket.
 pub(super) fn field_name(text: &str) -> Result<HeaderName, String> {
     let name =
         HeaderName::from_bytes(text.as_bytes()).map_err(|_| "this is not the name of a field".to_owned())?;
-    let is_of_the_hop = [CONNECTION, CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(&name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-        || name.as_str().starts_with("sec-websocket-");
-    if is_of_the_hop {
+    if is_of_the_hop(&name) {
         return Err(
             "this field belongs to the connection or to the form of the message, so it can't be changed"
                 .to_owned(),

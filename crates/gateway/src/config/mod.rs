@@ -59,6 +59,7 @@ pub use self::acme_settings::{AcmeKeyType, AcmeSettings, ExternalAccount, OnDema
 pub use self::dns::DnsSettings;
 use self::document::{Document, Section};
 use self::environment::Variables;
+pub(crate) use self::fields::is_fixed;
 use self::kind::Options;
 pub use self::log::LogSettings;
 pub use self::model::{

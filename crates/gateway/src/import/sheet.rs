@@ -49,6 +49,11 @@ impl From<Vec<String>> for Value {
     }
 }
 
+/// All addresses, as a list of networks.
+pub(super) fn every_address() -> Value {
+    ["0.0.0.0/0", "::/0"].map(str::to_owned).to_vec().into()
+}
+
 /// A table of keys, in their order.
 pub(super) fn table<const N: usize>(keys: [(&str, Value); N]) -> Value {
     Value::Table(keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())

@@ -9,7 +9,7 @@ use super::pass::pass;
 use super::scope::Scope;
 use super::times;
 use crate::import::book::Outcome;
-use crate::import::sheet::{Section, Value};
+use crate::import::sheet::{Section, Value, every_address};
 use crate::import::tree::Directive;
 
 /// nginx's `client_max_body_size`, where nothing is said.
@@ -98,6 +98,12 @@ fn lists(rules: &[(bool, &str)]) -> Result<Lists, String> {
     Ok(lists)
 }
 
+/// Lets nobody in.
+pub(super) fn close(route: &mut Section) {
+    route.unset("access.allow");
+    route.set("access.deny", every_address(), None);
+}
+
 fn addresses(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section) {
     let directives = scope.any(&["allow", "deny"]);
     let (Some(first), Some(last)) = (directives.first(), directives.last()) else { return };
@@ -105,23 +111,23 @@ fn addresses(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section) 
     match lists(&rules) {
         Err(what) => {
             let what = format!("{what}; nobody is let in until you have written the lists");
-            route.set("access.deny", vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], None);
+            close(route);
             directives.iter().for_each(|directive| context.book.misses(route, directive, &what));
         }
-        Ok(Lists { allow, mut deny, has_exception, denies_rest }) => {
+        Ok(Lists { allow, deny, has_exception, denies_rest }) => {
             if has_exception {
                 let what = "deny counts more than allow here, so addresses are refused that nginx lets in: write the networks \
                             without the exception";
                 context.book.remark(last, what);
                 route.note(format!("{}: {what}", first.at));
             }
-            if denies_rest && allow.is_empty() {
-                deny = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
-            }
+            let refuses_all = denies_rest && allow.is_empty();
             if !allow.is_empty() {
                 context.book.key(route, first, "access.allow", allow);
             }
-            if !deny.is_empty() {
+            if refuses_all {
+                context.book.key(route, last, "access.deny", every_address());
+            } else if !deny.is_empty() {
                 context.book.key(route, last, "access.deny", deny);
             }
             directives.iter().for_each(|directive| context.book.mark(directive, Outcome::Key));
@@ -152,7 +158,7 @@ fn password(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section, h
     let file = scope.find("auth_basic_user_file").filter(|file| !file.arg(0).contains('$'));
     let Some(file) = file else {
         let what = "there is no auth_basic_user_file with one name; nobody is let in until access.basic names a file";
-        route.set("access.deny", vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], None);
+        close(route);
         return context.book.misses(route, realm, what);
     };
     let path = context.places.conf(file.arg(0));
@@ -183,7 +189,7 @@ fn asked(context: &mut Context<'_>, here: &Here<'_, '_>, route: &mut Section) {
     let Some((directive, passed)) = passed else {
         let what =
             "the server that it asks isn't found here; nobody is let in until access.forward.url names it";
-        route.set("access.deny", vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()], None);
+        close(route);
         return context.book.misses(route, ask, what);
     };
     let scheme = if passed.is_tls { "https" } else { "http" };

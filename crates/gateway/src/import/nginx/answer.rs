@@ -1,6 +1,7 @@
 //! What nginx answers by itself: `return`, `rewrite` with a redirect, and the `if`s that do no more than that.
 
 use super::context::Context;
+use super::fields;
 use super::scope::Scope;
 use super::server::{Body, Server};
 use super::variables::{Facts, Unknown, Use, template};
@@ -33,7 +34,7 @@ pub(super) fn of_server<'a>(context: &mut Context<'a>, server: &Server<'a>, note
                 let mut section = Section::default();
                 section.set("path", "/", None);
                 give(context, &mut section, directive, &server.facts, &server.scope);
-                fields_of(context, server, &server.scope, &mut section);
+                fields::response(context, server, &server.scope, &mut section, false);
                 let tls = answers.is_plain_answered.then_some(true);
                 answers.bodies.push(Body { tls, ..section.into() });
                 answers.is_final = true;
@@ -177,7 +178,7 @@ pub(super) fn conditions<'a>(
         let answer = inside.own_all("return").next();
         match answer.filter(|_| is_known && is_plain) {
             Some(answer) if give(context, &mut section, answer, &server.facts, &inside) => {
-                fields_of(context, server, &inside, &mut section);
+                fields::response(context, server, &inside, &mut section, false);
                 context.book.mark(condition, Outcome::Key);
                 sections.push(section);
             }
@@ -185,16 +186,6 @@ pub(super) fn conditions<'a>(
         }
     }
     sections
-}
-
-/// Fields and pages that an answer of nginx's own has, too.
-pub(super) fn fields_of<'a>(
-    context: &mut Context<'a>,
-    server: &Server<'a>,
-    scope: &Scope<'a>,
-    section: &mut Section,
-) {
-    super::fields::response(context, server, scope, section, false);
 }
 
 /// `return` as `redirect` or `respond`; if it has no counterpart, that is said, and the answer is 501.

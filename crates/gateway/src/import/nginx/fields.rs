@@ -6,25 +6,12 @@ use super::pass::Pass;
 use super::scope::Scope;
 use super::server::Server;
 use super::variables::{Facts, Use, template};
+use crate::config::is_fixed;
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, Value, path};
 use crate::import::tree::Directive;
 
 const BY_ITSELF: &str = "the gateway sends this by itself";
-
-/// Fields that belong to a connection or frame a message, which can't be set.
-const OF_THE_HOP: [&str; 10] = [
-    "connection",
-    "content-length",
-    "date",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What the server gets. nginx sends its own name for the server as Host, where nothing is said.
 pub(super) fn request<'a>(
@@ -96,7 +83,7 @@ fn field(context: &mut Context<'_>, directive: &Directive, facts: &Facts, route:
             let key = "request_headers.remove";
             return add_to_list(context, route, directive, key, name);
         }
-        (lower, _) if OF_THE_HOP.contains(&lower) || lower.starts_with("sec-websocket-") => {
+        (lower, _) if is_fixed(lower) => {
             return book.itself(
                 route,
                 directive,
@@ -129,7 +116,7 @@ fn add_to_list(context: &mut Context<'_>, route: &mut Section, directive: &Direc
 
 fn remove(context: &mut Context<'_>, directive: &Directive, section: &str, route: &mut Section) {
     let name = directive.arg(0);
-    if OF_THE_HOP.contains(&name.to_ascii_lowercase().as_str()) {
+    if is_fixed(name) {
         return context.book.itself(route, directive, "this field belongs to the connection");
     }
     add_to_list(context, route, directive, &format!("{section}.remove"), name);
@@ -191,12 +178,11 @@ pub(super) fn response<'a>(
     has_server: bool,
 ) {
     let fields = scope.all("add_header");
-    let is_own = |name: &str| OF_THE_HOP.contains(&name) || name.starts_with("sec-websocket-");
     let mut is_partly = false;
     for directive in fields {
         let (name, value) = (directive.arg(0), directive.arg(1));
         let lower = name.to_ascii_lowercase();
-        if is_own(&lower) {
+        if is_fixed(name) {
             let meaning = "this field belongs to the connection, so it can't be set";
             context.book.itself(route, directive, meaning);
             continue;

@@ -1,12 +1,13 @@
 //! What keeps requests out, and has to do so here, too: a rule of access that has no counterpart closes its routes, and one
 //! that may have paths of others is told. Pure.
 
+use super::access;
 use super::context::Context;
 use super::known::is_key;
 use super::location::{Form, Location};
 use super::scope::Scope;
 use crate::import::book::Outcome;
-use crate::import::sheet::{Section, Value};
+use crate::import::sheet::{Section, every_address};
 use crate::import::tree::Directive;
 
 /// Directives that keep requests out.
@@ -30,8 +31,12 @@ const GUARDS: [&str; 17] = [
     "valid_referers",
 ];
 
+/// It answers with an error of the client's.
+fn refuses(directive: &Directive) -> bool {
+    directive.name == "return" && directive.arg(0).starts_with('4')
+}
+
 fn is_guard(directive: &Directive) -> bool {
-    let refuses = |directive: &Directive| directive.name == "return" && directive.arg(0).starts_with('4');
     match directive.name.as_str() {
         "if" => directive.inside().iter().any(refuses),
         name => GUARDS.contains(&name) && !matches!(directive.arg(0), "off" | "all" if name != "deny"),
@@ -68,16 +73,14 @@ pub(super) fn close_target(context: &mut Context<'_>, target: &Scope<'_>, route:
 }
 
 fn close(context: &mut Context<'_>, guard: &Directive, routes: &mut [Section]) {
-    let all = Value::from(vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()]);
-    if routes.iter().all(|route| route.get("access.deny") == Some(&all)) {
+    if routes.iter().all(|route| route.get("access.deny") == Some(&every_address())) {
         return; // that was said where it was closed
     }
     let what = "this keeps requests out, and has no counterpart: nobody is let in until you have written one";
     context.book.remark(guard, what);
     for route in routes {
         route.comment(format!("{}: {}: {what}", guard.at, guard.shown()));
-        route.unset("access.allow");
-        route.set("access.deny", all.clone(), None);
+        access::close(route);
     }
 }
 
@@ -86,7 +89,6 @@ pub(super) fn tell(context: &mut Context<'_>, locations: &[Location<'_>]) {
     let has_order = locations.iter().any(|other| matches!(other.form, Form::Regex(..) | Form::Stop(_)));
     for location in locations {
         let Some(directive) = location.directive else { continue };
-        let refuses = |inside: &Directive| inside.name == "return" && inside.arg(0).starts_with('4');
         if !directive.inside().iter().any(|inside| is_guard(inside) || refuses(inside)) {
             continue;
         }

@@ -5,7 +5,7 @@ use super::listen::Listen;
 use super::server::Server;
 use super::times;
 use crate::import::book::Outcome;
-use crate::import::sheet::{Section, Value};
+use crate::import::sheet::{Section, Value, every_address};
 
 /// What one `[[listener]]` has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,8 +119,7 @@ pub(super) fn write(context: &mut Context<'_>, groups: &[Group], servers: &[Serv
                     "listen … proxy_protocol: nginx wants the header from every client; write the addresses of your \
                      balancers in place of these, since any client that may connect can claim an address",
                 );
-                let all = ["0.0.0.0/0", "::/0"].map(str::to_owned).to_vec();
-                section.set("proxy_protocol", all, None);
+                section.set("proxy_protocol", every_address(), None);
             } else {
                 section.set("proxy_protocol", from, None);
             }

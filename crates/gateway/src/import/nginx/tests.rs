@@ -253,6 +253,18 @@ fn answers_of_nginx_itself() {
     );
 }
 
+#[test]
+fn a_field_that_can_t_be_changed_is_no_key() {
+    for lines in [
+        "proxy_hide_header Sec-WebSocket-Accept;",
+        "proxy_hide_header Date;",
+        "proxy_hide_header Connection;",
+    ] {
+        let (toml, _) = server(&format!("location / {{ proxy_pass http://h:1; {lines} }}"), &[]);
+        assert!(!toml.contains("response_headers"), "{toml}");
+    }
+}
+
 const CLOSED: &str = "access.deny = [\"0.0.0.0/0\", \"::/0\"]";
 
 #[test]
