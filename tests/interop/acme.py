@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import signal
-import socket
 import ssl
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,16 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from pki import Pki
-from processes import Failure, PATIENCE, environment, output, running, same, workplace
+from processes import Failure, PATIENCE, environment, free_port, output, running, same, workplace
 
 NAMES = ["domain.test", "www.domain.test"]
-
-
-def free_port():
-    """Of pebble, which can't choose one itself."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Place:

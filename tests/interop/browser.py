@@ -1,13 +1,12 @@
 """Chromium on the gateway's console page."""
 
 import json
-import socket
 from contextlib import asynccontextmanager
 
 from book import routes
 from conversations import PYTHON, backend
 from gateway import gateway, route
-from processes import HERE, PATIENCE, environment, output, running, same, within, workplace
+from processes import HERE, PATIENCE, environment, free_port, output, running, same, within, workplace
 
 CONSOLE = route("/", service="console")
 HTTP1 = ('alpn = ["http/1.1"]', "HTTP/1.1")
@@ -86,9 +85,7 @@ async def novnc_asks_for_a_password_and_shows_the_screen():
 async def xvnc():
     """A screen of two colours, the classic pattern of X. It can't take over a socket, so a free port is looked for."""
     async with workplace() as home:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         screen = ["-geometry", "320x240", "-retro", "-nolisten", "tcp", "-displayfd", "1"]
         command = ["Xvnc", "-rfbport", port, "-localhost", "-SecurityTypes", "None", *screen]
         async with running(*command, cwd=home, env=environment(HOME=home)) as server:

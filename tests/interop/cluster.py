@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from websockets.asyncio.client import connect
 
 from pki import Pki
-from processes import PATIENCE, Failure, environment, output, running, same, within, workplace
+from processes import PATIENCE, Failure, environment, free_port, output, running, same, within, workplace
 
 PUBLISH = Path(__file__).parents[2] / "crates/wss-service/examples/publish.php"
 
@@ -29,7 +28,7 @@ class Redis:
         config = self.directory / "redis.conf"
         config.write_text(f'port 0\nunixsocket {self.socket}\nrequirepass "{PASSWORD}"\nsave ""\n')
         async with running("redis-server", config) as child:
-            await said(child, "eady to accept connections")  # at a path, or a port
+            await child.said("eady to accept connections")  # at a path, or a port
             yield child
 
     async def ask(self, *words):
@@ -48,22 +47,15 @@ class Nats:
     async def running(self):
         login = ["--user", "chat", "--pass", PASSWORD]
         async with running("nats-server", "-a", "127.0.0.1", "-p", self.port, *login, *self.options) as child:
-            await said(child, "Server is ready")
+            await child.said("Server is ready")
             yield child
-
-
-async def said(child, words):
-    """Waits until one of its lines has these words."""
-    async with asyncio.timeout(PATIENCE):
-        while not any(words in str(line) for line in child.lines):
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
 async def chat(engine, *more):
     """A process of the chat. Yields its child, which has its port."""
     async with running(os.environ["CLUSTER_CHAT"], engine, "127.0.0.1:0", *more) as child:
-        await said(child, "listening on")
+        await child.said("listening on")
         child.port = child.lines[0]["text"].rpartition(":")[2]
         yield child
 
@@ -89,13 +81,6 @@ async def hears(client, *texts):
     async with asyncio.timeout(PATIENCE):
         for text in texts:
             same("what a client hears", await client.recv(), text)
-
-
-def free_port():
-    """A port that was free a moment ago: Redis can't choose one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @asynccontextmanager
@@ -277,7 +262,7 @@ save ""
 """)
         url = f"rediss://:{PASSWORD.replace('%', '%25')}@localhost:{port}/2"
         async with running("redis-server", config) as child:
-            await said(child, "eady to accept connections")
+            await child.said("eady to accept connections")
             async with three(url, pki.root) as (_, ann, bob, _):
                 await until(ann, "/who eve", "eve is here: true; 3 in tea")
                 await ann.send("hello")
@@ -314,7 +299,7 @@ async def server(directory, name, *lines, sentinel=False):
     home.mkdir()
     config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {home}", *lines]) + "\n")
     async with running("redis-server", config, *(["--sentinel"] if sentinel else [])) as child:
-        await said(child, "Sentinel ID is" if sentinel else "eady to accept connections")
+        await child.said("Sentinel ID is" if sentinel else "eady to accept connections")
         yield child, port
 
 
@@ -330,9 +315,9 @@ async def sentinels_know_the_master_after_a_failover():
                     "sentinel down-after-milliseconds chat 500",
                     "sentinel failover-timeout chat 3000",
                 ]
-                await said(second, "Finished with success")
+                await second.said("Finished with success")
                 async with server(directory, "sentinel", *watch, sentinel=True) as (sentinel, sentinel_port):
-                    await said(sentinel, "+slave")
+                    await sentinel.said("+slave")
                     secret = PASSWORD.replace("%", "%25")
                     # The first of them is not there.
                     url = f"redis+sentinel://:{secret}@127.0.0.1:{free_port()},127.0.0.1:{sentinel_port}/chat"
@@ -342,7 +327,7 @@ async def sentinels_know_the_master_after_a_failover():
                         lost = load.count - 1
                         first.process.kill()
                         await first.process.wait()
-                        await said(sentinel, "+switch-master")
+                        await sentinel.said("+switch-master")
                         load.judge(lost, await all_comes_back(load, ann))
 
 

@@ -1,7 +1,6 @@
 """Software behind the gateway, as the how-to pages of the book say: each with the routes and settings of its page."""
 
 import json
-import socket
 import ssl
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +14,7 @@ from book import blocks, routes
 from conversations import PYTHON, backend
 from gateway import CLIENT, NAME, gateway
 from pages import curl_command
-from processes import HERE, Failure, environment, output, running, same, within, workplace
+from processes import HERE, Failure, environment, free_port, output, running, same, within, workplace
 from servers import listening
 
 CLIENTS = 6
@@ -23,13 +22,6 @@ CLIENTS = 6
 
 def client_options(gate):
     return dict(ssl=ssl.create_default_context(cafile=gate.root), host=gate.address, proxy=None, local_addr=(CLIENT, 0))
-
-
-def free_port():
-    """For programs that can't take over a socket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """Servers over HTTP/2 behind the gateway: nginx, Apache, Node's http2, hypercorn, and gRPC with its own clients."""
 
 import json
-import socket
 import ssl
 import sys
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ import pages
 from conversations import CLOSES, NODE, PYTHON, backend, program
 from gateway import CLIENT, NAME, gateway, route
 from pki import Pki
-from processes import HERE, Failure, environment, output, running, same
+from processes import HERE, Failure, environment, free_port, output, running, same
 
 VERSIONS = ["--http1.1", "--http2"]
 
@@ -139,9 +138,7 @@ async def apache(behind, websockets):
         files = directory / "www/files"
         files.mkdir(parents=True)
         (files / "large").write_bytes(b"x" * 3_000_000)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         modules = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in APACHE_MODULES]
         config = directory / "apache2.conf"
         values = {"directory": directory, "port": port, "behind": behind, "websockets": websockets}

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -62,16 +63,23 @@ class Child:
 
     async def line(self, nth=0, **fields):
         """The nth line, counted from 0, that has these fields; waits for it."""
+        return await self._nth(nth, lambda: self.find(**fields), fields)
+
+    async def said(self, words):
+        """Waits until some line has these words."""
+        await self._nth(0, lambda: [line for line in self.lines if words in str(line)], words)
+
+    async def _nth(self, nth, find, what):
         async with self._news:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await self._news.wait_for(lambda: self._ended or len(self.find(**fields)) > nth)
+                    await self._news.wait_for(lambda: self._ended or len(find()) > nth)
             except TimeoutError:
                 pass
-        found = self.find(**fields)
+        found = find()
         if len(found) <= nth:
             how = "ended" if self._ended else "waited"
-            raise Failure(f"{self.name}: {how} without line {nth} of {fields}")
+            raise Failure(f"{self.name}: {how} without line {nth} of {what}")
         return found[nth]
 
     async def end(self):
@@ -156,6 +164,13 @@ async def output(*command, stdin=b"", **options):
         failure.add_note("\n".join(lines))
         raise failure
     return said.decode(errors="replace")
+
+
+def free_port():
+    """A port that was free a moment ago, for programs that neither choose one nor take over a socket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def environment(**more):

@@ -123,7 +123,7 @@ async def a_rollout_closes_each_socket_at_most_once_and_refuses_none():
             running("haproxy", "-db", "-f", config, pass_fds=[taken.fileno()])
         )
         for name in "cd":  # until its first check, HAProxy takes a server for one that is there
-            await told(balancer, name, "DOWN")
+            await balancer.said(f"gateways/{name} is DOWN")
         trust, places = ssl.create_default_context(cafile=pki.root), asyncio.Semaphore(CONNECTING)
         clients = [Client(taken.getsockname(), trust, places) for _ in range(CLIENTS)]
         staying = [asyncio.create_task(client.stay()) for client in clients]
@@ -135,7 +135,7 @@ async def a_rollout_closes_each_socket_at_most_once_and_refuses_none():
             ending = []
             for gateway, successor in zip(old, "cd"):
                 await start(successor)
-                await told(balancer, successor, "UP")
+                await balancer.said(f"gateways/{successor} is UP")
                 ending.append(asyncio.create_task(stopped(gateway, grace)))
             took = await asyncio.gather(*ending)
             async with asyncio.timeout(PATIENCE):
@@ -149,13 +149,6 @@ async def a_rollout_closes_each_socket_at_most_once_and_refuses_none():
             for task in staying:
                 task.cancel()
             await asyncio.gather(*staying, return_exceptions=True)
-
-
-async def told(balancer, name, state):
-    """The balancer has seen that a gateway is up, or not."""
-    async with asyncio.timeout(PATIENCE):
-        while not any(f"gateways/{name} is {state}" in line.get("text", "") for line in balancer.lines):
-            await asyncio.sleep(0.05)
 
 
 async def stopped(gateway, grace):

@@ -10,7 +10,7 @@ from book import routes
 from gateway import CLIENT, NAME, gateway, route
 from pages import curl_command
 from pki import Pki
-from processes import HERE, environment, output, running, same, within
+from processes import HERE, environment, free_port, output, running, same, within
 
 NGINX = """
 daemon off;
@@ -124,9 +124,7 @@ async def haproxy_knows_the_client_by_version_2():
 async def mosquitto():
     """A broker as long as the block. It can't take over a socket, so a free port is looked for."""
     with TemporaryDirectory(prefix="interop-") as directory:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         config = Path(directory) / "mosquitto.conf"
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_timestamp false\n")
         async with running("mosquitto", "-v", "-c", config) as broker:
