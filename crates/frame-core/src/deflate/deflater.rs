@@ -11,8 +11,8 @@ pub const DEFLATED_LEN_MIN: usize = 64;
 
 /// Compresses the messages of one session, in the order in which they are sent.
 ///
-/// The state of zlib begins anew with each frame, from the history. So a message that was not sent compressed has left
-/// nothing behind: the client's history doesn't have it, and neither has this one.
+/// zlib is reset before each frame, and is given the history. A message that was not sent compressed is in no history:
+/// neither in the client's nor in this one.
 #[derive(Debug)]
 pub struct Deflater {
     window: Window,

@@ -14,7 +14,7 @@ use crate::violation::Violation;
 /// What a message is followed by: the end that its sender has left out (RFC 7692 §7.2.2), and an empty last block, by which
 /// zlib says whether the message ended where a block ends.
 const END: [u8; 9] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x01, 0x00, 0x00, 0xFF, 0xFF];
-/// Blocks of a message that say they are the last one (RFC 7692 §7.2.3.4 has one of them). Each makes zlib begin anew.
+/// Blocks of a message that say they are the last one (RFC 7692 §7.2.3.4 has one of them). zlib is reset behind each.
 const LAST_BLOCKS_MAX: u8 = 64;
 /// A longer message may not grow by more than [`GROWTH_MAX`].
 const GROWTH_FREE_LEN: u64 = 1024 * 1024;
