@@ -1,6 +1,7 @@
 """Software behind the gateway, as the how-to pages of the book say: each with the routes and settings of its page."""
 
 import json
+import re
 import ssl
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,9 +32,10 @@ async def node(script, *words):
         yield f"http://127.0.0.1:{port}"
 
 
-async def ask_node(script, gate, path, scheme="https"):
-    task = {"url": gate.url(path, scheme), "address": gate.address, "root": str(gate.root), "clients": CLIENTS}
-    return json.loads(await output("node", HERE / script, json.dumps(task)))
+async def ask_node(script, gate, path, scheme="https", **more):
+    task = {"url": gate.url(path, scheme), "address": gate.address, "root": str(gate.root), "clients": CLIENTS, **more}
+    there = environment(NODE_EXTRA_CA_CERTS=gate.root)
+    return json.loads(await output("node", HERE / script, json.dumps(task), env=there))
 
 
 async def socket_io_polls_and_upgrades_at_one_of_two_servers():
@@ -47,6 +49,73 @@ async def socket_io_polls_and_upgrades_at_one_of_two_servers():
             same("the client's address", {client["address"] for client in talked}, {"127.0.0.1"})
             await gate.log.line(message="session", nth=CLIENTS - 1)
             same("sessions", len(gate.log.find(message="session", path="/socket.io/")), CLIENTS)
+
+
+async def signalr_negotiates_and_opens_at_one_of_two_servers():
+    await talk_to_hubs("any", {"WebSocketTransport"})
+
+
+async def signalr_reads_event_streams():
+    await talk_to_hubs("events", {"ServerSentEventsTransport"})
+
+
+async def signalr_falls_back_to_polling():
+    await talk_to_hubs("any", {"LongPollingTransport"}, "polling")
+
+
+async def signalr_skips_the_negotiation_where_nothing_is_sticky():
+    await talk_to_hubs("skip", {"WebSocketTransport"}, is_sticky=False)
+
+
+async def signalr_needs_one_of_the_two():
+    """Its connection is known to the server that has negotiated, and not to the other one."""
+    await talk_to_hubs("any", {None}, is_sticky=False)
+
+
+async def talk_to_hubs(way, transports, *only, is_sticky=True):
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(node("signalr_server.mjs", name, *only)) for name in ("one", "two")]
+        text = routes("signalr.md", *servers)
+        if not is_sticky:
+            text = re.sub("^sticky = .*\n", "", text, flags=re.M)
+        async with gateway(text) as gate:
+            talked = await ask_node("signalr_client.mjs", gate, "/hub", way=way)
+            same("transports", {client["transport"] for client in talked}, transports)
+            if None in transports:
+                return
+            same("what they heard", [client["text"] for client in talked], [f"hello {n}" for n in range(CLIENTS)])
+            same("who has answered", {client["by"] for client in talked}, {"one", "two"})
+            same("what the servers know", {(c["address"], c["scheme"]) for c in talked}, {("127.0.0.1", "https")})
+            if "WebSocketTransport" in transports:
+                await gate.log.line(message="session", path="/hub", nth=CLIENTS - 1)
+
+
+async def phoenix_joins_over_a_websocket():
+    talked, gate = await talk_to_phoenix("websocket")
+    expected = [{"address": "127.0.0.1", "scheme": "https", "text": f"hello {n}", "bytes": [n, 0, 255], "beaten": True}
+                for n in range(CLIENTS)]
+    same("what the clients heard", talked, expected)
+    same("sessions", len(gate.log.find(message="session", path="/socket/websocket", ended_by="client")), CLIENTS)
+
+
+async def phoenix_polls():
+    talked, gate = await talk_to_phoenix("polling")
+    expected = [{"address": "127.0.0.1", "scheme": "https", "text": f"hello {n}"} for n in range(CLIENTS)]
+    same("what the clients heard", talked, expected)
+    same("sessions", gate.log.find(message="session"), [])
+
+
+async def phoenix_refuses_pages_of_other_origins():
+    talked, _ = await talk_to_phoenix("websocket", "https://other.example")
+    same("what the clients heard", talked, [{"failure": "refused"}] * CLIENTS)
+
+
+async def talk_to_phoenix(way, origin=f"https://{NAME}"):
+    """`check_origin` of the page, with this name in the place of its."""
+    (settings,) = blocks("phoenix.md", "elixir")
+    checked = re.search('check_origin: \\["(.*)"\\]', settings)[1].replace("domain.com", NAME)
+    async with node("phoenix_server.mjs", checked) as server, gateway(routes("phoenix.md", server)) as gate:
+        return await ask_node("phoenix_client.mjs", gate, "/socket", "wss", way=way, origin=origin), gate
 
 
 async def graphql_subscriptions_run_beside_queries():
