@@ -4,7 +4,7 @@ use super::context::Context;
 use super::here::Here;
 use super::location::{Base, Form, Location, Spot};
 use super::server::{Server, set};
-use super::{access, answer, fields, files, guards, proxy};
+use super::{access, answer, fields, files, guards, php, proxy};
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, table};
 
@@ -87,9 +87,7 @@ fn act<'a>(context: &mut Context<'a>, here: &Here<'a, '_>, route: &mut Section, 
         proxy::route(context, here, &here.scope, pass, route);
         slash(context, here, route, beside);
     } else if let Some(pass) = own("fastcgi_pass") {
-        files::fastcgi(context, here, &here.scope, pass, route, None);
-        access::route(context, here, route, true);
-        fields::response(context, here.server, &here.scope, route, true);
+        php::route(context, here, pass, route);
     } else if let Some(pass) =
         ["uwsgi_pass", "scgi_pass", "memcached_pass", "stub_status", "content_by_lua_block"]
             .iter()

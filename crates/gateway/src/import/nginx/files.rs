@@ -1,11 +1,9 @@
-//! Files of a directory, scripts of PHP, error pages and compression.
+//! Files of a directory, and what `try_files` leads to.
 
 use super::context::Context;
+use super::directory::{directory, fallback};
 use super::here::Here;
-use super::location::{Base, Form, Location};
-use super::scope::Scope;
-use super::variables::{Use, template};
-use super::{access, answer, fields, guards, pages, proxy, times};
+use super::{access, answer, fields, guards, pages, php, proxy, times};
 use crate::import::book::Outcome;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
@@ -22,18 +20,15 @@ pub(super) fn route<'a>(context: &mut Context<'a>, here: &Here<'a, '_>, route: &
         nothing(context, here, route);
         return;
     };
-    let script = tried
-        .and_then(|tried| fallback(tried))
-        .filter(|name| name.ends_with(".php"))
-        .and_then(|_| script(here));
-    if let Some((pass, scope)) = &script {
-        route.set("files.directory", directory.clone(), Some(&origin.at));
-        fastcgi(context, here, scope, pass, route, Some(&directory));
-        guards::close_target(context, scope, route);
-    } else {
-        route.set("files.directory", directory, Some(&origin.at));
-    }
     context.book.mark(origin, Outcome::Key);
+    let script = php::script(here, tried);
+    if let Some((pass, scope)) = &script {
+        if !php::server(context, here, scope, pass, route, &directory) {
+            return;
+        }
+        guards::close_target(context, scope, route);
+    }
+    route.set("files.directory", directory, Some(&origin.at));
     keys(context, here, route);
     if let Some(tried) = tried {
         try_files(context, tried, script.is_some(), route);
@@ -85,13 +80,15 @@ fn named<'a>(
         }
         proxy::route(context, here, scope, pass, route);
     } else if let Some(pass) = scope.own_all("fastcgi_pass").next() {
-        let directory = directory(context, here).map(|(directory, _)| directory);
-        if let Some(directory) = &directory {
-            route.set("files.directory", directory.clone(), Some(&tried.at));
+        let Some((directory, _)) = directory(context, here) else {
+            answer::missing(context, route, pass, "there is no root with the scripts");
+            return;
+        };
+        context.book.mark(tried, Outcome::Key);
+        if php::server(context, here, scope, pass, route, &directory) {
+            route.set("files.directory", directory, Some(&tried.at));
             route.set("files.fallback", "/index.php", None);
         }
-        context.book.mark(tried, Outcome::Key);
-        fastcgi(context, here, scope, pass, route, directory.as_deref());
         access::route(context, here, route, true);
         fields::response(context, here.server, scope, route, true);
     } else if let Some(answered) = scope.own_all("return").next() {
@@ -106,34 +103,6 @@ fn named<'a>(
     }
     context.finish(scope.own(), route);
     guards::close_target(context, scope, route);
-}
-
-/// The directory of a location's files, where the names in it are those behind the route's path.
-fn directory<'a>(context: &Context<'a>, here: &Here<'a, '_>) -> Option<(String, &'a Directive)> {
-    let constant = |text: &str| template(text, &here.facts, Use::Constant).ok();
-    let bare = |path: &str| path.strip_suffix('/').filter(|bare| !bare.is_empty()).unwrap_or(path).to_owned();
-    if let Some(alias) = here.scope.own_all("alias").next() {
-        let target = context.places.prefix(&constant(alias.arg(0))?);
-        return match &here.spot.base {
-            Base::Prefix(_) => Some((bare(&target), alias)),
-            // A file, whose name has to be that of the path.
-            Base::Exact(path) => {
-                let directory = target.strip_suffix(path.as_str())?;
-                Some((if directory.is_empty() { "/".to_owned() } else { directory.to_owned() }, alias))
-            }
-            Base::Converted(path) => {
-                let directory = bare(&target).strip_suffix(&bare(path)).map(str::to_owned)?;
-                Some((if directory.is_empty() { "/".to_owned() } else { directory }, alias))
-            }
-            Base::Pattern(_) => None,
-        };
-    }
-    let root = here.scope.find("root")?;
-    let target = bare(&context.places.prefix(&constant(root.arg(0))?));
-    Some(match &here.spot.base {
-        Base::Prefix(path) => (bare(&format!("{}{path}", target.trim_end_matches('/'))), root),
-        Base::Exact(_) | Base::Converted(_) | Base::Pattern(_) => (target, root),
-    })
 }
 
 /// `index`, `autoindex` and other keys of `[route.files]`.
@@ -185,12 +154,6 @@ fn keys(context: &mut Context<'_>, here: &Here<'_, '_>, route: &mut Section) {
     }
 }
 
-/// The last argument of `try_files`, if it is the name of a file.
-fn fallback(tried: &Directive) -> Option<&str> {
-    let last = tried.args.last()?.split(['?', '$']).next()?;
-    (last.starts_with('/') && last.len() > 1 && !last.ends_with('/')).then_some(last)
-}
-
 fn try_files(context: &mut Context<'_>, tried: &Directive, has_script: bool, route: &mut Section) {
     let book = &mut context.book;
     let tries = &tried.args[..tried.args.len().saturating_sub(1)];
@@ -207,66 +170,6 @@ fn try_files(context: &mut Context<'_>, tried: &Directive, has_script: bool, rou
             let what =
                 "files are found by the path and by index; of other names there is only one fallback, a file";
             book.misses(route, tried, what);
-        }
-    }
-}
-
-/// The location that runs PHP, and what holds there.
-fn script<'a, 'b>(here: &'b Here<'a, '_>) -> Option<(&'a Directive, Scope<'a>)> {
-    let runs_php = |location: &&Location<'a>| matches!(&location.form, Form::Regex(pattern, _) if pattern.contains("php"));
-    let mut of_php = here.locations.iter().filter(runs_php);
-    of_php.find_map(|location| Some((location.scope.own_all("fastcgi_pass").next()?, location.scope.clone())))
-}
-
-/// A server of FastCGI. `files`: it runs the scripts among these files.
-pub(super) fn fastcgi<'a>(
-    context: &mut Context<'a>,
-    here: &Here<'a, '_>,
-    scope: &Scope<'a>,
-    pass: &'a Directive,
-    route: &mut Section,
-    files: Option<&str>,
-) {
-    let Ok(server) = template(pass.arg(0), &here.facts, Use::Constant) else {
-        answer::missing(context, route, pass, "the server's address has a variable");
-        return;
-    };
-    // An upstream's servers have no scheme there.
-    let (mut servers, says_more) = context.upstreams.servers(&server).unwrap_or((vec![server], false));
-    if says_more {
-        let what = "of its upstream the addresses are taken: weights, limits and the like are not";
-        context.book.remark(pass, what);
-        route.comment(format!("{}: {}: {what}", pass.at, pass.shown()));
-    }
-    match servers.len() {
-        1 => context.book.key(route, pass, "fastcgi.server", servers.remove(0)),
-        _ => context.book.key(route, pass, "fastcgi.server", servers),
-    }
-    if files.is_none() {
-        match scope
-            .find("root")
-            .and_then(|root| Some((template(root.arg(0), &here.facts, Use::Constant).ok()?, root)))
-        {
-            Some((root, directive)) => {
-                let root = context.places.prefix(&root);
-                context.book.key(route, directive, "fastcgi.root", root);
-            }
-            None => {
-                answer::missing(context, route, pass, "there is no root with the scripts");
-                return;
-            }
-        }
-    }
-    if let Some(directive) = scope.find("fastcgi_read_timeout") {
-        match times::duration(directive.arg(0)) {
-            Some(text) => context.book.key(route, directive, "response_timeout", text),
-            None => context.book.lacks(route, directive, "this is no time that response_timeout can have"),
-        }
-    }
-    if let Some(directive) = scope.find("fastcgi_connect_timeout") {
-        match times::duration(directive.arg(0)) {
-            Some(text) => context.book.key(route, directive, "connect_timeout", text),
-            None => context.book.lacks(route, directive, "this is no time that connect_timeout can have"),
         }
     }
 }

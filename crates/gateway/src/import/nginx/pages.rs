@@ -1,5 +1,7 @@
 //! `error_page` and `gzip`: what answers have besides.
 
+use std::ffi::OsStr;
+
 use super::context::Context;
 use super::here::Here;
 use super::scope::Scope;
@@ -7,6 +9,7 @@ use super::times;
 use super::variables::{Use, template};
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, Value};
+use crate::site::files::is_source;
 
 /// `error_page`: files in place of errors.
 pub(super) fn pages<'a>(
@@ -26,7 +29,8 @@ pub(super) fn pages<'a>(
             .map_or(scope, |location| &location.scope)
             .find("root");
         let root = root.and_then(|root| template(root.arg(0), &here.facts, Use::Constant).ok());
-        match root.filter(|_| target.starts_with('/') && !has_other_status && !target.contains('$')) {
+        let is_file = target.starts_with('/') && !target.contains('$') && !is_source(OsStr::new(target));
+        match root.filter(|_| is_file && !has_other_status) {
             Some(root) => {
                 let file = format!("{}{target}", context.places.prefix(&root).trim_end_matches('/'));
                 for status in statuses

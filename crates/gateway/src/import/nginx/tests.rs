@@ -425,11 +425,37 @@ fn files_are_those_of_root_and_alias() {
         "root /var/www; location / { try_files $uri $uri/ /index.php?$args; }
          location ~ \\.php$ { include fastcgi_params; fastcgi_pass unix:/run/php.sock; }",
         &[
-            "path_regex = \"/.*\"\nfiles.directory = \"/var/www\"\nfastcgi.server = \"unix:/run/php.sock\"\n",
+            "path_regex = \"/.*\"\nfastcgi.server = \"unix:/run/php.sock\"\nfiles.directory = \"/var/www\"\n",
             "files.fallback = \"/index.php\"",
             "path_regex = '.*\\.php'\nfastcgi.server = \"unix:/run/php.sock\"\nfastcgi.root = \"/var/www\"",
         ],
     );
+    let (_, remarks) = server(
+        "root /var/www; location / { try_files $uri @app; } location @app { proxy_pass http://h:1; }",
+        &["path = \"/\"\nproxy = \"http://h:1\""],
+    );
+    remarked(&remarks, &["every request goes to @app"]);
+}
+
+#[test]
+fn scripts_of_php_run_where_nginx_leads_to_them() {
+    let php = "location ~ \\.php$ { include fastcgi_params; fastcgi_pass unix:/run/php.sock; }";
+    // The home page is the index, and what isn't there is the fallback.
+    server(
+        &format!("root /var/www; index index.php; location / {{ try_files $uri $uri/ =404; }} {php}"),
+        &[
+            "path_regex = '.*\\.php'\nfastcgi.server = \"unix:/run/php.sock\"\nfastcgi.root = \"/var/www\"",
+            "path_regex = \"/.*\"\nfastcgi.server = \"unix:/run/php.sock\"\nfiles.directory = \"/var/www\"\nfiles.index = \"index.php\"",
+        ],
+    );
+    for last in ["/index.php?$query_string", "/index.php?$args", "/index.php$is_args$args", "/index.php"] {
+        server(
+            &format!("root /var/www; location / {{ try_files $uri $uri/ {last}; }} {php}"),
+            &[
+                "fastcgi.server = \"unix:/run/php.sock\"\nfiles.directory = \"/var/www\"\nfiles.fallback = \"/index.php\"",
+            ],
+        );
+    }
     let (_, remarks) = file(
         "upstream php { server unix:/run/a.sock weight=2; server 10.0.0.1:9000; }
          server { listen 80; root /var/www; location / { fastcgi_pass php; } }",
@@ -437,10 +463,25 @@ fn files_are_those_of_root_and_alias() {
     );
     remarked(&remarks, &["weights, limits and the like are not"]);
     let (_, remarks) = server(
-        "root /var/www; location / { try_files $uri @app; } location @app { proxy_pass http://h:1; }",
-        &["path = \"/\"\nproxy = \"http://h:1\""],
+        "root /var/www; location ~ \\.php$ { try_files $uri =404; fastcgi_index app.php; fastcgi_pass 10.0.0.1:9000;
+         fastcgi_split_path_info ^(.+?\\.php)(/.*)$; fastcgi_param PATH_INFO $fastcgi_path_info; fastcgi_param QUERY_STRING $query_string;
+         fastcgi_param SCRIPT_FILENAME /app/public$fastcgi_script_name; fastcgi_param APP_ENV prod; }",
+        &["fastcgi.document_root = \"/app/public\"", "fastcgi.index = \"app.php\""],
     );
-    remarked(&remarks, &["every request goes to @app"]);
+    remarked(&remarks, &["scripts don't get APP_ENV"]);
+    let (_, remarks) = server(
+        "location /app/ { fastcgi_split_path_info ^(.+?\\.php)(/.*)$; fastcgi_param SCRIPT_FILENAME /srv$fastcgi_script_name; fastcgi_pass php:1; }",
+        &["path = \"/app/\"\nfastcgi.server = \"php:1\"\nfastcgi.root = \"/srv/app\""],
+    );
+    remarked(&remarks, &["/a.php/b is not a request for the script /a.php here"]);
+    server("root /w; location /app/ { fastcgi_pass php:1; }", &["fastcgi.root = \"/w/app\""]);
+    server(
+        "location / { fastcgi_param SCRIPT_FILENAME /srv/app.php; fastcgi_pass php:1; }",
+        &["respond = 501"],
+    );
+    // The text of a script is no page.
+    let (toml, _) = server("root /w; error_page 404 /index.php; location / { proxy_pass http://h:1; }", &[]);
+    assert!(!toml.contains("error_pages ="), "{toml}");
 }
 
 #[test]
