@@ -4,11 +4,12 @@
 //! place or what it means that there is nothing, each with its file and line; and a list of what has to be looked at.
 //! Nothing is left out in silence, and nothing is guessed.
 //!
-//! `sources` and `disk` bring files, `tree` is what they say; `nginx` translates it. `site` and `sheet` are what comes
-//! out, and `book` knows what became of each directive.
+//! `sources` and `disk` bring files, `tree` is what they say; `nginx` translates it. `hosts` knows which requests come to a
+//! virtual host, `site` and `sheet` are what comes out, and `book` knows what became of each directive.
 
 mod book;
 mod disk;
+mod hosts;
 mod nginx;
 mod pattern;
 mod sheet;

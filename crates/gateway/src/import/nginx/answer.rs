@@ -3,9 +3,10 @@
 use super::context::Context;
 use super::fields;
 use super::scope::Scope;
-use super::server::{Body, Server};
+use super::server::Server;
 use super::variables::{Facts, Unknown, Use, template};
 use crate::import::book::Outcome;
+use crate::import::hosts::Body;
 use crate::import::pattern::{self, Group};
 use crate::import::sheet::{Section, table};
 use crate::import::tree::Directive;

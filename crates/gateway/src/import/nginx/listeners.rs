@@ -5,6 +5,7 @@ use super::listen::Listen;
 use super::server::Server;
 use super::times;
 use crate::import::book::Outcome;
+use crate::import::hosts::{Reach, listener_name};
 use crate::import::sheet::{Section, Value, every_address};
 
 /// What one `[[listener]]` has.
@@ -45,8 +46,10 @@ pub(super) fn group(servers: &mut [Server<'_>]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (listen, sharers, default) in sockets {
         let http2 = sharers.iter().any(|index| servers[*index].scope.is_on("http2"));
+        let port = (!listen.address.starts_with("unix:")).then_some(listen.port);
+        let is_taken = |name: &str| groups.iter().any(|group: &Group| group.name == name);
         let new = Group {
-            name: name(&listen, &groups),
+            name: listener_name(port, listen.has_tls, is_taken),
             addresses: vec![listen.address],
             port: listen.port,
             has_tls: listen.has_tls,
@@ -81,18 +84,11 @@ pub(super) fn group(servers: &mut [Server<'_>]) -> Vec<Group> {
     groups
 }
 
-/// `http` and `https` for the usual ports, with the port else.
-fn name(listen: &Listen, groups: &[Group]) -> String {
-    let scheme = if listen.has_tls { "https" } else { "http" };
-    let name = match listen.port {
-        _ if listen.address.starts_with("unix:") => format!("{scheme}-unix"),
-        80 if !listen.has_tls => scheme.to_owned(),
-        443 if listen.has_tls => scheme.to_owned(),
-        port => format!("{scheme}-{port}"),
-    };
-    let is_taken = |name: &str| groups.iter().any(|group| group.name == name);
-    let numbered = (2..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(name)
+impl Group {
+    pub(super) fn reach(&self) -> Reach {
+        let Self { name, has_tls, servers, default, .. } = self.clone();
+        Reach { name, has_tls, servers, default }
+    }
 }
 
 /// Writes the listeners.

@@ -2,56 +2,12 @@
 
 use super::context::Context;
 use super::listeners::Group;
-use super::server::{Body, Server};
+use super::server::Server;
 use super::{action, answer, guards, location};
 use crate::import::book::Outcome;
+use crate::import::hosts::{self, Body, Reach};
 use crate::import::sheet::Section;
 use crate::import::site::Host;
-use crate::site::host::HostPattern;
-
-/// For which listeners and hosts the routes of a server are written.
-struct Variant {
-    groups: Vec<usize>,
-    /// Empty: every host.
-    hosts: Vec<String>,
-}
-
-fn variants(groups: &[Group], servers: &[Server<'_>], index: usize) -> Vec<Variant> {
-    let mut variants: Vec<Variant> = Vec::new();
-    let mut add =
-        |group: usize, hosts: Vec<String>| match variants.iter_mut().find(|other| other.hosts == hosts) {
-            Some(variant) => variant.groups.push(group),
-            None => variants.push(Variant { groups: vec![group], hosts }),
-        };
-    for (number, group) in groups.iter().enumerate().filter(|(_, group)| group.servers.contains(&index)) {
-        // The first server that has a name takes it.
-        let is_free = |host: &&String| {
-            !group.servers.iter().any(|other| *other < index && servers[*other].hosts.contains(*host))
-        };
-        let hosts: Vec<String> = servers[index].hosts.iter().filter(is_free).cloned().collect();
-        if group.default != index {
-            if !hosts.is_empty() {
-                add(number, hosts);
-            }
-            continue;
-        }
-        // A wildcard of another server would take hosts of this one.
-        let is_taken = |host: &String| {
-            group.servers.iter().filter(|other| **other != index).any(|other| {
-                let wildcards = servers[*other].hosts.iter().filter(|other| other.starts_with("*."));
-                wildcards
-                    .into_iter()
-                    .any(|other| HostPattern::parse(other).is_some_and(|pattern| pattern.matches(host)))
-            })
-        };
-        let taken: Vec<String> = hosts.into_iter().filter(is_taken).collect();
-        if !taken.is_empty() {
-            add(number, taken);
-        }
-        add(number, Vec::new());
-    }
-    variants
-}
 
 /// All routes of a server.
 pub(super) fn translate<'a>(
@@ -86,39 +42,17 @@ pub(super) fn translate<'a>(
         bodies.iter_mut().map(|body| std::mem::take(&mut body.section)).collect();
     guards::close_all(context, &server.scope, &mut sections);
     bodies.iter_mut().zip(sections).for_each(|(body, section)| body.section = section);
-    let variants = variants(groups, servers, index);
-    if variants.is_empty() {
-        let what = "no request comes to this server: it has no name that our routes can have, and is not the default one";
+    let hosts: Vec<&[String]> = servers.iter().map(|server| server.hosts.as_slice()).collect();
+    let reaches: Vec<Reach> = groups.iter().map(Group::reach).collect();
+    let routes = hosts::routes(&reaches, &hosts, index, &bodies, &answers.hosts).unwrap_or_else(|| {
+        let what =
+            "no request comes to this server: it has no name that our routes can have, and is not the default one";
         if let Some(directive) = server.directive {
             context.book.remark(directive, what);
             context.book.mark(directive, Outcome::Commented);
         }
         notes.note(what);
-    }
-    let mut routes = Vec::new();
-    for Variant { groups: numbers, hosts } in variants {
-        let hosts_left: Vec<String> =
-            hosts.iter().filter(|host| !answers.hosts.contains(host)).cloned().collect();
-        for Body { section, tls, host } in &bodies {
-            let fits = |number: &&usize| tls.is_none_or(|tls| groups[**number].has_tls == tls);
-            let listeners: Vec<usize> = numbers.iter().filter(fits).copied().collect();
-            if listeners.is_empty() || host.is_none() && hosts_left.is_empty() && !hosts.is_empty() {
-                continue;
-            }
-            let mut route = Section::new("[[route]]");
-            if listeners.len() < groups.len() {
-                let names: Vec<String> =
-                    listeners.iter().map(|number| groups[*number].name.clone()).collect();
-                route.set("listener", names, None);
-            }
-            match host {
-                Some(host) => route.set("host", host.clone(), None),
-                None if hosts.is_empty() => {}
-                None => route.set("host", hosts_left.clone(), None),
-            }
-            route.append(section.clone());
-            routes.push(route);
-        }
-    }
+        Vec::new()
+    });
     Host { title: server.title(), notes, routes }
 }

@@ -22,22 +22,6 @@ pub(super) struct Server<'a> {
     pub notes: Section,
 }
 
-/// A route without its listener and hosts.
-#[derive(Debug, Clone)]
-pub(super) struct Body {
-    pub section: Section,
-    /// It is for connections with TLS alone, or for those without.
-    pub tls: Option<bool>,
-    /// It is for this host alone.
-    pub host: Option<String>,
-}
-
-impl From<Section> for Body {
-    fn from(section: Section) -> Self {
-        Self { section, tls: None, host: None }
-    }
-}
-
 impl<'a> Server<'a> {
     pub(super) fn of(context: &mut Context<'a>, directive: Option<&'a Directive>, scope: Scope<'a>) -> Self {
         let book = &mut context.book;
