@@ -5,7 +5,7 @@
 
 import { chromium } from "playwright-core";
 
-const { page: url, url: socket, address, profile, patience, act, trusts, login } = JSON.parse(process.argv[2]);
+const { page: url, url: socket, address, profile, patience, act, trusts, login, login_form } = JSON.parse(process.argv[2]);
 
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: "/usr/bin/chromium",
@@ -100,8 +100,37 @@ async function seePage(page) {
   return look.jsonValue();
 }
 
+// What a person types into the form of a login, by the names of its fields.
+async function logIn(page) {
+  for (const [name, text] of Object.entries(login_form)) await page.locator(`input[name="${name}"]`).fill(text);
+  await page.locator(`input[name="password"]`).press("Enter");
+}
+
+// Home Assistant's pages, until they show what comes over its WebSocket.
+async function useHomeAssistant(page) {
+  await logIn(page);
+  const item = page.locator("ha-sidebar").getByText("Overview");
+  await item.waitFor();
+  return { shows: true, text: await item.innerText() };
+}
+
+// A window of code-server, until it shows the files of its folder; when its input ends, one of them.
+async function useCodeServer(page) {
+  await logIn(page);
+  const file = page.locator(".explorer-folders-view .monaco-list-row", { hasText: "hello.txt" });
+  await file.waitFor();
+  console.log(JSON.stringify({ opened: true }));
+  await new Promise((resolve) => process.stdin.on("end", resolve).resume());
+  await file.dblclick();
+  const editor = page.locator(".editor-container .view-lines", { hasText: "hello" });
+  await editor.waitFor();
+  return { shows: true, text: await editor.innerText() };
+}
+
 const acts = {
+  codeServer: useCodeServer,
   console: useConsole,
+  homeAssistant: useHomeAssistant,
   novnc: seePage,
   talk: (page) => page.evaluate(talk, socket),
   chat: chatUntilStopped,

@@ -1,12 +1,14 @@
 """Plays the scenarios, one after the other, and says how each of them went."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
 import traceback
 
 import acme
+import applications
 import browser
 import caddy
 import cluster
@@ -138,6 +140,8 @@ SCENARIOS = [
     browser.novnc_shows_the_screen_of_a_vnc_server,
     browser.novnc_asks_for_a_password_and_shows_the_screen,
 ]
+# Those of the script `applications`.
+SCENARIOS += [scenario for place, found in applications.APPLICATIONS.items() if place in os.environ for scenario in found]
 
 
 async def main(words):
