@@ -91,7 +91,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["keepalive", "outcome"],
             &["cause_state", "ledger", "measures"],
             &["handle"],
-            &["metered", "supervisor"],
+            &["deflated", "metered", "supervisor"],
             &["endpoint", "redial", "relay"],
             &["opaque"],
         ],

@@ -19,6 +19,30 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     fn is_paused(&self) -> bool {
         false
     }
+
+    /// A session over it may freeze at this moment; if not, soon.
+    #[inline]
+    fn is_still(&self) -> bool {
+        true
+    }
+}
+
+impl<S: ClientStream + ?Sized> ClientStream for Box<S> {
+    fn begin_shutdown(&mut self) {
+        (**self).begin_shutdown();
+    }
+
+    fn acknowledged(&self) -> Option<u64> {
+        (**self).acknowledged()
+    }
+
+    fn is_paused(&self) -> bool {
+        (**self).is_paused()
+    }
+
+    fn is_still(&self) -> bool {
+        (**self).is_still()
+    }
 }
 
 impl<S: ClientStream + ?Sized> ClientStream for &mut S {
@@ -32,5 +56,9 @@ impl<S: ClientStream + ?Sized> ClientStream for &mut S {
 
     fn is_paused(&self) -> bool {
         (**self).is_paused()
+    }
+
+    fn is_still(&self) -> bool {
+        (**self).is_still()
     }
 }

@@ -17,6 +17,7 @@
 //! - `supervisor`: a session's clock and timer, and what is due
 //! - [`relay`](mod@relay): two directions between a client and a backend, one outcome
 //! - [`metered`]: a client's stream that gives no more than the route allows
+//! - [`deflated`]: a client's stream that compresses, for sessions that don't
 //! - [`redial`]: a server that can be replaced, as the relay's backend
 //! - `frame_reader`, [`endpoint`]: frames and messages, for sessions that end at the gateway;
 //!   [`bridge`](fn@bridge): those whose messages are the bytes of a stream
@@ -27,6 +28,7 @@ mod client;
 pub mod clock;
 pub mod close;
 pub mod deflate;
+pub mod deflated;
 pub mod endpoint;
 pub mod fair_queue;
 mod frame_reader;

@@ -300,6 +300,11 @@ impl<C> Metered<C> {
         Self { client, meter }
     }
 
+    /// The stream below.
+    pub fn get_ref(&self) -> &C {
+        &self.client
+    }
+
     /// The stream below, and the meter with what was read and may not go on yet.
     pub fn into_parts(self) -> (C, Box<Meter>) {
         (self.client, self.meter)
@@ -385,6 +390,10 @@ impl<C: ClientStream> ClientStream for Metered<C> {
 
     fn is_paused(&self) -> bool {
         matches!(self.meter.flow, Flow::Paused(_))
+    }
+
+    fn is_still(&self) -> bool {
+        self.client.is_still()
     }
 }
 

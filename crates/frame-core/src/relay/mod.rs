@@ -231,7 +231,9 @@ impl<T: Clock> Relay<T> {
             {
                 self.on_order(order, now);
             }
-            if let Some(state) = self.freeze(handle, now) {
+            if client.is_still()
+                && let Some(state) = self.freeze(handle, now)
+            {
                 return Poll::Ready(Ending::Frozen(state));
             }
         }
@@ -251,7 +253,10 @@ impl<T: Clock> Relay<T> {
         {
             return Poll::Ready(Ending::Over(self.outcome(client, backend, now)));
         }
-        if !silent && let Some(state) = self.freeze(handle, now) {
+        if !silent
+            && client.is_still()
+            && let Some(state) = self.freeze(handle, now)
+        {
             return Poll::Ready(Ending::Frozen(state));
         }
         self.supervisor.poll_timer(cx);

@@ -20,6 +20,7 @@ use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
+use crate::deflated::violation_of;
 use crate::head::Sender;
 use crate::keepalive::{Keepalive, PongOwner};
 use crate::outcome::{Ended, Traffic};
@@ -691,7 +692,13 @@ impl Pump {
                 }
                 Poll::Ready(None)
             }
-            Poll::Ready(Err(e)) => Poll::Ready(Some(self.end_source(Ended::from(&e)))),
+            Poll::Ready(Err(e)) => Poll::Ready(Some(match violation_of(&e) {
+                Some(violation) if self.source == Source::Relay => {
+                    (self.source, self.filled) = (Source::Stopped, self.scanned);
+                    Event::Violation(violation)
+                }
+                _ => self.end_source(Ended::from(&e)),
+            })),
         }
     }
 

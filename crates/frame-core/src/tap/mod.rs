@@ -144,6 +144,10 @@ impl<S: ClientStream> ClientStream for Tapped<S> {
     fn is_paused(&self) -> bool {
         self.io.is_paused()
     }
+
+    fn is_still(&self) -> bool {
+        self.io.is_still()
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {

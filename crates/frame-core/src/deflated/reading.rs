@@ -1,0 +1,316 @@
+//! What a client sends, inflated.
+//!
+//! Frames of messages that are not compressed pass as they are. A compressed message goes on in frames that are made anew,
+//! masked by the client's own key.
+//!
+//! A call does no more than fill the caller's buffer, and looks at [`FILLS_MAX`] buffers of what becomes nothing.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use net_io::Buffer;
+use net_io::state::{StateError, StateReader, StateWriter};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::deflate::Inflater;
+use crate::head::{FrameHead, HEAD_MAX, OpCode, Scan, Sender, frame_head, scan_head, unmask};
+use crate::sequence::{Limits, Sequence};
+use crate::violation::Violation;
+
+/// The longest payload that goes on at once.
+pub(super) const PART_LEN: usize = 16 * 1024;
+/// So often more is read in one call: a message can be made of blocks that have nothing in them.
+pub(super) const FILLS_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    inflater: Inflater,
+    sequence: Sequence,
+    /// Bytes read ahead: `inbox[start..end]`.
+    inbox: Option<Buffer>,
+    start: usize,
+    end: usize,
+    /// The front of a head, while its rest is waited for without a buffer.
+    front: [u8; HEAD_MAX],
+    front_len: usize,
+    /// Bytes that pass as they are, before the next head.
+    passing: u64,
+    frame: Option<CompressedFrame>,
+    /// What the next part of the compressed message in progress begins; `None`: it continues.
+    first: Option<OpCode>,
+    is_compressed: bool,
+    /// Frames that were made and have not gone on.
+    out: BytesMut,
+    ended: Ended,
+}
+
+/// A frame of a compressed message, in progress.
+#[derive(Debug)]
+struct CompressedFrame {
+    fin: bool,
+    mask: [u8; 4],
+    /// Of its payload, bytes that were inflated, for the mask; and those that are to come.
+    taken: u64,
+    left: u64,
+    /// Of what is in the inbox, bytes that are unmasked.
+    unmasked: usize,
+}
+
+/// Whether frames are still looked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    No,
+    /// A rule was broken; to be said when all before it has gone on.
+    Broken(Violation),
+    /// Nothing that follows is looked at.
+    Passing,
+}
+
+impl Reading {
+    pub(super) fn new(inflater: Inflater) -> Self {
+        // How long a message may be is for the session to judge, which sees it inflated.
+        let sequence = Sequence::new(Sender::Client, Limits { message_max: u64::MAX, deflate: true });
+        Self {
+            inflater,
+            sequence,
+            inbox: None,
+            start: 0,
+            end: 0,
+            front: [0; HEAD_MAX],
+            front_len: 0,
+            passing: 0,
+            frame: None,
+            first: None,
+            is_compressed: false,
+            out: BytesMut::new(),
+            ended: Ended::No,
+        }
+    }
+
+    /// No compressed message is in progress: of one, zlib knows more than can be written down. And nothing is to be said of a
+    /// broken one.
+    pub(super) fn is_still(&self) -> bool {
+        let is_in_compressed = self.frame.is_some() || (self.is_compressed && self.sequence.in_message());
+        !is_in_compressed && !matches!(self.ended, Ended::Broken(_))
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.out.capacity() + self.inflater.message_memory()
+    }
+
+    pub(super) fn kept_len(&self) -> usize {
+        self.inflater.window().kept_len()
+    }
+
+    pub(super) fn poll_read<C: AsyncRead + Unpin>(
+        &mut self,
+        client: &mut C,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let begin = buf.filled().len();
+        let mut fills = 0;
+        loop {
+            self.give(buf);
+            if buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let is_some_given = buf.filled().len() > begin;
+            if let Ended::Broken(violation) = self.ended {
+                if !is_some_given {
+                    self.ended = Ended::Passing;
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+                }
+                return Poll::Ready(Ok(())); // it is said behind this
+            }
+            if self.start < self.end {
+                if self.pass(buf) {
+                    continue;
+                }
+                match self.advance() {
+                    Ok(true) => continue,
+                    Ok(false) => {} // more is needed
+                    Err(violation) => {
+                        self.ended = Ended::Broken(violation);
+                        continue;
+                    }
+                }
+            }
+            if is_some_given {
+                return Poll::Ready(Ok(()));
+            }
+            if fills == FILLS_MAX {
+                cx.waker().wake_by_ref(); // others of this thread come first
+                return Poll::Pending;
+            }
+            fills += 1;
+            if ready!(self.poll_fill(client, cx))? == 0 {
+                return Poll::Ready(Ok(())); // the end
+            }
+        }
+    }
+
+    /// Gives of the frames that were made.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let len = self.out.len().min(buf.remaining());
+        buf.put_slice(&self.out[..len]);
+        self.out.advance(len);
+        if self.out.is_empty() {
+            self.out = BytesMut::new(); // with its memory
+        }
+    }
+
+    /// Gives what passes as it is; says whether there is such.
+    fn pass(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let Some(inbox) = &self.inbox else { return false };
+        let here = (self.end - self.start).min(buf.remaining());
+        let len = match self.ended {
+            Ended::Passing => here,
+            _ => usize::try_from(self.passing).map_or(here, |passing| passing.min(here)),
+        };
+        buf.put_slice(&inbox[self.start..self.start + len]);
+        self.start += len;
+        self.passing = self.passing.saturating_sub(len as u64);
+        len > 0
+    }
+
+    /// Takes a head, or inflates what there is. `false`: there is not enough.
+    fn advance(&mut self) -> Result<bool, Violation> {
+        if self.frame.is_some() {
+            self.inflate()?;
+            return Ok(true);
+        }
+        let Some(inbox) = &self.inbox else { return Ok(false) };
+        let Scan::Head(head) = scan_head(&inbox[self.start..self.end], Sender::Client)? else {
+            return Ok(false);
+        };
+        self.sequence.on_head(&head)?;
+        self.on_head(&head)?;
+        Ok(true)
+    }
+
+    fn on_head(&mut self, head: &FrameHead) -> Result<(), Violation> {
+        if matches!(head.opcode, OpCode::Text | OpCode::Binary) {
+            self.is_compressed = head.rsv1;
+            self.first = Some(head.opcode);
+        }
+        if head.opcode.is_control() || !self.is_compressed {
+            self.passing = head.payload_len.saturating_add(head.head_len as u64);
+            return Ok(());
+        }
+        self.start += head.head_len;
+        let mask = head.mask.unwrap_or_default(); // a client's frame has one
+        self.frame =
+            Some(CompressedFrame { fin: head.fin, mask, taken: 0, left: head.payload_len, unmasked: 0 });
+        // An empty last frame has no bytes to come.
+        if head.payload_len == 0 { self.inflate() } else { Ok(()) }
+    }
+
+    /// Inflates one part at most.
+    fn inflate(&mut self) -> Result<(), Violation> {
+        let (Some(frame), Some(inbox)) = (&mut self.frame, &mut self.inbox) else { return Ok(()) };
+        let here = self.end - self.start;
+        let here = usize::try_from(frame.left).map_or(here, |left| left.min(here));
+        let payload = &mut inbox[self.start..self.start + here];
+        let offset = usize::try_from((frame.taken + frame.unmasked as u64) % 4).unwrap_or_default();
+        unmask(&mut payload[frame.unmasked..], frame.mask, offset);
+        let is_last = frame.fin && frame.left == here as u64;
+        let (mut input, mut part) = (&*payload, BytesMut::new());
+        let is_done = self.inflater.inflate(&mut input, is_last, &mut part, PART_LEN)?;
+        let taken = here - input.len();
+        frame.unmasked = input.len();
+        frame.taken += taken as u64;
+        frame.left -= taken as u64;
+        self.start += taken;
+        let ends_message = is_done && is_last;
+        if !part.is_empty() || ends_message {
+            let opcode = self.first.take().unwrap_or(OpCode::Continuation);
+            let (head, head_len) = frame_head(ends_message, opcode, Some(frame.mask), &part);
+            unmask(&mut part, frame.mask, 0);
+            self.out.extend_from_slice(&head[..head_len]);
+            self.out.unsplit(part);
+        }
+        if is_done && frame.left == 0 {
+            self.frame = None;
+        }
+        Ok(())
+    }
+
+    /// Reads more. While there is nothing to be read, no buffer is held.
+    fn poll_fill<C: AsyncRead + Unpin>(
+        &mut self,
+        client: &mut C,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let inbox = self.inbox.get_or_insert_with(|| {
+            let mut inbox = Buffer::take();
+            inbox[..self.front_len].copy_from_slice(&self.front[..self.front_len]);
+            (self.start, self.end) = (0, self.front_len);
+            self.front_len = 0;
+            inbox
+        });
+        inbox.copy_within(self.start..self.end, 0); // less than a head
+        (self.start, self.end) = (0, self.end - self.start);
+        let mut free = ReadBuf::new(&mut inbox[self.end..]);
+        let read = Pin::new(client).poll_read(cx, &mut free);
+        let n = free.filled().len();
+        if read.is_pending() {
+            self.front_len = self.end;
+            self.front[..self.end].copy_from_slice(&inbox[..self.end]);
+            (self.start, self.end) = (0, 0);
+            self.inbox = None;
+        }
+        ready!(read)?;
+        self.end += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Writes what [`Self::read_state`] reads. Only what [`Self::is_still`] can be.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self {
+            inflater,
+            sequence,
+            inbox,
+            start,
+            end,
+            front,
+            front_len,
+            passing,
+            frame: _, // what is still is in no compressed message
+            first: _,
+            is_compressed: _,
+            out: made,
+            ended,
+        } = self;
+        out.section(|out| {
+            inflater.write_state(out);
+            sequence.write_state(out);
+            out.bytes(inbox.as_deref().map_or(&front[..*front_len], |inbox| &inbox[*start..*end]));
+            out.u64(*passing);
+            out.bytes(made);
+            out.bool(*ended == Ended::Passing);
+        });
+    }
+
+    /// Goes on where another one left off.
+    pub(super) fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let mut reading = Self::new(Inflater::read_state(&mut fields)?);
+        reading.sequence = Sequence::read_state(Sender::Client, &mut fields)?;
+        let ahead = fields.bytes()?;
+        if !ahead.is_empty() {
+            let mut inbox = Buffer::take();
+            let room = inbox.get_mut(..ahead.len()).ok_or(StateError::Invalid("what was read ahead"))?;
+            room.copy_from_slice(ahead);
+            (reading.inbox, reading.end) = (Some(inbox), ahead.len());
+        }
+        reading.passing = fields.u64()?;
+        reading.out = BytesMut::from(fields.bytes()?);
+        if fields.bool()? {
+            reading.ended = Ended::Passing;
+        }
+        Ok(reading)
+    }
+}

@@ -1,0 +1,278 @@
+//! What a client is sent, compressed.
+//!
+//! Control frames and short messages pass as they are. Of a longer message, each part of at most [`PART_LEN`] bytes is one frame.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use net_io::state::{StateError, StateReader, StateWriter};
+use tokio::io::AsyncWrite;
+
+use crate::deflate::{DEFLATED_LEN_MIN, Deflater};
+use crate::head::{FrameHead, HEAD_MAX, OpCode, RSV1, Scan, Sender, frame_head, scan_head};
+
+/// What is compressed at once.
+const PART_LEN: usize = 16 * 1024;
+/// Bytes that may wait for the client.
+const OUT_LEN: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Writing {
+    deflater: Deflater,
+    /// The front of a head.
+    front: [u8; HEAD_MAX],
+    front_len: usize,
+    /// Bytes that pass as they are, before the next head.
+    passing: u64,
+    frame: Option<PlainFrame>,
+    message: Message,
+    /// What has come of a part that has not come as a whole.
+    part: Vec<u8>,
+    /// Frames that the client has not taken: `out[sent..]`.
+    out: Vec<u8>,
+    sent: usize,
+}
+
+/// A frame whose payload is compressed, in progress.
+#[derive(Debug)]
+struct PlainFrame {
+    fin: bool,
+    left: u64,
+}
+
+/// The message in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// There is none.
+    None,
+    /// It passes as it is.
+    Passing,
+    /// It is compressed, and the next part begins it.
+    First(OpCode),
+    /// It is compressed, and the next part continues it.
+    Continued,
+}
+
+impl Writing {
+    pub(super) fn new(deflater: Deflater) -> Self {
+        Self {
+            deflater,
+            front: [0; HEAD_MAX],
+            front_len: 0,
+            passing: 0,
+            frame: None,
+            message: Message::None,
+            part: Vec::new(),
+            out: Vec::new(),
+            sent: 0,
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.part.capacity() + self.out.capacity()
+    }
+
+    pub(super) fn kept_len(&self, history_max: usize) -> usize {
+        Deflater::kept_len(self.deflater.window(), history_max)
+    }
+
+    pub(super) fn poll_write<C: AsyncWrite + Unpin>(
+        &mut self,
+        client: &mut C,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_drain(client, cx))?;
+        let mut rest = buf;
+        while !rest.is_empty() && self.out.len() < OUT_LEN {
+            self.take(&mut rest);
+        }
+        // What does not leave now waits for the next write, or for a flush.
+        match self.poll_drain(client, cx) {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            _ => Poll::Ready(Ok(buf.len() - rest.len())),
+        }
+    }
+
+    /// Has the client take all that waits.
+    pub(super) fn poll_drain<C: AsyncWrite + Unpin>(
+        &mut self,
+        client: &mut C,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let n = ready!(Pin::new(&mut *client).poll_write(cx, &self.out[self.sent..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += n;
+        }
+        (self.out, self.sent) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes some bytes of the session's.
+    fn take(&mut self, rest: &mut &[u8]) {
+        if self.passing > 0 {
+            let len = usize::try_from(self.passing).map_or(rest.len(), |passing| passing.min(rest.len()));
+            self.out.extend_from_slice(&rest[..len]);
+            self.passing -= len as u64;
+            *rest = &rest[len..];
+            return;
+        }
+        if self.frame.is_some() {
+            return self.take_of_frame(rest);
+        }
+        self.front[self.front_len] = rest[0];
+        self.front_len += 1;
+        *rest = &rest[1..];
+        match scan_head(&self.front[..self.front_len], Sender::Server) {
+            Ok(Scan::Need(_)) if self.front_len < HEAD_MAX => {}
+            Ok(Scan::Head(head)) => self.on_head(&head),
+            // The session writes no such thing.
+            Ok(Scan::Need(_)) | Err(_) => self.pass(u64::MAX),
+        }
+    }
+
+    /// Takes the rest of a part, or what there is of it. A part that is there as a whole is compressed where it is.
+    fn take_of_frame(&mut self, rest: &mut &[u8]) {
+        let Some(frame) = &mut self.frame else { return };
+        let len = usize::try_from(frame.left).unwrap_or(usize::MAX).min(PART_LEN - self.part.len());
+        let (taken, left) = rest.split_at(len.min(rest.len()));
+        *rest = left;
+        frame.left -= taken.len() as u64;
+        if taken.len() < len {
+            self.part.extend_from_slice(taken);
+            return;
+        }
+        let fin = frame.fin && frame.left == 0;
+        if frame.left == 0 {
+            self.frame = None;
+        }
+        if self.part.is_empty() {
+            self.end_part(taken, fin);
+        } else {
+            let mut part = std::mem::take(&mut self.part);
+            part.extend_from_slice(taken);
+            self.end_part(&part, fin);
+        }
+    }
+
+    fn on_head(&mut self, head: &FrameHead) {
+        if head.opcode.is_control() {
+            return self.pass(head.payload_len);
+        }
+        if head.opcode != OpCode::Continuation {
+            let is_short = head.fin && head.payload_len < DEFLATED_LEN_MIN as u64;
+            self.message = if is_short { Message::Passing } else { Message::First(head.opcode) };
+        }
+        if matches!(self.message, Message::None | Message::Passing) {
+            self.pass(head.payload_len);
+            if head.fin {
+                self.message = Message::None;
+            }
+            return;
+        }
+        self.front_len = 0;
+        if head.payload_len > 0 {
+            self.frame = Some(PlainFrame { fin: head.fin, left: head.payload_len });
+        } else {
+            self.end_part(&[], head.fin);
+        }
+    }
+
+    /// The head passes, and so many bytes behind it.
+    fn pass(&mut self, payload_len: u64) {
+        self.out.extend_from_slice(&self.front[..self.front_len]);
+        self.front_len = 0;
+        self.passing = payload_len;
+    }
+
+    /// Makes a frame of a part.
+    fn end_part(&mut self, part: &[u8], fin: bool) {
+        let mut deflated = Vec::new();
+        let (opcode, rsv1) = match self.message {
+            Message::First(opcode) if fin => (opcode, self.deflater.message(part, &mut deflated)),
+            Message::First(opcode) => {
+                self.deflater.part(part, fin, &mut deflated);
+                (opcode, true)
+            }
+            _ => {
+                self.deflater.part(part, fin, &mut deflated);
+                (OpCode::Continuation, false) // RFC 7692 §6.1: RSV1 stands in the first frame alone
+            }
+        };
+        let is_plain = matches!(self.message, Message::First(_)) && !rsv1;
+        let payload = if is_plain { part } else { &deflated };
+        let (mut head, head_len) = frame_head(fin, opcode, None, payload);
+        if rsv1 {
+            head[0] |= RSV1;
+        }
+        self.out.extend_from_slice(&head[..head_len]);
+        self.out.extend_from_slice(payload);
+        self.message = if fin { Message::None } else { Message::Continued };
+    }
+
+    /// Writes what [`Self::read_state`] reads.
+    pub(super) fn write_state(&self, out: &mut StateWriter) {
+        let Self {
+            deflater,
+            front,
+            front_len,
+            passing,
+            frame,
+            message,
+            part,
+            out: made,
+            sent,
+        } = self;
+        out.section(|out| {
+            deflater.write_state(out);
+            out.bytes(&front[..*front_len]);
+            out.u64(*passing);
+            out.option(frame.as_ref(), |out, frame| {
+                let PlainFrame { fin, left } = frame;
+                out.bool(*fin);
+                out.u64(*left);
+            });
+            out.u8(match message {
+                Message::None => 0,
+                Message::Passing => 1,
+                Message::Continued => 2,
+                Message::First(OpCode::Text) => 3,
+                Message::First(_) => 4,
+            });
+            out.bytes(part);
+            out.bytes(&made[*sent..]);
+        });
+    }
+
+    /// Goes on where another one left off.
+    pub(super) fn read_state(fields: &mut StateReader<'_>, history_max: usize) -> Result<Self, StateError> {
+        let mut fields = fields.section()?;
+        let mut writing = Self::new(Deflater::read_state(&mut fields, history_max)?);
+        let given = fields.bytes()?;
+        if given.len() >= HEAD_MAX {
+            return Err(StateError::Invalid("the front of a head"));
+        }
+        writing.front[..given.len()].copy_from_slice(given);
+        writing.front_len = given.len();
+        writing.passing = fields.u64()?;
+        writing.frame = fields.option(|fields| Ok(PlainFrame { fin: fields.bool()?, left: fields.u64()? }))?;
+        writing.message = match fields.u8()? {
+            0 => Message::None,
+            1 => Message::Passing,
+            2 => Message::Continued,
+            3 => Message::First(OpCode::Text),
+            4 => Message::First(OpCode::Binary),
+            _ => return Err(StateError::Invalid("the state of a message")),
+        };
+        writing.part = fields.bytes()?.to_vec();
+        if writing.part.len() >= PART_LEN {
+            return Err(StateError::Invalid("a part of a message"));
+        }
+        writing.out = fields.bytes()?.to_vec();
+        Ok(writing)
+    }
+}
