@@ -365,6 +365,32 @@ async fn messages_are_inflated_where_their_history_is_known() {
 }
 
 #[tokio::test]
+async fn messages_that_the_gateway_inflates_are_shown_inflated() {
+    const TEXT: &str = "the quick brown fox jumps over the lazy dog, and then it rests";
+    let (backend, _seen) = echo().await;
+    let terminate = "[route.websocket]\ncompression = \"terminate\"\ncompression_history = \"32KiB\"\n";
+    let gateway = start("", &(route("/wss", backend.address) + terminate));
+    let mut socket = open_with(&gateway, "/wss", "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
+    let mut deflate = Compress::new(Compression::default(), false);
+    let mut send = async |text: &str| {
+        let mut out = Vec::with_capacity(1000);
+        deflate.compress_vec(text.as_bytes(), &mut out, FlushCompress::Sync).unwrap();
+        out.truncate(out.len() - 4);
+        socket.send(0xC1, out).await;
+        socket.receive().await.unwrap();
+    };
+    send(TEXT).await;
+    let id = only_session(&gateway).await;
+    let mut tap = Tap::start(&gateway, &format!("{id} --text"));
+    assert_eq!(of(&tap.tapped().await, &["deflate", "from_beginning"]), json!([false, false]));
+    send(TEXT).await; // it refers to the one before, which the tap has not seen
+    for from in ["client", "gateway"] {
+        let frame = tap.frame().await;
+        assert_eq!(of(&frame, &["from", "len", "text", "rsv1"]), json!([from, TEXT.len(), TEXT, false]));
+    }
+}
+
+#[tokio::test]
 async fn other_kinds_of_sessions_show_frames_where_there_are_some() {
     let tcp = Backend::start(async |mut tcp| {
         let mut bytes = [0; 3];

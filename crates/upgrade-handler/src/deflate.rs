@@ -21,6 +21,22 @@ pub struct Contexts {
     pub to_client: bool,
 }
 
+impl Contexts {
+    /// Each message is compressed by itself.
+    pub const NONE: Self = Self { from_client_bits: None, to_client: false };
+
+    /// So many bytes are kept at most of what a client has sent, and of what it was sent. The former is rounded down to a power
+    /// of two; less than 256 is nothing (RFC 7692 §7.1.2).
+    #[must_use]
+    pub fn of_lens(from_client: usize, to_client: usize) -> Self {
+        let bits = from_client.checked_ilog2().and_then(|bits| u8::try_from(bits).ok());
+        Self {
+            from_client_bits: bits.filter(|&bits| bits >= 8).map(|bits| bits.min(WINDOW_BITS_MAX)),
+            to_client: to_client > 0,
+        }
+    }
+}
+
 /// What was agreed upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
@@ -156,7 +172,7 @@ mod tests {
 
     const ALL: Contexts = Contexts { from_client_bits: Some(15), to_client: true };
     const SMALL: Contexts = Contexts { from_client_bits: Some(12), to_client: true };
-    const NONE: Contexts = Contexts { from_client_bits: None, to_client: false };
+    const NONE: Contexts = Contexts::NONE;
 
     fn answer(offer: &'static str, contexts: Contexts) -> Option<String> {
         let mut headers = HeaderMap::new();
@@ -185,6 +201,25 @@ mod tests {
         check("permessage-deflate; client_no_context_takeover", ALL, "; client_no_context_takeover");
         check("permessage-deflate ; server_max_window_bits = 9", ALL, "; server_max_window_bits=9");
         check("permessage-deflate; server_max_window_bits=15", ALL, "; server_max_window_bits=15");
+    }
+
+    #[test]
+    fn what_is_kept_is_a_power_of_two() {
+        assert_eq!(Contexts::of_lens(0, 0), NONE);
+        for (len, bits) in [
+            (255, None),
+            (256, Some(8)),
+            (511, Some(8)),
+            (4096, Some(12)),
+            (32768, Some(15)),
+            (1 << 40, Some(15)),
+        ] {
+            assert_eq!(
+                Contexts::of_lens(len, 1),
+                Contexts { from_client_bits: bits, to_client: true },
+                "{len}"
+            );
+        }
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! permessage-deflate (RFC 7692): what a service keeps for it, and what it agrees upon with a client.
 
-use frame_core::deflate::{Budget, Codec, Deflater, Inflater, Window};
+use frame_core::deflate::{Budget, Codec, Window};
 use upgrade_handler::{Contexts, Deflate, Offer};
-
-/// The smallest window, and the largest (RFC 7692 §7.1.2).
-const WINDOW_LENS: std::ops::RangeInclusive<usize> = 256..=32 * 1024;
 
 /// Compression of messages, with the clients that offer it ([`Service::compression`](crate::Service::compression)).
 ///
@@ -54,13 +51,8 @@ pub(crate) struct Compressing {
 impl Compressing {
     pub(crate) fn new(compression: Compression) -> Self {
         let Compression { to_client_history, from_client_history, memory_max } = compression;
-        let window = from_client_history.min(*WINDOW_LENS.end());
-        let bits = window.checked_ilog2().and_then(|bits| u8::try_from(bits).ok());
         Self {
-            contexts: Contexts {
-                from_client_bits: bits.filter(|_| window >= *WINDOW_LENS.start()),
-                to_client: to_client_history > 0,
-            },
+            contexts: Contexts::of_lens(from_client_history, to_client_history),
             to_client_history,
             budget: Budget::new(memory_max),
         }
@@ -68,10 +60,7 @@ impl Compressing {
 
     /// What is agreed upon with a client, and what speaks it; `None`: nothing, since it offers nothing that can be accepted.
     pub(crate) fn agree(&self, offer: &Offer) -> Option<(Deflate, Box<Codec>)> {
-        self.agreed(offer, self.contexts).or_else(|| {
-            let none = Contexts { from_client_bits: None, to_client: false };
-            self.agreed(offer, none)
-        })
+        self.agreed(offer, self.contexts).or_else(|| self.agreed(offer, Contexts::NONE))
     }
 
     /// `None` also if there is no memory for it.
@@ -79,12 +68,8 @@ impl Compressing {
         let deflate = offer.deflate(contexts)?;
         let from_client = Window { bits: deflate.from_client_bits, is_kept: deflate.from_client_kept };
         let to_client = Window { bits: deflate.to_client_bits, is_kept: deflate.to_client_kept };
-        let kept = from_client.kept_len() + Deflater::kept_len(to_client, self.to_client_history);
-        let codec = Codec {
-            inflater: Inflater::new(from_client),
-            deflater: Deflater::new(to_client, self.to_client_history),
-            share: if kept > 0 { Some(self.budget.share(kept)?) } else { None },
-        };
+        let share = |len| self.budget.share(len);
+        let codec = Codec::new(from_client, to_client, self.to_client_history, share)?;
         Some((deflate, Box::new(codec)))
     }
 }

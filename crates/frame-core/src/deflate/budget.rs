@@ -30,9 +30,14 @@ impl Budget {
     /// So many bytes for a session; `None`: there are not so many left.
     #[must_use]
     pub fn share(&self, len: usize) -> Option<Share> {
-        let Inner { max, given } = &*self.0;
-        let add = |given: usize| given.checked_add(len).filter(|sum| sum <= max);
-        given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        self.share_within(self.0.max, len)
+    }
+
+    /// The same with another bound, which may have changed.
+    #[must_use]
+    pub fn share_within(&self, max: usize, len: usize) -> Option<Share> {
+        let add = |given: usize| given.checked_add(len).filter(|&sum| sum <= max);
+        self.0.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
         Some(Share { budget: self.clone(), len })
     }
 
@@ -70,6 +75,11 @@ mod tests {
         drop(first);
         assert!(budget.share(60).is_some());
         drop(second);
+        assert_eq!(budget.given(), 0);
+        // A bound that is another one now, and what comes from elsewhere.
+        let old = budget.share_of_old(150);
+        assert!(budget.share_within(150, 1).is_none() && budget.share_within(151, 1).is_some());
+        drop(old);
         assert_eq!(budget.given(), 0);
     }
 }

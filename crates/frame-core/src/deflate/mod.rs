@@ -31,5 +31,24 @@ pub struct Codec {
     pub share: Option<Share>,
 }
 
+impl Codec {
+    /// With what was agreed upon for each direction, and how much is kept at most of what the client is sent. `share` gives so
+    /// many bytes of a [`Budget`]; `None`: it has not so many left.
+    #[must_use]
+    pub fn new(
+        from_client: Window,
+        to_client: Window,
+        history_max: usize,
+        share: impl FnOnce(usize) -> Option<Share>,
+    ) -> Option<Self> {
+        let kept = from_client.kept_len() + Deflater::kept_len(to_client, history_max);
+        Some(Self {
+            inflater: Inflater::new(from_client),
+            deflater: Deflater::new(to_client, history_max),
+            share: if kept > 0 { Some(share(kept)?) } else { None },
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests;

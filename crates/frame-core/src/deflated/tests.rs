@@ -409,5 +409,8 @@ async fn a_message_that_grows_too_long_is_ended_before_it_is_inflated() {
     backend.read_to_end(&mut seen).await.unwrap();
     assert!(seen.len() < 100_000 + 2 * PART_LEN, "{}", seen.len());
     let cause = session.await.unwrap().cause;
-    assert!(matches!(cause, Cause::Violation { violation: Violation::MessageTooBig { .. }, .. }), "{cause:?}");
+    assert!(
+        matches!(cause, Cause::Violation { violation: Violation::MessageTooBig { .. }, .. }),
+        "{cause:?}"
+    );
 }

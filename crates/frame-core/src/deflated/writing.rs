@@ -216,17 +216,7 @@ impl Writing {
 
     /// Writes what [`Self::read_state`] reads.
     pub(super) fn write_state(&self, out: &mut StateWriter) {
-        let Self {
-            deflater,
-            front,
-            front_len,
-            passing,
-            frame,
-            message,
-            part,
-            out: made,
-            sent,
-        } = self;
+        let Self { deflater, front, front_len, passing, frame, message, part, out: made, sent } = self;
         out.section(|out| {
             deflater.write_state(out);
             out.bytes(&front[..*front_len]);
@@ -259,7 +249,8 @@ impl Writing {
         writing.front[..given.len()].copy_from_slice(given);
         writing.front_len = given.len();
         writing.passing = fields.u64()?;
-        writing.frame = fields.option(|fields| Ok(PlainFrame { fin: fields.bool()?, left: fields.u64()? }))?;
+        writing.frame =
+            fields.option(|fields| Ok(PlainFrame { fin: fields.bool()?, left: fields.u64()? }))?;
         writing.message = match fields.u8()? {
             0 => Message::None,
             1 => Message::Passing,

@@ -65,6 +65,8 @@ pub struct Config {
     pub workers_place: Place,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Bytes that may be kept for compression that ends at the gateway; `None`: any number.
+    pub compression_memory_max: Option<u64>,
     /// Connections of clients that may be open; `None`: any number.
     pub connections_max: Option<u64>,
     /// How sessions are sent away.
@@ -123,6 +125,7 @@ impl Default for Config {
             workers: None,
             workers_place: Place::default(),
             memory_max: default_memory(None),
+            compression_memory_max: Some(Self::COMPRESSION_MEMORY_MAX),
             connections_max: None,
             drain: Drain::DEFAULT,
             removed_routes: RemovedRoutes::Drain,
@@ -176,6 +179,7 @@ pub struct ControlSocket {
 }
 
 impl Config {
+    pub(super) const COMPRESSION_MEMORY_MAX: u64 = 64 * 1024 * 1024;
     pub(super) const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(3600);
     pub(super) const HANDOVER_WAIT: Duration = Duration::from_secs(2);
 
@@ -200,6 +204,7 @@ impl Config {
             trusted_proxies: &self.trusted_proxies,
             drain: self.drain,
             memory_max: self.memory_max,
+            compression_memory_max: self.compression_memory_max,
             connections_max: self.connections_max,
             removed_routes: self.removed_routes,
             takeover_timeout: self.takeover_timeout,

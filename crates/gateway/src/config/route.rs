@@ -1,6 +1,7 @@
 //! `[[route]]` and `[route.websocket]`: what is served.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::site::files::Files;
 use crate::site::matcher::{Matcher, PathMatcher};
 use crate::site::path::RoutePath;
 use crate::site::rewrite::Rewrite;
-use crate::site::route::{Action, Route, Service};
+use crate::site::route::{Action, Compression, Route, Service};
 use crate::site::route_id::RouteId;
 use crate::site::tcp::TcpServer;
 use crate::site::upstream::{CONNECT_TIMEOUT, Connector, Protocol, RESPONSE_TIMEOUT, Upstream};
@@ -156,6 +157,18 @@ options! {
     access: Table<AccessOptions>, optional;
 }
 
+/// Where permessage-deflate ends.
+pub(super) struct CompressionName;
+
+impl Words for CompressionName {
+    type Value = bool;
+    const WORDS: &'static [(&'static str, bool)] = &[("pass", false), ("terminate", true)];
+}
+
+/// How far back a message may refer (RFC 7692 §7.1.2).
+const HISTORY_LENS: RangeInclusive<u64> = 256..=32 * 1024;
+const HISTORY_LEN: u64 = 4096;
+
 options! {
     /// The rules for the WebSockets of the route above it.
     struct WebsocketOptions: "[route.websocket]";
@@ -168,15 +181,25 @@ options! {
     ping_interval: kind::DurationOrOff, default = Route::POLICY.ping_interval;
     /// A client that answers a Ping with nothing for this time counts as gone.
     pong_timeout: kind::Duration, default = Route::POLICY.pong_timeout;
-    /// A message with more bytes on the wire than this is refused with 1009. The bytes of all its fragments count.
+    /// A message with more bytes on the wire than this is refused with 1009. The bytes of all its fragments count. With
+    /// `compression = "terminate"` those count that it has when it is inflated.
     max_message: kind::SizeOrOff, otherwise = "`\"off\"` with `proxy`, `\"16MiB\"` with `service`";
     /// How many messages a client may send in a session; Pings count, too. The number of a whole period may come at once.
     messages: kind::Frequency, optional;
-    /// How many bytes of frames a client may send in a session. Those of a whole second may come at once.
+    /// How many bytes of frames a client may send in a session. Those of a whole second may come at once. With
+    /// `compression = "terminate"` those count that they have when they are inflated.
     bytes: kind::RateOrOff, default = None;
     /// What happens to a client that sends more than `messages` or `bytes`: it is not read for a while, which is not
     /// taken for silence, or its session is closed with 1008.
     on_limit: OneOf<OnLimitName>, default = OnLimit::Delay;
+    /// What becomes of compression (permessage-deflate). With `"pass"` clients and backends agree upon it, and messages pass
+    /// as they are. With `"terminate"` the gateway speaks it with clients that offer it, and backends get messages that are not
+    /// compressed.
+    compression: OneOf<CompressionName>, default = false;
+    /// How much a session keeps with `compression = "terminate"`, of what its client has sent and again of what it was sent, for
+    /// later messages to refer to: 256 B to 32 KiB. With `"off"` each message is compressed by itself. See
+    /// `max_compression_memory`.
+    compression_history: kind::SizeOrOff, otherwise = "`\"4KiB\"`";
     /// Pages of other origins get 403 when they open a WebSocket. Clients that send no origin are let in.
     origins: List<kind::Origin>, otherwise = "every origin";
 }
@@ -238,7 +261,9 @@ pub(super) fn read(
         let rewrite = read_rewrite(d, &section, action.as_ref());
         let matcher = read_matcher(d, &section, listeners);
         let is_service = section.service.is_some();
-        let websocket = section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service));
+        let is_relay = matches!(action, None | Some(Action::Proxy(_)));
+        let websocket =
+            section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service, is_relay));
         let (Some(matcher), Some(action)) = (matcher, action) else { continue };
         let (wanted, place_of_groups) = match &action {
             Action::Redirect(redirect) => (redirect.groups(), redirect_place),
@@ -281,8 +306,9 @@ pub(super) fn read(
         route.extras = (!extras.is_empty()).then(|| Box::new(extras));
         route.access = section.access.map(|at| Box::new(access::read(d, at.value)));
         route.upgrades = section.upgrade.and_then(|upgrade| read_upgrades(d, upgrade));
-        if let Some((policy, rates, origins)) = websocket {
-            (route.policy, route.rates, route.origins) = (policy, rates, origins);
+        if let Some(read) = websocket {
+            (route.policy, route.rates, route.origins) = (read.policy, read.rates, read.origins);
+            route.compression = read.compression;
         }
         routes.push(Arc::new(route));
     }
@@ -585,11 +611,21 @@ fn read_upgrades(d: &mut Document<'_>, upgrade: At<Vec<Box<str>>>) -> Option<Box
     }
 }
 
+/// What [`read_websocket`] reads.
+struct Websocket {
+    policy: Policy,
+    rates: Option<Rates>,
+    origins: Option<Vec<OriginPattern>>,
+    compression: Compression,
+}
+
+/// `is_service`: sessions end at the gateway; `is_relay`: at a WebSocket server.
 fn read_websocket(
     d: &mut Document<'_>,
     section: WebsocketOptions,
     is_service: bool,
-) -> (Policy, Option<Rates>, Option<Vec<OriginPattern>>) {
+    is_relay: bool,
+) -> Websocket {
     let mut policy = Policy {
         idle_timeout: section.idle_timeout.value,
         lifetime: section.lifetime.value,
@@ -618,5 +654,28 @@ fn read_websocket(
     if rates.is_none() && on_limit == OnLimit::Close {
         d.problem(section.on_limit.place, "on_limit: there is no limit; write messages or bytes");
     }
-    (policy, rates, section.origins.map(|at| at.value))
+    let compression = read_compression(d, &section, is_relay);
+    Websocket { policy, rates, origins: section.origins.map(|at| at.value), compression }
+}
+
+fn read_compression(d: &mut Document<'_>, section: &WebsocketOptions, is_relay: bool) -> Compression {
+    let history = section.compression_history.as_ref();
+    if !section.compression.value {
+        if let Some(at) = history {
+            d.problem(at.place, "compression_history: it needs compression = \"terminate\"");
+        }
+        return Compression::Pass;
+    }
+    if !is_relay {
+        let what =
+            "compression: only WebSocket servers behind proxy have messages to be compressed; remove it";
+        d.problem(section.compression.place, what);
+    }
+    let history_max = history.map_or(HISTORY_LEN, |at| at.value.unwrap_or_default());
+    if let Some(At { value: Some(len), place }) = history
+        && !HISTORY_LENS.contains(len)
+    {
+        d.problem(*place, "compression_history: it has to be 256 B to 32 KiB, or \"off\"");
+    }
+    Compression::Terminate { history_max: usize::try_from(history_max).unwrap_or(usize::MAX) }
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::net::limits::ClientLimits;
 use crate::site::jwt::source::KeySource;
 use crate::site::redial::Redial;
-use crate::site::route::Action;
+use crate::site::route::{Action, Compression};
 use crate::site::upstream::ProxyVersion;
 use crate::site::{Drain, RemovedRoutes};
 
@@ -185,6 +185,37 @@ fn durations_and_sizes_as_people_write_them() {
         assert_eq!(problems, Vec::<String>::new(), "{text}");
         assert_eq!(config.routes[0].policy.limits.message_max, expect, "{text}");
     }
+    for (lines, expect, memory_max) in [
+        ("", Compression::Pass, Some(64 << 20)),
+        ("compression = \"pass\"", Compression::Pass, Some(64 << 20)),
+        ("compression = \"terminate\"", Compression::Terminate { history_max: 4096 }, Some(1 << 20)),
+        (
+            "compression = \"terminate\"\ncompression_history = \"32KiB\"",
+            Compression::Terminate { history_max: 32_768 },
+            None,
+        ),
+        (
+            "compression = \"terminate\"\ncompression_history = \"off\"",
+            Compression::Terminate { history_max: 0 },
+            Some(0),
+        ),
+    ] {
+        let memory = match memory_max {
+            Some(0x400_0000) => String::new(),
+            Some(bytes) => format!("max_compression_memory = \"{bytes}B\"\n"),
+            None => "max_compression_memory = \"off\"\n".to_owned(),
+        };
+        let text = DOCUMENTED
+            .replace("max_message = \"16MiB\"", lines)
+            .replace("workers = 2", &(memory + "workers = 2"));
+        let (config, problems) = parse(&text);
+        assert_eq!(problems, Vec::<String>::new(), "{lines}");
+        assert_eq!(
+            (config.routes[0].compression, config.compression_memory_max),
+            (expect, memory_max),
+            "{lines}"
+        );
+    }
     let (config, _) =
         parse(&DOCUMENTED.replace("\"30s\"                # the", "\"off\"                # the"));
     assert_eq!(config.routes[0].policy.ping_interval, None);
@@ -296,6 +327,20 @@ fn each_mistake_is_named_with_its_place() {
         &["45:15: held in memory"],
     );
     check("\"16MiB\"", "0", &["34:15: refuse every message"]);
+    let deflate = |lines| format!("max_message = \"1MiB\"\n{lines}");
+    let check_deflate = |lines, what| check("max_message = \"16MiB\"", &deflate(lines), &[what]);
+    check_deflate("compression = \"end\"", "35:15: expected \"pass\" or \"terminate\"");
+    check_deflate("compression_history = \"1KiB\"", "35:23: needs compression = \"terminate\"");
+    check_deflate(
+        "compression = \"terminate\"\ncompression_history = \"255B\"",
+        "36:23: 256 B to 32 KiB, or \"off\"",
+    );
+    check_deflate("compression = \"terminate\"\ncompression_history = \"33KiB\"", "36:23: 256 B to 32 KiB");
+    check(
+        "service = \"echo\"",
+        "service = \"echo\"\n[route.websocket]\ncompression = \"terminate\"",
+        &["45:15: only WebSocket servers behind proxy"],
+    );
     check("\"16MiB\"", "-1", &["34:15: expected a size"]);
     check("https://domain.com", "domain.com", &["35:12: expected an origin"]);
     check("[route.websocket]", "[route.websockets]", &["30:8: did you mean websocket?"]);
@@ -492,8 +537,13 @@ pub(super) fn with_line(section: &str, line: &str) -> String {
         "path_exact" | "path_regex" => "path",
         key => key,
     };
-    // Only these servers have any.
-    let text = if key == "subprotocols" { FILE.replace("http://a", "tcp://a:1") } else { FILE.to_owned() };
+    let text = match key {
+        "subprotocols" => FILE.replace("http://a", "tcp://a:1"), // only these servers have any
+        "compression_history" => {
+            FILE.replace("[route.websocket]\n", "[route.websocket]\ncompression = \"terminate\"\n")
+        }
+        _ => FILE.to_owned(),
+    };
     // With these the certificates have to be watched.
     let acme = "[[listener]]\naddress = \"127.0.0.1:80\"\ntls = false\n[acme]\nnames = \"a.test\"\n\
                 [acme.external_account]\nkey_id = \"k\"\nhmac_key = \"AQID\"\n\

@@ -31,6 +31,9 @@ options! {
     workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
     /// How much may wait in memory for slow clients and backends. Each worker needs at least 4 MiB.
     max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
+    /// How much may be kept of earlier messages for the sessions whose `compression` ends at the gateway, for later messages to
+    /// refer to. Each worker has its part of it. When that is used up, further sessions compress each message by itself.
+    max_compression_memory: kind::SizeOrOff, otherwise = "`\"64MiB\"`";
     /// How many connections of clients may be open, sessions included. Others wait until one ends. Clients that have sent
     /// nothing for a second make room, and then the connection that has waited longest for a request, a second at least.
     max_connections: CountOrOff<1, 100_000_000>, default = None;
@@ -175,6 +178,10 @@ pub(super) fn read(file: &Path, d: &mut Document<'_>, top: TopLevel) -> Config {
         workers,
         workers_place,
         memory_max,
+        compression_memory_max: match &top.max_compression_memory {
+            Some(at) => at.value,
+            None => Some(Config::COMPRESSION_MEMORY_MAX),
+        },
         connections_max: top.max_connections.value.map(|max| u64::from(max.get())),
         drain,
         removed_routes: top.removed_routes.value,

@@ -1,6 +1,7 @@
 //! What a connection may touch: what it shares with the others of its worker, and what its requests have in common.
 
 pub(crate) mod authority;
+pub(crate) mod compression;
 pub(crate) mod counts;
 pub(crate) mod identity;
 pub(crate) mod idle;
@@ -22,13 +23,16 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use frame_core::close::{GOING_AWAY, TRY_AGAIN_LATER, UNAUTHORIZED};
+use frame_core::deflated::Deflating;
 use frame_core::handle::{EndMode, Order};
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use tls_acceptor::{Certificates, ClientRules, Negotiated, PeerCertificate, Waiting};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use upgrade_handler::Offer;
 
 use crate::context::authority::Outages;
+use crate::context::compression::Compressing;
 use crate::context::counts::WorkerCounts;
 use crate::context::idle::IdleWaits;
 use crate::context::passwords::Passwords;
@@ -46,7 +50,7 @@ use crate::net::stop::StopSignal;
 use crate::net::sweep::Sweep;
 use crate::site::Site;
 use crate::site::drained::Drained;
-use crate::site::route::Route;
+use crate::site::route::{Compression, Route};
 use crate::telemetry::record::Sinks;
 use crate::upstream::http2::connections::Connections;
 use crate::upstream::pool::Pool;
@@ -77,6 +81,8 @@ pub struct Worker {
     pub rechecks: Semaphore,
     /// Live sessions.
     pub sessions: Arc<Registry>,
+    /// What it keeps for those whose messages it compresses.
+    pub compression: Compressing,
     /// What it has to do beside its sessions.
     pub under_way: Arc<UnderWay>,
     /// Connections accepted so far.
@@ -145,6 +151,7 @@ impl Worker {
             quotas,
             passwords,
             casing,
+            compression: Compressing::default(),
             sinks,
         }
     }
@@ -170,6 +177,15 @@ impl Worker {
     #[must_use]
     pub fn share(&self) -> Option<Share> {
         self.share_under(&self.site.load())
+    }
+
+    /// What is agreed upon with a client that offers compression, where it ends at the gateway.
+    #[must_use]
+    pub fn compress(&self, route: &Route, offer: &Offer) -> Option<(HeaderValue, Box<Deflating>)> {
+        let Compression::Terminate { history_max } = route.compression else { return None };
+        let max = self.site.load().compression_memory_max;
+        let max = max.map_or(u64::MAX, |max| max / self.sessions.workers().max(1));
+        self.compression.agree(offer, history_max, usize::try_from(max).unwrap_or(usize::MAX))
     }
 
     fn share_under(&self, site: &Site) -> Option<Share> {

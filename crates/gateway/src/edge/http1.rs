@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use frame_core::deflated::Deflating;
 use frame_core::metered::Metered;
 use http::header::{CONNECTION, Entry, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Request, Response, Version};
@@ -33,7 +34,7 @@ use crate::net::stream::Transport;
 use crate::request::body::{AnswerBody, ToClient};
 use crate::request::reply::Reply;
 use crate::request::{Peer, exchange};
-use crate::session::{Carrier, Client, Session};
+use crate::session::{Carrier, Client, Session, deflated};
 use crate::upstream::body::{Http1Body, RequestBody};
 use crate::upstream::interim::{Interim, Interject};
 
@@ -178,25 +179,35 @@ async fn answer<T: Transport>(
     }
     Ok(match reply {
         Reply::Answer(answer) => answer,
-        Reply::Tunnel(answer, session) => {
+        Reply::Tunnel(answer, session, deflating) => {
             // A task of its own: what HTTP needed is freed, and the connection's task ends.
             let tasks = connection.worker.tasks.clone();
-            connection.worker.tasks.spawn(open::<T>(tasks, upgrading, session));
+            connection.worker.tasks.spawn(open::<T>(tasks, upgrading, session, deflating));
             answer.map(|()| ToClient::unreported(AnswerBody::Whole(None)))
         }
     })
 }
 
-async fn open<T: Transport>(tasks: TaskTracker, upgrading: OnUpgrade, session: Box<Session>) {
+async fn open<T: Transport>(
+    tasks: TaskTracker,
+    upgrading: OnUpgrade,
+    session: Box<Session>,
+    deflating: Option<Box<Deflating>>,
+) {
     match upgrading.await {
         Ok(upgraded) => {
             if let Some(client) = from_hyper::<Interject<StallTimeout<T>>>(upgraded) {
                 // Another one: a task is as large as the largest thing it ever did.
                 let client = client.map(|io| io.into_inner().into_inner());
                 let client = Client(client);
-                match session.meter() {
-                    None => tasks.spawn(session.run(client, Carrier::Http1)),
-                    Some(meter) => tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1)),
+                match (session.meter(), deflating) {
+                    (None, None) => tasks.spawn(session.run(client, Carrier::Http1)),
+                    (Some(meter), None) => {
+                        tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1))
+                    }
+                    (meter, Some(deflating)) => {
+                        tasks.spawn(session.run(deflated(client, meter, deflating), Carrier::Http1))
+                    }
                 };
             }
         }

@@ -46,7 +46,7 @@ use crate::net::stream::Transport;
 use crate::request::body::ToClient;
 use crate::request::reply::Reply;
 use crate::request::{Peer, exchange};
-use crate::session::{Carrier, Client};
+use crate::session::{Carrier, Client, deflated};
 use crate::upstream::body::{Http2Body, MALFORMED_TRAILERS, RequestBody, Rest};
 use crate::upstream::forward::expects_continue;
 use crate::upstream::interim::Interim;
@@ -252,15 +252,19 @@ async fn stream(
                 Some(false) => {}
             }
         }
-        (Reply::Tunnel(mut answer, session), Some(recv)) => {
+        (Reply::Tunnel(mut answer, session, deflating), Some(recv)) => {
             finish_head(answer.headers_mut());
             match respond.send_response(answer, false) {
                 Ok(send) => {
                     let client = Client(Tunnel::new(send, recv));
-                    match session.meter() {
-                        None => spawn_session(&worker, session.run(client, Carrier::Http2), open),
-                        Some(meter) => {
+                    match (session.meter(), deflating) {
+                        (None, None) => spawn_session(&worker, session.run(client, Carrier::Http2), open),
+                        (Some(meter), None) => {
                             let client = Metered::new(client, meter);
+                            spawn_session(&worker, session.run(client, Carrier::Http2), open);
+                        }
+                        (meter, Some(deflating)) => {
+                            let client = deflated(client, meter, deflating);
                             spawn_session(&worker, session.run(client, Carrier::Http2), open);
                         }
                     }

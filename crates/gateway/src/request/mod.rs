@@ -107,10 +107,14 @@ pub(crate) async fn exchange(
             let answer = e.answer(version, wants_json, &mut report);
             answered(connection, version, report, answer)
         }
-        Ok(Served::Upgraded(Upgraded { answer, registered, route, deflate, other })) => {
+        Ok(Served::Upgraded(Upgraded { answer, registered, route, deflate, deflating, other })) => {
             report.status(answer.status());
             report.registered(registered.id());
-            Reply::Tunnel(answer, Box::new(Session::new(report, registered, route, deflate, other)))
+            Reply::Tunnel(
+                answer,
+                Box::new(Session::new(report, registered, route, deflate, other)),
+                deflating,
+            )
         }
     }
 }

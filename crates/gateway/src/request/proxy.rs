@@ -1,6 +1,7 @@
 //! Requests for a backend: plain ones over kept-alive connections, handshakes over one of their
 //! own. What comes back is judged before the client sees any of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
@@ -8,7 +9,7 @@ use http::request::Parts;
 use http::{Response, StatusCode, Version, response};
 use tokio::time::Instant;
 use upgrade_handler::casing::{Kept, Spelling};
-use upgrade_handler::{FalseAnswer, Key, Upgrade, ask};
+use upgrade_handler::{Agreed, FalseAnswer, Key, Upgrade, ask};
 
 use crate::context::Connection;
 use crate::context::redial::SessionRedial;
@@ -24,7 +25,7 @@ use crate::request::server_head::ServerHead;
 use crate::session::Other;
 use crate::session::report::Report;
 use crate::site::retry::RetryOn;
-use crate::site::route::Route;
+use crate::site::route::{Compression, Route};
 use crate::site::upstream::{Protocol, Upstream};
 use crate::upstream::body::{Gate, RequestBody, ToBackend, UploadProgress};
 use crate::upstream::dial::DialError;
@@ -364,6 +365,8 @@ pub(super) async fn upgrade(
     mut upgrade: Upgrade,
 ) -> Result<Served, RequestError> {
     let mut attempts = Attempts::begin(connection, upstream, report, hop, &head, true).await?;
+    let ends_here = matches!(route.compression, Compression::Terminate { .. });
+    let offer = ends_here.then(|| std::mem::take(&mut upgrade.extensions));
     if upstream.redial.is_some() {
         upgrade.extensions.refuse_context();
     }
@@ -420,7 +423,14 @@ pub(super) async fn upgrade(
         Some((_, kept_head)) => redial::judge(kept_head.as_ref(), agreed.refuse_context()),
         None => SessionRedial::Off,
     };
-    let mut answer = upgrade_handler::accept(&upgrade, &agreed, head.headers);
+    let (told, deflating) = match offer.and_then(|offer| connection.worker.compress(route, &offer)) {
+        Some((field, deflating)) => {
+            let told = Agreed { extensions: Some(field), ..agreed.clone() };
+            (Cow::Owned(told), Some(deflating))
+        }
+        None => (Cow::Borrowed(&agreed), None),
+    };
+    let mut answer = upgrade_handler::accept(&upgrade, &told, head.headers);
     // Those of an answer whose names are kept spell them.
     let spells = upstream.keeps_names && !is_over_http2;
     *answer.extensions_mut() = if spells { head.extensions } else { connection.worker.casing.clone() };
@@ -445,5 +455,5 @@ pub(super) async fn upgrade(
         }
         _ => (connection.worker.enroll(route, who), Other::Backend(backend)),
     };
-    Ok(Served::Upgraded(Upgraded { answer, registered, route: route.clone(), deflate, other }))
+    Ok(Served::Upgraded(Upgraded { answer, registered, route: route.clone(), deflate, deflating, other }))
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use frame_core::deflated::Deflating;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, Response, StatusCode, Version};
 use upgrade_handler::Refusal;
@@ -20,8 +21,8 @@ use crate::site::route::Route;
 pub(crate) enum Reply {
     /// An answer, with its body.
     Answer(Response<ToClient>),
-    /// The answer that opens a tunnel, and the session that lives in it.
-    Tunnel(Response<()>, Box<Session>),
+    /// The answer that opens a tunnel, the session that lives in it, and what compresses its messages.
+    Tunnel(Response<()>, Box<Session>, Option<Box<Deflating>>),
 }
 
 /// Why the gateway itself answers, and what it says.
@@ -103,6 +104,7 @@ impl Served {
             registered: connection.worker.enroll(route, report.who()),
             route: route.clone(),
             deflate: false,
+            deflating: None,
             other: Other::Special(Box::new(special)),
         })
     }
@@ -117,8 +119,10 @@ pub(crate) struct Upgraded {
     pub registered: Registered,
     /// Its route, whose policy it must obey.
     pub route: Arc<Route>,
-    /// permessage-deflate was agreed upon.
+    /// permessage-deflate was agreed upon with the server.
     pub deflate: bool,
+    /// It ends here; `None`: it does not, or was not agreed upon.
+    pub deflating: Option<Box<Deflating>>,
     /// What is at the other end.
     pub other: Other,
 }

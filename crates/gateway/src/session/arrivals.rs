@@ -9,9 +9,10 @@ use frame_core::handle::Order;
 use frame_core::metered::Metered;
 use tracing::warn;
 
+use super::client::ClientParts;
 use super::moved::{Leads, StillSession, put_together};
 use super::redial::ReadRedialer;
-use super::{Carrier, Session};
+use super::{Carrier, Client, Session, deflated};
 use crate::context::Worker;
 use crate::context::transit::{ArrivingSession, FrozenSession, machine_time};
 use crate::site::Site;
@@ -73,10 +74,14 @@ impl Arrivals {
 /// A session goes on. Returns how long it was frozen.
 fn go_on(worker: &Worker, session: StillSession, frozen_at: Duration) -> Duration {
     let frozen = machine_time().saturating_sub(frozen_at);
-    let (session, client, meter) = Session::restored(session);
-    match meter {
-        None => worker.tasks.spawn(session.run(client, Carrier::Http1)),
-        Some(meter) => worker.tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1)),
+    let (session, ClientParts { stream, meter, deflating }) = Session::restored(session);
+    let client = Client(stream);
+    match (meter, deflating) {
+        (None, None) => worker.tasks.spawn(session.run(client, Carrier::Http1)),
+        (Some(meter), None) => worker.tasks.spawn(session.run(Metered::new(client, meter), Carrier::Http1)),
+        (meter, Some(deflating)) => {
+            worker.tasks.spawn(session.run(deflated(client, meter, deflating), Carrier::Http1))
+        }
     };
     frozen
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use frame_core::deflated::{Deflated, Deflating};
 use frame_core::metered::{Meter, Metered};
 use frame_core::relay::ClientStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,45 +33,102 @@ impl<T: Transport> ClientStream for Client<Handoff<T>> {
 impl ClientStream for Client<Tunnel> {}
 
 /// A client's stream, which may be one that can be taken apart.
-pub(crate) trait MovableStream: ClientStream + Sized {
+pub(crate) trait MovableStream: ClientStream {
     /// It can be.
-    const IS_MOVABLE: bool;
+    fn is_movable(&self) -> bool;
 
-    /// The stream below with what was read ahead, and its meter; `None`: it is gone, since it could not be taken apart.
-    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)>;
+    /// What it is made of; `None`: it is gone, since it could not be taken apart.
+    fn into_parts(self: Box<Self>) -> Option<ClientParts>;
+}
+
+/// What a client's stream is made of.
+pub(crate) struct ClientParts {
+    /// The stream below, with what was read ahead.
+    pub(super) stream: Handoff<Stream>,
+    /// What counts the client's messages or bytes.
+    pub(super) meter: Option<Box<Meter>>,
+    /// What compresses.
+    pub(super) deflating: Option<Box<Deflating>>,
+}
+
+/// Some client's stream: of rare kinds there is one kind of session for all.
+pub(crate) type AnyClient = Box<dyn MovableStream + Send>;
+
+/// The stream of a client with which the gateway speaks permessage-deflate. Its messages and bytes count as they are when they
+/// are inflated.
+pub(crate) fn deflated(
+    client: impl MovableStream + Send + 'static,
+    meter: Option<Box<Meter>>,
+    deflating: Box<Deflating>,
+) -> AnyClient {
+    let client = Deflated::new(client, deflating);
+    match meter {
+        None => Box::new(client),
+        Some(meter) => Box::new(Metered::new(client, meter)),
+    }
 }
 
 /// Where a session leaves for another process, if it is asked to and its client's stream can be taken apart.
-pub(super) fn handover<C: MovableStream>(worker: &Worker) -> Option<UnboundedSender<FrozenSession>> {
-    worker.transit.handover().filter(|_| C::IS_MOVABLE)
+pub(super) fn handover(
+    client: &impl MovableStream,
+    worker: &Worker,
+) -> Option<UnboundedSender<FrozenSession>> {
+    worker.transit.handover().filter(|_| client.is_movable())
 }
 
 impl<T: Transport> MovableStream for Client<Handoff<T>> {
-    const IS_MOVABLE: bool = T::IS_MOVABLE;
+    fn is_movable(&self) -> bool {
+        T::IS_MOVABLE
+    }
 
-    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
+    fn into_parts(self: Box<Self>) -> Option<ClientParts> {
         let (io, ahead) = self.0.into_parts();
-        Some((Handoff::new(io.into_stream()?, ahead), None))
+        Some(ClientParts { stream: Handoff::new(io.into_stream()?, ahead), meter: None, deflating: None })
     }
 }
 
 /// What the streams of a connection over HTTP/2 have in common can't be taken apart.
 impl MovableStream for Client<Tunnel> {
-    const IS_MOVABLE: bool = false;
+    fn is_movable(&self) -> bool {
+        false
+    }
 
-    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
+    fn into_parts(self: Box<Self>) -> Option<ClientParts> {
         None
     }
 }
 
 /// A client whose messages or bytes are counted.
 impl<C: MovableStream> MovableStream for Metered<C> {
-    const IS_MOVABLE: bool = C::IS_MOVABLE;
+    fn is_movable(&self) -> bool {
+        self.get_ref().is_movable()
+    }
 
-    fn into_stream(self) -> Option<(Handoff<Stream>, Option<Box<Meter>>)> {
-        let (client, meter) = self.into_parts();
-        let (stream, _) = client.into_stream()?;
-        Some((stream, Some(meter)))
+    fn into_parts(self: Box<Self>) -> Option<ClientParts> {
+        let (client, meter) = Self::into_parts(*self);
+        Some(ClientParts { meter: Some(meter), ..Box::new(client).into_parts()? })
+    }
+}
+
+/// A client with compression.
+impl<C: MovableStream> MovableStream for Deflated<C> {
+    fn is_movable(&self) -> bool {
+        self.get_ref().is_movable()
+    }
+
+    fn into_parts(self: Box<Self>) -> Option<ClientParts> {
+        let (client, deflating) = Self::into_parts(*self);
+        Some(ClientParts { deflating: Some(deflating), ..Box::new(client).into_parts()? })
+    }
+}
+
+impl MovableStream for AnyClient {
+    fn is_movable(&self) -> bool {
+        (**self).is_movable()
+    }
+
+    fn into_parts(self: Box<Self>) -> Option<ClientParts> {
+        (*self).into_parts()
     }
 }
 

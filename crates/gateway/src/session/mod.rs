@@ -34,8 +34,8 @@ use tokio::time::timeout;
 use tracing::warn;
 use upgrade_handler::Handoff;
 
-pub(crate) use self::client::Client;
-use self::client::{MovableStream, handover};
+pub(crate) use self::client::{Client, deflated};
+use self::client::{ClientParts, MovableStream, handover};
 use self::moved::{Still, StillSession};
 use self::redial::Lasting;
 use crate::context::registry::Registered;
@@ -148,7 +148,7 @@ pub(crate) enum Carrier {
 }
 
 impl Session {
-    /// A session to be run, as the route's policy has it; `deflate`: the extension was agreed upon.
+    /// A session to be run, as the route's policy has it; `deflate`: the extension was agreed upon with its server.
     #[must_use]
     pub(crate) fn new(
         report: Box<Report>,
@@ -217,7 +217,7 @@ impl Session {
                     }
                     Ending::Frozen(state) => {
                         self.other.put_state(state);
-                        match handover::<C>(self.report.worker()) {
+                        match handover(&client, self.report.worker()) {
                             Some(handover) if self.other.is_movable() => {
                                 return self.leave(client, &handover);
                             }
@@ -237,22 +237,22 @@ impl Session {
     fn leave<C: MovableStream>(self, client: C, handover: &UnboundedSender<FrozenSession>) {
         tapped::unwatch(&self.report, || "it has moved to another process: tap it there".to_owned());
         let Self { report, registered, route, deflate, other } = self;
-        let (Some(still), Some((client, meter))) = (other.into_still(), client.into_stream()) else { return };
+        let (Some(still), Some(client)) = (other.into_still(), Box::new(client).into_parts()) else { return };
+        let ClientParts { stream: client, meter, deflating } = client;
         let id = registered.id();
-        let session = StillSession { report, registered, route, deflate, client, still, meter };
+        let session = StillSession { report, registered, route, deflate, client, still, meter, deflating };
         match moved::take_apart(session) {
             Ok(frozen) => drop(handover.send(frozen)), // the receiver waits until all senders are dropped
             Err(e) => warn!(id, cause = %e, "a session is lost: it can't be taken apart for the new process"),
         }
     }
 
-    /// A session that goes on, its client's stream, and what counts its messages or bytes.
-    pub(crate) fn restored(
-        session: StillSession,
-    ) -> (Box<Self>, Client<Handoff<Stream>>, Option<Box<Meter>>) {
-        let StillSession { report, registered, route, deflate, client, still, meter } = session;
+    /// A session that goes on, and what its client's stream is made of.
+    pub(crate) fn restored(session: StillSession) -> (Box<Self>, ClientParts) {
+        let StillSession { report, registered, route, deflate, client, still, meter, deflating } = session;
         let other = Other::thawed(still, registered.handle());
-        (Box::new(Self { report, registered, route, deflate, other }), Client(client), meter)
+        let parts = ClientParts { stream: client, meter, deflating };
+        (Box::new(Self { report, registered, route, deflate, other }), parts)
     }
 
     /// What counts the messages or bytes of a session that begins; `None`: nothing does.
@@ -284,7 +284,7 @@ impl Session {
     }
 }
 
-/// What the session has to obey; `deflate`: the extension was agreed upon.
+/// What the session has to obey; `deflate`: the extension was agreed upon with its server.
 fn policy(route: &Route, deflate: bool) -> Policy {
     let Policy { limits, .. } = route.policy;
     Policy { limits: Limits { deflate, ..limits }, ..route.policy }

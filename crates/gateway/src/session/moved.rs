@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use frame_core::deflated::Deflating;
 use frame_core::endpoint::EndpointState;
 use frame_core::endpoint::bridge::BridgeState;
 use frame_core::metered::Meter;
@@ -38,7 +39,7 @@ use crate::site::route_id::RouteId;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 8;
+pub(crate) const VERSION: u8 = 9;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
@@ -49,6 +50,8 @@ const NEEDS_METER: u8 = 4;
 const NEEDS_KIND: u8 = 5;
 /// The same for a session that asks other servers, if its client is judged by a certificate before.
 const NEEDS_RULES: u8 = 6;
+/// The same for a session whose messages the gateway compresses: without that, its client would not be understood.
+const NEEDS_DEFLATING: u8 = 9;
 
 /// Why a session can't be moved, or put together again.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +85,14 @@ pub(crate) struct StillSession {
     pub(super) report: Box<Report>,
     pub(super) registered: Registered,
     pub(super) route: Arc<Route>,
-    /// The extension was agreed upon.
+    /// The extension was agreed upon with its server.
     pub(super) deflate: bool,
     pub(super) client: Handoff<Stream>,
     pub(super) still: Still,
     /// What counts the client's messages or bytes.
     pub(super) meter: Option<Box<Meter>>,
+    /// What compresses the session's messages.
+    pub(super) deflating: Option<Box<Deflating>>,
 }
 
 /// What is at the other end of a session that has frozen, and how far the session has come.
@@ -172,9 +177,10 @@ impl Still {
 /// # Errors
 /// If a socket is lost by it, or the TLS stream can't be written down. The session is gone then.
 pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveError> {
-    let StillSession { report, registered, route, deflate, client, still, meter } = session;
+    let StillSession { report, registered, route, deflate, client, still, meter, deflating } = session;
     let session_kind = still.kind();
     let mut out = StateWriter::new(match (session_kind, &meter, report.has_identity()) {
+        _ if deflating.is_some() => NEEDS_DEFLATING,
         (RELAY, None, false) => NEEDS,
         (RELAY, None, true) => NEEDS_IDENTITY,
         (RELAY, Some(_), _) => NEEDS_METER,
@@ -199,6 +205,7 @@ pub(super) fn take_apart(session: StillSession) -> Result<FrozenSession, MoveErr
     };
     out.bytes(&state);
     out.option(meter, |out, meter| meter.write_state(out));
+    out.option(deflating, |out, deflating| deflating.write_state(out));
     Ok(FrozenSession { sockets: [client, backend], state: out.finish(), registered, task })
 }
 
@@ -304,7 +311,12 @@ pub(crate) fn put_together(
         let counts = worker.quotas.sessions_limited.clone();
         meter = fields.option(|fields| Meter::read_state(fields, registered.handle().clone(), counts))?;
     }
-    let session = StillSession { report, registered, route, deflate, client, still, meter };
+    let mut deflating = None;
+    if !fields.is_at_end() {
+        let budget = worker.compression.budget();
+        deflating = fields.option(|fields| Deflating::read_state(fields, budget))?;
+    }
+    let session = StillSession { report, registered, route, deflate, client, still, meter, deflating };
     Ok((session, frozen_at))
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn run<C: MovableStream + Send>(
             Ending::Over(outcome) => break outcome,
             Ending::Frozen(frozen) => lasting.frozen = Some(frozen),
         }
-        if let Some(handover) = handover::<C>(report.worker()).filter(|_| lasting.is_movable()) {
+        if let Some(handover) = handover(client, report.worker()).filter(|_| lasting.is_movable()) {
             report.keeps_server(lasting.status.end());
             return Ending::Frozen(handover);
         } // else it goes on here

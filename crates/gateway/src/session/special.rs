@@ -76,7 +76,7 @@ impl Session {
                     }
                 }
             }
-            match handover::<C>(self.report.worker()) {
+            match handover(&client, self.report.worker()) {
                 Some(handover) if special.is_movable() => {
                     self.other = Other::Special(Box::new(special));
                     return self.leave(client, &handover);

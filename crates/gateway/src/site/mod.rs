@@ -123,6 +123,8 @@ pub struct SiteSettings<'a> {
     pub drain: Drain,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Bytes that may be kept for compression that ends here; `None`: any number.
+    pub compression_memory_max: Option<u64>,
     /// Connections of clients that may be open; `None`: any number.
     pub connections_max: Option<u64>,
     /// What becomes of sessions whose route has gone.
@@ -152,6 +154,8 @@ pub struct Site {
     pub drain: Drain,
     /// Bytes that may be held for peers; `None`: any number.
     pub memory_max: Option<u64>,
+    /// Bytes that may be kept for compression that ends here; `None`: any number.
+    pub compression_memory_max: Option<u64>,
     /// Connections of clients that may be open; `None`: any number.
     pub connections_max: Option<u64>,
     /// What becomes of sessions whose route has gone.
@@ -229,6 +233,7 @@ impl Site {
             trusted_proxies: settings.trusted_proxies.to_vec(),
             drain: settings.drain,
             memory_max: settings.memory_max,
+            compression_memory_max: settings.compression_memory_max,
             connections_max: settings.connections_max,
             removed_routes: settings.removed_routes,
             takeover_timeout: settings.takeover_timeout,

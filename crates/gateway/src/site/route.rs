@@ -38,6 +38,8 @@ pub struct Route {
     pub policy: Policy,
     /// What clients of its WebSockets may send; `None`: as much as they like.
     pub rates: Option<Rates>,
+    /// What becomes of permessage-deflate.
+    pub compression: Compression,
     /// Who may use it, and how much; `None`: every client, as much as it likes.
     pub access: Option<Box<Access>>,
     /// Pages that may open WebSockets; `None`: all.
@@ -73,6 +75,7 @@ impl Route {
             rewrite: None,
             policy,
             rates: None,
+            compression: Compression::Pass,
             access: None,
             origins: None,
             extras: None,
@@ -142,6 +145,18 @@ pub enum Action {
     Files(Arc<Files>),
     /// To the scripts of a directory, which a server runs.
     Fastcgi(Arc<Fastcgi>),
+}
+
+/// What becomes of permessage-deflate (RFC 7692) in the WebSockets of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Clients and servers agree upon it, and messages pass as they are.
+    Pass,
+    /// The gateway speaks it with clients, and servers are not offered it.
+    Terminate {
+        /// Bytes that a session keeps at most of what its client has sent, and of what it was sent: 32 KiB at most, 0 for none.
+        history_max: usize,
+    },
 }
 
 /// What the gateway can do by itself.

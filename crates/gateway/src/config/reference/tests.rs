@@ -64,6 +64,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
     let expect = [
         (TOP_LEVEL, "workers", None),
         (TOP_LEVEL, "max_memory", None),
+        (TOP_LEVEL, "max_compression_memory", Some("max_compression_memory = \"64MiB\"")),
         (TOP_LEVEL, "trusted_proxies", Some("trusted_proxies = []")),
         (TOP_LEVEL, "include", Some("include = []")),
         ("[[listener]]", "name", None),
@@ -108,6 +109,7 @@ fn the_defaults_in_words_are_those_of_the_parser() {
         ("[route.cors]", "methods", Some("methods = [\"GET\", \"HEAD\", \"POST\"]")),
         ("[route.compress]", "min_length", Some("min_length = \"1024B\"")),
         ("[route.websocket]", "max_message", Some("max_message = \"off\"")),
+        ("[route.websocket]", "compression_history", Some("compression_history = \"4KiB\"")),
         ("[route.websocket]", "origins", None),
         ("[route.tls]", "ca", None),
         ("[route.tls]", "server_name", Some("server_name = \"e\"")),

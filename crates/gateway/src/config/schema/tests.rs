@@ -233,6 +233,7 @@ const VALUES: &[&str] = &[
     "\"redirect\"",
     "\"redial\"",
     "\"combined\"",
+    "\"pass\"",
     "\"https\"",
     "[\"GET\", \"PUT\"]",
     "\"127.0.0.1:443\"",

@@ -33,6 +33,7 @@ pub(crate) fn upgrade(
         registered,
         route: route.clone(),
         deflate: false,
+        deflating: None,
         other: Other::Echo,
     })
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 
+use frame_core::deflate::{Budget, Codec, Window};
 use frame_core::metered::{OnLimit, Rate, Rates};
 use tls_acceptor::{ClientRules, Negotiated};
 
@@ -85,10 +86,10 @@ const NOT_MEASURED: [u8; 43] = {
 /// What this release writes of the sample, which is of version 1: behind its report, that there is no identity, no
 /// field by which the client is counted, no other protocol, no body, no rules for its certificate, nothing of what its
 /// handshake has agreed upon, and no times; behind its relay, that nothing has been measured; at the end, that there is
-/// no meter.
+/// no meter, and no compression.
 fn with_nothing_new(mut sample: Vec<u8>) -> Vec<u8> {
     let end = sample.len();
-    insert(&mut sample, end, &[0], &[1]);
+    insert(&mut sample, end, &[0; 2], &[1]);
     insert(&mut sample, end, &NOT_MEASURED, &[1, 474, 479]);
     insert(&mut sample, 249, &[0; 14], &[1, REPORT]);
     sample
@@ -155,6 +156,23 @@ async fn what_a_client_has_used_of_its_rates_moves_and_is_not_left_to_an_earlier
 }
 
 #[tokio::test]
+async fn what_is_kept_for_compression_moves_and_is_not_left_to_an_earlier_release() {
+    let scene = Scene::new("");
+    let (mut session, _) = restore(&scene, &sample()).unwrap();
+    assert!(session.deflating.is_none());
+    let (from_client, to_client) = (Window { bits: 12, is_kept: true }, Window { bits: 15, is_kept: true });
+    let codec = Codec::new(from_client, to_client, 1000, |len| Budget::new(len).share(len)).unwrap();
+    session.deflating = Some(Deflating::new(codec, 1000));
+    let state = take_apart(session).unwrap().state;
+    assert_eq!(state[0], 9, "its client would not be understood by a release that doesn't compress");
+    let (session, _) = restore(&scene, &state).unwrap();
+    assert_eq!(scene.worker.compression.budget().given(), 4096 + 1000);
+    let again = take_apart(session).unwrap().state;
+    assert_eq!(again[again.len() - 80..], state[state.len() - 80..]);
+    assert_eq!(scene.worker.compression.budget().given(), 0);
+}
+
+#[tokio::test]
 async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let scene = Scene::new("");
     let state = sample();
@@ -164,7 +182,7 @@ async fn records_that_are_cut_off_or_too_new_are_refused_and_leave_nothing() {
     let mut too_new = state.clone();
     too_new[0] = VERSION + 1;
     let error = restore(&scene, &too_new).unwrap_err().to_string();
-    assert!(error.contains("needs a reader of version 9"), "{error}");
+    assert!(error.contains("needs a reader of version 10"), "{error}");
     // Fields of a later release that can be done without are skipped.
     let mut longer = with_nothing_new(state);
     longer.extend_from_slice(b"later");
@@ -196,6 +214,8 @@ async fn a_sample_of_a_session_between_two_servers_is_understood_and_written_aga
     insert(&mut expect, 748, &NOT_MEASURED, &[1, 496, 501, 505, 510]);
     insert(&mut expect, 270, &[0; 9], &[1, REPORT]);
     let lived = expect.len() - 9; // it is followed by no meter
+    let end = expect.len();
+    insert(&mut expect, end, &[0], &[1]); // and no compression
     for at in TIMES.into_iter().chain([lived]) {
         expect[at..at + 8].fill(0);
         written[at..at + 8].fill(0);

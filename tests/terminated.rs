@@ -1,0 +1,301 @@
+//! permessage-deflate that ends at the gateway: compressed with clients, plain with the server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests may be blunt, their helpers too"
+)]
+
+use bytes::BytesMut;
+use frame_core::deflate::{Deflater, Inflater, Window};
+use support::backend::{Backend, echo_frames};
+use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route};
+use support::http2::Http2;
+use support::tls::Tls;
+use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket};
+use tokio::net::TcpStream;
+
+/// In the first byte of a frame.
+const RSV1: u8 = 0x40;
+const OFFER: &str = "permessage-deflate; client_max_window_bits";
+const SMALL: Window = Window { bits: 12, is_kept: true };
+const LARGE: Window = Window { bits: 15, is_kept: true };
+
+const TERMINATE: &str = "[route.websocket]\ncompression = \"terminate\"\n";
+
+/// A server that says everything back, and fails the test if it is offered compression.
+async fn server() -> Backend {
+    Backend::start(|tcp| async move {
+        let (socket, head) = WebSocket::serve(tcp, "").await;
+        assert_eq!(head.get("sec-websocket-extensions"), None);
+        echo_frames(socket).await;
+    })
+    .await
+}
+
+fn setup() -> Setup {
+    Setup::new(env!("CARGO_BIN_EXE_wssgate")).with_certificate(&["default.test"])
+}
+
+/// A gateway before such a server.
+async fn start(websocket: &str) -> (Gateway, Backend) {
+    let backend = server().await;
+    let routes = format!("{}{TERMINATE}{websocket}\n", route("/", backend.address));
+    (setup().start(&config("", &routes)), backend)
+}
+
+/// The socket of a client that offers compression, and what was agreed upon.
+async fn connect(gateway: &Gateway) -> (WebSocket, String) {
+    let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let fields = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
+    let (socket, head) = WebSocket::connect(tcp, "default.test", "/", &fields).await.unwrap();
+    let agreed = head.get("sec-websocket-extensions").expect("compression").to_owned();
+    (socket, agreed)
+}
+
+/// A client that compresses.
+struct Client {
+    socket: WebSocket,
+    deflater: Deflater,
+    inflater: Inflater,
+}
+
+impl Client {
+    fn new(socket: WebSocket) -> Self {
+        Self { socket, deflater: Deflater::new(SMALL, 4096), inflater: Inflater::new(LARGE) }
+    }
+
+    async fn open(gateway: &Gateway) -> Self {
+        let (socket, agreed) = connect(gateway).await;
+        assert_eq!(agreed, "permessage-deflate; client_max_window_bits=12");
+        Self::new(socket)
+    }
+
+    async fn send(&mut self, text: &str) {
+        let mut wire = Vec::new();
+        assert!(self.deflater.message(text.as_bytes(), &mut wire));
+        self.socket.send(TEXT | RSV1, wire).await;
+    }
+
+    /// The next message, and its length on the wire. A Pong may come between its frames.
+    async fn receive(&mut self) -> (String, usize) {
+        self.receive_behind(BytesMut::new()).await
+    }
+
+    /// The same, if this is there of it.
+    async fn receive_behind(&mut self, mut out: BytesMut) -> (String, usize) {
+        let mut len = 0;
+        loop {
+            let frame = self.socket.receive().await.unwrap();
+            if frame.b0 == PONG {
+                continue;
+            }
+            let begins = out.is_empty();
+            assert_eq!((frame.b0 & 0x7F, frame.masked), (if begins { 0x01 | RSV1 } else { 0x00 }, false));
+            len += frame.payload.len();
+            let fin = frame.b0 & 0x80 != 0;
+            assert!(self.inflater.inflate(&mut &frame.payload[..], fin, &mut out, 1 << 24).unwrap());
+            if fin {
+                return (String::from_utf8(out.to_vec()).unwrap(), len);
+            }
+        }
+    }
+
+    /// The code of the Close that comes, behind what the server has had of a message and has said back.
+    async fn close_code(&mut self) -> u16 {
+        loop {
+            let frame = self.socket.receive().await.expect("a Close");
+            if frame.b0 == CLOSE {
+                return frame.close_code();
+            }
+        }
+    }
+
+    /// How long the answer was on the wire.
+    async fn echoes(&mut self, text: &str) -> usize {
+        self.send(text).await;
+        let (seen, len) = self.receive().await;
+        assert!(seen == text, "{} bytes, not {}", seen.len(), text.len());
+        len
+    }
+}
+
+const TICK: &str = r#"{"symbol":"EURUSD","bid":1.08412,"ask":1.08415,"time":"2026-11-30T12:00:00Z"}"#;
+
+#[tokio::test]
+async fn messages_are_compressed_with_clients_and_plain_with_the_server() {
+    let (gateway, _backend) = start("").await;
+    let mut client = Client::open(&gateway).await;
+    let first = client.echoes(TICK).await;
+    let again = client.echoes(TICK).await;
+    assert!(first > 50 && again < 20, "{first} {again}: what went before is referred to");
+    client.socket.echoes("short").await;
+    let long = TICK.repeat(20_000);
+    assert!(client.echoes(&long).await < 60_000);
+    client.echoes(TICK).await;
+
+    // In fragments, with a Ping between them.
+    let mut wire = Vec::new();
+    client.deflater.part(TICK.as_bytes(), true, &mut wire);
+    client.socket.send(0x41, &wire[..3]).await;
+    client.socket.send(PING, "between").await;
+    client.socket.send(0x80, &wire[3..]).await;
+    assert_eq!(client.receive().await.0, TICK);
+    client.socket.close(1000).await;
+    client.socket.expect_close(1000).await;
+    let line = gateway.wait("session");
+    assert_eq!(line["received_messages"], 6, "{line}");
+
+    // A client that offers nothing gets plain messages.
+    let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let (mut plain, head) = WebSocket::connect(tcp, "default.test", "/", "").await.unwrap();
+    assert_eq!(head.get("sec-websocket-extensions"), None);
+    plain.echoes(TICK).await;
+}
+
+#[tokio::test]
+async fn over_http2_too() {
+    let (gateway, _backend) = start("").await;
+    let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
+    let mut http2 = Http2::connect(io, "default.test").await;
+    let (socket, _) = http2.websocket("/", &[("sec-websocket-extensions", OFFER)]).await.unwrap();
+    let mut client = Client::new(socket);
+    client.echoes(TICK).await;
+    assert!(client.echoes(TICK).await < 20);
+}
+
+#[tokio::test]
+async fn limits_hold_for_what_is_inflated() {
+    let (gateway, _backend) = start("max_message = \"100KiB\"").await;
+    for (len, ends) in [(100 * 1024, false), (100 * 1024 + 1, true), (10_000_000, true)] {
+        let mut client = Client::open(&gateway).await;
+        let text = "x".repeat(len);
+        if ends {
+            client.send(&text).await;
+            assert_eq!(client.close_code().await, 1009);
+        } else {
+            client.echoes(&text).await;
+        }
+    }
+    for (b0, payload, code) in
+        [(TEXT | RSV1, &b"\xFF\xFF\xFF"[..], 1007), (PING | RSV1, b"", 1002), (0xC0, b"", 1002)]
+    {
+        let mut client = Client::open(&gateway).await;
+        client.echoes(TICK).await;
+        client.socket.send(b0, payload).await;
+        client.socket.expect_close(code).await;
+    }
+}
+
+#[tokio::test]
+async fn what_grows_beyond_all_measure_is_ended() {
+    let (gateway, _backend) = start("").await; // without a limit of messages
+    let mut client = Client::open(&gateway).await;
+    client.send(&"x".repeat(50_000_000)).await;
+    assert_eq!(client.close_code().await, 1009);
+    let line = gateway.wait("session");
+    assert!(line["cause"].as_str().unwrap().contains("grows by more than 256 times"), "{line}");
+    let received = line["received_bytes"].as_u64().unwrap();
+    assert!(received < 16 * 1024 * 1024, "{received}");
+}
+
+#[tokio::test]
+async fn rates_count_what_is_inflated() {
+    let (gateway, _backend) = start("messages = \"3/h\"\non_limit = \"close\"").await;
+    let mut client = Client::open(&gateway).await;
+    for _ in 0..3 {
+        client.echoes(&TICK.repeat(1000)).await; // in parts, and one message
+    }
+    client.send(TICK).await;
+    assert_eq!(client.close_code().await, 1008);
+    client.socket.close(1008).await;
+    assert_eq!(gateway.wait("session")["limit"], "messages");
+
+    let (gateway, _backend) = start("bytes = \"1KiB/s\"\non_limit = \"close\"").await;
+    let mut client = Client::open(&gateway).await;
+    client.send(&"x".repeat(4000)).await; // some 20 bytes on the wire
+    assert_eq!(client.close_code().await, 1008);
+    client.socket.close(1008).await;
+    assert_eq!(gateway.wait("session")["limit"], "bytes");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_bounded_for_a_session_and_for_all() {
+    const ALONE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    let backend = server().await;
+    let route = |path| route(path, backend.address) + TERMINATE;
+    let routes = route("/") + &route("/none") + "compression_history = \"off\"\n";
+    let top = "workers = 1\nmax_compression_memory = \"12KiB\"";
+    let gateway = setup().start(&config(top, &routes));
+    let mut first = Client::open(&gateway).await;
+    assert!(first.echoes(TICK).await > 50 && first.echoes(TICK).await < 20);
+    let (socket, agreed) = connect(&gateway).await;
+    assert_eq!(agreed, ALONE);
+    let mut second = Client::new(socket);
+    second.deflater = Deflater::new(Window { is_kept: false, ..LARGE }, 4096);
+    second.inflater = Inflater::new(Window { is_kept: false, ..LARGE });
+    assert_eq!(second.echoes(TICK).await, second.echoes(TICK).await);
+    first.socket.close(1000).await;
+    first.socket.expect_close(1000).await;
+    gateway.wait("session");
+    assert!(Client::open(&gateway).await.echoes(TICK).await > 50);
+    let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
+    let fields = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
+    let (_socket, head) = WebSocket::connect(tcp, "default.test", "/none", &fields).await.unwrap();
+    assert_eq!(head.get("sec-websocket-extensions"), Some(ALONE));
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_another_server() {
+    let backend = Backend::start(|tcp| async move {
+        let (mut socket, head) = WebSocket::serve(tcp, "").await;
+        assert_eq!(head.get("sec-websocket-extensions"), None);
+        while let Some(frame) = socket.receive().await {
+            if frame.payload == b"restart" {
+                return socket.close(1012).await;
+            }
+            socket.send(frame.b0, frame.payload).await;
+        }
+    })
+    .await;
+    let upstream = format!(
+        "[[upstream]]\nname = \"pool\"\nservers = \"http://{}\"\nsession_lost = \"redial\"\n",
+        backend.address
+    );
+    let routes = format!("{upstream}[[route]]\npath = \"/\"\nproxy = \"pool\"\n{TERMINATE}");
+    let gateway = setup().start(&config("", &routes));
+    let mut client = Client::open(&gateway).await;
+    client.echoes(TICK).await;
+    client.socket.text("restart").await;
+    assert!(client.echoes(TICK).await < 20, "the new server has seen none of it, and need not");
+    client.echoes(TICK).await;
+    client.socket.close(1000).await;
+    client.socket.expect_close(1000).await;
+    assert_eq!(gateway.wait("session")["redials"], 1);
+}
+
+#[tokio::test]
+async fn a_session_moves_with_what_its_messages_refer_to() {
+    let (gateway, _backend) = start("messages = \"1000/s\"").await;
+    let mut client = Client::open(&gateway).await;
+    let mut midst = Client::open(&gateway).await;
+    client.echoes(TICK).await;
+    midst.echoes(TICK).await;
+    let mut wire = Vec::new();
+    midst.deflater.part(TICK.as_bytes(), true, &mut wire);
+    midst.socket.send(0x41, &wire[..3]).await;
+    let begun = midst.socket.receive().await.unwrap();
+    assert_eq!(begun.b0, 0x41, "what has come goes on");
+    let mut out = BytesMut::new();
+    midst.inflater.inflate(&mut &begun.payload[..], false, &mut out, 1 << 16).unwrap();
+    gateway.take_over();
+    gateway.wait(MOVED);
+    assert!(client.echoes(TICK).await < 20, "both directions refer to what the old process has seen");
+    // A session in the middle of a compressed message stays where it is until that has come.
+    midst.socket.send(0x80, &wire[3..]).await;
+    assert_eq!(midst.receive_behind(out).await.0, TICK);
+    assert!(midst.echoes(TICK).await < 20);
+    drop((client, midst));
+    gateway.wait(RETIRED);
+    gateway.ends_with_its_last_process();
+}
