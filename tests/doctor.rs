@@ -10,12 +10,15 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::backend::Backend;
+use support::backend::{Backend, echo};
 use support::dns::Dns;
 use support::gateway::{Setup, config, route};
 use support::http1::ask;
 use support::pki::{Order, Pki};
+use support::ws::WebSocket;
 use support::{soon, until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_wssgate");
@@ -228,4 +231,94 @@ async fn a_name_that_can_t_be_resolved_and_a_socket_that_is_not_there_are_found(
         "{}",
         said.text
     );
+}
+
+/// None is accepted at a listener any more: clients have taken all descriptors.
+#[tokio::test]
+async fn clients_that_wait_to_be_accepted_are_found() {
+    const LIMIT: usize = 60;
+    let text = config("workers = 1\n", &(ECHO.to_owned() + CONTROL))
+        .replace("tls = false", "tls = false\nheader_timeout = \"5m\"");
+    let gateway = setup().with_descriptors(LIMIT).start(&text);
+    let plain = gateway.addresses()[1];
+    let mut clients = Vec::new();
+    for _ in 0..LIMIT + 70 {
+        // Silent clients would be disconnected for others.
+        let mut client = TcpStream::connect(plain).await.unwrap();
+        client.write_all(b"GET").await.unwrap();
+        clients.push(client);
+    }
+    let found = async || doctor(gateway.path(), "--json").await.of("queues");
+    let waits = |one: &Value| {
+        one["what"].as_str().unwrap().ends_with(&format!("connections wait to be accepted at {plain}"))
+    };
+    until(async || found().await.iter().any(waits)).await;
+    let finding = found().await.into_iter().find(waits).unwrap();
+    assert_eq!((&finding["level"], &finding["see"]), (&json!("PROBLEM"), &json!("ss -ltn")));
+    assert!(finding["do"].as_str().unwrap().contains("descriptors are used up"), "{finding}");
+    drop(clients);
+    until(async || !found().await.iter().any(waits)).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_nearly_as_many_as_there_may_be_are_found() {
+    let gateway = setup().start(&config("max_connections = 10\n", &(ECHO.to_owned() + CONTROL)));
+    let mut sessions = Vec::new();
+    for (count, level) in [(7, None), (8, Some("warning")), (10, Some("PROBLEM"))] {
+        while sessions.len() < count {
+            let io = gateway.connect_plain().await;
+            sessions.push(WebSocket::connect(io, "default.test", "/", "").await.unwrap());
+        }
+        let found = doctor(gateway.path(), "--json").await.of("gateway");
+        let said = found.iter().map(|one| (one["level"].as_str().unwrap(), one["what"].as_str().unwrap()));
+        let what = format!("{count} of 10 connections are open");
+        let expected: Vec<_> = level.map(|level| (level, &*what)).into_iter().collect();
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+        assert!(found.iter().all(|one| one["do"].as_str().unwrap().contains("raise max_connections")));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_server_are_found() {
+    let (server, _) = echo().await;
+    let routes = format!(
+        "[[upstream]]\nname = \"small\"\nservers = [{{ address = \"http://{}\", max_sessions = 1 }}]\n\
+         queue = {{ length = 5, timeout = \"1h\" }}\n[[route]]\npath = \"/\"\nproxy = \"small\"\n{CONTROL}",
+        server.address
+    );
+    let gateway = setup().start(&config("", &routes));
+    let session = WebSocket::connect(gateway.connect_plain().await, "default.test", "/", "").await.unwrap();
+    assert_eq!(doctor(gateway.path(), "--json").await.of("servers"), [] as [Value; 0]);
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        let mut io = gateway.connect_plain().await;
+        io.write_all(b"GET / HTTP/1.1\r\nHost: default.test\r\n\r\n").await.unwrap();
+        waiting.push(io);
+    }
+    let found = async || doctor(gateway.path(), "--json").await.of("servers");
+    let says = |one: &Value| one["what"] == "2 requests wait for a server of small";
+    until(async || found().await.iter().any(says)).await;
+    let finding = &found().await[0];
+    assert_eq!((&finding["level"], &finding["see"]), (&json!("warning"), &json!("wssgate upstreams")));
+    assert!(finding["do"].as_str().unwrap().contains("max_sessions"), "{finding}");
+    drop(session);
+    until(async || found().await.is_empty()).await;
+}
+
+/// What the configuration says is enough: nothing has to listen.
+#[tokio::test]
+async fn a_listener_that_takes_ipv6_alone_is_found() {
+    let setup = setup();
+    let found = async |addresses: &str| {
+        let text = format!("[[listener]]\naddress = {addresses}\ntls = false\n{ECHO}{CONTROL}");
+        std::fs::write(setup.config_file(), text).unwrap();
+        let mut found = doctor(setup.path(), "--json").await.of("addresses");
+        found.retain(|one| one["what"].as_str().unwrap().contains("takes no IPv4"));
+        found
+    };
+    let finding = &found("\"[::]:44443\"").await[..];
+    let [finding] = finding else { panic!("{finding:?}") };
+    assert!(finding["what"].as_str().unwrap().contains("nothing listens on 0.0.0.0:44443"), "{finding}");
+    assert_eq!(finding["do"], "address = [\"0.0.0.0:44443\", \"[::]:44443\"] in the listener");
+    assert_eq!(found("[\"0.0.0.0:44443\", \"[::]:44443\"]").await, [] as [Value; 0]);
 }

@@ -7,9 +7,12 @@ import json
 import os
 import socket
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gateway import NAME, gateway, route
-from processes import Failure, environment, output, same
+from pki import Pki
+from processes import Failure, environment, output, same, within
 
 ADDRESS = "2001:db8::1"
 PORTS = 10
@@ -65,6 +68,34 @@ async def the_doctor_finds_what_is_wrong_with_a_machine():
             if [one["level"] for one in found] != [level] or not (found[0]["see"] and found[0]["do"]):
                 raise Failure(f"no finding of {area} with {part!r}: {findings}")
         same("the last line", lines[-1]["ok"], False)
+
+
+# A network of its own has no address that others reach.
+ALONE = """\
+set -e
+mount --bind "$PLACE/hosts" /etc/hosts
+"$WSSGATE" doctor --json --config "$PLACE/wssgate.toml" || true
+"""
+
+
+async def the_doctor_misses_the_ipv6_address_of_a_name():
+    with TemporaryDirectory(prefix="interop-") as place:
+        place = Path(place)
+        pki = Pki(place / "pki")
+        await pki.make()
+        await pki.issue(place / "certs", "gate", NAME)
+        listener = '[[listener]]\naddress = ["0.0.0.0:443", "[::]:443"]\n[certificates]\ndirectory = "certs"\n'
+        (place / "wssgate.toml").write_text(listener + route("/", service="echo") + CONTROL)
+        for hosts, count in [(f"{ADDRESS} {NAME}\n", 1), (f"127.0.0.1 {NAME}\n", 0)]:
+            (place / "hosts").write_text(hosts)
+            said = await output("unshare", "--mount", "--net", "sh", "-c", ALONE, env=environment(PLACE=place))
+            findings = [line["finding"] for line in map(json.loads, said.splitlines()) if "finding" in line]
+            found = [one for one in findings if one["area"] == "addresses"]
+            same("findings", len(found), count)
+            for one in found:
+                same("how bad", one["level"], "warning")
+                within("the finding", one["what"], f"{NAME} has the IPv6 address {ADDRESS}, and this machine has none")
+                within("what to do", one["do"], "take the AAAA record away")
 
 
 @asynccontextmanager

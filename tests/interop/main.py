@@ -129,6 +129,7 @@ SCENARIOS = [
     tapped.wireshark_reads_a_tap,
     tapped.only_root_and_the_gateways_user_tap,
     doctored.the_doctor_finds_what_is_wrong_with_a_machine,
+    doctored.the_doctor_misses_the_ipv6_address_of_a_name,
     schema.jsonschema_takes_the_examples_and_refuses_mistakes,
     browser.chromium_uses_the_console_over_http1,
     browser.chromium_uses_the_console_over_http2,
