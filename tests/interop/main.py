@@ -10,8 +10,8 @@ import traceback
 import acme
 import applications
 import browser
-import caddy
 import cluster
+import compared
 import conversations
 import doctored
 import gateways
@@ -85,7 +85,10 @@ SCENARIOS = [
     http2_servers.apache_serves_requests_and_websockets_over_http1,
     http2_servers.grpc_calls_of_all_kinds_pass,
     imported.nginx_and_the_gateway_by_its_file_answer_alike,
-    caddy.caddy_and_the_gateway_by_its_page_answer_alike,
+    compared.nginx_and_the_gateway_by_its_page_answer_alike,
+    compared.apache_and_the_gateway_by_its_page_answer_alike,
+    compared.haproxy_and_the_gateway_by_its_page_answer_alike,
+    compared.caddy_and_the_gateway_by_its_page_answer_alike,
     servers.nginx_is_reached_over_tls_1_3,
     servers.nginx_is_reached_over_tls_1_2,
     servers.haproxy_knows_the_client_by_version_1,
