@@ -17,6 +17,7 @@ from pages import curl, curl_command
 from processes import HERE, PATIENCE, environment, free_port, output, running, same, within, working_in, workplace
 
 ALICE = {"username": "alice", "password": "correct horse"}
+PASSWORD = {"password": "a long one"}  # of the page
 
 
 @asynccontextmanager
@@ -74,6 +75,31 @@ async def receive(socket):
 
 async def code_server_stays_connected_through_a_takeover():
     """Chromium opens a folder, and after the takeover a file in it."""
+    async with code_server() as (url, folder):
+        async with gateway(routes("code-server.md", url), listener='websocket_over_http2 = "off"') as gate:
+            async with browsing(gate, "codeServer", f"/?folder={folder}", login_form=PASSWORD) as page:
+                await page.line(opened=True)
+                moved = await gate.take_over(retires=False)
+                same("sessions left", moved["sessions_left"], 0)
+                same("sessions moved", moved["sessions_moved"] >= 2, True)
+                page.process.stdin.close()
+                await shows_the_file(page)
+
+
+async def code_server_works_below_a_path():
+    async with code_server() as (url, folder):
+        _, below = blocks("code-server.md", "toml")
+        below = below.replace('host = "domain.com"\n', "").replace("http://127.0.0.1:8080", url)
+        async with gateway(below) as gate:
+            async with browsing(gate, "codeServer", f"/code/?folder={folder}", login_form=PASSWORD) as page:
+                await page.line(opened=True)
+                page.process.stdin.close()
+                await shows_the_file(page)
+
+
+@asynccontextmanager
+async def code_server():
+    """code-server as long as the block, and a folder with a file."""
     async with workplace() as home:
         (config,) = blocks("code-server.md", "yaml")
         port = free_port()
@@ -84,16 +110,12 @@ async def code_server_stays_connected_through_a_takeover():
         command = [*os.environ["CODE_SERVER"].split(), "--config", file, "--disable-workspace-trust", "--disable-telemetry"]
         async with ended_with(home), running(*command, cwd=home, env=environment(HOME=home)) as child:
             await child.said("HTTP server listening on")
-            text = routes("code-server.md", f"http://127.0.0.1:{port}")
-            async with gateway(text, listener='websocket_over_http2 = "off"') as gate:
-                async with browsing(gate, "codeServer", f"/?folder={folder}", login_form={"password": "a long one"}) as page:
-                    await page.line(opened=True)
-                    moved = await gate.take_over(retires=False)
-                    same("sessions left", moved["sessions_left"], 0)
-                    same("sessions moved", moved["sessions_moved"] >= 2, True)
-                    page.process.stdin.close()
-                    seen = await page.line(shows=True)
-                within("what the editor shows", seen["text"].replace("\u00a0", " "), "hello from the server")
+            yield f"http://127.0.0.1:{port}", folder
+
+
+async def shows_the_file(page):
+    seen = await page.line(shows=True)
+    within("what the editor shows", seen["text"].replace("\u00a0", " "), "hello from the server")
 
 
 @asynccontextmanager
@@ -126,5 +148,5 @@ APPLICATIONS = {
         home_assistant_is_set_up_and_used_in_a_browser,
         home_assistant_refuses_a_gateway_that_it_does_not_know,
     ],
-    "CODE_SERVER": [code_server_stays_connected_through_a_takeover],
+    "CODE_SERVER": [code_server_stays_connected_through_a_takeover, code_server_works_below_a_path],
 }
