@@ -14,6 +14,16 @@ impl History {
         Self { bytes: Vec::new(), max }
     }
 
+    /// The bound.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

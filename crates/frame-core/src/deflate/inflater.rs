@@ -8,7 +8,7 @@ use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::engines;
 use super::history::History;
-use super::window::{TAIL, Window};
+use super::window::{TAIL, WINDOW_BITS_MAX, Window};
 use crate::violation::Violation;
 
 /// What a message is followed by: the end that its sender has left out (RFC 7692 §7.2.2), and an empty last block, by which
@@ -34,6 +34,8 @@ pub struct Inflater {
 /// What a step has done. With the number of bytes that it wrote.
 enum Step {
     Inflated(usize),
+    /// A block has said that it is the last one, and the message goes on.
+    LastBlock(usize),
     /// The message is over.
     Ended(usize),
     /// There is nothing to be inflated.
@@ -55,7 +57,12 @@ impl Inflater {
     /// With what was agreed upon.
     #[must_use]
     pub fn new(window: Window) -> Self {
-        Self { window, history: History::new(window.kept_len()), message: None }
+        Self { window, history: Self::history(window), message: None }
+    }
+
+    /// Of what a message may refer to. Within itself it may in any case.
+    fn history(window: Window) -> History {
+        History::new(1 << window.bits.min(WINDOW_BITS_MAX))
     }
 
     /// Inflates the payload of a frame, or a part of it, to the end of `out`, `room` bytes at most. `input` is what has come,
@@ -71,20 +78,32 @@ impl Inflater {
         out: &mut BytesMut,
         mut room: usize,
     ) -> Result<bool, Violation> {
+        let mut noted = out.len(); // up to here, it is in the history
         engines::with_scratch(|scratch| {
             loop {
                 let step_len = room.min(scratch.len());
-                let len = match self.step(input, fin, &mut scratch[..step_len])? {
-                    Step::Inflated(len) => len,
-                    Step::Ended(len) => {
-                        out.extend_from_slice(&scratch[..len]);
-                        return Ok(true);
-                    }
-                    Step::Starved => return Ok(true), // the rest of the message has not come
+                let step = self.step(input, fin, &mut scratch[..step_len])?;
+                let (Step::Inflated(len) | Step::LastBlock(len) | Step::Ended(len)) = step else {
+                    self.history.push(&out[noted..]);
+                    return Ok(true); // the rest of the message has not come
                 };
                 out.extend_from_slice(&scratch[..len]);
                 room -= len;
+                match step {
+                    Step::Ended(_) => {
+                        self.end(&out[noted..]);
+                        return Ok(true);
+                    }
+                    // What follows may refer to what is before it (RFC 7692 §7.2.3.5), of which zlib, reset, knows nothing.
+                    Step::LastBlock(_) => {
+                        self.history.push(&out[noted..]);
+                        noted = out.len();
+                        self.begin_again()?;
+                    }
+                    Step::Inflated(_) | Step::Starved => {}
+                }
                 if room == 0 {
+                    self.history.push(&out[noted..]);
                     return Ok(false);
                 }
             }
@@ -101,7 +120,6 @@ impl Inflater {
         }
         let before = source.len();
         let (status, len) = message.step(&mut source, out)?;
-        self.history.push(&out[..len]);
         let taken = before - source.len();
         if is_end {
             message.end_at += taken;
@@ -114,11 +132,8 @@ impl Inflater {
             if is_end && message.end_at < END.len() {
                 return Err(Violation::Deflate); // the end of the message became a part of its last block
             }
-            if is_end || (input.is_empty() && fin) {
-                self.end();
-                return Ok(Step::Ended(len));
-            }
-            message.begin_again(self.history.bytes())?;
+            let is_over = is_end || (input.is_empty() && fin);
+            return Ok(if is_over { Step::Ended(len) } else { Step::LastBlock(len) });
         } else if len < out.len() && (taken == 0 || (is_end && source.is_empty())) {
             return Err(Violation::Deflate); // there is room, and it needs more than there is
         }
@@ -140,12 +155,21 @@ impl Inflater {
     /// Bytes that it takes for the message in progress.
     #[must_use]
     pub fn message_memory(&self) -> usize {
-        if self.is_in_message() { engines::INFLATER_LEN } else { 0 }
+        let history_len = if self.window.is_kept { 0 } else { self.history.memory() };
+        if self.is_in_message() { engines::INFLATER_LEN + history_len } else { 0 }
     }
 
-    fn end(&mut self) {
+    fn begin_again(&mut self) -> Result<(), Violation> {
+        let Some(message) = &mut self.message else { return Ok(()) };
+        message.begin_again(self.history.bytes())
+    }
+
+    /// Behind the message, whose end this is.
+    fn end(&mut self, inflated: &[u8]) {
         self.message = None;
-        if !self.window.is_kept {
+        if self.window.is_kept {
+            self.history.push(inflated);
+        } else {
             self.history.clear();
         }
     }
@@ -160,7 +184,7 @@ impl Inflater {
     /// Goes on where another one left off.
     pub fn read_state(fields: &mut StateReader<'_>) -> Result<Self, StateError> {
         let window = Window::read_state(fields)?;
-        Ok(Self { window, history: History::read_state(fields, window.kept_len())?, message: None })
+        Ok(Self { window, history: History::read_state(fields, Self::history(window).max())?, message: None })
     }
 }
 

@@ -109,6 +109,29 @@ fn a_message_begins_again_behind_each_last_block_but_not_for_ever() {
     assert_eq!(inflated(&mut Inflater::new(KEPT), &[&times(66)], 999), Err(Violation::Deflate));
 }
 
+/// RFC 7692 §7.2.3.4 and §7.2.3.5: within a message a block may refer to all before it, also over one that said it was the last.
+#[test]
+fn a_message_refers_over_its_last_blocks() {
+    let (last, refers) = ([0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00], [0xF2, 0x00, 0x11, 0x00, 0x00]);
+    let wire = [&last[..], &refers].concat();
+    for window in [KEPT, ALONE, Window { bits: 9, is_kept: true }] {
+        for room in [1, 3, 5, 999] {
+            let mut inflater = Inflater::new(window);
+            for frames in [&[&wire[..]][..], &[&last[..], &refers], &[&wire[..4], &wire[4..9], &wire[9..]]] {
+                assert_eq!(
+                    inflated(&mut inflater, frames, room).unwrap(),
+                    b"HelloHello",
+                    "{window:?}, {room}"
+                );
+            }
+            // The next message refers to this one only where that was agreed upon.
+            let next = inflated(&mut inflater, &[&refers], room);
+            let is_kept = window.is_kept;
+            assert_eq!(next, if is_kept { Ok(b"Hello".to_vec()) } else { Err(Violation::Deflate) });
+        }
+    }
+}
+
 #[test]
 fn what_can_not_be_inflated() {
     let whole = Other::new(6).message(&b"a message, a message".repeat(20));
