@@ -1,9 +1,11 @@
 //! What an endpoint that speaks permessage-deflate has besides (RFC 7692). Pure.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::shared_frame::SharedFrame;
 use crate::deflate::Codec;
+use crate::frame_reader::{Frame, PART_LEN};
+use crate::head::OpCode;
 use crate::violation::Violation;
 
 /// What an endpoint with compression has besides.
@@ -12,16 +14,19 @@ pub(super) struct Compressed {
     codec: Codec,
     /// Of an inflated message.
     message_max: u64,
+    /// What has come of a compressed message and is to be inflated.
+    unread: Option<Frame>,
 }
 
 impl Compressed {
     pub(super) fn new(codec: Codec, message_max: u64) -> Self {
-        Self { codec, message_max }
+        Self { codec, message_max, unread: None }
     }
 
     /// Bytes that it takes at the moment, beside its history.
     pub(super) fn memory(&self) -> usize {
         self.codec.inflater.message_memory()
+            + self.unread.as_ref().map_or(0, |frame| frame.payload.capacity())
     }
 
     /// The frame as it is to be sent; `None`: as it is.
@@ -43,13 +48,34 @@ impl Compressed {
         Some(frame.with_deflated(Bytes::from(out)))
     }
 
-    /// What a frame of a compressed message becomes, if `before` bytes of the message have come. As much as a message may have,
-    /// and one byte.
-    pub(super) fn inflated(&mut self, fin: bool, wire: &[u8], before: usize) -> Result<BytesMut, Violation> {
+    /// Takes a frame of a compressed message, when the one before it has been inflated.
+    pub(super) fn take(&mut self, frame: Frame) {
+        self.unread = Some(frame);
+    }
+
+    /// A frame has been taken and not been inflated to its end.
+    pub(super) fn is_inflating(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    /// The next part of the frame that was taken, inflated, if `before` bytes of the message have come: [`PART_LEN`] bytes at
+    /// most, and one byte more than a message may have.
+    pub(super) fn next_part(&mut self, before: usize) -> Option<Result<Frame, Violation>> {
+        let mut frame = self.unread.take()?;
         let max = usize::try_from(self.message_max).unwrap_or(usize::MAX);
-        let (room, mut inflated) = (max.saturating_sub(before).saturating_add(1), BytesMut::new());
-        self.codec.inflater.inflate(&mut &*wire, fin, &mut inflated, room)?;
-        Ok(inflated)
+        let room = max.saturating_sub(before).saturating_add(1).min(PART_LEN);
+        let (mut input, mut payload) = (&frame.payload[..], BytesMut::new());
+        let is_done = match self.codec.inflater.inflate(&mut input, frame.fin, &mut payload, room) {
+            Ok(is_done) => is_done,
+            Err(violation) => return Some(Err(violation)),
+        };
+        let taken = frame.payload.len() - input.len();
+        let part = Frame { fin: frame.fin && is_done, opcode: frame.opcode, payload };
+        if !is_done {
+            frame.payload.advance(taken);
+            self.unread = Some(Frame { opcode: OpCode::Continuation, ..frame });
+        }
+        Some(self.check_len(before.saturating_add(part.payload.len())).map(|()| part))
     }
 
     /// A message of so many bytes, compressed or not.

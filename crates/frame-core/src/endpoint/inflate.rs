@@ -3,12 +3,13 @@
 //! What a client sends is inflated frame by frame, as it comes. What it is sent is compressed when its turn has come, since a
 //! message may refer to those before it.
 
-use bytes::BytesMut;
+use std::task::{Context, Poll, ready};
 
 use super::compressed::Compressed;
 use super::{Endpoint, violation};
 use crate::client::ClientStream;
 use crate::deflate::Codec;
+use crate::frame_reader::Frame;
 use crate::handle::SessionHandle;
 use crate::outcome::Cause;
 use crate::policy::Policy;
@@ -26,16 +27,85 @@ impl<S: ClientStream> Endpoint<S> {
         Self { compressed, ..Self::new(io, Policy { limits, ..policy }, handle) }
     }
 
-    /// What has come of a message, inflated if it is compressed.
-    pub(super) fn inflated(&mut self, fin: bool, payload: BytesMut) -> Result<BytesMut, Cause> {
-        let Some(compressed) = &mut self.compressed else { return Ok(payload) };
-        let before = self.assembly.len();
-        let mut inflated = payload;
-        if self.reader.is_compressed() {
-            inflated = compressed.inflated(fin, &inflated, before).map_err(violation)?;
-            self.read_since_yield += inflated.len();
+    /// The next frame, or the next part of one that is inflated. So what a little of the wire becomes is read in turns, too.
+    pub(super) fn poll_inflated(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, Cause>> {
+        loop {
+            let before = self.assembly.len();
+            let Some(compressed) = &mut self.compressed else { return self.poll_frame(cx) };
+            if let Some(part) = compressed.next_part(before) {
+                self.read_since_yield += part.as_ref().map_or(0, |part| part.payload.len());
+                return Poll::Ready(part.map_err(violation));
+            }
+            let frame = ready!(self.poll_frame(cx))?;
+            let Some(compressed) = &mut self.compressed else { return Poll::Ready(Ok(frame)) };
+            if frame.opcode.is_control() {
+                return Poll::Ready(Ok(frame));
+            }
+            if !self.reader.is_compressed() {
+                compressed.check_len(before.saturating_add(frame.payload.len())).map_err(violation)?;
+                return Poll::Ready(Ok(frame));
+            }
+            self.received.payload_bytes += frame.payload.len() as u64; // as they are on the wire
+            compressed.take(frame);
         }
-        compressed.check_len(before.saturating_add(inflated.len())).map_err(violation)?;
-        Ok(inflated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::deflate::{Deflater, Window};
+    use crate::endpoint::QUANTUM_LEN;
+    use crate::frame_reader::PART_LEN;
+    use crate::test_io::masked;
+
+    const ALONE: Window = Window { bits: 15, is_kept: false };
+    const POLICY: Policy = Policy {
+        limits: Limits { message_max: 1 << 20, deflate: false },
+        idle_timeout: None,
+        lifetime: None,
+        ping_interval: None,
+        pong_timeout: Duration::from_secs(10),
+    };
+
+    #[tokio::test]
+    async fn a_little_that_becomes_much_is_read_in_turns() {
+        let (mut client, io) = duplex(1 << 16);
+        let codec = Codec::new(ALONE, ALONE, 0, |_| None).unwrap();
+        let mut endpoint = Endpoint::compressed(io, POLICY, SessionHandle::new(), codec);
+        let (text, mut wire) = ("x".repeat(1_000_000), Vec::new());
+        assert!(Deflater::new(ALONE, 0).message(text.as_bytes(), &mut wire) && wire.len() < 2000);
+        client.write_all(&[masked(0xC1, &wire), masked(0x81, b"next")].concat()).await.unwrap();
+        assert!(endpoint.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(
+            (1..=QUANTUM_LEN + PART_LEN).contains(&endpoint.assembly.len()),
+            "{}",
+            endpoint.assembly.len()
+        );
+        assert!(endpoint.is_in_message(), "an order to end waits for the rest");
+        assert!(endpoint.compressed.as_ref().unwrap().memory() > wire.len(), "and it is counted");
+        assert!(endpoint.recv().await.unwrap().payload == text.as_bytes());
+        assert_eq!(endpoint.recv().await.unwrap().payload[..], b"next"[..]);
+        let received = endpoint.received_traffic();
+        assert_eq!((received.messages, received.payload_bytes), (2, wire.len() as u64 + 4), "as on the wire");
+        assert!(!endpoint.is_in_message());
+    }
+
+    #[tokio::test]
+    async fn what_is_inflated_is_bounded() {
+        for (len, ends) in [(1 << 20, false), ((1 << 20) + 1, true)] {
+            let (mut client, io) = duplex(1 << 16);
+            let codec = Codec::new(ALONE, ALONE, 0, |_| None).unwrap();
+            let mut endpoint = Endpoint::compressed(io, POLICY, SessionHandle::new(), codec);
+            let mut wire = Vec::new();
+            assert!(Deflater::new(ALONE, 0).message(&vec![7; len], &mut wire));
+            client.write_all(&masked(0xC2, &wire)).await.unwrap();
+            assert_eq!(endpoint.recv().await.is_none(), ends);
+        }
     }
 }

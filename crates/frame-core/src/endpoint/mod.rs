@@ -186,7 +186,12 @@ impl<S: ClientStream> Endpoint<S> {
                 self.yield_turn(cx);
                 return Poll::Pending;
             }
-            if reading && let Poll::Ready(frame) = self.poll_frame(cx) {
+            let frame = match reading {
+                true if self.compressed.is_some() => self.poll_inflated(cx),
+                true => self.poll_frame(cx),
+                false => Poll::Pending,
+            };
+            if let Poll::Ready(frame) = frame {
                 match frame.and_then(|frame| take(self, frame)) {
                     Ok(None) => {}
                     Ok(Some(taken)) => return Poll::Ready(Some(taken)),
@@ -219,7 +224,8 @@ impl<S: ClientStream> Endpoint<S> {
 
     /// The client has begun a message that isn't passed on yet.
     fn is_in_message(&self) -> bool {
-        self.reader.in_message() || self.waiting_outside > 0
+        let is_inflating = self.compressed.as_ref().is_some_and(|compressed| compressed.is_inflating());
+        self.reader.in_message() || is_inflating || self.waiting_outside > 0
     }
 
     /// An order to end whose time has come: it waits for a message in flight as long as it says.
@@ -250,16 +256,14 @@ impl<S: ClientStream> Endpoint<S> {
             OpCode::Ping | OpCode::Pong | OpCode::Close => return self.on_control(frame).map(|()| None),
         };
         self.count_received(&frame);
-        let payload = match self.compressed.is_some() {
-            true => self.inflated(frame.fin, frame.payload)?,
-            false => frame.payload,
-        };
-        self.assembly.push(first, frame.fin, payload).map_err(violation)
+        self.assembly.push(first, frame.fin, frame.payload).map_err(violation)
     }
 
     /// Counts a data frame.
     fn count_received(&mut self, frame: &Frame) {
-        self.received.payload_bytes += frame.payload.len() as u64;
+        if !self.reader.is_compressed() {
+            self.received.payload_bytes += frame.payload.len() as u64; // else they were counted on the wire
+        }
         self.received.messages += u64::from(frame.fin);
         self.moved += u64::from(frame.fin);
     }
