@@ -23,7 +23,8 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   wssgate import nginx                              /etc/nginx/nginx.conf, and what it includes
   wssgate import nginx sites-enabled/chat.conf      one site
-  wssgate import nginx --write wssgate.toml         into a file, to run `wssgate check wssgate.toml` on";
+  wssgate import nginx --write wssgate.toml         into a file, to run `wssgate check wssgate.toml` on
+  wssgate import apache                             /etc/apache2/apache2.conf, and what it includes";
 
 const TAP_EXAMPLES: &str = "\
 Examples:
@@ -262,7 +263,7 @@ pub struct ImportArgs {
     /// Its configuration file [default: where Debian has it]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Where relative names of served files begin, such as those in `root` [default: the directory of FILE]
+    /// Where relative names begin: those in `root` of nginx, and those of Apache [default: the directory of FILE]
     #[arg(long, value_name = "DIRECTORY")]
     pub prefix: Option<PathBuf>,
     /// Write the configuration to this file, which must not be there yet

@@ -4,9 +4,10 @@
 //! place or what it means that there is nothing, each with its file and line; and a list of what has to be looked at.
 //! Nothing is left out in silence, and nothing is guessed.
 //!
-//! `sources` and `disk` bring files, `tree` is what they say; `nginx` translates it. `hosts` knows which requests come to a
+//! `sources` and `disk` bring files, `tree` is what they say; `nginx` and `apache` translate it. `hosts` knows which requests come to a
 //! virtual host, `site` and `sheet` are what comes out, and `book` knows what became of each directive.
 
+mod apache;
 mod book;
 mod disk;
 mod hosts;
@@ -29,14 +30,18 @@ use crate::config::Config;
 pub enum Origin {
     /// nginx
     Nginx,
+    /// Apache HTTP Server
+    Apache,
 }
 
 impl Origin {
     /// Where the file usually is.
     #[must_use]
     pub fn usual_file(self) -> &'static Path {
-        let Self::Nginx = self;
-        Path::new("/etc/nginx/nginx.conf")
+        Path::new(match self {
+            Self::Nginx => "/etc/nginx/nginx.conf",
+            Self::Apache => "/etc/apache2/apache2.conf",
+        })
     }
 }
 
@@ -104,9 +109,11 @@ pub fn import(origin: Origin, file: &Path, prefix: Option<&Path>) -> Result<Impo
     let prefix = prefix.map_or_else(|| directory.clone(), Path::to_owned);
     let file = &directory.join(file.file_name().unwrap_or_default());
     let mut disk = Disk::new();
-    let Origin::Nginx = origin;
-    let (mut site, book) =
-        nginx::read(&mut disk, file, directory, prefix).map_err(|e| ImportError(e.to_string()))?;
+    let read = match origin {
+        Origin::Nginx => nginx::read(&mut disk, file, directory, prefix),
+        Origin::Apache => apache::read(&mut disk, file, prefix),
+    };
+    let (mut site, book) = read.map_err(|e| ImportError(e.to_string()))?;
     let mut head = sheet::Section::default();
     head.comment(format!(
         "Made of {} by `wssgate import`. Comments name the lines that they are about.",

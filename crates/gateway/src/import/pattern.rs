@@ -37,7 +37,7 @@ fn is_escaped(text: &str, at: usize) -> bool {
 }
 
 /// What stands between the `|`s that are in no parentheses or brackets.
-fn alternatives(pattern: &str) -> Vec<&str> {
+pub(super) fn alternatives(pattern: &str) -> Vec<&str> {
     let (mut found, mut start, mut depth, mut in_class) = (Vec::new(), 0, 0_usize, false);
     let bytes = pattern.as_bytes();
     let mut at = 0;
