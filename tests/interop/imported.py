@@ -1,4 +1,5 @@
-"""nginx by its file, and the gateway by what `wssgate import` makes of the file: both are asked the same, and answer alike.
+"""nginx and Apache by their files, and the gateway by what `wssgate import` makes of each: both are asked the same, and
+answer alike.
 
 Where they don't, DIFFERENCES says so and why; a difference that is not there any more fails, too.
 """
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from processes import HERE, PATIENCE, Failure, environment, output, running, same, workplace
+from http2_servers import started
+from processes import HERE, PATIENCE, Failure, environment, free_port, output, running, same, workplace
 
 FIXTURES = HERE.parent / "import"
 ALICE = {"Authorization": "Basic YWxpY2U6c2VjcmV0"}
@@ -296,3 +298,141 @@ async def nginx_and_the_gateway_by_its_file_answer_alike():
                 listening.close()
                 async with imported("nginx", home / "gateway/nginx.conf") as ours:
                     await compare(address, ours, NGINX_REQUESTS, NGINX_DIFFERENCES)
+
+
+APACHE_REQUESTS = [
+    Ask("http://chat.test/"),
+    Ask("http://other.test/no/such/file"),
+    Ask("http://chat.test/style.css"),
+    Ask("http://chat.test/style.css", "HEAD"),
+    Ask("http://chat.test/style.css.map"),
+    Ask("http://chat.test/a/b.bak"),
+    Ask("http://chat.test/.htpasswd"),
+    Ask("http://chat.test/socket?a=b"),
+    Ask("http://chat.test/socket", "POST", body=b"x" * 100),
+    Ask("http://chat.test/socket/ws", fields=UPGRADE),
+    Ask("http://chat.test/socketeer"),
+    Ask("http://chat.test/live/ws", fields=UPGRADE),
+    Ask("http://chat.test/live/ws"),
+    Ask("http://chat.test/both/ws", fields=UPGRADE),
+    Ask("http://chat.test/both/x"),
+    Ask("http://chat.test/gone/x"),
+    Ask("http://chat.test/secret/x"),
+    Ask("http://chat.test/go/12"),
+    Ask("http://chat.test/go/x"),
+    Ask("http://chat.test/app"),
+    Ask("http://chat.test/app/"),
+    Ask("http://chat.test/app/a/b?c=d%20e"),
+    Ask("http://chat.test/app/a%2Fb"),
+    Ask("http://chat.test/app/later/x"),
+    Ask("http://chat.test/app/static/x"),
+    Ask("http://chat.test/app/ws", fields=UPGRADE),
+    Ask("http://chat.test/item/12.json"),
+    Ask("http://chat.test/item/x.json"),
+    Ask("http://chat.test/private/x"),
+    Ask("http://chat.test/private/x", "PUT", ALICE),
+    Ask("http://chat.test/private/open/x"),
+    Ask("http://chat.test/private/openly"),
+    Ask("http://chat.test/private"),
+    Ask("http://chat.test/nobody/x"),
+    Ask("http://chat.test/nobody"),
+    Ask("http://chat.test/here/x"),
+    Ask("http://chat.test/there/x"),
+    Ask("http://chat.test/socket/data/x"),
+    Ask("http://chat.test/socket/database/x"),
+    Ask("http://chat.test/config/x"),
+    Ask("http://chat.test/static/logo.txt"),
+    Ask("http://chat.test/static/none.txt"),
+    Ask("http://chat.test/old/x?y=z"),
+    Ask("http://chat.test/older"),
+    Ask("http://chat.test/moved/a/b.html"),
+    Ask("http://chat.test/lost/x"),
+    Ask("http://chat.test//socket"),
+    Ask("http://files.test/a/b?c"),
+    Ask("http://a.files.test/"),
+    Ask("http://a.b.files.test/x"),
+    Ask("http://app.test/x?y"),
+    Ask("http://app.test/socket.io/?EIO=4&transport=websocket", fields=UPGRADE),
+    Ask("http://app.test/socket.io/?EIO=4&transport=polling"),
+    Ask("http://app.test/plain/x"),
+    Ask("http://app.test/.well-known/x"),
+]
+
+APACHE_DIFFERENCES = {
+    "GET http://chat.test/a/b.bak": (
+        {"status": 200},
+        {"status": 403},
+        "there is no such file, and its name is refused before FallbackResource stands for it",
+    ),
+    "GET http://chat.test/.htpasswd": (
+        {"status": 200},
+        {"status": 404},
+        "names that begin with a dot are never served, nor is another file in their place",
+    ),
+    **{
+        f"GET http://chat.test/{path}/ws": (
+            {"status": 101, "x-frame-options": None},
+            {"status": 101, "x-frame-options": "DENY"},
+            "fields of answers stand in those that open WebSockets, too",
+        )
+        for path in ("socket", "live", "both")
+    },
+    "GET http://chat.test/app": (
+        {"content-type": "text/html"},
+        {"content-type": "application/json"},
+        "a path with a slash at its end takes the path without it, too",
+    ),
+    "GET http://chat.test/app/a%2Fb": (
+        {"status": 404},
+        {"status": 200, "path": "/a%2Fb"},
+        "an encoded slash goes to the server as it was sent; Apache refuses it without AllowEncodedSlashes",
+    ),
+    "GET http://chat.test/app/static/x": (
+        {"x-app": None},
+        {"x-app": "one"},
+        "the file that stands for a missing one has the fields of the path that was asked for",
+    ),
+    "GET http://chat.test/app/ws": (
+        {"status": 200},
+        {"status": 101},
+        "nothing says that WebSockets pass, so Apache asks for a page; they pass every route with proxy here",
+    ),
+    **{
+        f"GET http://chat.test/private/{path}": (
+            {"status": 401, "www-authenticate": 'Basic realm="members"'},
+            {"status": 401, "www-authenticate": 'Basic realm="members", charset="UTF-8"'},
+            "clients are told how to write passwords that are not ASCII (RFC 7617 §2.1)",
+        )
+        for path in ("x", "openly")
+    },
+    "GET http://chat.test/static/none.txt": (
+        {"status": 200},
+        {"status": 404},
+        "a file of another directory can't stand for one that isn't there",
+    ),
+    "GET http://chat.test//socket": (
+        {"status": 200},
+        {"status": 400},
+        "a path that servers read in two ways is refused; Apache merges its slashes",
+    ),
+    "GET http://a.b.files.test/x": (
+        {"status": 301},
+        {"status": 200},
+        "a wildcard is one label here, so the default host's routes take this one",
+    ),
+}
+
+
+async def apache_and_the_gateway_by_its_file_answer_alike():
+    async with application() as upstream, workplace() as home:
+        home = Path(home)
+        home.chmod(0o755)  # Apache's children are another user's
+        write_site(home)
+        address = ("127.0.0.1", free_port())  # it can't take over a socket
+        words = {"DIRECTORY": str(home), "UPSTREAM": upstream}
+        place(home / "apache", "apache", {**words, "CONFIGURATION": "apache", "PORT": str(address[1])})
+        place(home / "gateway", "apache", {**words, "CONFIGURATION": "gateway", "PORT": "0"})
+        async with running("apache2", "-DFOREGROUND", "-f", home / "apache/apache2.conf") as child:
+            await started(child)
+            async with imported("apache", home / "gateway/apache2.conf") as ours:
+                await compare(address, ours, APACHE_REQUESTS, APACHE_DIFFERENCES)

@@ -85,6 +85,7 @@ SCENARIOS = [
     http2_servers.apache_serves_requests_and_websockets_over_http1,
     http2_servers.grpc_calls_of_all_kinds_pass,
     imported.nginx_and_the_gateway_by_its_file_answer_alike,
+    imported.apache_and_the_gateway_by_its_file_answer_alike,
     compared.nginx_and_the_gateway_by_its_page_answer_alike,
     compared.apache_and_the_gateway_by_its_page_answer_alike,
     compared.haproxy_and_the_gateway_by_its_page_answer_alike,
