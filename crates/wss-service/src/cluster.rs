@@ -28,7 +28,7 @@ use self::hall::Hall;
 use self::nats::{Nats, NatsUrl};
 use self::redis::{Redis, RedisUrl};
 use self::supervisor::Supervisor;
-use crate::elsewhere::{Channels, Command, Name, Publisher};
+use crate::elsewhere::{Channel, Channels, Command, Name, Publisher};
 use crate::hub::{Hub, To};
 use crate::unreached::Unreached;
 
@@ -179,7 +179,7 @@ impl Cluster {
         let (publisher, commands) = Publisher::new(process, channels, self.message_max);
         let changed = Arc::new(Notify::new());
         let wake = changed.clone();
-        hub.groups().watch(move || wake.notify_one());
+        hub.groups().watch(|name| !Channel::of(name).any(Channel::is_too_long), move || wake.notify_one());
         let _ = hub.groups().publisher.set(publisher.clone());
         Unconnected { cluster: self, hall: Hall::new(hub.clone(), publisher), commands, changed }
     }

@@ -207,10 +207,11 @@ impl<T: Member> Groups<T> {
         (state.users.len(), state.groups.len())
     }
 
-    /// From now on changes are noted, and `wake` is called at the first of those that were not taken yet.
+    /// From now on changes of names that `is_shared` are noted, and `wake` is called at the first of those that were not
+    /// taken yet.
     #[cfg(feature = "cluster")]
-    pub(crate) fn watch(&self, wake: impl Fn() + Send + 'static) {
-        self.lock().changes = Changes::watched(wake);
+    pub(crate) fn watch(&self, is_shared: fn(&Name) -> bool, wake: impl Fn() + Send + 'static) {
+        self.lock().changes = Changes::watched(is_shared, wake);
     }
 
     /// Names whose number of sessions has changed, each once.
@@ -343,10 +344,14 @@ mod tests {
         assert_eq!(groups.take_changes(), HashSet::new());
         let woken = Arc::new(AtomicUsize::new(0));
         let count = woken.clone();
-        groups.watch(move || {
-            count.fetch_add(1, Ordering::Relaxed);
-        });
+        groups.watch(
+            |name| *name != Name::Group("own".into()),
+            move || {
+                count.fetch_add(1, Ordering::Relaxed);
+            },
+        );
         groups.enter(&2);
+        groups.join(2, "own");
         groups.join(2, "tea");
         groups.bind_user(2, Some("ann"));
         groups.bind_user(2, Some("bob"));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::elsewhere::{Channel, Name};
+use crate::elsewhere::Name;
 
 /// Names whose number of sessions has changed since they were taken. Without a watcher none are noted.
 #[derive(Default)]
@@ -14,6 +14,8 @@ pub(super) struct Changes(Option<Watched>);
 
 struct Watched {
     names: HashSet<Name>,
+    /// Other processes can hear of it.
+    is_shared: fn(&Name) -> bool,
     /// Called at the first change after they were taken.
     wake: Box<dyn Fn() + Send>,
 }
@@ -32,10 +34,10 @@ impl Changes {
     }
 
     fn note(&mut self, name: impl FnOnce() -> Name) {
-        let Some(Watched { names, wake }) = &mut self.0 else { return };
+        let Some(Watched { names, is_shared, wake }) = &mut self.0 else { return };
         let name = name();
-        if Channel::of(&name).any(Channel::is_too_long) {
-            return; // no other process hears of it
+        if !is_shared(&name) {
+            return;
         }
         if names.is_empty() {
             wake();
@@ -51,9 +53,10 @@ impl fmt::Debug for Changes {
 }
 
 impl Changes {
-    /// From now on changes are noted, and `wake` is called at the first of those that were not taken yet.
-    pub(super) fn watched(wake: impl Fn() + Send + 'static) -> Self {
-        Self(Some(Watched { names: HashSet::new(), wake: Box::new(wake) }))
+    /// From now on changes of names that are shared are noted, and `wake` is called at the first of those that were not
+    /// taken yet.
+    pub(super) fn watched(is_shared: fn(&Name) -> bool, wake: impl Fn() + Send + 'static) -> Self {
+        Self(Some(Watched { names: HashSet::new(), is_shared, wake: Box::new(wake) }))
     }
 
     /// Names whose number of sessions has changed, each once.
