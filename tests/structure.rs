@@ -113,7 +113,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["answer"],
             &["upgraded"],
             &["attached", "http1", "http2"],
-            &["connection"],
+            &["connection", "hosted"],
             &["service"],
         ],
     ),

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use frame_core::handle::SessionHandle;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -111,7 +112,8 @@ async fn open<H: Handler>(
     });
     let opening = Opening::of(head, client, upgrade.protocols.clone(), protocol.cloned());
     let outbox = Outbox::new(shared.settings.outbox_max, shared.settings.slow_client);
-    let session = Session::new(connection.link.clone(), opening, outbox, shared.hub.groups().clone());
+    let (link, groups) = (connection.link.clone(), shared.hub.groups().clone());
+    let session = Session::new(link, opening, outbox, groups, SessionHandle::new());
     let Some(entered) = Entered::new(session) else {
         let unavailable = Refusal::new(StatusCode::SERVICE_UNAVAILABLE);
         return Err(refuse(unavailable, "another session has the same random number"));

@@ -16,7 +16,9 @@ use crate::client::{Connection, Link};
 use crate::drain::drain;
 use crate::handler::{Closures, Handler};
 use crate::hub::Hub;
-use crate::shared::Shared;
+use crate::panics::note_places;
+use crate::settings::Settings;
+use crate::shared::{End, Rules, Shared};
 use crate::upgraded::answer_by_hyper;
 
 /// The sessions of a service without its sockets ([`Service::attach`](crate::Service::attach)). Clones share them.
@@ -87,6 +89,24 @@ impl<H: Handler> Attached<H> {
         let Shared { hub, settings, end, .. } = &*self.0;
         drain(hub, settings, end, pin!(pending())).await;
         self.0.leave_cluster().await;
+    }
+}
+
+impl<H: Handler> Attached<H> {
+    /// Sessions of this handler, with default settings, for [`Self::run`] or [`Self::open`].
+    #[must_use]
+    pub fn new(handler: H) -> Self {
+        note_places();
+        Self(Arc::new(Shared {
+            handler: Arc::new(handler),
+            settings: Settings::default(),
+            hub: Hub::default(),
+            rules: Rules::default(),
+            certificates: None,
+            end: End::default(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        }))
     }
 }
 

@@ -8,10 +8,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use frame_core::deflate::Codec;
-use frame_core::endpoint::{Endpoint, SharedFrame};
+use frame_core::endpoint::{Endpoint, EndpointState, SharedFrame};
 use frame_core::outcome::Outcome;
-use frame_core::policy::Policy;
 use frame_core::relay::ClientStream;
 
 use crate::closed::{Cause, CloseCode, Closed};
@@ -20,6 +18,15 @@ use crate::message::Message;
 use crate::outbox::{Order, SendError, Sink};
 use crate::panics::{Panic, caught};
 use crate::session::Session;
+
+/// Where the future of a session ends.
+#[derive(Debug)]
+pub(crate) enum Driven<S> {
+    /// The session is over.
+    Over(Box<Ran>),
+    /// It was asked to freeze: no handler is at work, and nothing waits to be sent but what the endpoint had.
+    Frozen(S, Box<EndpointState>),
+}
 
 /// How a session went.
 #[derive(Debug)]
@@ -68,24 +75,13 @@ struct Drive<'a, S> {
     own_cause: Option<Cause>,
 }
 
-/// Runs a session over a stream behind its handshake, to the end of the stream. [`Handler::on_close`] is the caller's to
-/// call.
-pub(crate) async fn run<S, H>(
-    io: S,
-    session: &Session,
-    handler: &Arc<H>,
-    policy: Policy,
-    codec: Option<Box<Codec>>,
-) -> Ran
+/// Runs a session over an endpoint, to the end of its stream or until it has frozen. [`Handler::on_close`] is the
+/// caller's to call.
+pub(crate) async fn run<S, H>(endpoint: Endpoint<S>, session: &Session, handler: &Arc<H>) -> Driven<S>
 where
     S: ClientStream,
     H: Handler,
 {
-    let handle = session.handle().clone();
-    let endpoint = match codec {
-        None => Endpoint::new(io, policy, handle),
-        Some(codec) => Endpoint::compressed(io, policy, handle, *codec),
-    };
     let mut drive = Drive { endpoint, session, ahead: None, own_cause: None };
     while let Some(message) = drive.next().await {
         // Called within: a handler may panic before it has made its future.
@@ -103,17 +99,23 @@ where
                 // The session is over, and the handler is not.
                 session.outbox().end();
                 let (outcome, handled) = tokio::join!(Box::pin(drive.endpoint.end()), handling);
-                return Ran::new(outcome, drive.own_cause, failure_of(handled));
+                let ran = Ran::new(outcome, drive.own_cause, failure_of(handled));
+                return Driven::Over(Box::new(ran));
             }
         };
         if let Some(failure) = failure {
             // What was sent before it leaves before the Close.
             session.outbox().close(failure.order());
             drive.until_over().await;
-            return drive.end(Some(failure)).await;
+            return Driven::Over(Box::new(drive.end(Some(failure)).await));
         }
     }
-    drive.end(None).await
+    if drive.endpoint.is_over() {
+        Driven::Over(Box::new(drive.end(None).await))
+    } else {
+        let (io, state) = drive.endpoint.freeze();
+        Driven::Frozen(io, state)
+    }
 }
 
 fn failure_of(handled: Result<Result<(), HandlerError>, Panic>) -> Option<Failure> {
@@ -127,7 +129,7 @@ fn failure_of(handled: Result<Result<(), HandlerError>, Panic>) -> Option<Failur
 }
 
 impl<S: ClientStream> Drive<'_, S> {
-    /// The next message; `None` when the session is over. What comes behind a Close of ours is not read.
+    /// The next message; `None` when the session is over or frozen. What comes behind a Close of ours is not read.
     async fn next(&mut self) -> Option<Message> {
         poll_fn(|cx| {
             if self.ahead.is_none() || self.session.is_over() {
@@ -142,7 +144,8 @@ impl<S: ClientStream> Drive<'_, S> {
         poll_fn(|cx| self.poll(cx, true)).await;
     }
 
-    /// Moves what can be moved. Ready when the session is over, or, unless a handler `is_busy`, when a message is there.
+    /// Moves what can be moved. Ready when the session is over, or, unless a handler `is_busy`, when a message is there or
+    /// the session has frozen: a handler is waited for, and so is all that others have sent.
     fn poll(&mut self, cx: &mut Context<'_>, is_busy: bool) -> Poll<()> {
         let outbox = self.session.outbox();
         loop {
@@ -152,16 +155,20 @@ impl<S: ClientStream> Drive<'_, S> {
             if let Some(order) = left.order {
                 self.close(order);
             }
-            if self.ahead.is_some() || self.session.is_over() {
+            let stays = is_busy && self.endpoint.is_to_freeze();
+            if self.ahead.is_some() || self.session.is_over() || stays {
                 if self.endpoint.poll_unread(cx).is_ready() {
                     return Poll::Ready(());
                 }
             } else if let Poll::Ready(message) = self.endpoint.poll_recv(cx) {
                 self.ahead = message.map(Message::from);
-                if self.ahead.is_none() || !is_busy {
-                    return Poll::Ready(());
+                match &self.ahead {
+                    Some(_) if is_busy => continue,
+                    None if !self.endpoint.is_over() && (is_busy || !outbox.end_if_empty()) => {
+                        // It freezes later. Whatever is missing wakes this task.
+                    }
+                    _ => return Poll::Ready(()),
                 }
-                continue;
             }
             // What was written may have made room.
             if !(outbox.has_more() && self.endpoint.has_room()) {

@@ -28,7 +28,8 @@
 //!
 //! Beside the sessions, on the same port, an axum application or any other service answers all other requests
 //! ([`Service::otherwise`], [`Service::otherwise_fn`]). A program that accepts connections itself, for instance with
-//! `axum::serve`, opens sessions from within a handler of its own ([`Service::attach`]).
+//! `axum::serve`, opens sessions from within a handler of its own ([`Service::attach`]). One that answers handshakes itself,
+//! too, and moves sessions to another process has their handler run over its endpoints ([`Attached::run`]).
 //!
 //! # What is done without being asked
 //!
@@ -85,6 +86,7 @@ mod drive;
 mod elsewhere;
 mod groups;
 mod handler;
+mod hosted;
 mod http1;
 mod http2;
 mod hub;

@@ -54,6 +54,12 @@ pub(crate) fn session(
     }
 }
 
+/// A handler has failed, in a session whose line another writes.
+pub(crate) fn failed(session: &Session, failure: &Failure) {
+    let id = format_args!("{:016x}", session.id());
+    error!(id, client = %session.client(), path = shown(session.path()), cause = %failure, "a handler has failed");
+}
+
 /// Other certificates are served from now on.
 pub(crate) fn certificates(report: &ReloadReport) {
     info!(

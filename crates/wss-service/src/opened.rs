@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frame_core::deflate::Codec;
+use frame_core::endpoint::Endpoint;
 use frame_core::relay::ClientStream;
 use tokio::time::timeout;
 
 use crate::client::Connection;
 use crate::closed::Closed;
-use crate::drive::{self, Ran};
+use crate::drive::{self, Driven, Ran};
 use crate::handler::Handler;
 use crate::log;
 use crate::panics::caught;
@@ -33,7 +34,7 @@ impl Entered {
     }
 
     /// Nothing is sent to it any more.
-    fn depart(&self) {
+    pub(crate) fn depart(&self) {
         self.0.outbox().end();
         self.0.all_groups().depart(self.0.id());
     }
@@ -68,12 +69,20 @@ impl<H: Handler> Opened<H> {
 
     /// Runs it over the stream behind the answer.
     pub(crate) async fn run<S: ClientStream>(mut self, io: S) {
-        let codec = self.codec.take();
         let Shared { handler, settings, end, .. } = &*self.shared;
-        let running = drive::run(io, self.entered.session(), handler, settings.policy(), codec);
+        let (session, policy) = (self.entered.session(), settings.policy());
+        let handle = session.handle().clone();
+        let endpoint = match self.codec.take() {
+            None => Endpoint::new(io, policy, handle),
+            Some(codec) => Endpoint::compressed(io, policy, handle, *codec),
+        };
+        let running = drive::run(endpoint, session, handler);
         let ran = tokio::select! {
             biased;
-            ran = running => Some(ran),
+            driven = running => match driven {
+                Driven::Over(ran) => Some(ran),
+                Driven::Frozen(..) => None, // its handle is ours, and asks for none
+            },
             () = end.cut.cancelled() => None,
         };
         self.end(ran).await;
@@ -84,7 +93,7 @@ impl<H: Handler> Opened<H> {
         self.close(Closed::never_opened(), None).await;
     }
 
-    async fn end(self, ran: Option<Ran>) {
+    async fn end(self, ran: Option<Box<Ran>>) {
         match ran {
             Some(ran) => self.close(ran.closed.clone(), Some(ran)).await,
             None => {
@@ -93,7 +102,7 @@ impl<H: Handler> Opened<H> {
         }
     }
 
-    async fn close(self, closed: Closed, ran: Option<Ran>) {
+    async fn close(self, closed: Closed, ran: Option<Box<Ran>>) {
         let session = self.entered.session();
         let took = self.begun.elapsed();
         self.entered.depart();

@@ -238,6 +238,18 @@ impl Outbox {
         self.room.notify_waiters();
     }
 
+    /// The same if nothing is left of what was taken in; else nothing changes.
+    pub(crate) fn end_if_empty(&self) -> bool {
+        let mut state = self.lock();
+        if state.bytes() > 0 || state.is_open || state.order.is_some() {
+            return false;
+        }
+        state.is_over = true;
+        drop(state);
+        self.room.notify_waiters();
+        true
+    }
+
     /// Waits until nothing more is taken in.
     pub(crate) async fn over(&self) {
         loop {

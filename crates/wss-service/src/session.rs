@@ -40,8 +40,14 @@ type Data = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
 impl Session {
     /// A session that is in no group yet, and not among all.
-    pub(crate) fn new(link: Arc<Link>, opening: Opening, outbox: Outbox, groups: Arc<Groups<Self>>) -> Self {
-        let (id, handle, data) = (rand::random(), SessionHandle::new(), Mutex::default());
+    pub(crate) fn new(
+        link: Arc<Link>,
+        opening: Opening,
+        outbox: Outbox,
+        groups: Arc<Groups<Self>>,
+        handle: SessionHandle,
+    ) -> Self {
+        let (id, data) = (rand::random(), Mutex::default());
         Self(Arc::new(Inner { id, link, opening, outbox, handle, groups, data }))
     }
 

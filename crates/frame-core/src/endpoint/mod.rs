@@ -430,7 +430,13 @@ impl<S: ClientStream> Endpoint<S> {
             self.sent.messages += u64::from(frame.ends_message());
             self.sent.payload_bytes += frame.payload().len() as u64;
             // Of a message in parts, the largest part.
-            self.sent.largest = self.sent.largest.max(frame.payload().len() as u64);
+            let len = frame.payload().len() as u64;
+            self.sent.largest = self.sent.largest.max(len);
+            if let [_, Some(sizes)] = self.handle.sizes()
+                && frame.ends_message()
+            {
+                sizes.add(len);
+            }
             self.moved += 1;
         }
         self.outbox.push_shared(frame);
@@ -440,6 +446,18 @@ impl<S: ClientStream> Endpoint<S> {
     /// end waits for them as for a message in flight.
     pub fn set_waiting_outside(&mut self, len: usize) {
         self.waiting_outside = len;
+    }
+
+    /// How the session is seen and ended from outside.
+    #[must_use]
+    pub fn handle(&self) -> &SessionHandle {
+        &self.handle
+    }
+
+    /// It was asked to freeze, and [`Self::recv`] ends as soon as it can: nothing new is to be begun.
+    #[must_use]
+    pub fn is_to_freeze(&self) -> bool {
+        self.handle.freeze_mode().is_some()
     }
 
     /// The session has ended but for its Close, and [`Self::end`] is next.

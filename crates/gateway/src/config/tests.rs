@@ -960,7 +960,7 @@ fn scripts() {
     let scripts =
         one("fastcgi = \"unix:/run/php.sock\"\nfiles = { directory = \"/www\", fallback = \"/index.php\" }");
     assert_eq!(scripts.to_string(), "scripts in /www at fastcgi unix:/run/php.sock");
-    assert_eq!(scripts.files.index, ["index.php".into(), "index.html".into()]);
+    assert_eq!(scripts.files.index, ["index.php", "index.html"].map(Box::<str>::from));
     assert!(scripts.serves_files && scripts.document_root.is_none() && !scripts.upstream.servers.is_empty());
     assert_eq!(scripts.body_len_max, 1 << 20);
     let scripts = one(

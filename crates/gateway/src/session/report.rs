@@ -220,6 +220,11 @@ impl Report {
         self.id
     }
 
+    /// Where the connection comes from.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.connection.peer
+    }
+
     /// The address that the client came to.
     pub(crate) fn local(&self) -> SocketAddr {
         self.connection.local

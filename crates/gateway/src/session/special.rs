@@ -32,9 +32,12 @@ impl Session {
             let handle = self.registered.handle().clone();
             match special {
                 Special::Echo(state) => {
+                    let peer = self.report.peer();
                     let ending = match self.watch(true) {
-                        None => echo::run(echo::endpoint(client, state, policy, handle)).await,
-                        Some(watch) => Box::pin(tapped::run_echo(watch, client, state, policy, handle)).await,
+                        None => echo::run(echo::endpoint(client, state, policy, handle), peer).await,
+                        Some(watch) => {
+                            Box::pin(tapped::run_echo(watch, client, peer, state, policy, handle)).await
+                        }
                     };
                     match ending {
                         Ending::Over(outcome) => return self.end(&outcome),

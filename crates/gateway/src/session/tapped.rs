@@ -3,6 +3,8 @@
 //! A session looks here when it begins and when it has frozen, so that one that is not watched knows nothing of taps.
 //! Each future is to be boxed by its caller: its size must not be every session's.
 
+use std::net::SocketAddr;
+
 use frame_core::endpoint::EndpointState;
 use frame_core::endpoint::bridge::BridgeState;
 use frame_core::handle::SessionHandle;
@@ -58,6 +60,7 @@ where
 pub(super) async fn run_echo<S>(
     watch: Watch,
     client: S,
+    peer: SocketAddr,
     state: Option<Box<EndpointState>>,
     policy: Policy,
     handle: SessionHandle,
@@ -67,7 +70,7 @@ where
 {
     let start = state.as_ref().map_or(TapStart::Beginning, |state| state.tap_start());
     let client = Tapped::new(client, watch, start);
-    unwrapped(echo::run(echo::endpoint(client, state, policy, handle)).await)
+    unwrapped(echo::run(echo::endpoint(client, state, policy, handle), peer).await)
 }
 
 /// [`tcp::run`].

@@ -21,6 +21,8 @@ use crate::outbox::Outbox;
 use crate::session::Session;
 use crate::settings::{Settings, SlowClient};
 use crate::stream::Client;
+use frame_core::endpoint::Endpoint;
+use frame_core::handle::SessionHandle;
 
 /// What the engine does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +236,7 @@ impl Process {
         let head = http::Request::get("/").body(()).unwrap().into_parts().0;
         let opening = Opening::of(&head, address.ip(), Vec::new(), None);
         let outbox = Outbox::new(1000, SlowClient::Wait);
-        let session = Session::new(link, opening, outbox, self.hub.groups().clone());
+        let session = Session::new(link, opening, outbox, self.hub.groups().clone(), SessionHandle::new());
         assert!(self.hub.groups().enter(&session));
         session.bind_user(user);
         groups.iter().for_each(|group| assert!(session.join(group)));
@@ -242,8 +244,8 @@ impl Process {
         let running = session.clone();
         tokio::spawn(async move {
             let policy = Settings { ping_interval: None, ..Settings::default() }.policy();
-            drive::run(Client::<DuplexStream>(near), &running, &Arc::new(Closures::default()), policy, None)
-                .await
+            let endpoint = Endpoint::new(Client::<DuplexStream>(near), policy, running.handle().clone());
+            drive::run(endpoint, &running, &Arc::new(Closures::default())).await
         });
         let _ = self.hub.settle().await;
         (session, WebSocket { io: Box::new(far), client: true })

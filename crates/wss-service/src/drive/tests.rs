@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use frame_core::handle::EndMode;
+use frame_core::handle::{EndMode, FreezeMode, SessionHandle};
 use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket, encode};
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Notify;
@@ -67,7 +67,7 @@ struct Scene {
     client: WebSocket,
     session: Session,
     handler: Arc<Obedient>,
-    running: JoinHandle<Ran>,
+    running: JoinHandle<Driven<Client<DuplexStream>>>,
 }
 
 fn session(settings: &Settings) -> Session {
@@ -76,7 +76,7 @@ fn session(settings: &Settings) -> Session {
     let head = http::Request::get("/").body(()).unwrap().into_parts().0;
     let opening = Opening::of(&head, address.ip(), Vec::new(), None);
     let outbox = Outbox::new(settings.outbox_max, settings.slow_client);
-    Session::new(link, opening, outbox, Hub::default().groups().clone())
+    Session::new(link, opening, outbox, Hub::default().groups().clone(), SessionHandle::new())
 }
 
 /// A session whose client's link holds so many bytes.
@@ -85,7 +85,10 @@ fn scene(room: usize, settings: &Settings) -> Scene {
     let (session, handler) = (session(settings), Arc::<Obedient>::default());
     let running = {
         let (session, handler, policy) = (session.clone(), handler.clone(), settings.policy());
-        tokio::spawn(async move { run(Client(near), &session, &handler, policy, None).await })
+        tokio::spawn(async move {
+            let endpoint = Endpoint::new(Client(near), policy, session.handle().clone());
+            run(endpoint, &session, &handler).await
+        })
     };
     Scene { client: WebSocket { io: Box::new(far), client: true }, session, handler, running }
 }
@@ -103,7 +106,14 @@ impl Scene {
     async fn end(mut self) -> Ran {
         self.client.close(1000).await;
         drop(self.client);
-        self.running.await.unwrap()
+        over(self.running.await.unwrap())
+    }
+}
+
+fn over<S>(driven: Driven<S>) -> Ran {
+    match driven {
+        Driven::Over(ran) => *ran,
+        Driven::Frozen(..) => panic!("it has frozen"),
     }
 }
 
@@ -148,7 +158,7 @@ async fn a_handler_learns_that_its_session_has_ended() {
     assert_eq!(scene.session.send("too late").await, Err(SendError::Over));
     scene.handler.go_on.notify_one();
     drop(scene.client);
-    let ran = scene.running.await.unwrap();
+    let ran = over(scene.running.await.unwrap());
     assert!(ran.failure.is_none(), "an end is no failure");
     assert_eq!(ran.closed.code, 4001);
 }
@@ -217,7 +227,7 @@ async fn a_client_that_takes_nothing_is_given_up() {
     let mut scene = scene(1000, &settings);
     scene.client.text("flood").await;
     let before = tokio::time::Instant::now();
-    let ran = scene.running.await.unwrap();
+    let ran = over(scene.running.await.unwrap());
     assert_eq!((ran.closed.cause, before.elapsed().as_secs()), (Cause::Stalled, 60));
     assert!(ran.failure.is_none());
 }
@@ -228,7 +238,7 @@ async fn a_slow_client_is_closed_where_the_settings_say_so() {
     let settings = Settings { outbox_max: 10_000, slow_client, ..Settings::default() };
     let mut scene = scene(1000, &settings);
     scene.client.text("flood").await;
-    let ran = scene.running.await.unwrap();
+    let ran = over(scene.running.await.unwrap());
     assert_eq!((ran.closed.by, ran.closed.code), (Party::Server, 1013));
     assert_eq!(ran.closed.cause, Cause::SlowClient);
 }
@@ -358,4 +368,47 @@ async fn a_message_in_parts_arrives_as_one() {
     drop(parts);
     scene.client.expect_close(1011).await;
     assert_eq!(scene.end().await.closed.cause, Cause::Unfinished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_freezes_and_goes_on() {
+    let mut scene = Scene::new();
+    scene.client.echoes("here").await;
+    let handle = scene.session.handle().clone();
+    handle.freeze(FreezeMode::AsItIs);
+    let Driven::Frozen(io, state) = scene.running.await.unwrap() else { panic!("it is over") };
+    assert_eq!(scene.session.send("too late").await, Err(SendError::Over));
+    scene.client.text("meanwhile").await;
+    let (session, handle) = (session(&Settings::default()), SessionHandle::new());
+    let endpoint = Endpoint::thaw(io, state, handle);
+    let handler = scene.handler.clone();
+    let running = tokio::spawn(async move { run(endpoint, &session, &handler).await });
+    scene.client.expect_text("meanwhile").await;
+    let ran = Scene { running, ..scene }.end().await;
+    assert_eq!((ran.outcome.from_client.messages, ran.outcome.from_backend.messages), (2, 2));
+}
+
+/// What has come is answered, and what was sent is in what freezes, or has left.
+#[tokio::test(start_paused = true)]
+async fn no_session_freezes_within_its_handler_or_within_a_message() {
+    let mut scene = scene(1000, &Settings::default());
+    scene.client.text("wait and send").await;
+    while scene.seen().is_empty() {
+        yield_now().await;
+    }
+    scene.client.text("ahead").await;
+    let mut parts = scene.session.begin_text().await.unwrap();
+    parts.send(&"x".repeat(100_000)).await.unwrap();
+    scene.session.handle().freeze(FreezeMode::AsItIs);
+    sleep(Duration::from_secs(1)).await;
+    scene.handler.go_on.notify_one();
+    sleep(Duration::from_secs(1)).await;
+    parts.finish().await.unwrap();
+    assert!(!scene.running.is_finished(), "the handler has begun a message that does not fit");
+    assert_eq!(scene.client.receive().await.unwrap().payload.len(), 100_000);
+    assert_eq!(scene.client.receive().await.unwrap().b0, 0x80);
+    scene.client.expect_text("sent").await;
+    scene.client.expect_text("ahead").await;
+    assert!(matches!(scene.running.await.unwrap(), Driven::Frozen(..)));
+    assert_eq!(*scene.handler.seen.lock().unwrap(), ["wait and send", "ahead"]);
 }

@@ -1,4 +1,4 @@
-//! WebSockets that say everything back. Built on `frame_core::endpoint`, and on nothing else.
+//! Handshakes of WebSockets that say everything back.
 
 use std::sync::Arc;
 
