@@ -71,8 +71,23 @@ async def novnc_shows_the_screen_of_a_vnc_server():
 
 async def novnc_asks_for_a_password_and_shows_the_screen():
     """Debian's noVNC with the routes of its page in the book. Chromium sends the password with the WebSocket, too."""
+    async with xvnc() as server:
+        await see_with_a_password(routes("novnc.md", server))
+
+
+async def novnc_shows_the_screen_through_websockify():
+    """As the page has it for those who keep websockify."""
+    async with xvnc() as server:
+        address = f"127.0.0.1:{free_port()}"
+        async with running("websockify", "--verbose", address, server.removeprefix("tcp://")) as between:
+            await between.said("proxying from")
+            text = routes("novnc.md", f"http://{address}").replace('subprotocols = ["binary"]\n', "")
+            await see_with_a_password(text)
+
+
+async def see_with_a_password(text):
     users = "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"
-    async with xvnc() as server, gateway(routes("novnc.md", server), files={"htpasswd": users}) as gate:
+    async with gateway(text, files={"htpasswd": users}) as gate:
         login = {"username": "alice", "password": "secret"}
         seen = await visit(gate, "novnc", "/vnc.html?autoconnect=1", login=login)
         same("the screen", (seen["width"], seen["height"]), (320, 240))

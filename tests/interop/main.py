@@ -144,6 +144,7 @@ SCENARIOS = [
     trust.openssl_and_chromium_trust_what_wssgate_trust_has_signed,
     browser.novnc_shows_the_screen_of_a_vnc_server,
     browser.novnc_asks_for_a_password_and_shows_the_screen,
+    browser.novnc_shows_the_screen_through_websockify,
 ]
 # Those of the script `applications`.
 SCENARIOS += [scenario for place, found in applications.APPLICATIONS.items() if place in os.environ for scenario in found]
