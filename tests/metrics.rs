@@ -8,9 +8,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use flate2::read::GzDecoder;
 use support::backend::{Backend, echo};
 use support::gateway::{Gateway, Setup, config, route, send_signal};
 use support::http1::{Answer, ask};
@@ -71,6 +73,29 @@ async fn a_scraper_gets_the_format_that_it_asks_for() {
             let once: BTreeSet<_> = lines.iter().collect();
             assert_eq!(once.len(), lines.len());
         }
+    }
+}
+
+/// As Prometheus asks for it. Of what clients take, only gzip is made.
+#[tokio::test]
+async fn a_scraper_gets_it_compressed_if_it_takes_that() {
+    let gateway = start("", ECHO);
+    for (fields, coding) in [
+        ("Accept-Encoding: gzip\r\n", Some("gzip")),
+        ("Accept-Encoding: br, zstd, gzip;q=0.1\r\n", Some("gzip")),
+        ("Accept-Encoding: br\r\n", None),
+        ("Accept-Encoding: gzip;q=0\r\n", None),
+        ("", None),
+    ] {
+        let answer = scrape(gateway.admin(), fields).await;
+        assert_eq!((answer.status(), answer.head.get("content-encoding")), (200, coding), "{fields}");
+        assert_eq!(answer.head.get("vary"), Some("accept, accept-encoding"));
+        let mut text = String::new();
+        match coding {
+            Some(_) => GzDecoder::new(&*answer.body).read_to_string(&mut text).unwrap(),
+            None => (&*answer.body).read_to_string(&mut text).unwrap(),
+        };
+        assert!(text.contains("\nwssgate_reloads_total{result=\"taken\"} 0\n"), "{text}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{io, net};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -32,6 +32,7 @@ use crate::ops::metrics;
 use crate::ops::overview::Overview;
 use crate::ops::page::{Page, PageRules};
 use crate::ops::reserve::AcceptRetry;
+use crate::request::coding::{self, Coding};
 
 /// Connections at a time; more wait.
 const CONNECTIONS_MAX: usize = 32;
@@ -205,35 +206,41 @@ impl Answers {
 /// Those that everybody may see who reaches the address.
 async fn open_page(overview: &Arc<Overview>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let method = request.method();
-    let mut kind = PLAIN;
-    let (status, body) = match request.uri().path() {
+    match request.uri().path() {
         _ if *method != Method::GET && *method != Method::HEAD => {
-            (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned())
+            let mut response =
+                text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n".to_owned());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
         }
         // The main thread is alive, or there would be no answer.
-        "/healthz" => (StatusCode::OK, "alive\n".to_owned()),
+        "/healthz" => text(StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => {
             let (is_ready, sentence) = overview.readiness();
             let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, format!("{sentence}\n"))
+            text(status, format!("{sentence}\n"))
         }
-        _ => {
-            let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-            let accept = accept.collect::<Vec<_>>().join(",");
-            let format = metrics::Format::accepted(&accept);
-            match metrics::scrape(overview, format).await {
-                Ok(text) => {
-                    kind = format.content_type();
-                    (StatusCode::OK, text)
-                }
-                Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics can't be written: {e}\n")),
-            }
+        _ => metrics_page(overview, request.headers()).await,
+    }
+}
+
+async fn metrics_page(overview: &Arc<Overview>, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = metrics::Format::accepted(&accept.collect::<Vec<_>>().join(","));
+    let is_gzip = coding::accepted(headers, [Coding::Gzip]).next().is_some();
+    let body = match metrics::scrape(overview, format, is_gzip).await {
+        Ok(body) => body,
+        Err(e) => {
+            let sentence = format!("the metrics can't be written: {e}\n");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, sentence);
         }
     };
-    let mut response = text(status, body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    let mut response = Response::new(Full::from(body));
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    fields.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    if is_gzip {
+        fields.insert(CONTENT_ENCODING, HeaderValue::from_static(Coding::Gzip.as_str()));
     }
     response
 }

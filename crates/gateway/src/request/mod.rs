@@ -5,7 +5,7 @@ mod attempts;
 mod auth;
 pub(crate) mod body;
 mod coded;
-mod coding;
+pub(crate) mod coding;
 mod compress;
 mod cors;
 mod extras;
