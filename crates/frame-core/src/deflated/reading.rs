@@ -56,6 +56,8 @@ struct CompressedFrame {
     left: u64,
     /// Of what is in the inbox, bytes that are unmasked.
     unmasked: usize,
+    /// What has come becomes more than a part: it goes on without further bytes.
+    is_cut: bool,
 }
 
 /// Whether frames are still looked for.
@@ -125,7 +127,7 @@ impl Reading {
                 }
                 return Poll::Ready(Ok(())); // it is said behind this
             }
-            if self.start < self.end {
+            if self.start < self.end || self.frame.as_ref().is_some_and(|frame| frame.is_cut) {
                 if self.pass(buf) {
                     continue;
                 }
@@ -202,8 +204,14 @@ impl Reading {
         }
         self.start += head.head_len;
         let mask = head.mask.unwrap_or_default(); // a client's frame has one
-        self.frame =
-            Some(CompressedFrame { fin: head.fin, mask, taken: 0, left: head.payload_len, unmasked: 0 });
+        self.frame = Some(CompressedFrame {
+            fin: head.fin,
+            mask,
+            taken: 0,
+            left: head.payload_len,
+            unmasked: 0,
+            is_cut: false,
+        });
         // An empty last frame has no bytes to come.
         if head.payload_len == 0 { self.inflate() } else { Ok(()) }
     }
@@ -221,6 +229,7 @@ impl Reading {
         let is_done = self.inflater.inflate(&mut input, is_last, &mut part, PART_LEN)?;
         let taken = here - input.len();
         frame.unmasked = input.len();
+        frame.is_cut = !is_done;
         frame.taken += taken as u64;
         frame.left -= taken as u64;
         self.start += taken;

@@ -324,6 +324,10 @@ fn a_long_message_goes_on_in_parts_and_short_ones_together() {
     let parts: Vec<_> = seen[50..].iter().map(|(b0, payload)| (*b0, payload.len())).collect();
     assert_eq!(parts, [(0x02, PART_LEN), (0x00, PART_LEN), (0x80, 9)]);
     assert!(read(&mut client, 64 * 1024).is_pending());
+    for len in [PART_LEN, 64 * PART_LEN] {
+        let seen = read_all(&mut client_of(&[masked(0xC2, &compressed(&vec![b'x'; len]))]), 70_000);
+        assert_eq!(messages(frames(&seen, Sender::Client)), [(OpCode::Binary, vec![b'x'; len])]);
+    }
 }
 
 #[test]
