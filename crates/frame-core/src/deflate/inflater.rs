@@ -129,7 +129,8 @@ impl Inflater {
         }
         message.check_growth(len)?;
         if status == Status::StreamEnd {
-            if is_end && message.end_at < END.len() {
+            // Of a last block that lacked room alone, nothing of what a message is followed by has been taken.
+            if is_end && (1..END.len()).contains(&message.end_at) {
                 return Err(Violation::Deflate); // the end of the message became a part of its last block
             }
             let is_over = is_end || (input.is_empty() && fin);

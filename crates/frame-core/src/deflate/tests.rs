@@ -133,6 +133,15 @@ fn a_message_refers_over_its_last_blocks() {
 }
 
 #[test]
+fn a_last_block_may_end_where_there_is_no_room() {
+    let wire = [0xF3, 0x48, 0xFF, 0xFF, 0xFF, 0x0F, 0x03, 0xFF, 0xFF, 0xFF, 0x05, 0xFF, 0x00];
+    let whole = inflated(&mut Inflater::new(KEPT), &[&wire], 999).unwrap();
+    for room in 1..12 {
+        assert_eq!(inflated(&mut Inflater::new(KEPT), &[&wire], room).as_ref(), Ok(&whole), "{room}");
+    }
+}
+
+#[test]
 fn what_can_not_be_inflated() {
     let whole = Other::new(6).message(&b"a message, a message".repeat(20));
     let fails = |wire: &[u8]| inflated(&mut Inflater::new(KEPT), &[wire], 9999) == Err(Violation::Deflate);
