@@ -4,7 +4,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use frame_core::clock::Exact;
+use frame_core::deflate::{Deflater, Inflater, Window};
 use frame_core::endpoint::EndpointState;
 use frame_core::endpoint::bridge::BridgeState;
 use frame_core::handle::{EndMode, FreezeMode, Order, SessionHandle};
@@ -157,6 +159,70 @@ impl AsyncWrite for Client {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// However a compressed message is cut, and however much room there is, it becomes the same; and what it has become can be
+/// compressed and inflated again. The first bytes of `data` say what was agreed upon, and where the cuts are.
+pub(crate) fn deflate(data: &[u8]) {
+    let [flags, step, room, wire @ ..] = data else { return };
+    let window = Window { bits: 8 + flags % 8, is_kept: flags & 8 != 0 };
+    let whole = inflate_twice(window, wire, wire.len().max(1), 1 << 20);
+    if whole.as_ref().is_ok_and(|whole| whole.len() > SLOW_LEN) || grows(&whole) {
+        return;
+    }
+    for (step, room) in [(1, 1 << 20), (usize::from(*step).max(1), usize::from(*room).max(1))] {
+        let pieces = inflate_twice(window, wire, step, room);
+        assert_eq!(pieces, whole, "in steps of {step}, {room} bytes at once");
+    }
+    let Ok(whole) = whole else { return };
+    let to_client = Window { bits: window.bits.max(9), ..window };
+    let (mut deflater, mut inflater) = (Deflater::new(to_client, 700), Inflater::new(to_client));
+    for _ in 0..2 {
+        let mut again = Vec::new();
+        if deflater.message(&whole, &mut again) {
+            assert!(again.len() < whole.len());
+            assert_eq!(inflate(&mut inflater, &again, again.len(), 1 << 20).as_deref(), Ok(&whole[..]));
+        }
+    }
+}
+
+/// Longer messages are looked at once.
+const SLOW_LEN: usize = 64 * 1024;
+
+/// How far a message has come when it is found to have grown too much depends on the room that there is.
+fn grows(inflated: &Result<Vec<u8>, Violation>) -> bool {
+    matches!(inflated, Err(Violation::DeflateGrowth { .. }))
+}
+
+/// The second time, the message may refer to itself.
+fn inflate_twice(window: Window, wire: &[u8], step: usize, room: usize) -> Result<Vec<u8>, Violation> {
+    let mut inflater = Inflater::new(window);
+    let first = inflate(&mut inflater, wire, step, room)?;
+    let second = inflate(&mut inflater, wire, step, room)?;
+    Ok([first, second].concat())
+}
+
+fn inflate(inflater: &mut Inflater, wire: &[u8], step: usize, room: usize) -> Result<Vec<u8>, Violation> {
+    let mut whole = Vec::new();
+    let mut frames = wire.chunks(step).peekable();
+    loop {
+        let mut input = frames.next().unwrap_or_default();
+        let fin = frames.peek().is_none();
+        loop {
+            let mut out = BytesMut::new();
+            let is_done = inflater.inflate(&mut input, fin, &mut out, room)?;
+            assert!(out.len() <= room && (is_done || out.len() == room));
+            whole.extend_from_slice(&out);
+            if is_done {
+                break;
+            }
+        }
+        assert!(input.is_empty());
+        if fin {
+            assert!(!inflater.is_in_message());
+            return Ok(whole);
+        }
     }
 }
 

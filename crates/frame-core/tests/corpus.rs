@@ -27,6 +27,11 @@ fn sequences() {
 }
 
 #[test]
+fn compressed_messages() {
+    replay("deflate", relations::deflate);
+}
+
+#[test]
 fn states_of_relays() {
     replay("relay_state", relations::relay_state);
 }
