@@ -59,6 +59,7 @@ fn site(directory: &Path, upstream: &str) {
         ("www/index.html", "the page"),
         ("www/style.css", "body {}"),
         ("assets/logo.txt", "a logo"),
+        ("php/style.css", "body {}"),
         ("htpasswd", "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n"),
     ] {
         let path = directory.join(name);
@@ -89,6 +90,15 @@ async fn a_site_of_nginx_is_served() {
         ("chat.test", "/socket", 200, "GET /socket HTTP/1.1\n"),
         ("files.test", "/", 404, "nothing\n"),
         ("a.files.test", "/style.css", 200, "body {}"),
+        ("order.test", "/apifoo", 200, "api\n"),
+        ("order.test", "/apifoo.js", 200, "file\n"),
+        ("order.test", "/static/x.js", 200, "static\n"),
+        ("order.test", "/static/deep/x.js", 200, "file\n"),
+        ("order.test", "/data/open/x.js", 200, "open\n"),
+        ("order.test", "/a%20b/x", 200, "blank\n"),
+        ("order.test", "/caf%c3%a9", 200, "letters\n"),
+        ("order.test", "/to%20b/x", 200, "GET /c%20d/x HTTP/1.1\n"),
+        ("blog.test", "/style.css", 200, "body {}"),
         ("files.test", "/api/v1/x", 200, "GET /api/v1/x HTTP/1.1\n"),
     ] {
         let answer = get(host, path, "").await;
@@ -103,9 +113,14 @@ async fn a_site_of_nginx_is_served() {
         let answer = get(host, path, "").await;
         assert_eq!((answer.status(), answer.head.get("location")), (status, Some(location)), "{path}");
     }
-    for (host, path, status) in
-        [("chat.test", "/nobody/x", 403), ("chat.test", "/private/x", 401), ("files.test", "/.env", 403)]
-    {
+    for (host, path, status) in [
+        ("chat.test", "/nobody/x", 403),
+        ("chat.test", "/private/x", 401),
+        ("files.test", "/.env", 403),
+        ("order.test", "/database.log", 403),
+        ("order.test", "/.env", 403),
+        ("blog.test", "/uploads/evil.php", 403),
+    ] {
         assert_eq!(get(host, path, "").await.status(), status, "{path}");
     }
     let private = get("chat.test", "/private/x", "Authorization: Basic YWxpY2U6c2VjcmV0\r\n").await;

@@ -16,15 +16,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import php
 from http2_servers import started
 from processes import HERE, PATIENCE, Failure, environment, free_port, output, running, same, workplace
 
 FIXTURES = HERE.parent / "import"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 ALICE = {"Authorization": "Basic YWxpY2U6c2VjcmV0"}
+# What a script is told, as far as it is the same for both.
+SCRIPT = """<?php
+header("Content-Type: application/json");
+$told = [];
+foreach (["SCRIPT_NAME", "SCRIPT_FILENAME", "DOCUMENT_ROOT", "REQUEST_URI", "QUERY_STRING", "REQUEST_METHOD"] as $name) {
+    $told[$name] = $_SERVER[$name];
+}
+echo json_encode([$told, $_POST]);
+"""
 FILES = {
     "www/index.html": "<p>the page</p>",
     "www/style.css": "body {}",
     "assets/logo.txt": "a logo",
+    "php/index.php": SCRIPT,
+    "php/tool.php": SCRIPT,
+    "php/blog/index.php": SCRIPT,
+    "php/uploads/evil.php": SCRIPT,
+    "php/style.css": "body {}",
+    "php/.htaccess": "secret",
+    "php/.well-known/x.txt": "well known",
     "htpasswd": "alice:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n",
 }
 # RFC 6455 §1.3
@@ -128,6 +146,8 @@ async def ask(address, request):
         whole = urlsplit(urljoin(request.url, answered["location"]))
         answered["location"] = whole._replace(netloc=whole.hostname).geturl()
     told = {name: answered[name] for name in FIELDS if name in answered}
+    if "x-powered-by" in told:
+        told["x-powered-by"] = told["x-powered-by"].split("/")[0]  # without its version
     # Texts of redirects and errors are each server's own, and charset is.
     if status < 300:
         told["content-type"] = answered.get("content-type", "").split(";")[0]
@@ -163,7 +183,7 @@ def place(directory, name, words):
 def write_site(home):
     for name, text in FILES.items():
         file = home / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
 
@@ -239,6 +259,20 @@ NGINX_REQUESTS = [
     Ask("http://files.test/api/v1/x"),
     Ask("http://files.test/api/v1/x.css"),
     Ask("http://a.b.files.test/style.css"),
+    *[Ask(f"http://order.test{path}") for path in [
+        "/", "/x", "/api", "/api/x", "/apifoo", "/apifoo.js", "/api/x.CSS", "/static/x.js", "/static", "/static/deep/x",
+        "/static/deep/x.js", "/data", "/data/x", "/data/x.log", "/data/x.js", "/database.log", "/data/open/x",
+        "/data/open/x.js", "/data/open/x.log", "/.env", "/.well-known/x", "/x/.well-known", "/.well", "/user/alice",
+        "/user/alice/x", "/a%20b/", "/a%20b/x", "/caf%C3%A9", "/caf%c3%a9s/x", "/100%25", "/%22quoted%22/x", "/to%20b/x%20y",
+        "/to%20b", "/%61pi", "/x%2Ejs",
+    ]],
+    *[Ask(f"http://{host}.test{path}") for host in ["pages", "front", "blog"] for path in [
+        "/", "/?a=b", "/index.php?a=b", "/tool.php", "/blog/", "/blog?a", "/none", "/none/x?c=d", "/none.php", "/style.css",
+        "/none.css", "/.htaccess", "/.well-known/x.txt", "/uploads/evil.php", "/robots.txt",
+    ]],
+    Ask("http://pages.test/", "POST", FORM, b"name=value"),
+    Ask("http://front.test/some/page?x", "POST", FORM, b"name=value"),
+    Ask("http://front.test/some/page", "POST", FORM, b"x=" + b"y" * 2000),
 ]
 
 NGINX_DIFFERENCES = {
@@ -277,6 +311,40 @@ NGINX_DIFFERENCES = {
         {"x-frame-options": "DENY"},
         "a wildcard is one label here, so the default server's routes take this host",
     ),
+    "GET http://pages.test/none.php": (
+        {"status": 404, "x-powered-by": "PHP"},
+        {"status": 404, "x-powered-by": None},
+        "the gateway sees that there is no such script; nginx has PHP-FPM say so",
+    ),
+    "GET http://blog.test/.htaccess": (
+        {"status": 200},
+        {"status": 404},
+        "files whose names begin with a dot are never served; this site forgot to say so",
+    ),
+    **{
+        f"GET http://{host}.test/blog?a": (
+            {"status": 301},
+            {"status": 308},
+            "the method of the request is kept on the way to the directory",
+        )
+        for host in ["pages", "front", "blog"]
+    },
+    **{
+        f"GET http://order.test{path}": (
+            {"content-type": theirs},
+            {"content-type": "text/plain"},
+            "a text has the type of its location here; nginx gives it that of the path's extension",
+        )
+        for path, theirs in [
+            ("/apifoo.js", "application/javascript"),
+            ("/api/x.CSS", "text/css"),
+            ("/static/x.js", "application/javascript"),
+            ("/static/deep/x.js", "application/javascript"),
+            ("/data/x.js", "application/javascript"),
+            ("/data/open/x.js", "application/javascript"),
+            ("/x%2Ejs", "application/javascript"),
+        ]
+    },
 }
 
 
@@ -294,7 +362,8 @@ async def nginx_and_the_gateway_by_its_file_answer_alike():
             place(home / "nginx", "nginx", {**words, "PORT": str(address[1])})
             place(home / "gateway", "nginx", {**words, "PORT": "0"})
             command = ["nginx", "-p", home, "-c", home / "nginx/nginx.conf", "-e", "stderr"]
-            async with running(*command, pass_fds=[fd], env=environment(NGINX=f"{fd};")):
+            nginx = running(*command, pass_fds=[fd], env=environment(NGINX=f"{fd};"))
+            async with php.pool(home), nginx:
                 listening.close()
                 async with imported("nginx", home / "gateway/nginx.conf") as ours:
                     await compare(address, ours, NGINX_REQUESTS, NGINX_DIFFERENCES)

@@ -46,6 +46,20 @@ def fpm():
 
 
 @asynccontextmanager
+async def pool(directory):
+    """PHP-FPM, which listens at `fpm.sock` in this directory."""
+    config = directory / "fpm.conf"
+    config.write_text(FPM.format(directory=directory))
+    async with running(fpm(), "-y", config, "-R", "-n"):
+        deadline = time.monotonic() + PATIENCE
+        while not (directory / "fpm.sock").exists():
+            if time.monotonic() > deadline:
+                raise Failure("PHP-FPM doesn't listen")
+            await asyncio.sleep(0.01)
+        yield
+
+
+@asynccontextmanager
 async def site():
     """A gateway in front of a site of PHP."""
     async with workplace() as directory:
@@ -54,14 +68,7 @@ async def site():
         www.mkdir()
         for name, text in SCRIPTS.items():
             (www / name).write_text(text)
-        config = directory / "fpm.conf"
-        config.write_text(FPM.format(directory=directory))
-        async with running(fpm(), "-y", config, "-R", "-n"):
-            deadline = time.monotonic() + PATIENCE
-            while not (directory / "fpm.sock").exists():
-                if time.monotonic() > deadline:
-                    raise Failure("PHP-FPM doesn't listen")
-                await asyncio.sleep(0.01)
+        async with pool(directory):
             scripts = route("/", fastcgi=f"unix:{directory}/fpm.sock")
             files = f'[route.files]\ndirectory = "{www}"\nfallback = "/index.php"\n'
             async with gateway(scripts + files) as gate:

@@ -11,11 +11,15 @@ mod apache;
 mod book;
 mod disk;
 mod hosts;
+mod lookahead;
 mod nginx;
+mod paths;
 mod pattern;
+mod pieces;
 mod sheet;
 mod site;
 mod sources;
+mod spelling;
 mod tree;
 
 use std::fmt::Write;

@@ -1,5 +1,8 @@
 //! Patterns of other servers (PCRE, found anywhere in a path) as ours (a whole path). Pure.
 
+use super::pieces::is_escaped;
+pub(super) use super::pieces::{alternatives, escaped, literal_front};
+use super::{lookahead, spelling};
 use crate::site::matcher::PathRegex;
 
 /// Writes a pattern so that it matches a path from its first slash to its end.
@@ -7,8 +10,11 @@ use crate::site::matcher::PathRegex;
 /// # Errors
 /// A sentence: there is something in it that our patterns don't have, such as looking ahead.
 pub(super) fn whole(pattern: &str, is_insensitive: bool) -> Result<String, String> {
-    let alternatives = alternatives(pattern);
-    let wholes: Vec<String> = alternatives.iter().map(|one| whole_one(one)).collect();
+    let spelled = spelling::of_pattern(pattern)?;
+    let wholes: Vec<String> = alternatives(&spelled)
+        .into_iter()
+        .map(|one| whole_one(&lookahead::without(one).unwrap_or_else(|| one.to_owned())))
+        .collect();
     let joined = match &wholes[..] {
         [one] => one.clone(),
         several => several.join("|"),
@@ -31,50 +37,12 @@ fn whole_one(pattern: &str) -> String {
     format!("{front}{body}{back}")
 }
 
-/// A backslash that counts stands in front of the byte at `at`.
-fn is_escaped(text: &str, at: usize) -> bool {
-    text[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
-}
-
-/// What stands between the `|`s that are in no parentheses or brackets.
-pub(super) fn alternatives(pattern: &str) -> Vec<&str> {
-    let (mut found, mut start, mut depth, mut in_class) = (Vec::new(), 0, 0_usize, false);
-    let bytes = pattern.as_bytes();
-    let mut at = 0;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 1,
-            b'[' if !in_class => in_class = true,
-            b']' => in_class = false,
-            b'(' if !in_class => depth += 1,
-            b')' if !in_class => depth = depth.saturating_sub(1),
-            b'|' if !in_class && depth == 0 => {
-                found.push(&pattern[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    found.push(&pattern[start..]);
-    found
-}
-
 /// The only path that a pattern matches, if it is `^/path$`.
 pub(super) fn only_path(pattern: &str) -> Option<String> {
     let inside = pattern.strip_prefix('^')?;
     let inside = inside.strip_suffix('$').filter(|inside| !is_escaped(pattern, inside.len() + 1))?;
     let (path, rest) = literal_front(inside);
     (rest.is_empty() && path.starts_with('/')).then_some(path)
-}
-
-/// What every path begins with that a pattern matches; empty: nothing is known.
-pub(super) fn front(pattern: &str) -> String {
-    let Some(inside) = pattern.strip_prefix('^') else { return String::new() };
-    if alternatives(pattern).len() > 1 {
-        return String::new();
-    }
-    literal_front(inside).0
 }
 
 /// The pattern matches every path: `^`, `.*`, `^/(.*)$` and their like. What its first group is then: `None`, if it has none.
@@ -98,50 +66,6 @@ pub(super) enum Group {
     PathWithoutSlash,
 }
 
-/// The characters that mean themselves at the beginning of a pattern, and what is behind them.
-pub(super) fn literal_front(pattern: &str) -> (String, &str) {
-    let mut front = String::new();
-    let mut rest = pattern;
-    loop {
-        let mut chars = rest.chars();
-        let (c, behind) = match chars.next() {
-            Some('\\') => match chars.next() {
-                Some(c) if c.is_ascii_punctuation() => (c, chars.as_str()),
-                _ => break,
-            },
-            Some(c) if !"^$.|?*+()[]{}".contains(c) => (c, chars.as_str()),
-            _ => break,
-        };
-        // A sign for repetition belongs to the character in front of it.
-        if behind.starts_with(['?', '*', '{']) {
-            break;
-        }
-        if let Some(further) = behind.strip_prefix('+') {
-            // `a+??` may be nothing.
-            if further.starts_with(['?', '*', '+', '{']) {
-                break;
-            }
-            front.push(c);
-            return (front, behind);
-        }
-        front.push(c);
-        rest = behind;
-    }
-    (front, rest)
-}
-
-/// A path as a pattern that matches it alone.
-pub(super) fn escaped(path: &str) -> String {
-    let mut out = String::new();
-    for c in path.chars() {
-        if "\\^$.|?*+()[]{}".contains(c) {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -163,24 +87,24 @@ mod tests {
         ] {
             assert_eq!(whole(pattern, insensitive).as_deref(), Ok(expect), "{pattern}");
         }
-        for pattern in ["^/(?!api)", r"(a)\1", "(", "^(?>a)"] {
+        assert_eq!(whole(r"/\.(?!a).*", false).as_deref(), Ok(r".*/\.(?:(?:[^a]).*|)"));
+        for pattern in ["^/(?!api)x", r"(a)\1", "(", "^(?>a)"] {
             assert!(whole(pattern, false).is_err(), "{pattern}");
         }
     }
 
     #[test]
     fn what_is_known_of_a_pattern() {
-        for (pattern, path, begins) in [
-            ("^/a$", Some("/a"), "/a"),
-            (r"^/a\.b$", Some("/a.b"), "/a.b"),
-            (r"^/a\$", None, "/a$"),
-            ("^/ab?c", None, "/a"),
-            ("^/ab+c", None, "/ab"),
-            ("^/a/(.*)$", None, "/a/"),
-            ("/a", None, ""),
-            ("^/a|/b", None, ""),
+        for (pattern, path) in [
+            ("^/a$", Some("/a")),
+            (r"^/a\.b$", Some("/a.b")),
+            (r"^/a\$", None),
+            ("^/ab?c", None),
+            ("^/a/(.*)$", None),
+            ("/a", None),
+            ("^/a|/b", None),
         ] {
-            assert_eq!((only_path(pattern).as_deref(), front(pattern).as_str()), (path, begins), "{pattern}");
+            assert_eq!(only_path(pattern).as_deref(), path, "{pattern}");
         }
         assert_eq!(matches_all("^"), Some(None));
         assert_eq!(matches_all("^(.*)$"), Some(Some(Group::Path)));
@@ -195,22 +119,6 @@ mod tests {
                 let ours = PathRegex::parse(&ours).unwrap();
                 prop_assert_eq!(theirs.is_match(&path), ours.is_match(&path), "{}", pattern);
             }
-        }
-
-        #[test]
-        fn paths_begin_as_said(pattern in "\\^(/|a|b|\\\\\\.|\\?|\\+|\\(a\\|b\\)|.\\*){1,6}", path in "/[ab/.]{0,8}") {
-            if let Ok(theirs) = Regex::new(&pattern)
-                && theirs.is_match(&path)
-            {
-                prop_assert!(path.starts_with(&front(&pattern)), "{pattern}");
-            }
-        }
-
-        #[test]
-        fn escaped_paths_are_themselves(path: String, other: String) {
-            let regex = Regex::new(&format!("^(?:{})$", escaped(&path))).unwrap();
-            prop_assert!(regex.is_match(&path));
-            prop_assert_eq!(regex.is_match(&other), path == other);
         }
     }
 }

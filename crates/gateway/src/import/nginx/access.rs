@@ -179,9 +179,7 @@ fn asked(context: &mut Context<'_>, here: &Here<'_, '_>, route: &mut Section) {
     if path == "off" {
         return context.book.itself(route, ask, "no server is asked where access.forward doesn't say so");
     }
-    let location = here.locations.iter().max_by_key(|location| location.takes(path));
-    let location = location.filter(|location| location.takes(path) > 0);
-    let passed = location.and_then(|location| {
+    let passed = here.location_of(path).and_then(|location| {
         let directive = location.scope.own_all("proxy_pass").next()?;
         let passed = pass(directive.arg(0), &here.facts).ok()?;
         (!passed.authority.starts_with("unix:")).then_some((directive, passed))

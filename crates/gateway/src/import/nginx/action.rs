@@ -7,6 +7,7 @@ use super::server::{Server, set};
 use super::{access, answer, fields, files, guards, php, proxy};
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, table};
+use crate::import::spelling;
 
 /// The route of a location, and those that have to stand beside it.
 pub(super) fn routes<'a>(
@@ -143,7 +144,9 @@ fn redirects<'a>(
         && let (Some(to), Some(pattern)) = (section.get("redirect"), section.get("path_regex"))
         && here.spot.key == "path_regex"
     {
-        route.set("path_regex", pattern.clone(), Some(&rewrite.at));
+        if !matches!(here.spot.base, Base::Pattern(_)) {
+            route.set("path_regex", pattern.clone(), Some(&rewrite.at));
+        }
         route.set("redirect", to.clone(), Some(&rewrite.at));
         return true;
     }
@@ -188,10 +191,15 @@ fn slash<'a>(context: &mut Context<'a>, here: &Here<'a, '_>, route: &mut Section
     if here.locations.iter().any(is_bare) || route.get("respond").is_some() {
         return;
     }
+    let Ok(spelled) = spelling::path(bare) else { return };
     let mut section = Section::default();
     section.comment(format!("nginx sends {bare} there, since the location with the slash asks a server"));
-    section.set("path_exact", bare.to_owned(), None);
-    section.set("redirect", table([("to", format!("{path}{{query}}").into()), ("status", 301.into())]), None);
+    section.set("path_exact", spelled.clone(), None);
+    section.set(
+        "redirect",
+        table([("to", format!("{spelled}/{{query}}").into()), ("status", 301.into())]),
+        None,
+    );
     fields::response(context, here.server, &here.scope, &mut section, false);
     beside.push(section);
 }

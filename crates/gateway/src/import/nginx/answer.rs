@@ -8,7 +8,7 @@ use super::variables::{Facts, Unknown, Use, template};
 use crate::import::book::Outcome;
 use crate::import::hosts::Body;
 use crate::import::pattern::{self, Group};
-use crate::import::sheet::{Section, table};
+use crate::import::sheet::{Section, Value, table};
 use crate::import::tree::Directive;
 
 /// What the directives of a server itself answer, before any location is asked.
@@ -21,7 +21,7 @@ pub(super) struct Answers {
     pub is_plain_answered: bool,
     /// These hosts are answered.
     pub hosts: Vec<String>,
-    /// What the paths begin with that patterns take here.
+    /// Patterns that take paths before any location does.
     pub fronts: Vec<String>,
 }
 
@@ -48,8 +48,8 @@ pub(super) fn of_server<'a>(context: &mut Context<'a>, server: &Server<'a>, note
                     answers.is_final = true;
                     break;
                 }
-                if section.get("path_regex").is_some() {
-                    answers.fronts.push(pattern::front(directive.arg(0)));
+                if let Some(Value::Text(pattern)) = section.get("path_regex") {
+                    answers.fronts.push(pattern.clone());
                     patterns.push(Body::from(section));
                 } else {
                     answers.bodies.push(section.into());

@@ -38,7 +38,7 @@ pub(super) fn request<'a>(
         route.set("request_headers.set.Host", passed.authority.clone(), None);
     }
     for directive in scope.all("proxy_hide_header") {
-        remove(context, directive, "response_headers", route);
+        hidden(context, directive, route);
     }
 }
 
@@ -114,12 +114,13 @@ fn add_to_list(context: &mut Context<'_>, route: &mut Section, directive: &Direc
     context.book.key(route, directive, key, Value::List(names));
 }
 
-fn remove(context: &mut Context<'_>, directive: &Directive, section: &str, route: &mut Section) {
+/// A field of the server's that clients don't get.
+pub(super) fn hidden(context: &mut Context<'_>, directive: &Directive, route: &mut Section) {
     let name = directive.arg(0);
     if is_fixed(name) {
         return context.book.itself(route, directive, "this field belongs to the connection");
     }
-    add_to_list(context, route, directive, &format!("{section}.remove"), name);
+    add_to_list(context, route, directive, "response_headers.remove", name);
 }
 
 /// A field with its value.

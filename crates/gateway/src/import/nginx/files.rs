@@ -80,14 +80,14 @@ fn named<'a>(
         }
         proxy::route(context, here, scope, pass, route);
     } else if let Some(pass) = scope.own_all("fastcgi_pass").next() {
-        let Some((directory, _)) = directory(context, here) else {
-            answer::missing(context, route, pass, "there is no root with the scripts");
-            return;
-        };
         context.book.mark(tried, Outcome::Key);
-        if php::server(context, here, scope, pass, route, &directory) {
-            route.set("files.directory", directory, Some(&tried.at));
-            route.set("files.fallback", "/index.php", None);
+        match directory(context, here) {
+            Some((directory, _)) if php::server(context, here, scope, pass, route, &directory) => {
+                route.set("files.directory", directory, Some(&tried.at));
+                route.set("files.fallback", "/index.php", None);
+            }
+            Some(_) => {}
+            None => drop(answer::missing(context, route, pass, "there is no root with the scripts")),
         }
         access::route(context, here, route, true);
         fields::response(context, here.server, scope, route, true);

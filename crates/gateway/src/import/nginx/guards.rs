@@ -4,7 +4,6 @@
 use super::access;
 use super::context::Context;
 use super::known::is_key;
-use super::location::{Form, Location};
 use super::scope::Scope;
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, every_address};
@@ -84,27 +83,17 @@ fn close(context: &mut Context<'_>, guard: &Directive, routes: &mut [Section]) {
     }
 }
 
-/// Tells of locations with such rules whose requests may be taken by other routes here.
-pub(super) fn tell(context: &mut Context<'_>, locations: &[Location<'_>]) {
-    let has_order = locations.iter().any(|other| matches!(other.form, Form::Regex(..) | Form::Stop(_)));
-    for location in locations {
-        let Some(directive) = location.directive else { continue };
-        if !directive.inside().iter().any(|inside| is_guard(inside) || refuses(inside)) {
-            continue;
+/// The location keeps requests out.
+pub(super) fn keeps_out(location: &Directive) -> bool {
+    location.inside().iter().any(|inside| is_guard(inside) || refuses(inside))
+}
+
+/// Tells of locations with such rules that are not in the new file.
+pub(super) fn tell<'a>(context: &mut Context<'_>, locations: impl Iterator<Item = &'a Directive>) {
+    for location in locations.filter(|location| keeps_out(location)) {
+        if context.book.outcome(location) < Some(Outcome::Key) {
+            let what = "its rules of access are not in the new file, since no route has its paths";
+            context.book.remark(location, what);
         }
-        let what = match &location.form {
-            _ if context.book.outcome(directive) < Some(Outcome::Key) => {
-                "its rules of access are not in the new file, since its paths have no counterpart"
-            }
-            _ if has_order => {
-                "it keeps requests out, and patterns and ^~ have another order here: see who gets its paths, by \
-                 wssgate check --request"
-            }
-            Form::Prefix(path) if !path.ends_with('/') => {
-                "it keeps requests out, and only of whole segments here: what begins like it and goes on is another path"
-            }
-            _ => continue,
-        };
-        context.book.remark(directive, what);
     }
 }

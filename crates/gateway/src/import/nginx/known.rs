@@ -73,7 +73,6 @@ const KNOWN: &[(&str, Known)] = &[
     ("fastcgi_cache", Misses(CACHE)),
     ("fastcgi_cache_path", Lacks(CACHE)),
     ("fastcgi_cache_valid", Lacks(CACHE)),
-    ("fastcgi_hide_header", Lacks("write response_headers.remove")),
     ("fastcgi_intercept_errors", Lacks("write intercept_errors beside error_pages")),
     ("fastcgi_keep_conn", Itself("connections to servers of FastCGI are handled without a setting")),
     (
@@ -321,6 +320,7 @@ const KEYS: &[&str] = &[
     "deny",
     "error_page",
     "fastcgi_connect_timeout",
+    "fastcgi_hide_header",
     "fastcgi_index",
     "fastcgi_param",
     "fastcgi_pass",

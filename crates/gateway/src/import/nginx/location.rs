@@ -1,16 +1,14 @@
-//! The locations of a server: their paths, and the order in which ours have to stand.
-//!
-//! nginx asks for the exact location, then for the longest prefix; unless that one says `^~`, the first pattern that
-//! matches comes before it. Our routes with a path come before those with a pattern. So where a server has patterns, a
-//! prefix that some pattern may have paths of becomes a pattern itself, behind all others, the longest first.
+//! The locations of a server, and which paths they say.
 
 use super::context::Context;
+use super::guards;
 use super::scope::Scope;
 use super::server::Server;
-use crate::import::pattern;
+use crate::import::book::Outcome;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
-use crate::site::path::{ExactPath, RoutePath};
+use crate::import::{lookahead, pattern};
+use crate::site::matcher::PathRegex;
 
 /// Which paths a location takes, as nginx has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +31,10 @@ pub(super) struct Location<'a> {
     /// `None`: the server itself.
     pub directive: Option<&'a Directive>,
     pub form: Form,
+    /// A pattern as ours; `None`: it is none, or has no counterpart.
+    pub pattern: Option<PathRegex>,
+    /// The position of the location that this one stands in.
+    pub parent: Option<usize>,
     pub scope: Scope<'a>,
 }
 
@@ -60,7 +62,7 @@ pub(super) struct Spot {
     pub base: Base,
 }
 
-/// All locations of a server, those inside of others among them.
+/// All locations of a server, each in front of those inside of it.
 pub(super) fn find<'a>(
     context: &mut Context<'a>,
     server: &Server<'a>,
@@ -72,7 +74,8 @@ pub(super) fn find<'a>(
         .iter()
         .any(|location| matches!(&location.form, Form::Prefix(path) | Form::Stop(path) if path == "/"));
     if !has_root {
-        found.push(Location { directive: None, form: Form::Rest, scope: server.scope.clone() });
+        let scope = server.scope.clone();
+        found.push(Location { directive: None, form: Form::Rest, pattern: None, parent: None, scope });
     }
     found
 }
@@ -80,30 +83,68 @@ pub(super) fn find<'a>(
 fn collect<'a>(
     context: &mut Context<'a>,
     around: &Scope<'a>,
-    parent: Option<&Form>,
+    parent: Option<usize>,
     notes: &mut Section,
     found: &mut Vec<Location<'a>>,
 ) {
     for directive in around.own_all("location") {
-        let scope = around.inside(directive.inside());
-        let form = match form(directive) {
-            Some(Form::Regex(pattern, is_insensitive)) => match parent {
-                Some(Form::Prefix(front) | Form::Stop(front))
-                    if !pattern.starts_with('^') && front != "/" =>
-                {
-                    Form::Regex(format!("^{}.*{pattern}", pattern::escaped(front)), is_insensitive)
-                }
-                _ => Form::Regex(pattern, is_insensitive),
-            },
-            Some(form) => form,
-            None => {
-                context.book.misses(notes, directive, "this is no path, so it is left out");
-                context.book.mark_all(directive.inside(), crate::import::book::Outcome::Commented);
-                continue;
-            }
+        let Some(form) = form(directive) else {
+            context.book.misses(notes, directive, "this is no path, so it is left out");
+            context.book.mark_all(directive.inside(), Outcome::Commented);
+            continue;
         };
-        collect(context, &scope, Some(&form), notes, found);
-        found.push(Location { directive: Some(directive), form, scope });
+        let pattern = match &form {
+            Form::Regex(text, is_insensitive) => ours(context, directive, text, *is_insensitive, notes),
+            _ => None,
+        };
+        if parent.is_some() {
+            // What is in it is not said by the location around it.
+            context.book.mark(directive, Outcome::Commented);
+        }
+        let scope = around.inside(directive.inside());
+        found.push(Location { directive: Some(directive), form, pattern, parent, scope: scope.clone() });
+        collect(context, &scope, Some(found.len() - 1), notes, found);
+    }
+}
+
+/// A pattern as ours.
+fn ours(
+    context: &mut Context<'_>,
+    directive: &Directive,
+    text: &str,
+    is_insensitive: bool,
+    notes: &mut Section,
+) -> Option<PathRegex> {
+    let whole = match pattern::whole(text, is_insensitive) {
+        Ok(whole) => whole,
+        Err(what) if guards::keeps_out(directive) => {
+            // It keeps out what others would let in.
+            let what =
+                format!("{what}; it keeps requests out, so the pattern here takes more paths than in nginx");
+            context.book.remark(directive, &what);
+            notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
+            pattern::whole(&lookahead::wider(text), is_insensitive).unwrap_or_else(|_| ".*".to_owned())
+        }
+        Err(what) => {
+            let what =
+                format!("{what}; its requests go to another route until you have written a pattern for them");
+            context.book.misses(notes, directive, &what);
+            context.book.mark_all(directive.inside(), Outcome::Commented);
+            return None;
+        }
+    };
+    PathRegex::parse(&whole).ok()
+}
+
+impl Location<'_> {
+    /// The location of a name such as `@app`.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        matches!(&self.form, Form::Named(other) if other == name)
+    }
+
+    /// It keeps requests out.
+    pub(super) fn keeps_out(&self) -> bool {
+        self.directive.is_some_and(guards::keeps_out)
     }
 }
 
@@ -130,134 +171,12 @@ fn form(directive: &Directive) -> Option<Form> {
     }
 }
 
-/// The locations as routes, in our order. `fronts` are those of patterns that come before all locations.
-pub(super) fn order(
-    context: &mut Context<'_>,
-    locations: &[Location<'_>],
-    fronts: &[String],
-    notes: &mut Section,
-) -> Vec<Spot> {
-    let mut spots = Vec::new();
-    let mut fronts = fronts.to_vec();
-    let mut patterns = Vec::new();
-    for (number, location) in locations.iter().enumerate() {
-        let (Form::Regex(text, is_insensitive), Some(directive)) = (&location.form, location.directive)
-        else {
-            continue;
-        };
-        if let Some(path) = pattern::only_path(text).filter(|_| !is_insensitive) {
-            // It is as good as an exact path, if there is no location for that.
-            if !locations.iter().any(|other| other.form == Form::Exact(path.clone()))
-                && ExactPath::parse(&path).is_ok()
-            {
-                spots.push(Spot {
-                    location: number,
-                    key: "path_exact",
-                    value: path.clone(),
-                    base: Base::Exact(path),
-                });
-                continue;
-            }
-        }
-        match pattern::whole(text, *is_insensitive) {
-            Ok(value) => {
-                fronts.push(if *is_insensitive { String::new() } else { pattern::front(text) });
-                patterns.push(Spot {
-                    location: number,
-                    key: "path_regex",
-                    value,
-                    base: Base::Pattern(text.clone()),
-                });
-            }
-            Err(what) => {
-                let what = format!(
-                    "{what}; its requests go to another route until you have written a pattern for them"
-                );
-                context.book.misses(notes, directive, &what);
-                context.book.mark_all(directive.inside(), crate::import::book::Outcome::Commented);
-            }
-        }
-    }
-    let may_meet =
-        |path: &str| fronts.iter().any(|front| front.starts_with(path) || path.starts_with(front.as_str()));
-    let mut converted = Vec::new();
-    for (number, location) in locations.iter().enumerate() {
-        let (path, keeps_patterns_off) = match &location.form {
-            Form::Exact(path) => {
-                let value = path.clone();
-                if good(context, location, ExactPath::parse(path).err(), notes) {
-                    spots.push(Spot {
-                        location: number,
-                        key: "path_exact",
-                        value,
-                        base: Base::Exact(path.clone()),
-                    });
-                }
-                continue;
-            }
-            Form::Prefix(path) => (path.as_str(), false),
-            Form::Stop(path) => (path.as_str(), true),
-            Form::Rest => ("/", false),
-            Form::Regex(..) | Form::Named(_) => continue,
-        };
-        if !good(context, location, RoutePath::parse(path).err(), notes) {
-            continue;
-        }
-        // Beside `/x/`, what is left for `/x` is that path alone; to our routes both would be the same.
-        let below = format!("{path}/");
-        let has_below = |other: &Location<'_>| matches!(&other.form, Form::Prefix(other) | Form::Stop(other) if *other == below);
-        let has_exact =
-            locations.iter().any(|other| matches!(&other.form, Form::Exact(other) if other == path));
-        if !path.ends_with('/') && locations.iter().any(has_below) && !has_exact {
-            let (value, base) = (path.to_owned(), Base::Exact(path.to_owned()));
-            spots.push(Spot { location: number, key: "path_exact", value, base });
-            continue;
-        }
-        if !keeps_patterns_off && may_meet(path) {
-            let value = format!("{}.*", pattern::escaped(path));
-            converted.push(Spot {
-                location: number,
-                key: "path_regex",
-                value,
-                base: Base::Converted(path.to_owned()),
-            });
-        } else {
-            let base = Base::Prefix(path.to_owned());
-            spots.push(Spot { location: number, key: "path", value: path.to_owned(), base });
-        }
-    }
-    let len = |spot: &Spot| if let Base::Converted(path) = &spot.base { path.len() } else { 0 };
-    converted.sort_by_key(|spot| std::cmp::Reverse(len(spot)));
-    spots.into_iter().chain(patterns).chain(converted).collect()
-}
-
-/// Our routes can have this path; if not, that is said.
-fn good(
-    context: &mut Context<'_>,
-    location: &Location<'_>,
-    error: Option<String>,
-    notes: &mut Section,
-) -> bool {
-    let (Some(what), Some(directive)) = (error, location.directive) else { return true };
-    context.book.misses(notes, directive, &format!("{what}; its requests go to another route"));
-    context.book.mark_all(directive.inside(), crate::import::book::Outcome::Commented);
-    false
-}
-
-impl Location<'_> {
-    /// The location of a name such as `@app`.
-    pub(super) fn is_named(&self, name: &str) -> bool {
-        matches!(&self.form, Form::Named(other) if other == name)
-    }
-
-    /// The location that a request from inside is for: the exact one, or the longest prefix.
-    pub(super) fn takes(&self, path: &str) -> usize {
-        match &self.form {
-            Form::Exact(exact) if exact == path => usize::MAX,
-            Form::Prefix(prefix) | Form::Stop(prefix) if path.starts_with(prefix.as_str()) => prefix.len(),
-            _ => 0,
-        }
-    }
+/// The locations of a server in a test.
+#[cfg(test)]
+pub(super) fn of<'a>(scope: &Scope<'a>) -> Vec<Location<'a>> {
+    let mut found = Vec::new();
+    collect(&mut super::tests::context(), scope, None, &mut Section::default(), &mut found);
+    found
 }
 
 #[cfg(test)]

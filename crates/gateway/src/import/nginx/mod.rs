@@ -7,6 +7,7 @@
 mod access;
 mod action;
 mod answer;
+mod choice;
 mod context;
 mod directory;
 mod fields;
@@ -19,6 +20,8 @@ mod lexer;
 mod listen;
 mod listeners;
 mod location;
+mod meeting;
+mod order;
 mod pages;
 mod parse;
 mod pass;

@@ -23,11 +23,7 @@ pub(super) fn pages<'a>(
         let statuses: Vec<&String> = directive.args.iter().filter(|arg| arg.parse::<u16>().is_ok()).collect();
         let target = directive.args.last().map_or("", String::as_str);
         let has_other_status = directive.args.iter().any(|arg| arg.starts_with('='));
-        let location = here.locations.iter().max_by_key(|location| location.takes(target));
-        let root = location
-            .filter(|location| location.takes(target) > 0)
-            .map_or(scope, |location| &location.scope)
-            .find("root");
+        let root = here.location_of(target).map_or(scope, |location| &location.scope).find("root");
         let root = root.and_then(|root| template(root.arg(0), &here.facts, Use::Constant).ok());
         let is_file = target.starts_with('/') && !target.contains('$') && !is_source(OsStr::new(target));
         match root.filter(|_| is_file && !has_other_status) {

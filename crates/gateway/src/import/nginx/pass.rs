@@ -1,6 +1,7 @@
 //! The address in a `proxy_pass`. Pure.
 
 use super::variables::{Facts, Unknown, Use, template};
+use crate::import::spelling::encode;
 
 /// What `proxy_pass` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +55,21 @@ pub(super) fn pass(text: &str, facts: &Facts) -> Result<Pass, Unknown> {
     let path = path.filter(|path| !(is_whole && matches!(*path, "" | "/")));
     let has_query = path.is_some_and(|path| path.contains('?'));
     let path = path.map(|path| path.split('?').next().unwrap_or(path));
-    let path = path.map(|path| template(path, facts, Use::Path)).transpose()?;
+    let path = path.map(|path| template(&sent(path), facts, Use::Path)).transpose()?;
     Ok(Pass { is_tls: is_tls(&scheme), authority, path, has_query })
+}
+
+/// The path as it may stand in a request: nginx sends blanks and other letters as they are, which few servers read.
+fn sent(path: &str) -> String {
+    let mut out = String::new();
+    for c in path.chars() {
+        if c.is_ascii_graphic() {
+            out.push(c);
+        } else {
+            encode(c, &mut out);
+        }
+    }
+    out
 }
 
 fn is_tls(scheme: &str) -> bool {

@@ -129,6 +129,9 @@ pub(super) fn server<'a>(
         context.book.key(route, origin, "fastcgi.document_root", theirs);
     }
     variables(context, here, scope, route);
+    for directive in scope.all("fastcgi_hide_header") {
+        fields::hidden(context, directive, route);
+    }
     for (name, key) in
         [("fastcgi_read_timeout", "response_timeout"), ("fastcgi_connect_timeout", "connect_timeout")]
     {

@@ -9,9 +9,9 @@ use super::upstreams;
 use super::variables::{Facts, Use, template};
 use super::{access, answer, fields, times};
 use crate::import::book::Outcome;
-use crate::import::pattern;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
+use crate::import::{pattern, spelling};
 
 /// The route of a location that asks a server. `scope` is the location's, or that of the one with a name that it leads to.
 pub(super) fn route<'a>(
@@ -80,7 +80,8 @@ fn paths(
         Base::Prefix(path) if bare(path) == bare(&new) => {}
         Base::Prefix(path) => {
             if bare(&new).is_empty() {
-                route.set("strip_prefix", bare(path), Some(origin));
+                let front = spelling::path(path).unwrap_or_else(|_| path.clone());
+                route.set("strip_prefix", bare(&front), Some(origin));
             } else {
                 route.set("rewrite", format!("{}{{rest}}", bare(&new)), Some(origin));
             }
@@ -98,10 +99,13 @@ fn paths(
             if *path == new {
                 return;
             }
-            route.set("path_regex", format!("{}(.*)", pattern::escaped(path)), None);
+            let front = spelling::pattern(path).unwrap_or_else(|_| pattern::escaped(path));
+            route.set("path_regex", format!("{front}(.*)"), None);
             let new = if rewrite.is_some() && !new.ends_with('/') { format!("{new}/") } else { new };
             route.set("rewrite", format!("{new}{{1}}"), Some(origin));
-            route.note("paths in answers of the server stay as they are, since the route has a pattern");
+            let what = "paths in answers of the server (Location, cookies) stay as they are, since the route has a pattern";
+            context.book.remark(directive, what);
+            route.note(what);
         }
     }
 }
@@ -139,7 +143,9 @@ fn rewritten(here: &Here<'_, '_>, rewrite: &Directive) -> Option<String> {
         return None;
     }
     let before = new.strip_suffix("$1")?;
-    (!before.contains('$')).then(|| if before.is_empty() { "/".to_owned() } else { before.to_owned() })
+    let before = if before.is_empty() { "/" } else { before };
+    // nginx has it decoded, and encodes it for the server.
+    (!before.contains('$')).then(|| spelling::path(before).unwrap_or_else(|_| before.to_owned()))
 }
 
 /// How long a server may take.

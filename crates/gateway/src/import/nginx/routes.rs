@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::listeners::Group;
 use super::server::Server;
-use super::{action, answer, guards, location};
+use super::{action, answer, guards, location, order};
 use crate::import::book::Outcome;
 use crate::import::hosts::{self, Body, Reach};
 use crate::import::sheet::Section;
@@ -30,12 +30,12 @@ pub(super) fn translate<'a>(
         }
     } else {
         let locations = location::find(context, server, &mut notes);
-        for spot in location::order(context, &locations, &answers.fronts, &mut notes) {
+        for spot in order::order(context, &locations, &answers.fronts, &mut notes) {
             let tls = answers.is_plain_answered.then_some(true);
             let written = action::routes(context, server, &locations, &spot);
             bodies.extend(written.into_iter().map(|section| Body { tls, ..section.into() }));
         }
-        guards::tell(context, &locations);
+        guards::tell(context, locations.iter().filter_map(|location| location.directive));
     }
     context.finish(server.scope.own(), &mut notes);
     let mut sections: Vec<Section> =

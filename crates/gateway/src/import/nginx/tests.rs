@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::import::sources::Memory;
 
 /// The configuration, and the remarks.
-fn import(text: &str) -> (String, Vec<String>) {
+pub(super) fn import(text: &str) -> (String, Vec<String>) {
     let mut memory = Memory::of(&[("/etc/nginx/nginx.conf", text)]);
     let (site, book) =
         read(&mut memory, Path::new("/etc/nginx/nginx.conf"), "/etc/nginx".into(), "/usr/share/nginx".into())
@@ -23,6 +23,18 @@ fn import(text: &str) -> (String, Vec<String>) {
         "something is left out: {text}"
     );
     (site.text(), remarks)
+}
+
+/// Of a file with at most 100 directives, of which nothing has been said yet.
+pub(super) fn context<'a>() -> Context<'a> {
+    Context {
+        book: Book::new(100),
+        site: Site::default(),
+        upstreams: Upstreams::default(),
+        zones: HashMap::new(),
+        places: Places { conf: "/etc/nginx".into(), prefix: "/usr/share/nginx".into() },
+        unread: HashMap::new(),
+    }
 }
 
 /// What a server with these lines becomes, without comments; it has to be a configuration.
@@ -60,12 +72,12 @@ fn locations_become_paths() {
         "location / { proxy_pass http://127.0.0.1:1; }
          location = /a { return 204; }
          location ^~ /b/ { return 403; }
-         location /c { return 404; }",
+         location /c { return 200 c; }",
         &[
             "path = \"/\"\nproxy = \"http://127.0.0.1:1\"",
             "path_exact = \"/a\"\nrespond = 204",
             "path = \"/b/\"\nrespond = 403",
-            "path = \"/c\"\nrespond = 404",
+            "path = \"/c\"\nrespond = ",
         ],
     );
 }
@@ -87,6 +99,7 @@ fn patterns_come_before_prefixes_as_in_nginx() {
     assert_eq!(
         order,
         [
+            "path_regex = \"/stop.*\"",
             "path_regex = '(?i).*\\.png'",
             "path_regex = \"/long/er.*\"",
             "path_regex = \"/long.*\"",
@@ -97,6 +110,77 @@ fn patterns_come_before_prefixes_as_in_nginx() {
         "location /far { return 200 far; }\nlocation ~ ^/near/(.*)$ { return 301 /new/$1; }",
         &["path = \"/far\"", "path_regex = \"/near/(.*)\"\nredirect = { to = \"/new/{1}\", status = 301 }"],
     );
+}
+
+#[test]
+fn paths_are_spelled_as_requests_have_them() {
+    server(
+        "location '/a b/' { proxy_pass http://h:1/; }
+         location /caf\u{e9} { return 200 x; }
+         location = /100% { return 204; }
+         location \"/{x}\" { return 200 x; }
+         location /to/ { proxy_pass 'http://h:1/c d/%20\u{e9}/'; }",
+        &[
+            "path = \"/a%20b/\"\nproxy = \"http://h:1\"\nstrip_prefix = \"/a%20b\"",
+            "path_exact = \"/a%20b\"\nredirect = { to = \"/a%20b/{query}\"",
+            "path = \"/caf%C3%A9\"",
+            "path_exact = \"/100%25\"\nrespond = 204",
+            "path_regex = '/(?:\\{|%7B)x(?:\\}|%7D).*'",
+            "rewrite = \"/c%20d/%20%C3%A9{rest}\"",
+        ],
+    );
+    let (_, remarks) =
+        server("location '/a;b' { return 200 x; } location ~ '^/[a b]$' { return 200 x; }", &[]);
+    remarked(&remarks, &["which a class such as [a b] can't have", "its requests go to another route"]);
+}
+
+/// `/api` is also `/apifoo` in nginx: that is told, and where a rule of access or a pattern needs it, it is so.
+#[test]
+fn a_prefix_may_end_within_a_segment() {
+    let (_, remarks) = server(
+        "location / { return 200 rest; } location /api { return 200 api; }",
+        &["path = \"/\"\n", "path = \"/api\"\n"],
+    );
+    remarked(
+        &remarks,
+        &["whole segments here: paths such as /apix, which nginx has here, too, are for the location /"],
+    );
+    for (lines, expect) in [
+        (
+            "location / { return 200 rest; } location /api { deny 10.0.0.1; return 200 api; }",
+            &["path = \"/api\"\n", "path_regex = \"/api.*\"\n", "path_regex = \"/.*\"\n"][..],
+        ),
+        (
+            "location / { return 200 rest; } location ^~ /api { return 200 api; } location ~ php { return 200 php; }",
+            &[
+                "path = \"/api\"\n",
+                "path_regex = \"/api.*\"\n",
+                "path_regex = \".*php.*\"\n",
+                "path_regex = \"/.*\"\n",
+            ],
+        ),
+    ] {
+        let (_, remarks) = server(lines, expect);
+        assert_eq!(remarks, [""; 0], "{lines}");
+    }
+}
+
+/// What has other patterns than the paths around it stands in front of them.
+#[test]
+fn locations_in_others_have_patterns_of_their_own() {
+    let (toml, _) = server(
+        "location / { return 200 rest; }
+         location ^~ /pma { location ~ \\.php$ { return 200 inner; } return 200 pma; }
+         location ^~ /pma/free/ { return 200 free; }
+         location ~ \\.php$ { return 200 outer; }",
+        &["path = \"/pma/free/\""],
+    );
+    let order: Vec<&str> = toml
+        .lines()
+        .filter_map(|line| line.strip_prefix("path_regex = "))
+        .map(|line| line.split(" # ").next().unwrap())
+        .collect();
+    assert_eq!(order, [r"'/pma.*\.php'", "\"/pma.*\"", r"'.*\.php'", "\"/.*\""]);
 }
 
 #[test]
@@ -294,22 +378,34 @@ fn a_rule_of_access_that_has_no_counterpart_closes_its_routes() {
 }
 
 #[test]
-fn locations_that_keep_requests_out_are_told_where_others_may_take_them() {
-    for (lines, told) in [
-        ("location ~ \\.php$ { return 204; } location /private/ { deny all; }", "have another order here"),
+fn locations_that_keep_requests_out_have_all_their_paths() {
+    for (lines, expect) in [
+        (
+            "location /.ht { deny all; } location / { proxy_pass http://h:1; }",
+            "path_regex = '/\\.ht.*'\nrespond = 403",
+        ),
+        (
+            "location /admin { deny all; } location / { proxy_pass http://h:1; }",
+            "path_regex = \"/admin.*\"\nrespond = 403",
+        ),
+        (
+            "location ~ /\\.(?!well-known).* { deny all; } location / { proxy_pass http://h:1; }",
+            "path_regex = '.*/\\.(?:(?:[^w]|w(?:[^e]|e(?:[^l]|",
+        ),
         (
             "location ^~ /data/ { location ~ \\.log$ { deny all; } proxy_pass http://h:1; }",
-            "another order here",
+            "path_regex = '/data/.*\\.log'\nrespond = 403",
         ),
-        (
-            "location ~ /\\.(?!well-known) { deny all; } location / { proxy_pass http://h:1; }",
-            "not in the new file",
-        ),
-        ("location /.ht { deny all; } location / { proxy_pass http://h:1; }", "only of whole segments here"),
     ] {
-        let (_, remarks) = server(lines, &[]);
-        assert!(remarks.iter().any(|remark| remark.contains(told)), "{lines} {remarks:?}");
+        let (_, remarks) = server(lines, &[expect]);
+        assert_eq!(remarks, [""; 0], "{lines}");
     }
+    // Where the pattern has no counterpart, it has more paths rather than fewer.
+    let (_, remarks) = server(
+        "location ~ ^/(?!open)(a|b)$ { deny all; } location / { proxy_pass http://h:1; }",
+        &["path_regex = \"/(a|b)\"\nrespond = 403"],
+    );
+    remarked(&remarks, &["the pattern here takes more paths than in nginx"]);
     let (_, remarks) = server("location /.git/ { deny all; } location / { proxy_pass http://h:1; }", &[]);
     assert_eq!(remarks, [""; 0]);
 }
@@ -465,8 +561,9 @@ fn scripts_of_php_run_where_nginx_leads_to_them() {
     let (_, remarks) = server(
         "root /var/www; location ~ \\.php$ { try_files $uri =404; fastcgi_index app.php; fastcgi_pass 10.0.0.1:9000;
          fastcgi_split_path_info ^(.+?\\.php)(/.*)$; fastcgi_param PATH_INFO $fastcgi_path_info; fastcgi_param QUERY_STRING $query_string;
-         fastcgi_param SCRIPT_FILENAME /app/public$fastcgi_script_name; fastcgi_param APP_ENV prod; }",
-        &["fastcgi.document_root = \"/app/public\"", "fastcgi.index = \"app.php\""],
+         fastcgi_param SCRIPT_FILENAME /app/public$fastcgi_script_name; fastcgi_param APP_ENV prod; fastcgi_hide_header X-Powered-By; }",
+        &[
+            "response_headers.remove = [\"X-Powered-By\"]","fastcgi.document_root = \"/app/public\"", "fastcgi.index = \"app.php\""],
     );
     remarked(&remarks, &["scripts don't get APP_ENV"]);
     let (_, remarks) = server(
