@@ -1,5 +1,6 @@
 //! One location as routes: which of its directives says what is done.
 
+use super::choice::choose;
 use super::context::Context;
 use super::here::Here;
 use super::location::{Base, Form, Location, Spot};
@@ -45,10 +46,19 @@ pub(super) fn routes<'a>(
             internal,
             "clients get 404; error pages and auth_request are asked for without it",
         );
+        accelerated(context, &here, internal);
         route.set("respond", 404, None);
         fields::response(context, server, &here.scope, &mut route, false);
     } else {
         act(context, &here, &mut route, &mut sections);
+    }
+    if let Some(types) = here.scope.own_all("types").next().filter(|_| location.directive.is_some()) {
+        context.book.misses(
+            &mut route,
+            types,
+            "files have the media type of their extension, which no key changes",
+        );
+        context.book.mark_all(types.inside(), Outcome::Commented);
     }
     // `@app` is a part of the location that names it, and what it says was read there.
     if let Some(directive) = location.directive {
@@ -60,6 +70,23 @@ pub(super) fn routes<'a>(
         guards::close_lost(context, directive.inside(), &mut sections);
     }
     sections
+}
+
+/// Tells of an internal location that servers send clients to.
+fn accelerated(context: &mut Context<'_>, here: &Here<'_, '_>, internal: &crate::import::tree::Directive) {
+    let is_named = |name: &str| {
+        let scopes = here.locations.iter().map(|location| &location.scope).chain([&here.server.scope]);
+        scopes
+            .flat_map(|scope| scope.all(name))
+            .filter_map(|directive| directive.args.last())
+            .any(|target| choose(here.locations, target) == Some(here.spot.location))
+    };
+    let has_files =
+        ["root", "alias", "proxy_pass"].iter().any(|name| here.scope.own_all(name).next().is_some());
+    if has_files && !["auth_request", "error_page", "try_files"].into_iter().any(is_named) {
+        let what = "X-Accel-Redirect goes to clients as servers send it: have the server send what it names";
+        context.book.remark(internal, what);
+    }
 }
 
 /// What is done with the requests of a location.

@@ -10,7 +10,7 @@ use crate::import::sheet::{Section, every_address};
 use crate::import::tree::Directive;
 
 /// Directives that keep requests out.
-const GUARDS: [&str; 17] = [
+const GUARDS: [&str; 18] = [
     "access_by_lua",
     "access_by_lua_block",
     "access_by_lua_file",
@@ -27,6 +27,7 @@ const GUARDS: [&str; 17] = [
     "modsecurity",
     "satisfy",
     "secure_link",
+    "ssl_verify_client",
     "valid_referers",
 ];
 
@@ -38,7 +39,10 @@ fn refuses(directive: &Directive) -> bool {
 fn is_guard(directive: &Directive) -> bool {
     match directive.name.as_str() {
         "if" => directive.inside().iter().any(refuses),
-        name => GUARDS.contains(&name) && !matches!(directive.arg(0), "off" | "all" if name != "deny"),
+        name => {
+            GUARDS.contains(&name)
+                && !matches!(directive.arg(0), "off" | "all" | "optional" | "optional_no_ca" if name != "deny")
+        }
     }
 }
 
@@ -58,7 +62,8 @@ pub(super) fn close_lost(context: &mut Context<'_>, block: &[Directive], routes:
 /// location by location, which may have others in their place.
 pub(super) fn close_all(context: &mut Context<'_>, around: &Scope<'_>, routes: &mut [Section]) {
     for guard in around.blocks().flatten().filter(|directive| is_guard(directive)) {
-        if context.book.outcome(guard) <= Some(Outcome::Commented) && !is_key(&guard.name) {
+        let is_key = is_key(&guard.name) && guard.name != "ssl_verify_client";
+        if context.book.outcome(guard) <= Some(Outcome::Commented) && !is_key {
             close(context, guard, routes);
         }
     }

@@ -55,6 +55,9 @@ pub(super) fn listens(directive: &Directive) -> Result<Vec<Listen>, String> {
             other => listen.unknown.push(other.to_owned()),
         }
     }
+    if directive.args.iter().any(|parameter| parameter == "quic") {
+        return Ok(Vec::new()); // UDP: HTTP/3 has no counterpart
+    }
     let mut listens = vec![listen];
     if is_dual && listens[0].address.starts_with("[::]") {
         listens.push(Listen { address: format!("0.0.0.0:{port}"), ..listens[0].clone() });
@@ -166,6 +169,7 @@ mod tests {
         let all = &read("443 ssl http2 default_server proxy_protocol reuseport fastopen=3").unwrap()[0];
         assert!(all.has_tls && all.has_http2 && all.is_default && all.has_proxy_protocol);
         assert_eq!(all.unknown, ["fastopen=3"]);
+        assert_eq!(read("443 quic reuseport").unwrap(), []);
     }
 
     #[test]

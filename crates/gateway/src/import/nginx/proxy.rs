@@ -35,7 +35,8 @@ pub(super) fn route<'a>(
     }
     paths(context, here, scope, directive, &passed, route);
     timeouts(context, scope, route);
-    connection(context, scope, &passed, route);
+    connection(context, scope, directive, &passed, route);
+    answers(context, scope, route);
     fields::request(context, here, scope, &passed, directive, route);
     fields::response(context, here.server, scope, route, true);
     access::route(context, here, route, true);
@@ -116,11 +117,32 @@ fn location_back(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Secti
         Some(redirect) if redirect.arg(0) == "off" => {
             context.book.key(route, redirect, "rewrite_location", false);
         }
-        Some(redirect) => {
+        Some(redirect) if redirect.arg(0) == "default" => {
             let how = "Location and the paths of cookies come back as clients know them";
             context.book.itself(route, redirect, how);
         }
-        None => {}
+        _ => {}
+    }
+}
+
+/// What is said of answers and has no key.
+fn answers(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section) {
+    for redirect in scope.all("proxy_redirect") {
+        if context.book.knows(redirect) || redirect.arg(0) == "off" {
+            continue;
+        }
+        let what = "Location comes back as clients know it where it is below the server's own address and path \
+                    (rewrite_location); other texts in it stay";
+        context.book.misses(route, redirect, what);
+    }
+    for cookie in scope.all("proxy_cookie_path") {
+        if cookie.arg(1).contains(';') {
+            context.book.misses(route, cookie, "cookies stay as servers send them, without these attributes");
+        }
+    }
+    if let Some(expires) = scope.find("expires").filter(|expires| expires.arg(0) != "off") {
+        let what = "answers of servers have the Cache-Control that the server sends; write response_headers for another one";
+        context.book.misses(route, expires, what);
     }
 }
 
@@ -162,10 +184,9 @@ fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section) {
     if let Some(directive) = read {
         match times::duration(directive.arg(0)) {
             Some(text) => {
-                book.key(route, directive, "response_timeout", text.clone());
-                let how = "nginx counts every byte of a WebSocket, pings too; idle_timeout counts messages alone, and \
-                           clients that are gone are found by pings: write \"off\" if sessions may be silent for longer";
-                book.nearly(route, directive, ("websocket.idle_timeout", text), how);
+                let how = "nginx also ends WebSockets after this time without a byte, pings included; here clients that are \
+                           gone are found by pings, and websocket.idle_timeout would end sessions without messages";
+                book.nearly(route, directive, ("response_timeout", text), how);
             }
             None => book.lacks(route, directive, "this is no time that response_timeout can have"),
         }
@@ -179,7 +200,19 @@ fn timeouts(context: &mut Context<'_>, scope: &Scope<'_>, route: &mut Section) {
 }
 
 /// Connections to servers, and TLS on them.
-fn connection(context: &mut Context<'_>, scope: &Scope<'_>, passed: &Pass, route: &mut Section) {
+fn connection(
+    context: &mut Context<'_>,
+    scope: &Scope<'_>,
+    directive: &Directive,
+    passed: &Pass,
+    route: &mut Section,
+) {
+    for name in ["proxy_pass_request_headers", "proxy_pass_request_body"] {
+        if let Some(off) = scope.find(name).filter(|directive| directive.arg(0) == "off") {
+            context.book.misses(route, off, "the server gets what clients send");
+        }
+    }
+
     if let Some(bind) = scope.find("proxy_bind") {
         let address = bind.arg(0);
         if address.parse::<std::net::IpAddr>().is_ok() {
@@ -233,6 +266,9 @@ fn connection(context: &mut Context<'_>, scope: &Scope<'_>, passed: &Pass, route
             context.book.itself(route, verify, "certificates of servers are always verified");
         }
         Some(verify) => context.book.misses(route, verify, what),
-        None => route.note(what),
+        None => {
+            context.book.remark(directive, what);
+            route.note(what);
+        }
     }
 }

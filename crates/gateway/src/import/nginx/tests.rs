@@ -611,6 +611,55 @@ fn proxies_in_front_are_trusted() {
     );
 }
 
+/// What an operator would miss on the day after the move is on stderr.
+#[test]
+fn what_changes_in_silence_is_told() {
+    for (lines, told) in [
+        (
+            "location / { proxy_pass https://h; }",
+            "the server's certificate is verified here, and not in nginx",
+        ),
+        (
+            "location / { proxy_pass http://h:1; proxy_pass_request_headers off; }",
+            "the server gets what clients send",
+        ),
+        ("location / { proxy_pass http://h:1; proxy_redirect http:// https://; }", "other texts in it stay"),
+        (
+            "location / { proxy_pass http://h:1; proxy_cookie_path / '/; HttpOnly; Secure'; }",
+            "without these attributes",
+        ),
+        ("location / { proxy_pass http://h:1; expires 1h; }", "the Cache-Control that the server sends"),
+        ("location /files/ { internal; alias /srv/; }", "X-Accel-Redirect goes to clients"),
+        ("root /w; location / { types { text/x-a b; } }", "the media type of their extension"),
+        (
+            "location ~ \\.php$ { return 204; } location /app/ { proxy_pass http://h:1/; }",
+            "paths in answers of the server (Location, cookies) stay as they are",
+        ),
+    ] {
+        let (_, remarks) = server(lines, &[]);
+        assert!(remarks.iter().any(|remark| remark.contains(told)), "{lines} {remarks:#?}");
+    }
+    // Sessions that nginx keeps by pings are kept.
+    let (toml, remarks) = server("location / { proxy_pass http://h:1; proxy_read_timeout 60s; }", &[]);
+    assert!(!toml.contains("idle_timeout =") && remarks.is_empty(), "{toml}");
+    let (toml, _) = file("server { listen 80; listen 443 quic reuseport; return 204; }", &[]);
+    assert!(!toml.contains(":443"), "{toml}");
+}
+
+#[test]
+fn certificates_of_clients_are_still_asked_for() {
+    for lines in [
+        "ssl_certificate $c.pem; ssl_certificate_key $c.key; ssl_client_certificate ca.pem;",
+        "ssl_certificate c.pem; ssl_certificate_key c.key;",
+    ] {
+        let (toml, remarks) = import(&format!(
+            "server {{ listen 443 ssl; ssl_verify_client on; {lines} location / {{ proxy_pass http://h:1; }} }}"
+        ));
+        assert!(toml.contains(CLOSED), "{toml}");
+        assert!(remarks.iter().any(|remark| remark.contains("until you have written one")), "{remarks:?}");
+    }
+}
+
 /// Pieces of configurations, put together at random.
 fn pieces() -> impl Strategy<Value = String> {
     const LINES: [&str; 34] = [
