@@ -45,6 +45,15 @@ pub(super) fn only_path(pattern: &str) -> Option<String> {
     (rest.is_empty() && path.starts_with('/')).then_some(path)
 }
 
+/// What every path begins with that a pattern matches; empty: nothing is known.
+pub(super) fn front(pattern: &str) -> String {
+    let Some(inside) = pattern.strip_prefix('^') else { return String::new() };
+    if alternatives(pattern).len() > 1 {
+        return String::new();
+    }
+    literal_front(inside).0
+}
+
 /// The pattern matches every path: `^`, `.*`, `^/(.*)$` and their like. What its first group is then: `None`, if it has none.
 pub(super) fn matches_all(pattern: &str) -> Option<Option<Group>> {
     let bare = pattern.strip_prefix('^').unwrap_or(pattern);
@@ -95,16 +104,17 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_pattern() {
-        for (pattern, path) in [
-            ("^/a$", Some("/a")),
-            (r"^/a\.b$", Some("/a.b")),
-            (r"^/a\$", None),
-            ("^/ab?c", None),
-            ("^/a/(.*)$", None),
-            ("/a", None),
-            ("^/a|/b", None),
+        for (pattern, path, begins) in [
+            ("^/a$", Some("/a"), "/a"),
+            (r"^/a\.b$", Some("/a.b"), "/a.b"),
+            (r"^/a\$", None, "/a$"),
+            ("^/ab?c", None, "/a"),
+            ("^/ab+c", None, "/ab"),
+            ("^/a/(.*)$", None, "/a/"),
+            ("/a", None, ""),
+            ("^/a|/b", None, ""),
         ] {
-            assert_eq!(only_path(pattern).as_deref(), path, "{pattern}");
+            assert_eq!((only_path(pattern).as_deref(), front(pattern).as_str()), (path, begins), "{pattern}");
         }
         assert_eq!(matches_all("^"), Some(None));
         assert_eq!(matches_all("^(.*)$"), Some(Some(Group::Path)));
@@ -118,6 +128,15 @@ mod tests {
             if let (Ok(theirs), Ok(ours)) = (Regex::new(&pattern), whole(&pattern, false)) {
                 let ours = PathRegex::parse(&ours).unwrap();
                 prop_assert_eq!(theirs.is_match(&path), ours.is_match(&path), "{}", pattern);
+            }
+        }
+
+        #[test]
+        fn paths_begin_as_said(pattern in "\\^(/|a|b|\\\\\\.|\\?|\\+|\\(a\\|b\\)|.\\*){1,6}", path in "/[ab/.]{0,8}") {
+            if let Ok(theirs) = Regex::new(&pattern)
+                && theirs.is_match(&path)
+            {
+                prop_assert!(path.starts_with(&front(&pattern)), "{pattern}");
             }
         }
     }

@@ -23,7 +23,8 @@ pub(super) fn route<'a>(context: &mut Context<'a>, here: &Here<'a, '_>, route: &
     context.book.mark(origin, Outcome::Key);
     let script = php::script(here, tried);
     if let Some((pass, scope)) = &script {
-        if !php::server(context, here, scope, pass, route, &directory) {
+        let fallback = tried.and_then(fallback);
+        if !php::server(context, here, scope, pass, route, &directory, fallback) {
             return;
         }
         guards::close_target(context, scope, route);
@@ -81,10 +82,13 @@ fn named<'a>(
         proxy::route(context, here, scope, pass, route);
     } else if let Some(pass) = scope.own_all("fastcgi_pass").next() {
         context.book.mark(tried, Outcome::Key);
+        let front = php::only_script(scope, &here.facts).unwrap_or_else(|| "/index.php".to_owned());
         match directory(context, here) {
-            Some((directory, _)) if php::server(context, here, scope, pass, route, &directory) => {
+            Some((directory, _))
+                if php::server(context, here, scope, pass, route, &directory, Some(&front)) =>
+            {
                 route.set("files.directory", directory, Some(&tried.at));
-                route.set("files.fallback", "/index.php", None);
+                route.set("files.fallback", front, None);
             }
             Some(_) => {}
             None => drop(answer::missing(context, route, pass, "there is no root with the scripts")),

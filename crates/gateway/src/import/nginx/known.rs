@@ -74,6 +74,7 @@ const KNOWN: &[(&str, Known)] = &[
     ("fastcgi_cache_path", Lacks(CACHE)),
     ("fastcgi_cache_valid", Lacks(CACHE)),
     ("fastcgi_intercept_errors", Lacks("write intercept_errors beside error_pages")),
+    ("fastcgi_max_temp_file_size", Itself(BUFFERS)),
     ("fastcgi_keep_conn", Itself("connections to servers of FastCGI are handled without a setting")),
     (
         "fastcgi_request_buffering",
@@ -123,6 +124,7 @@ const KNOWN: &[(&str, Known)] = &[
     ("lingering_time", Itself(TUNED)),
     ("lingering_timeout", Itself(TUNED)),
     ("load_module", Lacks("there are no modules")),
+    ("location", Lacks("nothing leads here in the new file")),
     ("lock_file", Itself(TUNED)),
     ("log_format", Lacks(LOGGING)),
     ("log_not_found", Itself("files that aren't there are in the access log alone")),
@@ -215,6 +217,10 @@ const KNOWN: &[(&str, Known)] = &[
     ("referer_hash_max_size", Itself(TUNED)),
     ("reset_timedout_connection", Itself(TUNED)),
     ("resolver_timeout", Itself("a connection with its look-up takes connect_timeout at most")),
+    (
+        "rewrite",
+        Misses("paths that change inside of nginx have no counterpart but `rewrite` of a route with proxy"),
+    ),
     ("rewrite_by_lua_block", Misses(LUA)),
     ("rewrite_log", Lacks("`wssgate check --request` shows which route takes a request")),
     ("scgi_pass", Misses(OTHER_PROTOCOL)),
@@ -279,6 +285,7 @@ const KNOWN: &[(&str, Known)] = &[
     ("user", Itself(SYSTEM)),
     ("uwsgi_pass", Misses(OTHER_PROTOCOL)),
     ("uwsgi_param", Lacks(OTHER_PROTOCOL)),
+    ("uwsgi_temp_path", Itself(BUFFERS)),
     (
         "valid_referers",
         Misses("the Referer is not checked; websocket.origins checks the Origin of WebSockets"),

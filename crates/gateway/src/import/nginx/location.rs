@@ -80,7 +80,8 @@ pub(super) fn find<'a>(
     found
 }
 
-fn collect<'a>(
+/// Those of a block, which `parent` is.
+pub(super) fn collect<'a>(
     context: &mut Context<'a>,
     around: &Scope<'a>,
     parent: Option<usize>,
@@ -169,14 +170,6 @@ fn form(directive: &Directive) -> Option<Form> {
         "~*" => Some(Form::Regex(path.to_owned(), true)),
         _ => None,
     }
-}
-
-/// The locations of a server in a test.
-#[cfg(test)]
-pub(super) fn of<'a>(scope: &Scope<'a>) -> Vec<Location<'a>> {
-    let mut found = Vec::new();
-    collect(&mut super::tests::context(), scope, None, &mut Section::default(), &mut found);
-    found
 }
 
 #[cfg(test)]

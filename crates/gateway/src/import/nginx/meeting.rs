@@ -121,7 +121,7 @@ fn behind(all: &[&str], last: &str) -> impl Iterator<Item = String> {
         Some(bare) => ("(?i:", bare, ")"),
         None => ("", last, ""),
     };
-    let bare = bare.strip_prefix(".*").unwrap_or(bare);
+    let bare = bare.strip_prefix(".*").or_else(|| bare.strip_prefix(".+")).unwrap_or(bare);
     // Groups of those in front are not asked for.
     let front: Vec<String> = all.iter().map(|one| without_groups(one)).collect();
     let front: String = front.iter().enumerate().fold(String::new(), |text, (number, one)| {
@@ -135,7 +135,16 @@ fn behind(all: &[&str], last: &str) -> impl Iterator<Item = String> {
         .strip_prefix('/')
         .filter(|_| bare_front.ends_with('/'))
         .map(|rest| format!("{bare_front}(?:.*/)?{open}{rest}{close}"));
-    [any].into_iter().chain(at_slash)
+    // It may begin with what is in front.
+    let same = bare.get(..bare_front.len()).filter(|same| same.eq_ignore_ascii_case(&bare_front));
+    let rest = same.map(|same| &bare[same.len()..]);
+    let again = rest.into_iter().flat_map(|rest| {
+        let between =
+            ["".to_owned(), format!("(?:(?:.*/)?{open}{}{close})?", bare_front.trim_start_matches('/'))];
+        between.map(|between| format!("{bare_front}{between}{open}{rest}{close}"))
+    });
+    let again: Vec<String> = again.collect();
+    [any].into_iter().chain(at_slash).chain(again)
 }
 
 /// The pattern with groups that have no number.
@@ -183,6 +192,9 @@ mod tests {
         check("/a/.*", "/b/.*", None);
         check("/a/.*", "/.*", Some(("/a/.*", None)));
         check("/a/.*", r"/b|.*\.x|/a/c", Some((r"/a/.*\.x|/a/c", None)));
+        check("/a/.*", r"(?i).+\.php", Some((r"/a/.*(?i:\.php)", None)));
+        check("/a/.*", r"(?i)/a/[^/]*\.txt", Some((r"/a/(?i:[^/]*\.txt)", None)));
+        check("/a/.*", r".*/a/b", Some(("/a/(?:(?:.*/)?a/)?b", None)));
         let hidden = crate::import::pattern::whole(r"/\.(?!well-known|acme)", false).unwrap();
         let met = meeting(&[&hidden]).of(Some("/a/.*"), &[], 0, true).unwrap();
         assert!(met.differs.is_none() && met.pattern.starts_with(r"/a/(?:.*/)?\.(?:(?:[^wa]|"), "{met:?}");

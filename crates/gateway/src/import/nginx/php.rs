@@ -56,7 +56,7 @@ pub(super) fn route<'a>(
         answer::missing(context, route, pass, "there is no root with the scripts");
         return;
     };
-    if !server(context, here, scope, pass, route, &directory) {
+    if !server(context, here, scope, pass, route, &directory, None) {
         return;
     }
     context.book.key(route, origin, "fastcgi.root", directory);
@@ -88,7 +88,16 @@ pub(super) fn script<'a>(
     of_php.find_map(|location| Some((location.scope.own_all("fastcgi_pass").next()?, location.scope.clone())))
 }
 
-/// The server of FastCGI, and what it is told. `directory` is that of the scripts. Without a counterpart the answer is 501.
+/// The script that a server of FastCGI always runs, by `SCRIPT_FILENAME`.
+pub(super) fn only_script(scope: &Scope<'_>, facts: &Facts) -> Option<String> {
+    match filename(scope, facts) {
+        Filename::Script(name, _) => Some(name),
+        Filename::Usual | Filename::In(..) | Filename::Other(_) => None,
+    }
+}
+
+/// The server of FastCGI, and what it is told. `directory` is that of the scripts, and `fallback` the one that runs in
+/// place of what isn't there. Without a counterpart the answer is 501.
 pub(super) fn server<'a>(
     context: &mut Context<'a>,
     here: &Here<'a, '_>,
@@ -96,9 +105,15 @@ pub(super) fn server<'a>(
     pass: &'a Directive,
     route: &mut Section,
     directory: &str,
+    fallback: Option<&str>,
 ) -> bool {
     let filename = filename(scope, &here.facts);
-    if let Filename::Other(origin) = filename {
+    let origin = match &filename {
+        Filename::Other(origin) => Some(*origin),
+        Filename::Script(name, origin) if fallback != Some(name.as_str()) => Some(*origin),
+        _ => None,
+    };
+    if let Some(origin) = origin {
         answer::missing(
             context,
             route,
@@ -150,6 +165,8 @@ enum Filename<'a> {
     Usual,
     /// The script in a directory of this name, which is the server's own name for it.
     In(String, &'a Directive),
+    /// Always the same script of the root.
+    Script(String, &'a Directive),
     /// Something else.
     Other(&'a Directive),
 }
@@ -164,7 +181,14 @@ fn filename<'a>(scope: &Scope<'a>, facts: &Facts) -> Filename<'a> {
         "$request_filename" => return Filename::Usual,
         value => match value.strip_suffix("$fastcgi_script_name") {
             Some(front) => front,
-            None => return Filename::Other(param),
+            None => {
+                let name =
+                    value.strip_prefix("$document_root").or_else(|| value.strip_prefix("$realpath_root"));
+                return match name.filter(|name| name.starts_with('/') && !name.contains('$')) {
+                    Some(name) => Filename::Script(name.to_owned(), param),
+                    None => Filename::Other(param),
+                };
+            }
         },
     };
     match front.trim_end_matches('/') {

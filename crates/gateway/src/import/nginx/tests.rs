@@ -576,6 +576,11 @@ fn scripts_of_php_run_where_nginx_leads_to_them() {
         "location / { fastcgi_param SCRIPT_FILENAME /srv/app.php; fastcgi_pass php:1; }",
         &["respond = 501"],
     );
+    server(
+        "root /w; location / { try_files $uri @front; }
+         location @front { fastcgi_param SCRIPT_FILENAME $document_root/app.php; fastcgi_pass php:1; }",
+        &["fastcgi.server = \"php:1\"\nfiles.directory = \"/w\"\nfiles.fallback = \"/app.php\""],
+    );
     // The text of a script is no page.
     let (toml, _) = server("root /w; error_page 404 /index.php; location / { proxy_pass http://h:1; }", &[]);
     assert!(!toml.contains("error_pages ="), "{toml}");

@@ -6,11 +6,12 @@ use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use super::super::choice::choose;
-use super::super::location::{Form, Location, of};
+use super::super::location::{Form, Location, collect};
 use super::super::parse::parse;
 use super::super::scope::Scope;
-use super::super::tests::import;
+use super::super::tests::{context, import};
 use crate::config::Config;
+use crate::import::sheet::Section;
 use crate::import::sources::Memory;
 use crate::site::matcher::Criteria;
 use crate::site::path::RequestPath;
@@ -88,7 +89,8 @@ proptest! {
         let parsed = parse(&mut memory, Path::new("/etc/nginx/nginx.conf"), Path::new("/etc/nginx")).unwrap();
         let (toml, remarks) = import(&file);
         let scope = Scope::default().inside(parsed.directives[0].inside());
-        let found = of(&scope);
+        let mut found = Vec::new();
+        collect(&mut context(), &scope, None, &mut Section::default(), &mut found);
         let expect = choose(&found, &path).map_or("/w".to_owned(), |number| {
             format!("L{}", found[number].directive.unwrap().inside()[0].arg(1).trim_start_matches('L'))
         });
