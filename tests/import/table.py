@@ -25,12 +25,12 @@ def row(server, repository, name, directory):
         # The file's own server refuses it, too.
         return [server, repository, name, "–", "–", "–", "–", made.stderr.strip().rpartition(": ")[2]]
     problems = re.findall(r"^to correct in the new file, line \d+: (.*)$", made.stderr, re.M)
-    verdict = "yes" if made.returncode == 0 else "no: " + "; ".join(short(what) for what in problems)
+    verdict = "yes" if made.returncode == 0 else "no: " + "; ".join(dict.fromkeys(map(short, problems)))
     return [server, repository, name, *numbers.groups(), verdict]
 
 
 def short(what):
-    return re.split(r"[:;]", what)[0].replace("|", "\\|")
+    return re.split(r";|, for instance|: write", what)[0].replace("|", "\\|")
 
 
 def main():

@@ -4,47 +4,11 @@
 use super::access;
 use super::context::Context;
 use super::known::is_key;
+use super::rules::{is_guard, keeps_out};
 use super::scope::Scope;
 use crate::import::book::Outcome;
 use crate::import::sheet::{Section, every_address};
 use crate::import::tree::Directive;
-
-/// Directives that keep requests out.
-const GUARDS: [&str; 18] = [
-    "access_by_lua",
-    "access_by_lua_block",
-    "access_by_lua_file",
-    "auth_basic",
-    "auth_digest",
-    "auth_gss",
-    "auth_jwt",
-    "auth_ldap",
-    "auth_pam",
-    "auth_request",
-    "deny",
-    "internal",
-    "limit_except",
-    "modsecurity",
-    "satisfy",
-    "secure_link",
-    "ssl_verify_client",
-    "valid_referers",
-];
-
-/// It answers with an error of the client's.
-fn refuses(directive: &Directive) -> bool {
-    directive.name == "return" && directive.arg(0).starts_with('4')
-}
-
-fn is_guard(directive: &Directive) -> bool {
-    match directive.name.as_str() {
-        "if" => directive.inside().iter().any(refuses),
-        name => {
-            GUARDS.contains(&name)
-                && !matches!(directive.arg(0), "off" | "all" | "optional" | "optional_no_ca" if name != "deny")
-        }
-    }
-}
 
 /// Closes the routes of a location that has such a rule, and no key for it.
 pub(super) fn close_lost(context: &mut Context<'_>, block: &[Directive], routes: &mut [Section]) {
@@ -86,11 +50,6 @@ fn close(context: &mut Context<'_>, guard: &Directive, routes: &mut [Section]) {
         route.comment(format!("{}: {}: {what}", guard.at, guard.shown()));
         access::close(route);
     }
-}
-
-/// The location keeps requests out.
-pub(super) fn keeps_out(location: &Directive) -> bool {
-    location.inside().iter().any(|inside| is_guard(inside) || refuses(inside))
 }
 
 /// Tells of locations with such rules that are not in the new file.

@@ -1,7 +1,7 @@
 //! The locations of a server, and which paths they say.
 
 use super::context::Context;
-use super::guards;
+use super::rules::keeps_out;
 use super::scope::Scope;
 use super::server::Server;
 use crate::import::book::Outcome;
@@ -118,7 +118,7 @@ fn ours(
 ) -> Option<PathRegex> {
     let whole = match pattern::whole(text, is_insensitive) {
         Ok(whole) => whole,
-        Err(what) if guards::keeps_out(directive) => {
+        Err(what) if keeps_out(directive) => {
             // It keeps out what others would let in.
             let what =
                 format!("{what}; it keeps requests out, so the pattern here takes more paths than in nginx");
@@ -145,7 +145,7 @@ impl Location<'_> {
 
     /// It keeps requests out.
     pub(super) fn keeps_out(&self) -> bool {
-        self.directive.is_some_and(guards::keeps_out)
+        self.directive.is_some_and(keeps_out)
     }
 }
 

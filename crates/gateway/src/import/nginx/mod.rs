@@ -28,6 +28,7 @@ mod pass;
 mod php;
 mod proxy;
 mod routes;
+mod rules;
 mod scope;
 mod server;
 mod times;
