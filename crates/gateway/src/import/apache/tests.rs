@@ -206,7 +206,7 @@ fn a_rule_of_access_that_has_no_counterpart_closes_its_routes() {
         "<If \"%{HTTP_HOST} == 'a'\">\nRequire all denied\n</If>",
         "<Proxy *>\nRequire host a.test\n</Proxy>",
         "<ProxyMatch http://.*/a>\nRequire ip 10\n</ProxyMatch>",
-        "<LocationMatch \"^/(?!public)\">\nRequire ip 10\n</LocationMatch>\nProxyPassMatch ^/x http://h:1",
+        "<LocationMatch \"^/(?!public)x\">\nRequire ip 10\n</LocationMatch>\nProxyPassMatch ^/x http://h:1",
         "SecRuleEngine On",
         "Use Members",
     ] {
