@@ -135,7 +135,7 @@ impl Reading {
                     Ok(true) => continue,
                     Ok(false) => {} // more is needed
                     Err(violation) => {
-                        self.ended = Ended::Broken(violation);
+                        (self.ended, self.frame) = (Ended::Broken(violation), None);
                         continue;
                     }
                 }

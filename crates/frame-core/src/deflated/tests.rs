@@ -359,6 +359,16 @@ fn a_broken_rule_is_said_behind_what_came_before_it() {
         let Poll::Ready(Err(e)) = read(&mut client, 999) else { panic!("a rule is broken") };
         assert_eq!(violation_of(&e), Some(violation));
     }
+    // In the middle of a frame, whose rest nothing is made of.
+    let bomb = masked(0xC2, &compressed(&vec![0; 3_000_000]));
+    let mut client = client_of(&[bomb, tick]);
+    let e = loop {
+        if let Poll::Ready(Err(e)) = read(&mut client, 70_000) {
+            break e;
+        }
+    };
+    assert_eq!(violation_of(&e), Some(Violation::DeflateGrowth { max: 256 }));
+    read_all(&mut client, 70_000);
     assert_eq!(violation_of(&io::ErrorKind::InvalidData.into()), None);
 }
 
