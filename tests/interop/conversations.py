@@ -49,15 +49,7 @@ async def converse(client, server):
         wishes = f"the client {wish(client_deflates)}, the backend {wish(backend_deflates)}"
         try:
             async with backend(server, backend_deflates) as (behind, url), gateway(route("/", proxy=url)) as gate:
-                task = {
-                    "url": gate.url("", "wss"),
-                    "address": gate.address,
-                    "root": str(gate.root),
-                    "client": CLIENT,
-                    "deflate": client_deflates,
-                    "closes": CLOSES,
-                }
-                seen = json.loads(await output(*program(client, "client"), json.dumps(task)))
+                seen = await conversation(client, gate, client_deflates)
                 await talked(seen["talk"], gate, behind, client_deflates and backend_deflates)
                 same("closes", [(close["code"], close["reason"]) for close in seen["closes"]], CLOSES)
                 for close in seen["closes"]:
@@ -65,6 +57,33 @@ async def converse(client, server):
         except Failure as failure:
             failure.args = (f"{failure} ({wishes})",)
             raise
+
+
+async def conversation(client, gate, deflate):
+    """What the client has seen."""
+    task = {
+        "url": gate.url("", "wss"),
+        "address": gate.address,
+        "root": str(gate.root),
+        "client": CLIENT,
+        "deflate": deflate,
+        "closes": CLOSES,
+    }
+    return json.loads(await output(*program(client, "client"), json.dumps(task)))
+
+
+async def python_and_node_clients_compress_as_far_as_the_gateway():
+    for client, server in product((PYTHON, NODE), repeat=2):
+        async with backend(server, True) as (behind, url):
+            terminate = '[route.websocket]\ncompression = "terminate"\n'
+            async with gateway(route("/", proxy=url), terminate) as gate:
+                seen = (await conversation(client, gate, True))["talk"]
+                same("the client's compression", "permessage-deflate" in (seen["extensions"] or ""), True)
+                same("the backend's", (await behind.line(opened="/talk"))["extensions"] or None, None)
+                line = await gate.session(path="/talk")
+                for way in ("received", "sent"):
+                    same(f"messages {way}", line[f"{way}_messages"], seen["messages"])
+                    same(f"inflated bytes {way}", line[f"{way}_bytes"] > 2 * MEBIBYTE, True)
 
 
 def wish(deflates):

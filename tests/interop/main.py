@@ -48,6 +48,7 @@ SCENARIOS = [
     conversations.python_clients_talk_to_node_backends,
     conversations.node_clients_talk_to_python_backends,
     conversations.node_clients_talk_to_node_backends,
+    conversations.python_and_node_clients_compress_as_far_as_the_gateway,
     conversations.a_quiet_node_client_answers_the_gateways_pings,
     renewal.python_clients_notice_nothing_of_a_renewal,
     acme.pebble_issues_by_tls_alpn_01,
