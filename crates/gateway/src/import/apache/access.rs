@@ -138,7 +138,23 @@ pub(super) fn guards<'a>(
     let inside = sections.iter().flat_map(|section| section.inside());
     for guard in around.chain(inside).chain(found.lost.iter().copied()) {
         let is_lost = found.lost.iter().any(|lost| std::ptr::eq(*lost, guard));
-        if !is_guard(guard) && !is_lost {
+        if guard.name == "rewriterule" && !context.book.knows(guard) {
+            // Rules of a directory with files have been read.
+            let refuses = guard
+                .arg(2)
+                .to_ascii_lowercase()
+                .trim_matches(['[', ']'])
+                .split(',')
+                .any(|flag| flag.trim() == "f");
+            if !refuses {
+                context.book.misses(
+                    route,
+                    guard,
+                    "rules of a section are not read but for directories: write a route",
+                );
+                continue;
+            }
+        } else if !is_guard(guard) && !is_lost {
             continue;
         }
         if guard.name == "sslrequiressl" && found.has_tls {

@@ -149,6 +149,10 @@ pub(super) fn paths_of(section: &Directive) -> Option<Taken> {
         ("location", [path]) if path.starts_with('/') && !path.contains(['*', '?', '[']) => {
             Some(Taken::Path(path.clone()))
         }
+        ("location", [path]) if path.starts_with('/') && !path.contains('[') => {
+            let theirs = pattern::escaped(bare(path)).replace("\\*", "[^/]*").replace("\\?", "[^/]");
+            Taken::pattern(&format!("^{theirs}(/.*)?$"), false).ok()
+        }
         ("location", [sign, theirs]) if sign == "~" => all_or_pattern(theirs),
         ("locationmatch", [theirs]) => all_or_pattern(theirs),
         _ => None,

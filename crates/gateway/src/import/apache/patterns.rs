@@ -196,7 +196,13 @@ fn of_paths<'a>(
     notes: &mut Section,
 ) {
     let is_of_files = section.name.starts_with("directory");
-    let is_asked = |item: &Item<'_>| !item.is_early && (!is_of_files || item.is_files());
+    // What the name of a directory begins with, as far as it has no sign of a pattern.
+    let front =
+        section.arg(0).split(['*', '?', '[', '~', '^', '(', '\\']).next().unwrap_or_default().to_owned();
+    let may_hold = |own: &str| own.starts_with(&front) || front.starts_with(own);
+    let is_asked = |item: &Item<'_>| {
+        !item.is_early && (!is_of_files || directory_of(item).is_some_and(|own| may_hold(&format!("{own}/"))))
+    };
     let keeps_out = has_access(section);
     let taken = match section.name.as_str() {
         "location" | "locationmatch" => paths_of(section),

@@ -98,6 +98,10 @@ fn paths(
     if bare(base) == bare(new) {
         return;
     }
+    if base.ends_with('/') != new.ends_with('/') && !bare(new).is_empty() {
+        let what = "one of the paths has a slash at its end and the other has none; here what is behind the path has one in front";
+        route.note(format!("{}: {what}", by.at));
+    }
     let rest = |path: &str| bare(path).strip_prefix(bare(base)).unwrap_or_default().to_owned();
     match &item.taken {
         Taken::Path(own) if item.is_late => {

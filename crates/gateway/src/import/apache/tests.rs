@@ -106,6 +106,7 @@ fn rules_for_upgrades_are_routes_with_a_condition() {
     let same = format!("{conditions}RewriteRule ^/?(.*) \"ws://h:1/$1\" [P,L]\nProxyPass / http://h:1/\n");
     let (toml, remarks) = vhost(&same, &["path = \"/\"\nproxy = \"http://h:1\"\n"]);
     assert!(!toml.contains("when") && remarks.is_empty(), "{toml} {remarks:?}");
+    assert!(!toml.contains("not asked"), "{toml}");
     let other = format!("{conditions}RewriteRule ^/app/(.*) ws://h:2/$1 [P,L]\nProxyPass / http://h:1/\n");
     vhost(
         &other,
@@ -208,6 +209,7 @@ fn a_rule_of_access_that_has_no_counterpart_closes_its_routes() {
         "<ProxyMatch http://.*/a>\nRequire ip 10\n</ProxyMatch>",
         "<LocationMatch \"^/(?!public)x\">\nRequire ip 10\n</LocationMatch>\nProxyPassMatch ^/x http://h:1",
         "SecRuleEngine On",
+        "<Location />\nRewriteEngine on\nRewriteRule ^ - [F]\n</Location>",
         "Use Members",
     ] {
         let (toml, remarks) = vhost(&format!("{rule}\nProxyPass / http://h:1/"), &[]);
@@ -234,6 +236,22 @@ fn patterns_that_keep_requests_out_come_first() {
             "path = \"/api\"\nproxy = \"http://h:1\"\n",
             "path_regex = '(?:/.*)?(?:/[^/]*(?:\\.(inc|bak)))'\nrespond = 403",
         ],
+    );
+}
+
+#[test]
+fn names_with_wildcards_close_what_they_may_hold_for() {
+    let (toml, _) = vhost(
+        "DocumentRoot /w\n<Directory /home/*/public_html>\nRequire ip 10\n</Directory>\n<Location /a*>\nRequire all denied\n</Location>",
+        &[
+            "path_regex = \"/a[^/]*(/.*)?\"\nrespond = 403",
+            "path_regex = \"(/.*)?\"\nfiles.directory = \"/w\"",
+        ],
+    );
+    assert!(!toml.contains("access.deny"), "{toml}");
+    vhost(
+        "DocumentRoot /w\n<Directory /w/*/private>\nRequire ip 10\n</Directory>",
+        &["access.deny = [\"0.0.0.0/0\", \"::/0\"]"],
     );
 }
 
@@ -323,6 +341,15 @@ fn socket_io_by_its_query() {
             "path = \"/socket.io\"\nwhen.upgrade = true\nproxy = \"ws://localhost:3001\"\n",
             "path = \"/\"\nproxy = \"http://localhost:3000\"",
         ],
+    );
+}
+
+#[test]
+fn the_first_log_is_for_all_hosts() {
+    file(
+        "<VirtualHost *:80>\nServerName a\nCustomLog /var/log/a.log combined\n</VirtualHost>
+         <VirtualHost *:80>\nServerName b\nCustomLog /var/log/b.log combined\n</VirtualHost>",
+        &["[log]\naccess = \"/var/log/a.log\"\nformat = \"combined\""],
     );
 }
 

@@ -100,10 +100,16 @@ pub(super) fn place<'a>(upgrades: &[Upgrade<'a>], answered: usize, items: &mut V
     for upgrade in upgrades {
         let of_path = Taken::Path(upgrade.path.clone());
         let mut placed: Vec<Item<'a>> = Vec::new();
+        let mut has_all = false;
         for (number, item) in items.drain(..).enumerate() {
             let is_first = number < answered && matches!(item.what, What::Answer(_));
             let is_other = item.upgrade.is_some();
-            if !is_first && !is_other && item.taken.meets(&of_path) && !upgrade.is_same(&item.what) {
+            if !has_all
+                && !is_first
+                && !is_other
+                && item.taken.meets(&of_path)
+                && !upgrade.is_same(&item.what)
+            {
                 let taken =
                     if item.taken.is_below(&upgrade.path) { item.taken.clone() } else { of_path.clone() };
                 // A pattern of an item behind it may have paths that are not the rule's.
@@ -115,6 +121,9 @@ pub(super) fn place<'a>(upgrades: &[Upgrade<'a>], answered: usize, items: &mut V
                     placed.push(Item { upgrade: Some(true), ..Item::new(taken, what) });
                 }
             }
+            // What is behind an item with all of the rule's paths is never asked for them.
+            has_all |=
+                !item.has_condition() && matches!(&item.taken, Taken::Path(path) if of_path.is_below(path));
             placed.push(item);
         }
         *items = placed;

@@ -57,6 +57,7 @@ pub(super) fn translate<'a>(context: &mut Context<'a>, directives: &'a [Directiv
         }
     }
     let reaches = listeners::write(context, &mut vhosts);
+    top::keys(context, &vhosts, &mut head);
     let names: Vec<Vec<String>> = vhosts.iter().map(|found| found.hosts.clone()).collect();
     let names: Vec<&[String]> = names.iter().map(Vec::as_slice).collect();
     for (index, found) in vhosts.iter_mut().enumerate() {
@@ -75,7 +76,6 @@ pub(super) fn translate<'a>(context: &mut Context<'a>, directives: &'a [Directiv
         });
         context.site.hosts.push(Host { title: found.title(), notes, routes });
     }
-    top::keys(context, &vhosts, &mut head);
     context.finish(outer, &mut head);
     context.site.head = head;
 }
