@@ -48,12 +48,12 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// The site of the fixture, with files and a password (`alice`, `secret`).
-fn site(directory: &Path, upstream: &str) {
+fn site(directory: &Path, server: &str, upstream: &str) {
     let shown = directory.to_str().unwrap();
     copy(
-        &fixture("nginx"),
-        &directory.join("nginx"),
-        &[("DIRECTORY", shown), ("PORT", "0"), ("UPSTREAM", upstream)],
+        &fixture(server),
+        &directory.join(server),
+        &[("DIRECTORY", shown), ("CONFIGURATION", server), ("PORT", "0"), ("UPSTREAM", upstream)],
     );
     for (name, content) in [
         ("www/index.html", "the page"),
@@ -72,7 +72,7 @@ fn site(directory: &Path, upstream: &str) {
 async fn a_site_of_nginx_is_served() {
     let (backend, seen) = echo().await;
     let setup = Setup::new(BINARY);
-    site(setup.path(), &backend.address.to_string());
+    site(setup.path(), "nginx", &backend.address.to_string());
     let imported = import(&["nginx"], &setup.path().join("nginx/nginx.conf"));
     assert!(imported.status.success(), "{}", text(&imported.stderr));
     let gateway = setup.start(text(&imported.stdout));
@@ -133,10 +133,58 @@ async fn a_site_of_nginx_is_served() {
     socket.echoes("hello").await;
 }
 
+#[tokio::test]
+async fn a_site_of_apache_is_served() {
+    let (backend, seen) = echo().await;
+    let setup = Setup::new(BINARY);
+    site(setup.path(), "apache", &backend.address.to_string());
+    let imported = import(&["apache"], &setup.path().join("apache/apache2.conf"));
+    assert!(imported.status.success(), "{}", text(&imported.stderr));
+    let gateway = setup.start(text(&imported.stdout));
+    let get = async |host: &str, path: &str, fields: &str| {
+        let mut io = TcpStream::connect(gateway.address()).await.unwrap();
+        ask(&mut io, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await
+    };
+    for (host, path, body) in [
+        ("chat.test", "/", "the page"),
+        ("chat.test", "/style.css", "body {}"),
+        ("chat.test", "/static/logo.txt", "a logo"),
+        ("chat.test", "/app/x?y", "GET /x?y HTTP/1.1\n"),
+        ("chat.test", "/item/12.json", "GET /items/12 HTTP/1.1\n"),
+        ("chat.test", "/private/open/x", "GET /private/open/x HTTP/1.1\n"),
+        ("chat.test", "/here/x", "GET /here/x HTTP/1.1\n"),
+        ("app.test", "/x", "GET /x HTTP/1.1\n"),
+    ] {
+        let answer = get(host, path, "").await;
+        assert_eq!((answer.status(), answer.text().as_str()), (200, body), "{host}{path}");
+    }
+    for (path, status) in [
+        ("/style.css.map", 403),
+        ("/secret/x", 403),
+        ("/nobody/x", 403),
+        ("/there/x", 403),
+        ("/socket/data/x", 403),
+        ("/private/x", 401),
+        ("/lost/x", 410),
+        ("/old/x", 301),
+    ] {
+        assert_eq!(get("chat.test", path, "").await.status(), status, "{path}");
+    }
+    let private = get("chat.test", "/private/x", "Authorization: Basic YWxpY2U6c2VjcmV0\r\n").await;
+    assert_eq!(private.text(), "GET /private/x HTTP/1.1\n");
+    assert_eq!(get("chat.test", "/app/", "").await.head.get("x-app"), Some("one"));
+    assert_eq!(seen.last().get("x-env"), Some("test \"1\""));
+    for path in ["/socket", "/live/x", "/both"] {
+        let io = TcpStream::connect(gateway.address()).await.unwrap();
+        let (mut socket, _) = WebSocket::connect(io, "chat.test", path, "").await.unwrap();
+        socket.echoes("hello").await;
+    }
+}
+
 #[test]
 fn each_line_is_a_key_or_a_comment() {
     let temp = TempDir::new().unwrap();
-    site(temp.path(), "127.0.0.1:1");
+    site(temp.path(), "nginx", "127.0.0.1:1");
     let file = temp.path().join("nginx/nginx.conf");
     let (imported, written) = (import(&["nginx"], &file), temp.path().join("wssgate.toml"));
     let toml = text(&imported.stdout);
