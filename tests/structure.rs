@@ -77,6 +77,7 @@ const FLOORS: [(&str, &[&[&str]]); 7] = [
             &["live_load"],
             &["restart"],
             &["broadcast", "flame", "reload", "scale"],
+            &["compression"],
             &["main"],
         ],
     ),

@@ -7,6 +7,7 @@ mod access_log;
 mod backend;
 mod broadcast;
 mod child;
+mod compression;
 mod flame;
 mod floor;
 mod frame;
@@ -160,6 +161,25 @@ struct BroadcastOptions {
     place: Place,
 }
 
+/// What an echo costs a server that compresses, and one that doesn't: wss-service, wssgate, Node ws
+#[derive(Debug, Args)]
+struct CompressionOptions {
+    /// Clients with one message in flight each
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    clients: u16,
+    /// Messages of each client, for each length and kind of compression
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..))]
+    messages: u16,
+    /// How often each server is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// The directory whose node_modules have ws; default: what tests/interop/run has installed
+    #[arg(long, value_name = "DIRECTORY")]
+    modules: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// What all measurements have in common.
 #[derive(Debug, Args)]
 struct Place {
@@ -186,6 +206,9 @@ enum Part {
     Broadcast(BroadcastOptions),
     #[command(hide = true)]
     BroadcastServer(broadcast::servers::Options),
+    Compression(CompressionOptions),
+    #[command(hide = true)]
+    CompressionServer(compression::Options),
     #[command(hide = true)]
     Backend,
     #[command(hide = true)]
@@ -232,6 +255,8 @@ fn run() -> anyhow::Result<()> {
         Some(Part::Flame(options)) => runtime()?.block_on(until_stopped(flame(options))),
         Some(Part::Broadcast(options)) => runtime()?.block_on(until_stopped(broadcast_to_all(options))),
         Some(Part::BroadcastServer(options)) => broadcast::servers::serve(&options),
+        Some(Part::Compression(options)) => runtime()?.block_on(until_stopped(compression(options))),
+        Some(Part::CompressionServer(options)) => compression::serve(&options),
         None => runtime()?.block_on(until_stopped(compare(options))),
     }
 }
@@ -388,6 +413,24 @@ async fn broadcast_to_all(options: BroadcastOptions) -> anyhow::Result<()> {
     let tell = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
     let results = broadcast::run(&plan, tell).await?;
     place.write(&broadcast::text(&plan, &results), &broadcast::json(&plan, &results))
+}
+
+async fn compression(options: CompressionOptions) -> anyhow::Result<()> {
+    let place = &options.place;
+    place.check()?;
+    let [_, modules] = broadcast::installed();
+    let plan = compression::Plan {
+        gateway: place.installed(&["wssgate".to_owned()]).await?.remove(0),
+        modules: options.modules.unwrap_or(modules),
+        clients: options.clients.into(),
+        messages: options.messages.into(),
+        rounds: options.rounds.into(),
+        server_core: place.gateway_core,
+        load_core: place.load_core,
+    };
+    let tell = |text: &str| drop(writeln!(std::io::stdout(), "{text}"));
+    let cases = compression::run(&plan, tell).await?;
+    place.write(&compression::text(&plan, &cases), &compression::json(&plan, &cases))
 }
 
 #[cfg(test)]

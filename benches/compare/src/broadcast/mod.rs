@@ -8,8 +8,10 @@ mod bare;
 mod crowd;
 pub(crate) mod servers;
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -54,32 +56,50 @@ pub(crate) struct Server {
 impl Server {
     /// All that there are, in the order of the table.
     pub(crate) fn all(python: &Path, modules: &Path, clients: usize) -> anyhow::Result<Vec<Self>> {
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("broadcast");
         let own = |name, kind: Kind| {
             let kind = kind.to_possible_value().map(|kind| kind.get_name().to_owned());
             let args = vec!["broadcast-server".into(), kind.unwrap_or_default().into()];
-            let program = std::env::current_exe()?.into_os_string();
-            anyhow::Ok(Self { name, program, args, more: vec![clients.to_string().into()] })
-        };
-        let script = |name, program: &Path, file: &str, more| Self {
-            name,
-            program: program.into(),
-            args: vec![scripts.join(file).into()],
-            more,
+            Self::own(name, args, vec![clients.to_string().into()])
         };
         Ok(vec![
             own("sealing and writing", Kind::Bare)?,
             own("wss-service", Kind::Service)?,
             own("tokio-tungstenite", Kind::Tungstenite)?,
             own("axum", Kind::Axum)?,
-            script(
-                "Node ws",
-                Path::new("node"),
-                "node.mjs",
-                vec![modules.canonicalize().unwrap_or_else(|_| modules.into()).into()],
-            ),
-            script("Python websockets", python, "python.py", Vec::new()),
+            Self::node("broadcast/node.mjs", modules),
+            Self::script("Python websockets", python, "broadcast/python.py", Vec::new()),
         ])
+    }
+
+    /// This program with these arguments.
+    pub(crate) fn own(name: &'static str, args: Vec<OsString>, more: Vec<OsString>) -> anyhow::Result<Self> {
+        Ok(Self { name, program: env::current_exe()?.into_os_string(), args, more })
+    }
+
+    /// Node's ws, by a script of ours.
+    pub(crate) fn node(script: &str, modules: &Path) -> Self {
+        let modules = modules.canonicalize().unwrap_or_else(|_| modules.into());
+        Self::script("Node ws", Path::new("node"), script, vec![modules.into()])
+    }
+
+    fn script(name: &'static str, program: &Path, script: &str, more: Vec<OsString>) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        Self { name, program: program.into(), args: vec![script.into()], more }
+    }
+
+    /// The process, and the port that it says it listens on.
+    pub(crate) async fn start(&self, site: &Site, core: usize) -> anyhow::Result<(Child, u16)> {
+        let files: [&Path; 2] = [&site.chain, &site.key];
+        let files = files.map(|file| file.as_os_str().to_owned());
+        let args = self.args.iter().cloned().chain(files).chain(self.more.iter().cloned());
+        let mut child = Child::spawn(&[core], &self.program, args, |command| {
+            command.stdout(Stdio::piped());
+        })?;
+        let stdout = child.process.stdout.take().context("no output")?;
+        let port =
+            BufReader::new(stdout).lines().next_line().await?.context("it ended before it said its port")?;
+        let port = port.trim().parse().with_context(|| format!("no port: {port}"))?;
+        Ok((child, port))
     }
 }
 
@@ -110,16 +130,7 @@ pub(crate) async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Resu
 }
 
 async fn measure(plan: &Plan, server: &Server, site: &Site) -> anyhow::Result<[f64; LENGTHS.len()]> {
-    let files: [&Path; 2] = [&site.chain, &site.key];
-    let files = files.map(|file| file.as_os_str().to_owned());
-    let args = server.args.iter().cloned().chain(files).chain(server.more.iter().cloned());
-    let mut child = Child::spawn(&[plan.server_core], &server.program, args, |command| {
-        command.stdout(std::process::Stdio::piped());
-    })?;
-    let stdout = child.process.stdout.take().context("no output")?;
-    let port =
-        BufReader::new(stdout).lines().next_line().await?.context("it ended before it said its port")?;
-    let port = port.trim().parse().with_context(|| format!("no port: {port}"))?;
+    let (child, port) = server.start(site, plan.server_core).await?;
     let mut crowd = Crowd::connect(&site.chain, port, plan.clients).await?;
     let processes = tree(child.pid)?;
     let mut measured = [0.0; LENGTHS.len()];

@@ -34,7 +34,7 @@ use crate::setup::HOST;
 pub(super) type Stream = TlsStream<BufReader<TcpStream>>;
 
 /// How long connecting, or the end of what is in flight, may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The answer to the key, which is always the same.
@@ -104,9 +104,18 @@ impl Client {
 
     /// TCP, TLS and the upgrade.
     pub(crate) async fn upgrade(&self, index: usize) -> anyhow::Result<Connection> {
+        Ok(self.upgrade_with(index, "").await?.0)
+    }
+
+    /// The same with more fields in the request, each with its end of line; and the head of the answer.
+    pub(crate) async fn upgrade_with(
+        &self,
+        index: usize,
+        fields: &str,
+    ) -> anyhow::Result<(Connection, String)> {
         let mut connection = Connection::new(self.connect(index).await?, self.buffer);
-        connection.upgrade().await.context("upgrade")?;
-        Ok(connection)
+        let answer = connection.upgrade(fields).await.context("upgrade")?;
+        Ok((connection, answer))
     }
 }
 
@@ -207,10 +216,10 @@ impl Connection {
         Ok((&inbox[..read], outbox))
     }
 
-    async fn upgrade(&mut self) -> anyhow::Result<()> {
+    async fn upgrade(&mut self, fields: &str) -> anyhow::Result<String> {
         let request = format!(
             "GET /wss HTTP/1.1\r\nHost: {HOST}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n{fields}\r\n"
         );
         self.outbox.extend_from_slice(request.as_bytes());
         let mut answer = Vec::new();
@@ -221,8 +230,8 @@ impl Connection {
             }
             answer.extend_from_slice(input);
         }
-        let answer = String::from_utf8_lossy(&answer);
+        let answer = String::from_utf8(answer)?;
         ensure!(answer.starts_with("HTTP/1.1 101 ") && answer.contains(ACCEPT), "no upgrade: {answer}");
-        Ok(())
+        Ok(answer)
     }
 }
