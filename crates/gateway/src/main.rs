@@ -66,12 +66,17 @@ fn run() -> anyhow::Result<ExitCode> {
             // A tap runs until it is ended so.
             let ended =
                 if matches!(command, CliCommand::Tap { .. }) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            let is_import = matches!(command, CliCommand::Import { .. });
             let code = runtime.block_on(async {
                 tokio::select! {
                     code = run_command(command, config) => Some(code),
                     _ = signals.ending() => None, // what is being written is finished
                 }
             });
+            if is_import {
+                runtime.shutdown_background(); // files that take long to translate must not delay the end
+                return code.unwrap_or(Ok(ended));
+            }
             let Some(code) = code else { return Ok(ended) };
             runtime.shutdown_background(); // a look-up that hangs must not delay the end
             return code;
@@ -209,13 +214,10 @@ async fn try_acme(config: Option<PathBuf>, names: &[String]) -> anyhow::Result<E
 async fn import_from(server: Origin, import_args: ImportArgs) -> anyhow::Result<ExitCode> {
     let ImportArgs { file, prefix, write } = import_args;
     let file = file.unwrap_or_else(|| server.usual_file().to_owned());
-    let made = tokio::task::spawn_blocking(move || {
-        let made = import(server, &file, prefix.as_deref())?;
-        write.map(|file| made.write(&file)).transpose().map(|written| (made, written.is_some()))
-    });
-    let (made, is_written) = made.await??;
-    if !is_written {
-        std::io::stdout().write_all(made.toml.as_bytes()).context("stdout")?;
+    let made = tokio::task::spawn_blocking(move || import(server, &file, prefix.as_deref())).await??;
+    match write {
+        Some(file) => made.write(&file)?, // here, so that a signal doesn't leave half of it
+        None => std::io::stdout().write_all(made.toml.as_bytes()).context("stdout")?,
     }
     std::io::stderr().write_all(made.report().as_bytes()).context("stderr")?;
     Ok(if made.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -9,6 +9,9 @@ const BUILT_IN: [&str; 8] = ["core", "http", "log_config", "logio", "so", "unixd
 /// The version that `<IfVersion>` is asked about: the newest of 2.4.
 const VERSION: [u32; 3] = [2, 4, 999];
 
+/// The longest line that has values of variables in it: a value may have others in it, and so double with each line.
+const EXPANDED_LEN_MAX: usize = 64 << 10;
+
 /// Whether a section's lines are read, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -43,13 +46,21 @@ impl Conditions {
     }
 
     /// Puts in what is defined, and gives the names that are not: those stay as they are, as in Apache.
-    pub(super) fn expanded(&self, line: &str) -> (String, Vec<String>) {
+    ///
+    /// # Errors
+    /// A sentence: the line would be longer than [`EXPANDED_LEN_MAX`].
+    pub(super) fn expanded(&self, line: &str) -> Result<(String, Vec<String>), String> {
+        let too_long =
+            || format!("more than {} KiB with the values of its variables", EXPANDED_LEN_MAX >> 10);
         let (mut out, mut unknown) = (String::new(), Vec::new());
         let mut rest = line;
         while let Some((before, behind)) = rest.split_once("${") {
             out.push_str(before);
             match behind.split_once('}').map(|(name, rest)| (name, self.defined.get(name), rest)) {
                 Some((_, Some(value), behind)) => {
+                    if out.len() + value.len() + behind.len() > EXPANDED_LEN_MAX {
+                        return Err(too_long());
+                    }
                     out.push_str(value);
                     rest = behind;
                 }
@@ -62,7 +73,7 @@ impl Conditions {
                 }
             }
         }
-        (out + rest, unknown)
+        Ok((out + rest, unknown))
     }
 
     /// The list of modules is a whole one. A file of a site may load one that it needs.
@@ -174,7 +185,7 @@ mod tests {
         assert_eq!(conditions.verdict(&directive("location /")), None);
         assert_eq!(
             conditions.expanded("a${TLS}b${NO}c${m:k}d${"),
-            ("aonb${NO}c${m:k}d${".to_owned(), vec!["NO".to_owned()])
+            Ok(("aonb${NO}c${m:k}d${".to_owned(), vec!["NO".to_owned()]))
         );
     }
 }

@@ -4,6 +4,7 @@
 //! have no case. `${NAME}` is what `Define` has said, in whatever line it stands. What stands in an `<IfModule>` or its like
 //! that holds stands behind it here; what stands in one that doesn't stays in it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::import::tree::{At, DEPTH_MAX, Directive, SyntaxError};
 
 /// So many files may include each other in a row.
 const FILES_DEEP_MAX: usize = 16;
+/// All lines with variables have at most so many bytes, once the values are put in.
+const EXPANDED_BYTES_MAX: usize = 64 << 20;
 /// The longest line that Apache takes.
 const LINE_LEN_MAX: usize = 16 << 20;
 
@@ -41,6 +44,8 @@ pub(super) fn parse(sources: &mut dyn Sources, file: &Path, root: &Path) -> Resu
         root: root.to_owned(),
         open: Vec::new(),
         conditions: Conditions::default(),
+        expanded_left: EXPANDED_BYTES_MAX,
+        undefined: HashSet::new(),
         parsed: Parsed::default(),
     };
     let at = At { file: file.display().to_string().into(), line: 1 };
@@ -59,6 +64,10 @@ struct Parser<'a> {
     /// The files that are being read, each included by the one in front of it.
     open: Vec<PathBuf>,
     conditions: Conditions,
+    /// So many bytes of lines with variables may come.
+    expanded_left: usize,
+    /// The names of `parsed.undefined`.
+    undefined: HashSet<String>,
     parsed: Parsed,
 }
 
@@ -111,7 +120,8 @@ impl Parser<'_> {
         let mut directives = Vec::new();
         for (number, line) in (Lines { rest: bytes, line: 0 }) {
             let line = line.map_err(|what| wrong(number, what.to_owned()))?;
-            let line = self.expanded(line.trim(), &at(number), is_read);
+            let line =
+                self.expanded(line.trim(), &at(number), is_read).map_err(|what| wrong(number, what))?;
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -187,17 +197,23 @@ impl Parser<'_> {
     }
 
     /// Puts in what is defined.
-    fn expanded(&mut self, line: &str, at: &At, is_read: bool) -> String {
+    fn expanded(&mut self, line: &str, at: &At, is_read: bool) -> Result<String, String> {
         if line.starts_with('#') {
-            return String::new();
+            return Ok(String::new());
         }
-        let (line, unknown) = self.conditions.expanded(line);
+        if !line.contains("${") {
+            return Ok(line.to_owned());
+        }
+        let (line, unknown) = self.conditions.expanded(line)?;
+        self.expanded_left = self.expanded_left.checked_sub(line.len()).ok_or_else(|| {
+            format!("all lines with variables have more than {} MiB up to here", EXPANDED_BYTES_MAX >> 20)
+        })?;
         for name in unknown.into_iter().filter(|_| is_read) {
-            if !self.parsed.undefined.iter().any(|(_, other)| *other == name) {
+            if self.undefined.insert(name.clone()) {
                 self.parsed.undefined.push((at.clone(), name));
             }
         }
-        line
+        Ok(line)
     }
 
     /// What an `Include` brings.
@@ -406,6 +422,21 @@ mod tests {
             let error = parse_one(text).unwrap_err();
             assert!(error.contains(says), "{error} lacks {says}");
         }
+    }
+
+    #[test]
+    fn variables_do_not_grow_without_a_bound() {
+        let mut text = "Define X0 xxxxxxxxxx\n".to_owned();
+        for n in 1..40 {
+            text += &format!("Define X{n} ${{X{}}}${{X{}}}\n", n - 1, n - 1);
+        }
+        let error = parse_one(&text).unwrap_err();
+        assert!(error.contains("apache2.conf:14: more than 64 KiB"), "{error}");
+        let many = format!("Define A {}\n{}", "x".repeat(60_000), "a ${A}\n".repeat(1_200));
+        let error = parse_one(&many).unwrap_err();
+        assert!(error.contains("all lines with variables have more than 64 MiB"), "{error}");
+        // What has no variable may be longer.
+        assert!(parse_one(&format!("a {}", "x".repeat(100_000))).is_ok());
     }
 
     proptest! {

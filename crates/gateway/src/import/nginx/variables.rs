@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+/// The longest text that values of variables are put in: longer than any word of nginx.
+const TEXT_LEN_MAX: usize = 16 << 10;
+
 /// What is known of variables at some place.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
@@ -56,6 +59,8 @@ pub(super) fn template(text: &str, facts: &Facts, used: Use) -> Result<String, U
             continue;
         };
         match facts.constants.get(name) {
+            // A value may have others in it, and so double with each line.
+            Some(value) if out.len() + value.len() > TEXT_LEN_MAX => return Err(Unknown(name.to_owned())),
             Some(value) => out.push_str(value),
             None => out.push_str(placeholder(name, used).ok_or_else(|| Unknown(name.to_owned()))?),
         }
@@ -140,6 +145,16 @@ mod tests {
             let found = template(text, &facts, used).map_err(|Unknown(name)| name);
             assert_eq!(found.as_deref().map_err(String::as_str), expect, "{text}");
         }
+    }
+
+    #[test]
+    fn values_do_not_grow_without_a_bound() {
+        let mut facts = Facts { constants: HashMap::from([("a".into(), "x".repeat(1000))]) };
+        for _ in 0..4 {
+            let doubled = template("$a$a", &facts, Use::Constant).unwrap();
+            facts.constants.insert("a".to_owned(), doubled);
+        }
+        assert_eq!(template("$a$a", &facts, Use::Constant), Err(Unknown("a".to_owned())));
     }
 
     proptest! {
