@@ -70,6 +70,11 @@ fn escaped_in_class(c: char) -> String {
     if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }
 }
 
+/// There is something in it that PCRE takes, and ours don't.
+pub(super) fn is_of_pcre(pattern: &str) -> bool {
+    wider(pattern) != pattern
+}
+
 /// A pattern that takes all that this one takes, and perhaps more: what ours don't have is left out.
 pub(super) fn wider(pattern: &str) -> String {
     let mut out = String::new();

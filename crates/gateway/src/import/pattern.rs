@@ -21,7 +21,10 @@ pub(super) fn whole(pattern: &str, is_insensitive: bool) -> Result<String, Strin
     };
     let flag = if is_insensitive { "(?i)" } else { "" };
     let text = format!("{flag}{joined}");
-    PathRegex::parse(&text).map_err(|what| format!("{what} (the pattern is {pattern:?})"))?;
+    PathRegex::parse(&text).map_err(|what| match lookahead::is_of_pcre(pattern) {
+        true => format!("patterns here can't look around, nor name an earlier group ({pattern:?})"),
+        false => format!("{what} (the pattern is {pattern:?})"),
+    })?;
     Ok(text)
 }
 

@@ -1,9 +1,9 @@
 //! Some paths, and what is done there. Pure.
 
 use super::address::Server;
-use crate::import::pattern;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
+use crate::import::{lookahead, pattern};
 
 /// Which paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,12 @@ impl Taken {
         }
         let front = if is_insensitive { String::new() } else { pattern::front(theirs) };
         Ok(Self::Pattern { ours: pattern::whole(theirs, is_insensitive)?, front })
+    }
+
+    /// The paths of a pattern, and perhaps more: what ours don't have is left out of it.
+    pub(super) fn wider(theirs: &str, is_insensitive: bool) -> Self {
+        Self::pattern(&lookahead::wider(theirs), is_insensitive)
+            .unwrap_or_else(|_| Self::Path("/".to_owned()))
     }
 
     /// All of its paths are this one, or below it.
@@ -171,5 +177,10 @@ mod tests {
             assert_eq!((one.is_below(other), one.meets(&path(other))), (is_below, meets), "{one:?} {other}");
         }
         assert_eq!(pattern("^/x$"), Taken::Exact("/x".into()));
+        assert_eq!(
+            Taken::wider("^/a/(?!b).*x$", false),
+            Taken::Pattern { ours: "/a/.*x".into(), front: "/a/".into() }
+        );
+        assert_eq!(Taken::wider("^/(?(1)a|b)", false), path("/"));
     }
 }

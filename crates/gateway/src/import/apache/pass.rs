@@ -6,26 +6,15 @@ use super::item::{Item, Taken, What};
 use super::redirect::missing;
 use crate::import::book::Outcome;
 use crate::import::pattern;
-use crate::import::sheet::Section;
 use crate::import::tree::Directive;
 
-/// The paths of a pattern; if they have no counterpart, that is said.
-pub(super) fn pattern_of(
-    context: &mut Context<'_>,
-    directive: &Directive,
-    theirs: &str,
-    notes: &mut Section,
-) -> Option<Taken> {
+/// The paths of a pattern. If they have no counterpart: all that it may have, and what is to be said of it.
+pub(super) fn pattern_of(theirs: &str) -> Result<Taken, (Taken, String)> {
     if pattern::matches_all(theirs).is_some() {
-        return Some(Taken::Path("/".to_owned()));
+        return Ok(Taken::Path("/".to_owned()));
     }
-    match Taken::pattern(theirs, false) {
-        Ok(taken) => Some(taken),
-        Err(what) => {
-            context.book.misses(notes, directive, &format!("{what}; its requests go to another route"));
-            None
-        }
-    }
+    let wider = |what| (Taken::wider(theirs, false), format!("{what}; the pattern here takes more paths"));
+    Taken::pattern(theirs, false).map_err(wider)
 }
 
 /// A server for some paths; what has no counterpart gets 501.

@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::item::{Item, Taken, What, answer, bare, is_below};
 use super::pass::{pattern_of, proxy};
-use super::redirect::{good, missing, redirect};
+use super::redirect::{good, is_refusal, missing, redirect};
 use super::vhost::Vhost;
 use super::{files, rewrite, upgrades};
 use crate::import::book::Outcome;
@@ -34,7 +34,18 @@ pub(super) fn items<'a>(
         let taken = match directive.name.as_str() {
             "proxypass" => good(context, directive, path, notes).map(Taken::Path),
             "proxypassmatch" if files::is_script(url) => continue,
-            "proxypassmatch" => pattern_of(context, directive, path, notes),
+            "proxypassmatch" => match pattern_of(path) {
+                Ok(taken) => Some(taken),
+                Err((_, what)) if url == "!" => {
+                    context.book.misses(notes, directive, &format!("{what}; its requests go to a server"));
+                    None
+                }
+                // Its requests are not for files.
+                Err((taken, what)) => {
+                    proxied.push(Item::new(taken, What::Answer(missing(context, directive, &what))));
+                    None
+                }
+            },
             _ => continue,
         };
         let Some(taken) = taken else { continue };
@@ -108,6 +119,13 @@ fn of_section<'a>(
         return;
     }
     let Some(taken) = paths_of(section) else {
+        // What it does with them is lost; others don't get them in its place.
+        if section.inside().iter().any(is_refusal) || has_handler {
+            let what = "its paths have no counterpart: the pattern here takes more, and they get 403 until you have written them";
+            context.book.misses(notes, section, what);
+            context.book.mark_all(section.inside(), Outcome::Commented);
+            return redirects.push(Item::new(wider(section), What::Answer(answer(403))));
+        }
         context.book.misses(
             notes,
             section,
@@ -166,6 +184,15 @@ fn all_or_pattern(theirs: &str) -> Option<Taken> {
     Taken::pattern(theirs, false).ok()
 }
 
+/// The paths of a `<Location>`, and perhaps more.
+fn wider(section: &Directive) -> Taken {
+    match section.args.as_slice() {
+        [theirs] if section.name == "locationmatch" => Taken::wider(theirs, false),
+        [sign, theirs] if sign == "~" => Taken::wider(theirs, false),
+        _ => Taken::Path("/".to_owned()),
+    }
+}
+
 /// What comes behind the servers.
 fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -> Vec<Item<'a>> {
     let mut items: Vec<Item<'a>> = Vec::new();
@@ -197,11 +224,12 @@ fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -
                 items.push(Item::new(Taken::Path(path), What::Answer(answer)));
             }
             "aliasmatch" | "scriptaliasmatch" => {
-                let answer = missing(context, directive, "directories have no parts of a pattern");
-                match pattern_of(context, directive, directive.arg(0), notes) {
-                    Some(taken) => items.push(Item::new(taken, What::Answer(answer))),
-                    None => continue,
-                }
+                let what = "directories have no parts of a pattern";
+                let (taken, what) = match pattern_of(directive.arg(0)) {
+                    Ok(taken) => (taken, what.to_owned()),
+                    Err((taken, wider)) => (taken, format!("{what}, and {wider}")),
+                };
+                items.push(Item::new(taken, What::Answer(missing(context, directive, &what))));
             }
             _ => {}
         }

@@ -22,6 +22,7 @@ pub(super) fn redirect(
         status = code;
         args.remove(0);
     }
+    let is_refusal = is_refusal(directive);
     let is_pattern = directive.name == "redirectmatch";
     // In a section the path may be left out; then nothing is put behind the target.
     let is_whole = around.is_some() && (args.len() == 1 && !args[0].starts_with('/') || args.is_empty());
@@ -33,11 +34,21 @@ pub(super) fn redirect(
         (_, true, true) => Taken::Path("/".to_owned()),
         (_, true, false) => match Taken::pattern(path, false) {
             Ok(taken) => taken,
+            Err(what) if is_refusal => {
+                let what = format!(
+                    "{what}; it keeps requests out, so the pattern here takes more paths than in Apache"
+                );
+                context.book.remark(directive, &what);
+                notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
+                Taken::wider(path, false)
+            }
             Err(what) => {
+                let what = format!("{what}; its requests go to another route until you have written one");
                 context.book.misses(notes, directive, &what);
                 return None;
             }
         },
+        (_, false, _) if is_refusal => Taken::Path(around_path(context, directive, path, notes)),
         (_, false, _) => Taken::Path(good(context, directive, path, notes)?),
     };
     let mut section = Section::default();
@@ -97,6 +108,28 @@ pub(super) fn good(
             None
         }
     }
+}
+
+/// A path that our routes can have: this one, or the next one around it, which is said.
+fn around_path(context: &mut Context<'_>, directive: &Directive, path: &str, notes: &mut Section) -> String {
+    let Err(what) = RoutePath::parse(path) else { return path.to_owned() };
+    let what = format!("{what}; it keeps requests out, so the path here takes more than in Apache");
+    context.book.remark(directive, &what);
+    notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
+    let mut around = path;
+    while let Some((front, _)) = around.rsplit_once('/') {
+        if RoutePath::parse(front).is_ok() {
+            return front.to_owned();
+        }
+        around = front;
+    }
+    "/".to_owned()
+}
+
+/// It answers with an error.
+pub(super) fn is_refusal(directive: &Directive) -> bool {
+    directive.name.starts_with("redirect")
+        && word_status(directive.arg(0)).is_some_and(|status| (400..600).contains(&status))
 }
 
 fn word_status(word: &str) -> Option<u32> {

@@ -141,8 +141,24 @@ impl<'a> Rule<'a> {
         })
     }
 
+    /// It is for the paths that its pattern doesn't match.
+    fn is_negated(&self) -> bool {
+        self.directive.arg(0).starts_with('!')
+    }
+
+    /// Its paths, and perhaps more.
+    fn wider(&self) -> Taken {
+        if self.is_negated() || pattern::matches_all(&self.theirs).is_some() {
+            return Taken::Path("/".to_owned());
+        }
+        Taken::wider(&self.theirs, self.has(&["nc", "nocase"]))
+    }
+
     /// Its paths; `None`: they have no counterpart.
     fn taken(&self) -> Option<Taken> {
+        if self.is_negated() {
+            return None;
+        }
         let of_pattern = match pattern::matches_all(&self.theirs) {
             Some(_) => Taken::Path("/".to_owned()),
             None => Taken::pattern(&self.theirs, self.has(&["nc", "nocase"])).ok()?,
@@ -208,13 +224,13 @@ pub(super) fn block<'a>(
 fn missing<'a>(context: &mut Context<'a>, rule: &Rule<'a>, notes: &mut Section, rules: &mut Rules<'a>) {
     let shown: Vec<String> = rule.conditions.iter().map(|condition| condition.shown()).collect();
     let if_any = if shown.is_empty() { String::new() } else { format!(" (if {})", shown.join("; ")) };
-    if rule.status() == Some(403) {
-        let taken = rule.taken().unwrap_or_else(|| Taken::Path("/".to_owned()));
+    if let Some(status @ 400..500) = rule.status() {
+        let taken = rule.taken().unwrap_or_else(|| rule.wider());
         let what = format!(
             "this rule{if_any} keeps requests out, and has no counterpart: nobody gets its paths until you have written one"
         );
         context.book.misses(notes, rule.directive, &what);
-        return rules.items.push(Item::early(taken, answer(403)));
+        return rules.items.push(Item::early(taken, answer(status)));
     }
     let what = format!(
         "this rule{if_any} has no counterpart: write a route with path_regex, and with rewrite, redirect or when"

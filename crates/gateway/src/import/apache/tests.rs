@@ -240,6 +240,31 @@ fn patterns_that_keep_requests_out_come_first() {
 }
 
 #[test]
+fn refusals_that_can_not_be_read_close_more_paths() {
+    for (line, expect) in [
+        ("RedirectMatch 404 ^/(?!sub/).*\\.sql$", "path_regex = '/.*\\.sql'\nrespond = 404"),
+        ("RedirectMatch gone ^/(?(1)a|b)", "path = \"/\"\nrespond = 410"),
+        ("Redirect 403 \"/a/b c\"", "path = \"/a\"\nrespond = 403"),
+        ("Redirect 403 \"/a b\"", "path = \"/\"\nrespond = 403"),
+        ("<LocationMatch ^/(?!a)x>\nRedirect 404\n</LocationMatch>", "path_regex = \"/x.*\"\nrespond = 403"),
+        (
+            "<LocationMatch ^/(?!a)x>\nSetHandler server-status\n</LocationMatch>",
+            "path_regex = \"/x.*\"\nrespond = 403",
+        ),
+        ("RewriteEngine on\nRewriteRule ^/(?!a)x - [G]", "path_regex = \"/x.*\"\nrespond = 410"),
+        ("RewriteEngine on\nRewriteRule !^/a - [F]", "path = \"/\"\nrespond = 403"),
+        ("ProxyPassMatch ^/(?!a)x http://h:1", "path_regex = \"/x.*\"\nrespond = 501"),
+        ("ScriptAliasMatch ^/(?!a)x /w/$1", "path_regex = \"/x.*\"\nrespond = 501"),
+    ] {
+        let (_, remarks) = vhost(&format!("{line}\nDocumentRoot /w"), &[expect]);
+        assert_eq!(remarks.len(), 1, "{line}: {remarks:?}");
+        assert!(!remarks[0].contains("no regular expression") || line.contains("?(1)"), "{remarks:?}");
+    }
+    let (_, remarks) = vhost("RedirectMatch ^/(?!a)x /y\nDocumentRoot /w", &[]);
+    remarked(&remarks, &["its requests go to another route"]);
+}
+
+#[test]
 fn names_with_wildcards_close_what_they_may_hold_for() {
     let (toml, _) = vhost(
         "DocumentRoot /w\n<Directory /home/*/public_html>\nRequire ip 10\n</Directory>\n<Location /a*>\nRequire all denied\n</Location>",
