@@ -291,7 +291,7 @@ async fn a_session_moves_with_what_its_messages_refer_to() {
     gateway.take_over();
     gateway.wait(MOVED);
     assert!(client.echoes(TICK).await < 20, "both directions refer to what the old process has seen");
-    // A session in the middle of a compressed message stays where it is until that has come.
+    // A session in the middle of a compressed message stays where it is, and moves if that comes within five seconds.
     midst.socket.send(0x80, &wire[3..]).await;
     assert_eq!(midst.receive_behind(out).await.0, TICK);
     assert!(midst.echoes(TICK).await < 20);
