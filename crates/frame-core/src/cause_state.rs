@@ -92,6 +92,7 @@ pub(crate) fn write_violation(out: &mut StateWriter, violation: Violation) {
         Violation::NotBinary => (15, 0, 0),
         Violation::Deflate => (16, 0, 0),
         Violation::DeflateGrowth { max } => (17, max, 0),
+        Violation::DeflateWaste { max } => (18, max, 0),
     };
     out.u8(number);
     out.u64(first);
@@ -120,6 +121,7 @@ pub(crate) fn read_violation(fields: &mut StateReader<'_>) -> Result<Violation, 
         15 => Violation::NotBinary,
         16 => Violation::Deflate,
         17 => Violation::DeflateGrowth { max: first },
+        18 => Violation::DeflateWaste { max: first },
         _ => return Err(INVALID),
     })
 }

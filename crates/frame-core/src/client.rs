@@ -25,6 +25,13 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     fn is_still(&self) -> bool {
         true
     }
+
+    /// Whether it holds memory for a message that its client has not finished, or that was not taken from it. `None`: it
+    /// never does.
+    #[inline]
+    fn holds_message(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl<S: ClientStream + ?Sized> ClientStream for Box<S> {
@@ -43,6 +50,10 @@ impl<S: ClientStream + ?Sized> ClientStream for Box<S> {
     fn is_still(&self) -> bool {
         (**self).is_still()
     }
+
+    fn holds_message(&self) -> Option<bool> {
+        (**self).holds_message()
+    }
 }
 
 impl<S: ClientStream + ?Sized> ClientStream for &mut S {
@@ -60,5 +71,9 @@ impl<S: ClientStream + ?Sized> ClientStream for &mut S {
 
     fn is_still(&self) -> bool {
         (**self).is_still()
+    }
+
+    fn holds_message(&self) -> Option<bool> {
+        (**self).holds_message()
     }
 }

@@ -395,6 +395,10 @@ impl<C: ClientStream> ClientStream for Metered<C> {
     fn is_still(&self) -> bool {
         self.client.is_still()
     }
+
+    fn holds_message(&self) -> Option<bool> {
+        self.client.holds_message()
+    }
 }
 
 #[cfg(test)]

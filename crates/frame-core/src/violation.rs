@@ -79,6 +79,12 @@ pub enum Violation {
         /// The factor that is allowed.
         max: u64,
     },
+    /// A compressed message that becomes far shorter than it was.
+    #[error("compressed message is more than {max} times as long as what it becomes")]
+    DeflateWaste {
+        /// The factor that is allowed.
+        max: u64,
+    },
 }
 
 impl Violation {
@@ -89,6 +95,7 @@ impl Violation {
             Self::MessageTooBig { .. } | Self::DeflateGrowth { .. } => 1009,
             Self::CloseReason | Self::Utf8 | Self::Deflate => 1007,
             Self::NotBinary => 1003,
+            Self::DeflateWaste { .. } => 1008,
             Self::Unmasked
             | Self::Masked
             | Self::ReservedBits { .. }

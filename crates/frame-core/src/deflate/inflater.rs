@@ -15,11 +15,16 @@ use crate::violation::Violation;
 /// zlib says whether the message ended where a block ends.
 const END: [u8; 9] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// Blocks of a message that say they are the last one (RFC 7692 §7.2.3.4 has one of them). zlib is reset behind each.
-const LAST_BLOCKS_MAX: u8 = 64;
+const LAST_BLOCKS_MAX: u8 = 8;
 /// A longer message may not grow by more than [`GROWTH_MAX`].
 const GROWTH_FREE_LEN: u64 = 1024 * 1024;
 /// Inflated bytes for each byte that has come. deflate can do 1,032; text and records stay far below this.
 const GROWTH_MAX: u64 = 256;
+/// Of a message, bytes that may come and become nothing; and of one that goes on, which may become more.
+const WASTE_FREE_LEN: u64 = 1024;
+const WASTE_OPEN_LEN: u64 = 64 * 1024;
+/// Bytes that may come for each inflated one. A sender that flushes behind each byte needs about seven.
+const WASTE_MAX: u64 = 16;
 
 /// Inflates the messages of one session, in the order in which they come.
 ///
@@ -70,7 +75,7 @@ impl Inflater {
     /// and the next call goes on.
     ///
     /// # Errors
-    /// [`Violation::Deflate`] and [`Violation::DeflateGrowth`]. It can't be used any more then.
+    /// [`Violation::Deflate`], [`Violation::DeflateGrowth`] and [`Violation::DeflateWaste`]. It can't be used any more then.
     pub fn inflate(
         &mut self,
         input: &mut &[u8],
@@ -114,6 +119,10 @@ impl Inflater {
     fn step(&mut self, input: &mut &[u8], fin: bool, out: &mut [u8]) -> Result<Step, Violation> {
         let message = self.message.get_or_insert_with(|| Box::new(Message::begin(self.history.bytes())));
         let is_end = input.is_empty() && fin;
+        if is_end && message.is_fresh() {
+            message.check_waste(WASTE_FREE_LEN)?;
+            return Ok(Step::Ended(0)); // the last block was the end, and a frame of its own says so
+        }
         let mut source = if is_end { &END[message.end_at..] } else { *input };
         if source.is_empty() && !is_end {
             return Ok(Step::Starved);
@@ -134,10 +143,12 @@ impl Inflater {
                 return Err(Violation::Deflate); // the end of the message became a part of its last block
             }
             let is_over = is_end || (input.is_empty() && fin);
+            message.check_waste(if is_over { WASTE_FREE_LEN } else { WASTE_OPEN_LEN })?;
             return Ok(if is_over { Step::Ended(len) } else { Step::LastBlock(len) });
         } else if len < out.len() && (taken == 0 || (is_end && source.is_empty())) {
             return Err(Violation::Deflate); // there is room, and it needs more than there is
         }
+        message.check_waste(WASTE_OPEN_LEN)?;
         Ok(Step::Inflated(len))
     }
 
@@ -220,6 +231,16 @@ impl Message {
         self.len += len as u64;
         let is_bounded = self.len <= GROWTH_FREE_LEN || self.len / GROWTH_MAX <= self.wire_len;
         if is_bounded { Ok(()) } else { Err(Violation::DeflateGrowth { max: GROWTH_MAX }) }
+    }
+
+    fn check_waste(&self, free_len: u64) -> Result<(), Violation> {
+        let is_useful = self.wire_len <= free_len + self.len.saturating_mul(WASTE_MAX);
+        if is_useful { Ok(()) } else { Err(Violation::DeflateWaste { max: WASTE_MAX }) }
+    }
+
+    /// A last block was its end so far.
+    fn is_fresh(&self) -> bool {
+        self.last_blocks > 0 && self.inflate.as_ref().is_some_and(|inflate| inflate.total_in() == 0)
     }
 
     fn give_back(&mut self) {

@@ -94,6 +94,7 @@ fn the_examples_of_the_rfc() {
     check(&[&[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00, 0x00]]);
     check(&[&[0xF2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xFF, 0xFF, 0xCA, 0xC9, 0xC9, 0x07, 0x00]]);
     check(&[&[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00]]); // a last block, and nothing behind it
+    check(&[&[0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00], &[]]); // nor in a frame of its own
     let mut alone = Inflater::new(ALONE);
     assert_eq!(inflated(&mut alone, &[&hello], 99).unwrap(), b"Hello");
     assert_eq!(inflated(&mut alone, &[&[0xF2, 0x00, 0x11, 0x00, 0x00]], 99), Err(Violation::Deflate));
@@ -102,11 +103,28 @@ fn the_examples_of_the_rfc() {
 }
 
 #[test]
+fn a_message_is_not_far_longer_than_what_it_becomes() {
+    let empty = [0x00, 0x00, 0x00, 0xFF, 0xFF];
+    let waste = Err(Violation::DeflateWaste { max: 16 });
+    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&empty.repeat(200), &[0x00]], 999).unwrap(), b"");
+    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&empty.repeat(250), &[0x00]], 999), waste);
+    assert_eq!(
+        inflated(&mut Inflater::new(KEPT), &[&empty.repeat(14_000), &[]], 999),
+        waste,
+        "before its end"
+    );
+    // Each byte in a stored block of its own, with an empty one behind it, as who flushes behind each sends it.
+    let byte = [&[0x00, 0x01, 0x00, 0xFE, 0xFF, b'x'][..], &empty].concat();
+    let flushed = [&byte.repeat(5000)[..], &[0x00]].concat();
+    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&flushed], 999).unwrap(), b"x".repeat(5000));
+}
+
+#[test]
 fn a_message_begins_again_behind_each_last_block_but_not_for_ever() {
     let last_block = [0xF3, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
     let times = |n| last_block.repeat(n);
-    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&times(64)], 7).unwrap(), b"Hello".repeat(64));
-    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&times(66)], 999), Err(Violation::Deflate));
+    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&times(8)], 7).unwrap(), b"Hello".repeat(8));
+    assert_eq!(inflated(&mut Inflater::new(KEPT), &[&times(10)], 999), Err(Violation::Deflate));
 }
 
 /// RFC 7692 §7.2.3.4 and §7.2.3.5: within a message a block may refer to all before it, also over one that said it was the last.

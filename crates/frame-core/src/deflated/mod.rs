@@ -166,6 +166,10 @@ impl<C: ClientStream> ClientStream for Deflated<C> {
     fn is_still(&self) -> bool {
         self.deflating.is_still() && self.client.is_still()
     }
+
+    fn holds_message(&self) -> Option<bool> {
+        Some(self.deflating.reading.memory() > 0)
+    }
 }
 
 #[cfg(test)]

@@ -3,26 +3,33 @@
 //! Frames of messages that are not compressed pass as they are. A compressed message goes on in frames that are made anew,
 //! masked by the client's own key.
 //!
-//! A call does no more than fill the caller's buffer, and looks at [`FILLS_MAX`] buffers of what becomes nothing.
+//! A call does no more than fill the caller's buffer. How much is done before others have their turn is bounded by what it
+//! costs ([`WORK_MAX`]), since a frame may cost much and become nothing. At least one frame goes on for each that comes, so
+//! that what counts frames counts these, too.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use net_io::Buffer;
 use net_io::state::{StateError, StateReader, StateWriter};
+use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::deflate::Inflater;
-use crate::head::{FrameHead, HEAD_MAX, OpCode, Scan, Sender, frame_head, scan_head, unmask};
+use crate::fair_queue::yield_to_driver;
+use crate::head::{FrameHead, OpCode, Scan, Sender, frame_head, scan_head, unmask};
 use crate::sequence::{Limits, Sequence};
 use crate::violation::Violation;
 
 /// The longest payload that goes on at once.
 pub(super) const PART_LEN: usize = 16 * 1024;
-/// So often more is read in one call: a message can be made of blocks that have nothing in them.
-pub(super) const FILLS_MAX: usize = 4;
+/// Bytes that are read at once: what the caller has no room for is kept.
+pub(super) const FILL_LEN: usize = 16 * 1024;
+/// What is done before others of this thread have their turn, in bytes that come and go.
+pub(super) const WORK_MAX: usize = 256 * 1024;
+/// A step costs as much as so many bytes: zlib may have to be reset, with a history.
+const STEP_COST: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -32,9 +39,10 @@ pub(super) struct Reading {
     inbox: Option<Buffer>,
     start: usize,
     end: usize,
-    /// The front of a head, while its rest is waited for without a buffer.
-    front: [u8; HEAD_MAX],
-    front_len: usize,
+    /// The same between two calls: the front of a head, or what the caller had no room for.
+    ahead: Box<[u8]>,
+    /// Since others had their turn.
+    work: usize,
     /// Bytes that pass as they are, before the next head.
     passing: u64,
     frame: Option<CompressedFrame>,
@@ -80,8 +88,8 @@ impl Reading {
             inbox: None,
             start: 0,
             end: 0,
-            front: [0; HEAD_MAX],
-            front_len: 0,
+            ahead: Box::default(),
+            work: 0,
             passing: 0,
             frame: None,
             first: None,
@@ -99,7 +107,7 @@ impl Reading {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.out.capacity() + self.inflater.message_memory()
+        self.out.capacity() + self.ahead.len() + self.inflater.message_memory()
     }
 
     pub(super) fn kept_len(&self) -> usize {
@@ -112,8 +120,21 @@ impl Reading {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() || self.frame.as_ref().is_some_and(|frame| frame.is_cut) {
+            self.take_inbox();
+        }
+        let read = self.poll_read_inbox(client, cx, buf);
+        self.put_inbox();
+        read
+    }
+
+    fn poll_read_inbox<C: AsyncRead + Unpin>(
+        &mut self,
+        client: &mut C,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let begin = buf.filled().len();
-        let mut fills = 0;
         loop {
             self.give(buf);
             if buf.remaining() == 0 {
@@ -126,6 +147,14 @@ impl Reading {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
                 }
                 return Poll::Ready(Ok(())); // it is said behind this
+            }
+            if self.work >= WORK_MAX {
+                if is_some_given {
+                    return Poll::Ready(Ok(()));
+                }
+                self.work = 0;
+                yield_to_driver(cx);
+                return Poll::Pending;
             }
             if self.start < self.end || self.frame.as_ref().is_some_and(|frame| frame.is_cut) {
                 if self.pass(buf) {
@@ -143,13 +172,14 @@ impl Reading {
             if is_some_given {
                 return Poll::Ready(Ok(()));
             }
-            if fills == FILLS_MAX {
-                cx.waker().wake_by_ref(); // others of this thread come first
-                return Poll::Pending;
-            }
-            fills += 1;
-            if ready!(self.poll_fill(client, cx))? == 0 {
-                return Poll::Ready(Ok(())); // the end
+            match self.poll_fill(client, cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())), // the end
+                Poll::Ready(Ok(len)) => self.work += len,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => {
+                    self.work = 0;
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -234,46 +264,55 @@ impl Reading {
         frame.left -= taken as u64;
         self.start += taken;
         let ends_message = is_done && is_last;
-        if !part.is_empty() || ends_message {
+        self.work += STEP_COST + part.len();
+        let ends_frame = is_done && frame.left == 0;
+        if !part.is_empty() || ends_frame {
             let opcode = self.first.take().unwrap_or(OpCode::Continuation);
             let (head, head_len) = frame_head(ends_message, opcode, Some(frame.mask), &part);
             unmask(&mut part, frame.mask, 0);
             self.out.extend_from_slice(&head[..head_len]);
             self.out.unsplit(part);
         }
-        if is_done && frame.left == 0 {
+        if ends_frame {
             self.frame = None;
         }
         Ok(())
     }
 
-    /// Reads more. While there is nothing to be read, no buffer is held.
+    /// The buffer, with what was kept.
+    fn take_inbox(&mut self) -> &mut Buffer {
+        self.inbox.get_or_insert_with(|| {
+            let mut inbox = Buffer::take();
+            let ahead = std::mem::take(&mut self.ahead);
+            inbox[..ahead.len()].copy_from_slice(&ahead);
+            (self.start, self.end) = (0, ahead.len());
+            inbox
+        })
+    }
+
+    /// Gives the buffer back; what is left in it is kept. An idle session has none.
+    fn put_inbox(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            self.ahead = inbox[self.start..self.end].into();
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Reads more.
     fn poll_fill<C: AsyncRead + Unpin>(
         &mut self,
         client: &mut C,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let inbox = self.inbox.get_or_insert_with(|| {
-            let mut inbox = Buffer::take();
-            inbox[..self.front_len].copy_from_slice(&self.front[..self.front_len]);
-            (self.start, self.end) = (0, self.front_len);
-            self.front_len = 0;
-            inbox
-        });
+        self.take_inbox();
+        let Some(inbox) = &mut self.inbox else { return Poll::Ready(Ok(0)) };
         inbox.copy_within(self.start..self.end, 0); // less than a head
         (self.start, self.end) = (0, self.end - self.start);
-        let mut free = ReadBuf::new(&mut inbox[self.end..]);
-        let read = Pin::new(client).poll_read(cx, &mut free);
-        let n = free.filled().len();
-        if read.is_pending() {
-            self.front_len = self.end;
-            self.front[..self.end].copy_from_slice(&inbox[..self.end]);
-            (self.start, self.end) = (0, 0);
-            self.inbox = None;
-        }
-        ready!(read)?;
-        self.end += n;
-        Poll::Ready(Ok(n))
+        let mut free = ReadBuf::new(&mut inbox[self.end..FILL_LEN]);
+        ready!(Pin::new(client).poll_read(cx, &mut free))?;
+        let len = free.filled().len();
+        self.end += len;
+        Poll::Ready(Ok(len))
     }
 
     /// Writes what [`Self::read_state`] reads. Only what [`Self::is_still`] can be.
@@ -281,11 +320,11 @@ impl Reading {
         let Self {
             inflater,
             sequence,
-            inbox,
-            start,
-            end,
-            front,
-            front_len,
+            inbox: _, // it is there within a call alone
+            start: _,
+            end: _,
+            ahead,
+            work: _,
             passing,
             frame: _, // what is still is in no compressed message
             first: _,
@@ -296,7 +335,7 @@ impl Reading {
         out.section(|out| {
             inflater.write_state(out);
             sequence.write_state(out);
-            out.bytes(inbox.as_deref().map_or(&front[..*front_len], |inbox| &inbox[*start..*end]));
+            out.bytes(ahead);
             out.u64(*passing);
             out.bytes(made);
             out.bool(*ended == Ended::Passing);
@@ -309,12 +348,10 @@ impl Reading {
         let mut reading = Self::new(Inflater::read_state(&mut fields)?);
         reading.sequence = Sequence::read_state(Sender::Client, &mut fields)?;
         let ahead = fields.bytes()?;
-        if !ahead.is_empty() {
-            let mut inbox = Buffer::take();
-            let room = inbox.get_mut(..ahead.len()).ok_or(StateError::Invalid("what was read ahead"))?;
-            room.copy_from_slice(ahead);
-            (reading.inbox, reading.end) = (Some(inbox), ahead.len());
+        if ahead.len() > BUFFER_LEN {
+            return Err(StateError::Invalid("what was read ahead"));
         }
+        reading.ahead = ahead.into();
         reading.passing = fields.u64()?;
         reading.out = BytesMut::from(fields.bytes()?);
         if fields.bool()? {

@@ -9,7 +9,7 @@ use net_io::state::{StateReader, StateWriter};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
-use super::reading::{FILLS_MAX, PART_LEN};
+use super::reading::{FILL_LEN, PART_LEN, WORK_MAX};
 use super::*;
 use crate::clock::Exact;
 use crate::deflate::{Deflater, Inflater, Window};
@@ -54,6 +54,8 @@ impl Socket {
         }
     }
 }
+
+impl ClientStream for Socket {}
 
 impl AsyncRead for Socket {
     fn poll_read(
@@ -373,14 +375,47 @@ fn a_broken_rule_is_said_behind_what_came_before_it() {
 }
 
 #[test]
-fn blocks_with_nothing_in_them_do_not_hold_up_a_thread() {
-    let empty = [0x00, 0x00, 0x00, 0xFF, 0xFF].repeat(200_000);
-    let mut client = client_of(&[masked(0x41, &empty)]);
-    let there = client.get_ref().sent.len();
-    assert!(read(&mut client, 999).is_pending(), "there is more, and others come first");
-    let taken = there - client.get_ref().sent.len();
-    assert!(taken <= FILLS_MAX * net_io::BUFFER_LEN, "{taken}");
-    assert!(!client.deflating.is_still());
+fn messages_that_become_little_do_not_hold_up_a_thread() {
+    let tiny = masked(0xC1, &compressed(&[b'x'; 70]));
+    let count = 10_000;
+    let mut client = client_of(&[tiny.repeat(count)]);
+    let (mut seen, mut turns, mut at_once) = (0, 0, 0);
+    while seen < count {
+        match read(&mut client, 1 << 20) {
+            Poll::Ready(Ok(some)) => at_once += frames(&some, Sender::Client).len(),
+            Poll::Ready(Err(e)) => panic!("{e}"),
+            Poll::Pending => {
+                assert!(at_once <= WORK_MAX / 4096 + 1, "{at_once}");
+                (seen, turns, at_once) = (seen + at_once, turns + 1, 0);
+            }
+        }
+    }
+    assert!(turns > count * 4096 / WORK_MAX - 2, "{turns}");
+}
+
+/// What counts frames above counts these, too.
+#[test]
+fn a_frame_that_becomes_nothing_goes_on_as_an_empty_one() {
+    let mut client = client_of(&[masked(0x41, b""), masked(0x00, b""), masked(0x80, &compressed(TICK))]);
+    let (begin, go_on, end) = ((0x01, Vec::new()), (0x00, Vec::new()), (0x80, TICK.to_vec()));
+    assert_eq!(frames(&read_all(&mut client, 999), Sender::Client), [begin, go_on, end]);
+}
+
+/// While its reader takes no more, and while the rest of a message is waited for.
+#[test]
+fn little_is_kept_of_what_is_not_taken() {
+    let before = memory::held();
+    let noise: Vec<u8> = (0..100_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    let mut client = client_of(&[masked(0xC2, &compressed(&noise)), masked(0xC2, &compressed(&noise))]);
+    assert_eq!(client.holds_message(), Some(false));
+    for _ in 0..20 {
+        assert!(read(&mut client, 100).is_ready());
+        let held = memory::held() - before;
+        assert!(held <= FILL_LEN + 2 * PART_LEN + 48 * 1024 + HISTORY_MAX, "{held}");
+        assert_eq!(client.holds_message(), Some(true));
+    }
+    read_all(&mut client, 999);
+    assert_eq!((client.holds_message(), memory::held()), (Some(false), before));
 }
 
 #[test]
@@ -396,6 +431,43 @@ fn an_idle_session_holds_no_buffer() {
     assert_eq!(memory::held(), before);
     assert!(client.deflating.is_still());
     assert!(size_of::<Deflating>() <= 512, "{}", size_of::<Deflating>());
+}
+
+/// So that it is among those that are given up when memory is short.
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_its_client_in_the_middle_of_a_compressed_message() {
+    let (mut client, near) = duplex(1 << 16);
+    let (mut backend, mut to_backend) = duplex(1 << 16);
+    let policy = Policy {
+        limits: Limits { message_max: u64::MAX, deflate: false },
+        idle_timeout: None,
+        lifetime: None,
+        ping_interval: None,
+        pong_timeout: std::time::Duration::from_secs(10),
+    };
+    let handle = SessionHandle::new();
+    let session = {
+        let handle = handle.clone();
+        tokio::spawn(async move {
+            let mut near = Deflated::new(near, deflating(SMALL, SMALL));
+            outcome(relay(&mut near, &mut to_backend, policy, &handle, Exact::begin()).await)
+        })
+    };
+    let tick = masked(0xC1, &compressed(TICK));
+    for _ in 0..2 {
+        client.write_all(&tick[..20]).await.unwrap();
+        while handle.stalled_since().is_none() {
+            tokio::task::yield_now().await;
+        }
+        client.write_all(&tick[20..]).await.unwrap();
+        while handle.stalled_since().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    drop(client);
+    let mut seen = Vec::new();
+    backend.read_to_end(&mut seen).await.unwrap();
+    session.await.unwrap();
 }
 
 #[tokio::test]

@@ -239,11 +239,12 @@ impl<T: Clock> Relay<T> {
         }
         if self.shutdown.is_none() {
             let calm = self.poll_open(cx, client, backend, now);
-            if calm && silent {
+            let holds = client.holds_message();
+            if calm && silent && holds.is_none() {
                 return Poll::Pending;
             }
             self.supervisor.tell_answer(handle);
-            let waits = !self.up.is_reading() || !self.down.is_reading();
+            let waits = holds == Some(true) || !self.up.is_reading() || !self.down.is_reading();
             handle.on_stall(waits, std::mem::take(&mut self.peer_took));
         }
         handle.answer_snapshot(|| self.snapshot(now));

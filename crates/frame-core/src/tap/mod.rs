@@ -148,6 +148,10 @@ impl<S: ClientStream> ClientStream for Tapped<S> {
     fn is_still(&self) -> bool {
         self.io.is_still()
     }
+
+    fn holds_message(&self) -> Option<bool> {
+        self.io.holds_message()
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
