@@ -2,6 +2,8 @@
 
 use super::access::find;
 use super::context::Context;
+use super::handlers::scripts;
+use super::programs;
 use super::vhost::Vhost;
 use crate::import::book::Outcome;
 use crate::import::sheet::Section;
@@ -17,8 +19,10 @@ pub(super) fn write<'a>(
 ) {
     let of = |name: &str| find(sections, name).or_else(|| found.scope.find(name));
     if let Some(index) = of("directoryindex") {
-        let names: Vec<String> =
-            index.args.iter().filter(|name| !name.starts_with('/') && *name != "disabled").cloned().collect();
+        let is_file = |name: &&String| {
+            !name.starts_with('/') && *name != "disabled" && !programs::is_script(found, name)
+        };
+        let names: Vec<String> = index.args.iter().filter(is_file).cloned().collect();
         if names.is_empty() {
             context.book.lacks(route, index, "index.html is the file of a directory");
         } else {
@@ -32,13 +36,16 @@ pub(super) fn write<'a>(
                 "{}: a file of another directory can't stand for those that aren't there",
                 resource.at
             ));
-        } else if resource.arg(0).starts_with('/') {
+        } else if resource.arg(0).starts_with('/') && !programs::is_script(found, resource.arg(0)) {
             context.book.key(route, resource, "files.fallback", resource.arg(0));
         } else {
             context.book.lacks(route, resource, "files that aren't there are answered with 404");
         }
     }
-    if let Some((name, rule)) = fallback.filter(|_| is_root) {
+    // What Apache runs is no file here.
+    if let Some((name, rule)) =
+        fallback.filter(|_| is_root).filter(|(name, _)| !programs::is_script(found, name))
+    {
         context.book.key(route, rule, "files.fallback", name.as_str());
     }
     for (server, by, section) in scripts(found) {
@@ -79,64 +86,4 @@ fn options(context: &mut Context<'_>, found: &Vhost<'_>, sections: &[&Directive]
             );
         }
     }
-}
-
-/// The servers that run scripts, with the directives that name them, and their sections.
-fn scripts<'a>(found: &Vhost<'a>) -> Vec<(String, &'a Directive, Option<&'a Directive>)> {
-    let mut scripts = Vec::new();
-    for directive in found.scope.every() {
-        match directive.name.as_str() {
-            "proxypassmatch" => {
-                scripts.extend(server(directive.arg(1)).map(|server| (server, directive, None)));
-            }
-            "addhandler" => scripts.extend(of_handler(directive).map(|server| (server, directive, None))),
-            _ => {}
-        }
-        let nested = directive.inside().iter().filter(|inside| inside.block.is_some());
-        for section in nested.chain([directive]) {
-            scripts.extend(script(section).map(|(server, handler)| (server, handler, Some(section))));
-        }
-    }
-    scripts
-}
-
-/// Something runs scripts.
-pub(super) fn has_scripts(found: &Vhost<'_>) -> bool {
-    !scripts(found).is_empty()
-}
-
-/// The server that runs the scripts of a section (`SetHandler "proxy:unix:/…|fcgi://…"`).
-pub(super) fn script(section: &Directive) -> Option<(String, &Directive)> {
-    let handler = section.inside().iter().find(|inside| inside.name == "sethandler")?;
-    Some((of_handler(handler)?, handler))
-}
-
-fn of_handler(handler: &Directive) -> Option<String> {
-    server(handler.arg(0).strip_prefix("proxy:")?)
-}
-
-/// A server of FastCGI, as our routes name it.
-fn server(address: &str) -> Option<String> {
-    let server = match address.strip_prefix("unix:") {
-        Some(rest) => rest
-            .split_once('|')
-            .filter(|(_, url)| url.starts_with("fcgi:"))
-            .map(|(path, _)| format!("unix:{path}"))?,
-        None => address.strip_prefix("fcgi://")?.split('/').next()?.to_owned(),
-    };
-    (!server.contains(['$', '%'])).then_some(server)
-}
-
-/// The address is one of FastCGI.
-pub(super) fn is_script(address: &str) -> bool {
-    server(address).is_some()
-}
-
-/// A handler of Apache's own, such as `server-status`.
-pub(super) fn handler(section: &Directive) -> Option<&Directive> {
-    let handler = section.inside().iter().find(|inside| inside.name == "sethandler")?;
-    let word = handler.arg(0).to_ascii_lowercase();
-    (!word.starts_with("proxy:")
-        && !matches!(word.as_str(), "none" | "default-handler" | "application/x-httpd-php"))
-    .then_some(handler)
 }

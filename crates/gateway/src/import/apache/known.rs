@@ -254,6 +254,7 @@ const KNOWN: &[(&str, Known)] = &[
     ("wsgidaemonprocess", Misses(PROGRAMS)),
     ("wsgiprocessgroup", Lacks(PROGRAMS)),
     ("wsgiscriptalias", Misses(PROGRAMS)),
+    ("wsgiscriptaliasmatch", Misses(PROGRAMS)),
     ("xsendfile", Misses("servers send their files themselves")),
 ];
 

@@ -1,8 +1,8 @@
 //! Apache's configuration as ours. Pure but for the files that [`Sources`] brings.
 //!
 //! `conditions` and `parse` make a tree of directives; `vhost` and `listeners` find virtual hosts and their addresses in it.
-//! `paths` and `rewrite` say what is done with which paths, in Apache's order, `sections` what else holds there, `order`
-//! brings them into ours, and `route` and what it leans on write them. `known` has what is said about directives that never
+//! `paths` and `rewrite` say what is done with which paths, in Apache's order, `programs` what is no file, `sections` what else
+//! holds there, `order` brings them into ours, and `route` and what it leans on write them. `known` has what is said about directives that never
 //! are keys.
 
 mod access;
@@ -14,6 +14,7 @@ mod context;
 mod fields;
 mod files;
 mod guards;
+mod handlers;
 mod item;
 mod known;
 mod listen;
@@ -24,6 +25,7 @@ mod parse;
 mod pass;
 mod paths;
 mod patterns;
+mod programs;
 mod proxy;
 mod redirect;
 mod requirements;

@@ -6,9 +6,9 @@
 use super::context::Context;
 use super::item::{Item, Taken, What, answer, bare, is_below};
 use super::pass::{pattern_of, proxy};
-use super::redirect::{good, is_refusal, missing, redirect};
+use super::redirect::{around_path, good, is_refusal, missing, redirect};
 use super::vhost::Vhost;
-use super::{files, rewrite, upgrades};
+use super::{handlers, rewrite, upgrades};
 use crate::import::book::Outcome;
 use crate::import::pattern;
 use crate::import::sheet::Section;
@@ -33,7 +33,7 @@ pub(super) fn items<'a>(
         let (path, url) = (directive.arg(0), directive.arg(1));
         let taken = match directive.name.as_str() {
             "proxypass" => good(context, directive, path, notes).map(Taken::Path),
-            "proxypassmatch" if files::is_script(url) => continue,
+            "proxypassmatch" if handlers::is_script(url) => continue,
             "proxypassmatch" => match pattern_of(path) {
                 Ok(taken) => Some(taken),
                 Err((_, what)) if url == "!" => {
@@ -109,7 +109,7 @@ fn of_section<'a>(
     let about = |directive: &&Directive| {
         directive.name.starts_with("redirect") || directive.name.starts_with("proxypass")
     };
-    let has_handler = files::handler(section).is_some();
+    let has_handler = handlers::handler(section).is_some();
     if !section
         .inside()
         .iter()
@@ -154,7 +154,7 @@ fn of_section<'a>(
             _ => {}
         }
     }
-    if let Some(handler) = files::handler(section) {
+    if let Some(handler) = handlers::handler(section) {
         let what = "what this handler answers has no counterpart; for the state of the gateway write [admin]";
         context.book.misses(notes, handler, what);
         redirects.push(Item::new(taken, What::Answer(answer(404))));
@@ -196,6 +196,14 @@ fn wider(section: &Directive) -> Taken {
 /// What comes behind the servers.
 fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -> Vec<Item<'a>> {
     let mut items: Vec<Item<'a>> = Vec::new();
+    // Those of mod_wsgi come behind all of mod_alias.
+    let mut applications = Vec::new();
+    let is_mounted = |d: &&&Directive| d.name == "jkmount" && d.args.len() == 2 && d.arg(0).starts_with('/');
+    for directive in found.scope.own.iter().filter(is_mounted) {
+        let what = "the gateway doesn't speak AJP with servers: write a route with proxy, for the server's HTTP port";
+        let answer = missing(context, directive, what);
+        items.push(Item::new(mounted(directive.arg(0)), What::Answer(answer)));
+    }
     // Those of the virtual host come before those outside.
     let all: Vec<&Directive> = found.scope.own.iter().chain(&found.scope.outer).copied().collect();
     for directive in all.iter().copied().filter(|d| d.name.starts_with("redirect")) {
@@ -219,9 +227,19 @@ fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -
                 }
             }
             "scriptalias" => {
-                let Some(path) = good(context, directive, directive.arg(0), notes) else { continue };
+                let path = around_path(context, directive, directive.arg(0), notes);
                 let answer = missing(context, directive, "only PHP by FastCGI runs scripts (fastcgi)");
                 items.push(Item::new(Taken::Path(path), What::Answer(answer)));
+            }
+            "wsgiscriptalias" | "wsgiscriptaliasmatch" => {
+                let what =
+                    "no programs run here: start it as a server of its own, and write a route with proxy";
+                let taken = if directive.name == "wsgiscriptalias" {
+                    Taken::Path(around_path(context, directive, directive.arg(0), notes))
+                } else {
+                    pattern_of(directive.arg(0)).unwrap_or_else(|(taken, _)| taken)
+                };
+                applications.push(Item::new(taken, What::Answer(missing(context, directive, what))));
             }
             "aliasmatch" | "scriptaliasmatch" => {
                 let what = "directories have no parts of a pattern";
@@ -234,6 +252,7 @@ fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -
             _ => {}
         }
     }
+    items.extend(applications);
     let root = found.scope.find("documentroot");
     let what = match root.map(|root| (context.path(root.arg(0)), root)) {
         Some((Some(directory), by)) => {
@@ -245,6 +264,19 @@ fn late<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -
     };
     items.push(Item::new(Taken::Path("/".to_owned()), what));
     items
+}
+
+/// The paths of a `JkMount`: `/a/*`, `/a|/*`, `/*.jsp`.
+fn mounted(text: &str) -> Taken {
+    let text = text.replace("|/*", "/*");
+    match text.strip_suffix("/*") {
+        Some("") => Taken::Path("/".to_owned()),
+        Some(front) if !front.contains(['*', '?']) => Taken::Path(front.to_owned()),
+        _ => {
+            let theirs = pattern::escaped(&text).replace("\\*", ".*").replace("\\?", ".");
+            Taken::pattern(&format!("^{theirs}$"), false).unwrap_or_else(|_| Taken::Path("/".to_owned()))
+        }
+    }
 }
 
 /// An item for those of its paths that are also these.

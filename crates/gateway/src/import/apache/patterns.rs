@@ -142,19 +142,7 @@ fn of_names<'a>(
             split.push(item);
             continue;
         }
-        let found = match (&name, &item.taken) {
-            (Some(name), Taken::Path(path)) => {
-                let front = format!("{}/", bare(path));
-                let ours = format!("{}(?:/.*)?(?:{name})", pattern::escaped(bare(path)));
-                PathRegex::parse(&ours).is_ok().then_some(Some(Taken::Pattern { ours, front }))
-            }
-            (Some(name), Taken::Exact(path)) => {
-                let ours = PathRegex::parse(&format!("(?:/.*)?(?:{name})"));
-                ours.ok().map(|ours| ours.is_match(path).then(|| item.taken.clone()))
-            }
-            _ => None,
-        };
-        match found {
+        match name.as_ref().and_then(|name| named(name, &item.taken)) {
             Some(Some(taken)) if denies => {
                 split.push(Item { of: Some(section), ..Item::new(taken, What::Answer(answer(403))) });
             }
@@ -168,8 +156,24 @@ fn of_names<'a>(
     *items = split;
 }
 
+/// Those of the paths whose last segment is matched, which may be none; `None`: they have no counterpart.
+pub(super) fn named(name: &str, taken: &Taken) -> Option<Option<Taken>> {
+    match taken {
+        Taken::Path(path) => {
+            let front = format!("{}/", bare(path));
+            let ours = format!("{}(?:/.*)?(?:{name})", pattern::escaped(bare(path)));
+            PathRegex::parse(&ours).is_ok().then_some(Some(Taken::Pattern { ours, front }))
+        }
+        Taken::Exact(path) => {
+            let ours = PathRegex::parse(&format!("(?:/.*)?(?:{name})"));
+            ours.ok().map(|ours| ours.is_match(path).then(|| taken.clone()))
+        }
+        Taken::Pattern { .. } => None,
+    }
+}
+
 /// The last segment of a path, with its slash, as a pattern.
-fn pattern_of_name(section: &Directive) -> Option<String> {
+pub(super) fn pattern_of_name(section: &Directive) -> Option<String> {
     let last = section.args.last().map_or("", String::as_str);
     let is_regex = section.name == "filesmatch" || section.args.len() == 2 && section.arg(0) == "~";
     if !is_regex {

@@ -111,9 +111,14 @@ pub(super) fn good(
 }
 
 /// A path that our routes can have: this one, or the next one around it, which is said.
-fn around_path(context: &mut Context<'_>, directive: &Directive, path: &str, notes: &mut Section) -> String {
+pub(super) fn around_path(
+    context: &mut Context<'_>,
+    directive: &Directive,
+    path: &str,
+    notes: &mut Section,
+) -> String {
     let Err(what) = RoutePath::parse(path) else { return path.to_owned() };
-    let what = format!("{what}; it keeps requests out, so the path here takes more than in Apache");
+    let what = format!("{what}; the path here takes more than in Apache, so that no other route has it");
     context.book.remark(directive, &what);
     notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
     let mut around = path;

@@ -4,7 +4,7 @@ use super::access::{self, Access};
 use super::context::Context;
 use super::item::{Item, Taken, What, bare};
 use super::vhost::Vhost;
-use super::{fields, files, guards, order, pages, paths, proxy, sections};
+use super::{fields, files, guards, handlers, order, pages, paths, programs, proxy, sections};
 use crate::import::book::Outcome;
 use crate::import::hosts::Body;
 use crate::import::pattern;
@@ -14,6 +14,7 @@ use crate::import::tree::Directive;
 /// All routes of a virtual host, without their listeners and hosts.
 pub(super) fn bodies<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &mut Section) -> Vec<Body> {
     let (items, fallback) = paths::items(context, found, notes);
+    let items = programs::split(context, found, items, notes);
     let items = sections::split(context, found, items, notes);
     let items = order::lower(context, whole(found, items, fallback.is_some()), notes);
     let mut bodies = Vec::new();
@@ -30,7 +31,7 @@ pub(super) fn bodies<'a>(context: &mut Context<'a>, found: &Vhost<'a>, notes: &m
 fn whole<'a>(found: &Vhost<'a>, mut items: Vec<Item<'a>>, has_fallback: bool) -> Vec<Item<'a>> {
     let names_one = |directive: &Directive| directive.name == "fallbackresource";
     let has_one = found.scope.every().any(|d| names_one(d) || d.inside().iter().any(names_one));
-    if has_fallback || has_one || files::has_scripts(found) {
+    if has_fallback || has_one || handlers::has_scripts(found) {
         for item in &mut items {
             let What::Files { base, .. } = &item.what else { continue };
             item.is_late = base == "/" && matches!(&item.taken, Taken::Path(path) if path != "/");

@@ -9,7 +9,7 @@ use super::item::{Item, Taken, What, bare, is_below};
 use super::paths::paths_of;
 use super::patterns::{self, directory_of, has_rules, is_plain_directory, path_of_directory};
 use super::vhost::Vhost;
-use super::{address, files};
+use super::{address, handlers};
 use crate::import::book::Outcome;
 use crate::import::sheet::Section;
 use crate::import::tree::Directive;
@@ -120,7 +120,7 @@ pub(super) fn finish(context: &mut Context<'_>, found: &Vhost<'_>, notes: &mut S
         if patterns::has_only_dots(section) {
             context.book.itself(notes, section, "names that begin with a dot are not served");
             context.book.mark_all(section.inside(), Outcome::ByItself);
-        } else if files::script(section).is_some() || is_guard(section) {
+        } else if handlers::script(section).is_some() || is_guard(section) {
             continue;
         } else if matches!(section.name.as_str(), "location" | "directory") && !has_rules(section) {
             context.book.mark(section, Outcome::ByItself);

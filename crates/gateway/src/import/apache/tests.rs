@@ -265,6 +265,65 @@ fn refusals_that_can_not_be_read_close_more_paths() {
 }
 
 #[test]
+fn scripts_are_not_served_as_files() {
+    let cgi = "(?:/.*)?(?:/[^/]*\\.(?i:cgi|pl)(?:\\.[^/]*)?)'\nrespond = 501";
+    for (lines, expect, says) in [
+        ("AddHandler cgi-script .cgi pl", format!("path_regex = '{cgi}"), "no programs run here"),
+        (
+            "<Directory /w/up>\nOptions +ExecCGI\nAddHandler cgi-script .cgi .pl\n</Directory>",
+            format!("path_regex = '/up{cgi}"),
+            "no programs run here",
+        ),
+        (
+            "<Directory /w/cgi>\nSetHandler cgi-script\n</Directory>",
+            "path = \"/cgi\"\nrespond = 501".to_owned(),
+            "no programs run here",
+        ),
+        (
+            "<Files *.lua>\nSetHandler lua-script\n</Files>",
+            "path_regex = '(?:/.*)?(?:/[^/]*\\.lua)'\nrespond = 501".to_owned(),
+            "no programs run here",
+        ),
+        (
+            "<FilesMatch \".+\\.ph(?:ar|p|tml)$\">\nSetHandler application/x-httpd-php\n</FilesMatch>",
+            "path_regex = '(?:/.*)?(?:/[^/]*(?:.+\\.ph(?:ar|p|tml)))'\nrespond = 501".to_owned(),
+            "PHP runs inside of Apache here",
+        ),
+        (
+            "AddType application/x-httpd-php .php .inc",
+            "path_regex = '(?:/.*)?(?:/[^/]*\\.(?i:php|inc)(?:\\.[^/]*)?)'\nrespond = 501".to_owned(),
+            "PHP runs inside of Apache here",
+        ),
+        (
+            "<FilesMatch \"\\.(php|inc)$\">\nSetHandler proxy:fcgi://127.0.0.1:9000\n</FilesMatch>",
+            "path_regex = '(?:/.*)?(?:/[^/]*\\.(?i:inc)(?:\\.[^/]*)?)'\nrespond = 501".to_owned(),
+            "so these others get 501",
+        ),
+        ("WSGIScriptAlias / /w/a.py", "path = \"/\"\nrespond = 501".to_owned(), "no programs run here"),
+        ("JkMount /* w", "path = \"/\"\nrespond = 501".to_owned(), "AJP"),
+        ("JkMount /*.jsp w", "path_regex = '/.*\\.jsp'\nrespond = 501".to_owned(), "AJP"),
+        ("PassengerEnabled on", "path = \"/\"\nrespond = 501".to_owned(), "no programs run here"),
+    ] {
+        let (_, remarks) = vhost(&format!("DocumentRoot /w\n{lines}"), &[&expect]);
+        remarked(&remarks, &[says]);
+    }
+    let (toml, _) = vhost(
+        "DocumentRoot /w\nAddHandler cgi-script .pl\nDirectoryIndex index.pl index.html\nFallbackResource /a.pl",
+        &["files.index = \"index.html\""],
+    );
+    assert!(!toml.contains("files.fallback ="), "{toml}");
+    // Nothing of it holds for servers, or where a server runs the scripts.
+    let php = "AddType application/x-httpd-php .php\n";
+    let (toml, _) = vhost(&format!("{php}ProxyPass / http://h:1/"), &[]);
+    assert!(!toml.contains("501"), "{toml}");
+    let (toml, _) = vhost(
+        &format!("{php}DocumentRoot /w\nAddHandler proxy:fcgi://127.0.0.1:9000 .php"),
+        &["fastcgi.server"],
+    );
+    assert!(!toml.contains("501"), "{toml}");
+}
+
+#[test]
 fn names_with_wildcards_close_what_they_may_hold_for() {
     let (toml, _) = vhost(
         "DocumentRoot /w\n<Directory /home/*/public_html>\nRequire ip 10\n</Directory>\n<Location /a*>\nRequire all denied\n</Location>",

@@ -11,9 +11,10 @@ use crate::import::site::Host;
 use crate::import::tree::Directive;
 
 /// Directives of which at least one says what is done with requests.
-const OF_PATHS: [&str; 11] = [
+const OF_PATHS: [&str; 13] = [
     "alias",
     "documentroot",
+    "jkmount",
     "location",
     "proxypass",
     "proxypassmatch",
@@ -23,6 +24,7 @@ const OF_PATHS: [&str; 11] = [
     "rewriterule",
     "scriptalias",
     "sethandler",
+    "wsgiscriptalias",
 ];
 
 pub(super) fn translate<'a>(context: &mut Context<'a>, directives: &'a [Directive]) {
