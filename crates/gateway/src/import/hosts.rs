@@ -1,5 +1,7 @@
 //! Which requests come to a virtual host, and its routes for them. Pure.
 
+use std::collections::HashSet;
+
 use super::sheet::Section;
 use crate::site::host::HostPattern;
 
@@ -87,9 +89,9 @@ fn variants(reaches: &[Reach], all: &[&[String]], index: usize) -> Vec<Variant> 
         };
     for (number, reach) in reaches.iter().enumerate().filter(|(_, reach)| reach.servers.contains(&index)) {
         // The first that has a name takes it.
-        let is_free =
-            |host: &&String| !reach.servers.iter().any(|other| *other < index && all[*other].contains(*host));
-        let hosts: Vec<String> = all[index].iter().filter(is_free).cloned().collect();
+        let earlier = reach.servers.iter().filter(|other| **other < index);
+        let earlier: HashSet<&String> = earlier.flat_map(|other| all[*other]).collect();
+        let hosts: Vec<String> = all[index].iter().filter(|host| !earlier.contains(host)).cloned().collect();
         if reach.default != index {
             if !hosts.is_empty() {
                 add(number, hosts);
@@ -97,11 +99,12 @@ fn variants(reaches: &[Reach], all: &[&[String]], index: usize) -> Vec<Variant> 
             continue;
         }
         // A wildcard of another one would take hosts of this one.
-        let is_taken = |host: &String| {
-            let others = reach.servers.iter().filter(|other| **other != index);
-            let mut wildcards = others.flat_map(|other| all[*other]).filter(|other| other.starts_with("*."));
-            wildcards.any(|other| HostPattern::parse(other).is_some_and(|pattern| pattern.matches(host)))
-        };
+        let others = reach.servers.iter().filter(|other| **other != index).flat_map(|other| all[*other]);
+        let wildcards: Vec<HostPattern> = others
+            .filter(|other| other.starts_with("*."))
+            .filter_map(|other| HostPattern::parse(other))
+            .collect();
+        let is_taken = |host: &String| wildcards.iter().any(|pattern| pattern.matches(host));
         let taken: Vec<String> = hosts.into_iter().filter(is_taken).collect();
         if !taken.is_empty() {
             add(number, taken);

@@ -76,15 +76,26 @@ impl<'a> Access<'a> {
             route.note(format!("{}: {how}", first.at));
         }
         if let Some(allow) = &those.allow {
-            context.book.key(route, first, "access.allow", allow.clone());
+            let by = self.by.iter().find(|by| names_some(by, &["allow", "require"])).unwrap_or(&first);
+            context.book.key(route, by, "access.allow", allow.clone());
         }
         if !those.deny.is_empty() {
-            context.book.key(route, first, "access.deny", those.deny.clone());
+            let by = self.by.iter().find(|by| names_some(by, &["deny", "require"])).unwrap_or(&first);
+            context.book.key(route, by, "access.deny", those.deny.clone());
         }
         if those.has_user {
             password(context, sections, first, route, has_server);
         }
     }
+}
+
+/// A directive of these names, or one in it, is about some clients, and not about all.
+fn names_some(directive: &Directive, names: &[&str]) -> bool {
+    let is_all = directive.arg(0).eq_ignore_ascii_case("all") || directive.arg(1).eq_ignore_ascii_case("all");
+    names.contains(&directive.name.as_str())
+        && !is_all
+        && !directive.arg(0).eq_ignore_ascii_case("valid-user")
+        || directive.inside().iter().any(|inside| names_some(inside, names))
 }
 
 /// The last of this name in the sections.

@@ -65,8 +65,14 @@ fn member(
         }
     };
     let value = |key: &str| directive.args.iter().find_map(|arg| arg.strip_prefix(key));
-    if value("status=").is_some_and(|status| status.contains(['H', 'D', 'S', 'R'])) {
-        let what = "there are no servers for the case that others are down";
+    let left_out = match value("status=").filter(|status| !status.starts_with('-')) {
+        Some(status) if status.contains(['D', 'S']) => Some("it is disabled in Apache, and left out"),
+        Some(status) if status.contains(['H', 'R']) => {
+            Some("there are no servers for the case that others are down")
+        }
+        _ => None,
+    };
+    if let Some(what) = left_out {
         context.book.misses(section, directive, what);
         return None;
     }

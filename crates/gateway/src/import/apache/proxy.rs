@@ -152,6 +152,19 @@ fn options(context: &mut Context<'_>, found: &Vhost<'_>, by: &Directive, route: 
     if value("disablereuse=").is_some_and(|on| on.eq_ignore_ascii_case("on")) {
         route.set("pool", "off", Some(&by.at));
     }
+    if let Some(sticky) = value("stickysession=") {
+        let cookie = sticky.split('|').next().unwrap_or(sticky);
+        let is_written = |upstream: &Section| {
+            upstream.get("name") == route.get("proxy")
+                && upstream.get("sticky.cookie") == Some(&cookie.into())
+        };
+        if !context.site.upstreams.iter().any(is_written) {
+            let what = format!(
+                "an [[upstream]] has one sticky cookie for all of its routes, and {cookie} is not the one of this: write it there"
+            );
+            context.book.remark(by, &what);
+        }
+    }
     let is_usual = |word: &&str| word.eq_ignore_ascii_case("websocket") || word.eq_ignore_ascii_case("any");
     if let Some(upgrade) = value("upgrade=").filter(|word| !is_usual(word)) {
         route.note(format!(

@@ -324,6 +324,37 @@ fn scripts_are_not_served_as_files() {
 }
 
 #[test]
+fn members_and_cookies_that_are_left_out_are_named() {
+    let (_, remarks) = vhost(
+        "<Proxy balancer://app>\nBalancerMember http://h:1\nBalancerMember http://h:2 status=D
+         BalancerMember http://h:3 status=+H\nProxySet stickysession=JSESSIONID|jsessionid\n</Proxy>
+         ProxyPass /x balancer://app/x stickysession=ROUTEID\nProxyPass / balancer://app/ stickysession=JSESSIONID",
+        &["sticky.cookie = \"JSESSIONID\"\nservers = \"http://h:1\""],
+    );
+    let says =
+        ["it is disabled in Apache", "for the case that others are down", "ROUTEID is not the one of this"];
+    remarked(&remarks, &says);
+}
+
+#[test]
+fn addresses_have_the_line_that_names_them() {
+    let (toml, _) = vhost(
+        "DocumentRoot /w\n<Directory /w>\nRequire all granted\n</Directory>\n<Location />\nOrder deny,allow
+         Deny from all\nAllow from 10.0.0.0/8\n</Location>",
+        &["access.allow = \"10.0.0.0/8\""],
+    );
+    assert!(toml.contains("access.allow = \"10.0.0.0/8\" # apache2.conf:9"), "{toml}");
+}
+
+#[test]
+fn a_host_may_have_many_names() {
+    let names: String = (0..20_000).map(|n| format!(" h{n}.test")).collect();
+    let begun = std::time::Instant::now();
+    vhost(&format!("ServerName a\nServerAlias{names} *.test\nRedirect 410 /"), &["respond = 410"]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn names_with_wildcards_close_what_they_may_hold_for() {
     let (toml, _) = vhost(
         "DocumentRoot /w\n<Directory /home/*/public_html>\nRequire ip 10\n</Directory>\n<Location /a*>\nRequire all denied\n</Location>",

@@ -1,5 +1,6 @@
 //! Virtual hosts: their addresses and their names.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::context::Context;
@@ -97,6 +98,7 @@ fn names(context: &mut Context<'_>, found: &mut Vhost<'_>) {
         .copied()
         .filter(|d| matches!(d.name.as_str(), "servername" | "serveralias"))
         .collect();
+    let mut seen = HashSet::new();
     for names in all {
         context.book.mark(names, Outcome::Key);
         for text in &names.args {
@@ -112,7 +114,7 @@ fn names(context: &mut Context<'_>, found: &mut Vhost<'_>) {
                     );
                     found.notes.note(what);
                 }
-                if !found.hosts.contains(&bare) {
+                if seen.insert(bare.clone()) {
                     found.hosts.push(bare);
                 }
             } else {
