@@ -49,6 +49,9 @@ pub(super) fn routes<'a>(
         accelerated(context, &here, internal);
         route.set("respond", 404, None);
         fields::response(context, server, &here.scope, &mut route, false);
+    } else if location.is_lost {
+        route.set("respond", 501, None);
+        context.book.mark_all(here.scope.own(), Outcome::Commented);
     } else {
         act(context, &here, &mut route, &mut sections);
     }

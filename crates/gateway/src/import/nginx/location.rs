@@ -33,6 +33,8 @@ pub(super) struct Location<'a> {
     pub form: Form,
     /// A pattern as ours; `None`: it is none, or has no counterpart.
     pub pattern: Option<PathRegex>,
+    /// The pattern takes more paths than nginx's, and what is done there is lost.
+    pub is_lost: bool,
     /// The position of the location that this one stands in.
     pub parent: Option<usize>,
     pub scope: Scope<'a>,
@@ -75,7 +77,14 @@ pub(super) fn find<'a>(
         .any(|location| matches!(&location.form, Form::Prefix(path) | Form::Stop(path) if path == "/"));
     if !has_root {
         let scope = server.scope.clone();
-        found.push(Location { directive: None, form: Form::Rest, pattern: None, parent: None, scope });
+        found.push(Location {
+            directive: None,
+            form: Form::Rest,
+            pattern: None,
+            is_lost: false,
+            parent: None,
+            scope,
+        });
     }
     found
 }
@@ -94,8 +103,11 @@ pub(super) fn collect<'a>(
             context.book.mark_all(directive.inside(), Outcome::Commented);
             continue;
         };
+        let mut is_lost = false;
         let pattern = match &form {
-            Form::Regex(text, is_insensitive) => ours(context, directive, text, *is_insensitive, notes),
+            Form::Regex(text, is_insensitive) => {
+                ours(context, directive, text, *is_insensitive, notes, &mut is_lost)
+            }
             _ => None,
         };
         if parent.is_some() {
@@ -103,9 +115,15 @@ pub(super) fn collect<'a>(
             context.book.mark(directive, Outcome::Commented);
         }
         let scope = around.inside(directive.inside());
-        found.push(Location { directive: Some(directive), form, pattern, parent, scope: scope.clone() });
+        let directive = Some(directive);
+        found.push(Location { directive, form, pattern, is_lost, parent, scope: scope.clone() });
         collect(context, &scope, Some(found.len() - 1), notes, found);
     }
+}
+
+/// A server answers what is asked for there.
+fn is_served(location: &Directive) -> bool {
+    location.inside().iter().any(|inside| inside.name.ends_with("_pass"))
 }
 
 /// A pattern as ours.
@@ -115,6 +133,7 @@ fn ours(
     text: &str,
     is_insensitive: bool,
     notes: &mut Section,
+    is_lost: &mut bool,
 ) -> Option<PathRegex> {
     let whole = match pattern::whole(text, is_insensitive) {
         Ok(whole) => whole,
@@ -124,6 +143,17 @@ fn ours(
                 format!("{what}; it keeps requests out, so the pattern here takes more paths than in nginx");
             context.book.remark(directive, &what);
             notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
+            pattern::whole(&lookahead::wider(text), is_insensitive).unwrap_or_else(|_| ".*".to_owned())
+        }
+        Err(what) if is_served(directive) => {
+            // Others would serve the files that stand below its paths.
+            let what = format!(
+                "{what}; it is for a server, so the pattern here takes more paths than in nginx, and they get 501 until you \
+                 have written one"
+            );
+            context.book.remark(directive, &what);
+            notes.note(format!("{}: {}: {what}", directive.at, directive.shown()));
+            *is_lost = true;
             pattern::whole(&lookahead::wider(text), is_insensitive).unwrap_or_else(|_| ".*".to_owned())
         }
         Err(what) => {

@@ -134,6 +134,16 @@ fn paths_are_spelled_as_requests_have_them() {
     remarked(&remarks, &["which a class such as [a b] can't have", "its requests go to another route"]);
 }
 
+#[test]
+fn files_are_not_served_where_a_server_was_asked() {
+    let (toml, remarks) = server(
+        "root /w; location / { } location ~ ^/(?!a).*\\.py$ { uwsgi_pass 127.0.0.1:1; }",
+        &["path_regex = '/.*\\.py'\nrespond = 501", "path_regex = \"/.*\"\nfiles.directory = \"/w\""],
+    );
+    remarked(&remarks, &["it is for a server, so the pattern here takes more paths than in nginx"]);
+    assert!(toml.find(".py'") < toml.find("files.directory"), "{toml}");
+}
+
 /// `/api` is also `/apifoo` in nginx: that is told, and where a rule of access or a pattern needs it, it is so.
 #[test]
 fn a_prefix_may_end_within_a_segment() {
