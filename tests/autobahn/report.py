@@ -81,7 +81,7 @@ def main(index, accepted, result=None):
         text += ["", f"## {server}", "", *table(count(cases))]
         total.update(cases.values())
         wrong += [f"{server} {complaint}" for complaint in complaints(cases, accepted)]
-    if not all(servers.values()) or len(servers) != 2 or len({len(found) for found in servers.values()}) != 1:
+    if not all(servers.values()) or len(servers) != 3 or len({len(found) for found in servers.values()}) != 1:
         wrong.append("the servers were not asked the same cases")
     sums = ", ".join(f"{total[column]} {column}" for column in COLUMNS)
     print(*text[1:], "", f"{total.total()} cases: {sums}", sep="\n")
@@ -95,7 +95,8 @@ def main(index, accepted, result=None):
             "# The last run of tests/autobahn/run",
             "",
             f"Printed by the script itself on {date.today()}, of commit {commit}, with {suite} on Python 2.7 of",
-            "Debian 11. `wss-service` is its example `echo`, over TCP; `wssgate` is `wssgate echo`, over TLS.",
+            "Debian 11. `wss-service` is its example `echo`, over TCP; `wssgate` is the gateway's own echo, over TLS; `wssgate in",
+            "front` is the gateway, over TLS, in front of the example, with compression that ends at the gateway.",
             "",
             "Not strict, and accepted:" if accepted else "No case is accepted that isn't strict.",
             "",
