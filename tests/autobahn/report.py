@@ -1,7 +1,7 @@
-"""Counts what Autobahn|Testsuite has found: report.py INDEX ACCEPTED [RESULT]
+"""Counts what Autobahn|Testsuite has found: report.py INDEX ACCEPTED [RESULT WHICH]
 
-Prints a table for each server, and writes it to RESULT. The exit code is 1 if a case failed, if one passed in another
-way than the strict one and ACCEPTED doesn't name it, or if ACCEPTED names one that passed strictly.
+Prints a table for each server, and writes it to RESULT, with WHICH cases were asked. The exit code is 1 if a case failed,
+if one passed in another way than the strict one and ACCEPTED does not name it, or if ACCEPTED names one that passed strictly.
 """
 
 import json
@@ -72,7 +72,7 @@ def complaints(cases, accepted):
             yield f"{name}: unimplemented"
 
 
-def main(index, accepted, result=None):
+def main(index, accepted, result=None, which=None):
     accepted = tomllib.loads(Path(accepted).read_text())["non-strict"]
     servers = json.loads(Path(index).read_text())
     text, wrong, total = [], [], Counter()
@@ -97,6 +97,8 @@ def main(index, accepted, result=None):
             f"Printed by the script itself on {date.today()}, of commit {commit}, with {suite} on Python 2.7 of",
             "Debian 11. `wss-service` is its example `echo`, over TCP; `wssgate` is the gateway's own echo, over TLS; `wssgate in",
             "front` is the gateway, over TLS, in front of the example, with compression that ends at the gateway.",
+            "",
+            f"Cases: {which}.",
             "",
             "Not strict, and accepted:" if accepted else "No case is accepted that isn't strict.",
             "",
