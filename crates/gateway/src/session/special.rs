@@ -34,7 +34,10 @@ impl Session {
                 Special::Echo(state) => {
                     let peer = self.report.peer();
                     let ending = match self.watch(true) {
-                        None => echo::run(echo::endpoint(client, state, policy, handle), peer).await,
+                        // In a box: its size is not that of other sessions.
+                        None => {
+                            Box::pin(echo::run(echo::endpoint(client, state, policy, handle), peer)).await
+                        }
                         Some(watch) => {
                             Box::pin(tapped::run_echo(watch, client, peer, state, policy, handle)).await
                         }
