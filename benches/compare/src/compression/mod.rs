@@ -1,8 +1,8 @@
 //! What an echoed message costs a server with permessage-deflate and without: `wss-service` beside Node's ws, and a gateway
 //! that compresses for a backend which doesn't.
 //!
-//! In each round all start anew on one core, and take turns: the same clients say the same to each, from the other core. What
-//! they say was compressed before; what comes back is inflated and compared.
+//! In each round all servers are started on one core, and are measured one after the other: the clients, on the other core,
+//! send the same messages to each. Messages are compressed before the measurement; echoes are inflated and compared.
 
 mod talk;
 

@@ -1,7 +1,7 @@
 //! What a client sends, inflated.
 //!
-//! Frames of messages that are not compressed pass as they are. A compressed message goes on in frames that are made anew,
-//! masked by the client's own key.
+//! Frames of messages that are not compressed are passed on unchanged. A compressed message is passed on in new frames, which
+//! are masked with the key that the client has used.
 //!
 //! A call does no more than fill the caller's buffer. How much is done before others have their turn is bounded by what it
 //! costs ([`WORK_MAX`]), since a frame may cost much and become nothing. At least one frame goes on for each that comes, so
