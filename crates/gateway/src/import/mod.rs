@@ -11,6 +11,7 @@ mod apache;
 mod book;
 mod disk;
 mod hosts;
+mod known;
 mod lookahead;
 mod nginx;
 mod paths;

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::conditions::Verdict;
-use super::known::{Known, is_key, known};
+use super::known::{is_key, known};
 use super::parse::Parsed;
 use crate::import::book::{Book, Outcome};
+use crate::import::known::Known;
 use crate::import::sheet::Section;
 use crate::import::site::Site;
 use crate::import::tree::{At, Directive};

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::known::{Known, is_key, known};
+use super::known::{is_key, known};
 use crate::import::book::{Book, Outcome};
+use crate::import::known::Known;
 use crate::import::sheet::Section;
 use crate::import::site::Site;
 use crate::import::tree::Directive;

@@ -1,17 +1,6 @@
 //! Directives that never are keys: what the gateway does in their place, or what it means that they have no counterpart.
 
-use self::Known::{Itself, Lacks, Misses};
-
-/// What is said about a directive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    /// The gateway does that by itself.
-    Itself(&'static str),
-    /// There is no counterpart, and little changes.
-    Lacks(&'static str),
-    /// There is no counterpart, and something will be different.
-    Misses(&'static str),
-}
+use crate::import::known::Known::{self, Itself, Lacks, Misses};
 
 const SYSTEM: &str = "a setting of the process: the service's unit file has it (deploy/systemd)";
 const TUNED: &str = "the gateway does this without a setting";
