@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 use crate::sweep;
@@ -79,8 +80,9 @@ tokio_stream!(UnixStream);
 /// A task, as long as the runtime holds a waker of it: until there is something to read, when it takes the
 /// waker and says so to [`TcpStream::try_io`] (tokio's `runtime/io/scheduled_io.rs`, `wake` and
 /// `poll_readiness`). So its memory is not another task's meanwhile.
-/// That takes a runtime whose tasks run on the thread of its driver, as a worker's do; on another the taking and
-/// the telling could be seen in the other order, and a reader would wait for the second look.
+/// That takes a runtime whose tasks run on the thread of its driver. On another the driver says that there is something,
+/// the task reads it and leaves its waker for what comes next, and only then the driver takes the waker: so there a
+/// reader registers whenever it waits.
 #[derive(Debug, PartialEq, Eq)]
 struct RegisteredWaker {
     data: usize,
@@ -90,15 +92,21 @@ struct RegisteredWaker {
 impl RegisteredWaker {
     /// A task that should have been woken: a second look has found what it waits for. (No vtable is there.)
     const SUSPECT: Self = Self { data: 0, vtable: NonZeroUsize::MIN };
+    /// Never known: tasks run on other threads than the driver. It stays. (In place of a flag, which each idle session
+    /// would hold.)
+    const UNKNOWN: Self = Self { data: 1, vtable: NonZeroUsize::MIN };
 
     fn of(waker: &Waker) -> Self {
         Self { data: waker.data().addr(), vtable: NonNull::from_ref(waker.vtable()).addr() }
     }
 }
 
+/// To be called in the runtime of the socket.
 impl<S> From<S> for Socket<S> {
     fn from(io: S) -> Self {
-        Self { io, reader: None }
+        let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        let is_on_its_thread = matches!(flavor, Ok(RuntimeFlavor::CurrentThread));
+        Self { io, reader: (!is_on_its_thread).then_some(RegisteredWaker::UNKNOWN) }
     }
 }
 
@@ -190,6 +198,12 @@ impl<S: TokioStream> Socket<S> {
         })
     }
 
+    fn note_reader(&mut self, reader: Option<RegisteredWaker>) {
+        if self.reader != Some(RegisteredWaker::UNKNOWN) {
+            self.reader = reader;
+        }
+    }
+
     /// The socket holds bytes, or an end, whatever the runtime knows of it.
     fn holds_something(&self) -> bool {
         let mut fds = [PollFd::new(&self.io, PollFlags::IN | PollFlags::RDHUP)];
@@ -241,7 +255,7 @@ impl<S: TokioStream> AsyncRead for Socket<S> {
         let this = self.get_mut();
         if buf.initialized().len() < buf.capacity() {
             // A part of the memory is uninitialised; only tokio may read into it.
-            this.reader = None;
+            this.note_reader(None);
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         if sweep::is_looking()
@@ -259,7 +273,7 @@ impl<S: TokioStream> AsyncRead for Socket<S> {
                 if this.reader.as_ref() == Some(&who) {
                     return Poll::Pending;
                 }
-                this.reader = None;
+                this.note_reader(None);
                 // With a budget, "pending" means that the waker was registered (tokio's
                 // `runtime/io/registration.rs`, `poll_ready`); without one it only says that this task has had
                 // its share, and must not be taken for that.
@@ -267,12 +281,12 @@ impl<S: TokioStream> AsyncRead for Socket<S> {
                     let _ = ready!(poll_proceed(cx));
                 }
                 if this.io.poll_read_ready(cx)?.is_pending() {
-                    this.reader = Some(who);
+                    this.note_reader(Some(who));
                     return Poll::Pending;
                 }
             }
             let turn = ready!(poll_proceed(cx));
-            this.reader = None;
+            this.note_reader(None);
             let free = buf.initialize_unfilled();
             let len = free.len();
             match this.try_all(Interest::READABLE, len, || Ok(recv(&this.io, free, RecvFlags::empty())?.0)) {
@@ -316,10 +330,13 @@ impl<S: TokioStream> AsyncWrite for Socket<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Wake;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::Notify;
     use tokio::time::timeout;
 
     use super::*;
@@ -482,6 +499,32 @@ mod tests {
         let mut back = [0; 4];
         std::io::Read::read_exact(&mut far, &mut back).unwrap();
         assert_eq!(&back, b"back");
+    }
+
+    /// Notes that it was woken.
+    #[derive(Default)]
+    struct Woken(Notify);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.notify_one();
+        }
+    }
+
+    #[tokio::test]
+    async fn where_the_driver_may_have_another_thread_a_reader_registers_each_time() {
+        let (near, mut far) = pair().await;
+        let mut near = std::thread::spawn(|| Tcp::from(near.io)).join().unwrap(); // outside of the runtime
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        assert_eq!(read_now(&mut near, &mut cx, true), None);
+        // The driver may take the waker for what has been read by now. Here another waker takes its place.
+        assert!(near.io.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(read_now(&mut near, &mut cx, true), None);
+        far.write_all(b"ping").await.unwrap();
+        timeout(Duration::from_secs(10), woken.0.notified()).await.unwrap();
+        assert_eq!(read_now(&mut near, &mut cx, true), Some(4));
     }
 
     #[tokio::test]
