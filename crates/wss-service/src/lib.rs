@@ -66,6 +66,8 @@
 //! Rust 1.95 or newer, on Linux; tokio with IO and time, current-thread or multi-thread, or a runtime for each core
 //! ([`Service::threads`]). One feature, off by default: `cluster`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 // The readme has the same fifteen lines.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
