@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode, Version};
 use upgrade_handler::{Agreed, RequestKind, Upgrade, accept, classify, origin};
 
 use crate::body::{AnswerBody, RequestBody};
-use crate::client::{Connection, Link, Opening, client_address};
+use crate::client::{Connection, Link, Opening, Peer, client_address};
 use crate::handler::Handler;
 use crate::log;
 use crate::opened::{Entered, Opened};
@@ -37,7 +37,11 @@ pub(crate) async fn answer<H: Handler>(
     if is_misdirected(shared, &connection.link, &request) {
         return Reply::Answer(Refusal::new(StatusCode::MISDIRECTED_REQUEST).answer());
     }
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if shared.rules.takes.is_some() || shared.rules.otherwise.is_some() {
+        let client = client(shared, &connection.link, &head);
+        head.extensions.insert(Peer::new(connection.link.clone(), client));
+    }
     let is_ours = shared.rules.takes.as_ref().is_none_or(|takes| takes(&head));
     match classify(&head) {
         RequestKind::Upgrade(upgrade) if is_ours => match open(shared, connection, &head, &upgrade).await {
@@ -46,6 +50,7 @@ pub(crate) async fn answer<H: Handler>(
         },
         RequestKind::Refused(refusal) if is_ours || head.method == Method::CONNECT => {
             let (status, headers) = refusal.answer(head.version);
+            shared.hub.note(|totals| totals.refused += 1);
             log::refused(
                 client(shared, &connection.link, &head),
                 head.uri.path(),
@@ -93,6 +98,7 @@ async fn open<H: Handler>(
 ) -> Result<(Response<()>, Box<Opened<H>>), Refusal> {
     let (client, path) = (client(shared, &connection.link, head), head.uri.path());
     let refuse = |refusal: Refusal, cause: &str| {
+        shared.hub.note(|totals| totals.refused += 1);
         log::refused(client, path, refusal.status().as_u16(), cause);
         refusal
     };

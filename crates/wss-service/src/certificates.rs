@@ -1,11 +1,15 @@
 //! Certificates of the service, and how they are exchanged while it runs.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tls_acceptor::{CertName, CertificateProblem, FileScanner, Look, Named, Plan, ReloadReport, Watch};
+use net_io::unix_now;
+use tls_acceptor::{
+    CertName, CertificateProblem, Expiries, FileScanner, Look, Named, Plan, ReloadReport, Watch,
+};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
@@ -17,12 +21,14 @@ const QUIET: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(1);
 /// Between looks where the system doesn't report changes.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Between looks at how near the ends of certificates are.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Certificates for one name or many, read from files. Cheap to clone; clones are the same certificates.
 ///
 /// They are hot: while the service runs, changed files are noticed and used for new connections within two seconds. So is
 /// a [`Self::reload`]. Live sessions are left alone. A file that is broken leaves the last good certificate of its names
-/// in use.
+/// in use. Certificates that expire within 30 days are warned of in the log, and daily when they have expired.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     cell: Arc<tls_acceptor::Certificates>,
@@ -30,11 +36,18 @@ pub struct Certificates {
 }
 
 /// Certificates can't be used. Each problem names its file, and says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct CertificatesError {
     /// All that is wrong.
     pub problems: Vec<CertificateProblem>,
+}
+
+/// As a program shows it whose `main` returns it: in the same words.
+impl fmt::Debug for CertificatesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<Vec<CertificateProblem>> for CertificatesError {
@@ -113,17 +126,22 @@ impl Certificates {
         }
     }
 
-    /// Looks at the files whenever they change, until it is dropped.
+    /// Looks at the files whenever they change, and says which certificates expire soon, until it is dropped.
     pub(crate) async fn watch(self) {
         let mut watch = Watch::new();
         let scanner = watch.scanner();
+        let mut expiries = Expiries::default();
         let mut degraded = self.look(&scanner).await; // which begins the watch
         loop {
+            for expiry in expiries.news(&self.cell.current().loaded.set, unix_now()) {
+                log::expiry(&expiry);
+            }
             {
                 let mut changed = pin!(watch.changed());
                 tokio::select! {
                     () = &mut changed => {}
                     () = sleep(POLL_INTERVAL), if degraded => {}
+                    () = sleep(EXPIRY_INTERVAL) => continue,
                 }
             }
             sleep(QUIET).await;

@@ -24,6 +24,45 @@ pub struct Tls {
     pub(crate) client_rules: Option<ClientRules>,
 }
 
+/// Who sends a request. It is among the extensions of each request that [`Service::when`](crate::Service::when) judges or the
+/// service beside the sessions answers ([`Service::otherwise`](crate::Service::otherwise)): axum's handlers have it by
+/// `Extension<Peer>`. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    link: Arc<Link>,
+    client: IpAddr,
+}
+
+impl Peer {
+    pub(crate) fn new(link: Arc<Link>, client: IpAddr) -> Self {
+        Self { link, client }
+    }
+
+    /// Where the connection comes from; as [`Session::peer`](crate::Session::peer).
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.link.peer
+    }
+
+    /// The client's address; as [`Session::client`](crate::Session::client).
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// The address of this service; as [`Session::local`](crate::Session::local).
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.link.local
+    }
+
+    /// What the TLS handshake has brought; as [`Session::tls`](crate::Session::tls).
+    #[must_use]
+    pub fn tls(&self) -> Option<&Tls> {
+        self.link.tls.as_ref()
+    }
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Link {

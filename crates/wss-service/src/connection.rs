@@ -60,6 +60,7 @@ pub(crate) async fn accept<H: Handler>(door: Arc<Door<H>>, listener: TcpListener
         match accepted {
             Ok((tcp, peer)) => {
                 is_short = false;
+                door.shared.hub.note(|totals| totals.connections += 1);
                 begin(&door, tcp, peer, place);
             }
             Err(e) if is_client_gone(&e) => {}
@@ -155,7 +156,10 @@ async fn serve<H: Handler>(
                 };
                 (Stream::Tls(Box::new(accepted.io)), Some(tls), accepted.alpn)
             }
-            Err(e) => return log::no_connection(peer, &e),
+            Err(e) => {
+                shared.hub.note(|totals| totals.tls_failed += 1);
+                return log::no_connection(peer, &e);
+            }
         },
     };
     let link = Arc::new(Link { peer, source, local, tls });

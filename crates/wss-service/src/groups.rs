@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::changes::Changes;
 #[cfg(feature = "cluster")]
 use crate::elsewhere::{Name, Publisher};
+use crate::totals::Counter;
 
 /// Members that can be told apart.
 pub(crate) trait Member: Clone {
@@ -22,6 +23,7 @@ pub(crate) type Members<T> = Arc<[T]>;
 #[derive(Debug)]
 pub(crate) struct Groups<T> {
     state: Mutex<State<T>>,
+    pub(crate) counter: Counter,
     /// The way to other processes; none: there are none.
     #[cfg(feature = "cluster")]
     pub(crate) publisher: std::sync::OnceLock<Publisher>,
@@ -83,6 +85,7 @@ impl<T> Default for Groups<T> {
                 groups,
                 changes: Changes::default(),
             }),
+            counter: Counter::default(),
             #[cfg(feature = "cluster")]
             publisher: std::sync::OnceLock::new(),
         }

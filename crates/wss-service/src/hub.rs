@@ -11,6 +11,7 @@ use crate::groups::{Groups, Members};
 use crate::message::Message;
 use crate::outbox::SendError;
 use crate::session::Session;
+use crate::totals::Totals;
 use crate::unreached::Unreached;
 
 /// All sessions of a service. Cheap to clone, and usable from any task.
@@ -166,6 +167,16 @@ impl Hub {
     #[must_use]
     pub fn groups_count(&self) -> usize {
         self.0.counts().1
+    }
+
+    /// What the service has done since it was made.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.0.counter.totals()
+    }
+
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Totals)) {
+        self.0.counter.note(change);
     }
 
     pub(crate) fn groups(&self) -> &Arc<Groups<Session>> {

@@ -22,7 +22,8 @@
 //! - [`Service`]: closures ([`Service::on_message`] and its siblings), or one [`Handler`] where they share something. It runs
 //!   to the process's end ([`Service::run`]), or as long as the program says ([`Service::run_until`]).
 //! - [`Session`]: one client. Any task may send to it, close it, put it into groups, and attach values to it.
-//! - [`Hub`]: all sessions. It sends to one, to a user's, to a group's, to all, and knows who is online.
+//! - [`Hub`]: all sessions. It sends to one, to a user's, to a group's, to all, and knows who is online, how many there are, and
+//!   what has passed ([`Totals`]).
 //! - [`Certificates`]: from a directory, from files, with certificates of clients, and how they are read again.
 //! - [`Settings`]: limits and times. [`Compression`]: whether and how messages are compressed.
 //!
@@ -40,7 +41,9 @@
 //!   [`SlowClient`] says.
 //! - A panic in a handler ends its session with 1011, and the log says where it was. Other sessions go on.
 //! - At SIGTERM nothing more is accepted, and each client gets a Close (1001), at its own moment within ten seconds.
-//! - `tracing` gets one line for each session, at its end: who ended it, why, and how much went each way.
+//! - `tracing` gets one line for each session, at its end: who ended it, why, and how much went each way. A program that
+//!   shows them has a subscriber, for instance `tracing_subscriber::fmt::init()`. Why a connection came to no session is
+//!   said at the level `debug`.
 //!
 //! # A broadcast
 //!
@@ -92,6 +95,7 @@ mod hosted;
 mod http1;
 mod http2;
 mod hub;
+mod listening;
 mod log;
 mod message;
 mod opened;
@@ -100,11 +104,13 @@ mod outbox;
 mod panics;
 mod refusal;
 mod service;
+mod serving;
 mod session;
 mod settings;
 mod shared;
 mod stream;
 mod threads;
+mod totals;
 mod unreached;
 mod upgraded;
 
@@ -120,7 +126,7 @@ pub use tls_acceptor::{
 pub use self::attached::Attached;
 pub use self::body::{AnswerBody, BoxError, RequestBody};
 pub use self::certificates::{Certificates, CertificatesError};
-pub use self::client::Tls;
+pub use self::client::{Peer, Tls};
 pub use self::closed::{BadCloseCode, Cause, CloseCode, Closed, Party};
 #[cfg(feature = "cluster")]
 pub use self::cluster::{Cluster, ClusterState, ClusterUrlError};
@@ -130,7 +136,9 @@ pub use self::hub::{Delivery, Hub, To};
 pub use self::message::{Message, Text};
 pub use self::outbox::SendError;
 pub use self::refusal::Refusal;
-pub use self::service::{AttachError, OriginError, ServeError, Service};
+pub use self::service::{AttachError, OriginError, Service};
+pub use self::serving::ServeError;
 pub use self::session::{BinaryParts, Session, TextParts};
 pub use self::settings::{Settings, SlowClient};
+pub use self::totals::Totals;
 pub use self::unreached::Unreached;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use frame_core::outcome::{Outcome, Traffic};
-use tls_acceptor::ReloadReport;
+use tls_acceptor::{Expiry, ExpiryLevel, ReloadReport};
+use tokio::net::TcpListener;
 use tracing::{debug, error, info, warn};
 
 use crate::closed::Closed;
@@ -13,6 +14,13 @@ use crate::session::Session;
 
 /// Bytes of a peer's text that a line shows.
 const SHOWN_MAX: usize = 256;
+
+/// Connections are accepted from now on.
+pub(crate) fn listening(listener: &TcpListener, is_tls: bool) {
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, tls = is_tls, "listening");
+    }
+}
 
 /// A session has ended.
 pub(crate) fn session(
@@ -72,6 +80,15 @@ pub(crate) fn certificates(report: &ReloadReport) {
         nearest_expiry_days = report.nearest_expiry.as_ref().map(|(days, _)| days),
         "certificates"
     );
+}
+
+/// A certificate has come nearer to its end.
+pub(crate) fn expiry(expiry: &Expiry) {
+    let days_left = expiry.days_left;
+    match expiry.stage {
+        ExpiryLevel::Within(_) => warn!(problem = %expiry, days_left, "a certificate expires"),
+        ExpiryLevel::Expired(_) => error!(problem = %expiry, days_left, "a certificate has expired"),
+    }
 }
 
 /// A handshake was refused.

@@ -70,6 +70,12 @@ impl From<String> for Message {
     }
 }
 
+impl From<&String> for Message {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
         Self::Binary(bytes)
@@ -85,6 +91,12 @@ impl From<Vec<u8>> for Message {
 impl From<&[u8]> for Message {
     fn from(bytes: &[u8]) -> Self {
         Self::Binary(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::from(&bytes[..])
     }
 }
 
@@ -173,7 +185,9 @@ mod tests {
     fn messages_are_made_of_what_programs_have() {
         assert_eq!(Message::from("a").as_text(), Some("a"));
         assert_eq!(Message::from("a".to_owned()), Message::from("a"));
+        assert_eq!(Message::from(&"a".to_owned()), Message::from("a"));
         assert_eq!(Message::from(&b"a"[..]), Message::from(vec![b'a']));
+        assert_eq!(Message::from(b"a"), Message::from(vec![b'a']));
         assert_eq!(Message::from(vec![b'a']).as_text(), None);
         assert_eq!(Message::from("a").as_bytes(), Message::from(vec![b'a']).as_bytes());
     }

@@ -64,6 +64,7 @@ impl<H: Handler> Opened<H> {
         connection: Connection,
         codec: Option<Box<Codec>>,
     ) -> Self {
+        shared.hub.note(|totals| totals.opened += 1);
         Self { entered, shared, _connection: connection, codec, begun: Instant::now() }
     }
 
@@ -110,6 +111,18 @@ impl<H: Handler> Opened<H> {
             Some(ran) => (Some(&ran.outcome), ran.failure.as_ref()),
             None => (None, None),
         };
+        self.shared.hub.note(|totals| {
+            totals.ended += 1;
+            totals.failed += u64::from(failure.is_some());
+            totals.dropped += session.dropped_messages();
+            if let Some(outcome) = outcome {
+                let (received, sent) = (outcome.from_client, outcome.from_backend);
+                totals.messages_in += received.messages;
+                totals.bytes_in += received.payload_bytes;
+                totals.messages_out += sent.messages;
+                totals.bytes_out += sent.payload_bytes;
+            }
+        });
         log::session(session, took, &closed, outcome, failure);
         if let Err(panic) = caught(async { self.shared.handler.on_close(session, &closed).await }).await {
             log::panicked("on_close", &panic);

@@ -125,7 +125,9 @@ impl Outbox {
                 SlowClient::Close(code) => {
                     let reason = "too slow".into();
                     state.end(Order { code, reason, cause: Cause::SlowClient });
-                    return wake(state, Err(SendError::Over));
+                    wake(state, ());
+                    self.room.notify_waiters(); // for room that will not come
+                    return Err(SendError::Over);
                 }
             }
         }

@@ -1,9 +1,8 @@
-//! The service: what it is made of, and its run from bind to drain.
+//! The service: what it is made of.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +10,6 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
 use ipnet::IpNet;
-use socket2::{Domain, Protocol, Socket, Type};
-use tls_acceptor::{Acceptor, AcceptorSettings, SetupError, TicketError, Tickets, Waiting};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tower_service::Service as TowerService;
 use upgrade_handler::origin::OriginPattern;
 
@@ -25,10 +20,9 @@ use crate::closed::Closed;
 #[cfg(feature = "cluster")]
 use crate::cluster::{Cluster, Unconnected};
 use crate::compression::{Compressing, Compression};
-use crate::connection::{Door, SILENT_MAX, accept};
-use crate::drain::drain;
 use crate::handler::{Closures, Handler, IntoHandled};
 use crate::hub::Hub;
+use crate::listening::listen;
 use crate::message::Message;
 use crate::otherwise::{of_closure, of_tower};
 use crate::panics::note_places;
@@ -36,29 +30,6 @@ use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::shared::{End, Rules, Shared};
-use crate::threads::Threads;
-
-/// Connections that wait in the system's queue until they are accepted: when a server starts again, all clients come at
-/// once. The system has a bound of its own (`net.core.somaxconn`).
-const BACKLOG: i32 = 4096;
-
-/// Why a service can't be run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// There is no socket to accept on.
-    #[error("nothing listens: call Service::bind, or Service::listen with a socket")]
-    NoListener,
-    /// The system has no room for a socket, a signal or a thread; or there is no runtime of tokio with IO and time.
-    #[error("a socket or a thread can't be used: {0}")]
-    Io(#[from] io::Error),
-    /// TLS can't be set up.
-    #[error(transparent)]
-    Tls(#[from] SetupError),
-    /// There are no random keys for resumption.
-    #[error(transparent)]
-    Tickets(#[from] TicketError),
-}
 
 /// This is no origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,31 +46,24 @@ pub struct AttachError(&'static str);
 /// It is built, then it runs: [`Self::run`] and [`Self::run_until`] consume it. What the program needs while it runs it
 /// takes before: a [`Hub`], or a clone of its [`Certificates`].
 pub struct Service<H = Closures> {
-    listeners: Vec<TcpListener>,
-    certificates: Option<Certificates>,
-    handler: H,
-    settings: Settings,
-    rules: Rules,
-    hub: Hub,
-    threads: usize,
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) handler: H,
+    pub(crate) settings: Settings,
+    pub(crate) rules: Rules,
+    pub(crate) hub: Hub,
+    pub(crate) threads: usize,
     #[cfg(feature = "cluster")]
-    cluster: Option<Unconnected>,
+    pub(crate) cluster: Option<Unconnected>,
 }
 
 impl Service {
     /// A service at this address; port 0 is one that the system chooses.
     ///
     /// # Errors
-    /// If the address can't be had.
+    /// If the address can't be had. It is named, with what to do.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "there is no such address");
-        for address in address.to_socket_addrs()? {
-            match listen(address) {
-                Ok(listener) => return Ok(Self::new().listen(listener)),
-                Err(e) => failed = e,
-            }
-        }
-        Err(failed)
+        Ok(Self::new().listen(listen(address)?))
     }
 
     /// A service that doesn't listen yet; see [`Self::listen`].
@@ -130,7 +94,27 @@ impl Service {
     }
 
     /// What becomes of a message; see [`Handler::on_message`]. The closure returns nothing, or a `Result` whose error ends
-    /// the session with 1011.
+    /// the session with 1011. One that uses `?` with several kinds of errors ends in `Ok::<_, HandlerError>(())`.
+    ///
+    /// A closure that uses more than its arguments clones it for each call, since calls may run at the same time; with much
+    /// of that, a [`Handler`] is shorter:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use wss_service::{HandlerError, Service};
+    ///
+    /// let count = Arc::new(AtomicU64::new(0));
+    /// let service = Service::new().on_message(move |session, message| {
+    ///     let count = count.clone();
+    ///     async move {
+    ///         let number = count.fetch_add(1, Ordering::Relaxed);
+    ///         let text = std::str::from_utf8(message.as_bytes())?;
+    ///         session.send(format!("{number}: {text}")).await?;
+    ///         Ok::<_, HandlerError>(())
+    ///     }
+    /// });
+    /// ```
     #[must_use]
     pub fn on_message<F, Fut, R>(mut self, f: F) -> Self
     where
@@ -207,14 +191,16 @@ impl<H: Handler> Service<H> {
         self
     }
 
-    /// Only requests for this path open sessions.
+    /// Only requests for this path open sessions; the query is not part of it. In place of an earlier [`Self::path`] or
+    /// [`Self::when`].
     #[must_use]
     pub fn path(self, path: impl Into<String>) -> Self {
         let path = path.into();
         self.when(move |head| head.uri.path() == path)
     }
 
-    /// Only requests that this says yes to open sessions.
+    /// Only requests that this says yes to open sessions. Among their extensions is the [`Peer`](crate::Peer). In place of an earlier
+    /// [`Self::path`] or [`Self::when`].
     #[must_use]
     pub fn when(mut self, takes: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.rules.takes = Some(Box::new(takes));
@@ -266,7 +252,23 @@ impl<H: Handler> Service<H> {
         self
     }
 
-    /// Requests that open no session go to this: an `axum::Router`, or any other service of tower's kind.
+    /// Requests that open no session go to this: an `axum::Router`, or any other service of tower's kind. Who sends them is
+    /// among their extensions:
+    ///
+    /// ```
+    /// use axum::{Extension, Router, routing::get};
+    /// use wss_service::{Peer, Service};
+    ///
+    /// async fn address(Extension(peer): Extension<Peer>) -> String {
+    ///     peer.client().to_string()
+    /// }
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let app = Router::new().route("/address", get(address));
+    /// let service = Service::bind("127.0.0.1:0")?.path("/feed").otherwise(app);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn otherwise<S, B>(mut self, service: S) -> Self
     where
@@ -350,130 +352,10 @@ impl<H: Handler> Service<H> {
             cluster: cluster.map(Unconnected::start),
         })))
     }
-
-    /// Serves until the process is asked to end. SIGTERM and SIGINT drain (a second one cuts), SIGHUP reads the certificates
-    /// again.
-    ///
-    /// # Errors
-    /// See [`ServeError`]. Once it serves, there is none.
-    pub async fn run(self) -> Result<(), ServeError> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut hangup = signal(SignalKind::hangup())?;
-        let certificates = self.certificates.clone();
-        let mut asked = async move || {
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => return,
-                    _ = interrupt.recv() => return,
-                    _ = hangup.recv() => {
-                        if let Some(certificates) = &certificates {
-                            certificates.reload_and_log().await;
-                        }
-                    }
-                }
-            }
-        };
-        let (shutdown, shut) = tokio::sync::oneshot::channel();
-        let hurry = async {
-            asked().await;
-            let _ = shutdown.send(());
-            asked().await;
-        };
-        self.serve(async { drop(shut.await) }, hurry).await
-    }
-
-    /// Serves until `shutdown`, and then drains: nothing more is accepted, clients get a Close each, spread over
-    /// [`Settings::drain_window`], and what is left after [`Settings::drain_timeout`] is cut. Signals are the program's own
-    /// matter.
-    ///
-    /// # Errors
-    /// See [`ServeError`]. Once it serves, there is none.
-    ///
-    /// # Cancel safety
-    /// A dropped call accepts nothing more, and cuts all connections; [`Handler::on_close`] is still called for each session.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        self.serve(shutdown, std::future::pending()).await
-    }
-
-    /// `hurry`: cut now.
-    async fn serve(
-        self,
-        shutdown: impl Future<Output = ()>,
-        hurry: impl Future<Output = ()>,
-    ) -> Result<(), ServeError> {
-        #[cfg(feature = "cluster")]
-        let cluster = self.cluster;
-        let Self { listeners, certificates, handler, settings, rules, hub, threads, .. } = self;
-        if listeners.is_empty() {
-            return Err(ServeError::NoListener);
-        }
-        note_places();
-        let acceptor = match &certificates {
-            None => None,
-            Some(certificates) => {
-                let tls = AcceptorSettings {
-                    min_version: settings.min_version,
-                    handshake_timeout: settings.handshake_timeout,
-                    ..AcceptorSettings::default()
-                };
-                Some(Acceptor::new(&tls, certificates.cell().clone(), &Tickets::new()?)?)
-            }
-        };
-        let listeners = listeners.into_iter().map(|listener| {
-            listener.set_nonblocking(true)?;
-            tokio::net::TcpListener::from_std(listener)
-        });
-        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-        let places =
-            settings.connections_max.map(|max| Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))));
-        let end = End::default();
-        let shared = Arc::new(Shared {
-            handler: Arc::new(handler),
-            settings,
-            hub,
-            rules,
-            certificates,
-            end: end.clone(),
-            #[cfg(feature = "cluster")]
-            cluster: cluster.map(Unconnected::start),
-        });
-        let _cut = end.cut.clone().drop_guard(); // also if this is dropped
-        let _draining = end.draining.clone().drop_guard();
-        let threads = Threads::start(threads, &end)?;
-        let silent = Waiting::new(SILENT_MAX);
-        let door = Arc::new(Door { shared: shared.clone(), acceptor, silent, places, threads });
-        for listener in listeners {
-            end.tasks.spawn(accept(door.clone(), listener));
-        }
-        let watching = async {
-            match &shared.certificates {
-                Some(certificates) => certificates.clone().watch().await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut hurry = pin!(hurry);
-        tokio::select! {
-            () = shutdown => {}
-            () = watching => {}
-            () = &mut hurry => {}
-        }
-        drain(&shared.hub, &shared.settings, &end, hurry).await;
-        shared.leave_cluster().await;
-        Ok(())
-    }
 }
 
 impl<H> fmt::Debug for Service<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("listeners", &self.listeners).finish_non_exhaustive()
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?; // connections of the process before may linger
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

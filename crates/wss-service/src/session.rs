@@ -224,6 +224,26 @@ impl Session {
         self.0.outbox.is_over()
     }
 
+    /// Waits until the session has ended, or its end has begun. So a task that works for it ends with it:
+    ///
+    /// ```
+    /// # async fn next_price() -> String { String::new() }
+    /// async fn prices(session: wss_service::Session) {
+    ///     loop {
+    ///         tokio::select! {
+    ///             () = session.over() => return,
+    ///             price = next_price() => drop(session.send(price).await),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn over(&self) {
+        self.0.outbox.over().await;
+    }
+
     /// Bytes that wait for the client, those in the system's buffers not counted.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

@@ -132,6 +132,18 @@ fn a_slow_client_is_closed_with_what_was_queued_dropped() {
     assert_eq!((order.code, order.cause), (CloseCode::TRY_AGAIN_LATER, Cause::SlowClient));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_hears_that_the_client_is_too_slow() {
+    let outbox = Outbox::new(100, SlowClient::Close(CloseCode::TRY_AGAIN_LATER));
+    outbox.open_message().await.unwrap();
+    outbox.send_part(&frame(95), false).await.unwrap();
+    let part = frame(90);
+    let mut waiting = pin!(outbox.send_part(&part, false));
+    assert!(waits(&mut waiting).await);
+    assert_eq!(outbox.offer(&frame(20)), Err(SendError::Over));
+    assert_eq!(timeout(Duration::from_secs(9), waiting).await, Ok(Err(SendError::Over)));
+}
+
 #[test]
 fn a_close_comes_behind_what_was_sent_before_it() {
     let outbox = Outbox::new(100, SlowClient::Wait);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 use http_body_util::{BodyExt, Full};
-use wss_service::{BoxError, RequestBody, Response};
+use wss_service::{BoxError, Peer, RequestBody, Response};
 
 use super::*;
 
@@ -59,6 +59,28 @@ async fn a_predicate_chooses() {
     assert_eq!(running.refused("/", "").await.status(), 404);
     let io = running.tcp().await;
     WebSocket::connect(io, "a.test", "/", "X-Socket: 1\r\n").await.unwrap().0.echoes("chosen").await;
+}
+
+#[tokio::test]
+async fn who_sends_a_request_is_known_beside_the_sessions_too() {
+    let certs = Certs::new(&["a.test"]);
+    let answer = async |request: Request<RequestBody>| {
+        let peer: &Peer = request.extensions().get().ok_or("no peer")?;
+        let name = peer.tls().and_then(|tls| tls.server_name.as_deref());
+        let text = format!("{} {} {name:?} {:?}", peer.address().ip(), peer.client(), peer.local());
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(text)))
+    };
+    let service = bind().certificates(certs.load()).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
+    let told = |head: &http::request::Parts| head.extensions.get::<Peer>().is_none(); // then it opens a session
+    let running = start(service.when(told).otherwise_fn(answer));
+    let expected = format!("127.0.0.1 192.0.2.7 Some(\"a.test\") Some({})", running.address);
+    let mut io: BoxIo = Box::new(Tls::new("a.test", &["http/1.1"]).connect(running.address).await.unwrap());
+    let get = "GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n";
+    assert_eq!(ask(&mut io, get).await.text(), expected);
+    let mut http2 = running.http2(&Tls::new("a.test", &["h2"])).await;
+    let mut get = http2.request(Method::GET, "/");
+    get.headers_mut().insert("x-forwarded-for", http::HeaderValue::from_static("192.0.2.7"));
+    assert_eq!(http2.ask(get).await.text(), expected);
 }
 
 #[tokio::test]

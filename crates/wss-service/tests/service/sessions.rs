@@ -227,3 +227,56 @@ async fn round_trips_of_pings_are_known_until_the_session_is_over() {
     until(async || session.is_over()).await;
     assert_eq!(soon(session.round_trips()).await, None);
 }
+
+#[tokio::test]
+async fn a_task_hears_of_the_end_of_a_session() {
+    let running = start(bind().on_message(echo));
+    let mut client = running.open("/").await;
+    until(async || running.hub.count(To::All) == 1).await;
+    let session = running.hub.sessions(To::All).remove(0);
+    let over = tokio::spawn({
+        let session = session.clone();
+        async move { session.over().await }
+    });
+    client.echoes("it goes on").await;
+    assert!(!over.is_finished() && !session.is_over());
+    session.close(CloseCode::NORMAL, "");
+    soon(over).await.unwrap();
+    soon(session.over()).await;
+}
+
+#[tokio::test]
+async fn what_has_passed_is_counted() {
+    let certs = Certs::new(&["a.test", "b.test"]);
+    let service = bind().certificates(certs.load()).path("/ws").origins(["https://a.test"]).unwrap();
+    let running = start(service.on_message(async |session: Session, message: Message| {
+        if message.as_text() == Some("fail") {
+            return Err("as it was told".into());
+        }
+        session.send("five!").await?;
+        Ok::<_, wss_service::HandlerError>(())
+    }));
+    assert_eq!(running.hub.totals(), wss_service::Totals::default());
+    let open = async |path, fields| {
+        let io = Tls::new("a.test", &["http/1.1"]).connect(running.address).await.unwrap();
+        WebSocket::connect(io, "a.test", path, fields).await
+    };
+    let mut first = open("/ws", "").await.unwrap().0;
+    first.text("one").await;
+    first.expect_text("five!").await;
+    assert_eq!(open("/ws", "Origin: https://b.test\r\n").await.err().unwrap().status(), 403);
+    assert!(
+        Tls::new("c.test", &["http/1.1"]).connect(running.address).await.is_err(),
+        "there is no certificate for it"
+    );
+    until(async || running.hub.totals().tls_failed == 1).await;
+    let totals = running.hub.totals();
+    assert_eq!((totals.connections, totals.refused, totals.opened, totals.ended), (3, 1, 1, 0));
+    first.text("fail").await;
+    first.expect_close(1011).await;
+    drop(first);
+    until(async || running.hub.totals().ended == 1).await;
+    let totals = running.hub.totals();
+    assert_eq!((totals.failed, totals.messages_in, totals.bytes_in), (1, 2, 7));
+    assert_eq!((totals.messages_out, totals.bytes_out, totals.dropped), (1, 5, 0));
+}

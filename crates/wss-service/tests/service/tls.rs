@@ -49,8 +49,10 @@ async fn one_certificate_alone_answers_every_client() {
 #[tokio::test]
 async fn what_can_not_be_loaded_is_an_error_that_names_it() {
     let directory = TempDir::new().unwrap();
-    let error = Certificates::directory(directory.path()).unwrap_err().to_string();
-    assert!(error.contains(directory.path().to_str().unwrap()), "{error}");
+    let error = Certificates::directory(directory.path()).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(directory.path().to_str().unwrap()), "{said}");
+    assert_eq!(format!("{error:?}"), said, "a main that returns it says the same");
     let error = Certificates::files("/no/chain.pem", "/no/key.pem").unwrap_err().to_string();
     assert!(error.contains("/no/chain.pem"), "{error}");
 }
