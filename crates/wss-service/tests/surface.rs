@@ -1,4 +1,5 @@
-//! The crate's public items, as its sources have them, against a committed list: a change of the surface is seen in review.
+//! The crate's public items, as its sources have them, and those of the types that it has from other crates, against a
+//! committed list: a change of the surface is seen in review.
 //!
 //! `WSS_SERVICE_SURFACE=write cargo test -p wss-service --test surface` writes the list again.
 #![allow(
@@ -15,15 +16,15 @@ use std::path::Path;
 #[test]
 fn the_public_items_are_those_of_the_list() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut texts = Vec::new();
-    for entry in fs::read_dir(root.join("src")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            texts.push(fs::read_to_string(path).unwrap());
-        }
-    }
+    let texts = sources(&root.join("src"));
     let names: BTreeSet<&str> = texts.iter().flat_map(|text| public_names(text)).collect();
-    let items: BTreeSet<String> = texts.iter().flat_map(|text| items(text, &names)).collect();
+    let mut items: BTreeSet<String> = texts.iter().flat_map(|text| items(text, &names)).collect();
+    for library in ["tls-acceptor", "frame-core"] {
+        let texts_there = sources(&root.join("..").join(library).join("src"));
+        let names = given_on(&texts, &library.replace('-', "_"));
+        assert!(!names.is_empty(), "{library}");
+        items.extend(texts_there.iter().flat_map(|text| items_of(text, &names)));
+    }
     assert!(items.len() > 150, "{} items: is the test still right?", items.len());
     let seen: String = items.iter().map(|item| format!("{item}\n")).collect();
     let list = root.join("tests/surface.txt");
@@ -35,6 +36,32 @@ fn the_public_items_are_those_of_the_list() {
     let added: Vec<_> = items.difference(&before).collect();
     let removed: Vec<_> = before.difference(&items).collect();
     assert!(added.is_empty() && removed.is_empty(), "added: {added:#?}\nremoved: {removed:#?}");
+}
+
+/// The texts of the files of a directory. What stands deeper in this crate is private.
+fn sources(directory: &Path) -> Vec<String> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// Types of another crate that `pub use` has made this crate's.
+fn given_on<'a>(texts: &'a [String], library: &str) -> BTreeSet<&'a str> {
+    let uses = texts.iter().flat_map(|text| text.split("pub use ").skip(1));
+    let lists = uses.filter(|list| list.starts_with(library)).map(|list| list.split(';').next().unwrap());
+    let words = lists.flat_map(|list| list.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase())).collect()
+}
+
+/// Public items of a file that are of these types.
+fn items_of(text: &str, names: &BTreeSet<&str>) -> Vec<String> {
+    let mut items = items(text, names);
+    items.retain(|item| {
+        let head = item.split(['{', ':']).next().unwrap_or_default();
+        let subject = head.rsplit(" for ").next().unwrap_or_default();
+        let mut words = subject.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| names.contains(word))
+    });
+    items
 }
 
 /// Names of public types and traits.
@@ -54,6 +81,7 @@ fn items(text: &str, names: &BTreeSet<&str>) -> Vec<String> {
     let mut inside: Option<String> = None;
     for (at, line) in lines.iter().enumerate() {
         let is_public = line.trim_start().starts_with("pub ");
+        let above = attributes(&lines[..at]);
         if line.starts_with(|c: char| c.is_alphabetic() || c == '}') {
             inside = None;
         }
@@ -63,6 +91,7 @@ fn items(text: &str, names: &BTreeSet<&str>) -> Vec<String> {
             if is_public || names.iter().any(mentions) {
                 if is_public || head.contains(" for ") {
                     found.push(head.clone());
+                    found.extend(above.iter().map(|attribute| format!("{head}: {attribute}")));
                 }
                 let has_items = !head.contains(" for ") || is_public;
                 inside = (has_items && !head.starts_with("pub use ")).then_some(head);
@@ -75,11 +104,21 @@ fn items(text: &str, names: &BTreeSet<&str>) -> Vec<String> {
                     || (head.starts_with("pub trait") && item.starts_with("fn "))
             };
             if is_item {
-                found.push(format!("{head}: {}", signature(&lines[at..]).trim_end_matches(',')));
+                let item = format!("{head}: {}", signature(&lines[at..]).trim_end_matches(','));
+                found.extend(above.iter().map(|attribute| format!("{item}: {attribute}")));
+                found.push(item);
             }
         }
     }
     found
+}
+
+/// What is derived for the item behind these lines, whether it may grow, and the feature that it needs.
+fn attributes<'a>(before: &[&'a str]) -> Vec<&'a str> {
+    let above = before.iter().rev().map(|line| line.trim());
+    let above = above.take_while(|line| line.starts_with("#[") || line.starts_with("///"));
+    let kinds = ["#[derive(", "#[non_exhaustive]", "#[cfg("];
+    above.filter(|line| kinds.iter().any(|kind| line.starts_with(kind))).collect()
 }
 
 /// From its first line to its body, in one line.
@@ -100,7 +139,8 @@ fn signature(lines: &[&str]) -> String {
         if !whole.contains('(') && whole.ends_with(',') {
             break; // a variant, or a field
         }
-        if whole.matches('(').count() == whole.matches(')').count() && whole.ends_with("),") {
+        let is_balanced = whole.matches('(').count() == whole.matches(')').count();
+        if is_balanced && (whole.ends_with("),") || (whole.ends_with(',') && !whole.contains("fn "))) {
             break;
         }
         whole.push(' ');
