@@ -1,6 +1,8 @@
 //! Frames on their way to a client, one behind the other.
 
+use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,7 +19,12 @@ pub(super) const OUTBOX_LEN: usize = 64 * 1024;
 /// Payloads up to this length are copied behind one another; longer ones leave as they are.
 pub(super) const COPY_MAX: usize = 4096;
 
-/// What is queued.
+thread_local! {
+    /// A buffer that no outbox uses: most are empty again when the next one is filled.
+    static FREE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// What is queued. It holds no memory while there is nothing.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Frames one behind the other; if there is a `long` payload, its head is the last of them.
@@ -43,7 +50,7 @@ impl Outbox {
     }
 
     pub(super) fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.progress)
+        mem::take(&mut self.progress)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,16 +94,34 @@ impl Outbox {
             self.long = Some(whole.into());
             return;
         }
-        self.bytes.extend_from_slice(head);
-        self.bytes.extend_from_slice(payload);
+        let bytes = self.room();
+        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(payload);
     }
 
     fn push_long(&mut self, head: &[u8], payload: Bytes) {
         if self.long.is_some() {
             return self.append(head, &payload);
         }
-        self.bytes.extend_from_slice(head);
+        self.room().extend_from_slice(head);
         self.long = Some(payload);
+    }
+
+    fn room(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = FREE.take();
+        }
+        &mut self.bytes
+    }
+
+    /// All has left.
+    fn give_back(&mut self) {
+        let mut bytes = mem::take(&mut self.bytes);
+        self.sent = 0;
+        bytes.clear();
+        if bytes.capacity() <= 2 * OUTBOX_LEN {
+            FREE.set(bytes);
+        }
     }
 
     pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
@@ -107,9 +132,9 @@ impl Outbox {
         while self.sent < self.bytes.len() {
             self.sent += ready!(self.poll_write(io, cx, true))?;
         }
-        self.bytes.clear();
-        self.sent = 0;
-        self.bytes.shrink_to(OUTBOX_LEN / 8);
+        if !self.bytes.is_empty() {
+            self.give_back();
+        }
         while self.long.as_ref().is_some_and(|long| !long.is_empty()) {
             let n = ready!(self.poll_write(io, cx, false))?;
             if let Some(long) = &mut self.long {
