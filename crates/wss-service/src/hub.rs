@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use frame_core::endpoint::SharedFrame;
 use futures_util::future::join_all;
+use tokio::task::yield_now;
 
 #[cfg(feature = "cluster")]
 use crate::elsewhere::{Channel, Published};
@@ -13,6 +14,10 @@ use crate::outbox::SendError;
 use crate::session::Session;
 use crate::totals::Totals;
 use crate::unreached::Unreached;
+
+/// Sessions that are offered a message before they are polled and write it: what of them is in the cache then is used
+/// twice, and other tasks don't wait for all.
+const AT_ONCE: usize = 128;
 
 /// All sessions of a service. Cheap to clone, and usable from any task.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +62,13 @@ impl Hub {
         #[cfg(feature = "cluster")]
         let published = self.publish(to, &message);
         let frame = message.into_frame().compressed_once();
-        let mut delivery = Delivery::default();
-        let full = self.offer(to, &frame, &mut delivery);
+        let (mut delivery, mut full) = Default::default();
+        for (n, sessions) in self.members(to).chunks(AT_ONCE).enumerate() {
+            if n > 0 {
+                yield_now().await;
+            }
+            offer(sessions, &frame, &mut delivery, &mut full);
+        }
         // All at once: none of them is to wait for another one.
         for sent in join_all(full.iter().map(|session| session.outbox().send(&frame))).await {
             match sent {
@@ -86,8 +96,9 @@ impl Hub {
 
     /// To sessions of this process alone, without waiting.
     pub(crate) fn deliver_here(&self, to: To<'_>, message: Message) -> Delivery {
-        let mut delivery = Delivery::default();
-        delivery.missed += self.offer(to, &message.into_frame().compressed_once(), &mut delivery).len();
+        let (mut delivery, mut full) = Default::default();
+        offer(&self.members(to), &message.into_frame().compressed_once(), &mut delivery, &mut full);
+        delivery.missed += full.len();
         delivery
     }
 
@@ -102,20 +113,6 @@ impl Hub {
             To::Group(group) => publisher.publish(Channel::Group(group), None, message),
             To::All => publisher.publish(Channel::All, None, message),
         }
-    }
-
-    /// Returns those whose outbox is full.
-    fn offer(&self, to: To<'_>, frame: &SharedFrame, delivery: &mut Delivery) -> Vec<Session> {
-        let members = self.members(to);
-        let mut full = Vec::new();
-        for session in members.iter() {
-            match session.outbox().offer(frame) {
-                Ok(()) => delivery.queued += 1,
-                Err(SendError::Full) => full.push(session.clone()),
-                Err(SendError::Over) => delivery.missed += 1,
-            }
-        }
-        full
     }
 
     /// Those who are meant, at this moment.
@@ -181,6 +178,17 @@ impl Hub {
 
     pub(crate) fn groups(&self) -> &Arc<Groups<Session>> {
         &self.0
+    }
+}
+
+/// Those whose outbox is full go into `full`.
+fn offer(sessions: &[Session], frame: &SharedFrame, delivery: &mut Delivery, full: &mut Vec<Session>) {
+    for session in sessions {
+        match session.outbox().offer(frame) {
+            Ok(()) => delivery.queued += 1,
+            Err(SendError::Full) => full.push(session.clone()),
+            Err(SendError::Over) => delivery.missed += 1,
+        }
     }
 }
 

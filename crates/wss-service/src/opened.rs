@@ -1,12 +1,16 @@
 //! A session whose handshake was accepted, to its end and its line in the log.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use frame_core::deflate::Codec;
 use frame_core::endpoint::Endpoint;
 use frame_core::relay::ClientStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Connection;
 use crate::closed::Closed;
@@ -78,13 +82,10 @@ impl<H: Handler> Opened<H> {
             Some(codec) => Endpoint::compressed(io, policy, handle, *codec),
         };
         let running = drive::run(endpoint, session, handler);
-        let ran = tokio::select! {
-            biased;
-            driven = running => match driven {
-                Driven::Over(ran) => Some(ran),
-                Driven::Frozen(..) => None, // its handle is ours, and asks for none
-            },
-            () = end.cut.cancelled() => None,
+        let ran = match unless_cut(running, &end.cut).await {
+            Some(Driven::Over(ran)) => Some(ran),
+            Some(Driven::Frozen(..)) => None, // its handle is ours, and asks for none
+            None => None,
         };
         self.end(ran).await;
     }
@@ -127,5 +128,43 @@ impl<H: Handler> Opened<H> {
         if let Err(panic) = caught(async { self.shared.handler.on_close(session, &closed).await }).await {
             log::panicked("on_close", &panic);
         }
+    }
+}
+
+/// What `running` comes to; `None`: all is cut. As `select!`, but the place in the token's list, which is in no cache, is
+/// looked at once for each waker and not whenever the session is woken.
+async fn unless_cut<T>(running: impl Future<Output = T>, cut: &CancellationToken) -> Option<T> {
+    let (mut running, mut cancelled) = (pin!(running), pin!(cut.cancelled()));
+    let mut waker: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = running.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if !cut.is_cancelled() && waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        waker = Some(cx.waker().clone());
+        cancelled.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_runs_ends_by_itself_or_by_the_cut() {
+        let cut = CancellationToken::new();
+        assert_eq!(unless_cut(ready(1), &cut).await, Some(1));
+        let mut waiting = Box::pin(unless_cut(pending::<()>(), &cut));
+        assert_eq!((&mut waiting).now_or_never(), None); // by another waker than the task's
+        let waiting = async { timeout(Duration::from_secs(10), waiting).await };
+        let (waited, ()) = tokio::join!(waiting, async { cut.cancel() });
+        assert_eq!(waited, Ok(None));
     }
 }

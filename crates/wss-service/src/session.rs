@@ -309,6 +309,10 @@ impl Member for Session {
     fn id(&self) -> u64 {
         self.0.id
     }
+
+    fn place(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
 }
 
 impl PartialEq for Session {
