@@ -7,7 +7,7 @@
 //! [`PART_LEN`](reading::PART_LEN) bytes, and what is sent to the client is compressed in such parts. So a message takes no more
 //! memory the longer it is; how long it may be is for the session to say, which sees it as it is when it is inflated.
 //!
-//! What breaks the rules of compression comes out as an error that has a [`Violation`] inside.
+//! What breaks the rules of compression comes out as an error that has a [`Violation`](crate::violation::Violation) inside.
 
 mod reading;
 mod writing;
@@ -24,7 +24,6 @@ use self::reading::Reading;
 use self::writing::Writing;
 use crate::client::ClientStream;
 use crate::deflate::{Budget, Codec, Share};
-use crate::violation::Violation;
 
 /// What a session with compression has besides its streams.
 #[derive(Debug)]
@@ -109,13 +108,6 @@ impl<C> Deflated<C> {
     pub fn into_parts(self) -> (C, Box<Deflating>) {
         (self.client, self.deflating)
     }
-}
-
-/// What was broken, if that is what the error says.
-#[must_use]
-#[cold]
-pub fn violation_of(e: &io::Error) -> Option<Violation> {
-    e.get_ref()?.downcast_ref().copied()
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Deflated<C> {

@@ -21,6 +21,7 @@ use crate::relay::relay;
 use crate::sequence::Limits;
 use crate::test_io::{frame, masked, outcome};
 use crate::test_net::Random;
+use crate::violation::{Violation, violation_of};
 
 const SMALL: Window = Window { bits: 12, is_kept: true };
 const HISTORY_MAX: usize = 4096;

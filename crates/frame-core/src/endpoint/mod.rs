@@ -350,7 +350,8 @@ impl<S: ClientStream> Endpoint<S> {
             self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside + inflating;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
-        self.handle.on_stall(held > 0, moved || self.outbox.progress);
+        let holds_below = self.io.holds_message() == Some(true);
+        self.handle.on_stall(held > 0 || holds_below, moved || self.outbox.progress);
         now
     }
 
