@@ -12,6 +12,7 @@ use support::backend::{Backend, echo_frames};
 use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route};
 use support::http2::Http2;
 use support::tls::Tls;
+use support::until;
 use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket};
 use tokio::net::TcpStream;
 
@@ -171,13 +172,50 @@ async fn speaks(gateway: &Gateway) {
     client.socket.close(1000).await;
     client.socket.expect_close(1000).await;
     let line = gateway.wait("session");
-    assert_eq!(line["received_messages"], 6, "{line}");
+    assert_eq!(
+        (&line["received_messages"], &line["compression"]),
+        (&6.into(), &"terminate".into()),
+        "{line}"
+    );
+    for (plain, wire) in [("received_bytes", "received_wire_bytes"), ("sent_bytes", "sent_wire_bytes")] {
+        let [plain, wire] = [plain, wire].map(|name| line[name].as_u64().unwrap());
+        assert!(plain > long.len() as u64 && (10_000..60_000).contains(&wire), "{line}");
+    }
 
     // A client that offers nothing gets plain messages.
     let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let (mut plain, head) = WebSocket::connect(tcp, "default.test", "/", "").await.unwrap();
     assert_eq!(head.get("sec-websocket-extensions"), None);
     plain.echoes(TICK).await;
+    plain.close(1000).await;
+    plain.expect_close(1000).await;
+    assert_eq!(gateway.wait_nth("session", 1)["compression"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn what_is_gained_is_counted() {
+    let backend = server().await;
+    let echo = "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n".to_owned() + TERMINATE;
+    let routes =
+        format!("{}{TERMINATE}{echo}[admin]\naddress = \"127.0.0.3:0\"\n", route("/", backend.address));
+    let gateway = setup().start(&config("", &routes));
+    for path in ["/", "/echo"] {
+        let count = async |metric: &str, labels: &str| {
+            gateway.metric(&format!("wssgate_compressed_{metric}{{route=\"{path}\"{labels}}}")).await
+        };
+        let mut client = Client::new(offer(&gateway, path).await.0);
+        client.echoes(&TICK.repeat(100)).await;
+        client.socket.echoes("short").await; // not compressed, and not counted
+        assert_eq!(count("sessions", "").await, 1);
+        for from in [",from=\"client\"", ",from=\"backend\""] {
+            assert_eq!(count("inflated_bytes_total", from).await, 100 * TICK.len() as u64, "{path} {from}");
+            let wire = count("wire_bytes_total", from).await;
+            assert!((50..1000).contains(&wire), "{path} {from} {wire}");
+        }
+        client.socket.close(1000).await;
+        client.socket.expect_close(1000).await;
+        until(async || count("sessions", "").await == 0).await;
+    }
 }
 
 #[tokio::test]

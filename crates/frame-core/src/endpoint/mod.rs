@@ -369,6 +369,7 @@ impl<S: ClientStream> Endpoint<S> {
             idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         }
+        .on_wire(self.io.on_wire())
     }
 
     fn received_traffic(&self) -> Traffic {
@@ -567,6 +568,7 @@ impl<S: ClientStream> Endpoint<S> {
             client,
             backend: Exit::Orderly,
         }
+        .on_wire(self.io.on_wire())
     }
 
     async fn finish<W: AsyncWrite + Unpin>(&mut self, answered: bool, mut sink: Option<&mut W>) -> Exit {
