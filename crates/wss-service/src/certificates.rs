@@ -1,5 +1,6 @@
 //! Certificates of the service, and how they are exchanged while it runs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -120,7 +121,10 @@ impl Certificates {
     pub(crate) async fn reload_and_log(&self) {
         let certificates = self.clone();
         match spawn_blocking(move || certificates.reload()).await {
-            Ok(Ok(report)) => log::certificates(&report),
+            Ok(Ok(report)) => {
+                say("certificates", self.complaints(), &mut BTreeSet::new());
+                log::certificates(&report);
+            }
             Ok(Err(problems)) => log::warning("reload refused: the certificates stay as they are", &problems),
             Err(e) => log::warning("reload failed: the certificates stay as they are", &e),
         }
@@ -131,7 +135,8 @@ impl Certificates {
         let mut watch = Watch::new();
         let scanner = watch.scanner();
         let mut expiries = Expiries::default();
-        let mut degraded = self.look(&scanner).await; // which begins the watch
+        let mut said = self.complaints();
+        let mut degraded = self.look(&scanner, &mut said).await; // which begins the watch
         loop {
             for expiry in expiries.news(&self.cell.current().loaded.set, unix_now()) {
                 log::expiry(&expiry);
@@ -145,13 +150,14 @@ impl Certificates {
                 }
             }
             sleep(QUIET).await;
-            degraded = self.look(&scanner).await;
+            degraded = self.look(&scanner, &mut said).await;
         }
     }
 
     /// Uses what the files are now, if they have changed. What is missing or broken may be in the middle of being written:
-    /// it counts if it is still so a while later. Returns whether the watch may miss changes.
-    async fn look(&self, scanner: &FileScanner) -> bool {
+    /// it counts if it is still so a while later. What is wrong and was not `said` yet is logged. Returns whether the watch may
+    /// miss changes.
+    async fn look(&self, scanner: &FileScanner, said: &mut BTreeSet<String>) -> bool {
         let mut look = self.read(scanner, false).await;
         if look.as_ref().is_ok_and(|look| self.is_doubtful(look)) {
             sleep(GRACE).await;
@@ -161,14 +167,15 @@ impl Certificates {
             Ok(look) => {
                 match look.renewed {
                     Some(Ok(loaded)) => {
+                        say("certificates", texts(&loaded.warnings), said);
                         let generation = self.cell.current().generation + 1;
                         if self.cell.compare(&loaded, generation).is_change() {
                             log::certificates(&self.cell.swap(loaded, generation));
                         }
                     }
                     Some(Err(problems)) => {
-                        let cause = CertificatesError { problems };
-                        log::warning("renewal refused: the last good certificates stay in use", &cause);
+                        let what = "renewal refused: the last good certificates stay in use";
+                        say(what, texts(&problems), said);
                     }
                     None => {}
                 }
@@ -179,6 +186,11 @@ impl Certificates {
                 true
             }
         }
+    }
+
+    /// What was said when the certificates were loaded that are in use.
+    fn complaints(&self) -> BTreeSet<String> {
+        texts(&self.cell.current().loaded.warnings)
     }
 
     async fn read(&self, scanner: &FileScanner, anyway: bool) -> Result<Look, JoinError> {
@@ -196,4 +208,16 @@ impl Certificates {
             }
         }
     }
+}
+
+fn texts(complaints: &[impl ToString]) -> BTreeSet<String> {
+    complaints.iter().map(ToString::to_string).collect()
+}
+
+/// Logs those that were not `said` yet.
+fn say(what: &str, complaints: BTreeSet<String>, said: &mut BTreeSet<String>) {
+    for news in complaints.difference(said) {
+        log::warning(what, news);
+    }
+    *said = complaints;
 }

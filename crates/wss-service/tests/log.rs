@@ -50,7 +50,7 @@ impl Lines {
 }
 
 #[tokio::test]
-async fn a_log_says_where_it_listens_what_expires_and_how_a_session_went() {
+async fn a_log_says_where_it_listens_what_is_wrong_with_certificates_and_how_a_session_went() {
     let lines = Lines::default();
     let writer = lines.clone();
     fmt().with_ansi(false).with_writer(move || writer.clone()).init();
@@ -62,6 +62,9 @@ async fn a_log_says_where_it_listens_what_expires_and_how_a_session_went() {
     tokio::spawn(secure.certificates(Certificates::directory(certs.path()).unwrap()).run());
     lines.with(&["INFO", "listening", &address, "tls=true"]).await;
     lines.with(&["WARN", "a certificate expires", "a.test.crt", "days_left="]).await;
+    let broken = certs.path().join("a.test.crt");
+    std::fs::write(&broken, "no certificate").unwrap();
+    lines.with(&["WARN", "certificates", broken.to_str().unwrap(), "neither PEM"]).await;
 
     let plain = Service::bind("127.0.0.1:0").unwrap();
     let address = plain.addresses()[0];
