@@ -60,7 +60,6 @@ fn lines(c: &mut Criterion) {
         subject: None,
         redials: None,
         limit: None,
-        compression: None,
         kind,
     };
     let session = record(Kind::Session { id: Some(4711), outcome: Ok(&outcome) });

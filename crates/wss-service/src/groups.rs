@@ -219,6 +219,14 @@ impl<T: Member> Groups<T> {
         (state.users.len(), state.groups.len())
     }
 
+    pub(crate) fn user_names(&self) -> Vec<Arc<str>> {
+        self.lock().users.keys().cloned().collect()
+    }
+
+    pub(crate) fn group_names(&self) -> Vec<Arc<str>> {
+        self.lock().groups.keys().cloned().collect()
+    }
+
     /// From now on changes of names that `is_shared` are noted, and `wake` is called at the first of those that were not
     /// taken yet.
     #[cfg(feature = "cluster")]

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use frame_core::endpoint::SharedFrame;
 use futures_util::future::join_all;
 use tokio::task::yield_now;
 
@@ -10,7 +9,7 @@ use tokio::task::yield_now;
 use crate::elsewhere::{Channel, Published};
 use crate::groups::{Groups, Members};
 use crate::message::Message;
-use crate::outbox::SendError;
+use crate::outbox::{Outbox, SendError};
 use crate::session::Session;
 use crate::totals::Totals;
 use crate::unreached::Unreached;
@@ -58,7 +57,11 @@ impl Hub {
     /// # Cancel safety
     /// Safe: a dropped call has queued the message for some of the sessions, whole for each.
     pub async fn send_to(&self, to: To<'_>, message: impl Into<Message> + Send) -> Delivery {
-        let message = message.into();
+        self.send_to_but(None, to, message.into()).await
+    }
+
+    /// `but`: this session is not meant.
+    async fn send_to_but(&self, but: Option<u64>, to: To<'_>, message: Message) -> Delivery {
         #[cfg(feature = "cluster")]
         let published = self.publish(to, &message);
         let frame = message.into_frame().compressed_once();
@@ -67,7 +70,8 @@ impl Hub {
             if n > 0 {
                 yield_now().await;
             }
-            offer(sessions, &frame, &mut delivery, &mut full);
+            let sessions = sessions.iter().filter(|session| Some(session.id()) != but);
+            offer(sessions, |outbox| outbox.offer_room(&frame), &mut delivery, &mut full);
         }
         // All at once: none of them is to wait for another one.
         for sent in join_all(full.iter().map(|session| session.outbox().send(&frame))).await {
@@ -97,7 +101,8 @@ impl Hub {
     /// To sessions of this process alone, without waiting.
     pub(crate) fn deliver_here(&self, to: To<'_>, message: Message) -> Delivery {
         let (mut delivery, mut full) = Default::default();
-        offer(&self.members(to), &message.into_frame().compressed_once(), &mut delivery, &mut full);
+        let frame = message.into_frame().compressed_once();
+        offer(self.members(to).iter(), |outbox| outbox.offer(&frame), &mut delivery, &mut full);
         delivery.missed += full.len();
         delivery
     }
@@ -166,6 +171,18 @@ impl Hub {
         self.0.counts().1
     }
 
+    /// The users that have a session here, in no order.
+    #[must_use]
+    pub fn user_names(&self) -> Vec<Arc<str>> {
+        self.0.user_names()
+    }
+
+    /// The groups that have a session here, in no order.
+    #[must_use]
+    pub fn group_names(&self) -> Vec<Arc<str>> {
+        self.0.group_names()
+    }
+
     /// What the service has done since it was made.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -182,9 +199,14 @@ impl Hub {
 }
 
 /// Those whose outbox is full go into `full`.
-fn offer(sessions: &[Session], frame: &SharedFrame, delivery: &mut Delivery, full: &mut Vec<Session>) {
+fn offer<'a>(
+    sessions: impl Iterator<Item = &'a Session>,
+    queue: impl Fn(&Outbox) -> Result<(), SendError>,
+    delivery: &mut Delivery,
+    full: &mut Vec<Session>,
+) {
     for session in sessions {
-        match session.outbox().offer(frame) {
+        match queue(session.outbox()) {
             Ok(()) => delivery.queued += 1,
             Err(SendError::Full) => full.push(session.clone()),
             Err(SendError::Over) => delivery.missed += 1,
@@ -197,5 +219,13 @@ impl Session {
     #[must_use]
     pub fn hub(&self) -> Hub {
         Hub(self.all_groups().clone())
+    }
+
+    /// As [`Hub::send_to`], but not to this session: what a client says goes to the others.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped call has queued the message for some of the sessions, whole for each.
+    pub async fn send_to_others(&self, to: To<'_>, message: impl Into<Message> + Send) -> Delivery {
+        self.hub().send_to_but(Some(self.id()), to, message.into()).await
     }
 }

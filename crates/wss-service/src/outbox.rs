@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 
 use frame_core::endpoint::SharedFrame;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::closed::{Cause, CloseCode};
 use crate::settings::SlowClient;
@@ -102,6 +103,14 @@ impl Outbox {
         self.put(frame, true, self.policy)
     }
 
+    /// Queues a message if there is room for it, whatever the policy is.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if there is none.
+    pub(crate) fn offer_room(&self, frame: &SharedFrame) -> Result<(), SendError> {
+        self.put(frame, true, SlowClient::Wait)
+    }
+
     /// Queues a control frame, which is short.
     pub(crate) fn offer_control(&self, frame: &SharedFrame) -> Result<(), SendError> {
         self.put(frame, false, SlowClient::Wait)
@@ -145,8 +154,15 @@ impl Outbox {
     /// # Cancel safety
     /// Safe: the frame is queued whole or not at all.
     pub(crate) async fn send(&self, frame: &SharedFrame) -> Result<(), SendError> {
-        match self.offer(frame) {
-            Err(SendError::Full) => self.when_room(|| self.offer(frame)).await,
+        match self.offer_room(frame) {
+            Err(SendError::Full) if self.policy == SlowClient::Wait => {
+                self.when_room(|| self.offer(frame)).await
+            }
+            Err(SendError::Full) => {
+                // The session's own task may be what sends: it writes first. Only what it has no room for then is too much.
+                yield_now().await;
+                self.offer(frame)
+            }
             done => done,
         }
     }

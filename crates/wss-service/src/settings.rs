@@ -8,7 +8,9 @@ use tls_acceptor::MinVersion;
 
 use crate::closed::CloseCode;
 
-/// What becomes of a session whose client takes less than is sent to it, when its outbox is full.
+/// What becomes of a session whose client takes less than is sent to it, when its outbox is full. An awaited send lets what
+/// waits be written first; [`Session::try_send`](crate::Session::try_send) and [`Hub::try_send_to`](crate::Hub::try_send_to)
+/// don't, so that a loop of them fills the outbox of a fast client, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowClient {
     /// Who sends waits. A client that takes nothing at all for a minute is given up.

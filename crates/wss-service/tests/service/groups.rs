@@ -37,8 +37,32 @@ async fn a_message_goes_to_those_who_are_meant() {
     let id = hub.sessions(To::User("bob"))[0].id();
     assert_eq!(hub.send_to(To::Session(id), "to one").await, sent(1));
     bob.expect_text("to one").await;
+    let bobs = hub.session(id).unwrap();
+    assert_eq!(bobs.send_to_others(To::Group("tea"), "from bob").await, sent(1));
+    ann[0].expect_text("from bob").await;
+    assert_eq!(bobs.send_to_others(To::User("bob"), "to no session").await, sent(0));
+    assert_eq!(hub.send_to(To::All, "bob hears nothing in between").await, sent(3));
+    bob.expect_text("bob hears nothing in between").await;
     for unknown in [To::User("eve"), To::Group("milk"), To::Session(id ^ 1)] {
         assert_eq!(hub.send_to(unknown, "to no session").await, sent(0));
+    }
+}
+
+/// A broadcast is no reason to take a client that reads for a slow one.
+#[tokio::test]
+async fn many_messages_at_one_go_reach_those_who_read() {
+    let slow_client = SlowClient::Close(CloseCode::TRY_AGAIN_LATER);
+    let settings = Settings { slow_client, outbox_max: 10_000, ..Settings::default() };
+    let running = start(bind().settings(settings));
+    let mut clients = [running.open("/").await, running.open("/").await];
+    until(async || running.hub.count(To::All) == 2).await;
+    for _ in 0..50 {
+        assert_eq!(running.hub.send_to(To::All, vec![0; 1_000]).await.queued, 2);
+    }
+    for client in &mut clients {
+        for _ in 0..50 {
+            assert_eq!(client.receive().await.unwrap().payload.len(), 1_000);
+        }
     }
 }
 
@@ -51,6 +75,7 @@ async fn who_is_here_is_known() {
     until(async || hub.count(To::All) == 2).await;
     assert_eq!((hub.count(To::User("ann")), hub.count(To::Group("tea"))), (2, 2));
     assert_eq!((hub.users_count(), hub.groups_count()), (1, 1));
+    assert_eq!((hub.user_names(), hub.group_names()), (vec!["ann".into()], vec!["tea".into()]));
     drop(second);
     until(async || hub.count(To::Group("tea")) == 1).await;
     assert!(hub.is_online("ann") && !hub.is_online("bob"));

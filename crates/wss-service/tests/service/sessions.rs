@@ -192,6 +192,26 @@ async fn a_client_that_does_not_read_is_closed() {
     assert_eq!((closed.by, closed.code, closed.cause), (Party::Server, 1008, Cause::SlowClient));
 }
 
+/// What a handler sends at one go is written while it sends: else each client would be a slow one.
+#[tokio::test]
+async fn a_client_that_reads_is_not_too_slow_for_a_burst() {
+    for slow_client in [SlowClient::Close(CloseCode::TRY_AGAIN_LATER), SlowClient::DropOldest] {
+        let settings = Settings { slow_client, outbox_max: 10_000, ..Settings::default() };
+        let service = bind().settings(settings).on_message(async |session: Session, _: Message| {
+            for _ in 0..50 {
+                session.send(vec![0; 1_000]).await?;
+            }
+            session.send("done").await
+        });
+        let mut client = start(service).open("/").await;
+        client.text("begin").await;
+        for _ in 0..50 {
+            assert_eq!(client.receive().await.unwrap().payload.len(), 1_000);
+        }
+        client.expect_text("done").await;
+    }
+}
+
 #[tokio::test]
 async fn connections_have_places_where_they_are_bounded() {
     let settings = Settings { connections_max: Some(1), ..Settings::default() };

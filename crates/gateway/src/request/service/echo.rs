@@ -24,8 +24,7 @@ pub(crate) fn upgrade(
     upgrade: &Upgrade,
 ) -> Served {
     let protocol = upgrade.protocols.first().and_then(|protocol| HeaderValue::from_str(protocol).ok());
-    let (extensions, deflating) = connection.worker.compress(route, &upgrade.extensions).unzip();
-    let agreed = Agreed { protocol, extensions, ..Agreed::default() };
+    let agreed = Agreed { protocol, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
     let registered = connection.worker.enroll(route, report.who());
@@ -34,7 +33,7 @@ pub(crate) fn upgrade(
         registered,
         route: route.clone(),
         deflate: false,
-        deflating,
+        deflating: None,
         other: Other::Echo,
     })
 }
