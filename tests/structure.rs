@@ -303,6 +303,7 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "wss-service/src/cluster/nats/frame.rs",
         "wss-service/src/cluster/nats/subject.rs",
         "wss-service/src/cluster/nats/url.rs",
+        "wss-service/src/cluster/redis/resp.rs",
         "wss-service/src/cluster/redis/url.rs",
         "wss-service/src/elsewhere/channel.rs",
         "wss-service/src/elsewhere/line.rs",

@@ -1,7 +1,9 @@
 """Processes of wss-service that share users and groups over Redis or NATS: the example `cluster_chat`, started several times."""
 
 import asyncio
+import json
 import os
+import re
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,8 +33,9 @@ class Redis:
             await child.said("eady to accept connections")  # at a path, or a port
             yield child
 
-    async def ask(self, *words):
-        return await output("redis-cli", "-s", self.socket, "-a", PASSWORD, "--no-auth-warning", *words)
+    async def ask(self, *words, **options):
+        login = ["-s", self.socket, "-a", PASSWORD, "--no-auth-warning"]
+        return await output("redis-cli", *login, *words, **options)
 
 
 class Nats:
@@ -174,6 +177,8 @@ class Load:
 async def three(engine, *more):
     """Three processes, and a client of each in one room."""
     async with chat(engine, *more) as one, chat(engine, *more) as two, chat(engine, *more) as three:
+        for child in (one, two, three):
+            await child.said("cluster connected")
         async with enter(one, "ann") as ann, enter(two, "bob") as bob, enter(three, "eve") as eve:
             yield three, ann, bob, eve
 
@@ -209,6 +214,48 @@ async def redis_is_killed_under_load_and_comes_back():
 
 async def nats_is_killed_under_load_and_comes_back():
     await is_killed_under_load_and_comes_back(Nats())
+
+
+def peak(child):
+    """The most memory that the process has had, in bytes."""
+    status = Path(f"/proc/{child.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+@asynccontextmanager
+async def passes_over(engine):
+    """A message much longer than any of ours. Yields how many bytes, for it to be published to the group."""
+    async with three(engine.url) as (third, ann, bob, eve):
+        before = peak(third)
+        yield (length := 15_000_000)
+        await third.said(f"cause={length} bytes are more than the message may have")
+        for client in (bob, eve):
+            await ann.send("still here")
+            await hears(client, "ann: still here")
+        same("the message took no memory", peak(third) - before < 4_000_000, True)
+        same("the connection has gone on", [line for line in third.lines if "away" in str(line)], [])
+
+
+async def redis_messages_that_are_too_long_are_passed_over():
+    async with workplace() as directory:
+        redis = Redis(Path(directory))
+        async with redis.running(), passes_over(redis) as length:
+            heard = await redis.ask("-x", "PUBLISH", "chat:group:tea", stdin=b"x" * length)
+            same("processes that it was sent to", heard.strip(), "3")
+
+
+async def nats_messages_that_are_too_long_are_passed_over():
+    async with workplace() as directory:
+        config = Path(directory) / "nats.conf"
+        config.write_text("max_payload: 32MB\n")
+        nats = Nats(options=["-c", config])
+        async with nats.running(), passes_over(nats) as length:
+            reader, writer = await asyncio.open_connection("127.0.0.1", nats.port)
+            login = json.dumps({"verbose": False, "user": "chat", "pass": PASSWORD})
+            writer.write(f"CONNECT {login}\r\nPUB chat:group:tea {length}\r\n".encode())
+            writer.write(b"x" * length + b"\r\nPING\r\n")
+            await reader.readuntil(b"PONG\r\n")
+            writer.close()
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ async fn main() -> Result<(), BoxError> {
     let [engine, address, authorities @ ..] = &arguments[..] else {
         return Err("usage: cluster_chat URL ADDRESS [CA-FILE]".into());
     };
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let cluster = authorities.iter().fold(Cluster::connect(engine)?, Cluster::ca_file);
     let service = service(address, cluster)?;
     println!("listening on {}", service.addresses()[0]);

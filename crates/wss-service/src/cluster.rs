@@ -56,6 +56,9 @@ const END_WAIT: Duration = Duration::from_secs(2);
 ///   meanwhile is lost.
 /// - A session hears from other processes some moments after it has joined a group. [`Hub::settle`] waits for that.
 /// - A process that dies is no longer counted after [`Self::presence_ttl`].
+/// - Of what others publish, no more is kept in memory than the line of a message of [`Self::message_max`] may have: six times as
+///   many bytes, since JSON may write one as `\u0000`. The rest is passed over, and dropped as below. (Redis itself ends a
+///   connection that it can't get rid of a message on: `client-output-buffer-limit pubsub`, 32 MiB.)
 ///
 /// # Publishers that are no Rust program
 /// Channels are called `PREFIXall`, `PREFIXuser:NAME` and `PREFIXgroup:NAME`. A message is one JSON object: `{"text":"hello"}`, or
@@ -73,7 +76,7 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// written as in URLs there: `PREFIXgroup:tea%20time`.
 ///
 /// On Redis, how many sessions a process has is in the hash `PREFIXprocess:PROCESS`, with fields `all`, `user:NAME` and `group:NAME`. It
-/// expires with its process. The set `PREFIXprocesses` has the names of processes.
+/// expires with its process. The set `PREFIXprocesses` has the names of processes; of more than a thousand, as many are counted.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     url: EngineUrl,
@@ -269,7 +272,7 @@ impl Hub {
             (Some(publisher), Some(name)) => publisher.count(name).await?,
             _ => 0,
         };
-        Ok(self.count(to) + elsewhere)
+        Ok(self.count(to).saturating_add(elsewhere))
     }
 
     /// Waits until the engine knows all users and groups of this moment: what other processes send from now on is heard. In

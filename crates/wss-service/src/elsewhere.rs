@@ -11,7 +11,7 @@ mod publisher;
 pub(crate) use self::name::Name;
 #[cfg(feature = "cluster")]
 pub(crate) use self::{
-    channel::{Channel, Channels},
+    channel::{Channel, Channels, NAME_MAX},
     line::{BadLine, decode, line_max, own_mark},
     publisher::{Command, Publish, Published, Publisher},
 };

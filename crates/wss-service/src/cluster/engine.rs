@@ -84,8 +84,8 @@ pub(super) enum EngineError {
     NotMaster { address: String },
     #[error("no answer within {0:?}")]
     Silent(std::time::Duration),
-    #[error("this is not {0}")]
-    Protocol(&'static str),
+    #[error("{0}")]
+    Protocol(String),
     #[error("the engine says: {0}")]
     Said(String),
     #[error("the engine has closed the connection")]

@@ -131,8 +131,8 @@ impl Engine for Nats {
 }
 
 impl From<NotNats> for EngineError {
-    fn from(_: NotNats) -> Self {
-        Self::Protocol("NATS")
+    fn from(error: NotNats) -> Self {
+        Self::Protocol(error.to_string())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Redis and Valkey: channels, and keys with expiry. One connection over RESP3 for all.
 
+mod bounded;
 mod link;
+mod resp;
 mod sentinel;
 mod url;
 
@@ -14,6 +16,9 @@ use self::url::Place;
 pub(super) use self::url::RedisUrl;
 use super::engine::{Engine, EngineError, Inbox};
 use super::stream;
+
+/// Bytes of what the engine sends for a message, beside its line and its channel.
+const PUSH_BESIDE: usize = 1024;
 
 /// A Redis that can be connected with.
 pub(super) struct Redis {
@@ -52,17 +57,24 @@ impl Engine for Redis {
                 stream
             }
         };
+        let push_max = inbox.line_max().saturating_add(self.keys.channel_max()).saturating_add(PUSH_BESIDE);
         // Runs in the task of the connection, so that no more is read than is delivered.
         let push = move |push: PushInfo| {
-            if let (PushKind::Message, [Value::BulkString(channel), Value::BulkString(line)]) =
-                (push.kind, push.data.as_slice())
-            {
-                inbox.receive(channel, line);
+            match (push.kind, push.data.as_slice()) {
+                (PushKind::Message, [Value::BulkString(channel), Value::BulkString(line)]) => {
+                    inbox.receive(channel, line);
+                }
+                // In place of a line that is too long.
+                (PushKind::Message, [_, Value::Int(len)]) => {
+                    inbox.skip(usize::try_from(*len).unwrap_or_default());
+                }
+                _ => {}
             }
             Ok::<(), ()>(())
         };
         let config = AsyncConnectionConfig::new().set_push_sender(push).set_response_timeout(None);
-        let mut link = RedisLink { open: open(settings, stream, config).await?, keys: self.keys.clone() };
+        let open = open(settings, stream, config, push_max).await?;
+        let mut link = RedisLink { open, keys: self.keys.clone() };
         if let Some(address) = elected {
             link.demand_master(address).await?;
         }

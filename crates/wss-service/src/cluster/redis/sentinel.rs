@@ -41,8 +41,8 @@ async fn ask_one(
 ) -> Result<Option<(String, u16)>, EngineError> {
     let stream = stream::tcp(host, port, tls).await?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
-    let mut sentinel = open(&resp3(RedisConnectionInfo::default()), stream, config).await?;
+    let mut sentinel = open(&resp3(RedisConnectionInfo::default()), stream, config, 0).await?;
     let mut question = cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-    Ok(question.query_async(&mut sentinel.connection).await?)
+    sentinel.ask(&question).await
 }
