@@ -114,7 +114,8 @@ pub(crate) fn cluster_connected(process: &str) {
 
 /// It is not, or no longer.
 #[cfg(feature = "cluster")]
-pub(crate) fn cluster_away(cause: &dyn std::fmt::Display) {
+pub(crate) fn cluster_away(cause: &str) {
+    let cause = format_args!("{}", shown(cause)); // a thousand commands may have failed
     warn!(%cause, "cluster away: only sessions of this process hear each other, it is tried again");
 }
 

@@ -5,7 +5,6 @@
 //! new connection. So nothing has to be remembered of a connection that has ended.
 
 use std::collections::{HashMap, HashSet};
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,6 +27,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Only behind a connection that has lasted so long, the next attempt comes soon again.
 const STEADY: Duration = Duration::from_secs(5);
+/// Between two lines of the log about causes why the engine is away.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Lines that are published together.
 const BATCH_MAX: usize = 256;
 /// Names that are listened to and told together.
@@ -62,7 +63,7 @@ impl<E: Engine> Supervisor<E> {
     /// Runs until `end`, and then takes back what was told.
     pub(super) async fn run(mut self, end: CancellationToken) {
         let mut pause = PAUSE_MIN;
-        let mut is_known_away = false;
+        let mut complaint = Complaint::default();
         loop {
             // All names are compared by the next connection, so what changes meanwhile need not be kept.
             self.hall.hub().groups().take_changes();
@@ -77,7 +78,9 @@ impl<E: Engine> Supervisor<E> {
             let failure = match link {
                 Ok(link) => match self.serve(link, &end).await {
                     Over::Lost { failure, worked } => {
-                        is_known_away &= !worked;
+                        if worked {
+                            complaint = Complaint::default();
+                        }
                         failure
                     }
                     Over::End => return,
@@ -87,8 +90,9 @@ impl<E: Engine> Supervisor<E> {
             if begun.elapsed() >= STEADY {
                 pause = PAUSE_MIN;
             }
-            if !mem::replace(&mut is_known_away, true) {
-                log::cluster_away(&failure);
+            let cause = failure.to_string();
+            if complaint.is_news(&cause, Instant::now()) {
+                log::cluster_away(&cause);
             }
             let spread = pause.mul_f64(rand::random_range(0.5..1.0)); // processes shall not come back all at once
             pause = (pause * 2).min(PAUSE_MAX);
@@ -269,6 +273,24 @@ impl<E: Engine> Supervisor<E> {
     }
 }
 
+/// What was said of an engine that is away.
+#[derive(Default)]
+struct Complaint(Option<(String, Instant)>);
+
+impl Complaint {
+    /// It is away for the first time, or for another cause than was said a while ago.
+    fn is_news(&mut self, cause: &str, now: Instant) -> bool {
+        let is_news = match &self.0 {
+            None => true,
+            Some((said, at)) => said != cause && now - *at >= LOG_INTERVAL,
+        };
+        if is_news {
+            self.0 = Some((cause.to_owned(), now));
+        }
+        is_news
+    }
+}
+
 /// Of one connection.
 #[derive(Default)]
 struct Listening {
@@ -298,5 +320,22 @@ async fn refuse(commands: &mut mpsc::Receiver<Command>) {
             Command::Count { answer, .. } => drop(answer.send(Err(Unreached::Away))),
             Command::Settle { answer } => drop(answer), // read as `Away`
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_cause_is_said_but_not_often() {
+        let mut complaint = Complaint::default();
+        let begun = Instant::now();
+        let said: Vec<_> =
+            [("refused", 0), ("refused", 30), ("password", 31), ("refused", 32), ("password", 60)]
+                .into_iter()
+                .filter(|(cause, second)| complaint.is_news(cause, begun + Duration::from_secs(*second)))
+                .collect();
+        assert_eq!(said, [("refused", 0), ("password", 31)]);
     }
 }
