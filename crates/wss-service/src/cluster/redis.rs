@@ -44,14 +44,14 @@ impl Engine for Redis {
     type Link = RedisLink;
 
     async fn connect<I: Inbox>(&self, inbox: I) -> Result<RedisLink, EngineError> {
-        let RedisUrl { place, is_tls, settings } = &self.url;
+        let RedisUrl { place, is_tls, settings, sentinel_settings } = &self.url;
         let tls = is_tls.then_some(&self.tls);
         let mut elected = None;
         let stream = match place {
             Place::Tcp { host, port } => stream::tcp(host, *port, tls).await?,
             Place::Unix(path) => stream::unix(path).await?,
             Place::Sentinels { sentinels, service } => {
-                let (host, port) = sentinel::ask(sentinels, service, tls).await?;
+                let (host, port) = sentinel::ask(sentinels, sentinel_settings, service, tls).await?;
                 let stream = stream::tcp(&host, port, tls).await?;
                 elected = Some(format!("{host}:{port}"));
                 stream

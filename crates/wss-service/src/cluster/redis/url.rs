@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
 const PORT: u16 = 6379;
@@ -13,6 +14,8 @@ pub(in crate::cluster) struct RedisUrl {
     pub(super) place: Place,
     pub(super) is_tls: bool,
     pub(super) settings: RedisConnectionInfo,
+    /// Who logs in at sentinels.
+    pub(super) sentinel_settings: RedisConnectionInfo,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +55,13 @@ impl RedisUrl {
     fn tcp(rest: &str, is_tls: bool) -> Result<Self, String> {
         let (address, settings) = read(&format!("redis://{rest}"))?;
         let ConnectionAddr::Tcp(host, port) = address else { return Err("there is no host".to_owned()) };
-        Ok(Self { place: Place::Tcp { host, port }, is_tls, settings })
+        Ok(Self { place: Place::Tcp { host, port }, is_tls, settings, sentinel_settings: nobody() })
     }
 
     fn unix(rest: &str) -> Result<Self, String> {
         let (address, settings) = read(&format!("unix://{rest}"))?;
         let ConnectionAddr::Unix(path) = address else { return Err("there is no path".to_owned()) };
-        Ok(Self { place: Place::Unix(path), is_tls: false, settings })
+        Ok(Self { place: Place::Unix(path), is_tls: false, settings, sentinel_settings: nobody() })
     }
 
     fn sentinels(rest: &str, is_tls: bool) -> Result<Self, String> {
@@ -67,6 +70,7 @@ impl RedisUrl {
             Some((user, hosts)) => (format!("{user}@"), hosts),
             None => (String::new(), authority),
         };
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let (service, database) = path.split_once('/').unwrap_or((path, "0"));
         if service.is_empty() {
             return Err("there is no name of a service".to_owned());
@@ -81,8 +85,34 @@ impl RedisUrl {
             sentinels.push((name, if port == PORT && !has_port { SENTINEL_PORT } else { port }));
         }
         let (_, settings) = read(&format!("redis://{user}localhost/{database}"))?;
-        Ok(Self { place: Place::Sentinels { sentinels, service: service.to_owned() }, is_tls, settings })
+        let place = Place::Sentinels { sentinels, service: service.to_owned() };
+        Ok(Self { place, is_tls, settings, sentinel_settings: sentinel_login(query)? })
     }
+}
+
+/// `sentinel_username=NAME&sentinel_password=SECRET`, as other clients call them.
+fn sentinel_login(query: &str) -> Result<RedisConnectionInfo, String> {
+    let mut settings = nobody();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8();
+        let value = value.map_err(|_| "user or password is not UTF-8".to_owned())?;
+        settings = match name {
+            "sentinel_username" => settings.set_username(value),
+            "sentinel_password" => settings.set_password(value),
+            _ => {
+                return Err("behind `?` it may have sentinel_username and sentinel_password alone".to_owned());
+            }
+        };
+    }
+    match (settings.username(), settings.password()) {
+        (Some(_), None) => Err("there is a sentinel_username, but no sentinel_password".to_owned()),
+        _ => Ok(settings),
+    }
+}
+
+fn nobody() -> RedisConnectionInfo {
+    resp3(RedisConnectionInfo::default())
 }
 
 fn read(url: &str) -> Result<(ConnectionAddr, RedisConnectionInfo), String> {
@@ -91,7 +121,7 @@ fn read(url: &str) -> Result<(ConnectionAddr, RedisConnectionInfo), String> {
 }
 
 /// Always RESP3, in which answers and messages can be told apart.
-pub(super) fn resp3(settings: RedisConnectionInfo) -> RedisConnectionInfo {
+fn resp3(settings: RedisConnectionInfo) -> RedisConnectionInfo {
     settings.set_protocol(ProtocolVersion::RESP3)
 }
 
@@ -118,6 +148,26 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_have_users_and_passwords_of_their_own() {
+        let login = |url: &str| {
+            let RedisUrl { settings, sentinel_settings, .. } = RedisUrl::parse(url).unwrap();
+            let found = [&settings, &sentinel_settings]
+                .map(|s| (s.username().map(ToOwned::to_owned), s.password().map(ToOwned::to_owned)));
+            assert_eq!(sentinel_settings.db(), 0);
+            found
+        };
+        let who = |user: Option<&str>, password: Option<&str>| {
+            (user.map(ToOwned::to_owned), password.map(ToOwned::to_owned))
+        };
+        let url = "redis+sentinel://ann:a@a.test,b.test/chat/1";
+        assert_eq!(login(url), [who(Some("ann"), Some("a")), who(None, None)]);
+        let password = format!("{url}?sentinel_password=b%26%20b");
+        assert_eq!(login(&password), [who(Some("ann"), Some("a")), who(None, Some("b& b"))]);
+        let both = "rediss+sentinel://a.test/chat?sentinel_username=bob&sentinel_password=b";
+        assert_eq!(login(both), [who(None, None), who(Some("bob"), Some("b"))]);
+    }
+
+    #[test]
     fn urls_say_who_logs_in() {
         for url in ["redis://ann:p%40ss@a.test/3", "rediss+sentinel://ann:p%40ss@a.test,b.test/chat/3"] {
             let RedisUrl { settings, is_tls, .. } = RedisUrl::parse(url).unwrap();
@@ -139,6 +189,9 @@ mod tests {
             "redis+sentinel://:secret@a.test",
             "redis+sentinel://:secret@a.test/",
             "redis+sentinel://:secret@a.test:x/chat",
+            "redis+sentinel://a.test/chat?password=secret",
+            "redis+sentinel://a.test/chat?sentinel_username=secret",
+            "redis+sentinel://a.test/chat?sentinel_password=secret%FF",
         ];
         for url in bad {
             let error = RedisUrl::parse(url).map(|_| ()).unwrap_err();
