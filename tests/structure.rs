@@ -301,6 +301,8 @@ fn pure_modules_know_neither_sockets_nor_clocks() {
         "upgrade-handler/src/named.rs",
         "wss-service/src/closed.rs",
         "wss-service/src/cluster/nats/frame.rs",
+        "wss-service/src/cluster/nats/login.rs",
+        "wss-service/src/cluster/nats/nkey.rs",
         "wss-service/src/cluster/nats/subject.rs",
         "wss-service/src/cluster/nats/url.rs",
         "wss-service/src/cluster/redis/resp.rs",
@@ -417,12 +419,14 @@ fn each_thing_is_done_in_its_place() {
             "tls-acceptor/material.rs",
             "tls-acceptor/places.rs",
             "tls-acceptor/ticket_file.rs",
+            "wss-service/cluster/nats/credentials.rs",
         ],
     );
     only(&["tokio::signal", "SignalKind"], &["gateway/lifecycle/", "wss-service/serving.rs"]);
     only(&["nix::sys"], &["gateway/net/options.rs", "net-io/tcp.rs"]);
     only(&["fastwebsockets", "zlib_rs"], &["frame-core/"]);
-    only(&["rustls", "aws_lc_rs"], &["tls-acceptor/"]);
+    only(&["rustls"], &["tls-acceptor/"]);
+    only(&["aws_lc_rs"], &["tls-acceptor/", "wss-service/cluster/nats/nkey.rs"]);
     only(&["redis::", "use redis"], &["wss-service/cluster"]);
     only(&["httparse"], &["gateway/upstream/"]);
     only(&["hickory"], &["gateway/lifecycle/resolver/"]);

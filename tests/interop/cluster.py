@@ -310,7 +310,7 @@ save ""
         url = f"rediss://:{PASSWORD.replace('%', '%25')}@localhost:{port}/2"
         async with running("redis-server", config) as child:
             await child.said("eady to accept connections")
-            async with three(url, pki.root) as (_, ann, bob, _):
+            async with three(url, "--ca", pki.root) as (_, ann, bob, _):
                 await until(ann, "/who eve", "eve is here: true; 3 in tea")
                 await ann.send("hello")
                 await hears(bob, "ann: hello")
@@ -328,7 +328,7 @@ async def nats_is_spoken_to_over_tls():
         certificate = directory / "certs/nats.crt"
         options = ["--tls", "--tlscert", certificate, "--tlskey", certificate.with_suffix(".key")]
         nats = Nats("tls", "localhost", options)
-        async with nats.running(), three(nats.url, pki.root) as (_, ann, bob, _):
+        async with nats.running(), three(nats.url, "--ca", pki.root) as (_, ann, bob, _):
             await until(ann, "/who eve", "eve is here: true; 3 in tea")
             await ann.send("hello")
             await hears(bob, "ann: hello")
@@ -338,13 +338,14 @@ async def nats_is_spoken_to_over_tls():
 
 
 @asynccontextmanager
-async def server(directory, name, *lines, sentinel=False):
+async def server(directory, name, *lines, sentinel=False, port_is="port"):
     """A Redis, or a sentinel, at a port. Yields its child and the port."""
     port = free_port()
+    lines = [f"{port_is} {port}", *lines]
     config = directory / f"{name}.conf"
     home = directory / name
     home.mkdir()
-    config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {home}", *lines]) + "\n")
+    config.write_text("\n".join([*lines, "bind 127.0.0.1", f"dir {home}"]) + "\n")
     async with running("redis-server", config, *(["--sentinel"] if sentinel else [])) as child:
         await child.said("Sentinel ID is" if sentinel else "eady to accept connections")
         yield child, port

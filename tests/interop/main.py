@@ -20,6 +20,7 @@ import howto
 import http2_servers
 import imported
 import kustomize
+import logins
 import metrics
 import page
 import pages
@@ -127,6 +128,12 @@ SCENARIOS = [
     cluster.nats_misses_a_process_that_is_killed,
     cluster.nats_messages_that_are_too_long_are_passed_over,
     cluster.nats_is_spoken_to_over_tls,
+    logins.redis_wants_a_user_and_to_see_a_certificate,
+    logins.sentinels_have_users_of_their_own,
+    logins.nats_lets_users_and_tokens_in,
+    logins.nats_lets_nkeys_in,
+    logins.nats_lets_jwts_in,
+    logins.nats_wants_to_see_a_certificate,
     upgrades.docker_execs_through_an_upgrade,
     upgrades.kubectl_execs_through_an_upgrade,
     kustomize.kustomize_builds_what_fits_together,

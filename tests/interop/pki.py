@@ -23,6 +23,10 @@ subjectAltName = {names}
 """
 
 
+def kind_of(name):
+    return "IP" if name.replace(".", "").isdigit() else "DNS"
+
+
 class Pki:
     """A root in a directory of its own."""
 
@@ -39,7 +43,7 @@ class Pki:
         directory.mkdir(exist_ok=True)
         serial = next(SERIALS)
         signer = ["-CA", self.root, "-CAkey", self.directory / "root.key", "-set_serial", serial]
-        alternatives = ",".join(f"DNS:{name}" for name in names)
+        alternatives = ",".join(f"{kind_of(name)}:{name}" for name in names)
         await self._certificate(
             directory / f"{file}.crt", directory / f"{file}.key", "leaf", alternatives, *signer
         )

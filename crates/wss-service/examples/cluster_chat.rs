@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `ws://localhost:8081/?room=tea&name=ann` opens a session. What it sends goes to its room, `@bob hello` goes to bob, and
-//! `/who bob` asks who is here. A third argument is a file with the authority that has signed Redis' certificate.
+//! `/who bob` asks who is here. Behind these arguments may stand `--prefix NAME`, `--ca FILE` (the authority that has signed
+//! Redis' certificate), `--certificate FILE --key FILE` (of this process, where Redis asks for one), `--credentials FILE` (NATS).
 
 use std::env;
 use std::time::Duration;
@@ -19,19 +20,38 @@ use wss_service::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [engine, address, authorities @ ..] = &arguments[..] else {
-        return Err("usage: cluster_chat URL ADDRESS [CA-FILE]".into());
+    let [engine, address, options @ ..] = &arguments[..] else {
+        return Err("usage: cluster_chat URL ADDRESS [--ca FILE]…".into());
     };
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
-    let cluster = authorities.iter().fold(Cluster::connect(engine)?, Cluster::ca_file);
-    let service = service(address, cluster)?;
+    let service = service(address, cluster(engine, options)?)?;
     println!("listening on {}", service.addresses()[0]);
     Ok(service.run().await?)
 }
 
+/// Beside which engine.
+fn cluster(engine: &str, options: &[String]) -> Result<Cluster, BoxError> {
+    let mut cluster = Cluster::connect(engine)?.prefix("chat:").presence_ttl(Duration::from_secs(3));
+    let mut certificate = None;
+    for option in options.chunks(2) {
+        let [name, file] = option else { return Err("an option without its value".into()) };
+        cluster = match (name.as_str(), certificate.take()) {
+            ("--prefix", None) => cluster.prefix(file),
+            ("--ca", None) => cluster.ca_file(file),
+            ("--credentials", None) => cluster.credentials_file(file)?,
+            ("--key", Some(chain)) => cluster.client_certificate(chain, file),
+            ("--certificate", None) => {
+                certificate = Some(file.clone());
+                cluster
+            }
+            _ => return Err(format!("{name} is not expected here").into()),
+        };
+    }
+    Ok(cluster)
+}
+
 /// One of its processes.
 pub fn service(address: &str, cluster: Cluster) -> Result<Service<Chat>, BoxError> {
-    let cluster = cluster.prefix("chat:").presence_ttl(Duration::from_secs(3));
     Ok(Service::bind(address)?.cluster(cluster).handler(Chat))
 }
 

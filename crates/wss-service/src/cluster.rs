@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tls_acceptor::ConnectorSettings;
+use tls_acceptor::{ClientCertificate, ConnectorSettings};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -77,11 +77,28 @@ const END_WAIT: Duration = Duration::from_secs(2);
 ///
 /// On Redis, how many sessions a process has is in the hash `PREFIXprocess:PROCESS`, with fields `all`, `user:NAME` and `group:NAME`. It
 /// expires with its process. The set `PREFIXprocesses` has the names of processes; of more than a thousand, as many are counted.
+///
+/// # What a user of the engine needs
+/// For the prefix `chat:`, a user of Redis needs no more rights than these, `+select` if its database isn't 0, and `+role` only
+/// behind Sentinel. A user of Sentinel needs `+hello +sentinel|get-master-addr-by-name`.
+///
+/// ```text
+/// ACL SETUSER chat on >PASSWORD resetchannels &chat:* ~chat:process* -@all +hello +role +publish +subscribe +unsubscribe
+///     +hset +hsetnx +hdel +hmget +del +pexpire +sadd +srem +srandmember
+/// ```
+///
+/// In permissions of NATS, `chat.>` means all that begins with `chat.`, so the prefix ends with a dot there:
+///
+/// ```text
+/// permissions: { publish: ["chat.>", "_INBOX.>"], subscribe: ["chat.>", "_INBOX.>"] }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Cluster {
     url: EngineUrl,
     prefix: Box<str>,
-    authorities: Vec<PathBuf>,
+    tls: ConnectorSettings,
+    /// Of NATS.
+    credentials: Option<PathBuf>,
     presence_ttl: Duration,
     message_max: usize,
 }
@@ -126,12 +143,13 @@ impl Cluster {
     ///
     /// - `redis://USER:PASSWORD@HOST:6379/0`; `rediss://` with TLS; `redis+unix:///PATH`
     /// - `redis+sentinel://USER:PASSWORD@HOST:26379,HOST:26379/SERVICE/0`: the master that these sentinels know at that moment;
-    ///   `rediss+sentinel://` with TLS, to the sentinels too
+    ///   `rediss+sentinel://` with TLS, to the sentinels too. User and password are the master's. Where sentinels want some of
+    ///   their own, the URL ends with `?sentinel_username=USER&sentinel_password=PASSWORD`, or with the password alone
+    /// - `nats://USER:PASSWORD@HOST:4222,HOST:4222`, or `nats://TOKEN@HOST`; `tls://` where a server without TLS won't do. For nkeys
+    ///   and JWTs there is [`Self::credentials_file`]
     ///
-    /// - `nats://USER:PASSWORD@HOST:4222,HOST:4222`, or `nats://TOKEN@HOST`; `tls://` where a server without TLS won't do
-    ///
-    /// Each part but hosts and the service may be missing. Special characters of a password are written as `%40`. Redis
-    /// Cluster is not supported, Redis 6 is the oldest that will do.
+    /// Each part but hosts and the service may be missing. `valkey` stands for `redis` as well. Special characters of a password
+    /// are written as `%40`. Redis Cluster is not supported, Redis 6 is the oldest that will do.
     ///
     /// # Errors
     /// If it is none of these.
@@ -139,7 +157,8 @@ impl Cluster {
         Ok(Self {
             url: EngineUrl::parse(url).map_err(ClusterUrlError)?,
             prefix: "wss:".into(),
-            authorities: Vec::new(),
+            tls: ConnectorSettings::default(),
+            credentials: None,
             presence_ttl: Duration::from_secs(15),
             message_max: 1024 * 1024,
         })
@@ -156,8 +175,31 @@ impl Cluster {
     /// system trusts. It is read again for each connection.
     #[must_use]
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.authorities.push(path.into());
+        self.tls.authorities.push(path.into());
         self
+    }
+
+    /// Files (PEM) with a certificate, and those that issued it, and with its private key, for engines that want to see one: a
+    /// Redis over TLS does, unless its `tls-auth-clients` is `no`. They are read again for each connection.
+    #[must_use]
+    pub fn client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.client_certificate = Some(ClientCertificate { chain: chain.into(), key: key.into() });
+        self
+    }
+
+    /// NATS: a file that says who logs in, in place of the URL. It has the seed of an nkey, or a JWT and a seed (`.creds`, as `nsc`
+    /// writes it). It is read again for each connection. The seed stays in this process.
+    ///
+    /// # Errors
+    /// If the URL has a user or a token already, or is another engine's.
+    pub fn credentials_file(mut self, path: impl Into<PathBuf>) -> Result<Self, ClusterUrlError> {
+        let wrong = match &self.url {
+            EngineUrl::Nats(url) if !url.says_who() => None,
+            EngineUrl::Nats(_) => Some("it says who logs in, and so does a file of credentials"),
+            EngineUrl::Redis(_) => Some("it is not that of a NATS, which alone knows files of credentials"),
+        };
+        self.credentials = Some(path.into());
+        wrong.map_or(Ok(self), |wrong| Err(ClusterUrlError(wrong.to_owned())))
     }
 
     /// How long sessions are counted after their process has died. 15 s, at least a second; it tells that it is alive three
@@ -199,12 +241,13 @@ pub(crate) struct Unconnected {
 impl Unconnected {
     /// Connects, in a task of the runtime that calls this.
     pub(crate) fn start(self) -> RunningCluster {
-        let Cluster { url, prefix, authorities, presence_ttl, .. } = self.cluster.clone();
-        let tls = ConnectorSettings { authorities, client_certificate: None };
+        let Cluster { url, prefix, tls, credentials, presence_ttl, .. } = self.cluster.clone();
         let process = self.hall.publisher().process().to_owned();
         match url {
             EngineUrl::Redis(url) => self.start_over(Redis::new(url, tls, &prefix, process, presence_ttl)),
-            EngineUrl::Nats(url) => self.start_over(Nats::new(url, tls, &prefix, process, presence_ttl)),
+            EngineUrl::Nats(url) => {
+                self.start_over(Nats::new(url, tls, credentials, &prefix, process, presence_ttl))
+            }
         }
     }
 

@@ -86,6 +86,8 @@ pub(super) enum EngineError {
     Silent(std::time::Duration),
     #[error("{0}")]
     Protocol(String),
+    #[error("the file of credentials {path}: {cause}")]
+    Credentials { path: String, cause: String },
     #[error("the engine says: {0}")]
     Said(String),
     #[error("the engine has closed the connection")]

@@ -6,23 +6,29 @@
 //! Each process says on `PREFIXalive` that it is there. Who wants a count asks on `PREFIXask`, and waits until all have answered
 //! who are there.
 
+mod credentials;
 mod frame;
 mod link;
+mod login;
+mod nkey;
 mod presence;
 mod subject;
 mod url;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use serde::{Deserialize, Serialize};
 use tls_acceptor::ConnectorSettings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use self::credentials::Credentials;
 use self::frame::{Frame, Frames, NotNats};
 use self::link::{NatsLink, Peer};
+use self::login::{Info, Login};
 use self::presence::Names;
 pub(super) use self::url::NatsUrl;
 use super::engine::{Engine, EngineError, Inbox};
@@ -35,33 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Nats {
     url: NatsUrl,
     tls: ConnectorSettings,
+    /// The file of who logs in, where the URL doesn't say it.
+    credentials: Option<PathBuf>,
     names: Names,
-}
-
-/// What a server says first.
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    tls_required: bool,
-    max_payload: usize,
-}
-
-/// What it is told then. Nothing comes back that was published by this connection.
-#[derive(Serialize)]
-struct Login<'a> {
-    verbose: bool,
-    pedantic: bool,
-    echo: bool,
-    tls_required: bool,
-    lang: &'a str,
-    version: &'a str,
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pass: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    auth_token: Option<&'a str>,
 }
 
 impl Nats {
@@ -69,11 +51,19 @@ impl Nats {
     pub(super) fn new(
         url: NatsUrl,
         tls: ConnectorSettings,
+        credentials: Option<PathBuf>,
         prefix: &str,
         process: String,
         ttl: Duration,
     ) -> Self {
-        Self { url, tls, names: Names::new(prefix, process, ttl) }
+        Self { url, tls, credentials, names: Names::new(prefix, process, ttl) }
+    }
+
+    async fn credentials(&self) -> Result<Option<Credentials>, EngineError> {
+        let Some(path) = self.credentials.clone() else { return Ok(None) };
+        let shown = path.display().to_string();
+        let read = spawn_blocking(move || Credentials::read(&path)).await.map_err(io::Error::other)?;
+        read.map(Some).map_err(|cause| EngineError::Credentials { path: shown, cause: cause.to_string() })
     }
 
     async fn log_in(&self, host: &str, port: u16) -> Result<(Peer, Info), EngineError> {
@@ -85,20 +75,9 @@ impl Nats {
             return Err(NotNats.into()); // before the handshake, anybody on the way may have written it
         }
         let mut stream: Stream = if is_tls { secure(tcp, host, &self.tls).await? } else { Box::new(tcp) };
-        let NatsUrl { user, secret, .. } = &self.url;
-        let (pass, auth_token) = if user.is_some() { (secret, &None) } else { (&None, secret) };
-        let login = Login {
-            verbose: false,
-            pedantic: false,
-            echo: false,
-            tls_required: is_tls,
-            lang: "rust",
-            version: env!("CARGO_PKG_VERSION"),
-            name: env!("CARGO_PKG_NAME"),
-            user: user.as_deref(),
-            pass: pass.as_deref(),
-            auth_token: auth_token.as_deref(),
-        };
+        let credentials = self.credentials().await?;
+        let login = Login::new(&self.url, credentials.as_ref(), &info, is_tls)
+            .map_err(|error| EngineError::Said(error.to_string()))?;
         let login = serde_json::to_string(&login).map_err(io::Error::other)?;
         stream.write_all(format!("CONNECT {login}\r\nPING\r\n").as_bytes()).await?;
         stream.flush().await?;

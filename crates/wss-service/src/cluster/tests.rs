@@ -266,6 +266,15 @@ fn delivery(queued: usize) -> Delivery {
     Delivery { queued, ..Delivery::default() }
 }
 
+#[test]
+fn a_file_of_credentials_is_for_nats_and_for_urls_that_say_nobody() {
+    let wrong = |url: &str| Cluster::connect(url).unwrap().credentials_file("chat.creds").unwrap_err();
+    Cluster::connect("nats://a.test").unwrap().credentials_file("chat.creds").unwrap();
+    for url in ["redis://a.test", "nats://token@a.test", "tls://ann:secret@a.test"] {
+        assert!(!wrong(url).to_string().contains("secret"), "{url}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn users_groups_and_all_span_processes() {
     let broker = Broker::new();

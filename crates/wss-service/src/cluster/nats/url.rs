@@ -36,6 +36,10 @@ impl NatsUrl {
         }
     }
 
+    pub(in crate::cluster) fn says_who(&self) -> bool {
+        self.user.is_some() || self.secret.is_some()
+    }
+
     fn read(rest: &str, is_tls: bool) -> Result<Self, String> {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (login, hosts) = match rest.rsplit_once('@') {
