@@ -9,19 +9,20 @@ from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-from pki import Pki
 from processes import PATIENCE, Failure, environment, free_port, output, running, same, within, workplace
 
 PUBLISH = Path(__file__).parents[2] / "crates/wss-service/examples/publish.php"
 
 PASSWORD = "se%cret"
+REDIS = "redis-server"
 
 
 class Redis:
     """A Redis on a Unix socket, which is there again at the same path after it was killed."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, program=REDIS):
         self.directory = directory
+        self.program = program
         self.socket = directory / "redis.sock"
         self.url = f"redis+unix://{self.socket}?pass={PASSWORD.replace('%', '%25')}"
 
@@ -29,7 +30,7 @@ class Redis:
     async def running(self):
         config = self.directory / "redis.conf"
         config.write_text(f'port 0\nunixsocket {self.socket}\nrequirepass "{PASSWORD}"\nsave ""\n')
-        async with running("redis-server", config) as child:
+        async with running(self.program, config) as child:
             await child.said("eady to accept connections")  # at a path, or a port
             yield child
 
@@ -102,9 +103,9 @@ async def spans_processes(engine):
         yield
 
 
-async def redis_carries_users_and_groups_across_processes():
+async def redis_carries_users_and_groups_across_processes(program=REDIS):
     async with workplace() as directory:
-        redis = Redis(Path(directory))
+        redis = Redis(Path(directory), program)
         users = ["chat:user:ann", "chat:user:bob", "chat:user:eve"]
         async with spans_processes(redis):
             channels = (await redis.ask("PUBSUB", "CHANNELS")).split()
@@ -207,9 +208,9 @@ async def is_killed_under_load_and_comes_back(engine):
             load.judge(first, await all_comes_back(load, ann))
 
 
-async def redis_is_killed_under_load_and_comes_back():
+async def redis_is_killed_under_load_and_comes_back(program=REDIS):
     async with workplace() as directory:
-        await is_killed_under_load_and_comes_back(Redis(Path(directory)))
+        await is_killed_under_load_and_comes_back(Redis(Path(directory), program))
 
 
 async def nats_is_killed_under_load_and_comes_back():
@@ -236,9 +237,9 @@ async def passes_over(engine):
         same("the connection has gone on", [line for line in third.lines if "away" in str(line)], [])
 
 
-async def redis_messages_that_are_too_long_are_passed_over():
+async def redis_messages_that_are_too_long_are_passed_over(program=REDIS):
     async with workplace() as directory:
-        redis = Redis(Path(directory))
+        redis = Redis(Path(directory), program)
         async with redis.running(), passes_over(redis) as length:
             heard = await redis.ask("-x", "PUBLISH", "chat:group:tea", stdin=b"x" * length)
             same("processes that it was sent to", heard.strip(), "3")
@@ -275,9 +276,9 @@ async def a_process_is_killed(engine):
         await until(ann, "/who eve", "eve is here: false; 2 in tea")
 
 
-async def redis_forgets_a_process_that_is_killed():
+async def redis_forgets_a_process_that_is_killed(program=REDIS):
     async with workplace() as directory:
-        redis = Redis(Path(directory))
+        redis = Redis(Path(directory), program)
         async with a_process_is_killed(redis) as ann:
             same("at first", await answer(ann, "/who eve"), "eve is here: true; 3 in tea")
             same("processes", len((await redis.ask("SMEMBERS", "chat:processes")).split()), 3)
@@ -288,57 +289,8 @@ async def nats_misses_a_process_that_is_killed():
         pass
 
 
-async def redis_is_spoken_to_over_tls():
-    async with workplace() as directory:
-        directory = Path(directory)
-        pki = Pki(directory / "pki")
-        await pki.make()
-        await pki.issue(directory / "certs", "redis", "localhost")
-        certificate = directory / "certs/redis.crt"
-        config = directory / "redis.conf"
-        port = free_port()
-        config.write_text(f"""\
-port 0
-bind 127.0.0.1
-tls-port {port}
-tls-cert-file {certificate}
-tls-key-file {certificate.with_suffix(".key")}
-tls-auth-clients no
-requirepass "{PASSWORD}"
-save ""
-""")
-        url = f"rediss://:{PASSWORD.replace('%', '%25')}@localhost:{port}/2"
-        async with running("redis-server", config) as child:
-            await child.said("eady to accept connections")
-            async with three(url, "--ca", pki.root) as (_, ann, bob, _):
-                await until(ann, "/who eve", "eve is here: true; 3 in tea")
-                await ann.send("hello")
-                await hears(bob, "ann: hello")
-            async with chat(url) as distrusting, enter(distrusting, "ann") as ann:
-                found = await answer(ann, "/who eve")
-                same("without the authority", found, "not known: the engine of the cluster is away")
-
-
-async def nats_is_spoken_to_over_tls():
-    async with workplace() as directory:
-        directory = Path(directory)
-        pki = Pki(directory / "pki")
-        await pki.make()
-        await pki.issue(directory / "certs", "nats", "localhost")
-        certificate = directory / "certs/nats.crt"
-        options = ["--tls", "--tlscert", certificate, "--tlskey", certificate.with_suffix(".key")]
-        nats = Nats("tls", "localhost", options)
-        async with nats.running(), three(nats.url, "--ca", pki.root) as (_, ann, bob, _):
-            await until(ann, "/who eve", "eve is here: true; 3 in tea")
-            await ann.send("hello")
-            await hears(bob, "ann: hello")
-            async with chat(nats.url) as distrusting, enter(distrusting, "tom") as tom:
-                found = await answer(tom, "/who eve")
-                same("without the authority", found, "not known: the engine of the cluster is away")
-
-
 @asynccontextmanager
-async def server(directory, name, *lines, sentinel=False, port_is="port"):
+async def server(directory, name, *lines, program=REDIS, sentinel=False, port_is="port"):
     """A Redis, or a sentinel, at a port. Yields its child and the port."""
     port = free_port()
     lines = [f"{port_is} {port}", *lines]
@@ -346,7 +298,7 @@ async def server(directory, name, *lines, sentinel=False, port_is="port"):
     home = directory / name
     home.mkdir()
     config.write_text("\n".join([*lines, "bind 127.0.0.1", f"dir {home}"]) + "\n")
-    async with running("redis-server", config, *(["--sentinel"] if sentinel else [])) as child:
+    async with running(program, config, *(["--sentinel"] if sentinel else [])) as child:
         await child.said("Sentinel ID is" if sentinel else "eady to accept connections")
         yield child, port
 
@@ -358,12 +310,14 @@ async def fails_over(sentinel_port):
             await asyncio.sleep(0.05)
 
 
-async def sentinels_know_the_master_after_a_failover():
+async def sentinels_know_the_master_after_a_failover(program=REDIS):
     async with workplace() as directory:
         directory = Path(directory)
         secret = [f'requirepass "{PASSWORD}"', f'masterauth "{PASSWORD}"', 'save ""', "repl-diskless-sync-delay 0"]
-        async with server(directory, "first", *secret) as (first, port):
-            async with server(directory, "second", *secret, f"replicaof 127.0.0.1 {port}") as (second, _):
+        async with server(directory, "first", *secret, program=program) as (first, port):
+            async with server(
+                directory, "second", *secret, f"replicaof 127.0.0.1 {port}", program=program
+            ) as (second, _):
                 watch = [
                     f"sentinel monitor chat 127.0.0.1 {port} 1",
                     f'sentinel auth-pass chat "{PASSWORD}"',
@@ -371,7 +325,9 @@ async def sentinels_know_the_master_after_a_failover():
                     "sentinel down-after-milliseconds chat 60000",
                 ]
                 await second.said("Finished with success")
-                async with server(directory, "sentinel", *watch, sentinel=True) as (sentinel, sentinel_port):
+                async with server(
+                    directory, "sentinel", *watch, program=program, sentinel=True
+                ) as (sentinel, sentinel_port):
                     await sentinel.said("+slave")
                     secret = PASSWORD.replace("%", "%25")
                     # The first of them is not there.

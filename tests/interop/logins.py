@@ -1,10 +1,10 @@
-"""Processes of wss-service log in at their engine: by users, passwords, tokens, keys, JWTs and certificates."""
+"""Processes of wss-service log in at their engine: over TLS, by users, passwords, tokens, keys, JWTs and certificates."""
 
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nkeys
-from cluster import PASSWORD, answer, chat, enter, hears, server, three, until
+from cluster import PASSWORD, Nats, answer, chat, enter, hears, server, three, until
 from pki import Pki
 from processes import free_port, running, same, workplace
 
@@ -129,6 +129,55 @@ async def nats_wants_to_see_a_certificate():
             await is_refused(url, "--ca", root, cause="cluster away")
             await is_refused(url, *shown, cause="cause=TLS: ")
             await is_refused(f"tls://{QUOTED}x@{address}", "--ca", root, *shown, cause=VIOLATION)
+
+
+async def redis_is_spoken_to_over_tls():
+    async with workplace() as directory:
+        directory = Path(directory)
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "redis", "localhost")
+        certificate = directory / "certs/redis.crt"
+        config = directory / "redis.conf"
+        port = free_port()
+        config.write_text(f"""\
+port 0
+bind 127.0.0.1
+tls-port {port}
+tls-cert-file {certificate}
+tls-key-file {certificate.with_suffix(".key")}
+tls-auth-clients no
+requirepass "{PASSWORD}"
+save ""
+""")
+        url = f"rediss://:{PASSWORD.replace('%', '%25')}@localhost:{port}/2"
+        async with running("redis-server", config) as child:
+            await child.said("eady to accept connections")
+            async with three(url, "--ca", pki.root) as (_, ann, bob, _):
+                await until(ann, "/who eve", "eve is here: true; 3 in tea")
+                await ann.send("hello")
+                await hears(bob, "ann: hello")
+            async with chat(url) as distrusting, enter(distrusting, "ann") as ann:
+                found = await answer(ann, "/who eve")
+                same("without the authority", found, "not known: the engine of the cluster is away")
+
+
+async def nats_is_spoken_to_over_tls():
+    async with workplace() as directory:
+        directory = Path(directory)
+        pki = Pki(directory / "pki")
+        await pki.make()
+        await pki.issue(directory / "certs", "nats", "localhost")
+        certificate = directory / "certs/nats.crt"
+        options = ["--tls", "--tlscert", certificate, "--tlskey", certificate.with_suffix(".key")]
+        nats = Nats("tls", "localhost", options)
+        async with nats.running(), three(nats.url, "--ca", pki.root) as (_, ann, bob, _):
+            await until(ann, "/who eve", "eve is here: true; 3 in tea")
+            await ann.send("hello")
+            await hears(bob, "ann: hello")
+            async with chat(nats.url) as distrusting, enter(distrusting, "tom") as tom:
+                found = await answer(tom, "/who eve")
+                same("without the authority", found, "not known: the engine of the cluster is away")
 
 
 # What the documentation says that a user of Redis needs.

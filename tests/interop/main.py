@@ -36,6 +36,7 @@ import takeover
 import tapped
 import trust
 import upgrades
+import valkey
 
 SCENARIO_TIME = 60  # seconds; only one that hangs takes so long
 LONG = {rollout.a_rollout_closes_each_socket_at_most_once_and_refuses_none: 200}  # it waits as a rollout does
@@ -120,14 +121,20 @@ SCENARIOS = [
     cluster.redis_is_killed_under_load_and_comes_back,
     cluster.redis_forgets_a_process_that_is_killed,
     cluster.redis_messages_that_are_too_long_are_passed_over,
-    cluster.redis_is_spoken_to_over_tls,
     cluster.sentinels_know_the_master_after_a_failover,
     cluster.a_php_script_publishes_to_a_group,
     cluster.nats_carries_users_and_groups_across_processes,
     cluster.nats_is_killed_under_load_and_comes_back,
     cluster.nats_misses_a_process_that_is_killed,
     cluster.nats_messages_that_are_too_long_are_passed_over,
-    cluster.nats_is_spoken_to_over_tls,
+    valkey.valkey_carries_users_and_groups_across_processes,
+    valkey.valkey_is_killed_under_load_and_comes_back,
+    valkey.valkey_forgets_a_process_that_is_killed,
+    valkey.valkey_messages_that_are_too_long_are_passed_over,
+    valkey.valkey_sentinels_know_the_master_after_a_failover,
+    valkey.valkey_wants_a_user_behind_tls,
+    logins.redis_is_spoken_to_over_tls,
+    logins.nats_is_spoken_to_over_tls,
     logins.redis_wants_a_user_and_to_see_a_certificate,
     logins.sentinels_have_users_of_their_own,
     logins.nats_lets_users_and_tokens_in,
