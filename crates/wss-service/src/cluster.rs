@@ -79,6 +79,9 @@ const END_WAIT: Duration = Duration::from_secs(2);
 /// expires with its process. The set `PREFIXprocesses` has the names of processes; of more than a thousand, as many are counted.
 ///
 /// # What a user of the engine needs
+/// Who may publish on these channels may send to every session, and who may write these keys may change counts. So other
+/// programs have users of their own. The secrets are in no log.
+///
 /// For the prefix `chat:`, a user of Redis needs no more rights than these, `+select` if its database isn't 0, and `+role` only
 /// behind Sentinel. A user of Sentinel needs `+hello +sentinel|get-master-addr-by-name`.
 ///

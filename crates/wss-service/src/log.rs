@@ -108,8 +108,8 @@ pub(crate) fn no_connection(peer: std::net::SocketAddr, cause: &dyn std::fmt::Di
 
 /// The engine of the cluster is connected, and knows all users and groups.
 #[cfg(feature = "cluster")]
-pub(crate) fn cluster_connected(process: &str) {
-    info!(process, "cluster connected");
+pub(crate) fn cluster_connected(process: &str, engine: &str) {
+    info!(process, engine, "cluster connected");
 }
 
 /// It is not, or no longer.

@@ -37,6 +37,9 @@ pub(super) trait Inbox: Clone + Send + Sync + 'static {
 /// A connection with an engine. After an error of any call it is good for nothing, and dropped. No call is made while
 /// another one runs; calls may be dropped by a timeout, after which none comes.
 pub(super) trait Link: Send {
+    /// Of the server, as logs name it.
+    fn address(&self) -> &str;
+
     /// Publishes lines in their order. What each was answered: why it was refused, if it was.
     fn publish(
         &mut self,
@@ -80,8 +83,8 @@ pub(super) enum EngineError {
     Redis(#[from] redis::RedisError),
     #[error("no sentinel knows the address of {service:?}{}", last.as_ref().map(|e| format!("; the last one said: {e}")).unwrap_or_default())]
     NoMaster { service: String, last: Option<String> },
-    #[error("{address} is no master at this moment")]
-    NotMaster { address: String },
+    #[error("this is no master at this moment")]
+    NotMaster,
     #[error("no answer within {0:?}")]
     Silent(std::time::Duration),
     #[error("{0}")]
@@ -92,4 +95,13 @@ pub(super) enum EngineError {
     Said(String),
     #[error("the engine has closed the connection")]
     Closed,
+    #[error("{address}: {cause}")]
+    At { address: String, cause: Box<EngineError> },
+}
+
+impl EngineError {
+    /// Says which of several servers it was.
+    pub(super) fn at(self, address: &str) -> Self {
+        Self::At { address: address.to_owned(), cause: Box::new(self) }
+    }
 }

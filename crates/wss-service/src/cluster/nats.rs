@@ -34,7 +34,7 @@ pub(super) use self::url::NatsUrl;
 use super::engine::{Engine, EngineError, Inbox};
 use super::stream::{Stream, connect, secure};
 
-/// How long one of several servers may take.
+/// How long one of several servers may take. A single one may take as long as a connection may.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A NATS that can be connected with.
@@ -95,15 +95,18 @@ impl Engine for Nats {
     async fn connect<I: Inbox>(&self, inbox: I) -> Result<NatsLink, EngineError> {
         let servers = &self.url.servers;
         let first = rand::random_range(0..servers.len()); // not all processes with the same one
+        let patience = if servers.len() > 1 { PATIENCE } else { Duration::MAX };
         let mut failure = EngineError::Closed;
         for (host, port) in servers.iter().cycle().skip(first).take(servers.len()) {
-            match timeout(PATIENCE, self.log_in(host, *port)).await {
+            let address = format!("{host}:{port}");
+            failure = match timeout(patience, self.log_in(host, *port)).await {
                 Ok(Ok((peer, info))) => {
-                    return NatsLink::begin(peer, inbox, self.names.clone(), info.max_payload).await;
+                    let names = self.names.clone();
+                    return NatsLink::begin(address, peer, inbox, names, info.max_payload).await;
                 }
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = EngineError::Silent(PATIENCE),
-            }
+                Ok(Err(error)) => error.at(&address),
+                Err(_) => EngineError::Silent(PATIENCE).at(&address),
+            };
         }
         Err(failure)
     }

@@ -11,11 +11,11 @@ use std::time::Duration;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tls_acceptor::ConnectorSettings;
 
-use self::link::{Keys, RedisLink, open};
+use self::link::{Keys, Open, RedisLink, open};
 use self::url::Place;
 pub(super) use self::url::RedisUrl;
 use super::engine::{Engine, EngineError, Inbox};
-use super::stream;
+use super::stream::{self, Stream};
 
 /// Bytes of what the engine sends for a message, beside its line and its channel.
 const PUSH_BESIDE: usize = 1024;
@@ -38,25 +38,8 @@ impl Redis {
     ) -> Self {
         Self { url, tls, keys: Keys::new(prefix, process, ttl) }
     }
-}
 
-impl Engine for Redis {
-    type Link = RedisLink;
-
-    async fn connect<I: Inbox>(&self, inbox: I) -> Result<RedisLink, EngineError> {
-        let RedisUrl { place, is_tls, settings, sentinel_settings } = &self.url;
-        let tls = is_tls.then_some(&self.tls);
-        let mut elected = None;
-        let stream = match place {
-            Place::Tcp { host, port } => stream::tcp(host, *port, tls).await?,
-            Place::Unix(path) => stream::unix(path).await?,
-            Place::Sentinels { sentinels, service } => {
-                let (host, port) = sentinel::ask(sentinels, sentinel_settings, service, tls).await?;
-                let stream = stream::tcp(&host, port, tls).await?;
-                elected = Some(format!("{host}:{port}"));
-                stream
-            }
-        };
+    async fn log_in<I: Inbox>(&self, stream: Stream, inbox: I) -> Result<Open, EngineError> {
         let push_max = inbox.line_max().saturating_add(self.keys.channel_max()).saturating_add(PUSH_BESIDE);
         // Runs in the task of the connection, so that no more is read than is delivered.
         let push = move |push: PushInfo| {
@@ -73,11 +56,34 @@ impl Engine for Redis {
             Ok::<(), ()>(())
         };
         let config = AsyncConnectionConfig::new().set_push_sender(push).set_response_timeout(None);
-        let open = open(settings, stream, config, push_max).await?;
-        let mut link = RedisLink { open, keys: self.keys.clone() };
-        if let Some(address) = elected {
-            link.demand_master(address).await?;
-        }
-        Ok(link)
+        open(&self.url.settings, stream, config, push_max).await
+    }
+}
+
+impl Engine for Redis {
+    type Link = RedisLink;
+
+    async fn connect<I: Inbox>(&self, inbox: I) -> Result<RedisLink, EngineError> {
+        let RedisUrl { place, is_tls, sentinel_settings, .. } = &self.url;
+        let tls = is_tls.then_some(&self.tls);
+        let (address, stream, is_elected) = match place {
+            Place::Tcp { host, port } => {
+                (format!("{host}:{port}"), stream::tcp(host, *port, tls).await, false)
+            }
+            Place::Unix(path) => (path.display().to_string(), stream::unix(path).await, false),
+            Place::Sentinels { sentinels, service } => {
+                let (host, port) = sentinel::ask(sentinels, sentinel_settings, service, tls).await?;
+                (format!("{host}:{port}"), stream::tcp(&host, port, tls).await, true)
+            }
+        };
+        let link = async {
+            let open = self.log_in(stream?, inbox).await?;
+            let mut link = RedisLink { address: address.clone(), open, keys: self.keys.clone() };
+            if is_elected {
+                link.demand_master().await?;
+            }
+            Ok(link)
+        };
+        link.await.map_err(|cause: EngineError| cause.at(&address))
     }
 }

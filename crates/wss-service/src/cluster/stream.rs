@@ -49,6 +49,6 @@ pub(super) async fn secure(
     Ok(Box::new(connector.connect(tcp, &name, Alpn::Http11).await?))
 }
 
-pub(super) async fn unix(path: &Path) -> io::Result<Stream> {
+pub(super) async fn unix(path: &Path) -> Result<Stream, EngineError> {
     Ok(Box::new(UnixStream::connect(path).await?))
 }

@@ -113,16 +113,19 @@ impl<E: Engine> Supervisor<E> {
                 let numbers = self.hall.publisher().numbers();
                 numbers.connections.fetch_add(1, Ordering::Relaxed);
                 numbers.is_connected.store(true, Ordering::Release);
-                log::cluster_connected(self.hall.publisher().process());
+                log::cluster_connected(self.hall.publisher().process(), link.address());
                 let over = self.work(&mut link, &mut listening, end).await;
                 self.hall.publisher().numbers().is_connected.store(false, Ordering::Release);
                 over.map_or_else(|failure| Over::Lost { failure, worked: true }, |()| Over::End)
             }
         };
-        if matches!(over, Over::End) {
-            let _ = patiently(link.leave()).await; // else it ends by itself
+        match over {
+            Over::End => {
+                let _ = patiently(link.leave()).await; // else it ends by itself
+                Over::End
+            }
+            Over::Lost { failure, worked } => Over::Lost { failure: failure.at(link.address()), worked },
         }
-        over
     }
 
     /// Of a new connection: all that is listened to and told.

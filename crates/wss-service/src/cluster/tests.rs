@@ -135,6 +135,10 @@ impl Drop for FakeLink {
 }
 
 impl Link for FakeLink {
+    fn address(&self) -> &str {
+        "a.test:1"
+    }
+
     async fn publish(&mut self, batch: &[Publish]) -> Result<Vec<Option<String>>, EngineError> {
         self.broker.answer().await?;
         if *self.broker.mode.borrow() == Mode::Refusing {

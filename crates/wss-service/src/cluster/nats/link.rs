@@ -32,6 +32,7 @@ pub(super) struct Peer {
 
 /// A connection with NATS.
 pub(in crate::cluster) struct NatsLink {
+    address: String,
     names: Names,
     max_payload: usize,
     /// Numbers of subscriptions, by channel.
@@ -65,6 +66,7 @@ impl Shared {
 impl NatsLink {
     /// Of a server that waits for commands.
     pub(super) async fn begin<I: Inbox>(
+        address: String,
         peer: Peer,
         inbox: I,
         names: Names,
@@ -75,7 +77,8 @@ impl NatsLink {
         let driver = Driver { peer, inbox, names: names.clone(), shared: shared.clone() };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(asked)));
         let (numbers, began) = (HashMap::new(), Instant::now());
-        let mut link = Self { names, max_payload, numbers, last_number: 0, out, shared, began, task };
+        let mut link =
+            Self { address, names, max_payload, numbers, last_number: 0, out, shared, began, task };
         let Names { alive, ask, inbox, .. } = link.names.clone();
         let mut bytes = String::new();
         for subject in [alive, ask, inbox] {
@@ -114,6 +117,10 @@ impl NatsLink {
 }
 
 impl Link for NatsLink {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
     async fn publish(&mut self, batch: &[Publish]) -> Result<Vec<Option<String>>, EngineError> {
         let mut bytes = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());

@@ -82,20 +82,25 @@ impl Open {
 
 /// A connection with Redis.
 pub(in crate::cluster) struct RedisLink {
+    pub(super) address: String,
     pub(super) open: Open,
     pub(super) keys: Keys,
 }
 
 impl RedisLink {
     /// A sentinel may say what was true a moment ago.
-    pub(super) async fn demand_master(&mut self, address: String) -> Result<(), EngineError> {
+    pub(super) async fn demand_master(&mut self) -> Result<(), EngineError> {
         let role: Vec<Value> = self.open.ask(&cmd("ROLE")).await?;
         let is_master = matches!(role.first(), Some(Value::BulkString(role)) if role == b"master");
-        is_master.then_some(()).ok_or(EngineError::NotMaster { address })
+        is_master.then_some(()).ok_or(EngineError::NotMaster)
     }
 }
 
 impl Link for RedisLink {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
     async fn publish(&mut self, batch: &[Publish]) -> Result<Vec<Option<String>>, EngineError> {
         let mut pipeline = pipe();
         for publish in batch {

@@ -53,6 +53,9 @@ impl RedisUrl {
     }
 
     fn tcp(rest: &str, is_tls: bool) -> Result<Self, String> {
+        if rest.contains(['?', '#']) {
+            return Err("nothing may stand behind `?` or `#`; in a password they are %3F and %23".to_owned());
+        }
         let (address, settings) = read(&format!("redis://{rest}"))?;
         let ConnectionAddr::Tcp(host, port) = address else { return Err("there is no host".to_owned()) };
         Ok(Self { place: Place::Tcp { host, port }, is_tls, settings, sentinel_settings: nobody() })
@@ -186,6 +189,8 @@ mod tests {
             "http://:secret@a.test",
             "redis://:secret@a.test/x",
             "redis://:secret@",
+            "redis://:secret@a.test/0?sentinel_password=secret",
+            "rediss://:secret@a.test/#insecure",
             "redis+sentinel://:secret@a.test",
             "redis+sentinel://:secret@a.test/",
             "redis+sentinel://:secret@a.test:x/chat",
