@@ -161,7 +161,7 @@ struct BroadcastOptions {
     place: Place,
 }
 
-/// What an echo costs a server that compresses, and one that doesn't: wss-service, wssgate, Node ws
+/// What an echo costs a server that compresses, and one that doesn't: wss-service, wssgate, Node ws, a fork of tungstenite
 #[derive(Debug, Args)]
 struct CompressionOptions {
     /// Clients with one message in flight each
@@ -176,6 +176,9 @@ struct CompressionOptions {
     /// The directory whose node_modules have ws; default: what tests/interop/run has installed
     #[arg(long, value_name = "DIRECTORY")]
     modules: Option<PathBuf>,
+    /// The program of benches/compare/compression/tungstenite; without it, it is not measured
+    #[arg(long, value_name = "PATH")]
+    tungstenite: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -422,6 +425,7 @@ async fn compression(options: CompressionOptions) -> anyhow::Result<()> {
     let plan = compression::Plan {
         gateway: place.installed(&["wssgate".to_owned()]).await?.remove(0),
         modules: options.modules.unwrap_or(modules),
+        tungstenite: options.tungstenite,
         clients: options.clients.into(),
         messages: options.messages.into(),
         rounds: options.rounds.into(),

@@ -82,6 +82,11 @@ impl Server {
         Self::script("Node ws", Path::new("node"), script, vec![modules.into()])
     }
 
+    /// One that was built by itself, and takes nothing but certificate and key.
+    pub(crate) fn program(name: &'static str, program: &Path) -> Self {
+        Self { name, program: program.into(), args: Vec::new(), more: Vec::new() }
+    }
+
     fn script(name: &'static str, program: &Path, script: &str, more: Vec<OsString>) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
         Self { name, program: program.into(), args: vec![script.into()], more }

@@ -1,5 +1,5 @@
-//! What an echoed message costs a server with permessage-deflate and without: `wss-service` beside Node's ws, and a gateway
-//! that compresses for a backend which doesn't.
+//! What an echoed message costs a server with permessage-deflate and without: `wss-service` beside Node's ws and a fork of
+//! tungstenite, and a gateway that compresses for a backend which doesn't.
 //!
 //! In each round all servers are started on one core, and are measured one after the other: the clients, on the other core,
 //! send the same messages to each. Messages are compressed before the measurement; echoes are inflated and compared.
@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) gateway: Installed,
     /// Where the modules of Node are.
     pub(crate) modules: PathBuf,
+    /// The echo by a fork of tungstenite, if it was built.
+    pub(crate) tungstenite: Option<PathBuf>,
     pub(crate) clients: usize,
     /// Of each client, for each length and mode; a tenth as many come before.
     pub(crate) messages: usize,
@@ -102,10 +104,12 @@ pub(crate) async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Vec<
     pin(&[plan.load_core])?;
     let service = Server::own("wss-service", vec!["compression-server".into()], Vec::new())?;
     let node = Server::node("compression/node.mjs", &plan.modules);
+    let fork = plan.tungstenite.as_deref().map(|program| Server::program("rama-ws", program));
+    let servers: Vec<_> = [&service, &node].into_iter().chain(&fork).collect();
     let mut cases = Vec::new();
     for len in LENGTHS {
         for mode in Mode::ALL {
-            for server in [service.name, OURS, node.name] {
+            for server in servers.iter().map(|server| server.name).chain([OURS]) {
                 cases.push(Case { len, mode, server, us: Vec::new(), wire: Vec::new() });
             }
         }
@@ -113,13 +117,13 @@ pub(crate) async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Vec<
     for round in 1..=plan.rounds {
         let more = [("more", ROUTE.to_owned())];
         let gateway = plan.gateway.start(&site, backend.port, &[plan.server_core], &more).await?;
-        let (service_child, service_port) = service.start(&site, plan.server_core).await?;
-        let (node_child, node_port) = node.start(&site, plan.server_core).await?;
-        let running = HashMap::from([
-            (OURS, (gateway.port, gateway.pids.clone())),
-            (service.name, (service_port, tree(service_child.pid)?)),
-            (node.name, (node_port, tree(node_child.pid)?)),
-        ]);
+        let mut running = HashMap::from([(OURS, (gateway.port, gateway.pids.clone()))]);
+        let mut children = Vec::new();
+        for server in &servers {
+            let (child, port) = server.start(&site, plan.server_core).await?;
+            running.insert(server.name, (port, tree(child.pid)?));
+            children.push(child);
+        }
         for case in &mut cases {
             let Case { len, mode, server, .. } = case;
             let what = format!("{server}, {len} B, {}", mode.name());
