@@ -60,6 +60,7 @@ fn lines(c: &mut Criterion) {
         subject: None,
         redials: None,
         limit: None,
+        compression: None,
         kind,
     };
     let session = record(Kind::Session { id: Some(4711), outcome: Ok(&outcome) });

@@ -1,4 +1,4 @@
-//! permessage-deflate that ends at the gateway: compressed with clients, plain with the server.
+//! permessage-deflate that ends at the gateway: compressed with clients, plain with the server, or with the gateway's echo.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,7 @@ use support::backend::{Backend, echo_frames};
 use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route};
 use support::http2::Http2;
 use support::tls::Tls;
+use support::until;
 use support::ws::{CLOSE, PING, PONG, TEXT, WebSocket};
 use tokio::net::TcpStream;
 
@@ -40,17 +41,35 @@ fn setup() -> Setup {
 /// A gateway before such a server.
 async fn start(websocket: &str) -> (Gateway, Backend) {
     let backend = server().await;
-    let routes = format!("{}{TERMINATE}{websocket}\n", route("/", backend.address));
-    (setup().start(&config("", &routes)), backend)
+    (start_before(&route("/", backend.address), websocket), backend)
+}
+
+/// One that says everything back itself.
+fn start_echo(websocket: &str) -> Gateway {
+    start_before("[[route]]\npath = \"/\"\nservice = \"echo\"\n", websocket)
+}
+
+/// One with this route.
+fn start_before(route: &str, websocket: &str) -> Gateway {
+    setup().start(&config("", &format!("{route}{TERMINATE}{websocket}\n")))
 }
 
 /// The socket of a client that offers compression, and what was agreed upon.
 async fn connect(gateway: &Gateway) -> (WebSocket, String) {
+    let (socket, agreed) = offer(gateway, "/").await;
+    (socket, agreed.expect("compression"))
+}
+
+async fn offer(gateway: &Gateway, path: &str) -> (WebSocket, Option<String>) {
     let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let fields = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
-    let (socket, head) = WebSocket::connect(tcp, "default.test", "/", &fields).await.unwrap();
-    let agreed = head.get("sec-websocket-extensions").expect("compression").to_owned();
-    (socket, agreed)
+    let (socket, head) = WebSocket::connect(tcp, "default.test", path, &fields).await.unwrap();
+    (socket, head.get("sec-websocket-extensions").map(str::to_owned))
+}
+
+/// What is agreed upon at a path.
+async fn agreed_at(gateway: &Gateway, path: &str) -> Option<String> {
+    offer(gateway, path).await.1
 }
 
 /// A client that compresses.
@@ -125,7 +144,16 @@ const TICK: &str = r#"{"symbol":"EURUSD","bid":1.08412,"ask":1.08415,"time":"202
 #[tokio::test]
 async fn messages_are_compressed_with_clients_and_plain_with_the_server() {
     let (gateway, _backend) = start("").await;
-    let mut client = Client::open(&gateway).await;
+    speaks(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_echo_speaks_it_too() {
+    speaks(&start_echo("")).await;
+}
+
+async fn speaks(gateway: &Gateway) {
+    let mut client = Client::open(gateway).await;
     let first = client.echoes(TICK).await;
     let again = client.echoes(TICK).await;
     assert!(first > 50 && again < 20, "{first} {again}: what went before is referred to");
@@ -144,18 +172,60 @@ async fn messages_are_compressed_with_clients_and_plain_with_the_server() {
     client.socket.close(1000).await;
     client.socket.expect_close(1000).await;
     let line = gateway.wait("session");
-    assert_eq!(line["received_messages"], 6, "{line}");
+    assert_eq!(
+        (&line["received_messages"], &line["compression"]),
+        (&6.into(), &"terminate".into()),
+        "{line}"
+    );
+    for (plain, wire) in [("received_bytes", "received_wire_bytes"), ("sent_bytes", "sent_wire_bytes")] {
+        let [plain, wire] = [plain, wire].map(|name| line[name].as_u64().unwrap());
+        assert!(plain > long.len() as u64 && (10_000..60_000).contains(&wire), "{line}");
+    }
 
     // A client that offers nothing gets plain messages.
     let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
     let (mut plain, head) = WebSocket::connect(tcp, "default.test", "/", "").await.unwrap();
     assert_eq!(head.get("sec-websocket-extensions"), None);
     plain.echoes(TICK).await;
+    plain.close(1000).await;
+    plain.expect_close(1000).await;
+    assert_eq!(gateway.wait_nth("session", 1)["compression"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn what_is_gained_is_counted() {
+    let backend = server().await;
+    let echo = "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n".to_owned() + TERMINATE;
+    let routes =
+        format!("{}{TERMINATE}{echo}[admin]\naddress = \"127.0.0.3:0\"\n", route("/", backend.address));
+    let gateway = setup().start(&config("", &routes));
+    for path in ["/", "/echo"] {
+        let count = async |metric: &str, labels: &str| {
+            gateway.metric(&format!("wssgate_compressed_{metric}{{route=\"{path}\"{labels}}}")).await
+        };
+        let mut client = Client::new(offer(&gateway, path).await.0);
+        client.echoes(&TICK.repeat(100)).await;
+        client.socket.echoes("short").await; // not compressed, and not counted
+        assert_eq!(count("sessions", "").await, 1);
+        for from in [",from=\"client\"", ",from=\"backend\""] {
+            assert_eq!(count("inflated_bytes_total", from).await, 100 * TICK.len() as u64, "{path} {from}");
+            let wire = count("wire_bytes_total", from).await;
+            assert!((50..1000).contains(&wire), "{path} {from} {wire}");
+        }
+        client.socket.close(1000).await;
+        client.socket.expect_close(1000).await;
+        until(async || count("sessions", "").await == 0).await;
+    }
 }
 
 #[tokio::test]
 async fn over_http2_too() {
     let (gateway, _backend) = start("").await;
+    over_http2(&gateway).await;
+    over_http2(&start_echo("")).await;
+}
+
+async fn over_http2(gateway: &Gateway) {
     let io = Tls::new("default.test", &["h2"]).connect(gateway.address()).await.unwrap();
     let mut http2 = Http2::connect(io, "default.test").await;
     let (socket, _) = http2.websocket("/", &[("sec-websocket-extensions", OFFER)]).await.unwrap();
@@ -167,8 +237,13 @@ async fn over_http2_too() {
 #[tokio::test]
 async fn limits_hold_for_what_is_inflated() {
     let (gateway, _backend) = start("max_message = \"100KiB\"").await;
+    limits_hold(&gateway).await;
+    limits_hold(&start_echo("max_message = \"100KiB\"")).await;
+}
+
+async fn limits_hold(gateway: &Gateway) {
     for (len, ends) in [(100 * 1024, false), (100 * 1024 + 1, true), (10_000_000, true)] {
-        let mut client = Client::open(&gateway).await;
+        let mut client = Client::open(gateway).await;
         let text = "x".repeat(len);
         if ends {
             client.send(&text).await;
@@ -180,7 +255,7 @@ async fn limits_hold_for_what_is_inflated() {
     for (b0, payload, code) in
         [(TEXT | RSV1, &b"\xFF\xFF\xFF"[..], 1007), (PING | RSV1, b"", 1002), (0xC0, b"", 1002)]
     {
-        let mut client = Client::open(&gateway).await;
+        let mut client = Client::open(gateway).await;
         client.echoes(TICK).await;
         client.socket.send(b0, payload).await;
         client.socket.expect_close(code).await;
@@ -190,7 +265,12 @@ async fn limits_hold_for_what_is_inflated() {
 #[tokio::test]
 async fn what_grows_beyond_all_measure_is_ended() {
     let (gateway, _backend) = start("").await; // without a limit of messages
-    let mut client = Client::open(&gateway).await;
+    growth_is_ended(&gateway).await;
+    growth_is_ended(&start_echo("")).await;
+}
+
+async fn growth_is_ended(gateway: &Gateway) {
+    let mut client = Client::open(gateway).await;
     client.send(&"x".repeat(50_000_000)).await;
     assert_eq!(client.close_code().await, 1009);
     let line = gateway.wait("session");
@@ -201,22 +281,28 @@ async fn what_grows_beyond_all_measure_is_ended() {
 
 #[tokio::test]
 async fn rates_count_what_is_inflated() {
-    let (gateway, _backend) = start("messages = \"3/h\"\non_limit = \"close\"").await;
-    let mut client = Client::open(&gateway).await;
+    const MESSAGES: &str = "messages = \"3/h\"\non_limit = \"close\"";
+    const BYTES: &str = "bytes = \"1KiB/s\"\non_limit = \"close\"";
+    let ((messages, _backend), (bytes, _other)) = (start(MESSAGES).await, start(BYTES).await);
+    rates_count(&messages, &bytes).await;
+    rates_count(&start_echo(MESSAGES), &start_echo(BYTES)).await;
+}
+
+async fn rates_count(messages: &Gateway, bytes: &Gateway) {
+    let mut client = Client::open(messages).await;
     for _ in 0..3 {
         client.echoes(&TICK.repeat(1000)).await; // in parts, and one message
     }
     client.send(TICK).await;
     assert_eq!(client.close_code().await, 1008);
     client.socket.close(1008).await;
-    assert_eq!(gateway.wait("session")["limit"], "messages");
+    assert_eq!(messages.wait("session")["limit"], "messages");
 
-    let (gateway, _backend) = start("bytes = \"1KiB/s\"\non_limit = \"close\"").await;
-    let mut client = Client::open(&gateway).await;
+    let mut client = Client::open(bytes).await;
     client.send(&"x".repeat(4000)).await; // some 20 bytes on the wire
     assert_eq!(client.close_code().await, 1008);
     client.socket.close(1008).await;
-    assert_eq!(gateway.wait("session")["limit"], "bytes");
+    assert_eq!(bytes.wait("session")["limit"], "bytes");
 }
 
 #[tokio::test]
@@ -224,11 +310,13 @@ async fn what_is_kept_is_bounded_for_a_session_and_for_all() {
     const ALONE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     let backend = server().await;
     let route = |path| route(path, backend.address) + TERMINATE;
-    let routes = route("/") + &route("/none") + "compression_history = \"off\"\n";
+    let echo = "[[route]]\npath = \"/echo\"\nservice = \"echo\"\n".to_owned() + TERMINATE;
+    let routes = route("/") + &echo + &route("/none") + "compression_history = \"off\"\n";
     let top = "workers = 1\nmax_compression_memory = \"12KiB\"";
     let gateway = setup().start(&config(top, &routes));
     let mut first = Client::open(&gateway).await;
     assert!(first.echoes(TICK).await > 50 && first.echoes(TICK).await < 20);
+    assert_eq!(agreed_at(&gateway, "/echo").await.as_deref(), Some(ALONE));
     let (socket, agreed) = connect(&gateway).await;
     assert_eq!(agreed, ALONE);
     let mut second = Client::new(socket);
@@ -237,12 +325,18 @@ async fn what_is_kept_is_bounded_for_a_session_and_for_all() {
     assert_eq!(second.echoes(TICK).await, second.echoes(TICK).await);
     first.socket.close(1000).await;
     first.socket.expect_close(1000).await;
-    gateway.wait("session");
+    gateway.wait_nth("session", 1); // behind that of the echo
     assert!(Client::open(&gateway).await.echoes(TICK).await > 50);
-    let tcp = TcpStream::connect(gateway.addresses()[1]).await.unwrap();
-    let fields = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
-    let (_socket, head) = WebSocket::connect(tcp, "default.test", "/none", &fields).await.unwrap();
-    assert_eq!(head.get("sec-websocket-extensions"), Some(ALONE));
+    assert_eq!(agreed_at(&gateway, "/none").await.as_deref(), Some(ALONE));
+}
+
+#[tokio::test]
+async fn an_echo_that_passes_compression_on_has_none_to_pass_it_to() {
+    let echo = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+    for websocket in ["", "[route.websocket]\ncompression = \"pass\"\n"] {
+        let gateway = setup().start(&config("", &format!("{echo}{websocket}")));
+        assert_eq!(agreed_at(&gateway, "/").await, None);
+    }
 }
 
 #[tokio::test]
@@ -298,4 +392,52 @@ async fn a_session_moves_with_what_its_messages_refer_to() {
     drop((client, midst));
     gateway.wait(RETIRED);
     gateway.ends_with_its_last_process();
+}
+
+#[tokio::test]
+async fn an_echo_moves_with_what_its_messages_refer_to() {
+    let gateway = start_echo("messages = \"1000/s\"");
+    let mut client = Client::open(&gateway).await;
+    let mut midst = Client::open(&gateway).await;
+    client.echoes(TICK).await;
+    midst.echoes(TICK).await;
+    let mut wire = Vec::new();
+    midst.deflater.part(TICK.as_bytes(), true, &mut wire);
+    midst.socket.send(0x41, &wire[..3]).await;
+    midst.socket.send(PING, "what was sent before has come").await;
+    assert_eq!(midst.socket.receive().await.unwrap().b0, PONG);
+    gateway.take_over();
+    gateway.wait(MOVED);
+    assert!(client.echoes(TICK).await < 20, "both directions refer to what the old process has seen");
+    midst.socket.send(0x80, &wire[3..]).await;
+    assert_eq!(midst.receive().await.0, TICK);
+    assert!(midst.echoes(TICK).await < 20);
+    drop((client, midst));
+    gateway.wait(RETIRED);
+    gateway.ends_with_its_last_process();
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_message_in_the_middle() {
+    let mut gateway = setup().start(&config(
+        "drain_window = \"1ms\"",
+        &format!("[[route]]\npath = \"/\"\nservice = \"echo\"\n{TERMINATE}"),
+    ));
+    let mut client = Client::open(&gateway).await;
+    let mut idle = Client::open(&gateway).await;
+    client.echoes(TICK).await;
+    idle.echoes(TICK).await;
+    let mut wire = Vec::new();
+    client.deflater.part(TICK.as_bytes(), true, &mut wire);
+    client.socket.send(0x41, &wire[..3]).await;
+    client.socket.send(PING, "what was sent before has come").await;
+    assert_eq!(client.socket.receive().await.unwrap().b0, PONG);
+    gateway.signal("TERM");
+    idle.socket.expect_close(1001).await;
+    idle.socket.close(1001).await;
+    client.socket.send(0x80, &wire[3..]).await;
+    assert_eq!(client.receive().await.0, TICK);
+    client.socket.expect_close(1001).await;
+    client.socket.close(1001).await;
+    gateway.ends_well();
 }

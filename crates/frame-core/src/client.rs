@@ -32,6 +32,21 @@ pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     fn holds_message(&self) -> Option<bool> {
         None
     }
+
+    /// What has passed on the wire so far, if that is something else than what is read and written here. `None`: it is the same.
+    #[inline]
+    fn on_wire(&self) -> Option<OnWire> {
+        None
+    }
+}
+
+/// Bytes of frames on the wire, heads and control frames included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OnWire {
+    /// Those that have come from the client.
+    pub from_client: u64,
+    /// Those that it has taken.
+    pub to_client: u64,
 }
 
 impl<S: ClientStream + ?Sized> ClientStream for Box<S> {
@@ -54,6 +69,10 @@ impl<S: ClientStream + ?Sized> ClientStream for Box<S> {
     fn holds_message(&self) -> Option<bool> {
         (**self).holds_message()
     }
+
+    fn on_wire(&self) -> Option<OnWire> {
+        (**self).on_wire()
+    }
 }
 
 impl<S: ClientStream + ?Sized> ClientStream for &mut S {
@@ -75,5 +94,9 @@ impl<S: ClientStream + ?Sized> ClientStream for &mut S {
 
     fn holds_message(&self) -> Option<bool> {
         (**self).holds_message()
+    }
+
+    fn on_wire(&self) -> Option<OnWire> {
+        (**self).on_wire()
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::io::poll_read_buf;
 use crate::head::{CONTROL_PAYLOAD_MAX, FrameHead, HEAD_MAX, OpCode, Scan, Sender, scan_head, unmask};
 use crate::sequence::{Limits, Sequence};
 use crate::tap::WayStart;
-use crate::violation::Violation;
+use crate::violation::{Violation, violation_of};
 
 /// The longest payload that comes out at once. A multiple of four, so that the mask fits every part.
 pub(crate) const PART_LEN: usize = 64 * 1024;
@@ -264,7 +264,11 @@ impl FrameReader {
             match ready!(self.poll_fill(io, cx)) {
                 Ok(0) => return Poll::Ready(Err(ReadError::Eof)),
                 Ok(n) => self.wire_bytes += n as u64,
-                Err(e) => return Poll::Ready(Err(ReadError::Io(e))),
+                Err(e) => {
+                    let Some(violation) = violation_of(&e) else { return Poll::Ready(Err(ReadError::Io(e))) };
+                    self.is_discarding = true;
+                    return Poll::Ready(Err(ReadError::Violation(violation)));
+                }
             }
         }
     }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::bucket::Bucket;
 pub use self::bucket::Rate;
-use crate::client::ClientStream;
+use crate::client::{ClientStream, OnWire};
 use crate::close::POLICY_VIOLATION;
 use crate::handle::{EndMode, Order, RateLimit, SessionHandle};
 use crate::head::{HEAD_MAX, Scan, Sender, scan_head};
@@ -398,6 +398,10 @@ impl<C: ClientStream> ClientStream for Metered<C> {
 
     fn holds_message(&self) -> Option<bool> {
         self.client.holds_message()
+    }
+
+    fn on_wire(&self) -> Option<OnWire> {
+        self.client.on_wire()
     }
 }
 

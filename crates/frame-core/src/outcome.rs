@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use net_io::state::{StateError, StateReader, StateWriter};
 
+use crate::client::OnWire;
 use crate::close::{Close, GOING_AWAY, POLICY_VIOLATION};
 use crate::scanner::Tally;
 use crate::violation::Violation;
@@ -188,7 +189,8 @@ pub struct Traffic {
     pub messages: u64,
     /// Payload bytes of messages, as they are on the wire.
     pub payload_bytes: u64,
-    /// All bytes of frames, heads and control frames included.
+    /// All bytes of frames, heads and control frames included. Where compression ends at the gateway: those that the client
+    /// has sent, or has taken.
     pub wire_bytes: u64,
     /// Payload bytes that the largest message has announced, whether all of them came or not.
     pub largest: u64,
@@ -257,6 +259,14 @@ pub struct Snapshot {
     pub is_closing: bool,
 }
 
+impl Snapshot {
+    /// The same with what has passed on the wire, where that is something else.
+    pub(crate) fn on_wire(mut self, wire: Option<OnWire>) -> Self {
+        set_on_wire([&mut self.from_client, &mut self.from_backend], wire);
+        self
+    }
+}
+
 /// How a session ended, and what it carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -274,6 +284,20 @@ pub struct Outcome {
     pub client: Exit,
     /// What is left to do with the backend's connection.
     pub backend: Exit,
+}
+
+impl Outcome {
+    /// The same with what has passed on the wire, where that is something else.
+    pub(crate) fn on_wire(mut self, wire: Option<OnWire>) -> Self {
+        set_on_wire([&mut self.from_client, &mut self.from_backend], wire);
+        self
+    }
+}
+
+fn set_on_wire([from_client, from_backend]: [&mut Traffic; 2], wire: Option<OnWire>) {
+    if let Some(OnWire { from_client: received, to_client: sent }) = wire {
+        (from_client.wire_bytes, from_backend.wire_bytes) = (received, sent);
+    }
 }
 
 #[cfg(test)]

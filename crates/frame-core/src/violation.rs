@@ -1,5 +1,7 @@
 //! The rules that a peer can break, and the close code it is told (RFC 6455 §7.4.1).
 
+use std::io;
+
 /// A breach of RFC 6455, or of a limit, by the sender of a frame.
 ///
 /// Each is the sender's fault: the gateway ends the session in order and blames that side.
@@ -110,4 +112,11 @@ impl Violation {
             | Self::CloseCode { .. } => 1002,
         }
     }
+}
+
+/// What was broken, if that is what the error of a client's stream says: one that inflates knows rules of its own.
+#[must_use]
+#[cold]
+pub fn violation_of(e: &io::Error) -> Option<Violation> {
+    e.get_ref()?.downcast_ref().copied()
 }

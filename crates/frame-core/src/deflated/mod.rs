@@ -7,24 +7,27 @@
 //! [`PART_LEN`](reading::PART_LEN) bytes, and what is sent to the client is compressed in such parts. So a message takes no more
 //! memory the longer it is; how long it may be is for the session to say, which sees it as it is when it is inflated.
 //!
-//! What breaks the rules of compression comes out as an error that has a [`Violation`] inside.
+//! What breaks the rules of compression comes out as an error that has a [`Violation`](crate::violation::Violation) inside.
 
+mod counts;
 mod reading;
 mod writing;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use net_io::memory::Claim;
 use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::counts::Counted;
+pub use self::counts::{DeflatedCounts, WayCounts};
 use self::reading::Reading;
 use self::writing::Writing;
-use crate::client::ClientStream;
+use crate::client::{ClientStream, OnWire};
 use crate::deflate::{Budget, Codec, Share};
-use crate::violation::Violation;
 
 /// What a session with compression has besides its streams.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub struct Deflating {
     _share: Option<Share>,
     /// Of all that waits, and of the inflater of a message in progress.
     held: Claim,
+    counted: Option<Counted>,
 }
 
 impl Deflating {
@@ -43,7 +47,12 @@ impl Deflating {
     pub fn new(codec: Codec, history_max: usize) -> Box<Self> {
         let Codec { inflater, deflater, share } = codec;
         let (reading, writing) = (Reading::new(inflater), Writing::new(deflater));
-        Box::new(Self { reading, writing, history_max, _share: share, held: Claim::default() })
+        Box::new(Self { reading, writing, history_max, _share: share, held: Claim::default(), counted: None })
+    }
+
+    /// It is one of the sessions that are counted there, until it is dropped. For the thread that counts there.
+    pub fn count_in(&mut self, counts: Arc<DeflatedCounts>) {
+        self.counted = Some(Counted::new(counts));
     }
 
     /// It can be written down: no compressed message of the client's is in progress.
@@ -58,13 +67,17 @@ impl Deflating {
             reading,
             writing,
             history_max,
-            _share: _, // of this process
-            held: _,   // counted again there
+            _share: _,  // of this process
+            held: _,    // counted again there
+            counted: _, // of this process
         } = self;
         out.section(|out| {
             out.u32(u32::try_from(*history_max).unwrap_or(u32::MAX));
             reading.write_state(out);
             writing.write_state(out);
+            let OnWire { from_client, to_client } = self.on_wire();
+            out.u64(from_client);
+            out.u64(to_client);
         });
     }
 
@@ -76,14 +89,25 @@ impl Deflating {
     pub fn read_state(fields: &mut StateReader<'_>, budget: &Budget) -> Result<Box<Self>, StateError> {
         let mut fields = fields.section()?;
         let history_max = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
-        let reading = Reading::read_state(&mut fields)?;
-        let writing = Writing::read_state(&mut fields, history_max)?;
+        let mut reading = Reading::read_state(&mut fields)?;
+        let mut writing = Writing::read_state(&mut fields, history_max)?;
+        if !fields.is_at_end() {
+            (reading.wire_bytes, writing.wire_bytes) = (fields.count()?, fields.count()?);
+        }
         let share = budget.share_of_old(reading.kept_len() + writing.kept_len(history_max));
-        Ok(Box::new(Self { reading, writing, history_max, _share: Some(share), held: Claim::default() }))
+        let held = Claim::default();
+        Ok(Box::new(Self { reading, writing, history_max, _share: Some(share), held, counted: None }))
+    }
+
+    fn on_wire(&self) -> OnWire {
+        OnWire { from_client: self.reading.wire_bytes, to_client: self.writing.wire_bytes }
     }
 
     fn count(&mut self) {
         self.held.set(self.reading.memory() + self.writing.memory());
+        if let Some(counted) = &self.counted {
+            counted.count(&mut self.reading.passed, &mut self.writing.passed);
+        }
     }
 }
 
@@ -109,13 +133,6 @@ impl<C> Deflated<C> {
     pub fn into_parts(self) -> (C, Box<Deflating>) {
         (self.client, self.deflating)
     }
-}
-
-/// What was broken, if that is what the error says.
-#[must_use]
-#[cold]
-pub fn violation_of(e: &io::Error) -> Option<Violation> {
-    e.get_ref()?.downcast_ref().copied()
 }
 
 impl<C: AsyncRead + Unpin> AsyncRead for Deflated<C> {
@@ -169,6 +186,10 @@ impl<C: ClientStream> ClientStream for Deflated<C> {
 
     fn holds_message(&self) -> Option<bool> {
         Some(self.deflating.reading.memory() > 0)
+    }
+
+    fn on_wire(&self) -> Option<OnWire> {
+        Some(self.deflating.on_wire())
     }
 }
 

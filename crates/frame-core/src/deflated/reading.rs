@@ -16,6 +16,7 @@ use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::counts::Passed;
 use crate::deflate::Inflater;
 use crate::fair_queue::yield_to_driver;
 use crate::head::{FrameHead, OpCode, Scan, Sender, frame_head, scan_head, unmask};
@@ -52,6 +53,9 @@ pub(super) struct Reading {
     /// Frames that were made and have not gone on.
     out: BytesMut,
     ended: Ended,
+    /// All that has come.
+    pub(super) wire_bytes: u64,
+    pub(super) passed: Passed,
 }
 
 /// A frame of a compressed message, in progress.
@@ -96,6 +100,8 @@ impl Reading {
             is_compressed: false,
             out: BytesMut::new(),
             ended: Ended::No,
+            wire_bytes: 0,
+            passed: Passed::default(),
         }
     }
 
@@ -174,7 +180,10 @@ impl Reading {
             }
             match self.poll_fill(client, cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())), // the end
-                Poll::Ready(Ok(len)) => self.work += len,
+                Poll::Ready(Ok(len)) => {
+                    self.work += len;
+                    self.wire_bytes += len as u64;
+                }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending => {
                     self.work = 0;
@@ -263,6 +272,8 @@ impl Reading {
         frame.taken += taken as u64;
         frame.left -= taken as u64;
         self.start += taken;
+        self.passed.wire_len += taken as u64;
+        self.passed.inflated_len += part.len() as u64;
         let ends_message = is_done && is_last;
         self.work += STEP_COST + part.len();
         let ends_frame = is_done && frame.left == 0;
@@ -331,6 +342,8 @@ impl Reading {
             is_compressed: _,
             out: made,
             ended,
+            wire_bytes: _, // at the end of all
+            passed: _,     // counted here
         } = self;
         out.section(|out| {
             inflater.write_state(out);

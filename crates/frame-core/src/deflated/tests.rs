@@ -21,6 +21,7 @@ use crate::relay::relay;
 use crate::sequence::Limits;
 use crate::test_io::{frame, masked, outcome};
 use crate::test_net::Random;
+use crate::violation::{Violation, violation_of};
 
 const SMALL: Window = Window { bits: 12, is_kept: true };
 const HISTORY_MAX: usize = 4096;
@@ -168,11 +169,35 @@ fn moved(client: Deflated<Socket>) -> Deflated<Socket> {
     let (socket, deflating) = client.into_parts();
     let mut out = StateWriter::new(0);
     deflating.write_state(&mut out);
-    let state = out.finish();
-    let mut fields = StateReader::new(&state, 0).unwrap();
+    Deflated::new(socket, read_moved(&out.finish()))
+}
+
+#[test]
+fn a_session_of_a_release_that_did_not_count_the_wire_goes_on() {
+    let mut client = client_of(&[masked(0xC1, &compressed(TICK))]);
+    assert_eq!(read_all(&mut client, 999).len(), TICK.len() + 6);
+    let wire = client.on_wire().unwrap();
+    assert!((20..TICK.len() as u64).contains(&wire.from_client), "{wire:?}");
+    assert_eq!(moved(client_of(&[])).on_wire(), Some(OnWire::default()));
+    let mut out = StateWriter::new(0);
+    client.deflating.write_state(&mut out);
+    let mut state = out.finish();
+    assert_eq!(read_moved(&state).on_wire(), wire);
+    // The state, and the only section in it: each has its length in front.
+    let shorter = state.len() - 16;
+    state.truncate(shorter);
+    for at in [1, 5] {
+        let len = u32::try_from(shorter - at - 4).unwrap();
+        state[at..at + 4].copy_from_slice(&len.to_be_bytes());
+    }
+    assert_eq!(read_moved(&state).on_wire(), OnWire::default());
+}
+
+fn read_moved(state: &[u8]) -> Box<Deflating> {
+    let mut fields = StateReader::new(state, 0).unwrap();
     let deflating = Deflating::read_state(&mut fields, &Budget::new(0)).unwrap();
     assert!(fields.is_at_end());
-    Deflated::new(socket, deflating)
+    deflating
 }
 
 /// A message, its opcode, whether it is compressed, and where its frames end.

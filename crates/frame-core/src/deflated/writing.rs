@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use net_io::state::{StateError, StateReader, StateWriter};
 use tokio::io::AsyncWrite;
 
+use super::counts::Passed;
 use crate::deflate::{DEFLATED_LEN_MIN, Deflater};
 use crate::head::{FrameHead, HEAD_MAX, OpCode, RSV1, Scan, Sender, frame_head, scan_head};
 
@@ -32,6 +33,9 @@ pub(super) struct Writing {
     /// Frames that the client has not taken: `out[sent..]`.
     out: Vec<u8>,
     sent: usize,
+    /// All that the client has taken.
+    pub(super) wire_bytes: u64,
+    pub(super) passed: Passed,
 }
 
 /// A frame whose payload is compressed, in progress.
@@ -66,6 +70,8 @@ impl Writing {
             part: Vec::new(),
             out: Vec::new(),
             sent: 0,
+            wire_bytes: 0,
+            passed: Passed::default(),
         }
     }
 
@@ -107,6 +113,7 @@ impl Writing {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent += n;
+            self.wire_bytes += n as u64;
         }
         (self.out, self.sent) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
@@ -205,6 +212,10 @@ impl Writing {
         };
         let is_plain = matches!(self.message, Message::First(_)) && !rsv1;
         let payload = if is_plain { part } else { &deflated };
+        if !is_plain {
+            self.passed.wire_len += deflated.len() as u64;
+            self.passed.inflated_len += part.len() as u64;
+        }
         let (mut head, head_len) = frame_head(fin, opcode, None, payload);
         if rsv1 {
             head[0] |= RSV1;
@@ -216,7 +227,19 @@ impl Writing {
 
     /// Writes what [`Self::read_state`] reads.
     pub(super) fn write_state(&self, out: &mut StateWriter) {
-        let Self { deflater, front, front_len, passing, frame, message, part, out: made, sent } = self;
+        let Self {
+            deflater,
+            front,
+            front_len,
+            passing,
+            frame,
+            message,
+            part,
+            out: made,
+            sent,
+            wire_bytes: _, // at the end of all
+            passed: _,     // counted here
+        } = self;
         out.section(|out| {
             deflater.write_state(out);
             out.bytes(&front[..*front_len]);

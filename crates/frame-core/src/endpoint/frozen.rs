@@ -37,7 +37,7 @@ impl<S: ClientStream> Endpoint<S> {
 
     #[cold]
     fn can_freeze(&self, mode: FreezeMode, is_between_writes: bool) -> bool {
-        if self.compressed.is_some() {
+        if self.compressed.is_some() || !self.io.is_still() {
             return false;
         }
         match mode {

@@ -350,7 +350,8 @@ impl<S: ClientStream> Endpoint<S> {
             self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside + inflating;
         self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
-        self.handle.on_stall(held > 0, moved || self.outbox.progress);
+        let holds_below = self.io.holds_message() == Some(true);
+        self.handle.on_stall(held > 0 || holds_below, moved || self.outbox.progress);
         now
     }
 
@@ -368,6 +369,7 @@ impl<S: ClientStream> Endpoint<S> {
             idle: self.supervisor.idle(now),
             is_closing: self.cause.is_some(),
         }
+        .on_wire(self.io.on_wire())
     }
 
     fn received_traffic(&self) -> Traffic {
@@ -566,6 +568,7 @@ impl<S: ClientStream> Endpoint<S> {
             client,
             backend: Exit::Orderly,
         }
+        .on_wire(self.io.on_wire())
     }
 
     async fn finish<W: AsyncWrite + Unpin>(&mut self, answered: bool, mut sink: Option<&mut W>) -> Exit {

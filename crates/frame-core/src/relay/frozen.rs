@@ -14,6 +14,7 @@ use crate::cause_state::{
     read_cause, read_ended, read_party, read_violation, write_cause, write_ended, write_party,
     write_violation,
 };
+use crate::client::OnWire;
 use crate::clock::{Clock, READ_AT};
 use crate::fair_queue::QueueState;
 use crate::handle::{FreezeMode, SessionHandle};
@@ -31,13 +32,18 @@ const NEEDS: u8 = 1;
 impl<T: Clock> Relay<T> {
     /// What becomes of this relay if it was asked to freeze, and can at this moment. Nothing is left of it then.
     #[cold]
-    pub(super) fn freeze(&mut self, handle: &SessionHandle, now: Duration) -> Option<Box<RelayState>> {
+    pub(super) fn freeze(
+        &mut self,
+        handle: &SessionHandle,
+        now: Duration,
+        wire: Option<OnWire>,
+    ) -> Option<Box<RelayState>> {
         let mode = handle.freeze_mode()?;
         let is_between_writes = self.up.is_between_writes() && self.down.is_between_writes();
         if self.shutdown.is_some() || (mode == FreezeMode::BetweenWrites && !is_between_writes) {
             return None;
         }
-        handle.on_frozen(self.snapshot(now));
+        handle.on_frozen(self.snapshot(now).on_wire(wire));
         let Self {
             supervisor,
             up,

@@ -232,7 +232,7 @@ impl<T: Clock> Relay<T> {
                 self.on_order(order, now);
             }
             if client.is_still()
-                && let Some(state) = self.freeze(handle, now)
+                && let Some(state) = self.freeze(handle, now, client.on_wire())
             {
                 return Poll::Ready(Ending::Frozen(state));
             }
@@ -247,16 +247,17 @@ impl<T: Clock> Relay<T> {
             let waits = holds == Some(true) || !self.up.is_reading() || !self.down.is_reading();
             handle.on_stall(waits, std::mem::take(&mut self.peer_took));
         }
-        handle.answer_snapshot(|| self.snapshot(now));
+        handle.answer_snapshot(|| self.snapshot(now).on_wire(client.on_wire()));
         let late = self.supervisor.is_late(now);
         if let Some(shutdown) = &mut self.shutdown
-            && let Poll::Ready((client, backend)) = shutdown.poll(cx, client, backend, late)
+            && let Poll::Ready((client_exit, backend_exit)) = shutdown.poll(cx, client, backend, late)
         {
-            return Poll::Ready(Ending::Over(self.outcome(client, backend, now)));
+            let outcome = self.outcome(client_exit, backend_exit, now);
+            return Poll::Ready(Ending::Over(outcome.on_wire(client.on_wire())));
         }
         if !silent
             && client.is_still()
-            && let Some(state) = self.freeze(handle, now)
+            && let Some(state) = self.freeze(handle, now, client.on_wire())
         {
             return Poll::Ready(Ending::Frozen(state));
         }

@@ -20,13 +20,12 @@ use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::close::Close;
-use crate::deflated::violation_of;
 use crate::head::Sender;
 use crate::keepalive::{Keepalive, PongOwner};
 use crate::outcome::{Ended, Traffic};
 use crate::scanner::{Boundary, ControlKind, Next, Scanner, Tally};
 use crate::tap::WayStart;
-use crate::violation::Violation;
+use crate::violation::{Violation, violation_of};
 
 /// Rounds of reading or scanning in one poll, before the other direction is polled.
 pub(super) const ROUNDS_MAX: u32 = 8;

@@ -504,7 +504,7 @@ impl World {
         let now = self.clock.now_exactly();
         if self.outcome.is_none() && self.moves.as_mut().is_some_and(|moves| moves.one_in(2)) {
             self.handle.freeze(FreezeMode::AsItIs);
-            match self.relay.freeze(&self.handle, now) {
+            match self.relay.freeze(&self.handle, now, None) {
                 Some(state) => self.take_over(state)?,
                 None => self.handle.cancel_freeze(), // it is being shut down
             }

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub use self::queue::{CopyKind, TapCopy, TapEvent, TapReceiver, TapSender, tap_queue};
 pub use self::walk::WayStart;
 use self::walk::{Found, Walk};
-use crate::client::ClientStream;
+use crate::client::{ClientStream, OnWire};
 use crate::head::Sender;
 
 /// Where a session stands when a tap begins.
@@ -151,6 +151,10 @@ impl<S: ClientStream> ClientStream for Tapped<S> {
 
     fn holds_message(&self) -> Option<bool> {
         self.io.holds_message()
+    }
+
+    fn on_wire(&self) -> Option<OnWire> {
+        self.io.on_wire()
     }
 }
 

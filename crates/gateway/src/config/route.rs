@@ -193,8 +193,8 @@ options! {
     /// taken for silence, or its session is closed with 1008.
     on_limit: OneOf<OnLimitName>, default = OnLimit::Delay;
     /// What becomes of compression (permessage-deflate). With `"pass"` clients and backends agree upon it, and messages pass
-    /// as they are. With `"terminate"` the gateway speaks it with clients that offer it, and backends get messages that are not
-    /// compressed.
+    /// as they are; with `service = "echo"`, which has no backend, none is agreed upon. With `"terminate"` the gateway speaks
+    /// it with clients that offer it, and backends get messages that are not compressed.
     compression: OneOf<CompressionName>, default = false;
     /// How much a session keeps with `compression = "terminate"`, of what its client has sent and again of what it was sent, for
     /// later messages to refer to: 256 B to 32 KiB. With `"off"` each message is compressed by itself. See
@@ -261,9 +261,9 @@ pub(super) fn read(
         let rewrite = read_rewrite(d, &section, action.as_ref());
         let matcher = read_matcher(d, &section, listeners);
         let is_service = section.service.is_some();
-        let is_relay = matches!(action, None | Some(Action::Proxy(_)));
+        let can_compress = matches!(action, None | Some(Action::Proxy(_) | Action::Service(Service::Echo)));
         let websocket =
-            section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service, is_relay));
+            section.websocket.map(|websocket| read_websocket(d, websocket.value, is_service, can_compress));
         let (Some(matcher), Some(action)) = (matcher, action) else { continue };
         let (wanted, place_of_groups) = match &action {
             Action::Redirect(redirect) => (redirect.groups(), redirect_place),
@@ -619,12 +619,12 @@ struct Websocket {
     compression: Compression,
 }
 
-/// `is_service`: sessions end at the gateway; `is_relay`: at a WebSocket server.
+/// `is_service`: sessions end at the gateway; `can_compress`: they have messages, which the gateway can compress.
 fn read_websocket(
     d: &mut Document<'_>,
     section: WebsocketOptions,
     is_service: bool,
-    is_relay: bool,
+    can_compress: bool,
 ) -> Websocket {
     let mut policy = Policy {
         idle_timeout: section.idle_timeout.value,
@@ -654,11 +654,11 @@ fn read_websocket(
     if rates.is_none() && on_limit == OnLimit::Close {
         d.problem(section.on_limit.place, "on_limit: there is no limit; write messages or bytes");
     }
-    let compression = read_compression(d, &section, is_relay);
+    let compression = read_compression(d, &section, can_compress);
     Websocket { policy, rates, origins: section.origins.map(|at| at.value), compression }
 }
 
-fn read_compression(d: &mut Document<'_>, section: &WebsocketOptions, is_relay: bool) -> Compression {
+fn read_compression(d: &mut Document<'_>, section: &WebsocketOptions, can_compress: bool) -> Compression {
     let history = section.compression_history.as_ref();
     if !section.compression.value {
         if let Some(at) = history {
@@ -666,9 +666,9 @@ fn read_compression(d: &mut Document<'_>, section: &WebsocketOptions, is_relay: 
         }
         return Compression::Pass;
     }
-    if !is_relay {
-        let what =
-            "compression: only WebSocket servers behind proxy have messages to be compressed; remove it";
+    if !can_compress {
+        let what = "compression: only WebSocket servers behind proxy, and service = \"echo\", have messages to be \
+                    compressed; remove it";
         d.problem(section.compression.place, what);
     }
     let history_max = history.map_or(HISTORY_LEN, |at| at.value.unwrap_or_default());

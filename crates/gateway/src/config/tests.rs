@@ -338,9 +338,10 @@ fn each_mistake_is_named_with_its_place() {
     check_deflate("compression = \"terminate\"\ncompression_history = \"33KiB\"", "36:23: 256 B to 32 KiB");
     check(
         "service = \"echo\"",
-        "service = \"echo\"\n[route.websocket]\ncompression = \"terminate\"",
-        &["45:15: only WebSocket servers behind proxy"],
+        "service = \"console\"\n[route.websocket]\ncompression = \"terminate\"",
+        &["45:15: only WebSocket servers behind proxy, and service = \"echo\""],
     );
+    check("service = \"echo\"", "service = \"echo\"\n[route.websocket]\ncompression = \"terminate\"", &[]);
     check("\"16MiB\"", "-1", &["34:15: expected a size"]);
     check("https://domain.com", "domain.com", &["35:12: expected an origin"]);
     check("[route.websocket]", "[route.websockets]", &["30:8: did you mean websocket?"]);

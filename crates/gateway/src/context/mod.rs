@@ -185,7 +185,10 @@ impl Worker {
         let Compression::Terminate { history_max } = route.compression else { return None };
         let max = self.site.load().compression_memory_max;
         let max = max.map_or(u64::MAX, |max| max / self.sessions.workers().max(1));
-        self.compression.agree(offer, history_max, usize::try_from(max).unwrap_or(usize::MAX))
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let (field, mut deflating) = self.compression.agree(offer, history_max, max)?;
+        deflating.count_in(route.counts().here().deflated.clone());
+        Some((field, deflating))
     }
 
     fn share_under(&self, site: &Site) -> Option<Share> {

@@ -53,6 +53,7 @@ use crate::site::matcher::Criteria;
 use crate::site::path::RequestPath;
 use crate::site::rewrite::Asked;
 use crate::site::route::{Action, Route, Service};
+use crate::telemetry::record::Compressed;
 use crate::upstream::body::RequestBody;
 use crate::upstream::edits::Edits;
 use crate::upstream::forward::{Hop, address_field, hops_left};
@@ -110,6 +111,7 @@ pub(crate) async fn exchange(
         Ok(Served::Upgraded(Upgraded { answer, registered, route, deflate, deflating, other })) => {
             report.status(answer.status());
             report.registered(registered.id());
+            report.compressed(Compressed::of(deflate, deflating.is_some()));
             Reply::Tunnel(
                 answer,
                 Box::new(Session::new(report, registered, route, deflate, other)),

@@ -36,10 +36,11 @@ use crate::net::stream::Stream;
 use crate::site::endpoint::Endpoint;
 use crate::site::route::Route;
 use crate::site::route_id::RouteId;
+use crate::telemetry::record::Compressed;
 use crate::upstream::stream::BackendStream;
 
 /// What this release knows. Raised with each field that is added.
-pub(crate) const VERSION: u8 = 9;
+pub(crate) const VERSION: u8 = 10;
 /// The least version that understands what this release writes.
 const NEEDS: u8 = 1;
 /// The same for a session that has to end when its client's identity is no longer valid.
@@ -316,6 +317,10 @@ pub(crate) fn put_together(
         let budget = worker.compression.budget();
         deflating = fields.option(|fields| Deflating::read_state(fields, budget))?;
     }
+    if let Some(deflating) = &mut deflating {
+        deflating.count_in(route.counts().here().deflated.clone());
+    }
+    report.compressed(Compressed::of(deflate, deflating.is_some()));
     let session = StillSession { report, registered, route, deflate, client, still, meter, deflating };
     Ok((session, frozen_at))
 }

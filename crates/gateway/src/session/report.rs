@@ -25,7 +25,7 @@ use crate::site::route::Route;
 use crate::site::server::{Assignment, ServerState};
 use crate::telemetry::live;
 use crate::telemetry::peer::cut;
-use crate::telemetry::record::{Cut, Kind, Record, ServerTimes, protocol};
+use crate::telemetry::record::{Compressed, Cut, Kind, Record, ServerTimes, protocol};
 use crate::upstream::body::{CLIENT_STALLED, UploadProgress};
 
 /// What is known of a request so far. It turns into a line when the answer or the session has
@@ -66,6 +66,8 @@ pub(crate) struct Report {
     limit: Option<RateLimit>,
     /// How long its server took.
     times: ServerTimes,
+    /// Of a session: where its compression ends.
+    compression: Option<Compressed>,
 }
 
 impl Report {
@@ -99,6 +101,7 @@ impl Report {
             redials: None,
             limit: None,
             times: ServerTimes::default(),
+            compression: None,
         })
     }
 
@@ -235,6 +238,11 @@ impl Report {
         self.upgrade = Some(cut(&String::from_utf8_lossy(protocol.as_bytes())).into());
     }
 
+    /// Where the compression of the session's messages ends, if they are.
+    pub(crate) fn compressed(&mut self, compression: Option<Compressed>) {
+        self.compression = compression;
+    }
+
     /// The tunnel is open: what comes is a session.
     pub(crate) fn opened(&mut self) {
         // Of one that has come from another process nothing was to be written before, and there it has opened.
@@ -353,6 +361,7 @@ impl Report {
             times: self.times,
             status: self.status,
             upgrade: self.upgrade.as_deref(),
+            compression: self.compression,
             request_bytes: self.received.as_ref().map(|progress| progress.bytes()),
             started: self.started,
             request_id: self.request_id.as_deref(),

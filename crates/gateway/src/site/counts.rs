@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_core::deflated::DeflatedCounts;
 use frame_core::ledger::Carried;
 use frame_core::outcome::{Cause, Outcome, Party};
 use http::StatusCode;
@@ -24,6 +25,8 @@ pub struct RouteCounts {
     pub pings: Durations,
     /// What sessions have carried from each of [`SENDERS`].
     pub carried: [CarriedCounts; SENDERS.len()],
+    /// Sessions whose compression ends at the gateway. Each has hold of it.
+    pub deflated: Arc<DeflatedCounts>,
 }
 
 /// What sessions have carried from one side.

@@ -15,7 +15,7 @@ use super::fields::{Fields, Name, Pairs, name};
 use super::line_buf::LineBuf;
 use super::live;
 use super::peer::cut;
-use super::record::{Kind, Progress, Record, ServerTimes};
+use super::record::{Compressed, Kind, Progress, Record, ServerTimes};
 use super::stamp::Stamp;
 use crate::site::route_id::RouteId;
 
@@ -205,6 +205,7 @@ fn begun(record: &Record<'_>, out: &mut impl Fields) {
         out.flag(name!("tls_resumed"), negotiated.is_resumed());
         known(out, name!("alpn"), negotiated.alpn().map(Alpn::as_str));
     }
+    known(out, name!("compression"), record.compression.map(Compressed::as_str));
     took(record.times, out);
 }
 

@@ -49,6 +49,8 @@ pub struct Record<'a> {
     pub status: Option<StatusCode>,
     /// The protocol that its session speaks; `None`: WebSocket, or there is none.
     pub upgrade: Option<&'a str>,
+    /// Where the compression of its session's messages ends; `None`: they are not compressed.
+    pub compression: Option<Compressed>,
     /// Bytes of the request's body that were passed on.
     pub request_bytes: Option<u64>,
     /// When the request came.
@@ -63,6 +65,35 @@ pub struct Record<'a> {
     pub redials: Option<u32>,
     /// What it was.
     pub kind: Kind<'a>,
+}
+
+/// Where the compression ends that a session has agreed upon (permessage-deflate, RFC 7692).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compressed {
+    /// At its server: messages pass as they are.
+    Pass,
+    /// At the gateway.
+    Terminate,
+}
+
+impl Compressed {
+    /// Of a session with whose server it was agreed upon, or that compresses here.
+    pub(crate) fn of(passes: bool, ends_here: bool) -> Option<Self> {
+        match (ends_here, passes) {
+            (true, _) => Some(Self::Terminate),
+            (false, true) => Some(Self::Pass),
+            (false, false) => None,
+        }
+    }
+
+    /// As the option of the route has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Terminate => "terminate",
+        }
+    }
 }
 
 /// How long the server of a request or a session took, in microseconds.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use frame_core::deflated::{DeflatedCounts, WayCounts};
 use net_io::count::{Count, DurationTotals, Durations, SizeTotals};
 
 use super::page::Page;
@@ -23,6 +24,7 @@ pub(super) fn write(page: &mut Page<'_>, overview: &Overview, live: &HashMap<Rou
     routes.entry("").or_default().extend(overview.counts.iter().map(|worker| &worker.unrouted));
     sessions(page, overview, &routes, live)?;
     messages(page, &routes, live)?;
+    compression(page, &routes)?;
     requests(page, &routes)?;
     let mut listeners: BTreeMap<&str, Vec<&ListenerCounts>> = BTreeMap::new();
     for state in site.listener_states().filter(|state| state.acceptor.is_some()) {
@@ -116,15 +118,16 @@ fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>, live: &HashMap<RouteId, u
     }
     let mut bytes = page.counter(
         "wssgate_message_payload_bytes_total",
-        "Payload bytes of messages as they are on the wire, by route and sender; all bytes of sessions that speak another \
-         protocol; live sessions are counted to within ten seconds",
+        "Payload bytes of messages as they are on the wire, or inflated where compression ends at the gateway, by route and \
+         sender; all bytes of sessions that speak another protocol; live sessions are counted to within ten seconds",
     )?;
     for (labels, counts, at) in senders() {
         bytes.sample(&labels, sum(counts, |one| &one.carried[at].payload_bytes))?;
     }
     let mut sizes = page.histogram(
         "wssgate_message_size_bytes",
-        "Payload bytes of each message as it is on the wire, by route and sender",
+        "Payload bytes of each message as it is on the wire, or inflated where compression ends at the gateway, by route and \
+         sender",
     )?;
     for (labels, counts, at) in senders() {
         let mut totals = SizeTotals::default();
@@ -149,6 +152,50 @@ fn messages(page: &mut Page<'_>, routes: &ByRoute<'_>, live: &HashMap<RouteId, u
         pings.durations(&[("route", route)], &totals(counts, |one| &one.pings))?;
     }
     Ok(())
+}
+
+/// Where it ends at the gateway, of routes that have had such sessions.
+fn compression(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {
+    let is_used = |one: &RouteCounts| {
+        let DeflatedCounts { sessions, from_client, to_client } = &*one.deflated;
+        [sessions, &from_client.wire_bytes, &to_client.wire_bytes].into_iter().any(|count| count.get() > 0)
+    };
+    let used = || routes.iter().filter(|(_, counts)| counts.iter().any(|one| is_used(one)));
+    let mut sessions = page.gauge(
+        "wssgate_compressed_sessions",
+        "Live WebSocket sessions whose compression ends at the gateway, by route",
+    )?;
+    for (route, counts) in used() {
+        sessions.sample(&[("route", route)], sum(counts, |one| &one.deflated.sessions))?;
+    }
+    let ways = || {
+        used().flat_map(|(route, counts)| {
+            let way = |from| ([("route", *route), ("from", SENDERS[from])], counts, from);
+            [way(0), way(1)]
+        })
+    };
+    let mut wire = page.counter(
+        "wssgate_compressed_wire_bytes_total",
+        "Payload bytes of compressed messages as they are on the wire, by route and sender, where compression ends at the \
+         gateway",
+    )?;
+    for (labels, counts, from) in ways() {
+        wire.sample(&labels, sum(counts, |one| &compressed(one, from).wire_bytes))?;
+    }
+    let mut inflated = page.counter(
+        "wssgate_compressed_inflated_bytes_total",
+        "Payload bytes of the same messages before they are compressed, or when they are inflated, by route and sender",
+    )?;
+    for (labels, counts, from) in ways() {
+        inflated.sample(&labels, sum(counts, |one| &compressed(one, from).inflated_bytes))?;
+    }
+    Ok(())
+}
+
+/// The counts of compressed messages from one of [`SENDERS`].
+fn compressed(one: &RouteCounts, from: usize) -> &WayCounts {
+    let DeflatedCounts { from_client, to_client, .. } = &*one.deflated;
+    [from_client, to_client][from]
 }
 
 fn requests(page: &mut Page<'_>, routes: &ByRoute<'_>) -> fmt::Result {

@@ -24,7 +24,8 @@ pub(crate) fn upgrade(
     upgrade: &Upgrade,
 ) -> Served {
     let protocol = upgrade.protocols.first().and_then(|protocol| HeaderValue::from_str(protocol).ok());
-    let agreed = Agreed { protocol, ..Agreed::default() };
+    let (extensions, deflating) = connection.worker.compress(route, &upgrade.extensions).unzip();
+    let agreed = Agreed { protocol, extensions, ..Agreed::default() };
     let mut answer = accept(upgrade, &agreed, HeaderMap::new());
     *answer.extensions_mut() = connection.worker.casing.clone();
     let registered = connection.worker.enroll(route, report.who());
@@ -33,7 +34,7 @@ pub(crate) fn upgrade(
         registered,
         route: route.clone(),
         deflate: false,
-        deflating: None,
+        deflating,
         other: Other::Echo,
     })
 }

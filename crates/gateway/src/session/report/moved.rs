@@ -58,6 +58,7 @@ impl Report {
             redials: _, // the session's
             limit: _,   // of one that has ended
             times,
+            compression: _, // as the session has it
         } = &self;
         let Connection {
             peer,
@@ -181,6 +182,7 @@ impl Report {
             redials: None,
             limit: None,
             times: ServerTimes::default(),
+            compression: None,
         });
         worker.under_way.began(report.version == Version::HTTP_2);
         let mut counts = fields.bool()?.then(CountedBy::default);

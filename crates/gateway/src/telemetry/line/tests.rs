@@ -39,6 +39,7 @@ fn record<'a>(route: &'a RouteId, kind: Kind<'a>) -> Record<'a> {
         subject: None,
         redials: None,
         limit: None,
+        compression: None,
         kind,
     }
 }
@@ -128,6 +129,13 @@ fn sessions_have_lines_before_they_end() {
     let text = line(TEXT, &opened);
     assert!(text.contains(" INFO session opened peer=192.0.2.7:50122 client=2001:db8::1 "), "{text}");
     assert!(text.ends_with(" status=200 request_bytes=5 duration_ms=0 id=9"), "{text}");
+    for (passes, ends_here, end) in
+        [(true, false, "compression=\"pass\""), (false, true, "compression=\"terminate\"")]
+    {
+        let compression = Compressed::of(passes, ends_here);
+        let text = line(TEXT, &Record { compression, ..plain(&route, opened.kind) });
+        assert!(text.ends_with(&format!(" id=9 {end}")), "{text}");
+    }
     let snapshot = Snapshot {
         from_client: Traffic { messages: 1, payload_bytes: 2, wire_bytes: 8, largest: 2 },
         waits: Waits { client_ms: 0, backend_ms: 17 },
