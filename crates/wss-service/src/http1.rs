@@ -8,15 +8,16 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use upgrade_handler::from_hyper;
+use upgrade_handler::{Handoff, from_hyper};
 
 use crate::answer::answer;
 use crate::body::{AnswerBody, RequestBody};
 use crate::client::Connection;
 use crate::handler::Handler;
 use crate::log;
+use crate::patience::Patient;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::upgraded::answer_by_hyper;
@@ -31,7 +32,7 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
         .timer(TokioTimer::new())
         .header_read_timeout(shared.settings.header_timeout)
         .max_buf_size(HEAD_LEN_MAX)
-        .serve_connection(TokioIo::new(stream), service_fn(each))
+        .serve_connection(TokioIo::new(Patient::new(stream)), service_fn(each))
         .with_upgrades();
     let mut serving = pin!(serving);
     let served = tokio::select! {
@@ -55,5 +56,10 @@ async fn respond<H: Handler>(
     // Cloned, since what is beside the sessions may upgrade to something, too.
     let upgrading = request.extensions().get::<OnUpgrade>().cloned();
     let reply = answer(&shared, &connection, request.map(RequestBody::http1)).await;
-    Ok(answer_by_hyper(&shared, reply, upgrading, from_hyper::<Stream>).await)
+    Ok(answer_by_hyper(&shared, reply, upgrading, stream_of).await)
+}
+
+/// A session watches over its stream itself.
+fn stream_of(upgraded: Upgraded) -> Option<Handoff<Stream>> {
+    from_hyper::<Patient<Stream>>(upgraded).map(|handoff| handoff.map(Patient::into_inner))
 }

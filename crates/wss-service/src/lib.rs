@@ -102,6 +102,7 @@ mod opened;
 mod otherwise;
 mod outbox;
 mod panics;
+mod patience;
 mod refusal;
 mod service;
 mod serving;

@@ -12,6 +12,8 @@ use tls_acceptor::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use upgrade_handler::{Handoff, Tunnel};
 
+use crate::patience::Acknowledged;
+
 /// The bytes below HTTP.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -37,6 +39,12 @@ impl Stream {
         if let Self::Tls(io) = self {
             io.gather_writes();
         }
+    }
+}
+
+impl Acknowledged for Stream {
+    fn acknowledged(&self) -> Option<u64> {
+        either!(self, io => io.acknowledged())
     }
 }
 
@@ -84,7 +92,7 @@ impl ClientStream for Client<Handoff<Stream>> {
     }
 
     fn acknowledged(&self) -> Option<u64> {
-        either!(self.0.get_ref(), io => io.acknowledged())
+        self.0.get_ref().acknowledged()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Sessions over streams that hyper gives away behind its answers.
 
+use frame_core::policy::STALL_MAX;
 use frame_core::relay::ClientStream;
 use http::{Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
+use tokio::time::timeout;
 
 use crate::answer::Reply;
 use crate::body::{AnswerBody, whole};
@@ -44,7 +46,9 @@ where
     H: Handler,
     Client<S>: ClientStream,
 {
-    match upgrading.await.ok().and_then(stream) {
+    // A client that takes nothing of the answer, or of one before it, would have those wait for ever who send to it.
+    let upgraded = timeout(STALL_MAX, upgrading).await;
+    match upgraded.ok().and_then(Result::ok).and_then(stream) {
         Some(io) => opened.run(Client(io)).await,
         None => opened.abandon().await, // the connection went before the client had the answer
     }

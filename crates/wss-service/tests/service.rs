@@ -36,6 +36,8 @@ mod end;
 mod groups;
 #[path = "service/sessions.rs"]
 mod sessions;
+#[path = "service/stalls.rs"]
+mod stalls;
 #[path = "service/threads.rs"]
 mod threads;
 #[path = "service/tls.rs"]
