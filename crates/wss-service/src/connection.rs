@@ -46,11 +46,13 @@ pub(crate) async fn accept<H: Handler>(door: Arc<Door<H>>, listener: TcpListener
     let mut is_short = false;
     loop {
         let accepting = async {
+            let accepted = listener.accept().await;
+            // Not before: a listener without clients must not keep a place from the others.
             let place = match &door.places {
-                Some(places) => places.clone().acquire_owned().await.ok(),
-                None => None,
+                Some(places) if accepted.is_ok() => places.clone().acquire_owned().await.ok(),
+                _ => None,
             };
-            (place, listener.accept().await)
+            (place, accepted)
         };
         let (place, accepted) = tokio::select! {
             biased;

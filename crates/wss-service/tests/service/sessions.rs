@@ -230,6 +230,20 @@ async fn connections_have_places_where_they_are_bounded() {
 }
 
 #[tokio::test]
+async fn each_listener_has_clients_where_places_are_few() {
+    let settings = Settings { connections_max: Some(1), ..Settings::default() };
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = bind().listen(other).settings(settings).on_message(echo);
+    let addresses = service.addresses();
+    let _running = start(service);
+    for address in [addresses[1], addresses[0], addresses[0]] {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut client = soon(WebSocket::connect(tcp, "a.test", "/", "")).await.unwrap().0;
+        client.echoes("alone").await;
+    }
+}
+
+#[tokio::test]
 async fn round_trips_of_pings_are_known_until_the_session_is_over() {
     let settings = Settings { ping_interval: Some(Duration::from_millis(20)), ..Settings::default() };
     let running = start(bind().settings(settings).on_message(echo));

@@ -57,7 +57,8 @@ async fn a_session_whose_client_takes_no_answer_is_given_up() {
     until(async || hub.count(To::All) == 1).await;
     let large = hub.send_to(To::All, vec![0; 2 << 20]).await;
     assert_eq!(large.queued, 1);
-    let waiting = tokio::time::timeout(Duration::from_secs(61), hub.send_to(To::All, "waits for the one before"));
+    let waiting =
+        tokio::time::timeout(Duration::from_secs(61), hub.send_to(To::All, "waits for the one before"));
     assert_eq!(waiting.await.unwrap().missed, 1);
     assert_eq!((hub.count(To::All), closes.recv().await.unwrap().code), (0, 1006));
     serving.abort();
