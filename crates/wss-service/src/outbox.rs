@@ -1,7 +1,8 @@
 //! What waits to be sent to one client: filled from any task, emptied by the session's.
 //!
 //! In: frames, in the order of their senders. Out: as many as the endpoint has room for. At most
-//! [`Settings::outbox_max`](crate::Settings::outbox_max) bytes wait; [`SlowClient`] says what happens to more.
+//! [`Settings::outbox_max`](crate::Settings::outbox_max) bytes wait, and not too many frames; [`SlowClient`] says what happens
+//! to more.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -210,7 +211,8 @@ impl Outbox {
             }
             // What waits behind the message must not keep it from going on.
             let before = state.queue.bytes;
-            if before > 0 && before + frame.wire_len() > self.max {
+            let has_frames = state.queue.frames.len() >= frames_max(self.max);
+            if before > 0 && (has_frames || before + frame.wire_len() > self.max) {
                 return Err(SendError::Full);
             }
             state.queue.push(frame, false);
@@ -294,6 +296,7 @@ impl Outbox {
         }
         let bytes = state.bytes();
         let order = if state.queue.frames.is_empty() { state.order.take() } else { None };
+        state.is_over |= order.is_some();
         drop(state);
         if bytes < before {
             self.room.notify_waiters();
@@ -328,6 +331,11 @@ impl Outbox {
     }
 }
 
+/// Frames that may wait: one of few bytes takes more memory than they are.
+fn frames_max(bytes_max: usize) -> usize {
+    16 + bytes_max / 64
+}
+
 /// Wakes the session's task, without the lock.
 fn wake<T>(mut state: MutexGuard<'_, State>, result: T) -> T {
     let waker = state.waker.take();
@@ -344,12 +352,14 @@ impl State {
     }
 
     fn lacks_room(&self, frame: &SharedFrame, max: usize) -> bool {
-        self.bytes() > 0 && self.bytes() + frame.wire_len() > max
+        let frames = self.queue.frames.len() + self.behind.frames.len();
+        self.bytes() > 0 && (self.bytes() + frame.wire_len() > max || frames >= frames_max(max))
     }
 
     fn drop_oldest(&mut self, frame: &SharedFrame, max: usize) {
-        let mut excess = (self.bytes() + frame.wire_len()).saturating_sub(max);
-        self.dropped += self.queue.drop_oldest(&mut excess) + self.behind.drop_oldest(&mut excess);
+        while self.lacks_room(frame, max) && (self.queue.drop_oldest() || self.behind.drop_oldest()) {
+            self.dropped += 1;
+        }
     }
 
     /// The message in parts is whole.
@@ -383,19 +393,12 @@ impl Queue {
         Some(frame)
     }
 
-    /// Drops whole messages until there is no excess any more; says how many.
-    fn drop_oldest(&mut self, excess: &mut usize) -> u64 {
-        let (bytes, mut dropped) = (&mut self.bytes, 0);
-        self.frames.retain(|waiting| {
-            let goes = waiting.is_message && *excess > 0;
-            if goes {
-                *excess = excess.saturating_sub(waiting.frame.wire_len());
-                *bytes -= waiting.frame.wire_len();
-                dropped += 1;
-            }
-            !goes
-        });
-        dropped
+    /// Drops the oldest whole message; says whether there was one.
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.frames.iter().position(|waiting| waiting.is_message);
+        let dropped = oldest.and_then(|oldest| self.frames.remove(oldest));
+        self.bytes -= dropped.as_ref().map_or(0, |dropped| dropped.frame.wire_len());
+        dropped.is_some()
     }
 }
 

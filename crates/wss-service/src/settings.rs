@@ -44,8 +44,8 @@ pub struct Settings {
     pub ping_interval: Option<Duration>,
     /// How long the client then has to answer. 10 s.
     pub pong_timeout: Duration,
-    /// Bytes that may wait for one client, the heads of frames counted. One longer message is taken, too, if
-    /// nothing else waits. 1 MiB.
+    /// Bytes that may wait for one client, the heads of frames counted, in at most one frame for each 64 of them and 16
+    /// more. One longer message is taken, too, if nothing else waits. 1 MiB.
     pub outbox_max: usize,
     /// What happens then. [`SlowClient::Wait`].
     pub slow_client: SlowClient,

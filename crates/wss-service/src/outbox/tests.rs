@@ -70,6 +70,23 @@ fn no_more_than_the_bound_waits_but_for_one_long_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn frames_of_few_bytes_are_bounded_too() {
+    let (max, frames_max) = (6400, 116);
+    let outbox = Outbox::new(max, SlowClient::Wait);
+    let taken = (0..max).take_while(|_| outbox.offer(&frame(2)).is_ok()).count();
+    assert_eq!(taken, frames_max);
+    assert_eq!(take(&outbox, max).0.len(), frames_max);
+    outbox.open_message().await.unwrap();
+    for _ in 0..frames_max {
+        outbox.send_part(&frame(2), false).await.unwrap();
+    }
+    assert!(waits(outbox.send_part(&frame(2), false)).await);
+    let outbox = Outbox::new(max, SlowClient::DropOldest);
+    (0..max).for_each(|_| outbox.offer(&frame(2)).unwrap());
+    assert_eq!((outbox.bytes(), outbox.dropped()), (2 * frames_max, (max - frames_max) as u64));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_waits_for_room_and_a_sender_that_gives_up_has_sent_nothing() {
     let outbox = Outbox::new(100, SlowClient::Wait);
     outbox.offer(&frame(90)).unwrap();
@@ -153,6 +170,10 @@ fn a_close_comes_behind_what_was_sent_before_it() {
     outbox.close(Order { code: CloseCode::GOING_AWAY, ..bye() });
     assert_eq!(take(&outbox, 1), (vec![10], left(11)));
     assert_eq!(take(&outbox, 1), (vec![11], Left { bytes: 0, order: Some(bye()) }));
+    assert!(
+        outbox.is_over() && outbox.offer(&frame(12)) == Err(SendError::Over),
+        "nothing comes behind the Close"
+    );
 }
 
 #[tokio::test(start_paused = true)]
