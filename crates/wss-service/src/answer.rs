@@ -1,17 +1,19 @@
-//! A request head → an answer, or a session: what is judged by whom, in this order. Is it a handshake? Is it for the
-//! sessions? May this page? What does the handler say?
+//! A request head → an answer, or a session: what is judged by whom, in this order. Which host is it for? Is it a
+//! handshake? Is it for the sessions? May this page? What does the handler say?
 
 use std::sync::Arc;
 
 use frame_core::handle::SessionHandle;
 use http::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Version};
 use upgrade_handler::{Agreed, RequestKind, Upgrade, accept, classify, origin};
 
 use crate::body::{AnswerBody, RequestBody};
 use crate::client::{Connection, Link, Opening, Peer, client_address};
 use crate::handler::Handler;
+use crate::host;
 use crate::log;
 use crate::opened::{Entered, Opened};
 use crate::outbox::Outbox;
@@ -34,10 +36,17 @@ pub(crate) async fn answer<H: Handler>(
     connection: &Connection,
     request: Request<RequestBody>,
 ) -> Reply<H> {
-    if is_misdirected(shared, &connection.link, &request) {
+    let (mut head, body) = request.into_parts();
+    let host = match host::settle(&mut head) {
+        Ok(host) => host,
+        Err(bad) => {
+            let refusal = Refusal::new(StatusCode::BAD_REQUEST).with_body(format!("{bad}\n"));
+            return Reply::Answer(refusal.answer());
+        }
+    };
+    if is_misdirected(shared, &connection.link, host.as_ref()) {
         return Reply::Answer(Refusal::new(StatusCode::MISDIRECTED_REQUEST).answer());
     }
-    let (mut head, body) = request.into_parts();
     if shared.rules.takes.is_some() || shared.rules.otherwise.is_some() {
         let client = client(shared, &connection.link, &head);
         head.extensions.insert(Peer::new(connection.link.clone(), client));
@@ -73,16 +82,11 @@ pub(crate) async fn answer<H: Handler>(
 
 /// The host has other rules for the certificates of clients than the name that the connection was made for, so its client
 /// has not shown what this host demands (RFC 9110 §15.5.20).
-fn is_misdirected<H>(shared: &Shared<H>, link: &Link, request: &Request<RequestBody>) -> bool {
+fn is_misdirected<H>(shared: &Shared<H>, link: &Link, host: Option<&Authority>) -> bool {
     let (Some(certificates), Some(tls)) = (&shared.certificates, &link.tls) else { return false };
-    if !certificates.cell().asks_clients() {
-        return false;
-    }
-    let host = request.uri().host().or_else(|| {
-        let host = request.headers().get(http::header::HOST)?.to_str().ok()?;
-        Some(host.rsplit_once(':').map_or(host, |(name, _)| name))
-    });
-    certificates.cell().current().loaded.set.client_rules(host) != tls.client_rules
+    certificates.cell().asks_clients()
+        && certificates.cell().current().loaded.set.client_rules(host.map(Authority::host))
+            != tls.client_rules
 }
 
 fn client<H>(shared: &Shared<H>, link: &Link, head: &Parts) -> std::net::IpAddr {

@@ -91,6 +91,7 @@ mod drive;
 mod elsewhere;
 mod groups;
 mod handler;
+mod host;
 mod hosted;
 mod http1;
 mod http2;

@@ -60,6 +60,6 @@ async fn a_request_that_can_t_be_upgraded_opens_no_session() {
     let answer = sessions.open(handshake, "192.0.2.1:1".parse().unwrap()).await;
     assert_eq!((answer.status().as_u16(), hub.count(To::All)), (500, 0));
     sessions.drain().await;
-    let handshake = Request::get("/").body(()).unwrap();
+    let handshake = Request::get("/").header("host", "a.test").body(()).unwrap();
     assert_eq!(sessions.open(handshake, "192.0.2.1:1".parse().unwrap()).await.status(), 426);
 }

@@ -115,6 +115,10 @@ async fn what_is_no_proper_handshake_is_refused() {
     assert_eq!(running.refused("/other", "").await.status(), 404);
     let plain = ask(&mut running.tcp().await, "GET /ws HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     assert_eq!((plain.status(), plain.head.get("upgrade")), (426, Some("websocket")));
+    for hosts in ["", "Host: a.test\r\nHost: b.test\r\n", "Host: a/b\r\n"] {
+        let bad = ask(&mut running.tcp().await, format!("GET /ws HTTP/1.1\r\n{hosts}\r\n")).await;
+        assert_eq!(bad.status(), 400, "{hosts}");
+    }
     let old = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                Sec-WebSocket-Version: 8\r\n\r\n";
     let old = ask(&mut running.tcp().await, old).await;
