@@ -209,7 +209,7 @@ async fn send_body(send: &mut SendStream<Bytes>, body: AnswerBody) {
                 return;
             }
             Some(Err(e)) => {
-                log::warning("an answer has broken off", &e);
+                log::failed_beside("an answer has broken off", &e);
                 return send.send_reset(Reason::INTERNAL_ERROR);
             }
             None => {

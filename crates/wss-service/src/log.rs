@@ -12,7 +12,7 @@ use crate::drive::Failure;
 use crate::panics::Panic;
 use crate::session::Session;
 
-/// Bytes of a peer's text that a line shows.
+/// Bytes that a line shows of a peer's text, and of what a handler says, which may have such a text in it.
 const SHOWN_MAX: usize = 256;
 
 /// Connections are accepted from now on.
@@ -32,7 +32,7 @@ pub(crate) fn session(
 ) {
     let (received, sent) =
         outcome.map_or((Traffic::default(), Traffic::default()), |o| (o.from_client, o.from_backend));
-    let user = session.user();
+    let (user, failure) = (session.user(), failure.map(ToString::to_string));
     macro_rules! write_line {
         ($level:ident) => {
             $level!(
@@ -51,12 +51,12 @@ pub(crate) fn session(
                 code = closed.code,
                 reason = shown(&closed.reason),
                 cause = %closed.cause,
-                failure = failure.map(tracing::field::display),
+                failure = failure.as_deref().map(shown),
                 "session"
             )
         };
     }
-    match failure {
+    match &failure {
         None => write_line!(info),
         Some(_) => write_line!(error),
     }
@@ -65,7 +65,8 @@ pub(crate) fn session(
 /// A handler has failed, in a session whose line another writes.
 pub(crate) fn failed(session: &Session, failure: &Failure) {
     let id = format_args!("{:016x}", session.id());
-    error!(id, client = %session.client(), path = shown(session.path()), cause = %failure, "a handler has failed");
+    let cause = failure.to_string();
+    error!(id, client = %session.client(), path = shown(session.path()), cause = shown(&cause), "a handler has failed");
 }
 
 /// Other certificates are served from now on.
@@ -98,7 +99,7 @@ pub(crate) fn refused(client: std::net::IpAddr, path: &str, status: u16, cause: 
 
 /// A handler has panicked where there is no session that says so.
 pub(crate) fn panicked(what: &str, panic: &Panic) {
-    error!(place = panic.place, said = panic.message, "{what} has panicked");
+    error!(place = panic.place, said = shown(&panic.message), "{what} has panicked");
 }
 
 /// A connection came to nothing, as connections of port scanners and of people who close a tab do.
@@ -122,7 +123,14 @@ pub(crate) fn cluster_away(cause: &str) {
 /// Something was dropped or refused, and `count` times since this was last said.
 #[cfg(feature = "cluster")]
 pub(crate) fn cluster_complaint(what: &str, cause: &dyn std::fmt::Display, count: u64) {
-    warn!(%cause, count, "{what}");
+    let cause = cause.to_string(); // it may quote what came
+    warn!(cause = shown(&cause), count, "{what}");
+}
+
+/// What is beside the sessions has failed, and may quote a client.
+pub(crate) fn failed_beside(what: &str, cause: &dyn std::fmt::Display) {
+    let cause = cause.to_string();
+    warn!(cause = shown(&cause), "{what}");
 }
 
 /// Something is wrong that an operator should look at.
@@ -138,4 +146,58 @@ pub(crate) fn stage(what: &str, sessions: usize) {
 /// The front of a peer's text.
 fn shown(text: &str) -> &str {
     &text[..text.floor_char_boundary(SHOWN_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber, subscriber};
+
+    use super::*;
+
+    /// Keeps the values of fields.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Kept {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0.lock().unwrap().push(format!("{field}={value:?}"));
+        }
+    }
+
+    impl Subscriber for Kept {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn what_a_panic_quotes_of_a_client_is_cut_and_escaped() {
+        let kept = Kept::default();
+        let message = format!("no command: \n{}", "a".repeat(10_000));
+        let panic = Panic { place: "chat.rs:7:9".into(), message };
+        subscriber::with_default(kept.clone(), || panicked("on_close", &panic));
+        let fields = kept.0.lock().unwrap().join(" ");
+        assert!(fields.contains("said=\"no command: \\naaa") && fields.len() < 2 * SHOWN_MAX, "{fields}");
+    }
 }

@@ -57,7 +57,7 @@ where
         Ok(Ok(answer)) => return answer.map(|body| body.map_err(Into::into).boxed_unsync()),
         Ok(Err(e)) => {
             let e: BoxError = e.into();
-            log::warning("the service beside the sessions has failed", &e);
+            log::failed_beside("the service beside the sessions has failed", &e);
         }
         Err(panic) => log::panicked("the service beside the sessions", &panic),
     }
