@@ -1,6 +1,7 @@
 //! What is beside the sessions, whatever kind of service it is.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -41,9 +42,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let f = Arc::new(f);
     Box::new(move |request| {
-        let answering = f(request);
-        Box::pin(async move { answer(caught(answering).await) })
+        let f = f.clone();
+        // Called within: it may panic before it has made its future.
+        Box::pin(async move { answer(caught(async move { f(request).await }).await) })
     })
 }
 

@@ -53,6 +53,19 @@ async fn everything_else_goes_to_another_service() {
 }
 
 #[tokio::test]
+async fn a_closure_that_panics_at_once_ends_no_connection() {
+    let running = start(bind().otherwise_fn(|request| {
+        assert_ne!(request.uri().path(), "/panic", "as it was told");
+        mirror(request)
+    }));
+    let mut io = running.tcp().await;
+    for (path, status) in [("/panic", 500), ("/", 200)] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(ask(&mut io, request).await.status(), status);
+    }
+}
+
+#[tokio::test]
 async fn a_predicate_chooses() {
     let service = bind().when(|head| head.headers.contains_key("x-socket")).on_message(echo);
     let running = start(service);
