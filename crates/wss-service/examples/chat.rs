@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use wss_service::{
-    BoxError, Closed, Handler, HandlerError, Message, Refusal, Request, RequestBody, Response, Service,
-    Session, StatusCode, To,
+    BoxError, CloseCode, Closed, Handler, HandlerError, Message, Refusal, Request, RequestBody, Response,
+    Service, Session, Settings, SlowClient, StatusCode, To,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -18,9 +18,11 @@ async fn main() -> Result<(), BoxError> {
     Ok(service("127.0.0.1:8080")?.run().await?)
 }
 
-/// The sessions, and the page for all other requests.
+/// The sessions, and the page for all other requests. Who is too slow for a room leaves it: the others don't wait.
 pub fn service(address: &str) -> Result<Service<Chat>, BoxError> {
-    Ok(Service::bind(address)?.path("/chat").otherwise_fn(page).handler(Chat))
+    let settings =
+        Settings { slow_client: SlowClient::Close(CloseCode::TRY_AGAIN_LATER), ..Settings::default() };
+    Ok(Service::bind(address)?.settings(settings).path("/chat").otherwise_fn(page).handler(Chat))
 }
 
 async fn page(_: Request<RequestBody>) -> Result<Response<Full<Bytes>>, http::Error> {

@@ -14,7 +14,8 @@ use std::env;
 use std::time::Duration;
 
 use wss_service::{
-    BoxError, Cluster, Delivery, Handler, HandlerError, Message, Refusal, Service, Session, StatusCode, To,
+    BoxError, CloseCode, Cluster, Delivery, Handler, HandlerError, Message, Refusal, Service, Session,
+    Settings, SlowClient, StatusCode, To,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,9 +51,11 @@ fn cluster(engine: &str, options: &[String]) -> Result<Cluster, BoxError> {
     Ok(cluster)
 }
 
-/// One of its processes.
+/// One of its processes. Who is too slow for a room leaves it: the others don't wait.
 pub fn service(address: &str, cluster: Cluster) -> Result<Service<Chat>, BoxError> {
-    Ok(Service::bind(address)?.cluster(cluster).handler(Chat))
+    let settings =
+        Settings { slow_client: SlowClient::Close(CloseCode::TRY_AGAIN_LATER), ..Settings::default() };
+    Ok(Service::bind(address)?.settings(settings).cluster(cluster).handler(Chat))
 }
 
 /// What becomes of messages.

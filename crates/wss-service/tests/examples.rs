@@ -107,6 +107,21 @@ async fn a_chat_has_rooms_and_a_page() {
     assert_eq!(refused.status(), 400);
 }
 
+#[tokio::test]
+async fn a_member_who_reads_nothing_does_not_hold_up_the_room() {
+    let cluster = Cluster::connect("redis+unix:///there/is/no/socket").unwrap();
+    let cluster_chat = start(cluster_chat::service(ANYWHERE, cluster).unwrap());
+    for (address, path) in [(start(chat::service(ANYWHERE).unwrap()), "/chat"), (cluster_chat, "/")] {
+        let _mute = open(address, &format!("{path}?room=tea&name=mute")).await;
+        let mut bob = open(address, &format!("{path}?room=tea&name=bob")).await;
+        let long = "a".repeat(256 * 1024);
+        for _ in 0..64 {
+            bob.text(&long).await;
+            while soon(bob.receive()).await.unwrap().payload.len() < long.len() {}
+        }
+    }
+}
+
 /// With the engine it is played by tests/interop.
 #[tokio::test]
 async fn a_chat_of_several_processes_goes_on_without_its_engine() {
