@@ -22,6 +22,10 @@ use crate::refusal::Refusal;
 use crate::session::Session;
 use crate::shared::Shared;
 
+/// Fields that a request may have: as many as hyper takes over HTTP/1.1. Over HTTP/2 a field can be a byte, and each costs
+/// hundreds in memory, in a session for as long as it lives.
+const FIELDS_MAX: usize = 100;
+
 /// What a request leads to.
 pub(crate) enum Reply<H> {
     /// An answer, and no more.
@@ -37,6 +41,9 @@ pub(crate) async fn answer<H: Handler>(
     request: Request<RequestBody>,
 ) -> Reply<H> {
     let (mut head, body) = request.into_parts();
+    if head.headers.len() > FIELDS_MAX {
+        return Reply::Answer(Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE).answer()); // RFC 6585 §5
+    }
     let host = match host::settle(&mut head) {
         Ok(host) => host,
         Err(bad) => {
@@ -120,7 +127,7 @@ async fn open<H: Handler>(
         let offered: &str = offered;
         rules.subprotocols.iter().any(|ours| ours == offered)
     });
-    let opening = Opening::of(head, client, upgrade.protocols.clone(), protocol.cloned());
+    let opening = Opening::of(head, client, protocol.cloned());
     let outbox = Outbox::new(shared.settings.outbox_max, shared.settings.slow_client);
     let (link, groups) = (connection.link.clone(), shared.hub.groups().clone());
     let session = Session::new(link, opening, outbox, groups, SessionHandle::new());

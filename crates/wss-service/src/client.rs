@@ -90,24 +90,17 @@ pub(crate) struct Opening {
     pub(crate) path: Box<str>,
     pub(crate) query: Option<Box<str>>,
     pub(crate) fields: HeaderMap,
-    pub(crate) protocols: Box<[Box<str>]>,
     pub(crate) protocol: Option<Box<str>>,
 }
 
 impl Opening {
-    pub(crate) fn of(
-        head: &Parts,
-        client: IpAddr,
-        protocols: Vec<Box<str>>,
-        protocol: Option<Box<str>>,
-    ) -> Self {
+    pub(crate) fn of(head: &Parts, client: IpAddr, protocol: Option<Box<str>>) -> Self {
         Self {
             client,
             version: head.version,
             path: head.uri.path().into(),
             query: head.uri.query().map(Into::into),
             fields: copied(&head.headers),
-            protocols: protocols.into(),
             protocol,
         }
     }

@@ -87,7 +87,7 @@ impl<H: Handler> Attached<H> {
         let client = client_address(peer.ip(), &head.headers, &shared.rules.trusted);
         let link = Arc::new(Link { peer, source: peer.ip(), local: None, tls: None });
         loop {
-            let opening = Opening::of(&head, client, Vec::new(), None);
+            let opening = Opening::of(&head, client, None);
             let outbox = Outbox::new(shared.settings.outbox_max, shared.settings.slow_client);
             let (groups, handle) = (shared.hub.groups().clone(), endpoint.handle().clone());
             // `None`: another session has the same random number.

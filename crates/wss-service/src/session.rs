@@ -10,7 +10,9 @@ use bytes::Bytes;
 use frame_core::endpoint::{MessageKind, SharedFrame};
 use frame_core::handle::SessionHandle;
 use frame_core::outcome::RoundTrips;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderName, Version};
+use upgrade_handler::fields::elements;
 
 use crate::client::{Link, Opening, Tls};
 use crate::closed::{Cause, CloseCode, short_reason};
@@ -116,7 +118,7 @@ impl Session {
 
     /// Subprotocols that the client has offered, in the order of its preference.
     pub fn offered_subprotocols(&self) -> impl Iterator<Item = &str> {
-        self.0.opening.protocols.iter().map(|protocol| &**protocol)
+        elements(&self.0.opening.fields, SEC_WEBSOCKET_PROTOCOL)
     }
 
     /// The one that is spoken ([`Service::subprotocols`](crate::Service::subprotocols)).

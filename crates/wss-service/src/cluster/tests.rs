@@ -238,7 +238,7 @@ impl Process {
         let link =
             Arc::new(ClientLink { peer: address, source: address.ip(), local: Some(address), tls: None });
         let head = http::Request::get("/").body(()).unwrap().into_parts().0;
-        let opening = Opening::of(&head, address.ip(), Vec::new(), None);
+        let opening = Opening::of(&head, address.ip(), None);
         let outbox = Outbox::new(1000, SlowClient::Wait);
         let session = Session::new(link, opening, outbox, self.hub.groups().clone(), SessionHandle::new());
         assert!(self.hub.groups().enter(&session));

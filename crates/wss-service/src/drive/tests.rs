@@ -74,7 +74,7 @@ fn session(settings: &Settings) -> Session {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     let link = Arc::new(Link { peer: address, source: address.ip(), local: Some(address), tls: None });
     let head = http::Request::get("/").body(()).unwrap().into_parts().0;
-    let opening = Opening::of(&head, address.ip(), Vec::new(), None);
+    let opening = Opening::of(&head, address.ip(), None);
     let outbox = Outbox::new(settings.outbox_max, settings.slow_client);
     Session::new(link, opening, outbox, Hub::default().groups().clone(), SessionHandle::new())
 }

@@ -127,6 +127,20 @@ async fn what_is_no_proper_handshake_is_refused() {
 }
 
 #[tokio::test]
+async fn a_request_has_a_hundred_fields_at_most() {
+    let certs = Certs::new(&["a.test"]);
+    let running = start(bind().certificates(certs.load()).on_message(echo));
+    let mut http2 = running.http2(&Tls::new("a.test", &["h2"])).await;
+    let refused = http2.websocket("/", &[("x-a", "b"); 200]).await.err().unwrap();
+    assert_eq!(refused.status(), 431);
+    http2.websocket("/", &[("x-a", "b"); 90]).await.unwrap().0.echoes("on the same connection").await;
+    let many = "X-A: b\r\n".repeat(200);
+    let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\n{many}\r\n");
+    let mut http1 = Tls::new("a.test", &["http/1.1"]).connect(running.address).await.unwrap();
+    assert_eq!(ask(&mut http1, request).await.status(), 431);
+}
+
+#[tokio::test]
 async fn who_ended_a_session_and_why() {
     let (closing, mut closes) = closes();
     let running = start(bind().on_message(echo).on_close(closing));
