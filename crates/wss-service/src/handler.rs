@@ -46,6 +46,7 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// ```
 pub trait Handler: Send + Sync + 'static {
     /// A proper handshake has come. The client gets its answer when this returns: the session opens, or it is refused.
+    /// What is sent to the session meanwhile has to fit into its outbox: it leaves behind the answer.
     fn on_open(&self, session: &Session) -> impl Future<Output = Result<(), Refusal>> + Send {
         let _ = session;
         ready(Ok(()))

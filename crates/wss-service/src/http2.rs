@@ -36,6 +36,8 @@ use crate::stream::{Client, Stream};
 
 /// Streams a client may have open at once.
 const STREAMS_MAX: u32 = 256;
+/// Tasks of streams, with those whose client has reset the stream while a handler is at work.
+const TASKS_MAX: usize = 2 * STREAMS_MAX as usize;
 /// What a client may send on a stream before it is read.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The same for a connection: so many times a stream's that stalled streams don't stall others.
@@ -89,6 +91,9 @@ pub(crate) async fn serve<H: Handler>(shared: Arc<Shared<H>>, connection: Connec
         tokio::select! {
             biased;
             accepted = h2.accept() => match accepted {
+                Some(Ok((_, mut respond))) if streams.len() >= TASKS_MAX => {
+                    respond.send_reset(Reason::REFUSED_STREAM); // RFC 9113 §8.7: it may be tried again
+                }
                 Some(Ok((request, respond))) => {
                     let more = given_up.swap(0, Ordering::Relaxed);
                     if more > 0 && resets.are_too_many(more, std::time::Instant::now()) {

@@ -50,7 +50,7 @@ pub struct Settings {
     /// What happens then. [`SlowClient::Wait`].
     pub slow_client: SlowClient,
     /// Connections at the same time; more wait until one of them has ended. `None`: as many as the system has
-    /// descriptors for.
+    /// descriptors for. One over HTTP/2 has up to 256 sessions.
     pub connections_max: Option<usize>,
     /// How long a client may take for a TLS handshake. 10 s.
     pub handshake_timeout: Duration,

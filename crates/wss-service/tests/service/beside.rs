@@ -124,3 +124,30 @@ async fn a_client_that_resets_its_requests_is_sent_away() {
     assert!(resets > 200, "{resets}");
     assert_eq!(refused.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{refused:?}");
 }
+
+#[tokio::test]
+async fn handlers_of_sessions_that_a_client_has_reset_are_bounded() {
+    let (note, mut begun) = mpsc::unbounded_channel();
+    let certs = Certs::new(&["a.test"]);
+    let service = bind().certificates(certs.load()).on_message(move |_, _| {
+        let _ = note.send(());
+        std::future::pending::<()>()
+    });
+    let running = start(service);
+    let mut http2 = running.http2(&Tls::new("a.test", &["h2"])).await;
+    let mut handlers = 0;
+    let refused = loop {
+        let mut open = http2.request(Method::CONNECT, "/");
+        open.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let mut stream = match http2.send(open, false).await {
+            Ok((_, stream)) => stream,
+            Err(refused) => break refused,
+        };
+        stream.send_data(support::ws::encode(0x81, b"work", true).into(), false).unwrap();
+        soon(begun.recv()).await.unwrap();
+        stream.send_reset(h2::Reason::CANCEL);
+        handlers += 1;
+        assert!(handlers < 1000, "no end");
+    };
+    assert_eq!((handlers, refused.reason()), (512, Some(h2::Reason::REFUSED_STREAM)), "{refused:?}");
+}
