@@ -187,7 +187,7 @@ impl<H: Handler> Service<H> {
     /// Limits and times.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
+        self.settings = settings.reckonable();
         self
     }
 

@@ -88,7 +88,26 @@ impl Default for Settings {
     }
 }
 
+/// As good as for ever, and can be added to any moment.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 impl Settings {
+    /// The same with times that moments can be reckoned with: who wants no bound may have written [`Duration::MAX`].
+    pub(crate) fn reckonable(self) -> Self {
+        let within = |time: Duration| time.min(FOR_EVER);
+        Self {
+            idle_timeout: self.idle_timeout.map(within),
+            lifetime: self.lifetime.map(within),
+            ping_interval: self.ping_interval.map(within),
+            pong_timeout: within(self.pong_timeout),
+            handshake_timeout: within(self.handshake_timeout),
+            header_timeout: within(self.header_timeout),
+            drain_window: within(self.drain_window),
+            drain_timeout: within(self.drain_timeout),
+            ..self
+        }
+    }
+
     /// What an endpoint demands of a session.
     pub(crate) fn policy(&self) -> Policy {
         Policy {

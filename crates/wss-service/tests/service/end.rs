@@ -39,6 +39,31 @@ async fn a_drain_closes_everybody_in_order() {
 }
 
 #[tokio::test]
+async fn times_without_a_bound_are_no_panic() {
+    let certs = Certs::new(&["a.test"]);
+    let settings = Settings {
+        idle_timeout: Some(Duration::MAX),
+        lifetime: Some(Duration::MAX),
+        ping_interval: Some(Duration::MAX),
+        pong_timeout: Duration::MAX,
+        handshake_timeout: Duration::MAX,
+        header_timeout: Duration::MAX,
+        drain_window: Duration::ZERO,
+        drain_timeout: Duration::MAX,
+        ..Settings::default()
+    };
+    let running = start(bind().certificates(certs.load()).settings(settings).on_message(echo));
+    let io = Tls::new("a.test", &["http/1.1"]).connect(running.address).await.unwrap();
+    let mut client = WebSocket::connect(io, "a.test", "/", "").await.unwrap().0;
+    client.echoes("here").await;
+    running.stop.send(()).unwrap();
+    client.expect_close(1001).await;
+    client.close(1001).await;
+    drop(client);
+    assert!(soon(running.serving).await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn closes_are_spread_over_the_window() {
     let running = start(bind().settings(settings(SECOND, 20 * SECOND)).on_message(echo));
     let mut clients = Vec::new();
