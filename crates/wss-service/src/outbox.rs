@@ -297,8 +297,11 @@ impl Outbox {
         let bytes = state.bytes();
         let order = if state.queue.frames.is_empty() { state.order.take() } else { None };
         state.is_over |= order.is_some();
+        // All who wait look at once, so they are not woken for each little that a client takes. What waits behind a message
+        // in parts doesn't count: its parts need the room.
+        let is_worth_a_look = bytes < before && state.queue.bytes <= self.max / 2;
         drop(state);
-        if bytes < before {
+        if is_worth_a_look {
             self.room.notify_waiters();
         }
         Left { bytes, order }

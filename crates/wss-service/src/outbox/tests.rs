@@ -213,6 +213,23 @@ async fn the_task_is_woken_once_for_what_has_come() {
     assert_eq!(taken.poll(), Poll::Ready(21));
 }
 
+#[test]
+fn senders_are_woken_when_half_of_what_waited_is_taken() {
+    let outbox = Outbox::new(100, SlowClient::Wait);
+    for _ in 0..10 {
+        outbox.offer(&frame(10)).unwrap();
+    }
+    let (more, wakes) = (frame(10), std::sync::Arc::<Wakes>::default());
+    let waker = Waker::from(wakes.clone());
+    let mut sending = pin!(outbox.send(&more));
+    assert!(sending.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    for taken in 1..=5 {
+        take(&outbox, 1);
+        assert_eq!(wakes.0.load(std::sync::atomic::Ordering::Relaxed), usize::from(taken == 5), "{taken}");
+    }
+    assert_eq!(sending.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(())));
+}
+
 /// A task that is ready with the bytes that it took.
 struct TakingTask<'a>(&'a Outbox, std::sync::Arc<Wakes>);
 
