@@ -137,7 +137,10 @@ async fn open<H: Handler>(
     };
     match caught(async { shared.handler.on_open(entered.session()).await }).await {
         Ok(Ok(())) => {}
-        Ok(Err(refusal)) => return Err(refuse(refusal, "the handler refuses it")),
+        Ok(Err(refusal)) => {
+            let cause = format!("the handler refuses it: {}", refusal.first_line());
+            return Err(refuse(refusal, &cause));
+        }
         Err(panic) => {
             log::panicked("on_open", &panic);
             let internal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR);

@@ -46,7 +46,14 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// ```
 pub trait Handler: Send + Sync + 'static {
     /// A proper handshake has come. The client gets its answer when this returns: the session opens, or it is refused.
-    /// What is sent to the session meanwhile has to fit into its outbox: it leaves behind the answer.
+    /// What is sent to the session meanwhile has to fit into its outbox: it leaves behind the answer. The log shows the first
+    /// line of a [`Refusal`]'s text.
+    ///
+    /// The session is among all already: what it joins and attaches here is there when the first message comes.
+    ///
+    /// # Cancel safety
+    /// If the client goes before this has returned, the call is dropped, and there is no [`Self::on_close`]: what has to be
+    /// undone, a guard has to undo, for instance one that is attached to the session.
     fn on_open(&self, session: &Session) -> impl Future<Output = Result<(), Refusal>> + Send {
         let _ = session;
         ready(Ok(()))

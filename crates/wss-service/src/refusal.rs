@@ -5,6 +5,9 @@ use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::{AnswerBody, whole};
 
+/// Bytes of a refusal's text that the log shows.
+const LOGGED_MAX: usize = 256;
+
 /// The answer to a client that may not open a session: a status, and what else it is told.
 ///
 /// ```
@@ -55,6 +58,12 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.status
+    }
+
+    /// What the client is told, as much of it as a log has room for.
+    pub(crate) fn first_line(&self) -> &str {
+        let line = self.0.body.lines().next().unwrap_or_default();
+        &line[..line.floor_char_boundary(LOGGED_MAX)]
     }
 
     /// The answer.

@@ -43,6 +43,9 @@ impl<H: Handler> Service<H> {
     ///
     /// # Errors
     /// See [`ServeError`]. Once it serves, there is none.
+    ///
+    /// # Cancel safety
+    /// As [`Self::run_until`].
     pub async fn run(self) -> Result<(), ServeError> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -127,7 +127,8 @@ impl Session {
         self.0.opening.protocol.as_deref()
     }
 
-    /// Attaches a value of the program's own. There is one of each type; returns the one before.
+    /// Attaches a value of the program's own. There is one of each type; returns the one before. It is dropped with the last
+    /// handle of the session.
     pub fn attach<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let before = self.data().insert(TypeId::of::<T>(), Arc::new(value))?;
         before.downcast().ok()
@@ -353,6 +354,9 @@ impl TextParts {
     ///
     /// # Errors
     /// [`SendError::Over`] if the session is over.
+    ///
+    /// # Cancel safety
+    /// A dropped call gives the message up, if it has not ended it.
     pub async fn finish(self) -> Result<(), SendError> {
         self.0.finish().await
     }
@@ -379,6 +383,9 @@ impl BinaryParts {
     ///
     /// # Errors
     /// [`SendError::Over`] if the session is over.
+    ///
+    /// # Cancel safety
+    /// A dropped call gives the message up, if it has not ended it.
     pub async fn finish(self) -> Result<(), SendError> {
         self.0.finish().await
     }

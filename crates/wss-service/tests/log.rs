@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tracing_subscriber::fmt;
-use wss_service::{Certificates, HandlerError, Message, Service, Session};
+use wss_service::{Certificates, HandlerError, Message, Refusal, Service, Session, StatusCode};
 
 /// The lines of this program.
 #[derive(Clone, Default)]
@@ -68,14 +68,32 @@ async fn a_log_says_where_it_listens_what_is_wrong_with_certificates_and_how_a_s
 
     let plain = Service::bind("127.0.0.1:0").unwrap();
     let address = plain.addresses()[0];
-    tokio::spawn(plain.on_message(fail).run());
+    tokio::spawn(plain.path("/path").on_open(refuse_some).on_message(fail).run());
     lines.with(&["listening", &address.to_string(), "tls=false"]).await;
+    let tcp = TcpStream::connect(address).await.unwrap();
+    assert!(WebSocket::connect(tcp, "a.test", "/path?no", "").await.is_err());
+    lines
+        .with(&[
+            "INFO",
+            "refused",
+            "path=\"/path\"",
+            "status=401",
+            "the handler refuses it: a token is needed\"",
+        ])
+        .await;
     let tcp = TcpStream::connect(address).await.unwrap();
     let mut client = WebSocket::connect(tcp, "a.test", "/path", "").await.unwrap().0;
     client.text("hello").await;
     client.expect_close(1011).await;
     let session = ["ERROR", "session", "path=\"/path\"", "user=\"ann\"", "code=1011", "it can't"];
     lines.with(&session).await;
+}
+
+async fn refuse_some(session: Session) -> Result<(), Refusal> {
+    match session.query() {
+        Some("no") => Err(Refusal::new(StatusCode::UNAUTHORIZED).with_body("a token is needed\nand more\n")),
+        _ => Ok(()),
+    }
 }
 
 async fn fail(session: Session, _: Message) -> Result<(), HandlerError> {
