@@ -96,8 +96,9 @@ impl Service {
     /// What becomes of a message; see [`Handler::on_message`]. The closure returns nothing, or a `Result` whose error ends
     /// the session with 1011. One that uses `?` with several kinds of errors ends in `Ok::<_, HandlerError>(())`.
     ///
-    /// A closure that uses more than its arguments clones it for each call, since calls may run at the same time; with much
-    /// of that, a [`Handler`] is shorter:
+    /// A closure that uses more than its arguments clones it for each call, since calls may run at the same time: the compiler
+    /// says of `async move |session, message|` that it "does not implement `Fn`" then. With much of that, a [`Handler`] is
+    /// shorter:
     ///
     /// ```
     /// use std::sync::Arc;
