@@ -327,6 +327,37 @@ proptest! {
     }
 }
 
+#[test]
+fn fragments_that_are_there_at_once_share_a_flush() {
+    let fragments = || [frame(0x01, &TICK[..40]), frame(0x00, b""), frame(0x00, &TICK[40..60])];
+    let (ping, last) = (frame(0x89, b"now"), frame(0x80, &TICK[60..]));
+    let heads = |wire: &[&[u8]]| {
+        let mut client = client_of(&[]);
+        for wire in wire {
+            write_all(&mut client, wire, usize::MAX);
+        }
+        let seen = frames(&client.get_ref().received, Sender::Server);
+        let (mut inflater, mut inflated) = (Inflater::new(SMALL), BytesMut::new());
+        for (b0, payload) in seen.iter().filter(|(b0, _)| b0 & 0x08 == 0) {
+            assert!(inflater.inflate(&mut &payload[..], b0 & 0x80 != 0, &mut inflated, 1 << 16).unwrap());
+        }
+        assert_eq!(&inflated[..], TICK);
+        assert_eq!(memory::held(), 0);
+        seen.iter().map(|(b0, _)| *b0).collect::<Vec<_>>()
+    };
+    let [first, empty, second] = fragments();
+    assert_eq!(heads(&[&[&first[..], &empty, &second, &last].concat()]), [0xC1], "a whole message");
+    assert_eq!(heads(&[&[&first[..], &empty, &second].concat(), &last]), [0x41, 0x80]);
+    assert_eq!(heads(&[&first, &empty, &second, &last]), [0x41, 0x00, 0x00, 0x80]);
+    assert_eq!(heads(&[&[&first[..], &ping, &second, &last].concat()]), [0x41, 0x89, 0x80], "in order");
+    let (begun, rest) = second.split_at(7);
+    assert_eq!(
+        heads(&[&[&first[..], begun].concat(), &[rest, &last].concat()]),
+        [0x41, 0x80],
+        "what is whole does not wait for what is not"
+    );
+}
+
 /// A client that has sent this, compressed where it has an RSV1.
 fn client_of(sent: &[Vec<u8>]) -> Deflated<Socket> {
     let sent = sent.concat().into();

@@ -1,6 +1,7 @@
 //! What a client is sent, compressed.
 //!
 //! Control frames and short messages pass as they are. Of a longer message, each part of at most [`PART_LEN`] bytes is one frame.
+//! Fragments that are there at once are one part: each flush costs bytes, and the client has them no sooner by it.
 
 use std::io;
 use std::pin::Pin;
@@ -30,6 +31,8 @@ pub(super) struct Writing {
     message: Message,
     /// What has come of a part that has not come as a whole.
     part: Vec<u8>,
+    /// Fragments have ended in it, or would have: it does not wait for more.
+    holds_fragment: bool,
     /// Frames that the client has not taken: `out[sent..]`.
     out: Vec<u8>,
     sent: usize,
@@ -68,6 +71,7 @@ impl Writing {
             frame: None,
             message: Message::None,
             part: Vec::new(),
+            holds_fragment: false,
             out: Vec::new(),
             sent: 0,
             wire_bytes: 0,
@@ -93,6 +97,9 @@ impl Writing {
         let mut rest = buf;
         while !rest.is_empty() && self.out.len() < OUT_LEN {
             self.take(&mut rest);
+        }
+        if rest.is_empty() {
+            self.end_fragments();
         }
         // What does not leave now waits for the next write, or for a flush.
         match self.poll_drain(client, cx) {
@@ -156,6 +163,11 @@ impl Writing {
         let fin = frame.fin && frame.left == 0;
         if frame.left == 0 {
             self.frame = None;
+            if !fin && self.part.len() + taken.len() < PART_LEN && !rest.is_empty() {
+                self.part.extend_from_slice(taken);
+                self.holds_fragment = true;
+                return;
+            }
         }
         if self.part.is_empty() {
             self.end_part(taken, fin);
@@ -168,6 +180,7 @@ impl Writing {
 
     fn on_head(&mut self, head: &FrameHead) {
         if head.opcode.is_control() {
+            self.end_fragments(); // which came before it
             return self.pass(head.payload_len);
         }
         if head.opcode != OpCode::Continuation {
@@ -184,8 +197,19 @@ impl Writing {
         self.front_len = 0;
         if head.payload_len > 0 {
             self.frame = Some(PlainFrame { fin: head.fin, left: head.payload_len });
+        } else if head.fin {
+            let part = std::mem::take(&mut self.part);
+            self.end_part(&part, true);
         } else {
-            self.end_part(&[], head.fin);
+            self.holds_fragment = true;
+        }
+    }
+
+    /// Fragments have ended, and nothing follows them at this moment.
+    fn end_fragments(&mut self) {
+        if self.holds_fragment {
+            let part = std::mem::take(&mut self.part);
+            self.end_part(&part, false);
         }
     }
 
@@ -198,6 +222,7 @@ impl Writing {
 
     /// Makes a frame of a part.
     fn end_part(&mut self, part: &[u8], fin: bool) {
+        self.holds_fragment = false;
         let mut deflated = Vec::new();
         let (opcode, rsv1) = match self.message {
             Message::First(opcode) if fin => (opcode, self.deflater.message(part, &mut deflated)),
@@ -235,6 +260,7 @@ impl Writing {
             frame,
             message,
             part,
+            holds_fragment: _, // to be safe, all of a part that is there goes on
             out: made,
             sent,
             wire_bytes: _, // at the end of all
@@ -286,6 +312,7 @@ impl Writing {
         if writing.part.len() >= PART_LEN {
             return Err(StateError::Invalid("a part of a message"));
         }
+        writing.holds_fragment = !writing.part.is_empty();
         writing.out = fields.bytes()?.to_vec();
         Ok(writing)
     }
