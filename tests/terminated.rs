@@ -9,7 +9,7 @@
 use bytes::BytesMut;
 use frame_core::deflate::{Deflater, Inflater, Window};
 use support::backend::{Backend, echo_frames};
-use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, route};
+use support::gateway::{Gateway, MOVED, RETIRED, Setup, config, kib, route};
 use support::http2::Http2;
 use support::tls::Tls;
 use support::until;
@@ -440,4 +440,35 @@ async fn a_drain_waits_for_a_message_in_the_middle() {
     client.socket.expect_close(1001).await;
     client.socket.close(1001).await;
     gateway.ends_well();
+}
+
+/// Each client sends some kilobytes, which become four megabytes and are not whole.
+#[tokio::test]
+async fn what_little_becomes_is_bounded_by_max_memory() {
+    let echo = "[[route]]\npath = \"/\"\nservice = \"echo\"\n";
+    let gateway = setup().start(&config("workers = 1\nmax_memory = \"8MiB\"", &format!("{echo}{TERMINATE}")));
+    // A quarter of it does not shrink, so that it does not grow too much.
+    let mut noise = 1_u32;
+    let bytes = (0..4_000_000_u32).map(|at| {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if at % 4000 < 40 { noise.to_be_bytes()[0] } else { b'x' }
+    });
+    let mut wire = Vec::new();
+    Deflater::new(SMALL, 4096).part(&bytes.collect::<Vec<_>>(), false, &mut wire);
+    assert!(wire.len() < 100_000, "{}", wire.len());
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(Client::open(&gateway).await);
+    }
+    let before = kib(gateway.pid(), "VmHWM:");
+    for client in &mut clients {
+        client.socket.send(0x42, &wire).await;
+    }
+    let line = gateway.wait_nth("session", 9);
+    assert_eq!((&line["close_code"], &line["ended_by"]), (&1013.into(), &"gateway".into()), "{line}");
+    let grown = kib(gateway.pid(), "VmHWM:") - before;
+    assert!(grown < 48 * 1024, "{grown} KiB, of 160 MB");
+    drop(clients);
+    gateway.wait_nth("session", 39);
+    Client::open(&gateway).await.echoes(TICK).await;
 }

@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
+    static LIMIT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Bytes that this thread holds for its peers: buffers in use, and all that has a [`Claim`].
@@ -15,6 +16,17 @@ thread_local! {
 #[inline]
 pub fn held() -> usize {
     HELD.get()
+}
+
+/// From now on this thread [`is_full`] with so many bytes.
+pub fn set_limit(len: usize) {
+    LIMIT.set(len);
+}
+
+/// This thread holds as much as it may: what would become much more of it has to wait.
+#[must_use]
+pub fn is_full() -> bool {
+    HELD.get() >= LIMIT.get()
 }
 
 /// `len` bytes more are held.
@@ -79,7 +91,10 @@ mod tests {
         assert_eq!(held(), before + 1500);
         first.set(200);
         assert_eq!(held(), before + 700);
+        set_limit(before + 700);
+        assert!(is_full());
         drop((first, second));
         assert_eq!(held(), before);
+        assert!(!is_full());
     }
 }

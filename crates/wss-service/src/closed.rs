@@ -116,6 +116,9 @@ pub enum Cause {
     PongTimeout,
     /// The client took none of what was sent to it for a minute.
     Stalled,
+    /// The messages of all sessions together take as much as
+    /// [`Compression::messages_max`](crate::Compression::messages_max) allows.
+    ShortOfMemory,
     /// The outbox was full, and [`SlowClient::Close`](crate::SlowClient::Close) says that this is the end.
     SlowClient,
     /// A message that was sent in parts was given up half-way.
@@ -141,6 +144,7 @@ impl fmt::Display for Cause {
             Self::Lifetime => f.write_str("the session has reached its lifetime"),
             Self::PongTimeout => f.write_str("the client answered no ping within pong_timeout"),
             Self::Stalled => f.write_str("the client took nothing of what waits for it for a minute"),
+            Self::ShortOfMemory => f.write_str("there is no memory for more of its compressed messages"),
             Self::SlowClient => f.write_str("the client is too slow for what is sent to it"),
             Self::Unfinished => f.write_str("a message was given up half-way"),
             Self::HandlerFailed => f.write_str("the handler failed"),
@@ -164,7 +168,7 @@ impl Closed {
                 (Cause::ClosedByClient, close.reason)
             }
             outcome::Cause::Closed { close: Close { reason, .. }, .. } => {
-                (own.unwrap_or(Cause::ClosedByServer), reason)
+                (own.unwrap_or(Cause::ShortOfMemory), reason) // the endpoint has no other reason of its own
             }
             outcome::Cause::Lost { how, .. } => (Cause::Lost(how), Box::default()),
             outcome::Cause::Finished { .. } => (Cause::Lost(Ended::Eof), Box::default()), // of other protocols
@@ -240,7 +244,7 @@ mod tests {
         let by_us = outcome::Cause::Closed { by: outcome::Party::Gateway, close: close(1013) };
         let slow = closed(by_us.clone(), Some(Cause::SlowClient));
         assert_eq!((slow.by, slow.code, slow.cause), (Party::Server, 1013, Cause::SlowClient));
-        assert_eq!(closed(by_us, None).cause, Cause::ClosedByServer);
+        assert_eq!(closed(by_us, None).cause, Cause::ShortOfMemory);
         let lost = outcome::Cause::Lost { party: outcome::Party::Client, how: Ended::Reset };
         let lost = closed(lost, None);
         assert_eq!((lost.by, lost.code), (Party::Client, 1006));

@@ -1,6 +1,6 @@
 //! permessage-deflate (RFC 7692): what a service keeps for it, and what it agrees upon with a client.
 
-use frame_core::deflate::{Budget, Codec, Window};
+use frame_core::deflate::{Budget, Codec, Share, Window};
 use upgrade_handler::{Contexts, Deflate, Offer};
 
 /// Compression of messages, with the clients that offer it ([`Service::compression`](crate::Service::compression)).
@@ -19,8 +19,11 @@ use upgrade_handler::{Contexts, Deflate, Offer};
 ///
 /// Messages under 64 bytes are sent as they are, and those that compression would make longer. A message from a client may
 /// have [`Settings::message_max`](crate::Settings::message_max) bytes when it is inflated; one that can't be inflated ends
-/// the session with 1007. What a client compresses well takes it few bytes to send, and a message that is not whole yet is
-/// kept inflated: so where clients are strangers, a smaller `message_max` is what bounds memory.
+/// the session with 1007, one that grows by more than 256 times and beyond 1 MiB with 1009.
+///
+/// What a client compresses well takes it few bytes to send, and is kept inflated until its handler is done with it: up to
+/// two messages of a session, one of them being handled. [`Self::messages_max`] bounds it for all sessions together, and
+/// `message_max` for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compression {
     /// Bytes of what was sent to a client that are kept, for later messages to refer to: 32 KiB at most. 0: each message is
@@ -32,11 +35,20 @@ pub struct Compression {
     /// Bytes that are kept for all sessions of the service together. When they are given away, new sessions compress each
     /// message by itself. 64 MiB.
     pub memory_max: usize,
+    /// Bytes that messages of sessions with compression may take for all sessions of the service together, as long as they are
+    /// not whole, or their handler is not done with them: inflated, and with what inflating them takes. The first 64 KiB of
+    /// each session don't count. A session that would need more ends with 1013. 256 MiB.
+    pub messages_max: usize,
 }
 
 impl Default for Compression {
     fn default() -> Self {
-        Self { to_client_history: 0, from_client_history: 4096, memory_max: 64 * 1024 * 1024 }
+        Self {
+            to_client_history: 0,
+            from_client_history: 4096,
+            memory_max: 64 * 1024 * 1024,
+            messages_max: 256 * 1024 * 1024,
+        }
     }
 }
 
@@ -45,17 +57,24 @@ impl Default for Compression {
 pub(crate) struct Compressing {
     contexts: Contexts,
     to_client_history: usize,
-    budget: Budget,
+    histories: Budget,
+    messages: Budget,
 }
 
 impl Compressing {
     pub(crate) fn new(compression: Compression) -> Self {
-        let Compression { to_client_history, from_client_history, memory_max } = compression;
+        let Compression { to_client_history, from_client_history, memory_max, messages_max } = compression;
         Self {
             contexts: Contexts::of_lens(from_client_history, to_client_history),
             to_client_history,
-            budget: Budget::new(memory_max),
+            histories: Budget::new(memory_max),
+            messages: Budget::new(messages_max),
         }
+    }
+
+    /// Of what messages may take: nothing yet.
+    pub(crate) fn share(&self) -> Share {
+        self.messages.share_of_old(0)
     }
 
     /// What is agreed upon with a client, and what speaks it; `None`: nothing, since it offers nothing that can be accepted.
@@ -68,7 +87,7 @@ impl Compressing {
         let deflate = offer.deflate(contexts)?;
         let from_client = Window { bits: deflate.from_client_bits, is_kept: deflate.from_client_kept };
         let to_client = Window { bits: deflate.to_client_bits, is_kept: deflate.to_client_kept };
-        let share = |len| self.budget.share(len);
+        let share = |len| self.histories.share(len);
         let codec = Codec::new(from_client, to_client, self.to_client_history, share)?;
         Some((deflate, Box::new(codec)))
     }
@@ -92,8 +111,12 @@ mod tests {
     fn what_is_kept_is_bounded_for_all_together() {
         const BROWSER: &str = "permessage-deflate; client_max_window_bits";
         const ALONE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        let compression =
-            Compression { to_client_history: 4096, from_client_history: 5000, memory_max: 3 * 8192 };
+        let compression = Compression {
+            to_client_history: 4096,
+            from_client_history: 5000,
+            memory_max: 3 * 8192,
+            ..Compression::default()
+        };
         let compressing = Compressing::new(compression);
         let mut sessions = Vec::new();
         for _ in 0..3 {

@@ -72,6 +72,8 @@ struct Drive<'a, S> {
     endpoint: Endpoint<S>,
     session: &'a Session,
     ahead: Option<Message>,
+    /// Bytes of the message that a handler has.
+    handled_len: usize,
     own_cause: Option<Cause>,
 }
 
@@ -82,8 +84,9 @@ where
     S: ClientStream,
     H: Handler,
 {
-    let mut drive = Drive { endpoint, session, ahead: None, own_cause: None };
+    let mut drive = Drive { endpoint, session, ahead: None, handled_len: 0, own_cause: None };
     while let Some(message) = drive.next().await {
+        drive.handled_len = message.as_bytes().len();
         // Called within: a handler may panic before it has made its future.
         let mut handling = pin!(caught(async move { handler.on_message(session, message).await }));
         let handled = poll_fn(|cx| {
@@ -93,6 +96,7 @@ where
             drive.poll(cx, true).map(|()| None)
         })
         .await;
+        drive.handled_len = 0;
         let failure = match handled {
             Some(handled) => failure_of(handled),
             None => {
@@ -151,7 +155,9 @@ impl<S: ClientStream> Drive<'_, S> {
         loop {
             let left = outbox.take_into(&mut self.endpoint, cx);
             // A drain waits for a handler's answer as it does for a message in flight.
-            self.endpoint.set_waiting_outside(left.bytes + usize::from(is_busy));
+            let ahead_len = self.ahead.as_ref().map_or(0, |message| message.as_bytes().len());
+            let received = (ahead_len + self.handled_len).max(usize::from(is_busy));
+            self.endpoint.set_waiting_outside(left.bytes, received);
             if let Some(order) = left.order {
                 self.close(order);
             }

@@ -74,12 +74,12 @@ impl<H: Handler> Opened<H> {
 
     /// Runs it over the stream behind the answer.
     pub(crate) async fn run<S: ClientStream>(mut self, io: S) {
-        let Shared { handler, settings, end, .. } = &*self.shared;
+        let Shared { handler, settings, rules, end, .. } = &*self.shared;
         let (session, policy) = (self.entered.session(), settings.policy());
         let handle = session.handle().clone();
-        let endpoint = match self.codec.take() {
-            None => Endpoint::new(io, policy, handle),
-            Some(codec) => Endpoint::compressed(io, policy, handle, *codec),
+        let endpoint = match (self.codec.take(), &rules.compression) {
+            (Some(codec), Some(ours)) => Endpoint::compressed(io, policy, handle, *codec, ours.share()),
+            _ => Endpoint::new(io, policy, handle),
         };
         let running = drive::run(endpoint, session, handler);
         let ran = match unless_cut(running, &end.cut).await {

@@ -1,9 +1,10 @@
-//! A bound for what the histories of all sessions take.
+//! A bound for what all sessions take together: for their histories, or for their messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes for histories, shared by sessions. Looked at when a session begins and when it ends, and not for messages.
+/// Bytes that sessions share. For histories it is looked at when a session begins and when it ends; for messages, while much of
+/// one waits.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Inner>);
 
@@ -55,6 +56,29 @@ impl Budget {
     }
 }
 
+impl Share {
+    /// It has so many bytes from now on; `false`: there are not so many left, and it has what it had.
+    #[must_use]
+    pub fn resize(&mut self, len: usize) -> bool {
+        let Inner { max, given } = &*self.budget.0;
+        let resized = |given: usize| {
+            let sum = (given - self.len).checked_add(len)?;
+            (len <= self.len || sum <= *max).then_some(sum)
+        };
+        let is_given = given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, resized).is_ok();
+        if is_given {
+            self.len = len;
+        }
+        is_given
+    }
+
+    /// How many it has.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.0.given.fetch_sub(self.len, Ordering::Relaxed);
@@ -80,6 +104,22 @@ mod tests {
         let old = budget.share_of_old(150);
         assert!(budget.share_within(150, 1).is_none() && budget.share_within(151, 1).is_some());
         drop(old);
+        assert_eq!(budget.given(), 0);
+    }
+
+    #[test]
+    fn a_share_grows_as_long_as_there_is_more() {
+        let budget = Budget::new(100);
+        let mut share = budget.share(0).unwrap();
+        let other = budget.share(30).unwrap();
+        assert!(share.resize(70) && !share.resize(71));
+        assert_eq!((share.bytes(), budget.given()), (70, 100));
+        let old = budget.share_of_old(50);
+        assert!(share.resize(60), "less is always possible");
+        assert!(!share.resize(61));
+        drop((old, other));
+        assert!(share.resize(100));
+        drop(share);
         assert_eq!(budget.given(), 0);
     }
 }

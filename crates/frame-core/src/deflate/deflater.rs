@@ -62,6 +62,12 @@ impl Deflater {
         history_max.min(window.kept_len())
     }
 
+    /// Bytes that it takes for a message that is being sent in parts, beside what is kept in any case.
+    #[must_use]
+    pub fn message_memory(&self) -> usize {
+        if self.window.is_kept { 0 } else { self.history.memory() }
+    }
+
     /// What was agreed upon.
     #[must_use]
     pub fn window(&self) -> Window {

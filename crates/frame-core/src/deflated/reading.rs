@@ -12,9 +12,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use net_io::memory::is_full;
 use net_io::state::{StateError, StateReader, StateWriter};
 use net_io::{BUFFER_LEN, Buffer};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Duration, Sleep, sleep};
 
 use super::counts::Passed;
 use crate::deflate::Inflater;
@@ -31,6 +33,8 @@ pub(super) const FILL_LEN: usize = 16 * 1024;
 pub(super) const WORK_MAX: usize = 256 * 1024;
 /// A step costs as much as so many bytes: zlib may have to be reset, with a history.
 const STEP_COST: usize = 4096;
+/// Without memory, the time to the next look.
+const MEMORY_WAIT: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Reading {
@@ -53,6 +57,8 @@ pub(super) struct Reading {
     /// Frames that were made and have not gone on.
     out: BytesMut,
     ended: Ended,
+    /// There was no memory to inflate more.
+    wait: Option<Pin<Box<Sleep>>>,
     /// All that has come.
     pub(super) wire_bytes: u64,
     pub(super) passed: Passed,
@@ -100,6 +106,7 @@ impl Reading {
             is_compressed: false,
             out: BytesMut::new(),
             ended: Ended::No,
+            wait: None,
             wire_bytes: 0,
             passed: Passed::default(),
         }
@@ -153,6 +160,18 @@ impl Reading {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
                 }
                 return Poll::Ready(Ok(())); // it is said behind this
+            }
+            // A little may become much within a moment: without memory for it, it waits until others have let go of theirs, or
+            // until its session is given up.
+            if self.frame.is_some() && is_full() {
+                if is_some_given {
+                    return Poll::Ready(Ok(()));
+                }
+                self.work = 0;
+                let wait = self.wait.get_or_insert_with(|| Box::pin(sleep(MEMORY_WAIT)));
+                ready!(wait.as_mut().poll(cx));
+                self.wait = None;
+                continue;
             }
             if self.work >= WORK_MAX {
                 if is_some_given {
@@ -342,6 +361,7 @@ impl Reading {
             is_compressed: _,
             out: made,
             ended,
+            wait: _,       // of this process
             wire_bytes: _, // at the end of all
             passed: _,     // counted here
         } = self;

@@ -474,6 +474,20 @@ fn little_is_kept_of_what_is_not_taken() {
     assert_eq!((client.holds_message(), memory::held()), (Some(false), before));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_inflated_waits_for_memory() {
+    let mut client = client_of(&[masked(0xC2, &compressed(&[b'x'; 50_000])), masked(0x81, b"plain")]);
+    memory::set_limit(memory::held() + 30_000);
+    assert!(read_all(&mut client, 999).is_empty());
+    let mut some = [0; 10];
+    let (read, ()) = tokio::join!(client.read(&mut some), async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        memory::set_limit(usize::MAX);
+    });
+    assert_eq!(read.unwrap(), 10, "woken when there is some again");
+    assert!(read_all(&mut client, 999).len() > 50_000);
+}
+
 #[test]
 fn an_idle_session_holds_no_buffer() {
     let before = memory::held();

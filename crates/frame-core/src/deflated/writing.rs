@@ -80,7 +80,7 @@ impl Writing {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.part.capacity() + self.out.capacity()
+        self.part.capacity() + self.out.capacity() + self.deflater.message_memory()
     }
 
     pub(super) fn kept_len(&self, history_max: usize) -> usize {

@@ -145,7 +145,7 @@ where
                 return Poll::Pending;
             }
             let to_backend = self.poll_write(cx);
-            self.endpoint.set_waiting_outside(self.unwritten.len());
+            self.endpoint.set_waiting_outside(0, self.unwritten.len());
             let to_client = self.poll_read(cx);
             // Last, as it arms the timers, and flushes what was just read.
             let takes_more = self.unwritten.is_empty();

@@ -3,10 +3,15 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::shared_frame::SharedFrame;
-use crate::deflate::Codec;
+use crate::close::{Close, TRY_AGAIN_LATER};
+use crate::deflate::{Codec, Share};
 use crate::frame_reader::{Frame, PART_LEN};
 use crate::head::OpCode;
+use crate::outcome::{Cause, Party};
 use crate::violation::Violation;
+
+/// So much of a session's messages is not taken from what all share: with less, none has to be ended for others.
+pub(super) const FREE_LEN: usize = 64 * 1024;
 
 /// What an endpoint with compression has besides.
 #[derive(Debug)]
@@ -16,16 +21,31 @@ pub(super) struct Compressed {
     message_max: u64,
     /// What has come of a compressed message and is to be inflated.
     unread: Option<Frame>,
+    /// What it has of what all sessions may take for their messages.
+    share: Share,
+    /// Bytes of messages that have come out and are not done with.
+    unhandled: usize,
 }
 
 impl Compressed {
-    pub(super) fn new(codec: Codec, message_max: u64) -> Self {
-        Self { codec, message_max, unread: None }
+    pub(super) fn new(codec: Codec, message_max: u64, share: Share) -> Self {
+        Self { codec, message_max, unread: None, share, unhandled: 0 }
+    }
+
+    pub(super) fn set_unhandled(&mut self, len: usize) {
+        self.unhandled = len;
+    }
+
+    /// The session's messages take so many bytes, what waits for a handler not counted. `false`: there are not so many.
+    pub(super) fn charge(&mut self, assembled: usize) -> bool {
+        let len = (assembled + self.memory() + self.unhandled).saturating_sub(FREE_LEN);
+        len == self.share.bytes() || self.share.resize(len)
     }
 
     /// Bytes that it takes at the moment, beside its history.
     pub(super) fn memory(&self) -> usize {
         self.codec.inflater.message_memory()
+            + self.codec.deflater.message_memory()
             + self.unread.as_ref().map_or(0, |frame| frame.payload.capacity())
     }
 
@@ -83,4 +103,10 @@ impl Compressed {
         let (len, max) = (len as u64, self.message_max);
         if len > max { Err(Violation::MessageTooBig { len, max }) } else { Ok(()) }
     }
+}
+
+/// All sessions together have no memory for more of its messages.
+pub(super) fn too_much() -> Cause {
+    let close = Close { code: Some(TRY_AGAIN_LATER), reason: "too many compressed messages at once".into() };
+    Cause::Closed { by: Party::Gateway, close }
 }

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use self::assembly::Assembly;
 pub use self::assembly::{Message, MessageKind};
-use self::compressed::Compressed;
+use self::compressed::{Compressed, too_much};
 use self::outbox::Outbox;
 pub use self::shared_frame::SharedFrame;
 use crate::client::ClientStream;
@@ -214,7 +214,7 @@ impl<S: ClientStream> Endpoint<S> {
     /// Others are next.
     fn yield_turn(&mut self, cx: &mut Context<'_>) {
         self.read_since_yield = 0;
-        let now = self.supervisor.now(); // what comes may keep the timers waiting
+        let now = self.note_progress(); // what comes may keep the timers waiting
         self.note_waits(now);
         if self.supervisor.has_reached_lifetime(now) {
             self.supervisor.on_lifetime(now);
@@ -299,6 +299,9 @@ impl<S: ClientStream> Endpoint<S> {
             return Poll::Ready(());
         }
         let now = self.note_progress();
+        if self.cause.is_some() {
+            return Poll::Ready(());
+        }
         if !silent {
             self.answer_snapshot(now);
         }
@@ -349,6 +352,12 @@ impl<S: ClientStream> Endpoint<S> {
         let held =
             self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside + inflating;
         self.held.set(held);
+        let assembled = self.assembly.held();
+        if let Some(compressed) = &mut self.compressed
+            && !compressed.charge(assembled)
+        {
+            self.cause.get_or_insert_with(too_much);
+        }
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         let holds_below = self.io.holds_message() == Some(true);
         self.handle.on_stall(held > 0 || holds_below, moved || self.outbox.progress);
@@ -444,10 +453,13 @@ impl<S: ClientStream> Endpoint<S> {
         self.outbox.push_shared(frame);
     }
 
-    /// So many bytes of the session's wait outside of the endpoint, or are worked on. Until there are none, an order to
-    /// end waits for them as for a message in flight.
-    pub fn set_waiting_outside(&mut self, len: usize) {
-        self.waiting_outside = len;
+    /// So many bytes of the session's wait outside of the endpoint, or are worked on: `queued` for the client, and `received`
+    /// from it. Until there are none, an order to end waits for them as for a message in flight.
+    pub fn set_waiting_outside(&mut self, queued: usize, received: usize) {
+        self.waiting_outside = queued + received;
+        if let Some(compressed) = &mut self.compressed {
+            compressed.set_unhandled(received);
+        }
     }
 
     /// How the session is seen and ended from outside.
@@ -528,6 +540,10 @@ impl<S: ClientStream> Endpoint<S> {
             self.close(1000, "");
         }
         let cause = self.cause.take().unwrap_or(Cause::PongTimeout);
+        // A message that never will be whole is not kept while the client has time for its Close.
+        self.assembly = Assembly::default();
+        self.compressed = None;
+        self.held.set(self.outbox.len());
         let close = match &cause {
             Cause::Closed { close, .. } => Some(close.clone()),
             Cause::Violation { violation, .. } => {

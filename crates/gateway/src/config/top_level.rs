@@ -29,7 +29,8 @@ options! {
 
     /// The number of worker threads.
     workers: kind::Number<1, WORKERS_MAX>, otherwise = "one per core";
-    /// How much may wait in memory for slow clients and backends. Each worker needs at least 4 MiB.
+    /// How much may wait in memory for slow clients and backends, also of messages that are inflated. Each worker needs at least
+    /// 4 MiB.
     max_memory: kind::SizeOrOff, otherwise = "a quarter of the machine's memory, or of the limit of the control group";
     /// How much may be kept of earlier messages for the sessions whose `compression` ends at the gateway, for later messages to
     /// refer to. Each worker has its part of it. When that is used up, further sessions compress each message by itself.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use frame_core::close::TRY_AGAIN_LATER;
 use frame_core::handle::{EndMode, Order};
+use net_io::memory::set_limit;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -14,6 +15,8 @@ use crate::net::budget::{Pressure, Share, held, press, take_cut};
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// A session that was ordered to end has ended after so long.
 const GONE_TIME: Duration = Duration::from_secs(2);
+/// The same when all is used up, and what inflates messages waits: those who gave nothing back may hold much less than others.
+const GONE_TIME_FULL: Duration = Duration::from_millis(500);
 /// Between two lines of the log about it.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session holds whose client doesn't read: a buffer, and as much in records.
@@ -47,6 +50,7 @@ impl Relief {
         let cut = take_cut();
         pressure.shed.fetch_add(cut, Ordering::Relaxed);
         self.shed_unlogged += usize::try_from(cut).unwrap_or(usize::MAX);
+        set_limit(share.map_or(usize::MAX, |share| usize::try_from(share.0).unwrap_or(usize::MAX)));
         let Some(share) = share else {
             self.is_urgent = false;
             press(false);
@@ -64,7 +68,7 @@ impl Relief {
             if !slowest.is_empty() {
                 pressure.shed.fetch_add(slowest.len() as u64, Ordering::Relaxed);
                 self.shed_unlogged += slowest.len();
-                self.next = now + GONE_TIME;
+                self.next = now + if held >= share.0 { GONE_TIME_FULL } else { GONE_TIME };
             }
         }
         self.log(share, held, now);

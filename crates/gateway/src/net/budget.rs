@@ -2,7 +2,8 @@
 //!
 //! Each worker has an equal share and keeps to it by itself. Counted are the buffers of relays, messages of
 //! endpoints, TLS records that the network has not taken, DATA frames that are queued over HTTP/2; of plain requests
-//! heads that are not whole, bodies whose backend takes nothing, and answers whose client takes nothing.
+//! heads that are not whole, bodies whose backend takes nothing, and answers whose client takes nothing. What inflates
+//! messages of clients waits while a worker holds all of its share.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;

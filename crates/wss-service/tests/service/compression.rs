@@ -1,8 +1,11 @@
 //! permessage-deflate (RFC 7692).
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use frame_core::deflate::{Deflater, Inflater, Window};
 use support::ws::{BINARY, Frame, PING, PONG, TEXT};
+use tokio::sync::Semaphore;
 use wss_service::Compression;
 
 use super::*;
@@ -11,8 +14,12 @@ use super::*;
 const RSV1: u8 = 0x40;
 const KEPT: Window = Window { bits: 15, is_kept: true };
 const ALONE: Window = Window { bits: 15, is_kept: false };
-const ALL_KEPT: Compression =
-    Compression { to_client_history: 4096, from_client_history: 32 * 1024, memory_max: 1 << 20 };
+const ALL_KEPT: Compression = Compression {
+    to_client_history: 4096,
+    from_client_history: 32 * 1024,
+    memory_max: 1 << 20,
+    messages_max: 16 << 20,
+};
 
 /// A client that compresses.
 struct Client {
@@ -188,4 +195,59 @@ async fn who_does_not_offer_it_is_not_troubled_by_it() {
     let (mut socket, agreed) = Client::open(&off, "permessage-deflate").await;
     assert_eq!(agreed, None);
     socket.echoes(&text).await;
+}
+
+/// A few kilobytes of each client, which become half a megabyte: as long as they are not whole, and while they are handled.
+#[tokio::test]
+async fn what_messages_take_is_bounded_for_all_together() {
+    let compression = Compression { messages_max: 4 << 20, ..ALL_KEPT };
+    let (closing, mut closes) = closes();
+    let gate = Arc::new(Semaphore::new(0));
+    let open_gate = gate.clone();
+    let handling = move |session: Session, message: Message| {
+        let gate = gate.clone();
+        async move {
+            session.send("it has come").await?;
+            let _ = gate.acquire().await;
+            session.send(message).await
+        }
+    };
+    let running = start(bind().compression(compression).on_message(handling).on_close(closing));
+    let text = "x".repeat(512 * 1024);
+    for is_whole in [false, true] {
+        let (mut clients, mut ended) = (Vec::new(), 0);
+        for _ in 0..20 {
+            let mut client = Client::new(&running, "permessage-deflate", [KEPT, KEPT]).await;
+            let mut wire = Vec::new();
+            client.deflater.part(text.as_bytes(), is_whole, &mut wire);
+            client.socket.send(if is_whole { 0xC1 } else { 0x41 }, wire).await;
+            client.socket.send(PING, "").await;
+            let answer = loop {
+                let frame = client.socket.receive().await.unwrap();
+                // What is whole is with its handler, whose answer comes before the Pong, or behind it.
+                if frame.b0 != TEXT {
+                    break frame;
+                }
+            };
+            match answer.b0 {
+                PONG => {}
+                _ => {
+                    assert_eq!(answer.close_code(), 1013);
+                    ended += 1;
+                }
+            }
+            clients.push(client);
+        }
+        assert!((8..=16).contains(&ended), "{ended} of 20, {is_whole}");
+        drop(clients);
+        if is_whole {
+            open_gate.close(); // a session that is over waits for its handler
+        }
+        let mut causes = Vec::new();
+        for _ in 0..20 {
+            causes.push(soon(closes.recv()).await.unwrap().cause);
+        }
+        let short = causes.iter().filter(|cause| **cause == Cause::ShortOfMemory).count();
+        assert_eq!(short, ended);
+    }
 }

@@ -94,11 +94,11 @@ async fn an_order_waits_for_what_is_worked_on_outside() {
     let (_client, near) = duplex(1024);
     let handle = SessionHandle::new();
     let mut endpoint = Endpoint::new(near, policy(), handle.clone());
-    endpoint.set_waiting_outside(1);
+    endpoint.set_waiting_outside(1, 0);
     handle.end(Order { code: 1001, mode: EndMode::AfterMessages { within: 5 * SECOND } });
     assert!(timeout(4 * SECOND, poll_fn(|cx| endpoint.poll_unread(cx))).await.is_err());
     assert!(!endpoint.is_over());
-    endpoint.set_waiting_outside(0);
+    endpoint.set_waiting_outside(0, 0);
     assert_eq!(timeout(Duration::ZERO, endpoint.recv()).await, Ok(None));
     assert!(endpoint.is_over());
 }
