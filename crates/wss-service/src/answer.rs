@@ -113,9 +113,6 @@ async fn open<H: Handler>(
         log::refused(client, path, refusal.status().as_u16(), cause);
         refusal
     };
-    if shared.end.draining.is_cancelled() {
-        return Err(refuse(Refusal::new(StatusCode::SERVICE_UNAVAILABLE), "the service drains"));
-    }
     let rules = &shared.rules;
     if !rules.origins.is_empty()
         && let Err(refusal) = origin::check(&head.headers, &rules.origins)
@@ -135,6 +132,10 @@ async fn open<H: Handler>(
         let unavailable = Refusal::new(StatusCode::SERVICE_UNAVAILABLE);
         return Err(refuse(unavailable, "another session has the same random number"));
     };
+    // Asked now that it is among those whom a drain tells: it is told, or not there.
+    if shared.end.draining.is_cancelled() {
+        return Err(refuse(Refusal::new(StatusCode::SERVICE_UNAVAILABLE), "the service drains"));
+    }
     match caught(async { shared.handler.on_open(entered.session()).await }).await {
         Ok(Ok(())) => {}
         Ok(Err(refusal)) => {

@@ -205,11 +205,11 @@ impl Cluster {
         wrong.map_or(Ok(self), |wrong| Err(ClusterUrlError(wrong.to_owned())))
     }
 
-    /// How long sessions are counted after their process has died. 15 s, at least a second; it tells that it is alive three
-    /// times as often.
+    /// How long sessions are counted after their process has died. 15 s, at least a second and at most a day; it tells that it
+    /// is alive three times as often.
     #[must_use]
     pub fn presence_ttl(mut self, ttl: Duration) -> Self {
-        self.presence_ttl = ttl.max(Duration::from_secs(1));
+        self.presence_ttl = ttl.clamp(Duration::from_secs(1), Duration::from_secs(24 * 3600));
         self
     }
 
