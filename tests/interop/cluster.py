@@ -229,7 +229,7 @@ async def passes_over(engine):
     async with three(engine.url) as (third, ann, bob, eve):
         before = peak(third)
         yield (length := 15_000_000)
-        await third.said(f"cause={length} bytes are more than the message may have")
+        await third.said(f'cause="{length} bytes are more than the message may have"')
         for client in (bob, eve):
             await ann.send("still here")
             await hears(client, "ann: still here")
