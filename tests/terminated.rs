@@ -120,6 +120,24 @@ impl Client {
         }
     }
 
+    /// Sends the first bytes of a compressed message; those behind them are left, for [`Self::send_rest`].
+    async fn send_first(&mut self, text: &str) -> Vec<u8> {
+        let mut wire = Vec::new();
+        self.deflater.part(text.as_bytes(), true, &mut wire);
+        self.socket.send(0x41, &wire[..3]).await;
+        wire.split_off(3)
+    }
+
+    async fn send_rest(&mut self, rest: &[u8]) {
+        self.socket.send(0x80, rest).await;
+    }
+
+    /// The server has read all that was sent.
+    async fn is_heard(&mut self) {
+        self.socket.send(PING, "what was sent before has come").await;
+        assert_eq!(self.socket.receive().await.unwrap().b0, PONG);
+    }
+
     /// The code of the Close that comes, behind what the server has had of a message and has said back.
     async fn close_code(&mut self) -> u16 {
         loop {
@@ -163,11 +181,9 @@ async fn speaks(gateway: &Gateway) {
     client.echoes(TICK).await;
 
     // In fragments, with a Ping between them.
-    let mut wire = Vec::new();
-    client.deflater.part(TICK.as_bytes(), true, &mut wire);
-    client.socket.send(0x41, &wire[..3]).await;
+    let rest = client.send_first(TICK).await;
     client.socket.send(PING, "between").await;
-    client.socket.send(0x80, &wire[3..]).await;
+    client.send_rest(&rest).await;
     assert_eq!(client.receive().await.0, TICK);
     client.socket.close(1000).await;
     client.socket.expect_close(1000).await;
@@ -375,9 +391,7 @@ async fn a_session_moves_with_what_its_messages_refer_to() {
     let mut midst = Client::open(&gateway).await;
     client.echoes(TICK).await;
     midst.echoes(TICK).await;
-    let mut wire = Vec::new();
-    midst.deflater.part(TICK.as_bytes(), true, &mut wire);
-    midst.socket.send(0x41, &wire[..3]).await;
+    let rest = midst.send_first(TICK).await;
     let begun = midst.socket.receive().await.unwrap();
     assert_eq!(begun.b0, 0x41, "what has come goes on");
     let mut out = BytesMut::new();
@@ -386,7 +400,7 @@ async fn a_session_moves_with_what_its_messages_refer_to() {
     gateway.wait(MOVED);
     assert!(client.echoes(TICK).await < 20, "both directions refer to what the old process has seen");
     // A session in the middle of a compressed message stays where it is, and moves if that comes within five seconds.
-    midst.socket.send(0x80, &wire[3..]).await;
+    midst.send_rest(&rest).await;
     assert_eq!(midst.receive_behind(out).await.0, TICK);
     assert!(midst.echoes(TICK).await < 20);
     drop((client, midst));
@@ -401,15 +415,12 @@ async fn an_echo_moves_with_what_its_messages_refer_to() {
     let mut midst = Client::open(&gateway).await;
     client.echoes(TICK).await;
     midst.echoes(TICK).await;
-    let mut wire = Vec::new();
-    midst.deflater.part(TICK.as_bytes(), true, &mut wire);
-    midst.socket.send(0x41, &wire[..3]).await;
-    midst.socket.send(PING, "what was sent before has come").await;
-    assert_eq!(midst.socket.receive().await.unwrap().b0, PONG);
+    let rest = midst.send_first(TICK).await;
+    midst.is_heard().await;
     gateway.take_over();
     gateway.wait(MOVED);
     assert!(client.echoes(TICK).await < 20, "both directions refer to what the old process has seen");
-    midst.socket.send(0x80, &wire[3..]).await;
+    midst.send_rest(&rest).await;
     assert_eq!(midst.receive().await.0, TICK);
     assert!(midst.echoes(TICK).await < 20);
     drop((client, midst));
@@ -427,15 +438,12 @@ async fn a_drain_waits_for_a_message_in_the_middle() {
     let mut idle = Client::open(&gateway).await;
     client.echoes(TICK).await;
     idle.echoes(TICK).await;
-    let mut wire = Vec::new();
-    client.deflater.part(TICK.as_bytes(), true, &mut wire);
-    client.socket.send(0x41, &wire[..3]).await;
-    client.socket.send(PING, "what was sent before has come").await;
-    assert_eq!(client.socket.receive().await.unwrap().b0, PONG);
+    let rest = client.send_first(TICK).await;
+    client.is_heard().await;
     gateway.signal("TERM");
     idle.socket.expect_close(1001).await;
     idle.socket.close(1001).await;
-    client.socket.send(0x80, &wire[3..]).await;
+    client.send_rest(&rest).await;
     assert_eq!(client.receive().await.0, TICK);
     client.socket.expect_close(1001).await;
     client.socket.close(1001).await;
