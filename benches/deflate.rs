@@ -10,6 +10,11 @@ use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use frame_core::deflate::{Deflater, Inflater, Window};
 
+#[path = "trades.rs"]
+mod trades;
+
+use trades::trades;
+
 /// Bytes of earlier messages that a session keeps, where it keeps them.
 const HISTORY_MAX: usize = 4096;
 const LENGTHS: [(&str, usize); 3] = [("100B", 100), ("1KiB", 1024), ("16KiB", 16 << 10)];
@@ -21,28 +26,8 @@ fn window(is_kept: bool) -> Window {
     Window { bits: 15, is_kept }
 }
 
-/// One object a line, cut at the length.
-fn message(number: u64, len: usize) -> Vec<u8> {
-    let mut text = String::new();
-    for line in number.. {
-        let price = line.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        text += &format!(
-            "{{\"type\":\"trade\",\"symbol\":\"SYM{}\",\"price\":\"{}.{:02}\",\"quantity\":{},\"sequence\":{line}}}\n",
-            price % 37,
-            price / 100,
-            price % 100,
-            price % 1009,
-        );
-        if text.len() >= len {
-            break;
-        }
-    }
-    text.truncate(len);
-    text.into_bytes()
-}
-
 fn messages(len: usize) -> Vec<Vec<u8>> {
-    (0..COUNT).map(|number| message(1000 * number, len)).collect()
+    (0..COUNT).map(|number| trades(1000 * number, len).into_bytes()).collect()
 }
 
 fn compressed(is_kept: bool, messages: &[Vec<u8>]) -> Vec<Vec<u8>> {

@@ -3,7 +3,11 @@
 use anyhow::{Context, ensure};
 use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush};
 
+use self::trades::trades;
 use crate::frame::{Head, TEXT, put_masked};
+
+#[path = "../../../trades.rs"]
+mod trades;
 
 /// In the first byte of a frame: the message is compressed (RFC 7692 §6).
 const RSV1: u8 = 0x40;
@@ -73,7 +77,7 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn new(mode: Mode, len: usize, count: usize) -> anyhow::Result<Self> {
-        let messages: Vec<_> = (0..count as u64).map(|number| message(1000 * number, len)).collect();
+        let messages: Vec<_> = (0..count as u64).map(|number| trades(1000 * number, len)).collect();
         let mut deflate = Deflate::new(LEVEL, false, if let Mode::Kept(bits) = mode { bits } else { 15 });
         let mut frames = Vec::with_capacity(messages.len());
         for message in &messages {
@@ -91,26 +95,6 @@ impl Words {
         }
         Ok(Self { messages, frames })
     }
-}
-
-/// JSON as servers send it, cut at the length. No two are the same.
-fn message(number: u64, len: usize) -> String {
-    let mut text = String::new();
-    for line in number.. {
-        let price = line.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        text += &format!(
-            "{{\"type\":\"trade\",\"symbol\":\"SYM{}\",\"price\":\"{}.{:02}\",\"quantity\":{},\"sequence\":{line}}}\n",
-            price % 37,
-            price / 100,
-            price % 100,
-            price % 1009,
-        );
-        if text.len() >= len {
-            break;
-        }
-    }
-    text.truncate(len);
-    text
 }
 
 fn compressed(deflate: &mut Deflate, payload: &[u8]) -> anyhow::Result<Vec<u8>> {
