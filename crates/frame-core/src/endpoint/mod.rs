@@ -348,16 +348,15 @@ impl<S: ClientStream> Endpoint<S> {
             self.counted = self.moved;
             self.supervisor.on_message(now);
         }
-        let inflating = self.compressed.as_ref().map_or(0, |compressed| compressed.memory());
-        let held =
-            self.reader.held() + self.assembly.held() + self.outbox.len() + self.waiting_outside + inflating;
-        self.held.set(held);
         let assembled = self.assembly.held();
-        if let Some(compressed) = &mut self.compressed
-            && !compressed.charge(assembled)
-        {
-            self.cause.get_or_insert_with(too_much);
+        let mut held = self.reader.held() + assembled + self.outbox.len() + self.waiting_outside;
+        if let Some(compressed) = &mut self.compressed {
+            held += compressed.memory();
+            if !compressed.charge(assembled) {
+                self.cause.get_or_insert_with(too_much);
+            }
         }
+        self.held.set(held);
         // A message that comes slowly waits for its sender as much as one that leaves slowly.
         let holds_below = self.io.holds_message() == Some(true);
         self.handle.on_stall(held > 0 || holds_below, moved || self.outbox.progress);
